@@ -1,0 +1,347 @@
+"""The picture that `watch` shows and records: the environment, and beside it what the policy makes of it.
+
+`draw` is a pure function of a surface and a `ViewState`; windows, keys and time are `agents.analysis.window`'s.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from gymnasium import Space, spaces
+
+from agents.experiment.play import Moment
+
+if TYPE_CHECKING:
+    from pygame import Rect, Surface
+
+os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
+
+SIZE = (1120, 630)  # without the strip of keys
+MAX_BARS = 8
+KEYS = (
+    ("space", "pause"),
+    ("→", "step"),
+    ("+ -", "speed"),
+    ("n", "next episode"),
+    ("[ ]", "checkpoint"),
+    ("q", "quit"),
+)
+
+STRIP = 44  # height of the strip of keys
+_PANEL, _PAD, _ROW = 372, 26, 25
+_BACK, _SIDE, _TRACK, _LINE = (15, 18, 26), (22, 26, 37), (36, 42, 58), (48, 55, 74)
+_TEXT, _MUTED = (232, 236, 244), (139, 148, 170)
+_QUIET, _ACCENT, _WARM = (84, 103, 146), (94, 206, 190), (243, 189, 106)
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """One row of the panel's lower half: `start`, `end` and the dot `mark` are shares of its track."""
+
+    label: str
+    text: str
+    start: float
+    end: float
+    mark: float | None = None
+    chosen: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ViewState:
+    """All that `draw` needs to know.
+
+    Attributes:
+        frame: the environment's picture, uint8 `[H, W, 3]`.
+        subtitle: which policy plays, e.g. "PPO · best · 50,000 steps".
+        series: values so far in this episode, plotted under `series_title`.
+        hidden: actions that found no room among `bars`.
+        status: words over the picture, such as "paused"; "" for none.
+        keys: whether to show the strip of keys.
+    """
+
+    frame: np.ndarray
+    title: str
+    subtitle: str
+    episode: str
+    step: int
+    ret: float
+    reward: float
+    series_title: str
+    series: Sequence[float]
+    bars_title: str
+    bars: Sequence[Bar] = field(default=())
+    hidden: int = 0
+    status: str = ""
+    keys: bool = False
+
+
+def action_bars(moment: Moment, space: Space) -> tuple[str, list[Bar], int]:
+    """Return a title, a row for each action (at most 8) and how many actions are left out.
+
+    Probabilities are drawn from 0 to 1, Q-values from the lowest to the highest of the moment, and Gaussians as
+    mean +- std between the action's bounds, with a dot for the action taken. Of many actions the best are
+    shown, the one taken always among them.
+    """
+    action = np.atleast_1d(moment.action)
+    if "mean" in moment.thoughts:
+        return _gaussian_bars(moment.thoughts["mean"], moment.thoughts["std"], action, space)
+    if "q_values" in moment.thoughts:
+        values, title = moment.thoughts["q_values"], "Q-values"
+        spread = max(float(np.ptp(values)), 1e-9)
+        ends = 0.04 + 0.96 * (values - values.min()) / spread
+    elif "probabilities" in moment.thoughts:
+        values, title = moment.thoughts["probabilities"], "action probabilities"
+        ends = values
+    else:
+        texts = [f"{value:.3g}" for value in action[:MAX_BARS]]
+        return "action", [Bar(str(i), text, 0, 0) for i, text in enumerate(texts)], len(action) - len(texts)
+    labels, taken = _choices(action, space, len(values))
+    order = sorted(range(len(values)), key=lambda i: (not taken[i], -values[i]))[:MAX_BARS]
+    rows = [Bar(labels[i], _number(values[i]), 0, float(ends[i]), chosen=taken[i]) for i in sorted(order)]
+    return title, rows, len(values) - len(rows)
+
+
+def _choices(action: np.ndarray, space: Space, count: int) -> tuple[list[str], list[bool]]:
+    """Return the label of each of `count` choices and whether it was taken."""
+    if isinstance(space, spaces.MultiDiscrete):
+        pairs = [(k, choice) for k, n in enumerate(space.nvec.tolist()) for choice in range(n)]
+        return [f"{k}: {choice}" for k, choice in pairs], [bool(action[k] == choice) for k, choice in pairs]
+    if isinstance(space, spaces.MultiBinary):
+        return [str(k) for k in range(count)], (action == 1).tolist()
+    return [str(k) for k in range(count)], [k == action[0] for k in range(count)]
+
+
+def _gaussian_bars(mean: np.ndarray, std: np.ndarray, action: np.ndarray, space: Space) -> tuple[str, list[Bar], int]:
+    assert isinstance(space, spaces.Box)
+    rows = []
+    for i in range(min(len(mean), MAX_BARS)):
+        low, high = float(space.low[i]), float(space.high[i])
+        if not (np.isfinite(low) and np.isfinite(high)):
+            reach = max(1.0, abs(float(mean[i])) + float(std[i]), abs(float(action[i])))
+            low, high = -reach, reach
+        points = np.array([mean[i] - std[i], mean[i] + std[i], action[i]])
+        start, end, mark = np.clip((points - low) / (high - low), 0, 1)
+        rows.append(Bar(str(i), f"{mean[i]:+.2f} ± {std[i]:.2f}", float(start), float(end), float(mark)))
+    return "action, mean ± std", rows, len(mean) - len(rows)
+
+
+def draw(surface: Surface, state: ViewState) -> None:
+    """Paint a moment over the whole surface, whatever its size: picture at the left, panel at the right."""
+    import pygame
+
+    width, height = surface.get_size()
+    bottom = height - (STRIP if state.keys else 0)
+    write = _Writer()
+    surface.fill(_BACK)
+    panel = pygame.Rect(width - _PANEL, 0, _PANEL, bottom)
+    _draw_picture(surface, pygame.Rect(0, 0, panel.left, bottom), state, write)
+    pygame.draw.rect(surface, _SIDE, panel)
+    _draw_panel(surface, panel.inflate(-2 * _PAD, -2 * _PAD), state, write)
+    if state.keys:
+        _draw_keys(surface, pygame.Rect(0, bottom, width, STRIP), write)
+
+
+def render(state: ViewState, size: tuple[int, int] = SIZE) -> np.ndarray:
+    """Return what `draw` paints as a frame for a video, uint8 `[H, W, 3]`."""
+    import pygame
+
+    surface = pygame.Surface(size)
+    draw(surface, state)
+    pixels = np.frombuffer(pygame.image.tobytes(surface, "RGB"), np.uint8)
+    return pixels.reshape(surface.get_height(), surface.get_width(), 3)
+
+
+class _Writer:
+    """Text in matplotlib's DejaVu Sans, the same on every machine.
+
+    Made anew for each picture: a font outlives neither `pygame.quit` nor the environments that call it.
+    """
+
+    def __init__(self) -> None:
+        import pygame
+
+        pygame.font.init()
+        self._fonts: dict[tuple[int, bool], Any] = {}
+        origin = importlib.util.find_spec("matplotlib")
+        assert origin is not None
+        assert origin.origin is not None
+        self._folder = Path(origin.origin).parent / "mpl-data" / "fonts" / "ttf"
+
+    def font(self, size: int, bold: bool = False) -> Any:
+        import pygame
+
+        if (size, bold) not in self._fonts:
+            file = self._folder / ("DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf")
+            self._fonts[size, bold] = pygame.font.Font(file, size)
+        return self._fonts[size, bold]
+
+    def __call__(
+        self,
+        surface: Surface,
+        text: str,
+        size: int,
+        color: tuple[int, int, int] = _TEXT,
+        bold: bool = False,
+        width: int | None = None,
+        **place: Any,
+    ) -> Rect:
+        """Write one line with its Rect attributes as `place` says, e.g. `topleft=(3, 4)`, cut to `width`."""
+        font = self.font(size, bold)
+        if width is not None and font.size(text)[0] > width:
+            while text and font.size(text + "…")[0] > width:
+                text = text[:-1]
+            text += "…"
+        image = font.render(text, True, color)
+        rect = image.get_rect(**place)
+        surface.blit(image, rect)
+        return rect
+
+
+def _smooth(surface: Surface, rect: Rect, color: tuple[int, int, int], paint: Callable[[Surface, int], None]) -> None:
+    """Paint at three times the size and shrink, which is how pygame comes to smooth edges."""
+    import pygame
+
+    if rect.width <= 0 or rect.height <= 0:
+        return
+    large = pygame.Surface((rect.width * 3, rect.height * 3), pygame.SRCALPHA)
+    large.fill((*color, 0))
+    paint(large, 3)
+    surface.blit(pygame.transform.smoothscale(large, rect.size), rect)
+
+
+def _rounded(surface: Surface, rect: Rect, color: tuple[int, int, int], radius: int = 4, alpha: int = 255) -> None:
+    import pygame
+
+    def paint(large: Surface, scale: int) -> None:
+        pygame.draw.rect(large, (*color, alpha), large.get_rect(), border_radius=radius * scale)
+
+    _smooth(surface, rect, color, paint)
+
+
+def _draw_picture(surface: Surface, area: Rect, state: ViewState, write: _Writer) -> None:
+    import pygame
+
+    height, width = state.frame.shape[:2]
+    room = area.inflate(-2 * _PAD, -2 * _PAD)
+    scale = min(room.width / width, room.height / height)
+    if scale >= 2:
+        scale = int(scale)  # small pictures are made of pixels that are meant to be seen
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    picture = pygame.surfarray.make_surface(state.frame.swapaxes(0, 1))
+    resize = pygame.transform.scale if scale >= 2 else pygame.transform.smoothscale
+    place = pygame.Rect((0, 0), size)
+    place.center = room.center
+    surface.blit(resize(picture, size), place)
+    pygame.draw.rect(surface, _LINE, place.inflate(2, 2), 1, border_radius=3)
+    if state.status:
+        text = write.font(13, True).size(state.status)
+        pill = pygame.Rect(0, 0, text[0] + 26, 30)
+        pill.midtop = (room.centerx, place.top + 12)
+        _rounded(surface, pill, _BACK, 15, 225)
+        write(surface, state.status, 13, _WARM, True, center=pill.center)
+
+
+def _draw_panel(surface: Surface, box: Rect, state: ViewState, write: _Writer) -> None:
+    import pygame
+
+    size = next((size for size in (21, 18, 16) if write.font(size, True).size(state.title)[0] <= box.width), 14)
+    write(surface, state.title, size, _TEXT, True, box.width, midleft=(box.left, box.top + 12))
+    write(surface, state.subtitle, 13, _MUTED, width=box.width, topleft=(box.left, box.top + 30))
+    write(surface, state.episode, 13, _MUTED, width=box.width, topleft=(box.left, box.top + 50))
+    top = box.top + 84
+    column = box.width // 3
+    for i, (name, value) in enumerate(
+        (("return", _number(state.ret)), ("step", f"{state.step:,}"), ("reward", _number(state.reward)))
+    ):
+        left = box.left + i * column
+        write(surface, name, 12, _MUTED, topleft=(left, top))
+        write(surface, value, 20, _TEXT, True, column - 6, topleft=(left, top + 18))
+    top += 66
+    rows = len(state.bars) + (state.hidden > 0)
+    bars_height = 30 + rows * _ROW if rows else 0
+    plot = pygame.Rect(box.left, top, box.width, max(64, min(210, box.bottom - top - bars_height - 22)))
+    _draw_series(surface, plot, state, write)
+    if rows:
+        _draw_bars(surface, pygame.Rect(box.left, plot.bottom + 22, box.width, bars_height), state, write)
+
+
+def _number(value: float) -> str:
+    """Write a number in at most seven characters."""
+    size = abs(value)
+    if size >= 999_999.5:
+        return f"{value:.2e}".replace("e+0", "e").replace("e+", "e")
+    return f"{value:.0f}" if size >= 9_999.95 else f"{value:.1f}" if size >= 99.995 else f"{value:.2f}"
+
+
+def _draw_series(surface: Surface, box: Rect, state: ViewState, write: _Writer) -> None:
+    """A line over the episode so far, with its extremes written beside it."""
+    import pygame
+
+    write(surface, state.series_title, 12, _MUTED, topleft=box.topleft)
+    if not state.series:
+        return
+    write(surface, _number(state.series[-1]), 13, _ACCENT, True, topright=(box.right, box.top - 1))
+    area = pygame.Rect(box.left, box.top + 24, box.width, box.height - 24)
+    _rounded(surface, area, _TRACK, 6, 120)
+    values = np.asarray(state.series, np.float64)
+    low, high = float(values.min()), float(values.max())
+    inner = area.inflate(-12, -20)
+    across = np.linspace(0, 1, max(len(values), 2))
+    down = (high - values) / (high - low) if high > low else np.full(len(across), 0.5)
+
+    def paint(large: Surface, scale: int) -> None:
+        x = 6 * scale + across * inner.width * scale
+        y = 10 * scale + down * inner.height * scale
+        points = list(zip(x.tolist(), y.tolist(), strict=True))
+        floor = large.get_height()
+        pygame.draw.polygon(large, (*_ACCENT, 38), [(points[0][0], floor), *points, (points[-1][0], floor)])
+        pygame.draw.lines(large, (*_ACCENT, 255), False, points, 2 * scale)
+        pygame.draw.circle(large, (*_ACCENT, 255), points[-1], 4 * scale)
+
+    _smooth(surface, area, _ACCENT, paint)
+    if high > low:
+        write(surface, _number(high), 10, _MUTED, topleft=(area.left + 7, area.top + 4))
+        write(surface, _number(low), 10, _MUTED, bottomleft=(area.left + 7, area.bottom - 4))
+
+
+def _draw_bars(surface: Surface, box: Rect, state: ViewState, write: _Writer) -> None:
+    import pygame
+
+    write(surface, state.bars_title, 12, _MUTED, topleft=box.topleft)
+    label = max(write.font(13).size(bar.label)[0] for bar in state.bars) + 12
+    number = max(60, *(write.font(13).size(bar.text)[0] + 12 for bar in state.bars))  # no jitter as digits come and go
+    for i, bar in enumerate(state.bars):
+        middle = box.top + 30 + i * _ROW + _ROW // 2
+        color = _ACCENT if bar.chosen else _QUIET
+        write(surface, bar.label, 13, _TEXT if bar.chosen else _MUTED, bar.chosen, midleft=(box.left, middle))
+        write(surface, bar.text, 13, _TEXT if bar.chosen else _MUTED, midright=(box.right, middle))
+        track = pygame.Rect(box.left + label, middle - 6, box.width - label - number, 12)
+        _rounded(surface, track, _TRACK, 6)
+        start, end = (round(share * track.width) for share in (bar.start, bar.end))
+        if end > start:
+            _rounded(surface, pygame.Rect(track.left + start, track.top, max(end - start, 4), track.height), color, 6)
+        if bar.mark is not None:
+            dot = pygame.Rect(0, 0, 8, 18)
+            dot.center = (track.left + round(bar.mark * track.width), middle)
+            _rounded(surface, dot, _ACCENT, 4)
+    if state.hidden:
+        more = f"and {state.hidden:,} more"
+        write(surface, more, 12, _MUTED, topleft=(box.left + label, box.top + 34 + len(state.bars) * _ROW))
+
+
+def _draw_keys(surface: Surface, strip: Rect, write: _Writer) -> None:
+    import pygame
+
+    pygame.draw.line(surface, _LINE, strip.topleft, strip.topright)
+    left = strip.left + _PAD
+    for key, does in KEYS:
+        cap = pygame.Rect(left, strip.centery - 12, write.font(12, True).size(key)[0] + 16, 24)
+        _rounded(surface, cap, _TRACK, 5)
+        write(surface, key, 12, _TEXT, True, center=cap.center)
+        left = write(surface, does, 12, _MUTED, midleft=(cap.right + 8, strip.centery)).right + 24

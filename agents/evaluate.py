@@ -1,0 +1,129 @@
+"""Measure how well a trained policy does, over many fresh episodes."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from agents.experiment.cli import print_json, run_command
+from agents.experiment.flags import parse_env_kwargs, parse_flags
+from envs.errors import UserError
+
+EXAMPLES = """\
+examples:
+  python -m agents.evaluate
+  python -m agents.evaluate runs/CartPole-v1__ppo__s0__20260101-120000 --episodes 200 --stochastic
+  python -m agents.evaluate runs/CartPole-v1__ppo__s0__20260101-120000 --checkpoint latest --seed 7 --json
+"""
+PARALLEL = 10  # environments stepped together
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """Flags."""
+
+    run: Annotated[
+        tyro.conf.Positional[Path | None],
+        tyro.conf.arg(metavar="RUN", help="run folder, or folder with a model; without it, the run begun last"),
+    ] = None
+    checkpoint: Annotated[str, tyro.conf.arg(metavar="best|latest|STEP", help="which of the run's policies")] = "best"
+    episodes: Annotated[int, tyro.conf.arg(help="how many to play")] = 100
+    seed: Annotated[int, tyro.conf.arg(help="the same seed plays the same episodes")] = 0
+    stochastic: Annotated[
+        tyro.conf.FlagCreatePairsOff[bool], tyro.conf.arg(help="sample actions instead of taking the most likely")
+    ] = False
+    env: Annotated[str | None, tyro.conf.arg(help="another environment than the training's")] = None
+    env_kwargs: Annotated[
+        tuple[str, ...], tyro.conf.arg(metavar="KEY=VALUE ...", help="environment arguments over the training's")
+    ] = ()
+    device: Annotated[Literal["cpu", "cuda", "mps"], tyro.conf.arg(help="where the network computes")] = "cpu"
+    runs_dir: Annotated[Path, tyro.conf.arg(help="where runs are, if RUN is not given")] = Path("runs")
+    json: Annotated[tyro.conf.FlagCreatePairsOff[bool], tyro.conf.arg(help="print the result as a last line")] = False
+    debug: Annotated[tyro.conf.FlagCreatePairsOff[bool], tyro.conf.arg(help="show tracebacks")] = False
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parse, evaluate, print; return the exit code."""
+    return run_command(_evaluate, argv)
+
+
+def _evaluate(argv: list[str]) -> int:
+    options = parse_flags(Options, argv, command="python -m agents.evaluate", about=__doc__, examples=EXAMPLES)
+    if options.episodes < 1:
+        raise UserError(f"--episodes: {options.episodes} given, at least 1 expected.")
+    if options.seed < 0:
+        raise UserError(f"--seed: {options.seed} given, at least 0 expected.")
+    env_kwargs = parse_env_kwargs(options.env_kwargs)
+
+    from agents.analysis.statistics import summarise
+    from agents.core.device import choose_device, use_threads
+    from agents.experiment.artefact import load_policy
+    from agents.experiment.folder import find_latest_run
+    from agents.experiment.play import policy_env
+    from agents.loops.evaluation import evaluate
+    from agents.networks.encoder import has_image
+    from envs.seeding import derive_seed
+
+    run = options.run or find_latest_run(options.runs_dir)
+    device, _ = choose_device(options.device, env_on_gpu=False, pixels=False, batch_size=1)
+    loaded = load_policy(run, options.checkpoint, str(device))
+    env = policy_env(loaded, min(PARALLEL, options.episodes), vec="auto", env_id=options.env, env_kwargs=env_kwargs)
+    width = max(loaded.config.params.net_arch, default=1)
+    use_threads(device, pixels=has_image(env.observation_space), width=width, batch_size=env.num_envs)
+    try:
+        seed = derive_seed(options.seed, "evaluate")  # never the episodes that the best policy was chosen by
+        result = evaluate(env, loaded.policy, options.episodes, seed, deterministic=not options.stochastic)
+    finally:
+        env.close()
+    summary = {
+        "run": str(run),
+        "checkpoint": loaded.name,
+        "step": loaded.step,
+        "env": options.env or loaded.env,
+        "algo": loaded.algo,
+        "seed": options.seed,
+        "deterministic": not options.stochastic,
+        "episodes": options.episodes,
+        **summarise(result.returns, result.lengths),
+        "length_min": int(result.lengths.min()),
+        "length_max": int(result.lengths.max()),
+    }
+    _print(summary, chosen=options.run is not None)
+    if options.json:
+        print_json(summary)
+    return 0
+
+
+def _print(summary: dict[str, Any], chosen: bool) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    acting = "most likely actions" if summary["deterministic"] else "sampled actions"
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column(style="dim")
+    table.add_column()
+    for name, value in (
+        ("return", "[bold]{mean:.2f}[/] ± {std:.2f}  (mean ± standard deviation)"),
+        ("95% interval", "{ci_low:.2f} to {ci_high:.2f}  (of the mean, bootstrap)"),
+        ("median", "{median:.2f}"),
+        ("interquartile mean", "{iqm:.2f}"),
+        ("episode length", "{length_mean:.1f} steps  ({length_min:,} to {length_max:,})"),
+        ("episodes", "{episodes:,}, seed {seed}, " + acting),
+        ("checkpoint", "{checkpoint}, after {step:,} steps"),
+    ):
+        table.add_row(name, value.format(**summary))
+    console = Console(highlight=False, soft_wrap=True)
+    if not chosen:
+        console.print(f"The run begun last: {escape(summary['run'])}", style="dim")
+    console.print(f"\n[bold]{escape(summary['env'])}[/] · {summary['algo'].upper()}\n")
+    console.print(table)
+    console.print(f"\nWatch it:  python -m agents.watch {escape(summary['run'])} --checkpoint {summary['checkpoint']}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,118 @@
+"""From a configuration to the parts of a training, put together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from gymnasium import Space
+
+from agents.core.config import AlgoConfig
+from agents.core.device import choose_device, use_threads
+from agents.core.types import Agent, Progress
+from agents.data.replay import ReplayBuffer
+from agents.dqn.agent import DQN
+from agents.dqn.config import DQNConfig
+from agents.experiment.config import RunConfig
+from agents.loops.off_policy import off_policy
+from agents.loops.on_policy import on_policy
+from agents.loops.position import Position
+from agents.networks.encoder import has_image
+from agents.ppo.agent import PPO
+from agents.ppo.config import PPOConfig
+from envs.api import VecEnv
+from envs.make import make
+from envs.seeding import derive_seed
+
+
+def make_agent(
+    observation_space: Space, action_space: Space, params: AlgoConfig, device: torch.device, seed: int
+) -> PPO | DQN:
+    """Build the agent that `params` belongs to."""
+    if isinstance(params, PPOConfig):
+        return PPO(observation_space, action_space, params, device, seed)
+    assert isinstance(params, DQNConfig)
+    return DQN(observation_space, action_space, params, device, seed)
+
+
+@dataclass(slots=True)
+class Training:
+    """Everything a run trains with, and what a checkpoint of it holds."""
+
+    config: RunConfig
+    env: VecEnv
+    agent: PPO | DQN
+    position: Position
+    replay: ReplayBuffer
+    sampling: torch.Generator
+    device_reason: str
+
+    def progress(self) -> Iterator[Progress]:
+        """Train from where it stands to the end of the budget."""
+        params = self.config.params
+        if isinstance(self.agent, PPO):
+            assert isinstance(params, PPOConfig)
+            return on_policy(
+                self.env, self.agent, self.position, total_timesteps=params.total_timesteps, n_steps=params.n_steps
+            )
+        assert isinstance(params, DQNConfig)
+        return off_policy(self.env, self.agent, self.position, self.replay, self.sampling, params)
+
+    def state_dict(self, with_env: bool = True) -> dict[str, Any]:
+        """Return everything a training needs to go on bit for bit; without the environments' position if asked.
+
+        Leaving it out is for a training whose environments broke: the next one resets them.
+        """
+        return {
+            "agent": self.agent.state_dict(),
+            "position": self.position.state_dict(),
+            "env": self.env.state_dict() if with_env else None,
+            "replay": self.replay.state_dict() if isinstance(self.agent, DQN) else None,
+            "sampling": self.sampling.get_state(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> list[str]:
+        """Take back what `state_dict` returned; return a sentence for each thing that could not be restored."""
+        self.agent.load_state_dict(state["agent"])
+        self.position.load_state_dict(state["position"])
+        self.sampling.set_state(state["sampling"])
+        if state["replay"] is not None:
+            self.replay.load_state_dict(state["replay"])
+        if state["env"] is not None:
+            return self.env.load_state_dict(state["env"])
+        step = self.position.step
+        restarted = Position.start(self.env, derive_seed(self.config.seed, "restart", step))
+        self.position.obs, self.position.tracker = restarted.obs, restarted.tracker
+        return ["the environments begin new episodes: the run was saved after one of them had failed"]
+
+
+def build(config: RunConfig) -> Training:
+    """Make environments, agent and buffers, and reset the environments.
+
+    Raises:
+        UserError: the environment, its spaces or the device do not fit the configuration.
+    """
+    params = config.params
+    env = make(
+        config.env,
+        params.n_envs,
+        vec=config.vec,
+        env_kwargs=config.env_kwargs,
+        rescale_action=params.rescales_action,
+    )
+    pixels = has_image(env.observation_space)
+    device, reason = choose_device(config.device, env_on_gpu=False, pixels=pixels, batch_size=params.batch_size)
+    use_threads(device, pixels=pixels, width=max(params.net_arch, default=1), batch_size=params.batch_size)
+    agent = make_agent(env.observation_space, env.action_space, params, device, config.seed)
+    capacity = params.buffer_size if isinstance(params, DQNConfig) else 1
+    return Training(
+        config=config,
+        env=env,
+        agent=agent,
+        position=Position.start(env, derive_seed(config.seed, "training")),
+        replay=ReplayBuffer(capacity, params.n_envs, device),
+        sampling=torch.Generator(device).manual_seed(derive_seed(config.seed, "replay")),
+        device_reason=reason,
+    )

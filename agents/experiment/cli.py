@@ -1,0 +1,38 @@
+"""What every command does around its work: errors in one line, exit codes, JSON as the last line."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+from envs.errors import UserError
+
+
+def run_command(command: Callable[[list[str]], int], argv: list[str] | None) -> int:
+    """Call `command` with the arguments (the process's own for None) and return the exit code.
+
+    A UserError becomes one message on stderr and 2 (`--debug` shows the traceback too); Ctrl-C becomes 130.
+    """
+    arguments = sys.argv[1:] if argv is None else argv
+    try:
+        return command(arguments)
+    except UserError as error:
+        if "--debug" in arguments:
+            traceback.print_exc()
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except SystemExit as stop:  # how argument parsers end: 0 after --help, 2 after a mistake
+        return stop.code if isinstance(stop.code, int) else 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+
+
+def print_json(values: dict[str, Any]) -> None:
+    """Print one JSON object on one line; inf and nan, which JSON lacks, become null."""
+    unsayable = [key for key, value in values.items() if isinstance(value, float) and not math.isfinite(value)]
+    print(json.dumps(values | dict.fromkeys(unsayable)), flush=True)

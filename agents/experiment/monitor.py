@@ -1,0 +1,77 @@
+"""What a run knows of itself: recent episodes, mean metrics, evaluations, speed."""
+
+from __future__ import annotations
+
+from collections import deque
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+from agents.core.types import Progress
+
+WINDOW = 100  # episodes that rollout/ep_rew_mean and ep_len_mean average over, as in SB3
+
+
+class Monitor:
+    """Gathers `Progress` and turns it into TensorBoard scalars.
+
+    `best` is (mean return, step) of the best evaluation so far, or None.
+    """
+
+    def __init__(self) -> None:
+        self.returns: deque[float] = deque(maxlen=WINDOW)
+        self.lengths: deque[int] = deque(maxlen=WINDOW)
+        self.best: tuple[float, int] | None = None
+        self._metrics: dict[str, list[Any]] = {}
+        self._seconds: dict[str, float] = {}
+        self._began = perf_counter()
+        self._first_step = 0
+
+    def start(self, step: int) -> None:
+        """Begin to measure speed from `step` on."""
+        self._began, self._first_step = perf_counter(), step
+
+    def take(self, progress: Progress) -> None:
+        """Take in what happened since the last Progress."""
+        self.returns.extend(episode.ret for episode in progress.episodes)
+        self.lengths.extend(episode.length for episode in progress.episodes)
+        for tag, value in progress.metrics.items():
+            self._metrics.setdefault(tag, []).append(value)
+        for phase, seconds in progress.seconds.items():
+            self._seconds[phase] = self._seconds.get(phase, 0.0) + seconds
+
+    def elapsed(self) -> float:
+        """Return the seconds since `start`."""
+        return perf_counter() - self._began
+
+    def fps(self, step: int) -> float:
+        """Return the mean environment steps per second since `start`."""
+        return (step - self._first_step) / max(self.elapsed(), 1e-9)
+
+    def scalars(self, step: int) -> dict[str, float]:
+        """Return tag -> value of everything since the last call, means where there were several."""
+        found: dict[str, float] = {}
+        if self.returns:
+            found["rollout/ep_rew_mean"] = float(np.mean(self.returns))
+            found["rollout/ep_len_mean"] = float(np.mean(self.lengths))
+        found["time/fps"] = self.fps(step)
+        found |= {f"time/{phase}": seconds for phase, seconds in self._seconds.items()}
+        found |= {tag: float(sum(map(float, values)) / len(values)) for tag, values in self._metrics.items()}
+        self._metrics.clear()
+        self._seconds.clear()
+        return found
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what `load_state_dict` takes back."""
+        return {
+            "returns": list(self.returns),
+            "lengths": list(self.lengths),
+            "best": None if self.best is None else list(self.best),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what `state_dict` returned."""
+        self.returns.extend(state["returns"])
+        self.lengths.extend(state["lengths"])
+        self.best = None if state["best"] is None else (float(state["best"][0]), int(state["best"][1]))

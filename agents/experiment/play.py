@@ -1,0 +1,104 @@
+"""One episode at a time, step by step, for those who watch and those who write it down."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from agents.core.types import Policy
+from agents.experiment.artefact import LoadedPolicy
+from agents.loops.evaluation import env_action, policy_generator
+from agents.loops.position import to_numpy
+from envs.api import VecEnv
+from envs.errors import UserError
+from envs.make import make
+
+Choose = Callable[[Any], Any]  # observations [1, ...] -> actions [1, ...] as VecEnv.step takes them
+Inspect = Callable[[Any], dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """One step of an episode: what was seen, what was done, and what came of it. No array has a batch axis.
+
+    Attributes:
+        step: counted from 1.
+        frame: uint8 `[H, W, 3]`, the picture the action was chosen on; None where nothing is rendered.
+        thoughts: `Policy.inspect` of the observation; empty where no policy is asked.
+        action: canonical.
+        ret: sum of the rewards so far, this one included.
+    """
+
+    step: int
+    frame: np.ndarray | None
+    thoughts: dict[str, np.ndarray]
+    action: np.ndarray
+    reward: float
+    ret: float
+    terminated: bool
+    truncated: bool
+
+    @property
+    def ended(self) -> bool:
+        return self.terminated or self.truncated
+
+
+def moments(
+    env: VecEnv, seed: int, choose: Choose, inspect: Inspect | None = None, render: bool = True
+) -> Iterator[Moment]:
+    """Play one episode from `env.reset(seed)` on a 1-environment VecEnv, one step for each pull."""
+    obs = env.reset(seed)
+    ret, count, ended = 0.0, 0, False
+    while not ended:
+        frame = env.render() if render else None
+        thoughts = {} if inspect is None else {key: to_numpy(row)[0] for key, row in inspect(obs).items()}
+        action = choose(obs)
+        step = env.step(action)
+        obs = step.obs
+        reward, terminated, truncated = (to_numpy(x)[0].item() for x in (step.reward, step.terminated, step.truncated))
+        ret, count, ended = ret + reward, count + 1, terminated or truncated
+        yield Moment(count, frame, thoughts, to_numpy(action)[0], reward, ret, terminated, truncated)
+
+
+def play(env: VecEnv, policy: Policy, seed: int, deterministic: bool = True, render: bool = True) -> Iterator[Moment]:
+    """Let `policy` play one episode on a 1-environment VecEnv; the same seed gives the same episode."""
+    generator = None if deterministic else policy_generator(policy, seed)
+
+    def choose(obs: Any) -> Any:
+        return env_action(env, policy.predict(obs, deterministic, generator))
+
+    return moments(env, seed, choose, policy.inspect, render)
+
+
+def policy_env(
+    loaded: LoadedPolicy,
+    num_envs: int = 1,
+    *,
+    vec: str = "sync",
+    env_id: str | None = None,
+    env_kwargs: dict[str, Any] | None = None,
+    render: bool = False,
+) -> VecEnv:
+    """Make the environment that a policy was trained on, or another one that it fits.
+
+    Args:
+        env_id: another environment; the training's own arguments then do not apply.
+        env_kwargs: arguments that go over the training's own.
+
+    Raises:
+        UserError: the environment cannot be made, or its spaces are not those of the policy.
+    """
+    name = env_id or loaded.env
+    kwargs = (loaded.env_kwargs if name == loaded.env else {}) | (env_kwargs or {})
+    env = make(name, num_envs, vec=vec, env_kwargs=kwargs, rescale_action=loaded.rescale_action, render=render)
+    for what, offered, learnt in (
+        ("observations", env.observation_space, loaded.observation_space),
+        ("actions", env.action_space, loaded.action_space),
+    ):
+        if offered != learnt:
+            env.close()
+            raise UserError(f"{loaded.path}: this policy does not fit {name}: it learnt {what} {learnt}, not {offered}")
+    return env

@@ -1,0 +1,307 @@
+"""Files that are whole or not there, and nested state in them without pickle.
+
+A tree (nested dicts whose leaves are tensors, arrays and plain values) becomes two files:
+`NAME.safetensors` holds the numbers, `NAME.json` the structure, the plain values, and checksums of both.
+PyTorch is imported only by the functions that handle tensors, so that commands start quickly.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import re
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from envs.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+FORMAT = "deep-rl-suite tree"
+VERSION = 1
+_KINDS = ("torch", "numpy", "scalar")
+
+
+@contextmanager
+def disk(action: str, path: Path) -> Iterator[None]:
+    """Turn an OSError into one sentence: `with disk("write", path): ...`.
+
+    Raises:
+        UserError: "cannot write PATH: no space left on device", and the like.
+    """
+    try:
+        yield
+    except OSError as error:
+        reason = os.strerror(error.errno).lower() if error.errno else str(error)
+        raise UserError(f"cannot {action} {path}: {reason}") from error
+
+
+def _temporary(path: Path) -> Path:
+    """Name a hidden sibling of `path` that nothing else uses."""
+    return path.with_name(f".{path.name}.tmp-{uuid.uuid4().hex[:12]}")
+
+
+def _sync(path: Path) -> None:
+    """Wait until a file or folder is on the disk itself (Windows opens no folders, so there it is left to chance)."""
+    if os.name == "nt":
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _atomic_file(path: Path) -> Iterator[Path]:
+    """Yield a temporary path to write; it takes `path`'s place once it is whole and on the disk."""
+    temporary = _temporary(path)
+    try:
+        with disk("write", path):
+            yield temporary
+            _sync(temporary)
+            os.replace(temporary, path)
+            _sync(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file that a crash leaves either as it was or whole.
+
+    Raises:
+        UserError: the disk is full, the folder is missing or may not be written.
+    """
+    with _atomic_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def _previous(path: Path) -> Path:
+    return path.with_name(f".{path.name}.previous")
+
+
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Yield an empty folder to fill; it takes `path`'s place once it is whole, and vanishes on failure.
+
+    A folder that was at `path` waits under a hidden name while it is replaced; `tidy` brings it back
+    if the process dies at that very moment.
+
+    Raises:
+        UserError: the disk is full or may not be written.
+    """
+    temporary, previous = _temporary(path), _previous(path)
+    try:
+        with disk("write", path):
+            temporary.mkdir(parents=True)
+            yield temporary
+            for written in sorted(temporary.rglob("*")):
+                _sync(written)
+            _sync(temporary)
+            if path.exists():
+                shutil.rmtree(previous, ignore_errors=True)
+                path.rename(previous)
+            temporary.rename(path)
+            _sync(path.parent)
+            shutil.rmtree(previous, ignore_errors=True)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def tidy(folder: Path) -> None:
+    """Clear away what a killed process left half written in `folder`, and finish half-done replacements.
+
+    Only for a folder that no other process is writing.
+    """
+    with disk("tidy", folder):
+        for left in folder.glob(".*.previous"):
+            path = left.with_name(left.name[1 : -len(".previous")])
+            if path.exists():
+                shutil.rmtree(left)
+            else:
+                left.rename(path)
+        for left in folder.glob(".*.tmp-*"):
+            if left.is_dir():
+                shutil.rmtree(left)
+            else:
+                left.unlink()
+
+
+def write_tree(folder: Path, name: str, tree: dict[Any, Any], meta: dict[str, Any] | None = None) -> None:
+    """Write `tree` and `meta` to `NAME.safetensors` and `NAME.json` in `folder`, which exists.
+
+    Leaves: tensors (from any device), NumPy arrays and scalars, ints of any size, floats (inf and nan too), bools,
+    None and strings; containers: lists, tuples, and dicts with string or integer keys. All come back as they were,
+    except that tensors come back on the CPU. Each file is atomic; to replace both as one, use `atomic_folder`.
+
+    Raises:
+        UserError: the disk is full or may not be written.
+        TypeError: a leaf or a key is of another type.
+    """
+    tensors: dict[str, Tensor] = {}
+    body: dict[str, Any] = {
+        "format": FORMAT,
+        "version": VERSION,
+        "meta": _encode(meta or {}, "meta", None),
+        "tree": _encode(tree, "", tensors),
+    }
+    with _atomic_file(folder / f"{name}.safetensors") as file:
+        _save_tensors(tensors, file)
+        body["tensors_sha256"] = _file_sha256(file)
+    body["checksum"] = _json_sha256(body)
+    write_text(folder / f"{name}.json", json.dumps(body, indent=1, allow_nan=False) + "\n")
+
+
+def read_tree(folder: Path, name: str) -> tuple[dict[Any, Any], dict[str, Any]]:
+    """Read what `write_tree` wrote: `(tree, meta)`.
+
+    Raises:
+        UserError: a file is missing, torn, altered, foreign or malformed; the message says which file, and how.
+    """
+    import safetensors.torch
+
+    json_file, tensor_file = folder / f"{name}.json", folder / f"{name}.safetensors"
+    body = _read_json(json_file)
+    with disk("read", tensor_file):
+        if _file_sha256(tensor_file) != body["tensors_sha256"]:
+            raise UserError(f"{tensor_file} is torn or was altered: it does not match the checksum in {json_file.name}")
+        try:
+            tensors = safetensors.torch.load_file(tensor_file)
+        except (safetensors.SafetensorError, KeyError) as error:
+            raise UserError(f"{tensor_file} is malformed: {error}") from error
+    try:
+        tree, meta = _decode(body["tree"], tensors), _decode(body["meta"], {})
+        if not isinstance(tree, dict) or not isinstance(meta, dict):
+            raise TypeError("tree and meta must be mappings")
+    except (LookupError, TypeError, ValueError, RecursionError) as error:
+        raise UserError(f"{json_file} is malformed: {type(error).__name__}: {error}") from error
+    return tree, meta
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    """Read and verify the JSON half."""
+    with disk("read", file):
+        content = file.read_bytes()
+    try:
+        body = json.loads(content)
+        checksum = body.pop("checksum", None) if isinstance(body, dict) else None
+        altered = checksum != _json_sha256(body)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{file} is torn or malformed: it is no JSON ({error})") from error
+    if not isinstance(body, dict) or body.get("format") != FORMAT:
+        raise UserError(f"{file} is foreign: this program did not write it")
+    if body.get("version") != VERSION:
+        raise UserError(f"{file} has format version {body.get('version')!r}; this program reads version {VERSION}")
+    if altered:
+        raise UserError(f"{file} was altered: it does not match its own checksum")
+    if missing := {"meta", "tree", "tensors_sha256"} - body.keys():
+        raise UserError(f"{file} is malformed: it has no {', '.join(sorted(missing))}")
+    return body
+
+
+def _file_sha256(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _json_sha256(body: Any) -> str:
+    return hashlib.sha256(json.dumps(body, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def _save_tensors(tensors: dict[str, Tensor], file: Path) -> None:
+    import safetensors.torch
+
+    try:
+        safetensors.torch.save_file(tensors, file)
+    except safetensors.SafetensorError as error:  # it words the operating system's errors itself
+        number = re.search(r"os error (\d+)", str(error))
+        raise OSError(int(number[1]) if number else 0, str(error)) from error
+
+
+def _own_storage(tensor: Tensor, stored: dict[str, Tensor]) -> Tensor:
+    """Return `tensor` on the CPU, contiguous, in memory that no tensor in `stored` shares (safetensors insists)."""
+    tensor = tensor.detach().cpu().contiguous()
+    storage = tensor.untyped_storage()
+    shared = any(storage.data_ptr() == other.untyped_storage().data_ptr() for other in stored.values())
+    return tensor.clone() if shared or storage.nbytes() != tensor.nbytes else tensor
+
+
+def _encode(value: Any, path: str, tensors: dict[str, Tensor] | None) -> Any:
+    """Return `value` as JSON; arrays go to `tensors`, named by their path. Only without `tensors` are they refused.
+
+    What JSON cannot say is an object with one key that begins with "$".
+    """
+    if value is None or isinstance(value, bool | str):
+        return value
+    if isinstance(value, dict):
+        keys = list(value)
+        if any(type(key) not in (str, int) for key in keys):
+            raise TypeError(f"{path}: keys must be strings or integers, not {keys}")
+        items = [(key, _encode(child, _join(path, key), tensors)) for key, child in value.items()]
+        plain = all(isinstance(key, str) and not key.startswith("$") for key in keys)
+        return dict(items) if plain else {"$items": items}
+    if isinstance(value, list | tuple):
+        children = [_encode(child, _join(path, i), tensors) for i, child in enumerate(value)]
+        return children if isinstance(value, list) else {"$tuple": children}
+    if type(value) is int:
+        return value if value.bit_length() < 64 else {"$int": hex(value)}
+    if type(value) is float:
+        return value if math.isfinite(value) else {"$float": repr(value)}
+    if tensors is None:
+        raise TypeError(f"{path}: {type(value).__name__} cannot be stored here")
+    return _encode_array(value, path, tensors)
+
+
+def _encode_array(value: Any, path: str, tensors: dict[str, Tensor]) -> dict[str, str]:
+    import torch
+
+    if isinstance(value, torch.Tensor):
+        tensor, kind = value, "torch"
+    elif isinstance(value, np.ndarray | np.generic):
+        tensor = torch.from_numpy(np.array(value, order="C"))  # TypeError for strings, objects and foreign byte order
+        kind = "numpy" if isinstance(value, np.ndarray) else "scalar"
+    else:
+        raise TypeError(f"{path}: {type(value).__name__} cannot be stored")
+    tensors[path] = _own_storage(tensor, tensors)
+    return {"$array": path, "kind": kind}
+
+
+def _join(path: str, key: str | int) -> str:
+    """Extend a path; a slash in a key is escaped, and an integer key marked, so that no two paths are alike."""
+    part = f"#{key}" if isinstance(key, int) else re.sub(r"[~/#]", lambda found: f"~{ord(found[0]):02x}", key)
+    return f"{path}/{part or '~'}" if path else part or "~"
+
+
+def _decode(value: Any, tensors: dict[str, Tensor]) -> Any:
+    """Undo `_encode`; anything unexpected raises LookupError, TypeError or ValueError."""
+    if isinstance(value, list):
+        return [_decode(child, tensors) for child in value]
+    if not isinstance(value, dict):
+        return value
+    tag = next((key for key in value if key.startswith("$")), None)
+    if tag is None:
+        return {key: _decode(child, tensors) for key, child in value.items()}
+    content = value[tag]
+    if tag == "$items":
+        return {key: _decode(child, tensors) for key, child in content}
+    if tag == "$tuple":
+        return tuple(_decode(child, tensors) for child in content)
+    if tag == "$int":
+        return int(content, 16)
+    if tag == "$float":
+        return float(content)
+    if tag != "$array" or value["kind"] not in _KINDS:
+        raise ValueError(f"unknown value {value}")
+    tensor = tensors[content]
+    if value["kind"] == "torch":
+        return tensor
+    return tensor.numpy() if value["kind"] == "numpy" else tensor.numpy()[()]

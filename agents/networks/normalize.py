@@ -1,0 +1,66 @@
+"""Running statistics that live in the network, so they travel with its weights and freeze outside training."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class RunningNorm(nn.Module):
+    """Shift and scale vectors to mean 0 and variance 1, clipped to +-`clip`.
+
+    The statistics change only in `update`, which the training step calls; acting never touches them.
+    """
+
+    mean: Tensor
+    var: Tensor
+    count: Tensor
+
+    def __init__(self, size: int, clip: float = 10.0) -> None:
+        super().__init__()
+        self.clip = clip
+        self.register_buffer("mean", torch.zeros(size))
+        self.register_buffer("var", torch.ones(size))
+        self.register_buffer("count", torch.zeros((), dtype=torch.float64))
+
+    @torch.no_grad()
+    def update(self, batch: Tensor) -> None:
+        """Take in a batch `[B, size]` (Chan et al. 1979, parallel variance)."""
+        rows = batch.shape[0]
+        if rows == 0:
+            return
+        total = self.count + rows
+        share = (rows / total).to(self.mean.dtype)
+        delta = batch.mean(dim=0) - self.mean
+        variance = batch.var(dim=0, unbiased=False)
+        self.var += share * (variance - self.var + delta.square() * (1 - share))
+        self.mean += share * delta
+        self.count.copy_(total)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return ((x - self.mean) * (self.var + 1e-8).rsqrt()).clamp(-self.clip, self.clip)
+
+
+class RewardScale(nn.Module):
+    """Divide rewards by the running deviation of each environment's discounted return (as SB3's VecNormalize)."""
+
+    returns: Tensor
+
+    def __init__(self, num_envs: int, gamma: float, clip: float = 10.0) -> None:
+        super().__init__()
+        self.gamma = gamma
+        self.clip = clip
+        self.statistics = RunningNorm(1)
+        self.register_buffer("returns", torch.zeros(num_envs))
+
+    @torch.no_grad()
+    def forward(self, reward_TN: Tensor, done_TN: Tensor) -> Tensor:
+        """Take in a rollout's raw rewards `[T, N]` and return them scaled."""
+        return_TN = torch.empty_like(reward_TN)
+        running_N = self.returns
+        for t in range(reward_TN.shape[0]):
+            return_TN[t] = running_N = running_N * self.gamma + reward_TN[t]
+            running_N = running_N * ~done_TN[t]
+        self.returns.copy_(running_N)
+        self.statistics.update(return_TN.reshape(-1, 1))
+        return (reward_TN * (self.statistics.var + 1e-8).rsqrt()).clamp(-self.clip, self.clip)

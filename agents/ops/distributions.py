@@ -1,0 +1,210 @@
+"""Light action distributions: no validation, no broadcasting, few kernels.
+
+All hold a batch B. An action drawn here is what the agent stores; `to_env` gives what the environment gets.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from gymnasium import Space, spaces
+from torch import Generator, Tensor
+
+from envs.errors import UserError
+
+
+class Distribution(Protocol):
+    """What a policy needs of an action distribution."""
+
+    def sample(self, generator: Generator | None = None) -> Tensor:
+        """Draw one action for each row."""
+        ...
+
+    def mode(self) -> Tensor:
+        """Return the most likely action of each row."""
+        ...
+
+    def log_prob(self, action: Tensor) -> Tensor:
+        """Return the log-probability (density) of each row's action, `[B]`."""
+        ...
+
+    def entropy(self, action: Tensor) -> Tensor:
+        """Return each row's entropy, `[B]`; where it has no closed form, -log_prob of the `action` drawn from it."""
+        ...
+
+    def to_env(self, action: Tensor) -> Tensor:
+        """Turn stored actions into those the environment takes."""
+        ...
+
+    def describe(self) -> dict[str, Tensor]:
+        """Return the parameters a viewer shows: `probabilities`, or `mean` and `std`."""
+        ...
+
+
+def _gumbel_max(logits: Tensor, generator: Generator | None) -> Tensor:
+    # argmax(logits + Gumbel noise) draws from softmax(logits); -log(Exponential) is Gumbel noise.
+    noise = torch.empty_like(logits).exponential_(generator=generator).log_()
+    return (logits - noise).argmax(dim=-1)
+
+
+class Categorical:
+    """One choice of A; actions are int64 `[B]`."""
+
+    def __init__(self, logits_BA: Tensor) -> None:
+        self.logits = logits_BA
+        self.log_p = F.log_softmax(logits_BA, dim=-1)
+
+    def sample(self, generator: Generator | None = None) -> Tensor:
+        return _gumbel_max(self.logits, generator)
+
+    def mode(self) -> Tensor:
+        return self.logits.argmax(dim=-1)
+
+    def log_prob(self, action: Tensor) -> Tensor:
+        return self.log_p.gather(-1, action.unsqueeze(-1)).squeeze(-1)
+
+    def entropy(self, action: Tensor) -> Tensor:
+        return -(self.log_p.exp() * self.log_p).sum(dim=-1)
+
+    def to_env(self, action: Tensor) -> Tensor:
+        return action
+
+    def describe(self) -> dict[str, Tensor]:
+        return {"probabilities": self.log_p.exp()}
+
+
+class MultiCategorical:
+    """Independent choices, one of each `nvec[k]`; actions are int64 `[B, k]`."""
+
+    def __init__(self, logits: Tensor, nvec: list[int]) -> None:
+        self.parts = [Categorical(part) for part in logits.split(nvec, dim=-1)]
+
+    def sample(self, generator: Generator | None = None) -> Tensor:
+        return torch.stack([part.sample(generator) for part in self.parts], dim=-1)
+
+    def mode(self) -> Tensor:
+        return torch.stack([part.mode() for part in self.parts], dim=-1)
+
+    def log_prob(self, action: Tensor) -> Tensor:
+        columns = action.unbind(dim=-1)
+        return torch.stack([part.log_prob(a) for part, a in zip(self.parts, columns, strict=True)]).sum(dim=0)
+
+    def entropy(self, action: Tensor) -> Tensor:
+        return torch.stack([part.entropy(action) for part in self.parts]).sum(dim=0)
+
+    def to_env(self, action: Tensor) -> Tensor:
+        return action
+
+    def describe(self) -> dict[str, Tensor]:
+        return {"probabilities": torch.cat([part.log_p.exp() for part in self.parts], dim=-1)}
+
+
+class Bernoulli:
+    """Independent coins with the given logits of heads; actions are int64 0 or 1, `[B, k]`."""
+
+    def __init__(self, logits_Bk: Tensor) -> None:
+        self.logits = logits_Bk
+
+    def sample(self, generator: Generator | None = None) -> Tensor:
+        uniform = torch.empty_like(self.logits).uniform_(generator=generator)
+        return (uniform < self.logits.sigmoid()).long()
+
+    def mode(self) -> Tensor:
+        return (self.logits > 0).long()
+
+    def log_prob(self, action: Tensor) -> Tensor:
+        target = action.to(self.logits.dtype)
+        return -F.binary_cross_entropy_with_logits(self.logits, target, reduction="none").sum(dim=-1)
+
+    def entropy(self, action: Tensor) -> Tensor:
+        p = self.logits.sigmoid()
+        return F.binary_cross_entropy_with_logits(self.logits, p, reduction="none").sum(dim=-1)
+
+    def to_env(self, action: Tensor) -> Tensor:
+        return action
+
+    def describe(self) -> dict[str, Tensor]:
+        return {"probabilities": self.logits.sigmoid()}
+
+
+@dataclass(slots=True)
+class Gaussian:
+    """Independent normals; actions are float32 `[B, d]`, unbounded: the environment's side clips them."""
+
+    mean: Tensor
+    log_std: Tensor
+
+    def sample(self, generator: Generator | None = None) -> Tensor:
+        noise = torch.empty_like(self.mean).normal_(generator=generator)
+        return torch.addcmul(self.mean, self.log_std.exp(), noise)
+
+    def mode(self) -> Tensor:
+        return self.mean
+
+    def log_prob(self, action: Tensor) -> Tensor:
+        z = (action - self.mean) * (-self.log_std).exp()
+        return (-0.5 * z.square() - self.log_std - 0.5 * math.log(2 * math.pi)).sum(dim=-1)
+
+    def entropy(self, action: Tensor) -> Tensor:
+        return (self.log_std + 0.5 * math.log(2 * math.pi * math.e)).expand_as(self.mean).sum(dim=-1)
+
+    def to_env(self, action: Tensor) -> Tensor:
+        return action
+
+    def describe(self) -> dict[str, Tensor]:
+        return {"mean": self.mean, "std": self.log_std.exp().expand_as(self.mean)}
+
+
+class SquashedGaussian(Gaussian):
+    """tanh of a Gaussian (Haarnoja et al. 2018, arXiv:1801.01290, appendix C).
+
+    Actions are stored before the tanh, which spares the unstable inverse; `log_prob` is the density of the
+    squashed action.
+    """
+
+    def log_prob(self, action: Tensor) -> Tensor:
+        # log(1 - tanh(u)^2) = 2 (log 2 - u - softplus(-2u)), stable for large |u|
+        log_det = 2 * (math.log(2) - action - F.softplus(-2 * action))
+        return Gaussian.log_prob(self, action) - log_det.sum(dim=-1)
+
+    def entropy(self, action: Tensor) -> Tensor:
+        return -self.log_prob(action)
+
+    def to_env(self, action: Tensor) -> Tensor:
+        return action.tanh()
+
+    def describe(self) -> dict[str, Tensor]:
+        return {"mean": self.mean.tanh(), "std": self.log_std.exp().expand_as(self.mean)}
+
+
+def parameter_count(space: Space) -> int:
+    """Return how many numbers a policy head puts out for a canonical action space (without deviations).
+
+    Raises:
+        UserError: no distribution fits the space.
+    """
+    match space:
+        case spaces.Discrete():
+            return int(space.n)
+        case spaces.MultiDiscrete():
+            return int(space.nvec.sum())
+        case spaces.MultiBinary() | spaces.Box():
+            return int(space.shape[0])
+    raise UserError(f"PPO cannot act in {space}: it needs Discrete, Box, MultiDiscrete or MultiBinary actions.")
+
+
+def distribution(space: Space, parameters: Tensor, log_std: Tensor | None = None, squash: bool = False) -> Distribution:
+    """Build the distribution over a canonical action space from a head's output `[B, P]`."""
+    match space:
+        case spaces.Discrete():
+            return Categorical(parameters)
+        case spaces.MultiDiscrete():
+            return MultiCategorical(parameters, space.nvec.tolist())
+        case spaces.MultiBinary():
+            return Bernoulli(parameters)
+    assert log_std is not None
+    return SquashedGaussian(parameters, log_std) if squash else Gaussian(parameters, log_std)

@@ -1,0 +1,64 @@
+"""Returns and advantages. Dimensions: T time, N environments, B batch, K steps of an n-step window."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def gae(
+    reward_TN: Tensor,
+    value_TN: Tensor,
+    next_value_TN: Tensor,
+    terminated_TN: Tensor,
+    truncated_TN: Tensor,
+    gamma: float,
+    gae_lambda: float,
+) -> tuple[Tensor, Tensor]:
+    """Generalised advantage estimation (Schulman et al. 2016, arXiv:1506.02438, eq. 16).
+
+    `next_value` is V of the true successor (the final observation where an episode ended). Two masks:
+    only `terminated` cuts the bootstrap; both cut the recursion.
+
+    Returns:
+        advantage and return (advantage + value), each `[T, N]`.
+    """
+    discount_TN = gamma * (~terminated_TN).to(value_TN.dtype)
+    delta_TN = torch.addcmul(reward_TN - value_TN, discount_TN, next_value_TN)
+    decay_TN = gamma * gae_lambda * (~(terminated_TN | truncated_TN)).to(value_TN.dtype)
+    advantage_TN = torch.empty_like(delta_TN)
+    last_N = torch.zeros_like(delta_TN[0])
+    rows = zip(delta_TN.unbind(), decay_TN.unbind(), advantage_TN.unbind(), strict=True)
+    for delta_N, decay_N, advantage_N in reversed(list(rows)):
+        last_N = torch.addcmul(delta_N, decay_N, last_N, out=advantage_N)
+    return advantage_TN, advantage_TN + value_TN
+
+
+def n_step(
+    reward_BK: Tensor, terminated_BK: Tensor, truncated_BK: Tensor, length_B: Tensor, gamma: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Sum up to K discounted rewards, stopping where the episode or the stored data ends.
+
+    Args:
+        reward_BK, terminated_BK, truncated_BK: the K transitions from each sampled one on.
+        length_B: how many of them are stored, 1 to K; the rest is ignored.
+        gamma: discount factor.
+
+    Returns:
+        return `[B]`; last `[B]`, the window index whose `next_obs` to bootstrap from; and discount `[B]`,
+        gamma^(last + 1), or 0 where the window ends in a termination.
+    """
+    steps_K = torch.arange(reward_BK.shape[1], device=reward_BK.device)
+    ended_BK = (terminated_BK | truncated_BK) | (steps_K >= length_B[:, None] - 1)
+    last_B = ended_BK.to(torch.uint8).argmax(dim=1)
+    inside_BK = steps_K <= last_B[:, None]
+    power_K = gamma**steps_K
+    return_B = (reward_BK * power_K * inside_BK).sum(dim=1)
+    alive_B = ~terminated_BK.gather(1, last_B[:, None]).squeeze(1)
+    return return_B, last_B, gamma * power_K[last_B] * alive_B
+
+
+def explained_variance(value: Tensor, target: Tensor) -> Tensor:
+    """1 - Var[target - value] / Var[target]: 1 is perfect, 0 no better than a constant; NaN for constant targets."""
+    variance = target.var()
+    return torch.where(variance > 0, 1 - (target - value).var() / variance, torch.nan)

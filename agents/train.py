@@ -1,0 +1,223 @@
+"""Train an agent with PPO or DQN on any Gymnasium environment."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, get_origin
+
+import tyro
+from pydantic.fields import FieldInfo
+
+from agents.experiment.cli import print_json, run_command
+from agents.experiment.config import (
+    ALGORITHMS,
+    FLAGS,
+    RUN_FIELDS,
+    Layer,
+    RunConfig,
+    load_config_file,
+    merge,
+    notation,
+    parse_value,
+    resolve,
+    unknown_name,
+)
+from envs.errors import UserError, did_you_mean, nearest
+
+EXAMPLES = """\
+examples:
+  python -m agents.train --env CartPole-v1
+  python -m agents.train --env CartPole-v1 --algo dqn --seed 1 -n 50000 --learning-rate lin_1e-3
+  python -m agents.train --resume runs/CartPole-v1__ppo__s0__20260101-120000 -n 200000 --target-reward none
+"""
+RESUMABLE = ("total_timesteps", "target_reward", "eval_freq", "eval_episodes", "final_eval_episodes", "save_freq")
+ALIASES = {"total_timesteps": ["-n", "--n-timesteps"]}
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What the command does with the run."""
+
+    config: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help="YAML file of settings; flags override it")] = (
+        None
+    )
+    resume: Annotated[Path | None, tyro.conf.arg(metavar="RUN", help="run folder to go on with, exactly")] = None
+    runs_dir: Annotated[Path, tyro.conf.arg(help="where the run's folder is made")] = Path("runs")
+    replays_dir: Annotated[Path, tyro.conf.arg(help="where the recorded episode goes")] = Path("replays")
+    record: Annotated[bool, tyro.conf.arg(help="record an episode of the final policy")] = True
+    quiet: Annotated[tyro.conf.FlagCreatePairsOff[bool], tyro.conf.arg(help="print nothing but errors")] = False
+    json: Annotated[tyro.conf.FlagCreatePairsOff[bool], tyro.conf.arg(help="print the result as a last line")] = False
+    debug: Annotated[tyro.conf.FlagCreatePairsOff[bool], tyro.conf.arg(help="show tracebacks")] = False
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Unset:
+    """The default of a flag that was not given: known from the layers beneath, and shown by `--help`."""
+
+    value: Any
+
+    def words(self) -> list[str]:
+        """Write the value as it would be typed."""
+        if isinstance(self.value, dict):
+            return [f"{key}={value}" for key, value in self.value.items()]
+        values = self.value if isinstance(self.value, list | tuple) else [self.value]
+        return ["none" if value is None else str(value) for value in values]
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parse, train, print; return the exit code."""
+    return run_command(_train, argv)
+
+
+def _train(argv: list[str]) -> int:
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    for name in ("--env", "--algo", "--config", "--resume"):
+        first.add_argument(name, nargs="?")
+    early, _ = first.parse_known_args(argv)
+    if early.config and early.resume:
+        raise UserError("--config and --resume exclude one another: a run goes on with its own config.yaml")
+    file = _run_config(Path(early.resume)) if early.resume else Path(early.config) if early.config else None
+    beneath = [Layer(str(file), load_config_file(file))] if file else []
+    chosen = {} if early.resume else {name: value for name in ("env", "algo") if (value := getattr(early, name))}
+    defaults = merge([*beneath, Layer(FLAGS, chosen)], packaged=not early.resume)
+    given, options = parse(argv or ["--help"], {name: value for name, (value, _) in defaults.items()})
+    if early.resume:
+        refuse_changes(resolve(beneath, packaged=False), given)
+    config = resolve([*beneath, Layer(FLAGS, given)], packaged=not early.resume)
+    from agents.experiment.runner import train
+
+    summary = train(
+        config,
+        runs_dir=options.runs_dir,
+        replays_dir=options.replays_dir,
+        resume=options.resume,
+        quiet=options.quiet,
+        record=options.record,
+    )
+    if options.json:
+        print_json(dataclasses.asdict(summary))
+    return 130 if summary.interrupted else 0
+
+
+def _run_config(run: Path) -> Path:
+    from agents.experiment.folder import RunFolder
+
+    return RunFolder.open(run).config_file
+
+
+def refuse_changes(before: RunConfig, given: dict[str, Any]) -> None:
+    """Allow a run that goes on only those flags that leave what it has learnt so far true.
+
+    Raises:
+        UserError: a flag differs from the run's own setting.
+    """
+    flag = Layer(FLAGS, {}).label
+    was = before.model_dump(mode="json")
+    for name in given.keys() - set(RESUMABLE):
+        value = was[name] | given[name] if name == "env_kwargs" else given[name]
+        if value != was[name]:
+            raise UserError(
+                f"{flag(name)}: the run has {was[name]!r}; with {value!r} it would be another run. "
+                f"On --resume these may change: {', '.join(map(flag, RESUMABLE))}."
+            )
+
+
+def parse(argv: list[str], defaults: Mapping[str, Any]) -> tuple[dict[str, Any], Options]:
+    """Return the settings that `argv` gives, raw, and the command's options.
+
+    Args:
+        argv: the arguments.
+        defaults: name -> value of what the layers beneath the flags set; `--help` shows them.
+
+    Raises:
+        UserError: a flag is unknown.
+        SystemExit: after `--help` (0), or where a flag lacks its value (2).
+    """
+    algo = defaults.get("algo", "ppo")
+    run = _group("Run", "What is trained on what.", RUN_FIELDS, defaults)
+    fields = ALGORITHMS[algo].model_fields
+    params = _group(algo, ALGORITHMS[algo].__doc__ or "", fields, defaults)
+    command: Any = dataclasses.make_dataclass("Flags", [("run", type(run)), (algo, type(params)), ("command", Options)])
+    try:
+        parsed, unknown = tyro.cli(
+            command,
+            prog="python -m agents.train",
+            description=__doc__,
+            args=argv,
+            default=command(run, params, Options()),
+            return_unknown_args=True,
+            config=(tyro.conf.OmitArgPrefixes,),
+        )
+    except SystemExit as stop:
+        if stop.code == 0:
+            print(EXAMPLES)
+        raise
+    if unknown:
+        raise UserError(_unknown_flag(unknown[0], algo, [*RUN_FIELDS, *fields, *vars(Options())]))
+    given: dict[str, Any] = {}
+    for group, before in ((parsed.run, run), (getattr(parsed, algo), params)):
+        given |= {name: value for name, value in vars(group).items() if value is not getattr(before, name)}
+    if "env_kwargs" in given:
+        given["env_kwargs"] = _env_kwargs(given["env_kwargs"])
+    return given, parsed.command
+
+
+def _group(title: str, doc: str, fields: Mapping[str, FieldInfo], defaults: Mapping[str, Any]) -> Any:
+    """Return a dataclass instance with a flag for each field, for tyro to parse."""
+    flags: list[Any] = []
+    for name, field in fields.items():
+        default = defaults.get(name, None if field.is_required() else field.default)
+        described = tyro.conf.arg(help=field.description, aliases=ALIASES.get(name))
+        if field.annotation is bool:
+            default = default if isinstance(default, bool) else field.default
+            flags.append((name, Annotated[bool, described], default))
+        else:
+            flags.append((name, Annotated[Any, _raw(field), described], Unset(default)))
+    group: Any = dataclasses.make_dataclass(title, flags, namespace={"__doc__": doc})
+    return group()
+
+
+def _raw(field: FieldInfo) -> Any:
+    """Tell tyro to hand a flag's words on as YAML would read them: one place judges values, whatever they came from."""
+    many = get_origin(field.annotation) in (tuple, dict)
+
+    def read(words: list[str]) -> Any:
+        if get_origin(field.annotation) is dict or field.annotation is str:
+            return words if many else words[0]
+        return [parse_value(word) for word in words] if many else parse_value(words[0])
+
+    return tyro.constructors.PrimitiveConstructorSpec(
+        nargs="*" if many else 1,
+        metavar=notation(field.annotation),
+        instance_from_str=read,
+        is_instance=lambda value: isinstance(value, Unset),
+        str_from_instance=Unset.words,
+    )
+
+
+def _env_kwargs(words: list[str]) -> dict[str, Any]:
+    found = {}
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not equals or not key.isidentifier():
+            raise UserError(f"--env-kwargs: {word!r} given, KEY=VALUE expected, such as --env-kwargs gravity=9.8")
+        found[key] = parse_value(value)
+    return found
+
+
+def _unknown_flag(word: str, algo: str, names: list[str]) -> str:
+    name = word.partition("=")[0].lstrip("-").replace("-", "_")
+    if not word.startswith("-"):
+        return f"unexpected argument {word!r}: every value follows its flag, as in --env CartPole-v1"
+    if name in (known for config in ALGORITHMS.values() for known in config.model_fields):
+        return unknown_name(name, algo, word)
+    near = did_you_mean(f"--{name}", map(Layer(FLAGS, {}).label, nearest(name, names)))
+    return f"{word}: unknown flag.{near} 'python -m agents.train --algo {algo} --help' lists all."
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,83 @@
+"""The one contract every environment speaks: `Step` and `VecEnv`.
+
+Arrays are `numpy.ndarray` where `VecEnv.device == "cpu"` and `torch.Tensor` on that device
+otherwise. An observation is one array `[N, ...]`, or, for Dict and Tuple spaces, a flat dict of
+such arrays keyed by the path to each leaf ("camera", "joints/0"). Leaf dtypes are float32, uint8
+(images) and int64 (Discrete and MultiDiscrete, counted from zero); see `envs.spaces`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from gymnasium import Space
+
+Array = Any
+Obs = Any  # Array | dict[str, Array]
+
+
+@dataclass(slots=True)
+class Step:
+    """What one tick of N environments returned.
+
+    Attributes:
+        obs: what to act on next, `[N, ...]`: already the first of a new episode where one ended.
+        reward: float32 `[N]`, raw.
+        terminated: bool `[N]`: the task itself ended, so nothing follows: cuts the bootstrap.
+        truncated: bool `[N]`: the episode was cut from outside (a time limit): bootstraps from `next_obs`.
+        next_obs: the true successor, `[N, ...]`: the final observation where an episode ended.
+            It may be the same object as `obs` on a tick where none did.
+        valid: bool `[N]`, or None when all are. False marks the dummy transition that a NEXT_STEP
+            autoreset emits after an episode's end; it must reach no buffer and no statistic.
+    """
+
+    obs: Obs
+    reward: Array
+    terminated: Array
+    truncated: Array
+    next_obs: Obs
+    valid: Array | None = None
+
+
+class VecEnv(Protocol):
+    """N copies of one environment, stepped together, which begin a new episode by themselves.
+
+    `step` may reuse none of the arrays it returned before: a caller may keep them.
+    """
+
+    num_envs: int
+    observation_space: Space  # of one environment, canonical (envs.spaces)
+    action_space: Space  # of one environment, canonical
+    device: str  # "cpu" or "cuda"
+    backend: str  # "native", "sync", "async" or "vector"
+    capturable: bool  # whether step() can be captured in a CUDA graph
+
+    def reset(self, seed: int) -> Obs:
+        """Begin an episode everywhere; all later randomness follows from `seed`."""
+        ...
+
+    def step(self, action: Array) -> Step:
+        """Apply canonical actions: int64 `[N]` or `[N, k]`, or float32 `[N, d]`, clipped or rescaled here.
+
+        Raises:
+            EnvError: the environment raised, or returned NaN, a wrong shape or a wrong dtype.
+        """
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything `load_state_dict` needs to stand where this environment stands."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> list[str]:
+        """Go back to a saved position; return one sentence for each thing that could not be restored."""
+        ...
+
+    def render(self, index: int = 0) -> np.ndarray:
+        """Return environment `index` as an image, uint8 `[H, W, 3]`."""
+        ...
+
+    def close(self) -> None:
+        """Free windows and processes."""
+        ...

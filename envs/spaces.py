@@ -1,0 +1,362 @@
+"""Canonical spaces, and the codecs between them and what an environment really speaks.
+
+Everything above the environments sees only these:
+
+* observation leaves: Box float32, Box uint8 (images), Discrete from 0 (int64 `[N]`) and flat
+  MultiDiscrete from 0 (int64 `[N, k]`). Dict and Tuple, however nested, become one flat Dict whose
+  keys are the paths to the leaves ("camera", "joints/0"). MultiBinary becomes Box(0, 1), and a Box
+  of shape () becomes one of shape (1,).
+* actions: Discrete from 0 (int64 `[N]`), flat Box float32 (`[N, d]`), flat MultiDiscrete from 0
+  (int64 `[N, k]`) and flat MultiBinary (int64 `[N, k]` of 0 and 1).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from gymnasium import Space, spaces
+
+from envs.api import Array, Obs
+from envs.errors import UserError
+
+_OBSERVATIONS = "Box, Discrete, MultiDiscrete and MultiBinary, and Dict and Tuple of these"
+_ACTIONS = "Discrete, Box, MultiDiscrete and MultiBinary"
+_MOST_ENTRIES = 2**26  # of a Box read from a file, which is not trusted to be reasonable
+_MISFITS = (ValueError, TypeError, LookupError)  # what NumPy and indexing raise on what fits no array or path
+
+
+class BadObservation(ValueError):
+    """An observation does not fit its space; `row` says which one of the batch (None: all of it)."""
+
+    def __init__(self, row: int | None, reason: str) -> None:
+        super().__init__(reason)
+        self.row = row
+
+
+@dataclass(frozen=True, slots=True)
+class _Leaf:
+    """One array of an observation: where it lies in the raw observation, and what becomes of it."""
+
+    path: tuple[Any, ...]
+    raw: Space
+    canonical: spaces.Box | spaces.Discrete | spaces.MultiDiscrete
+    shape: tuple[int, ...]  # of the raw array
+    dtype: np.dtype  # of the raw array
+    start: np.ndarray | None = None  # the smallest value of each entry of an integer leaf
+    count: np.ndarray | None = None  # how many values each of those entries has
+
+    @property
+    def key(self) -> str:
+        return "/".join(map(str, self.path))
+
+    @property
+    def name(self) -> str:
+        return f"observation {self.key!r}" if self.path else "observation"
+
+    def pick(self, observation: Any) -> Any:
+        for part in self.path:
+            observation = observation[part]
+        return observation
+
+    def convert(self, batch: np.ndarray) -> np.ndarray:
+        """Return a raw batch `[N, *shape]`, which is ours to keep, as canonical; ValueError if it does not fit."""
+        fits = batch.dtype is self.dtype or np.can_cast(batch.dtype, self.dtype, "same_kind")
+        if batch.shape[1:] != self.shape or not fits:
+            raise ValueError("shape or dtype")
+        if self.start is not None and self.count is not None:
+            batch = batch.astype(np.int64) - self.start
+            # Read as unsigned, a negative number is huge: one comparison tests both ends.
+            if (batch.view(np.uint64) >= self.count).any():
+                raise ValueError("range")
+        else:
+            batch = batch.astype(self.canonical.dtype, copy=False)
+            # A sum of squares is finite only if every entry is; if not, it may just have overflowed.
+            if batch.dtype == np.float32 and not (math.isfinite(np.vdot(batch, batch)) or np.isfinite(batch).all()):
+                raise ValueError("not finite")
+        return batch if batch.shape[1:] == self.canonical.shape else batch.reshape(-1, *self.canonical.shape or ())
+
+    def fault(self, value: Any) -> str | None:
+        """Return what is wrong with one raw value of this leaf, or None."""
+        try:
+            array = np.asarray(value)
+        except ValueError:
+            return f"is not one array: {_brief(value)}"
+        if array.dtype.kind not in "biuf":
+            return f"is {_brief(value)}, which is not numbers"
+        if array.shape != self.shape:
+            return f"has shape {array.shape}, but its space says {self.shape}"
+        if not np.can_cast(array.dtype, self.dtype, "same_kind"):
+            return f"has dtype {array.dtype}, but its space says {self.dtype}"
+        if array.dtype.kind == "f" and np.isnan(array).any():
+            return "contains NaN"
+        try:
+            self.convert(array[None].copy())
+        except ValueError:
+            return f"is {_brief(value)}, which is not {'finite' if self.start is None else f'in {self.raw}'}"
+        return None
+
+
+def _brief(value: Any) -> str:
+    text = repr(value)
+    return f"{text[:60]}{'...' if len(text) > 60 else ''} ({type(value).__name__})"
+
+
+class ObservationCodec:
+    """Turns raw observations into canonical ones, and refuses what does not fit their space.
+
+    Attributes:
+        space: the canonical space of one environment.
+
+    Raises:
+        UserError: the space holds something that no network here can read.
+    """
+
+    def __init__(self, space: Space) -> None:
+        leaves = list(_leaves(space, ()))
+        self._plain = not isinstance(space, spaces.Dict | spaces.Tuple)
+        if self._plain:
+            self.space: Space = leaves[0].canonical
+        else:
+            by_key = {leaf.key: leaf for leaf in leaves}
+            if not leaves or len(by_key) < len(leaves):
+                raise UserError(f"observation space {space} has {'two leaves of one path' if leaves else 'no leaves'}")
+            self.space = spaces.Dict({key: leaf.canonical for key, leaf in by_key.items()})
+            leaves = [by_key[key] for key in self.space.spaces]
+        self._leaves = leaves
+
+    def encode(self, raws: Sequence[Any]) -> Obs:
+        """Stack N raw observations into fresh canonical arrays `[N, ...]`.
+
+        Raises:
+            BadObservation: one has a wrong shape or dtype, is not finite, or leaves a Discrete range.
+        """
+        try:
+            return self._tree([leaf.convert(np.array([leaf.pick(raw) for raw in raws])) for leaf in self._leaves])
+        except _MISFITS:
+            return self._encode_rows(raws)
+
+    def encode_batch(self, batch: Any) -> Obs:
+        """Copy a batched raw observation, as a Gymnasium vector environment returns it, into canonical arrays.
+
+        Raises:
+            BadObservation: as `encode`.
+        """
+        leaf = self._leaves[0]
+        try:
+            arrays = []
+            for leaf in self._leaves:
+                arrays.append(leaf.convert(np.array(leaf.pick(batch))))
+            return self._tree(arrays)
+        except _MISFITS as error:
+            try:
+                rows = list(leaf.pick(batch))
+            except _MISFITS:
+                raise BadObservation(None, f"{leaf.name} is missing from {_brief(batch)}") from error
+            for row, value in enumerate(rows):
+                if (reason := leaf.fault(value)) is not None:
+                    raise BadObservation(row, f"{leaf.name} {reason}") from error
+            raise BadObservation(None, f"{leaf.name} is {_brief(batch)}, which does not fit {leaf.raw}") from error
+
+    def arrays(self, obs: Obs) -> list[np.ndarray]:
+        """Return a canonical observation's arrays in one fixed order."""
+        return [obs] if self._plain else [obs[leaf.key] for leaf in self._leaves]
+
+    def with_rows(self, obs: Obs, rows: Sequence[int] | np.ndarray, new: Obs) -> Obs:
+        """Return a copy of the canonical `obs` with `rows` taken, in order, from `new`."""
+        copies = [array.copy() for array in self.arrays(obs)]
+        for copy, replacement in zip(copies, self.arrays(new), strict=True):
+            copy[rows] = replacement
+        return self._tree(copies)
+
+    def _tree(self, arrays: list[np.ndarray]) -> Obs:
+        return arrays[0] if self._plain else {leaf.key: array for leaf, array in zip(self._leaves, arrays, strict=True)}
+
+    def _encode_rows(self, raws: Sequence[Any]) -> Obs:
+        """Say which observation is to blame; a batch that merely mixes dtypes is stacked row by row."""
+        arrays = []
+        for leaf in self._leaves:
+            rows = []
+            for row, raw in enumerate(raws):
+                try:
+                    value = leaf.pick(raw)
+                except _MISFITS:
+                    raise BadObservation(row, f"{leaf.name} is missing from {_brief(raw)}") from None
+                if (reason := leaf.fault(value)) is not None:
+                    raise BadObservation(row, f"{leaf.name} {reason}")
+                rows.append(leaf.convert(np.array(value)[None]))
+            arrays.append(np.concatenate(rows))
+        return self._tree(arrays)
+
+
+def _leaves(space: Space, path: tuple[Any, ...]) -> Iterator[_Leaf]:
+    if isinstance(space, spaces.Dict):
+        for key, child in space.spaces.items():
+            yield from _leaves(child, (*path, key))
+    elif isinstance(space, spaces.Tuple):
+        for index, child in enumerate(space.spaces):
+            yield from _leaves(child, (*path, index))
+    elif isinstance(space, spaces.Box):
+        shape = space.shape or (1,)
+        if space.dtype == np.uint8:
+            image = spaces.Box(space.low.reshape(shape), space.high.reshape(shape), dtype=np.uint8)
+            yield _Leaf(path, space, image, space.shape, space.dtype)
+        else:
+            canonical = _float_box(space.low.reshape(shape), space.high.reshape(shape), shape)
+            yield _Leaf(path, space, canonical, space.shape, space.dtype)
+    elif isinstance(space, spaces.MultiBinary):
+        yield _Leaf(path, space, _float_box(0, 1, space.shape), space.shape, np.dtype(np.int8))
+    elif isinstance(space, spaces.Discrete | spaces.MultiDiscrete):
+        start, count = _int_range(space)
+        yield _Leaf(path, space, _from_zero(count), space.shape or (), np.dtype(space.dtype), start, count)
+    else:
+        where = f" {'/'.join(map(str, path))!r}" if path else ""
+        raise UserError(f"observation space{where} is {space}; it must be made of {_OBSERVATIONS}")
+
+
+def _float_box(low: Any, high: Any, shape: tuple[int, ...]) -> spaces.Box:
+    with np.errstate(over="ignore"):  # a float64 bound beyond float32's range becomes infinite: no bound
+        low, high = (np.broadcast_to(np.asarray(bound, np.float32), shape) for bound in (low, high))
+    return spaces.Box(low, high, shape, np.float32)
+
+
+def _int_range(space: spaces.Discrete | spaces.MultiDiscrete) -> tuple[np.ndarray, np.ndarray]:
+    """Return the smallest value of each entry, int64, and how many values it has, uint64 (shape () for Discrete)."""
+    count = space.n if isinstance(space, spaces.Discrete) else space.nvec
+    return np.asarray(space.start, np.int64), np.asarray(count).astype(np.uint64)
+
+
+def _from_zero(count: np.ndarray) -> spaces.Discrete | spaces.MultiDiscrete:
+    return spaces.Discrete(int(count)) if count.ndim == 0 else spaces.MultiDiscrete(count.ravel().astype(np.int64))
+
+
+class ActionCodec:
+    """Turns canonical actions into what the environment expects.
+
+    Box actions are clipped to the bounds; with `rescale`, the canonical space is [-1, 1] instead, and
+    actions are clipped to that and mapped onto the bounds.
+
+    Attributes:
+        space: the canonical space of one environment.
+
+    Raises:
+        UserError: the space is none of those allowed, or `rescale` is asked of a Box without finite bounds.
+    """
+
+    def __init__(self, space: Space, rescale: bool = False) -> None:
+        self._shape: tuple[int, ...] = space.shape or ()
+        self._dtype = np.dtype(space.dtype)
+        self._start: np.ndarray | None = None
+        self._scale: np.ndarray | None = None
+        if isinstance(space, spaces.Discrete | spaces.MultiDiscrete):
+            self._start, count = _int_range(space)
+            self.space: Space = _from_zero(count)
+        elif isinstance(space, spaces.MultiBinary):
+            self._start = np.zeros(self._shape, np.int64)
+            self.space = spaces.MultiBinary(int(np.prod(self._shape)))
+        elif isinstance(space, spaces.Box):
+            self._low, self._high = space.low, space.high
+            self.space = self._box(space, rescale)
+        else:
+            raise UserError(f"action space is {space}; it must be {_ACTIONS}")
+
+    def _box(self, space: spaces.Box, rescale: bool) -> spaces.Box:
+        size = int(np.prod(self._shape))
+        if not rescale:
+            return _float_box(space.low.ravel(), space.high.ravel(), (size,))
+        if not space.is_bounded():
+            raise UserError(f"actions cannot be rescaled to {space}, which has infinite bounds: leave rescaling off")
+        low, high = space.low.astype(np.float64), space.high.astype(np.float64)
+        self._scale, self._middle = (high - low) / 2, (high + low) / 2
+        return _float_box(-1.0, 1.0, (size,))
+
+    def decode(self, actions: Array) -> np.ndarray:
+        """Return a canonical batch as a fresh raw batch `[N, *shape]`; iterating it gives each environment's action.
+
+        Raises:
+            UserError: a Box action is NaN.
+        """
+        if self._start is not None:
+            return (actions.reshape(-1, *self._shape) + self._start).astype(self._dtype, copy=False)
+        refuse_nan(actions)
+        if self._scale is not None:
+            raw = actions.reshape(-1, *self._shape).clip(-1.0, 1.0) * self._scale + self._middle
+        else:
+            raw = actions.reshape(-1, *self._shape)
+        if self._dtype.kind in "iu":
+            return np.clip(np.rint(raw), self._low, self._high).astype(self._dtype)
+        raw = raw.astype(self._dtype)
+        return np.minimum(np.maximum(raw, self._low, out=raw), self._high, out=raw)
+
+
+def refuse_nan(actions: np.ndarray) -> None:
+    """Raise UserError if a float action is NaN, which no environment could be blamed for."""
+    if math.isnan(np.vdot(actions, actions)):
+        raise UserError("an action is NaN: the policy has diverged; try a smaller learning rate")
+
+
+def space_to_json(space: Space) -> dict[str, Any]:
+    """Return a canonical space as plain JSON data (infinite bounds as strings)."""
+    if isinstance(space, spaces.Dict):
+        return {"type": "Dict", "spaces": {key: space_to_json(leaf) for key, leaf in space.spaces.items()}}
+    if isinstance(space, spaces.Box):
+        bounds = {"low": _bound_to_json(space.low), "high": _bound_to_json(space.high)}
+        return {"type": "Box", "shape": list(space.shape), "dtype": str(space.dtype), **bounds}
+    if isinstance(space, spaces.Discrete):
+        return {"type": "Discrete", "n": int(space.n)}
+    if isinstance(space, spaces.MultiDiscrete):
+        return {"type": "MultiDiscrete", "nvec": space.nvec.tolist()}
+    if isinstance(space, spaces.MultiBinary):
+        return {"type": "MultiBinary", "n": math.prod(space.shape)}
+    raise UserError(f"{space} is not a canonical space")
+
+
+def _bound_to_json(bound: np.ndarray) -> list[float | str]:
+    """Return the bound's entries in order, or just one if all are equal."""
+    flat = bound.ravel()
+    values = flat[:1] if (flat == flat[0]).all() else flat
+    return [value if math.isfinite(value) else str(value) for value in values.tolist()]
+
+
+def space_from_json(data: Any) -> Space:
+    """Return the space that `space_to_json` described.
+
+    Raises:
+        UserError: `data` describes no canonical space.
+    """
+    try:
+        match data:
+            case {"type": "Dict", "spaces": dict(leaves), **rest} if leaves and not rest:
+                children = {key: space_from_json(leaf) for key, leaf in leaves.items()}
+                if not any(isinstance(child, spaces.Dict) for child in children.values()):
+                    return spaces.Dict(children)
+            case {"type": "Discrete", "n": n, **rest} if not rest:
+                return spaces.Discrete(_count(n))
+            case {"type": "MultiBinary", "n": n, **rest} if not rest:
+                return spaces.MultiBinary(_count(n))
+            case {"type": "MultiDiscrete", "nvec": list(nvec), **rest} if nvec and not rest:
+                return spaces.MultiDiscrete([_count(n) for n in nvec])
+            case {"type": "Box", "shape": list(sides), "dtype": "float32" | "uint8" as dtype, **bounds}:
+                shape = tuple(_count(side) for side in sides)
+                if shape and math.prod(shape) <= _MOST_ENTRIES and bounds.keys() == {"low", "high"}:
+                    low, high = (_bound_from_json(bounds[name], shape) for name in ("low", "high"))
+                    return spaces.Box(low.astype(dtype), high.astype(dtype), dtype=np.dtype(dtype).type)
+    except (ValueError, TypeError, OverflowError):
+        pass
+    raise UserError(f"not the description of a space: {_brief(data)}")
+
+
+def _count(value: Any) -> int:
+    if type(value) is not int or not 0 < value < 2**31:
+        raise ValueError("not a count")
+    return value
+
+
+def _bound_from_json(values: Any, shape: tuple[int, ...]) -> np.ndarray:
+    bound = np.array([float(value) for value in values])
+    if np.isnan(bound).any():
+        raise ValueError("NaN")
+    return np.broadcast_to(bound, shape) if bound.size == 1 else bound.reshape(shape)
