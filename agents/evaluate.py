@@ -20,6 +20,7 @@ examples:
   python -m agents.evaluate runs/CartPole-v1__ppo__s0__20260101-120000 --checkpoint latest --seed 7 --json
 """
 PARALLEL = 10  # environments stepped together
+Flag = tyro.conf.FlagCreatePairsOff[bool]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,22 +29,27 @@ class Options:
 
     run: Annotated[
         tyro.conf.Positional[Path | None],
-        tyro.conf.arg(metavar="RUN", help="run folder, or folder with a model; without it, the run begun last"),
+        tyro.conf.arg(
+            metavar="[RUN]",
+            help_behavior_hint="",
+            help="run folder, or folder with a model; without it, the run begun last",
+        ),
     ] = None
     checkpoint: Annotated[str, tyro.conf.arg(metavar="best|latest|STEP", help="which of the run's policies")] = "best"
     episodes: Annotated[int, tyro.conf.arg(help="how many to play")] = 100
     seed: Annotated[int, tyro.conf.arg(help="the same seed plays the same episodes")] = 0
-    stochastic: Annotated[
-        tyro.conf.FlagCreatePairsOff[bool], tyro.conf.arg(help="sample actions instead of taking the most likely")
-    ] = False
-    env: Annotated[str | None, tyro.conf.arg(help="another environment than the training's")] = None
+    stochastic: Annotated[Flag, tyro.conf.arg(help="sample actions instead of taking the most likely")] = False
+    env: Annotated[
+        str | None, tyro.conf.arg(metavar="ID", help_behavior_hint="", help="another environment than the training's")
+    ] = None
     env_kwargs: Annotated[
-        tuple[str, ...], tyro.conf.arg(metavar="KEY=VALUE ...", help="environment arguments over the training's")
+        tuple[str, ...],
+        tyro.conf.arg(metavar="KEY=VALUE ...", help_behavior_hint="", help="environment arguments over the training's"),
     ] = ()
     device: Annotated[Literal["cpu", "cuda", "mps"], tyro.conf.arg(help="where the network computes")] = "cpu"
     runs_dir: Annotated[Path, tyro.conf.arg(help="where runs are, if RUN is not given")] = Path("runs")
-    json: Annotated[tyro.conf.FlagCreatePairsOff[bool], tyro.conf.arg(help="print the result as a last line")] = False
-    debug: Annotated[tyro.conf.FlagCreatePairsOff[bool], tyro.conf.arg(help="show tracebacks")] = False
+    json: Annotated[Flag, tyro.conf.arg(help="print the result as a last line")] = False
+    debug: Annotated[Flag, tyro.conf.arg(help="show tracebacks")] = False
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -26,6 +26,7 @@ from agents.experiment.config import (
     resolve,
     unknown_name,
 )
+from agents.experiment.flags import parse_env_kwargs
 from envs.errors import UserError, did_you_mean, nearest
 
 EXAMPLES = """\
@@ -162,7 +163,7 @@ def parse(argv: list[str], defaults: Mapping[str, Any]) -> tuple[dict[str, Any],
     for group, before in ((parsed.run, run), (getattr(parsed, algo), params)):
         given |= {name: value for name, value in vars(group).items() if value is not getattr(before, name)}
     if "env_kwargs" in given:
-        given["env_kwargs"] = _env_kwargs(given["env_kwargs"])
+        given["env_kwargs"] = parse_env_kwargs(given["env_kwargs"])
     return given, parsed.command
 
 
@@ -197,16 +198,6 @@ def _raw(field: FieldInfo) -> Any:
         is_instance=lambda value: isinstance(value, Unset),
         str_from_instance=Unset.words,
     )
-
-
-def _env_kwargs(words: list[str]) -> dict[str, Any]:
-    found = {}
-    for word in words:
-        key, equals, value = word.partition("=")
-        if not equals or not key.isidentifier():
-            raise UserError(f"--env-kwargs: {word!r} given, KEY=VALUE expected, such as --env-kwargs gravity=9.8")
-        found[key] = parse_value(value)
-    return found
 
 
 def _unknown_flag(word: str, algo: str, names: list[str]) -> str:

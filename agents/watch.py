@@ -18,37 +18,58 @@ examples:
   python -m agents.watch
   python -m agents.watch runs/CartPole-v1__ppo__s0__20260101-120000 --checkpoint latest --seed 7
   python -m agents.watch runs/CartPole-v1__ppo__s0__20260101-120000 --record cartpole.gif
+
+keys in the window:
+  space         pause                        n     next episode
+  right or .    one step                     [ ]   checkpoint before, after
+  + -           faster, slower               q     quit (or Esc)
 """
+Flag = tyro.conf.FlagCreatePairsOff[bool]
 
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """Keys in the window: space pauses, right arrow or . goes one step, + and - change the speed, n begins the next
-    episode, [ and ] go to the checkpoint before and after, q or Esc ends."""
+    """Flags."""
 
     run: Annotated[
         tyro.conf.Positional[Path | None],
-        tyro.conf.arg(metavar="RUN", help="run folder, or folder with a model; without it, the run begun last"),
+        tyro.conf.arg(
+            metavar="[RUN]",
+            help_behavior_hint="",
+            help="run folder, or folder with a model; without it, the run begun last",
+        ),
     ] = None
     checkpoint: Annotated[str, tyro.conf.arg(metavar="best|latest|STEP", help="which of the run's policies")] = "best"
     seed: Annotated[int, tyro.conf.arg(help="of the first episode; each later one's is one more")] = 0
-    stochastic: Annotated[
-        tyro.conf.FlagCreatePairsOff[bool], tyro.conf.arg(help="sample actions instead of taking the most likely")
-    ] = False
+    stochastic: Annotated[Flag, tyro.conf.arg(help="sample actions instead of taking the most likely")] = False
     episodes: Annotated[
-        int | None, tyro.conf.arg(help="how many; if not given, one is recorded, and a window stays open")
+        int | None,
+        tyro.conf.arg(
+            metavar="N", help_behavior_hint="", help="how many; if not given, one is recorded, and a window stays open"
+        ),
     ] = None
     record: Annotated[
-        Path | None, tyro.conf.arg(metavar="FILE", help="write a video, .mp4 or .gif, instead of opening a window")
+        Path | None,
+        tyro.conf.arg(
+            metavar="FILE", help_behavior_hint="", help="write a video, .mp4 or .gif, instead of opening a window"
+        ),
     ] = None
     replay: Annotated[
-        Path | None, tyro.conf.arg(metavar="FILE", help="play a recorded episode again; RUN, if given, comments on it")
+        Path | None,
+        tyro.conf.arg(
+            metavar="FILE", help_behavior_hint="", help="play a recorded episode again; RUN, if given, comments on it"
+        ),
     ] = None
-    fps: Annotated[float | None, tyro.conf.arg(help="steps per second; if not given, the environment's own")] = None
+    fps: Annotated[
+        float | None,
+        tyro.conf.arg(
+            metavar="NUMBER", help_behavior_hint="", help="steps per second; if not given, the environment's own"
+        ),
+    ] = None
     runs_dir: Annotated[Path, tyro.conf.arg(help="where runs are, if RUN is not given")] = Path("runs")
     replays_dir: Annotated[Path, tyro.conf.arg(help="where episodes go if there is no display")] = Path("replays")
-    json: Annotated[tyro.conf.FlagCreatePairsOff[bool], tyro.conf.arg(help="print the result as a last line")] = False
-    debug: Annotated[tyro.conf.FlagCreatePairsOff[bool], tyro.conf.arg(help="show tracebacks")] = False
+    json: Annotated[Flag, tyro.conf.arg(help="print the result as a last line")] = False
+    debug: Annotated[Flag, tyro.conf.arg(help="show tracebacks")] = False
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -96,7 +117,9 @@ def _watch(argv: list[str]) -> int:
     finally:
         show.close()
     for video in videos:
-        print(f"Recorded:  {video}")
+        print(f"Recorded:       {video}")
+        if (episode := video.with_suffix(".json")).exists():
+            print(f"Play it again:  python -m agents.watch --replay {episode}")
     if options.json:
         print_json({"env": show.env_id, "policy": show.source, "videos": [str(video) for video in videos]})
     return 0

@@ -6,6 +6,7 @@ Importing this module registers "native/CartPole-v1" and "native/Pendulum-v1" wi
 
 from __future__ import annotations
 
+import math
 from dataclasses import fields
 from typing import Any, Protocol
 
@@ -31,6 +32,22 @@ DYNAMICS: dict[str, type[Dynamics]] = {
 def parameters(task: type[Dynamics]) -> list[str]:
     """Return the names of the keyword arguments that `task` takes."""
     return [field.name for field in fields(task)]  # type: ignore[arg-type]
+
+
+def build_dynamics(env_id: str, arguments: dict[str, Any]) -> Dynamics:
+    """Return the dynamics of `env_id` with these parameters.
+
+    Raises:
+        UserError: a value is not a number of the parameter's type.
+    """
+    task = DYNAMICS[env_id]
+    for name, default in ((field.name, field.default) for field in fields(task)):  # type: ignore[arg-type]
+        value = arguments.get(name, default)
+        wanted = (int, float) if type(default) is float else (type(default),)
+        if type(value) not in wanted or not math.isfinite(value) or (name == "max_episode_steps" and value < 1):
+            kind = {int: "an integer of at least 1", float: "a number", bool: "true or false"}[type(default)]
+            raise UserError(f"{env_id}: {name} must be {kind}, got {value!r}")
+    return task(**arguments)
 
 
 class Arrays(Protocol):

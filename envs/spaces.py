@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from gymnasium import Space, spaces
 
+from envs import saved
 from envs.api import Array, Obs
 from envs.errors import UserError
 
@@ -29,8 +30,8 @@ _MOST_ENTRIES = 2**26  # of a Box read from a file, which is not trusted to be r
 _MISFITS = (ValueError, TypeError, LookupError)  # what NumPy and indexing raise on what fits no array or path
 
 
-class BadObservation(ValueError):
-    """An observation does not fit its space; `row` says which one of the batch (None: all of it)."""
+class BadData(ValueError):
+    """An environment returned what its spaces do not allow; `row` says which one of the batch (None: all of it)."""
 
     def __init__(self, row: int | None, reason: str) -> None:
         super().__init__(reason)
@@ -73,7 +74,9 @@ class _Leaf:
             if (batch.view(np.uint64) >= self.count).any():
                 raise ValueError("range")
         else:
-            batch = batch.astype(self.canonical.dtype, copy=False)
+            if batch.dtype != self.canonical.dtype:
+                with np.errstate(over="ignore"):  # found as infinite below
+                    batch = batch.astype(self.canonical.dtype)
             # A sum of squares is finite only if every entry is; if not, it may just have overflowed.
             if batch.dtype == np.float32 and not (math.isfinite(np.vdot(batch, batch)) or np.isfinite(batch).all()):
                 raise ValueError("not finite")
@@ -96,7 +99,8 @@ class _Leaf:
         try:
             self.convert(array[None].copy())
         except ValueError:
-            return f"is {_brief(value)}, which is not {'finite' if self.start is None else f'in {self.raw}'}"
+            limit = "finite in float32" if self.start is None else f"in {self.raw}"
+            return f"is {_brief(value)}, which is not {limit}"
         return None
 
 
@@ -132,7 +136,7 @@ class ObservationCodec:
         """Stack N raw observations into fresh canonical arrays `[N, ...]`.
 
         Raises:
-            BadObservation: one has a wrong shape or dtype, is not finite, or leaves a Discrete range.
+            BadData: one has a wrong shape or dtype, is not finite, or leaves a Discrete range.
         """
         try:
             return self._tree([leaf.convert(np.array([leaf.pick(raw) for raw in raws])) for leaf in self._leaves])
@@ -143,7 +147,7 @@ class ObservationCodec:
         """Copy a batched raw observation, as a Gymnasium vector environment returns it, into canonical arrays.
 
         Raises:
-            BadObservation: as `encode`.
+            BadData: as `encode`.
         """
         leaf = self._leaves[0]
         try:
@@ -155,15 +159,40 @@ class ObservationCodec:
             try:
                 rows = list(leaf.pick(batch))
             except _MISFITS:
-                raise BadObservation(None, f"{leaf.name} is missing from {_brief(batch)}") from error
+                raise BadData(None, f"{leaf.name} is missing from {_brief(batch)}") from error
             for row, value in enumerate(rows):
                 if (reason := leaf.fault(value)) is not None:
-                    raise BadObservation(row, f"{leaf.name} {reason}") from error
-            raise BadObservation(None, f"{leaf.name} is {_brief(batch)}, which does not fit {leaf.raw}") from error
+                    raise BadData(row, f"{leaf.name} {reason}") from error
+            raise BadData(None, f"{leaf.name} is {_brief(batch)}, which does not fit {leaf.raw}") from error
 
     def arrays(self, obs: Obs) -> list[np.ndarray]:
         """Return a canonical observation's arrays in one fixed order."""
         return [obs] if self._plain else [obs[leaf.key] for leaf in self._leaves]
+
+    def from_arrays(self, arrays: Sequence[Any], num_envs: int) -> Obs:
+        """Take back what `arrays` returned.
+
+        Raises:
+            UserError: a number, shape or dtype is not that of N canonical observations.
+        """
+        leaves = [leaf.canonical for leaf in self._leaves]
+        if len(arrays) != len(leaves):
+            raise UserError(f"a saved observation has {len(arrays)} arrays, this environment's has {len(leaves)}")
+        shapes = [(num_envs, *(leaf.shape or ())) for leaf in leaves]
+        return self._tree(
+            [
+                saved.array(array, "obs", shape, leaf.dtype)
+                for array, shape, leaf in zip(arrays, shapes, leaves, strict=True)
+            ]
+        )
+
+    def agrees(self, obs: Obs, row: int, raw: Any) -> bool:
+        """Whether the raw observation `raw` is, bit for bit, row `row` of the canonical `obs`."""
+        try:
+            own = self.encode([raw])
+        except BadData:
+            return False
+        return all(np.array_equal(a[0], b[row]) for a, b in zip(self.arrays(own), self.arrays(obs), strict=True))
 
     def with_rows(self, obs: Obs, rows: Sequence[int] | np.ndarray, new: Obs) -> Obs:
         """Return a copy of the canonical `obs` with `rows` taken, in order, from `new`."""
@@ -184,9 +213,9 @@ class ObservationCodec:
                 try:
                     value = leaf.pick(raw)
                 except _MISFITS:
-                    raise BadObservation(row, f"{leaf.name} is missing from {_brief(raw)}") from None
+                    raise BadData(row, f"{leaf.name} is missing from {_brief(raw)}") from None
                 if (reason := leaf.fault(value)) is not None:
-                    raise BadObservation(row, f"{leaf.name} {reason}")
+                    raise BadData(row, f"{leaf.name} {reason}")
                 rows.append(leaf.convert(np.array(value)[None]))
             arrays.append(np.concatenate(rows))
         return self._tree(arrays)

@@ -68,7 +68,11 @@ class Show(Protocol):
     """Episodes to watch, counted from 0."""
 
     env_id: str
-    source: str  # what plays, in a few words
+
+    @property
+    def source(self) -> str:
+        """What plays, in a few words."""
+        ...
 
     def open(self, index: int) -> tuple[Panel, Iterator[Moment]]:
         """Begin an episode; it breaks off the one before."""
@@ -126,7 +130,7 @@ class PolicyShow:
         seed, folder = self.seed + index, replay_folder(self.loaded, self.replays)
         picture = self._panel(seed).picture
         done = record_episode(
-            self.loaded, self.env, seed, folder, deterministic=self.deterministic, fps=fps, picture=picture
+            self.loaded, seed, folder, env=self.env, deterministic=self.deterministic, fps=fps, picture=picture
         )
         return done.video
 

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,8 +18,6 @@ from agents.experiment.play import Moment
 
 if TYPE_CHECKING:
     from pygame import Rect, Surface
-
-os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
 
 SIZE = (1120, 630)  # without the strip of keys
 MAX_BARS = 8
@@ -280,17 +277,16 @@ def _number(value: float) -> str:
 
 
 def _draw_series(surface: Surface, box: Rect, state: ViewState, write: _Writer) -> None:
-    """A line over the episode so far, with its extremes written beside it."""
+    """A line over the episode so far, under its title, its range and its last value."""
     import pygame
 
-    write(surface, state.series_title, 12, _MUTED, topleft=box.topleft)
-    if not state.series:
-        return
-    write(surface, _number(state.series[-1]), 13, _ACCENT, True, topright=(box.right, box.top - 1))
-    area = pygame.Rect(box.left, box.top + 24, box.width, box.height - 24)
-    _rounded(surface, area, _TRACK, 6, 120)
     values = np.asarray(state.series, np.float64)
     low, high = float(values.min()), float(values.max())
+    title = f"{state.series_title} · {_number(low)} to {_number(high)}" if high > low else state.series_title
+    last = write(surface, _number(values[-1]), 13, _ACCENT, True, topright=(box.right, box.top - 1))
+    write(surface, title, 12, _MUTED, width=last.left - box.left - 8, topleft=box.topleft)
+    area = pygame.Rect(box.left, box.top + 24, box.width, box.height - 24)
+    _rounded(surface, area, _TRACK, 6, 120)
     inner = area.inflate(-12, -20)
     across = np.linspace(0, 1, max(len(values), 2))
     down = (high - values) / (high - low) if high > low else np.full(len(across), 0.5)
@@ -305,9 +301,6 @@ def _draw_series(surface: Surface, box: Rect, state: ViewState, write: _Writer) 
         pygame.draw.circle(large, (*_ACCENT, 255), points[-1], 4 * scale)
 
     _smooth(surface, area, _ACCENT, paint)
-    if high > low:
-        write(surface, _number(high), 10, _MUTED, topleft=(area.left + 7, area.top + 4))
-        write(surface, _number(low), 10, _MUTED, bottomleft=(area.left + 7, area.bottom - 4))
 
 
 def _draw_bars(surface: Surface, box: Rect, state: ViewState, write: _Writer) -> None:

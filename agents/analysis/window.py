@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from typing import Any
 
 from agents.analysis.show import Show
 from agents.analysis.viewer import SIZE, STRIP, ViewState, draw
+from agents.experiment.play import has_display
 from envs.errors import UserError
 
 REFRESH = 60  # of the screen, per second
 AFTERGLOW = 1.2  # seconds that an episode's last picture stays
 MAX_STEPS = 30  # between two pictures, so that keys are heard whatever the speed
 SPEEDS = (1 / 8, 16)
-SMALLEST = (880, 480)
+SMALLEST = (880, 590)  # holds the longest panel
 
 
 class Player:
@@ -119,17 +118,12 @@ class Player:
 
 def open_screen(title: str) -> Any | None:
     """Open a window and return its surface, or None where there is no display."""
-    headless = ("dummy", "offscreen")
-    if os.environ.get("SDL_VIDEODRIVER") in headless:
-        return None
-    if sys.platform.startswith("linux") and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+    if not has_display():
         return None
     import pygame
 
     try:
         pygame.display.init()
-        if pygame.display.get_driver() in headless:
-            return None
         pygame.display.set_caption(title)
         return pygame.display.set_mode((SIZE[0], SIZE[1] + STRIP), pygame.RESIZABLE)
     except pygame.error:

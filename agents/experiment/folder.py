@@ -79,10 +79,11 @@ class RunFolder:
         if folder.config_file.is_file():
             return folder
         what = "has no config.yaml" if path.is_dir() else "is a file" if path.exists() else "does not exist"
-        runs = {run.name: run for place in (path, path.parent) for run in runs_in(place)}
-        near = did_you_mean(path.name, runs) or (f" Runs nearby: {', '.join(list(runs)[-3:])}." if runs else "")
-        if around := next((parent for parent in path.parents if (parent / "config.yaml").is_file()), None):
-            near = f" It lies in the run {around}."
+        around = next((parent for parent in path.parents if (parent / "config.yaml").is_file()), None)
+        inside, beside = ([run.name for run in runs_in(place)] for place in (path, path.parent))
+        near = f" It lies in the run {around}." if around else f" It holds {', '.join(inside[-3:])}." if inside else ""
+        if not near and beside:
+            near = did_you_mean(path.name, beside) or f" Beside it: {', '.join(beside[-3:])}."
         raise UserError(f"{path} is no run folder: it {what}. A run holds config.yaml, checkpoints/ and a model.{near}")
 
     @property
@@ -111,10 +112,13 @@ class RunFolder:
         """
         return RunConfig.from_yaml(self.config_file)
 
-    def resume(self, config: RunConfig) -> None:
-        """Note that the run goes on as `config` says, and clear away what a killed process left half written."""
+    def tidy(self) -> None:
+        """Clear away what a killed process left half written."""
         for folder in (self.path, self.path / "checkpoints"):
             tidy(folder)
+
+    def resume(self, config: RunConfig) -> None:
+        """Note that the run goes on as `config` says."""
         self.append_command()
         write_text(self.config_file, config.to_yaml())
 

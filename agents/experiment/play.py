@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import gymnasium
 import numpy as np
+from gymnasium.envs.registration import load_env_creator
 
 from agents.core.types import Policy
 from agents.experiment.artefact import LoadedPolicy
@@ -14,6 +18,7 @@ from agents.loops.evaluation import env_action, policy_generator
 from agents.loops.position import to_numpy
 from envs.api import VecEnv
 from envs.errors import UserError
+from envs.locate import locate
 from envs.make import make
 
 Choose = Callable[[Any], Any]  # observations [1, ...] -> actions [1, ...] as VecEnv.step takes them
@@ -73,6 +78,27 @@ def play(env: VecEnv, policy: Policy, seed: int, deterministic: bool = True, ren
     return moments(env, seed, choose, policy.inspect, render)
 
 
+def has_display() -> bool:
+    """Whether a window could open, as far as the surroundings tell."""
+    driver = os.environ.get("SDL_VIDEODRIVER")
+    if driver is not None:
+        return driver not in ("dummy", "offscreen")
+    return not sys.platform.startswith("linux") or "DISPLAY" in os.environ or "WAYLAND_DISPLAY" in os.environ
+
+
+def stage(env_id: str, num_envs: int = 1, *, render: bool = False, **options: Any) -> VecEnv:
+    """`envs.make.make`, with pygame kept from talking and from looking for a screen or a sound card that is not there.
+
+    Many environments draw their pictures with pygame.
+    """
+    if render:
+        os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
+        os.environ.setdefault("SDL_AUDIODRIVER", "dummy")
+        if not has_display():
+            os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
+    return make(env_id, num_envs, render=render, **options)
+
+
 def policy_env(
     loaded: LoadedPolicy,
     num_envs: int = 1,
@@ -93,7 +119,7 @@ def policy_env(
     """
     name = env_id or loaded.env
     kwargs = (loaded.env_kwargs if name == loaded.env else {}) | (env_kwargs or {})
-    env = make(name, num_envs, vec=vec, env_kwargs=kwargs, rescale_action=loaded.rescale_action, render=render)
+    env = stage(name, num_envs, render=render, vec=vec, env_kwargs=kwargs, rescale_action=loaded.rescale_action)
     for what, offered, learnt in (
         ("observations", env.observation_space, loaded.observation_space),
         ("actions", env.action_space, loaded.action_space),
@@ -102,3 +128,11 @@ def policy_env(
             env.close()
             raise UserError(f"{loaded.path}: this policy does not fit {name}: it learnt {what} {learnt}, not {offered}")
     return env
+
+
+def frames_per_second(env_id: str) -> float:
+    """Return how many steps of an environment make a second, by its metadata; 30 where it does not say."""
+    entry = locate(env_id).entry_point
+    maker = load_env_creator(entry) if isinstance(entry, str) else entry
+    fps = maker.metadata.get("render_fps") if isinstance(maker, type) and issubclass(maker, gymnasium.Env) else None
+    return float(fps) if isinstance(fps, int | float) and 0 < fps <= 1000 else 30.0

@@ -19,12 +19,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from agents.core.types import Policy
 from agents.experiment.artefact import LoadedPolicy
-from agents.experiment.play import Moment, moments, play
+from agents.experiment.play import Moment, frames_per_second, moments, play, policy_env, stage
 from agents.experiment.storage import disk, write_text
 from agents.experiment.video import Frame, write_video
 from envs.api import VecEnv
 from envs.errors import UserError
-from envs.make import env_label, make
+from envs.make import env_label
 
 STEP_LIMIT = 20_000  # of a recorded episode: eleven minutes at 30 frames a second
 SIZE_LIMIT = 256 * 2**20  # bytes; a larger file is none of ours
@@ -123,7 +123,7 @@ def episode_env(episode: RecordedEpisode, render: bool = True) -> VecEnv:
         UserError: it cannot be made.
     """
     kwargs, rescale = episode.env_kwargs, episode.rescale_action
-    return make(episode.env, vec="sync", env_kwargs=kwargs, rescale_action=rescale, render=render)
+    return stage(episode.env, vec="sync", env_kwargs=kwargs, rescale_action=rescale, render=render)
 
 
 def replay(
@@ -191,22 +191,22 @@ def replay_folder(loaded: LoadedPolicy, replays: Path = Path("replays")) -> Path
 
 def record_episode(
     loaded: LoadedPolicy,
-    env: VecEnv,
     seed: int,
     folder: Path,
     *,
+    env: VecEnv | None = None,
     deterministic: bool = True,
-    fps: float = 30,
+    fps: float | None = None,
     picture: Callable[[Moment], Frame] | None = None,
     step_limit: int = STEP_LIMIT,
 ) -> Recorded:
     """Play one episode, and write its file, its video and the folder's manifest.
 
     Args:
-        env: `policy_env(loaded, render=True)`.
         seed: given to `VecEnv.reset`; also names the files.
         folder: usually `replay_folder(loaded)`.
-        fps: of the video.
+        env: `policy_env(loaded, render=True)`; made and closed here where it is None.
+        fps: of the video; the environment's own where it is None.
         picture: what the video shows of each moment; the environment's own picture where it is None.
 
     Raises:
@@ -216,7 +216,7 @@ def record_episode(
     played: list[Moment] = []
 
     def frames() -> Iterator[Frame]:
-        for moment in play(env, loaded.policy, seed, deterministic):
+        for moment in play(playing, loaded.policy, seed, deterministic):
             assert moment.frame is not None
             yield moment.frame if picture is None else picture(moment)
             played.append(replace(moment, frame=None, thoughts={}))
@@ -225,7 +225,12 @@ def record_episode(
 
     name = f"step{loaded.step}-seed{seed}{'' if deterministic else '-stochastic'}"
     file, video = folder / f"{name}.json", folder / f"{name}.mp4"
-    write_video(video, frames(), fps)
+    playing = env or policy_env(loaded, render=True)
+    try:
+        write_video(video, frames(), fps or frames_per_second(loaded.env))
+    finally:
+        if env is None:
+            playing.close()
     end = played[-1]
     episode = RecordedEpisode(
         env=loaded.env,

@@ -12,15 +12,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 
+import numpy as np
+import torch
+
 from agents.core.schedules import crossings
 from agents.core.types import Progress
-from agents.experiment.artefact import save_model
+from agents.experiment.artefact import load_policy, save_model
 from agents.experiment.build import Training, build
 from agents.experiment.config import RunConfig
 from agents.experiment.folder import RunFolder
 from agents.experiment.monitor import Monitor
+from agents.experiment.play import Moment
+from agents.experiment.recording import record_episode, replay_folder
 from agents.experiment.sinks import ConsoleSink, CsvSink, TensorBoardSink
 from agents.experiment.storage import atomic_folder, read_tree, write_tree
+from agents.experiment.video import gif_bytes
 from agents.loops.evaluation import Evaluation, evaluate
 from envs.api import VecEnv
 from envs.errors import UserError
@@ -28,6 +34,7 @@ from envs.make import make, reward_threshold
 from envs.seeding import derive_seed
 
 KEEP_STATES = 2  # checkpoints whose training state is kept; all keep their model
+THUMBNAILS = 250  # frames of the small video in TensorBoard, every second one of the episode
 LOG_ROWS = 500  # about how many rows of scalars a whole run writes at most
 
 
@@ -80,7 +87,8 @@ class Run:
         self.tensorboard = TensorBoardSink(folder.path, purge_step=step if resumed else None)
         self.progress = CsvSink(folder.path / "progress.csv", resume_step=step if resumed else None)
         self.evaluations = CsvSink(folder.path / "evaluations.csv", resume_step=step if resumed else None)
-        self.console = ConsoleSink(self.params.total_timesteps, quiet=quiet, initial=step)
+        best = None if monitor.best is None else monitor.best[0]
+        self.console = ConsoleSink(self.params.total_timesteps, quiet=quiet, initial=step, best=best)
         self._eval_env: VecEnv | None = None
         self.log_every = max(self.params.total_timesteps // LOG_ROWS, 1)
 
@@ -193,14 +201,21 @@ class Run:
     def record(self, replays_dir: Path) -> Path | None:
         """Record one episode of the best model; say why where the environment cannot be rendered."""
         loaded = load_policy(self.folder.path)
+        thumbnails: list[np.ndarray] = []
+
+        def picture(moment: Moment) -> np.ndarray:
+            assert moment.frame is not None
+            if moment.step % 2 and len(thumbnails) < THUMBNAILS:
+                thumbnails.append(moment.frame[::2, ::2])
+            return moment.frame
+
         seed = derive_seed(self.config.seed, "recording")
         try:
-            recorded = record_episode(loaded, seed, replay_folder(loaded, replays_dir))
+            recorded = record_episode(loaded, seed, replay_folder(loaded, replays_dir), picture=picture)
         except UserError as error:
             self.console.say(f"no episode was recorded: {error}")
             return None
-        frames = [moment.frame for moment in play_recorded(recorded)]
-        self.tensorboard.video("eval/video", self.training.position.step, frames, 30)
+        self.tensorboard.video("eval/video", self.training.position.step, gif_bytes(thumbnails, fps=15))
         return recorded.video
 
     def close(self) -> None:
@@ -256,8 +271,9 @@ def train(
         )
     else:
         folder = RunFolder.open(resume)
-        folder.resume(config)
+        folder.tidy()
         notes = load_latest(training, monitor, folder)
+        folder.resume(config)
     run = Run(training, folder, monitor, resumed=resume is not None, quiet=quiet)
     started, first_step = perf_counter(), training.position.step
     with stop_signals() as stop:
@@ -302,8 +318,7 @@ def conclude(run: Run, wall: float, first_step: int, interrupted: bool, replays_
     recorded = None
     if replays_dir is not None and not interrupted:
         recorded = run.record(replays_dir)
-    values = {key: value for key, value in config.model_dump(mode="json").items() if key not in ("env_kwargs",)}
-    run.tensorboard.hparams(values, ["eval/mean_reward", "rollout/ep_rew_mean"])
+    run.tensorboard.hparams(config.model_dump(mode="json"))
     run.close()
     run.console.final_table(*last_screen(run, summary, recorded))
     return summary

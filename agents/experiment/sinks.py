@@ -6,13 +6,14 @@ import csv
 import io
 import os
 import socket
+import struct
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
@@ -78,24 +79,23 @@ class TensorBoardSink:
         )
         self._add_summary(0, Summary(value=[value]))
 
-    def hparams(self, values: Mapping[str, Any], metrics: Iterable[str]) -> None:
-        """Show the run under the HPARAMS tab, with the last value of each tag in `metrics` beside `values`."""
-        from tensorboard.plugins.hparams.summary_v2 import Metric, hparams_config_pb, hparams_pb
+    def hparams(self, values: Mapping[str, Any]) -> None:
+        """Show the run under the HPARAMS tab, which puts the last value of every scalar beside `values`.
+
+        The tab finds the columns itself; to name them here would limit them to the first run's in a folder of several.
+        """
+        from tensorboard.plugins.hparams.summary_v2 import hparams_pb
 
         plain = {key: value if isinstance(value, bool | int | float) else str(value) for key, value in values.items()}
-        self._add_summary(0, hparams_config_pb(hparams=[], metrics=[Metric(tag) for tag in metrics]))
         self._add_summary(0, hparams_pb(plain, trial_id=self._path.parent.name))
         self._session = True
 
-    def video(self, tag: str, step: int, frames: Sequence[np.ndarray], fps: float) -> None:
-        """Show uint8 frames `[H, W, 3]` as a moving picture under the IMAGES tab."""
-        import imageio.v3 as imageio
+    def video(self, tag: str, step: int, gif: bytes) -> None:
+        """Show an animated GIF under the IMAGES tab."""
         from tensorboard.compat.proto.summary_pb2 import Summary
 
-        gif = io.BytesIO()
-        imageio.imwrite(gif, np.stack(frames), extension=".gif", plugin="pillow", duration=1000 / fps, loop=0)
-        height, width = frames[0].shape[:2]
-        image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=gif.getvalue())
+        width, height = struct.unpack("<HH", gif[6:10])
+        image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=gif)
         self._add_summary(step, Summary(value=[Summary.Value(tag=tag, image=image)]))
 
     def close(self) -> None:
@@ -112,7 +112,8 @@ class TensorBoardSink:
             content = metadata.create_summary_metadata(plugin_data_pb2.HParamsPluginData(session_end_info=ended))
             value = Summary.Value(tag=metadata.SESSION_END_INFO_TAG, metadata=content, tensor=metadata.NULL_TENSOR)
             self._add_summary(0, Summary(value=[value]))
-        self._records.close()
+        with suppress(OSError):  # every record was flushed, or its error was raised
+            self._records.close()
 
     def _add_summary(self, step: int, summary: Any) -> None:
         from tensorboard.compat.proto.event_pb2 import Event
@@ -151,15 +152,18 @@ class CsvSink:
 
     def close(self) -> None:
         """Close the file."""
-        self._stream.close()
+        with suppress(OSError):  # every row was flushed, or its error was raised
+            self._stream.close()
 
     def _read(self, last_step: int | None) -> list[dict[str, str]]:
         """Return the whole rows up to `last_step`; a torn last row is left out."""
         with disk("read", self._path):
             text = self._path.read_text(encoding="utf-8", errors="replace")
         reader = csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1]))
-        self._columns = list(reader.fieldnames or ["step"])
-        rows = [row for row in reader if row.get("step", "").isdecimal() and None not in row]
+        if "step" not in (reader.fieldnames or ()):
+            return []
+        self._columns = list(reader.fieldnames or ())
+        rows = [row for row in reader if row["step"].isdecimal() and None not in row]
         return [row for row in rows if last_step is None or int(row["step"]) <= last_step]
 
     def _rewrite(self, rows: list[dict[str, str]]) -> None:
@@ -184,14 +188,22 @@ class ConsoleSink:
     LINE_EVERY = 5.0  # seconds between two plain lines ...
     LINE_SHARE = 0.1  # ... or this part of the budget, whichever takes longer
 
-    def __init__(self, total: int, *, quiet: bool = False, initial: int = 0, console: Console | None = None) -> None:
-        """`total` is the budget in environment steps, `initial` the step that the run begins at."""
+    def __init__(
+        self,
+        total: int,
+        *,
+        quiet: bool = False,
+        initial: int = 0,
+        best: float | None = None,
+        console: Console | None = None,
+    ) -> None:
+        """`total` is the budget in environment steps; a resumed run begins at step `initial` with evaluation `best`."""
         self.total, self.initial = total, initial
         self._console = console or Console(quiet=quiet, soft_wrap=True, highlight=False)
         self._began = self._drawn = time.perf_counter()
-        self._line_step = initial
+        self._step = self._line_step = initial
         self._last_return: float | None = None
-        self._best: float | None = None
+        self._best = best
         self._bar: Progress | None = None
         if self._console.is_terminal and not quiet:
             self._bar = Progress(
@@ -206,6 +218,7 @@ class ConsoleSink:
 
     def write(self, step: int, scalars: Scalars) -> None:
         """Show how far the run is; `rollout/ep_rew_mean` and `eval/mean_reward` are the tags shown."""
+        self._step = step
         self._last_return = scalars.get("rollout/ep_rew_mean", self._last_return)
         if "eval/mean_reward" in scalars:
             mean = scalars["eval/mean_reward"]
@@ -214,7 +227,7 @@ class ConsoleSink:
         if self._bar is not None:
             if now - self._drawn >= self.DRAW_EVERY:
                 self._drawn = now
-                self._bar.update(self._task, completed=step, description=self._status(step), refresh=True)
+                self._draw(self._bar)
         elif now - self._drawn >= self.LINE_EVERY and step - self._line_step >= self.LINE_SHARE * self.total:
             self._drawn, self._line_step = now, step
             self.say(self._status(step))
@@ -223,14 +236,10 @@ class ConsoleSink:
         """Print a line, above the bar where there is one."""
         self._console.print(escape(line))
 
-    def best(self, mean: float | None) -> None:
-        """Take over the best evaluation of the part of the run that came before."""
-        self._best = mean
-
     def close(self) -> None:
-        """Take the bar away (leaving it as it last was)."""
+        """Draw the bar for the last time."""
         if self._bar is not None:
-            self._bar.refresh()
+            self._draw(self._bar)
             self._bar.stop()
             self._bar = None
 
@@ -244,6 +253,9 @@ class ConsoleSink:
         width = max(map(len, commands), default=0)
         for purpose, command in commands.items():
             self._console.print(f"  {escape(purpose):{width}}  [bold]{escape(command)}[/bold]")
+
+    def _draw(self, bar: Progress) -> None:
+        bar.update(self._task, completed=self._step, description=self._status(self._step), refresh=True)
 
     def _status(self, step: int) -> str:
         speed = (step - self.initial) / max(time.perf_counter() - self._began, 1e-9)

@@ -82,8 +82,8 @@ def evaluate(
                 counted.append(episode)
         if (endless := (tracker.lengths >= step_limit) & (quota > 0)).any():
             raise UserError(
-                f"the evaluation gave up: environment {endless.argmax()} took {step_limit:,} steps without ending its episode; "
-                "give the environment a time limit (max_episode_steps where it is registered)"
+                f"the evaluation gave up: environment {endless.argmax()} took {step_limit:,} steps without ending its "
+                "episode; give it a time limit (max_episode_steps, where it is registered)"
             )
     returns = np.array([episode.ret for episode in counted], np.float64)
     return Evaluation(returns, np.array([episode.length for episode in counted], np.int64))

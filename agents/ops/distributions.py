@@ -46,8 +46,9 @@ class Distribution(Protocol):
 
 
 def _gumbel_max(logits: Tensor, generator: Generator | None) -> Tensor:
-    # argmax(logits + Gumbel noise) draws from softmax(logits); -log(Exponential) is Gumbel noise.
-    noise = torch.empty_like(logits).exponential_(generator=generator).log_()
+    # argmax(logits + Gumbel noise) draws from softmax(logits); -log(-log(uniform)) is Gumbel noise. Unlike
+    # exponential_(), whose stream is MKL's where there is MKL, uniform_() gives the same on every processor.
+    noise = torch.empty_like(logits).uniform_(generator=generator).log_().neg_().log_()
     return (logits - noise).argmax(dim=-1)
 
 

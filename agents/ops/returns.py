@@ -53,12 +53,13 @@ def n_step(
     last_B = ended_BK.to(torch.uint8).argmax(dim=1)
     inside_BK = steps_K <= last_B[:, None]
     power_K = gamma**steps_K
-    return_B = (reward_BK * power_K * inside_BK).sum(dim=1)
+    # chosen, not multiplied: what lies beyond the window may be memory never written, NaN included
+    return_B = torch.where(inside_BK, reward_BK * power_K, 0).sum(dim=1)
     alive_B = ~terminated_BK.gather(1, last_B[:, None]).squeeze(1)
     return return_B, last_B, gamma * power_K[last_B] * alive_B
 
 
 def explained_variance(value: Tensor, target: Tensor) -> Tensor:
     """1 - Var[target - value] / Var[target]: 1 is perfect, 0 no better than a constant; NaN for constant targets."""
-    variance = target.var()
-    return torch.where(variance > 0, 1 - (target - value).var() / variance, torch.nan)
+    variance = target.var(correction=0)  # defined for a single target too
+    return torch.where(variance > 0, 1 - (target - value).var(correction=0) / variance, torch.nan)

@@ -191,9 +191,9 @@ def test_mistakes_in_a_file(values: dict[str, Any], message: str) -> None:
 
 def test_a_mistake_names_the_layer_it_is_in() -> None:
     good, bad = {"env": "Some-v0", "n_steps": 64}, {"env": "Some-v0", "n_steps": 0}
-    with pytest.raises(UserError, match="^--n-steps: 0 is out of range"):
+    with pytest.raises(UserError, match=r"^--n-steps: 0 is out of range"):
         resolve([Layer("f.yaml", good), Layer(FLAGS, bad)])
-    with pytest.raises(UserError, match="^f.yaml: n_steps: 0 is out of range"):
+    with pytest.raises(UserError, match=r"^f.yaml: n_steps: 0 is out of range"):
         resolve([Layer("f.yaml", bad), Layer(FLAGS, {"seed": 1})])
     assert resolve([Layer("f.yaml", bad), Layer(FLAGS, good)]).seed == 0
 
@@ -250,7 +250,7 @@ def test_config_file_that_is_not_there(tmp_path: Path) -> None:
     (tmp_path / "pendulum.yaml").write_text("gamma: 0.5")
     with pytest.raises(UserError, match=r"pendulm.yaml: there is no such config file. Did you mean pendulum.yaml\?"):
         load_config_file(tmp_path / "pendulm.yaml")
-    with pytest.raises(UserError, match="cannot read .*: is a directory"):
+    with pytest.raises(UserError, match=r"cannot read .*: is a directory"):
         load_config_file(tmp_path)
 
 

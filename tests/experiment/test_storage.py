@@ -190,7 +190,7 @@ def forge(folder: Path, **changes: Any) -> None:
 @pytest.mark.parametrize("content", ["[]", "3", "null", "{}", '{"format": "other"}', '{"weights": [1, 2]}'])
 def test_foreign_json(stored: Path, content: str) -> None:
     (stored / "model.json").write_text(content)
-    with pytest.raises(UserError, match="model.json is foreign"):
+    with pytest.raises(UserError, match=r"model.json is foreign"):
         read_tree(stored, "model")
 
 
@@ -226,7 +226,7 @@ def test_other_format_version(stored: Path, version: object) -> None:
 )
 def test_forged_json_is_malformed(stored: Path, changes: dict[str, Any]) -> None:
     forge(stored, **changes)
-    with pytest.raises(UserError, match="model.json is malformed"):
+    with pytest.raises(UserError, match=r"model.json is malformed"):
         read_tree(stored, "model")
 
 
@@ -235,10 +235,10 @@ def test_json_nested_beyond_reason(stored: Path) -> None:
     for _ in range(700):
         deep = {"a": deep}
     forge(stored, tree=deep)
-    with pytest.raises(UserError, match="model.json is malformed"):
+    with pytest.raises(UserError, match=r"model.json is malformed"):
         read_tree(stored, "model")
     (stored / "model.json").write_text('{"tree":' + "[" * 100_000)
-    with pytest.raises(UserError, match="model.json is torn or malformed"):
+    with pytest.raises(UserError, match=r"model.json is torn or malformed"):
         read_tree(stored, "model")
 
 
@@ -247,7 +247,7 @@ def test_foreign_tensor_file_with_a_fitting_checksum(stored: Path, content: byte
     file = stored / "model.safetensors"
     file.write_bytes(content)
     forge(stored, tensors_sha256=storage._file_sha256(file))
-    with pytest.raises(UserError, match="model.safetensors is malformed"):
+    with pytest.raises(UserError, match=r"model.safetensors is malformed"):
         read_tree(stored, "model")
 
 
@@ -285,7 +285,7 @@ def test_a_missing_folder_is_told(tmp_path: Path) -> None:
 def test_disk_passes_other_errors_on(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="mine"), disk("write", tmp_path):
         raise ValueError("mine")
-    with pytest.raises(UserError, match="cannot create .*: permission denied"), disk("create", tmp_path):
+    with pytest.raises(UserError, match=r"cannot create .*: permission denied"), disk("create", tmp_path):
         raise PermissionError(errno.EACCES, "no")
 
 
@@ -315,9 +315,14 @@ def test_atomic_folder_leaves_the_old_one_on_failure(tmp_path: Path) -> None:
     target = tmp_path / "best"
     with atomic_folder(target) as folder:
         (folder / "old").write_text("1")
-    with pytest.raises(KeyboardInterrupt), atomic_folder(target) as folder:
-        (folder / "new").write_text("1")
-        raise KeyboardInterrupt
+
+    def interrupted() -> None:
+        with atomic_folder(target) as folder:
+            (folder / "new").write_text("1")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     assert content(target) == ["old"]
     assert content(tmp_path) == ["best"]
 

@@ -1,0 +1,128 @@
+"""What every adapter checks of what a Gymnasium environment returned, and how it words the blame."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import gymnasium
+import numpy as np
+
+from envs.adapters.episodes import Position, place, replay
+from envs.api import Step
+from envs.errors import EnvError
+from envs.spaces import BadData, ObservationCodec
+
+
+@contextmanager
+def silenced() -> Iterator[None]:
+    """Keep Gymnasium from printing what our own errors say better."""
+    level = gymnasium.logger.min_level
+    gymnasium.logger.min_level = 100
+    try:
+        yield
+    finally:
+        gymnasium.logger.min_level = level
+
+
+def rewards_of(rewards: Sequence[Any] | np.ndarray) -> np.ndarray:
+    """Return N rewards as fresh float32 `[N]`.
+
+    Raises:
+        BadData: one is not a finite number; `row` says which.
+    """
+    try:
+        array = np.array(rewards, np.float32)
+        if array.ndim == 1 and math.isfinite(array.dot(array)):
+            return array
+    except (TypeError, ValueError):
+        pass
+    for row, reward in enumerate(rewards):
+        if np.ndim(reward) != 0:
+            raise BadData(row, f"reward has shape {np.shape(reward)}, but must be one number")
+        if np.asarray(reward).dtype.kind not in "biuf":
+            raise BadData(row, f"reward is {reward!r} ({type(reward).__name__}), which is not a number")
+        if not np.isfinite(np.float32(reward)):
+            raise BadData(row, f"reward is {'NaN' if np.isnan(reward) else reward}, which float32 cannot hold")
+    return np.array([float(reward) for reward in rewards], np.float32)
+
+
+def flags_of(flags: Sequence[Any] | np.ndarray, name: str) -> np.ndarray:
+    """Return N `terminated` or `truncated` flags as fresh bool `[N]`; BadData if one is not a single flag."""
+    try:
+        array = np.array(flags)
+        if array.ndim == 1 and array.dtype.kind in "biu":
+            return array.astype(bool)
+    except ValueError:
+        pass
+    for row, flag in enumerate(flags):
+        if np.ndim(flag) != 0 or np.asarray(flag).dtype.kind not in "biu":
+            raise BadData(row, f"{name} is {flag!r}, but must be True or False")
+    return np.array([bool(flag) for flag in flags])
+
+
+def picture(frame: Any) -> np.ndarray:
+    """Return what an environment rendered, uint8 `[H, W, 3]`; EnvError if it is no picture."""
+    if not isinstance(frame, np.ndarray) or frame.ndim != 3 or frame.shape[2] != 3:
+        raise EnvError(
+            f"render() returned {type(frame).__name__}, not an image [H, W, 3]: was it made with render=True?"
+        )
+    return frame.astype(np.uint8, copy=False)
+
+
+def flag_dummies(step: Step, dummy: np.ndarray) -> Step:
+    """Return `step` with the rows that `dummy` names marked as no transitions at all, and quietened."""
+    valid = ~dummy
+    reward = np.where(valid, step.reward, np.float32(0))
+    return Step(step.obs, reward, step.terminated & valid, step.truncated & valid, step.next_obs, valid)
+
+
+def blame(index: int | None, error: Exception, where: str) -> EnvError:
+    """Return the EnvError that says what environment `index` (None: all of them) did, and where."""
+    who = "the vector environment" if index is None else f"environment {index}"
+    if isinstance(error, BadData):
+        return EnvError(f"{who} returned bad data {where}: {error}")
+    return EnvError(f"{who} raised {type(error).__name__} {where}: {error}")
+
+
+class CheckedEnv(gymnasium.Wrapper):
+    """Environment `index` in a process of its own: nothing leaves it but good data and EnvError.
+
+    An exception of a class that the main process cannot unpickle would hang it, so each is told as EnvError.
+    """
+
+    def __init__(self, env: gymnasium.Env, index: int) -> None:
+        super().__init__(env)
+        self._index = index
+        self._codec = ObservationCodec(env.observation_space)
+        self._seed: int | None = None
+        self._steps = 0
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        self._seed, self._steps = seed, 0
+        try:
+            observation, _ = self.env.reset(seed=seed)
+            self._codec.encode([observation])
+        except Exception as error:
+            raise blame(self._index, error, place(self._seed, 0)) from error
+        return observation, {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        self._steps += 1
+        try:
+            observation, reward, terminated, truncated, _ = self.env.step(action)
+            self._codec.encode([observation])
+            rewards_of([reward])
+            flags_of([terminated], "terminated")
+            flags_of([truncated], "truncated")
+        except Exception as error:
+            raise blame(self._index, error, place(self._seed, self._steps)) from error
+        return observation, float(reward), bool(terminated), bool(truncated), {}
+
+    def replay_own(self, positions: Sequence[Position]) -> Any:
+        """Bring this environment to its own entry of `positions`; see `replay`."""
+        position = positions[self._index]
+        self._seed, self._steps = position.seed, len(position.actions)
+        return replay(self.env, position)

@@ -1,0 +1,103 @@
+"""The part that our loop and Gymnasium's processes share: same-step reset, each episode with its own seed."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from gymnasium import Space
+
+from envs import saved
+from envs.adapters.checks import flag_dummies
+from envs.adapters.episodes import EpisodeLog, Position
+from envs.api import Obs, Step
+from envs.errors import EnvError
+from envs.spaces import ActionCodec, ObservationCodec
+
+
+class EpisodicVecEnv(ABC):
+    """A `VecEnv` whose episodes we begin ourselves, so that replaying an episode's actions restores a position.
+
+    Subclasses say how to reset, step and replay; observations and actions cross to them as the environments'
+    own, and come back checked and canonical.
+    """
+
+    backend: str
+    device = "cpu"
+    capturable = False
+
+    def __init__(self, num_envs: int, observation_space: Space, action_space: Space, rescale_action: bool) -> None:
+        self.num_envs = num_envs
+        self._observations = ObservationCodec(observation_space)
+        self._actions = ActionCodec(action_space, rescale_action)
+        self.observation_space = self._observations.space
+        self.action_space = self._actions.space
+        self._log = EpisodeLog(num_envs, self.action_space)
+        self._obs: Obs = None
+        self._dummy: np.ndarray | None = None  # whose next transition leads from a lost position to a new episode
+
+    @abstractmethod
+    def _reset_rows(self, rows: Sequence[int] | np.ndarray, seeds: Sequence[int]) -> Obs:
+        """Reset these environments and return their observations, canonical, `[len(rows), ...]`."""
+
+    @abstractmethod
+    def _step_all(self, actions: np.ndarray) -> tuple[Obs, np.ndarray, np.ndarray, np.ndarray]:
+        """Step with the environments' own actions; return obs, reward float32, terminated, truncated bool `[N]`."""
+
+    @abstractmethod
+    def _replay_all(self, positions: Sequence[Position]) -> Sequence[Any]:
+        """Return the raw observation at each position (raw actions too), or an EnvError: why it was not reached."""
+
+    @abstractmethod
+    def render(self, index: int = 0) -> np.ndarray: ...
+
+    @abstractmethod
+    def close(self) -> None: ...
+
+    def reset(self, seed: int) -> Obs:
+        self._log.begin(seed)
+        self._dummy = None
+        rows = range(self.num_envs)
+        self._obs = self._reset_rows(rows, [self._log.seed_of(row) for row in rows])
+        return self._obs
+
+    def step(self, action: np.ndarray) -> Step:
+        next_obs, reward, terminated, truncated = self._step_all(self._actions.decode(action))
+        self._log.record(action)
+        done = terminated | truncated
+        self._obs = self._begin_episodes(np.flatnonzero(done), next_obs) if np.count_nonzero(done) else next_obs
+        step = Step(self._obs, reward, terminated, truncated, next_obs)
+        if self._dummy is not None:
+            step, self._dummy = flag_dummies(step, self._dummy), None
+        return step
+
+    def _begin_episodes(self, rows: np.ndarray | Sequence[int], obs: Obs) -> Obs:
+        seeds = [self._log.next_episode(row) for row in rows]
+        return self._observations.with_rows(obs, rows, self._reset_rows(rows, seeds))
+
+    def state_dict(self) -> dict[str, Any]:
+        dummy = np.zeros(self.num_envs, bool) if self._dummy is None else self._dummy
+        return {**self._log.state_dict(), "obs": self._observations.arrays(self._obs), "dummy": dummy}
+
+    def load_state_dict(self, state: dict[str, Any]) -> list[str]:
+        dummy = saved.array(state.get("dummy"), "dummy", (self.num_envs,), bool)
+        obs = self._observations.from_arrays(saved.entry(state, "obs", list), self.num_envs)
+        self._log.load_state_dict(state)
+        positions = [Position(seed, self._actions.decode(actions)) for seed, actions in self._log.positions()]
+        reasons = {}
+        for row, reached in enumerate(self._replay_all(positions)):
+            if isinstance(reached, EnvError):
+                reasons[row] = str(reached)
+            elif not self._observations.agrees(obs, row, reached):
+                reasons[row] = "replayed, its actions led to another observation"
+        if reasons:
+            obs = self._begin_episodes(list(reasons), obs)
+            dummy[list(reasons)] = True
+        self._obs = obs
+        self._dummy = dummy if dummy.any() else None
+        return [
+            f"environment {row} could not be put back where it was and begins a new episode ({reason})"
+            for row, reason in reasons.items()
+        ]

@@ -1,0 +1,68 @@
+"""Gymnasium environments, one after the other in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import gymnasium
+import numpy as np
+
+from envs.adapters.checks import blame, flags_of, picture, rewards_of
+from envs.adapters.episodes import Position, place, replay
+from envs.adapters.episodic import EpisodicVecEnv
+from envs.api import Obs
+from envs.spaces import BadData
+
+
+class SyncVecEnv(EpisodicVecEnv):
+    """Steps `envs` in a loop of our own. See `envs.api.VecEnv`."""
+
+    backend = "sync"
+
+    def __init__(self, envs: Sequence[gymnasium.Env], rescale_action: bool = False) -> None:
+        super().__init__(len(envs), envs[0].observation_space, envs[0].action_space, rescale_action)
+        self._envs = list(envs)
+
+    def _reset_rows(self, rows: Sequence[int] | np.ndarray, seeds: Sequence[int]) -> Obs:
+        raws: list[Any] = []
+        try:
+            for row, seed in zip(rows, seeds, strict=True):
+                observation, _ = self._envs[row].reset(seed=seed)
+                raws.append(observation)
+            return self._observations.encode(raws)
+        except Exception as error:
+            at = error.row if isinstance(error, BadData) and error.row is not None else len(raws)
+            raise blame(int(rows[at]), error, place(seeds[at], 0)) from error
+
+    def _step_all(self, actions: np.ndarray) -> tuple[Obs, np.ndarray, np.ndarray, np.ndarray]:
+        raws: list[Any] = []
+        rewards: list[Any] = []
+        terminated: list[Any] = []
+        truncated: list[Any] = []
+        try:
+            for env, action in zip(self._envs, actions, strict=True):
+                observation, reward, ended, cut, _ = env.step(action)
+                raws.append(observation)
+                rewards.append(reward)
+                terminated.append(ended)
+                truncated.append(cut)
+            return (
+                self._observations.encode(raws),
+                rewards_of(rewards),
+                flags_of(terminated, "terminated"),
+                flags_of(truncated, "truncated"),
+            )
+        except Exception as error:
+            at = error.row if isinstance(error, BadData) and error.row is not None else len(raws)
+            raise blame(at, error, place(self._log.seed_of(at), self._log.steps_of(at) + 1)) from error
+
+    def _replay_all(self, positions: Sequence[Position]) -> list[Any]:
+        return [replay(env, position) for env, position in zip(self._envs, positions, strict=True)]
+
+    def render(self, index: int = 0) -> np.ndarray:
+        return picture(self._envs[index].render())
+
+    def close(self) -> None:
+        for env in self._envs:
+            env.close()

@@ -1,0 +1,159 @@
+"""From what a user typed after `--env` to a Gymnasium `EnvSpec`, or to the message that helps them.
+
+An environment is named by a registered id ("CartPole-v1"), by "module:Id", where the module registers the
+id or holds the class, or by a file of the user's own: "path/to/file.py:Class", or "path/to/file.py" alone.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+import os
+import re
+import sys
+import zlib
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import gymnasium
+from gymnasium.envs.registration import EnvSpec
+
+import envs.native  # noqa: F401 (registers our own environments)
+from envs.errors import UserError, did_you_mean
+
+_FILE = re.compile(r"(?P<path>.+\.py)(?::(?P<name>[\w./-]+))?")
+_ATARI = re.compile(r"ALE/|.*(NoFrameskip|Deterministic)-v\d+$")
+
+
+def locate(env_id: str) -> EnvSpec:
+    """Return the specification of the environment that `env_id` names.
+
+    Raises:
+        UserError: there is none; the message names what was found instead, or what to install.
+    """
+    if match := _FILE.fullmatch(env_id):
+        return _from_module(_load_file(Path(match["path"])), match["path"], match["name"])
+    if ":" in env_id:
+        module, _, name = env_id.rpartition(":")
+        return _from_module(_import(module), module, name)
+    return _registered(env_id)
+
+
+def env_label(env_id: str) -> str:
+    """Return a name safe in paths: "ALE/Pong-v5" -> "ALE-Pong-v5", "my/file.py:Grid" -> "Grid"."""
+    if match := _FILE.fullmatch(env_id):
+        name = match["name"] or Path(match["path"]).stem
+    else:
+        name = env_id.rpartition(":")[2]
+    return re.sub(r"[^\w.-]+", "-", name).strip("-.") or "env"
+
+
+def _registered(env_id: str) -> EnvSpec:
+    if env_id not in gymnasium.registry and _ATARI.match(env_id):
+        try:
+            importlib.import_module("ale_py")  # importing it registers its games
+        except ImportError:
+            raise UserError(f'{env_id} needs the Atari emulator: pip install -e ".[atari]"') from None
+    if env_id in gymnasium.registry:
+        return gymnasium.registry[env_id]
+    stem = re.sub(r"-v\d+$", "", env_id).lower()
+    newest = _newest_ids()
+    hint = f" Did you mean {newest[stem]}?" if stem in newest else did_you_mean(env_id, newest.values())
+    raise UserError(
+        f"there is no environment {env_id!r}.{hint} "
+        "(your own: --env path/to/file.py:Class, or --env module:Id for one that a package registers)"
+    )
+
+
+def _newest_ids() -> dict[str, str]:
+    """Return lower-case name without version -> the id of its newest version, of every registered environment."""
+    newest: dict[str, EnvSpec] = {}
+    for spec in gymnasium.registry.values():
+        stem = re.sub(r"-v\d+$", "", spec.id).lower()
+        if stem not in newest or (spec.version or 0) > (newest[stem].version or 0):
+            newest[stem] = spec
+    return {stem: spec.id for stem, spec in newest.items()}
+
+
+def newer_version(spec: EnvSpec) -> str | None:
+    """Return the id of the newest version of `spec`'s environment, or None when it is that itself."""
+    newest = _newest_ids()[re.sub(r"-v\d+$", "", spec.id).lower()]
+    return None if newest == spec.id else newest
+
+
+def _import(module: str) -> ModuleType:
+    here = os.getcwd()
+    if here not in sys.path:
+        sys.path.append(here)  # a module in the current folder, for installed commands too
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name is not None and (module + ".").startswith(error.name + "."):
+            raise UserError(f"there is no module {module!r}, neither installed nor in {here}") from error
+        raise UserError(f"module {module!r} needs {error.name!r}, which is not installed") from error
+    except Exception as error:
+        raise UserError(f"module {module!r} could not be imported: {type(error).__name__}: {error}") from error
+
+
+def _load_file(path: Path) -> ModuleType:
+    if not path.is_file():
+        folder = path.parent
+        near = did_you_mean(path.name, [file.name for file in folder.glob("*.py")]) if folder.is_dir() else ""
+        raise UserError(f"there is no file {str(path)!r} (looked from {os.getcwd()}).{near}")
+    path = path.resolve()
+    name = f"{path.stem}_{zlib.crc32(str(path).encode()):08x}"  # no clash with a package that is called the same
+    if name in sys.modules:
+        return sys.modules[name]
+    found = importlib.util.spec_from_file_location(name, path)
+    assert found is not None
+    assert found.loader is not None
+    module = importlib.util.module_from_spec(found)
+    if str(path.parent) not in sys.path:
+        sys.path.append(str(path.parent))  # its neighbours can be imported, as if it were run
+    sys.modules[name] = module
+    try:
+        found.loader.exec_module(module)
+    except BaseException as error:
+        del sys.modules[name]
+        if not isinstance(error, Exception):
+            raise
+        raise UserError(f"{path} could not be imported: {type(error).__name__}: {error}") from error
+    return module
+
+
+def _from_module(module: ModuleType, source: str, name: str | None) -> EnvSpec:
+    classes = {
+        key: value
+        for key, value in vars(module).items()
+        if _is_environment(value) and value.__module__ == module.__name__
+    }
+    ids = [spec.id for spec in gymnasium.registry.values() if _comes_from(spec, module)]
+    if name is None:
+        names = ids if len(ids) == 1 else sorted(classes)
+        if len(names) != 1:
+            found = ", ".join(sorted({*classes, *ids})) or "nothing of the kind"
+            raise UserError(
+                f"{source} must define one gymnasium.Env class, or name it: --env {source}:NAME; found {found}"
+            )
+        name = names[0]
+    if name in gymnasium.registry:
+        return gymnasium.registry[name]
+    named = getattr(module, name, None)
+    if _is_environment(named):
+        return EnvSpec(name, entry_point=named)
+    options = sorted({*classes, *ids})
+    listed = f"; it has {', '.join(options)}" if options else ", and no other"
+    raise UserError(f"{source} has no environment {name!r}{listed}.{did_you_mean(name, options)}")
+
+
+def _is_environment(value: Any) -> bool:
+    return inspect.isclass(value) and issubclass(value, gymnasium.Env) and not issubclass(value, gymnasium.Wrapper)
+
+
+def _comes_from(spec: EnvSpec, module: ModuleType) -> bool:
+    """Whether the module, its package, or the file under its ordinary name holds what `spec` registers."""
+    entry = spec.entry_point
+    home = entry.partition(":")[0] if isinstance(entry, str) else getattr(entry, "__module__", "")
+    return home in (module.__name__, Path(module.__file__ or "").stem) or home.startswith(module.__name__ + ".")

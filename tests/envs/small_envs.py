@@ -1,0 +1,136 @@
+"""Small environments that the tests of this folder share."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+
+
+class Walk(gymnasium.Env):
+    """Counts its own episodes; terminates past 6, is cut after 5 steps, and sometimes both at once.
+
+    Nothing is random, so that what happens follows from the actions alone, whoever resets it and how.
+    """
+
+    def __init__(self) -> None:
+        self.observation_space = spaces.Dict(
+            {
+                "place": spaces.Box(-1, 20, (2,), np.float64),
+                "more": spaces.Tuple((spaces.Discrete(7, start=-1), spaces.MultiBinary(2))),
+            }
+        )
+        self.action_space = spaces.Discrete(3, start=5)
+        self.episode = 0
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.episode += 1
+        self.t, self.x = 0, self.episode % 3
+        return self._observe(), {"episode": self.episode}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        assert 5 <= action < 8
+        self.t += 1
+        self.x += int(action) - 5
+        return self._observe(), self.x + 0.5, self.x > 6, self.t >= 5, {"t": self.t}
+
+    def _observe(self) -> Any:
+        bits = np.array([self.x % 2, self.t % 2], np.int8)
+        return {"place": np.array([self.x, self.episode / 10]), "more": (self.t - 1, bits)}
+
+
+class Drift(gymnasium.Env):
+    """A random walk of its own seed; its one observation array is reused, as some environments do."""
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 10}  # noqa: RUF012
+
+    def __init__(self, horizon: int = 12, seeded: bool = True, render_mode: str | None = None) -> None:
+        self.observation_space = spaces.Box(-np.inf, np.inf, (3,))
+        self.action_space = spaces.Box(-2.0, 3.0, (1,))
+        self.horizon, self.seeded, self.render_mode = horizon, seeded, render_mode
+        self.buffer = np.zeros(3, np.float32)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed if self.seeded else None)
+        self.t = 0
+        self.stop = self.np_random.integers(2, self.horizon)
+        self.buffer[:] = self.np_random.standard_normal(3)
+        return self.buffer, {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        self.t += 1
+        self.buffer += self.np_random.standard_normal(3) + action[0]
+        return self.buffer, float(self.buffer[0]), self.t >= self.stop, self.t >= self.horizon, {}
+
+    def render(self) -> np.ndarray:
+        return np.full((4, 5, 3), self.t, np.uint8)
+
+
+class UnpicklableError(Exception):
+    """Cannot be rebuilt from its message alone, so no other process can raise it again."""
+
+    def __init__(self, code: int, place: str) -> None:
+        super().__init__(f"code {code} in {place}")
+
+
+class Faulty(gymnasium.Env):
+    """Behaves for two steps, and at the third does what `fault` says."""
+
+    def __init__(self, fault: str = "", discrete: bool = False) -> None:
+        self.observation_space = spaces.Discrete(4) if discrete else spaces.Box(-1, 1, (2,))
+        self.action_space = spaces.Discrete(2)
+        self.fault, self.good = fault, 1 if discrete else np.zeros(2, np.float32)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        self.t = 0
+        if self.fault == "reset":
+            raise RuntimeError("no way in")
+        return self.good, {}
+
+    def step(self, action: Any) -> Any:
+        self.t += 1
+        observation, reward, terminated = self.good, 1.0, False
+        if self.t == 3:
+            match self.fault:
+                case "raises":
+                    raise UnpicklableError(7, "the maze")
+                case "dies":
+                    os._exit(3)
+                case "four":
+                    return observation, reward, terminated, {}
+                case "nan":
+                    observation = np.array([0, np.nan], np.float32)
+                case "infinite":
+                    observation = np.array([0, np.inf], np.float32)
+                case "shape":
+                    observation = np.zeros(3, np.float32)
+                case "dtype":
+                    observation = np.zeros(2, np.complex64)
+                case "none":
+                    observation = None
+                case "range":
+                    observation = 4
+                case "float":
+                    observation = 1.0
+                case "reward nan":
+                    reward = float("nan")
+                case "reward shape":
+                    reward = np.ones(1)
+                case "reward none":
+                    reward = None
+                case "flag":
+                    terminated = np.array([True, False])
+        return observation, reward, terminated, False, {}
+
+
+class Slow(Drift):
+    """A step takes 3 milliseconds."""
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        time.sleep(0.003)
+        return super().step(action)

@@ -1,0 +1,95 @@
+"""Environments that break their contract: who, when and what is told, and nothing hangs."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+import pytest
+from gymnasium.vector import SyncVectorEnv
+from small_envs import Faulty
+
+from envs.adapters.sync import SyncVecEnv
+from envs.adapters.vector import adapt, in_processes
+from envs.api import VecEnv
+from envs.errors import EnvError
+from envs.seeding import derive_seed
+
+FAULTS = {
+    "raises": "raised UnpicklableError at step 3 .*: code 7 in the maze",
+    "four": "raised ValueError at step 3 .*: not enough values",
+    "nan": "returned bad data at step 3 .*: observation contains NaN",
+    "infinite": "returned bad data at step 3 .*: observation is .*inf.*not finite",
+    "shape": r"returned bad data at step 3 .*: observation has shape \(3,\), but its space says \(2,\)",
+    "dtype": "returned bad data at step 3 .*: observation is .*complex64.*not numbers",
+    "none": r"returned bad data at step 3 .*: observation is None",
+    "range": r"returned bad data at step 3 .*: observation is 4 \(int\), which is not in Discrete\(4\)",
+    "float": "returned bad data at step 3 .*: observation has dtype float64, but its space says int64",
+    "reward nan": "returned bad data at step 3 .*: reward is NaN",
+    "reward shape": r"returned bad data at step 3 .*: reward has shape \(1,\), but must be one number",
+    "reward none": r"returned bad data at step 3 .*: reward is None \(NoneType\)",
+    "flag": "returned bad data at step 3 .*: terminated is .*must be True or False",
+}
+
+
+def run(env: VecEnv, seed: int) -> None:
+    env.reset(seed=seed)
+    for _ in range(5):
+        env.step(np.zeros(env.num_envs, np.int64))
+
+
+def pair(backend: str, fault: str) -> VecEnv:
+    """Environment 0 behaves, environment 1 has the fault."""
+    discrete = fault in ("range", "float")
+    makers = [partial(Faulty, "", discrete), partial(Faulty, fault, discrete)]
+    return in_processes(makers) if backend == "async" else SyncVecEnv([maker() for maker in makers])
+
+
+@pytest.mark.parametrize("backend", ["sync", "async"])
+@pytest.mark.parametrize("fault", FAULTS)
+def test_the_message_names_the_environment_the_step_and_what_came(backend, fault):
+    env = pair(backend, fault)
+    seed = derive_seed(9, "env", 1, 0)
+    with pytest.raises(EnvError, match=f"^environment 1 {FAULTS[fault]}") as caught:
+        run(env, seed=9)
+    assert f"of the episode reset with seed {seed}" in str(caught.value)
+    env.close()
+
+
+@pytest.mark.parametrize("backend", ["sync", "async"])
+def test_a_failing_reset_is_named_too(backend):
+    env = pair(backend, "reset")
+    with pytest.raises(EnvError, match=r"^environment 1 raised RuntimeError at its reset with seed \d+: no way in"):
+        env.reset(seed=0)
+    env.close()
+
+
+def test_without_a_fault_nothing_is_raised():
+    for backend in ("sync", "async"):
+        env = pair(backend, "")
+        run(env, seed=0)
+        env.close()
+
+
+def test_a_process_that_dies_is_named_and_closing_does_not_hang():
+    env = pair("async", "dies")
+    with pytest.raises(EnvError, match=r"process of an environment died in a step: .*-1"):
+        run(env, seed=0)
+    env.close()
+
+
+def test_a_position_saved_after_an_error_is_the_one_before_it():
+    env = pair("sync", "raises")
+    with pytest.raises(EnvError):
+        run(env, seed=0)
+    state = env.state_dict()
+    assert len(state["actions"]) == 2
+    fresh = pair("sync", "raises")
+    assert fresh.load_state_dict(state) == []
+
+
+@pytest.mark.parametrize("fault", ["raises", "reward nan", "nan"])
+def test_vector_environments_are_blamed(fault):
+    env = adapt(SyncVectorEnv([Faulty, partial(Faulty, fault)]))
+    with pytest.raises(EnvError, match=r"^(the vector environment|environment 1) .*at step 3 since the reset"):
+        run(env, seed=0)

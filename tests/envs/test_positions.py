@@ -1,0 +1,209 @@
+"""Saving in the middle of an episode and going on: bit for bit, and said where it cannot be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytest
+from gymnasium.vector import SyncVectorEnv
+from small_envs import Drift, Walk
+
+from envs.adapters.episodes import EpisodeLog
+from envs.adapters.sync import SyncVecEnv
+from envs.adapters.vector import adapt, in_processes
+from envs.api import Step, VecEnv
+from envs.errors import UserError
+from envs.make import make
+from envs.spaces import ActionCodec
+
+N = 3
+
+
+def drifts(**kwargs: Any) -> SyncVecEnv:
+    return SyncVecEnv([Drift(**kwargs) for _ in range(N)])
+
+
+def actions_for(env: VecEnv, count: int, seed: int) -> list[np.ndarray]:
+    env.action_space.seed(seed)
+    return [np.stack([env.action_space.sample() for _ in range(env.num_envs)]) for _ in range(count)]
+
+
+def leaves(obs: Any) -> list[np.ndarray]:
+    return [obs[name] for name in sorted(obs)] if isinstance(obs, dict) else [obs]
+
+
+def assert_same(one: Step, other: Step) -> None:
+    for name in ("obs", "reward", "terminated", "truncated", "next_obs"):
+        for a, b in zip(leaves(getattr(one, name)), leaves(getattr(other, name)), strict=True):
+            np.testing.assert_array_equal(a, b)
+    assert one.valid is None
+    assert other.valid is None
+
+
+def copied(state: Any) -> Any:
+    """A deep copy that also checks what a saved position is made of."""
+    if isinstance(state, dict):
+        assert all(type(name) is str for name in state)
+        return {name: copied(value) for name, value in state.items()}
+    if isinstance(state, list):
+        return [copied(value) for value in state]
+    assert type(state) in (int, str, np.ndarray)
+    return state.copy() if isinstance(state, np.ndarray) else state
+
+
+MAKERS: dict[str, tuple[Callable[[], VecEnv], Callable[[], VecEnv]]] = {
+    "sync": (drifts, drifts),
+    "async": (lambda: in_processes([Drift] * N), lambda: in_processes([Drift] * N)),
+    "sync to async": (drifts, lambda: in_processes([Drift] * N)),
+    "async to sync": (lambda: in_processes([Drift] * N), drifts),
+    "rescaled": (partial(make, "Pendulum-v1", N, vec="sync", rescale_action=True),) * 2,
+    "native CartPole": (partial(make, "CartPole-v1", N),) * 2,
+    "native Pendulum": (partial(make, "Pendulum-v1", N, rescale_action=True),) * 2,
+    "Blackjack": (partial(make, "Blackjack-v1", N, vec="sync"),) * 2,
+    "CartPole": (partial(make, "CartPole-v1", N, vec="sync"),) * 2,
+}
+
+
+@pytest.mark.parametrize("name", MAKERS)
+@pytest.mark.parametrize("before", [0, 1, 31])
+def test_a_restored_environment_goes_on_bit_for_bit(name, before):
+    first, second = (maker() for maker in MAKERS[name])
+    try:
+        first.reset(seed=4)
+        actions = actions_for(first, before + 30, seed=1)
+        for action in actions[:before]:
+            first.step(action)
+        state = copied(first.state_dict())
+        expected = [first.step(action) for action in actions[before:]]
+        assert second.load_state_dict(state) == []
+        for action, step in zip(actions[before:], expected, strict=True):
+            assert_same(second.step(action), step)
+        third = copied(second.state_dict())  # saving what was restored restores too
+        assert first.load_state_dict(third) == []
+        assert_same(first.step(actions[0]), second.step(actions[0]))
+    finally:
+        first.close()
+        second.close()
+
+
+def test_seeds_decide_everything_and_differ():
+    for maker in (drifts, partial(make, "CartPole-v1", N), partial(make, "CartPole-v1", N, vec="vector")):
+        env = maker()
+        one, two, other = env.reset(seed=1), env.reset(seed=1), env.reset(seed=2)
+        np.testing.assert_array_equal(one, two)
+        assert not np.array_equal(one, other)
+        assert len(np.unique(one, axis=0)) == N
+
+
+def test_an_episode_does_not_depend_on_the_other_environments():
+    env, alone = drifts(), SyncVecEnv([Drift()])
+    np.testing.assert_array_equal(env.reset(seed=3)[:1], alone.reset(seed=3))
+    for action in actions_for(env, 40, seed=0):
+        together, single = env.step(action), alone.step(action[:1])
+        np.testing.assert_array_equal(together.obs[:1], single.obs)
+        np.testing.assert_array_equal(together.next_obs[:1], single.next_obs)
+
+
+def test_what_cannot_be_replayed_is_said_and_its_first_transition_marked():
+    env = SyncVecEnv([Drift(), Drift(seeded=False), Drift()])
+    env.reset(seed=0)
+    actions = actions_for(env, 10, seed=0)
+    for action in actions[:3]:
+        env.step(action)
+    state = copied(env.state_dict())
+    after = env.step(actions[3])
+    told = env.load_state_dict(state)
+    assert len(told) == 1
+    assert told[0].startswith("environment 1 could not be put back where it was and begins a new episode")
+    again = env.load_state_dict(copied(env.state_dict()))  # saved and loaded before the marked transition
+    step = env.step(actions[3])
+    assert len(again) == 1
+    assert step.valid.tolist() == [True, False, True]
+    assert step.reward[1] == 0
+    assert not step.terminated[1]
+    assert not step.truncated[1]
+    np.testing.assert_array_equal(step.obs[[0, 2]], after.obs[[0, 2]])
+    assert env.step(actions[4]).valid is None
+
+
+def test_a_vector_environment_begins_anew_and_says_so():
+    for maker in (partial(make, "CartPole-v1", N, vec="vector"), lambda: adapt(SyncVectorEnv([Drift] * N))):
+        env = maker()
+        env.reset(seed=0)
+        actions = actions_for(env, 8, seed=0)
+        for action in actions[:3]:
+            env.step(action)
+        (told,) = env.load_state_dict(copied(env.state_dict()))
+        assert "begin new episodes" in told
+        assert not env.step(actions[3]).valid.any()
+        assert env.step(actions[4]).valid is None
+
+
+def test_a_manual_vector_environment_says_what_it_cannot():
+    env = adapt(SyncVectorEnv([Walk] * N, autoreset_mode="Disabled"))
+    env.reset(seed=0)
+    assert len(env.load_state_dict(env.state_dict())) == N
+    assert not env.step(np.zeros(N, np.int64)).valid.any()
+
+
+DAMAGE: dict[str, Any] = {
+    "seed": -1,
+    "episodes": np.zeros(N, np.float32),
+    "starts": np.full(N, 99),
+    "actions": np.zeros((4, N + 1, 1), np.float32),
+    "obs": [np.zeros((N, 4), np.float32)],
+    "dummy": np.zeros(N + 1, bool),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGE)
+def test_a_damaged_position_is_refused(name):
+    env = drifts()
+    env.reset(seed=0)
+    state = env.state_dict()
+    with pytest.raises(UserError, match="saved"):
+        env.load_state_dict({**state, name: DAMAGE[name]})
+    with pytest.raises(UserError, match="saved"):
+        env.load_state_dict({key: value for key, value in state.items() if key != name})
+
+
+@pytest.mark.parametrize("vec", ["native", "sync"])
+def test_another_number_of_environments_is_refused(vec):
+    env = make("CartPole-v1", 2, vec=vec)
+    env.reset(seed=0)
+    with pytest.raises(UserError, match="does not fit these environments"):
+        make("CartPole-v1", 3, vec=vec).load_state_dict(env.state_dict())
+
+
+@pytest.mark.parametrize("name", ["state", "steps", "generator"])
+def test_a_damaged_native_position_is_refused(name):
+    env = make("CartPole-v1", 2)
+    env.reset(seed=0)
+    state = env.state_dict()
+    for broken in ({**state, name: None}, {**state, name: {"state": 3}}):
+        with pytest.raises(UserError, match="saved environment position"):
+            env.load_state_dict(broken)
+
+
+def test_the_log_keeps_what_replaying_needs_and_no_more():
+    log = EpisodeLog(2, ActionCodec(Drift().action_space).space)
+    log.begin(7)
+    actions = np.random.default_rng(0).standard_normal((3000, 2, 1)).astype(np.float32)
+    for tick, action in enumerate(actions):
+        log.record(action)
+        if tick % 10 == 9:
+            log.next_episode(0)
+        if tick == 1700:
+            log.next_episode(1)
+    short, long = log.positions()
+    np.testing.assert_array_equal(short.actions, actions[3000:, 0])
+    np.testing.assert_array_equal(long.actions, actions[1701:, 1])
+    assert len(log.state_dict()["actions"]) == 3000 - 1701
+    copy = EpisodeLog(2, ActionCodec(Drift().action_space).space)
+    copy.load_state_dict(log.state_dict())
+    for one, other in zip(copy.positions(), log.positions(), strict=True):
+        assert one.seed == other.seed
+        np.testing.assert_array_equal(one.actions, other.actions)

@@ -1,0 +1,213 @@
+"""Our light distributions beside torch.distributions, and their samples beside their densities."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import scipy.stats
+import torch
+from gymnasium import spaces
+from torch import distributions as reference
+
+from agents.ops.distributions import (
+    Bernoulli,
+    Categorical,
+    Gaussian,
+    MultiCategorical,
+    SquashedGaussian,
+    distribution,
+    parameter_count,
+)
+from envs.errors import UserError
+
+BATCH, DRAWS = 6, 40_000
+
+
+def noise(*shape, seed=0, scale=1.5):
+    return scale * torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def same_odds(actions, probabilities):
+    """Whether counts of int64 actions `[DRAWS]` fit the probabilities (chi-square)."""
+    counts = np.bincount(actions, minlength=len(probabilities))
+    expected = np.asarray(probabilities, float)
+    return scipy.stats.chisquare(counts, DRAWS * expected / expected.sum()).pvalue > 1e-3
+
+
+def test_categorical():
+    logits = noise(BATCH, 5)
+    ours, theirs = Categorical(logits), reference.Categorical(logits=logits)
+    action = ours.sample(generator())
+    assert action.dtype == torch.int64
+    assert action.shape == (BATCH,)
+    torch.testing.assert_close(ours.log_prob(action), theirs.log_prob(action))
+    torch.testing.assert_close(ours.entropy(action), theirs.entropy())
+    torch.testing.assert_close(ours.describe()["probabilities"], theirs.probs)
+    assert ours.mode().equal(theirs.probs.argmax(dim=-1))
+    assert ours.to_env(action).equal(action)
+
+
+def test_categorical_frequencies():
+    logits = torch.tensor([0.0, 1.0, -2.0, 2.5])
+    actions = Categorical(logits.expand(DRAWS, 4)).sample(generator())
+    assert same_odds(actions.numpy(), logits.softmax(0))
+
+
+def test_impossible_choices_are_never_drawn():
+    logits = torch.tensor([0.0, torch.finfo(torch.float32).min, 0.0]).expand(DRAWS, 3)
+    policy = Categorical(logits)
+    assert not (policy.sample(generator()) == 1).any()
+    entropy = policy.entropy(policy.mode())
+    torch.testing.assert_close(entropy, torch.full((DRAWS,), math.log(2)))
+
+
+def test_multi_categorical():
+    nvec = [2, 3, 4]
+    logits = noise(BATCH, 9)
+    ours = MultiCategorical(logits, nvec)
+    theirs = [reference.Categorical(logits=part) for part in logits.split(nvec, dim=-1)]
+    action = ours.sample(generator())
+    assert action.dtype == torch.int64
+    assert action.shape == (BATCH, 3)
+    log_prob = sum(part.log_prob(action[:, k]) for k, part in enumerate(theirs))
+    torch.testing.assert_close(ours.log_prob(action), log_prob)
+    torch.testing.assert_close(ours.entropy(action), sum(part.entropy() for part in theirs))
+    assert ours.mode().equal(torch.stack([part.probs.argmax(dim=-1) for part in theirs], dim=-1))
+    assert ours.describe()["probabilities"].shape == (BATCH, 9)
+
+
+def test_multi_categorical_choices_are_independent():
+    logits = torch.tensor([0.0, 1.0, -1.0, 0.5, 0.0]).expand(DRAWS, 5)
+    action = MultiCategorical(logits, [2, 3]).sample(generator())
+    joint = torch.outer(logits[0, :2].softmax(0), logits[0, 2:].softmax(0)).flatten()
+    assert same_odds((3 * action[:, 0] + action[:, 1]).numpy(), joint)
+
+
+def test_bernoulli():
+    logits = noise(BATCH, 3)
+    ours, theirs = Bernoulli(logits), reference.Independent(reference.Bernoulli(logits=logits), 1)
+    action = ours.sample(generator())
+    assert action.dtype == torch.int64
+    assert action.shape == (BATCH, 3)
+    torch.testing.assert_close(ours.log_prob(action), theirs.log_prob(action.float()))
+    torch.testing.assert_close(ours.entropy(action), theirs.entropy())
+    assert ours.mode().equal((theirs.base_dist.probs > 0.5).long())
+    torch.testing.assert_close(ours.describe()["probabilities"], theirs.base_dist.probs)
+
+
+def test_bernoulli_coins_are_independent():
+    logits = torch.tensor([1.0, -0.5]).expand(DRAWS, 2)
+    action = Bernoulli(logits).sample(generator())
+    heads = logits[0].sigmoid()
+    joint = torch.outer(torch.stack([1 - heads[0], heads[0]]), torch.stack([1 - heads[1], heads[1]])).flatten()
+    assert same_odds((2 * action[:, 0] + action[:, 1]).numpy(), joint)
+
+
+@pytest.mark.parametrize("per_state", [False, True])
+def test_gaussian(per_state):
+    mean, log_std = noise(BATCH, 3), noise(BATCH, 3, seed=1) if per_state else noise(3, seed=1)
+    ours = Gaussian(mean, log_std)
+    theirs = reference.Independent(reference.Normal(mean, log_std.exp().expand_as(mean)), 1)
+    action = ours.sample(generator())
+    assert action.dtype == torch.float32
+    assert action.shape == (BATCH, 3)
+    torch.testing.assert_close(ours.log_prob(action), theirs.log_prob(action))
+    torch.testing.assert_close(ours.entropy(action), theirs.entropy())
+    assert ours.mode().equal(mean)
+    assert ours.describe()["std"].shape == mean.shape
+    assert ours.to_env(100 * action).equal(100 * action), "clipping is the environment's side"
+
+
+def test_gaussian_samples_are_normal_and_independent():
+    mean, log_std = torch.tensor([2.0, -1.0]), torch.tensor([0.5, -1.0])
+    action = Gaussian(mean.expand(DRAWS, 2), log_std).sample(generator()).numpy()
+    for k in range(2):
+        assert scipy.stats.kstest(action[:, k], "norm", (mean[k].item(), log_std[k].exp().item())).pvalue > 1e-3
+    assert abs(np.corrcoef(action.T)[0, 1]) < 4 / math.sqrt(DRAWS)
+
+
+def test_squashed_gaussian():
+    mean, log_std = noise(BATCH, 3, scale=0.5), noise(3, seed=1, scale=0.5)
+    ours = SquashedGaussian(mean, log_std)
+    normal = reference.Normal(mean.double(), log_std.double().exp())
+    theirs = reference.Independent(reference.TransformedDistribution(normal, reference.TanhTransform()), 1)
+    action = ours.sample(generator())
+    assert ours.to_env(action).equal(action.tanh())
+    torch.testing.assert_close(ours.log_prob(action), theirs.log_prob(action.double().tanh()).float())
+    torch.testing.assert_close(ours.entropy(action), -ours.log_prob(action))
+    torch.testing.assert_close(ours.to_env(ours.mode()), mean.tanh())
+
+
+@pytest.mark.parametrize("mean", [-1.0, 0.0, 2.0])
+@pytest.mark.parametrize("log_std", [-1.0, 0.0])
+def test_the_squashed_density_integrates_to_1(mean, log_std):
+    pre = torch.linspace(-12, 12, 400_001, dtype=torch.float64)[:, None]
+    policy = SquashedGaussian(torch.full_like(pre, mean), torch.full((1,), log_std, dtype=torch.float64))
+    integral = torch.trapezoid(policy.log_prob(pre).exp(), pre.tanh().squeeze(1)).item()
+    assert integral == pytest.approx(1.0, abs=1e-4)
+
+
+def test_the_squashed_density_is_finite_far_out():
+    action = torch.tensor([[40.0], [-40.0]], requires_grad=True)
+    log_prob = SquashedGaussian(torch.zeros(2, 1), torch.zeros(1)).log_prob(action)
+    log_prob.sum().backward()
+    # -u^2 / 2 - log sqrt(2 pi) - log(4 exp(-2 |u|))
+    assert log_prob.tolist() == pytest.approx([-800 - 0.5 * math.log(2 * math.pi) + 80 - math.log(4)] * 2)
+    assert action.grad.isfinite().all()
+
+
+POLICIES = [
+    Categorical(noise(BATCH, 5)),
+    MultiCategorical(noise(BATCH, 5), [2, 3]),
+    Bernoulli(noise(BATCH, 3)),
+    Gaussian(noise(BATCH, 3), torch.zeros(3)),
+    SquashedGaussian(noise(BATCH, 3), torch.zeros(3)),
+]
+
+
+@pytest.mark.parametrize("policy", POLICIES, ids=lambda policy: type(policy).__name__)
+def test_samples_follow_the_generator_alone(policy):
+    global_stream = torch.get_rng_state()
+    stream = generator(3)
+    first, second = policy.sample(stream), policy.sample(stream)
+    assert policy.sample(generator(3)).equal(first)
+    assert not second.equal(first)
+    assert torch.get_rng_state().equal(global_stream)
+    policy.sample()
+    assert not torch.get_rng_state().equal(global_stream)
+    torch.set_rng_state(global_stream)
+
+
+@pytest.mark.parametrize(
+    ("space", "count", "kind"),
+    [
+        (spaces.Discrete(4), 4, Categorical),
+        (spaces.MultiDiscrete([2, 3]), 5, MultiCategorical),
+        (spaces.MultiBinary(3), 3, Bernoulli),
+        (spaces.Box(-1, 1, (2,)), 2, Gaussian),
+    ],
+    ids=str,
+)
+def test_each_space_has_its_distribution(space, count, kind):
+    assert parameter_count(space) == count
+    policy = distribution(space, noise(BATCH, count), torch.zeros(count))
+    assert type(policy) is kind
+    action = policy.sample(generator())
+    assert all(row.astype(space.dtype) in space or kind is Gaussian for row in action.numpy())
+    assert action.shape[1:] == space.shape
+
+
+def test_squash_is_for_boxes_only():
+    assert type(distribution(spaces.Box(-1, 1, (2,)), noise(BATCH, 2), torch.zeros(2), True)) is SquashedGaussian
+    assert type(distribution(spaces.Discrete(2), noise(BATCH, 2), None, True)) is Categorical
+
+
+def test_other_spaces_are_refused():
+    with pytest.raises(UserError, match=r"PPO cannot act in Text.*Discrete, Box, MultiDiscrete or MultiBinary"):
+        parameter_count(spaces.Text(5))

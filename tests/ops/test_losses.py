@@ -1,0 +1,100 @@
+"""Losses against closed forms."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from agents.ops.losses import normalized, ppo_policy_loss, q_target, value_loss
+
+
+def policy_loss(ratios, advantages, clip_range=0.2):
+    """Return PPO's loss for these probability ratios, and its gradient by the log-probabilities."""
+    old = torch.linspace(-1, 0, len(ratios))
+    log_prob = (old + torch.tensor(ratios).log()).requires_grad_()
+    result = ppo_policy_loss(log_prob, old, torch.tensor(advantages), clip_range)
+    result.loss.backward()
+    return result, log_prob.grad.tolist()
+
+
+@pytest.mark.parametrize(
+    ("ratio", "advantage", "objective", "moves"),
+    [
+        (1.0, 3.0, 3.0, True),
+        (1.1, 2.0, 2.2, True),
+        (1.5, 2.0, 2.4, False),  # already more likely than it may become
+        (0.5, 2.0, 1.0, True),  # a good action became unlikely: bring it back
+        (1.5, -2.0, -3.0, True),  # a bad action became likely: bring it back
+        (0.5, -2.0, -1.6, False),
+    ],
+)
+def test_the_clipped_surrogate_takes_the_worse_of_both(ratio, advantage, objective, moves):
+    result, (gradient,) = policy_loss([ratio], [advantage])
+    assert result.loss.item() == pytest.approx(-objective, rel=1e-5)
+    assert gradient == pytest.approx(-ratio * advantage if moves else 0.0, rel=1e-5)
+
+
+def test_the_policy_loss_is_a_mean_and_says_what_it_clipped():
+    result, _ = policy_loss([1.0, 1.5, 0.5, 1.19], [1.0, 1.0, 1.0, 1.0])
+    assert result.loss.item() == pytest.approx(-(1.0 + 1.2 + 0.5 + 1.19) / 4, rel=1e-5)
+    assert result.clip_fraction.item() == 0.5
+    assert not result.approx_kl.requires_grad
+    assert not result.clip_fraction.requires_grad
+
+
+def test_kl_is_the_k3_estimator():
+    ratios = [0.5, 1.0, 2.0]
+    result, _ = policy_loss(ratios, [1.0, 1.0, 1.0])
+    assert result.approx_kl.item() == pytest.approx(sum(r - 1 - math.log(r) for r in ratios) / 3, rel=1e-5)
+    same, _ = policy_loss([1.0, 1.0], [1.0, 1.0])
+    assert same.approx_kl.item() == pytest.approx(0.0, abs=1e-7)
+    assert same.clip_fraction.item() == 0.0
+
+
+def test_k3_estimates_the_divergence_of_the_old_policy_from_the_new():
+    generator = torch.Generator().manual_seed(0)
+    old, new = (torch.tensor(p).log() for p in ([0.5, 0.3, 0.2], [0.4, 0.4, 0.2]))
+    action = torch.multinomial(old.exp(), 200_000, replacement=True, generator=generator)
+    result = ppo_policy_loss(new[action], old[action], torch.zeros(len(action)), 0.2)
+    assert result.approx_kl.item() == pytest.approx((old.exp() * (old - new)).sum().item(), rel=0.02)
+
+
+def test_value_loss_is_the_mean_squared_error():
+    value, old, target = torch.tensor([1.0, 2.0]), torch.tensor([9.0, 9.0]), torch.tensor([2.0, 5.0])
+    assert value_loss(value, old, target, None).item() == (1 + 9) / 2
+
+
+def test_value_clipping_holds_the_value_near_the_old_one():
+    value = torch.tensor([1.1, 3.0, -3.0], requires_grad=True)
+    loss = value_loss(value, torch.ones(3), torch.tensor([5.0, 5.0, 5.0]), 0.5)
+    assert loss.item() == pytest.approx((3.9**2 + 3.5**2 + 4.5**2) / 3, rel=1e-5)
+    loss.backward()
+    assert value.grad.tolist() == pytest.approx([2 * -3.9 / 3, 0.0, 0.0], rel=1e-5)
+
+
+def test_normalized_has_mean_0_and_deviation_1():
+    result = normalized(torch.tensor([3.0, 7.0, -2.0, 40.0]))
+    assert result.mean().item() == pytest.approx(0.0, abs=1e-6)
+    assert result.std().item() == pytest.approx(1.0, rel=1e-5)
+
+
+def test_normalized_leaves_a_single_advantage_alone():
+    assert normalized(torch.tensor([-3.0])).tolist() == [-3.0]
+
+
+def test_normalized_equal_advantages_are_0_and_not_nan():
+    assert normalized(torch.full((5,), 2.5)).tolist() == [0.0] * 5
+
+
+def test_double_dqn_picks_with_the_online_network_and_evaluates_with_the_target():
+    target, online = torch.tensor([[1.0, 2.0, 9.0]]), torch.tensor([[5.0, 7.0, 6.0]])
+    reward, discount = torch.tensor([0.5]), torch.tensor([0.9])
+    assert q_target(reward, discount, target, online).item() == pytest.approx(0.5 + 0.9 * 2.0)
+    assert q_target(reward, discount, target, None).item() == pytest.approx(0.5 + 0.9 * 9.0)
+
+
+def test_a_discount_of_0_is_the_return_alone():
+    q = torch.tensor([[1.0, 2.0], [30.0, 4.0]])
+    assert q_target(torch.tensor([0.5, 1.0]), torch.tensor([0.0, 1.0]), q, q).tolist() == [0.5, 31.0]
