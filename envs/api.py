@@ -44,7 +44,7 @@ class Step:
 class VecEnv(Protocol):
     """N copies of one environment, stepped together, which begin a new episode by themselves.
 
-    `step` may reuse none of the arrays it returned before: a caller may keep them.
+    `step` may reuse none of the arrays it returned before: a caller may keep them, but must not write to them.
     """
 
     num_envs: int
@@ -62,7 +62,7 @@ class VecEnv(Protocol):
         """Apply canonical actions: int64 `[N]` or `[N, k]`, or float32 `[N, d]`, clipped or rescaled here.
 
         Raises:
-            EnvError: the environment raised, or returned NaN, a wrong shape or a wrong dtype.
+            EnvError: the environment raised, or returned NaN or infinity, a wrong shape or a wrong dtype.
         """
         ...
 
@@ -71,7 +71,14 @@ class VecEnv(Protocol):
         ...
 
     def load_state_dict(self, state: dict[str, Any]) -> list[str]:
-        """Go back to a saved position; return one sentence for each thing that could not be restored."""
+        """Go back to a saved position; return one sentence for each thing that could not be restored.
+
+        An environment that could not be put back begins a new episode: the caller's last observation is
+        not where it stands, so its next transition is a dummy, False in `Step.valid`.
+
+        Raises:
+            UserError: the position is damaged, or is that of other environments.
+        """
         ...
 
     def render(self, index: int = 0) -> np.ndarray:

@@ -215,7 +215,8 @@ def _creator(spec: EnvSpec) -> Any:
     """Return what builds the environment, or None where it cannot be imported: building it will say why."""
     entry = spec.entry_point or spec.vector_entry_point
     try:
-        return load_env_creator(entry) if isinstance(entry, str) else entry
+        with silenced():
+            return load_env_creator(entry) if isinstance(entry, str) else entry
     except Exception:
         return None
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -83,49 +84,49 @@ def action_bars(moment: Moment, space: Space) -> tuple[str, list[Bar], int]:
 
     Probabilities are drawn from 0 to 1, Q-values from the lowest to the highest of the moment, and Gaussians as
     mean +- std between the action's bounds, with a dot for the action taken. Of many actions the best are
-    shown, the one taken always among them.
+    shown, the one taken always among them. Where no policy was asked, the action taken is all there is.
     """
-    action = np.atleast_1d(moment.action)
-    if "mean" in moment.thoughts:
-        return _gaussian_bars(moment.thoughts["mean"], moment.thoughts["std"], action, space)
-    if "q_values" in moment.thoughts:
-        values, title = moment.thoughts["q_values"], "Q-values"
-        spread = max(float(np.ptp(values)), 1e-9)
-        ends = 0.04 + 0.96 * (values - values.min()) / spread
-    elif "probabilities" in moment.thoughts:
-        values, title = moment.thoughts["probabilities"], "action probabilities"
+    thoughts, action = moment.thoughts, np.atleast_1d(moment.action)
+    if isinstance(space, spaces.Box):
+        rows = [_dimension_bar(i, thoughts, float(action[i]), space) for i in range(min(len(action), MAX_BARS))]
+        return "action, mean ± std" if "mean" in thoughts else "action", rows, len(action) - len(rows)
+    labels, taken = _choices(action, space)
+    if "q_values" in thoughts:
+        title, values = "Q-values", thoughts["q_values"]
+        ends = 0.04 + 0.96 * (values - values.min()) / max(float(np.ptp(values)), 1e-9)
+    elif "probabilities" in thoughts:
+        title, values = "action probabilities", thoughts["probabilities"]
         ends = values
     else:
-        texts = [f"{value:.3g}" for value in action[:MAX_BARS]]
-        return "action", [Bar(str(i), text, 0, 0) for i, text in enumerate(texts)], len(action) - len(texts)
-    labels, taken = _choices(action, space, len(values))
-    order = sorted(range(len(values)), key=lambda i: (not taken[i], -values[i]))[:MAX_BARS]
-    rows = [Bar(labels[i], _number(values[i]), 0, float(ends[i]), chosen=taken[i]) for i in sorted(order)]
-    return title, rows, len(values) - len(rows)
+        title, values = "action", None
+        ends = np.array(taken, np.float64)
+    order = sorted(range(len(labels)), key=lambda i: (not taken[i], -ends[i]))[:MAX_BARS]
+    texts = ["" if values is None else _number(float(values[i])) for i in range(len(labels))]
+    rows = [Bar(labels[i], texts[i], 0, float(ends[i]), chosen=taken[i]) for i in sorted(order)]
+    return title, rows, len(labels) - len(rows)
 
 
-def _choices(action: np.ndarray, space: Space, count: int) -> tuple[list[str], list[bool]]:
-    """Return the label of each of `count` choices and whether it was taken."""
-    if isinstance(space, spaces.MultiDiscrete):
-        pairs = [(k, choice) for k, n in enumerate(space.nvec.tolist()) for choice in range(n)]
-        return [f"{k}: {choice}" for k, choice in pairs], [bool(action[k] == choice) for k, choice in pairs]
-    if isinstance(space, spaces.MultiBinary):
-        return [str(k) for k in range(count)], (action == 1).tolist()
-    return [str(k) for k in range(count)], [k == action[0] for k in range(count)]
+def _choices(action: np.ndarray, space: Space) -> tuple[list[str], list[bool]]:
+    """Return the label of each choice of a canonical action space, and whether it was taken."""
+    match space:
+        case spaces.Discrete():
+            return [str(k) for k in range(int(space.n))], [k == action[0] for k in range(int(space.n))]
+        case spaces.MultiDiscrete():
+            pairs = [(k, choice) for k, n in enumerate(space.nvec.tolist()) for choice in range(n)]
+            return [f"{k}: {choice}" for k, choice in pairs], [bool(action[k] == choice) for k, choice in pairs]
+    return [str(k) for k in range(len(action))], [bool(chosen) for chosen in action]
 
 
-def _gaussian_bars(mean: np.ndarray, std: np.ndarray, action: np.ndarray, space: Space) -> tuple[str, list[Bar], int]:
-    assert isinstance(space, spaces.Box)
-    rows = []
-    for i in range(min(len(mean), MAX_BARS)):
-        low, high = float(space.low[i]), float(space.high[i])
-        if not (np.isfinite(low) and np.isfinite(high)):
-            reach = max(1.0, abs(float(mean[i])) + float(std[i]), abs(float(action[i])))
-            low, high = -reach, reach
-        points = np.array([mean[i] - std[i], mean[i] + std[i], action[i]])
-        start, end, mark = np.clip((points - low) / (high - low), 0, 1)
-        rows.append(Bar(str(i), f"{mean[i]:+.2f} ± {std[i]:.2f}", float(start), float(end), float(mark)))
-    return "action, mean ± std", rows, len(mean) - len(rows)
+def _dimension_bar(i: int, thoughts: dict[str, np.ndarray], action: float, space: spaces.Box) -> Bar:
+    mean, std = (float(thoughts[key][i]) if key in thoughts else 0.0 for key in ("mean", "std"))
+    low, high = float(space.low[i]), float(space.high[i])
+    if not (np.isfinite(low) and np.isfinite(high)):
+        high = max(1.0, abs(mean) + std, abs(action))
+        low = -high
+    start, end, mark = np.clip((np.array([mean - std, mean + std, action]) - low) / (high - low), 0, 1).tolist()
+    if "mean" not in thoughts:
+        return Bar(str(i), f"{action:+.2f}", 0, 0, mark)
+    return Bar(str(i), f"{mean:+.2f} ± {std:.2f}", start, end, mark)
 
 
 def draw(surface: Surface, state: ViewState) -> None:
@@ -148,10 +149,10 @@ def render(state: ViewState, size: tuple[int, int] = SIZE) -> np.ndarray:
     """Return what `draw` paints as a frame for a video, uint8 `[H, W, 3]`."""
     import pygame
 
-    surface = pygame.Surface(size)
+    surface = pygame.Surface(size, 0, 24, (0xFF, 0xFF00, 0xFF0000, 0))  # in memory as R, G, B: nothing to convert
     draw(surface, state)
-    pixels = np.frombuffer(pygame.image.tobytes(surface, "RGB"), np.uint8)
-    return pixels.reshape(surface.get_height(), surface.get_width(), 3)
+    rows = np.frombuffer(surface.get_buffer().raw, np.uint8).reshape(size[1], surface.get_pitch())
+    return rows[:, : 3 * size[0]].reshape(size[1], size[0], 3)
 
 
 class _Writer:
@@ -200,25 +201,28 @@ class _Writer:
         return rect
 
 
-def _smooth(surface: Surface, rect: Rect, color: tuple[int, int, int], paint: Callable[[Surface, int], None]) -> None:
+def _smooth(size: tuple[int, int], color: tuple[int, int, int], paint: Callable[[Surface, int], None]) -> Surface:
     """Paint at three times the size and shrink, which is how pygame comes to smooth edges."""
     import pygame
 
-    if rect.width <= 0 or rect.height <= 0:
-        return
-    large = pygame.Surface((rect.width * 3, rect.height * 3), pygame.SRCALPHA)
+    large = pygame.Surface((size[0] * 3, size[1] * 3), pygame.SRCALPHA)
     large.fill((*color, 0))
     paint(large, 3)
-    surface.blit(pygame.transform.smoothscale(large, rect.size), rect)
+    return pygame.transform.smoothscale(large, size)
 
 
-def _rounded(surface: Surface, rect: Rect, color: tuple[int, int, int], radius: int = 4, alpha: int = 255) -> None:
+@lru_cache(maxsize=1024)
+def _pill(size: tuple[int, int], color: tuple[int, int, int], radius: int, alpha: int) -> Surface:
     import pygame
 
     def paint(large: Surface, scale: int) -> None:
         pygame.draw.rect(large, (*color, alpha), large.get_rect(), border_radius=radius * scale)
 
-    _smooth(surface, rect, color, paint)
+    return _smooth(size, color, paint)
+
+
+def _rounded(surface: Surface, rect: Rect, color: tuple[int, int, int], radius: int = 4, alpha: int = 255) -> None:
+    surface.blit(_pill(rect.size, color, radius, alpha), rect)
 
 
 def _draw_picture(surface: Surface, area: Rect, state: ViewState, write: _Writer) -> None:
@@ -227,11 +231,11 @@ def _draw_picture(surface: Surface, area: Rect, state: ViewState, write: _Writer
     height, width = state.frame.shape[:2]
     room = area.inflate(-2 * _PAD, -2 * _PAD)
     scale = min(room.width / width, room.height / height)
-    if scale >= 2:
-        scale = int(scale)  # small pictures are made of pixels that are meant to be seen
+    if scale >= 4:
+        scale = int(scale)  # so small a picture is made of pixels that are meant to be seen
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     picture = pygame.surfarray.make_surface(state.frame.swapaxes(0, 1))
-    resize = pygame.transform.scale if scale >= 2 else pygame.transform.smoothscale
+    resize = pygame.transform.scale if scale >= 4 else pygame.transform.smoothscale
     place = pygame.Rect((0, 0), size)
     place.center = room.center
     surface.blit(resize(picture, size), place)
@@ -300,7 +304,7 @@ def _draw_series(surface: Surface, box: Rect, state: ViewState, write: _Writer) 
         pygame.draw.lines(large, (*_ACCENT, 255), False, points, 2 * scale)
         pygame.draw.circle(large, (*_ACCENT, 255), points[-1], 4 * scale)
 
-    _smooth(surface, area, _ACCENT, paint)
+    surface.blit(_smooth(area.size, _ACCENT, paint), area)
 
 
 def _draw_bars(surface: Surface, box: Rect, state: ViewState, write: _Writer) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from agents.analysis.show import Show
 from agents.analysis.viewer import SIZE, STRIP, ViewState, draw
-from agents.experiment.play import has_display
+from agents.experiment.play import HEADLESS, has_display
 from envs.errors import UserError
 
 REFRESH = 60  # of the screen, per second
@@ -124,6 +124,8 @@ def open_screen(title: str) -> Any | None:
 
     try:
         pygame.display.init()
+        if pygame.display.get_driver() in HEADLESS:
+            return None
         pygame.display.set_caption(title)
         return pygame.display.set_mode((SIZE[0], SIZE[1] + STRIP), pygame.RESIZABLE)
     except pygame.error:

@@ -27,8 +27,8 @@ class Batch:
 class ReplayBuffer:
     """A ring of `capacity // num_envs` rows by `num_envs` columns, on one device; observations are stored raw.
 
-    Each column has its own write head, which moves only for real transitions: a dummy is overwritten by its
-    successor and never seen. Sampling is uniform over all stored transitions.
+    Each column has its own write head, which moves only for real transitions: dummies are not stored. Sampling
+    is uniform over all stored transitions.
     """
 
     def __init__(self, capacity: int, num_envs: int, device: torch.device) -> None:
@@ -52,16 +52,27 @@ class ReplayBuffer:
         self._writers = {key: tree_map(writer, value) for key, value in store.items()}
 
     def add(self, valid: Any = None, **tick: Any) -> None:
-        """Store one tick, arrays or tensors: obs, action, reward, terminated, truncated, next_obs, each `[N, ...]`."""
+        """Store one tick, arrays or tensors: obs, action, reward, terminated, truncated, next_obs, each `[N, ...]`.
+
+        Where `valid`, bool `[N]`, is False, nothing is stored.
+        """
         if not self._store:
             self._keep({key: tree_map(self._allocate, value) for key, value in tick.items()})
-        head, size = writer(self.head), writer(self.size)
-        index = (head, self._columns)
+        head, size, columns, step = writer(self.head), writer(self.size), self._columns, 1
+        if valid is not None:
+            self.cut(~valid)
+            tick = {key: tree_map(lambda new: new[valid], value) for key, value in tick.items()}
+            columns, step = columns[valid], valid
+        index = (head[columns], columns)
         for key, value in tick.items():
             tree_map(lambda rows, new: rows.__setitem__(index, new), self._writers[key], value)
-        step = 1 if valid is None else valid
         head[:] = (head + step) % self.rows
         size[:] = (size + step).clip(max=self.rows)
+
+    def cut(self, columns: Any = ...) -> None:
+        """Let no window go on after the newest transition of these columns: what follows is another episode."""
+        if self._store:
+            self._writers["truncated"][writer(self.head)[columns] - 1, self._columns[columns]] = True
 
     def sample(self, batch_size: int, gamma: float, n_step_returns: int, generator: torch.Generator) -> Batch:
         """Draw `batch_size` transitions with replacement and sum up to `n_step_returns` rewards of each.
@@ -110,7 +121,8 @@ class ReplayBuffer:
         """
         if state["rows"] != self.rows or state["head"].shape != self.head.shape:
             raise ValueError(f"saved replay has {state['rows']} rows x {len(state['head'])}, this one {self.rows} x {self.num_envs}")
-        self.head, self.size = (state[key].to(self.device) for key in ("head", "size"))
+        self.head.copy_(state["head"])
+        self.size.copy_(state["size"])
 
         def fill(saved: Tensor) -> Tensor:
             leaf = torch.empty((self.rows, *saved.shape[1:]), dtype=saved.dtype, device=self.device)

@@ -21,6 +21,8 @@ from envs.errors import UserError
 from envs.locate import locate
 from envs.make import make
 
+HEADLESS = ("dummy", "offscreen")  # SDL's drivers that show nothing
+
 Choose = Callable[[Any], Any]  # observations [1, ...] -> actions [1, ...] as VecEnv.step takes them
 Inspect = Callable[[Any], dict[str, Any]]
 
@@ -80,10 +82,9 @@ def play(env: VecEnv, policy: Policy, seed: int, deterministic: bool = True, ren
 
 def has_display() -> bool:
     """Whether a window could open, as far as the surroundings tell."""
-    driver = os.environ.get("SDL_VIDEODRIVER")
-    if driver is not None:
-        return driver not in ("dummy", "offscreen")
-    return not sys.platform.startswith("linux") or "DISPLAY" in os.environ or "WAYLAND_DISPLAY" in os.environ
+    if driver := os.environ.get("SDL_VIDEODRIVER"):
+        return driver not in HEADLESS
+    return sys.platform != "linux" or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
 
 
 def stage(env_id: str, num_envs: int = 1, *, render: bool = False, **options: Any) -> VecEnv:

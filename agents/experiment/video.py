@@ -20,6 +20,7 @@ Frame = np.ndarray  # uint8 [H, W, 3]
 FORMATS = (".mp4", ".gif")
 GIF_FPS = 25  # browsers slow down what is faster than 50, and half of that halves the file
 GIF_WIDTH = 640
+H264 = ["-c:v", "libx264", "-preset", "veryfast", "-crf", "20", "-pix_fmt", "yuv420p", "-movflags", "+faststart"]
 
 
 def check_format(path: Path) -> None:
@@ -58,8 +59,7 @@ def write_video(path: Path, frames: Iterable[Frame], fps: float) -> int:
                 count = _encode_gif(whole, frames, fps, GIF_WIDTH)
             else:
                 even = "pad=ceil(iw/2)*2:ceil(ih/2)*2"
-                h264 = ["-vf", even, "-c:v", "libx264", "-crf", "20", "-pix_fmt", "yuv420p", "-movflags", "+faststart"]
-                count = _encode(whole, frames, fps, h264)
+                count = _encode(whole, frames, fps, ["-vf", even, *H264])
             whole.replace(path)
     return count
 

@@ -22,9 +22,12 @@ class EpisodeTracker:
     def update(self, step: Step) -> list[Episode]:
         """Take in one tick and return the episodes that ended with it."""
         reward, done = to_numpy(step.reward), to_numpy(step.terminated) | to_numpy(step.truncated)
-        real = 1 if step.valid is None else to_numpy(step.valid)
-        self.returns += reward * real
-        self.lengths += real
+        self.returns += reward
+        self.lengths += 1
+        if step.valid is not None:  # a dummy begins an episode, even if the one before never ended
+            begun = ~to_numpy(step.valid)
+            self.returns[begun] = 0
+            self.lengths[begun] = 0
         if not done.any():
             return []
         ended = done.nonzero()[0]
@@ -65,4 +68,4 @@ class Position:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take back what `state_dict` returned."""
         self.step, self.obs = state["step"], state["obs"]
-        self.tracker.returns, self.tracker.lengths = state["returns"], state["lengths"]
+        self.tracker.returns, self.tracker.lengths = state["returns"].copy(), state["lengths"].copy()

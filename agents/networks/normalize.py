@@ -54,13 +54,15 @@ class RewardScale(nn.Module):
         self.register_buffer("returns", torch.zeros(num_envs))
 
     @torch.no_grad()
-    def forward(self, reward_TN: Tensor, done_TN: Tensor) -> Tensor:
-        """Take in a rollout's raw rewards `[T, N]` and return them scaled."""
+    def forward(self, reward_TN: Tensor, done_TN: Tensor, valid_TN: Tensor | None = None) -> Tensor:
+        """Take in a rollout's raw rewards `[T, N]`, those of valid transitions, and return them scaled."""
+        last_TN = done_TN if valid_TN is None else done_TN | ~valid_TN
         return_TN = torch.empty_like(reward_TN)
         running_N = self.returns
         for t in range(reward_TN.shape[0]):
             return_TN[t] = running_N = running_N * self.gamma + reward_TN[t]
-            running_N = running_N * ~done_TN[t]
+            running_N = running_N * ~last_TN[t]
         self.returns.copy_(running_N)
-        self.statistics.update(return_TN.reshape(-1, 1))
+        real = return_TN.flatten() if valid_TN is None else return_TN[valid_TN]
+        self.statistics.update(real[:, None])
         return (reward_TN * (self.statistics.var + 1e-8).rsqrt()).clamp(-self.clip, self.clip)

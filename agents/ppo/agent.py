@@ -106,7 +106,7 @@ class PPO:
 
         reward = rollout.reward
         if self.reward_scale is not None:
-            reward = self.reward_scale(reward, rollout.terminated | rollout.truncated)
+            reward = self.reward_scale(reward, rollout.terminated | rollout.truncated, rollout.valid)
         advantage, return_ = gae(
             reward,
             rollout.value,
@@ -127,6 +127,8 @@ class PPO:
         data = {key: tree_map(lambda leaf: leaf.flatten(0, 1), value) for key, value in data.items()}
         if rollout.valid is not None:
             kept = rollout.valid.flatten().nonzero().squeeze(1)
+            if not len(kept):
+                return {}
             data = {key: tree_map(lambda leaf: leaf[kept], value) for key, value in data.items()}
 
         losses, stopped = self._epochs(data, clip_range)

@@ -7,6 +7,7 @@ import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from multiprocessing.connection import wait
 from typing import Any
 
 import gymnasium
@@ -202,14 +203,23 @@ def _blamed(env: VectorEnv, where: str) -> Iterator[None]:
     except UserError:
         raise
     except (EOFError, ConnectionError) as error:
-        dead = [process.name for process in _processes(env) if not process.is_alive()]
-        raise EnvError(f"the process of an environment died {where}: {', '.join(dead) or 'unknown'}") from error
+        raise EnvError(f"a process died {where}: {_obituary(_processes(env))}") from error
     except Exception as error:
         raise blame(error.row if isinstance(error, BadData) else None, error, where) from error
 
 
 def _processes(env: VectorEnv) -> list[Any]:
+    """Return the processes of a vector environment, one for each environment, or none."""
     return env.processes if isinstance(env, AsyncVectorEnv) else []
+
+
+def _obituary(processes: Sequence[Any]) -> str:
+    """Return which environments' processes have ended, and how."""
+    sentinels = [process.sentinel for process in processes]
+    dead = [sentinels.index(sentinel) for sentinel in wait(sentinels, timeout=1.0)]
+    for index in dead:
+        processes[index].join(1.0)  # only then is the exit code known
+    return ", ".join(f"environment {index} (exit code {processes[index].exitcode})" for index in sorted(dead))
 
 
 def _close(env: VectorEnv) -> None:

@@ -12,7 +12,7 @@ from gymnasium import spaces
 
 
 class Walk(gymnasium.Env):
-    """Counts its own episodes; terminates past 6, is cut after 5 steps, and sometimes both at once.
+    """Counts its own episodes; terminates past 3, is cut after 3 steps, and sometimes both at once.
 
     Nothing is random, so that what happens follows from the actions alone, whoever resets it and how.
     """
@@ -37,7 +37,7 @@ class Walk(gymnasium.Env):
         assert 5 <= action < 8
         self.t += 1
         self.x += int(action) - 5
-        return self._observe(), self.x + 0.5, self.x > 6, self.t >= 5, {"t": self.t}
+        return self._observe(), self.x + 0.5, self.x > 3, self.t >= 3, {"t": self.t}
 
     def _observe(self) -> Any:
         bits = np.array([self.x % 2, self.t % 2], np.int8)
@@ -53,7 +53,7 @@ class Drift(gymnasium.Env):
         self.observation_space = spaces.Box(-np.inf, np.inf, (3,))
         self.action_space = spaces.Box(-2.0, 3.0, (1,))
         self.horizon, self.seeded, self.render_mode = horizon, seeded, render_mode
-        self.buffer = np.zeros(3, np.float32)
+        self.buffer, self.t = np.zeros(3, np.float32), 0
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         super().reset(seed=seed if self.seeded else None)
@@ -67,8 +67,8 @@ class Drift(gymnasium.Env):
         self.buffer += self.np_random.standard_normal(3) + action[0]
         return self.buffer, float(self.buffer[0]), self.t >= self.stop, self.t >= self.horizon, {}
 
-    def render(self) -> np.ndarray:
-        return np.full((4, 5, 3), self.t, np.uint8)
+    def render(self) -> np.ndarray | None:
+        return np.full((4, 5, 3), self.t, np.uint8) if self.render_mode else None
 
 
 class UnpicklableError(Exception):

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from functools import partial
 
 import numpy as np
 import pytest
 from gymnasium.vector import SyncVectorEnv
-from small_envs import Faulty
 
 from envs.adapters.sync import SyncVecEnv
 from envs.adapters.vector import adapt, in_processes
 from envs.api import VecEnv
 from envs.errors import EnvError
 from envs.seeding import derive_seed
+from tests.envs.small_envs import Faulty
 
 FAULTS = {
     "raises": "raised UnpicklableError at step 3 .*: code 7 in the maze",
@@ -73,9 +75,27 @@ def test_without_a_fault_nothing_is_raised():
 
 def test_a_process_that_dies_is_named_and_closing_does_not_hang():
     env = pair("async", "dies")
-    with pytest.raises(EnvError, match=r"process of an environment died in a step: .*-1"):
+    with pytest.raises(EnvError, match=r"a process died in a step: environment 1 \(exit code 3\)$"):
         run(env, seed=0)
     env.close()
+
+
+def test_ctrl_c_is_for_the_main_process_and_sigterm_ends_a_worker():
+    before = signal.signal(signal.SIGTERM, lambda *_: None)  # as a command does that ends in order
+    try:
+        env = pair("async", "")
+        processes = env._env.processes
+        env.reset(seed=0)
+        os.kill(processes[0].pid, signal.SIGINT)
+        for _ in range(3):
+            env.step(np.zeros(2, np.int64))
+        processes[1].terminate()
+        processes[1].join(5)
+        assert [process.is_alive() for process in processes] == [True, False]
+        env.close()
+        assert not processes[0].is_alive()
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def test_a_position_saved_after_an_error_is_the_one_before_it():

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 from gymnasium.vector import SyncVectorEnv
-from small_envs import Drift, Walk
 
 from envs.adapters.episodes import EpisodeLog
 from envs.adapters.sync import SyncVecEnv
@@ -18,6 +17,7 @@ from envs.api import Step, VecEnv
 from envs.errors import UserError
 from envs.make import make
 from envs.spaces import ActionCodec
+from tests.envs.small_envs import Drift, Walk
 
 N = 3
 

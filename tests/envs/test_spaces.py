@@ -215,6 +215,12 @@ def test_box_actions_are_clipped_or_rescaled():
     assert given[0, 0] == -9  # what was given is not written to
 
 
+def test_integer_box_actions_are_rounded():
+    decoded = ActionCodec(spaces.Box(-3, 3, (3,), np.int8)).decode(np.array([[0.6, -1.4, 9.0]], np.float32))
+    assert decoded.tolist() == [[1, -1, 3]]
+    assert decoded.dtype == np.int8
+
+
 def test_unbounded_actions_cannot_be_rescaled():
     with pytest.raises(UserError, match="infinite bounds"):
         ActionCodec(spaces.Box(0, np.inf, (2,)), rescale=True)

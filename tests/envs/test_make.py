@@ -1,0 +1,284 @@
+"""Every way to name an environment, every backend, and every message for what cannot be built."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium import spaces
+
+from envs.adapters.sync import SyncVecEnv
+from envs.errors import EnvError, UserError
+from envs.make import env_label, make, make_single, spaces_of
+from tests.envs.small_envs import Drift
+
+GRID = """
+import gymnasium, numpy as np
+from gymnasium import spaces
+from neighbour import SIZE
+
+class Limit(gymnasium.Wrapper): ...
+
+class Grid(gymnasium.Env):
+    metadata = {"render_modes": ["rgb_array"]}
+    def __init__(self, size=SIZE, render_mode=None):
+        self.size = size
+        self.render_mode = render_mode
+        self.observation_space = spaces.Dict({"at": spaces.Box(0, size, (2,)), "k": spaces.Discrete(2)})
+        self.action_space = spaces.Discrete(3, start=5)
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.t = 0
+        return self.look(), {}
+    def step(self, action):
+        self.t += 1
+        return self.look(), 1.0, False, self.t >= 50, {}
+    def look(self):
+        return {"at": self.np_random.uniform(0, self.size, 2), "k": self.t % 2}
+    def render(self):
+        return np.zeros((8, 8, 3), np.uint8)
+"""
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """An empty folder with a user's files, and afterwards no trace of what they did."""
+    monkeypatch.chdir(tmp_path)
+    before = set(gymnasium.registry)
+    modules, path = set(sys.modules), list(sys.path)
+    (tmp_path / "neighbour.py").write_text("SIZE = 4\n")
+    (tmp_path / "grid.py").write_text(GRID)
+    yield tmp_path
+    sys.path[:] = path
+    for name in set(sys.modules) - modules:
+        if str(tmp_path) in str(getattr(sys.modules[name], "__file__", "")):
+            del sys.modules[name]
+    for name in set(gymnasium.registry) - before:
+        del gymnasium.registry[name]
+
+
+def walk(env: Any, steps: int = 60) -> Any:
+    env.reset(seed=0)
+    for _ in range(steps):
+        step = env.step(np.stack([env.action_space.sample() for _ in range(env.num_envs)]))
+    env.close()
+    return step
+
+
+@pytest.mark.parametrize("name", ["grid.py", "grid.py:Grid", "./grid.py:Grid", "grid:Grid", "absolute"])
+@pytest.mark.parametrize("vec", ["auto", "async"])
+def test_a_users_own_file(here, name, vec):
+    env = make(str(here / "grid.py") if name == "absolute" else name, 2, vec=vec)
+    assert env.observation_space == spaces.Dict({"at": spaces.Box(0, 4, (2,)), "k": spaces.Discrete(2)})
+    assert env.action_space == spaces.Discrete(3)
+    assert walk(env).obs["at"].shape == (2, 2)
+
+
+def test_a_file_that_registers_one_id(here):
+    text = "import gymnasium\ngymnasium.register('mine/Small-v3', entry_point='grid:Grid', max_episode_steps=3)\n"
+    (here / "grid.py").write_text(GRID + text)
+    for name in ("grid.py", "grid.py:mine/Small-v3", "grid:mine/Small-v3"):
+        step = walk(make(name, 1), steps=3)
+        assert step.truncated.all()
+
+
+def test_arguments_reach_a_users_environment(here):
+    env = make("grid.py", 1, env_kwargs={"size": 9, "max_episode_steps": 2})
+    assert env.observation_space["at"].high[0] == 9
+    assert walk(env, steps=2).truncated.all()
+    with pytest.raises(UserError, match=r"Grid takes no argument 'sise'; it takes max_episode_steps, size\. Did you"):
+        make("grid.py", 1, env_kwargs={"sise": 9})
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("gird.py", r"no file 'gird.py' .*Did you mean grid.py"),
+        ("nowhere/x.py:Grid", "no file 'nowhere/x.py'"),
+        ("grid.py:Gird", r"grid.py has no environment 'Gird'; it has Grid\. Did you mean Grid\?"),
+        ("grid:Gird", "grid has no environment 'Gird'; it has Grid"),
+        ("neighbour.py", "neighbour.py must define one gymnasium.Env class.*found nothing"),
+        ("neighbour:Grid", "neighbour has no environment 'Grid', and no other"),
+        ("two.py", "two.py must define one gymnasium.Env class, or name it: --env two.py:NAME; found A, B"),
+        ("broken.py:A", r"broken.py could not be imported: ZeroDivisionError"),
+        ("broken:A", r"module 'broken' could not be imported: ZeroDivisionError"),
+        ("needy:A", r"module 'needy' needs 'not_there', which is not installed"),
+        ("needy.py:A", r"needy.py could not be imported: ModuleNotFoundError: No module named 'not_there'"),
+        ("no_such_module:A-v0", "there is no module 'no_such_module'"),
+    ],
+)
+def test_what_is_wrong_with_a_users_file_is_told(here, name, message):
+    two = "import gymnasium\nclass A(gymnasium.Env): ...\nclass B(gymnasium.Env): ...\n"
+    (here / "two.py").write_text(two)
+    (here / "broken.py").write_text("1 / 0\n")
+    (here / "needy.py").write_text("import not_there\n")
+    with pytest.raises(UserError, match=message):
+        make(name, 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [
+        ("CartPole-v9", "CartPole-v1"),
+        ("cartpole-v1", "CartPole-v1"),
+        ("CartPole", "CartPole-v1"),
+        ("Cartpol-v1", "CartPole-v1"),
+        ("LunarLander-v2", "LunarLander-v3"),
+        ("MountinCar-v0", "MountainCar-v0"),
+        ("HalfCheetah-v1", "HalfCheetah-v5"),
+    ],
+)
+def test_a_misspelt_id_meets_the_nearest(name, nearest):
+    with pytest.raises(UserError, match=rf"no environment '{name}'\. Did you mean {nearest}"):
+        make(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "missing", "extra"),
+    [
+        ("LunarLander-v3", "Box2D", "box2d"),
+        ("Hopper-v5", "mujoco", "mujoco"),
+        ("ALE/Pong-v5", "ale_py", "atari"),
+        ("PongNoFrameskip-v4", "ale_py", "atari"),
+    ],
+)
+def test_a_missing_extra_is_named_with_its_pip_line(monkeypatch, name, missing, extra):
+    for module in list(sys.modules):
+        if module.startswith((missing, f"gymnasium.envs.{extra}")):
+            monkeypatch.delitem(sys.modules, module)
+    monkeypatch.setitem(sys.modules, missing, None)
+    with pytest.raises(UserError, match=rf'{name} needs .*: pip install -e "\.\[{extra}\]"'):
+        make(name)
+
+
+def test_another_missing_package_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "jax", None)
+    with pytest.raises(UserError, match="phys2d/CartPole-v1 needs the package 'jax': pip install jax"):
+        make("phys2d/CartPole-v1")
+
+
+def test_versions_that_gymnasium_gave_up_name_their_successor():
+    with pytest.raises(UserError, match="HalfCheetah-v3 is no longer supported: use HalfCheetah-v5"):
+        make("HalfCheetah-v3")
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "message"),
+    [
+        ("CartPole-v1", {"foo": 1}, "takes no argument 'foo'; it takes sutton_barto_reward, max_episode_steps"),
+        ("CartPole-v1", {"sutton_barto_reward": 1}, "sutton_barto_reward must be true or false, got 1"),
+        ("CartPole-v1", {"max_episode_steps": 0}, "max_episode_steps must be an integer of at least 1, got 0"),
+        ("Pendulum-v1", {"g": "low"}, "g must be a number, got 'low'"),
+        ("FrozenLake-v1", {"map": "4x4"}, r"takes no argument 'map'; .*Did you mean map_name"),
+        ("FrozenLake-v1", {"map_name": "9x9"}, "could not be built with map_name='9x9': KeyError"),
+    ],
+)
+def test_bad_arguments_are_told(name, arguments, message):
+    with pytest.raises(UserError, match=f"{name}.* {message}"):
+        make(name, env_kwargs=arguments)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("Acrobot-v1", {"vec": "native"}, "Acrobot-v1 has no native version"),
+        ("Acrobot-v1", {"vec": "vector"}, "Acrobot-v1 has no vector version of its own"),
+        ("Acrobot-v1", {"vec": "snyc"}, r"vec must be one of auto, .*got 'snyc'\. Did you mean sync"),
+        ("Acrobot-v1", {"num_envs": 0}, "at least 1, got 0"),
+        ("CartPole-v1", {"device": "abacus"}, "no device 'abacus'"),
+    ],
+)
+def test_a_backend_that_does_not_exist_is_told(name, options, message):
+    with pytest.raises(UserError, match=message):
+        make(name, **options)
+
+
+@pytest.mark.parametrize(
+    ("name", "vec", "backend"),
+    [
+        ("CartPole-v1", "auto", "native"),
+        ("native/Pendulum-v1", "auto", "native"),
+        ("native/CartPole-v1", "sync", "sync"),
+        ("Acrobot-v1", "auto", "sync"),
+        ("CartPole-v1", "vector", "vector"),
+        ("CartPole-v1", "async", "async"),
+    ],
+)
+def test_the_backend_is_what_was_asked_for(name, vec, backend):
+    env = make(name, 2, vec=vec)
+    assert env.backend == backend
+    assert env.num_envs == 2
+    walk(env, steps=3)
+
+
+@pytest.mark.parametrize(
+    ("kind", "count", "backend"), [("Slow", 2, "async"), ("Slow", 1, "sync"), ("Drift", 2, "sync")]
+)
+def test_slow_environments_get_a_process_each(monkeypatch, kind, count, backend):
+    monkeypatch.setattr("os.cpu_count", lambda: 4)
+    env = make(f"tests.envs.small_envs:{kind}", count)
+    assert env.backend == backend
+    walk(env, steps=2)
+
+
+def test_an_environment_that_fails_while_timed_fails_where_it_is_told():
+    env = make("tests.envs.small_envs:Faulty", 2, env_kwargs={"fault": "raises"})
+    with pytest.raises(EnvError, match="environment 0 raised UnpicklableError at step 3"):
+        walk(env)
+
+
+def test_pictures_are_made_where_they_are_offered(here):
+    env = make("tests.envs.small_envs:Drift", 2, vec="sync", render=True)
+    env.reset(seed=0)
+    env.step(np.zeros((2, 1), np.float32))
+    np.testing.assert_array_equal(env.render(1), np.full((4, 5, 3), 1))
+    processes = make("tests.envs.small_envs:Drift", 2, vec="async", render=True)
+    processes.reset(seed=0)
+    np.testing.assert_array_equal(processes.render(1), np.zeros((4, 5, 3)))
+    processes.close()
+    vector = make("CartPole-v1", 2, vec="vector", render=True)
+    vector.reset(seed=0)
+    assert vector.render(1).shape == (400, 600, 3)
+    with pytest.raises(UserError, match=r"Walk cannot be drawn: its metadata\['render_modes'\]"):
+        make("tests.envs.small_envs:Walk", 1, render=True)
+    with pytest.raises(EnvError, match="not an image"):
+        SyncVecEnv([Drift()]).render()
+
+
+def test_single_environments_are_gymnasiums():
+    env = make_single("Pendulum-v1", env_kwargs={"g": 5.0, "max_episode_steps": 4}, render_mode="rgb_array")
+    assert env.unwrapped.g == 5.0
+    assert env.render_mode == "rgb_array"
+    env.reset(seed=0)
+    assert [env.step(np.zeros(1, np.float32))[3] for _ in range(4)] == [False, False, False, True]
+    env.close()
+
+
+def test_spaces_can_be_asked_for():
+    assert spaces_of("Blackjack-v1")[0] == spaces.Dict(
+        {"0": spaces.Discrete(32), "1": spaces.Discrete(11), "2": spaces.Discrete(2)}
+    )
+
+
+@pytest.mark.parametrize(
+    ("env_id", "label"),
+    [
+        ("CartPole-v1", "CartPole-v1"),
+        ("ALE/Pong-v5", "ALE-Pong-v5"),
+        ("my/file.py:Grid", "Grid"),
+        ("my/file.py", "file"),
+        ("package.module:Maze-v0", "Maze-v0"),
+        ("envs.native:native/CartPole-v1", "native-CartPole-v1"),
+        ("../../etc", "etc"),
+    ],
+)
+def test_labels_are_safe_in_paths(env_id, label):
+    assert env_label(env_id) == label
+
+
+def test_gymnasiums_own_warnings_stay_out(recwarn):
+    walk(make("tests.envs.small_envs:Walk", 2, vec="sync"))
+    assert [str(warning.message) for warning in recwarn] == []

@@ -1,0 +1,200 @@
+"""DQN's loop: intervals in environment steps, what reaches the memory, and that it can be taken up again."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+
+from agents.data.replay import ReplayBuffer
+from agents.dqn.agent import DQN
+from agents.dqn.config import DQNConfig
+from agents.loops.off_policy import YIELD_TICKS, off_policy
+from agents.loops.position import Position
+from tests.fakes import ClockEnv, decode_clock
+
+CPU = torch.device("cpu")
+
+
+class Counter:
+    """Acts 1 and notes at which step (as `clock` says) it was asked for what."""
+
+    device = CPU
+
+    def __init__(self, clock):
+        self.clock = clock
+        self.epsilons, self.updates, self.targets, self.batches = [], [], [], []
+
+    def epsilon(self, progress):
+        self.epsilons.append(progress)
+        return 1 - progress
+
+    def act(self, obs, epsilon):
+        assert epsilon == 1 - self.epsilons[-1]
+        return torch.ones(len(obs), dtype=torch.int64)
+
+    def update(self, batch, progress):
+        self.updates.append((self.clock(), progress))
+        self.batches.append(batch)
+        return {"train/loss": torch.tensor(float(len(self.updates)))}
+
+    def update_target(self):
+        self.targets.append(self.clock())
+
+
+def start(num_envs, dummies=False, **options):
+    """Return environment, counting agent, position, memory and the loop over them."""
+    config = DQNConfig(**{"buffer_size": 500, "learning_starts": 0, "batch_size": 8, "n_envs": num_envs, **options})
+    env = ClockEnv(num_envs, dummies=dummies)
+    position = Position.start(env, 0)
+    agent = Counter(lambda: position.step)
+    replay = ReplayBuffer(config.buffer_size, num_envs, CPU)
+    sampling = torch.Generator().manual_seed(0)
+    return env, agent, position, replay, off_policy(env, agent, position, replay, sampling, config)
+
+
+@pytest.mark.parametrize("dummies", [False, True])
+@pytest.mark.parametrize("num_envs", [1, 3, 8, 64])
+@pytest.mark.parametrize("train_freq", [1, 4, 5])
+@pytest.mark.parametrize("gradient_steps", [1, 2, -1])
+def test_intervals_count_environment_steps(num_envs, train_freq, gradient_steps, dummies):
+    total, starts, sync = 400, 37, 30
+    env, agent, position, _, loop = start(
+        num_envs,
+        dummies,
+        total_timesteps=total,
+        learning_starts=starts,
+        train_freq=train_freq,
+        gradient_steps=gradient_steps,
+        target_update_interval=sync,
+    )
+    steps = [progress.step for progress in loop]
+    assert steps[-1] == position.step >= total
+    assert (len(env.actions) * num_envs > position.step) == dummies
+
+    # One step at a time: what falls due at a step happens at the end of its tick.
+    clean = ClockEnv(num_envs, dummies=dummies)
+    clean.reset(0)
+    step, updates, targets = 0, [], []
+    for action in env.actions:
+        before, valid = step, clean.step(action).valid
+        step += num_envs if valid is None else int(valid.sum())
+        if step >= starts:
+            for each in range(before + 1, step + 1):
+                if each % train_freq == 0:
+                    updates += [step] * (train_freq if gradient_steps == -1 else gradient_steps)
+            if any(each % sync == 0 for each in range(before + 1, step + 1)):
+                targets.append(step)
+    assert [at for at, _ in agent.updates] == updates
+    assert agent.targets == targets
+    assert all(progress == min(at / total, 1.0) for at, progress in agent.updates)
+
+
+def test_warm_up_makes_no_update_and_still_yields():
+    _, agent, _, _, loop = start(2, total_timesteps=10**6, learning_starts=10**6)
+    progress = next(loop)
+    assert progress.step == 2 * YIELD_TICKS
+    assert dict(progress.metrics) == {}
+    assert len(progress.episodes) > 5
+    assert agent.updates == agent.targets == []
+
+
+def test_the_exploration_rate_follows_the_steps_taken():
+    _, agent, _, _, loop = start(4, total_timesteps=40)
+    list(loop)
+    assert agent.epsilons == [step / 40 for step in range(0, 40, 4)]
+
+
+def test_nothing_happens_until_it_is_pulled_and_it_stops_when_it_is_not():
+    env, agent, position, replay, loop = start(2, total_timesteps=1000, train_freq=6)
+    assert env.actions == []
+    progress = next(loop)
+    assert progress.step == position.step == len(replay) == 6
+    assert len(agent.updates) == 1
+    assert progress.metrics["train/loss"].item() == 1.0
+    assert set(progress.seconds) == {"act", "env", "copy", "learn"}
+    loop.close()
+    assert len(env.actions) == 3
+
+
+def test_the_last_progress_is_at_the_budget():
+    _, _, position, _, loop = start(3, total_timesteps=10, train_freq=7)
+    assert [progress.step for progress in loop] == [9, 12]
+    assert position.step == 12
+
+
+@pytest.mark.parametrize("dummies", [False, True])
+@pytest.mark.parametrize("num_envs", [1, 3])
+def test_the_memory_holds_every_real_transition_with_its_true_successor(num_envs, dummies):
+    env, agent, position, replay, loop = start(num_envs, dummies, total_timesteps=200, batch_size=400)
+    list(loop)
+    clean = ClockEnv(num_envs, dummies=dummies)
+    obs = clean.reset(0)
+    real = {}
+    for action in env.actions:
+        step = clean.step(action)
+        for n in range(num_envs):
+            if step.valid is None or step.valid[n]:
+                discount = 0.0 if step.terminated[n] else 0.99
+                key = tuple(decode_clock(obs[n]))
+                real[key] = (1, step.reward[n], discount, *decode_clock(step.next_obs[n]))
+        obs = step.obs
+    assert len(replay) == position.step == len(real)
+    batch = replay.sample(8000, 0.99, 1, torch.Generator().manual_seed(0))
+    drawn = {
+        tuple(key): (action, reward, discount, *following)
+        for key, action, reward, discount, following in zip(
+            decode_clock(batch.obs).tolist(),
+            batch.action.tolist(),
+            batch.return_.tolist(),
+            batch.discount.tolist(),
+            decode_clock(batch.next_obs).tolist(),
+            strict=True,
+        )
+    }
+    assert drawn.keys() == real.keys()
+    for key, transition in drawn.items():
+        assert transition == pytest.approx(real[key]), key
+
+
+def make_training(seed, num_envs, dummies, n_step_returns):
+    config = DQNConfig(
+        n_envs=num_envs, total_timesteps=150, learning_starts=20, buffer_size=45, batch_size=16, train_freq=3,
+        target_update_interval=25, net_arch=(8,), learning_rate="lin_0.01", norm_obs=True, tau=0.5,
+        exploration_fraction=0.8, n_step_returns=n_step_returns,
+    )  # fmt: skip
+    env = ClockEnv(num_envs, dummies=dummies)
+    agent = DQN(env.observation_space, env.action_space, config, CPU, seed)
+    replay = ReplayBuffer(config.buffer_size, num_envs, CPU)
+    return [env, agent, Position.start(env, seed), replay], torch.Generator().manual_seed(seed)
+
+
+@pytest.mark.parametrize(("num_envs", "dummies", "n_step_returns"), [(1, False, 1), (3, True, 1), (3, True, 3)])
+@pytest.mark.parametrize("pulls", [0, 1, 20])  # before learning starts, and when the ring has wrapped
+def test_half_and_half_is_the_whole_bit_for_bit(num_envs, dummies, n_step_returns, pulls):
+    def loop_of(parts, sampling):
+        return off_policy(*parts, sampling, parts[1].config)
+
+    def numbers(progress):
+        return progress.step, {key: value.item() for key, value in progress.metrics.items()}, progress.episodes
+
+    whole, sampling = make_training(0, num_envs, dummies, n_step_returns)
+    expected = [numbers(progress) for progress in loop_of(whole, sampling)]
+
+    first, sampling = make_training(0, num_envs, dummies, n_step_returns)
+    loop = loop_of(first, sampling)
+    seen = [numbers(next(loop)) for _ in range(pulls)]
+    states = copy.deepcopy([part.state_dict() for part in first])
+    second, other = make_training(1, num_envs, dummies, n_step_returns)
+    for part, state in zip(second, states, strict=True):
+        part.load_state_dict(state)
+    other.set_state(sampling.get_state())
+    seen += [numbers(progress) for progress in loop_of(second, other)]
+
+    assert seen == expected
+    assert any(metrics for _, metrics, _ in expected)
+    for name in ("network", "target"):
+        saved = getattr(second[1], name).state_dict()
+        assert all(saved[key].equal(value) for key, value in getattr(whole[1], name).state_dict().items())

@@ -1,0 +1,172 @@
+"""Networks put together: shapes, initial weights, and copies that own what they compute with."""
+
+from __future__ import annotations
+
+import copy
+import math
+
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+
+from agents.networks.build import MLP, ActorCritic, QNetwork
+from agents.ops.distributions import SquashedGaussian
+from tests.networks.test_encoder import EVERYTHING, SPACES, observations
+
+VECTOR = SPACES["vector"][0]
+BOX = spaces.Box(-1, 1, (2,), np.float32)
+ACTIONS = [spaces.Discrete(3), BOX, spaces.MultiDiscrete([2, 3]), spaces.MultiBinary(4)]
+
+
+def actor_critic(observation_space=VECTOR, action_space=BOX, **options):
+    torch.manual_seed(0)
+    return ActorCritic(observation_space, action_space, **{"net_arch": (16, 8), "activation": "tanh", **options})
+
+
+@pytest.mark.parametrize("action_space", ACTIONS, ids=str)
+@pytest.mark.parametrize("name", SPACES)
+def test_actor_critic_shapes(name, action_space):
+    network = actor_critic(SPACES[name][0], action_space, norm_obs=True)
+    obs = observations(SPACES[name][0], 3)
+    policy, value = network(obs)
+    action = policy.sample(torch.Generator().manual_seed(0))
+    assert action.shape == (3, *action_space.shape)
+    assert policy.log_prob(action).shape == policy.entropy(action).shape == value.shape == (3,)
+    assert network.value(obs).equal(value)
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_q_network_shapes(name):
+    network = QNetwork(SPACES[name][0], spaces.Discrete(4), net_arch=(8,), activation="relu", norm_obs=True)
+    assert network(observations(SPACES[name][0], 3)).shape == (3, 4)
+
+
+@pytest.mark.parametrize("activation", ["tanh", "relu", "elu", "gelu", "silu"])
+def test_mlp_is_layers_with_an_activation_after_each(activation):
+    torch.manual_seed(0)
+    mlp = MLP(4, (8, 5), activation)
+    x = torch.randn(6, 4)
+    function = getattr(torch.nn.functional, activation)
+    expected = function(mlp.layers[1](function(mlp.layers[0](x))))
+    assert mlp.features == 5
+    torch.testing.assert_close(mlp(x), expected)
+
+
+def test_mlp_without_layers_passes_its_input_on():
+    x = torch.randn(2, 4)
+    assert MLP(4, (), "relu").features == 4
+    assert MLP(4, (), "relu")(x).equal(x)
+
+
+def is_orthogonal(weight, gain):
+    rows, columns = weight.shape
+    gram = weight @ weight.T if rows <= columns else weight.T @ weight
+    return torch.allclose(gram, gain**2 * torch.eye(len(gram)), atol=1e-4 * gain**2)
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_orthogonal_initialisation_and_its_gains(shared):
+    network = actor_critic(EVERYTHING, shared_torso=shared)
+    heads = {"policy_head": 0.01, "value_head": 1.0}
+    checked = 0
+    for name, module in network.named_modules():
+        if isinstance(module, torch.nn.Linear | torch.nn.Conv2d):
+            assert is_orthogonal(module.weight.flatten(1), heads.get(name, math.sqrt(2))), name
+            assert not module.bias.any()
+            checked += 1
+    assert checked == 4 + 2 * (1 if shared else 2) + 2  # the CNN, the torsos, the heads
+    assert not is_orthogonal(actor_critic(ortho_init=False).policy_torso.layers[0].weight, math.sqrt(2))
+
+
+def test_a_shared_torso_is_shared_and_separate_ones_are_not():
+    obs = observations(VECTOR, 3)
+
+    def reaches_policy_torso(network):
+        network.value(obs).sum().backward()
+        return network.policy_torso.layers[0].weight.grad is not None
+
+    assert reaches_policy_torso(actor_critic(shared_torso=True))
+    assert not reaches_policy_torso(actor_critic())
+
+
+def test_state_independent_deviations_are_a_parameter():
+    network = actor_critic(log_std_init=-0.5)
+    policy, _ = network(observations(VECTOR, 3))
+    assert network.log_std.requires_grad
+    assert policy.log_std.tolist() == [-0.5, -0.5]
+    assert actor_critic(action_space=spaces.Discrete(3)).log_std is None
+
+
+def test_state_dependent_deviations_begin_near_their_initial_value_and_depend_on_the_state():
+    network = actor_critic(log_std_init=-0.5, state_dependent_std=True)
+    policy, _ = network(observations(VECTOR, 3))
+    assert network.log_std is None
+    assert policy.log_std.shape == policy.mean.shape == (3, 2)
+    torch.testing.assert_close(policy.log_std, torch.full((3, 2), -0.5), atol=0.05, rtol=0)
+    assert policy.log_std[0].ne(policy.log_std[1]).all()
+    torch.nn.init.constant_(network.policy_head.bias, 100.0)
+    assert network(observations(VECTOR, 1))[0].log_std.max().item() == 2.0
+
+
+def test_squash_reaches_the_distribution():
+    assert isinstance(actor_critic(squash=True)(observations(VECTOR, 1))[0], SquashedGaussian)
+
+
+def outputs(network, obs):
+    policy, value = network(obs)
+    return torch.cat([policy.mean, value[:, None]], dim=1).detach()
+
+
+def test_a_deep_copy_computes_with_weights_of_its_own():
+    network, obs = actor_critic(), observations(VECTOR, 3)
+    clone = copy.deepcopy(network)
+    before = outputs(network, obs)
+    assert outputs(clone, obs).equal(before)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(0.1)
+    assert outputs(clone, obs).equal(before), "the copy computes with the original's weights"
+    assert not outputs(network, obs).equal(before)
+    with torch.no_grad():
+        clone.policy_torso.layers[0].weight.mul_(2)
+    assert not outputs(clone, obs)[:, :2].equal(before[:, :2]), "the copy does not compute with its own weights"
+
+
+def test_loaded_weights_are_those_computed_with():
+    network, obs = actor_critic(), observations(VECTOR, 3)
+    other = copy.deepcopy(network)
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter.mul_(1.5)
+    network.load_state_dict(other.state_dict())
+    assert outputs(network, obs).equal(outputs(other, obs))
+
+
+def test_moved_weights_are_those_computed_with():
+    mlp = MLP(4, (8,), "tanh")
+    x = torch.randn(2, 4)
+    before = mlp(x)
+    mlp.to(torch.float64)
+    assert mlp(x.double()).dtype == torch.float64
+    torch.testing.assert_close(mlp(x.double()).float(), before)
+
+
+def test_gradients_reach_every_parameter():
+    for options in ({}, {"shared_torso": True}, {"state_dependent_std": True}, {"squash": True}):
+        network = actor_critic(EVERYTHING, **options)
+        policy, value = network(observations(EVERYTHING, 2))
+        (policy.log_prob(torch.full((2, 2), 0.3)).sum() + value.sum()).backward()
+        missing = [name for name, parameter in network.named_parameters() if parameter.grad is None]
+        assert not missing, (options, missing)
+
+
+def test_state_round_trip_carries_normaliser_statistics():
+    obs = observations(VECTOR, 20)
+    network = actor_critic(norm_obs=True)
+    network.encoder.update_statistics(5 * obs + 3)
+    torch.manual_seed(9)
+    other = ActorCritic(VECTOR, BOX, net_arch=(16, 8), activation="tanh", norm_obs=True)
+    assert not outputs(other, obs).equal(outputs(network, obs))
+    other.load_state_dict(network.state_dict())
+    assert outputs(other, obs).equal(outputs(network, obs))

@@ -1,0 +1,116 @@
+"""Running statistics against NumPy's over everything seen so far."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from agents.networks.normalize import RewardScale, RunningNorm
+
+
+def fed(norm, data, rng):
+    """Let `norm` take in `data` in chunks of random size, empty ones among them."""
+    rest = data
+    while len(rest):
+        size = rng.integers(0, 9)
+        norm.update(torch.from_numpy(rest[:size]))
+        rest = rest[size:]
+    return norm
+
+
+@pytest.mark.parametrize("offset", [0.0, -3.0, 100.0])
+def test_chunks_of_any_size_give_the_statistics_of_the_whole(offset):
+    rng = np.random.default_rng(0)
+    data = (offset + rng.normal(size=(500, 3)) * [0.1, 1.0, 20.0]).astype(np.float32)
+    norm = fed(RunningNorm(3), data, rng)
+    exact = data.astype(np.float64)
+    assert norm.count.item() == 500
+    np.testing.assert_allclose(norm.mean, exact.mean(axis=0), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(norm.var, exact.var(axis=0), rtol=2e-3)
+    expected = ((exact - exact.mean(axis=0)) / exact.std(axis=0)).clip(-10, 10)
+    np.testing.assert_allclose(norm(torch.from_numpy(data)), expected, atol=5e-3)
+
+
+def test_nothing_seen_leaves_the_numbers_alone():
+    data = torch.tensor([[1.0, -2.0]])
+    torch.testing.assert_close(RunningNorm(2)(data), data)
+
+
+def test_a_single_row_centres_and_does_not_blow_up():
+    norm = RunningNorm(1)
+    norm.update(torch.tensor([[3.0]]))
+    assert norm.mean.item() == 3.0
+    assert norm.var.item() == 0.0
+    assert norm(torch.tensor([[3.0], [4.0], [2.0]])).flatten().tolist() == [0.0, 10.0, -10.0]
+
+
+def test_output_is_clipped():
+    norm = RunningNorm(1, clip=2.0)
+    norm.update(torch.tensor([[-1.0], [1.0]]))
+    assert norm(torch.tensor([[50.0], [-50.0], [1.0]])).flatten().tolist() == pytest.approx([2.0, -2.0, 1.0])
+
+
+def test_only_update_changes_the_statistics():
+    norm = RunningNorm(2)
+    norm.update(torch.randn(10, 2, generator=torch.Generator().manual_seed(0)))
+    before = {key: value.clone() for key, value in norm.state_dict().items()}
+    norm.train()
+    norm(100 * torch.ones(5, 2))
+    assert all(value.equal(before[key]) for key, value in norm.state_dict().items())
+
+
+def test_statistics_travel_in_the_state():
+    rng = np.random.default_rng(1)
+    data = rng.normal(size=(64, 2)).astype(np.float32)
+    norm = fed(RunningNorm(2), data, rng)
+    other = RunningNorm(2)
+    other.load_state_dict(norm.state_dict())
+    for module in (norm, other):
+        module.update(torch.from_numpy(data[:7]))
+    assert other.var.equal(norm.var)
+    assert other.count.equal(norm.count)
+    assert not list(norm.parameters())
+
+
+def scaled_by_hand(rollouts, gamma, clip):
+    """Yield each rollout's scaled rewards; a rollout is reward, done and valid, `[T, N]`."""
+    running = np.zeros(rollouts[0][0].shape[1])
+    seen = []
+    for reward, done, valid in rollouts:
+        for t in range(len(reward)):
+            for n in range(len(running)):
+                if not valid[t, n]:
+                    running[n] = 0.0
+                    continue
+                running[n] = gamma * running[n] + reward[t, n]
+                seen.append(running[n])
+                if done[t, n]:
+                    running[n] = 0.0
+        yield (reward / np.sqrt(np.var(seen) + 1e-8)).clip(-clip, clip), valid
+
+
+@pytest.mark.parametrize("dummies", [False, True])
+def test_rewards_are_divided_by_the_deviation_of_the_running_return(dummies):
+    rng = np.random.default_rng(2)
+    rollouts = []
+    for ticks in (5, 1, 12, 30):
+        valid = rng.random((ticks, 3)) > 0.2 if dummies else np.ones((ticks, 3), bool)
+        reward = rng.normal(1, 2, (ticks, 3)).astype(np.float32)
+        rollouts.append((np.where(valid, reward, 1000).astype(np.float32), rng.random((ticks, 3)) < 0.2, valid))
+    scale = RewardScale(3, 0.9, clip=1.5)
+    for rollout, (expected, real) in zip(rollouts, scaled_by_hand(rollouts, 0.9, 1.5), strict=True):
+        reward, done, valid = map(torch.from_numpy, rollout)
+        result = scale(reward, done, valid if dummies else None)
+        np.testing.assert_allclose(result.numpy()[real], expected[real], rtol=1e-4, atol=1e-5)
+    assert np.abs(expected[real]).max() == 1.5, "the clip must be tested too"
+
+
+def test_running_returns_travel_in_the_state():
+    reward, done = torch.ones(4, 2), torch.zeros(4, 2, dtype=torch.bool)
+    scale = RewardScale(2, 0.5)
+    scale(reward, done)
+    other = RewardScale(2, 0.5)
+    other.load_state_dict(scale.state_dict())
+    assert other(reward, done).equal(scale(reward, done))
+    assert other.returns.tolist() == scale.returns.tolist() == [pytest.approx(2 - 0.5**7)] * 2

@@ -1,0 +1,204 @@
+"""`evaluate` and `watch` as a user types them, on one small run."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import imageio_ffmpeg
+import numpy as np
+import pytest
+from PIL import Image
+
+from agents.evaluate import main as evaluate
+from agents.experiment.recording import load_episode
+from agents.train import main as train
+from agents.watch import main as watch
+
+KEYS = {"run", "checkpoint", "episodes", "mean", "std", "median", "iqm", "ci_low", "ci_high", "length_mean"}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory) -> Path:
+    """A folder with a run of CartPole in `runs/`, short episodes, and checkpoints at 256 steps and 512."""
+    place = tmp_path_factory.mktemp("place")
+    words = "--env CartPole-v1 -n 512 --n-envs 4 --n-steps 64 --batch-size 64 --eval-freq 256 --eval-episodes 2"
+    places = f"--runs-dir {place / 'runs'} --replays-dir {place / 'replays'}"
+    words += " --final-eval-episodes 2 --save-freq 256 --env-kwargs max_episode_steps=60 --no-record --quiet"
+    code = train(f"{words} {places}".split())
+    assert code == 0
+    return place
+
+
+@pytest.fixture
+def run(place, monkeypatch) -> str:
+    """The run's path as it is typed in the folder that everything happens in."""
+    monkeypatch.chdir(place)
+    return str(next(Path("runs").iterdir()))
+
+
+def last_json(capsys) -> dict:
+    return json.loads(capsys.readouterr().out.splitlines()[-1])
+
+
+def test_evaluate_prints_the_figures_and_one_json_line(run, capsys):
+    assert evaluate([run, "--episodes", "7", "--json"]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    result = json.loads(printed[-1])
+    assert result.keys() >= KEYS
+    assert (result["run"], result["checkpoint"], result["episodes"]) == (run, "best", 7)
+    assert result["ci_low"] <= result["mean"] <= result["ci_high"]
+    assert result["mean"] == result["length_mean"]  # CartPole pays 1 a step
+    assert result["length_min"] <= result["median"] <= result["length_max"]
+    text = "\n".join(printed[:-1])
+    assert f"{result['mean']:.2f} ± {result['std']:.2f}" in text
+    assert f"python -m agents.watch {run} --checkpoint best" in text
+
+
+def test_evaluate_is_the_same_for_the_same_seed(run, capsys):
+    def mean(*flags: str) -> float:
+        assert evaluate([run, "--episodes", "6", "--json", *flags]) == 0
+        return last_json(capsys)["mean"]
+
+    assert mean() == mean() == mean("--seed", "0")
+    assert mean() != mean("--seed", "1")
+    assert mean("--stochastic") == mean("--stochastic") != mean()
+
+
+def test_evaluate_takes_checkpoints_models_and_the_latest_run(run, capsys):
+    for words, checkpoint, step in (
+        ([run, "--checkpoint", "256"], "256", 256),
+        ([run, "--checkpoint", "latest"], "latest", 512),
+        ([f"{run}/best"], "best", None),
+        ([f"{run}/best/model.json"], "best", None),
+        ([], "best", None),
+    ):
+        assert evaluate([*words, "--episodes", "2", "--json"]) == 0
+        result = last_json(capsys)
+        assert result["checkpoint"] == checkpoint
+        assert step in (None, result["step"])
+
+
+def test_evaluate_passes_arguments_to_the_environment(run, capsys):
+    assert evaluate([run, "--episodes", "3", "--env-kwargs", "max_episode_steps=4", "--json"]) == 0
+    assert last_json(capsys)["length_max"] == 4
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("nowhere", "nowhere"),
+        ("RUN --checkpoint 999", "no checkpoint '999'; there are best, latest, 256, 512"),
+        ("RUN --episodes 0", "--episodes: 0 given, at least 1"),
+        ("RUN --seed -1", "--seed: -1 given"),
+        ("RUN --env-kwargs gravity", "KEY=VALUE expected"),
+        ("RUN --env Acrobot-v1", "does not fit Acrobot-v1"),
+        ("RUN --episods 3", "--episods: unknown flag. Did you mean --episodes"),
+        ("RUN OTHER", "OTHER: one argument too many"),
+        ("--runs-dir elsewhere", "elsewhere holds no run"),
+    ],
+)
+def test_mistakes_in_evaluate_are_told_in_one_line(run, capsys, words, message):
+    assert evaluate([run if word == "RUN" else word for word in words.split()]) == 2
+    printed = capsys.readouterr()
+    assert message in printed.err
+    assert "Traceback" not in printed.err
+    assert printed.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("RUN --record out.avi", "out.avi: cannot record to the format '.avi'"),
+        ("RUN --episodes 0", "--episodes: 0 given"),
+        ("RUN --fps 0", "--fps: 0.0 given"),
+        ("RUN --checkpoint bets", "Did you mean best?"),
+        ("--replay nothing.json", "cannot read nothing.json"),
+        ("--runs-dir elsewhere", "elsewhere holds no run"),
+    ],
+)
+def test_mistakes_in_watch_are_told_in_one_line(run, capsys, words, message):
+    assert watch([run if word == "RUN" else word for word in words.split()]) == 2
+    printed = capsys.readouterr()
+    assert message in printed.err
+    assert printed.err.count("\n") == 1
+
+
+def test_watch_without_a_display_records_and_the_episode_plays_again(run, capsys, monkeypatch):
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+    assert watch([run, "--seed", "3", "--episodes", "2", "--json"]) == 0
+    printed = capsys.readouterr().out
+    assert "no display" in printed
+    videos = [Path(video) for video in json.loads(printed.splitlines()[-1])["videos"]]
+    assert [video.parent for video in videos] == [Path("replays", "CartPole-v1", Path(run).name)] * 2
+    files = [video.with_suffix(".json") for video in videos]
+    assert [load_episode(file).seed for file in files] == [3, 4]
+    frames, _ = imageio_ffmpeg.count_frames_and_secs(str(videos[0]))
+    assert frames == load_episode(files[0]).length
+
+    assert watch(["--replay", str(files[0]), "--record", "again.mp4"]) == 0
+    assert imageio_ffmpeg.count_frames_and_secs("again.mp4")[0] == frames + 50  # the last picture stays for a second
+    assert watch([run, "--replay", str(files[0]), "--json"]) == 0
+    assert last_json(capsys)["videos"] == [str(videos[0])]
+
+
+def test_watch_records_a_gif_with_the_panel(run):
+    assert watch([run, "--record", "out/film.gif", "--fps", "25"]) == 0
+    with Image.open("out/film.gif") as image:
+        assert image.width == 640
+        assert 25 < image.n_frames <= 60 + 25
+        picture = np.asarray(image.convert("RGB")).astype(int)
+    assert picture[20, 630].sum() < 150  # the panel is dark,
+    assert picture[180, 60].sum() > 700  # CartPole is white
+
+
+def test_a_torn_model_is_refused_by_name(place, run, capsys):
+    file = Path(run, "checkpoints", "000000000256", "model.safetensors")
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-1])
+    try:
+        assert evaluate([run, "--checkpoint", "256"]) == 2
+        assert str(file) in capsys.readouterr().err
+    finally:
+        file.write_bytes(whole)
+
+
+@pytest.mark.parametrize("command", ["evaluate", "watch"])
+def test_help_lists_the_flags_and_three_examples(command):
+    done = subprocess.run(
+        [sys.executable, "-m", f"agents.{command}", "--help"], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0
+    assert "--checkpoint" in done.stdout
+    assert done.stdout.count(f"python -m agents.{command}") >= 4  # the usage and three examples
+
+
+@pytest.mark.parametrize("command", ["evaluate", "watch"])
+def test_the_examples_of_help_run(run, command, monkeypatch):
+    """Each line under "examples:", with the run's name in place of the one that stands there."""
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+    module = sys.modules[f"agents.{command}"]
+    lines = [line.strip() for line in module.EXAMPLES.splitlines() if line.strip().startswith("python -m")]
+    assert len(lines) == 3
+    for line in lines:
+        words = line.split()[3:]
+        assert module.main([run if word.startswith("runs/") else word for word in words]) == 0, line
+
+
+def test_a_process_prints_nothing_but_its_own_lines(run):
+    """No banner of pygame's, no complaint of a sound card's, and JSON at the end."""
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("SDL_", "PYGAME", "DISPLAY", "WAYLAND"))}
+    done = subprocess.run(
+        [sys.executable, "-m", "agents.watch", run, "--json"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=environment,
+    )
+    assert done.returncode == 0
+    assert done.stderr == ""
+    assert json.loads(done.stdout.splitlines()[-1])["env"] == "CartPole-v1"
+    assert "pygame" not in done.stdout
