@@ -8,7 +8,9 @@ import torch
 from torch import nn
 
 
-def make_optimizer(name: str, parameters: Iterable[nn.Parameter], learning_rate: float, eps: float) -> torch.optim.Optimizer:
+def make_optimizer(
+    name: str, parameters: Iterable[nn.Parameter], learning_rate: float, eps: float
+) -> torch.optim.Optimizer:
     """Build `adam`, `adamw`, `sgd` or `rmsprop`, fused where PyTorch has it (`eps` is not SGD's)."""
     match name:
         case "adam":

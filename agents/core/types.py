@@ -59,7 +59,10 @@ class Policy(Protocol):
 class Agent(Policy, Protocol):
     """Networks, optimiser, random generators and counters; no environment, no logger, no file."""
 
-    network: nn.Module  # all that acting needs, normaliser statistics included
+    @property
+    def network(self) -> nn.Module:
+        """All that acting needs, normaliser statistics included."""
+        ...
 
     def schedules(self, progress: float) -> dict[str, float]:
         """Return TensorBoard tag -> value of what changes over the run, when `progress` (0 to 1) of it is done."""

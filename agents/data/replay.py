@@ -120,7 +120,9 @@ class ReplayBuffer:
             ValueError: the buffer has another capacity or number of environments.
         """
         if state["rows"] != self.rows or state["head"].shape != self.head.shape:
-            raise ValueError(f"saved replay has {state['rows']} rows x {len(state['head'])}, this one {self.rows} x {self.num_envs}")
+            raise ValueError(
+                f"saved replay has {state['rows']} rows x {len(state['head'])}, this one {self.rows} x {self.num_envs}"
+            )
         self.head.copy_(state["head"])
         self.size.copy_(state["size"])
 

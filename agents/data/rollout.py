@@ -47,7 +47,7 @@ class RolloutBuffer:
         self._final: list[tuple[int, Tensor, Any]] = []
 
     def add(self, **tick: Any) -> None:
-        """Store one tick, arrays or tensors: obs, action, log_prob, value, reward, terminated, truncated, `[N, ...]`."""
+        """Store one tick `[N, ...]`, arrays or tensors: obs, action, log_prob, value, reward, terminated, truncated."""
         if not self._rows:
             self._rows = {key: tree_map(self._allocate, value) for key, value in tick.items()}
             self._writers = {key: tree_map(writer, rows) for key, rows in self._rows.items()}

@@ -113,7 +113,7 @@ class DQN:
     @torch.no_grad()
     def update_target(self) -> None:
         """Move the target network towards the online one by `tau` (1 copies it), normaliser statistics included."""
-        torch._foreach_lerp_(list(self.target.parameters()), self.parameters, self.config.tau)
+        torch._foreach_lerp_(list(self.target.parameters()), list(self.parameters), self.config.tau)
         for target, online in zip(self.target.buffers(), self.network.buffers(), strict=True):
             target.copy_(online)
 

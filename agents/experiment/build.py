@@ -82,6 +82,7 @@ class Training:
             self.replay.load_state_dict(state["replay"])
         if state["env"] is not None:
             return self.env.load_state_dict(state["env"])
+        self.replay.cut()
         step = self.position.step
         restarted = Position.start(self.env, derive_seed(self.config.seed, "restart", step))
         self.position.obs, self.position.tracker = restarted.obs, restarted.tracker

@@ -23,13 +23,18 @@ def run_command(command: Callable[[list[str]], int], argv: list[str] | None) -> 
     except UserError as error:
         if "--debug" in arguments:
             traceback.print_exc()
-        print(f"error: {error}", file=sys.stderr)
+        _say(f"error: {error}", error)
         return 2
     except SystemExit as stop:  # how argument parsers end: 0 after --help, 2 after a mistake
         return stop.code if isinstance(stop.code, int) else 2
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+    except KeyboardInterrupt as error:
+        _say("interrupted", error)
         return 130
+
+
+def _say(message: str, error: BaseException) -> None:
+    """Print a message on stderr, and beneath it what was noted on the way up."""
+    print(message, *getattr(error, "__notes__", ()), sep="\n", file=sys.stderr)
 
 
 def print_json(values: dict[str, Any]) -> None:

@@ -128,6 +128,14 @@ class RunFolder:
         with disk("write", file), file.open("a", encoding="utf-8") as stream:
             stream.write(shlex.join(sys.orig_argv) + "\n")
 
+    def concluded(self) -> int | None:
+        """Return the step at which the run was brought to its end; None if it was not, or was stopped before."""
+        try:
+            summary = json.loads((self.path / "summary.json").read_text(encoding="utf-8"))
+            return None if summary["interrupted"] else int(summary["steps"])
+        except (OSError, ValueError, TypeError, KeyError):
+            return None
+
     def write_summary(self, summary: dict[str, Any]) -> None:
         """Write `summary.json`."""
         self._write_json("summary.json", summary)

@@ -16,21 +16,26 @@ WINDOW = 100  # episodes that rollout/ep_rew_mean and ep_len_mean average over, 
 class Monitor:
     """Gathers `Progress` and turns it into TensorBoard scalars.
 
-    `best` is (mean return, step) of the best evaluation so far, or None.
+    Attributes:
+        best: (mean return, step) of the best evaluation so far, or None.
+        reached: mean return that confirmed the target at the latest evaluation, or None where nothing did.
+        served: step up to which all that fell due (evaluations, rows, checkpoints) has been done.
     """
 
     def __init__(self) -> None:
         self.returns: deque[float] = deque(maxlen=WINDOW)
         self.lengths: deque[int] = deque(maxlen=WINDOW)
         self.best: tuple[float, int] | None = None
+        self.reached: float | None = None
+        self.served = 0
         self._metrics: dict[str, list[Any]] = {}
         self._seconds: dict[str, float] = {}
+        self._earlier = 0.0  # seconds that the run took before it was resumed
         self._began = perf_counter()
-        self._first_step = 0
 
-    def start(self, step: int) -> None:
-        """Begin to measure speed from `step` on."""
-        self._began, self._first_step = perf_counter(), step
+    def start(self) -> None:
+        """Begin to measure time."""
+        self._began = perf_counter()
 
     def take(self, progress: Progress) -> None:
         """Take in what happened since the last Progress."""
@@ -42,12 +47,16 @@ class Monitor:
             self._seconds[phase] = self._seconds.get(phase, 0.0) + seconds
 
     def elapsed(self) -> float:
-        """Return the seconds since `start`."""
-        return perf_counter() - self._began
+        """Return the seconds that the run has taken, those before it was resumed included."""
+        return self._earlier + perf_counter() - self._began
 
     def fps(self, step: int) -> float:
-        """Return the mean environment steps per second since `start`."""
-        return (step - self._first_step) / max(self.elapsed(), 1e-9)
+        """Return the mean environment steps per second of the whole run."""
+        return step / max(self.elapsed(), 1e-9)
+
+    def target_reached(self, target: float | None) -> bool:
+        """Whether the latest evaluation confirmed `target`."""
+        return target is not None and self.reached is not None and self.reached >= target
 
     def scalars(self, step: int) -> dict[str, float]:
         """Return tag -> value of everything since the last call, means where there were several."""
@@ -68,10 +77,18 @@ class Monitor:
             "returns": list(self.returns),
             "lengths": list(self.lengths),
             "best": None if self.best is None else list(self.best),
+            "reached": self.reached,
+            "served": self.served,
+            "metrics": {tag: list(map(float, values)) for tag, values in self._metrics.items()},
+            "seconds": self._seconds,
+            "elapsed": self.elapsed(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take back what `state_dict` returned."""
-        self.returns.extend(state["returns"])
-        self.lengths.extend(state["lengths"])
+        self.returns = deque(state["returns"], WINDOW)
+        self.lengths = deque(state["lengths"], WINDOW)
         self.best = None if state["best"] is None else (float(state["best"][0]), int(state["best"][1]))
+        self.reached, self.served = state["reached"], int(state["served"])
+        self._metrics, self._seconds = state["metrics"], state["seconds"]
+        self._earlier = float(state["elapsed"])

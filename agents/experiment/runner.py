@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import shlex
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from time import perf_counter
 
 import numpy as np
 import torch
 
 from agents.core.schedules import crossings
-from agents.core.types import Progress
 from agents.experiment.artefact import load_policy, save_model
 from agents.experiment.build import Training, build
 from agents.experiment.config import RunConfig
@@ -58,13 +57,14 @@ class Summary:
 
 @contextmanager
 def stop_signals() -> Iterator[threading.Event]:
-    """Turn the first Ctrl-C or SIGTERM into an event; a second Ctrl-C interrupts at once."""
+    """Turn the first Ctrl-C or SIGTERM into an event; once that is set, another interrupts at once."""
     stop = threading.Event()
 
     def handle(number: int, frame: object) -> None:
         if stop.is_set():
             raise KeyboardInterrupt
         stop.set()
+        os.write(2, b"\nStopping after this round, to save it whole. Again to stop at once.\n")  # print may be busy
 
     if threading.current_thread() is not threading.main_thread():
         yield stop
@@ -83,12 +83,14 @@ class Run:
     def __init__(self, training: Training, folder: RunFolder, monitor: Monitor, *, resumed: bool, quiet: bool) -> None:
         self.training, self.folder, self.monitor = training, folder, monitor
         self.config, self.params = training.config, training.config.params
-        step = training.position.step
-        self.tensorboard = TensorBoardSink(folder.path, purge_step=step if resumed else None)
-        self.progress = CsvSink(folder.path / "progress.csv", resume_step=step if resumed else None)
-        self.evaluations = CsvSink(folder.path / "evaluations.csv", resume_step=step if resumed else None)
+        kept = monitor.served if resumed else None
+        self.tensorboard = TensorBoardSink(folder.path, purge_step=kept)
+        self.progress = CsvSink(folder.path / "progress.csv", resume_step=kept)
+        self.evaluations = CsvSink(folder.path / "evaluations.csv", resume_step=kept)
         best = None if monitor.best is None else monitor.best[0]
+        step = training.position.step
         self.console = ConsoleSink(self.params.total_timesteps, quiet=quiet, initial=step, best=best)
+        self.whole = True  # not in the middle of a tick, where the environments' position cannot be saved
         self._eval_env: VecEnv | None = None
         self.log_every = max(self.params.total_timesteps // LOG_ROWS, 1)
 
@@ -96,13 +98,14 @@ class Run:
     def eval_env(self) -> VecEnv:
         """Environments of their own, so that evaluating disturbs nothing."""
         if self._eval_env is None:
-            native = self.training.env.backend == "native"
+            backend, params = self.training.env.backend, self.params
+            parallel = {"native": 100, "sync": 10}.get(backend, params.n_envs)
             self._eval_env = make(
                 self.config.env,
-                min(self.params.final_eval_episodes or self.params.eval_episodes, 100 if native else 10),
-                vec="native" if native else "sync",
+                min(parallel, max(params.final_eval_episodes, params.eval_episodes)),
+                vec=backend,
                 env_kwargs=self.config.env_kwargs,
-                rescale_action=self.params.rescales_action,
+                rescale_action=params.rescales_action,
             )
         return self._eval_env
 
@@ -112,29 +115,37 @@ class Run:
 
     def loop(self, stop: threading.Event) -> None:
         """Train until the budget, the target or a stop."""
-        before = self.training.position.step
+        self.serve()
+        if self.monitor.target_reached(self.params.target_reward):
+            return
         for progress in self.training.progress():
+            self.whole = True
             self.monitor.take(progress)
-            after = progress.step
-            if crossings(before, after, self.log_every):
-                self.log(progress)
-            solved = bool(crossings(before, after, self.params.eval_freq)) and self.assess(after)
-            if crossings(before, after, self.params.save_freq):
-                self.checkpoint()
-            before = after
-            if solved or stop.is_set():
+            self.serve()
+            if self.monitor.target_reached(self.params.target_reward) or stop.is_set():
                 return
+            self.whole = False
 
-    def log(self, progress: Progress) -> None:
+    def serve(self) -> None:
+        """Do what fell due since the last time; after a resume, what was left undone when the run broke off."""
+        before, step, params = self.monitor.served, self.training.position.step, self.params
+        if crossings(before, step, params.eval_freq):
+            self.assess(step)
+        if crossings(before, step, self.log_every):
+            self.log(step)
+        self.monitor.served = step
+        if crossings(before, step, params.save_freq):
+            self.checkpoint()
+
+    def log(self, step: int) -> None:
         """Write the scalars gathered since the last row."""
-        scalars = self.monitor.scalars(progress.step)
-        agent, total = self.training.agent, self.params.total_timesteps
-        scalars |= agent.schedules(min(progress.step / total, 1.0))
+        scalars = self.monitor.scalars(step)
+        scalars |= self.training.agent.schedules(min(step / self.params.total_timesteps, 1.0))
         for sink in (self.tensorboard, self.progress, self.console):
-            sink.write(progress.step, scalars)
+            sink.write(step, scalars)
 
-    def assess(self, step: int) -> bool:
-        """Evaluate, keep the best model, and return whether the target is reached.
+    def assess(self, step: int) -> None:
+        """Evaluate, keep the best model, and note whether the target is reached.
 
         A first look at few episodes can be lucky, so a target reached there is confirmed on fresh ones.
         """
@@ -151,18 +162,18 @@ class Run:
             self.monitor.best = (mean, step)
             with atomic_folder(self.folder.best) as folder:
                 save_model(folder, self.training.agent, self.config, self.training.env, step)
-        target = self.params.target_reward
-        if target is None or mean < target:
-            return False
-        confirmed = self.evaluate(max(self.params.final_eval_episodes, self.params.eval_episodes), "confirmation", step)
-        return bool(confirmed.returns.mean() >= target)
+        target, self.monitor.reached = self.params.target_reward, None
+        if target is not None and mean >= target:
+            episodes = max(self.params.final_eval_episodes, self.params.eval_episodes)
+            confirmed = float(self.evaluate(episodes, "confirmation", step).returns.mean())
+            self.monitor.reached = confirmed if confirmed >= target else None
 
-    def checkpoint(self, with_env: bool = True) -> None:
+    def checkpoint(self) -> None:
         """Save model and training state under the current step; old checkpoints keep their model alone."""
         step = self.training.position.step
         with atomic_folder(self.folder.checkpoint(step)) as folder:
             save_model(folder, self.training.agent, self.config, self.training.env, step)
-            state = {"training": self.training.state_dict(with_env), "monitor": self.monitor.state_dict()}
+            state = {"training": self.training.state_dict(with_env=self.whole), "monitor": self.monitor.state_dict()}
             write_tree(folder, "state", state, {"step": step})
         for _, old in self.folder.checkpoints()[:-KEEP_STATES]:
             for name in ("state.json", "state.safetensors"):
@@ -174,14 +185,20 @@ class Run:
         save_model(self.folder.path, training.agent, self.config, training.env, training.position.step)
 
     def rescue(self, error: BaseException) -> None:
-        """Save what was learnt when training breaks; the environments cannot be saved in the middle of a tick."""
+        """Save what was learnt when training breaks, and note on the error what became of it."""
         try:
-            self.checkpoint(with_env=False)
-            self.save_final()
-            self.console.say(f"What was learnt is saved. To go on: python -m agents.train --resume {self.folder.path}")
+            if self.training.position.step:
+                self.checkpoint()
+                self.save_final()
+                error.add_note(f"What was learnt is saved. To go on: {self.resume_command}")
         except UserError as second:
             error.add_note(f"What was learnt could not be saved: {second}")
-        self.close()
+            if saved := self.folder.checkpoints():
+                error.add_note(f"To go on from the checkpoint at step {saved[-1][0]:,}: {self.resume_command}")
+
+    @property
+    def resume_command(self) -> str:
+        return f"python -m agents.train --resume {shlex.quote(str(self.folder.path))}"
 
     def introduce(self, notes: list[str]) -> None:
         """Say what runs where, and write the configuration to TensorBoard."""
@@ -196,7 +213,7 @@ class Run:
             self.console.say(note)
         rows = "".join(f"| {key} | {value} |\n" for key, value in config.model_dump(mode="json").items())
         self.tensorboard.text("config", f"| setting | value |\n|---|---|\n{rows}")
-        self.monitor.start(training.position.step)
+        self.monitor.start()
 
     def record(self, replays_dir: Path) -> Path | None:
         """Record one episode of the best model; say why where the environment cannot be rendered."""
@@ -219,8 +236,8 @@ class Run:
         return recorded.video
 
     def close(self) -> None:
-        """Flush and close everything."""
-        for part in (self.tensorboard, self.progress, self.evaluations, self.console, self.training.env):
+        """Flush and close everything but the environments of the training."""
+        for part in (self.tensorboard, self.progress, self.evaluations, self.console):
             part.close()
         if self._eval_env is not None:
             self._eval_env.close()
@@ -238,14 +255,30 @@ def load_latest(training: Training, monitor: Monitor, folder: RunFolder) -> list
             continue
         try:
             state, _ = read_tree(path, "state")
-        except UserError as error:
-            said.append(f"checkpoint {step} was passed over: {error}")
+            told = training.load_state_dict(state["training"])
+            monitor.load_state_dict(state["monitor"])
+        except (UserError, LookupError, TypeError, ValueError, RuntimeError) as error:
+            reason = str(error) if isinstance(error, UserError) else f"it does not fit this run: {error}"
+            said.append(f"checkpoint {step} was passed over: {reason}")
             continue
-        said += training.load_state_dict(state["training"])
-        monitor.load_state_dict(state["monitor"])
-        return said
-    told = "".join(f"\n  {line}" for line in said)
-    raise UserError(f"{folder.path}: no checkpoint to resume from; it must be started anew.{told}")
+        return said + told
+    anew = f"start it anew: python -m agents.train --config {shlex.quote(str(folder.config_file))}"
+    raise UserError("\n  ".join([f"{folder.path}: there is no checkpoint to resume from; {anew}", *said]))
+
+
+def refuse_finished(training: Training, monitor: Monitor, folder: RunFolder) -> None:
+    """Raise UserError if a run came to its end and its settings leave nothing to do."""
+    step, params = training.position.step, training.config.params
+    if folder.concluded() != step:
+        return
+    if step >= params.total_timesteps:
+        done, more = f"it has trained its {step:,} steps", f"-n {2 * params.total_timesteps}"
+    elif monitor.target_reached(params.target_reward):
+        done, more = f"at step {step:,} it reached its target_reward {params.target_reward:g}", "--target-reward none"
+    else:
+        return
+    command = f"python -m agents.train --resume {shlex.quote(str(folder.path))} {more}"
+    raise UserError(f"{folder.path} is finished: {done}. To train on: {command}")
 
 
 def train(
@@ -262,36 +295,45 @@ def train(
     Raises:
         UserError: anything the user can mend; what was learnt until then is saved in the run folder.
     """
-    training = build(config)
-    monitor = Monitor()
-    notes: list[str] = []
-    if resume is None:
-        folder = RunFolder.create(
-            runs_dir, config, device=str(training.agent.device), threads=torch.get_num_threads()
-        )
-    else:
-        folder = RunFolder.open(resume)
-        folder.tidy()
-        notes = load_latest(training, monitor, folder)
-        folder.resume(config)
-    run = Run(training, folder, monitor, resumed=resume is not None, quiet=quiet)
-    started, first_step = perf_counter(), training.position.step
+    training, monitor = build(config), Monitor()
+    with closing(training.env):
+        notes: list[str] = []
+        if resume is None:
+            device, threads = str(training.agent.device), torch.get_num_threads()
+            folder = RunFolder.create(runs_dir, config, device=device, threads=threads)
+        else:
+            folder = RunFolder.open(resume)
+            folder.tidy()
+            notes = load_latest(training, monitor, folder)
+            refuse_finished(training, monitor, folder)
+            folder.resume(config)
+        with closing(Run(training, folder, monitor, resumed=resume is not None, quiet=quiet)) as run:
+            return carry_out(run, notes, replays_dir if record else None)
+
+
+def carry_out(run: Run, notes: list[str], replays_dir: Path | None) -> Summary:
+    """Train, save and conclude; whatever breaks off, the error notes what was saved and how to go on."""
     with stop_signals() as stop:
         try:
             run.introduce(notes)
             run.loop(stop)
+            run.checkpoint()
+            run.save_final()
         except BaseException as error:
             run.rescue(error)
             raise
-        run.checkpoint()
-        run.save_final()
-        summary = conclude(run, perf_counter() - started, first_step, stop.is_set(), replays_dir if record else None)
-    return summary
+        interrupted = stop.is_set()
+        stop.set()  # all is saved: from here on a signal interrupts at once
+        try:
+            return conclude(run, interrupted, replays_dir)
+        except BaseException as error:
+            error.add_note(f"The training is saved, but not yet brought to its end. To do that: {run.resume_command}")
+            raise
 
 
-def conclude(run: Run, wall: float, first_step: int, interrupted: bool, replays_dir: Path | None) -> Summary:
+def conclude(run: Run, interrupted: bool, replays_dir: Path | None) -> Summary:
     """Evaluate the final policy on fresh episodes, record one, and write the summary."""
-    config, step = run.config, run.training.position.step
+    config, step, wall = run.config, run.training.position.step, run.monitor.elapsed()
     episodes = 0 if interrupted else run.params.final_eval_episodes
     mean = std = solved = None
     if episodes:
@@ -307,19 +349,16 @@ def conclude(run: Run, wall: float, first_step: int, interrupted: bool, replays_
         seed=config.seed,
         steps=step,
         wall_s=round(wall, 3),
-        steps_per_s=round((step - first_step) / max(wall, 1e-9), 1),
+        steps_per_s=round(step / max(wall, 1e-9), 1),
         eval_mean=mean,
         eval_std=std,
         eval_episodes=episodes,
         solved=solved,
         interrupted=interrupted,
     )
-    run.folder.write_summary(dataclasses.asdict(summary))
-    recorded = None
-    if replays_dir is not None and not interrupted:
-        recorded = run.record(replays_dir)
+    recorded = None if replays_dir is None or interrupted else run.record(replays_dir)
     run.tensorboard.hparams(config.model_dump(mode="json"))
-    run.close()
+    run.folder.write_summary(dataclasses.asdict(summary))
     run.console.final_table(*last_screen(run, summary, recorded))
     return summary
 
@@ -347,5 +386,5 @@ def last_screen(run: Run, summary: Summary, recorded: Path | None) -> tuple[str,
     title = f"{summary.algo.upper()} on {summary.env}"
     if summary.interrupted:
         title += ", stopped early"
-        commands = {"go on": f"python -m agents.train --resume {shlex.quote(path)}", **commands}
+        commands = {"go on": run.resume_command, **commands}
     return title, rows, commands

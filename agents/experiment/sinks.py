@@ -247,6 +247,8 @@ class ConsoleSink:
         """Print the last screen: what was reached, and the commands to type next (what for -> command)."""
         self.close()
         table = Table(title=title, title_justify="left", show_header=False)
+        table.add_column()
+        table.add_column(overflow="fold")  # a path must stay whole
         for name, value in rows.items():
             table.add_row(escape(name), escape(value))
         self._console.print(table)

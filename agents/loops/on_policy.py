@@ -57,5 +57,6 @@ def on_policy(
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         end = perf_counter()
-        seconds = {"act": acting, "env": stepping, "copy": learning - began - acting - stepping, "learn": end - learning}
+        copying = learning - began - acting - stepping
+        seconds = {"act": acting, "env": stepping, "copy": copying, "learn": end - learning}
         yield Progress(position.step, metrics, episodes, seconds)

@@ -35,11 +35,12 @@ class MLP(nn.Module):
     def __init__(self, inputs: int, widths: tuple[int, ...], activation: Activation) -> None:
         super().__init__()
         sizes = [inputs, *widths]
-        self.layers = nn.ModuleList(nn.Linear(i, o) for i, o in itertools.pairwise(sizes))
+        layers = [nn.Linear(i, o) for i, o in itertools.pairwise(sizes)]
+        self.layers = nn.ModuleList(layers)
         self.features = sizes[-1]
         self._activation = _ACTIVATIONS[activation]
         # the parameters keep their identity through load_state_dict, to() and deepcopy
-        self._weights = [(layer.weight, layer.bias) for layer in self.layers]
+        self._weights = [(layer.weight, layer.bias) for layer in layers]
 
     def forward(self, x: Tensor) -> Tensor:
         for weight, bias in self._weights:
@@ -52,7 +53,8 @@ def orthogonal(module: nn.Module, gain: float) -> None:
     for layer in module.modules():
         if isinstance(layer, nn.Linear | nn.Conv2d):
             nn.init.orthogonal_(layer.weight, gain)
-            nn.init.zeros_(layer.bias)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
 
 
 class ActorCritic(nn.Module):

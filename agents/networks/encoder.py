@@ -104,8 +104,9 @@ class Encoder(nn.Module):
         super().__init__()
         leaves = dict(space.items()) if isinstance(space, spaces.Dict) else {"": space}
         self.keys = list(leaves) if isinstance(space, spaces.Dict) else None
-        self.leaves = nn.ModuleList(_leaf_encoder(leaf, norm_obs) for leaf in leaves.values())
-        self.features = sum(leaf.features for leaf in self.leaves)
+        encoders = [_leaf_encoder(leaf, norm_obs) for leaf in leaves.values()]
+        self.leaves = nn.ModuleList(encoders)
+        self.features = sum(encoder.features for encoder in encoders)
 
     def _columns(self, obs: Any) -> list[Tensor]:
         return [obs] if self.keys is None else [obs[key] for key in self.keys]

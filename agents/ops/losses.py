@@ -50,9 +50,7 @@ def normalized(advantage_B: Tensor) -> Tensor:
     return (advantage_B - advantage_B.mean()) / (advantage_B.std() + 1e-8)
 
 
-def q_target(
-    return_B: Tensor, discount_B: Tensor, next_target_q_BA: Tensor, next_online_q_BA: Tensor | None
-) -> Tensor:
+def q_target(return_B: Tensor, discount_B: Tensor, next_target_q_BA: Tensor, next_online_q_BA: Tensor | None) -> Tensor:
     """Return the bootstrapped target `[B]`: return + discount * Q_target(next, a*).
 
     a* maximises `next_online_q` (Double DQN, van Hasselt et al. 2016, arXiv:1509.06461, eq. 4), or the target

@@ -56,10 +56,10 @@ class Ledger:
         for rows in self.rows:
             rows = list(rows)
             for first, (number, action, *_) in enumerate(rows):
-                total = 0.0
-                for i, (_, _, reward, terminated, truncated, following) in enumerate(rows[first : first + k]):
+                total, discount, following = 0.0, 0.0, 0.0
+                for i, (_, _, reward, terminated, truncated, next_obs) in enumerate(rows[first : first + k]):
                     total += GAMMA**i * reward
-                    discount = 0.0 if terminated else GAMMA ** (i + 1)
+                    discount, following = 0.0 if terminated else GAMMA ** (i + 1), next_obs
                     if terminated or truncated:
                         break
                 windows[number] = (action, total, discount, following)
@@ -115,9 +115,7 @@ def test_a_dummy_that_comes_when_the_ring_is_full_costs_nothing():
     def add(number, valid):
         one = np.full(1, number, np.float32)
         no = np.zeros(1, bool)
-        replay.add(
-            valid=np.array([valid]), obs=one, action=one, reward=one, terminated=no, truncated=no, next_obs=one
-        )
+        replay.add(valid=np.array([valid]), obs=one, action=one, reward=one, terminated=no, truncated=no, next_obs=one)
 
     for number, valid in [(1, True), (2, True), (666, False)]:
         add(number, valid)
@@ -143,9 +141,7 @@ def test_sampling_is_uniform_over_what_is_stored(dummies, ticks):
 def test_samples_follow_the_generator_alone():
     replay = Ledger(20, 2).add(10).replay
     before = torch.get_rng_state()
-    first, again, other = (
-        replay.sample(50, GAMMA, 1, torch.Generator().manual_seed(seed)).obs for seed in (1, 1, 2)
-    )
+    first, again, other = (replay.sample(50, GAMMA, 1, torch.Generator().manual_seed(seed)).obs for seed in (1, 1, 2))
     assert first.equal(again)
     assert not first.equal(other)
     assert torch.get_rng_state().equal(before)

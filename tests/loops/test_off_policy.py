@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 
-import numpy as np
 import pytest
 import torch
 
@@ -128,7 +127,7 @@ def test_the_last_progress_is_at_the_budget():
 @pytest.mark.parametrize("dummies", [False, True])
 @pytest.mark.parametrize("num_envs", [1, 3])
 def test_the_memory_holds_every_real_transition_with_its_true_successor(num_envs, dummies):
-    env, agent, position, replay, loop = start(num_envs, dummies, total_timesteps=200, batch_size=400)
+    env, _, position, replay, loop = start(num_envs, dummies, total_timesteps=200, batch_size=400)
     list(loop)
     clean = ClockEnv(num_envs, dummies=dummies)
     obs = clean.reset(0)

@@ -1,4 +1,4 @@
-"""Tiny environments each of which only one fault makes unlearnable (Jones 2021, "Debugging RL, Without the Agonizing Pain").
+"""Tiny environments, each of which only one fault makes unlearnable (after Jones 2021, "Debugging RL").
 
 What a learnt value or action should be follows from a formula, so a failure names the part that is wrong.
 """

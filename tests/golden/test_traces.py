@@ -1,0 +1,105 @@
+"""Short trainings compared with stored numbers, so that a refactor that changes any is noticed.
+
+After a change that is meant to alter the numbers: `UPDATE_GOLDEN=1 pytest tests/golden`, and say why in the commit.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from gymnasium import spaces
+
+from agents.data.replay import ReplayBuffer
+from agents.dqn.agent import DQN
+from agents.dqn.config import DQNConfig
+from agents.loops.off_policy import off_policy
+from agents.loops.on_policy import on_policy
+from agents.loops.position import Position
+from agents.ppo.agent import PPO
+from agents.ppo.config import PPOConfig
+from tests.fakes import ClockEnv
+
+FILE = Path(__file__).with_name("traces.json")
+CPU = torch.device("cpu")
+
+PPO_SMALL = {"n_envs": 4, "n_steps": 16, "batch_size": 32, "n_epochs": 2, "net_arch": (8,), "total_timesteps": 256}
+DQN_SMALL = {"n_envs": 2, "learning_starts": 32, "buffer_size": 64, "batch_size": 16, "net_arch": (8,)} | {
+    "train_freq": 8,
+    "target_update_interval": 40,
+    "total_timesteps": 128,
+    "learning_rate": 0.01,
+}
+CASES = {
+    "ppo": (spaces.Discrete(3), PPOConfig(**PPO_SMALL, learning_rate=0.03)),
+    "ppo, continuous, every option": (
+        spaces.Box(-1, 1, (2,)),
+        PPOConfig(
+            **PPO_SMALL,
+            learning_rate="lin_0.03",
+            clip_range=0.1,
+            clip_range_vf=0.2,
+            ent_coef=0.01,
+            target_kl=0.05,
+            norm_obs=True,
+            norm_reward=True,
+            shared_torso=True,
+            state_dependent_std=True,
+            squash_output=True,
+        ),
+    ),
+    "dqn": (spaces.Discrete(3), DQNConfig(**DQN_SMALL, double_q=False)),
+    "dqn, every option": (
+        spaces.Discrete(3),
+        DQNConfig(**DQN_SMALL, n_step_returns=3, tau=0.5, norm_obs=True, exploration_fraction=0.5, optimizer="adamw"),
+    ),
+}
+
+
+def trace(action_space, config):
+    """Return the numbers of every update, and at the end those of the network and the rewards collected."""
+    env = ClockEnv(config.n_envs, action_space, dummies=config.norm_obs)
+    position = Position.start(env, 0)
+    if isinstance(config, PPOConfig):
+        agent = PPO(env.observation_space, action_space, config, CPU, seed=0)
+        loop = on_policy(env, agent, position, total_timesteps=config.total_timesteps, n_steps=config.n_steps)
+    else:
+        agent = DQN(env.observation_space, action_space, config, CPU, seed=0)
+        replay = ReplayBuffer(config.buffer_size, config.n_envs, CPU)
+        loop = off_policy(env, agent, position, replay, torch.Generator().manual_seed(0), config)
+    updates, total = [], 0.0
+    for progress in loop:
+        total += sum(episode.ret for episode in progress.episodes)
+        updates.append({key.removeprefix("train/"): float(value) for key, value in progress.metrics.items()})
+    norms = {name: tensor.double().norm().item() for name, tensor in agent.network.state_dict().items()}
+    return {"updates": updates, "norms": norms, "episodes' returns": total, "steps": position.step}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_numbers_are_the_stored_ones(name):
+    result = trace(*CASES[name])
+    assert len(result["updates"]) >= 4
+    if os.environ.get("UPDATE_GOLDEN"):
+        stored = json.loads(FILE.read_text()) if FILE.exists() else {}
+        rounded = json.loads(json.dumps(result), parse_float=lambda text: float(f"{float(text):.6g}"))
+        FILE.write_text(json.dumps(stored | {name: rounded}, indent=1) + "\n")
+        pytest.skip("written")
+    stored = json.loads(FILE.read_text())[name]
+    assert result["steps"] == stored["steps"]
+    assert result["episodes' returns"] == stored["episodes' returns"]
+    assert result["norms"] == pytest.approx(stored["norms"], rel=1e-3, abs=2e-5)
+    for update, expected in zip(result["updates"], stored["updates"], strict=True):
+        assert update == pytest.approx(expected, rel=1e-3, abs=2e-5)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_two_runs_give_the_same_bits(name):
+    assert trace(*CASES[name]) == trace(*CASES[name])
+
+
+def test_nothing_is_stored_that_no_case_checks():
+    assert json.loads(FILE.read_text()).keys() == CASES.keys()
+    assert FILE.stat().st_size < 20_000
