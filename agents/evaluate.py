@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -122,13 +123,14 @@ def _print(summary: dict[str, Any], chosen: bool) -> None:
         ("episodes", "{episodes:,}, seed {seed}, " + acting),
         ("checkpoint", "{checkpoint}, after {step:,} steps"),
     ):
-        table.add_row(name, value.format(**summary))
+        table.add_row(name, value.format(**{key: escape(v) if isinstance(v, str) else v for key, v in summary.items()}))
     console = Console(highlight=False, soft_wrap=True)
     if not chosen:
         console.print(f"The run begun last: {escape(summary['run'])}", style="dim")
     console.print(f"\n[bold]{escape(summary['env'])}[/] · {summary['algo'].upper()}\n")
     console.print(table)
-    console.print(f"\nWatch it:  python -m agents.watch {escape(summary['run'])} --checkpoint {summary['checkpoint']}")
+    chosen_policy = f"{shlex.quote(summary['run'])} --checkpoint {shlex.quote(summary['checkpoint'])}"
+    console.print(f"\nWatch it:  python -m agents.watch {escape(chosen_policy)}")
 
 
 if __name__ == "__main__":

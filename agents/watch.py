@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -119,7 +120,7 @@ def _watch(argv: list[str]) -> int:
     for video in videos:
         print(f"Recorded:       {video}")
         if (episode := video.with_suffix(".json")).exists():
-            print(f"Play it again:  python -m agents.watch --replay {episode}")
+            print(f"Play it again:  python -m agents.watch --replay {shlex.quote(str(episode))}")
     if options.json:
         print_json({"env": show.env_id, "policy": show.source, "videos": [str(video) for video in videos]})
     return 0

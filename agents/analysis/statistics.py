@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
-
-RESAMPLES = 9_999
+from numpy.typing import ArrayLike
 
 
 def interquartile_mean(values: ArrayLike) -> float:
@@ -13,9 +11,9 @@ def interquartile_mean(values: ArrayLike) -> float:
 
     A quarter of the values, rounded down, is left out at each end.
     """
-    ordered = np.sort(np.asarray(values, np.float64))
-    cut = len(ordered) // 4
-    return float(ordered[cut : len(ordered) - cut].mean())
+    from scipy.stats import trim_mean
+
+    return float(trim_mean(np.asarray(values, np.float64), 0.25))
 
 
 def bootstrap_interval(values: ArrayLike, confidence: float = 0.95, seed: int = 0) -> tuple[float, float]:
@@ -23,16 +21,20 @@ def bootstrap_interval(values: ArrayLike, confidence: float = 0.95, seed: int = 
 
     A sample that does not vary, one value alone among them, gives an interval of no width.
     """
-    sample: NDArray = np.asarray(values, np.float64)
-    rng = np.random.default_rng(seed)
-    means = np.empty(RESAMPLES)
-    rows = max(1, 2_000_000 // len(sample))  # bounds the memory of large samples
-    for start in range(0, RESAMPLES, rows):
-        part = means[start : start + rows]
-        part[:] = sample[rng.integers(len(sample), size=(len(part), len(sample)))].mean(axis=1)
-    tail = (1 - confidence) / 2
-    low, high = np.quantile(means, [tail, 1 - tail])
-    return float(low), float(high)
+    from scipy.stats import bootstrap
+
+    sample = np.asarray(values, np.float64)
+    if np.ptp(sample) == 0:  # SciPy wants two values at least
+        return float(sample[0]), float(sample[0])
+    interval = bootstrap(
+        (sample,),
+        np.mean,
+        confidence_level=confidence,
+        method="percentile",
+        rng=np.random.default_rng(seed),
+        batch=1_000,
+    ).confidence_interval
+    return float(interval.low), float(interval.high)
 
 
 def summarise(returns: ArrayLike, lengths: ArrayLike, confidence: float = 0.95, seed: int = 0) -> dict[str, float]:

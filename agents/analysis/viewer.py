@@ -93,15 +93,15 @@ def action_bars(moment: Moment, space: Space) -> tuple[str, list[Bar], int]:
     labels, taken = _choices(action, space)
     if "q_values" in thoughts:
         title, values = "Q-values", thoughts["q_values"]
+        texts = [_number(value) for value in values.tolist()]
         ends = 0.04 + 0.96 * (values - values.min()) / max(float(np.ptp(values)), 1e-9)
     elif "probabilities" in thoughts:
-        title, values = "action probabilities", thoughts["probabilities"]
-        ends = values
+        title, ends = "action probabilities", thoughts["probabilities"]
+        texts = [f"{value:.2f}" for value in ends.tolist()]
     else:
-        title, values = "action", None
-        ends = np.array(taken, np.float64)
+        title, ends = "action", np.array(taken, np.float64)
+        texts = [""] * len(labels)
     order = sorted(range(len(labels)), key=lambda i: (not taken[i], -ends[i]))[:MAX_BARS]
-    texts = ["" if values is None else _number(float(values[i])) for i in range(len(labels))]
     rows = [Bar(labels[i], texts[i], 0, float(ends[i]), chosen=taken[i]) for i in sorted(order)]
     return title, rows, len(labels) - len(rows)
 
@@ -273,11 +273,14 @@ def _draw_panel(surface: Surface, box: Rect, state: ViewState, write: _Writer) -
 
 
 def _number(value: float) -> str:
-    """Write a number in at most seven characters."""
+    """Write a number in about seven characters."""
     size = abs(value)
     if size >= 999_999.5:
         return f"{value:.2e}".replace("e+0", "e").replace("e+", "e")
-    return f"{value:.0f}" if size >= 9_999.95 else f"{value:.1f}" if size >= 99.995 else f"{value:.2f}"
+    if size < 0.0005:
+        return "0.00"
+    digits = next(digits for below, digits in ((0.9995, 3), (99.995, 2), (9_999.95, 1), (1e6, 0)) if size < below)
+    return f"{value:.{digits}f}"
 
 
 def _draw_series(surface: Surface, box: Rect, state: ViewState, write: _Writer) -> None:

@@ -11,7 +11,7 @@ from gymnasium import Space
 
 from agents.core.config import AlgoConfig
 from agents.core.device import choose_device, use_threads
-from agents.core.types import Agent, Progress
+from agents.core.types import Progress
 from agents.data.replay import ReplayBuffer
 from agents.dqn.agent import DQN
 from agents.dqn.config import DQNConfig

@@ -17,7 +17,7 @@ from agents.experiment.artefact import LoadedPolicy
 from agents.loops.evaluation import env_action, policy_generator
 from agents.loops.position import to_numpy
 from envs.api import VecEnv
-from envs.errors import UserError
+from envs.errors import EnvError, UserError
 from envs.locate import locate
 from envs.make import make
 
@@ -60,7 +60,7 @@ def moments(
     obs = env.reset(seed)
     ret, count, ended = 0.0, 0, False
     while not ended:
-        frame = env.render() if render else None
+        frame = _picture(env) if render else None
         thoughts = {} if inspect is None else {key: to_numpy(row)[0] for key, row in inspect(obs).items()}
         action = choose(obs)
         step = env.step(action)
@@ -68,6 +68,15 @@ def moments(
         reward, terminated, truncated = (to_numpy(x)[0].item() for x in (step.reward, step.terminated, step.truncated))
         ret, count, ended = ret + reward, count + 1, terminated or truncated
         yield Moment(count, frame, thoughts, to_numpy(action)[0], reward, ret, terminated, truncated)
+
+
+def _picture(env: VecEnv) -> np.ndarray:
+    try:
+        return env.render()
+    except UserError:
+        raise
+    except Exception as error:
+        raise EnvError(f"the environment could not be drawn: {type(error).__name__}: {error}") from error
 
 
 def play(env: VecEnv, policy: Policy, seed: int, deterministic: bool = True, render: bool = True) -> Iterator[Moment]:
@@ -88,15 +97,16 @@ def has_display() -> bool:
 
 
 def stage(env_id: str, num_envs: int = 1, *, render: bool = False, **options: Any) -> VecEnv:
-    """`envs.make.make`, with pygame kept from talking and from looking for a screen or a sound card that is not there.
+    """`envs.make.make`, with what environments draw with told of a screen or a sound card that is not there.
 
-    Many environments draw their pictures with pygame.
+    That is pygame for most of Gymnasium's, and MuJoCo's own renderer.
     """
     if render:
         os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
         os.environ.setdefault("SDL_AUDIODRIVER", "dummy")
         if not has_display():
             os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
+            os.environ.setdefault("MUJOCO_GL", "egl")
     return make(env_id, num_envs, render=render, **options)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 import shlex
 import signal
@@ -125,6 +126,7 @@ class Run:
             if self.monitor.target_reached(self.params.target_reward) or stop.is_set():
                 return
             self.whole = False
+        self.whole = True
 
     def serve(self) -> None:
         """Do what fell due since the last time; after a resume, what was left undone when the run broke off."""
@@ -138,11 +140,17 @@ class Run:
             self.checkpoint()
 
     def log(self, step: int) -> None:
-        """Write the scalars gathered since the last row."""
+        """Write the scalars gathered since the last row.
+
+        Raises:
+            UserError: the loss is not finite any more.
+        """
         scalars = self.monitor.scalars(step)
         scalars |= self.training.agent.schedules(min(step / self.params.total_timesteps, 1.0))
         for sink in (self.tensorboard, self.progress, self.console):
             sink.write(step, scalars)
+        if not math.isfinite(loss := scalars.get("train/loss", 0.0)):
+            raise UserError(f"the training diverged: at step {step:,} its loss is {loss}; try a smaller learning_rate")
 
     def assess(self, step: int) -> None:
         """Evaluate, keep the best model, and note whether the target is reached.
@@ -186,13 +194,18 @@ class Run:
 
     def rescue(self, error: BaseException) -> None:
         """Save what was learnt when training breaks, and note on the error what became of it."""
+        if not self.training.position.step:
+            return
+        if not all(parameter.isfinite().all() for parameter in self.training.agent.network.parameters()):
+            error.add_note(f"The network is not saved, as its weights are not finite any more; see {self.folder.path}.")
+            return
         try:
-            if self.training.position.step:
-                self.checkpoint()
-                self.save_final()
-                error.add_note(f"What was learnt is saved. To go on: {self.resume_command}")
+            self.checkpoint()
+            self.save_final()
+            error.add_note(f"What was learnt is saved. To go on: {self.resume_command}")
         except UserError as second:
-            error.add_note(f"What was learnt could not be saved: {second}")
+            reason = ", for the same reason" if str(second) == str(error) else f": {second}"
+            error.add_note(f"What was learnt could not be saved{reason}.")
             if saved := self.folder.checkpoints():
                 error.add_note(f"To go on from the checkpoint at step {saved[-1][0]:,}: {self.resume_command}")
 

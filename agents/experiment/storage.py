@@ -42,12 +42,17 @@ def disk(action: str, path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         reason = os.strerror(error.errno).lower() if error.errno else str(error)
-        raise UserError(f"cannot {action} {path}: {reason}") from error
+        raise UserError(f"cannot {action} {_final(path)}: {reason}") from error
 
 
 def _temporary(path: Path) -> Path:
     """Name a hidden sibling of `path` that nothing else uses."""
     return path.with_name(f".{path.name}.tmp-{uuid.uuid4().hex[:12]}")
+
+
+def _final(path: Path) -> Path:
+    """Return where a path lies once all temporary names in it have been replaced."""
+    return Path(*(re.sub(r"^\.(.+)\.tmp-[0-9a-f]{12}$", r"\1", part) for part in path.parts))
 
 
 def _sync(path: Path) -> None:

@@ -222,6 +222,25 @@ def test_a_picture_of_ones_own_is_recorded(doors, tmp_path):
     assert seen == list(range(1, 13))
 
 
+def test_an_environment_that_cannot_be_drawn_says_so(doors, tmp_path):
+    file = Path(doors.rpartition(":")[0])
+    source = file.read_text()
+    for old, new, message in (
+        (
+            "return np.full((33, 41, 3), 20 * self.t, np.uint8)",
+            "raise OSError('no OpenGL')",
+            "drawn: OSError: no OpenGL",
+        ),
+        ("return np.full((33, 41, 3), 20 * self.t, np.uint8)", "return None", r"render\(\) returned NoneType"),
+        ('"render_modes": ["rgb_array"]', '"render_modes": ["human"]', "cannot be drawn: .* without 'rgb_array'"),
+    ):
+        other = file.with_name(f"other{len(message)}.py")
+        other.write_text(source.replace(old, new))
+        with pytest.raises(UserError, match=message):
+            record_episode(untrained(f"{other}:Doors", tmp_path), 0, tmp_path / "out")
+    assert not list(tmp_path.glob("out/*"))
+
+
 def test_an_episode_too_long_to_record_leaves_nothing(doors, tmp_path):
     with pytest.raises(UserError, match="goes on after 10 steps"):
         record_episode(untrained(doors, tmp_path), 0, tmp_path / "out", step_limit=10)
