@@ -85,11 +85,12 @@ def load_model(folder: Path, name: str, device: str = "cpu") -> LoadedPolicy:
         step = int(meta["step"])
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{file}: not a model description this version can read ({error!r})") from error
-    agent = make_agent(observation_space, action_space, config.params, torch.device(device), seed=0)
     try:
+        agent = make_agent(observation_space, action_space, config.params, torch.device(device), seed=0)
         agent.network.load_state_dict(weights)
     except (RuntimeError, TypeError) as error:
-        raise UserError(f"{folder / 'model.safetensors'}: the weights do not fit {file.name}: {error}") from error
+        reason = " ".join(str(error).split())
+        raise UserError(f"{folder / 'model.safetensors'}: the weights do not fit {file.name}: {reason}") from error
     agent.network.eval()
     return LoadedPolicy(agent, config, observation_space, action_space, step, folder, name)
 
@@ -118,11 +119,13 @@ def load_policy(path: Path, checkpoint: str = "best", device: str = "cpu") -> Lo
     if checkpoint == "best" and (run.best / "model.json").exists():
         return load_model(run.best, "best", device)
     if checkpoint in ("best", "latest"):
-        if (path / "model.json").exists():
-            return load_model(path, "latest", device)
-        if saved:
-            return load_model(list(saved.values())[-1], "latest", device)
-        raise UserError(f"{path}: this run has saved no model yet")
+        newest = list(saved)[-1:]  # a run that was killed after a resume has a model older than its checkpoints
+        model = load_model(path, "latest", device) if (path / "model.json").exists() else None
+        if newest and (model is None or model.step < int(newest[0])):
+            model = load_model(saved[newest[0]], "latest", device)
+        if model is None:
+            raise UserError(f"{path}: this run has saved no model yet")
+        return model
     if checkpoint not in saved:
         allowed = ["best", "latest", *saved]
         raise UserError(

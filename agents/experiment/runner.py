@@ -199,13 +199,15 @@ class Run:
         if not all(parameter.isfinite().all() for parameter in self.training.agent.network.parameters()):
             error.add_note(f"The network is not saved, as its weights are not finite any more; see {self.folder.path}.")
             return
+        what = "What was learnt"
         try:
-            self.checkpoint()
             self.save_final()
+            what = "The model is saved, but the state of its training"
+            self.checkpoint()
             error.add_note(f"What was learnt is saved. To go on: {self.resume_command}")
         except UserError as second:
             reason = ", for the same reason" if str(second) == str(error) else f": {second}"
-            error.add_note(f"What was learnt could not be saved{reason}.")
+            error.add_note(f"{what} could not be saved{reason}.")
             if saved := self.folder.checkpoints():
                 error.add_note(f"To go on from the checkpoint at step {saved[-1][0]:,}: {self.resume_command}")
 
@@ -271,8 +273,8 @@ def load_latest(training: Training, monitor: Monitor, folder: RunFolder) -> list
             told = training.load_state_dict(state["training"])
             monitor.load_state_dict(state["monitor"])
         except (UserError, LookupError, TypeError, ValueError, RuntimeError) as error:
-            reason = str(error) if isinstance(error, UserError) else f"it does not fit this run: {error}"
-            said.append(f"checkpoint {step} was passed over: {reason}")
+            misfit = "" if isinstance(error, UserError) else "it does not fit this run: "
+            said.append(f"checkpoint {step} was passed over: {misfit}{' '.join(str(error).split())}")
             continue
         return said + told
     anew = f"start it anew: python -m agents.train --config {shlex.quote(str(folder.config_file))}"

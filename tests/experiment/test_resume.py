@@ -13,6 +13,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from agents.experiment.config import RunConfig
+from agents.experiment.folder import RunFolder
+from agents.experiment.runner import Run
+from agents.experiment.storage import read_tree
+from agents.train import main
 from tests.experiment.running import (
     USER_ENVS,
     assert_same,
@@ -23,10 +29,6 @@ from tests.experiment.running import (
     steps,
     train,
 )
-
-from agents.experiment.config import RunConfig
-from agents.experiment.folder import RunFolder
-from agents.experiment.storage import read_tree
 
 PPO = "--n-envs 3 --n-steps 16 --batch-size 24 --n-epochs 2"
 DQN = "--algo dqn --n-envs 3 --learning-starts 100 --buffer-size 600 --batch-size 16"
@@ -93,8 +95,6 @@ def test_what_a_vector_environment_cannot_restore_is_said(tmp_path: Path, capsys
     words = f"--env CartPole-v1 --vec vector {DQN} --n-step-returns 3 {BUDGET}"
     with signals_at(311, signal.SIGINT):
         run = train(tmp_path, words, code=130)
-    from agents.train import main
-
     assert main(["--resume", str(run), "--no-record"]) == 0
     assert "the environments begin new episodes, because a vector environment" in capsys.readouterr().out
     assert RunFolder(run).checkpoints()[-1][0] in (600, 601, 602)
@@ -120,8 +120,6 @@ def test_a_break_in_mid_tick_is_saved_without_the_environments(
 def test_an_evaluation_that_broke_off_is_done_again(
     stream: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from agents.experiment.runner import Run
-
     words = f"{SCENARIOS['ppo native']} {BUDGET} --target-reward 5 --final-eval-episodes 3"
     evaluate = Run.evaluate
     unbroken = train(tmp_path / "unbroken", words)
@@ -144,8 +142,6 @@ def in_child(words: list[str]) -> multiprocessing.Process:
     def command() -> None:
         os.setpgid(0, 0)
         sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115
-        from agents.train import main
-
         os._exit(main(words))
 
     child = multiprocessing.get_context("fork").Process(target=command)
@@ -182,7 +178,7 @@ def test_killed_again_and_again_a_run_ends_as_an_unbroken_one(scenario: str, tmp
     if child.exitcode != 0:
         resume(run)
     assert_same_run(unbroken, run)
-    assert not [path for path in run.rglob(".*")], "nothing half written is left"
+    assert not list(run.rglob(".*")), "nothing half written is left"
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no fork")
@@ -245,8 +241,6 @@ def test_a_torn_checkpoint_is_refused_by_name_and_the_one_before_used(
     (before, _), (newest, folder) = RunFolder(run).checkpoints()[-2:]
     assert before < newest
     damage(folder / name)
-    from agents.train import main
-
     assert main(["--resume", str(run), "--no-record"]) == 0
     told = capsys.readouterr().out
     assert f"checkpoint {newest} was passed over: " in told
@@ -274,8 +268,6 @@ def test_a_checkpoint_of_another_run_is_passed_over(
     other = train(tmp_path / "other", f"{SCENARIOS['ppo native continuous']} {BUDGET} -n 100")
     run = Path(shutil.copytree(stopped[1], tmp_path / "run"))
     shutil.copytree(RunFolder(other).checkpoints()[-1][1], run / "checkpoints" / "000000000555")
-    from agents.train import main
-
     assert main(["--resume", str(run), "--no-record"]) == 0
     assert "checkpoint 555 was passed over: it does not fit this run" in capsys.readouterr().out
     assert rows(stopped[0], "evaluations.csv") == rows(run, "evaluations.csv")

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.experiment.running import USER_ENVS, assert_same, resume, rows, signals_at, steps, train
 
 from agents.core.types import Episode, Progress
 from agents.experiment import runner
@@ -25,6 +24,7 @@ from agents.experiment.runner import KEEP_STATES, Run, Summary, stop_signals
 from agents.experiment.storage import read_tree
 from agents.loops.evaluation import Evaluation
 from agents.train import main
+from tests.experiment.running import USER_ENVS, assert_same, resume, rows, signals_at, steps, train
 
 CARTPOLE = "--env CartPole-v1 --env-kwargs max_episode_steps=25 --n-envs 3"
 PPO = f"{CARTPOLE} --n-steps 16 --batch-size 24 --n-epochs 2"
@@ -165,8 +165,7 @@ def test_the_folder_says_how_it_was_made(tmp_path: Path, monkeypatch: pytest.Mon
     assert {"torch", "gymnasium", "numpy", "python", "git"} <= versions.keys()
     assert (versions["device"], versions["threads"]) == ("cpu", 1)
     assert shlex.split((run / "command.txt").read_text()) == ["python", "-m", "agents.train", *words]
-    assert main(["--config", str(run / "config.yaml"), "--runs-dir", str(tmp_path / "again"), "--no-record", "--quiet"]) == 0
-    (again,) = (tmp_path / "again").iterdir()
+    again = train(tmp_path / "again", f"--config {run / 'config.yaml'}")
     assert (again / "config.yaml").read_text() == (run / "config.yaml").read_text()
     assert_same(read_tree(run, "model"), read_tree(again, "model"))
 

@@ -1,0 +1,96 @@
+"""Each command that README and `--help` show is typed, with a smaller budget, in an empty folder."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from agents.__main__ import commands
+from agents.__main__ import main as agents
+
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+RUN = "runs/CartPole-v1__ppo__s0__20260101-120000"  # the run that the examples speak of
+BUDGET = "--final-eval-episodes 1 --eval-freq 0 --eval-episodes 1".split()
+NOT_OURS = ("pip ", "pytest", "tensorboard ", "git ", "cd ")
+
+
+def blocks(language: str) -> Iterator[str]:
+    yield from re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+
+
+def readme_commands() -> Iterator[str]:
+    for block in blocks("bash"):
+        for line in block.replace("\\\n", " ").splitlines():
+            yield from (part.strip() for part in line.split("&&"))
+    yield from re.findall(r"`(python -m agents[^`\n]*)`", README)
+
+
+def typed() -> list[str]:
+    """Every command line in README and in the epilogs, once."""
+    epilogs = [importlib.import_module(f"agents.{name}").EXAMPLES for name in commands()]
+    shown = [line.strip() for text in epilogs for line in text.splitlines() if "python -m" in line]
+    return list(dict.fromkeys([*readme_commands(), *shown]))
+
+
+def small(words: list[str]) -> list[str]:
+    """Shorten what takes long, and let RUN be a run."""
+    words = [RUN if word == "RUN" else word for word in words]
+    if words[0] == "train" and "--env" in words:
+        words = [*words, "-n", "64", *BUDGET]
+        if "CartPole-v1" in words and "dqn" not in words:
+            words += ["--n-envs", "2", "--n-steps", "32", "--batch-size", "32"]
+    if words[0] == "train" and "--resume" in words:
+        words = [*words, "-n", "256", *BUDGET]
+    if words[0] == "evaluate":
+        words = [*words, "--episodes", "2"]
+    return words
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with README's own environments and a trained run."""
+    place = tmp_path_factory.mktemp("place")
+    for block in blocks("python"):
+        if name := re.match(r"# (\w+\.py)\n", block):
+            (place / name[1]).write_text(block)
+    words = "--env CartPole-v1 --env-kwargs max_episode_steps=20 --n-envs 2 --n-steps 32 --batch-size 32 -n 128"
+    words += " --save-freq 64 --eval-freq 64 --eval-episodes 1 --final-eval-episodes 1 --quiet --no-record"
+    assert agents(["train", *words.split(), "--runs-dir", str(place / "runs")]) == 0
+    (run,) = (place / "runs").iterdir()
+    run.rename(place / RUN)
+    return place
+
+
+@pytest.mark.parametrize("line", typed())
+def test_an_example(
+    line: str, place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if line.startswith(NOT_OURS) or not line:
+        pytest.skip("not a command of ours")
+    monkeypatch.chdir(place)
+    python, dash_m, module, *words = shlex.split(line, comments=True)
+    assert (python, dash_m) == ("python", "-m")
+    command = [module.removeprefix("agents.")] if module != "agents" else []
+    assert agents(small([*command, *words]) if words else command) == 0, capsys.readouterr().err
+
+
+def test_the_help_of_every_command_ends_with_its_examples(capsys: pytest.CaptureFixture[str]) -> None:
+    for name in commands():
+        assert agents([name, "--help"]) == 0
+        shown = capsys.readouterr().out
+        epilog = importlib.import_module(f"agents.{name}").EXAMPLES
+        assert shown.rstrip().endswith(epilog.rstrip())
+        assert epilog.count(f"python -m agents.{name}") >= 3
+
+
+def test_every_command_is_in_readme_and_installed() -> None:
+    scripts = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    for name in commands():
+        assert f"`python -m agents.{name}`" in README
+        assert f'= "agents.{name}:main"' in scripts
