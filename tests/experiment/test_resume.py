@@ -32,7 +32,7 @@ from tests.experiment.running import (
 
 PPO = "--n-envs 3 --n-steps 16 --batch-size 24 --n-epochs 2"
 DQN = "--algo dqn --n-envs 3 --learning-starts 100 --buffer-size 600 --batch-size 16"
-BUDGET = "--total-timesteps 600 --target-reward none --eval-freq 150 --eval-episodes 2 --save-freq 130"
+BUDGET = "--total-timesteps 450 --target-reward none --eval-freq 150 --eval-episodes 2 --save-freq 130"
 BUDGET += " --final-eval-episodes 0 --device cpu"
 SCENARIOS = {
     "ppo native": f"--env CartPole-v1 --vec native {PPO} --norm-obs --norm-reward --learning-rate lin_1e-3",
@@ -49,11 +49,11 @@ SCENARIOS = {
 @pytest.mark.parametrize("words", SCENARIOS.values(), ids=SCENARIOS.keys())
 def test_a_run_stopped_twice_ends_as_an_unbroken_one(words: str, tmp_path: Path) -> None:
     unbroken = train(tmp_path / "unbroken", f"{words} {BUDGET}")
-    with signals_at(211, signal.SIGINT):
+    with signals_at(161, signal.SIGINT):
         run = train(tmp_path / "stopped", f"{words} {BUDGET}", code=130)
     stopped_at = RunFolder(run).checkpoints()[-1][0]
-    assert 211 <= stopped_at < 300
-    with signals_at(stopped_at + 151, signal.SIGTERM):
+    assert 161 <= stopped_at < 240
+    with signals_at(stopped_at + 111, signal.SIGTERM):
         resume(run, code=130)
     resume(run)
     assert_same_run(unbroken, run)
@@ -61,11 +61,11 @@ def test_a_run_stopped_twice_ends_as_an_unbroken_one(words: str, tmp_path: Path)
 
 def test_more_steps_than_at_first(tmp_path: Path) -> None:
     words = f"{SCENARIOS['dqn sync']} {BUDGET} --exploration-fraction 0 --learning-rate 1e-3"
-    longer = train(tmp_path / "longer", f"{words} -n 800")
+    longer = train(tmp_path / "longer", f"{words} -n 600")
     run = train(tmp_path / "run", words)
-    resume(run, "-n 800")
+    resume(run, "-n 600")
     assert_same(read_tree(longer, "model"), read_tree(run, "model"))
-    assert RunConfig.from_yaml(run / "config.yaml").params.total_timesteps == 800
+    assert RunConfig.from_yaml(run / "config.yaml").params.total_timesteps == 600
     assert len((run / "command.txt").read_text().splitlines()) == 2
 
 
@@ -88,7 +88,7 @@ def test_a_run_that_reached_its_target_is_finished(tmp_path: Path, capsys: pytes
     assert f"at step 192 it reached its target_reward 2. To train on: python -m agents.train --resume {run}" in error
     assert error.endswith(" --target-reward none\n")
     resume(run, "--target-reward none")
-    assert steps(run, "evaluations.csv") == [192, 336, 480, 624]
+    assert steps(run, "evaluations.csv") == [192, 336, 480]
 
 
 def test_what_a_vector_environment_cannot_restore_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -97,7 +97,7 @@ def test_what_a_vector_environment_cannot_restore_is_said(tmp_path: Path, capsys
         run = train(tmp_path, words, code=130)
     assert main(["--resume", str(run), "--no-record"]) == 0
     assert "the environments begin new episodes, because a vector environment" in capsys.readouterr().out
-    assert RunFolder(run).checkpoints()[-1][0] in (600, 601, 602)
+    assert RunFolder(run).checkpoints()[-1][0] in (450, 451, 452)
 
 
 def test_a_break_in_mid_tick_is_saved_without_the_environments(
@@ -113,7 +113,7 @@ def test_a_break_in_mid_tick_is_saved_without_the_environments(
     assert step == 312
     assert state["training"]["env"] is None
     resume(run)
-    assert RunFolder(run).checkpoints()[-1][0] == 600
+    assert RunFolder(run).checkpoints()[-1][0] == 450
 
 
 @pytest.mark.parametrize("stream", ["evaluation", "confirmation"])

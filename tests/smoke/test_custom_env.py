@@ -44,8 +44,8 @@ class Signs(gym.Env):
     def render(self):
         return np.full((48, 64, 3), 30 * self.sign, np.uint8)
 """
-PPO = "--n-envs 4 --n-steps 64 --batch-size 64 --learning-rate 3e-3 -n 3072"
-DQN = "--algo dqn --n-envs 4 --learning-starts 200 --learning-rate 3e-3 --exploration-fraction 0.4 -n 2400"
+PPO = "--n-envs 4 --n-steps 64 --batch-size 64 --learning-rate 3e-3 -n 2560"
+DQN = "--algo dqn --n-envs 4 --learning-starts 200 --learning-rate 3e-3 --exploration-fraction 0.4 --gamma 0 -n 1600"
 EVALUATION = "--eval-freq 0 --final-eval-episodes 10"
 
 
