@@ -63,7 +63,7 @@ class Training:
     def state_dict(self, with_env: bool = True) -> dict[str, Any]:
         """Return everything a training needs to go on bit for bit; without the environments' position if asked.
 
-        Leaving it out is for a training whose environments broke: the next one resets them.
+        Leaving it out is for a training that broke off in the middle of a tick: the next one resets them.
         """
         return {
             "agent": self.agent.state_dict(),
@@ -86,7 +86,7 @@ class Training:
         step = self.position.step
         restarted = Position.start(self.env, derive_seed(self.config.seed, "restart", step))
         self.position.obs, self.position.tracker = restarted.obs, restarted.tracker
-        return ["the environments begin new episodes: the run was saved after one of them had failed"]
+        return ["the environments begin new episodes: the run broke off in the middle of a step"]
 
 
 def build(config: RunConfig) -> Training:

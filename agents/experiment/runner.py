@@ -10,7 +10,6 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +25,7 @@ from agents.experiment.play import Moment
 from agents.experiment.recording import record_episode, replay_folder
 from agents.experiment.sinks import ConsoleSink, CsvSink, TensorBoardSink
 from agents.experiment.storage import atomic_folder, read_tree, write_tree
+from agents.experiment.summary import Summary, last_screen, resume_command
 from agents.experiment.video import gif_bytes
 from agents.loops.evaluation import Evaluation, evaluate
 from envs.api import VecEnv
@@ -36,24 +36,6 @@ from envs.seeding import derive_seed
 KEEP_STATES = 2  # checkpoints whose training state is kept; all keep their model
 THUMBNAILS = 250  # frames of the small video in TensorBoard, every second one of the episode
 LOG_ROWS = 500  # about how many rows of scalars a whole run writes at most
-
-
-@dataclass(frozen=True, slots=True)
-class Summary:
-    """What a run reached; `solved` is None where the environment has no threshold and no target was set."""
-
-    run: str
-    env: str
-    algo: str
-    seed: int
-    steps: int
-    wall_s: float
-    steps_per_s: float
-    eval_mean: float | None
-    eval_std: float | None
-    eval_episodes: int
-    solved: bool | None
-    interrupted: bool
 
 
 @contextmanager
@@ -204,16 +186,14 @@ class Run:
             self.save_final()
             what = "The model is saved, but the state of its training"
             self.checkpoint()
-            error.add_note(f"What was learnt is saved. To go on: {self.resume_command}")
+            error.add_note(f"What was learnt is saved. To go on: {resume_command(self.folder.path)}")
         except UserError as second:
             reason = ", for the same reason" if str(second) == str(error) else f": {second}"
             error.add_note(f"{what} could not be saved{reason}.")
             if saved := self.folder.checkpoints():
-                error.add_note(f"To go on from the checkpoint at step {saved[-1][0]:,}: {self.resume_command}")
-
-    @property
-    def resume_command(self) -> str:
-        return f"python -m agents.train --resume {shlex.quote(str(self.folder.path))}"
+                error.add_note(
+                    f"To go on from the checkpoint at step {saved[-1][0]:,}: {resume_command(self.folder.path)}"
+                )
 
     def introduce(self, notes: list[str]) -> None:
         """Say what runs where, and write the configuration to TensorBoard."""
@@ -292,8 +272,7 @@ def refuse_finished(training: Training, monitor: Monitor, folder: RunFolder) -> 
         done, more = f"at step {step:,} it reached its target_reward {params.target_reward:g}", "--target-reward none"
     else:
         return
-    command = f"python -m agents.train --resume {shlex.quote(str(folder.path))} {more}"
-    raise UserError(f"{folder.path} is finished: {done}. To train on: {command}")
+    raise UserError(f"{folder.path} is finished: {done}. To train on: {resume_command(folder.path)} {more}")
 
 
 def train(
@@ -342,7 +321,9 @@ def carry_out(run: Run, notes: list[str], replays_dir: Path | None) -> Summary:
         try:
             return conclude(run, interrupted, replays_dir)
         except BaseException as error:
-            error.add_note(f"The training is saved, but not yet brought to its end. To do that: {run.resume_command}")
+            error.add_note(
+                f"The training is saved, but not yet brought to its end. To do that: {resume_command(run.folder.path)}"
+            )
             raise
 
 
@@ -374,32 +355,5 @@ def conclude(run: Run, interrupted: bool, replays_dir: Path | None) -> Summary:
     recorded = None if replays_dir is None or interrupted else run.record(replays_dir)
     run.tensorboard.hparams(config.model_dump(mode="json"))
     run.folder.write_summary(dataclasses.asdict(summary))
-    run.console.final_table(*last_screen(run, summary, recorded))
+    run.console.final_table(*last_screen(summary, run.monitor.best, recorded))
     return summary
-
-
-def last_screen(run: Run, summary: Summary, recorded: Path | None) -> tuple[str, dict[str, str], dict[str, str]]:
-    """Return the last screen's title, its rows, and the commands to type next."""
-    path = summary.run
-    rows = {"steps": f"{summary.steps:,} in {summary.wall_s:.1f} s ({summary.steps_per_s:,.0f} steps/s)"}
-    if summary.eval_mean is not None:
-        rows["final policy"] = (
-            f"{summary.eval_mean:.1f} +- {summary.eval_std:.1f} over {summary.eval_episodes} fresh greedy episodes"
-        )
-    if run.monitor.best is not None:
-        rows["best evaluation"] = f"{run.monitor.best[0]:.1f} at step {run.monitor.best[1]:,}"
-    if summary.solved is not None:
-        rows["solved"] = "yes" if summary.solved else "no"
-    rows["run folder"] = path
-    if recorded is not None:
-        rows["recorded episode"] = str(recorded)
-    commands = {
-        "watch it play": f"python -m agents.watch {shlex.quote(path)}",
-        "measure it": f"python -m agents.evaluate {shlex.quote(path)}",
-        "see its curves": f"tensorboard --logdir {shlex.quote(str(run.folder.path.parent))}",
-    }
-    title = f"{summary.algo.upper()} on {summary.env}"
-    if summary.interrupted:
-        title += ", stopped early"
-        commands = {"go on": run.resume_command, **commands}
-    return title, rows, commands

@@ -31,7 +31,7 @@ from tests.experiment.running import (
 )
 
 PPO = "--n-envs 3 --n-steps 16 --batch-size 24 --n-epochs 2"
-DQN = "--algo dqn --n-envs 3 --learning-starts 100 --buffer-size 600 --batch-size 16"
+DQN = "--algo dqn --n-envs 3 --learning-starts 100 --buffer-size 240 --batch-size 16"
 BUDGET = "--total-timesteps 450 --target-reward none --eval-freq 150 --eval-episodes 2 --save-freq 130"
 BUDGET += " --final-eval-episodes 0 --device cpu"
 SCENARIOS = {

@@ -20,8 +20,9 @@ from agents.experiment import runner
 from agents.experiment.config import RunConfig
 from agents.experiment.folder import RunFolder
 from agents.experiment.monitor import WINDOW, Monitor
-from agents.experiment.runner import KEEP_STATES, Run, Summary, stop_signals
+from agents.experiment.runner import KEEP_STATES, Run, stop_signals
 from agents.experiment.storage import read_tree
+from agents.experiment.summary import Summary
 from agents.loops.evaluation import Evaluation
 from agents.train import main
 from tests.experiment.running import USER_ENVS, assert_same, resume, rows, signals_at, steps, train

@@ -1,0 +1,59 @@
+"""What a run reached, as `summary.json` holds it and as the last screen says it."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What a run reached; `solved` is None where the environment has no threshold and no target was set."""
+
+    run: str
+    env: str
+    algo: str
+    seed: int
+    steps: int
+    wall_s: float
+    steps_per_s: float
+    eval_mean: float | None
+    eval_std: float | None
+    eval_episodes: int
+    solved: bool | None
+    interrupted: bool
+
+
+def resume_command(run: Path | str) -> str:
+    """Return the command that goes on with a run."""
+    return f"python -m agents.train --resume {shlex.quote(str(run))}"
+
+
+def last_screen(
+    summary: Summary, best: tuple[float, int] | None, recorded: Path | None
+) -> tuple[str, dict[str, str], dict[str, str]]:
+    """Return the last screen's title, its rows, and the commands to type next."""
+    path = summary.run
+    rows = {"steps": f"{summary.steps:,} in {summary.wall_s:.1f} s ({summary.steps_per_s:,.0f} steps/s)"}
+    if summary.eval_mean is not None:
+        rows["final policy"] = (
+            f"{summary.eval_mean:.1f} +- {summary.eval_std:.1f} over {summary.eval_episodes} fresh greedy episodes"
+        )
+    if best is not None:
+        rows["best evaluation"] = f"{best[0]:.1f} at step {best[1]:,}"
+    if summary.solved is not None:
+        rows["solved"] = "yes" if summary.solved else "no"
+    rows["run folder"] = path
+    if recorded is not None:
+        rows["recorded episode"] = str(recorded)
+    commands = {
+        "watch it play": f"python -m agents.watch {shlex.quote(path)}",
+        "measure it": f"python -m agents.evaluate {shlex.quote(path)}",
+        "see its curves": f"tensorboard --logdir {shlex.quote(str(Path(path).parent))}",
+    }
+    title = f"{summary.algo.upper()} on {summary.env}"
+    if summary.interrupted:
+        title += ", stopped early"
+        commands = {"go on": resume_command(path), **commands}
+    return title, rows, commands
