@@ -126,6 +126,7 @@ def test_resume_notes_the_command_and_tidies(tmp_path: Path) -> None:
     (run.path / ".best.tmp-1").mkdir()
     (run.path / ".best.previous").mkdir()
     (run.path / "checkpoints" / ".000000000006.tmp-1").mkdir()
+    run.tidy()
     run.resume(config(total_timesteps=7))
     assert run.config().params.total_timesteps == 7
     assert len((run.path / "command.txt").read_text().splitlines()) == 2
