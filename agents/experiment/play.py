@@ -12,10 +12,11 @@ import gymnasium
 import numpy as np
 from gymnasium.envs.registration import load_env_creator
 
+from agents.core.tree import to_numpy
 from agents.core.types import Policy
 from agents.experiment.artefact import LoadedPolicy
-from agents.loops.evaluation import env_action, policy_generator
-from agents.loops.position import to_numpy
+from agents.loops.evaluation import policy_generator
+from agents.loops.position import env_action
 from envs.api import VecEnv
 from envs.errors import EnvError, UserError
 from envs.locate import locate

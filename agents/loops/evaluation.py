@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from agents.core.tree import to_numpy
 from agents.core.types import Episode, Policy
-from agents.loops.position import EpisodeTracker, to_numpy
+from agents.loops.position import EpisodeTracker, env_action
 from envs.api import VecEnv
 from envs.errors import UserError
 from envs.seeding import derive_seed
@@ -32,11 +32,6 @@ class Evaluation:
 def policy_generator(policy: Policy, seed: int) -> torch.Generator:
     """Return the random stream that stochastic actions are drawn from outside training."""
     return torch.Generator(policy.device).manual_seed(derive_seed(seed, "evaluation", "policy"))
-
-
-def env_action(env: VecEnv, action: torch.Tensor) -> Any:
-    """Hand actions over as `VecEnv.step` takes them: NumPy on the CPU, a tensor on its device otherwise."""
-    return to_numpy(action) if env.device == "cpu" else action.to(env.device)
 
 
 def evaluate(

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from agents.core.config import OffPolicyConfig
 from agents.core.schedules import crossings
-from agents.core.tree import place, to_numpy, tree_to_tensor
+from agents.core.tree import place, tree_to_tensor
 from agents.core.types import OffPolicyAgent, Progress
 from agents.data.replay import ReplayBuffer
-from agents.loops.position import Position
+from agents.loops.position import Position, env_action
 from envs.api import VecEnv
 
 YIELD_TICKS = 64  # the longest stretch without a Progress while there is nothing to learn from yet
@@ -41,9 +41,9 @@ def off_policy(
             start = perf_counter()
             obs = tree_to_tensor(position.obs, device)
             action = agent.act(obs, agent.epsilon(before / total))
-            env_action = action if env.device != "cpu" else to_numpy(action)
+            handed = env_action(env, action)
             acted = perf_counter()
-            step = env.step(env_action)
+            step = env.step(handed)
             stepped = perf_counter()
             replay.add(
                 valid=None if step.valid is None else place(step.valid, device),

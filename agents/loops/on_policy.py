@@ -7,10 +7,10 @@ from time import perf_counter
 
 import torch
 
-from agents.core.tree import place, to_numpy, to_tensor, tree_map, tree_to_tensor
+from agents.core.tree import place, to_tensor, tree_map, tree_to_tensor
 from agents.core.types import OnPolicyAgent, Progress
 from agents.data.rollout import RolloutBuffer
-from agents.loops.position import Position
+from agents.loops.position import Position, env_action
 from envs.api import VecEnv
 
 
@@ -28,7 +28,7 @@ def on_policy(
         for _ in range(n_steps):
             start = perf_counter()
             acted = agent.act(obs)
-            action = acted.env_action if env.device != "cpu" else to_numpy(acted.env_action)
+            action = env_action(env, acted.env_action)
             middle = perf_counter()
             step = env.step(action)
             end = perf_counter()

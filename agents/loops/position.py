@@ -6,10 +6,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from agents.core.tree import to_numpy
 from agents.core.types import Episode
 from envs.api import Step, VecEnv
+
+
+def env_action(env: VecEnv, action: Tensor) -> Any:
+    """Hand actions over as `VecEnv.step` takes them: NumPy on the CPU, a tensor on its device otherwise."""
+    return to_numpy(action) if env.device == "cpu" else action.to(env.device)
 
 
 class EpisodeTracker:
