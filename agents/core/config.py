@@ -22,6 +22,7 @@ def _check_schedule(value: float | str) -> float | str:
 Schedule = Annotated[float | str, AfterValidator(_check_schedule)]
 
 
+CompileMode = Literal["auto", "off", "on"]
 Activation = Literal["tanh", "relu", "elu", "gelu", "silu"]
 
 

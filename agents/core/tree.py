@@ -1,4 +1,4 @@
-"""Observations are one array or a flat dict of arrays; these treat both alike."""
+"""Observations are one array or a dict of arrays; these treat both alike."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor
 def tree_map(fn: Callable[..., Any], tree: Any, *rest: Any) -> Any:
     """Apply `fn` to each array of `tree` (and of the trees of the same shape in `rest`)."""
     if isinstance(tree, dict):
-        return {key: fn(leaf, *(other[key] for other in rest)) for key, leaf in tree.items()}
+        return {key: tree_map(fn, leaf, *(other[key] for other in rest)) for key, leaf in tree.items()}
     return fn(tree, *rest)
 
 

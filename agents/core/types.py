@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -80,8 +80,16 @@ class Agent(Policy, Protocol):
 class OnPolicyAgent(Agent, Protocol):
     """An agent that learns from its own latest rollout; the data's types belong to `agents.data`."""
 
-    def act(self, obs: Obs) -> Any:
-        """Sample actions: `action`, `env_action`, `log_prob` and `value`, each `[N, ...]`."""
+    def noise(self, n_steps: int, num_envs: int) -> Iterable[Tensor]:
+        """Draw the randomness of `n_steps` calls of `act`."""
+        ...
+
+    def act(self, obs: Obs, noise: Tensor) -> Any:
+        """Sample actions: `action` to store and `env_action` for the environment, each `[N, ...]`."""
+        ...
+
+    def evaluate(self, obs: Obs, action: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the log-probabilities and values of many observations and stored actions, each `[B]`."""
         ...
 
     def value(self, obs: Obs) -> Tensor:
@@ -96,12 +104,12 @@ class OnPolicyAgent(Agent, Protocol):
 class OffPolicyAgent(Agent, Protocol):
     """An agent that learns from transitions of any age."""
 
-    def epsilon(self, progress: float) -> float:
-        """Return the exploration rate when `progress` of the budget (0 to 1) is spent."""
+    def exploration(self, progress: Sequence[float], num_envs: int) -> Any:
+        """Draw the randomness of the next calls of `act`: `explores` and `choice`, each `[K, num_envs]`."""
         ...
 
-    def act(self, obs: Obs, epsilon: float) -> Tensor:
-        """Return exploring actions `[N]`."""
+    def act(self, obs: Obs, explores: Tensor, choice: Tensor) -> Tensor:
+        """Return actions `[N]`: greedy ones, or `choice` where it explores."""
         ...
 
     def update(self, batch: Any, progress: float) -> dict[str, Tensor]:

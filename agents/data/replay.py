@@ -35,44 +35,68 @@ class ReplayBuffer:
         self.rows = max(capacity // num_envs, 1)
         self.num_envs = num_envs
         self.device = device
-        self.head = torch.zeros(num_envs, dtype=torch.int64, device=device)
-        self.size = torch.zeros(num_envs, dtype=torch.int64, device=device)
+        self._head = torch.zeros(num_envs, dtype=torch.int64, device=device)
+        self._size = torch.zeros(num_envs, dtype=torch.int64, device=device)
+        # As long as no dummy held a column back, all heads and sizes are the same and two numbers tell them.
+        self._even: tuple[int, int] | None = (0, 0)
         self._columns = writer(torch.arange(num_envs, device=device))
         self._store: dict[str, Any] = {}
-        self._writers: dict[str, Any] = {}
+        self._writers: list[tuple[str, Any]] = []
 
     def __len__(self) -> int:
         return int(self.size.sum())
+
+    @property
+    def head(self) -> Tensor:
+        """The row that each column writes next, `[N]`."""
+        return self._head if self._even is None else self._head.fill_(self._even[0])
+
+    @property
+    def size(self) -> Tensor:
+        """How many rows of each column are filled, `[N]`."""
+        return self._size if self._even is None else self._size.fill_(self._even[1])
 
     def _allocate(self, value: Any) -> Tensor:
         return allocate((self.rows, self.num_envs, *value.shape[1:]), value, self.device)
 
     def _keep(self, store: dict[str, Any]) -> None:
         self._store = store
-        self._writers = {key: tree_map(writer, value) for key, value in store.items()}
+        self._writers = [(key, tree_map(writer, value)) for key, value in store.items()]
 
-    def add(self, valid: Any = None, **tick: Any) -> None:
+    def add(self, tick: dict[str, Any], valid: Any = None) -> None:
         """Store one tick, arrays or tensors: obs, action, reward, terminated, truncated, next_obs, each `[N, ...]`.
 
         Where `valid`, bool `[N]`, is False, nothing is stored.
         """
         if not self._store:
             self._keep({key: tree_map(self._allocate, value) for key, value in tick.items()})
+        if valid is None and self._even is not None:
+            row, size = self._even
+            self._write(row, tick)
+            self._even = (row + 1) % self.rows, min(size + 1, self.rows)
+            return
         head, size, columns, step = writer(self.head), writer(self.size), self._columns, 1
+        self._even = None
         if valid is not None:
             self.cut(~valid)
             tick = {key: tree_map(lambda new: new[valid], value) for key, value in tick.items()}
             columns, step = columns[valid], valid
-        index = (head[columns], columns)
-        for key, value in tick.items():
-            tree_map(lambda rows, new: rows.__setitem__(index, new), self._writers[key], value)
+        self._write((head[columns], columns), tick)
         head[:] = (head + step) % self.rows
         size[:] = (size + step).clip(max=self.rows)
+
+    def _write(self, index: Any, tick: dict[str, Any]) -> None:
+        for key, rows in self._writers:
+            if isinstance(rows, dict):
+                for leaf, array in rows.items():
+                    array[index] = tick[key][leaf]
+            else:
+                rows[index] = tick[key]
 
     def cut(self, columns: Any = ...) -> None:
         """Let no window go on after the newest transition of these columns: what follows is another episode."""
         if self._store:
-            self._writers["truncated"][writer(self.head)[columns] - 1, self._columns[columns]] = True
+            writer(self._store["truncated"])[writer(self.head)[columns] - 1, self._columns[columns]] = True
 
     def sample(self, batch_size: int, gamma: float, n_step_returns: int, generator: torch.Generator) -> Batch:
         """Draw `batch_size` transitions with replacement and sum up to `n_step_returns` rewards of each.
@@ -80,32 +104,42 @@ class ReplayBuffer:
         A window ends where its episode does or at the write head, whichever comes first, and bootstraps there
         with gamma to the power of its true length.
         """
-        last_flat = self.size.cumsum(0)
-        flat = torch.rand(batch_size, generator=generator, device=self.device, dtype=torch.float64)
-        flat = (flat * last_flat[-1]).long()
-        column = torch.searchsorted(last_flat, flat, right=True)
-        age = flat - (last_flat - self.size)[column]  # 0 is the oldest
-        row = (self.head[column] - self.size[column] + age) % self.rows
-        store = self._store
+        row, column, ahead = self._draw(batch_size, generator)
+        index = row * self.num_envs + column
         if n_step_returns == 1:
-            last_row = row
-            return_ = store["reward"][row, column]
-            discount = gamma * (~store["terminated"][row, column]).float()
+            last = index
+            return_ = self._take("reward", index)
+            discount = gamma * (~self._take("terminated", index)).float()
         else:
-            window = (row[:, None] + torch.arange(n_step_returns, device=self.device)) % self.rows
-            index = (window, column[:, None])
-            length = (self.size[column] - age).clamp(max=n_step_returns)
-            return_, last, discount = n_step(
-                store["reward"][index], store["terminated"][index], store["truncated"][index], length, gamma
+            steps = torch.arange(n_step_returns, device=self.device)
+            window = (row[:, None] + steps) % self.rows * self.num_envs + column[:, None]
+            rewards, terminated, truncated = (
+                self._take(key, window.flatten()).view(window.shape) for key in ("reward", "terminated", "truncated")
             )
-            last_row = window.gather(1, last[:, None]).squeeze(1)
+            return_, offset, discount = n_step(rewards, terminated, truncated, ahead.clamp(max=n_step_returns), gamma)
+            last = window.gather(1, offset[:, None]).squeeze(1)
         return Batch(
-            obs=tree_map(lambda leaf: leaf[row, column], store["obs"]),
-            action=store["action"][row, column],
-            return_=return_,
-            discount=discount,
-            next_obs=tree_map(lambda leaf: leaf[last_row, column], store["next_obs"]),
+            self._take("obs", index), self._take("action", index), return_, discount, self._take("next_obs", last)
         )
+
+    def _draw(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """Draw stored transitions: their rows, their columns, and how many are stored from each on, each `[count]`."""
+        uniform = torch.rand(count, generator=generator, device=self.device, dtype=torch.float64)
+        if self._even is not None:
+            head, size = self._even
+            flat = (uniform * (size * self.num_envs)).long()
+            column = flat // size
+            age = flat - column * size  # 0 is the oldest
+            return (age + (head - size)) % self.rows, column, size - age
+        last_flat = self.size.cumsum(0)
+        flat = (uniform * last_flat[-1]).long()
+        column = torch.searchsorted(last_flat, flat, right=True)
+        age = flat - (last_flat - self.size)[column]
+        return (self.head[column] - self.size[column] + age) % self.rows, column, self.size[column] - age
+
+    def _take(self, key: str, index: Tensor) -> Any:
+        """Gather stored values by `row * num_envs + column`."""
+        return tree_map(lambda leaf: leaf.flatten(0, 1).index_select(0, index), self._store[key])
 
     def state_dict(self) -> dict[str, Any]:
         """Return the heads and the filled rows."""
@@ -123,8 +157,10 @@ class ReplayBuffer:
             raise ValueError(
                 f"saved replay has {state['rows']} rows x {len(state['head'])}, this one {self.rows} x {self.num_envs}"
             )
-        self.head.copy_(state["head"])
-        self.size.copy_(state["size"])
+        self._head.copy_(state["head"])
+        self._size.copy_(state["size"])
+        heads, sizes = set(self._head.tolist()), set(self._size.tolist())
+        self._even = (heads.pop(), sizes.pop()) if len(heads) == len(sizes) == 1 else None
 
         def fill(saved: Tensor) -> Tensor:
             leaf = torch.empty((self.rows, *saved.shape[1:]), dtype=saved.dtype, device=self.device)

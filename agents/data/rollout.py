@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,7 +39,7 @@ class RolloutBuffer:
         self.n_steps = n_steps
         self.device = device
         self._rows: dict[str, Any] = {}
-        self._writers: dict[str, Any] = {}
+        self._writers: list[tuple[str, Any]] = []
         self._clear()
 
     def _clear(self) -> None:
@@ -46,20 +47,21 @@ class RolloutBuffer:
         self._valid: list[tuple[int, Tensor]] = []
         self._final: list[tuple[int, Tensor, Any]] = []
 
-    def add(self, **tick: Any) -> None:
-        """Store one tick `[N, ...]`, arrays or tensors: obs, action, log_prob, value, reward, terminated, truncated."""
+    def add(self, tick: dict[str, Any]) -> None:
+        """Store one tick `[N, ...]`, arrays or tensors: obs, action, reward, terminated, truncated."""
         if not self._rows:
             self._rows = {key: tree_map(self._allocate, value) for key, value in tick.items()}
-            self._writers = {key: tree_map(writer, rows) for key, rows in self._rows.items()}
-        for key, value in tick.items():
-            tree_map(self._write, self._writers[key], value)
+            self._writers = [(key, tree_map(writer, rows)) for key, rows in self._rows.items()]
+        for key, rows in self._writers:
+            if isinstance(rows, dict):
+                for leaf, array in rows.items():
+                    array[self._t] = tick[key][leaf]
+            else:
+                rows[self._t] = tick[key]
         self._t += 1
 
     def _allocate(self, value: Any) -> Tensor:
         return allocate((self.n_steps, *value.shape), value, self.device)
-
-    def _write(self, rows: Any, value: Any) -> None:
-        rows[self._t] = value
 
     def add_final(self, rows: Tensor, obs: Any) -> None:
         """Note the final observations of the environments `rows` that were truncated in the last tick."""
@@ -69,13 +71,27 @@ class RolloutBuffer:
         """Note which transitions of the last tick are real, `[N]`."""
         self._valid.append((self._t - 1, valid))
 
-    @torch.inference_mode()
-    def finish(self, value_of: Any, last_obs: Any) -> Rollout:
-        """Bootstrap with `value_of(obs) -> [B]` and return the rollout; the buffer is empty afterwards."""
-        rows = self._rows
+    @torch.no_grad()
+    def finish(
+        self, evaluate: Callable[[Any, Tensor], tuple[Tensor, Tensor]], value_of: Callable[[Any], Tensor], last_obs: Any
+    ) -> Rollout:
+        """Return the rollout; the buffer is empty afterwards.
+
+        The policy does not change in a rollout, so what its update needs of it is worked out in one pass here
+        rather than in each tick.
+
+        Args:
+            evaluate: takes observations and actions `[B, ...]` to log-probabilities and values, each `[B]`.
+            value_of: takes observations `[B, ...]` to values `[B]`.
+            last_obs: what follows the last tick, `[N, ...]`.
+        """
         assert self._t == self.n_steps, "finish() wants a full rollout"
-        next_value = torch.empty_like(rows["value"])
-        next_value[:-1] = rows["value"][1:]
+        rows = self._rows
+        shape = rows["reward"].shape
+        flat = {key: tree_map(lambda leaf: leaf.flatten(0, 1), rows[key]) for key in ("obs", "action")}
+        log_prob, value = (column.view(shape) for column in evaluate(flat["obs"], flat["action"]))
+        next_value = torch.empty_like(value)
+        next_value[:-1] = value[1:]
         next_value[-1] = value_of(last_obs)
         if self._final:
             times = torch.cat([torch.full_like(envs, t) for t, envs, _ in self._final])
@@ -88,4 +104,4 @@ class RolloutBuffer:
             for t, flags in self._valid:
                 valid[t] = flags
         self._clear()
-        return Rollout(**rows, next_value=next_value, valid=valid)
+        return Rollout(**rows, log_prob=log_prob, value=value, next_value=next_value, valid=valid)

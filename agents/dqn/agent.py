@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from gymnasium import Space, spaces
-from torch import Tensor, nn
+from torch import Tensor
 
-from agents.core.optim import make_optimizer, set_learning_rate
+from agents.core.compile import Compiler
+from agents.core.optim import FlatParameters, Optimizer, clipped
 from agents.core.schedules import linear, scheduled
-from agents.core.tree import tree_to_tensor
+from agents.core.tree import to_numpy, tree_to_tensor
 from agents.data.replay import Batch
 from agents.dqn.config import DQNConfig
 from agents.networks.build import QNetwork
+from agents.networks.host import MAX_ROWS, on_host
 from agents.ops.losses import q_target
 from envs.errors import UserError
 from envs.seeding import derive_seed
+
+
+class Exploration(NamedTuple):
+    """The coins of K calls of `act`: where a uniform action is taken, bool `[K, N]`, and which, int64 `[K, N]`."""
+
+    explores: Tensor
+    choice: Tensor
 
 
 class DQN:
@@ -29,13 +39,20 @@ class DQN:
         config: hyperparameters.
         device: where the networks live.
         seed: all randomness of the agent follows from it.
+        compiler: how the update's step is run.
 
     Raises:
         UserError: the action space is not Discrete.
     """
 
     def __init__(
-        self, observation_space: Space, action_space: Space, config: DQNConfig, device: torch.device, seed: int = 0
+        self,
+        observation_space: Space,
+        action_space: Space,
+        config: DQNConfig,
+        device: torch.device,
+        seed: int = 0,
+        compiler: Compiler | None = None,
     ) -> None:
         if not isinstance(action_space, spaces.Discrete):
             raise UserError(f"DQN needs a Discrete action space; this environment has {action_space}. Use --algo ppo.")
@@ -52,11 +69,13 @@ class DQN:
             )
         self.network = network.to(device)
         self.target = copy.deepcopy(self.network).requires_grad_(False)
-        self.parameters = list(self.network.parameters())
-        self.optimizer = make_optimizer(config.optimizer, self.parameters, scheduled(config.learning_rate, 0), eps=1e-8)
-        self.exploration = torch.Generator(device).manual_seed(derive_seed(seed, "exploration"))
+        self.parameters, self._target_parameters = FlatParameters(self.network), FlatParameters(self.target)
+        self.optimizer = Optimizer(config.optimizer, self.parameters.vector, eps=1e-8)
+        self.exploring = torch.Generator(device).manual_seed(derive_seed(seed, "exploration"))
         self.n_actions = int(action_space.n)
         self.n_updates = 0
+        self._host = on_host(network.encoder, network.torso, network.head)
+        self._step = (compiler or Compiler()).step(self._descend)
 
     def epsilon(self, progress: float) -> float:
         """Return the chance of a random action when `progress` (0 to 1) of the budget is spent."""
@@ -72,21 +91,32 @@ class DQN:
             "train/n_updates": float(self.n_updates),
         }
 
+    def exploration(self, progress: Sequence[float], num_envs: int) -> Exploration:
+        """Toss the coins of the next calls of `act`, at each of which `progress` (0 to 1) of the budget is spent."""
+        epsilon = torch.tensor([self.epsilon(done) for done in progress], device=self.device)
+        return self._toss(epsilon[:, None], (len(progress), num_envs), self.exploring)
+
+    def _toss(self, epsilon: Tensor | float, shape: tuple[int, ...], generator: torch.Generator | None) -> Exploration:
+        """Every environment has a coin of its own."""
+        coin, choice = torch.rand((2, *shape), generator=generator, device=self.device)
+        return Exploration(coin < epsilon, (choice * self.n_actions).long())
+
     @torch.inference_mode()
-    def act(self, obs: Any, epsilon: float) -> Tensor:
-        """Return epsilon-greedy actions `[N]` for observations on this device."""
-        return self._explore(self.network(obs).argmax(dim=1), epsilon, self.exploration)
+    def act(self, obs: Any, explores: Tensor, choice: Tensor) -> Tensor:
+        """Return the actions `[N]` for observations `[N, ...]`: greedy, or `choice` where it explores."""
+        if self._host is not None and len(obs) <= MAX_ROWS:
+            q_values = self._host(to_numpy(obs))
+        else:
+            q_values = self.network(tree_to_tensor(obs, self.device))
+        return torch.where(explores, choice, q_values.argmax(dim=1))
 
     @torch.inference_mode()
     def predict(self, obs: Any, deterministic: bool = True, generator: torch.Generator | None = None) -> Tensor:
         """Return greedy actions `[N]`, or epsilon-greedy ones at the final epsilon, drawn from `generator`."""
         greedy = self.network(tree_to_tensor(obs, self.device)).argmax(dim=1)
-        return greedy if deterministic else self._explore(greedy, self.config.exploration_final_eps, generator)
-
-    def _explore(self, greedy: Tensor, epsilon: float, generator: torch.Generator | None) -> Tensor:
-        """Replace each action by a uniform one with chance `epsilon`; every environment has its own coin."""
-        coin, choice = torch.rand(2, len(greedy), generator=generator, device=self.device)
-        return torch.where(coin < epsilon, (choice * self.n_actions).long(), greedy)
+        if deterministic:
+            return greedy
+        return torch.where(*self._toss(self.config.exploration_final_eps, greedy.shape, generator), greedy)
 
     @torch.inference_mode()
     def inspect(self, obs: Any) -> dict[str, Tensor]:
@@ -96,24 +126,33 @@ class DQN:
 
     def update(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """Take one optimiser step when `progress` (0 to 1) of the budget is spent; return tag -> scalar tensor."""
-        set_learning_rate(self.optimizer, scheduled(self.config.learning_rate, progress))
         self.network.encoder.update_statistics(batch.obs)
-        with torch.no_grad():
-            online = self.network(batch.next_obs) if self.config.double_q else None
-            target = q_target(batch.return_, batch.discount, self.target(batch.next_obs), online)
-        q_value = self.network(batch.obs).gather(1, batch.action[:, None]).squeeze(1)
-        loss = F.smooth_l1_loss(q_value, target)
-        self.optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(self.parameters, self.config.max_grad_norm)
-        self.optimizer.step()
+        (rates,) = self.optimizer.rates(scheduled(self.config.learning_rate, progress))
+        loss, q_mean = self._step(batch.obs, batch.action, batch.return_, batch.discount, batch.next_obs, rates)
+        self.optimizer.steps += 1
         self.n_updates += 1
-        return {"train/loss": loss.detach(), "train/q_mean": q_value.detach().mean()}
+        return {"train/loss": loss, "train/q_mean": q_mean}
+
+    def _descend(
+        self, obs: Any, action: Tensor, return_: Tensor, discount: Tensor, next_obs: Any, rates: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        with torch.no_grad():
+            online = self.network(next_obs) if self.config.double_q else None
+            target = q_target(return_, discount, self.target(next_obs), online)
+        gradient, watched = self.parameters.gradient(self._loss, obs, action, target)
+        self.optimizer.step(clipped(gradient, self.config.max_grad_norm), rates)
+        return watched
+
+    def _loss(self, network: Any, obs: Any, action: Tensor, target: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """Return the loss to descend, and it and the mean action value detached."""
+        q_value = network(obs).gather(1, action[:, None]).squeeze(1)
+        loss = F.smooth_l1_loss(q_value, target)
+        return loss, (loss.detach(), q_value.detach().mean())
 
     @torch.no_grad()
     def update_target(self) -> None:
         """Move the target network towards the online one by `tau` (1 copies it), normaliser statistics included."""
-        torch._foreach_lerp_(list(self.target.parameters()), list(self.parameters), self.config.tau)
+        self._target_parameters.vector.lerp_(self.parameters.vector, self.config.tau)
         for target, online in zip(self.target.buffers(), self.network.buffers(), strict=True):
             target.copy_(online)
 
@@ -123,7 +162,7 @@ class DQN:
             "network": self.network.state_dict(),
             "target": self.target.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "exploration": self.exploration.get_state(),
+            "exploration": self.exploring.get_state(),
             "n_updates": self.n_updates,
         }
 
@@ -132,5 +171,5 @@ class DQN:
         self.network.load_state_dict(state["network"])
         self.target.load_state_dict(state["target"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.exploration.set_state(state["exploration"])
+        self.exploring.set_state(state["exploration"])
         self.n_updates = state["n_updates"]

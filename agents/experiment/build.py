@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from gymnasium import Space
 
+from agents.core.compile import Compiler
 from agents.core.config import AlgoConfig
 from agents.core.device import choose_device, use_threads
 from agents.core.types import Progress
@@ -28,13 +29,18 @@ from envs.seeding import derive_seed
 
 
 def make_agent(
-    observation_space: Space, action_space: Space, params: AlgoConfig, device: torch.device, seed: int
+    observation_space: Space,
+    action_space: Space,
+    params: AlgoConfig,
+    device: torch.device,
+    seed: int,
+    compiler: Compiler | None = None,
 ) -> PPO | DQN:
     """Build the agent that `params` belongs to."""
     if isinstance(params, PPOConfig):
-        return PPO(observation_space, action_space, params, device, seed)
+        return PPO(observation_space, action_space, params, device, seed, compiler)
     assert isinstance(params, DQNConfig)
-    return DQN(observation_space, action_space, params, device, seed)
+    return DQN(observation_space, action_space, params, device, seed, compiler)
 
 
 @dataclass(slots=True)
@@ -48,6 +54,7 @@ class Training:
     replay: ReplayBuffer
     sampling: torch.Generator
     device_reason: str
+    compiler: Compiler
 
     def progress(self) -> Iterator[Progress]:
         """Train from where it stands to the end of the budget."""
@@ -106,7 +113,8 @@ def build(config: RunConfig) -> Training:
     pixels = has_image(env.observation_space)
     device, reason = choose_device(config.device, env_on_gpu=False, pixels=pixels, batch_size=params.batch_size)
     use_threads(device, pixels=pixels, width=max(params.net_arch, default=1), batch_size=params.batch_size)
-    agent = make_agent(env.observation_space, env.action_space, params, device, config.seed)
+    compiler = Compiler(config.compile, device)
+    agent = make_agent(env.observation_space, env.action_space, params, device, config.seed, compiler)
     capacity = params.buffer_size if isinstance(params, DQNConfig) else 1
     return Training(
         config=config,
@@ -116,4 +124,5 @@ def build(config: RunConfig) -> Training:
         replay=ReplayBuffer(capacity, params.n_envs, device),
         sampling=torch.Generator(device).manual_seed(derive_seed(config.seed, "replay")),
         device_reason=reason,
+        compiler=compiler,
     )

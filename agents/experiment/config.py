@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_serial
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from agents.core.config import AlgoConfig
+from agents.core.config import AlgoConfig, CompileMode
 from agents.dqn.config import DQNConfig
 from agents.ppo.config import PPOConfig
 from envs.errors import UserError, did_you_mean
@@ -42,6 +42,9 @@ class RunConfig(BaseModel):
     algo: Literal["ppo", "dqn"] = Field("ppo", description="algorithm")
     seed: int = Field(0, ge=0, description="all randomness of the run follows from it")
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="where the networks live")
+    compile: CompileMode = Field(
+        "auto", description="compile steps of training; auto captures them as CUDA graphs on a GPU, off runs all as is"
+    )
     vec: Literal["auto", "native", "sync", "async", "vector"] = Field(
         "auto", description="how the copies of env are stepped"
     )

@@ -201,8 +201,10 @@ class Run:
         parameters = sum(p.numel() for p in training.agent.network.parameters())
         self.console.say(
             f"{config.algo.upper()} on {config.env}: {params.n_envs} environments ({training.env.backend}), "
-            f"{parameters:,} parameters, {training.agent.device} ({training.device_reason})"
+            f"{parameters:,} parameters, {training.compiler.summary} on {training.agent.device} "
+            f"({training.device_reason})"
         )
+        training.compiler.say = self.console.say
         self.console.say(f"run folder: {self.folder.path}")
         for note in notes:
             self.console.say(note)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from agents.core.config import OffPolicyConfig
 from agents.core.schedules import crossings
-from agents.core.tree import place, tree_to_tensor
+from agents.core.tree import place
 from agents.core.types import OffPolicyAgent, Progress
 from agents.data.replay import ReplayBuffer
 from agents.loops.position import Position, env_action
@@ -36,23 +36,29 @@ def off_policy(
     while position.step < total:
         progress = Progress(position.step, seconds={"act": 0.0, "env": 0.0, "copy": 0.0, "learn": 0.0})
         seconds, metrics = progress.seconds, {}
-        for _ in range(YIELD_TICKS):
+        start = perf_counter()
+        ticks = _ticks(position.step, env.num_envs, config)
+        steps = range(position.step, position.step + ticks * env.num_envs, env.num_envs)
+        coins = agent.exploration([step / total for step in steps], env.num_envs)
+        # where every environment explores, the network is not asked
+        blind = coins.explores.all(dim=1).tolist()
+        for explores, choice, all_explore in zip(*coins, blind, strict=True):
             before = position.step
-            start = perf_counter()
-            obs = tree_to_tensor(position.obs, device)
-            action = agent.act(obs, agent.epsilon(before / total))
+            action = choice if all_explore else agent.act(position.obs, explores, choice)
             handed = env_action(env, action)
             acted = perf_counter()
             step = env.step(handed)
             stepped = perf_counter()
             replay.add(
-                valid=None if step.valid is None else place(step.valid, device),
-                obs=place(position.obs, device),
-                action=place(action, device),
-                reward=place(step.reward, device),
-                terminated=place(step.terminated, device),
-                truncated=place(step.truncated, device),
-                next_obs=place(step.next_obs, device),
+                {
+                    "obs": place(position.obs, device),
+                    "action": place(action, device),
+                    "reward": place(step.reward, device),
+                    "terminated": place(step.terminated, device),
+                    "truncated": place(step.truncated, device),
+                    "next_obs": place(step.next_obs, device),
+                },
+                None if step.valid is None else place(step.valid, device),
             )
             progress.episodes += position.advance(step)
             stored = perf_counter()
@@ -63,10 +69,19 @@ def off_policy(
             seconds["env"] += stepped - acted
             seconds["copy"] += stored - stepped
             seconds["learn"] += learnt - stored
+            start = learnt
             if metrics or position.step >= total:
                 break
         progress.step, progress.metrics = position.step, metrics
         yield progress
+
+
+def _ticks(step: int, num_envs: int, config: OffPolicyConfig) -> int:
+    """Return how many ticks it takes to the next updates, or to the next yield if there is nothing to learn yet."""
+    due = config.train_freq - step % config.train_freq
+    if step + due < config.learning_starts:
+        due = config.learning_starts - step
+    return min(-(-due // num_envs), YIELD_TICKS)
 
 
 def _learn(

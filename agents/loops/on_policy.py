@@ -24,10 +24,9 @@ def on_policy(
         episodes = []
         acting = stepping = 0.0
         began = perf_counter()
-        obs = tree_to_tensor(position.obs, device)
-        for _ in range(n_steps):
+        for noise in agent.noise(n_steps, env.num_envs):
             start = perf_counter()
-            acted = agent.act(obs)
+            acted = agent.act(position.obs, noise)
             action = env_action(env, acted.env_action)
             middle = perf_counter()
             step = env.step(action)
@@ -35,13 +34,13 @@ def on_policy(
             acting, stepping = acting + middle - start, stepping + end - middle
 
             buffer.add(
-                obs=place(position.obs, device),
-                action=place(acted.action, device),
-                log_prob=place(acted.log_prob, device),
-                value=place(acted.value, device),
-                reward=place(step.reward, device),
-                terminated=place(step.terminated, device),
-                truncated=place(step.truncated, device),
+                {
+                    "obs": place(position.obs, device),
+                    "action": place(acted.action, device),
+                    "reward": place(step.reward, device),
+                    "terminated": place(step.terminated, device),
+                    "truncated": place(step.truncated, device),
+                }
             )
             if step.truncated.any():
                 rows = to_tensor(step.truncated, device).nonzero().squeeze(1)
@@ -50,13 +49,12 @@ def on_policy(
             if step.valid is not None:
                 buffer.mark_valid(to_tensor(step.valid, device))
             episodes += position.advance(step)
-            obs = tree_to_tensor(position.obs, device)
-        rollout = buffer.finish(agent.value, obs)
-        learning = perf_counter()
+        collected = perf_counter()
+        rollout = buffer.finish(agent.evaluate, agent.value, tree_to_tensor(position.obs, device))
         metrics = agent.update(rollout, min(position.step / total_timesteps, 1.0))
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         end = perf_counter()
-        copying = learning - began - acting - stepping
-        seconds = {"act": acting, "env": stepping, "copy": copying, "learn": end - learning}
+        copying = collected - began - acting - stepping
+        seconds = {"act": acting, "env": stepping, "copy": copying, "learn": end - collected}
         yield Progress(position.step, metrics, episodes, seconds)

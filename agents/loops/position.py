@@ -34,7 +34,7 @@ class EpisodeTracker:
             begun = ~to_numpy(step.valid)
             self.returns[begun] = 0
             self.lengths[begun] = 0
-        if not done.any():
+        if not np.count_nonzero(done):
             return []
         ended = done.nonzero()[0]
         episodes = [Episode(float(self.returns[i]), int(self.lengths[i])) for i in ended]

@@ -16,8 +16,14 @@ from agents.core.config import Activation
 from agents.networks.encoder import Encoder
 from agents.ops.distributions import Distribution, distribution, parameter_count
 
+
+def tanh(x: Tensor) -> Tensor:
+    """Return tanh; compiled, through the sigmoid, for which the compiler has a kernel six times as fast."""
+    return 2 * torch.sigmoid(2 * x) - 1 if torch.compiler.is_compiling() else torch.tanh(x)
+
+
 _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "tanh": torch.tanh,
+    "tanh": tanh,
     "relu": torch.relu,
     "elu": F.elu,
     "gelu": F.gelu,
@@ -38,13 +44,18 @@ class MLP(nn.Module):
         layers = [nn.Linear(i, o) for i, o in itertools.pairwise(sizes)]
         self.layers = nn.ModuleList(layers)
         self.features = sizes[-1]
-        self._activation = _ACTIVATIONS[activation]
+        self.activation = activation
         # the parameters keep their identity through load_state_dict, to() and deepcopy
         self._weights = [(layer.weight, layer.bias) for layer in layers]
 
     def forward(self, x: Tensor) -> Tensor:
+        activation = _ACTIVATIONS[self.activation]
+        if torch.compiler.is_compiling():  # the parameters are given from outside, by name
+            for layer in self.layers:
+                x = activation(layer(x))
+            return x
         for weight, bias in self._weights:
-            x = self._activation(F.linear(x, weight, bias))
+            x = activation(F.linear(x, weight, bias))
         return x
 
 
@@ -107,18 +118,24 @@ class ActorCritic(nn.Module):
         """Return the action distribution and the value `[B]` of a batch of observations."""
         features = self.encoder(obs)
         latent = self.policy_torso(features)
-        parameters, log_std = self.policy_head(latent), self.log_std
-        if self.split_std:
-            parameters, log_std = parameters.chunk(2, dim=-1)
-            log_std = log_std.clamp(-20, 2)
         critic = latent if self.value_torso is None else self.value_torso(features)
-        value = self.value_head(critic).squeeze(-1)
-        return distribution(self.action_space, parameters, log_std, self.squash), value
+        return self.distribution(self.policy_head(latent)), self.value_head(critic).squeeze(-1)
+
+    def policy(self, obs: Any) -> Distribution:
+        """Return the action distribution alone, which is all that acting needs."""
+        return self.distribution(self.policy_head(self.policy_torso(self.encoder(obs))))
 
     def value(self, obs: Any) -> Tensor:
         """Return the value `[B]` alone."""
         torso = self.policy_torso if self.value_torso is None else self.value_torso
         return self.value_head(torso(self.encoder(obs))).squeeze(-1)
+
+    def distribution(self, parameters: Tensor) -> Distribution:
+        """Return the action distribution that the policy head's output `[B, P]` stands for."""
+        if not self.split_std:
+            return distribution(self.action_space, parameters, self.log_std, self.squash)
+        mean, log_std = parameters.chunk(2, dim=-1)
+        return distribution(self.action_space, mean, log_std.clamp(-20, 2), self.squash)
 
 
 class QNetwork(nn.Module):

@@ -1,6 +1,8 @@
 """Light action distributions: no validation, no broadcasting, few kernels.
 
 All hold a batch B. An action drawn here is what the agent stores; `to_env` gives what the environment gets.
+Randomness comes in as an argument (`draw_noise`), so that a whole rollout's is drawn at once and sampling is a
+pure function, which can be compiled.
 """
 
 from __future__ import annotations
@@ -20,8 +22,8 @@ from envs.errors import UserError
 class Distribution(Protocol):
     """What a policy needs of an action distribution."""
 
-    def sample(self, generator: Generator | None = None) -> Tensor:
-        """Draw one action for each row."""
+    def sample(self, noise: Tensor) -> Tensor:
+        """Turn each row of `draw_noise` into an action."""
         ...
 
     def mode(self) -> Tensor:
@@ -45,11 +47,21 @@ class Distribution(Protocol):
         ...
 
 
-def _gumbel_max(logits: Tensor, generator: Generator | None) -> Tensor:
-    # argmax(logits + Gumbel noise) draws from softmax(logits); -log(-log(uniform)) is Gumbel noise. Unlike
-    # exponential_(), whose stream is MKL's where there is MKL, uniform_() gives the same on every processor.
-    noise = torch.empty_like(logits).uniform_(generator=generator).log_().neg_().log_()
-    return (logits - noise).argmax(dim=-1)
+def draw_noise(space: Space, shape: tuple[int, ...], generator: Generator | None, device: torch.device) -> Tensor:
+    """Draw what `sample` turns into actions of a canonical action space: `[*shape, parameter_count(space)]`.
+
+    Gumbel noise for choices (argmax(logits + noise) draws from softmax(logits)), uniform for coins, normal for
+    continuous actions.
+    """
+    noise = torch.empty((*shape, parameter_count(space)), device=device)
+    match space:
+        case spaces.Box():
+            return noise.normal_(generator=generator)
+        case spaces.MultiBinary():
+            return noise.uniform_(generator=generator)
+    # -log(-log(uniform)) is Gumbel noise. Unlike exponential_(), whose stream is MKL's where there is MKL,
+    # uniform_() gives the same on every processor.
+    return noise.uniform_(generator=generator).log_().neg_().log_().neg_()
 
 
 class Categorical:
@@ -57,10 +69,17 @@ class Categorical:
 
     def __init__(self, logits_BA: Tensor) -> None:
         self.logits = logits_BA
-        self.log_p = F.log_softmax(logits_BA, dim=-1)
+        self._log_p: Tensor | None = None
 
-    def sample(self, generator: Generator | None = None) -> Tensor:
-        return _gumbel_max(self.logits, generator)
+    @property
+    def log_p(self) -> Tensor:
+        """Log-probabilities `[B, A]`, worked out once and only if asked for: sampling does without."""
+        if self._log_p is None:
+            self._log_p = F.log_softmax(self.logits, dim=-1)
+        return self._log_p
+
+    def sample(self, noise: Tensor) -> Tensor:
+        return (self.logits + noise).argmax(dim=-1)
 
     def mode(self) -> Tensor:
         return self.logits.argmax(dim=-1)
@@ -82,10 +101,12 @@ class MultiCategorical:
     """Independent choices, one of each `nvec[k]`; actions are int64 `[B, k]`."""
 
     def __init__(self, logits: Tensor, nvec: list[int]) -> None:
+        self.nvec = nvec
         self.parts = [Categorical(part) for part in logits.split(nvec, dim=-1)]
 
-    def sample(self, generator: Generator | None = None) -> Tensor:
-        return torch.stack([part.sample(generator) for part in self.parts], dim=-1)
+    def sample(self, noise: Tensor) -> Tensor:
+        columns = zip(self.parts, noise.split(self.nvec, dim=-1), strict=True)
+        return torch.stack([part.sample(column) for part, column in columns], dim=-1)
 
     def mode(self) -> Tensor:
         return torch.stack([part.mode() for part in self.parts], dim=-1)
@@ -110,9 +131,8 @@ class Bernoulli:
     def __init__(self, logits_Bk: Tensor) -> None:
         self.logits = logits_Bk
 
-    def sample(self, generator: Generator | None = None) -> Tensor:
-        uniform = torch.empty_like(self.logits).uniform_(generator=generator)
-        return (uniform < self.logits.sigmoid()).long()
+    def sample(self, noise: Tensor) -> Tensor:
+        return (noise < self.logits.sigmoid()).long()
 
     def mode(self) -> Tensor:
         return (self.logits > 0).long()
@@ -139,8 +159,7 @@ class Gaussian:
     mean: Tensor
     log_std: Tensor
 
-    def sample(self, generator: Generator | None = None) -> Tensor:
-        noise = torch.empty_like(self.mean).normal_(generator=generator)
+    def sample(self, noise: Tensor) -> Tensor:
         return torch.addcmul(self.mean, self.log_std.exp(), noise)
 
     def mode(self) -> Tensor:

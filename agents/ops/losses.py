@@ -9,28 +9,35 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-class PolicyLoss(NamedTuple):
-    """PPO's policy loss and what it is watched by; all scalars."""
+class Divergence(NamedTuple):
+    """How far a policy has moved from the one that acted; scalars."""
 
-    loss: Tensor
     approx_kl: Tensor
     clip_fraction: Tensor
 
 
-def ppo_policy_loss(log_prob_B: Tensor, old_log_prob_B: Tensor, advantage_B: Tensor, clip_range: float) -> PolicyLoss:
+def ppo_policy_loss(log_ratio_B: Tensor, advantage_B: Tensor, clip_range: Tensor | float) -> Tensor:
     """The clipped surrogate objective (Schulman et al. 2017, arXiv:1707.06347, eq. 7), negated.
 
-    `approx_kl` is the k3 estimator, (r - 1) - log r: unbiased, non-negative (Schulman 2020, "Approximating KL
-    divergence").
+    min(r A, clip(r, 1 - c, 1 + c) A) is min(r A, A + c |A|): only one of the two bounds can be the smaller one.
+
+    Args:
+        log_ratio_B: log r, the new log-probability of each action minus the one it was drawn with.
+        advantage_B: how much better than the state's value each action was.
+        clip_range: c.
     """
-    log_ratio_B = log_prob_B - old_log_prob_B
-    ratio_B = log_ratio_B.exp()
-    clipped_B = ratio_B.clamp(1 - clip_range, 1 + clip_range)
-    loss = -torch.minimum(advantage_B * ratio_B, advantage_B * clipped_B).mean()
-    with torch.no_grad():
-        approx_kl = (ratio_B - 1 - log_ratio_B).mean()
-        clip_fraction = ((ratio_B - 1).abs() > clip_range).float().mean()
-    return PolicyLoss(loss, approx_kl, clip_fraction)
+    limit_B = advantage_B + clip_range * advantage_B.abs()
+    return -torch.minimum(log_ratio_B.exp() * advantage_B, limit_B).mean()
+
+
+def divergence(log_ratio_B: Tensor, clip_range: Tensor | float) -> Divergence:
+    """Return what PPO's updates are watched by.
+
+    `approx_kl` is the k3 estimator, (r - 1) - log r: unbiased, non-negative (Schulman 2020, "Approximating KL
+    divergence"); `clip_fraction` is the share of ratios outside 1 +- `clip_range`.
+    """
+    growth_B = log_ratio_B.expm1()
+    return Divergence((growth_B - log_ratio_B).mean(), (growth_B.abs() > clip_range).float().mean())
 
 
 def value_loss(value_B: Tensor, old_value_B: Tensor, return_B: Tensor, clip_range_vf: float | None) -> Tensor:
@@ -47,7 +54,8 @@ def normalized(advantage_B: Tensor) -> Tensor:
     """Shift and scale to mean 0 and deviation 1; a batch of one, whose deviation is undefined, is left alone."""
     if advantage_B.numel() == 1:
         return advantage_B
-    return (advantage_B - advantage_B.mean()) / (advantage_B.std() + 1e-8)
+    std, mean = torch.std_mean(advantage_B)
+    return (advantage_B - mean) / (std + 1e-8)
 
 
 def q_target(return_B: Tensor, discount_B: Tensor, next_target_q_BA: Tensor, next_online_q_BA: Tensor | None) -> Tensor:

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from gymnasium import Space
-from torch import Tensor, nn
+from torch import Tensor
 
-from agents.core.optim import make_optimizer, set_learning_rate
+from agents.core.compile import Compiler
+from agents.core.optim import FlatParameters, Optimizer, clipped
 from agents.core.schedules import scheduled
-from agents.core.tree import tree_map, tree_to_tensor
+from agents.core.tree import to_numpy, tree_map, tree_to_tensor
 from agents.data.rollout import Rollout
 from agents.networks.build import ActorCritic
+from agents.networks.host import MAX_ROWS, on_host
 from agents.networks.normalize import RewardScale
-from agents.ops.losses import normalized, ppo_policy_loss, value_loss
+from agents.ops.distributions import draw_noise
+from agents.ops.losses import divergence, normalized, ppo_policy_loss, value_loss
 from agents.ops.returns import explained_variance, gae
 from agents.ppo.config import PPOConfig
 from envs.seeding import derive_seed
+
+EVALUATE_ROWS = 2048  # of a rollout in one pass: what stays in the processor's cache
 
 
 class Acted(NamedTuple):
@@ -25,8 +31,20 @@ class Acted(NamedTuple):
 
     action: Tensor
     env_action: Tensor
-    log_prob: Tensor
+
+
+class Losses(NamedTuple):
+    """What one minibatch gives the metrics: three scalars and log r of each transition, `[B]`."""
+
+    policy: Tensor
     value: Tensor
+    entropy: Tensor
+    log_ratio: Tensor
+
+
+def _gathered(losses: list[Losses]) -> Losses:
+    policy, value, entropy, log_ratio = zip(*losses, strict=True)
+    return Losses(torch.stack(policy), torch.stack(value), torch.stack(entropy), torch.cat(log_ratio))
 
 
 class PPO:
@@ -37,10 +55,17 @@ class PPO:
         config: hyperparameters.
         device: where the networks live.
         seed: all randomness of the agent follows from it.
+        compiler: how the update's step is run.
     """
 
     def __init__(
-        self, observation_space: Space, action_space: Space, config: PPOConfig, device: torch.device, seed: int = 0
+        self,
+        observation_space: Space,
+        action_space: Space,
+        config: PPOConfig,
+        device: torch.device,
+        seed: int = 0,
+        compiler: Compiler | None = None,
     ) -> None:
         self.config = config
         self.device = device
@@ -59,21 +84,43 @@ class PPO:
                 squash=config.squash_output,
             )
         self.network = network.to(device)
-        self.parameters = list(self.network.parameters())
-        self.optimizer = make_optimizer(config.optimizer, self.parameters, scheduled(config.learning_rate, 0), eps=1e-5)
+        self.parameters = FlatParameters(self.network)
+        self.optimizer = Optimizer(config.optimizer, self.parameters.vector, eps=1e-5)
         self.reward_scale = RewardScale(config.n_envs, config.gamma).to(device) if config.norm_reward else None
         self.sampling = torch.Generator(device).manual_seed(derive_seed(seed, "policy"))
         self.shuffling = torch.Generator(device).manual_seed(derive_seed(seed, "minibatch"))
         self.n_updates = 0
+        self._host = on_host(network.encoder, network.policy_torso, network.policy_head)
+        compiler = compiler or Compiler()
+        self._step = compiler.step(self._descend)
+        self._captured_sweep = compiler.loop(self._sweep, lambda: [self.parameters.vector, *self.optimizer.moments])
+
+    def noise(self, n_steps: int, num_envs: int) -> Sequence[Tensor]:
+        """Draw the randomness of `n_steps` calls of `act`."""
+        return draw_noise(self.network.action_space, (n_steps, num_envs), self.sampling, self.device).unbind()
 
     @torch.inference_mode()
-    def act(self, obs: Any) -> Acted:
-        """Sample an action for each observation `[N, ...]` on this device."""
-        policy, value = self.network(obs)
-        action = policy.sample(self.sampling)
-        return Acted(action, policy.to_env(action), policy.log_prob(action), value)
+    def act(self, obs: Any, noise: Tensor) -> Acted:
+        """Sample an action for each observation `[N, ...]`."""
+        if self._host is not None and len(obs) <= MAX_ROWS:
+            policy = self.network.distribution(self._host(to_numpy(obs)))
+        else:
+            policy = self.network.policy(tree_to_tensor(obs, self.device))
+        action = policy.sample(noise)
+        return Acted(action, policy.to_env(action))
 
-    @torch.inference_mode()
+    @torch.no_grad()
+    def evaluate(self, obs: Any, action: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the log-probabilities and values of many observations and stored actions, each `[B]`."""
+        log_probs, values = [], []
+        for rows in torch.arange(len(action), device=self.device).split(EVALUATE_ROWS):
+            part = slice(int(rows[0]), int(rows[-1]) + 1)
+            policy, value = self.network(tree_map(lambda leaf, part=part: leaf[part], obs))
+            log_probs.append(policy.log_prob(action[part]))
+            values.append(value)
+        return torch.cat(log_probs), torch.cat(values)
+
+    @torch.no_grad()
     def value(self, obs: Any) -> Tensor:
         """Return V(obs), `[N]`."""
         return self.network.value(obs)
@@ -81,8 +128,11 @@ class PPO:
     @torch.inference_mode()
     def predict(self, obs: Any, deterministic: bool = True, generator: torch.Generator | None = None) -> Tensor:
         """Return the actions `[N, ...]` that the environment takes: the mode, or a sample from `generator`."""
-        policy, _ = self.network(tree_to_tensor(obs, self.device))
-        return policy.to_env(policy.mode() if deterministic else policy.sample(generator))
+        policy = self.network.policy(tree_to_tensor(obs, self.device))
+        if deterministic:
+            return policy.to_env(policy.mode())
+        rows = len(next(iter(obs.values())) if isinstance(obs, dict) else obs)
+        return policy.to_env(policy.sample(draw_noise(self.network.action_space, (rows,), generator, self.device)))
 
     @torch.inference_mode()
     def inspect(self, obs: Any) -> dict[str, Tensor]:
@@ -101,21 +151,37 @@ class PPO:
     def update(self, rollout: Rollout, progress: float) -> dict[str, float]:
         """Learn from one rollout when `progress` (0 to 1) of the budget is spent; return TensorBoard tag -> value."""
         config = self.config
-        clip_range = scheduled(config.clip_range, progress)
-        set_learning_rate(self.optimizer, scheduled(config.learning_rate, progress))
+        data = self._prepare(rollout)
+        total = len(data["advantage"])
+        if not total:
+            return {}
+        order = torch.stack(
+            [torch.randperm(total, generator=self.shuffling, device=self.device) for _ in range(config.n_epochs)]
+        )
+        n_updates = config.n_epochs * -(-total // config.batch_size)
+        rates = self.optimizer.rates(scheduled(config.learning_rate, progress), n_updates)
+        clip_range = torch.tensor(scheduled(config.clip_range, progress), device=self.device)
+        if config.target_kl is not None:
+            losses, n_updates = self._sweep_within_kl(data, order, rates, clip_range)
+        elif rollout.valid is None:
+            losses = self._captured_sweep(data, order, rates, clip_range)
+        else:  # the number of real transitions varies, which nothing captured can follow
+            losses = self._sweep(data, order, rates, clip_range)
+        self.optimizer.steps += n_updates
+        self.n_updates += n_updates
+        self.network.encoder.update_statistics(data["obs"])
+        metrics = self._metrics(losses, clip_range)
+        metrics["train/explained_variance"] = explained_variance(data["value"], data["return"]).item()
+        metrics["train/early_stop"] = float(n_updates < len(rates))
+        return metrics
 
+    def _prepare(self, rollout: Rollout) -> dict[str, Any]:
+        """Return what minibatches are made of, each `[B, ...]`: the rollout's real transitions."""
         reward = rollout.reward
         if self.reward_scale is not None:
             reward = self.reward_scale(reward, rollout.terminated | rollout.truncated, rollout.valid)
-        advantage, return_ = gae(
-            reward,
-            rollout.value,
-            rollout.next_value,
-            rollout.terminated,
-            rollout.truncated,
-            config.gamma,
-            config.gae_lambda,
-        )
+        config, masks = self.config, (rollout.terminated, rollout.truncated)
+        advantage, return_ = gae(reward, rollout.value, rollout.next_value, *masks, config.gamma, config.gae_lambda)
         data = {
             "obs": rollout.obs,
             "action": rollout.action,
@@ -127,62 +193,78 @@ class PPO:
         data = {key: tree_map(lambda leaf: leaf.flatten(0, 1), value) for key, value in data.items()}
         if rollout.valid is not None:
             kept = rollout.valid.flatten().nonzero().squeeze(1)
-            if not len(kept):
-                return {}
             data = {key: tree_map(lambda leaf: leaf[kept], value) for key, value in data.items()}
+        return data
 
-        losses, stopped = self._epochs(data, clip_range)
-        self.network.encoder.update_statistics(data["obs"])
-
-        means = torch.stack(losses).mean(dim=0).tolist()
-        names = ("loss", "policy_gradient_loss", "value_loss", "entropy_loss", "approx_kl", "clip_fraction")
-        metrics = {f"train/{name}": mean for name, mean in zip(names, means, strict=True)}
-        metrics["train/explained_variance"] = explained_variance(data["value"], data["return"]).item()
-        metrics["train/early_stop"] = float(stopped)
-        if self.network.log_std is not None:
-            metrics["train/std"] = self.network.log_std.detach().exp().mean().item()
-        return metrics
-
-    def _epochs(self, data: dict[str, Any], clip_range: float) -> tuple[list[Tensor], bool]:
-        """Run the epochs over shuffled minibatches; return each one's losses and whether KL ended them early."""
-        config = self.config
-        total = len(data["advantage"])
-        minibatches = -(-total // config.batch_size)
-        losses = []
-        for _ in range(config.n_epochs):
-            order = torch.randperm(total, generator=self.shuffling, device=self.device)
-            shuffled = {key: tree_map(lambda leaf, order=order: leaf[order], value) for key, value in data.items()}
+    def _minibatches(self, data: dict[str, Any], order: Tensor) -> Iterator[dict[str, Any]]:
+        """Yield the minibatches of every epoch; `order` `[n_epochs, B]` shuffles each."""
+        count = -(-order.shape[1] // self.config.batch_size)
+        for rows in order.unbind():
+            shuffled = {key: tree_map(lambda leaf, rows=rows: leaf[rows], value) for key, value in data.items()}
             # tensor_split evens the sizes out, so that no small rest is left over
-            parts = {
-                key: tree_map(lambda leaf: leaf.tensor_split(minibatches), value) for key, value in shuffled.items()
-            }
-            for i in range(minibatches):
-                minibatch = {key: tree_map(lambda chunks, i=i: chunks[i], value) for key, value in parts.items()}
-                loss, watched = self._loss(minibatch, clip_range)
-                losses.append(watched)
-                if config.target_kl is not None and watched[4].item() > 1.5 * config.target_kl:
-                    return losses, True
-                self.optimizer.zero_grad()
-                loss.backward()
-                nn.utils.clip_grad_norm_(self.parameters, config.max_grad_norm)
-                self.optimizer.step()
-                self.n_updates += 1
-        return losses, False
+            parts = {key: tree_map(lambda leaf: leaf.tensor_split(count), value) for key, value in shuffled.items()}
+            for i in range(count):
+                yield {key: tree_map(lambda chunks, i=i: chunks[i], value) for key, value in parts.items()}
 
-    def _loss(self, minibatch: dict[str, Any], clip_range: float) -> tuple[Tensor, Tensor]:
-        """Return the loss to descend and the detached `[6]` values the metrics are made of."""
+    def _sweep(self, data: dict[str, Any], order: Tensor, rates: Tensor, clip_range: Tensor) -> Losses:
+        """Take a step on every minibatch of every epoch; return their losses `[M]`, and log r of all, `[M * B]`."""
+        pairs = zip(self._minibatches(data, order), rates.unbind(), strict=True)
+        return _gathered([self._step(minibatch, clip_range, rate) for minibatch, rate in pairs])
+
+    def _sweep_within_kl(
+        self, data: dict[str, Any], order: Tensor, rates: Tensor, clip_range: Tensor
+    ) -> tuple[Losses, int]:
+        """As `_sweep`, until the policy has moved too far, which is found out before each step; and the steps taken."""
+        assert self.config.target_kl is not None
+        losses: list[Losses] = []
+        for minibatch, rate in zip(self._minibatches(data, order), rates.unbind(), strict=True):
+            gradient, watched = self._gradient(minibatch, clip_range)
+            losses.append(watched)
+            if divergence(watched.log_ratio, clip_range).approx_kl.item() > 1.5 * self.config.target_kl:
+                return _gathered(losses), len(losses) - 1
+            self._apply(gradient, rate)
+        return _gathered(losses), len(losses)
+
+    def _descend(self, minibatch: dict[str, Any], clip_range: Tensor, rates: Tensor) -> Losses:
+        """Take one optimiser step."""
+        gradient, losses = self._gradient(minibatch, clip_range)
+        self._apply(gradient, rates)
+        return losses
+
+    def _gradient(self, minibatch: dict[str, Any], clip_range: Tensor) -> tuple[Tensor, Losses]:
+        return self.parameters.gradient(self._loss, minibatch, clip_range)
+
+    def _apply(self, gradient: Tensor, rates: Tensor) -> None:
+        self.optimizer.step(clipped(gradient, self.config.max_grad_norm), rates)
+
+    def _loss(self, network: Any, minibatch: dict[str, Any], clip_range: Tensor) -> tuple[Tensor, Losses]:
+        """Return the loss to descend and what the metrics are made of."""
         config = self.config
-        policy, value = self.network(minibatch["obs"])
+        policy, value = network(minibatch["obs"])
         advantage = minibatch["advantage"]
         if config.normalize_advantage:
             advantage = normalized(advantage)
-        log_prob = policy.log_prob(minibatch["action"])
-        surrogate = ppo_policy_loss(log_prob, minibatch["log_prob"], advantage, clip_range)
+        log_ratio = policy.log_prob(minibatch["action"]) - minibatch["log_prob"]
+        surrogate = ppo_policy_loss(log_ratio, advantage, clip_range)
         critic = value_loss(value, minibatch["value"], minibatch["return"], config.clip_range_vf)
-        entropy_loss = -policy.entropy(minibatch["action"]).mean()
-        loss = surrogate.loss + config.ent_coef * entropy_loss + config.vf_coef * critic
-        watched = (loss, surrogate.loss, critic, entropy_loss, surrogate.approx_kl, surrogate.clip_fraction)
-        return loss, torch.stack(watched).detach()
+        loss = torch.add(surrogate, critic, alpha=config.vf_coef)
+        with torch.set_grad_enabled(config.ent_coef > 0):
+            entropy = policy.entropy(minibatch["action"]).mean()
+        if config.ent_coef > 0:
+            loss = torch.sub(loss, entropy, alpha=config.ent_coef)
+        return loss, Losses(surrogate.detach(), critic.detach(), entropy.detach(), log_ratio.detach())
+
+    def _metrics(self, losses: Losses, clip_range: Tensor) -> dict[str, float]:
+        """Return TensorBoard tag -> mean over the minibatches."""
+        config = self.config
+        policy, value, entropy = losses.policy.mean(), losses.value.mean(), losses.entropy.mean()
+        total = policy + config.vf_coef * value - config.ent_coef * entropy
+        scalars = torch.stack([total, policy, value, -entropy, *divergence(losses.log_ratio, clip_range)]).tolist()
+        names = ("loss", "policy_gradient_loss", "value_loss", "entropy_loss", "approx_kl", "clip_fraction")
+        metrics = {f"train/{name}": scalar for name, scalar in zip(names, scalars, strict=True)}
+        if self.network.log_std is not None:
+            metrics["train/std"] = self.network.log_std.detach().exp().mean().item()
+        return metrics
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything training needs to go on bit for bit."""

@@ -42,7 +42,7 @@ class Ledger:
                 "truncated": valid & (self.rng.random(num_envs) < self.ends),
                 "next_obs": -number.astype(np.float32)[:, None],
             }
-            self.replay.add(valid=valid if self.dummies else None, **tick)
+            self.replay.add(tick, valid if self.dummies else None)
             for n in range(num_envs):
                 if valid[n]:
                     self.rows[n].append([tick[key][n].item() for key in tick])
@@ -115,7 +115,10 @@ def test_a_dummy_that_comes_when_the_ring_is_full_costs_nothing():
     def add(number, valid):
         one = np.full(1, number, np.float32)
         no = np.zeros(1, bool)
-        replay.add(valid=np.array([valid]), obs=one, action=one, reward=one, terminated=no, truncated=no, next_obs=one)
+        tick = dict.fromkeys(("obs", "action", "reward", "next_obs"), one) | dict.fromkeys(
+            ("terminated", "truncated"), no
+        )
+        replay.add(tick, np.array([valid]))
 
     for number, valid in [(1, True), (2, True), (666, False)]:
         add(number, valid)
@@ -160,12 +163,14 @@ def test_dtypes_and_dict_observations_are_kept():
         no = np.zeros(2, bool)
         seen.append(obs)
         replay.add(
-            obs=obs,
-            action=np.array([t, t]),
-            reward=np.ones(2, np.float32),
-            terminated=no,
-            truncated=no,
-            next_obs={key: leaf + 1 for key, leaf in obs.items()},
+            {
+                "obs": obs,
+                "action": np.array([t, t]),
+                "reward": np.ones(2, np.float32),
+                "terminated": no,
+                "truncated": no,
+                "next_obs": {key: leaf + 1 for key, leaf in obs.items()},
+            }
         )
     batch = replay.sample(64, GAMMA, 1, torch.Generator().manual_seed(0))
     assert batch.action.dtype == torch.int64
@@ -181,7 +186,8 @@ def test_dtypes_and_dict_observations_are_kept():
 def test_what_is_stored_is_a_copy():
     replay = ReplayBuffer(4, 1, CPU)
     obs, no = np.ones((1, 1), np.float32), np.zeros(1, bool)
-    replay.add(obs=obs, action=no, reward=np.ones(1, np.float32), terminated=no, truncated=no, next_obs=obs)
+    one = np.ones(1, np.float32)
+    replay.add({"obs": obs, "action": no, "reward": one, "terminated": no, "truncated": no, "next_obs": obs})
     obs[:] = 5
     assert replay.sample(1, GAMMA, 1, torch.Generator()).obs.item() == 1.0
 

@@ -40,6 +40,12 @@ def flat(module):
     return torch.cat([parameter.detach().flatten() for parameter in module.parameters()])
 
 
+def act(agent, obs, epsilon):
+    """Act once on each observation with a coin that comes up `epsilon` of the time."""
+    coins = agent._toss(epsilon, (1, len(obs)), agent.exploring)
+    return agent.act(obs, coins.explores[0], coins.choice[0])
+
+
 def disagreeing(**options):
     """Return an agent whose target network differs from its online one."""
     agent = make_agent(**options)
@@ -57,8 +63,8 @@ def test_only_discrete_actions():
 def test_the_target_begins_as_a_copy_and_is_not_trained():
     agent = make_agent()
     assert flat(agent.target).equal(flat(agent.network))
-    trained = {id(parameter) for group in agent.optimizer.param_groups for parameter in group["params"]}
-    assert trained == {id(parameter) for parameter in agent.network.parameters()}
+    assert agent.optimizer.vector.equal(flat(agent.network))
+    assert agent.optimizer.vector.data_ptr() == next(agent.network.parameters()).data_ptr()
     before = flat(agent.target)
     agent.update(make_batch(), 0.0)
     assert flat(agent.target).equal(before)
@@ -134,7 +140,7 @@ def test_each_environment_has_a_coin_of_its_own():
     num_envs, ticks, epsilon = 8, 2000, 0.3
     obs = torch.zeros(num_envs, 3)
     greedy = agent.predict(obs)
-    other = torch.stack([agent.act(obs, epsilon) for _ in range(ticks)]) != greedy
+    other = torch.stack([act(agent, obs, epsilon) for _ in range(ticks)]) != greedy
     chance = epsilon * 3 / 4  # a random action is the greedy one in one case of four
     counts = np.bincount(other.sum(dim=1).numpy(), minlength=num_envs + 1)
     expected = ticks * scipy.stats.binom.pmf(np.arange(num_envs + 1), num_envs, chance)
@@ -143,14 +149,22 @@ def test_each_environment_has_a_coin_of_its_own():
     assert scipy.stats.chisquare(observed, wanted).pvalue > 1e-3
 
 
+def test_the_coins_of_many_ticks_follow_each_ones_epsilon():
+    agent = make_agent(exploration_fraction=1.0, exploration_initial_eps=1.0, exploration_final_eps=0.0)
+    coins = agent.exploration([0.0, 0.25, 0.5, 1.0], 20_000)
+    shares = coins.explores.float().mean(dim=1).tolist()
+    assert shares == pytest.approx([1.0, 0.75, 0.5, 0.0], abs=0.02)
+    assert scipy.stats.chisquare(np.bincount(coins.choice.flatten())).pvalue > 1e-3
+
+
 def test_random_actions_are_uniform_and_greedy_ones_are_greedy():
     agent = make_agent()
     obs = torch.randn(20_000, 3, generator=torch.Generator().manual_seed(0))
-    counts = np.bincount(agent.act(obs, 1.0), minlength=4)
+    counts = np.bincount(act(agent, obs, 1.0), minlength=4)
     assert len(counts) == 4
     assert scipy.stats.chisquare(counts).pvalue > 1e-3
     q_values = agent.inspect(obs)["q_values"]
-    for actions in (agent.act(obs, 0.0), agent.predict(obs), agent.predict(obs.numpy())):
+    for actions in (act(agent, obs, 0.0), agent.predict(obs), agent.predict(obs.numpy())):
         assert actions.equal(q_values.argmax(dim=1))
         assert actions.dtype == torch.int64
     assert agent.inspect(obs)["value"].equal(q_values.amax(dim=1))
@@ -160,21 +174,21 @@ def test_exploring_draws_from_the_agents_own_stream_alone():
     first, same, other = make_agent(seed=1), make_agent(seed=1), make_agent(seed=2)
     before = torch.get_rng_state()
     obs = torch.zeros(100, 3)
-    actions = first.act(obs, 1.0)
-    assert actions.equal(same.act(obs, 1.0))
-    assert not actions.equal(other.act(obs, 1.0))
-    assert not actions.equal(first.act(obs, 1.0))
+    actions = act(first, obs, 1.0)
+    assert actions.equal(act(same, obs, 1.0))
+    assert not actions.equal(act(other, obs, 1.0))
+    assert not actions.equal(act(first, obs, 1.0))
     assert torch.get_rng_state().equal(before)
 
 
 def test_predicting_touches_no_stream():
     agent = make_agent(exploration_final_eps=0.5)
     obs = torch.zeros(200, 3)
-    before = agent.exploration.get_state(), torch.get_rng_state()
+    before = agent.exploring.get_state(), torch.get_rng_state()
     greedy = agent.predict(obs)
     agent.inspect(obs)
     sampled = [agent.predict(obs, False, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2)]
-    assert agent.exploration.get_state().equal(before[0])
+    assert agent.exploring.get_state().equal(before[0])
     assert torch.get_rng_state().equal(before[1])
     assert sampled[0].equal(sampled[1])
     assert not sampled[0].equal(sampled[2])
@@ -187,14 +201,15 @@ def test_gradients_are_clipped_and_the_schedule_reaches_the_optimiser():
     agent.update(make_batch(), 0.5)
     assert (flat(agent.network) - before).norm().item() == pytest.approx(0.5e-3, rel=1e-3)
     agent.update(make_batch(), 0.75)
-    assert agent.optimizer.param_groups[0]["lr"] == 0.25
+    assert (flat(agent.network) - before).norm().item() <= 0.75e-3 * 1.001
+    assert agent.schedules(0.75)["train/learning_rate"] == 0.25
     assert agent.n_updates == 2
 
 
 def test_statistics_are_learnt_from_batches_and_freeze_otherwise():
     agent = make_agent(norm_obs=True)
     batch = make_batch()
-    agent.act(batch.obs, 0.5)
+    act(agent, batch.obs, 0.5)
     agent.predict(batch.obs)
     (norm,) = [leaf.norm for leaf in agent.network.encoder.leaves]
     assert norm.count.item() == 0
@@ -215,7 +230,7 @@ def test_a_loaded_agent_goes_on_bit_for_bit(optimizer):
         assert results[0]["train/loss"].equal(results[1]["train/loss"])
         agent.update_target()
         twin.update_target()
-        assert agent.act(obs, 0.5).equal(twin.act(obs, 0.5))
+        assert act(agent, obs, 0.5).equal(act(twin, obs, 0.5))
         assert flat(agent.target).equal(flat(twin.target))
         assert flat(agent.network).equal(flat(twin.network))
     assert agent.n_updates == twin.n_updates == 8

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from agents.data.replay import ReplayBuffer
-from agents.dqn.agent import DQN
+from agents.dqn.agent import DQN, Exploration
 from agents.dqn.config import DQNConfig
 from agents.loops.off_policy import YIELD_TICKS, off_policy
 from agents.loops.position import Position
@@ -24,15 +24,18 @@ class Counter:
 
     def __init__(self, clock):
         self.clock = clock
-        self.epsilons, self.updates, self.targets, self.batches = [], [], [], []
+        self.updates, self.targets, self.batches = [], [], []
 
-    def epsilon(self, progress):
-        self.epsilons.append(progress)
-        return 1 - progress
+    def exploration(self, progress, num_envs):
+        self.drawn = list(progress)
+        explores = torch.zeros(len(progress), num_envs, dtype=torch.bool)
+        explores[0::2] = True  # every second tick is blind
+        choice = torch.arange(len(progress))[:, None].expand(len(progress), num_envs)
+        return Exploration(explores, torch.ones_like(choice))
 
-    def act(self, obs, epsilon):
-        assert epsilon == 1 - self.epsilons[-1]
-        return torch.ones(len(obs), dtype=torch.int64)
+    def act(self, obs, explores, choice):
+        assert not explores.any(), "a tick of nothing but exploration asks no network"
+        return choice
 
     def update(self, batch, progress):
         self.updates.append((self.clock(), progress))
@@ -101,9 +104,11 @@ def test_warm_up_makes_no_update_and_still_yields():
 
 
 def test_the_exploration_rate_follows_the_steps_taken():
-    _, agent, _, _, loop = start(4, total_timesteps=40)
-    list(loop)
-    assert agent.epsilons == [step / 40 for step in range(0, 40, 4)]
+    _, agent, _, _, loop = start(4, total_timesteps=400, train_freq=20)
+    for round_ in range(20):
+        next(loop)
+        first = 20 * round_
+        assert agent.drawn == [step / 400 for step in range(first, first + 20, 4)]
 
 
 def test_nothing_happens_until_it_is_pulled_and_it_stops_when_it_is_not():

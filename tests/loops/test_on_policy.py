@@ -24,13 +24,20 @@ class Scribe:
 
     device = CPU
 
-    def __init__(self):
-        self.rollouts, self.acted = [], 0
+    def __init__(self, n_steps):
+        self.n_steps, self.rollouts, self.acted = n_steps, [], 0
 
-    def act(self, obs):
+    def noise(self, n_steps, num_envs):
+        return torch.arange(n_steps)[:, None].expand(n_steps, num_envs)
+
+    def act(self, obs, noise):
+        assert noise.tolist() == [self.acted % self.n_steps] * len(obs), "each tick has a noise of its own"
         self.acted += 1
         action = torch.full((len(obs),), self.acted)
-        return Acted(action, action % 3, -action.float(), obs.sum(dim=1))
+        return Acted(action, action % 3)
+
+    def evaluate(self, obs, action):
+        return -action.float(), obs.sum(dim=1)
 
     def value(self, obs):
         return obs.sum(dim=1)
@@ -41,7 +48,7 @@ class Scribe:
 
 
 def run(env, total_timesteps, n_steps):
-    agent, position = Scribe(), Position.start(env, 0)
+    agent, position = Scribe(n_steps), Position.start(env, 0)
     return agent, position, on_policy(env, agent, position, total_timesteps=total_timesteps, n_steps=n_steps)
 
 
@@ -68,7 +75,7 @@ def test_a_finished_position_takes_no_step():
     env = ClockEnv(2)
     _, position, loop = run(env, 10, 5)
     list(loop)
-    assert list(on_policy(env, Scribe(), position, total_timesteps=10, n_steps=5)) == []
+    assert list(on_policy(env, Scribe(5), position, total_timesteps=10, n_steps=5)) == []
     assert len(env.actions) == 5
 
 

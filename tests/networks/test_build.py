@@ -11,7 +11,7 @@ import torch
 from gymnasium import spaces
 
 from agents.networks.build import MLP, ActorCritic, QNetwork
-from agents.ops.distributions import SquashedGaussian
+from agents.ops.distributions import SquashedGaussian, draw_noise
 from tests.networks.test_encoder import EVERYTHING, SPACES, observations
 
 VECTOR = SPACES["vector"][0]
@@ -30,7 +30,7 @@ def test_actor_critic_shapes(name, action_space):
     network = actor_critic(SPACES[name][0], action_space, norm_obs=True)
     obs = observations(SPACES[name][0], 3)
     policy, value = network(obs)
-    action = policy.sample(torch.Generator().manual_seed(0))
+    action = policy.sample(draw_noise(action_space, (3,), torch.Generator().manual_seed(0), torch.device("cpu")))
     assert action.shape == (3, *action_space.shape)
     assert policy.log_prob(action).shape == policy.entropy(action).shape == value.shape == (3,)
     assert network.value(obs).equal(value)

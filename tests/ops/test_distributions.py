@@ -18,6 +18,7 @@ from agents.ops.distributions import (
     MultiCategorical,
     SquashedGaussian,
     distribution,
+    draw_noise,
     parameter_count,
 )
 from envs.errors import UserError
@@ -33,6 +34,20 @@ def generator(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
+SPACES = {
+    Categorical: lambda policy: spaces.Discrete(policy.logits.shape[-1]),
+    MultiCategorical: lambda policy: spaces.MultiDiscrete(policy.nvec),
+    Bernoulli: lambda policy: spaces.MultiBinary(policy.logits.shape[-1]),
+    Gaussian: lambda policy: spaces.Box(-1, 1, policy.mean.shape[-1:]),
+    SquashedGaussian: lambda policy: spaces.Box(-1, 1, policy.mean.shape[-1:]),
+}
+
+
+def sample(policy, stream, rows=BATCH):
+    """Draw an action for each row of a policy's batch, with the noise of its action space."""
+    return policy.sample(draw_noise(SPACES[type(policy)](policy), (rows,), stream, torch.device("cpu")))
+
+
 def same_odds(actions, probabilities):
     """Whether counts of int64 actions `[DRAWS]` fit the probabilities (chi-square)."""
     counts = np.bincount(actions, minlength=len(probabilities))
@@ -43,7 +58,7 @@ def same_odds(actions, probabilities):
 def test_categorical():
     logits = noise(BATCH, 5)
     ours, theirs = Categorical(logits), reference.Categorical(logits=logits)
-    action = ours.sample(generator())
+    action = sample(ours, generator())
     assert action.dtype == torch.int64
     assert action.shape == (BATCH,)
     torch.testing.assert_close(ours.log_prob(action), theirs.log_prob(action))
@@ -55,14 +70,14 @@ def test_categorical():
 
 def test_categorical_frequencies():
     logits = torch.tensor([0.0, 1.0, -2.0, 2.5])
-    actions = Categorical(logits.expand(DRAWS, 4)).sample(generator())
+    actions = sample(Categorical(logits.expand(DRAWS, 4)), generator(), DRAWS)
     assert same_odds(actions.numpy(), logits.softmax(0))
 
 
 def test_impossible_choices_are_never_drawn():
     logits = torch.tensor([0.0, torch.finfo(torch.float32).min, 0.0]).expand(DRAWS, 3)
     policy = Categorical(logits)
-    assert not (policy.sample(generator()) == 1).any()
+    assert not (sample(policy, generator(), DRAWS) == 1).any()
     entropy = policy.entropy(policy.mode())
     torch.testing.assert_close(entropy, torch.full((DRAWS,), math.log(2)))
 
@@ -72,7 +87,7 @@ def test_multi_categorical():
     logits = noise(BATCH, 9)
     ours = MultiCategorical(logits, nvec)
     theirs = [reference.Categorical(logits=part) for part in logits.split(nvec, dim=-1)]
-    action = ours.sample(generator())
+    action = sample(ours, generator())
     assert action.dtype == torch.int64
     assert action.shape == (BATCH, 3)
     log_prob = sum(part.log_prob(action[:, k]) for k, part in enumerate(theirs))
@@ -84,7 +99,7 @@ def test_multi_categorical():
 
 def test_multi_categorical_choices_are_independent():
     logits = torch.tensor([0.0, 1.0, -1.0, 0.5, 0.0]).expand(DRAWS, 5)
-    action = MultiCategorical(logits, [2, 3]).sample(generator())
+    action = sample(MultiCategorical(logits, [2, 3]), generator(), DRAWS)
     joint = torch.outer(logits[0, :2].softmax(0), logits[0, 2:].softmax(0)).flatten()
     assert same_odds((3 * action[:, 0] + action[:, 1]).numpy(), joint)
 
@@ -92,7 +107,7 @@ def test_multi_categorical_choices_are_independent():
 def test_bernoulli():
     logits = noise(BATCH, 3)
     ours, theirs = Bernoulli(logits), reference.Independent(reference.Bernoulli(logits=logits), 1)
-    action = ours.sample(generator())
+    action = sample(ours, generator())
     assert action.dtype == torch.int64
     assert action.shape == (BATCH, 3)
     torch.testing.assert_close(ours.log_prob(action), theirs.log_prob(action.float()))
@@ -103,7 +118,7 @@ def test_bernoulli():
 
 def test_bernoulli_coins_are_independent():
     logits = torch.tensor([1.0, -0.5]).expand(DRAWS, 2)
-    action = Bernoulli(logits).sample(generator())
+    action = sample(Bernoulli(logits), generator(), DRAWS)
     heads = logits[0].sigmoid()
     joint = torch.outer(torch.stack([1 - heads[0], heads[0]]), torch.stack([1 - heads[1], heads[1]])).flatten()
     assert same_odds((2 * action[:, 0] + action[:, 1]).numpy(), joint)
@@ -114,7 +129,7 @@ def test_gaussian(per_state):
     mean, log_std = noise(BATCH, 3), noise(BATCH, 3, seed=1) if per_state else noise(3, seed=1)
     ours = Gaussian(mean, log_std)
     theirs = reference.Independent(reference.Normal(mean, log_std.exp().expand_as(mean)), 1)
-    action = ours.sample(generator())
+    action = sample(ours, generator())
     assert action.dtype == torch.float32
     assert action.shape == (BATCH, 3)
     torch.testing.assert_close(ours.log_prob(action), theirs.log_prob(action))
@@ -126,7 +141,7 @@ def test_gaussian(per_state):
 
 def test_gaussian_samples_are_normal_and_independent():
     mean, log_std = torch.tensor([2.0, -1.0]), torch.tensor([0.5, -1.0])
-    action = Gaussian(mean.expand(DRAWS, 2), log_std).sample(generator()).numpy()
+    action = sample(Gaussian(mean.expand(DRAWS, 2), log_std), generator(), DRAWS).numpy()
     for k in range(2):
         assert scipy.stats.kstest(action[:, k], "norm", (mean[k].item(), log_std[k].exp().item())).pvalue > 1e-3
     assert abs(np.corrcoef(action.T)[0, 1]) < 4 / math.sqrt(DRAWS)
@@ -137,7 +152,7 @@ def test_squashed_gaussian():
     ours = SquashedGaussian(mean, log_std)
     normal = reference.Normal(mean.double(), log_std.double().exp())
     theirs = reference.Independent(reference.TransformedDistribution(normal, reference.TanhTransform()), 1)
-    action = ours.sample(generator())
+    action = sample(ours, generator())
     assert ours.to_env(action).equal(action.tanh())
     torch.testing.assert_close(ours.log_prob(action), theirs.log_prob(action.double().tanh()).float())
     torch.testing.assert_close(ours.entropy(action), -ours.log_prob(action))
@@ -175,11 +190,11 @@ POLICIES = [
 def test_samples_follow_the_generator_alone(policy):
     global_stream = torch.get_rng_state()
     stream = generator(3)
-    first, second = policy.sample(stream), policy.sample(stream)
-    assert policy.sample(generator(3)).equal(first)
+    first, second = sample(policy, stream), sample(policy, stream)
+    assert sample(policy, generator(3)).equal(first)
     assert not second.equal(first)
     assert torch.get_rng_state().equal(global_stream)
-    policy.sample()
+    sample(policy, None)
     assert not torch.get_rng_state().equal(global_stream)
     torch.set_rng_state(global_stream)
 
@@ -198,7 +213,7 @@ def test_each_space_has_its_distribution(space, count, kind):
     assert parameter_count(space) == count
     policy = distribution(space, noise(BATCH, count), torch.zeros(count))
     assert type(policy) is kind
-    action = policy.sample(generator())
+    action = sample(policy, generator())
     assert all(row.astype(space.dtype) in space or kind is Gaussian for row in action.numpy())
     assert action.shape[1:] == space.shape
 

@@ -12,6 +12,7 @@ from gymnasium import spaces
 
 from agents.loops.on_policy import on_policy
 from agents.loops.position import Position
+from agents.ops.losses import divergence
 from agents.ops.returns import gae
 from agents.ppo.agent import PPO
 from agents.ppo.config import PPOConfig
@@ -56,13 +57,13 @@ def weights(agent):
 
 
 def record_losses(agent):
-    """Let the agent's losses be watched: a list of each minibatch's size and detached values."""
+    """Let the agent's losses be watched: a list of each minibatch's size, approx_kl and clip_fraction."""
     seen = []
     loss_of = agent._loss
 
-    def watch(minibatch, clip_range):
-        loss, watched = loss_of(minibatch, clip_range)
-        seen.append((len(minibatch["advantage"]), watched.tolist()))
+    def watch(network, minibatch, clip_range):
+        loss, watched = loss_of(network, minibatch, clip_range)
+        seen.append((len(minibatch["advantage"]), [*divergence(watched.log_ratio, clip_range)]))
         return loss, watched
 
     agent._loss = watch
@@ -83,7 +84,7 @@ def test_every_action_space_learns_and_its_first_ratio_is_1(action_space, option
         before = weights(agent)
         seen.clear()
         progress = next(loop)
-        _, (*_, approx_kl, clip_fraction) = seen[0]
+        _, (approx_kl, clip_fraction) = seen[0]
         assert approx_kl == pytest.approx(0.0, abs=1e-6)
         assert clip_fraction == 0.0
         assert not weights(agent).equal(before)
@@ -91,7 +92,7 @@ def test_every_action_space_learns_and_its_first_ratio_is_1(action_space, option
         metrics = dict(progress.metrics)
         assert all(math.isfinite(value) for value in metrics.values()), metrics
         assert ("train/std" in metrics) == (agent.network.log_std is not None)
-    assert any(watched[4] > 1e-7 for _, watched in seen), "later ratios must differ, or the first proves nothing"
+    assert any(watched[0] > 1e-7 for _, watched in seen), "later ratios must differ, or the first proves nothing"
 
 
 def test_what_is_stored_is_the_unclipped_action_with_its_own_density():
@@ -161,13 +162,13 @@ def test_kl_stops_the_update_before_the_step():
     seen = record_losses(agent)
     steps = []
     step = agent.optimizer.step
-    agent.optimizer.step = lambda: steps.append(weights(agent)) or step()
+    agent.optimizer.step = lambda *given: steps.append(weights(agent)) or step(*given)
     metrics = agent.update(rollout, 0.0)
-    kls = [watched[4] for _, watched in seen]
+    kls = [watched[0].item() for _, watched in seen]
     assert metrics["train/early_stop"] == 1.0
     assert kls[-1] > 1.5 * 0.01
     assert all(kl <= 1.5 * 0.01 for kl in kls[:-1])
-    assert agent.n_updates == len(steps) == len(kls) - 1 > 0
+    assert agent.n_updates == agent.optimizer.steps == len(steps) == len(kls) - 1 > 0
     assert make_agent(target_kl=1e6).update(rollout, 0.0)["train/early_stop"] == 0.0
 
 
@@ -188,7 +189,7 @@ def test_every_epoch_sees_every_transition_once_in_another_order():
     rollout = collect(agent)
     orders = []
     loss_of = agent._loss
-    agent._loss = lambda minibatch, clip: orders.append(minibatch["log_prob"]) or loss_of(minibatch, clip)
+    agent._loss = lambda network, batch, clip: orders.append(batch["log_prob"]) or loss_of(network, batch, clip)
     agent.update(rollout, 0.0)
     epochs = torch.cat(orders).reshape(3, -1)
     for epoch in epochs:
@@ -228,11 +229,13 @@ def test_schedules_reach_the_optimiser_and_the_loss(progress):
     rollout = collect(agent)
     clips = []
     loss_of = agent._loss
-    agent._loss = lambda minibatch, clip: clips.append(clip) or loss_of(minibatch, clip)
+    agent._loss = lambda network, batch, clip: clips.append(clip) or loss_of(network, batch, clip)
+    rates, rates_of = [], agent.optimizer.rates
+    agent.optimizer.rates = lambda rate, count: rates.append(rate) or rates_of(rate, count)
     before = weights(agent)
     agent.update(rollout, progress)
-    assert agent.optimizer.param_groups[0]["lr"] == pytest.approx(0.01 * (1 - progress))
-    assert clips[0] == pytest.approx(0.4 * (1 - progress))
+    assert rates == pytest.approx([0.01 * (1 - progress)])
+    assert clips[0].item() == pytest.approx(0.4 * (1 - progress))
     assert weights(agent).equal(before) == (progress == 1.0)
     shown = agent.schedules(progress)
     assert shown["train/learning_rate"] == pytest.approx(0.01 * (1 - progress))
@@ -252,7 +255,7 @@ def test_normaliser_statistics_freeze_but_in_the_update():
     rollout = collect(agent)
     frozen = copy.deepcopy(agent.network.encoder.state_dict())
     obs = rollout.obs[0]
-    agent.act(obs)
+    agent.act(obs, agent.noise(1, NUM_ENVS)[0])
     agent.value(obs)
     agent.inspect(obs)
     agent.predict(obs.numpy())
@@ -289,7 +292,7 @@ def test_making_an_agent_touches_no_global_stream_and_follows_its_seed():
     assert weights(first).equal(weights(same))
     assert not weights(first).equal(weights(other))
     obs = torch.zeros(64, 3)
-    assert first.act(obs).action.equal(same.act(obs).action)
+    assert first.act(obs, first.noise(1, 64)[0]).action.equal(same.act(obs, same.noise(1, 64)[0]).action)
 
 
 def test_inspect_says_what_the_policy_thinks():
