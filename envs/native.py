@@ -1,7 +1,8 @@
 """Our own dynamics as a `VecEnv` (NumPy on the CPU, torch elsewhere) and as ordinary Gymnasium environments.
 
-Importing this module registers "native/CartPole-v1" and "native/Pendulum-v1" with Gymnasium, so that
-`gymnasium.make("envs.native:native/CartPole-v1")` works from anywhere.
+Importing this module registers "native/CartPole-v1" and so on with Gymnasium, so that
+`gymnasium.make("envs.native:native/CartPole-v1")` works from anywhere; those of our own invention also under their
+plain ids, "Bricks-v0".
 """
 
 from __future__ import annotations
@@ -15,17 +16,30 @@ import numpy as np
 
 from envs import saved
 from envs.api import Array, Step
-from envs.dynamics.base import Dynamics
+from envs.dynamics.acrobot import Acrobot
+from envs.dynamics.base import Dynamics, state_like
+from envs.dynamics.bricks import Bricks
 from envs.dynamics.cartpole import CartPole
+from envs.dynamics.corridor import Corridor
+from envs.dynamics.mountaincar import MountainCar, MountainCarContinuous
+from envs.dynamics.painters import Painter
 from envs.dynamics.pendulum import Pendulum
 from envs.errors import UserError
 from envs.seeding import derive_seed
 from envs.spaces import ActionCodec, refuse_nan
 
-_TASKS: tuple[type[Dynamics], ...] = (CartPole, Pendulum)
+_TASKS: tuple[type[Dynamics], ...] = (
+    CartPole,
+    Acrobot,
+    MountainCar,
+    MountainCarContinuous,
+    Pendulum,
+    Bricks,
+    Corridor,
+)
 DYNAMICS: dict[str, type[Dynamics]] = {
-    **{task.gymnasium_id: task for task in _TASKS},
-    **{f"native/{task.gymnasium_id}": task for task in _TASKS},
+    **{task.env_id: task for task in _TASKS},
+    **{f"native/{task.env_id}": task for task in _TASKS},
 }
 
 
@@ -50,6 +64,40 @@ def build_dynamics(env_id: str, arguments: dict[str, Any]) -> Dynamics:
     return task(**arguments)
 
 
+def observation(xp: Any, dynamics: Dynamics, state: Array) -> Array:
+    """Return the observations of states `[k, N]`, contiguous `[N, ...]`, in their space's dtype."""
+    obs = dynamics.observe(xp, state)
+    if obs.ndim > 2:  # images are uint8 already
+        return obs
+    return obs.astype(np.float32, order="C") if xp is np else obs.to(xp.float32).contiguous()
+
+
+def tick(
+    xp: Any, dynamics: Dynamics, state: Array, steps: Array, action: Array, uniform: Array
+) -> tuple[Array, Array, Array, Array, Array, Array, Array]:
+    """Step N environments once and begin a new episode where one ended; a pure function, to be compiled or captured.
+
+    Args:
+        xp: the array module.
+        state: `[k, N]`.
+        steps: int64 `[N]`, taken in each environment's episode.
+        action: what `NativeVecEnv.decode` returned.
+        uniform: float64 `[dynamics.uniforms, N]` in [0, 1), for the episodes that begin.
+
+    Returns:
+        The next state and steps, and `obs`, `reward`, `terminated`, `truncated` and `next_obs` of `envs.api.Step`.
+    """
+    state, reward, terminated = dynamics.step(xp, state, action)
+    steps = steps + 1
+    truncated = steps >= dynamics.max_episode_steps
+    done = terminated | truncated
+    next_obs = observation(xp, dynamics, state)
+    state = xp.where(done, dynamics.init(xp, uniform), state)
+    steps = xp.where(done, 0, steps)
+    reward = xp.asarray(reward, dtype=xp.float32)
+    return state, steps, observation(xp, dynamics, state), reward, terminated, truncated, next_obs
+
+
 class Arrays(Protocol):
     """An array module with its random generator and the few operations in which the modules differ."""
 
@@ -58,13 +106,9 @@ class Arrays(Protocol):
 
     def seed(self, seed: int) -> None: ...
 
-    def uniform(self, rows: int, columns: int) -> Array: ...
-
-    def observation(self, rows: Array) -> Array:
-        """Return rows `[d, N]` as float32 `[N, d]`."""
+    def uniform(self, *shape: int) -> Array:
+        """Draw float64 in [0, 1)."""
         ...
-
-    def float32(self, values: Array) -> Array: ...
 
     def zeros(self, count: int) -> Array:
         """Return int64 zeros `[count]`."""
@@ -95,14 +139,8 @@ class NumpyArrays:
     def seed(self, seed: int) -> None:
         self._generator = np.random.default_rng(seed)
 
-    def uniform(self, rows: int, columns: int) -> np.ndarray:
-        return self._generator.random((rows, columns))
-
-    def observation(self, rows: np.ndarray) -> np.ndarray:
-        return rows.T.astype(np.float32, order="C")
-
-    def float32(self, values: np.ndarray) -> np.ndarray:
-        return values.astype(np.float32, copy=False)
+    def uniform(self, *shape: int) -> np.ndarray:
+        return self._generator.random(shape)
 
     def zeros(self, count: int) -> np.ndarray:
         return np.zeros(count, np.int64)
@@ -136,15 +174,8 @@ class TorchArrays:
     def seed(self, seed: int) -> None:
         self.generator.manual_seed(seed)
 
-    def uniform(self, rows: int, columns: int) -> Array:
-        xp = self.xp
-        return xp.rand((rows, columns), dtype=xp.float64, device=self.device, generator=self.generator)
-
-    def observation(self, rows: Array) -> Array:
-        return rows.T.to(self.xp.float32).contiguous()
-
-    def float32(self, values: Array) -> Array:
-        return values.to(self.xp.float32)
+    def uniform(self, *shape: int) -> Array:
+        return self.xp.rand(shape, dtype=self.xp.float64, device=self.device, generator=self.generator)
 
     def zeros(self, count: int) -> Array:
         return self.xp.zeros(count, dtype=self.xp.int64, device=self.device)
@@ -166,87 +197,121 @@ class TorchArrays:
 
 
 class NativeVecEnv:
-    """N environments of our own, stepped as one set of arrays. See `envs.api.VecEnv`."""
+    """N environments of our own, stepped as one set of arrays. See `envs.api.VecEnv`.
+
+    Attributes:
+        dynamics: the task.
+        state: `[k, N]`, where they stand.
+        steps: int64 `[N]`, taken in their episodes.
+    """
 
     backend = "native"
 
     def __init__(self, dynamics: Dynamics, num_envs: int, arrays: Arrays, rescale_action: bool = False) -> None:
+        self.dynamics = dynamics
         self.num_envs = num_envs
         self.device = arrays.device
         self.capturable = arrays.device == "cuda"
         self.observation_space = dynamics.observation_space
         self.action_space = ActionCodec(dynamics.action_space, rescale_action).space
-        self._dynamics = dynamics
+        self.state: Array = None
+        self.steps: Array = None
         self._arrays = arrays
-        # On other devices looking would wait for the device, and nothing may wait in a captured step.
-        self._watch_actions = arrays.xp is np and isinstance(self.action_space, gymnasium.spaces.Box)
-        self._rescale: tuple[Array, Array] | None = None
+        self._numpy = arrays.xp is np
+        self._limit = dynamics.max_episode_steps
+        self._bounds: tuple[Array, Array] | None = None
+        self._scale: tuple[Array, Array] | None = None
+        if isinstance(self.action_space, gymnasium.spaces.Box):
+            self._bounds = arrays.from_numpy(self.action_space.low), arrays.from_numpy(self.action_space.high)
         if rescale_action and isinstance(dynamics.action_space, gymnasium.spaces.Box):
             low, high = dynamics.action_space.low, dynamics.action_space.high
-            self._rescale = arrays.from_numpy((high - low) / 2), arrays.from_numpy((high + low) / 2)
-        self._state: Array = None
-        self._steps: Array = None
-        self._renderer: gymnasium.Env | None = None
+            self._scale = arrays.from_numpy((high - low) / 2), arrays.from_numpy((high + low) / 2)
+        self._painter: Painter | None = None
 
     def reset(self, seed: int) -> Array:
-        arrays, dynamics = self._arrays, self._dynamics
+        arrays = self._arrays
         arrays.seed(derive_seed(seed, "env"))
-        state = dynamics.init(arrays.xp, arrays.uniform(dynamics.uniforms, self.num_envs))
-        self._state = arrays.assign(self._state, state)
-        self._steps = arrays.assign(self._steps, arrays.zeros(self.num_envs))
-        return arrays.observation(dynamics.observe(arrays.xp, state))
+        self.state = arrays.assign(self.state, self.dynamics.init(arrays.xp, self.draw()))
+        self.steps = arrays.assign(self.steps, arrays.zeros(self.num_envs))
+        return observation(arrays.xp, self.dynamics, self.state)
 
     def step(self, action: Array) -> Step:
-        arrays, dynamics, xp = self._arrays, self._dynamics, self._arrays.xp
-        if self._watch_actions:
-            refuse_nan(action)
-        if self._rescale is not None:
-            scale, middle = self._rescale
-            action = action.clip(-1.0, 1.0) * scale + middle
-        state, reward, terminated = dynamics.step(xp, self._state, action)
-        steps = self._steps + 1
-        truncated = steps >= dynamics.max_episode_steps
+        action = self.decode(action)
+        if self._numpy:
+            return self._step_numpy(action)
+        arrays = self._arrays
+        state, steps, *step = tick(arrays.xp, self.dynamics, self.state, self.steps, action, self.draw())
+        self.state = arrays.assign(self.state, state)
+        self.steps = arrays.assign(self.steps, steps)
+        return Step(*step)
+
+    def _step_numpy(self, action: np.ndarray) -> Step:
+        """`tick`, which draws and begins episodes only where some ended."""
+        dynamics = self.dynamics
+        self.state, reward, terminated = dynamics.step(np, self.state, action)
+        self.steps += 1
+        truncated = self.steps >= self._limit
         done = terminated | truncated
-        obs = next_obs = arrays.observation(dynamics.observe(xp, state))
-        if self.device != "cpu" or xp.count_nonzero(done):
-            fresh = dynamics.init(xp, arrays.uniform(dynamics.uniforms, self.num_envs))
-            state = xp.where(done, fresh, state)
-            steps = xp.where(done, 0, steps)
-            obs = arrays.observation(dynamics.observe(xp, state))
-        self._state = arrays.assign(self._state, state)
-        self._steps = arrays.assign(self._steps, steps)
-        return Step(obs, arrays.float32(reward), terminated, truncated, next_obs)
+        obs = next_obs = observation(np, dynamics, self.state)
+        if np.count_nonzero(done):
+            (rows,) = done.nonzero()
+            fresh = dynamics.init(np, self.draw().take(rows, axis=1))
+            self.state[:, rows] = fresh
+            self.steps[rows] = 0
+            obs = next_obs.copy()
+            obs[rows] = observation(np, dynamics, fresh)
+        return Step(obs, np.asarray(reward, np.float32), terminated, truncated, next_obs)
+
+    def decode(self, action: Array) -> Array:
+        """Return canonical actions as the dynamics take them: clipped to the bounds, or rescaled to them.
+
+        Raises:
+            UserError: an action is NaN (NumPy only: nothing waits for a device, or may in a captured step).
+        """
+        if self._bounds is None:
+            return action
+        if self._numpy:
+            refuse_nan(action)
+        low, high = self._bounds
+        xp = self._arrays.xp
+        action = xp.minimum(xp.maximum(action, low), high)
+        return action if self._scale is None else action * self._scale[0] + self._scale[1]
+
+    def draw(self, *ticks: int) -> Array:
+        """Draw what `tick` takes as `uniform`, `[*ticks, dynamics.uniforms, N]`, from these environments' generator."""
+        return self._arrays.uniform(*ticks, self.dynamics.uniforms, self.num_envs)
 
     def state_dict(self) -> dict[str, Any]:
         arrays = self._arrays
         return {
-            "state": arrays.to_numpy(self._state),
-            "steps": arrays.to_numpy(self._steps),
+            "state": arrays.to_numpy(self.state),
+            "steps": arrays.to_numpy(self.steps),
             "generator": arrays.generator_state(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> list[str]:
-        arrays, dynamics = self._arrays, self._dynamics
-        shape = np.shape(dynamics.init(np, np.zeros((dynamics.uniforms, self.num_envs))))
-        state_array = saved.array(state.get("state"), "state", shape, np.float64)
+        arrays, like = self._arrays, state_like(self.dynamics, self.num_envs)
+        state_array = saved.array(state.get("state"), "state", like.shape, like.dtype)
         steps = saved.array(state.get("steps"), "steps", (self.num_envs,), np.int64)
         try:
             arrays.set_generator_state(saved.entry(state, "generator", dict))
         except (TypeError, ValueError, KeyError, RuntimeError) as error:
             raise UserError(f"the saved environment position has no random state for {self.device}: {error}") from error
-        self._state = arrays.assign(self._state, arrays.from_numpy(state_array))
-        self._steps = arrays.assign(self._steps, arrays.from_numpy(steps))
+        self.state = arrays.assign(self.state, arrays.from_numpy(state_array))
+        self.steps = arrays.assign(self.steps, arrays.from_numpy(steps))
         return []
 
     def render(self, index: int = 0) -> np.ndarray:
-        if self._renderer is None:
-            self._renderer = _renderer(self._dynamics, "rgb_array")
-        return _draw(self._renderer, self._dynamics, self._arrays.to_numpy(self._state[:, index]))
+        if self._painter is None:
+            self._painter = self.dynamics.painter("rgb_array")
+        picture = self._painter.paint(self._arrays.to_numpy(self.state[:, index]))
+        assert picture is not None
+        return picture
 
     def close(self) -> None:
-        if self._renderer is not None:
-            self._renderer.close()
-            self._renderer = None
+        if self._painter is not None:
+            self._painter.close()
+            self._painter = None
 
 
 class NativeEnv(gymnasium.Env):
@@ -254,20 +319,20 @@ class NativeEnv(gymnasium.Env):
 
     Args:
         task: a key of `DYNAMICS`.
-        render_mode: None, "rgb_array" or "human"; Gymnasium's own renderer draws.
+        render_mode: None, "rgb_array" or "human".
         parameters: of the dynamics. The time limit is Gymnasium's `TimeLimit`, put around by `gymnasium.make`.
     """
 
     metadata: dict[str, Any] = {"render_modes": ["human", "rgb_array"]}  # noqa: RUF012 (Gymnasium's declaration)
 
     def __init__(self, task: str, render_mode: str | None = None, **parameters: Any) -> None:
-        self._dynamics = DYNAMICS[task](**parameters)
+        self._dynamics = build_dynamics(task, parameters)
         self.observation_space = self._dynamics.observation_space
         self.action_space = self._dynamics.action_space
         self.render_mode = render_mode
         self.metadata = {**self.metadata, "render_fps": self._dynamics.render_fps}
         self._state: np.ndarray = np.empty(0)
-        self._renderer: gymnasium.Env | None = None
+        self._painter: Painter | None = None
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         super().reset(seed=seed)
@@ -284,36 +349,27 @@ class NativeEnv(gymnasium.Env):
     def render(self) -> Any:
         if self.render_mode is None:
             return None
-        if self._renderer is None:
-            self._renderer = _renderer(self._dynamics, self.render_mode)
-        return _draw(self._renderer, self._dynamics, self._state[:, 0])
+        if self._painter is None:
+            self._painter = self._dynamics.painter(self.render_mode)
+        return self._painter.paint(self._state[:, 0])
 
     def close(self) -> None:
-        if self._renderer is not None:
-            self._renderer.close()
-            self._renderer = None
+        if self._painter is not None:
+            self._painter.close()
+            self._painter = None
 
     def _observe(self) -> np.ndarray:
         if self.render_mode == "human":
             self.render()
-        return self._dynamics.observe(np, self._state)[:, 0].astype(np.float32)
+        return observation(np, self._dynamics, self._state)[0]
 
 
-def _renderer(dynamics: Dynamics, render_mode: str) -> gymnasium.Env:
-    return gymnasium.make(dynamics.gymnasium_id, render_mode=render_mode, disable_env_checker=True).unwrapped
-
-
-def _draw(renderer: gymnasium.Env, dynamics: Dynamics, state: np.ndarray) -> Any:
-    for name, value in dynamics.pose(state).items():
-        setattr(renderer, name, value)
-    return renderer.render()
-
-
-for _task in _TASKS:
-    if f"native/{_task.gymnasium_id}" not in gymnasium.registry:
+for _id, _task in DYNAMICS.items():
+    if _id not in gymnasium.registry:
         gymnasium.register(
-            f"native/{_task.gymnasium_id}",
+            _id,
             entry_point="envs.native:NativeEnv",
+            reward_threshold=_task.reward_threshold,
             max_episode_steps=_task().max_episode_steps,
-            kwargs={"task": _task.gymnasium_id},
+            kwargs={"task": _task.env_id},
         )

@@ -21,6 +21,7 @@ from envs.api import VecEnv
 from envs.errors import EnvError, UserError
 from envs.locate import locate
 from envs.make import make
+from envs.native import DYNAMICS
 
 HEADLESS = ("dummy", "offscreen")  # SDL's drivers that show nothing
 
@@ -144,7 +145,10 @@ def policy_env(
 
 def frames_per_second(env_id: str) -> float:
     """Return how many steps of an environment make a second, by its metadata; 30 where it does not say."""
-    entry = locate(env_id).entry_point
+    spec = locate(env_id)
+    if spec.id in DYNAMICS:
+        return float(DYNAMICS[spec.id].render_fps)
+    entry = spec.entry_point
     maker = load_env_creator(entry) if isinstance(entry, str) else entry
     fps = maker.metadata.get("render_fps") if isinstance(maker, type) and issubclass(maker, gymnasium.Env) else None
     return float(fps) if isinstance(fps, int | float) and 0 < fps <= 1000 else 30.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -14,12 +15,28 @@ from agents.networks.normalize import RunningNorm
 from envs.errors import UserError
 
 
-def is_image(space: Space) -> bool:
-    """Whether a canonical leaf space holds images: uint8, three axes, at least 36 pixels on each side."""
+def _layout(shape: tuple[int, ...]) -> tuple[int, int, int, bool]:
+    """Return an image's height, width and channels, and whether the channels are the last axis, not the first.
+
+    The shorter of the two axes is taken for the channels.
+    """
+    first, middle, last = shape
+    return (first, middle, last, True) if last <= first else (middle, last, first, False)
+
+
+def _shorter_side(space: Space) -> int:
+    """Return the shorter side, in pixels, of a canonical leaf space of pictures (uint8, three axes), or 0."""
     if not isinstance(space, spaces.Box) or space.dtype != "uint8" or len(space.shape) != 3:
-        return False
-    height, width = sorted(space.shape)[-2:]
-    return min(height, width) >= 36
+        return 0
+    return min(_layout(space.shape)[:2])
+
+
+def is_image(space: Space) -> bool:
+    """Whether a canonical leaf space holds images: uint8, three axes, at least 36 pixels on each side.
+
+    Smaller ones are work for a small network, which needs neither a GPU nor more than one thread.
+    """
+    return _shorter_side(space) >= 36
 
 
 def has_image(space: Space) -> bool:
@@ -27,22 +44,19 @@ def has_image(space: Space) -> bool:
     return any(is_image(leaf) for leaf in space.values()) if isinstance(space, spaces.Dict) else is_image(space)
 
 
-class NatureCNN(nn.Module):
-    """The convolutions of Mnih et al. 2015; images `[B, C, H, W]` or `[B, H, W, C]`, uint8, to `[B, 512]`."""
+class ImageEncoder(nn.Module):
+    """Convolutions and a linear layer: images `[B, C, H, W]` or `[B, H, W, C]`, uint8, to `[B, features]`.
 
-    def __init__(self, shape: tuple[int, ...], features: int = 512) -> None:
+    Args:
+        shape: of one image.
+        convolutions: makes the layers for a number of channels.
+        features: how many numbers come out.
+    """
+
+    def __init__(self, shape: tuple[int, ...], convolutions: Callable[[int], list[nn.Module]], features: int) -> None:
         super().__init__()
-        self.channels_last = shape.index(min(shape)) == 2
-        height, width, channels = shape if self.channels_last else (*shape[1:], shape[0])
-        self.convolutions = nn.Sequential(
-            nn.Conv2d(channels, 32, 8, stride=4),
-            nn.ReLU(),
-            nn.Conv2d(32, 64, 4, stride=2),
-            nn.ReLU(),
-            nn.Conv2d(64, 64, 3),
-            nn.ReLU(),
-            nn.Flatten(),
-        )
+        height, width, channels, self.channels_last = _layout(shape)
+        self.convolutions = nn.Sequential(*convolutions(channels), nn.Flatten())
         with torch.no_grad():
             size = self.convolutions(torch.zeros(1, channels, height, width)).shape[1]
         self.linear = nn.Sequential(nn.Linear(size, features), nn.ReLU())
@@ -52,6 +66,31 @@ class NatureCNN(nn.Module):
         if self.channels_last:
             image = image.permute(0, 3, 1, 2)
         return self.linear(self.convolutions(image.float() * (1 / 255)))
+
+
+class NatureCNN(ImageEncoder):
+    """The network of Mnih et al. (2015), for images of at least 36 pixels a side."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        super().__init__(shape, self._layers, 512)
+
+    @staticmethod
+    def _layers(channels: int) -> list[nn.Module]:
+        return [
+            nn.Conv2d(channels, 32, 8, stride=4),
+            nn.ReLU(),
+            nn.Conv2d(32, 64, 4, stride=2),
+            nn.ReLU(),
+            nn.Conv2d(64, 64, 3),
+            nn.ReLU(),
+        ]
+
+
+class SmallCNN(ImageEncoder):
+    """The network of MinAtar (Young & Tian 2019, arXiv:1903.03176), for images of a few pixels a side."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        super().__init__(shape, lambda channels: [nn.Conv2d(channels, 16, 3), nn.ReLU()], 128)
 
 
 class Flat(nn.Module):
@@ -86,10 +125,14 @@ class OneHot(nn.Module):
         return torch.cat([F.one_hot(c, n) for c, n in zip(columns, self.sizes, strict=True)], dim=1).float()
 
 
-def _leaf_encoder(space: Space, norm_obs: bool) -> NatureCNN | Flat | OneHot:
+def _leaf_encoder(space: Space, norm_obs: bool) -> ImageEncoder | Flat | OneHot:
     match space:
+        case spaces.Box() if is_image(space):
+            return NatureCNN(space.shape)
+        case spaces.Box() if _shorter_side(space) >= 5:
+            return SmallCNN(space.shape)
         case spaces.Box():
-            return NatureCNN(space.shape) if is_image(space) else Flat(space, norm_obs)
+            return Flat(space, norm_obs)
         case spaces.Discrete():
             return OneHot([int(space.n)])
         case spaces.MultiDiscrete():

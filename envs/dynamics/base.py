@@ -4,19 +4,24 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Protocol
 
+import numpy as np
 from gymnasium import Space
 
 from envs.api import Array
+from envs.dynamics.painters import Painter
 
 
 class Dynamics(Protocol):
     """The rules of one task, as a frozen dataclass of its parameters.
 
-    `xp` is the array module, `numpy` or `torch`. N environments are one state array `[k, N]`, float64,
-    one row for each quantity. Nothing is kept between calls, and nothing given is written to.
+    `xp` is the array module, `numpy` or `torch`. N environments are one state array `[k, N]`, float64 or int64,
+    one row for each quantity. Nothing is kept between calls, nothing given is written to, and what is returned
+    shares no memory with it, observations apart. No Python branch looks at an array's values, so that each of
+    `init`, `step` and `observe` can be compiled, and captured in a CUDA graph.
     """
 
-    gymnasium_id: ClassVar[str]  # the Gymnasium environment whose transitions these are
+    env_id: ClassVar[str]  # Gymnasium's id where the transitions are those of its environment, else an id of our own
+    reward_threshold: ClassVar[float | None]  # mean return at which the task counts as solved
     render_fps: ClassVar[int]  # steps a second that look natural
     uniforms: ClassVar[int]  # how many random numbers one initial state takes
 
@@ -27,7 +32,7 @@ class Dynamics(Protocol):
 
     @property
     def observation_space(self) -> Space:
-        """Canonical space of one environment's observation, Box float32 `[d]`."""
+        """Canonical space of one environment's observation: Box float32 `[d]`, or images, uint8 `[H, W, C]`."""
         ...
 
     @property
@@ -36,20 +41,25 @@ class Dynamics(Protocol):
         ...
 
     def init(self, xp: Any, uniform: Array) -> Array:
-        """Return initial states `[k, N]` for random numbers in [0, 1), `[uniforms, N]`."""
+        """Return initial states `[k, N]` for random numbers in [0, 1), float64 `[uniforms, N]`."""
         ...
 
     def step(self, xp: Any, state: Array, action: Array) -> tuple[Array, Array, Array]:
-        """Return the next states `[k, N]`, the rewards `[N]` and whether each task ended, bool `[N]`.
+        """Return the next states `[k, N]`, the rewards `[N]`, of any dtype, and whether each task ended, bool `[N]`.
 
         `action` is int64 `[N]` (Discrete) or float32 `[N, d]` (Box, beyond the bounds too).
         """
         ...
 
     def observe(self, xp: Any, state: Array) -> Array:
-        """Return the observations with one row for each of their entries, `[d, N]`."""
+        """Return the observations: float64 `[N, d]` in any memory order (it may be a view), or uint8 `[N, H, W, C]`."""
         ...
 
-    def pose(self, state: Any) -> dict[str, Any]:
-        """Return the attributes that make Gymnasium's own environment draw one state `[k]`."""
+    def painter(self, render_mode: str) -> Painter:
+        """Return what draws single states `[k]`, `render_mode` "rgb_array" or "human"."""
         ...
+
+
+def state_like(dynamics: Dynamics, num_envs: int) -> np.ndarray:
+    """Return some state of `num_envs` environments, to read its shape and dtype from."""
+    return dynamics.init(np, np.zeros((dynamics.uniforms, num_envs)))

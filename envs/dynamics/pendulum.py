@@ -13,6 +13,7 @@ import numpy as np
 from gymnasium import spaces
 
 from envs.api import Array
+from envs.dynamics.painters import GymnasiumPainter
 
 MAX_SPEED = 8.0  # rad/s
 MAX_TORQUE = 2.0  # newton metres
@@ -29,7 +30,8 @@ class Pendulum:
         max_episode_steps: episodes are truncated after this many steps.
     """
 
-    gymnasium_id: ClassVar[str] = "Pendulum-v1"
+    env_id: ClassVar[str] = "Pendulum-v1"
+    reward_threshold: ClassVar[float | None] = None
     render_fps: ClassVar[int] = 30
     uniforms: ClassVar[int] = 2
 
@@ -66,7 +68,9 @@ class Pendulum:
         observation[0] = xp.cos(state[0])
         observation[1] = xp.sin(state[0])
         observation[2] = state[1]
-        return observation
+        return observation.T
 
-    def pose(self, state: Any) -> dict[str, Any]:
-        return {"state": state[:2], "last_u": state[2] or None}
+    def painter(self, render_mode: str) -> GymnasiumPainter:
+        return GymnasiumPainter(
+            self.env_id, render_mode, lambda state: {"state": state[:2], "last_u": state[2] or None}
+        )

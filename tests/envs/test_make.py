@@ -128,6 +128,8 @@ def test_what_is_wrong_with_a_users_file_is_told(here, name, message):
         ("Cartpol-v1", "CartPole-v1"),
         ("LunarLander-v2", "LunarLander-v3"),
         ("MountinCar-v0", "MountainCar-v0"),
+        ("Brick-v0", "Bricks-v0"),
+        ("corridor", "Corridor-v0"),
         ("HalfCheetah-v1", "HalfCheetah-v5"),
     ],
 )
@@ -184,7 +186,7 @@ def test_bad_arguments_are_told(name, arguments, message):
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("Acrobot-v1", {"vec": "native"}, "Acrobot-v1 has no native version"),
+        ("Blackjack-v1", {"vec": "native"}, "Blackjack-v1 has no native version"),
         ("Acrobot-v1", {"vec": "vector"}, "Acrobot-v1 has no vector version of its own"),
         ("Acrobot-v1", {"vec": "snyc"}, r"vec must be one of auto, .*got 'snyc'\. Did you mean sync"),
         ("Acrobot-v1", {"num_envs": 0}, "at least 1, got 0"),
@@ -202,7 +204,9 @@ def test_a_backend_that_does_not_exist_is_told(name, options, message):
         ("CartPole-v1", "auto", "native"),
         ("native/Pendulum-v1", "auto", "native"),
         ("native/CartPole-v1", "sync", "sync"),
-        ("Acrobot-v1", "auto", "sync"),
+        ("Acrobot-v1", "auto", "native"),
+        ("Bricks-v0", "auto", "native"),
+        ("Blackjack-v1", "auto", "sync"),
         ("CartPole-v1", "vector", "vector"),
         ("CartPole-v1", "async", "async"),
     ],

@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 import warnings
+from dataclasses import fields
+from functools import partial
 from typing import Any
 
 import gymnasium
@@ -13,55 +15,100 @@ import pytest
 import torch
 from gymnasium.utils.env_checker import check_env
 
+from envs.api import Step
+from envs.dynamics.acrobot import Acrobot
 from envs.dynamics.base import Dynamics
+from envs.dynamics.bricks import Bricks
 from envs.dynamics.cartpole import CartPole
+from envs.dynamics.corridor import Corridor
+from envs.dynamics.mountaincar import MountainCar, MountainCarContinuous
 from envs.dynamics.pendulum import Pendulum
 from envs.errors import UserError
-from envs.native import NativeVecEnv, NumpyArrays, TorchArrays
+from envs.native import NativeVecEnv, NumpyArrays, TorchArrays, tick
 from envs.spaces import ObservationCodec
 
 N = 4
-TASKS = [CartPole(), CartPole(sutton_barto_reward=True), Pendulum(), Pendulum(g=9.81)]
+CLASSIC = [
+    CartPole(),
+    CartPole(sutton_barto_reward=True),
+    Acrobot(),
+    MountainCar(),
+    MountainCar(goal_velocity=0.02),
+    MountainCarContinuous(),
+    MountainCarContinuous(goal_velocity=0.02),
+    Pendulum(),
+    Pendulum(g=9.81),
+]
+TASKS = [*CLASSIC, Bricks(), Corridor(), Corridor(length=3)]
+CLASSIC_IDS = list(dict.fromkeys(task.env_id for task in CLASSIC))
+IDS = list(dict.fromkeys(task.env_id for task in TASKS))
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA"))]
 
 
 def policy(task: Dynamics, obs: np.ndarray, rng: np.random.Generator, skill: float) -> np.ndarray:
-    """Random actions, but with probability `skill` the one that keeps CartPole up for whole episodes."""
+    """Random actions, but with probability `skill` those that make CartPole's episodes long and the others' short.
+
+    The cars are pushed the way they roll, and the acrobot's second link the way it swings.
+    """
     if isinstance(task, CartPole):
         good = (obs[:, 2] + 0.3 * obs[:, 3] + 0.02 * obs[:, 0] + 0.05 * obs[:, 1] > 0).astype(np.int64)
-        return np.where(rng.random(len(obs)) < skill, good, rng.integers(0, 2, len(obs)))
-    return rng.uniform(-3, 3, (len(obs), 1)).astype(np.float32)  # beyond the bounds too
+    elif isinstance(task.action_space, gymnasium.spaces.Discrete):
+        good = 2 * (obs.reshape(N, -1)[:, -1] > 0) if task.action_space.n > 2 else np.ones(N, np.int64)
+    else:
+        good = np.sign(obs[:, -1:])
+    space = task.action_space
+    if isinstance(space, gymnasium.spaces.Discrete):
+        return np.where(rng.random(len(obs)) < skill, good, rng.integers(0, space.n, len(obs)))
+    actions = rng.uniform(-3, 3, (len(obs), 1))  # beyond the bounds too
+    return np.where(rng.random((len(obs), 1)) < skill, good, actions).astype(np.float32)
 
 
 def twins(task: Dynamics) -> list[Any]:
-    arguments = {name: getattr(task, name) for name in ("sutton_barto_reward", "g") if name in task.__slots__}
-    return [gymnasium.make(task.gymnasium_id, **arguments).unwrapped for _ in range(N)]
+    arguments = {
+        name: getattr(task, name) for name in ("sutton_barto_reward", "goal_velocity", "g") if name in task.__slots__
+    }
+    return [gymnasium.make(task.env_id, **arguments).unwrapped for _ in range(N)]
 
 
-@pytest.mark.parametrize(("task", "skill"), [*((task, 0.0) for task in TASKS), (TASKS[0], 0.95)])
-def test_long_rollouts_agree_with_gymnasium(task, skill):
+def numbers(step: Any) -> Any:
+    """Return a `Step`'s tensors as arrays."""
+    return Step(*(np.asarray(getattr(step, field.name)) for field in fields(step) if field.name != "valid"))
+
+
+ROLLOUTS = [*((task, 0.0) for task in CLASSIC), (CartPole(), 0.95)]
+ROLLOUTS += [(task, 0.8) for task in CLASSIC if not isinstance(task, CartPole | Pendulum)]
+
+
+@pytest.mark.parametrize(("task", "skill"), ROLLOUTS, ids=str)
+@pytest.mark.parametrize("arrays", [NumpyArrays, partial(TorchArrays, "cpu")], ids=["numpy", "torch"])
+def test_long_rollouts_agree_with_gymnasium(task, skill, arrays):
     rng = np.random.default_rng(0)
-    env, others = NativeVecEnv(task, N, NumpyArrays()), twins(task)
-    obs = env.reset(seed=1)
+    env, others = NativeVecEnv(task, N, arrays()), twins(task)
+    obs = np.asarray(env.reset(seed=1))
     for other in others:
         other.reset(seed=0)
+    exact = np.float32 if isinstance(task, MountainCarContinuous) else np.float64  # what Gymnasium computes with
     begin = np.ones(N, bool)
     lengths = np.zeros(N, int)
     finished: list[tuple[int, bool]] = []
-    for _ in range(2000):
-        if begin.any():  # the same initial states
+    for time in range(max(600, task.max_episode_steps + 100)):
+        # The same initial states; and now and then for the acrobot, whose chaos lets rounding grow to 1e-6.
+        seated = begin | (isinstance(task, Acrobot) and time % 25 == 0)
+        if seated.any():
             states = env.state_dict()["state"]
-            for row in np.flatnonzero(begin):
-                others[row].state = states[: len(others[row].state), row]
+            for row in np.flatnonzero(seated):
+                others[row].state = states[: len(others[row].state), row].astype(exact)
                 others[row].steps_beyond_terminated = None
         actions = policy(task, obs, rng, skill)
-        step = env.step(actions)
+        taken = env.decode(arrays().from_numpy(actions))  # Gymnasium's cars are charged for what is beyond the bounds
+        step = numbers(env.step(arrays().from_numpy(actions)))
+        actions = np.asarray(taken)
         wanted, rewards, terminated, _, _ = zip(
             *(other.step(one) for other, one in zip(others, actions, strict=True)), strict=True
         )
         lengths += 1
         assert np.abs(step.next_obs - np.array(wanted)).max() < 1e-6
-        assert np.abs(step.reward - rewards).max() < 1e-6
+        np.testing.assert_allclose(step.reward, rewards, rtol=1e-6, atol=1e-6)
         assert step.terminated.tolist() == list(terminated)
         assert step.truncated.tolist() == (lengths == task.max_episode_steps).tolist()
         begin = step.terminated | step.truncated
@@ -69,11 +116,15 @@ def test_long_rollouts_agree_with_gymnasium(task, skill):
         lengths[begin] = 0
         assert np.array_equal(step.obs[~begin], step.next_obs[~begin])
         obs = step.obs
-    assert len(finished) > 4
-    assert any(truncated for _, truncated in finished) == (skill > 0 or isinstance(task, Pendulum))
+    assert len(finished) >= 4
+    ends = {truncated for _, truncated in finished}
+    if isinstance(task, Pendulum):
+        assert ends == {True}
+    else:
+        assert (isinstance(task, CartPole) == (skill == 0)) == (False in ends)
 
 
-@pytest.mark.parametrize("task_id", ["CartPole-v1", "Pendulum-v1"])
+@pytest.mark.parametrize("task_id", CLASSIC_IDS)
 def test_one_seed_begins_as_gymnasium_does(task_id):
     ours, theirs = gymnasium.make(f"native/{task_id}"), gymnasium.make(task_id)
     assert ours.observation_space == theirs.observation_space
@@ -84,6 +135,8 @@ def test_one_seed_begins_as_gymnasium_does(task_id):
     for _ in range(700):
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-6)
         action = ours.action_space.sample()
+        if isinstance(ours.action_space, gymnasium.spaces.Box):
+            action *= 3  # beyond the bounds too
         a, reward, terminated, truncated, _ = ours.step(action)
         b, *others, _ = theirs.step(action)
         np.testing.assert_allclose([reward, terminated, truncated], others, atol=1e-6)
@@ -92,7 +145,7 @@ def test_one_seed_begins_as_gymnasium_does(task_id):
             b, _ = theirs.reset()
 
 
-@pytest.mark.parametrize("task_id", ["CartPole-v1", "Pendulum-v1"])
+@pytest.mark.parametrize("task_id", IDS)
 def test_gymnasiums_checker_is_content(task_id):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -109,46 +162,68 @@ def test_they_can_be_made_from_anywhere(tmp_path):
     assert ran.stdout.strip() == "False"  # and without importing torch
 
 
-class SameDraws(TorchArrays):
-    """torch with NumPy's random numbers."""
-
-    def seed(self, seed: int) -> None:
-        self.numpy = np.random.default_rng(seed)
-
-    def uniform(self, rows: int, columns: int) -> Any:
-        return torch.from_numpy(self.numpy.random((rows, columns))).to(self.device)
-
-
-class EveryTick(NumpyArrays):
-    """NumPy that draws on every tick, as an accelerator must."""
-
-    device = "every tick"
-
-
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", TASKS, ids=str)
 @pytest.mark.parametrize("device", DEVICES)
-def test_torch_agrees_with_numpy(task, device):
-    arrays = NumpyArrays() if device == "cpu" else EveryTick()
+def test_a_tick_is_the_same_on_torch_and_on_numpy_compiled_or_not(task, device):
+    """Compiled without a break, by the part of the compiler that would find one, and without making code."""
     rng = np.random.default_rng(0)
-    one = NativeVecEnv(task, N, arrays, rescale_action=True)
-    other = NativeVecEnv(task, N, SameDraws(device), rescale_action=True)
-    obs = one.reset(seed=1)
-    np.testing.assert_allclose(other.reset(seed=1).cpu(), obs, atol=1e-6)
-    for _ in range(400):
-        actions = policy(task, obs, rng, 0.9)
-        expected, got = one.step(actions), other.step(torch.from_numpy(actions).to(device))
-        for name in ("obs", "reward", "terminated", "truncated", "next_obs"):
-            a, b = getattr(expected, name), getattr(got, name)
+    env = NativeVecEnv(task, N, NumpyArrays())
+    torch._dynamo.reset()
+    compiled = torch.compile(tick, fullgraph=True, backend="eager")
+    obs = env.reset(seed=1)
+    ours: list[Any] = [env.state.copy(), env.steps.copy()]
+    theirs = [torch.from_numpy(array).to(device) for array in ours]
+    for time in range(300):
+        action, uniform = env.decode(policy(task, obs, rng, 0.9)), rng.random((task.uniforms, N))
+        expected = tick(np, task, *ours, action, uniform)
+        inputs = [torch.from_numpy(array).to(device) for array in (action, uniform)]
+        got = (compiled if time < 3 or time % 50 == 0 else tick)(torch, task, *theirs, *inputs)
+        for a, b in zip(expected, got, strict=True):
             assert b.device.type == device
             assert torch.from_numpy(a).dtype == b.dtype
             assert b.is_contiguous()
             np.testing.assert_allclose(b.cpu().numpy(), a, rtol=0, atol=1e-5)
-        obs = expected.obs
+        ours, theirs, obs = list(expected[:2]), list(got[:2]), expected[2]
+
+
+@pytest.mark.parametrize("task", TASKS, ids=str)
+def test_numpy_which_writes_only_where_episodes_ended_gives_what_a_tick_gives(task):
+    rng = np.random.default_rng(0)
+    env, pure = (NativeVecEnv(task, N, NumpyArrays(), rescale_action=True) for _ in range(2))
+    obs = env.reset(seed=1)
+    pure.reset(seed=1)
+    ends = 0
+    for _ in range(600):
+        action = policy(task, obs, rng, 0.5)
+        position = pure.state_dict()  # the draw is taken back where no episode ended
+        pure.state, pure.steps, *expected = tick(np, task, pure.state, pure.steps, pure.decode(action), pure.draw())
+        step = env.step(action)
+        for a, b in zip(expected, (step.obs, step.reward, step.terminated, step.truncated, step.next_obs), strict=True):
+            assert a.dtype == b.dtype
+            assert b.flags.c_contiguous
+            np.testing.assert_array_equal(a, b)
+        ended = bool((step.terminated | step.truncated).any())
+        ends += ended
+        if not ended:
+            pure.load_state_dict({**pure.state_dict(), "generator": position["generator"]})
+        obs = step.obs
+    assert ends >= 1
+
+
+def test_draws_for_several_ticks_are_those_of_one_after_the_other():
+    for arrays in (NumpyArrays, partial(TorchArrays, "cpu")):
+        one, other = (NativeVecEnv(Pendulum(), N, arrays()) for _ in range(2))
+        one.reset(seed=0)
+        other.reset(seed=0)
+        drawn = np.asarray(one.draw(3))
+        assert drawn.shape == (3, 2, N)
+        np.testing.assert_array_equal(drawn, [np.asarray(other.draw()) for _ in range(3)])
 
 
 @pytest.mark.parametrize("device", DEVICES)
-def test_a_torch_position_is_restored(device):
-    env, fresh = (NativeVecEnv(CartPole(), N, TorchArrays(device)) for _ in range(2))
+@pytest.mark.parametrize("task", [CartPole(), Bricks()], ids=str)
+def test_a_torch_position_is_restored(task, device):
+    env, fresh = (NativeVecEnv(task, N, TorchArrays(device)) for _ in range(2))
     env.reset(seed=0)
     action = torch.ones(N, dtype=torch.int64, device=device)
     for _ in range(15):
@@ -159,13 +234,14 @@ def test_a_torch_position_is_restored(device):
     for step in expected:
         assert torch.equal(fresh.step(action).obs, step.obs)
     with pytest.raises(UserError, match="random state"):
-        NativeVecEnv(CartPole(), N, NumpyArrays()).load_state_dict(state)
+        NativeVecEnv(task, N, NumpyArrays()).load_state_dict(state)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA")
-def test_a_step_can_be_captured_in_a_cuda_graph():
+@pytest.mark.parametrize("task", [task for task in TASKS if isinstance(task.action_space, gymnasium.spaces.Discrete)])
+def test_a_step_can_be_captured_in_a_cuda_graph(task):
     arrays, plain = TorchArrays("cuda"), TorchArrays("cuda")
-    env, eager = NativeVecEnv(CartPole(), 64, arrays), NativeVecEnv(CartPole(), 64, plain)
+    env, eager = NativeVecEnv(task, 64, arrays), NativeVecEnv(task, 64, plain)
     assert env.capturable
     action = torch.zeros(64, dtype=torch.int64, device="cuda")
     env.reset(seed=0)
@@ -198,8 +274,9 @@ def test_rescaled_actions_reach_the_bounds():
     np.testing.assert_array_equal(one.next_obs, other.next_obs)
 
 
-def test_nothing_given_out_is_written_to_again():
-    env = NativeVecEnv(CartPole(), N, NumpyArrays())
+@pytest.mark.parametrize("task", [CartPole(), Bricks(), Corridor()], ids=str)
+def test_nothing_given_out_is_written_to_again(task):
+    env = NativeVecEnv(task, N, NumpyArrays())
     kept = [env.reset(seed=0)]
     copies = [kept[0].copy()]
     for _ in range(60):
@@ -229,12 +306,12 @@ def test_an_action_outside_the_space_is_refused():
         env.step(5)
 
 
-@pytest.mark.parametrize("task", [CartPole(), Pendulum()])
+@pytest.mark.parametrize("task", [CartPole(), Acrobot(), MountainCar(), MountainCarContinuous(), Pendulum()], ids=str)
 def test_the_picture_is_gymnasiums(task):
     env = NativeVecEnv(task, N, NumpyArrays())
     env.reset(seed=0)
     actions = policy(task, env.reset(seed=0), np.random.default_rng(0), 0)
-    other = gymnasium.make(task.gymnasium_id, render_mode="rgb_array").unwrapped
+    other = gymnasium.make(task.env_id, render_mode="rgb_array").unwrapped
     other.reset(seed=0)
     other.state = env.state_dict()["state"][: len(other.state), 1]
     first = env.render(1)

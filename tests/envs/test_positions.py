@@ -62,6 +62,8 @@ MAKERS: dict[str, tuple[Callable[[], VecEnv], Callable[[], VecEnv]]] = {
     "rescaled": (partial(make, "Pendulum-v1", N, vec="sync", rescale_action=True),) * 2,
     "native CartPole": (partial(make, "CartPole-v1", N),) * 2,
     "native Pendulum": (partial(make, "Pendulum-v1", N, rescale_action=True),) * 2,
+    "native Bricks": (partial(make, "Bricks-v0", N),) * 2,
+    "native Corridor": (partial(make, "Corridor-v0", N),) * 2,
     "Blackjack": (partial(make, "Blackjack-v1", N, vec="sync"),) * 2,
     "CartPole": (partial(make, "CartPole-v1", N, vec="sync"),) * 2,
 }

@@ -66,7 +66,7 @@ WORDS = {
     "--env CartPole-v1 --algo dqn --batch-size 64 --buffer-size 32": r"batch_size 64 is larger than the buffer",
     "--env CartPole-v1 --config none.yaml": "none.yaml: there is no such config file",
     "--env CartPole-v1 --vec vectr": r"--vec: 'vectr' given, .* expected. Did you mean vector",
-    "--env Acrobot-v1 --vec native": "Acrobot-v1 has no native version",
+    "--env Blackjack-v1 --vec native": "Blackjack-v1 has no native version",
     "--env Acrobot-v1 --vec vector": "Acrobot-v1 has no vector version of its own",
     "--env CartPole-v1 --env-kwargs gravty=3": "CartPole-v1 takes no argument 'gravty'",
     "--env nothing.py": "there is no file 'nothing.py'",

@@ -381,6 +381,8 @@ def test_other_arguments_and_other_environments_are_taken(tmp_path):
 
 def test_frames_per_second_are_the_environments_own(doors):
     assert frames_per_second("CartPole-v1") == 50
+    assert frames_per_second("native/CartPole-v1") == 50
+    assert frames_per_second("Bricks-v0") == frames_per_second("native/Bricks-v0") == 15
     assert frames_per_second(doors) == 7
 
 

@@ -8,7 +8,7 @@ import torch
 from gymnasium import spaces
 from gymnasium.vector.utils import batch_space
 
-from agents.networks.encoder import Encoder, NatureCNN, has_image, is_image
+from agents.networks.encoder import Encoder, NatureCNN, SmallCNN, has_image, is_image
 from envs.errors import UserError
 
 HWC = spaces.Box(0, 255, (36, 40, 3), np.uint8)
@@ -26,7 +26,9 @@ SPACES = {
     "vector": (spaces.Box(-1, 1, (5,), np.float32), 5),
     "matrix": (spaces.Box(-1, 1, (2, 3), np.float32), 6),
     "bytes": (spaces.Box(0, 255, (7,), np.uint8), 7),
-    "small picture": (spaces.Box(0, 255, (10, 10, 3), np.uint8), 300),
+    "small picture": (spaces.Box(0, 255, (10, 10, 3), np.uint8), 128),
+    "small picture, channels first": (spaces.Box(0, 255, (3, 5, 6), np.uint8), 128),
+    "too small for a picture": (spaces.Box(0, 255, (4, 10, 3), np.uint8), 120),
     "image, channels last": (HWC, 512),
     "image, channels first": (CHW, 512),
     "discrete": (spaces.Discrete(4), 4),
@@ -85,9 +87,10 @@ def test_leaves_of_a_dict_are_found_by_key_not_by_order():
     assert sorted(encoder(obs).flatten().tolist()) == [0.0, 0.5, 1.0]
 
 
-def test_images_mean_the_same_in_either_layout():
+@pytest.mark.parametrize("cnn", [NatureCNN, SmallCNN])
+def test_images_mean_the_same_in_either_layout(cnn):
     torch.manual_seed(0)
-    last, first = NatureCNN(HWC.shape), NatureCNN(CHW.shape)
+    last, first = cnn(HWC.shape), cnn(CHW.shape)
     first.load_state_dict(last.state_dict())
     image = observations(HWC, 2)
     torch.testing.assert_close(first(image.permute(0, 3, 1, 2)), last(image))
@@ -110,6 +113,8 @@ def test_images_are_scaled_to_0_to_1():
         ((210, 160, 3), np.uint8, True),
         ((36, 36, 3), np.uint8, True),
         ((35, 36, 3), np.uint8, False),
+        ((84, 3, 84), np.uint8, False),
+        ((10, 10, 4), np.uint8, False),
         ((84, 84), np.uint8, False),
         ((84, 84, 3), np.float32, False),
     ],
@@ -123,6 +128,21 @@ def test_what_counts_as_an_image(shape, dtype, image):
 @pytest.mark.parametrize("side", [36, 37, 43, 84])
 def test_the_smallest_images_still_fit_the_convolutions(side):
     assert NatureCNN((1, side, side))(torch.zeros(1, 1, side, side, dtype=torch.uint8)).shape == (1, 512)
+
+
+@pytest.mark.parametrize("shape", [(10, 10, 4), (4, 10, 10), (5, 5, 1), (6, 7, 6), (35, 35, 3), (84, 3, 84)])
+def test_small_pictures_of_every_shape_fit_their_encoder(shape):
+    space = spaces.Box(0, 255, shape, np.uint8)
+    encoder = Encoder(space, norm_obs=False)
+    assert isinstance(encoder.leaves[0], SmallCNN) == (shape != (84, 3, 84))
+    out = encoder(observations(space, 2))
+    assert out.shape == (2, encoder.features)
+    assert not torch.allclose(out[0], out[1])
+
+
+def test_the_small_network_is_minatars():
+    sizes = [tuple(weight.shape) for weight in SmallCNN((10, 10, 4)).parameters()]
+    assert sizes == [(16, 4, 3, 3), (16,), (128, 16 * 8 * 8), (128,)]
 
 
 def test_statistics_are_those_of_the_raw_numbers():
