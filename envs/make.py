@@ -104,6 +104,11 @@ def spaces_of(env_id: str, env_kwargs: dict[str, Any] | None = None) -> tuple[gy
         env.close()
 
 
+def has_native(env_id: str) -> bool:
+    """Return whether an environment is one of our own, which can live on a GPU."""
+    return locate(env_id).id in DYNAMICS
+
+
 def reward_threshold(env_id: str) -> float | None:
     """Return the mean return at which the environment's author calls it solved, if there is one."""
     return locate(env_id).reward_threshold

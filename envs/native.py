@@ -236,11 +236,12 @@ class NativeVecEnv:
         return observation(arrays.xp, self.dynamics, self.state)
 
     def step(self, action: Array) -> Step:
-        action = self.decode(action)
-        if self._numpy:
-            return self._step_numpy(action)
-        arrays = self._arrays
-        state, steps, *step = tick(arrays.xp, self.dynamics, self.state, self.steps, action, self.draw())
+        return self._step_numpy(self.decode(action)) if self._numpy else self.step_drawn(action, self.draw())
+
+    def step_drawn(self, action: Array, uniform: Array) -> Step:
+        """Step with what `draw` returned beforehand, so that a captured step draws nothing."""
+        arrays, action = self._arrays, self.decode(action)
+        state, steps, *step = tick(arrays.xp, self.dynamics, self.state, self.steps, action, uniform)
         self.state = arrays.assign(self.state, state)
         self.steps = arrays.assign(self.steps, steps)
         return Step(*step)

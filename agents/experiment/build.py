@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -24,8 +25,10 @@ from agents.networks.encoder import has_image
 from agents.ppo.agent import PPO
 from agents.ppo.config import PPOConfig
 from envs.api import VecEnv
-from envs.make import make
+from envs.make import has_native, make
 from envs.seeding import derive_seed
+
+GPU_ENVS = 256  # native environments from which on a GPU has enough to do at each tick
 
 
 def make_agent(
@@ -62,7 +65,12 @@ class Training:
         if isinstance(self.agent, PPO):
             assert isinstance(params, PPOConfig)
             return on_policy(
-                self.env, self.agent, self.position, total_timesteps=params.total_timesteps, n_steps=params.n_steps
+                self.env,
+                self.agent,
+                self.position,
+                total_timesteps=params.total_timesteps,
+                n_steps=params.n_steps,
+                compiler=self.compiler,
             )
         assert isinstance(params, DQNConfig)
         return off_policy(self.env, self.agent, self.position, self.replay, self.sampling, params)
@@ -103,15 +111,20 @@ def build(config: RunConfig) -> Training:
         UserError: the environment, its spaces or the device do not fit the configuration.
     """
     params = config.params
+    native = config.vec in ("auto", "native") and has_native(config.env)
+    choose = partial(choose_device, config.device, batch_size=params.batch_size)
+    device, reason = choose(env_on_gpu=native and params.n_envs >= GPU_ENVS, pixels=False)
     env = make(
         config.env,
         params.n_envs,
         vec=config.vec,
+        device=device.type if native and device.type == "cuda" else "cpu",
         env_kwargs=config.env_kwargs,
         rescale_action=params.rescales_action,
     )
     pixels = has_image(env.observation_space)
-    device, reason = choose_device(config.device, env_on_gpu=False, pixels=pixels, batch_size=params.batch_size)
+    if env.device == "cpu":
+        device, reason = choose(env_on_gpu=False, pixels=pixels)
     use_threads(device, pixels=pixels, width=max(params.net_arch, default=1), batch_size=params.batch_size)
     compiler = Compiler(config.compile, device)
     agent = make_agent(env.observation_space, env.action_space, params, device, config.seed, compiler)

@@ -7,24 +7,56 @@ from time import perf_counter
 
 import torch
 
+from agents.core.compile import Compiler
 from agents.core.tree import place, to_tensor, tree_map, tree_to_tensor
-from agents.core.types import OnPolicyAgent, Progress
-from agents.data.rollout import RolloutBuffer
+from agents.core.types import Episode, OnPolicyAgent, Progress
+from agents.data.rollout import Rollout, RolloutBuffer
+from agents.loops.horizon import Horizon
 from agents.loops.position import Position, env_action
 from envs.api import VecEnv
+from envs.native import NativeVecEnv
 
 
 def on_policy(
-    env: VecEnv, agent: OnPolicyAgent, position: Position, *, total_timesteps: int, n_steps: int
+    env: VecEnv,
+    agent: OnPolicyAgent,
+    position: Position,
+    *,
+    total_timesteps: int,
+    n_steps: int,
+    compiler: Compiler | None = None,
 ) -> Iterator[Progress]:
     """Train until `total_timesteps`, yielding after every update; `position` is always where the yield left it."""
     device = agent.device
-    buffer = RolloutBuffer(n_steps, device)
+    collector: Horizon | Ticks
+    if isinstance(env, NativeVecEnv) and env.capturable:
+        collector = Horizon(env, agent, position, n_steps, compiler or Compiler())
+    else:
+        collector = Ticks(env, agent, position, n_steps)
     while position.step < total_timesteps:
+        rollout, episodes, seconds = collector.collect()
+        began = perf_counter()
+        metrics = agent.update(rollout, min(position.step / total_timesteps, 1.0))
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        yield Progress(position.step, metrics, episodes, {**seconds, "learn": perf_counter() - began})
+
+
+class Ticks:
+    """Collects rollouts of `n_steps` ticks, one by one, from where `position` stands, and moves it on."""
+
+    def __init__(self, env: VecEnv, agent: OnPolicyAgent, position: Position, n_steps: int) -> None:
+        self._env, self._agent, self._position = env, agent, position
+        self._buffer = RolloutBuffer(n_steps, agent.device)
+
+    def collect(self) -> tuple[Rollout, list[Episode], dict[str, float]]:
+        """Return a rollout, the episodes that ended in it, and the seconds of each phase."""
+        env, agent, position, buffer = self._env, self._agent, self._position, self._buffer
+        device = agent.device
         episodes = []
         acting = stepping = 0.0
         began = perf_counter()
-        for noise in agent.noise(n_steps, env.num_envs):
+        for noise in agent.noise(buffer.n_steps, env.num_envs):
             start = perf_counter()
             acted = agent.act(position.obs, noise)
             action = env_action(env, acted.env_action)
@@ -49,12 +81,6 @@ def on_policy(
             if step.valid is not None:
                 buffer.mark_valid(to_tensor(step.valid, device))
             episodes += position.advance(step)
-        collected = perf_counter()
         rollout = buffer.finish(agent.evaluate, agent.value, tree_to_tensor(position.obs, device))
-        metrics = agent.update(rollout, min(position.step / total_timesteps, 1.0))
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        end = perf_counter()
-        copying = collected - began - acting - stepping
-        seconds = {"act": acting, "env": stepping, "copy": copying, "learn": end - collected}
-        yield Progress(position.step, metrics, episodes, seconds)
+        copying = perf_counter() - began - acting - stepping
+        return rollout, episodes, {"act": acting, "env": stepping, "copy": copying}

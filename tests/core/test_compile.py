@@ -7,8 +7,10 @@ import shutil
 import pytest
 import torch
 from gymnasium import spaces
+from torch import Tensor
 
 from agents.core.compile import Compiler
+from agents.core.tree import tree_map
 from agents.dqn.agent import DQN
 from agents.loops.on_policy import on_policy
 from agents.loops.position import Position
@@ -38,8 +40,12 @@ class Tape:
 
         def replay():
             self.replayed += 1
-            for old, new in zip(outputs, function(), strict=True):
-                old.copy_(new)
+            new = function()
+            if isinstance(outputs, dict):
+                tree_map(Tensor.copy_, outputs, new)
+            else:
+                for old, fresh in zip(outputs, new, strict=True):
+                    old.copy_(fresh)
 
         return replay, outputs
 

@@ -1,0 +1,96 @@
+"""A rollout as one function: the transitions of the environments stepped one tick at a time."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from agents.core.compile import Compiler
+from agents.loops.horizon import Horizon
+from agents.loops.on_policy import on_policy
+from agents.loops.position import Position
+from agents.ppo.agent import PPO
+from agents.ppo.config import PPOConfig
+from envs.native import DYNAMICS, NativeVecEnv, TorchArrays
+from tests.core.test_compile import Tape
+
+CPU = torch.device("cpu")
+CONFIG = PPOConfig(n_envs=5, n_steps=60, batch_size=100, n_epochs=2, net_arch=(8,), total_timesteps=1200)
+
+
+def start(task, compiler=None, seed=0):
+    """Return native environments on torch, an agent, and where they stand."""
+    env = NativeVecEnv(DYNAMICS[task](max_episode_steps=25), CONFIG.n_envs, TorchArrays("cpu"))
+    env.capturable = True
+    agent = PPO(env.observation_space, env.action_space, CONFIG, CPU, seed, compiler)
+    return env, agent, Position.start(env, seed)
+
+
+@pytest.mark.parametrize("task", ["CartPole-v1", "Pendulum-v1"])
+def test_a_horizon_is_its_ticks(task):
+    env, agent, position = start(task)
+    twin, same, other = start(task)
+    horizon = Horizon(env, agent, position, CONFIG.n_steps, Compiler())
+    seen, obs = [], other.obs
+    for _ in range(2):
+        rollout, episodes, seconds = horizon.collect()
+        assert set(seconds) == {"act", "env", "copy"}
+        noise, uniform = same.noise(CONFIG.n_steps, CONFIG.n_envs), twin.draw(CONFIG.n_steps)
+        ended = []
+        for t in range(CONFIG.n_steps):
+            acted = same.act(obs, noise[t])
+            step = twin.step_drawn(acted.env_action, uniform[t])
+            assert rollout.obs[t].equal(obs)
+            assert rollout.action[t].equal(acted.action)
+            for name in ("reward", "terminated", "truncated"):
+                assert getattr(rollout, name)[t].equal(getattr(step, name))
+            torch.testing.assert_close(rollout.next_value[t], same.value(step.next_obs))
+            other.tracker.returns += step.reward.numpy()
+            other.tracker.lengths += 1
+            for n in (step.terminated | step.truncated).nonzero().flatten():
+                ended.append((other.tracker.returns[n], other.tracker.lengths[n]))
+                other.tracker.returns[n] = other.tracker.lengths[n] = 0
+            obs = step.obs
+        torch.testing.assert_close(rollout.value, same.value(rollout.obs.flatten(0, 1)).view(60, 5))
+        assert [episode.length for episode in episodes] == [length for _, length in ended]
+        np.testing.assert_allclose([episode.ret for episode in episodes], [total for total, _ in ended])
+        np.testing.assert_array_equal(position.tracker.lengths, other.tracker.lengths)
+        assert position.obs.equal(obs)
+        seen += episodes
+    assert position.step == 2 * CONFIG.n_steps * CONFIG.n_envs
+    assert len(seen) > 10
+    if task == "CartPole-v1":
+        assert rollout.terminated.any()
+
+
+def train(compiler):
+    env, agent, position = start("CartPole-v1", compiler)
+    loop = on_policy(env, agent, position, total_timesteps=1200, n_steps=CONFIG.n_steps, compiler=compiler)
+    return agent, [(progress.step, dict(progress.metrics), progress.episodes) for progress in loop]
+
+
+def test_captured_training_is_the_plain_one_bit_for_bit():
+    plain, expected = train(Compiler("off"))
+    tape = Tape()
+    captured, got = train(Compiler("auto", record=tape))
+    assert got == expected
+    assert len(got) == 4
+    assert captured.parameters.vector.equal(plain.parameters.vector)
+    assert tape.recorded == 2, "one graph for the rollout, one for the update"
+    assert tape.replayed == 8
+
+
+def test_a_loaded_position_goes_on():
+    env, agent, position = start("CartPole-v1")
+    horizon = Horizon(env, agent, position, CONFIG.n_steps, Compiler())
+    horizon.collect()
+    state = position.state_dict(), env.state_dict(), agent.state_dict()
+    second, twin, other = start("CartPole-v1", seed=1)
+    for part, saved in zip((other, second, twin), state, strict=True):
+        part.load_state_dict(saved)
+    rollout, episodes, _ = Horizon(second, twin, other, CONFIG.n_steps, Compiler()).collect()
+    expected, wanted, _ = horizon.collect()
+    assert episodes == wanted
+    for name in ("obs", "action", "reward", "log_prob", "next_value"):
+        assert getattr(rollout, name).equal(getattr(expected, name))
