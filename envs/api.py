@@ -1,9 +1,9 @@
 """The one contract every environment speaks: `Step` and `VecEnv`.
 
-Arrays are `numpy.ndarray` where `VecEnv.device == "cpu"` and `torch.Tensor` on that device
-otherwise. An observation is one array `[N, ...]`, or, for Dict and Tuple spaces, a flat dict of
-such arrays keyed by the path to each leaf ("camera", "joints/0"). Leaf dtypes are float32, uint8
-(images) and int64 (Discrete and MultiDiscrete, counted from zero); see `envs.spaces`.
+Arrays are `torch.Tensor` on `VecEnv.device` where `VecEnv.capturable`, and `numpy.ndarray` otherwise. An
+observation is one array `[N, ...]`, or, for Dict and Tuple spaces, a flat dict of such arrays keyed by
+the path to each leaf ("camera", "joints/0"). Leaf dtypes are float32, uint8 (images) and int64 (Discrete
+and MultiDiscrete, counted from zero); see `envs.spaces`.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class VecEnv(Protocol):
     action_space: Space  # of one environment, canonical
     device: str  # "cpu" or "cuda"
     backend: str  # "native", "sync", "async" or "vector"
-    capturable: bool  # whether step() can be captured in a CUDA graph
+    capturable: bool  # whether it speaks tensors, and a step can be compiled or captured in a CUDA graph
 
     def reset(self, seed: int) -> Obs:
         """Begin an episode everywhere; all later randomness follows from `seed`."""

@@ -40,6 +40,7 @@ def make(
     env_kwargs: dict[str, Any] | None = None,
     rescale_action: bool = False,
     render: bool = False,
+    tensors: bool = False,
 ) -> VecEnv:
     """Build `num_envs` copies of an environment.
 
@@ -53,6 +54,7 @@ def make(
         env_kwargs: passed to the environment's constructor; `max_episode_steps` sets the time limit.
         rescale_action: Box actions are in [-1, 1] and mapped onto the bounds, instead of clipped to them.
         render: `VecEnv.render` will be called.
+        tensors: native environments take and return torch tensors on the CPU too, to be compiled.
 
     Raises:
         UserError: the environment cannot be built so; the message says why and what to do.
@@ -67,7 +69,7 @@ def make(
     if vec == "auto":
         vec = _choose(env_id, spec, num_envs, kwargs)
     if vec == "native":
-        return _native(spec, num_envs, device, kwargs, rescale_action)
+        return _native(spec, num_envs, device, kwargs, rescale_action, tensors)
     if vec == "vector":
         return adapt(_vector(spec, num_envs, kwargs, render), rescale_action)
     maker = partial(make_single, env_id, env_kwargs=kwargs, render_mode="rgb_array" if render else None)
@@ -144,11 +146,13 @@ def _seconds_per_step(env_id: str, kwargs: dict[str, Any]) -> float:
     return statistics.median(times)
 
 
-def _native(spec: EnvSpec, num_envs: int, device: str, kwargs: dict[str, Any], rescale_action: bool) -> NativeVecEnv:
+def _native(
+    spec: EnvSpec, num_envs: int, device: str, kwargs: dict[str, Any], rescale_action: bool, tensors: bool
+) -> NativeVecEnv:
     if spec.id not in DYNAMICS:
         raise UserError(f"{spec.id} has no native version (those of {', '.join(DYNAMICS)} do): use --vec auto")
     try:
-        arrays: Arrays = NumpyArrays() if device == "cpu" else TorchArrays(device)
+        arrays: Arrays = NumpyArrays() if device == "cpu" and not tensors else TorchArrays(device)
     except (RuntimeError, AssertionError) as error:
         raise UserError(f"there is no device {device!r} here for environments to live on: use --device cpu") from error
     return NativeVecEnv(build_dynamics(spec.id, kwargs), num_envs, arrays, rescale_action)

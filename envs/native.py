@@ -211,7 +211,7 @@ class NativeVecEnv:
         self.dynamics = dynamics
         self.num_envs = num_envs
         self.device = arrays.device
-        self.capturable = arrays.device == "cuda"
+        self.capturable = arrays.xp is not np
         self.observation_space = dynamics.observation_space
         self.action_space = ActionCodec(dynamics.action_space, rescale_action).space
         self.state: Array = None

@@ -88,6 +88,10 @@ class OnPolicyAgent(Agent, Protocol):
         """Sample actions: `action` to store and `env_action` for the environment, each `[N, ...]`."""
         ...
 
+    def sample(self, obs: Obs, noise: Tensor) -> Any:
+        """Do the same as a pure function of tensors on the agent's device."""
+        ...
+
     def evaluate(self, obs: Obs, action: Tensor) -> tuple[Tensor, Tensor]:
         """Return the log-probabilities and values of many observations and stored actions, each `[B]`."""
         ...

@@ -119,11 +119,12 @@ def build(config: RunConfig) -> Training:
         params.n_envs,
         vec=config.vec,
         device=device.type if native and device.type == "cuda" else "cpu",
+        tensors=config.compile == "on" and isinstance(params, PPOConfig),
         env_kwargs=config.env_kwargs,
         rescale_action=params.rescales_action,
     )
     pixels = has_image(env.observation_space)
-    if env.device == "cpu":
+    if not env.capturable:
         device, reason = choose(env_on_gpu=False, pixels=pixels)
     use_threads(device, pixels=pixels, width=max(params.net_arch, default=1), batch_size=params.batch_size)
     compiler = Compiler(config.compile, device)

@@ -1,12 +1,12 @@
-"""A whole rollout on the device of its environments, as one function that never waits for the host.
+"""A whole rollout on the device of its environments, as one function that never looks at a value.
 
-On a GPU it is captured as one CUDA graph: a rollout is then a single launch, whatever its length.
+On a GPU it is captured as one CUDA graph: a rollout is then a single launch, whatever its length. Compiled, some ticks
+at a time become one kernel call, on a CPU too.
 """
 
 from __future__ import annotations
 
 from time import perf_counter
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,7 +16,7 @@ from agents.core.tree import to_tensor
 from agents.core.types import Episode, OnPolicyAgent
 from agents.data.rollout import Rollout
 from agents.loops.position import Position
-from envs.native import NativeVecEnv
+from envs.native import NativeVecEnv, tick
 
 
 class Horizon:
@@ -34,7 +34,11 @@ class Horizon:
         self._obs = to_tensor(position.obs, agent.device).clone()
         self._returns = torch.as_tensor(position.tracker.returns, device=self._obs.device)
         self._lengths = torch.as_tensor(position.tracker.lengths, device=self._obs.device)
-        self._run = compiler.loop(self._ticks, lambda: [env.state, env.steps, self._obs, self._returns, self._lengths])
+        self._chunk = compiler.step(self._few_ticks)
+        self._run = compiler.loop(self._ticks, lambda: [*self._place(), self._returns, self._lengths])
+
+    def _place(self) -> list[Tensor]:
+        return [self._env.state, self._env.steps, self._obs]
 
     def collect(self) -> tuple[Rollout, list[Episode], dict[str, float]]:
         """Return a rollout, the episodes that ended in it, and the seconds it took."""
@@ -64,26 +68,35 @@ class Horizon:
         copied = perf_counter()
         return rollout, episodes, {"act": 0.0, "env": stepped - began, "copy": copied - stepped}
 
+    @torch.no_grad()
     def _ticks(self, noise_TNk: Tensor, uniform_TuN: Tensor) -> dict[str, Tensor]:
-        """Act and step; everything that happened, each `[T, N, ...]`, with the returns and lengths so far."""
-        rows: dict[str, list[Any]] = {key: [] for key in _ROWS}
-        obs, returns, lengths = self._obs, self._returns, self._lengths
-        for noise, uniform in zip(noise_TNk.unbind(), uniform_TuN.unbind(), strict=True):
-            acted = self._agent.act(obs, noise)
-            step = self._env.step_drawn(acted.env_action, uniform)
-            returns, lengths = returns + step.reward, lengths + 1
-            tick = (obs, acted.action, step.reward, step.terminated, step.truncated, step.next_obs, returns, lengths)
-            for key, column in zip(_ROWS, tick, strict=True):
-                rows[key].append(column)
-            going = ~(step.terminated | step.truncated)
-            obs, returns, lengths = step.obs, returns * going, lengths * going
-        stacked = {key: torch.stack(columns) for key, columns in rows.items()}
-        self._obs.copy_(obs)
-        self._returns.copy_(returns)
-        self._lengths.copy_(lengths)
-        return stacked
+        """Act and step; return everything that happened, each `[T, N, ...]`, with the returns and lengths so far."""
+        stands = [*self._place(), self._returns, self._lengths]
+        now, rows = stands, []
+        for noise, uniform in zip(noise_TNk.split(CHUNK), uniform_TuN.split(CHUNK), strict=True):
+            now, columns = self._chunk(*now, noise, uniform)
+            rows.append(columns)
+        for tensor, moved in zip(stands, now, strict=True):
+            tensor.copy_(moved)
+        return {key: torch.cat(columns) for key, columns in zip(_ROWS, zip(*rows, strict=True), strict=True)}
+
+    def _few_ticks(self, *stands_and_noise: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """A pure function of where the environments stand and of the noise of some ticks, `[K, ...]`."""
+        state, steps, obs, returns, lengths, noise, uniform = stands_and_noise
+        env, rows = self._env, []
+        for t in range(len(noise)):
+            action, env_action = self._agent.sample(obs, noise[t])
+            state, steps, following, reward, terminated, truncated, next_obs = tick(
+                torch, env.dynamics, state, steps, env.decode(env_action), uniform[t]
+            )
+            returns, lengths = returns + reward, lengths + 1
+            rows.append((obs, action, reward, terminated, truncated, next_obs, returns, lengths))
+            going = ~(terminated | truncated)
+            obs, returns, lengths = following, returns * going, lengths * going
+        return [state, steps, obs, returns, lengths], [torch.stack(column) for column in zip(*rows, strict=True)]
 
 
+CHUNK = 8  # ticks compiled as one: more take the compiler longer and gain little
 _ROWS = ("obs", "action", "reward", "terminated", "truncated", "next_obs", "returns", "lengths")
 
 

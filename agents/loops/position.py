@@ -14,8 +14,8 @@ from envs.api import Step, VecEnv
 
 
 def env_action(env: VecEnv, action: Tensor) -> Any:
-    """Hand actions over as `VecEnv.step` takes them: NumPy on the CPU, a tensor on its device otherwise."""
-    return to_numpy(action) if env.device == "cpu" else action.to(env.device)
+    """Hand actions over as `VecEnv.step` takes them: a tensor on its device if it is capturable, NumPy otherwise."""
+    return action.to(env.device) if env.capturable else to_numpy(action)
 
 
 class EpisodeTracker:

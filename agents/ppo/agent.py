@@ -105,7 +105,13 @@ class PPO:
         if self._host is not None and len(obs) <= MAX_ROWS:
             policy = self.network.distribution(self._host(to_numpy(obs)))
         else:
-            policy = self.network.policy(tree_to_tensor(obs, self.device))
+            return self.sample(tree_to_tensor(obs, self.device), noise)
+        action = policy.sample(noise)
+        return Acted(action, policy.to_env(action))
+
+    def sample(self, obs: Any, noise: Tensor) -> Acted:
+        """`act` as a pure function of tensors on this device, to be compiled or captured."""
+        policy = self.network.policy(obs)
         action = policy.sample(noise)
         return Acted(action, policy.to_env(action))
 

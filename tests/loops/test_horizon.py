@@ -22,7 +22,6 @@ CONFIG = PPOConfig(n_envs=5, n_steps=60, batch_size=100, n_epochs=2, net_arch=(8
 def start(task, compiler=None, seed=0):
     """Return native environments on torch, an agent, and where they stand."""
     env = NativeVecEnv(DYNAMICS[task](max_episode_steps=25), CONFIG.n_envs, TorchArrays("cpu"))
-    env.capturable = True
     agent = PPO(env.observation_space, env.action_space, CONFIG, CPU, seed, compiler)
     return env, agent, Position.start(env, seed)
 
@@ -39,7 +38,8 @@ def test_a_horizon_is_its_ticks(task):
         noise, uniform = same.noise(CONFIG.n_steps, CONFIG.n_envs), twin.draw(CONFIG.n_steps)
         ended = []
         for t in range(CONFIG.n_steps):
-            acted = same.act(obs, noise[t])
+            with torch.no_grad():
+                acted = same.sample(obs, noise[t])
             step = twin.step_drawn(acted.env_action, uniform[t])
             assert rollout.obs[t].equal(obs)
             assert rollout.action[t].equal(acted.action)
