@@ -12,7 +12,7 @@ from envs.locate import locate
 FILES = sorted(CONFIGS.rglob("*.*"))
 PROMISED = {
     "ppo": "CartPole-v1 Acrobot-v1 MountainCar-v0 LunarLander-v3 Pendulum-v1 MountainCarContinuous-v0 "
-    "BipedalWalker-v3 HalfCheetah-v5 Hopper-v5",
+    "BipedalWalker-v3 HalfCheetah-v5 Hopper-v5 Bricks-v0",
     "dqn": "CartPole-v1 Acrobot-v1 MountainCar-v0 LunarLander-v3",
 }
 
