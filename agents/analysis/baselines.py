@@ -39,7 +39,17 @@ DQN_NAMES = (
     "exploration_initial_eps",
     "exploration_final_eps",
 )
-NO_COUNTERPART = ("shared_torso", "state_dependent_std", "squash_output", "rescale_action", "double_q")
+POLICY_NAMES = ("net_arch", "activation", "optimizer", "ortho_init", "log_std_init")
+OTHER_NAMES = ("n_envs", "train_freq", "gradient_steps", "n_step_returns", "norm_obs", "norm_reward")
+OF_THE_RUN = (
+    "total_timesteps",
+    "target_reward",
+    "eval_freq",
+    "eval_episodes",
+    "final_eval_episodes",
+    "save_freq",
+    "compile",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +103,8 @@ def sb3_settings(params: AlgoConfig) -> tuple[dict[str, Any], list[str]]:
         "hyperparameters": hyperparameters | {"policy_kwargs": policy},
         "normalize": normalize if norm_obs or norm_reward else None,
     }
-    return arguments, [name for name in NO_COUNTERPART if values.get(name)]
+    known = {*SHARED, *PPO_NAMES, *DQN_NAMES, *POLICY_NAMES, *OTHER_NAMES, *OF_THE_RUN}
+    return arguments, [name for name, value in values.items() if value and name not in known]
 
 
 def _rounds(values: Mapping[str, Any]) -> dict[str, int]:

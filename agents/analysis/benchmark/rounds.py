@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import resource
 import signal
 import statistics
 import subprocess
@@ -153,13 +152,16 @@ def run_process(words: Sequence[str], variables: Mapping[str, str], patience: fl
 
 
 def _peak_mb(most: int) -> float | None:
-    """Return a child's peak memory in MB; a child begins with its parent's peak, so one that stayed below is unknown.
+    """Return a child's peak memory in MB, from what the system says.
 
-    That is why the benchmark itself imports nothing large before its last child has ended.
+    On Linux a child counts from its parent's peak (VmHWM), so that of one that stayed below is unknown. That is why
+    the benchmark itself imports nothing large before its last child has ended.
     """
-    if most <= resource.getrusage(resource.RUSAGE_SELF).ru_maxrss:
-        return None
-    return most / (1024 * 1024 if sys.platform == "darwin" else 1024)
+    if sys.platform != "linux":
+        return most / (2**20 if sys.platform == "darwin" else 2**10)
+    status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+    ours = int(status.partition("VmHWM:")[2].split()[0])
+    return most / 2**10 if most > ours else None
 
 
 def _failure(code: int, errors: Any, late: bool) -> str:
