@@ -91,6 +91,7 @@ def _bench(argv: list[str]) -> int:
     machine = describe_machine()
     folder = options.out or Path("runs", "bench", f"{datetime.now():%Y%m%d-%H%M%S}")
     with terminated_as_interrupted():
+        console.print("importing everything once ...", style="dim")
         machine["gpu"] = find_gpu(required=options.device == "cuda")
         if machine["gpu"] and options.device == "auto":
             cases, left_out = add_peers(*build_cases(dataclasses.replace(plan, cuda=True)), options.peers)

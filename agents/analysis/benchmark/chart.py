@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from agents.analysis.benchmark.rounds import Result, baseline_of, by_case, number, ratio
 from agents.experiment.storage import disk
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 OURS, COMPILED, OTHERS = "#0072B2", "#E69F00", "#999999"  # of Okabe and Ito's palette, which all eyes tell apart
 ROW = 0.27  # inches
@@ -35,7 +38,6 @@ def draw(results: Sequence[Result], footer: str, path: Path) -> None:
         UserError: the file cannot be written.
     """
     from matplotlib.figure import Figure
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
     drawn = groups(results)
     if not drawn:
@@ -61,15 +63,25 @@ def draw(results: Sequence[Result], footer: str, path: Path) -> None:
             row += 1
         row += 0.25
     values = [better for _, bars in drawn for _, better in bars]
-    axes.set_xscale("log", base=2)
-    axes.set_xlim(min(0.5, min(values) / 1.6), max(2.0, max(values) * 1.6))
     axes.set_ylim(row - 0.25, -0.75)
     axes.set_yticks(ticks, names, fontsize=8)
-    axes.tick_params(axis="y", length=0)
-    axes.tick_params(axis="x", labelsize=8)
+    _dress(axes, min(0.5, min(values) / 1.6), max(2.0, max(values) * 1.6))
+    figure.supxlabel(footer, fontsize=7, color="#555555")
+    with disk("write", path):
+        figure.savefig(path)
+
+
+def _dress(axes: Axes, low: float, high: float) -> None:
+    """Count in doublings from `low` to `high` times, with a line at the baseline."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+    axes.set_xscale("log", base=2)
+    axes.set_xlim(low, high)
     axes.xaxis.set_major_locator(LogLocator(base=2))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}x"))
+    axes.tick_params(axis="x", labelsize=8)
+    axes.tick_params(axis="y", length=0)
     axes.axvline(1, color="black", linewidth=1)
     axes.grid(axis="x", alpha=0.25)
     axes.set_axisbelow(True)
@@ -77,6 +89,3 @@ def draw(results: Sequence[Result], footer: str, path: Path) -> None:
         axes.spines[side].set_visible(False)
     axes.set_xlabel("times faster or smaller than the baseline (further right is better)", fontsize=8)
     axes.set_title("This suite beside stable-baselines3", loc="left", fontsize=11, weight="bold")
-    figure.supxlabel(footer, fontsize=7, color="#555555")
-    with disk("write", path):
-        figure.savefig(path)

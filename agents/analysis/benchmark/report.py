@@ -146,11 +146,13 @@ def _table(first: str, width: int, headings: Mapping[str, int]) -> Table:
 
 def _print_case(console: Console, case: Case, group: Sequence[Result]) -> None:
     """Print a line for each contender, and beneath them what else there is to say."""
+    from rich.markup import escape
+
     headings = {case.measure.unit: 9, "min to max": 18, "better": 8, "peak MB": 7, "threads": 7}
     table, notes, baseline = _table("", 21, headings), [], baseline_of(group)
     for result in group:
         name = result.contender.name
-        table.add_row(name, *_cells(result, baseline))
+        table.add_row(escape(name), *_cells(result, baseline))
         if case.target is not None and result.runs:
             scores = ", ".join(f"{run['eval_mean']:.0f}" for run in result.runs)
             notes.append(f"{name}: {result.solved} of {len(result.runs)} solved ({scores})")

@@ -167,13 +167,8 @@ def _peak_mb(most: int) -> float | None:
 def _failure(code: int, errors: Any, late: bool) -> str:
     errors.seek(0)
     said = errors.read().decode(errors="replace").strip().splitlines() or ["it said nothing"]
-    ended = (
-        "was given up as too slow"
-        if late
-        else f"failed with exit code {code}"
-        if code > 0
-        else f"died of signal {-code}"
-    )
+    ended = f"failed with exit code {code}" if code > 0 else f"died of signal {-code}"
+    ended = "was given up as too slow" if late else ended
     return f"{ended}: {said[-1].strip()[:300]}"
 
 
