@@ -184,6 +184,12 @@ class Entry:
     cuda: bool = False
     target: float | None = None
 
+    def repeats(self, plan: Plan) -> int:
+        """Return how often each contender runs; what hardly varies, once."""
+        if self.measure is BYTES or (plan.quick and self.target is None and self.measure is SECONDS):
+            return 1
+        return plan.rounds if self.target is None else plan.seeds
+
     def missing(self, plan: Plan) -> str | None:
         """Return what it takes to measure this, if it is not here."""
         if self.cuda and not plan.cuda:
@@ -273,9 +279,8 @@ def build_cases(plan: Plan) -> tuple[list[Case], list[str]]:
         elif plan.quick and not entry.quick and not plan.names:
             left_out.append(name)
         else:
-            repeats = 1 if entry.measure is BYTES else plan.seeds if entry.target is not None else plan.rounds
             contenders = tuple(entry.contenders(plan))
-            cases.append(Case(name, entry.title, entry.measure, contenders, repeats, entry.target))
+            cases.append(Case(name, entry.title, entry.measure, contenders, entry.repeats(plan), entry.target))
     if plan.quick:
         left_out += ["compiled training", "SB3 with its own threads", "SB3's shorter budgets"]
     elif not knows_compile():

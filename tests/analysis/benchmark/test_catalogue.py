@@ -110,6 +110,15 @@ def test_a_quick_benchmark_is_smaller_and_says_what_it_leaves_out():
     assert [case.name for case in build_cases(Plan(("solve-dqn",), quick=True))[0]] == ["solve-dqn"]
 
 
+def test_what_is_noisy_is_repeated_and_what_is_not_is_not():
+    def repeats(**plan) -> dict[str, int]:
+        return {case.name: case.repeats for case in build_cases(Plan(rounds=4, seeds=6, **plan))[0]}
+
+    whole, quick = repeats(), repeats(quick=True)
+    assert (whole["ppo-same"], whole["imports"], whole["solve-ppo"], whole["replay-pixels"]) == (4, 4, 6, 1)
+    assert (quick["ppo-same"], quick["imports"], quick["solve-ppo"], quick["replay-pixels"]) == (4, 1, 6, 1)
+
+
 def test_sb3_runs_with_the_threads_asked_for(monkeypatch):
     monkeypatch.setattr(catalogue.os, "cpu_count", lambda: 4)
     one, own = {"OMP_NUM_THREADS": "1"}, {}
