@@ -50,6 +50,8 @@ def small(words: list[str]) -> list[str]:
         words = [*words, "-n", "64", *BUDGET, *([] if "dqn" in words else ROLLOUT)]
     if words[0] == "train" and "--resume" in words:
         words = [*words, "-n", "256", *BUDGET]
+    if words[0] == "bench":
+        words = [*words, "--list"]
     if words[0] == "evaluate":
         words = [*words, "--episodes", "2"]
     return words
