@@ -42,7 +42,7 @@ class RunConfig(BaseModel):
     algo: Literal["ppo", "dqn"] = Field("ppo", description="algorithm")
     seed: int = Field(0, ge=0, description="all randomness of the run follows from it")
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="where the networks live")
-    vec: Literal["auto", "native", "sync", "async", "vector"] = Field(
+    vec: Literal["auto", "native", "sync", "async", "vector", "envpool", "ale"] = Field(
         "auto", description="how the copies of env are stepped"
     )
     params: PPOConfig | DQNConfig

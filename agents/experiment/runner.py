@@ -200,7 +200,8 @@ class Run:
         training, config, params = self.training, self.config, self.params
         parameters = sum(p.numel() for p in training.agent.network.parameters())
         self.console.say(
-            f"{config.algo.upper()} on {config.env}: {params.n_envs} environments ({training.env.backend}), "
+            f"{config.algo.upper()} on {config.env}: {params.n_envs} environments "
+            f"({training.env.backend}: {training.env.backend_reason}), "
             f"{parameters:,} parameters, {training.agent.device} ({training.device_reason})"
         )
         self.console.say(f"run folder: {self.folder.path}")
