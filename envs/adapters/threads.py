@@ -12,7 +12,9 @@ agree only on the same backend. Where each keeps the truth about an episode's en
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
+import re
 from typing import Any
 
 import numpy as np
@@ -24,6 +26,8 @@ from envs.adapters.checks import silenced
 from envs.adapters.vector import GymVectorEnv
 from envs.api import Step
 from envs.spaces import ActionCodec, ObservationCodec
+
+_OLDEST = [1, 2, 2]  # EnvPool's
 
 
 class ThreadsVecEnv(GymVectorEnv):
@@ -88,6 +92,9 @@ def envpool_fault(spec: EnvSpec, kwargs: dict[str, Any]) -> str | None:
         return f"EnvPool has no {spec.id}: use --vec auto"
     if importlib.util.find_spec("envpool") is None:
         return '--vec envpool needs a package that is not installed: pip install -e ".[envpool]"'
+    version = importlib.metadata.version("envpool")
+    if [int(part) for part in re.findall(r"\d+", version)[:3]] < _OLDEST:
+        return f'EnvPool {version} is too old, as it is no gymnasium.vector.VectorEnv: pip install -e ".[envpool]"'
     import envpool
 
     if spec.id not in envpool.list_all_envs():

@@ -213,7 +213,7 @@ def test_a_missing_envpool_is_named_with_its_pip_line(monkeypatch):
         ("CartPole-v1", "auto", "native"),
         ("native/Pendulum-v1", "auto", "native"),
         ("native/CartPole-v1", "sync", "sync"),
-        ("Acrobot-v1", "auto", "sync"),
+        ("tests.envs.small_envs:Drift", "auto", "sync"),
         ("CartPole-v1", "vector", "vector"),
         ("CartPole-v1", "async", "async"),
     ],
