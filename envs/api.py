@@ -44,26 +44,44 @@ class Step:
 class VecEnv(Protocol):
     """N copies of one environment, stepped together, which begin a new episode by themselves.
 
-    `step` may reuse none of the arrays it returned before: a caller may keep them, but must not write to them.
+    A step has two halves, so that a caller can work (learn) while environments in other processes or threads
+    step: `send` hands the actions over and `receive` waits for what came of them. Where everything happens in
+    this process, `send` only keeps the actions. After `send` comes `receive`, and nothing in between: neither
+    another `send` nor `reset`, `state_dict`, `load_state_dict` or `render`; only `close` may come at any time.
+
+    What `receive` returns reuses none of the arrays returned before: a caller may keep them, but must not write
+    to them.
     """
 
     num_envs: int
     observation_space: Space  # of one environment, canonical (envs.spaces)
     action_space: Space  # of one environment, canonical
     device: str  # "cpu" or "cuda"
-    backend: str  # "native", "sync", "async" or "vector"
+    backend: str  # one of envs.make.VECS, but never "auto"
+    backend_reason: str  # why that backend, in a few words; "" until envs.make.make has chosen it
     capturable: bool  # whether it speaks tensors, and a step can be compiled or captured in a CUDA graph
 
     def reset(self, seed: int) -> Obs:
         """Begin an episode everywhere; all later randomness follows from `seed`."""
         ...
 
-    def step(self, action: Array) -> Step:
-        """Apply canonical actions: int64 `[N]` or `[N, k]`, or float32 `[N, d]`, clipped or rescaled here.
+    def send(self, action: Array) -> None:
+        """Hand over canonical actions: int64 `[N]` or `[N, k]`, or float32 `[N, d]`, clipped or rescaled here.
+
+        They must stay as they are until `receive` returns.
+        """
+        ...
+
+    def receive(self) -> Step:
+        """Wait for the step that `send` began, and return what came of it.
 
         Raises:
             EnvError: the environment raised, or returned NaN or infinity, a wrong shape or a wrong dtype.
         """
+        ...
+
+    def step(self, action: Array) -> Step:
+        """`send`, and `receive` at once."""
         ...
 
     def state_dict(self) -> dict[str, Any]:
@@ -88,3 +106,19 @@ class VecEnv(Protocol):
     def close(self) -> None:
         """Free windows and processes."""
         ...
+
+
+class InProcess:
+    """The halves of a step that happens in this process: nothing begins before `receive`."""
+
+    backend_reason = ""
+    _sent: Array
+
+    def send(self, action: Array) -> None:
+        self._sent = action
+
+    def receive(self) -> Step:
+        return self.step(self._sent)
+
+    def step(self, action: Array) -> Step:
+        raise NotImplementedError

@@ -93,7 +93,7 @@ def _import(module: str) -> ModuleType:
         if error.name is not None and (module + ".").startswith(error.name + "."):
             raise UserError(f"there is no module {module!r}, neither installed nor in {here}") from error
         raise UserError(f"module {module!r} needs {error.name!r}, which is not installed") from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UserError(f"module {module!r} could not be imported: {type(error).__name__}: {error}") from error
 
 
@@ -117,7 +117,7 @@ def _load_file(path: Path) -> ModuleType:
         found.loader.exec_module(module)
     except BaseException as error:
         del sys.modules[name]
-        if not isinstance(error, Exception):
+        if not isinstance(error, Exception | SystemExit):
             raise
         raise UserError(f"{path} could not be imported: {type(error).__name__}: {error}") from error
     return module

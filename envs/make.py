@@ -4,31 +4,35 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
-import os
 import statistics
 import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from functools import partial
 from typing import Any
 
 import gymnasium
 from gymnasium.envs.registration import EnvSpec, load_env_creator
 
+from envs.adapters import atari
 from envs.adapters.checks import silenced
 from envs.adapters.sync import SyncVecEnv
-from envs.adapters.vector import adapt, in_processes
+from envs.adapters.threads import EnvPoolVecEnv, ThreadsVecEnv, envpool_difference, envpool_fault
+from envs.adapters.vector import adapt
+from envs.adapters.workers import WorkersVecEnv, cores
 from envs.api import VecEnv
 from envs.errors import UserError, did_you_mean
 from envs.locate import env_label, locate, newer_version
 from envs.native import DYNAMICS, Arrays, NativeVecEnv, NumpyArrays, TorchArrays, build_dynamics, parameters
-from envs.spaces import ActionCodec, ObservationCodec
+from envs.spaces import ObservationCodec
 
-__all__ = ["VECS", "env_label", "make", "make_single", "reward_threshold", "spaces_of"]
+__all__ = ["VECS", "env_label", "make", "make_single", "reward_threshold"]
 
-VECS = ("auto", "native", "sync", "async", "vector")
+VECS = ("auto", "native", "sync", "async", "vector", "envpool", "ale")
 
-_SLOW_STEP = 1e-3  # seconds: from here on a process for each environment pays
+_SLOW_TICK = 2e-3  # seconds that all environments take one after the other: from here on other processes pay
 _EXTRAS = {"gymnasium.envs.box2d": "box2d", "gymnasium.envs.mujoco": "mujoco", "ale_py": "atari"}
-_MODULES = {"box2d": "Box2D", "mujoco": "mujoco", "atari": "ale_py"}
+_MODULES = {"box2d": ("Box2D",), "mujoco": ("mujoco",), "atari": ("ale_py", "cv2")}
 
 
 def make(
@@ -47,9 +51,11 @@ def make(
     Args:
         env_id: a registered id, "module:Id", "path/to/file.py:Class" or "path/to/file.py".
         num_envs: how many.
-        vec: "native" (our own arrays), "sync" (one after the other), "async" (a process each), "vector"
-            (the environment's own vector entry point), or "auto": native if it is one of ours, else sync,
-            or async where a step takes longer than a millisecond. Sync and async give the same transitions.
+        vec: "native" (our own arrays), "sync" (one after the other), "async" (a process for each core), "vector"
+            (the environment's own vector entry point), "envpool" (EnvPool's C++ version), "ale" (the Atari
+            emulator's own threads), or "auto": the first that there is of native, envpool, ale and vector, else
+            sync or async, whichever a short measurement promises to be faster. `VecEnv.backend_reason` says why.
+            Sync and async give the same transitions.
         device: where native environments live: "cpu" or "cuda"; the others are always on the CPU.
         env_kwargs: passed to the environment's constructor; `max_episode_steps` sets the time limit.
         rescale_action: Box actions are in [-1, 1] and mapped onto the bounds, instead of clipped to them.
@@ -66,44 +72,52 @@ def make(
         raise UserError(f"vec must be one of {', '.join(VECS)}, got {vec!r}.{did_you_mean(vec, VECS)}")
     spec = locate(env_id)
     _check_kwargs(spec, kwargs)
-    if vec == "auto":
-        vec = _choose(env_id, spec, num_envs, kwargs)
+    vec, reason = _choose(env_id, spec, num_envs, kwargs, render) if vec == "auto" else (vec, "as asked")
+    env: VecEnv
     if vec == "native":
-        return _native(spec, num_envs, device, kwargs, rescale_action, tensors)
-    if vec == "vector":
-        return adapt(_vector(spec, num_envs, kwargs, render), rescale_action)
-    maker = partial(make_single, env_id, env_kwargs=kwargs, render_mode="rgb_array" if render else None)
-    if vec == "async":
-        maker().close()  # what cannot be built is told here, not by a dying process
-        return in_processes([maker] * num_envs, rescale_action)
-    return SyncVecEnv([maker() for _ in range(num_envs)], rescale_action)
+        env = _native(spec, num_envs, device, kwargs, rescale_action, tensors)
+    elif vec == "vector":
+        env = adapt(_vector(spec, num_envs, kwargs, render), rescale_action)
+    elif vec in ("envpool", "ale"):
+        if render:
+            raise UserError(f"environments of --vec {vec} cannot be drawn: use --vec sync")
+        env = (_envpool if vec == "envpool" else _ale)(env_id, spec, num_envs, kwargs, rescale_action)
+    else:
+        # Another process does not know what this one has registered, but it can find what a file or module holds.
+        name = gymnasium.registry.get(env_id, env_id)
+        maker = partial(make_single, name, env_kwargs=kwargs, render_mode="rgb_array" if render else None)
+        if vec == "async":
+            env = WorkersVecEnv([maker] * num_envs, rescale_action)
+        else:
+            env = SyncVecEnv([maker() for _ in range(num_envs)], rescale_action)
+    env.backend_reason = reason
+    return env
 
 
 def make_single(
-    env_id: str, *, env_kwargs: dict[str, Any] | None = None, render_mode: str | None = None
+    env_id: str | EnvSpec, *, env_kwargs: dict[str, Any] | None = None, render_mode: str | None = None
 ) -> gymnasium.Env:
     """Build one environment as Gymnasium does, `render_mode` None, "rgb_array" or "human".
+
+    Games of the Atari emulator come preprocessed; see `envs.adapters.atari`.
 
     Raises:
         UserError: as `make`.
     """
     kwargs = dict(env_kwargs or {})
-    spec = locate(env_id)
+    spec = locate(env_id) if isinstance(env_id, str) else env_id
     _check_kwargs(spec, kwargs)
     if render_mode is not None:
         kwargs["render_mode"] = render_mode
         _check_renders(spec)
-    with silenced():
-        return _build(spec, lambda: gymnasium.make(spec, disable_env_checker=True, **kwargs), kwargs)
-
-
-def spaces_of(env_id: str, env_kwargs: dict[str, Any] | None = None) -> tuple[gymnasium.Space, gymnasium.Space]:
-    """Return an environment's canonical observation space and action space."""
-    env = make_single(env_id, env_kwargs=env_kwargs)
-    try:
-        return ObservationCodec(env.observation_space).space, ActionCodec(env.action_space).space
-    finally:
-        env.close()
+    with _building(spec, kwargs), _hushed_mujoco(spec):
+        if atari.is_game(spec):
+            return atari.make_game(spec, kwargs)
+        env = gymnasium.make(spec, disable_env_checker=True, **kwargs)
+        for name in ("observation_space", "action_space"):
+            if not isinstance(getattr(env.unwrapped, name, None), gymnasium.Space):
+                raise UserError(f"{spec.id} has no {name}: its __init__ must set self.{name} to a gymnasium.Space")
+        return env
 
 
 def has_native(env_id: str) -> bool:
@@ -116,13 +130,37 @@ def reward_threshold(env_id: str) -> float | None:
     return locate(env_id).reward_threshold
 
 
-def _choose(env_id: str, spec: EnvSpec, num_envs: int, kwargs: dict[str, Any]) -> str:
+def _choose(env_id: str, spec: EnvSpec, num_envs: int, kwargs: dict[str, Any], render: bool) -> tuple[str, str]:
+    """Return the backend for `vec="auto"`, and why."""
+    anew = "a resumed run begins new episodes"
     if spec.id in DYNAMICS:
-        return "native"
+        return "native", "our own version, all environments in one array"
     if spec.entry_point is None:
-        return "vector"
-    slow = num_envs > 1 and (os.cpu_count() or 1) > 1 and _seconds_per_step(env_id, kwargs) > _SLOW_STEP
-    return "async" if slow else "sync"
+        return "vector", f"there is no other version; {anew}"
+    if not render:
+        if envpool_fault(spec, kwargs) is None and _envpool_fits(env_id, spec, kwargs):
+            return "envpool", f"EnvPool is installed and has it; {anew}"
+        if atari.is_game(spec):
+            return "ale", f"the emulator's own threads; {anew}"
+    if spec.vector_entry_point is not None and _vector_fits(env_id, spec, kwargs):
+        return "vector", f"it brings a vector version of its own; {anew}"
+    if num_envs == 1 or cores() == 1:
+        return "sync", "there is one environment" if num_envs == 1 else "there is one core"
+    seconds = _seconds_per_step(env_id, kwargs)
+    vec = "async" if num_envs * seconds > _SLOW_TICK else "sync"
+    which = "other processes pay" if vec == "async" else "too quick for other processes to pay"
+    return vec, f"a step takes {seconds * 1e6:,.0f} us: {which}"
+
+
+def _vector_fits(env_id: str, spec: EnvSpec, kwargs: dict[str, Any]) -> bool:
+    with closing(make_single(env_id, env_kwargs=kwargs)) as one, closing(_vector(spec, 1, kwargs, False)) as many:
+        ours = one.observation_space, one.action_space
+        return ours == (many.single_observation_space, many.single_action_space)
+
+
+def _envpool_fits(env_id: str, spec: EnvSpec, kwargs: dict[str, Any]) -> bool:
+    with closing(make_single(env_id, env_kwargs=kwargs)) as env:
+        return envpool_difference(spec, env.observation_space, env.action_space) is None
 
 
 def _seconds_per_step(env_id: str, kwargs: dict[str, Any]) -> float:
@@ -163,24 +201,41 @@ def _vector(spec: EnvSpec, num_envs: int, kwargs: dict[str, Any], render: bool) 
         raise UserError(f"{spec.id} has no vector version of its own: use --vec sync or --vec async")
     if render:
         kwargs = {**kwargs, "render_mode": "rgb_array"}
-    with silenced():
-        return _build(
-            spec,
-            lambda: gymnasium.make_vec(spec, num_envs, vectorization_mode="vector_entry_point", **kwargs),
-            kwargs,
-        )
+    with _building(spec, kwargs):
+        return gymnasium.make_vec(spec, num_envs, vectorization_mode="vector_entry_point", **kwargs)
 
 
-def _build(spec: EnvSpec, build: Any, kwargs: dict[str, Any]) -> Any:
-    """Call `build`; whatever it raises becomes the message that helps."""
+def _envpool(env_id: str, spec: EnvSpec, num_envs: int, kwargs: dict[str, Any], rescale_action: bool) -> EnvPoolVecEnv:
+    if (fault := envpool_fault(spec, kwargs)) is not None:
+        raise UserError(fault)
+    with closing(make_single(env_id, env_kwargs=kwargs)) as env:
+        if (difference := envpool_difference(spec, env.observation_space, env.action_space)) is not None:
+            raise UserError(difference)
+        space = ObservationCodec(env.observation_space).space
+    limit = kwargs.get("max_episode_steps", spec.max_episode_steps)
+    with _building(spec, kwargs):
+        return EnvPoolVecEnv(spec, num_envs, limit, space, rescale_action)
+
+
+def _ale(env_id: str, spec: EnvSpec, num_envs: int, kwargs: dict[str, Any], rescale_action: bool) -> ThreadsVecEnv:
+    if not atari.is_game(spec):
+        raise UserError(f"{spec.id} is no game of the Atari emulator (ALE/Pong-v5 is one): use --vec auto")
+    with _building(spec, kwargs):
+        return ThreadsVecEnv(atari.make_games(spec, num_envs, kwargs), "ale", rescale_action)
+
+
+@contextmanager
+def _building(spec: EnvSpec, kwargs: dict[str, Any]) -> Iterator[None]:
+    """Whatever is raised while an environment is built becomes the message that helps."""
     try:
-        return build()
+        with silenced():
+            yield
     except UserError:
         raise
-    except Exception as error:
-        home = spec.entry_point if isinstance(spec.entry_point, str) else ""
+    except (Exception, SystemExit) as error:
+        home = _home(spec)
         for prefix, extra in _EXTRAS.items():
-            if home.startswith(prefix) and importlib.util.find_spec(_MODULES[extra]) is None:
+            if home.startswith(prefix) and any(importlib.util.find_spec(name) is None for name in _MODULES[extra]):
                 fix = f'pip install -e ".[{extra}]"'
                 raise UserError(f"{spec.id} needs a package that is not installed: {fix}") from error
         if isinstance(error, ImportError) and (newer := newer_version(spec)) is not None:
@@ -189,6 +244,26 @@ def _build(spec: EnvSpec, build: Any, kwargs: dict[str, Any]) -> Any:
             raise UserError(f"{spec.id} needs the package {error.name!r}: pip install {error.name}") from error
         given = ", ".join(f"{key}={value!r}" for key, value in kwargs.items()) or "no arguments"
         raise UserError(f"{spec.id} could not be built with {given}: {type(error).__name__}: {error}") from error
+
+
+def _home(spec: EnvSpec) -> str:
+    return spec.entry_point if isinstance(spec.entry_point, str) else ""
+
+
+@contextmanager
+def _hushed_mujoco(spec: EnvSpec) -> Iterator[None]:
+    """Keep MuJoCo's remarks on Gymnasium's models from the terminal, and from a MUJOCO_LOG.TXT wherever we are."""
+    if not _home(spec).startswith("gymnasium.envs.mujoco"):
+        yield
+        return
+    import mujoco
+
+    before = mujoco.get_mju_user_warning()
+    mujoco.set_mju_user_warning(lambda text: None)
+    try:
+        yield
+    finally:
+        mujoco.set_mju_user_warning(before)
 
 
 def _check_kwargs(spec: EnvSpec, kwargs: dict[str, Any]) -> None:
@@ -206,6 +281,8 @@ def _accepted(spec: EnvSpec) -> list[str] | None:
     """Return the names of the arguments an environment takes, or None where its signature does not tell."""
     if spec.id in DYNAMICS:
         return parameters(DYNAMICS[spec.id])
+    if atari.is_game(spec):
+        return list(atari.PARAMETERS)
     taken = _arguments(spec)
     return None if taken is None else sorted({*taken, "max_episode_steps"} - {"render_mode", "num_envs"})
 

@@ -15,7 +15,7 @@ import gymnasium
 import numpy as np
 
 from envs import saved
-from envs.api import Array, Step
+from envs.api import Array, InProcess, Step
 from envs.dynamics.acrobot import Acrobot
 from envs.dynamics.base import Dynamics, state_like
 from envs.dynamics.bricks import Bricks
@@ -196,7 +196,7 @@ class TorchArrays:
         self.generator.set_state(self.xp.from_numpy(np.array(state["torch"])))
 
 
-class NativeVecEnv:
+class NativeVecEnv(InProcess):
     """N environments of our own, stepped as one set of arrays. See `envs.api.VecEnv`.
 
     Attributes:

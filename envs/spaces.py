@@ -139,7 +139,7 @@ class ObservationCodec:
             BadData: one has a wrong shape or dtype, is not finite, or leaves a Discrete range.
         """
         try:
-            return self._tree([leaf.convert(np.array([leaf.pick(raw) for raw in raws])) for leaf in self._leaves])
+            return self.tree([leaf.convert(np.array([leaf.pick(raw) for raw in raws])) for leaf in self._leaves])
         except _MISFITS:
             return self._encode_rows(raws)
 
@@ -154,7 +154,7 @@ class ObservationCodec:
             arrays = []
             for leaf in self._leaves:
                 arrays.append(leaf.convert(np.array(leaf.pick(batch))))
-            return self._tree(arrays)
+            return self.tree(arrays)
         except _MISFITS as error:
             try:
                 rows = list(leaf.pick(batch))
@@ -179,7 +179,7 @@ class ObservationCodec:
         if len(arrays) != len(leaves):
             raise UserError(f"a saved observation has {len(arrays)} arrays, this environment's has {len(leaves)}")
         shapes = [(num_envs, *(leaf.shape or ())) for leaf in leaves]
-        return self._tree(
+        return self.tree(
             [
                 saved.array(array, "obs", shape, leaf.dtype)
                 for array, shape, leaf in zip(arrays, shapes, leaves, strict=True)
@@ -199,9 +199,10 @@ class ObservationCodec:
         copies = [array.copy() for array in self.arrays(obs)]
         for copy, replacement in zip(copies, self.arrays(new), strict=True):
             copy[rows] = replacement
-        return self._tree(copies)
+        return self.tree(copies)
 
-    def _tree(self, arrays: list[np.ndarray]) -> Obs:
+    def tree(self, arrays: Sequence[np.ndarray]) -> Obs:
+        """Return the canonical observation that these arrays, in the order of `arrays`, make up."""
         return arrays[0] if self._plain else {leaf.key: array for leaf, array in zip(self._leaves, arrays, strict=True)}
 
     def _encode_rows(self, raws: Sequence[Any]) -> Obs:
@@ -218,7 +219,7 @@ class ObservationCodec:
                     raise BadData(row, f"{leaf.name} {reason}")
                 rows.append(leaf.convert(np.array(value)[None]))
             arrays.append(np.concatenate(rows))
-        return self._tree(arrays)
+        return self.tree(arrays)
 
 
 def _leaves(space: Space, path: tuple[Any, ...]) -> Iterator[_Leaf]:

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from gymnasium import Space, spaces
 
-from envs.api import Step
+from envs.api import InProcess, Step
 
 
-class ClockEnv:
+class ClockEnv(InProcess):
     """N environments that count: the observation is (environment, episode, t) / 8, and nothing is random.
 
     An episode lasts `lengths(env, episode)` steps. Episodes 0, 3, 6... terminate, 1, 4, 7... are truncated and

@@ -45,7 +45,7 @@ class RunConfig(BaseModel):
     compile: CompileMode = Field(
         "auto", description="compile steps of training; auto captures them as CUDA graphs on a GPU, off runs all as is"
     )
-    vec: Literal["auto", "native", "sync", "async", "vector"] = Field(
+    vec: Literal["auto", "native", "sync", "async", "vector", "envpool", "ale"] = Field(
         "auto", description="how the copies of env are stepped"
     )
     params: PPOConfig | DQNConfig

@@ -200,10 +200,10 @@ class Run:
         training, config, params = self.training, self.config, self.params
         parameters = sum(p.numel() for p in training.agent.network.parameters())
         self.console.say(
-            f"{config.algo.upper()} on {config.env}: {params.n_envs} environments ({training.env.backend}), "
-            f"{parameters:,} parameters, {training.compiler.summary} on {training.agent.device} "
-            f"({training.device_reason})"
+            f"{config.algo.upper()} on {config.env}: {parameters:,} parameters, {training.compiler.summary} on "
+            f"{training.agent.device} ({training.device_reason})"
         )
+        self.console.say(f"{params.n_envs} environments, {training.env.backend}: {training.env.backend_reason}")
         training.compiler.say = self.console.say
         self.console.say(f"run folder: {self.folder.path}")
         for note in notes:

@@ -78,7 +78,7 @@ def evaluate(
         if (endless := (tracker.lengths >= step_limit) & (quota > 0)).any():
             raise UserError(
                 f"the evaluation gave up: environment {endless.argmax()} took {step_limit:,} steps without ending its "
-                "episode; give it a time limit (max_episode_steps, where it is registered)"
+                "episode; give it a time limit: --env-kwargs max_episode_steps=1000"
             )
     returns = np.array([episode.ret for episode in counted], np.float64)
     return Evaluation(returns, np.array([episode.length for episode in counted], np.int64))

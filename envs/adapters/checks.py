@@ -10,10 +10,9 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from envs.adapters.episodes import Position, place, replay
 from envs.api import Step
 from envs.errors import EnvError
-from envs.spaces import BadData, ObservationCodec
+from envs.spaces import BadData
 
 
 @contextmanager
@@ -79,50 +78,12 @@ def flag_dummies(step: Step, dummy: np.ndarray) -> Step:
     return Step(step.obs, reward, step.terminated & valid, step.truncated & valid, step.next_obs, valid)
 
 
-def blame(index: int | None, error: Exception, where: str) -> EnvError:
-    """Return the EnvError that says what environment `index` (None: all of them) did, and where."""
+def blame(index: int | None, error: BaseException, where: str) -> EnvError:
+    """Return the EnvError that says what environment `index` (None: all of them) did, and where.
+
+    `sys.exit` in an environment is an error of its own like any other: it must not end a run in silence.
+    """
     who = "the vector environment" if index is None else f"environment {index}"
     if isinstance(error, BadData):
         return EnvError(f"{who} returned bad data {where}: {error}")
     return EnvError(f"{who} raised {type(error).__name__} {where}: {error}")
-
-
-class CheckedEnv(gymnasium.Wrapper):
-    """Environment `index` in a process of its own: nothing leaves it but good data and EnvError.
-
-    An exception of a class that the main process cannot unpickle would hang it, so each is told as EnvError.
-    """
-
-    def __init__(self, env: gymnasium.Env, index: int) -> None:
-        super().__init__(env)
-        self._index = index
-        self._codec = ObservationCodec(env.observation_space)
-        self._seed: int | None = None
-        self._steps = 0
-
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        self._seed, self._steps = seed, 0
-        try:
-            observation, _ = self.env.reset(seed=seed)
-            self._codec.encode([observation])
-        except Exception as error:
-            raise blame(self._index, error, place(self._seed, 0)) from error
-        return observation, {}
-
-    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        self._steps += 1
-        try:
-            observation, reward, terminated, truncated, _ = self.env.step(action)
-            self._codec.encode([observation])
-            rewards_of([reward])
-            flags_of([terminated], "terminated")
-            flags_of([truncated], "truncated")
-        except Exception as error:
-            raise blame(self._index, error, place(self._seed, self._steps)) from error
-        return observation, float(reward), bool(terminated), bool(truncated), {}
-
-    def replay_own(self, positions: Sequence[Position]) -> Any:
-        """Bring this environment to its own entry of `positions`; see `replay`."""
-        position = positions[self._index]
-        self._seed, self._steps = position.seed, len(position.actions)
-        return replay(self.env, position)

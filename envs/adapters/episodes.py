@@ -22,11 +22,13 @@ class Position(NamedTuple):
 class EpisodeLog:
     """Which episode each of N environments is in, and the canonical actions since the oldest of them began.
 
-    Episode e of environment i is reset with `derive_seed(seed, "env", i, e)`, whatever the backend.
+    Episode e of environment i is reset with `derive_seed(seed, "env", i, e)`, whatever the backend. The N
+    environments are number `first` and those after it, where others live elsewhere.
     """
 
-    def __init__(self, num_envs: int, action_space: gymnasium.Space) -> None:
+    def __init__(self, num_envs: int, action_space: gymnasium.Space, first: int = 0) -> None:
         self._num_envs = num_envs
+        self._first = first
         self._row_shape = (num_envs, *(action_space.shape or ()))
         self._dtype = np.float32 if isinstance(action_space, gymnasium.spaces.Box) else np.int64
         self.begin(0)
@@ -54,7 +56,7 @@ class EpisodeLog:
 
     def seed_of(self, index: int) -> int:
         """Return the seed that environment `index`'s present episode was reset with."""
-        return derive_seed(self._seed, "env", index, int(self._episodes[index]))
+        return derive_seed(self._seed, "env", self._first + index, int(self._episodes[index]))
 
     def steps_of(self, index: int) -> int:
         """Return how many actions environment `index`'s present episode has seen."""
@@ -115,7 +117,7 @@ def replay(env: gymnasium.Env, position: Position) -> Any:
             observation, _, terminated, truncated, _ = env.step(action)
             if terminated or truncated:
                 return EnvError(f"replayed, its episode ended after {count} of {len(position.actions)} steps")
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         return EnvError(f"replayed, it raised {type(error).__name__} at step {count}: {error}")
     return observation
 

@@ -1,4 +1,4 @@
-"""The part that our loop and Gymnasium's processes share: same-step reset, each episode with its own seed."""
+"""The part that our loop and vector environments without autoreset share: each episode begins with its own seed."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from gymnasium import Space
 from envs import saved
 from envs.adapters.checks import flag_dummies
 from envs.adapters.episodes import EpisodeLog, Position
-from envs.api import Obs, Step
+from envs.api import InProcess, Obs, Step
 from envs.errors import EnvError
 from envs.spaces import ActionCodec, ObservationCodec
 
 
-class EpisodicVecEnv(ABC):
+class EpisodicVecEnv(InProcess, ABC):
     """A `VecEnv` whose episodes we begin ourselves, so that replaying an episode's actions restores a position.
 
     Subclasses say how to reset, step and replay; observations and actions cross to them as the environments'
@@ -28,13 +28,16 @@ class EpisodicVecEnv(ABC):
     device = "cpu"
     capturable = False
 
-    def __init__(self, num_envs: int, observation_space: Space, action_space: Space, rescale_action: bool) -> None:
+    def __init__(
+        self, num_envs: int, observation_space: Space, action_space: Space, rescale_action: bool, first: int = 0
+    ) -> None:
         self.num_envs = num_envs
+        self.first = first
         self._observations = ObservationCodec(observation_space)
         self._actions = ActionCodec(action_space, rescale_action)
         self.observation_space = self._observations.space
         self.action_space = self._actions.space
-        self._log = EpisodeLog(num_envs, self.action_space)
+        self._log = EpisodeLog(num_envs, self.action_space, first)
         self._obs: Obs = None
         self._dummy: np.ndarray | None = None  # whose next transition leads from a lost position to a new episode
 
@@ -98,6 +101,6 @@ class EpisodicVecEnv(ABC):
         self._obs = obs
         self._dummy = dummy if dummy.any() else None
         return [
-            f"environment {row} could not be put back where it was and begins a new episode ({reason})"
+            f"environment {self.first + row} could not be put back where it was and begins a new episode ({reason})"
             for row, reason in reasons.items()
         ]

@@ -16,12 +16,19 @@ from envs.spaces import BadData
 
 
 class SyncVecEnv(EpisodicVecEnv):
-    """Steps `envs` in a loop of our own. See `envs.api.VecEnv`."""
+    """Steps `envs` in a loop of our own. See `envs.api.VecEnv`.
+
+    Args:
+        envs: the environments.
+        rescale_action: actions are in [-1, 1], to be mapped onto the bounds.
+        first: the number of the first of them, where others live in other processes: it decides the seeds
+            of their episodes and their names in messages.
+    """
 
     backend = "sync"
 
-    def __init__(self, envs: Sequence[gymnasium.Env], rescale_action: bool = False) -> None:
-        super().__init__(len(envs), envs[0].observation_space, envs[0].action_space, rescale_action)
+    def __init__(self, envs: Sequence[gymnasium.Env], rescale_action: bool = False, first: int = 0) -> None:
+        super().__init__(len(envs), envs[0].observation_space, envs[0].action_space, rescale_action, first)
         self._envs = list(envs)
 
     def _reset_rows(self, rows: Sequence[int] | np.ndarray, seeds: Sequence[int]) -> Obs:
@@ -31,9 +38,9 @@ class SyncVecEnv(EpisodicVecEnv):
                 observation, _ = self._envs[row].reset(seed=seed)
                 raws.append(observation)
             return self._observations.encode(raws)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             at = error.row if isinstance(error, BadData) and error.row is not None else len(raws)
-            raise blame(int(rows[at]), error, place(seeds[at], 0)) from error
+            raise blame(self.first + int(rows[at]), error, place(seeds[at], 0)) from error
 
     def _step_all(self, actions: np.ndarray) -> tuple[Obs, np.ndarray, np.ndarray, np.ndarray]:
         raws: list[Any] = []
@@ -53,15 +60,20 @@ class SyncVecEnv(EpisodicVecEnv):
                 flags_of(terminated, "terminated"),
                 flags_of(truncated, "truncated"),
             )
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             at = error.row if isinstance(error, BadData) and error.row is not None else len(raws)
-            raise blame(at, error, place(self._log.seed_of(at), self._log.steps_of(at) + 1)) from error
+            raise blame(self.first + at, error, place(self._log.seed_of(at), self._log.steps_of(at) + 1)) from error
 
     def _replay_all(self, positions: Sequence[Position]) -> list[Any]:
         return [replay(env, position) for env, position in zip(self._envs, positions, strict=True)]
 
     def render(self, index: int = 0) -> np.ndarray:
-        return picture(self._envs[index].render())
+        try:
+            frame: Any = self._envs[index].render()
+        except (Exception, SystemExit) as error:
+            at = place(self._log.seed_of(index), self._log.steps_of(index))
+            raise blame(self.first + index, error, f"while being drawn {at}") from error
+        return picture(frame)
 
     def close(self) -> None:
         for env in self._envs:

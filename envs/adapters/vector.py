@@ -1,24 +1,19 @@
-"""Gymnasium's vector environments: of any autoreset mode, and our own use of its processes."""
+"""Gymnasium's vector environments, of any autoreset mode."""
 
 from __future__ import annotations
 
-import os
-import signal
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from functools import partial
-from multiprocessing.connection import wait
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
-import gymnasium
 import numpy as np
-from gymnasium.vector import AsyncVectorEnv, AutoresetMode, VectorEnv
+from gymnasium.vector import AutoresetMode, VectorEnv
 
 from envs import saved
-from envs.adapters.checks import CheckedEnv, blame, flag_dummies, flags_of, picture, rewards_of, silenced
+from envs.adapters.checks import blame, flag_dummies, flags_of, picture, rewards_of, silenced
 from envs.adapters.episodes import Position
 from envs.adapters.episodic import EpisodicVecEnv
-from envs.api import Obs, Step, VecEnv
+from envs.api import InProcess, Obs, Step, VecEnv
 from envs.errors import EnvError, UserError
 from envs.seeding import derive_seed
 from envs.spaces import ActionCodec, BadData, ObservationCodec
@@ -38,30 +33,6 @@ def adapt(env: VectorEnv, rescale_action: bool = False) -> VecEnv:
     raise UserError(f"{env} has metadata['autoreset_mode'] = {mode!r}; it must be a gymnasium.vector.AutoresetMode")
 
 
-def in_processes(makers: Sequence[Callable[[], gymnasium.Env]], rescale_action: bool = False) -> ManualVectorEnv:
-    """Return environments each of which runs in a process of its own.
-
-    Raises:
-        EnvError: a process ended before its environment was ready.
-    """
-    workers = [partial(_make_checked, maker, index, os.getpid()) for index, maker in enumerate(makers)]
-    try:
-        with silenced():
-            env = AsyncVectorEnv(workers, copy=False, autoreset_mode=AutoresetMode.DISABLED)
-    except (EOFError, ConnectionError) as error:
-        raise EnvError("a process ended while its environment was being made; --vec sync shows why") from error
-    return ManualVectorEnv(env, rescale_action, backend="async")
-
-
-def _make_checked(maker: Callable[[], gymnasium.Env], index: int, main_process: int) -> CheckedEnv:
-    if os.getpid() != main_process:
-        # Ctrl-C reaches the whole process group, but it is the main process that must end things in order,
-        # and whatever it does on SIGTERM is not for its workers to do.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    return CheckedEnv(maker(), index)
-
-
 def _take(batch: Any, rows: Sequence[int] | np.ndarray) -> Any:
     """Return these rows of a batched raw observation."""
     if isinstance(batch, dict):
@@ -72,18 +43,13 @@ def _take(batch: Any, rows: Sequence[int] | np.ndarray) -> Any:
 
 
 class ManualVectorEnv(EpisodicVecEnv):
-    """A vector environment with autoreset DISABLED: we reset what has ended. See `envs.api.VecEnv`.
+    """A vector environment with autoreset DISABLED: we reset what has ended. See `envs.api.VecEnv`."""
 
-    Args:
-        env: the vector environment.
-        rescale_action: actions are in [-1, 1], to be mapped onto the bounds.
-        backend: "async" for processes of `CheckedEnv`, whose position can be restored; else "vector".
-    """
+    backend = "vector"
 
-    def __init__(self, env: VectorEnv, rescale_action: bool = False, backend: str = "vector") -> None:
+    def __init__(self, env: VectorEnv, rescale_action: bool = False) -> None:
         super().__init__(env.num_envs, env.single_observation_space, env.single_action_space, rescale_action)
         self._env = env
-        self.backend = backend
 
     def _reset_rows(self, rows: Sequence[int] | np.ndarray, seeds: Sequence[int]) -> Obs:
         mask = np.zeros(self.num_envs, bool)
@@ -91,12 +57,12 @@ class ManualVectorEnv(EpisodicVecEnv):
         all_seeds: list[int | None] = [None] * self.num_envs
         for row, seed in zip(rows, seeds, strict=True):
             all_seeds[row] = seed
-        with _blamed(self._env, "at a reset"):
+        with _blamed("at a reset"):
             batch, _ = self._env.reset(seed=all_seeds, options={"reset_mask": mask})  # type: ignore[arg-type]
             return self._observations.encode_batch(_take(batch, rows))
 
     def _step_all(self, actions: np.ndarray) -> tuple[Obs, np.ndarray, np.ndarray, np.ndarray]:
-        with _blamed(self._env, "in a step"):
+        with _blamed("in a step"):
             batch, reward, terminated, truncated, _ = self._env.step(actions)
             return (
                 self._observations.encode_batch(batch),
@@ -106,21 +72,16 @@ class ManualVectorEnv(EpisodicVecEnv):
             )
 
     def _replay_all(self, positions: Sequence[Position]) -> Sequence[Any]:
-        if self.backend != "async":
-            return [EnvError("its vector environment offers no way to go back to a position")] * self.num_envs
-        with _blamed(self._env, "while replaying"):
-            return self._env.call("replay_own", positions)  # type: ignore[attr-defined]
+        return [EnvError("its vector environment offers no way to go back to a position")] * self.num_envs
 
     def render(self, index: int = 0) -> np.ndarray:
-        with _blamed(self._env, "while rendering"):
-            frames = self._env.render()
-        return picture(frames if frames is None else frames[index])
+        return _picture(self._env, index)
 
     def close(self) -> None:
-        _close(self._env)
+        self._env.close()
 
 
-class GymVectorEnv:
+class GymVectorEnv(InProcess):
     """A vector environment that resets by itself, on the next step or the same. See `envs.api.VecEnv`."""
 
     backend = "vector"
@@ -144,20 +105,30 @@ class GymVectorEnv:
         return self._restart(derive_seed(seed, "env"))
 
     def _restart(self, seed: int) -> Obs:
-        with _blamed(self._env, "at the reset"):
-            batch, _ = self._env.reset(seed=seed)
-            return self._observations.encode_batch(batch)
+        with _blamed("at the reset"):
+            return self._observations.encode_batch(self._reset_all(seed))
+
+    def _reset_all(self, seed: int) -> Any:
+        """Reset every environment and return the raw batch of observations."""
+        return self._env.reset(seed=seed)[0]
 
     def step(self, action: np.ndarray) -> Step:
-        self._ticks += 1
         actions = self._actions.decode(action)
-        with _blamed(self._env, f"at step {self._ticks} since the reset with seed {derive_seed(self._seed, 'env')}"):
-            batch, rewards, terminations, truncations, infos = self._env.step(actions)
-            obs = self._observations.encode_batch(batch)
-            reward = rewards_of(rewards)
-            terminated, truncated = flags_of(terminations, "terminated"), flags_of(truncations, "truncated")
-            ended = terminated | truncated
-            next_obs = self._with_finals(obs, np.flatnonzero(ended), infos) if self._same_step and ended.any() else obs
+        with self._blamed_for_step():
+            return self._finish(self._env.step(actions))
+
+    def _blamed_for_step(self) -> AbstractContextManager[None]:
+        return _blamed(f"at step {self._ticks + 1} since the reset with seed {derive_seed(self._seed, 'env')}")
+
+    def _finish(self, results: tuple[Any, ...]) -> Step:
+        """Return what the vector environment's step returned as a Step."""
+        batch, rewards, terminations, truncations, infos = results
+        obs = self._observations.encode_batch(batch)
+        reward = rewards_of(rewards)
+        terminated, truncated = flags_of(terminations, "terminated"), flags_of(truncations, "truncated")
+        ended = terminated | truncated
+        next_obs = self._with_finals(obs, np.flatnonzero(ended), infos) if self._same_step and ended.any() else obs
+        self._ticks += 1
         step = Step(obs, reward, terminated, truncated, next_obs)
         if self._dummy is not None:
             step, self._dummy = flag_dummies(step, self._dummy), None
@@ -186,49 +157,25 @@ class GymVectorEnv:
         ]
 
     def render(self, index: int = 0) -> np.ndarray:
-        with _blamed(self._env, "while rendering"):
-            frames: Any = self._env.render()
-        return picture(frames if frames is None else frames[index])
+        return _picture(self._env, index)
 
     def close(self) -> None:
-        _close(self._env)
+        self._env.close()
+
+
+def _picture(env: VectorEnv, index: int) -> np.ndarray:
+    with _blamed("while being drawn"):
+        frames: Any = env.render()
+    return picture(frames if frames is None else frames[index])
 
 
 @contextmanager
-def _blamed(env: VectorEnv, where: str) -> Iterator[None]:
+def _blamed(where: str) -> Iterator[None]:
     """Turn whatever goes wrong inside into an EnvError that names the environment."""
     try:
         with silenced():
             yield
     except UserError:
         raise
-    except (EOFError, ConnectionError) as error:
-        raise EnvError(f"a process died {where}: {_obituary(_processes(env))}") from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise blame(error.row if isinstance(error, BadData) else None, error, where) from error
-
-
-def _processes(env: VectorEnv) -> list[Any]:
-    """Return the processes of a vector environment, one for each environment, or none."""
-    return env.processes if isinstance(env, AsyncVectorEnv) else []
-
-
-def _obituary(processes: Sequence[Any]) -> str:
-    """Return which environments' processes have ended, and how."""
-    sentinels = [process.sentinel for process in processes]
-    dead = [sentinels.index(sentinel) for sentinel in wait(sentinels, timeout=1.0)]
-    for index in dead:
-        processes[index].join(1.0)  # only then is the exit code known
-    return ", ".join(f"environment {index} (exit code {processes[index].exitcode})" for index in sorted(dead))
-
-
-def _close(env: VectorEnv) -> None:
-    """Close, also when a process is dead or stuck and would never answer."""
-    if any(not process.is_alive() for process in _processes(env)):
-        for process in _processes(env):
-            process.terminate()
-            process.join()
-        env.closed = True
-    else:
-        with silenced():
-            env.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from typing import Any
 
@@ -101,6 +102,8 @@ class Faulty(gymnasium.Env):
                     raise UnpicklableError(7, "the maze")
                 case "dies":
                     os._exit(3)
+                case "exits":
+                    sys.exit(4)
                 case "four":
                     return observation, reward, terminated, {}
                 case "nan":

@@ -11,7 +11,8 @@ import pytest
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorWrapper
 
 from envs.adapters.sync import SyncVecEnv
-from envs.adapters.vector import GymVectorEnv, ManualVectorEnv, adapt, in_processes
+from envs.adapters.vector import GymVectorEnv, ManualVectorEnv, adapt
+from envs.adapters.workers import WorkersVecEnv
 from envs.api import VecEnv
 from envs.errors import EnvError, UserError
 from tests.envs.small_envs import Walk
@@ -38,7 +39,7 @@ class BatchedFinals(VectorWrapper):
 
 MAKERS: dict[str, Callable[[], VecEnv]] = {
     "sync": lambda: SyncVecEnv([Walk() for _ in range(N)]),
-    "async": lambda: in_processes([Walk] * N),
+    "async": lambda: WorkersVecEnv([Walk] * N),
     "next step": lambda: adapt(SyncVectorEnv([Walk] * N, autoreset_mode=AutoresetMode.NEXT_STEP)),
     "same step": lambda: adapt(SyncVectorEnv([Walk] * N, autoreset_mode=AutoresetMode.SAME_STEP)),
     "disabled": lambda: adapt(SyncVectorEnv([Walk] * N, autoreset_mode=AutoresetMode.DISABLED)),

@@ -11,7 +11,8 @@ import pytest
 from gymnasium.vector import SyncVectorEnv
 
 from envs.adapters.sync import SyncVecEnv
-from envs.adapters.vector import adapt, in_processes
+from envs.adapters.vector import adapt
+from envs.adapters.workers import WorkersVecEnv
 from envs.api import VecEnv
 from envs.errors import EnvError
 from envs.seeding import derive_seed
@@ -19,6 +20,7 @@ from tests.envs.small_envs import Faulty
 
 FAULTS = {
     "raises": "raised UnpicklableError at step 3 .*: code 7 in the maze",
+    "exits": "raised SystemExit at step 3 .*: 4",
     "four": "raised ValueError at step 3 .*: not enough values",
     "nan": "returned bad data at step 3 .*: observation contains NaN",
     "infinite": "returned bad data at step 3 .*: observation is .*inf.*not finite",
@@ -44,7 +46,7 @@ def pair(backend: str, fault: str) -> VecEnv:
     """Environment 0 behaves, environment 1 has the fault."""
     discrete = fault in ("range", "float")
     makers = [partial(Faulty, "", discrete), partial(Faulty, fault, discrete)]
-    return in_processes(makers) if backend == "async" else SyncVecEnv([maker() for maker in makers])
+    return WorkersVecEnv(makers, workers=2) if backend == "async" else SyncVecEnv([maker() for maker in makers])
 
 
 @pytest.mark.parametrize("backend", ["sync", "async"])
@@ -81,21 +83,18 @@ def test_a_process_that_dies_is_named_and_closing_does_not_hang():
 
 
 def test_ctrl_c_is_for_the_main_process_and_sigterm_ends_a_worker():
-    before = signal.signal(signal.SIGTERM, lambda *_: None)  # as a command does that ends in order
-    try:
-        env = pair("async", "")
-        processes = env._env.processes
-        env.reset(seed=0)
-        os.kill(processes[0].pid, signal.SIGINT)
-        for _ in range(3):
-            env.step(np.zeros(2, np.int64))
-        processes[1].terminate()
-        processes[1].join(5)
-        assert [process.is_alive() for process in processes] == [True, False]
-        env.close()
-        assert not processes[0].is_alive()
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    env = pair("async", "")
+    processes = env._processes
+    env.reset(seed=0)
+    os.kill(processes[0].pid, signal.SIGINT)
+    for _ in range(3):
+        env.step(np.zeros(2, np.int64))
+    assert os.getsid(processes[0].pid) != os.getsid(0)  # nor does a terminal's Ctrl-C reach it
+    processes[1].terminate()
+    processes[1].wait(5)
+    assert processes[0].poll() is None
+    env.close()
+    assert processes[0].returncode == 0
 
 
 def test_a_position_saved_after_an_error_is_the_one_before_it():

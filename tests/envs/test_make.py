@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from typing import Any
 
@@ -12,7 +13,7 @@ from gymnasium import spaces
 
 from envs.adapters.sync import SyncVecEnv
 from envs.errors import EnvError, UserError
-from envs.make import env_label, make, make_single, spaces_of
+from envs.make import env_label, make, make_single
 from tests.envs.small_envs import Drift
 
 GRID = """
@@ -191,11 +192,21 @@ def test_bad_arguments_are_told(name, arguments, message):
         ("Acrobot-v1", {"vec": "snyc"}, r"vec must be one of auto, .*got 'snyc'\. Did you mean sync"),
         ("Acrobot-v1", {"num_envs": 0}, "at least 1, got 0"),
         ("CartPole-v1", {"device": "abacus"}, "no device 'abacus'"),
+        ("tests.envs.small_envs:Walk", {"vec": "envpool"}, "EnvPool has no Walk: use --vec auto"),
+        ("Acrobot-v1", {"vec": "envpool", "render": True}, "--vec envpool cannot be drawn: use --vec sync"),
+        ("Acrobot-v1", {"vec": "ale"}, "Acrobot-v1 is no game of the Atari emulator"),
     ],
 )
 def test_a_backend_that_does_not_exist_is_told(name, options, message):
     with pytest.raises(UserError, match=message):
         make(name, **options)
+
+
+def test_a_missing_envpool_is_named_with_its_pip_line(monkeypatch):
+    monkeypatch.setitem(sys.modules, "envpool", None)
+    with pytest.raises(UserError, match=r'--vec envpool needs .*: pip install -e "\.\[envpool\]"'):
+        make("Acrobot-v1", 2, vec="envpool")
+    assert make("Acrobot-v1", 1).backend == "sync"
 
 
 @pytest.mark.parametrize(
@@ -206,7 +217,7 @@ def test_a_backend_that_does_not_exist_is_told(name, options, message):
         ("native/CartPole-v1", "sync", "sync"),
         ("Acrobot-v1", "auto", "native"),
         ("Bricks-v0", "auto", "native"),
-        ("Blackjack-v1", "auto", "sync"),
+        ("tests.envs.small_envs:Drift", "auto", "sync"),
         ("CartPole-v1", "vector", "vector"),
         ("CartPole-v1", "async", "async"),
     ],
@@ -222,10 +233,67 @@ def test_the_backend_is_what_was_asked_for(name, vec, backend):
     ("kind", "count", "backend"), [("Slow", 2, "async"), ("Slow", 1, "sync"), ("Drift", 2, "sync")]
 )
 def test_slow_environments_get_a_process_each(monkeypatch, kind, count, backend):
-    monkeypatch.setattr("os.cpu_count", lambda: 4)
+    monkeypatch.setattr("envs.make.cores", lambda: 4)
     env = make(f"tests.envs.small_envs:{kind}", count)
     assert env.backend == backend
     walk(env, steps=2)
+
+
+def test_auto_says_what_it_chose_and_why():
+    reasons = {
+        "CartPole-v1": "native: our own version",
+        "tests.envs.small_envs:Drift": "sync: a step takes [0-9]+ us: too quick",
+    }
+    for name, reason in reasons.items():
+        env = make(name, 2)
+        assert re.match(reason, f"{env.backend}: {env.backend_reason}"), env.backend_reason
+    assert make("Acrobot-v1", 1, vec="sync").backend_reason == "as asked"
+
+
+class Batched(gymnasium.vector.VectorEnv):
+    """A vector version whose observations are those of `Drift`, or not."""
+
+    metadata = {"autoreset_mode": gymnasium.vector.AutoresetMode.SAME_STEP}  # noqa: RUF012
+
+    def __init__(self, num_envs: int, size: int = 3) -> None:
+        self.num_envs = num_envs
+        self.single_observation_space = spaces.Box(-np.inf, np.inf, (size,))
+        self.single_action_space = spaces.Box(-2.0, 3.0, (1,))
+
+
+@pytest.mark.parametrize(("size", "backend"), [(3, "vector"), (4, "sync")])
+def test_auto_takes_a_vector_version_of_the_same_spaces(size, backend):
+    gymnasium.register("mine/Drift-v0", entry_point=Drift, vector_entry_point=lambda num_envs: Batched(num_envs, size))
+    try:
+        assert make("mine/Drift-v0", 2).backend == backend
+    finally:
+        del gymnasium.registry["mine/Drift-v0"]
+
+
+def test_an_environment_without_spaces_is_told(here):
+    (here / "bare.py").write_text("import gymnasium\nclass Bare(gymnasium.Env): ...\n")
+    with pytest.raises(
+        UserError, match=r"Bare has no observation_space: its __init__ must set self\.observation_space"
+    ):
+        make("bare.py", 1)
+    (here / "half.py").write_text(
+        "import gymnasium\nclass Half(gymnasium.Env):\n    observation_space = gymnasium.spaces.Discrete(2)\n"
+    )
+    with pytest.raises(UserError, match="Half has no action_space"):
+        make("half.py", 1, vec="async")
+
+
+def test_an_environment_that_exits_while_it_is_built_is_told(here):
+    (here / "quits.py").write_text("import gymnasium\nclass Quits(gymnasium.Env):\n    def __init__(self): exit(3)\n")
+    with pytest.raises(UserError, match="Quits could not be built with no arguments: SystemExit: 3"):
+        make("quits.py", 1)
+
+
+def test_mujoco_writes_no_log_where_we_are(here, capfd):
+    pytest.importorskip("mujoco")
+    make("HalfCheetah-v5", 1, vec="sync").reset(seed=0)
+    assert "WARNING" not in "".join(capfd.readouterr())
+    assert not (here / "MUJOCO_LOG.TXT").exists()
 
 
 def test_an_environment_that_fails_while_timed_fails_where_it_is_told():
@@ -259,12 +327,6 @@ def test_single_environments_are_gymnasiums():
     env.reset(seed=0)
     assert [env.step(np.zeros(1, np.float32))[3] for _ in range(4)] == [False, False, False, True]
     env.close()
-
-
-def test_spaces_can_be_asked_for():
-    assert spaces_of("Blackjack-v1")[0] == spaces.Dict(
-        {"0": spaces.Discrete(32), "1": spaces.Discrete(11), "2": spaces.Discrete(2)}
-    )
 
 
 @pytest.mark.parametrize(

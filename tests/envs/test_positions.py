@@ -12,7 +12,8 @@ from gymnasium.vector import SyncVectorEnv
 
 from envs.adapters.episodes import EpisodeLog
 from envs.adapters.sync import SyncVecEnv
-from envs.adapters.vector import adapt, in_processes
+from envs.adapters.vector import adapt
+from envs.adapters.workers import WorkersVecEnv
 from envs.api import Step, VecEnv
 from envs.errors import UserError
 from envs.make import make
@@ -56,9 +57,9 @@ def copied(state: Any) -> Any:
 
 MAKERS: dict[str, tuple[Callable[[], VecEnv], Callable[[], VecEnv]]] = {
     "sync": (drifts, drifts),
-    "async": (lambda: in_processes([Drift] * N), lambda: in_processes([Drift] * N)),
-    "sync to async": (drifts, lambda: in_processes([Drift] * N)),
-    "async to sync": (lambda: in_processes([Drift] * N), drifts),
+    "async": (lambda: WorkersVecEnv([Drift] * N), lambda: WorkersVecEnv([Drift] * N)),
+    "sync to async": (drifts, lambda: WorkersVecEnv([Drift] * N)),
+    "async to sync": (lambda: WorkersVecEnv([Drift] * N), drifts),
     "rescaled": (partial(make, "Pendulum-v1", N, vec="sync", rescale_action=True),) * 2,
     "native CartPole": (partial(make, "CartPole-v1", N),) * 2,
     "native Pendulum": (partial(make, "Pendulum-v1", N, rescale_action=True),) * 2,

@@ -177,7 +177,7 @@ def test_json_is_the_last_line(runner: list[dict[str, Any]], capsys: pytest.Capt
         ("--env Some-v0 --n-steps x", "--n-steps: 'x' given, INTEGER expected"),
         ("--env Some-v0 --buffer-size 3", "--buffer-size: this belongs to dqn; the run uses ppo"),
         ("--env Some-v0 --algo pppo", "--algo: 'pppo' given, ppo|dqn expected. Did you mean ppo?"),
-        ("--env Some-v0 --vec fast", "--vec: 'fast' given, auto|native|sync|async|vector expected"),
+        ("--env Some-v0 --vec fast", "--vec: 'fast' given, auto|native|sync|async|vector|envpool|ale expected"),
         ("--env Some-v0 --env-kwargs gravity", "--env-kwargs: 'gravity' given, KEY=VALUE expected"),
         ("--env Some-v0 --config nowhere.yaml", "nowhere.yaml: there is no such config file"),
         ("--env Some-v0 --batch-size 5000", "batch_size 5000 is larger than a whole rollout"),

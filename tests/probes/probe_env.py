@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from gymnasium import Space, spaces
 
-from envs.api import Step
+from envs.api import InProcess, Step
 
 
-class Probe:
+class Probe(InProcess):
     """N copies of a task whose state is a cue of -1 or 1, drawn for each episode, and the time t within it.
 
     Subclasses set `length` and say what is seen and what an action is worth. Episodes terminate after `length`

@@ -1,0 +1,296 @@
+"""Gymnasium environments in other processes: a worker for each core, each with its share of them.
+
+A worker steps a `SyncVecEnv`, so transitions, seeds, positions and messages are those of that. Actions,
+observations, rewards and flags lie in memory that all share; through a worker's socket go the word that wakes it
+and the word that it is done, and, pickled between processes that are all ours, whatever is rare.
+
+A worker is a fresh interpreter, not a fork: a fork would copy locks that other threads (torch's, TensorBoard's) may
+hold just then. It imports neither torch nor the program's main module, and ends when its socket closes, however
+that came about, so none outlives the main process.
+"""
+
+from __future__ import annotations
+
+import math
+import mmap
+import os
+import pickle
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from contextlib import closing, suppress
+from functools import partial
+from itertools import accumulate, pairwise
+from multiprocessing.connection import Connection
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium import Space, spaces
+from gymnasium.vector.utils import CloudpickleWrapper
+
+from envs import saved
+from envs.adapters.episodes import EpisodeLog
+from envs.adapters.sync import SyncVecEnv
+from envs.api import Obs, Step
+from envs.errors import EnvError, UserError
+from envs.spaces import ActionCodec, ObservationCodec
+
+_STEP, _STEPPED = b"step", b"stepped"
+_PROGRAM = "import sys; sys.path[:] = sys.argv[4:]; from envs.adapters.workers import work; work(*sys.argv[1:4])"
+_PATIENCE = 5.0  # seconds that a worker has to close its environments
+
+Maker = Callable[[], gymnasium.Env]
+
+
+def cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+
+
+class _Board:
+    """The arrays that the processes share, one after the other in the memory of file `fd`.
+
+    Attributes:
+        action: canonical, `[N, ...]`.
+        reward, terminated, truncated, valid: of `Step`; `valid` is always an array here.
+        obs, final: the arrays of canonical observations; `final` holds the last ones of episodes that just ended.
+    """
+
+    def __init__(self, fd: int, num_envs: int, observation_space: Space, action_space: Space) -> None:
+        leaves = list(observation_space.values()) if isinstance(observation_space, spaces.Dict) else [observation_space]
+        observation = [(leaf.shape or (), np.dtype(leaf.dtype)) for leaf in leaves]
+        action = np.dtype(np.float32 if isinstance(action_space, spaces.Box) else np.int64)
+        bit = np.dtype(bool)
+        columns = [(action_space.shape or (), action), ((), np.dtype(np.float32)), ((), bit), ((), bit), ((), bit)]
+        columns += [*observation, *observation]
+        counts = [num_envs * math.prod(shape) for shape, _ in columns]
+        room = [-(-count * dtype.itemsize // 64) * 64 for count, (_, dtype) in zip(counts, columns, strict=True)]
+        os.truncate(fd, sum(room))
+        memory = mmap.mmap(fd, sum(room))
+        arrays = [
+            np.frombuffer(memory, dtype, count, start).reshape(num_envs, *shape)
+            for (shape, dtype), count, start in zip(columns, counts, accumulate([0, *room[:-1]]), strict=True)
+        ]
+        self.action, self.reward, self.terminated, self.truncated, self.valid = arrays[:5]
+        self.obs, self.final = arrays[5 : 5 + len(leaves)], arrays[5 + len(leaves) :]
+
+    def post(self, rows: slice, step: Step) -> None:
+        """Write what came of a step of some of the environments."""
+        self.reward[rows], self.terminated[rows], self.truncated[rows] = step.reward, step.terminated, step.truncated
+        self.valid[rows] = True if step.valid is None else step.valid
+        for board, leaf in zip(self.obs, _leaves(step.obs), strict=True):
+            board[rows] = leaf
+        if step.next_obs is not step.obs:
+            for board, leaf in zip(self.final, _leaves(step.next_obs), strict=True):
+                board[rows] = leaf
+
+
+def _leaves(obs: Obs) -> list[np.ndarray]:
+    return list(obs.values()) if isinstance(obs, dict) else [obs]
+
+
+class WorkersVecEnv:
+    """Environments in worker processes. See `envs.api.VecEnv`.
+
+    Args:
+        makers: build one environment each; they are pickled (classes of the main module by value).
+        rescale_action: actions are in [-1, 1], to be mapped onto the bounds.
+        workers: how many processes; None: as many as there are cores.
+
+    Raises:
+        UserError: an environment could not be built.
+        EnvError: a worker ended before its environments were ready.
+    """
+
+    backend = "async"
+    backend_reason = ""
+    device = "cpu"
+    capturable = False
+
+    def __init__(self, makers: Sequence[Maker], rescale_action: bool = False, workers: int | None = None) -> None:
+        self.num_envs = len(makers)
+        example = makers[0]()
+        self._observations = ObservationCodec(example.observation_space)
+        self.observation_space = self._observations.space
+        self.action_space = ActionCodec(example.action_space, rescale_action).space
+        example.close()
+        ends = np.linspace(0, self.num_envs, min(workers or cores(), self.num_envs) + 1).astype(int).tolist()
+        self._shares = [slice(start, stop) for start, stop in pairwise(ends)]
+        self._processes: list[subprocess.Popen[bytes]] = []
+        self._sockets: list[Connection] = []
+        with tempfile.TemporaryFile(dir="/dev/shm" if os.path.isdir("/dev/shm") else None) as file:
+            self._board = _Board(file.fileno(), self.num_envs, self.observation_space, self.action_space)
+            for _ in self._shares:
+                self._start(file.fileno())
+        try:
+            for worker, share in enumerate(self._shares):
+                build = partial(_build, makers[share], rescale_action, share.start)
+                self._tell(worker, pickle.dumps(CloudpickleWrapper(build)))
+            self._hear("while its environments were being made")
+        except BaseException:
+            self.close()
+            raise
+
+    def _start(self, memory: int) -> None:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            process = subprocess.Popen(
+                [sys.executable, "-c", _PROGRAM, *map(str, (theirs.fileno(), memory, self.num_envs)), *sys.path],
+                stdin=subprocess.DEVNULL,
+                pass_fds=(theirs.fileno(), memory),
+                start_new_session=True,  # Ctrl-C is for the main process, which ends things in order
+            )
+            self._processes.append(process)
+        self._sockets.append(Connection(ours.detach()))
+
+    def _tell(self, worker: int, message: bytes) -> None:
+        with suppress(ConnectionError):  # if it is dead, `_hear` finds that too, and says how it ended
+            self._sockets[worker].send_bytes(message)
+
+    def _hear(self, where: str, workers: Sequence[int] | None = None) -> list[Any]:
+        """Return these workers' (None: all workers') answers; raise the first error, once all have answered."""
+        answers, errors = [], []
+        for worker in range(len(self._shares)) if workers is None else workers:
+            try:
+                message = self._sockets[worker].recv_bytes()
+            except (EOFError, ConnectionError):
+                errors.append(EnvError(f"a process died {where}: {self._obituary(worker)}"))
+                continue
+            if message != _STEPPED:
+                answer, error = pickle.loads(message)
+                answers.append(answer)
+                errors += [error] if error else []
+        if errors:
+            raise errors[0]
+        return answers
+
+    def _obituary(self, worker: int) -> str:
+        share = self._shares[worker]
+        which = (
+            f"environment {share.start}"
+            if share.stop == share.start + 1
+            else f"environments {share.start} to {share.stop - 1}"
+        )
+        return f"{which} (exit code {self._processes[worker].wait(_PATIENCE)})"
+
+    def _call(self, where: str, method: str, arguments: Sequence[tuple[Any, ...]]) -> list[Any]:
+        """Call a method of every worker's `SyncVecEnv`, each with arguments of its own, and return the results."""
+        for worker, own in enumerate(arguments):
+            self._tell(worker, pickle.dumps((method, own)))
+        return self._hear(where)
+
+    def reset(self, seed: int) -> Obs:
+        parts = self._call("at a reset", "reset", [(seed,)] * len(self._shares))
+        parts = [self._observations.arrays(part) for part in parts]
+        return self._observations.tree([np.concatenate(leaf) for leaf in zip(*parts, strict=True)])
+
+    def send(self, action: np.ndarray) -> None:
+        self._board.action[:] = action
+        for worker in range(len(self._shares)):
+            self._tell(worker, _STEP)
+
+    def receive(self) -> Step:
+        self._hear("in a step")
+        board, observations = self._board, self._observations
+        obs = next_obs = observations.tree([leaf.copy() for leaf in board.obs])
+        terminated, truncated = board.terminated.copy(), board.truncated.copy()
+        ended = np.flatnonzero(terminated | truncated)
+        if len(ended):
+            next_obs = observations.with_rows(obs, ended, observations.tree([leaf[ended] for leaf in board.final]))
+        valid = None if board.valid.all() else board.valid.copy()
+        return Step(obs, board.reward.copy(), terminated, truncated, next_obs, valid)
+
+    def step(self, action: np.ndarray) -> Step:
+        self.send(action)
+        return self.receive()
+
+    def state_dict(self) -> dict[str, Any]:
+        parts = self._call("while its position was saved", "state_dict", [()] * len(self._shares))
+        length = max(len(part["actions"]) for part in parts)
+        missing = [length - len(part["actions"]) for part in parts]
+        actions = [_with_rows_before(part["actions"], rows) for part, rows in zip(parts, missing, strict=True)]
+        return {
+            "seed": parts[0]["seed"],
+            "episodes": np.concatenate([part["episodes"] for part in parts]),
+            "starts": np.concatenate([part["starts"] + rows for part, rows in zip(parts, missing, strict=True)]),
+            "actions": np.concatenate(actions, axis=1),
+            "obs": [np.concatenate(leaf) for leaf in zip(*[part["obs"] for part in parts], strict=True)],
+            "dummy": np.concatenate([part["dummy"] for part in parts]),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> list[str]:
+        EpisodeLog(self.num_envs, self.action_space).load_state_dict(state)  # it must fit before it is cut up
+        dummy = saved.array(state.get("dummy"), "dummy", (self.num_envs,), bool)
+        obs = self._observations.from_arrays(saved.entry(state, "obs", list), self.num_envs)
+        leaves = self._observations.arrays(obs)
+        parts = [
+            {
+                "seed": state["seed"],
+                "episodes": state["episodes"][share],
+                "starts": state["starts"][share],
+                "actions": state["actions"][:, share],
+                "obs": [leaf[share] for leaf in leaves],
+                "dummy": dummy[share],
+            }
+            for share in self._shares
+        ]
+        told = self._call("while its position was restored", "load_state_dict", [(part,) for part in parts])
+        return [sentence for part in told for sentence in part]
+
+    def render(self, index: int = 0) -> np.ndarray:
+        worker = next(i for i, share in enumerate(self._shares) if index < share.stop)
+        self._tell(worker, pickle.dumps(("render", (index - self._shares[worker].start,))))
+        return self._hear("while being drawn", [worker])[0]
+
+    def close(self) -> None:
+        """Let every worker close its environments and end; one that does not is killed."""
+        for connection in self._sockets:
+            connection.close()
+        for process in self._processes:
+            try:
+                process.wait(_PATIENCE)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _with_rows_before(actions: np.ndarray, count: int) -> np.ndarray:
+    """Return `actions` after `count` rows that belong to no running episode."""
+    return np.concatenate((np.zeros((count, *actions.shape[1:]), actions.dtype), actions))
+
+
+def _build(makers: Sequence[Maker], rescale_action: bool, first: int) -> SyncVecEnv:
+    return SyncVecEnv([maker() for maker in makers], rescale_action, first)
+
+
+def work(socket_fd: str, memory_fd: str, num_envs: str) -> None:
+    """Be a worker: build environments, and do with them what the socket says, until it closes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    connection = Connection(int(socket_fd))
+    with suppress(EOFError, ConnectionError):
+        try:
+            env = pickle.loads(connection.recv_bytes())()
+        except UserError as error:
+            return connection.send_bytes(pickle.dumps((None, error)))
+        board = _Board(int(memory_fd), int(num_envs), env.observation_space, env.action_space)
+        connection.send_bytes(pickle.dumps((None, None)))
+        with closing(env):
+            while True:
+                connection.send_bytes(_answer(env, board, connection.recv_bytes()))
+
+
+def _answer(env: SyncVecEnv, board: _Board, message: bytes) -> bytes:
+    """Do what `message` says; return `_STEPPED`, or pickled the result and the error, of which one is None."""
+    try:
+        if message == _STEP:
+            rows = slice(env.first, env.first + env.num_envs)
+            board.post(rows, env.step(board.action[rows]))
+            return _STEPPED
+        method, arguments = pickle.loads(message)
+        return pickle.dumps((getattr(env, method)(*arguments), None))
+    except UserError as error:
+        return pickle.dumps((None, error))

@@ -1,0 +1,190 @@
+"""Environments in worker processes: as sync to the bit, safe when killed, and without torch."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+
+from envs.adapters.sync import SyncVecEnv
+from envs.adapters.workers import WorkersVecEnv
+from envs.errors import EnvError, UserError
+from envs.make import make
+from tests.envs.small_envs import Drift, Faulty, Walk
+
+N = 5
+
+
+class Reporter(gymnasium.Env):
+    """Says what the process it lives in has imported: nothing but its observation leaves a worker."""
+
+    def __init__(self) -> None:
+        self.observation_space, self.action_space = gymnasium.spaces.Discrete(2), gymnasium.spaces.Discrete(2)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[int, dict[str, Any]]:
+        return int("torch" in sys.modules), {}
+
+    def step(self, action: Any) -> tuple[int, float, bool, bool, dict[str, Any]]:
+        return int(sys.argv[0] != "-c"), float(os.getpid() % 4096), False, False, {}
+
+
+@pytest.mark.parametrize("workers", [1, 2, 5, 9])
+def test_shares_of_any_size_are_stepped_as_sync(workers):
+    env, sync = WorkersVecEnv([Drift] * N, workers=workers), SyncVecEnv([Drift() for _ in range(N)])
+    assert len(env._processes) == min(workers, N)
+    np.testing.assert_array_equal(env.reset(seed=7), sync.reset(seed=7))
+    rng = np.random.default_rng(0)
+    for _ in range(40):
+        action = rng.normal(size=(N, 1)).astype(np.float32)
+        ours, theirs = env.step(action), sync.step(action)
+        for name in ("obs", "reward", "terminated", "truncated", "next_obs"):
+            np.testing.assert_array_equal(getattr(ours, name), getattr(theirs, name))
+        assert (ours.next_obs is ours.obs) == (not (ours.terminated | ours.truncated).any())
+    saved, expected = env.state_dict(), sync.state_dict()
+    assert saved.keys() == expected.keys()
+    for name in ("episodes", "starts", "dummy"):
+        np.testing.assert_array_equal(saved[name], expected[name])
+    env.close()
+
+
+def test_a_step_is_its_two_halves_and_other_work_goes_on_between():
+    env, whole = WorkersVecEnv([Walk] * 2), SyncVecEnv([Walk(), Walk()])
+    env.reset(seed=0)
+    whole.reset(seed=0)
+    for _ in range(8):
+        action = np.array([1, 2])
+        env.send(action)
+        expected = whole.step(action)
+        step = env.receive()
+        np.testing.assert_array_equal(step.reward, expected.reward)
+        np.testing.assert_array_equal(step.obs["place"], expected.obs["place"])
+    env.close()
+
+
+def test_workers_step_while_the_caller_works():
+    env = make("tests.envs.small_envs:Slow", 4, vec="async")
+    env.reset(seed=0)
+    actions = np.zeros((4, 1), np.float32)
+    waits = []
+    for _ in range(3):
+        env.send(actions)
+        time.sleep(0.05)
+        start = time.perf_counter()
+        env.receive()
+        waits.append(time.perf_counter() - start)
+    assert min(waits) < 0.003  # a step of one environment alone takes that long
+    env.close()
+
+
+def test_workers_are_other_processes_without_torch_or_the_main_module():
+    env = WorkersVecEnv([Reporter] * 2, workers=2)
+    assert "torch" in sys.modules
+    assert env.reset(seed=0).tolist() == [0, 0]
+    step = env.step(np.zeros(2, np.int64))
+    assert step.obs.tolist() == [0, 0]
+    assert len({*step.reward, os.getpid() % 4096}) == 3
+    env.close()
+
+
+def test_what_only_this_process_registered_is_built_in_the_others():
+    gymnasium.register("mine/Walk-v0", entry_point=Walk, max_episode_steps=2)
+    try:
+        env = make("mine/Walk-v0", 2, vec="async")
+        env.reset(seed=0)
+        env.step(np.zeros(2, np.int64))
+        assert env.step(np.zeros(2, np.int64)).truncated.all()
+        env.close()
+    finally:
+        del gymnasium.registry["mine/Walk-v0"]
+
+
+def test_a_worker_that_dies_is_named_with_its_share():
+    env = WorkersVecEnv([Walk, Walk, Walk], workers=2)
+    env.reset(seed=0)
+    os.kill(env._processes[1].pid, signal.SIGKILL)
+    for _ in range(2):  # and again, instead of waiting for ever
+        with pytest.raises(EnvError, match=r"a process died in a step: environments 1 to 2 \(exit code -9\)$"):
+            env.step(np.zeros(3, np.int64))
+    env.close()
+
+
+def test_after_an_error_the_workers_still_answer():
+    env = WorkersVecEnv([Faulty, lambda: Faulty("raises")], workers=2)
+    env.reset(seed=0)
+    env.step(np.zeros(2, np.int64))
+    env.step(np.zeros(2, np.int64))
+    with pytest.raises(EnvError, match="environment 1 raised UnpicklableError"):
+        env.step(np.zeros(2, np.int64))
+    assert env.reset(seed=0).shape == (2, 2)
+    env.close()
+
+
+@pytest.mark.parametrize("kind", [WorkersVecEnv, lambda makers: SyncVecEnv([maker() for maker in makers])])
+def test_a_picture_that_cannot_be_drawn_is_the_environments_error(kind):
+    env = kind([Walk, Undrawable])
+    env.reset(seed=0)
+    with pytest.raises(EnvError, match=r"^environment 1 raised OSError while being drawn at its reset .*: no screen"):
+        env.render(1)
+    env.close()
+
+
+class Undrawable(Walk):
+    def render(self) -> Any:
+        raise OSError("no screen")
+
+
+def test_what_cannot_be_built_in_a_worker_is_told():
+    def fussy() -> gymnasium.Env:
+        if os.environ["HOME"] and "pytest" not in sys.modules:
+            raise UserError("not in here")
+        return Walk()
+
+    with pytest.raises(UserError, match="not in here"):
+        WorkersVecEnv([fussy] * 2)
+
+
+ORPHANS = """
+import sys, time
+from envs.make import make
+env = make("Acrobot-v1", 2, vec="async")
+env.reset(seed=0)
+print(*[process.pid for process in env._processes], flush=True)
+time.sleep(60)
+"""
+
+
+def test_no_worker_outlives_a_main_process_that_is_killed():
+    root = str(Path(__file__).parents[2])
+    main = subprocess.Popen(
+        [sys.executable, "-c", ORPHANS],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=root,
+        env={**os.environ, "PYTHONPATH": root},
+    )
+    assert main.stdout is not None
+    pids = [int(word) for word in main.stdout.readline().split()]
+    assert pids
+    main.kill()
+    main.wait()
+    deadline = time.monotonic() + 5
+    while any(map(_running, pids)):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def _running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    state = Path(f"/proc/{pid}/stat")
+    return not state.exists() or state.read_text().rpartition(")")[2].split()[0] != "Z"
