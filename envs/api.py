@@ -59,6 +59,7 @@ class VecEnv(Protocol):
     device: str  # "cpu" or "cuda"
     backend: str  # one of envs.make.VECS, but never "auto"
     backend_reason: str  # why that backend, in a few words; "" until envs.make.make has chosen it
+    overlaps: bool  # whether environments step between `send` and `receive`, in other processes or threads
     capturable: bool  # whether it speaks tensors, and a step can be compiled or captured in a CUDA graph
 
     def reset(self, seed: int) -> Obs:
@@ -112,6 +113,7 @@ class InProcess:
     """The halves of a step that happens in this process: nothing begins before `receive`."""
 
     backend_reason = ""
+    overlaps = False
     _sent: Array
 
     def send(self, action: Array) -> None:

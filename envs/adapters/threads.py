@@ -33,6 +33,8 @@ _OLDEST = [1, 2, 2]  # EnvPool's
 class ThreadsVecEnv(GymVectorEnv):
     """A vector environment whose threads step between `send` and `receive`. See `envs.api.VecEnv`."""
 
+    overlaps = True
+
     def __init__(self, env: VectorEnv, backend: str, rescale_action: bool = False) -> None:
         super().__init__(env, rescale_action)
         self.backend = backend

@@ -108,6 +108,7 @@ class WorkersVecEnv:
 
     backend = "async"
     backend_reason = ""
+    overlaps = True
     device = "cpu"
     capturable = False
 

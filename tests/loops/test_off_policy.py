@@ -163,35 +163,54 @@ def test_the_memory_holds_every_real_transition_with_its_true_successor(num_envs
         assert transition == pytest.approx(real[key]), key
 
 
-def make_training(seed, num_envs, dummies, n_step_returns):
+@pytest.mark.parametrize("num_envs", [1, 8])
+def test_what_fell_due_is_learnt_while_environments_step_elsewhere(num_envs):
+    env, agent, position, _, loop = start(num_envs, total_timesteps=160, train_freq=4)
+    env.overlaps = True
+    order, send, receive, update = [], env.send, env.receive, agent.update
+    env.send = lambda action: order.append("send") or send(action)
+    env.receive = lambda: order.append("receive") or receive()
+    agent.update = lambda *given: order.append("learn") or update(*given)
+    assert next(loop).step == 32 if num_envs == 1 else 64
+    list(loop)
+    assert len(agent.updates) == 160 // 4
+    learnt = [before for before, what in zip(order, order[1:], strict=False) if what == "learn" and before != "learn"]
+    assert learnt.count("send") == 7 * learnt.count("receive") if num_envs == 1 else learnt.count("send") > 15
+    assert order.count("send") == order.count("receive") == 160 // num_envs
+    assert [at for at, _ in agent.updates] == sorted(at for at, _ in agent.updates)
+
+
+def make_training(seed, num_envs, dummies, n_step_returns, overlaps):
     config = DQNConfig(
         n_envs=num_envs, total_timesteps=150, learning_starts=20, buffer_size=45, batch_size=16, train_freq=3,
         target_update_interval=25, net_arch=(8,), learning_rate="lin_0.01", norm_obs=True, tau=0.5,
         exploration_fraction=0.8, n_step_returns=n_step_returns,
     )  # fmt: skip
     env = ClockEnv(num_envs, dummies=dummies)
+    env.overlaps = overlaps
     agent = DQN(env.observation_space, env.action_space, config, CPU, seed)
     replay = ReplayBuffer(config.buffer_size, num_envs, CPU)
     return [env, agent, Position.start(env, seed), replay], torch.Generator().manual_seed(seed)
 
 
 @pytest.mark.parametrize(("num_envs", "dummies", "n_step_returns"), [(1, False, 1), (3, True, 1), (3, True, 3)])
-@pytest.mark.parametrize("pulls", [0, 1, 20])  # before learning starts, and when the ring has wrapped
-def test_half_and_half_is_the_whole_bit_for_bit(num_envs, dummies, n_step_returns, pulls):
+@pytest.mark.parametrize("overlaps", [False, True])
+@pytest.mark.parametrize("pulls", [0, 1, 4])  # before learning starts, and when the ring has wrapped
+def test_half_and_half_is_the_whole_bit_for_bit(num_envs, dummies, n_step_returns, pulls, overlaps):
     def loop_of(parts, sampling):
         return off_policy(*parts, sampling, parts[1].config)
 
     def numbers(progress):
         return progress.step, {key: value.item() for key, value in progress.metrics.items()}, progress.episodes
 
-    whole, sampling = make_training(0, num_envs, dummies, n_step_returns)
+    whole, sampling = make_training(0, num_envs, dummies, n_step_returns, overlaps)
     expected = [numbers(progress) for progress in loop_of(whole, sampling)]
 
-    first, sampling = make_training(0, num_envs, dummies, n_step_returns)
+    first, sampling = make_training(0, num_envs, dummies, n_step_returns, overlaps)
     loop = loop_of(first, sampling)
     seen = [numbers(next(loop)) for _ in range(pulls)]
     states = copy.deepcopy([part.state_dict() for part in first])
-    second, other = make_training(1, num_envs, dummies, n_step_returns)
+    second, other = make_training(1, num_envs, dummies, n_step_returns, overlaps)
     for part, state in zip(second, states, strict=True):
         part.load_state_dict(state)
     other.set_state(sampling.get_state())

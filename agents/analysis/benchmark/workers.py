@@ -82,8 +82,8 @@ def replay_ours(observation: str) -> dict[str, Any]:
     shape, dtype, capacity = _observation(observation)
     buffer = ReplayBuffer(capacity, 1, torch.device("cpu"))
     obs, flag = np.zeros((1, *shape), dtype), np.zeros(1, bool)
-    number = np.zeros(1, np.float32)
-    buffer.add(obs=obs, action=np.zeros(1, np.int64), reward=number, terminated=flag, truncated=flag, next_obs=obs)
+    tick = {"obs": obs, "action": np.zeros(1, np.int64), "reward": np.zeros(1, np.float32), "next_obs": obs}
+    buffer.add(tick | {"terminated": flag, "truncated": flag})
     return {"bytes_per_transition": held_bytes(vars(buffer)) / capacity}
 
 
