@@ -115,7 +115,7 @@ def make_single(
             return atari.make_game(spec, kwargs)
         env = gymnasium.make(spec, disable_env_checker=True, **kwargs)
         for name in ("observation_space", "action_space"):
-            if not isinstance(getattr(env.unwrapped, name, None), gymnasium.Space):
+            if not isinstance(getattr(env, name, None), gymnasium.Space):
                 raise UserError(f"{spec.id} has no {name}: its __init__ must set self.{name} to a gymnasium.Space")
         return env
 
@@ -177,7 +177,7 @@ def _seconds_per_step(env_id: str, kwargs: dict[str, Any]) -> float:
             times.append(time.perf_counter() - start)
             if terminated or truncated:
                 env.reset()
-    except Exception:
+    except (Exception, SystemExit):
         return 0.0  # broken: the sync loop will say how
     finally:
         env.close()

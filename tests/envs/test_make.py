@@ -296,9 +296,10 @@ def test_mujoco_writes_no_log_where_we_are(here, capfd):
     assert not (here / "MUJOCO_LOG.TXT").exists()
 
 
-def test_an_environment_that_fails_while_timed_fails_where_it_is_told():
-    env = make("tests.envs.small_envs:Faulty", 2, env_kwargs={"fault": "raises"})
-    with pytest.raises(EnvError, match="environment 0 raised UnpicklableError at step 3"):
+@pytest.mark.parametrize(("fault", "kind"), [("raises", "UnpicklableError"), ("exits", "SystemExit")])
+def test_an_environment_that_fails_while_timed_fails_where_it_is_told(fault, kind):
+    env = make("tests.envs.small_envs:Faulty", 2, env_kwargs={"fault": fault})
+    with pytest.raises(EnvError, match=f"environment 0 raised {kind} at step 3"):
         walk(env)
 
 
