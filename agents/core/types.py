@@ -112,8 +112,8 @@ class OffPolicyAgent(Agent, Protocol):
         """Draw the randomness of the next calls of `act`: `explores` and `choice`, each `[K, num_envs]`."""
         ...
 
-    def act(self, obs: Obs, explores: Tensor, choice: Tensor) -> Tensor:
-        """Return actions `[N]`: greedy ones, or `choice` where it explores."""
+    def act(self, obs: Obs) -> Any:
+        """Return greedy actions `[N]`, an array or a tensor."""
         ...
 
     def update(self, batch: Any, progress: float) -> dict[str, Tensor]:

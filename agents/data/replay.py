@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,8 +12,7 @@ from agents.data.storage import allocate, writer
 from agents.ops.returns import n_step
 
 
-@dataclass(slots=True)
-class Batch:
+class Batch(NamedTuple):
     """Sampled transitions: Q(obs, action) should become return_ + discount * max Q(next_obs)."""
 
     obs: Any
@@ -104,38 +102,34 @@ class ReplayBuffer:
         A window ends where its episode does or at the write head, whichever comes first, and bootstraps there
         with gamma to the power of its true length.
         """
-        row, column, ahead = self._draw(batch_size, generator)
-        index = row * self.num_envs + column
+        index = self._draw(batch_size, generator)
         if n_step_returns == 1:
             last = index
             return_ = self._take("reward", index)
-            discount = gamma * (~self._take("terminated", index)).float()
+            discount = ~self._take("terminated", index) * gamma
         else:
+            row, column = index // self.num_envs, index % self.num_envs
             steps = torch.arange(n_step_returns, device=self.device)
             window = (row[:, None] + steps) % self.rows * self.num_envs + column[:, None]
             rewards, terminated, truncated = (
                 self._take(key, window.flatten()).view(window.shape) for key in ("reward", "terminated", "truncated")
             )
+            ahead = (self.head[column] - row - 1) % self.rows + 1  # up to the write head
             return_, offset, discount = n_step(rewards, terminated, truncated, ahead.clamp(max=n_step_returns), gamma)
             last = window.gather(1, offset[:, None]).squeeze(1)
         return Batch(
             self._take("obs", index), self._take("action", index), return_, discount, self._take("next_obs", last)
         )
 
-    def _draw(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-        """Draw stored transitions: their rows, their columns, and how many are stored from each on, each `[count]`."""
-        uniform = torch.rand(count, generator=generator, device=self.device, dtype=torch.float64)
+    def _draw(self, count: int, generator: torch.Generator) -> Tensor:
+        """Draw stored transitions as `row * num_envs + column`, `[count]`; the rows filled are always the first."""
         if self._even is not None:
-            head, size = self._even
-            flat = (uniform * (size * self.num_envs)).long()
-            column = flat // size
-            age = flat - column * size  # 0 is the oldest
-            return (age + (head - size)) % self.rows, column, size - age
+            total = self._even[1] * self.num_envs
+            return torch.randint(total, (count,), generator=generator, device=self.device)
         last_flat = self.size.cumsum(0)
-        flat = (uniform * last_flat[-1]).long()
+        flat = (torch.rand(count, generator=generator, device=self.device, dtype=torch.float64) * last_flat[-1]).long()
         column = torch.searchsorted(last_flat, flat, right=True)
-        age = flat - (last_flat - self.size)[column]
-        return (self.head[column] - self.size[column] + age) % self.rows, column, self.size[column] - age
+        return (flat - (last_flat - self.size)[column]) * self.num_envs + column
 
     def _take(self, key: str, index: Tensor) -> Any:
         """Gather stored values by `row * num_envs + column`."""
@@ -145,7 +139,8 @@ class ReplayBuffer:
         """Return the heads and the filled rows."""
         filled = int(self.size.max())
         store = {key: tree_map(lambda leaf: leaf[:filled], value) for key, value in self._store.items()}
-        return {"rows": self.rows, "head": self.head, "size": self.size, "store": store}
+        even = self._even is not None
+        return {"rows": self.rows, "even": even, "head": self.head, "size": self.size, "store": store}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take back what `state_dict` returned.
@@ -159,8 +154,7 @@ class ReplayBuffer:
             )
         self._head.copy_(state["head"])
         self._size.copy_(state["size"])
-        heads, sizes = set(self._head.tolist()), set(self._size.tolist())
-        self._even = (heads.pop(), sizes.pop()) if len(heads) == len(sizes) == 1 else None
+        self._even = (int(self._head[0]), int(self._size[0])) if state["even"] else None
 
         def fill(saved: Tensor) -> Tensor:
             leaf = torch.empty((self.rows, *saved.shape[1:]), dtype=saved.dtype, device=self.device)

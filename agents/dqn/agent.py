@@ -102,13 +102,11 @@ class DQN:
         return Exploration(coin < epsilon, (choice * self.n_actions).long())
 
     @torch.inference_mode()
-    def act(self, obs: Any, explores: Tensor, choice: Tensor) -> Tensor:
-        """Return the actions `[N]` for observations `[N, ...]`: greedy, or `choice` where it explores."""
+    def act(self, obs: Any) -> Any:
+        """Return the greedy actions `[N]`, an array or a tensor, for observations `[N, ...]`."""
         if self._host is not None and len(obs) <= MAX_ROWS:
-            q_values = self._host(to_numpy(obs))
-        else:
-            q_values = self.network(tree_to_tensor(obs, self.device))
-        return torch.where(explores, choice, q_values.argmax(dim=1))
+            return self._host(to_numpy(obs)).argmax(axis=1)
+        return self.network(tree_to_tensor(obs, self.device)).argmax(dim=1)
 
     @torch.inference_mode()
     def predict(self, obs: Any, deterministic: bool = True, generator: torch.Generator | None = None) -> Tensor:
@@ -128,18 +126,16 @@ class DQN:
         """Take one optimiser step when `progress` (0 to 1) of the budget is spent; return tag -> scalar tensor."""
         self.network.encoder.update_statistics(batch.obs)
         (rates,) = self.optimizer.rates(scheduled(self.config.learning_rate, progress))
-        loss, q_mean = self._step(batch.obs, batch.action, batch.return_, batch.discount, batch.next_obs, rates)
+        loss, q_mean = self._step(batch, rates)
         self.optimizer.steps += 1
         self.n_updates += 1
         return {"train/loss": loss, "train/q_mean": q_mean}
 
-    def _descend(
-        self, obs: Any, action: Tensor, return_: Tensor, discount: Tensor, next_obs: Any, rates: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def _descend(self, batch: Batch, rates: Tensor) -> tuple[Tensor, Tensor]:
         with torch.no_grad():
-            online = self.network(next_obs) if self.config.double_q else None
-            target = q_target(return_, discount, self.target(next_obs), online)
-        gradient, watched = self.parameters.gradient(self._loss, obs, action, target)
+            online = self.network(batch.next_obs) if self.config.double_q else None
+            target = q_target(batch.return_, batch.discount, self.target(batch.next_obs), online)
+        gradient, watched = self.parameters.gradient(self._loss, batch.obs, batch.action, target)
         self.optimizer.step(clipped(gradient, self.config.max_grad_norm), rates)
         return watched
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from agents.core.config import OffPolicyConfig
 from agents.core.schedules import crossings
-from agents.core.tree import place
+from agents.core.tree import place, to_tensor
 from agents.core.types import OffPolicyAgent, Progress
 from agents.data.replay import ReplayBuffer
 from agents.loops.position import Position, env_action
@@ -35,6 +35,7 @@ def off_policy(
     tick is under way, without its transitions; some rounds then share one Progress.
     """
     device, total = agent.device, config.total_timesteps
+    on_host = device.type == "cpu" and not env.capturable  # all arrays are NumPy's already
     learner = _Learner(agent, replay, sampling, config)
     while position.step < total:
         progress = Progress(position.step, seconds={"act": 0.0, "env": 0.0, "copy": 0.0, "learn": 0.0})
@@ -43,10 +44,12 @@ def off_policy(
         ticks = _ticks(position.step, env, config)
         steps = range(position.step, position.step + ticks * env.num_envs, env.num_envs)
         coins = agent.exploration([step / total for step in steps], env.num_envs)
-        # where every environment explores, the network is not asked
-        blind = coins.explores.all(dim=1).tolist()
-        for explores, choice, all_explore in zip(*coins, blind, strict=True):
-            action = choice if all_explore else agent.act(position.obs, explores, choice)
+        share = coins.explores.float().mean(dim=1).tolist()
+        for explores, choice, explored in zip(*coins, share, strict=True):
+            # where every environment explores, the network is not asked
+            action = choice if explored == 1.0 else agent.act(position.obs)
+            if 0.0 < explored < 1.0:
+                action = torch.where(explores, choice, to_tensor(action, device))
             handed = env_action(env, action)
             acted = perf_counter()
             env.send(handed)
@@ -55,17 +58,18 @@ def off_policy(
             learnt = perf_counter()
             step = env.receive()
             stepped = perf_counter()
-            replay.add(
-                {
-                    "obs": place(position.obs, device),
-                    "action": place(action, device),
-                    "reward": place(step.reward, device),
-                    "terminated": place(step.terminated, device),
-                    "truncated": place(step.truncated, device),
-                    "next_obs": place(step.next_obs, device),
-                },
-                None if step.valid is None else place(step.valid, device),
-            )
+            tick = {
+                "obs": position.obs,
+                "action": handed,
+                "reward": step.reward,
+                "terminated": step.terminated,
+                "truncated": step.truncated,
+                "next_obs": step.next_obs,
+            }
+            if on_host:
+                replay.add(tick, step.valid)
+            else:
+                replay.add(place(tick, device), None if step.valid is None else place(step.valid, device))
             before = position.step
             progress.episodes += position.advance(step)
             learner.owe(before, position.step)

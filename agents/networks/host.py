@@ -8,8 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from agents.networks.build import MLP
 from agents.networks.encoder import Encoder, Flat
@@ -34,7 +33,7 @@ class HostNetwork:
         self._layers = [_arrays(layer) for layer in torso.layers]
         self._head = _arrays(head)
 
-    def __call__(self, obs: np.ndarray) -> Tensor:
+    def __call__(self, obs: np.ndarray) -> np.ndarray:
         """Return the head's output `[N, P]` for float32 observations `[N, ...]`."""
         x = obs if obs.ndim == 2 else obs.reshape(len(obs), -1)
         if self._norm is not None:
@@ -45,7 +44,7 @@ class HostNetwork:
             x += bias
             x = self._activation(x)
         weight, bias = self._head
-        return torch.from_numpy(x @ weight + bias)
+        return x @ weight + bias
 
 
 def _arrays(layer: nn.Module) -> tuple[np.ndarray, np.ndarray]:

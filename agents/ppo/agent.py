@@ -103,7 +103,7 @@ class PPO:
     def act(self, obs: Any, noise: Tensor) -> Acted:
         """Sample an action for each observation `[N, ...]`."""
         if self._host is not None and len(obs) <= MAX_ROWS:
-            policy = self.network.distribution(self._host(to_numpy(obs)))
+            policy = self.network.distribution(torch.from_numpy(self._host(to_numpy(obs))))
         else:
             return self.sample(tree_to_tensor(obs, self.device), noise)
         action = policy.sample(noise)

@@ -43,7 +43,7 @@ def flat(module):
 def act(agent, obs, epsilon):
     """Act once on each observation with a coin that comes up `epsilon` of the time."""
     coins = agent._toss(epsilon, (1, len(obs)), agent.exploring)
-    return agent.act(obs, coins.explores[0], coins.choice[0])
+    return torch.where(coins.explores[0], coins.choice[0], torch.as_tensor(agent.act(obs)))
 
 
 def disagreeing(**options):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 
 import pytest
 import torch
@@ -24,6 +25,7 @@ class Counter:
 
     def __init__(self, clock):
         self.clock = clock
+        self.asked = 0
         self.updates, self.targets, self.batches = [], [], []
 
     def exploration(self, progress, num_envs):
@@ -33,9 +35,9 @@ class Counter:
         choice = torch.arange(len(progress))[:, None].expand(len(progress), num_envs)
         return Exploration(explores, torch.ones_like(choice))
 
-    def act(self, obs, explores, choice):
-        assert not explores.any(), "a tick of nothing but exploration asks no network"
-        return choice
+    def act(self, obs):
+        self.asked += 1
+        return torch.ones(len(obs), dtype=torch.int64)
 
     def update(self, batch, progress):
         self.updates.append((self.clock(), progress))
@@ -121,6 +123,7 @@ def test_nothing_happens_until_it_is_pulled_and_it_stops_when_it_is_not():
     assert set(progress.seconds) == {"act", "env", "copy", "learn"}
     loop.close()
     assert len(env.actions) == 3
+    assert agent.asked == 1, "a tick of nothing but exploration asks no network"
 
 
 def test_the_last_progress_is_at_the_budget():
@@ -165,7 +168,7 @@ def test_the_memory_holds_every_real_transition_with_its_true_successor(num_envs
 
 @pytest.mark.parametrize("num_envs", [1, 8])
 def test_what_fell_due_is_learnt_while_environments_step_elsewhere(num_envs):
-    env, agent, position, _, loop = start(num_envs, total_timesteps=160, train_freq=4)
+    env, agent, *_, loop = start(num_envs, total_timesteps=160, train_freq=4)
     env.overlaps = True
     order, send, receive, update = [], env.send, env.receive, agent.update
     env.send = lambda action: order.append("send") or send(action)
@@ -174,7 +177,7 @@ def test_what_fell_due_is_learnt_while_environments_step_elsewhere(num_envs):
     assert next(loop).step == 32 if num_envs == 1 else 64
     list(loop)
     assert len(agent.updates) == 160 // 4
-    learnt = [before for before, what in zip(order, order[1:], strict=False) if what == "learn" and before != "learn"]
+    learnt = [before for before, what in itertools.pairwise(order) if what == "learn" and before != "learn"]
     assert learnt.count("send") == 7 * learnt.count("receive") if num_envs == 1 else learnt.count("send") > 15
     assert order.count("send") == order.count("receive") == 160 // num_envs
     assert [at for at, _ in agent.updates] == sorted(at for at, _ in agent.updates)
