@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from types import FunctionType
 from typing import Any
 
 import torch
@@ -75,11 +76,18 @@ class Compiler:
         """Return `function`, or what does the same compiled."""
         if not self.compiles:
             return function
-        # the C++ wrapper calls kernels without going through Python
-        options: dict[str, Any] = {} if self.on_cuda else {"cpp_wrapper": True}
-        return _Trial(
-            torch.compile(function, fullgraph=True, dynamic=False, options=options), function, self, "compiled"
-        )
+        # Before each call the compiler checks that nothing it relied on has changed, which takes as long as a small
+        # step. Only the arguments ever change here, so only they are checked; and as what has been compiled is kept by
+        # code object, this function gets one of its own, lest it be taken for another's.
+        options: dict[str, Any] = {"guard_filter_fn": torch.compiler.keep_tensor_guards_unsafe}
+        if not self.on_cuda:
+            options["cpp_wrapper"] = True  # kernels are called without going through Python
+
+        def run(*args: Any) -> Any:
+            return function(*args)
+
+        own = FunctionType(run.__code__.replace(), globals(), closure=run.__closure__)
+        return _Trial(torch.compile(own, fullgraph=True, dynamic=False, options=options), function, self, "compiled")
 
     def loop(
         self,
