@@ -18,7 +18,7 @@ from agents.core.tree import to_numpy, tree_to_tensor
 from agents.data.replay import Batch
 from agents.dqn.config import DQNConfig
 from agents.networks.build import QNetwork
-from agents.networks.host import MAX_ROWS, on_host
+from agents.networks.host import on_host
 from agents.ops.losses import q_target
 from envs.errors import UserError
 from envs.seeding import derive_seed
@@ -104,14 +104,14 @@ class DQN:
     @torch.inference_mode()
     def act(self, obs: Any) -> Any:
         """Return the greedy actions `[N]`, an array or a tensor, for observations `[N, ...]`."""
-        if self._host is not None and len(obs) <= MAX_ROWS:
+        if self._host is not None and len(obs) <= self._host.max_rows:
             return self._host(to_numpy(obs)).argmax(axis=1)
         return self.network(tree_to_tensor(obs, self.device)).argmax(dim=1)
 
     @torch.inference_mode()
     def predict(self, obs: Any, deterministic: bool = True, generator: torch.Generator | None = None) -> Tensor:
         """Return greedy actions `[N]`, or epsilon-greedy ones at the final epsilon, drawn from `generator`."""
-        greedy = self.network(tree_to_tensor(obs, self.device)).argmax(dim=1)
+        greedy = torch.as_tensor(self.act(obs))
         if deterministic:
             return greedy
         return torch.where(*self._toss(self.config.exploration_final_eps, greedy.shape, generator), greedy)

@@ -13,7 +13,7 @@ from torch import nn
 from agents.networks.build import MLP
 from agents.networks.encoder import Encoder, Flat
 
-MAX_ROWS = 64  # beyond, PyTorch's kernels are the faster ones
+LARGEST = 100 * 64 * 64  # rows x inputs x outputs of a layer: beyond, PyTorch's kernels are the faster ones
 
 _ACTIVATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "tanh": lambda x: np.tanh(x, out=x),
@@ -25,6 +25,9 @@ class HostNetwork:
     """An encoder, a torso and a head as one function of a NumPy observation.
 
     It reads the parameters where they lie, so it is always up to date, as long as they are changed in place.
+
+    Attributes:
+        max_rows: up to how many observations it is the faster way.
     """
 
     def __init__(self, flat: Flat, torso: MLP, head: nn.Linear) -> None:
@@ -32,6 +35,7 @@ class HostNetwork:
         self._activation = _ACTIVATIONS[torso.activation]
         self._layers = [_arrays(layer) for layer in torso.layers]
         self._head = _arrays(head)
+        self.max_rows = LARGEST // max(weight.size for weight, _ in (*self._layers, self._head))
 
     def __call__(self, obs: np.ndarray) -> np.ndarray:
         """Return the head's output `[N, P]` for float32 observations `[N, ...]`."""

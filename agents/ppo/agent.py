@@ -15,9 +15,9 @@ from agents.core.schedules import scheduled
 from agents.core.tree import to_numpy, tree_map, tree_to_tensor
 from agents.data.rollout import Rollout
 from agents.networks.build import ActorCritic
-from agents.networks.host import MAX_ROWS, on_host
+from agents.networks.host import on_host
 from agents.networks.normalize import RewardScale
-from agents.ops.distributions import draw_noise
+from agents.ops.distributions import Distribution, draw_noise
 from agents.ops.losses import divergence, normalized, ppo_policy_loss, value_loss
 from agents.ops.returns import explained_variance, gae
 from agents.ppo.config import PPOConfig
@@ -102,12 +102,14 @@ class PPO:
     @torch.inference_mode()
     def act(self, obs: Any, noise: Tensor) -> Acted:
         """Sample an action for each observation `[N, ...]`."""
-        if self._host is not None and len(obs) <= MAX_ROWS:
-            policy = self.network.distribution(torch.from_numpy(self._host(to_numpy(obs))))
-        else:
-            return self.sample(tree_to_tensor(obs, self.device), noise)
+        policy = self._policy(obs)
         action = policy.sample(noise)
         return Acted(action, policy.to_env(action))
+
+    def _policy(self, obs: Any) -> Distribution:
+        if self._host is not None and len(obs) <= self._host.max_rows:
+            return self.network.distribution(torch.from_numpy(self._host(to_numpy(obs))))
+        return self.network.policy(tree_to_tensor(obs, self.device))
 
     def sample(self, obs: Any, noise: Tensor) -> Acted:
         """`act` as a pure function of tensors on this device, to be compiled or captured."""
@@ -134,7 +136,7 @@ class PPO:
     @torch.inference_mode()
     def predict(self, obs: Any, deterministic: bool = True, generator: torch.Generator | None = None) -> Tensor:
         """Return the actions `[N, ...]` that the environment takes: the mode, or a sample from `generator`."""
-        policy = self.network.policy(tree_to_tensor(obs, self.device))
+        policy = self._policy(obs)
         if deterministic:
             return policy.to_env(policy.mode())
         rows = len(next(iter(obs.values())) if isinstance(obs, dict) else obs)

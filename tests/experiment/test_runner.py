@@ -201,7 +201,7 @@ def test_the_last_screen(tmp_path: Path, capsys: pytest.CaptureFixture[str], mon
     assert main(words) == 0
     (run,) = Path("runs").iterdir()
     text = capsys.readouterr().out
-    for part in ("PPO on CartPole-v1: 3 environments (native: ", "over 2 fresh greedy episodes", "best evaluation"):
+    for part in ("3 environments, native: our own version", "over 2 fresh greedy episodes", "best evaluation"):
         assert part in text
     (video,) = Path("replays").rglob("*.mp4")
     together = text.replace("│\n│                  │", "").replace(" ", "").replace("│", "").replace("\n", "")

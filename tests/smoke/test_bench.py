@@ -80,7 +80,13 @@ def test_an_interruption_keeps_what_was_measured(cases, tmp_path, capsys, monkey
         os.kill(os.getpid(), signal.SIGINT)
 
     threading.Thread(target=interrupt, daemon=True).start()
-    assert main(["--cases", "ppo-64", "--out", str(tmp_path / "out"), "--json"]) == 130
+    before = signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # a background job may have been told to ignore it
+    try:
+        assert main(["--cases", "ppo-64", "--out", str(tmp_path / "out"), "--json"]) == 130
+    finally:
+        signal.signal(signal.SIGINT, before)
     printed = last_json(capsys)
     assert printed["interrupted"]
     assert [found["name"] for found in printed["cases"]["ppo-64"]["results"]] == ["ours"]
