@@ -205,8 +205,8 @@ def test_a_backend_that_does_not_exist_is_told(name, options, message):
 def test_a_missing_envpool_is_named_with_its_pip_line(monkeypatch):
     monkeypatch.setitem(sys.modules, "envpool", None)
     with pytest.raises(UserError, match=r'--vec envpool needs .*: pip install -e "\.\[envpool\]"'):
-        make("Taxi-v3", 2, vec="envpool")
-    assert make("Taxi-v3", 1).backend == "sync"
+        make("LunarLander-v3", 2, vec="envpool")
+    assert make("LunarLander-v3", 1).backend == "sync"
 
 
 @pytest.mark.parametrize(
