@@ -1,0 +1,85 @@
+"""Starting quickly: what the front door may import, and what a whole training may."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+HELP = {
+    
+        "agents",
+        "envs",
+        "pydantic",
+        "pydantic_core",
+        "annotated_types",
+        "typing_inspection",
+        "typing_extensions",
+        "tyro",
+        "docstring_parser",
+        "yaml",
+        "typeguard",
+        "shtab",
+        "numpy",
+    ]
+)
+TRAINING = HELP | {
+    
+        "torch",
+        "torchgen",
+        "functorch",
+        "gymnasium",
+        "farama_notifications",
+        "cloudpickle",
+        "safetensors",
+        "rich",
+        "pygments",
+        "markdown_it",
+        "mdurl",
+        "tensorboard",
+        "google",
+        "absl",
+        "fsspec",
+        "packaging",
+        "six",
+        "opt_einsum",
+    ]
+)
+# parts of the allowed that take long, and that nothing but compiling, drawing or statistics needs
+HEAVY = {"torch._dynamo", "torch._inductor", "sympy", "scipy", "matplotlib", "pygame", "stable_baselines3", "PIL"}
+
+PROGRAM = """
+import sys
+before = set(sys.modules)
+from agents.train import main
+{train}
+found = set(sys.modules) - before
+tops = {{name.partition(".")[0] for name in found}} - set(sys.stdlib_module_names)
+print(*sorted(top for top in tops if not top.startswith(("_", "cython"))), file=sys.stderr)
+print(*sorted(found & {heavy!r}), file=sys.stderr)
+"""
+RUN = "assert main('--env CartPole-v1 --algo {} -n 300 --no-record --quiet --final-eval-episodes 2'.split()) == 0"
+
+
+def imported(train: str, folder) -> tuple[set[str], set[str]]:
+    """Return the packages that a program imports, and which of the heavy modules."""
+    program = PROGRAM.format(train=train, heavy=HEAVY)
+    done = subprocess.run([sys.executable, "-c", program], cwd=folder, capture_output=True, text=True, check=True)
+    packages, heavy = done.stderr.split("\n")[-3:-1]
+    return set(packages.split()), set(heavy.split())
+
+
+def test_the_front_door_imports_little(tmp_path):
+    packages, heavy = imported("", tmp_path)
+    assert packages <= HELP
+    assert {"agents", "tyro", "pydantic"} <= packages
+    assert not heavy
+
+
+@pytest.mark.parametrize("algo", ["ppo", "dqn"])
+def test_training_imports_nothing_that_only_others_need(algo, tmp_path):
+    packages, heavy = imported(RUN.format(algo), tmp_path)
+    assert packages <= TRAINING
+    assert {"torch", "gymnasium", "tensorboard"} <= packages
+    assert not heavy
