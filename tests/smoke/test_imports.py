@@ -8,44 +8,22 @@ import sys
 import pytest
 
 HELP = {
-    
-        "agents",
-        "envs",
-        "pydantic",
-        "pydantic_core",
-        "annotated_types",
-        "typing_inspection",
-        "typing_extensions",
-        "tyro",
-        "docstring_parser",
-        "yaml",
-        "typeguard",
-        "shtab",
-        "numpy",
-    ]
-)
+    *("agents", "envs", "pydantic", "pydantic_core", "annotated_types", "typing_inspection", "typing_extensions"),
+    *("tyro", "docstring_parser", "typeguard", "shtab", "yaml", "numpy"),
+}
 TRAINING = HELP | {
-    
+    *(
         "torch",
         "torchgen",
         "functorch",
+        "opt_einsum",
         "gymnasium",
         "farama_notifications",
         "cloudpickle",
         "safetensors",
-        "rich",
-        "pygments",
-        "markdown_it",
-        "mdurl",
-        "tensorboard",
-        "google",
-        "absl",
-        "fsspec",
-        "packaging",
-        "six",
-        "opt_einsum",
-    ]
-)
+    ),
+    *("rich", "pygments", "markdown_it", "mdurl", "tensorboard", "google", "absl", "fsspec", "packaging", "six"),
+}
 # parts of the allowed that take long, and that nothing but compiling, drawing or statistics needs
 HEAVY = {"torch._dynamo", "torch._inductor", "sympy", "scipy", "matplotlib", "pygame", "stable_baselines3", "PIL"}
 
