@@ -32,6 +32,11 @@ class Rollout:
     valid: Tensor | None
 
 
+def following(value_TN: Tensor, last_N: Tensor) -> Tensor:
+    """Return the value of what came next, where no episode ended: that of the next tick, and `last_N` at the end."""
+    return torch.cat([value_TN[1:], last_N[None]])
+
+
 class RolloutBuffer:
     """Takes ticks one by one and gives them back as a `Rollout` whose tensors it owns and reuses."""
 
@@ -90,9 +95,7 @@ class RolloutBuffer:
         shape = rows["reward"].shape
         flat = {key: tree_map(lambda leaf: leaf.flatten(0, 1), rows[key]) for key in ("obs", "action")}
         log_prob, value = (column.view(shape) for column in evaluate(flat["obs"], flat["action"]))
-        next_value = torch.empty_like(value)
-        next_value[:-1] = value[1:]
-        next_value[-1] = value_of(last_obs)
+        next_value = following(value, value_of(last_obs))
         if self._final:
             times = torch.cat([torch.full_like(envs, t) for t, envs, _ in self._final])
             columns = torch.cat([envs for _, envs, _ in self._final])

@@ -14,7 +14,7 @@ from torch import Tensor
 from agents.core.compile import Compiler
 from agents.core.tree import to_tensor
 from agents.core.types import Episode, OnPolicyAgent
-from agents.data.rollout import Rollout
+from agents.data.rollout import Rollout, following
 from agents.loops.position import Position
 from envs.native import NativeVecEnv, tick
 
@@ -48,17 +48,20 @@ class Horizon:
         rows: dict[str, Tensor] = self._run(noise, env.draw(self._n_steps))
         stepped = perf_counter()
         shape = rows["reward"].shape
-        flat = {key: rows[key].flatten(0, 1) for key in ("obs", "action", "next_obs")}
-        log_prob, value = agent.evaluate(flat["obs"], flat["action"])
+        judged = agent.evaluate(rows["obs"].flatten(0, 1), rows["action"].flatten(0, 1))
+        log_prob, value = (column.view(shape) for column in judged)
+        next_value, cut = following(value, agent.value(self._obs)), rows["truncated"]
+        if cut.any():
+            next_value[cut] = agent.value(rows["next_obs"][cut])
         rollout = Rollout(
             obs=rows["obs"],
             action=rows["action"],
-            log_prob=log_prob.view(shape),
-            value=value.view(shape),
+            log_prob=log_prob,
+            value=value,
             reward=rows["reward"],
             terminated=rows["terminated"],
             truncated=rows["truncated"],
-            next_value=agent.value(flat["next_obs"]).view(shape),
+            next_value=next_value,
             valid=None,
         )
         episodes = _ended(rows)
