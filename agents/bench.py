@@ -70,6 +70,9 @@ def _bench(argv: list[str]) -> int:
         count = getattr(options, name)
         if count is not None and count < 1:
             raise UserError(f"--{name}: {count} given, at least 1 expected.")
+    for name, expected in (("cases", "names of cases (--list shows them)"), ("peers", "files")):
+        if f"--{name}" in argv and not getattr(options, name):
+            raise UserError(f"--{name}: nothing given; it takes {expected}.")
     if os.name != "posix":
         raise UserError("the benchmark measures processes as Linux and macOS do; on Windows run it in WSL.")
     from rich.console import Console

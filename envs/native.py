@@ -169,7 +169,7 @@ class TorchArrays:
 
         self.xp: Any = torch
         self.device = device
-        self.generator = torch.Generator(device)  # a graph that captures step() must register it
+        self.generator = torch.Generator(device)
 
     def seed(self, seed: int) -> None:
         self.generator.manual_seed(seed)

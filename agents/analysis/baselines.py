@@ -48,7 +48,6 @@ OF_THE_RUN = (
     "eval_episodes",
     "final_eval_episodes",
     "save_freq",
-    "compile",
 )
 
 

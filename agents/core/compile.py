@@ -12,13 +12,13 @@ from types import FunctionType
 from typing import Any
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
 from agents.core.config import CompileMode
 from agents.core.tree import tree_map
 
 Replay = Callable[[], Any]
-Recorder = Callable[[Callable[[], Any], Sequence[Generator]], tuple[Replay, Any]]
+Recorder = Callable[[Callable[[], Any]], tuple[Replay, Any]]
 WARM_UPS = 2  # runs before a capture, in which libraries set themselves up
 
 
@@ -26,11 +26,9 @@ def _say(text: str) -> None:
     print(text, file=sys.stderr)
 
 
-def cuda_graph(function: Callable[[], Any], generators: Sequence[Generator]) -> tuple[Replay, Any]:
+def cuda_graph(function: Callable[[], Any]) -> tuple[Replay, Any]:
     """Capture a function without arguments; return what replays it, and the outputs each replay writes anew."""
     graph = torch.cuda.CUDAGraph()
-    for generator in generators:
-        graph.register_generator_state(generator)
     with torch.cuda.graph(graph):
         outputs = function()
     return graph.replay, outputs
@@ -65,17 +63,18 @@ class Compiler:
         self.record = None if mode == "off" else record or (cuda_graph if on_cuda else None)
         self.on_cuda = on_cuda
         self.say: Callable[[str], None] = _say
+        self._done: set[str] = set()
 
     @property
     def summary(self) -> str:
-        """What is done, in a word or two for the first lines of a run."""
-        done = [word for word, is_so in (("compiled", self.compiles), ("captured", self.record is not None)) if is_so]
-        return " and ".join(done) or "eager"
+        """What is done with the steps and loops it was given, for the first lines of a run."""
+        return " and ".join(sorted(self._done, reverse=True)) or "eager"
 
     def step(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Return `function`, or what does the same compiled."""
         if not self.compiles:
             return function
+        self._done.add("compiled")
         # Before each call the compiler checks that nothing it relied on has changed, which takes as long as a small
         # step. Only the arguments ever change here, so only they are checked; and as what has been compiled is kept by
         # code object, this function gets one of its own, lest it be taken for another's.
@@ -89,22 +88,17 @@ class Compiler:
         own = FunctionType(run.__code__.replace(), globals(), closure=run.__closure__)
         return _Trial(torch.compile(own, fullgraph=True, dynamic=False, options=options), function, self, "compiled")
 
-    def loop(
-        self,
-        function: Callable[..., Any],
-        state: Callable[[], Sequence[Tensor]],
-        generators: Sequence[Generator] = (),
-    ) -> Callable[..., Any]:
+    def loop(self, function: Callable[..., Any], state: Callable[[], Sequence[Tensor]]) -> Callable[..., Any]:
         """Return `function`, or what does the same as one captured graph.
 
         Args:
             function: of tensors or dicts of tensors, always of the same shapes.
             state: returns the tensors that the function changes in place; warming up must not change them.
-            generators: the random streams that it draws from.
         """
         if self.record is None:
             return function
-        return _Trial(_Captured(function, state, generators, self), function, self, "captured")
+        self._done.add("captured")
+        return _Trial(_Captured(function, state, self), function, self, "captured")
 
 
 class _Trial:
@@ -136,10 +130,9 @@ class _Captured:
         self,
         function: Callable[..., Any],
         state: Callable[[], Sequence[Tensor]],
-        generators: Sequence[Generator],
         compiler: Compiler,
     ) -> None:
-        self._function, self._state, self._generators, self._compiler = function, state, generators, compiler
+        self._function, self._state, self._compiler = function, state, compiler
         self._inputs: list[Any] = []
         self._replay: Replay | None = None
         self._outputs: Any = None
@@ -155,20 +148,18 @@ class _Captured:
 
     def _capture(self, args: Sequence[Any]) -> None:
         self._inputs = [tree_map(torch.clone, given) for given in args]
-        state, streams = list(self._state()), [generator.get_state() for generator in self._generators]
+        state = list(self._state())
         before = [tensor.clone() for tensor in state]
 
         def restore() -> None:
             for tensor, kept in zip(state, before, strict=True):
                 tensor.copy_(kept)
-            for generator, kept in zip(self._generators, streams, strict=True):
-                generator.set_state(kept)
 
         try:
             self._warm_up()
             restore()
             assert self._compiler.record is not None
-            replay, self._outputs = self._compiler.record(lambda: self._function(*self._inputs), self._generators)
+            replay, self._outputs = self._compiler.record(lambda: self._function(*self._inputs))
             self._replay = replay
         finally:
             restore()

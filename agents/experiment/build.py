@@ -119,7 +119,7 @@ def build(config: RunConfig) -> Training:
         params.n_envs,
         vec=config.vec,
         device=device.type if native and device.type == "cuda" else "cpu",
-        tensors=config.compile == "on" and isinstance(params, PPOConfig),
+        tensors=config.compile == "on" and isinstance(params, PPOConfig) and device.type == "cpu",
         env_kwargs=config.env_kwargs,
         rescale_action=params.rescales_action,
     )
@@ -131,7 +131,7 @@ def build(config: RunConfig) -> Training:
     agent = make_agent(env.observation_space, env.action_space, params, device, config.seed, compiler)
     capacity = params.buffer_size if isinstance(params, DQNConfig) else 1
     return Training(
-        config=config,
+        config=config.model_copy(update={"vec": env.backend}),  # measured once: a resumed run steps the same way
         env=env,
         agent=agent,
         position=Position.start(env, derive_seed(config.seed, "training")),

@@ -34,6 +34,7 @@ class Horizon:
         self._obs = to_tensor(position.obs, agent.device).clone()
         self._returns = torch.as_tensor(position.tracker.returns, device=self._obs.device)
         self._lengths = torch.as_tensor(position.tracker.lengths, device=self._obs.device)
+        self._size = CHUNK if self._obs.dim() == 2 else 1  # convolutions take the compiler long enough
         self._chunk = compiler.step(self._few_ticks)
         self._run = compiler.loop(self._ticks, lambda: [*self._place(), self._returns, self._lengths])
 
@@ -76,7 +77,7 @@ class Horizon:
         """Act and step; return everything that happened, each `[T, N, ...]`, with the returns and lengths so far."""
         stands = [*self._place(), self._returns, self._lengths]
         now, rows = stands, []
-        for noise, uniform in zip(noise_TNk.split(CHUNK), uniform_TuN.split(CHUNK), strict=True):
+        for noise, uniform in zip(noise_TNk.split(self._size), uniform_TuN.split(self._size), strict=True):
             now, columns = self._chunk(*now, noise, uniform)
             rows.append(columns)
         for tensor, moved in zip(stands, now, strict=True):

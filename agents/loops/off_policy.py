@@ -98,7 +98,7 @@ def _ticks(step: int, env: VecEnv, config: OffPolicyConfig) -> int:
     rounds = -(-due // env.num_envs)
     if env.overlaps:
         rounds += (OVERLAP - 1) * -(-config.train_freq // env.num_envs)
-    return min(rounds, YIELD_TICKS)
+    return min(rounds, YIELD_TICKS, -(-(config.total_timesteps - step) // env.num_envs))
 
 
 class _Learner:

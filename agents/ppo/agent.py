@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -92,8 +92,11 @@ class PPO:
         self.n_updates = 0
         self._host = on_host(network.encoder, network.policy_torso, network.policy_head)
         compiler = compiler or Compiler()
-        self._step = compiler.step(self._descend)
-        self._captured_sweep = compiler.loop(self._sweep, lambda: [self.parameters.vector, *self.optimizer.moments])
+        if config.target_kl is None:
+            self._step = compiler.step(self._descend)
+            self._captured_sweep = compiler.loop(self._sweep, lambda: [self.parameters.vector, *self.optimizer.moments])
+        else:  # a step waits for the divergence, so its halves are compiled and nothing is captured
+            self._halves = compiler.step(self._gradient), compiler.step(self._apply)
 
     def noise(self, n_steps: int, num_envs: int) -> Sequence[Tensor]:
         """Draw the randomness of `n_steps` calls of `act`."""
@@ -174,8 +177,8 @@ class PPO:
             losses, n_updates = self._sweep_within_kl(data, order, rates, clip_range)
         elif rollout.valid is None:
             losses = self._captured_sweep(data, order, rates, clip_range)
-        else:  # the number of real transitions varies, which nothing captured can follow
-            losses = self._sweep(data, order, rates, clip_range)
+        else:  # the number of real transitions varies, which nothing compiled or captured can follow
+            losses = self._sweep(data, order, rates, clip_range, self._descend)
         self.optimizer.steps += n_updates
         self.n_updates += n_updates
         self.network.encoder.update_statistics(data["obs"])
@@ -215,10 +218,18 @@ class PPO:
             for i in range(count):
                 yield {key: tree_map(lambda chunks, i=i: chunks[i], value) for key, value in parts.items()}
 
-    def _sweep(self, data: dict[str, Any], order: Tensor, rates: Tensor, clip_range: Tensor) -> Losses:
+    def _sweep(
+        self,
+        data: dict[str, Any],
+        order: Tensor,
+        rates: Tensor,
+        clip_range: Tensor,
+        step: Callable[..., Losses] | None = None,
+    ) -> Losses:
         """Take a step on every minibatch of every epoch; return their losses `[M]`, and log r of all, `[M * B]`."""
+        step = step or self._step
         pairs = zip(self._minibatches(data, order), rates.unbind(), strict=True)
-        return _gathered([self._step(minibatch, clip_range, rate) for minibatch, rate in pairs])
+        return _gathered([step(minibatch, clip_range, rate) for minibatch, rate in pairs])
 
     def _sweep_within_kl(
         self, data: dict[str, Any], order: Tensor, rates: Tensor, clip_range: Tensor
@@ -226,12 +237,14 @@ class PPO:
         """As `_sweep`, until the policy has moved too far, which is found out before each step; and the steps taken."""
         assert self.config.target_kl is not None
         losses: list[Losses] = []
+        dense = len(data["advantage"]) == self.config.n_steps * self.config.n_envs  # no dummies, so always as many
+        gradient_of, apply = self._halves if dense else (self._gradient, self._apply)
         for minibatch, rate in zip(self._minibatches(data, order), rates.unbind(), strict=True):
-            gradient, watched = self._gradient(minibatch, clip_range)
+            gradient, watched = gradient_of(minibatch, clip_range)
             losses.append(watched)
             if divergence(watched.log_ratio, clip_range).approx_kl.item() > 1.5 * self.config.target_kl:
                 return _gathered(losses), len(losses) - 1
-            self._apply(gradient, rate)
+            apply(gradient, rate)
         return _gathered(losses), len(losses)
 
     def _descend(self, minibatch: dict[str, Any], clip_range: Tensor, rates: Tensor) -> Losses:

@@ -13,7 +13,7 @@ from typing import Any
 
 from agents.analysis.baselines import sb3_settings
 from agents.analysis.benchmark.case import BYTES, SECONDS, SPEED, Case, Contender, Measure, Plan
-from agents.analysis.benchmark.ours import knows_compile, read_summary, read_training, train_command, whole_settings
+from agents.analysis.benchmark.ours import read_summary, read_training, train_command, whole_settings
 from agents.experiment.config import ALGORITHMS
 from envs.errors import UserError, did_you_mean
 
@@ -99,14 +99,12 @@ def alike(algo: str, env: str, settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def ours(plan: Plan, algo: str, env: str, settings: Mapping[str, Any], steps: int, device: str) -> list[Contender]:
-    """Return our training alone: no evaluation, no checkpoint but the last; eager and, where it can be, compiled."""
+    """Return our training alone: no evaluation, no checkpoint but the last; as it comes, and compiled."""
     values = {**settings, **TRAINING_ALONE, "total_timesteps": steps}
     command = partial(train_command, algo, env, values, "--device", device, "--quiet")
-    if not knows_compile():
-        return [Contender("ours", command(), read=read_training)]
-    eager = Contender("ours", command("--compile", "off"), read=read_training)
+    plain = Contender("ours", command("--compile", "auto"), read=read_training)
     compiled = Contender("ours, compiled", command("--compile", "on"), read=read_training)
-    return [eager] if plan.quick else [eager, compiled]
+    return [plain] if plan.quick else [plain, compiled]
 
 
 def same(
@@ -282,7 +280,7 @@ def build_cases(plan: Plan) -> tuple[list[Case], list[str]]:
             contenders = tuple(entry.contenders(plan))
             cases.append(Case(name, entry.title, entry.measure, contenders, entry.repeats(plan), entry.target))
     if plan.quick:
-        left_out += ["compiled training", "SB3 with its own threads", "SB3's shorter budgets"]
-    elif not knows_compile():
-        left_out.append("compiled training (agents.train has no --compile yet)")
+        left_out += ["compiled training", "SB3's shorter budgets"]
+        if plan.threads == "both":
+            left_out.append("SB3 with its own threads")
     return cases, left_out

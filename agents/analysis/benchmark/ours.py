@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from agents.analysis.baselines import steady_rate
-from agents.experiment.config import ALGORITHMS, RUN_FIELDS, load_config_file, packaged_config
+from agents.experiment.config import ALGORITHMS, load_config_file, packaged_config
 
 PHASES = ("act", "env", "copy", "learn")
 
@@ -43,11 +43,6 @@ def whole_settings(algo: str, env: str, settings: Mapping[str, Any]) -> dict[str
     packaged = load_config_file(path) if path else {}
     wanted = ALGORITHMS[algo](**settings).model_dump(mode="json")
     return {name: value for name, value in wanted.items() if name in packaged or name in settings}
-
-
-def knows_compile() -> bool:
-    """Whether training can be compiled: the run or its algorithm has a setting called `compile`."""
-    return "compile" in RUN_FIELDS or "compile" in ALGORITHMS["ppo"].model_fields
 
 
 def read_summary(summary: dict[str, Any]) -> dict[str, Any]:

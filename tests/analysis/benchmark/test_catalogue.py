@@ -127,16 +127,12 @@ def test_sb3_runs_with_the_threads_asked_for(monkeypatch):
         assert [contender.variables for contender in baselines] == expected
 
 
-def test_compiled_training_is_a_program_of_its_own_where_there_is_any(monkeypatch):
-    monkeypatch.setattr(catalogue, "knows_compile", lambda: True)
-    eager, compiled = build("ppo-same").contenders[:2]
-    assert (eager.name, compiled.name) == ("ours", "ours, compiled")
-    for contender, switch in ((eager, "off"), (compiled, "on")):
+def test_compiled_training_is_a_program_of_its_own():
+    plain, compiled = build("ppo-same").contenders[:2]
+    assert (plain.name, compiled.name) == ("ours", "ours, compiled")
+    for contender, switch in ((plain, "auto"), (compiled, "on")):
         at = contender.command.index("--compile")
         assert contender.command[at + 1] == switch
-    monkeypatch.setattr(catalogue, "knows_compile", lambda: False)
-    assert not any("--compile" in contender.command for contender in build("ppo-same").contenders)
-    assert any("--compile" in phrase for phrase in build_cases(Plan())[1])
 
 
 def test_what_is_not_installed_is_left_out_with_the_remedy(monkeypatch):
