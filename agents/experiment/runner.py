@@ -205,6 +205,8 @@ class Run:
         )
         self.console.say(f"{params.n_envs} environments, {training.env.backend}: {training.env.backend_reason}")
         training.compiler.say = self.console.say
+        if training.compiler.compiles:
+            self.console.say("the first rounds compile, up to a minute; the next run finds the result on the disk")
         self.console.say(f"run folder: {self.folder.path}")
         for note in notes:
             self.console.say(note)

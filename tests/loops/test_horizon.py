@@ -19,10 +19,10 @@ CPU = torch.device("cpu")
 CONFIG = PPOConfig(n_envs=5, n_steps=60, batch_size=100, n_epochs=2, net_arch=(8,), total_timesteps=1200)
 
 
-def start(task, compiler=None, seed=0):
+def start(task, compiler=None, seed=0, device="cpu"):
     """Return native environments on torch, an agent, and where they stand."""
-    env = NativeVecEnv(DYNAMICS[task](max_episode_steps=25), CONFIG.n_envs, TorchArrays("cpu"))
-    agent = PPO(env.observation_space, env.action_space, CONFIG, CPU, seed, compiler)
+    env = NativeVecEnv(DYNAMICS[task](max_episode_steps=25), CONFIG.n_envs, TorchArrays(device))
+    agent = PPO(env.observation_space, env.action_space, CONFIG, torch.device(device), seed, compiler)
     return env, agent, Position.start(env, seed)
 
 
@@ -65,8 +65,8 @@ def test_a_horizon_is_its_ticks(task):
         assert rollout.terminated.any()
 
 
-def train(compiler):
-    env, agent, position = start("CartPole-v1", compiler)
+def train(compiler, device="cpu"):
+    env, agent, position = start("CartPole-v1", compiler, device=device)
     loop = on_policy(env, agent, position, total_timesteps=1200, n_steps=CONFIG.n_steps, compiler=compiler)
     return agent, [(progress.step, dict(progress.metrics), progress.episodes) for progress in loop]
 
@@ -80,6 +80,19 @@ def test_captured_training_is_the_plain_one_bit_for_bit():
     assert captured.parameters.vector.equal(plain.parameters.vector)
     assert tape.recorded == 2, "one graph for the rollout, one for the update"
     assert tape.replayed == 8
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA")
+def test_captured_training_on_cuda_follows_the_plain_one():
+    plain, expected = train(Compiler("off"), "cuda")
+    compiler, said = Compiler("auto", torch.device("cuda")), []
+    compiler.say = said.append
+    captured, got = train(compiler, "cuda")
+    assert said == []
+    for (step, metrics, episodes), (wanted_step, wanted, wanted_episodes) in zip(got, expected, strict=True):
+        assert (step, episodes) == (wanted_step, wanted_episodes)
+        assert metrics == pytest.approx(wanted, rel=1e-3, abs=1e-4)
+    torch.testing.assert_close(captured.parameters.vector, plain.parameters.vector, atol=1e-5, rtol=1e-4)
 
 
 def test_a_loaded_position_goes_on():
