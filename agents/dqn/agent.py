@@ -101,12 +101,12 @@ class DQN:
         coin, choice = torch.rand((2, *shape), generator=generator, device=self.device)
         return Exploration(coin < epsilon, (choice * self.n_actions).long())
 
-    @torch.inference_mode()
     def act(self, obs: Any) -> Any:
         """Return the greedy actions `[N]`, an array or a tensor, for observations `[N, ...]`."""
         if self._host is not None and len(obs) <= self._host.max_rows:
             return self._host(to_numpy(obs)).argmax(axis=1)
-        return self.network(tree_to_tensor(obs, self.device)).argmax(dim=1)
+        with torch.inference_mode():
+            return self.network(tree_to_tensor(obs, self.device)).argmax(dim=1)
 
     @torch.inference_mode()
     def predict(self, obs: Any, deterministic: bool = True, generator: torch.Generator | None = None) -> Tensor:

@@ -35,7 +35,7 @@ from envs.seeding import derive_seed
 
 KEEP_STATES = 2  # checkpoints whose training state is kept; all keep their model
 THUMBNAILS = 250  # frames of the small video in TensorBoard, every second one of the episode
-LOG_ROWS = 500  # about how many rows of scalars a whole run writes at most
+LOG_ROWS = 200  # about how many rows of scalars a whole run writes at most
 
 
 @contextmanager
