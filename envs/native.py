@@ -239,7 +239,7 @@ class NativeVecEnv(InProcess):
         return self._step_numpy(self.decode(action)) if self._numpy else self.step_drawn(action, self.draw())
 
     def step_drawn(self, action: Array, uniform: Array) -> Step:
-        """Step with what `draw` returned beforehand, so that a captured step draws nothing."""
+        """`step` with the randomness that `draw` returned (tensors only)."""
         arrays, action = self._arrays, self.decode(action)
         state, steps, *step = tick(arrays.xp, self.dynamics, self.state, self.steps, action, uniform)
         self.state = arrays.assign(self.state, state)

@@ -23,7 +23,7 @@ from agents.ops.returns import explained_variance, gae
 from agents.ppo.config import PPOConfig
 from envs.seeding import derive_seed
 
-EVALUATE_ROWS = (2048, 65536)  # of a rollout in one pass: what stays in a CPU's cache, what a GPU takes well
+EVALUATE_ROWS = {"cpu": 2048}  # of a rollout in one pass: what stays in the processor's cache; a GPU takes more
 
 
 class Acted(NamedTuple):
@@ -124,7 +124,7 @@ class PPO:
     def evaluate(self, obs: Any, action: Tensor) -> tuple[Tensor, Tensor]:
         """Return the log-probabilities and values of many observations and stored actions, each `[B]`."""
         log_probs, values = [], []
-        rows = EVALUATE_ROWS[self.device.type == "cuda"]
+        rows = EVALUATE_ROWS.get(self.device.type, 65536)
         for start in range(0, len(action), rows):
             part = slice(start, start + rows)
             policy, value = self.network(tree_map(lambda leaf, part=part: leaf[part], obs))
