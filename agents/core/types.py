@@ -108,12 +108,16 @@ class OnPolicyAgent(Agent, Protocol):
 class OffPolicyAgent(Agent, Protocol):
     """An agent that learns from transitions of any age."""
 
-    def exploration(self, progress: Sequence[float], num_envs: int) -> Any:
-        """Draw the randomness of the next calls of `act`: `explores` and `choice`, each `[K, num_envs]`."""
+    def exploration(self, progress: Sequence[float], num_envs: int) -> Tensor:
+        """Draw the actions of the next K ticks that are not greedy, int64 `[K, num_envs]`, -1 elsewhere."""
         ...
 
     def act(self, obs: Obs) -> Any:
         """Return greedy actions `[N]`, an array or a tensor."""
+        ...
+
+    def sample(self, obs: Obs, forced: Tensor) -> tuple[Tensor, Tensor]:
+        """Act with a row of `exploration`, as a pure function of tensors: the action to store and the environment's."""
         ...
 
     def update(self, batch: Any, progress: float) -> dict[str, Tensor]:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from agents.core.tree import tree_map
+from agents.core.tree import place, tree_map
 from agents.data.storage import allocate, writer
 from agents.ops.returns import n_step
 
@@ -82,6 +82,32 @@ class ReplayBuffer:
         self._write((head[columns], columns), tick)
         head[:] = (head + step) % self.rows
         size[:] = (size + step).clip(max=self.rows)
+
+    def extend(self, ticks: dict[str, Any]) -> None:
+        """Store many ticks of tensors at once, each `[T, N, ...]` and without dummies, as `add` would one by one."""
+        if self._even is None or not self._store:
+            for tick in range(len(ticks["reward"])):
+                self.add(tree_map(lambda rows, tick=tick: place(rows[tick], self.device), ticks))
+            return
+        row, size = self._even
+        left, start = len(ticks["reward"]), 0
+        while left:
+            count = min(left, self.rows - row)
+            for key, store in self._store.items():
+                tree_map(
+                    lambda to, rows, row=row, start=start, count=count: to[row : row + count].copy_(
+                        rows[start : start + count]
+                    ),
+                    store,
+                    ticks[key],
+                )
+            row, size, start, left = (
+                (row + count) % self.rows,
+                min(size + count, self.rows),
+                start + count,
+                left - count,
+            )
+        self._even = row, size
 
     def _write(self, index: Any, tick: dict[str, Any]) -> None:
         for key, rows in self._writers:

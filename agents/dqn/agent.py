@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -22,13 +22,6 @@ from agents.networks.host import on_host
 from agents.ops.losses import q_target
 from envs.errors import UserError
 from envs.seeding import derive_seed
-
-
-class Exploration(NamedTuple):
-    """The coins of K calls of `act`: where a uniform action is taken, bool `[K, N]`, and which, int64 `[K, N]`."""
-
-    explores: Tensor
-    choice: Tensor
 
 
 class DQN:
@@ -91,15 +84,24 @@ class DQN:
             "train/n_updates": float(self.n_updates),
         }
 
-    def exploration(self, progress: Sequence[float], num_envs: int) -> Exploration:
-        """Toss the coins of the next calls of `act`, at each of which `progress` (0 to 1) of the budget is spent."""
+    def exploration(self, progress: Sequence[float], num_envs: int) -> Tensor:
+        """Toss the coins of the next calls of `act`, at each of which `progress` (0 to 1) of the budget is spent.
+
+        Returns:
+            int64 `[K, N]`: the uniform action that is taken, or -1 where the greedy one is.
+        """
         epsilon = torch.tensor([self.epsilon(done) for done in progress], device=self.device)
         return self._toss(epsilon[:, None], (len(progress), num_envs), self.exploring)
 
-    def _toss(self, epsilon: Tensor | float, shape: tuple[int, ...], generator: torch.Generator | None) -> Exploration:
+    def _toss(self, epsilon: Tensor | float, shape: tuple[int, ...], generator: torch.Generator | None) -> Tensor:
         """Every environment has a coin of its own."""
         coin, choice = torch.rand((2, *shape), generator=generator, device=self.device)
-        return Exploration(coin < epsilon, (choice * self.n_actions).long())
+        return (choice * self.n_actions).long().masked_fill_(coin >= epsilon, -1)
+
+    def sample(self, obs: Any, forced: Tensor) -> tuple[Tensor, Tensor]:
+        """Act as a pure function of tensors on this device and a row of `exploration`, to be compiled or captured."""
+        action = torch.where(forced < 0, self.network(obs).argmax(dim=1), forced)
+        return action, action
 
     def act(self, obs: Any) -> Any:
         """Return the greedy actions `[N]`, an array or a tensor, for observations `[N, ...]`."""
@@ -114,7 +116,8 @@ class DQN:
         greedy = torch.as_tensor(self.act(obs))
         if deterministic:
             return greedy
-        return torch.where(*self._toss(self.config.exploration_final_eps, greedy.shape, generator), greedy)
+        forced = self._toss(self.config.exploration_final_eps, greedy.shape, generator)
+        return torch.where(forced < 0, greedy, forced)
 
     @torch.inference_mode()
     def inspect(self, obs: Any) -> dict[str, Tensor]:

@@ -73,7 +73,7 @@ class Training:
                 compiler=self.compiler,
             )
         assert isinstance(params, DQNConfig)
-        return off_policy(self.env, self.agent, self.position, self.replay, self.sampling, params)
+        return off_policy(self.env, self.agent, self.position, self.replay, self.sampling, params, self.compiler)
 
     def state_dict(self, with_env: bool = True) -> dict[str, Any]:
         """Return everything a training needs to go on bit for bit; without the environments' position if asked.
@@ -119,7 +119,7 @@ def build(config: RunConfig) -> Training:
         params.n_envs,
         vec=config.vec,
         device=device.type if native and device.type == "cuda" else "cpu",
-        tensors=config.compile == "on" and isinstance(params, PPOConfig) and device.type == "cpu",
+        tensors=config.compile == "on" and device.type == "cpu",
         env_kwargs=config.env_kwargs,
         rescale_action=params.rescales_action,
     )

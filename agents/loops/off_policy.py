@@ -4,19 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from time import perf_counter
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from agents.core.compile import Compiler
 from agents.core.config import OffPolicyConfig
 from agents.core.schedules import crossings
-from agents.core.tree import place, to_tensor
+from agents.core.tree import place, to_numpy, to_tensor
 from agents.core.types import OffPolicyAgent, Progress
 from agents.data.replay import ReplayBuffer
+from agents.loops.horizon import Horizon
 from agents.loops.position import Position, env_action
-from envs.api import VecEnv
+from envs.api import Step, VecEnv
+from envs.native import NativeVecEnv
 
 YIELD_TICKS = 64  # the longest stretch without a Progress while there is nothing to learn from yet
+TRANSITION = ("obs", "action", "reward", "terminated", "truncated", "next_obs")
 OVERLAP = 8  # rounds of updates between two Progress where environments step meanwhile
 
 
@@ -27,6 +33,7 @@ def off_policy(
     replay: ReplayBuffer,
     sampling: torch.Generator,
     config: OffPolicyConfig,
+    compiler: Compiler | None = None,
 ) -> Iterator[Progress]:
     """Train until `config.total_timesteps`, yielding after every round of updates.
 
@@ -34,22 +41,44 @@ def off_policy(
     rounds. Where environments step in other processes or threads, the updates that fell due are made while the next
     tick is under way, without its transitions; some rounds then share one Progress.
     """
-    device, total = agent.device, config.total_timesteps
-    on_host = device.type == "cpu" and not env.capturable  # all arrays are NumPy's already
-    learner = _Learner(agent, replay, sampling, config)
+    total, learner = config.total_timesteps, _Learner(agent, replay, sampling, config)
+    collector: _AtOnce | _Ticks
+    if isinstance(env, NativeVecEnv) and env.capturable:
+        usual = max(config.train_freq // env.num_envs, 1)
+        collector = _AtOnce(Horizon(env, agent.sample, position, usual, compiler or Compiler()), position, replay)
+    else:
+        collector = _Ticks(env, agent, position, replay)
     while position.step < total:
         progress = Progress(position.step, seconds={"act": 0.0, "env": 0.0, "copy": 0.0, "learn": 0.0})
-        seconds = progress.seconds
         start = perf_counter()
         ticks = _ticks(position.step, env, config)
         steps = range(position.step, position.step + ticks * env.num_envs, env.num_envs)
-        coins = agent.exploration([step / total for step in steps], env.num_envs)
-        share = coins.explores.float().mean(dim=1).tolist()
-        for explores, choice, explored in zip(*coins, share, strict=True):
+        forced = agent.exploration([step / total for step in steps], env.num_envs)
+        progress.seconds["act"] += perf_counter() - start
+        collector.collect(forced, learner, progress)
+        start = perf_counter()
+        learner.learn()
+        progress.seconds["learn"] += perf_counter() - start
+        progress.step, progress.metrics = position.step, learner.metrics()
+        yield progress
+
+
+class _Ticks:
+    """Acts, steps and remembers tick by tick, and has the learner do what falls due."""
+
+    def __init__(self, env: VecEnv, agent: OffPolicyAgent, position: Position, replay: ReplayBuffer) -> None:
+        self._env, self._agent, self._position, self._replay = env, agent, position, replay
+        self._on_host = agent.device.type == "cpu" and not env.capturable  # all arrays are NumPy's already
+
+    def collect(self, forced: Tensor, learner: _Learner, progress: Progress) -> None:
+        """Make a tick for each row of `forced` `[K, N]`."""
+        env, agent, position, seconds = self._env, self._agent, self._position, progress.seconds
+        counts = (forced >= 0).sum(dim=1).tolist()
+        rows: Any = forced.numpy() if self._on_host else forced
+        start = perf_counter()
+        for row, count in zip(rows, counts, strict=True):
             # where every environment explores, the network is not asked
-            action = choice if explored == 1.0 else agent.act(position.obs)
-            if 0.0 < explored < 1.0:
-                action = torch.where(explores, choice, to_tensor(action, device))
+            action = row if count == env.num_envs else self._merge(agent.act(position.obs), row, count)
             handed = env_action(env, action)
             acted = perf_counter()
             env.send(handed)
@@ -58,18 +87,7 @@ def off_policy(
             learnt = perf_counter()
             step = env.receive()
             stepped = perf_counter()
-            tick = {
-                "obs": position.obs,
-                "action": handed,
-                "reward": step.reward,
-                "terminated": step.terminated,
-                "truncated": step.truncated,
-                "next_obs": step.next_obs,
-            }
-            if on_host:
-                replay.add(tick, step.valid)
-            else:
-                replay.add(place(tick, device), None if step.valid is None else place(step.valid, device))
+            self._remember(step, handed)
             before = position.step
             progress.episodes += position.advance(step)
             learner.owe(before, position.step)
@@ -81,24 +99,61 @@ def off_policy(
             seconds["copy"] += stored - stepped
             start = perf_counter()
             seconds["learn"] += learnt - sent + start - stored
-            if position.step >= total:
-                break
-        start = perf_counter()
-        learner.learn()
-        seconds["learn"] += perf_counter() - start
-        progress.step, progress.metrics = position.step, learner.metrics()
-        yield progress
+
+    def _merge(self, greedy: Any, forced: Any, count: int) -> Any:
+        """Put the `count` actions that are forced in the place of greedy ones."""
+        if self._on_host:
+            return np.where(forced < 0, to_numpy(greedy), forced) if count else greedy
+        greedy = to_tensor(greedy, self._agent.device)
+        return torch.where(forced < 0, greedy, forced) if count else greedy
+
+    def _remember(self, step: Step, action: Any) -> None:
+        tick = {
+            "obs": self._position.obs,
+            "action": action,
+            "reward": step.reward,
+            "terminated": step.terminated,
+            "truncated": step.truncated,
+            "next_obs": step.next_obs,
+        }
+        if self._on_host:
+            self._replay.add(tick, step.valid)
+            return
+        device = self._agent.device
+        self._replay.add(place(tick, device), None if step.valid is None else place(step.valid, device))
+
+
+class _AtOnce:
+    """Does the same with native environments on tensors: all ticks first, then what fell due in them."""
+
+    def __init__(self, horizon: Horizon, position: Position, replay: ReplayBuffer) -> None:
+        self._horizon, self._position, self._replay = horizon, position, replay
+
+    def collect(self, forced: Tensor, learner: _Learner, progress: Progress) -> None:
+        """Make a tick for each row of `forced` `[K, N]`; the last at the latest is followed by updates."""
+        start, before = perf_counter(), self._position.step
+        rows, progress.episodes = self._horizon.advance(forced)
+        stepped = perf_counter()
+        self._replay.extend({key: rows[key] for key in TRANSITION})
+        stored = perf_counter()
+        for step in range(before, self._position.step, forced.shape[1]):
+            learner.owe(step, step + forced.shape[1])
+            learner.learn()
+        seconds = {"env": stepped - start, "copy": stored - stepped, "learn": perf_counter() - stored}
+        for phase, spent in seconds.items():
+            progress.seconds[phase] += spent
 
 
 def _ticks(step: int, env: VecEnv, config: OffPolicyConfig) -> int:
     """Return how many ticks it takes to the next updates, or to the next yield if there is nothing to learn yet."""
     due = config.train_freq - step % config.train_freq
+    left = -(-(config.total_timesteps - step) // env.num_envs)
     if step + due < config.learning_starts:
-        return min(-(-(config.learning_starts - step) // env.num_envs), YIELD_TICKS)
+        return min(-(-(config.learning_starts - step) // env.num_envs), YIELD_TICKS, left)
     rounds = -(-due // env.num_envs)
     if env.overlaps:
         rounds += (OVERLAP - 1) * -(-config.train_freq // env.num_envs)
-    return min(rounds, YIELD_TICKS, -(-(config.total_timesteps - step) // env.num_envs))
+    return min(rounds, YIELD_TICKS, left)
 
 
 class _Learner:

@@ -223,3 +223,21 @@ def test_another_capacity_or_number_of_environments_is_refused(capacity, num_env
     other = ReplayBuffer(capacity, num_envs, CPU)
     with pytest.raises(ValueError, match=f"10 rows x 3, this one {capacity // num_envs} x {num_envs}"):
         other.load_state_dict(state)
+
+
+@pytest.mark.parametrize("counts", [[3, 4, 20, 1], [25], [7, 7, 7]])
+def test_many_ticks_at_once_are_stored_as_one_by_one(counts):
+    generator = torch.Generator().manual_seed(0)
+    together, apart = (ReplayBuffer(20, 2, CPU) for _ in range(2))
+    for count in counts:
+        ticks = {key: torch.rand(count, 2, 3, generator=generator) for key in ("obs", "next_obs")}
+        ticks |= {key: torch.rand(count, 2, generator=generator) for key in ("action", "reward")}
+        ticks |= {key: torch.rand(count, 2, generator=generator) < 0.3 for key in ("terminated", "truncated")}
+        together.extend(ticks)
+        for tick in range(count):
+            apart.add({key: value[tick] for key, value in ticks.items()})
+        saved, wanted = together.state_dict(), apart.state_dict()
+        for key, store in wanted["store"].items():
+            assert saved["store"][key].equal(store)
+        assert saved["head"].equal(wanted["head"])
+        assert len(together) == len(apart)

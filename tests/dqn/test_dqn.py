@@ -42,8 +42,8 @@ def flat(module):
 
 def act(agent, obs, epsilon):
     """Act once on each observation with a coin that comes up `epsilon` of the time."""
-    coins = agent._toss(epsilon, (1, len(obs)), agent.exploring)
-    return torch.where(coins.explores[0], coins.choice[0], torch.as_tensor(agent.act(obs)))
+    (forced,) = agent._toss(epsilon, (1, len(obs)), agent.exploring)
+    return torch.where(forced < 0, torch.as_tensor(agent.act(obs)), forced)
 
 
 def disagreeing(**options):
@@ -151,10 +151,11 @@ def test_each_environment_has_a_coin_of_its_own():
 
 def test_the_coins_of_many_ticks_follow_each_ones_epsilon():
     agent = make_agent(exploration_fraction=1.0, exploration_initial_eps=1.0, exploration_final_eps=0.0)
-    coins = agent.exploration([0.0, 0.25, 0.5, 1.0], 20_000)
-    shares = coins.explores.float().mean(dim=1).tolist()
+    forced = agent.exploration([0.0, 0.25, 0.5, 1.0], 20_000)
+    shares = (forced >= 0).float().mean(dim=1).tolist()
     assert shares == pytest.approx([1.0, 0.75, 0.5, 0.0], abs=0.02)
-    assert scipy.stats.chisquare(np.bincount(coins.choice.flatten())).pvalue > 1e-3
+    assert scipy.stats.chisquare(np.bincount(forced[forced >= 0])).pvalue > 1e-3
+    assert (forced[forced < 0] == -1).all()
 
 
 def test_random_actions_are_uniform_and_greedy_ones_are_greedy():

@@ -7,8 +7,7 @@ import pytest
 import torch
 
 from agents.core.compile import Compiler
-from agents.loops.horizon import Horizon
-from agents.loops.on_policy import on_policy
+from agents.loops.on_policy import AtOnce, on_policy
 from agents.loops.position import Position
 from agents.ppo.agent import PPO
 from agents.ppo.config import PPOConfig
@@ -30,7 +29,7 @@ def start(task, compiler=None, seed=0, device="cpu"):
 def test_a_horizon_is_its_ticks(task):
     env, agent, position = start(task)
     twin, same, other = start(task)
-    horizon = Horizon(env, agent, position, CONFIG.n_steps, Compiler())
+    horizon = AtOnce(env, agent, position, CONFIG.n_steps, Compiler())
     seen, obs = [], other.obs
     for _ in range(2):
         rollout, episodes, seconds = horizon.collect()
@@ -97,13 +96,13 @@ def test_captured_training_on_cuda_follows_the_plain_one():
 
 def test_a_loaded_position_goes_on():
     env, agent, position = start("CartPole-v1")
-    horizon = Horizon(env, agent, position, CONFIG.n_steps, Compiler())
+    horizon = AtOnce(env, agent, position, CONFIG.n_steps, Compiler())
     horizon.collect()
     state = position.state_dict(), env.state_dict(), agent.state_dict()
     second, twin, other = start("CartPole-v1", seed=1)
     for part, saved in zip((other, second, twin), state, strict=True):
         part.load_state_dict(saved)
-    rollout, episodes, _ = Horizon(second, twin, other, CONFIG.n_steps, Compiler()).collect()
+    rollout, episodes, _ = AtOnce(second, twin, other, CONFIG.n_steps, Compiler()).collect()
     expected, wanted, _ = horizon.collect()
     assert episodes == wanted
     for name in ("obs", "action", "reward", "log_prob", "next_value"):

@@ -8,11 +8,15 @@ import itertools
 import pytest
 import torch
 
+from agents.core.compile import Compiler
 from agents.data.replay import ReplayBuffer
-from agents.dqn.agent import DQN, Exploration
+from agents.dqn.agent import DQN
 from agents.dqn.config import DQNConfig
 from agents.loops.off_policy import YIELD_TICKS, off_policy
 from agents.loops.position import Position
+from envs.native import DYNAMICS, NativeVecEnv, TorchArrays
+from tests.core.test_compile import Tape
+from tests.dqn.test_dqn import flat
 from tests.fakes import ClockEnv, decode_clock
 
 CPU = torch.device("cpu")
@@ -30,10 +34,9 @@ class Counter:
 
     def exploration(self, progress, num_envs):
         self.drawn = list(progress)
-        explores = torch.zeros(len(progress), num_envs, dtype=torch.bool)
-        explores[0::2] = True  # every second tick is blind
-        choice = torch.arange(len(progress))[:, None].expand(len(progress), num_envs)
-        return Exploration(explores, torch.ones_like(choice))
+        forced = torch.full((len(progress), num_envs), -1)
+        forced[0::2] = 1  # every second tick is blind
+        return forced
 
     def act(self, obs):
         self.asked += 1
@@ -224,3 +227,80 @@ def test_half_and_half_is_the_whole_bit_for_bit(num_envs, dummies, n_step_return
     for name in ("network", "target"):
         saved = getattr(second[1], name).state_dict()
         assert all(saved[key].equal(value) for key, value in getattr(whole[1], name).state_dict().items())
+
+
+NATIVE = DQNConfig(
+    n_envs=3,
+    total_timesteps=1500,
+    learning_starts=200,
+    buffer_size=500,
+    batch_size=16,
+    train_freq=12,
+    gradient_steps=2,
+    target_update_interval=50,
+    exploration_fraction=0.5,
+    n_step_returns=2,
+    net_arch=(8,),
+)
+
+
+def native_training(config, compiler=None, at_once=True):
+    """Train on native environments on tensors; return the agent, the memory and what was yielded."""
+    env = NativeVecEnv(DYNAMICS["CartPole-v1"](max_episode_steps=25), config.n_envs, TorchArrays("cpu"))
+    agent = DQN(env.observation_space, env.action_space, config, CPU, compiler=compiler)
+    position, replay = Position.start(env, 0), ReplayBuffer(config.buffer_size, config.n_envs, CPU)
+    env = env if at_once else OneByOne(env)
+    loop = off_policy(env, agent, position, replay, torch.Generator().manual_seed(0), config, compiler)
+    return agent, replay, [(step.step, dict(step.metrics), step.episodes) for step in loop]
+
+
+class OneByOne:
+    """Hides from the loop that the environments are native ones."""
+
+    def __init__(self, env):
+        self._env = env
+
+    def __getattr__(self, name):
+        return getattr(self._env, name)
+
+
+@pytest.mark.parametrize("changed", [{}, {"n_envs": 16}, {"train_freq": 7}, {"total_timesteps": 150}])
+def test_ticks_at_once_are_ticks_one_by_one(changed):
+    config = NATIVE.model_copy(update=changed)
+    agent, replay, seen = native_training(config)
+    twin, other, expected = native_training(config, at_once=False)
+    assert seen == expected
+    assert agent.parameters.vector.equal(twin.parameters.vector)
+    assert flat(agent.target).equal(flat(twin.target))
+    assert agent.n_updates == twin.n_updates
+    assert bool(agent.n_updates) == (config.total_timesteps > config.learning_starts)
+    saved, wanted = replay.state_dict(), other.state_dict()
+    assert saved["even"]
+    assert saved["head"].equal(wanted["head"])
+    for key, store in wanted["store"].items():
+        assert saved["store"][key].equal(store)
+
+
+def test_captured_ticks_are_the_plain_ones():
+    tape = Tape()
+    agent, _, seen = native_training(NATIVE, Compiler("auto", record=tape))
+    plain, _, expected = native_training(NATIVE, Compiler("off"))
+    assert seen == expected
+    assert agent.parameters.vector.equal(plain.parameters.vector)
+    assert tape.recorded == 1, "one graph, for as many ticks as there are between updates"
+    assert tape.replayed > 100
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA")
+def test_captured_ticks_on_cuda_follow_the_plain_ones():
+    seen = []
+    for mode in ("off", "auto"):
+        device = torch.device("cuda")
+        env = NativeVecEnv(DYNAMICS["CartPole-v1"](max_episode_steps=25), NATIVE.n_envs, TorchArrays("cuda"))
+        compiler = Compiler(mode, device)
+        agent = DQN(env.observation_space, env.action_space, NATIVE, device, compiler=compiler)
+        position, replay = Position.start(env, 0), ReplayBuffer(NATIVE.buffer_size, NATIVE.n_envs, device)
+        sampling = torch.Generator(device).manual_seed(0)
+        loop = off_policy(env, agent, position, replay, sampling, NATIVE, compiler)
+        seen.append([(step.step, step.episodes) for step in loop][:40])
+    assert seen[0] == seen[1]
