@@ -42,7 +42,10 @@ class Options:
     ] = ()
     against: Annotated[
         tuple[str, ...],
-        tyro.conf.arg(metavar="sb3|FILE.yaml ...", help="stable-baselines3, or other settings of ours"),
+        tyro.conf.arg(
+            metavar="sb3|FILE.yaml|RUN|MODEL.zip ...",
+            help="stable-baselines3 (SB3), other settings of ours, a trained run of ours, a saved model of SB3's",
+        ),
     ] = ("sb3",)
     hyper: Annotated[Literal["tuned", "same"], tyro.conf.arg(help="each side's best settings, or ours for both")] = (
         "tuned"
@@ -61,6 +64,11 @@ class Options:
         tuple[str, ...],
         tyro.conf.arg(metavar="KEY=VALUE ...", help_behavior_hint="", help="environment arguments"),
     ] = ()
+    trust: Annotated[Flag, tyro.conf.arg(help="load MODEL.zip, which runs code from that file")] = False
+    vec_normalize: Annotated[
+        Path | None,
+        tyro.conf.arg(metavar="FILE", help_behavior_hint="", help="VecNormalize's statistics for MODEL.zip"),
+    ] = None
     out: Annotated[Path, tyro.conf.arg(metavar="FOLDER", help="where all of it lies, and goes on")] = Path(
         "runs/comparison"
     )
@@ -108,6 +116,8 @@ def _compare(argv: list[str]) -> int:
         eval_episodes=options.eval_episodes,
         final_eval_episodes=options.final_eval_episodes,
         env_kwargs=parse_env_kwargs(options.env_kwargs),
+        trust=options.trust,
+        vec_normalize=options.vec_normalize,
     )
     pairs, impossible = make_pairs(request)
     from agents.analysis.comparison.conduct import conduct, plan_lines
@@ -119,7 +129,14 @@ def _compare(argv: list[str]) -> int:
         return 0
     command = shlex.join(["python", "-m", "agents.compare", *argv])
     with terminated_as_interrupted():
-        found = conduct(pairs, options.out, workers=options.workers or cores(), command=command, say=say)
+        found = conduct(
+            pairs,
+            options.out,
+            workers=options.workers or cores(),
+            trust=options.trust,
+            command=command,
+            say=say,
+        )
     say(f"curves: tensorboard --logdir {shlex.quote(str(options.out / 'runs'))}")
     if options.json:
         print_json(found)

@@ -45,11 +45,16 @@ class Examination:
         }
         self._env: VecEnv | None = None
 
-    def evaluate(self, policy: Policy, episodes: int, *stream: str | int) -> Evaluation:
-        """Let `policy` play `episodes` episodes; `stream` names the random stream they come from."""
+    @property
+    def env(self) -> VecEnv:
+        """The environments."""
         if self._env is None:
             self._env = make(**self._arguments)
-        return evaluate(self._env, policy, episodes, derive_seed(self.seed, *stream))
+        return self._env
+
+    def evaluate(self, policy: Policy, episodes: int, *stream: str | int) -> Evaluation:
+        """Let `policy` play `episodes` episodes; `stream` names the random stream they come from."""
+        return evaluate(self.env, policy, episodes, derive_seed(self.seed, *stream))
 
     def close(self) -> None:
         """Close the environments."""

@@ -12,6 +12,7 @@ import numpy as np
 
 from agents.core.types import Progress
 
+LOG_ROWS = 200  # about how many rows of scalars a whole run writes at most
 WINDOW = 100  # episodes that rollout/ep_rew_mean and ep_len_mean average over, as in SB3
 
 

@@ -21,7 +21,7 @@ from agents.experiment.build import Training, build
 from agents.experiment.config import RunConfig
 from agents.experiment.examination import Examination, evaluation_scalars
 from agents.experiment.folder import RunFolder
-from agents.experiment.monitor import Monitor
+from agents.experiment.monitor import LOG_ROWS, Monitor
 from agents.experiment.play import Moment
 from agents.experiment.recording import record_episode, replay_folder
 from agents.experiment.sinks import ConsoleSink, CsvSink, TensorBoardSink
@@ -35,7 +35,6 @@ from envs.seeding import derive_seed
 
 KEEP_STATES = 2  # checkpoints whose training state is kept; all keep their model
 THUMBNAILS = 250  # frames of the small video in TensorBoard, every second one of the episode
-LOG_ROWS = 200  # about how many rows of scalars a whole run writes at most
 
 
 @contextmanager

@@ -18,12 +18,13 @@ from agents.experiment.folder import versions
 
 
 def conduct(
-    pairs: Sequence[Pair], out: Path, *, workers: int, command: str, say: Callable[[str], None]
+    pairs: Sequence[Pair], out: Path, *, workers: int, trust: bool, command: str, say: Callable[[str], None]
 ) -> dict[str, Any]:
     """Run what is missing in `out`; tell each end as it comes.
 
     Args:
         workers: runs at a time.
+        trust: whether models of SB3's may be loaded, which runs code from their files.
         command: written down, to be repeated.
         say: takes a line for whoever watches.
 
@@ -47,7 +48,7 @@ def conduct(
         if len(missing) < len(jobs):
             say(f"{len(jobs) - len(missing)} of {len(jobs)} runs are done already")
         failed, began = [], perf_counter()
-        with closing(carry_out(missing, out, workers, lock)) as outcomes:
+        with closing(carry_out(missing, out, workers, lock, trust=trust)) as outcomes:
             for number, outcome in enumerate(outcomes, 1):
                 record.settle(outcome.job, outcome.error)
                 record.save()

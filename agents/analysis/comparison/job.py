@@ -16,7 +16,7 @@ from agents.experiment.storage import disk, write_text
 from envs.errors import UserError
 from envs.make import env_label
 
-JOB_FILE, RESULT_FILE = "job.json", "result.json"
+JOB_FILE, RESULT_FILE, ERRORS_FILE = "job.json", "result.json", "errors.txt"
 Kind = Literal["ours", "sb3", "model"]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -12,10 +11,17 @@ from typing import Any, Literal
 
 from gymnasium import spaces
 
-from agents.analysis.baselines import sb3_settings
-from agents.analysis.comparison.job import Job, Kind
+from agents.analysis.comparison.job import Job
+from agents.analysis.comparison.subjects import (
+    Subject,
+    label_of,
+    model_subject,
+    other_subject,
+    our_subject,
+    sb3_subject,
+)
 from agents.analysis.sb3_configs import load_sb3_config, sb3_config
-from agents.experiment.config import ALGORITHMS, FLAGS, Layer, RunConfig, load_config_file, resolve
+from agents.experiment.config import ALGORITHMS, FLAGS, Layer, resolve
 from envs.errors import UserError, did_you_mean
 from envs.make import has_native, make_single
 
@@ -27,10 +33,12 @@ class Request:
     """What is asked of a comparison.
 
     Attributes:
-        against: "sb3" and files with other settings of ours.
+        against: "sb3", files with other settings of ours, runs of ours, and models of SB3's (`.zip`).
         hyper: whether SB3 has its own tuned settings, or ours.
         seeds: how many, from 0 on.
         total_timesteps, eval_freq: environment steps; None to choose.
+        trust: whether code that comes with SB3's models may be run.
+        vec_normalize: statistics that go with them.
     """
 
     envs: Sequence[str]
@@ -43,16 +51,8 @@ class Request:
     eval_episodes: int = 20
     final_eval_episodes: int = 100
     env_kwargs: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Subject:
-    """One side of a pair: what it is called, and what its runs do (see `Job`)."""
-
-    label: str
-    kind: Kind
-    library: str
-    settings: dict[str, Any]
+    trust: bool = False
+    vec_normalize: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +131,11 @@ def make_pairs(request: Request) -> tuple[list[Pair], list[str]]:
             else:
                 pairs.append(_pair(env, algo, request))
     if not pairs:
-        raise UserError(f"nothing to compare: {'; '.join(impossible) or 'name environments with --env'}.")
+        raise UserError(f"nothing to compare: {'; '.join(impossible)}.")
+    for name in request.against:
+        path = Path(name)
+        if name != "sb3" and all(subject.label != label_of(path) for pair in pairs for subject in pair.subjects):
+            raise UserError(f"--against: {name} fits none of the pairs: it is of another environment or algorithm.")
     return pairs, impossible
 
 
@@ -142,9 +146,9 @@ def _pair(env: str, algo: str, request: Request) -> Pair:
     packaged = resolve([Layer(FLAGS, asked)])
     budget, tuned = packaged.params.total_timesteps, sb3_config(algo, env)
     if tuned is not None and request.hyper == "tuned":
-        budget = load_sb3_config(tuned, algo)[1]
+        _, budget = load_sb3_config(tuned, algo)
     budget = request.total_timesteps or budget
-    vec = "native" if has_native(env) else "sync"
+    vec = "native" if has_native(env) else "sync"  # as SB3 steps them, and what goes on bit for bit
     protocol = {
         "eval_freq": request.eval_freq or max(budget // EVALUATIONS, 1),
         "eval_episodes": request.eval_episodes,
@@ -152,18 +156,7 @@ def _pair(env: str, algo: str, request: Request) -> Pair:
     }
     over = asked | protocol | {"env_kwargs": packaged.env_kwargs, "vec": vec, "device": "cpu", "target_reward": None}
     over |= {"total_timesteps": budget, "save_freq": max(budget // CHECKPOINTS, 1)}
-    ours = resolve([Layer(FLAGS, over)])
-    subjects, left_out = [Subject("ours", "ours", "ours", _plain(ours))], []
-    for name in dict.fromkeys(request.against):
-        if name == "sb3":
-            settings, missing = _sb3(ours, tuned, request.hyper)
-            subjects.append(Subject("sb3", "sb3", "sb3", settings))
-            left_out += missing
-        else:
-            subjects.append(_other(Path(name), over))
-    labels = [subject.label for subject in subjects]
-    if twice := {label for label in labels if labels.count(label) > 1}:
-        raise UserError(f"--against: two would be called {min(twice)!r}; rename one of the files.")
+    subjects, left_out = _subjects(request, over)
     return Pair(
         env=env,
         env_kwargs=packaged.env_kwargs,
@@ -178,30 +171,23 @@ def _pair(env: str, algo: str, request: Request) -> Pair:
     )
 
 
-def _plain(config: RunConfig) -> dict[str, Any]:
-    """Return all settings but the seed, as JSON has them."""
-    return {name: value for name, value in config.model_dump(mode="json").items() if name != "seed"}
-
-
-def _sb3(ours: RunConfig, tuned: Path | None, hyper: str) -> tuple[dict[str, Any], list[str]]:
-    """Return SB3's settings, and what of ours, or of tuning, they lack."""
-    if hyper == "same":
-        settings, missing = sb3_settings(ours.params)
-        return settings, missing
-    if tuned is not None:
-        return load_sb3_config(tuned, ours.algo)[0], []
-    defaults: dict[str, Any] = {"algo": ours.algo, "n_envs": 1, "hyperparameters": {}, "normalize": None}
-    return defaults, [f"tuned settings of stable-baselines3 for {ours.env}: it has its defaults"]
-
-
-def _other(path: Path, over: dict[str, Any]) -> Subject:
-    """Return another configuration of ours, of which everything counts but budget, protocol, environment and place."""
-    if path.suffix not in (".yaml", ".yml"):
-        near = did_you_mean(str(path), ["sb3"])
-        raise UserError(f"--against: {str(path)!r} given, 'sb3' or a YAML file expected.{near}")
-    values = load_config_file(path)
-    for name in ("env", "algo"):
-        if values.get(name, over[name]) != over[name]:
-            raise UserError(f"{path}: {name} is {values[name]!r}, but it is to be compared on {over[name]!r}")
-    config = resolve([Layer(str(path), values), Layer(FLAGS, over)])
-    return Subject(re.sub(r"[^\w.-]+", "-", path.stem), "ours", "ours", _plain(config))
+def _subjects(request: Request, over: dict[str, Any]) -> tuple[list[Subject], list[str]]:
+    """Return who takes part under the conditions `over`, and what SB3 goes without."""
+    ours = resolve([Layer(FLAGS, over)])
+    subjects, left_out = [our_subject(ours)], list[str]()
+    for name in dict.fromkeys(request.against):
+        if name == "sb3":
+            subject, left_out = sb3_subject(ours, request.hyper)
+        elif name.endswith((".yaml", ".yml")):
+            subject = other_subject(Path(name), over)
+        else:
+            found = model_subject(
+                Path(name), ours.env, ours.algo, trust=request.trust, vec_normalize=request.vec_normalize
+            )
+            if found is None:
+                continue
+            subject = found
+        if subject.label in [other.label for other in subjects]:
+            raise UserError(f"--against: {name} would be called {subject.label!r}, as another is; rename it.")
+        subjects.append(subject)
+    return subjects, left_out

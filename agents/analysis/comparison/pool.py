@@ -15,8 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from agents.analysis.comparison.child import ERRORS_FILE
-from agents.analysis.comparison.job import Job, read_result
+from agents.analysis.comparison.job import ERRORS_FILE, Job, read_result
 from agents.analysis.processes import how_it_ended
 from agents.experiment.storage import disk
 from envs.adapters.workers import cores
@@ -60,8 +59,10 @@ def writing(out: Path) -> Iterator[int]:
         os.close(lock)
 
 
-def carry_out(jobs: Sequence[Job], out: Path, workers: int, lock: int) -> Generator[Outcome, None, None]:
-    """Yield each run as it ends, `workers` of them at a time.
+def carry_out(
+    jobs: Sequence[Job], out: Path, workers: int, lock: int, *, trust: bool = False
+) -> Generator[Outcome, None, None]:
+    """Yield each run as it ends, `workers` of them at a time; `trust` lets models of SB3's be loaded.
 
     Every process has as many threads as there are cores for each. When the caller stops, those that still run are
     ended: ours saves a checkpoint first.
@@ -70,7 +71,7 @@ def carry_out(jobs: Sequence[Job], out: Path, workers: int, lock: int) -> Genera
     try:
         while waiting or running:
             while waiting and len(running) < workers:
-                running.append(_Running(waiting.popleft(), out, workers, lock))
+                running.append(_Running(waiting.popleft(), out, workers, lock, trust))
             for run in [run for run in running if run.child.poll() is not None]:
                 running.remove(run)
                 yield run.outcome()
@@ -82,12 +83,12 @@ def carry_out(jobs: Sequence[Job], out: Path, workers: int, lock: int) -> Genera
 class _Running:
     """A run whose process is at work."""
 
-    def __init__(self, job: Job, out: Path, workers: int, lock: int) -> None:
+    def __init__(self, job: Job, out: Path, workers: int, lock: int, trust: bool) -> None:
         self.job, self.folder = job, job.folder(out)
         job.save(self.folder)
         self._errors: IO[bytes] = (self.folder / ERRORS_FILE).open("w+b")
         words = [sys.executable, "-m", "agents.analysis.comparison.child", str(self.folder), "--tied"]
-        words += ["--began", str(time.time()), *(["--alone"] if workers == 1 else [])]
+        words += ["--began", str(time.time()), *(["--alone"] if workers == 1 else []), *(["--trust"] if trust else [])]
         threads = str(max(cores() // workers, 1))
         self.child = subprocess.Popen(
             words,

@@ -12,8 +12,7 @@ from agents.analysis.comparison.job import Job
 from agents.analysis.sb3_policy import SB3Policy
 from agents.core.schedules import crossings
 from agents.experiment.examination import Examination, evaluation_scalars
-from agents.experiment.monitor import Monitor
-from agents.experiment.runner import LOG_ROWS
+from agents.experiment.monitor import LOG_ROWS, Monitor
 from agents.experiment.sinks import CsvSink, TensorBoardSink
 from agents.loops.evaluation import Evaluation
 
@@ -72,8 +71,8 @@ class Recorder:
         return found | {tag: float(value) for tag, value in logged if tag.startswith(("train/", "rollout/"))}
 
 
-def train(job: Job, folder: Path) -> tuple[int, float, Evaluation]:
-    """Train in `folder`; return the steps, the seconds of training without evaluations, and the final evaluation."""
+def train_beside(job: Job, folder: Path) -> dict[str, Any]:
+    """Train in `folder`; return the steps, the seconds of training without evaluations, and the final episodes."""
     from stable_baselines3.common.callbacks import BaseCallback
 
     model = make_sb3(env_id=job.env, env_kwargs=job.env_kwargs, seed=job.seed, **job.settings)
@@ -95,7 +94,13 @@ def train(job: Job, folder: Path) -> tuple[int, float, Evaluation]:
         recorder.monitor.start()
         model.learn(job.budget, callback=Rounds(), log_interval=None)
         seconds = recorder.monitor.training_seconds()
-        return model.num_timesteps, seconds, recorder.final_evaluation()
+        final = recorder.final_evaluation()
     finally:
         recorder.close()
         model.get_env().close()
+    return {
+        "steps": model.num_timesteps,
+        "train_seconds": seconds,
+        "returns": final.returns.tolist(),
+        "lengths": final.lengths.tolist(),
+    }
