@@ -5,16 +5,13 @@ from __future__ import annotations
 import dataclasses
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import tyro
 
 from agents.experiment.cli import print_json, run_command
 from agents.experiment.flags import parse_flags
 from envs.errors import UserError
-
-if TYPE_CHECKING:
-    from agents.analysis.comparison.verdict import Verdict
 
 EXAMPLES = """\
 examples:
@@ -60,17 +57,19 @@ def _report(argv: list[str]) -> int:
     if "--import" in argv and not options.files:
         raise UserError("--import: nothing given; it takes CSV files.")
 
+    from rich.console import Console
+
     from agents.analysis.comparison.findings import find
     from agents.analysis.comparison.imported import import_files
     from agents.analysis.comparison.page import write_findings
     from agents.analysis.comparison.results import load_comparison
-    from agents.analysis.comparison.verdict import judge
+    from agents.analysis.comparison.verdict import judge, show
 
     import_files(options.folder, options.files)
     findings = find(load_comparison(options.folder))
     verdict = judge(findings)
     page = write_findings(findings, options.out or options.folder / "report")
-    _print(verdict, page)
+    show(Console(highlight=False), verdict, page)
     if options.json:
         print_json(
             {
@@ -82,19 +81,6 @@ def _report(argv: list[str]) -> int:
             }
         )
     return 0
-
-
-def _print(verdict: Verdict, page: Path) -> None:
-    from rich.console import Console
-
-    console = Console(highlight=False)
-    for line in verdict.headlines:
-        console.print(line, style="bold", markup=False)
-    for line in (*verdict.details, *verdict.costs):
-        console.print(f"  {line}", markup=False)
-    for line in verdict.caveats:
-        console.print(f"  {line}", style="dim", markup=False)
-    console.print(f"\nreport: {page}", markup=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

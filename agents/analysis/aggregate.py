@@ -149,8 +149,8 @@ class Difference:
         value: the difference.
         low, high: its 95% interval.
         p: how probable a difference at least as large would be if there were none, two-sided.
-        detectable: the smallest true difference that so many seeds with this spread would show in four of five
-            experiments, at a two-sided 5%.
+        detectable: the smallest true difference that so many seeds with these spreads would show in four of five
+            experiments, at a two-sided 5% for this difference alone.
     """
 
     value: float
@@ -183,9 +183,8 @@ def difference(ours: ArrayLike, theirs: ArrayLike) -> Difference:
         warnings.filterwarnings("ignore", "Precision loss")  # where one of the two does not vary
         welch = ttest_ind(x, y, equal_var=False)
     interval = welch.confidence_interval(0.95)
-    freedom = x.size + y.size - 2
-    spread = float(np.sqrt(((x.size - 1) * x.var(ddof=1) + (y.size - 1) * y.var(ddof=1)) / freedom))
-    detectable = detectable_difference(spread, x.size, y.size)
+    error = float(np.sqrt(x.var(ddof=1) / x.size + y.var(ddof=1) / y.size))
+    detectable = detectable_difference(error, float(welch.df))
     return Difference(value, float(interval.low), float(interval.high), float(welch.pvalue), detectable)
 
 
@@ -194,22 +193,20 @@ def _varies(sample: NDArray[np.float64]) -> bool:
     return bool(np.ptp(sample) > 1e-9 * max(1.0, float(np.abs(sample).max())))
 
 
-def detectable_difference(spread: float, ours: int, theirs: int, power: float = 0.8, alpha: float = 0.05) -> float:
+def detectable_difference(error: float, freedom: float, power: float = 0.8, alpha: float = 0.05) -> float:
     """Return the smallest true difference of means that a two-sided t test would show with probability `power`.
 
     It is where the noncentral t distribution puts so much beyond the upper critical value (Cohen 1988, chapter 2);
     what lies beyond the other one, a claim in the wrong direction, does not count.
 
     Args:
-        spread: standard deviation of a run's score, the same on both sides.
-        ours, theirs: numbers of runs, more than 2 together.
+        error: standard error of the difference.
+        freedom: degrees of freedom of the test.
     """
     from scipy.special import nctdtrinc
     from scipy.stats import t
 
-    freedom = ours + theirs - 2
-    shift = nctdtrinc(freedom, 1 - power, t.ppf(1 - alpha / 2, freedom))
-    return float(shift * spread * np.sqrt(1 / ours + 1 / theirs))
+    return float(error * nctdtrinc(freedom, 1 - power, t.ppf(1 - alpha / 2, freedom)))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -44,7 +44,7 @@ a { color: #005a8e; }
   @page { margin: 14mm; }
   body { font-size: 10pt; max-width: none; padding: 0; }
   nav { display: none; }
-  h2 { break-after: avoid; }
+  h2, h2 + p { break-after: avoid; }
   tr { break-inside: avoid; }
   table { font-size: 7.5pt; }
   th, td { padding: 0.15rem 0.4rem; white-space: normal; }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -137,9 +138,7 @@ def _aggregates(findings: Findings) -> Iterator[Block]:
     yield Text(prose.IMPROVEMENT)
     yield Pictures(list(figures.draw_improvement(findings)))
     yield Heading("Performance profiles", "profiles")
-    yield Text(
-        "Which part of the runs scores above each level: the higher curve is better, wherever the two do not cross."
-    )
+    yield Text(prose.PROFILES)
     yield Pictures([one for n, part in numbered for one in figures.draw_profiles(findings, part, f"profile-{n}")])
 
 
@@ -238,7 +237,7 @@ def _repeat(findings: Findings) -> Iterator[Block]:
     if commands := [run.command for run in comparison.runs if run.command]:
         yield Folded(f"Run by run ({len(commands)})", [Code("\n".join(commands))])
     yield Text("This report, from the stored results:")
-    yield Code(f"python -m agents.report {comparison.folder}")
+    yield Code(f"python -m agents.report {shlex.quote(str(comparison.folder))}")
     facts = {**comparison.machine, **comparison.versions}
     if facts:
         yield Text("Machine and versions:")

@@ -260,8 +260,9 @@ def _read_run(folder: Path) -> RunResult:
     file = folder / "result.json"
     result = _checked(_Result, _read_json(file), file)
     steps, returns, seconds = _read_curve(folder / "evaluations.csv")
-    named = ("steps", "train_seconds", "steps_per_s", "total_seconds", "peak_mb", "energy_j")
-    figures = {name: float(value) for name in named if (value := getattr(result, name)) is not None}
+    costs = ("train_seconds", "steps_per_s", "total_seconds", "peak_mb", "energy_j")
+    trained = costs if result.train_seconds else ()  # a model that was only evaluated here has no costs to compare
+    figures = {name: float(value) for name in ("steps", *trained) if (value := getattr(result, name)) is not None}
     final = np.array(result.returns, np.float64)
     return RunResult(
         result.env, result.algo, result.label, result.seed, steps, returns, seconds, final, figures, result.command

@@ -5,11 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from agents.analysis.comparison.findings import Contest, Findings, Outcome, Task, typical_ratio
 from agents.analysis.comparison.words import interval, listed, plural, points, sentence, shown
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 FEW = 5  # fewer seeds than this mislead easily (Agarwal et al. 2021; Henderson et al. 2018)
 CLAIMS = {
@@ -47,6 +52,17 @@ def judge(findings: Findings) -> Verdict:
         costs=[sentence(line) for other in others for line in _costs(findings, other)],
         caveats=[sentence(line) for line in _caveats(findings)],
     )
+
+
+def show(console: Console, verdict: Verdict, page: Path) -> None:
+    """Print a verdict, and where the report lies."""
+    for line in verdict.headlines:
+        console.print(line, style="bold", markup=False)
+    for line in (*verdict.details, *verdict.costs):
+        console.print(f"- {line}", markup=False)
+    for line in verdict.caveats:
+        console.print(f"- {line}", style="dim", markup=False)
+    console.print(f"report: {page}", markup=False, soft_wrap=True)
 
 
 def _claim(findings: Findings, outcome: Outcome, other: str) -> str:
@@ -126,7 +142,8 @@ def _costs(findings: Findings, other: str) -> Iterator[str]:
     if known := [sooner for sooner in races if sooner is not None]:
         won, lost = known.count(1), known.count(-1)
         where = plural(len(known), "task")
-        yield f"{ours} reaches the goal in less training time than {theirs} on {won} of {where}, {theirs} on {lost}"
+        if won or lost:
+            yield f"{ours} reaches the goal in less training time than {theirs} on {won} of {where}, {theirs} on {lost}"
 
 
 def _race(findings: Findings, task: Task, other: str) -> int | None:

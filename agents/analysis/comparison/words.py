@@ -15,9 +15,9 @@ def shown(label: str) -> str:
 
 def points(value: float) -> str:
     """Write a return, or a figure, with about three digits; "" for nan."""
-    size = abs(value)
-    if not math.isfinite(size):
-        return "" if math.isnan(size) else "never"
+    if not math.isfinite(value):
+        return "" if math.isnan(value) else "never"
+    size = abs(float(f"{value:.3g}"))  # 9.999 is 10.0
     decimals = 0 if size >= 1_000 else 1 if size >= 10 else 2 if size >= 1 or size == 0 else 3
     return f"{value:,.{decimals}f}"
 
