@@ -13,6 +13,7 @@ import pytest
 
 from agents.__main__ import commands
 from agents.__main__ import main as agents
+from tests.analysis.comparison.synthetic import CURVES, write_comparison
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -69,6 +70,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert agents(["train", *words.split(), "--runs-dir", str(place / "runs")]) == 0
     (run,) = (place / "runs").iterdir()
     run.rename(place / RUN)
+    write_comparison(place / "runs" / "comparison")
+    (place / "results.csv").write_text(CURVES)
     shutil.copytree(place / RUN, place / "kept" / run.name)
     return place
 
