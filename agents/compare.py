@@ -7,13 +7,18 @@ import os
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
 from agents.experiment.cli import print_json, run_command
 from agents.experiment.flags import parse_env_kwargs, parse_flags
 from envs.errors import UserError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from agents.analysis.comparison.plan import Request
 
 EXAMPLES = """\
 examples:
@@ -64,6 +69,15 @@ class Options:
         tuple[str, ...],
         tyro.conf.arg(metavar="KEY=VALUE ...", help_behavior_hint="", help="environment arguments"),
     ] = ()
+    files: Annotated[
+        tuple[Path, ...],
+        tyro.conf.arg(
+            name="import",
+            metavar="FILE ...",
+            help_behavior_hint="",
+            help="CSV files with results from elsewhere: env, algo, library, seed, step, return, time (may be empty)",
+        ),
+    ] = ()
     trust: Annotated[Flag, tyro.conf.arg(help="load MODEL.zip, which runs code from that file")] = False
     vec_normalize: Annotated[
         Path | None,
@@ -84,7 +98,38 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _compare(argv: list[str]) -> int:
-    options = parse_flags(Options, argv, command="python -m agents.compare", about=__doc__, examples=EXAMPLES)
+    options = _parse(argv)
+    from rich.console import Console
+
+    from agents.analysis.comparison.conduct import conduct, plan_lines
+    from agents.analysis.comparison.plan import make_pairs
+    from agents.analysis.processes import terminated_as_interrupted
+    from envs.adapters.workers import cores
+
+    console = Console(highlight=False, soft_wrap=True)
+
+    def say(line: str) -> None:
+        console.print(line, markup=False)
+
+    pairs, impossible = make_pairs(_request(options))
+    for line in [*impossible, *plan_lines(pairs, options.out)]:
+        say(line)
+    if options.list:
+        return 0
+    workers, command = options.workers or cores(), shlex.join(["python", "-m", "agents.compare", *argv])
+    with terminated_as_interrupted():
+        found = conduct(pairs, options.out, workers=workers, trust=options.trust, command=command, say=say)
+        verdict = _report(options, console)
+    say(f"curves: tensorboard --logdir {shlex.quote(str(options.out / 'runs'))}")
+    if options.json:
+        print_json(found | verdict)
+    return int(found["failed"] > 0)
+
+
+def _parse(argv: list[str]) -> Options:
+    """Return the options with what `--quick` sets, if nothing unusable was given."""
+    given = argv or ["--help"]
+    options = parse_flags(Options, given, command="python -m agents.compare", about=__doc__, examples=EXAMPLES)
     if options.quick:
         options = dataclasses.replace(options, **{name: getattr(options, name) or QUICK[name] for name in QUICK})
     for name in ("seeds", "workers", "total_timesteps", "eval_freq", "eval_episodes", "final_eval_episodes"):
@@ -95,17 +140,18 @@ def _compare(argv: list[str]) -> int:
         raise UserError("which environments? Give some, for example: --env CartPole-v1 LunarLander-v3, or --quick")
     if os.name != "posix":
         raise UserError("a comparison runs processes as Linux and macOS do; on Windows run it in WSL.")
-    from rich.console import Console
+    if options.files:
+        from agents.analysis.comparison.imported import read_curves
 
-    from agents.analysis.comparison.plan import Request, make_pairs
-    from envs.adapters.workers import cores
+        for file in options.files:
+            read_curves(file)  # a mistake is told now, not after the trainings
+    return options
 
-    console = Console(highlight=False, soft_wrap=True)
 
-    def say(line: str) -> None:
-        console.print(line, markup=False)
+def _request(options: Options) -> Request:
+    from agents.analysis.comparison.plan import Request
 
-    request = Request(
+    return Request(
         envs=options.env,
         algos=options.algos or ("ppo",),
         against=options.against,
@@ -119,28 +165,21 @@ def _compare(argv: list[str]) -> int:
         trust=options.trust,
         vec_normalize=options.vec_normalize,
     )
-    pairs, impossible = make_pairs(request)
-    from agents.analysis.comparison.conduct import conduct, plan_lines
-    from agents.analysis.processes import terminated_as_interrupted
 
-    for line in [*impossible, *plan_lines(pairs, options.out)]:
-        say(line)
-    if options.list:
-        return 0
-    command = shlex.join(["python", "-m", "agents.compare", *argv])
-    with terminated_as_interrupted():
-        found = conduct(
-            pairs,
-            options.out,
-            workers=options.workers or cores(),
-            trust=options.trust,
-            command=command,
-            say=say,
-        )
-    say(f"curves: tensorboard --logdir {shlex.quote(str(options.out / 'runs'))}")
-    if options.json:
-        print_json(found)
-    return int(found["failed"] > 0)
+
+def _report(options: Options, console: Console) -> dict[str, Any]:
+    """Write the report, print its verdict, and return both."""
+    from agents.analysis.comparison.findings import find
+    from agents.analysis.comparison.imported import import_files
+    from agents.analysis.comparison.page import write_findings
+    from agents.analysis.comparison.results import load_comparison
+    from agents.analysis.comparison.verdict import judge, show
+
+    import_files(options.out, options.files)
+    findings = find(load_comparison(options.out))
+    verdict, page = judge(findings), write_findings(findings, options.out / "report")
+    show(console, verdict, page)
+    return {"report": str(page), **dataclasses.asdict(verdict)}
 
 
 if __name__ == "__main__":

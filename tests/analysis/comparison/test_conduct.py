@@ -10,10 +10,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from agents import compare
 from agents.analysis.comparison.pool import writing
 from agents.compare import main
 from envs.errors import UserError
@@ -35,14 +37,23 @@ def last_json(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
     return found
 
 
-def test_from_start_to_end_and_what_is_done_is_kept(tmp_path, capsys):
+@pytest.fixture
+def no_report(monkeypatch):
+    """Its drawing takes longer than these runs."""
+    monkeypatch.setattr(compare, "_report", lambda options, console: {})
+
+
+def test_from_start_to_end_and_what_is_done_is_kept(tmp_path, capsys, monkeypatch):
     out = tmp_path / "out"
     words = [*WORDS, "--seeds", "1", "-n", "512", "--out", str(out), "--json"]
     assert main([*words, "--list"]) == 0
     assert "CartPole-v1 ppo sb3: 512 steps, 1 seeds, 0 done" in capsys.readouterr().out
     assert not out.exists()
     assert main(words) == 0
-    assert last_json(capsys) == {"out": str(out), "runs": 2, "reused": 0, "trained": 2, "failed": 0}
+    found = last_json(capsys)
+    assert (found["runs"], found["reused"], found["trained"], found["failed"]) == (2, 0, 2, 0)
+    assert found["headlines"] == ["Too few seeds to tell ours from SB3 on CartPole-v1, PPO."]
+    assert Path(found["report"]).is_file()
     record = json.loads((out / "comparison.json").read_text())
     (pair,) = record["pairs"]
     assert (pair["labels"], pair["seeds"], pair["budget"], pair["hyper"]) == (["ours", "sb3"], [0], 512, "tuned")
@@ -54,6 +65,7 @@ def test_from_start_to_end_and_what_is_done_is_kept(tmp_path, capsys):
     assert {"cpu", "cores", "memory_gb"} <= record["machine"].keys()
     assert record["versions"]["torch"]
 
+    monkeypatch.setattr(compare, "_report", lambda options, console: {})
     times = {file: file.stat().st_mtime_ns for file in out.glob("runs/*/*/*")}
     assert main(words) == 0
     assert last_json(capsys)["reused"] == 2
@@ -63,13 +75,14 @@ def test_from_start_to_end_and_what_is_done_is_kept(tmp_path, capsys):
 
 
 def start(words: list[str]) -> subprocess.Popen[bytes]:
-    return subprocess.Popen([sys.executable, "-m", "agents.compare", *words], stdout=subprocess.DEVNULL)
+    program = "import sys; from agents import compare; compare._report = lambda *_: {}; sys.exit(compare.main())"
+    return subprocess.Popen([sys.executable, "-c", program, *words], stdout=subprocess.DEVNULL)
 
 
 def test_stopped_and_killed_it_goes_on_where_it_stood(tmp_path):
     out, other = tmp_path / "out", tmp_path / "other.yaml"
     other.write_text("n_epochs: 4")
-    words = [*WORDS, "--against", str(other), "--seeds", "1", "-n", "30000", "--eval-freq", "10000"]
+    words = [*WORDS, "--against", str(other), "--seeds", "1", "-n", "20000", "--eval-freq", "10000"]
     words += ["--workers", "1", "--out", str(out)]
     first, second = (out / "runs" / label / "CartPole-v1__ppo__s0" for label in ("ours", "other"))
 
@@ -92,11 +105,11 @@ def test_stopped_and_killed_it_goes_on_where_it_stood(tmp_path):
     assert start(words).wait(60) == 0
     assert (first / "result.json").read_bytes() == kept, "a finished run is left as it was"
     for folder in (first, second):
-        assert result(folder)["steps"] == 30_720
+        assert result(folder)["steps"] == 20_480
         assert len(json.loads((folder / "parts.json").read_text())) == 2
         assert len((folder / "command.txt").read_text().splitlines()) == 2, "it was resumed, not begun anew"
         with (folder / "evaluations.csv").open(newline="") as stream:
-            assert [row["step"] for row in csv.DictReader(stream)] == ["10240", "20480", "30720"]
+            assert [row["step"] for row in csv.DictReader(stream)] == ["10240", "20480"]
 
 
 ENVIRONMENT = """
@@ -121,7 +134,7 @@ class Walk(gym.Env):
 """
 
 
-def test_a_crash_is_reported_the_rest_goes_on_and_only_what_failed_is_done_again(tmp_path, capsys):
+def test_a_crash_is_reported_the_rest_goes_on_and_only_what_failed_is_done_again(tmp_path, capsys, no_report):
     out, other, env = tmp_path / "out", tmp_path / "other.yaml", tmp_path / "walk.py"
     other.write_text("n_epochs: 1")
     env.write_text(ENVIRONMENT.replace("CRASH", "assert '/other/' not in sys.argv[1], 'a trap'"))
@@ -154,7 +167,7 @@ def test_two_comparisons_do_not_write_in_one_place(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("", "which environments?"),
+        ("--seeds 2", "which environments?"),
         ("--env CartPole-v1 --seeds 0", "--seeds: 0 given, at least 1 expected"),
         ("--env CartPole-v1 -n 0", "--total-timesteps: 0 given"),
         ("--env CartPole-v2", "there is no environment 'CartPole-v2'. Did you mean CartPole-v1?"),
