@@ -82,7 +82,8 @@ def _bench(argv: list[str]) -> int:
     from agents.analysis.benchmark.machine import describe_machine, find_gpu
     from agents.analysis.benchmark.peers import add_peers
     from agents.analysis.benchmark.report import Report, print_cases
-    from agents.analysis.benchmark.rounds import take_turns, terminated_as_interrupted
+    from agents.analysis.benchmark.rounds import take_turns
+    from agents.analysis.processes import terminated_as_interrupted
 
     rounds, seeds = options.rounds or (2 if options.quick else 3), options.seeds or (1 if options.quick else 3)
     plan = Plan(options.cases, options.quick, rounds, seeds, options.threads, cuda=options.device == "cuda")

@@ -6,7 +6,7 @@ import dataclasses
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
@@ -14,11 +14,16 @@ from agents.experiment.cli import print_json, run_command
 from agents.experiment.flags import parse_env_kwargs, parse_flags
 from envs.errors import UserError
 
+if TYPE_CHECKING:
+    from agents.core.types import Policy
+    from envs.api import VecEnv
+
 EXAMPLES = """\
 examples:
   python -m agents.evaluate
   python -m agents.evaluate runs/CartPole-v1__ppo__s0__20260101-120000 --episodes 200 --stochastic
   python -m agents.evaluate runs/CartPole-v1__ppo__s0__20260101-120000 --checkpoint latest --seed 7 --json
+  python -m agents.evaluate ppo_cartpole.zip --env CartPole-v1 --trust
 """
 PARALLEL = 10  # environments stepped together
 Flag = tyro.conf.FlagCreatePairsOff[bool]
@@ -33,7 +38,7 @@ class Options:
         tyro.conf.arg(
             metavar="[RUN]",
             help_behavior_hint="",
-            help="run folder, or folder with a model; without it, the run begun last",
+            help="run folder, folder with a model, or MODEL.zip of stable-baselines3; without it, the run begun last",
         ),
     ] = None
     checkpoint: Annotated[str, tyro.conf.arg(metavar="best|latest|STEP", help="which of the run's policies")] = "best"
@@ -47,6 +52,15 @@ class Options:
         tuple[str, ...],
         tyro.conf.arg(metavar="KEY=VALUE ...", help_behavior_hint="", help="environment arguments over the training's"),
     ] = ()
+    algo: Annotated[
+        Literal["ppo", "dqn"] | None,
+        tyro.conf.arg(metavar="ppo|dqn", help_behavior_hint="", help="of MODEL.zip, where it does not say"),
+    ] = None
+    vec_normalize: Annotated[
+        Path | None,
+        tyro.conf.arg(metavar="FILE", help_behavior_hint="", help="VecNormalize's statistics for MODEL.zip"),
+    ] = None
+    trust: Annotated[Flag, tyro.conf.arg(help="load MODEL.zip, which runs code from that file")] = False
     device: Annotated[Literal["cpu", "cuda", "mps"], tyro.conf.arg(help="where the network computes")] = "cpu"
     runs_dir: Annotated[Path, tyro.conf.arg(help="where runs are, if RUN is not given")] = Path("runs")
     json: Annotated[Flag, tyro.conf.arg(help="print the result as a last line")] = False
@@ -67,31 +81,18 @@ def _evaluate(argv: list[str]) -> int:
     env_kwargs = parse_env_kwargs(options.env_kwargs)
 
     from agents.analysis.statistics import summarise
-    from agents.core.device import choose_device, use_threads
-    from agents.experiment.artefact import load_policy
-    from agents.experiment.folder import find_latest_run
-    from agents.experiment.play import policy_env
     from agents.loops.evaluation import evaluate
-    from agents.networks.encoder import has_image
     from envs.seeding import derive_seed
 
-    run = options.run or find_latest_run(options.runs_dir)
-    device, _ = choose_device(options.device, env_on_gpu=False, pixels=False, batch_size=1)
-    loaded = load_policy(run, options.checkpoint, str(device))
-    env = policy_env(loaded, min(PARALLEL, options.episodes), vec="auto", env_id=options.env, env_kwargs=env_kwargs)
-    width = max(loaded.config.params.net_arch, default=1)
-    use_threads(device, pixels=has_image(env.observation_space), width=width, batch_size=env.num_envs)
+    prepare = _model_of_sb3 if options.run is not None and options.run.suffix == ".zip" else _model_of_ours
+    env, policy, about = prepare(options, env_kwargs)
     try:
         seed = derive_seed(options.seed, "evaluate")  # never the episodes that the best policy was chosen by
-        result = evaluate(env, loaded.policy, options.episodes, seed, deterministic=not options.stochastic)
+        result = evaluate(env, policy, options.episodes, seed, deterministic=not options.stochastic)
     finally:
         env.close()
     summary = {
-        "run": str(run),
-        "checkpoint": loaded.name,
-        "step": loaded.step,
-        "env": options.env or loaded.env,
-        "algo": loaded.algo,
+        **about,
         "seed": options.seed,
         "deterministic": not options.stochastic,
         "episodes": options.episodes,
@@ -103,6 +104,43 @@ def _evaluate(argv: list[str]) -> int:
     if options.json:
         print_json(summary)
     return 0
+
+
+def _model_of_ours(options: Options, env_kwargs: dict[str, Any]) -> tuple[VecEnv, Policy, dict[str, Any]]:
+    """Return environments, the policy that is to play in them, and what the summary says of it."""
+    from agents.core.device import choose_device, use_threads
+    from agents.experiment.artefact import load_policy
+    from agents.experiment.folder import find_latest_run
+    from agents.experiment.play import policy_env
+    from agents.networks.encoder import has_image
+
+    run = options.run or find_latest_run(options.runs_dir)
+    device, _ = choose_device(options.device, env_on_gpu=False, pixels=False, batch_size=1)
+    loaded = load_policy(run, options.checkpoint, str(device))
+    env = policy_env(loaded, min(PARALLEL, options.episodes), vec="auto", env_id=options.env, env_kwargs=env_kwargs)
+    width = max(loaded.config.params.net_arch, default=1)
+    use_threads(device, pixels=has_image(env.observation_space), width=width, batch_size=env.num_envs)
+    about = {"run": str(run), "checkpoint": loaded.name, "step": loaded.step}
+    return env, loaded.policy, about | {"env": options.env or loaded.env, "algo": loaded.algo}
+
+
+def _model_of_sb3(options: Options, env_kwargs: dict[str, Any]) -> tuple[VecEnv, Policy, dict[str, Any]]:
+    """Do the same for a model that stable-baselines3 saved."""
+    from agents.analysis.sb3_policy import load_sb3
+    from envs.make import make
+
+    assert options.run is not None
+    if options.env is None:
+        raise UserError(f"{options.run} does not say which environment it learnt: add --env, as in --env CartPole-v1")
+    model = load_sb3(options.run, options.algo, trust=options.trust, vec_normalize=options.vec_normalize)
+    env = make(options.env, min(PARALLEL, options.episodes), env_kwargs=env_kwargs)
+    try:
+        model.refuse_unfit(env, options.env)
+    except UserError:
+        env.close()
+        raise
+    about = {"run": str(options.run), "checkpoint": "model", "step": model.step}
+    return env, model, about | {"env": options.env, "algo": model.algo}
 
 
 def _print(summary: dict[str, Any], chosen: bool) -> None:
@@ -129,8 +167,9 @@ def _print(summary: dict[str, Any], chosen: bool) -> None:
         console.print(f"The run begun last: {escape(summary['run'])}", style="dim")
     console.print(f"\n[bold]{escape(summary['env'])}[/] · {summary['algo'].upper()}\n")
     console.print(table)
-    chosen_policy = f"{shlex.quote(summary['run'])} --checkpoint {shlex.quote(summary['checkpoint'])}"
-    console.print(f"\nWatch it:  python -m agents.watch {escape(chosen_policy)}")
+    if not summary["run"].endswith(".zip"):
+        chosen_policy = f"{shlex.quote(summary['run'])} --checkpoint {shlex.quote(summary['checkpoint'])}"
+        console.print(f"\nWatch it:  python -m agents.watch {escape(chosen_policy)}")
 
 
 if __name__ == "__main__":

@@ -120,26 +120,24 @@ def _rounds(values: Mapping[str, Any]) -> dict[str, int]:
     return {"train_freq": ticks, "gradient_steps": updates}
 
 
-def train_sb3(
+def make_sb3(
     algo: str,
     env_id: str,
     n_envs: int,
     hyperparameters: Mapping[str, Any],
-    total_timesteps: int,
     seed: int,
     *,
     normalize: Mapping[str, Any] | None = None,
     env_kwargs: Mapping[str, Any] | None = None,
     device: str = "cpu",
-) -> Trained:
-    """Train SB3's PPO or DQN with its MlpPolicy (MultiInputPolicy, CnnPolicy where observations ask for it).
+) -> Any:
+    """Build SB3's PPO or DQN with its MlpPolicy (MultiInputPolicy, CnnPolicy where observations ask for it).
 
     Args:
         algo: "ppo" or "dqn".
         env_id: as `envs.make` takes it.
         n_envs: copies, stepped one after the other (DummyVecEnv, SB3's default).
         hyperparameters: SB3's own arguments, those that are missing at SB3's defaults; `sb3_settings` gives them.
-        total_timesteps: environment steps.
         seed: of networks, policy and environments.
         normalize: arguments of VecNormalize, or None to go without.
         env_kwargs: the environment's own arguments.
@@ -147,7 +145,6 @@ def train_sb3(
     """
     import stable_baselines3
     from gymnasium import spaces
-    from stable_baselines3.common.callbacks import BaseCallback
     from stable_baselines3.common.env_util import make_vec_env
     from stable_baselines3.common.preprocessing import is_image_space
     from stable_baselines3.common.vec_env import VecEnv, VecNormalize
@@ -159,7 +156,14 @@ def train_sb3(
         env = VecNormalize(env, **normalize)
     policy = "MultiInputPolicy" if nested else "CnnPolicy" if image else "MlpPolicy"
     kind = {"ppo": stable_baselines3.PPO, "dqn": stable_baselines3.DQN}[algo]
-    model: Any = kind(policy, env, seed=seed, device=device, **_arguments(hyperparameters))
+    return kind(policy, env, seed=seed, device=device, **_arguments(hyperparameters))
+
+
+def train_sb3(total_timesteps: int, **arguments: Any) -> Trained:
+    """Train what `make_sb3` builds of the other arguments for a number of environment steps."""
+    from stable_baselines3.common.callbacks import BaseCallback
+
+    model = make_sb3(**arguments)
     points: list[tuple[int, float]] = []
 
     class Clock(BaseCallback):

@@ -208,14 +208,14 @@ def resolve(layers: Sequence[Layer], packaged: bool = True) -> RunConfig:
     if "env" not in merged:
         raise UserError("which environment? Give one, for example: --env CartPole-v1")
     algorithm = ALGORITHMS[merged["algo"][0] if "algo" in merged else "ppo"]
-    params = _validate(algorithm, {name: found for name, found in merged.items() if name not in RUN_FIELDS})
+    params = validate(algorithm, {name: found for name, found in merged.items() if name not in RUN_FIELDS})
     run = {name: found for name, found in merged.items() if name in RUN_FIELDS}
-    config = _validate(RunConfig, run, params=params)
+    config = validate(RunConfig, run, params=params)
     check(config)
     return config
 
 
-def _validate(model: type[Any], found: dict[str, tuple[Any, Layer]], **fixed: Any) -> Any:
+def validate(model: type[Any], found: dict[str, tuple[Any, Layer]], **fixed: Any) -> Any:
     for name, (value, layer) in found.items():
         expected = notation(model.model_fields[name].annotation)
         given = value if isinstance(value, list) else [value]

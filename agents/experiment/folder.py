@@ -39,30 +39,29 @@ class RunFolder:
 
     @classmethod
     def create(
-        cls, runs_dir: Path, config: RunConfig, *, device: str | None = None, threads: int | None = None
+        cls,
+        runs_dir: Path,
+        config: RunConfig,
+        *,
+        name: str | None = None,
+        device: str | None = None,
+        threads: int | None = None,
     ) -> RunFolder:
         """Make `<runs_dir>/<env>__<algo>__s<seed>__<time>/` and write what is known before training.
 
         Args:
             runs_dir: made if it is not there.
             config: written to `config.yaml`, all of it.
+            name: of a folder in `runs_dir` to use instead, which may be there, without a run in it.
             device: the one in use, for `versions.json`.
             threads: PyTorch's thread count, for `versions.json`.
 
         Raises:
             UserError: nothing can be written there.
         """
-        stem = f"{env_label(config.env)}__{config.algo}__s{config.seed}__{time.strftime('%Y%m%d-%H%M%S')}"
-        for attempt in count(1):
-            path = runs_dir / (stem if attempt == 1 else f"{stem}-{attempt}")
-            try:
-                with disk("create", path):
-                    path.mkdir(parents=True)
-                break
-            except UserError as error:
-                if not isinstance(error.__cause__, FileExistsError) or not path.is_dir():
-                    raise
-        folder = cls(path)
+        folder = cls(_new_folder(runs_dir, config) if name is None else runs_dir / name)
+        with disk("create", folder.path):
+            folder.path.mkdir(parents=True, exist_ok=True)
         folder.append_command()
         folder._write_json("versions.json", versions() | {"device": device or config.device, "threads": threads})
         write_text(folder.config_file, config.to_yaml())
@@ -140,8 +139,27 @@ class RunFolder:
         """Write `summary.json`."""
         self._write_json("summary.json", summary)
 
+    def write_final_episodes(self, returns: list[float], lengths: list[int]) -> None:
+        """Write `final_episodes.json`: the episodes that the summary's evaluation is made of."""
+        self._write_json("final_episodes.json", {"returns": returns, "lengths": lengths})
+
     def _write_json(self, name: str, content: dict[str, Any]) -> None:
         write_text(self.path / name, json.dumps(content, indent=2) + "\n")
+
+
+def _new_folder(runs_dir: Path, config: RunConfig) -> Path:
+    """Make a folder that was not there, named after a run and the time."""
+    stem = f"{env_label(config.env)}__{config.algo}__s{config.seed}__{time.strftime('%Y%m%d-%H%M%S')}"
+    for attempt in count(1):
+        path = runs_dir / (stem if attempt == 1 else f"{stem}-{attempt}")
+        try:
+            with disk("create", path):
+                path.mkdir(parents=True)
+            break
+        except UserError as error:
+            if not isinstance(error.__cause__, FileExistsError) or not path.is_dir():
+                raise
+    return path
 
 
 def runs_in(runs_dir: Path) -> list[Path]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from time import perf_counter
 from typing import Any
 
@@ -10,6 +12,7 @@ import numpy as np
 
 from agents.core.types import Progress
 
+LOG_ROWS = 200  # about how many rows of scalars a whole run writes at most
 WINDOW = 100  # episodes that rollout/ep_rew_mean and ep_len_mean average over, as in SB3
 
 
@@ -31,6 +34,8 @@ class Monitor:
         self._metrics: dict[str, list[Any]] = {}
         self._seconds: dict[str, float] = {}
         self._earlier = 0.0  # seconds that the run took before it was resumed
+        self._aside = 0.0  # seconds of all that were no training
+        self._aside_since: float | None = None
         self._began = perf_counter()
 
     def start(self) -> None:
@@ -49,6 +54,21 @@ class Monitor:
     def elapsed(self) -> float:
         """Return the seconds that the run has taken, those before it was resumed included."""
         return self._earlier + perf_counter() - self._began
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """Let what happens within count as no training: evaluations, checkpoints, recordings."""
+        self._aside_since = perf_counter()
+        try:
+            yield
+        finally:
+            self._aside += perf_counter() - self._aside_since
+            self._aside_since = None
+
+    def training_seconds(self) -> float:
+        """Return `elapsed` without what was set aside."""
+        now = perf_counter() if self._aside_since is None else self._aside_since
+        return self._earlier + now - self._began - self._aside
 
     def fps(self, step: int) -> float:
         """Return the mean environment steps per second of the whole run."""
@@ -82,6 +102,7 @@ class Monitor:
             "metrics": {tag: list(map(float, values)) for tag, values in self._metrics.items()},
             "seconds": self._seconds,
             "elapsed": self.elapsed(),
+            "training_seconds": self.training_seconds(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -92,3 +113,4 @@ class Monitor:
         self.reached, self.served = state["reached"], int(state["served"])
         self._metrics, self._seconds = state["metrics"], state["seconds"]
         self._earlier = float(state["elapsed"])
+        self._aside = self._earlier - float(state.get("training_seconds", self._earlier))

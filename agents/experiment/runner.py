@@ -19,23 +19,22 @@ from agents.core.schedules import crossings
 from agents.experiment.artefact import load_policy, save_model
 from agents.experiment.build import Training, build
 from agents.experiment.config import RunConfig
+from agents.experiment.examination import Examination, evaluation_scalars
 from agents.experiment.folder import RunFolder
-from agents.experiment.monitor import Monitor
+from agents.experiment.monitor import LOG_ROWS, Monitor
 from agents.experiment.play import Moment
 from agents.experiment.recording import record_episode, replay_folder
 from agents.experiment.sinks import ConsoleSink, CsvSink, TensorBoardSink
 from agents.experiment.storage import atomic_folder, read_tree, write_tree
 from agents.experiment.summary import Summary, last_screen, resume_command
 from agents.experiment.video import gif_bytes
-from agents.loops.evaluation import Evaluation, evaluate
-from envs.api import VecEnv
+from agents.loops.evaluation import Evaluation
 from envs.errors import UserError
-from envs.make import make, reward_threshold
+from envs.make import reward_threshold
 from envs.seeding import derive_seed
 
 KEEP_STATES = 2  # checkpoints whose training state is kept; all keep their model
 THUMBNAILS = 250  # frames of the small video in TensorBoard, every second one of the episode
-LOG_ROWS = 200  # about how many rows of scalars a whole run writes at most
 
 
 @contextmanager
@@ -74,27 +73,20 @@ class Run:
         step = training.position.step
         self.console = ConsoleSink(self.params.total_timesteps, quiet=quiet, initial=step, best=best)
         self.whole = True  # not in the middle of a tick, where the environments' position cannot be saved
-        self._eval_env: VecEnv | None = None
+        self.examination = Examination(
+            self.config.env,
+            self.config.seed,
+            vec=training.env.backend,
+            most_episodes=max(self.params.final_eval_episodes, self.params.eval_episodes),
+            n_envs=self.params.n_envs,
+            env_kwargs=self.config.env_kwargs,
+            rescale_action=self.params.rescales_action,
+        )
         self.log_every = max(self.params.total_timesteps // LOG_ROWS, 1)
-
-    @property
-    def eval_env(self) -> VecEnv:
-        """Environments of their own, so that evaluating disturbs nothing."""
-        if self._eval_env is None:
-            backend, params = self.training.env.backend, self.params
-            parallel = {"native": 100, "sync": 10}.get(backend, params.n_envs)
-            self._eval_env = make(
-                self.config.env,
-                min(parallel, max(params.final_eval_episodes, params.eval_episodes)),
-                vec=backend,
-                env_kwargs=self.config.env_kwargs,
-                rescale_action=params.rescales_action,
-            )
-        return self._eval_env
 
     def evaluate(self, episodes: int, *stream: str | int) -> Evaluation:
         """Play greedily on fresh episodes; `stream` names the random stream they come from."""
-        return evaluate(self.eval_env, self.training.agent, episodes, derive_seed(self.config.seed, *stream))
+        return self.examination.evaluate(self.training.agent, episodes, *stream)
 
     def loop(self, stop: threading.Event) -> None:
         """Train until the budget, the target or a stop."""
@@ -114,12 +106,14 @@ class Run:
         """Do what fell due since the last time; after a resume, what was left undone when the run broke off."""
         before, step, params = self.monitor.served, self.training.position.step, self.params
         if crossings(before, step, params.eval_freq):
-            self.assess(step)
+            with self.monitor.aside():
+                self.assess(step)
         if crossings(before, step, self.log_every):
             self.log(step)
         self.monitor.served = step
         if crossings(before, step, params.save_freq):
-            self.checkpoint()
+            with self.monitor.aside():
+                self.checkpoint()
 
     def log(self, step: int) -> None:
         """Write the scalars gathered since the last row.
@@ -140,12 +134,8 @@ class Run:
         A first look at few episodes can be lucky, so a target reached there is confirmed on fresh ones.
         """
         result = self.evaluate(self.params.eval_episodes, "evaluation", step)
-        mean = float(result.returns.mean())
-        scalars = {
-            "eval/mean_reward": mean,
-            "eval/std_reward": float(result.returns.std()),
-            "eval/mean_ep_length": float(result.lengths.mean()),
-        }
+        scalars = evaluation_scalars(result, self.monitor.training_seconds())
+        mean = scalars["eval/mean_reward"]
         for sink in (self.tensorboard, self.evaluations, self.console):
             sink.write(step, scalars)
         if self.monitor.best is None or mean > self.monitor.best[0]:
@@ -236,10 +226,8 @@ class Run:
 
     def close(self) -> None:
         """Flush and close everything but the environments of the training."""
-        for part in (self.tensorboard, self.progress, self.evaluations, self.console):
+        for part in (self.tensorboard, self.progress, self.evaluations, self.console, self.examination):
             part.close()
-        if self._eval_env is not None:
-            self._eval_env.close()
 
 
 def load_latest(training: Training, monitor: Monitor, folder: RunFolder) -> list[str]:
@@ -284,11 +272,12 @@ def train(
     *,
     runs_dir: Path,
     replays_dir: Path,
+    name: str | None = None,
     resume: Path | None = None,
     quiet: bool = False,
     record: bool = True,
 ) -> Summary:
-    """Train as `config` says, in a new run folder or going on in the folder `resume`.
+    """Train as `config` says, in a new folder in `runs_dir` (`name`, or one of its own), or going on in `resume`.
 
     Raises:
         UserError: anything the user can mend; what was learnt until then is saved in the run folder.
@@ -298,7 +287,7 @@ def train(
         notes: list[str] = []
         if resume is None:
             device, threads = str(training.agent.device), torch.get_num_threads()
-            folder = RunFolder.create(runs_dir, config, device=device, threads=threads)
+            folder = RunFolder.create(runs_dir, config, name=name, device=device, threads=threads)
         else:
             folder = RunFolder.open(resume)
             folder.tidy()
@@ -315,7 +304,8 @@ def carry_out(run: Run, notes: list[str], replays_dir: Path | None) -> Summary:
         try:
             run.introduce(notes)
             run.loop(stop)
-            run.checkpoint()
+            with run.monitor.aside():
+                run.checkpoint()
             run.save_final()
         except BaseException as error:
             run.rescue(error)
@@ -333,12 +323,14 @@ def carry_out(run: Run, notes: list[str], replays_dir: Path | None) -> Summary:
 
 def conclude(run: Run, interrupted: bool, replays_dir: Path | None) -> Summary:
     """Evaluate the final policy on fresh episodes, record one, and write the summary."""
-    config, step, wall = run.config, run.training.position.step, run.monitor.elapsed()
+    config, step = run.config, run.training.position.step
+    wall, trained = run.monitor.elapsed(), run.monitor.training_seconds()
     episodes = 0 if interrupted else run.params.final_eval_episodes
     mean = std = solved = None
     if episodes:
         result = run.evaluate(episodes, "final")
         mean, std = float(result.returns.mean()), float(result.returns.std())
+        run.folder.write_final_episodes(result.returns.tolist(), result.lengths.tolist())
         threshold = reward_threshold(config.env)
         threshold = run.params.target_reward if threshold is None else threshold
         solved = None if threshold is None else mean >= threshold
@@ -349,6 +341,7 @@ def conclude(run: Run, interrupted: bool, replays_dir: Path | None) -> Summary:
         seed=config.seed,
         steps=step,
         wall_s=round(wall, 3),
+        train_s=round(trained, 3),
         steps_per_s=round(step / max(wall, 1e-9), 1),
         eval_mean=mean,
         eval_std=std,

@@ -9,7 +9,10 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What a run reached; `solved` is None where the environment has no threshold and no target was set."""
+    """What a run reached; `solved` is None where the environment has no threshold and no target was set.
+
+    `wall_s` counts evaluations and checkpoints until the end of training, `train_s` does not.
+    """
 
     run: str
     env: str
@@ -17,6 +20,7 @@ class Summary:
     seed: int
     steps: int
     wall_s: float
+    train_s: float
     steps_per_s: float
     eval_mean: float | None
     eval_std: float | None

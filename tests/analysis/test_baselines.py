@@ -85,7 +85,14 @@ def test_every_dqn_setting_arrives():
 
 
 def test_points_go_from_the_start_to_the_end():
-    trained = train_sb3("ppo", "CartPole-v1", 2, {"n_steps": 8, "batch_size": 8, "n_epochs": 1}, 48, 0)
+    trained = train_sb3(
+        48,
+        algo="ppo",
+        env_id="CartPole-v1",
+        n_envs=2,
+        hyperparameters={"n_steps": 8, "batch_size": 8, "n_epochs": 1},
+        seed=0,
+    )
     assert [step for step, _ in trained.points] == [0, 16, 32, 48]
     seconds = [second for _, second in trained.points]
     assert seconds == sorted(seconds)

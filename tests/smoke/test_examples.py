@@ -13,10 +13,13 @@ import pytest
 
 from agents.__main__ import commands
 from agents.__main__ import main as agents
+from agents.analysis.baselines import make_sb3
+from tests.analysis.comparison.synthetic import CURVES, write_comparison
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 RUN = "runs/CartPole-v1__ppo__s0__20260101-120000"  # the run that the examples speak of
+MODEL = "ppo_cartpole.zip"  # and the model of stable-baselines3
 BUDGET = ["--final-eval-episodes", "1", "--eval-freq", "0", "--eval-episodes", "1"]
 ROLLOUT = ["--n-envs", "2", "--n-steps", "32", "--batch-size", "32"]
 
@@ -41,7 +44,7 @@ def ours() -> list[str]:
 
 def small(words: list[str]) -> list[str]:
     """Shorten what takes long, and let RUN be a run."""
-    words = [RUN if word == "RUN" else word for word in words]
+    words = [{"RUN": RUN, "MODEL.zip": MODEL}.get(word, word) for word in words]
     if words in (["evaluate"], ["watch"]):
         return [*words, "--runs-dir", "kept"]
     if words[0] == "train" and words not in (["train"], ["train", "--env", "CartPole-v1"]):
@@ -52,6 +55,8 @@ def small(words: list[str]) -> list[str]:
         words = [*words, "-n", "256", *BUDGET]
     if words[0] == "bench":
         words = [*words, "--list"]
+    if words[0] == "compare" and len(words) > 1:
+        words = [*words, "--list", "--out", "elsewhere"]
     if words[0] == "evaluate":
         words = [*words, "--episodes", "2"]
     return words
@@ -69,6 +74,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert agents(["train", *words.split(), "--runs-dir", str(place / "runs")]) == 0
     (run,) = (place / "runs").iterdir()
     run.rename(place / RUN)
+    make_sb3("ppo", "CartPole-v1", 1, {"n_steps": 64}, 0).save(place / MODEL)
+    write_comparison(place / "runs" / "comparison")
+    (place / "results.csv").write_text(CURVES)
     shutil.copytree(place / RUN, place / "kept" / run.name)
     return place
 

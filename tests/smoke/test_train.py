@@ -19,7 +19,7 @@ SMALL = "--env-kwargs max_episode_steps=25 -n 512 --n-envs 4 --eval-freq 256 --e
 PPO = f"--env CartPole-v1 {SMALL} --n-steps 64 --batch-size 64"
 DQN = f"--env CartPole-v1 {SMALL} --algo dqn --learning-starts 100"
 SUMMARY = {
-    *("run", "env", "algo", "seed", "steps", "wall_s", "steps_per_s"),
+    *("run", "env", "algo", "seed", "steps", "wall_s", "train_s", "steps_per_s"),
     *("eval_mean", "eval_std", "eval_episodes", "solved"),
 }
 
@@ -40,7 +40,7 @@ def test_a_run_from_start_to_last_screen(
     names = {file.name for file in run.iterdir() if not file.name.startswith("events.out.tfevents.")}
     assert names == {
         *("config.yaml", "command.txt", "versions.json", "progress.csv", "evaluations.csv"),
-        *("checkpoints", "best", "model.safetensors", "model.json", "summary.json"),
+        *("checkpoints", "best", "model.safetensors", "model.json", "summary.json", "final_episodes.json"),
     }
     assert sorted(file.suffix for file in (tmp_path / "replays" / "CartPole-v1" / run.name).iterdir()) == [
         ".json",

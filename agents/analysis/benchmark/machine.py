@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from agents.analysis.benchmark.catalogue import worker
-from agents.analysis.benchmark.rounds import last_json, run_process
+from agents.analysis.processes import last_json, run_process
 from envs.errors import UserError
 
 

@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import math
-import os
-import signal
 import statistics
-import subprocess
-import sys
 import tempfile
-import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
 from agents.analysis.benchmark.case import Case, Contender, Figures
+from agents.analysis.processes import last_json, run_process
 from envs.errors import UserError
-
-PATIENCE = 1_800.0  # seconds until a child is given up
 
 
 @dataclass(slots=True)
@@ -99,98 +90,9 @@ def run(case: Case, contender: Contender, seed: int, folder: Path) -> Figures:
     return figures
 
 
-@contextmanager
-def terminated_as_interrupted() -> Iterator[None]:
-    """Let SIGTERM raise KeyboardInterrupt as Ctrl-C does, so that no child is left behind."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-@dataclass(frozen=True, slots=True)
-class Finished:
-    """A process that ended: what it printed, its seconds from start to end, its memory at most (None: unknown)."""
-
-    output: str
-    seconds: float
-    peak_mb: float | None
-
-
-def run_process(words: Sequence[str], variables: Mapping[str, str], patience: float = PATIENCE) -> Finished:
-    """Run a command to its end; it dies with us.
-
-    Raises:
-        UserError: it cannot be started, fails, or takes longer than `patience` seconds.
-    """
-    with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
-        environment = os.environ | variables
-        began = perf_counter()
-        try:
-            child = subprocess.Popen(
-                words, stdin=subprocess.DEVNULL, stdout=output, stderr=errors, env=environment, start_new_session=True
-            )
-        except OSError as error:
-            raise UserError(f"cannot start {words[0]}: {os.strerror(error.errno or 0).lower()}") from error
-        late = threading.Timer(patience, os.killpg, (child.pid, signal.SIGKILL))
-        late.start()
-        try:
-            _, status, usage = os.wait4(child.pid, 0)
-        except BaseException:
-            os.killpg(child.pid, signal.SIGKILL)
-            os.wait4(child.pid, 0)
-            raise
-        finally:
-            late.cancel()
-            child.returncode = 0  # it is waited for, which Popen cannot know
-        seconds = perf_counter() - began
-        if status:
-            raise UserError(_failure(os.waitstatus_to_exitcode(status), errors, seconds >= patience))
-        output.seek(0)
-        return Finished(output.read().decode(errors="replace"), seconds, _peak_mb(usage.ru_maxrss))
-
-
-def _peak_mb(most: int) -> float | None:
-    """Return a child's peak memory in MB, from what the system says.
-
-    On Linux a child counts from its parent's peak (VmHWM), so that of one that stayed below is unknown. That is why
-    the benchmark itself imports nothing large before its last child has ended.
-    """
-    if sys.platform != "linux":
-        return most / (2**20 if sys.platform == "darwin" else 2**10)
-    status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
-    ours = int(status.partition("VmHWM:")[2].split()[0])
-    return most / 2**10 if most > ours else None
-
-
-def _failure(code: int, errors: Any, late: bool) -> str:
-    errors.seek(0)
-    said = errors.read().decode(errors="replace").strip().splitlines() or ["it said nothing"]
-    ended = f"failed with exit code {code}" if code > 0 else f"died of signal {-code}"
-    ended = "was given up as too slow" if late else ended
-    return f"{ended}: {said[-1].strip()[:300]}"
-
-
 def is_number(value: Any) -> bool:
     """Whether `value` is a finite number."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def last_json(output: str) -> dict[str, Any]:
-    """Return the JSON object on the last line.
-
-    Raises:
-        UserError: there is none.
-    """
-    line = (output.strip().splitlines() or [""])[-1]
-    try:
-        found = json.loads(line, parse_constant=lambda _: None)  # NaN and the like are no JSON
-    except (ValueError, RecursionError):
-        found = None
-    if not isinstance(found, dict):
-        raise UserError(f"its last line is no JSON object: {line[:120]!r}")
-    return found
 
 
 def baseline_of(results: Sequence[Result]) -> Result | None:

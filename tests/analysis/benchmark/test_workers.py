@@ -12,7 +12,8 @@ from agents.analysis.benchmark import workers
 from agents.analysis.benchmark.case import SPEED, Case, Plan
 from agents.analysis.benchmark.catalogue import SAME_PPO, ours, worker
 from agents.analysis.benchmark.ours import read_training
-from agents.analysis.benchmark.rounds import last_json, run, run_process
+from agents.analysis.benchmark.rounds import run
+from agents.analysis.processes import last_json, run_process
 from envs.errors import UserError
 
 

@@ -1,0 +1,230 @@
+"""What several seeds say: aggregates over tasks, differences, profiles, times to a threshold.
+
+A task is an environment with an algorithm. Scores are one array for each task, of shape [..., runs]: one score for
+each run (a seed), and tasks may differ in their number of runs. Leading axes are resamples.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Scores = Sequence[NDArray[np.float64]]
+RESAMPLES = 5_000
+NAN = float("nan")
+
+
+class Estimate(NamedTuple):
+    """A value with its 95% interval, whose bounds are nan where the seeds are too few for one."""
+
+    value: float
+    low: float
+    high: float
+
+
+def mean(*tasks: NDArray[np.float64]) -> Any:
+    """Return the mean over tasks of the mean over runs."""
+    return np.mean([task.mean(axis=-1) for task in tasks], axis=0)
+
+
+def median(*tasks: NDArray[np.float64]) -> Any:
+    """Return the median over tasks of the mean over runs."""
+    return np.median([task.mean(axis=-1) for task in tasks], axis=0)
+
+
+def iqm(*tasks: NDArray[np.float64]) -> Any:
+    """Return the mean of the middle half of all runs of all tasks (Agarwal et al. 2021, arXiv:2108.13264)."""
+    from scipy.stats import trim_mean
+
+    return trim_mean(np.concatenate(tasks, axis=-1), 0.25, axis=-1)
+
+
+def optimality_gap(*tasks: NDArray[np.float64]) -> Any:
+    """Return by how much runs miss a score of 1 on average, what lies above it not counted (Agarwal et al. 2021)."""
+    return 1 - mean(*(np.minimum(task, 1) for task in tasks))
+
+
+METRICS: dict[str, Callable[..., Any]] = {
+    "mean": mean,
+    "median": median,
+    "IQM": iqm,
+    "optimality gap": optimality_gap,
+}
+
+
+def stratified_interval(
+    statistic: Callable[..., Any], samples: Scores, confidence: float = 0.95, seed: int = 0
+) -> tuple[Any, Any]:
+    """Return the percentile bootstrap interval of `statistic(*samples)`, each sample resampled by itself.
+
+    With runs resampled within their task this is the stratified bootstrap of Agarwal et al. 2021.
+
+    Args:
+        statistic: reduces the last axis of its arguments; it may return several numbers on a leading axis.
+        samples: arrays of one axis.
+
+    Returns:
+        Bounds of the statistic's own shape; nan where any sample has a single value, which has no spread to resample.
+    """
+    from scipy.stats import bootstrap
+
+    if min(sample.size for sample in samples) < 2:
+        missing = np.full(np.shape(statistic(*samples)), NAN)
+        return missing, missing
+    found = bootstrap(
+        samples,
+        lambda *data, axis: statistic(*data),
+        vectorized=True,
+        axis=-1,
+        n_resamples=RESAMPLES,
+        batch=1_000,
+        confidence_level=confidence,
+        method="percentile",
+        rng=np.random.default_rng(seed),
+    )
+    return found.confidence_interval.low, found.confidence_interval.high
+
+
+def estimate(metric: Callable[..., Any], tasks: Scores) -> Estimate:
+    """Return one of `METRICS` over `tasks`, with its stratified bootstrap interval."""
+    low, high = stratified_interval(metric, tasks)
+    return Estimate(float(metric(*tasks)), float(low), float(high))
+
+
+def probability_of_improvement(ours: Scores, theirs: Scores) -> Estimate:
+    """Return how probable it is that a run of ours beats one of theirs, ties counting half, averaged over tasks.
+
+    For each task it is Mann and Whitney's U over the number of pairs of runs (Agarwal et al. 2021, section 4.3).
+
+    Args:
+        ours: one array for each task.
+        theirs: of the same tasks, in the same order.
+    """
+    from scipy.stats import mannwhitneyu
+
+    def averaged(*samples: NDArray[np.float64]) -> Any:
+        pairs = zip(samples[: len(ours)], samples[len(ours) :], strict=True)
+        wins = [
+            mannwhitneyu(x, y, axis=-1, method="asymptotic").statistic / (x.shape[-1] * y.shape[-1]) for x, y in pairs
+        ]
+        return np.mean(wins, axis=0)
+
+    samples = [*ours, *theirs]
+    low, high = stratified_interval(averaged, samples)
+    return Estimate(float(averaged(*samples)), float(low), float(high))
+
+
+def performance_profile(
+    tasks: Scores, thresholds: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Return which part of the runs scores above each threshold, with the bounds of its pointwise 95% interval.
+
+    These are the run-score distributions of Agarwal et al. 2021, section 4.2.
+
+    Args:
+        tasks: one array for each task.
+        thresholds: scores, of shape [thresholds].
+
+    Returns:
+        Profile, lower and upper bound, each of shape [thresholds].
+    """
+
+    def above(*samples: NDArray[np.float64]) -> Any:
+        return np.stack([mean(*((sample > threshold) * 1.0 for sample in samples)) for threshold in thresholds])
+
+    low, high = stratified_interval(above, tasks)
+    return above(*tasks), low, high
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """The difference of two means, ours less theirs; what too few seeds cannot say is nan.
+
+    Attributes:
+        value: the difference.
+        low, high: its 95% interval.
+        p: how probable a difference at least as large would be if there were none, two-sided.
+        detectable: the smallest true difference that so many seeds with these spreads would show in four of five
+            experiments, at a two-sided 5% for this difference alone.
+    """
+
+    value: float
+    low: float
+    high: float
+    p: float
+    detectable: float
+
+
+def difference(ours: ArrayLike, theirs: ArrayLike) -> Difference:
+    """Compare the means of two samples of runs by Welch's t (Welch 1947), which does not assume the same spread.
+
+    With few seeds a percentile bootstrap is too narrow, so t it is. Where neither sample varies, t has no measure: the
+    interval has no width then, and p is that of the exact permutation test.
+    """
+    from scipy.stats import permutation_test, ttest_ind
+
+    x, y = np.asarray(ours, np.float64), np.asarray(theirs, np.float64)
+    value = float(x.mean() - y.mean())
+    if min(x.size, y.size) < 2:
+        return Difference(value, NAN, NAN, NAN, NAN)
+    if not _varies(x) and not _varies(y):
+        if not _varies(np.array([x[0], y[0]])):
+            return Difference(value, value, value, 1.0, NAN)
+        found = permutation_test(
+            (x, y), lambda a, b, axis: a.mean(axis) - b.mean(axis), vectorized=True, rng=np.random.default_rng(0)
+        )
+        return Difference(value, value, value, float(found.pvalue), NAN)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Precision loss")  # where one of the two does not vary
+        welch = ttest_ind(x, y, equal_var=False)
+    interval = welch.confidence_interval(0.95)
+    error = float(np.sqrt(x.var(ddof=1) / x.size + y.var(ddof=1) / y.size))
+    detectable = detectable_difference(error, float(welch.df))
+    return Difference(value, float(interval.low), float(interval.high), float(welch.pvalue), detectable)
+
+
+def _varies(sample: NDArray[np.float64]) -> bool:
+    """Whether values differ by more than rounding."""
+    return bool(np.ptp(sample) > 1e-9 * max(1.0, float(np.abs(sample).max())))
+
+
+def detectable_difference(error: float, freedom: float, power: float = 0.8, alpha: float = 0.05) -> float:
+    """Return the smallest true difference of means that a two-sided t test would show with probability `power`.
+
+    It is where the noncentral t distribution puts so much beyond the upper critical value (Cohen 1988, chapter 2);
+    what lies beyond the other one, a claim in the wrong direction, does not count.
+
+    Args:
+        error: standard error of the difference.
+        freedom: degrees of freedom of the test.
+    """
+    from scipy.special import nctdtrinc
+    from scipy.stats import t
+
+    return float(error * nctdtrinc(freedom, 1 - power, t.ppf(1 - alpha / 2, freedom)))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Adjust p-values for how many there are, so that all claims hold together (Holm 1979); nan is not counted."""
+    adjusted, known = list(p_values), [index for index, p in enumerate(p_values) if not np.isnan(p)]
+    largest = 0.0
+    for place, index in enumerate(sorted(known, key=p_values.__getitem__)):
+        largest = max(largest, min(1.0, (len(known) - place) * p_values[index]))
+        adjusted[index] = largest
+    return adjusted
+
+
+def first_reaching(at: ArrayLike, returns: ArrayLike, threshold: float) -> float:
+    """Return where a curve is first at or above `threshold`; inf where it never is.
+
+    Args:
+        at: steps or seconds of each evaluation, in order, of shape [evaluations].
+        returns: mean return of each.
+    """
+    reached = np.flatnonzero(np.asarray(returns, np.float64) >= threshold)
+    return float(np.asarray(at, np.float64)[reached[0]]) if reached.size else float("inf")

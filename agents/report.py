@@ -1,0 +1,87 @@
+"""Write the report of a comparison anew from its stored results, and add results from elsewhere."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from agents.experiment.cli import print_json, run_command
+from agents.experiment.flags import parse_flags
+from envs.errors import UserError
+
+EXAMPLES = """\
+examples:
+  python -m agents.report
+  python -m agents.report runs/comparison --out report --json
+  python -m agents.report runs/comparison --import results.csv
+"""
+Flag = tyro.conf.FlagCreatePairsOff[bool]
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """Flags."""
+
+    folder: Annotated[
+        tyro.conf.Positional[Path],
+        tyro.conf.arg(metavar="[DIR]", help_behavior_hint="", help="the comparison; without it, runs/comparison"),
+    ] = Path("runs", "comparison")
+    out: Annotated[
+        Path | None,
+        tyro.conf.arg(metavar="FOLDER", help_behavior_hint="", help="for the report (default: DIR/report)"),
+    ] = None
+    files: Annotated[
+        tuple[Path, ...],
+        tyro.conf.arg(
+            name="import",
+            metavar="FILE ...",
+            help_behavior_hint="",
+            help="CSV files to add, with the columns env, algo, library, seed, step, return, time (may be empty)",
+        ),
+    ] = ()
+    json: Annotated[Flag, tyro.conf.arg(help="print the verdict as a last line")] = False
+    debug: Annotated[Flag, tyro.conf.arg(help="show tracebacks")] = False
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parse, write, print; return the exit code."""
+    return run_command(_report, argv)
+
+
+def _report(argv: list[str]) -> int:
+    options = parse_flags(Options, argv, command="python -m agents.report", about=__doc__, examples=EXAMPLES)
+    if "--import" in argv and not options.files:
+        raise UserError("--import: nothing given; it takes CSV files.")
+
+    from rich.console import Console
+
+    from agents.analysis.comparison.findings import find
+    from agents.analysis.comparison.imported import import_files
+    from agents.analysis.comparison.page import write_findings
+    from agents.analysis.comparison.results import load_comparison
+    from agents.analysis.comparison.verdict import judge, show
+
+    import_files(options.folder, options.files)
+    findings = find(load_comparison(options.folder))
+    verdict = judge(findings)
+    page = write_findings(findings, options.out or options.folder / "report")
+    show(Console(highlight=False), verdict, page)
+    if options.json:
+        print_json(
+            {
+                "report": str(page),
+                **dataclasses.asdict(verdict),
+                "finished": len(findings.comparison.runs),
+                "unfinished": len(findings.comparison.unfinished),
+                "failed": len(findings.comparison.failures),
+            }
+        )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,62 @@
+"""`python -m agents.report` as it is typed."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from agents.report import main
+from tests.analysis.comparison.synthetic import CURVES, write_comparison
+
+
+@pytest.fixture
+def comparison(tmp_path):
+    return write_comparison(tmp_path / "comparison", seeds=2)
+
+
+def test_it_writes_and_prints_the_verdict(comparison, capsys):
+    assert main([str(comparison), "--json"]) == 0
+    printed = capsys.readouterr().out
+    told = json.loads(printed.splitlines()[-1])
+    assert told["report"] == str(comparison / "report" / "index.html")
+    assert (told["finished"], told["unfinished"], told["failed"]) == (4, 0, 0)
+    assert len(told["headlines"]) == 1
+    assert told["headlines"][0].split(".")[0] in " ".join(printed.split())
+    assert f"report: {comparison / 'report' / 'index.html'}" in printed
+
+
+def test_elsewhere_and_with_results_from_elsewhere(comparison, tmp_path, monkeypatch, capsys):
+    (tmp_path / "rllib.csv").write_text(CURVES)
+    monkeypatch.chdir(tmp_path)
+    assert main(["comparison", "--out", "there", "--import", "rllib.csv", "--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out.splitlines()[-1])["headlines"]) == 2
+    assert (tmp_path / "there" / "index.html").exists()
+    assert (comparison / "imported" / "rllib.csv").read_text() == CURVES
+    assert not (comparison / "report").exists()
+
+
+def test_a_comparison_of_nothing_but_imports(tmp_path, capsys):
+    (tmp_path / "rllib.csv").write_text(CURVES)
+    assert main([str(tmp_path / "new"), "--import", str(tmp_path / "rllib.csv")]) == 0
+    assert "Nothing can be compared yet" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("argv", "says"),
+    [
+        (["missing"], "missing does not exist. A comparison folder holds comparison.json"),
+        (["."], "is no comparison folder"),
+        (["comparison", "--import"], "--import: nothing given"),
+        (["comparison", "--import", "no.csv"], "cannot read no.csv: no such file"),
+        (["comparison", "--ouf", "x"], "--out"),
+        (["comparison", "--out", "file"], "cannot write file"),
+    ],
+)
+def test_mistakes(comparison, tmp_path, monkeypatch, capsys, argv, says):
+    (tmp_path / "file").touch()
+    monkeypatch.chdir(tmp_path)
+    assert main(argv) == 2
+    error = capsys.readouterr().err
+    assert says in error
+    assert "Traceback" not in error
