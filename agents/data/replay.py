@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -20,6 +21,11 @@ class Batch(NamedTuple):
     return_: Tensor
     discount: Tensor
     next_obs: Any
+
+    def split(self, size: int) -> Iterator[Batch]:
+        """Cut it into batches of `size`."""
+        for start in range(0, len(self.action), size):
+            yield Batch(*tree_map(lambda leaf, part=slice(start, start + size): leaf[part], self._asdict()).values())
 
 
 class ReplayBuffer:

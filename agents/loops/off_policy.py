@@ -23,6 +23,7 @@ from envs.native import NativeVecEnv
 
 YIELD_TICKS = 64  # the longest stretch without a Progress while there is nothing to learn from yet
 TRANSITION = ("obs", "action", "reward", "terminated", "truncated", "next_obs")
+DRAWN = 8  # minibatches drawn from memory at once
 OVERLAP = 8  # rounds of updates between two Progress where environments step meanwhile
 
 
@@ -178,10 +179,12 @@ class _Learner:
         (before, after), config = self._owed, self._config
         self._owed = None
         rounds = crossings(before, after, config.train_freq)
-        per_round = config.train_freq if config.gradient_steps == -1 else config.gradient_steps
-        for _ in range(rounds * per_round):
-            batch = self._replay.sample(config.batch_size, config.gamma, config.n_step_returns, self._sampling)
-            self._metrics = self._agent.update(batch, min(after / config.total_timesteps, 1.0))
+        updates = rounds * (config.train_freq if config.gradient_steps == -1 else config.gradient_steps)
+        for start in range(0, updates, DRAWN):
+            size = config.batch_size * min(updates - start, DRAWN)
+            drawn = self._replay.sample(size, config.gamma, config.n_step_returns, self._sampling)
+            for batch in drawn.split(config.batch_size):
+                self._metrics = self._agent.update(batch, min(after / config.total_timesteps, 1.0))
         if crossings(before, after, config.target_update_interval):
             self._agent.update_target()
 
