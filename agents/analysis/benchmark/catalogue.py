@@ -14,6 +14,7 @@ from typing import Any
 from agents.analysis.baselines import sb3_settings
 from agents.analysis.benchmark.case import BYTES, SECONDS, SPEED, Case, Contender, Measure, Plan
 from agents.analysis.benchmark.ours import read_summary, read_training, train_command, whole_settings
+from agents.analysis.sb3_configs import load_sb3_config, sb3_config
 from agents.experiment.config import ALGORITHMS
 from envs.errors import UserError, did_you_mean
 
@@ -45,33 +46,6 @@ SAME_DQN: dict[str, Any] = {
     "net_arch": [120, 84],
     "activation": "relu",
     "double_q": False,  # SB3's DQN has none
-}
-# rl-zoo3's tuned settings for CartPole-v1
-ZOO_PPO: dict[str, Any] = {
-    "n_envs": 8,
-    "n_steps": 32,
-    "batch_size": 256,
-    "gae_lambda": 0.8,
-    "gamma": 0.98,
-    "n_epochs": 20,
-    "ent_coef": 0.0,
-    "learning_rate": "lin_0.001",
-    "clip_range": "lin_0.2",
-}
-ZOO_DQN: dict[str, Any] = {
-    "n_envs": 1,
-    "learning_rate": 2.3e-3,
-    "batch_size": 64,
-    "buffer_size": 100_000,
-    "learning_starts": 1_000,
-    "gamma": 0.99,
-    "target_update_interval": 10,
-    "train_freq": 256,
-    "gradient_steps": 128,
-    "exploration_fraction": 0.16,
-    "exploration_final_eps": 0.04,
-    "net_arch": [256, 256],
-    "double_q": False,
 }
 
 
@@ -124,11 +98,14 @@ def as_they_come(plan: Plan, algo: str, steps: int, sb3_steps: int) -> list[Cont
     return ours(plan, algo, CARTPOLE, {}, plan.scaled(steps), "cpu") + sb3(plan, "SB3", defaults)
 
 
-def solve(plan: Plan, algo: str, settings: Mapping[str, Any], budgets: tuple[int, ...]) -> list[Contender]:
-    """Train, then measure over 100 greedy episodes: ours stops at its target, SB3 at the end of a budget."""
+def solve(plan: Plan, algo: str, budgets: tuple[int, ...]) -> list[Contender]:
+    """Train, then measure over 100 greedy episodes: ours stops at its target, SB3, as tuned, at the end of a budget."""
     found = [Contender("ours", train_command(algo, CARTPOLE, {}), read=read_summary)]
+    tuned = sb3_config(algo, CARTPOLE)
+    assert tuned is not None
+    settings, _ = load_sb3_config(tuned, algo)
     for budget in budgets[-1:] if plan.quick else budgets:
-        arguments = {**alike(algo, CARTPOLE, settings), "total_timesteps": budget, "eval_episodes": 100}
+        arguments = {"env_id": CARTPOLE, **settings, "total_timesteps": budget, "eval_episodes": 100}
         found += sb3(plan, f"SB3 {budget // 1_000}k", arguments)
     return found
 
@@ -238,14 +215,14 @@ CATALOGUE: dict[str, Entry] = {
     "env-cartpole": Entry("CartPole-v1 alone, 4,096 environments", stepping, quick=True),
     "solve-ppo": Entry(
         "PPO CartPole-v1, process start to solved",
-        partial(solve, algo="ppo", settings=ZOO_PPO, budgets=(25_000, 50_000)),
+        partial(solve, algo="ppo", budgets=(25_000, 50_000)),
         SECONDS,
         quick=True,
         target=SOLVED,
     ),
     "solve-dqn": Entry(
         "DQN CartPole-v1, process start to solved",
-        partial(solve, algo="dqn", settings=ZOO_DQN, budgets=(50_000,)),
+        partial(solve, algo="dqn", budgets=(50_000,)),
         SECONDS,
         target=SOLVED,
     ),
