@@ -175,7 +175,7 @@ def read_tree(folder: Path, name: str) -> tuple[dict[Any, Any], dict[str, Any]]:
     import safetensors.torch
 
     json_file, tensor_file = folder / f"{name}.json", folder / f"{name}.safetensors"
-    body = _read_json(json_file)
+    body = _read_body(json_file)
     with disk("read", tensor_file):
         if _file_sha256(tensor_file) != body["tensors_sha256"]:
             raise UserError(f"{tensor_file} is torn or was altered: it does not match the checksum in {json_file.name}")
@@ -192,17 +192,32 @@ def read_tree(folder: Path, name: str) -> tuple[dict[Any, Any], dict[str, Any]]:
     return tree, meta
 
 
-def _read_json(file: Path) -> dict[str, Any]:
-    """Read and verify the JSON half."""
+def read_json(file: Path) -> dict[str, Any]:
+    """Read a file that holds a JSON object.
+
+    Raises:
+        UserError: it cannot be read, or holds none.
+    """
     with disk("read", file):
         content = file.read_bytes()
     try:
         body = json.loads(content)
-        checksum = body.pop("checksum", None) if isinstance(body, dict) else None
-        altered = checksum != _json_sha256(body)
     except (ValueError, RecursionError) as error:
         raise UserError(f"{file} is torn or malformed: it is no JSON ({error})") from error
-    if not isinstance(body, dict) or body.get("format") != FORMAT:
+    if not isinstance(body, dict):
+        raise UserError(f"{file} is foreign or malformed: it holds no JSON object")
+    return body
+
+
+def _read_body(file: Path) -> dict[str, Any]:
+    """Read and verify the JSON half."""
+    body = read_json(file)
+    checksum = body.pop("checksum", None)
+    try:
+        altered = checksum != _json_sha256(body)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{file} is malformed: {error}") from error
+    if body.get("format") != FORMAT:
         raise UserError(f"{file} is foreign: this program did not write it")
     if body.get("version") != VERSION:
         raise UserError(f"{file} has format version {body.get('version')!r}; this program reads version {VERSION}")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from agents.experiment.config import ALGORITHMS, RUN_FIELDS
-from agents.experiment.storage import disk, write_text
+from agents.experiment.storage import disk, read_json, write_text
 from envs.errors import UserError
 from envs.make import env_label
 
@@ -95,23 +95,6 @@ class Job:
                 "Choose another --out for this comparison."
             )
         return read_result(folder) is not None
-
-
-def read_json(file: Path) -> dict[str, Any]:
-    """Read a JSON object.
-
-    Raises:
-        UserError: the file is missing, or holds none.
-    """
-    with disk("read", file):
-        content = file.read_bytes()
-    try:
-        found = json.loads(content)
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{file} is malformed: {error}") from error
-    if not isinstance(found, dict):
-        raise UserError(f"{file} is malformed: it holds no JSON object")
-    return found
 
 
 def read_result(folder: Path) -> dict[str, Any] | None:

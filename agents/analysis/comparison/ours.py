@@ -6,10 +6,11 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from agents.analysis.comparison.job import JOB_FILE, Job, read_json
+from agents.analysis.comparison.job import JOB_FILE, Job
 from agents.experiment.config import RunConfig
 from agents.experiment.folder import RunFolder
 from agents.experiment.runner import train
+from agents.experiment.storage import read_json
 
 
 def has_begun(folder: Path) -> bool:

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from agents.analysis.comparison.job import Job, differences, read_json
+from agents.analysis.comparison.job import Job, differences
 from agents.analysis.comparison.plan import Pair
-from agents.experiment.storage import write_text
+from agents.analysis.comparison.results import FILE, FORMAT, VERSION, refuse_foreign
+from agents.experiment.storage import read_json, write_text
 from envs.errors import UserError
 
-FORMAT, VERSION, FILE = "deep-rl-suite comparison", 1, "comparison.json"
 RANDOM_EPISODES = 100
 FIXED = ("env_kwargs", "hyper", "vec", "budget", "eval_freq", "eval_episodes", "final_eval_episodes")
 
@@ -36,8 +36,7 @@ class Record:
         }
         if self._file.exists():
             found = read_json(self._file)
-            if (found.get("format"), found.get("version")) != (FORMAT, VERSION):
-                raise UserError(f"{self._file} is foreign: it is no comparison that this version can read")
+            refuse_foreign(found, self._file)
             if wrong := [key for key, value in self.document.items() if type(found.get(key)) is not type(value)]:
                 raise UserError(f"{self._file} is malformed: {', '.join(wrong)} missing or of another kind")
             self.document = found

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -15,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 
-from agents.experiment.storage import disk
+from agents.experiment.storage import disk, read_json
 from envs.errors import UserError
 
-FORMAT, VERSION = "deep-rl-suite comparison", 1
+FORMAT, VERSION, FILE = "deep-rl-suite comparison", 1, "comparison.json"
 WHAT = (
     "A comparison folder holds comparison.json and runs/ (python -m agents.compare --env CartPole-v1 --out FOLDER "
     "makes one), or imported results (python -m agents.report FOLDER --import FILE.csv)."
@@ -183,7 +182,7 @@ def load_comparison(folder: Path) -> Comparison:
     from agents.analysis.comparison.imported import read_curves
 
     check_folder(folder)
-    file = folder / "comparison.json"
+    file = folder / FILE
     document = _read_document(file) if file.exists() else _Document()
     runs = [_read_run(path.parent) for path in sorted(folder.glob("runs/*/*/result.json"))]
     curves = [run for path in sorted(folder.glob("imported/*.csv")) for run in read_curves(path)]
@@ -221,20 +220,8 @@ def check_folder(folder: Path) -> None:
     """
     if not folder.is_dir():
         raise UserError(f"{folder} {'is a file' if folder.exists() else 'does not exist'}. {WHAT}")
-    if not (folder / "comparison.json").exists() and not (folder / "imported").is_dir():
+    if not (folder / FILE).exists() and not (folder / "imported").is_dir():
         raise UserError(f"{folder} is no comparison folder: there is no comparison.json. {WHAT}")
-
-
-def _read_json(file: Path) -> dict[str, Any]:
-    with disk("read", file):
-        content = file.read_bytes()
-    try:
-        body = json.loads(content)
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{file} is torn or malformed: it is no JSON ({error})") from error
-    if not isinstance(body, dict):
-        raise UserError(f"{file} is malformed: an object expected")
-    return body
 
 
 def _checked(model: type[Stored], body: dict[str, Any], file: Path) -> Stored:
@@ -247,18 +234,23 @@ def _checked(model: type[Stored], body: dict[str, Any], file: Path) -> Stored:
 
 
 def _read_document(file: Path) -> _Document:
-    body = _read_json(file)
+    body = read_json(file)
+    refuse_foreign(body, file)
+    return _checked(_Document, body, file)
+
+
+def refuse_foreign(body: dict[str, Any], file: Path) -> None:
+    """Raise UserError if `body` is no comparison.json of this version."""
     if body.get("format") != FORMAT:
         raise UserError(f"{file} is foreign: this program did not write it")
     if body.get("version") != VERSION:
         raise UserError(f"{file} has format version {body.get('version')!r}; this program reads version {VERSION}")
-    return _checked(_Document, body, file)
 
 
 def _read_run(folder: Path) -> RunResult:
     """Read a finished run."""
     file = folder / "result.json"
-    result = _checked(_Result, _read_json(file), file)
+    result = _checked(_Result, read_json(file), file)
     steps, returns, seconds = _read_curve(folder / "evaluations.csv")
     costs = ("train_seconds", "steps_per_s", "total_seconds", "peak_mb", "energy_j")
     trained = costs if result.train_seconds else ()  # a model that was only evaluated here has no costs to compare

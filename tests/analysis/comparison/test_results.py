@@ -75,7 +75,7 @@ def test_no_comparison(tmp_path, make, says):
     [
         ('{"format": ', "torn or malformed"),
         ("[" * 100_000, "torn or malformed"),
-        ("[]", "an object expected"),
+        ("[]", "no JSON object"),
         ("{}", "foreign"),
         (json.dumps(document([], [], 1, version=2)), "version 2"),
         (json.dumps(document([("E", "ppo")], [], 1) | {"pairs": [{"env": "E"}]}), r"pairs\.0\.algo"),
