@@ -24,8 +24,39 @@ class Batch(NamedTuple):
 
     def split(self, size: int) -> Iterator[Batch]:
         """Cut it into batches of `size`."""
-        for start in range(0, len(self.action), size):
-            yield Batch(*tree_map(lambda leaf, part=slice(start, start + size): leaf[part], self._asdict()).values())
+        columns = tree_map(lambda leaf: leaf.split(size), self._asdict())
+        for part in range(-(-len(self.action) // size)):
+            yield Batch(**tree_map(lambda parts, part=part: parts[part], columns))
+
+
+def assemble(store: dict[str, Any], index: Tensor, length: Tensor, gamma: float, n_step_returns: int) -> Batch:
+    """Gather transitions and sum up to `n_step_returns` rewards of each; a pure function, to be compiled.
+
+    A window ends where its episode does or after `length` transitions, whichever comes first, and bootstraps there
+    with gamma to the power of its true length.
+
+    Args:
+        store: `ReplayBuffer.store`.
+        index: which, as `row * num_envs + column`, `[B]`.
+        length: how many transitions from each on are stored, of which `n_step_returns` at most count, `[B]`.
+    """
+
+    def take(key: str, where: Tensor) -> Any:
+        return tree_map(lambda leaf: leaf.flatten(0, 1).index_select(0, where), store[key])
+
+    if n_step_returns == 1:
+        last, return_, discount = index, take("reward", index), ~take("terminated", index) * gamma
+    else:
+        rows, num_envs = store["reward"].shape
+        steps = torch.arange(n_step_returns, device=index.device) * num_envs
+        window = (index[:, None] + steps) % (rows * num_envs)
+        flat = window.flatten()
+        rewards, terminated, truncated = (
+            take(key, flat).view(window.shape) for key in ("reward", "terminated", "truncated")
+        )
+        return_, offset, discount = n_step(rewards, terminated, truncated, length.clamp(max=n_step_returns), gamma)
+        last = window.gather(1, offset[:, None]).squeeze(1)
+    return Batch(take("obs", index), take("action", index), return_, discount, take("next_obs", last))
 
 
 class ReplayBuffer:
@@ -33,6 +64,9 @@ class ReplayBuffer:
 
     Each column has its own write head, which moves only for real transitions: dummies are not stored. Sampling
     is uniform over all stored transitions.
+
+    Attributes:
+        store: what ticks are made of, each `[rows, num_envs, ...]`; empty before the first.
     """
 
     def __init__(self, capacity: int, num_envs: int, device: torch.device) -> None:
@@ -44,7 +78,7 @@ class ReplayBuffer:
         # As long as no dummy held a column back, all heads and sizes are the same and two numbers tell them.
         self._even: tuple[int, int] | None = (0, 0)
         self._columns = writer(torch.arange(num_envs, device=device))
-        self._store: dict[str, Any] = {}
+        self.store: dict[str, Any] = {}
         self._writers: list[tuple[str, Any]] = []
 
     def __len__(self) -> int:
@@ -64,7 +98,7 @@ class ReplayBuffer:
         return allocate((self.rows, self.num_envs, *value.shape[1:]), value, self.device)
 
     def _keep(self, store: dict[str, Any]) -> None:
-        self._store = store
+        self.store = store
         self._writers = [(key, tree_map(writer, value)) for key, value in store.items()]
 
     def add(self, tick: dict[str, Any], valid: Any = None) -> None:
@@ -72,7 +106,7 @@ class ReplayBuffer:
 
         Where `valid`, bool `[N]`, is False, nothing is stored.
         """
-        if not self._store:
+        if not self.store:
             self._keep({key: tree_map(self._allocate, value) for key, value in tick.items()})
         if valid is None and self._even is not None:
             row, size = self._even
@@ -91,7 +125,7 @@ class ReplayBuffer:
 
     def extend(self, ticks: dict[str, Any]) -> None:
         """Store many ticks of tensors at once, each `[T, N, ...]` and without dummies, as `add` would one by one."""
-        if self._even is None or not self._store:
+        if self._even is None or not self.store:
             for tick in range(len(ticks["reward"])):
                 self.add(tree_map(lambda rows, tick=tick: place(rows[tick], self.device), ticks))
             return
@@ -99,7 +133,7 @@ class ReplayBuffer:
         left, start = len(ticks["reward"]), 0
         while left:
             count = min(left, self.rows - row)
-            for key, store in self._store.items():
+            for key, store in self.store.items():
                 tree_map(
                     lambda to, rows, row=row, start=start, count=count: to[row : row + count].copy_(
                         rows[start : start + count]
@@ -125,52 +159,33 @@ class ReplayBuffer:
 
     def cut(self, columns: Any = ...) -> None:
         """Let no window go on after the newest transition of these columns: what follows is another episode."""
-        if self._store:
-            writer(self._store["truncated"])[writer(self.head)[columns] - 1, self._columns[columns]] = True
+        if self.store:
+            writer(self.store["truncated"])[writer(self.head)[columns] - 1, self._columns[columns]] = True
 
     def sample(self, batch_size: int, gamma: float, n_step_returns: int, generator: torch.Generator) -> Batch:
-        """Draw `batch_size` transitions with replacement and sum up to `n_step_returns` rewards of each.
+        """Draw `batch_size` transitions with replacement and sum up to `n_step_returns` rewards of each."""
+        return assemble(self.store, *self.draw(batch_size, generator), gamma, n_step_returns)
 
-        A window ends where its episode does or at the write head, whichever comes first, and bootstraps there
-        with gamma to the power of its true length.
+    def draw(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Draw stored transitions with replacement.
+
+        Returns:
+            index `[count]`, as `row * num_envs + column`; and how many transitions from each on are stored, `[count]`.
         """
-        index = self._draw(batch_size, generator)
-        if n_step_returns == 1:
-            last = index
-            return_ = self._take("reward", index)
-            discount = ~self._take("terminated", index) * gamma
-        else:
-            row, column = index // self.num_envs, index % self.num_envs
-            steps = torch.arange(n_step_returns, device=self.device)
-            window = (row[:, None] + steps) % self.rows * self.num_envs + column[:, None]
-            rewards, terminated, truncated = (
-                self._take(key, window.flatten()).view(window.shape) for key in ("reward", "terminated", "truncated")
-            )
-            ahead = (self.head[column] - row - 1) % self.rows + 1  # up to the write head
-            return_, offset, discount = n_step(rewards, terminated, truncated, ahead.clamp(max=n_step_returns), gamma)
-            last = window.gather(1, offset[:, None]).squeeze(1)
-        return Batch(
-            self._take("obs", index), self._take("action", index), return_, discount, self._take("next_obs", last)
-        )
-
-    def _draw(self, count: int, generator: torch.Generator) -> Tensor:
-        """Draw stored transitions as `row * num_envs + column`, `[count]`; the rows filled are always the first."""
-        if self._even is not None:
-            total = self._even[1] * self.num_envs
-            return torch.randint(total, (count,), generator=generator, device=self.device)
+        if self._even is not None:  # the rows filled are always the first
+            (head, size), num_envs = self._even, self.num_envs
+            index = torch.randint(size * num_envs, (count,), generator=generator, device=self.device)
+            return index, (head - 1 - index // num_envs) % self.rows + 1
         last_flat = self.size.cumsum(0)
         flat = (torch.rand(count, generator=generator, device=self.device, dtype=torch.float64) * last_flat[-1]).long()
         column = torch.searchsorted(last_flat, flat, right=True)
-        return (flat - (last_flat - self.size)[column]) * self.num_envs + column
-
-    def _take(self, key: str, index: Tensor) -> Any:
-        """Gather stored values by `row * num_envs + column`."""
-        return tree_map(lambda leaf: leaf.flatten(0, 1).index_select(0, index), self._store[key])
+        row = flat - (last_flat - self.size)[column]
+        return row * self.num_envs + column, (self.head[column] - 1 - row) % self.rows + 1
 
     def state_dict(self) -> dict[str, Any]:
         """Return the heads and the filled rows."""
         filled = int(self.size.max())
-        store = {key: tree_map(lambda leaf: leaf[:filled], value) for key, value in self._store.items()}
+        store = {key: tree_map(lambda leaf: leaf[:filled], value) for key, value in self.store.items()}
         even = self._even is not None
         return {"rows": self.rows, "even": even, "head": self.head, "size": self.size, "store": store}
 

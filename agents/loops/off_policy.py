@@ -15,7 +15,7 @@ from agents.core.config import OffPolicyConfig
 from agents.core.schedules import crossings
 from agents.core.tree import place, to_numpy, to_tensor
 from agents.core.types import OffPolicyAgent, Progress
-from agents.data.replay import ReplayBuffer
+from agents.data.replay import Batch, ReplayBuffer, assemble
 from agents.loops.horizon import Horizon
 from agents.loops.position import Position, env_action
 from envs.api import Step, VecEnv
@@ -42,11 +42,12 @@ def off_policy(
     rounds. Where environments step in other processes or threads, the updates that fell due are made while the next
     tick is under way, without its transitions; some rounds then share one Progress.
     """
-    total, learner = config.total_timesteps, _Learner(agent, replay, sampling, config)
+    total, compiler = config.total_timesteps, compiler or Compiler()
+    learner = _Learner(agent, replay, sampling, config, compiler)
     collector: _AtOnce | _Ticks
     if isinstance(env, NativeVecEnv) and env.capturable:
         usual = max(config.train_freq // env.num_envs, 1)
-        collector = _AtOnce(Horizon(env, agent.sample, position, usual, compiler or Compiler()), position, replay)
+        collector = _AtOnce(Horizon(env, agent.sample, position, usual, compiler), position, replay)
     else:
         collector = _Ticks(env, agent, position, replay)
     while position.step < total:
@@ -161,11 +162,22 @@ class _Learner:
     """Makes the updates that fall due, when it is told to."""
 
     def __init__(
-        self, agent: OffPolicyAgent, replay: ReplayBuffer, sampling: torch.Generator, config: OffPolicyConfig
+        self,
+        agent: OffPolicyAgent,
+        replay: ReplayBuffer,
+        sampling: torch.Generator,
+        config: OffPolicyConfig,
+        compiler: Compiler,
     ) -> None:
         self._agent, self._replay, self._sampling, self._config = agent, replay, sampling, config
+        self._per_round = config.train_freq if config.gradient_steps == -1 else config.gradient_steps
+        self._usual = min(self._per_round, DRAWN)
+        self._compiled = compiler.step(self._assemble)
         self._owed: tuple[int, int] | None = None
         self._metrics: dict[str, Tensor] = {}
+
+    def _assemble(self, store: dict[str, Any], index: Tensor, length: Tensor) -> Batch:
+        return assemble(store, index, length, self._config.gamma, self._config.n_step_returns)
 
     def owe(self, before: int, after: int) -> None:
         """Note what falls due between two step counts."""
@@ -179,11 +191,12 @@ class _Learner:
         (before, after), config = self._owed, self._config
         self._owed = None
         rounds = crossings(before, after, config.train_freq)
-        updates = rounds * (config.train_freq if config.gradient_steps == -1 else config.gradient_steps)
+        updates = rounds * self._per_round
         for start in range(0, updates, DRAWN):
-            size = config.batch_size * min(updates - start, DRAWN)
-            drawn = self._replay.sample(size, config.gamma, config.n_step_returns, self._sampling)
-            for batch in drawn.split(config.batch_size):
+            count = min(updates - start, DRAWN)
+            index, length = self._replay.draw(count * config.batch_size, self._sampling)
+            run = self._compiled if count == self._usual else self._assemble  # one size is compiled, no more
+            for batch in run(self._replay.store, index, length).split(config.batch_size):
                 self._metrics = self._agent.update(batch, min(after / config.total_timesteps, 1.0))
         if crossings(before, after, config.target_update_interval):
             self._agent.update_target()
