@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from agents.evaluate import main as evaluate
-from agents.experiment import runner
+from agents.experiment import examination
 from agents.experiment.folder import RunFolder
 from agents.experiment.storage import read_tree, write_tree
 from agents.loops.evaluation import evaluate as play_episodes
@@ -160,7 +160,7 @@ def test_an_environment_broken_from_the_first_step_leaves_nothing_to_go_on_with(
 
 
 def test_an_evaluation_that_never_ends(told: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runner, "evaluate", lambda *arguments: play_episodes(*arguments, step_limit=500))
+    monkeypatch.setattr(examination, "evaluate", lambda *arguments: play_episodes(*arguments, step_limit=500))
     words = f"{FAULTY.replace('Faulty', 'Endless')} {PPO} --final-eval-episodes 1 --no-record --quiet"
     error, note = told(words).splitlines()
     assert "took 500 steps without ending its episode; give it a time limit" in error

@@ -287,6 +287,23 @@ def test_monitor_goes_on_in_the_middle_of_a_row() -> None:
     assert found[0] == found[1]
 
 
+def test_monitor_leaves_out_what_is_no_training_before_and_after_a_resume(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter(range(0, 1_000, 10))
+    monkeypatch.setattr("agents.experiment.monitor.perf_counter", lambda: float(next(clock)))
+    monitor = Monitor()
+    monitor.start()  # at 10
+    with monitor.aside():  # from 20 to 40
+        assert monitor.training_seconds() == 10.0
+        state = monitor.state_dict()  # the run's seconds are read at 30
+    assert (state["elapsed"], state["training_seconds"]) == (20.0, 10.0)
+    assert monitor.training_seconds() == 20.0  # at 50
+    copy = Monitor()
+    copy.load_state_dict(json.loads(json.dumps(state)))
+    copy.start()
+    assert copy.training_seconds() == 10.0 + 10.0
+    assert copy.elapsed() == 20.0 + 20.0
+
+
 @pytest.mark.parametrize(
     ("target", "reached", "expected"), [(None, 5.0, False), (5.0, None, False), (5.0, 4.9, False), (5.0, 5.0, True)]
 )

@@ -183,6 +183,7 @@ def test_the_examples_of_help_run(run, command, monkeypatch):
     monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
     module = sys.modules[f"agents.{command}"]
     lines = [line.strip() for line in module.EXAMPLES.splitlines() if line.strip().startswith("python -m")]
+    lines = [line for line in lines if ".zip" not in line]  # models of stable-baselines3 have tests of their own
     assert len(lines) == 3
     for line in lines:
         words = line.split()[3:]

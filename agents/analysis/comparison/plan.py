@@ -148,6 +148,10 @@ def _pair(env: str, algo: str, request: Request) -> Pair:
     if tuned is not None and request.hyper == "tuned":
         _, budget = load_sb3_config(tuned, algo)
     budget = request.total_timesteps or budget
+    if request.eval_freq is not None and request.eval_freq > budget:
+        raise UserError(
+            f"--eval-freq: {request.eval_freq:,} given, but {algo} trains on {env} for {budget:,} steps: at most that."
+        )
     vec = "native" if has_native(env) else "sync"  # as SB3 steps them, and what goes on bit for bit
     protocol = {
         "eval_freq": request.eval_freq or max(budget // EVALUATIONS, 1),

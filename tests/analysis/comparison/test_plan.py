@@ -66,6 +66,12 @@ def test_the_budget_is_the_tuned_one_or_ours():
     ]
 
 
+def test_there_is_at_least_one_evaluation():
+    with pytest.raises(UserError, match="--eval-freq: 101 given, but ppo trains on CartPole-v1 for 100 steps"):
+        pair(total_timesteps=100, eval_freq=101)
+    assert pair(total_timesteps=100, eval_freq=100).eval_freq == 100
+
+
 def test_the_same_settings_are_translated_and_what_is_lost_is_named():
     found = pair(algos=["dqn"], hyper="same")
     assert found.left_out == ["double_q"]
