@@ -95,6 +95,13 @@ def test_evaluations_do_not_count_as_training(label, tmp_path, monkeypatch):
     assert with_evaluations > seconds[-1] + 0.7, "time/fps counts all of it, as it always did"
 
 
+def test_evaluating_sb3_changes_nothing_in_its_training(tmp_path):
+    often, seldom = (
+        next(job for job in all_jobs(pairs_of(eval_freq=freq)) if job.label == "sb3") for freq in (512, 2_048)
+    )
+    assert result(here(often, tmp_path / "often"))["returns"] == result(here(seldom, tmp_path / "seldom"))["returns"]
+
+
 def test_a_run_whose_result_was_lost_is_not_trained_again(tmp_path, monkeypatch):
     job = all_jobs(pairs_of([]))[0]
     folder = here(job, tmp_path)
