@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 import tyro
 
 from agents.experiment.cli import print_json, run_command
-from agents.experiment.flags import parse_flags
+from agents.experiment.flags import Count, Flag, parse_flags
 from envs.errors import UserError
 
 EXAMPLES = """\
@@ -21,8 +21,6 @@ examples:
   python -m agents.bench --cases ppo-same dqn-same --rounds 5
   python -m agents.bench --cases solve-ppo --seeds 5 --threads 1 --json
 """
-Flag = tyro.conf.FlagCreatePairsOff[bool]
-Count = Annotated[int | None, tyro.conf.arg(metavar="INTEGER", help_behavior_hint="")]
 
 
 @dataclasses.dataclass(frozen=True)

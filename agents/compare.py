@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from agents.experiment.cli import print_json, run_command
-from agents.experiment.flags import parse_env_kwargs, parse_flags
+from agents.experiment.flags import Count, CurveFiles, Flag, parse_env_kwargs, parse_flags
 from envs.errors import UserError
 
 if TYPE_CHECKING:
@@ -33,8 +33,6 @@ QUICK: dict[str, Any] = {
     "total_timesteps": 50_000,
     "workers": 2,
 }
-Flag = tyro.conf.FlagCreatePairsOff[bool]
-Count = Annotated[int | None, tyro.conf.arg(metavar="INTEGER", help_behavior_hint="")]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,15 +67,7 @@ class Options:
         tuple[str, ...],
         tyro.conf.arg(metavar="KEY=VALUE ...", help_behavior_hint="", help="environment arguments"),
     ] = ()
-    files: Annotated[
-        tuple[Path, ...],
-        tyro.conf.arg(
-            name="import",
-            metavar="FILE ...",
-            help_behavior_hint="",
-            help="CSV files with results from elsewhere: env, algo, library, seed, step, return, time (may be empty)",
-        ),
-    ] = ()
+    files: CurveFiles = ()
     trust: Annotated[Flag, tyro.conf.arg(help="load MODEL.zip, which runs code from that file")] = False
     vec_normalize: Annotated[
         Path | None,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from agents.experiment.cli import print_json, run_command
-from agents.experiment.flags import parse_env_kwargs, parse_flags
+from agents.experiment.flags import Flag, parse_env_kwargs, parse_flags
 from envs.errors import UserError
 
 if TYPE_CHECKING:
@@ -26,7 +26,6 @@ examples:
   python -m agents.evaluate ppo_cartpole.zip --env CartPole-v1 --trust
 """
 PARALLEL = 10  # environments stepped together
-Flag = tyro.conf.FlagCreatePairsOff[bool]
 
 
 @dataclasses.dataclass(frozen=True)

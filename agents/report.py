@@ -10,7 +10,7 @@ from typing import Annotated
 import tyro
 
 from agents.experiment.cli import print_json, run_command
-from agents.experiment.flags import parse_flags
+from agents.experiment.flags import CurveFiles, Flag, parse_flags
 from envs.errors import UserError
 
 EXAMPLES = """\
@@ -19,7 +19,6 @@ examples:
   python -m agents.report runs/comparison --out report --json
   python -m agents.report runs/comparison --import results.csv
 """
-Flag = tyro.conf.FlagCreatePairsOff[bool]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,22 +26,14 @@ class Options:
     """Flags."""
 
     folder: Annotated[
-        tyro.conf.Positional[Path],
+        tyro.conf.Positional[Path | None],
         tyro.conf.arg(metavar="[DIR]", help_behavior_hint="", help="the comparison; without it, runs/comparison"),
-    ] = Path("runs", "comparison")
+    ] = None
     out: Annotated[
         Path | None,
         tyro.conf.arg(metavar="FOLDER", help_behavior_hint="", help="for the report (default: DIR/report)"),
     ] = None
-    files: Annotated[
-        tuple[Path, ...],
-        tyro.conf.arg(
-            name="import",
-            metavar="FILE ...",
-            help_behavior_hint="",
-            help="CSV files to add, with the columns env, algo, library, seed, step, return, time (may be empty)",
-        ),
-    ] = ()
+    files: CurveFiles = ()
     json: Annotated[Flag, tyro.conf.arg(help="print the verdict as a last line")] = False
     debug: Annotated[Flag, tyro.conf.arg(help="show tracebacks")] = False
 
@@ -65,10 +56,11 @@ def _report(argv: list[str]) -> int:
     from agents.analysis.comparison.results import load_comparison
     from agents.analysis.comparison.verdict import judge, show
 
-    import_files(options.folder, options.files)
-    findings = find(load_comparison(options.folder))
+    folder = options.folder or Path("runs", "comparison")
+    import_files(folder, options.files)
+    findings = find(load_comparison(folder))
     verdict = judge(findings)
-    page = write_findings(findings, options.out or options.folder / "report")
+    page = write_findings(findings, options.out or folder / "report")
     show(Console(highlight=False), verdict, page)
     if options.json:
         print_json(

@@ -11,7 +11,7 @@ from typing import Annotated
 import tyro
 
 from agents.experiment.cli import print_json, run_command
-from agents.experiment.flags import parse_flags
+from agents.experiment.flags import Flag, parse_flags
 from envs.errors import UserError
 
 EXAMPLES = """\
@@ -25,7 +25,6 @@ keys in the window:
   right or .    one step                     [ ]   checkpoint before, after
   + -           faster, slower               q     quit (or Esc)
 """
-Flag = tyro.conf.FlagCreatePairsOff[bool]
 
 
 @dataclasses.dataclass(frozen=True)

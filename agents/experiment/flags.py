@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Sequence
-from typing import Any, TypeVar
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any, TypeVar, get_type_hints
 
 import tyro
 
@@ -12,6 +13,18 @@ from agents.experiment.config import parse_value
 from envs.errors import UserError, did_you_mean
 
 Options = TypeVar("Options")
+_DETAIL: type[Any] = type(tyro.conf.arg())  # what annotations are made of
+Flag = tyro.conf.FlagCreatePairsOff[bool]
+Count = Annotated[int | None, tyro.conf.arg(metavar="INTEGER", help_behavior_hint="")]
+CurveFiles = Annotated[
+    tuple[Path, ...],
+    tyro.conf.arg(
+        name="import",
+        metavar="FILE ...",
+        help_behavior_hint="",
+        help="CSV files with results from elsewhere: env, algo, library, seed, step, return, time (may be empty)",
+    ),
+]
 
 
 def parse_flags(options: type[Options], argv: list[str], *, command: str, about: str | None, examples: str) -> Options:
@@ -26,6 +39,11 @@ def parse_flags(options: type[Options], argv: list[str], *, command: str, about:
         UserError: an argument is unknown; the message names the nearest flag.
         SystemExit: after `--help` (0), or where a value is missing or of the wrong kind (2).
     """
+    known = ["-h", "--help", *_names(options)]
+    for word in argv:  # before parsing, which takes a value that follows an unknown flag for something else
+        name = word.partition("=")[0].replace("_", "-")
+        if re.match("-[-a-z]", name) and name not in known:  # a negative number is a value
+            raise UserError(f"{word}: unknown flag.{did_you_mean(name, known)} '{command} --help' lists all.")
     try:
         parsed, unknown = tyro.cli(options, prog=command, description=about, args=argv, return_unknown_args=True)
     except SystemExit as stop:
@@ -33,11 +51,19 @@ def parse_flags(options: type[Options], argv: list[str], *, command: str, about:
             print(examples)
         raise
     if unknown:
-        names = [f"--{field.name.replace('_', '-')}" for field in dataclasses.fields(options)]  # type: ignore[arg-type]
         what = "unknown flag" if unknown[0].startswith("-") else "one argument too many"
-        near = did_you_mean(unknown[0].partition("=")[0], names)
-        raise UserError(f"{unknown[0]}: {what}.{near} '{command} --help' lists all.")
+        raise UserError(f"{unknown[0]}: {what}. '{command} --help' lists all.")
     return parsed
+
+
+def _names(options: type[Any]) -> Iterator[str]:
+    """Yield the flags as they are typed; an argument may be called otherwise than its field, and have other names."""
+    for field, hint in get_type_hints(options, include_extras=True).items():
+        details = [meta for meta in getattr(hint, "__metadata__", ()) if isinstance(meta, _DETAIL)]
+        names = [detail.name for detail in details if detail.name]
+        yield f"--{(names or [field])[-1].replace('_', '-')}"
+        for detail in details:
+            yield from detail.aliases or ()
 
 
 def parse_env_kwargs(words: Sequence[str]) -> dict[str, Any]:

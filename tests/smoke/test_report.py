@@ -50,6 +50,7 @@ def test_a_comparison_of_nothing_but_imports(tmp_path, capsys):
         (["comparison", "--import"], "--import: nothing given"),
         (["comparison", "--import", "no.csv"], "cannot read no.csv: no such file"),
         (["comparison", "--ouf", "x"], "--out"),
+        (["--imprt", "x"], "--imprt: unknown flag. Did you mean --import"),
         (["comparison", "--out", "file"], "cannot write file"),
     ],
 )

@@ -98,6 +98,8 @@ def test_evaluate_passes_arguments_to_the_environment(run, capsys):
         ("RUN --env-kwargs gravity", "KEY=VALUE expected"),
         ("RUN --env Acrobot-v1", "does not fit Acrobot-v1"),
         ("RUN --episods 3", "--episods: unknown flag. Did you mean --episodes"),
+        ("--episods 3", "--episods: unknown flag. Did you mean --episodes"),
+        ("RUN -x", "-x: unknown flag"),
         ("RUN OTHER", "OTHER: one argument too many"),
         ("--runs-dir elsewhere", "elsewhere holds no run"),
     ],
