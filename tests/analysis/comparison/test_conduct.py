@@ -137,7 +137,7 @@ class Walk(gym.Env):
 def test_a_crash_is_reported_the_rest_goes_on_and_only_what_failed_is_done_again(tmp_path, capsys, no_report):
     out, other, env = tmp_path / "out", tmp_path / "other.yaml", tmp_path / "walk.py"
     other.write_text("n_epochs: 1")
-    env.write_text(ENVIRONMENT.replace("CRASH", "assert '/other/' not in sys.argv[1], 'a trap'"))
+    env.write_text(ENVIRONMENT.replace("CRASH", "assert '/other/' not in ' '.join(sys.argv), 'a trap'"))
     words = ["--env", f"{env}:Walk", "--against", str(other), "--seeds", "1", "-n", "512", "--out", str(out), "--json"]
     assert main(words) == 1
     told = capsys.readouterr().out

@@ -57,6 +57,14 @@ def test_advantages_that_are_not_normalised_are_worse(tmp_path):
     assert outcome(tmp_path, "normalize_advantage: false", **asked) is Outcome.BETTER
 
 
-def test_a_target_network_that_is_never_moved_is_worse(tmp_path):
+def test_a_target_network_that_is_never_moved_is_worse(tmp_path, monkeypatch):
+    healthy = tmp_path / "configs" / "dqn" / "CartPole-v1.yaml"  # settings of its own: the packaged ones may change
+    healthy.parent.mkdir(parents=True)
+    healthy.write_text(
+        "n_envs: 8\nlearning_rate: lin_4e-3\nbatch_size: 256\nbuffer_size: 50000\nlearning_starts: 1000\n"
+        "train_freq: 16\ngradient_steps: 2\ntarget_update_interval: 256\ngamma: 0.98\nn_step_returns: 3\n"
+        "exploration_fraction: 0.16\nexploration_final_eps: 0.04\nnet_arch: [64, 64]\n"
+    )
+    monkeypatch.setattr("agents.experiment.config.CONFIGS", tmp_path / "configs")
     asked = {"algo": "dqn", "total_timesteps": 8_000, "seeds": 4}
     assert outcome(tmp_path, "target_update_interval: 1000000", **asked) is Outcome.BETTER
