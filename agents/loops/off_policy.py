@@ -53,7 +53,7 @@ def off_policy(
     while position.step < total:
         progress = Progress(position.step, seconds={"act": 0.0, "env": 0.0, "copy": 0.0, "learn": 0.0})
         start = perf_counter()
-        ticks = _ticks(position.step, env, config)
+        ticks = _ticks_until_due(position.step, env, config)
         steps = range(position.step, position.step + ticks * env.num_envs, env.num_envs)
         forced = agent.exploration([step / total for step in steps], env.num_envs)
         progress.seconds["act"] += perf_counter() - start
@@ -146,7 +146,7 @@ class _AtOnce:
             progress.seconds[phase] += spent
 
 
-def _ticks(step: int, env: VecEnv, config: OffPolicyConfig) -> int:
+def _ticks_until_due(step: int, env: VecEnv, config: OffPolicyConfig) -> int:
     """Return how many ticks it takes to the next updates, or to the next yield if there is nothing to learn yet."""
     due = config.train_freq - step % config.train_freq
     left = -(-(config.total_timesteps - step) // env.num_envs)
