@@ -111,7 +111,8 @@ class Bricks:
                 (last_y * SIDE + last_x) * CHANNELS + TRAIL,
             )
         )
-        image.reshape(-1)[places + xp.arange(count, device=device) * (SIDE * SIDE * CHANNELS)] = 255
+        lit = xp.full(places.shape, 255, dtype=xp.uint8, device=device)  # a number would be copied to a GPU every time
+        image.reshape(-1)[places + xp.arange(count, device=device) * (SIDE * SIDE * CHANNELS)] = lit
         wall_bits = xp.asarray(wall >> TOP_ROW * SIDE, dtype=xp.int32)
         bricks = wall_bits[:, None] >> xp.arange(ROWS * SIDE, dtype=xp.int32, device=device)
         bricks &= 1
