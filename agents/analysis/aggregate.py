@@ -228,3 +228,18 @@ def first_reaching(at: ArrayLike, returns: ArrayLike, threshold: float) -> float
     """
     reached = np.flatnonzero(np.asarray(returns, np.float64) >= threshold)
     return float(np.asarray(at, np.float64)[reached[0]]) if reached.size else float("inf")
+
+
+def mean_between(at: ArrayLike, returns: ArrayLike, first: float, last: float) -> float:
+    """Return the mean height of a curve from `first` to `last`: the area under its straight lines over their length.
+
+    It is the area under the learning curve, in units of the return.
+
+    Args:
+        at: steps of each evaluation, in order, of shape [evaluations]; `first` and `last` lie within.
+        returns: mean return of each.
+    """
+    x, y = np.asarray(at, np.float64), np.asarray(returns, np.float64)
+    places = np.concatenate([[first], x[(x > first) & (x < last)], [last]])
+    heights = np.interp(places, x, y)
+    return float(np.trapezoid(heights, places) / (last - first)) if last > first else float(heights[0])

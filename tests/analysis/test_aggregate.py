@@ -18,6 +18,7 @@ from agents.analysis.aggregate import (
     holm,
     iqm,
     mean,
+    mean_between,
     performance_profile,
     probability_of_improvement,
     stratified_interval,
@@ -182,3 +183,12 @@ def test_where_a_curve_first_reaches_a_threshold():
     assert first_reaching(steps, returns, 5.5) == 40
     assert first_reaching(steps, returns, 7) == math.inf
     assert first_reaching([], [], 0) == math.inf
+
+
+def test_the_mean_height_of_a_curve():
+    steps, returns = [10, 20, 40], [0.0, 6.0, 2.0]
+    assert mean_between(steps, returns, 10, 40) == pytest.approx((10 * 3 + 20 * 4) / 30)
+    assert mean_between(steps, returns, 15, 30) == pytest.approx((5 * 4.5 + 10 * 5) / 15)  # 3 to 6, then 6 to 4
+    assert mean_between(steps, returns, 22, 24) == pytest.approx(5.4)  # between two evaluations
+    assert mean_between(steps, returns, 20, 20) == 6.0
+    assert mean_between([7], [3.0], 7, 7) == 3.0

@@ -62,18 +62,20 @@ def _curves(findings: Findings) -> Iterator[Sequence[Any]]:
 
 
 def _pairs(findings: Findings) -> Iterator[Sequence[Any]]:
+    """Two rows for each pair of sides: about the score, and about the mean return over training."""
     side = ("seeds", "mean", "sd")
     found = ("difference", "low", "high", "p", "p_holm", "detectable", "outcome")
     names = [f"{name}{end}" for end in ("", "_against") for name in side]
-    yield ("env", "algo", "hyper", "budget", "label", "against", *names, *found)
+    yield ("env", "algo", "hyper", "budget", "measure", "label", "against", *names, *found)
     for task in findings.tasks:
-        for contest in findings.contests[task.key]:
+        told = [("score", contest) for contest in findings.contests[task.key]]
+        told += [("mean return over training", contest) for contest in findings.learning[task.key]]
+        for measure, contest in told:
             pair, one = task.pair, contest.found
             sides: list[Any] = []
-            for label in (findings.reference, contest.against):
-                scores = task.scores[label]
-                sides += [scores.size, float(scores.mean()), float(scores.std(ddof=1)) if scores.size > 1 else math.nan]
-            what = (task.env, task.algo, pair.hyper if pair else "", pair.budget if pair else "")
+            for runs in (contest.ours, contest.theirs):
+                sides += [runs.size, float(runs.mean()), float(runs.std(ddof=1)) if runs.size > 1 else math.nan]
+            what = (task.env, task.algo, pair.hyper if pair else "", pair.budget if pair else "", measure)
             values = (one.value, one.low, one.high, one.p, contest.adjusted, one.detectable, contest.outcome.value)
             yield (*what, findings.reference, contest.against, *sides, *values)
 

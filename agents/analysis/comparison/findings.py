@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property
@@ -19,6 +19,7 @@ from agents.analysis.aggregate import (
     estimate,
     first_reaching,
     holm,
+    mean_between,
     performance_profile,
     probability_of_improvement,
 )
@@ -38,17 +39,24 @@ class Outcome(Enum):
     UNKNOWN = "too few seeds"
 
 
+Sides = tuple[NDArray[np.float64], NDArray[np.float64]]  # one number for each run of the reference and the other label
+Contests = Mapping[tuple[str, str], Sequence["Contest"]]  # a task's key -> one for each other label
+
+
 @dataclass(frozen=True, slots=True)
 class Contest:
     """The reference against another label on one task.
 
     Attributes:
         against: the other label.
+        ours, theirs: one number for each run of the reference and of the other, of shape [seeds].
         found: reference less the other.
         adjusted: Holm's p-value over all tasks against this label.
     """
 
     against: str
+    ours: NDArray[np.float64]
+    theirs: NDArray[np.float64]
     found: Difference
     adjusted: float
 
@@ -129,6 +137,20 @@ class Task:
             found.append(first_reaching(at, run.returns, self.goal or 0.0) if known else math.nan)
         return np.array(found)
 
+    def over_training(self, ours: str, theirs: str) -> Sides | None:
+        """Return the mean return over training of two labels' runs, over the steps that all their curves cover.
+
+        None where a run has no curve, or they share no step.
+        """
+        runs = [run for label in (ours, theirs) for run in self.runs[label]]
+        if not all(run.steps.size for run in runs):
+            return None
+        first, last = float(max(run.steps[0] for run in runs)), float(min(run.steps[-1] for run in runs))
+        if first > last:
+            return None
+        means = [mean_between(run.steps, run.returns, first, last) for run in runs]
+        return np.array(means[: len(self.runs[ours])]), np.array(means[len(self.runs[ours]) :])
+
     def figure(self, label: str, name: str) -> NDArray[np.float64]:
         """Return one of `RunResult.figures` for the runs that have it."""
         return np.array([run.figures[name] for run in self.runs.get(label, ()) if name in run.figures])
@@ -163,19 +185,22 @@ class Findings:
     Attributes:
         reference: the label that all others are held against.
         labels: all of them, the reference first, imported ones last.
-        contests: a task's key -> one for each other label that has runs there.
+        contests: about the scores.
+        learning: about the mean return over training.
     """
 
     comparison: Comparison
     reference: str
     labels: Sequence[str]
     tasks: Sequence[Task]
-    contests: Mapping[tuple[str, str], Sequence[Contest]]
+    contests: Contests
+    learning: Contests
     sections: Sequence[Section]
 
-    def against(self, label: str) -> list[tuple[Task, Contest]]:
-        """Return the contests with one other label."""
-        return [(task, found) for task in self.tasks for found in self.contests[task.key] if found.against == label]
+    def against(self, label: str, contests: Contests | None = None) -> list[tuple[Task, Contest]]:
+        """Return the contests with one other label; those about scores unless others are given."""
+        told = self.contests if contests is None else contests
+        return [(task, found) for task in self.tasks for found in told[task.key] if found.against == label]
 
 
 def find(comparison: Comparison) -> Findings:
@@ -183,13 +208,21 @@ def find(comparison: Comparison) -> Findings:
     labels = _labels(comparison)
     reference = labels[0]
     tasks = _tasks(comparison, labels)
+    scores = _contests(tasks, labels, lambda task, label: (task.scores[reference], task.scores[label]))
+    learning = _contests(tasks, labels, lambda task, label: task.over_training(reference, label))
+    return Findings(comparison, reference, labels, tasks, scores, learning, list(_sections(tasks, labels)))
+
+
+def _contests(tasks: Sequence[Task], labels: Sequence[str], measure: Callable[[Task, str], Sides | None]) -> Contests:
+    """Hold the first label against each other one wherever `measure` has numbers for the two."""
+    reference, *others = labels
     contests: dict[tuple[str, str], list[Contest]] = {task.key: [] for task in tasks}
-    for label in labels[1:]:
-        shared = [task for task in tasks if reference in task.runs and label in task.runs]
-        found = [difference(task.scores[reference], task.scores[label]) for task in shared]
-        for task, one, adjusted in zip(shared, found, holm([one.p for one in found]), strict=True):
-            contests[task.key].append(Contest(label, one, adjusted))
-    return Findings(comparison, reference, labels, tasks, contests, list(_sections(tasks, labels)))
+    for label in others:
+        shared = [(task, measure(task, label)) for task in tasks if {reference, label} <= task.runs.keys()]
+        known = [(task, sides, difference(*sides)) for task, sides in shared if sides is not None]
+        for (task, sides, found), adjusted in zip(known, holm([found.p for *_, found in known]), strict=True):
+            contests[task.key].append(Contest(label, *sides, found, adjusted))
+    return contests
 
 
 def _labels(comparison: Comparison) -> list[str]:

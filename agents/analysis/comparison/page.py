@@ -124,6 +124,10 @@ def _curves(findings: Findings) -> Iterator[Block]:
         yield Heading("Learning curves", "curves")
         yield Text(prose.CURVES)
         yield Pictures(pictures)
+        table = tables.learning_table(findings)
+        if table.rows:
+            yield Text(prose.LEARNING)
+            yield table
 
 
 def _aggregates(findings: Findings) -> Iterator[Block]:

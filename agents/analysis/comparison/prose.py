@@ -14,6 +14,10 @@ CURVES = """
 Mean return of the evaluations during training; the band reaches from the worst seed to the best. Seconds are those of
 training alone, without evaluations.
 """
+LEARNING = """
+The same over the whole of training: each number is the mean height of a run's curve, over the steps that both sides'
+curves cover. It is higher for who learns sooner, and tells two curves apart that end at the same score.
+"""
 AGGREGATES = """
 Scores are normalised first: 0 is what random actions reach, 1 the environment's registered threshold, or the best
 side's mean where none is registered. The interquartile mean (IQM) is the mean of the middle half of all runs; the

@@ -32,9 +32,16 @@ def pair_table(findings: Findings) -> Table:
             rows.append(
                 [*row[: 2 + several], *scores, *row[2 + several :], thousands(task.pair.budget) if task.pair else ""]
             )
+    return Table([*_header(findings), "seeds", "budget"], rows, 2 + several)
+
+
+def _header(findings: Findings) -> list[str]:
+    """Return the names of the columns that compare two sides."""
+    reference, *others = findings.labels
+    several = len(others) > 1
     names = ["task", *(["against"] if several else []), "verdict", f"{shown(reference)}, mean ± sd"]
     names += ["other side, mean ± sd" if several else f"{shown(label)}, mean ± sd" for label in others[:1]] or [""]
-    return Table([*names, "difference", "95% interval", "p (Holm)", "detectable", "seeds", "budget"], rows, 2 + several)
+    return [*names, "difference", "95% interval", "p (Holm)", "detectable"]
 
 
 def _compared(reference: str, contest: Contest | None) -> list[str]:
@@ -56,6 +63,26 @@ def _spread(scores: NDArray[np.float64] | None) -> str:
     if scores is None:
         return ""
     return points(scores.mean()) + (f" ± {points(scores.std(ddof=1))}" if scores.size > 1 else "")
+
+
+def learning_table(findings: Findings) -> Table:
+    """Return how the mean return over training compares."""
+    reference, *others = findings.labels
+    several = len(others) > 1
+    rows = [
+        [
+            task.name,
+            *([shown(met.against)] if several else []),
+            verdict,
+            _spread(met.ours),
+            _spread(met.theirs),
+            *figures,
+        ]
+        for task in findings.tasks
+        for met in findings.learning[task.key]
+        for verdict, *figures in [_compared(reference, met)]
+    ]
+    return Table(_header(findings), rows, 2 + several)
 
 
 def goal_table(findings: Findings) -> Table:

@@ -72,18 +72,19 @@ def _claim(findings: Findings, outcome: Outcome, other: str) -> str:
 def _headline(findings: Findings, other: str) -> str:
     """Say on how many tasks which side is better, and what could not have been seen."""
     contests = findings.against(other)
-    outcomes = [found.outcome for _, found in contests]
-    claims = [
-        f"{_claim(findings, outcome, other)} on {outcomes.count(outcome)}"
-        for outcome in Outcome
-        if outcome in outcomes and len(contests) > 1
-    ]
-    if claims:
-        first, *rest = claims
-        text = sentence("; ".join([f"{first} of {len(contests)}", *rest]))
-    else:
-        text = sentence(f"{_claim(findings, outcomes[0], other)} on {contests[0][0].name}")
+    text = sentence(_claims(findings, other, contests))
     return " ".join([text, *_blind(findings, contests)])
+
+
+def _claims(findings: Findings, other: str, contests: Sequence[tuple[Task, Contest]]) -> str:
+    """Count what may be claimed; name the task where there is only one."""
+    outcomes = [found.outcome for _, found in contests]
+    if len(contests) == 1:
+        return f"{_claim(findings, outcomes[0], other)} on {contests[0][0].name}"
+    first, *rest = [
+        f"{_claim(findings, outcome, other)} on {outcomes.count(outcome)}" for outcome in Outcome if outcome in outcomes
+    ]
+    return "; ".join([f"{first} of {len(contests)}", *rest])
 
 
 def _blind(findings: Findings, contests: Sequence[tuple[Task, Contest]]) -> Iterator[str]:
@@ -109,7 +110,7 @@ def _blind(findings: Findings, contests: Sequence[tuple[Task, Contest]]) -> Iter
 def _detail(findings: Findings, task: Task, contest: Contest) -> str:
     """Say what one contest shows, with its numbers."""
     found = contest.found
-    ours, theirs = task.scores[findings.reference], task.scores[contest.against]
+    ours, theirs = contest.ours, contest.theirs
     text = f"{task.name}: {_claim(findings, contest.outcome, contest.against)}, {points(ours.mean())} against "
     text += points(theirs.mean())
     if contest.outcome is Outcome.UNKNOWN:
@@ -123,8 +124,10 @@ def _detail(findings: Findings, task: Task, contest: Contest) -> str:
 
 
 def _costs(findings: Findings, other: str) -> Iterator[str]:
-    """Say how speed, memory and the time to the goal compare."""
+    """Say how learning as a whole, speed, memory and the time to the goal compare."""
     ours, theirs = shown(findings.reference), shown(other)
+    if learning := findings.against(other, findings.learning):
+        yield f"over the whole of training, by the mean return of the curve, {_claims(findings, other, learning)}"
     for figure, words in (
         ("steps_per_s", "{more} trains {times} as fast as {less}, in steps per second without evaluations"),
         ("total_seconds", "a whole run of {more}, from process start to end, takes {times} as long as one of {less}"),

@@ -98,14 +98,25 @@ def test_a_report_of_twelve_pairs_is_complete_and_small(tmp_path):
     assert len(reader.all("img")) == 24 + 1 + 3 + 1 + 3 + 2
     for part in ("verdict", "scores", "curves", "aggregates", "improvement", "profiles", "goal", "costs", "repeat"):
         assert part in {attrs["id"] for attrs in reader.all("h2")}
-    order = ["Ours is better", "mean ± sd", "band reaches", "IQM", "a tie", "higher curve", "goal is", "peak MB"]
+    order = [
+        "Ours is better",
+        "mean ± sd",
+        "band reaches",
+        "mean height",
+        "IQM",
+        "a tie",
+        "higher curve",
+        "goal is",
+        "peak MB",
+    ]
     order += ["environments of their own", "shared_torso", "lin_3e-4", "agents.compare", "A processor", "--import"]
     text = " ".join(reader.text.split())
     places = [text.find(word, text.find("Repeat it")) for word in order]
     assert -1 not in places
     assert places == sorted(places)
     assert len(rows(page.parent / "scores.csv")) == 120
-    assert len(rows(page.parent / "pairs.csv")) == 12
+    compared = rows(page.parent / "pairs.csv")
+    assert [row["measure"] for row in compared] == ["score", "mean return over training"] * 12
     assert len(rows(page.parent / "aggregate.csv")) == 3 * (2 * 4 + 1)
 
 
@@ -135,8 +146,8 @@ def test_three_labels_one_imported(tmp_path):
     assert "against" in reader.text
     assert "how they were measured is not known here" in reader.text
     assert [row["against"] for row in rows(tmp_path / "report" / "pairs.csv")] == [
-        *("sb3", "no-norm", "rllib (imported)"),
-        *("sb3", "no-norm"),
+        *("sb3", "no-norm", "rllib (imported)") * 2,
+        *("sb3", "no-norm") * 2,
     ]
     curves = tmp_path / "report" / "curves.csv"
     assert {run.key[:2] for run in read_curves(curves)} == {("CartPole-v1", "ppo"), ("Acrobot-v1", "ppo")}

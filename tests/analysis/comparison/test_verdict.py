@@ -168,6 +168,30 @@ def test_time_to_the_goal(tmp_path):
     assert judge(findings).costs[-1] == "Ours reaches the goal in less training time than SB3 on 1 of 1 task, SB3 on 0."
 
 
+def test_curves_are_compared_over_what_they_share(tmp_path):
+    """Sides that end alike may learn at different times."""
+    for seed, late in enumerate(SPREAD):
+        early = [(100, 40.0, 1.0), (200, 80.0, 2.0), (300, 90.0, 3.0)]
+        late_curve = [(100, 0.0, 1.0), (200, 10.0 + late / 10, 2.0), (300, 90.0, 3.0), (400, 500.0, 4.0)]
+        write_run(tmp_path, result("A-v0", "ppo", "ours", seed, returns=[90.0 + late]), early)
+        write_run(tmp_path, result("A-v0", "ppo", "sb3", seed, returns=[90.0 - late]), late_curve)
+        write_run(tmp_path, result("B-v0", "ppo", "ours", seed, returns=[90.0 + late]), early)
+        write_run(tmp_path, result("B-v0", "ppo", "sb3", seed, returns=[90.0 + late]), early if seed else [])
+        write_run(tmp_path, result("C-v0", "ppo", "ours", seed), early[:2])
+        write_run(tmp_path, result("C-v0", "ppo", "sb3", seed), late_curve[2:])
+    content = document([(env, "ppo") for env in ("A-v0", "B-v0", "C-v0")], ["ours", "sb3"], 5)
+    (tmp_path / "comparison.json").write_text(json.dumps(content))
+    findings = find(load_comparison(tmp_path))
+    (met,) = findings.learning["A-v0", "ppo"]
+    assert met.ours.tolist() == pytest.approx([72.5] * 5)  # 60 and 85, each for half the time
+    assert met.theirs.mean() == pytest.approx(27.5)  # 5 and 50: what only one side has does not count
+    assert (met.outcome, findings.contests["A-v0", "ppo"][0].outcome) == (Outcome.BETTER, Outcome.SAME)
+    assert findings.learning["B-v0", "ppo"] == findings.learning["C-v0", "ppo"] == []  # no curve; no shared step
+    assert judge(findings).costs[0] == (
+        "Over the whole of training, by the mean return of the curve, ours is better than SB3 on A-v0, PPO."
+    )
+
+
 def test_costs_are_ratios_of_medians(tmp_path):
     for seed, (fast, slow) in enumerate([(3_000.0, 1_000.0), (9_000.0, 1_500.0), (4_000.0, 2_000.0)]):
         write_run(tmp_path, result("A-v0", "ppo", "ours", seed, steps_per_s=fast))
