@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import sys
 import traceback
 from collections.abc import Callable
@@ -15,9 +16,20 @@ from envs.errors import UserError
 def run_command(command: Callable[[list[str]], int], argv: list[str] | None) -> int:
     """Call `command` with the arguments (the process's own for None) and return the exit code.
 
-    A UserError becomes one message on stderr and 2 (`--debug` shows the traceback too); Ctrl-C becomes 130.
+    A UserError becomes one message on stderr and 2 (`--debug` shows the traceback too); Ctrl-C becomes 130; a reader
+    that hangs up, such as `| head`, a quiet 141, as for other programs.
     """
     arguments = sys.argv[1:] if argv is None else argv
+    try:
+        code = _exit_code(command, arguments)
+    except BrokenPipeError:
+        if not _reader_hung_up("\n"):  # what could not be written is forgotten, so it takes something new to find out
+            raise
+        return 141
+    return 141 if _reader_hung_up() else code
+
+
+def _exit_code(command: Callable[[list[str]], int], arguments: list[str]) -> int:
     try:
         return command(arguments)
     except UserError as error:
@@ -30,6 +42,17 @@ def run_command(command: Callable[[list[str]], int], argv: list[str] | None) -> 
     except KeyboardInterrupt as error:
         _say("interrupted", error)
         return 130
+
+
+def _reader_hung_up(rest: str = "") -> bool:
+    """Write out what is still held back; where nobody reads it, let Python's own end not complain either."""
+    try:
+        sys.stdout.write(rest)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return True
+    return False
 
 
 def _say(message: str, error: BaseException) -> None:

@@ -48,6 +48,21 @@ def test_other_errors_are_not_hidden() -> None:
         run_command(fail(ZeroDivisionError()), [])
 
 
+@pytest.mark.parametrize("command", ["print('x', flush=True)", "print('x')", "print('x') or sys.exit(0)"])
+def test_a_reader_that_hangs_up_gets_no_traceback(command: str) -> None:
+    code = f"import sys; from agents.experiment.cli import run_command; sys.exit(run_command(lambda _: {command}, []))"
+    child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert child.stdout is not None
+    child.stdout.close()
+    errors = child.communicate()[1]
+    assert (child.returncode, errors) == (141, b"")
+
+
+def test_a_broken_pipe_of_its_own_is_not_hidden() -> None:
+    with pytest.raises(BrokenPipeError):
+        run_command(fail(BrokenPipeError()), [])
+
+
 def test_print_json(capsys: pytest.CaptureFixture[str]) -> None:
     print_json({"a": math.nan, "b": -math.inf, "c": 0.1, "d": None, "e": "ü"})
     printed = capsys.readouterr().out
