@@ -123,7 +123,9 @@ def sb3_algo(path: Path) -> str | None:
 
 
 def refuse_untrusted(path: Path, trust: bool) -> None:
-    """Raise UserError if a model of SB3's is not trusted: its file holds pickled objects."""
+    """Raise UserError if a model of SB3's is not there, or not trusted: its file holds pickled objects."""
+    with disk("read", path):
+        path.stat()
     if not trust:
         raise UserError(
             f"{path} was not loaded: a model of stable-baselines3 holds pickled objects, and loading them runs "
