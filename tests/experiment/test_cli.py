@@ -50,10 +50,14 @@ def test_other_errors_are_not_hidden() -> None:
 
 @pytest.mark.parametrize("command", ["print('x', flush=True)", "print('x')", "print('x') or sys.exit(0)"])
 def test_a_reader_that_hangs_up_gets_no_traceback(command: str) -> None:
-    code = f"import sys; from agents.experiment.cli import run_command; sys.exit(run_command(lambda _: {command}, []))"
-    child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    code = (
+        "import sys; from agents.experiment.cli import run_command; sys.stdin.read(); "
+        f"sys.exit(run_command(lambda _: {command}, []))"
+    )
+    pipe = subprocess.PIPE
+    child = subprocess.Popen([sys.executable, "-c", code], stdin=pipe, stdout=pipe, stderr=pipe)
     assert child.stdout is not None
-    child.stdout.close()
+    child.stdout.close()  # and only then its stdin, which the child waits for
     errors = child.communicate()[1]
     assert (child.returncode, errors) == (141, b"")
 
