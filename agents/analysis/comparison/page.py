@@ -96,8 +96,8 @@ def _blocks(findings: Findings, verdict: Verdict) -> Iterator[Block]:
 
 def _verdict(verdict: Verdict) -> Iterator[Block]:
     yield Lead(verdict.headlines)
-    if verdict.costs:
-        yield Bullets(verdict.costs)
+    if verdict.together:
+        yield Bullets(verdict.together)
     if verdict.caveats:
         yield Text("Keep in mind:")
         yield Bullets(verdict.caveats)

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from agents.analysis.comparison.findings import Contest, Findings, Outcome, Task, typical_ratio
-from agents.analysis.comparison.words import interval, listed, plural, points, sentence, shown
+from agents.analysis.comparison.findings import LEVEL, Contest, Findings, Outcome, Task, typical_ratio
+from agents.analysis.comparison.words import interval, listed, plural, points, probability, sentence, shown
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -32,13 +32,13 @@ class Verdict:
     Attributes:
         headlines: one about each other label.
         details: one about each contest.
-        costs: speed, time and memory.
+        together: about all tasks at once: who tends to win, learning as a whole, speed, time and memory.
         caveats: what to keep in mind before quoting any of it.
     """
 
     headlines: Sequence[str]
     details: Sequence[str]
-    costs: Sequence[str]
+    together: Sequence[str]
     caveats: Sequence[str]
 
 
@@ -49,7 +49,7 @@ def judge(findings: Findings) -> Verdict:
     return Verdict(
         headlines=[_headline(findings, other) for other in others] or nothing,
         details=[_detail(findings, task, found) for task in findings.tasks for found in findings.contests[task.key]],
-        costs=[sentence(line) for other in others for line in _costs(findings, other)],
+        together=[sentence(line) for other in others for line in _together(findings, other)],
         caveats=[sentence(line) for line in _caveats(findings)],
     )
 
@@ -58,7 +58,7 @@ def show(console: Console, verdict: Verdict, page: Path) -> None:
     """Print a verdict, and where the report lies."""
     for line in verdict.headlines:
         console.print(line, style="bold", markup=False)
-    for line in (*verdict.details, *verdict.costs):
+    for line in (*verdict.details, *verdict.together):
         console.print(f"- {line}", markup=False)
     for line in verdict.caveats:
         console.print(f"- {line}", style="dim", markup=False)
@@ -117,15 +117,22 @@ def _detail(findings: Findings, task: Task, contest: Contest) -> str:
         return f"{text} ({plural(ours.size, 'seed')} and {plural(theirs.size, 'seed')})."
     if found.low == found.high:
         return f"{text} (no seed differs from another)."
-    text += f" (difference {points(found.value)}, 95% interval {interval(found.low, found.high)})."
+    clear = contest.outcome is Outcome.SAME and found.p < LEVEL
+    among = f", but too little among so many comparisons: Holm's p {probability(contest.adjusted)}" if clear else ""
+    text += f" (difference {points(found.value)}, 95% interval {interval(found.low, found.high)}{among})."
     if contest.outcome is Outcome.SAME:
         text += f" Differences under {points(found.detectable)} points could not have been seen."
     return text
 
 
-def _costs(findings: Findings, other: str) -> Iterator[str]:
-    """Say how learning as a whole, speed, memory and the time to the goal compare."""
+def _together(findings: Findings, other: str) -> Iterator[str]:
+    """Say who tends to win, and how learning as a whole, speed, memory and the time to the goal compare."""
     ours, theirs = shown(findings.reference), shown(other)
+    section = next((held for held in findings.sections if other in held.improvement), None)
+    if section and len(section.tasks) > 1:
+        chance, low, high = section.improvement[other]
+        span = "" if math.isnan(low) else f" (95% interval {low:.0%} to {high:.0%}; 50% is a tie)"
+        yield f"over {section.title}, a run of {ours} beats a run of {theirs} in {chance:.0%} of cases{span}"
     if learning := findings.against(other, findings.learning):
         yield f"over the whole of training, by the mean return of the curve, {_claims(findings, other, learning)}"
     for figure, words in (

@@ -104,7 +104,7 @@ def test_a_report_of_twelve_pairs_is_complete_and_small(tmp_path):
         "band reaches",
         "mean height",
         "IQM",
-        "a tie",
+        "drawn blindly",
         "higher curve",
         "goal is",
         "peak MB",

@@ -77,6 +77,20 @@ def test_holm_counts_the_tasks(tmp_path):
     assert first.found.p == among.found.p < 0.05
     assert (first.outcome, among.outcome) == (Outcome.BETTER, Outcome.SAME)
     assert among.adjusted == pytest.approx(10 * among.found.p)
+    told = f", but too little among so many comparisons: Holm's p {among.adjusted:.3f})."
+    assert told in judge(many).details[0]
+    assert not any("Holm" in line for line in judge(alone).details + judge(many).details[1:])
+
+
+def test_all_tasks_together_tell_how_often_a_run_of_ours_wins(tmp_path):
+    """On A-v0 each of 5 runs beats each of 5; on B-v0 runs are 3 apart and 10 pairs of 25 are won, 5 are ties."""
+    findings = stored(tmp_path, {"ours": (90.0, 50.0), "sb3": (50.0, 50.0)}, envs=("A-v0", "B-v0"))
+    _, low, high = findings.sections[0].improvement["sb3"]
+    assert 0.5 < low < 0.75 < high < 1
+    assert judge(findings).together[0] == (
+        "Over all 2 comparisons, a run of ours beats a run of SB3 in 75% of cases "
+        f"(95% interval {low:.0%} to {high:.0%}; 50% is a tie)."
+    )
 
 
 def test_one_seed_tells_nothing(tmp_path):
@@ -165,7 +179,9 @@ def test_time_to_the_goal(tmp_path):
     assert task.reached("ours").tolist() == [300] * 5  # 90 * 300 / 400 = 67.5
     assert task.reached("ours", seconds=True).tolist() == [3] * 5
     assert task.reached("sb3").tolist() == [math.inf] * 5
-    assert judge(findings).costs[-1] == "Ours reaches the goal in less training time than SB3 on 1 of 1 task, SB3 on 0."
+    assert (
+        judge(findings).together[-1] == "Ours reaches the goal in less training time than SB3 on 1 of 1 task, SB3 on 0."
+    )
 
 
 def test_curves_are_compared_over_what_they_share(tmp_path):
@@ -187,7 +203,7 @@ def test_curves_are_compared_over_what_they_share(tmp_path):
     assert met.theirs.mean() == pytest.approx(27.5)  # 5 and 50: what only one side has does not count
     assert (met.outcome, findings.contests["A-v0", "ppo"][0].outcome) == (Outcome.BETTER, Outcome.SAME)
     assert findings.learning["B-v0", "ppo"] == findings.learning["C-v0", "ppo"] == []  # no curve; no shared step
-    assert judge(findings).costs[0] == (
+    assert judge(findings).together[1] == (
         "Over the whole of training, by the mean return of the curve, ours is better than SB3 on A-v0, PPO."
     )
 
@@ -204,7 +220,9 @@ def test_costs_are_ratios_of_medians(tmp_path):
     ratio = typical_ratio(findings, "sb3", "steps_per_s")
     assert ratio == pytest.approx((4, 4_000 / 1_500, 6))  # geometric mean of 8/3 and 6
     assert typical_ratio(findings, "sb3", "energy_j") is None
-    assert judge(findings).costs == [
+    assert judge(findings).together == [
+        "Over all 2 comparisons, a run of ours beats a run of SB3 in 50% of cases "
+        "(95% interval 50% to 50%; 50% is a tie).",
         "Ours trains 4.00 times (2.67 to 6.00 times) as fast as SB3, in steps per second without evaluations.",
         "A whole run of SB3, from process start to end, takes 10.0 times as long as one of ours.",
         "At its peak SB3 takes 1.40 times as much memory as ours.",
