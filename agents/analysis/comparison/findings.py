@@ -233,7 +233,7 @@ def _labels(comparison: Comparison) -> list[str]:
 
 
 def _tasks(comparison: Comparison, labels: Sequence[str]) -> list[Task]:
-    """Return the tasks that have any finished run, in the order asked for."""
+    """Return the tasks that have any finished run: environments as first asked for, and of each its algorithms."""
     pairs = {(pair.env, pair.algo): pair for pair in comparison.pairs}
     runs: dict[tuple[str, str], dict[str, list[RunResult]]] = {key: {} for key in pairs}
     for run in sorted(comparison.runs, key=lambda run: (labels.index(run.label), run.seed)):
@@ -242,8 +242,8 @@ def _tasks(comparison: Comparison, labels: Sequence[str]) -> list[Task]:
     for (env, _), here in runs.items():
         means = [float(np.mean([run.score for run in group])) for group in here.values()]
         best[env] = max([best.get(env, -math.inf), *means])
-    tasks = []
-    for (env, algo), here in runs.items():
+    tasks, envs = [], list(dict.fromkeys(env for env, _ in runs))
+    for (env, algo), here in sorted(runs.items(), key=lambda item: envs.index(item[0][0])):
         known = comparison.references.get(env) or Reference()
         if here:
             tasks.append(Task(env, algo, pairs.get((env, algo)), here, known.random, known.threshold, best[env]))

@@ -144,13 +144,20 @@ def test_normalised_scores(tmp_path):
     means = {"ours": (70.0, 60.0, 0.0), "sb3": (120.0, 40.0, 0.0)}
     findings = stored(tmp_path, means, envs=("A-v0", "B-v0", "C-v0"), references=references)
     write_run(tmp_path, result("B-v0", "dqn", "ours", 0, returns=[100.0]))
-    a, b, c, dqn = find(load_comparison(tmp_path)).tasks
+    a, b, dqn, c = find(load_comparison(tmp_path)).tasks
     assert a.normalised["ours"].mean() == pytest.approx(0.5)
     assert (b.scale, dqn.scale) == ((20, 100), (20, 100))
     assert b.normalised["sb3"].mean() == pytest.approx(0.25)
     assert (a.goal, b.goal) == (120, pytest.approx(92))
     assert (c.scale, c.goal, c.normalised) == (None, None, {})
     assert "C-v0, PPO" in " ".join(judge(findings).caveats)
+
+
+def test_an_environments_algorithms_stand_together(tmp_path):
+    """Whenever they were asked for."""
+    write_comparison(tmp_path, [("CartPole-v1", "dqn"), ("Acrobot-v1", "ppo"), ("CartPole-v1", "ppo")], seeds=2)
+    names = [task.name for task in find(load_comparison(tmp_path)).tasks]
+    assert names == ["CartPole-v1, DQN", "CartPole-v1, PPO", "Acrobot-v1, PPO"]
 
 
 def test_sections_hold_what_labels_share(tmp_path):
