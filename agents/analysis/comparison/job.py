@@ -92,7 +92,7 @@ class Job:
         if found := list(differences(dataclasses.asdict(Job.load(folder)), dataclasses.asdict(self))):
             raise UserError(
                 f"{folder} holds another run: {'; '.join(found[:4])}{'; ...' if len(found) > 4 else ''}. "
-                "Choose another --out for this comparison."
+                "Choose another --out for this comparison, or delete that folder to train the run anew."
             )
         return read_result(folder) is not None
 
