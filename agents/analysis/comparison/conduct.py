@@ -99,5 +99,5 @@ def plan_lines(pairs: Sequence[Pair], out: Path) -> list[str]:
                 f"{pair.env} {pair.algo} {subject.label}: {pair.budget:,} steps, {len(runs)} seeds, {done} done; "
                 f"{pair.eval_episodes} episodes every {pair.eval_freq:,} steps, {pair.final_eval_episodes} at the end"
             )
-        lines += [f"  left out: {what}" for what in pair.left_out]
+        lines += [f"  sb3 goes without: {what}" for what in pair.left_out]
     return lines

@@ -202,7 +202,7 @@ def _method(findings: Findings) -> Iterator[Block]:
         ]
         yield Table(["environment", "0: random actions", "1: goal", "which is"], rows)
     if left := [pair for pair in pairs if pair.left_out]:
-        yield Text("Settings of ours that have no equivalent on the other side, and were left out there:")
+        yield Text("What SB3 went without, for want of an equivalent or of steps:")
         yield Bullets([f"{pair.env}, {pair.algo.upper()}: {', '.join(pair.left_out)}" for pair in left])
     if findings.comparison.imported:
         yield Text(prose.IMPORTED)

@@ -33,15 +33,17 @@ def our_subject(config: RunConfig, label: str = "ours") -> Subject:
 
 
 def sb3_subject(ours: RunConfig, hyper: str) -> tuple[Subject, list[str]]:
-    """Return SB3's training, and what of our settings, or of tuned ones, it goes without."""
+    """Return SB3's training, and what it goes without: of our settings, or of what its own are tuned for."""
     tuned, left_out = sb3_config(ours.algo, ours.env), list[str]()
     if hyper == "same":
         settings, left_out = sb3_settings(ours.params)
     elif tuned is not None:
-        settings, _ = load_sb3_config(tuned, ours.algo)
+        settings, steps = load_sb3_config(tuned, ours.algo)
+        if (cut := steps - ours.params.total_timesteps) > 0:
+            left_out = [f"{cut:,} of the {steps:,} steps that its settings are tuned for"]
     else:
         settings = {"algo": ours.algo, "n_envs": 1, "hyperparameters": {}, "normalize": None}
-        left_out = [f"tuned settings of stable-baselines3 for {ours.env}: it has its defaults"]
+        left_out = ["tuned settings (it has its defaults)"]
     return Subject("sb3", "sb3", "sb3", settings), left_out
 
 

@@ -177,6 +177,10 @@ def _caveats(findings: Findings) -> Iterator[str]:
     if comparison.imported:
         labels = listed([shown(label) for label in comparison.imported])
         yield f"{labels}: measured elsewhere, maybe otherwise, so a difference need not be the algorithm's"
+    if without := [pair for pair in comparison.pairs if pair.left_out]:
+        first = f"{without[0].left_out[0]} on {without[0].env}, {without[0].algo.upper()}"
+        many = f"something on {len(without)} of {len(comparison.pairs)} tasks (How it was measured lists it), such as "
+        yield f"SB3 went without {many if len(without) > 1 else ''}{first}"
     if unscaled := [task.name for task in findings.tasks if task.scale is None]:
         yield f"not in the aggregates, for want of a scale from random play to a goal: {'; '.join(unscaled)}"
     if any(found.outcome is Outcome.SAME for group in findings.contests.values() for found in group):

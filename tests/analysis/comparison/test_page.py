@@ -109,7 +109,15 @@ def test_a_report_of_twelve_pairs_is_complete_and_small(tmp_path):
         "goal is",
         "peak MB",
     ]
-    order += ["environments of their own", "shared_torso", "lin_3e-4", "agents.compare", "A processor", "--import"]
+    order += [
+        "environments of their own",
+        "What SB3 went without",
+        "PPO: shared_torso",
+        "lin_3e-4",
+        "agents.compare",
+        "A processor",
+        "--import",
+    ]
     text = " ".join(reader.text.split())
     places = [text.find(word, text.find("Repeat it")) for word in order]
     assert -1 not in places

@@ -61,9 +61,13 @@ def test_the_budget_is_the_tuned_one_or_ours():
     assert pair(algos=["dqn"]).budget == 50_000
     assert pair(algos=["dqn"], hyper="same").budget == PACKAGED.total_timesteps
     assert pair(envs=["Bricks-v0"]).budget == 300_000
-    assert pair(envs=["Bricks-v0"]).left_out == [
-        "tuned settings of stable-baselines3 for Bricks-v0: it has its defaults"
-    ]
+    assert pair(envs=["Bricks-v0"]).left_out == ["tuned settings (it has its defaults)"]
+
+
+def test_a_budget_below_the_one_that_settings_are_tuned_for_is_told():
+    assert pair(algos=["dqn"], total_timesteps=50_000).left_out == []
+    (cut,) = pair(algos=["dqn"], total_timesteps=20_000).left_out
+    assert cut == "30,000 of the 50,000 steps that its settings are tuned for"
 
 
 def test_there_is_at_least_one_evaluation():

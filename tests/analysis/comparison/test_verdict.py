@@ -51,7 +51,7 @@ def test_better_worse_and_none_shown(tmp_path):
 def test_one_pair_is_named(tmp_path):
     verdict = judge(stored(tmp_path, {"ours": (90.0,), "sb3": (50.0,)}))
     assert verdict.headlines == ["Ours is better than SB3 on A-v0, PPO."]
-    assert verdict.caveats == []
+    assert verdict.caveats == ["SB3 went without shared_torso on A-v0, PPO."]
 
 
 def test_several_without_a_difference_tell_how_large_one_would_have_to_be(tmp_path):
@@ -112,6 +112,7 @@ def test_unfinished_and_crashed_runs_are_caveats(tmp_path):
         "As few as 4 seeds on a side",
         "1 run of those asked for not finished",
         "1 run crashed",
+        "SB3 went without shared_torso on CartPole-v1, PPO.",
     ]
 
 
@@ -119,7 +120,15 @@ def test_nothing_finished_yet(tmp_path):
     (tmp_path / "comparison.json").write_text(json.dumps(document([("A-v0", "ppo")], ["ours", "sb3"], 2)))
     findings = find(load_comparison(tmp_path))
     assert judge(findings).headlines == ["Nothing can be compared yet: on no task have two sides finished a run."]
-    assert judge(findings).caveats == ["4 runs of those asked for not finished: what is said may change."]
+    assert judge(findings).caveats[0] == "4 runs of those asked for not finished: what is said may change."
+
+
+def test_what_sb3_went_without_on_several_tasks_is_summed_up(tmp_path):
+    write_comparison(tmp_path, [("CartPole-v1", "dqn"), ("CartPole-v1", "ppo"), ("Acrobot-v1", "ppo")])
+    assert judge(find(load_comparison(tmp_path))).caveats[0] == (
+        "SB3 went without something on 2 of 3 tasks (How it was measured lists it), such as shared_torso on "
+        "CartPole-v1, PPO."
+    )
 
 
 def test_each_other_label_against_ours(tmp_path):
