@@ -24,6 +24,7 @@ from agents.analysis.aggregate import (
     probability_of_improvement,
 )
 from agents.analysis.comparison.results import Comparison, Pair, Reference, RunResult
+from agents.analysis.comparison.words import task_name
 
 OURS = "ours"
 LEVEL = 0.05  # of all claims about one opponent together
@@ -97,7 +98,7 @@ class Task:
     @property
     def name(self) -> str:
         """Return it as people read it."""
-        return f"{self.env}, {self.algo.upper()}"
+        return task_name(self.env, self.algo)
 
     @cached_property
     def scores(self) -> dict[str, NDArray[np.float64]]:

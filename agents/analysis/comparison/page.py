@@ -28,7 +28,7 @@ from agents.analysis.comparison.findings import Findings, find
 from agents.analysis.comparison.imported import SCHEMA
 from agents.analysis.comparison.results import Pair, load_comparison
 from agents.analysis.comparison.verdict import Verdict, judge
-from agents.analysis.comparison.words import listed, plural, points, shown
+from agents.analysis.comparison.words import listed, plural, points, shown, task_name
 from agents.experiment.storage import disk, write_text
 
 TITLE = "Comparison"
@@ -183,7 +183,7 @@ def _missing(findings: Findings) -> Iterator[Block]:
     if waiting:
         count = f"{plural(len(waiting), 'run')} not finished."
         yield Text(f"{count} The command that began the comparison goes on where it stopped.")
-        names = [f"{env}, {algo.upper()}, {shown(label)}, seed {seed}" for env, algo, label, seed in waiting[:LISTED]]
+        names = [f"{task_name(env, algo)}, {shown(label)}, seed {seed}" for env, algo, label, seed in waiting[:LISTED]]
         yield Bullets([*names, *([f"and {len(waiting) - LISTED} more"] if len(waiting) > LISTED else [])])
 
 
@@ -203,20 +203,20 @@ def _method(findings: Findings) -> Iterator[Block]:
         yield Table(["environment", "0: random actions", "1: goal", "which is"], rows)
     if left := [pair for pair in pairs if pair.left_out]:
         yield Text("What SB3 went without, for want of an equivalent or of steps:")
-        yield Bullets([f"{pair.env}, {pair.algo.upper()}: {', '.join(pair.left_out)}" for pair in left])
+        yield Bullets([f"{task_name(pair.env, pair.algo)}: {', '.join(pair.left_out)}" for pair in left])
     if findings.comparison.imported:
         yield Text(prose.IMPORTED)
 
 
 def _protocol(pair: Pair) -> list[str]:
     counts = (pair.budget, len(pair.seeds), pair.eval_freq, pair.eval_episodes, pair.final_eval_episodes)
-    return [f"{pair.env}, {pair.algo.upper()}", pair.hyper, *(f"{count:,}" for count in counts)]
+    return [task_name(pair.env, pair.algo), pair.hyper, *(f"{count:,}" for count in counts)]
 
 
 def _settings(findings: Findings) -> Iterator[Block]:
     told = [pair for pair in findings.comparison.pairs if pair.settings]
     for pair in told:
-        yield Folded(f"{pair.env}, {pair.algo.upper()}", [_compared(pair)])
+        yield Folded(task_name(pair.env, pair.algo), [_compared(pair)])
     if not told:
         yield Text("Not known: these results were imported.")
 

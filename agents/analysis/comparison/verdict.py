@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from agents.analysis.comparison.findings import LEVEL, Contest, Findings, Outcome, Task, typical_ratio
-from agents.analysis.comparison.words import interval, listed, plural, points, probability, sentence, shown
+from agents.analysis.comparison.words import interval, listed, plural, points, probability, sentence, shown, task_name
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -117,9 +117,10 @@ def _detail(findings: Findings, task: Task, contest: Contest) -> str:
         return f"{text} ({plural(ours.size, 'seed')} and {plural(theirs.size, 'seed')})."
     if found.low == found.high:
         return f"{text} (no seed differs from another)."
-    clear = contest.outcome is Outcome.SAME and found.p < LEVEL
-    among = f", but too little among so many comparisons: Holm's p {probability(contest.adjusted)}" if clear else ""
-    text += f" (difference {points(found.value)}, 95% interval {interval(found.low, found.high)}{among})."
+    text += f" (difference {points(found.value)}, 95% interval {interval(found.low, found.high)}"
+    if contest.outcome is Outcome.SAME and found.p < LEVEL:
+        text += f", but too little among so many comparisons: Holm's p {probability(contest.adjusted)}"
+    text += ")."
     if contest.outcome is Outcome.SAME:
         text += f" Differences under {points(found.detectable)} points could not have been seen."
     return text
@@ -178,7 +179,7 @@ def _caveats(findings: Findings) -> Iterator[str]:
         labels = listed([shown(label) for label in comparison.imported])
         yield f"{labels}: measured elsewhere, maybe otherwise, so a difference need not be the algorithm's"
     if without := [pair for pair in comparison.pairs if pair.left_out]:
-        first = f"{without[0].left_out[0]} on {without[0].env}, {without[0].algo.upper()}"
+        first = f"{without[0].left_out[0]} on {task_name(without[0].env, without[0].algo)}"
         many = f"something on {len(without)} of {len(comparison.pairs)} tasks (How it was measured lists it), such as "
         yield f"SB3 went without {many if len(without) > 1 else ''}{first}"
     if unscaled := [task.name for task in findings.tasks if task.scale is None]:

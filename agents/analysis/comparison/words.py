@@ -13,6 +13,11 @@ def shown(label: str) -> str:
     return NAMES.get(label, label)
 
 
+def task_name(env: str, algo: str) -> str:
+    """Return such as "CartPole-v1, PPO"."""
+    return f"{env}, {algo.upper()}"
+
+
 def points(value: float) -> str:
     """Write a return, or a figure, with about three digits; "" for nan."""
     if not math.isfinite(value):

@@ -120,7 +120,10 @@ def test_nothing_finished_yet(tmp_path):
     (tmp_path / "comparison.json").write_text(json.dumps(document([("A-v0", "ppo")], ["ours", "sb3"], 2)))
     findings = find(load_comparison(tmp_path))
     assert judge(findings).headlines == ["Nothing can be compared yet: on no task have two sides finished a run."]
-    assert judge(findings).caveats[0] == "4 runs of those asked for not finished: what is said may change."
+    assert judge(findings).caveats == [
+        "4 runs of those asked for not finished: what is said may change.",
+        "SB3 went without shared_torso on A-v0, PPO.",
+    ]
 
 
 def test_what_sb3_went_without_on_several_tasks_is_summed_up(tmp_path):
