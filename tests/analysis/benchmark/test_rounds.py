@@ -34,13 +34,13 @@ def test_a_run_has_its_figures_its_seconds_and_its_own_variables():
     contender = program("a", code, variables={"GIVEN": "7"}, read=lambda printed: printed | {"twice": 14})
     figures = run(case(contender), contender, 3, Path())
     assert (figures["steps_per_s"], figures["twice"], figures["seed"]) == (7, 14, 3)
-    assert 0.1 <= figures["total_s"] < 5
+    assert 0.1 <= figures["total_s"] < 100
 
 
 def test_seconds_are_measured_from_outside():
     contender = printing("a", {"total_s": 1000, "eval_mean": 480})
     of = case(contender, measure=SECONDS, target=475.0)
-    assert run(of, contender, 0, Path())["total_s"] < 5
+    assert run(of, contender, 0, Path())["total_s"] < 100
 
 
 @pytest.mark.parametrize(

@@ -179,7 +179,7 @@ def test_the_time_of_all_parts_is_added_up(tmp_path):
     newest = max(path.stat().st_mtime for path in folder.iterdir())
     (folder / "parts.json").write_text(json.dumps([[newest - 100, newest - 100]]))
     assert child.main([str(folder), "--began", str(now - 5)]) == 0
-    assert result(folder)["total_seconds"] == pytest.approx(105, abs=2)
+    assert 104.9 < result(folder)["total_seconds"] < 105.1 + time.time() - newest
 
 
 def test_random_actions_are_measured():
