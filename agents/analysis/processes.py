@@ -10,7 +10,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -31,6 +31,27 @@ def terminated_as_interrupted() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
+@contextmanager
+def _interrupted_after() -> Iterator[None]:
+    """Let SIGINT and SIGTERM wait for the end of the block: they would part us from a child that just starts.
+
+    Masking them would not do, as the child inherits the mask.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # no signal interrupts this one
+        return
+    came: list[int] = []
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, lambda number, _: came.append(number)) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    for caught in came:
+        signal.raise_signal(caught)
+
+
 @dataclass(frozen=True, slots=True)
 class Finished:
     """A process that ended: what it printed, its seconds from start to end, its memory at most (None: unknown)."""
@@ -47,31 +68,42 @@ def run_process(words: Sequence[str], variables: Mapping[str, str], patience: fl
         UserError: it cannot be started, fails, or takes longer than `patience` seconds.
     """
     with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
-        environment = os.environ | variables
+        child = late = None
         began = perf_counter()
         try:
-            child = subprocess.Popen(
-                words, stdin=subprocess.DEVNULL, stdout=output, stderr=errors, env=environment, start_new_session=True
-            )
-        except OSError as error:
-            raise UserError(f"cannot start {words[0]}: {os.strerror(error.errno or 0).lower()}") from error
-        late = threading.Timer(patience, os.killpg, (child.pid, signal.SIGKILL))
-        late.start()
-        try:
+            with _interrupted_after():
+                child = _start(words, os.environ | variables, output, errors)
+                late = threading.Timer(patience, os.killpg, (child.pid, signal.SIGKILL))
+                late.start()
             _, status, usage = os.wait4(child.pid, 0)
         except BaseException:
-            os.killpg(child.pid, signal.SIGKILL)
-            os.wait4(child.pid, 0)
+            if child is not None:
+                with suppress(ProcessLookupError, ChildProcessError):  # it had just ended
+                    os.killpg(child.pid, signal.SIGKILL)
+                    os.wait4(child.pid, 0)
             raise
         finally:
-            late.cancel()
-            child.returncode = 0  # it is waited for, which Popen cannot know
+            if late is not None:
+                late.cancel()
+            if child is not None:
+                child.returncode = 0  # it is waited for, which Popen cannot know
         seconds = perf_counter() - began
         if status:
             code = os.waitstatus_to_exitcode(status)
             raise UserError(how_it_ended(code, errors, late=seconds >= patience))
         output.seek(0)
         return Finished(output.read().decode(errors="replace"), seconds, _peak_mb(usage.ru_maxrss))
+
+
+def _start(
+    words: Sequence[str], environment: Mapping[str, str], output: IO[bytes], errors: IO[bytes]
+) -> subprocess.Popen[bytes]:
+    try:
+        return subprocess.Popen(
+            words, stdin=subprocess.DEVNULL, stdout=output, stderr=errors, env=environment, start_new_session=True
+        )
+    except OSError as error:
+        raise UserError(f"cannot start {words[0]}: {os.strerror(error.errno or 0).lower()}") from error
 
 
 def _peak_mb(most: int) -> float | None:

@@ -44,6 +44,28 @@ def test_no_child_is_left_behind(tmp_path):
         os.kill(int(file.read_text()), 0)
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_no_child_is_left_behind_that_was_just_starting(number, monkeypatch):
+    children = []
+
+    class Interrupted(subprocess.Popen):
+        def __init__(self, *words, **options):
+            super().__init__(*words, **options)
+            children.append(self.pid)
+            signal.raise_signal(number)
+
+    monkeypatch.setattr(subprocess, "Popen", Interrupted)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with terminated_as_interrupted(), pytest.raises(KeyboardInterrupt):
+            run_process([sys.executable, "-S", "-c", "import time; time.sleep(60)"], {})
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
+    with pytest.raises(ProcessLookupError):
+        os.kill(children[0], 0)
+
+
 def test_peak_memory_is_the_childs_own():
     code = """if True:
         import sys
