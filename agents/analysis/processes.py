@@ -16,6 +16,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import IO, Any
 
+from agents.core.signals import handling
 from envs.errors import UserError
 
 PATIENCE = 1_800.0  # seconds until a child is given up
@@ -24,11 +25,8 @@ PATIENCE = 1_800.0  # seconds until a child is given up
 @contextmanager
 def terminated_as_interrupted() -> Iterator[None]:
     """Let SIGTERM raise KeyboardInterrupt as Ctrl-C does, so that no child is left behind."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
+    with handling(signal.default_int_handler, signal.SIGTERM):
         yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager
@@ -37,19 +35,13 @@ def _interrupted_after() -> Iterator[None]:
 
     Masking them would not do, as the child inherits the mask.
     """
-    if threading.current_thread() is not threading.main_thread():
-        yield  # no signal interrupts this one
-        return
     came: list[int] = []
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.signal(number, lambda number, _: came.append(number)) for number in numbers}
     try:
-        yield
+        with handling(lambda number, _: came.append(number), signal.SIGINT, signal.SIGTERM):
+            yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-    for caught in came:
-        signal.raise_signal(caught)
+        for number in came:
+            signal.raise_signal(number)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,13 +60,14 @@ def run_process(words: Sequence[str], variables: Mapping[str, str], patience: fl
         UserError: it cannot be started, fails, or takes longer than `patience` seconds.
     """
     with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
-        child = late = None
+        child: subprocess.Popen[bytes] | None = None
+        late: threading.Timer | None = None
         began = perf_counter()
         try:
             with _interrupted_after():
                 child = _start(words, os.environ | variables, output, errors)
-                late = threading.Timer(patience, os.killpg, (child.pid, signal.SIGKILL))
-                late.start()
+            late = threading.Timer(patience, os.killpg, (child.pid, signal.SIGKILL))
+            late.start()
             _, status, usage = os.wait4(child.pid, 0)
         except BaseException:
             if child is not None:

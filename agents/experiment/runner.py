@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from agents.core.schedules import crossings
+from agents.core.signals import handling
 from agents.experiment.artefact import load_policy, save_model
 from agents.experiment.build import Training, build
 from agents.experiment.config import RunConfig
@@ -48,15 +49,8 @@ def stop_signals() -> Iterator[threading.Event]:
         stop.set()
         os.write(2, b"\nStopping after this round, to save it whole. Again to stop at once.\n")  # print may be busy
 
-    if threading.current_thread() is not threading.main_thread():
+    with handling(handle, signal.SIGINT, signal.SIGTERM):
         yield stop
-        return
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 class Run:

@@ -13,6 +13,7 @@ import time
 import pytest
 
 from agents.analysis.processes import last_json, run_process, terminated_as_interrupted
+from agents.core.signals import handling
 from envs.errors import UserError
 
 
@@ -55,13 +56,10 @@ def test_no_child_is_left_behind_that_was_just_starting(number, monkeypatch):
             signal.raise_signal(number)
 
     monkeypatch.setattr(subprocess, "Popen", Interrupted)
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        with terminated_as_interrupted(), pytest.raises(KeyboardInterrupt):
+    with handling(signal.default_int_handler, signal.SIGINT, signal.SIGTERM):
+        with pytest.raises(KeyboardInterrupt):
             run_process([sys.executable, "-S", "-c", "import time; time.sleep(60)"], {})
-        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    finally:
-        signal.signal(signal.SIGINT, before)
+        assert signal.getsignal(number) is signal.default_int_handler
     with pytest.raises(ProcessLookupError):
         os.kill(children[0], 0)
 

@@ -73,14 +73,14 @@ def test_workers_step_while_the_caller_works():
     env = make("tests.envs.small_envs:Slow", 4, vec="async")
     env.reset(seed=0)
     actions = np.zeros((4, 1), np.float32)
-    waits = [1.0]
-    while min(waits) > 0.003 and len(waits) < 50:  # 3 ms: a step of one environment alone
+    waits: list[float] = []
+    while len(waits) < 50 and (not waits or waits[-1] >= 0.003):  # other programs may take the processor
         env.send(actions)
         time.sleep(0.05)
         start = time.perf_counter()
         env.receive()
         waits.append(time.perf_counter() - start)
-    assert min(waits) <= 0.003
+    assert min(waits) < 0.003  # a step of one environment alone takes that long
     env.close()
 
 
@@ -175,7 +175,7 @@ def test_no_worker_outlives_a_main_process_that_is_killed():
     assert pids
     main.kill()
     main.wait()
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 5
     while any(map(_running, pids)):
         assert time.monotonic() < deadline
         time.sleep(0.02)

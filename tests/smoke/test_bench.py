@@ -13,6 +13,7 @@ import pytest
 from agents.analysis.benchmark import catalogue, machine
 from agents.analysis.benchmark.catalogue import Entry
 from agents.bench import main
+from agents.core.signals import handling
 from tests.analysis.benchmark.fakes import printing, program
 
 
@@ -80,13 +81,8 @@ def test_an_interruption_keeps_what_was_measured(cases, tmp_path, capsys, monkey
         os.kill(os.getpid(), signal.SIGINT)
 
     threading.Thread(target=interrupt, daemon=True).start()
-    before = signal.signal(
-        signal.SIGINT, signal.default_int_handler
-    )  # a background job may have been told to ignore it
-    try:
+    with handling(signal.default_int_handler, signal.SIGINT):  # a background job may have been told to ignore it
         assert main(["--cases", "ppo-64", "--out", str(tmp_path / "out"), "--json"]) == 130
-    finally:
-        signal.signal(signal.SIGINT, before)
     printed = last_json(capsys)
     assert printed["interrupted"]
     assert [found["name"] for found in printed["cases"]["ppo-64"]["results"]] == ["ours"]

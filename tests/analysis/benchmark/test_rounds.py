@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from time import perf_counter
 
 import pytest
 
@@ -32,15 +33,17 @@ def test_contenders_take_turns_with_the_same_seeds():
 def test_a_run_has_its_figures_its_seconds_and_its_own_variables():
     code = "import json, os, time; time.sleep(0.1); print(json.dumps({'steps_per_s': int(os.environ['GIVEN'])}))"
     contender = program("a", code, variables={"GIVEN": "7"}, read=lambda printed: printed | {"twice": 14})
+    began = perf_counter()
     figures = run(case(contender), contender, 3, Path())
     assert (figures["steps_per_s"], figures["twice"], figures["seed"]) == (7, 14, 3)
-    assert 0.1 <= figures["total_s"] < 100
+    assert 0.1 <= figures["total_s"] <= perf_counter() - began
 
 
 def test_seconds_are_measured_from_outside():
     contender = printing("a", {"total_s": 1000, "eval_mean": 480})
     of = case(contender, measure=SECONDS, target=475.0)
-    assert run(of, contender, 0, Path())["total_s"] < 100
+    began = perf_counter()
+    assert run(of, contender, 0, Path())["total_s"] <= perf_counter() - began
 
 
 @pytest.mark.parametrize(
