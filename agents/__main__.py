@@ -7,7 +7,7 @@ import importlib
 import sys
 from pathlib import Path
 
-from agents.experiment.cli import run_command
+from agents.run.cli import run_command
 from envs.errors import UserError, did_you_mean
 
 

@@ -11,8 +11,8 @@ from typing import Annotated, Literal
 
 import tyro
 
-from agents.experiment.cli import print_json, run_command
-from agents.experiment.flags import Count, Flag, parse_flags
+from agents.run.cli import print_json, run_command
+from agents.run.flags import Count, Flag, parse_flags
 from envs.errors import UserError
 
 EXAMPLES = """\
@@ -75,13 +75,13 @@ def _bench(argv: list[str]) -> int:
         raise UserError("the benchmark measures processes as Linux and macOS do; on Windows run it in WSL.")
     from rich.console import Console
 
-    from agents.analysis.benchmark.case import Plan
-    from agents.analysis.benchmark.catalogue import build_cases
-    from agents.analysis.benchmark.machine import describe_machine, find_gpu
-    from agents.analysis.benchmark.peers import add_peers
-    from agents.analysis.benchmark.report import Report, print_cases
-    from agents.analysis.benchmark.rounds import take_turns
-    from agents.analysis.processes import terminated_as_interrupted
+    from agents.lab.benchmark.case import Plan
+    from agents.lab.benchmark.catalogue import build_cases
+    from agents.lab.benchmark.machine import describe_machine, find_gpu
+    from agents.lab.benchmark.peers import add_peers
+    from agents.lab.benchmark.report import Report, print_cases
+    from agents.lab.benchmark.rounds import take_turns
+    from agents.lab.processes import terminated_as_interrupted
 
     rounds, seeds = options.rounds or (2 if options.quick else 3), options.seeds or (1 if options.quick else 3)
     plan = Plan(options.cases, options.quick, rounds, seeds, options.threads, cuda=options.device == "cuda")

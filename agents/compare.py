@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from agents.experiment.cli import print_json, run_command
-from agents.experiment.flags import Count, CurveFiles, Flag, parse_env_kwargs, parse_flags
+from agents.run.cli import print_json, run_command
+from agents.run.flags import Count, CurveFiles, Flag, parse_env_kwargs, parse_flags
 from envs.errors import UserError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from agents.analysis.comparison.plan import Request
+    from agents.lab.comparison.plan import Request
 
 EXAMPLES = """\
 examples:
@@ -91,9 +91,9 @@ def _compare(argv: list[str]) -> int:
     options = _parse(argv)
     from rich.console import Console
 
-    from agents.analysis.comparison.conduct import conduct, plan_lines
-    from agents.analysis.comparison.plan import make_pairs
-    from agents.analysis.processes import terminated_as_interrupted
+    from agents.lab.comparison.conduct import conduct, plan_lines
+    from agents.lab.comparison.plan import make_pairs
+    from agents.lab.processes import terminated_as_interrupted
     from envs.adapters.workers import cores
 
     console = Console(highlight=False, soft_wrap=True)
@@ -131,7 +131,7 @@ def _parse(argv: list[str]) -> Options:
     if os.name != "posix":
         raise UserError("a comparison runs processes as Linux and macOS do; on Windows run it in WSL.")
     if options.files:
-        from agents.analysis.comparison.imported import read_curves
+        from agents.lab.comparison.imported import read_curves
 
         for file in options.files:
             read_curves(file)  # a mistake is told now, not after the trainings
@@ -139,7 +139,7 @@ def _parse(argv: list[str]) -> Options:
 
 
 def _request(options: Options) -> Request:
-    from agents.analysis.comparison.plan import Request
+    from agents.lab.comparison.plan import Request
 
     return Request(
         envs=options.env,
@@ -159,11 +159,11 @@ def _request(options: Options) -> Request:
 
 def _report(options: Options, console: Console) -> dict[str, Any]:
     """Write the report, print its verdict, and return both."""
-    from agents.analysis.comparison.findings import find
-    from agents.analysis.comparison.imported import import_files
-    from agents.analysis.comparison.page import write_findings
-    from agents.analysis.comparison.results import load_comparison
-    from agents.analysis.comparison.verdict import judge, show
+    from agents.lab.comparison.findings import find
+    from agents.lab.comparison.imported import import_files
+    from agents.lab.comparison.page import write_findings
+    from agents.lab.comparison.results import load_comparison
+    from agents.lab.comparison.verdict import judge, show
 
     import_files(options.out, options.files)
     findings = find(load_comparison(options.out))

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from agents.experiment.cli import print_json, run_command
-from agents.experiment.flags import Flag, parse_env_kwargs, parse_flags
+from agents.run.cli import print_json, run_command
+from agents.run.flags import Flag, parse_env_kwargs, parse_flags
 from envs.errors import UserError
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def _evaluate(argv: list[str]) -> int:
         raise UserError(f"--seed: {options.seed} given, at least 0 expected.")
     env_kwargs = parse_env_kwargs(options.env_kwargs)
 
-    from agents.analysis.statistics import summarise
+    from agents.lab.statistics import summarise
     from agents.loops.evaluation import evaluate
     from envs.seeding import derive_seed
 
@@ -108,10 +108,10 @@ def _evaluate(argv: list[str]) -> int:
 def _model_of_ours(options: Options, env_kwargs: dict[str, Any]) -> tuple[VecEnv, Policy, dict[str, Any]]:
     """Return environments, the policy that is to play in them, and what the summary says of it."""
     from agents.core.device import choose_device, use_threads
-    from agents.experiment.artefact import load_policy
-    from agents.experiment.folder import find_latest_run
-    from agents.experiment.play import policy_env
     from agents.networks.encoder import has_image
+    from agents.run.folder import find_latest_run
+    from agents.run.models import load_policy
+    from agents.run.play import policy_env
 
     run = options.run or find_latest_run(options.runs_dir)
     device, _ = choose_device(options.device, env_on_gpu=False, pixels=False, batch_size=1)
@@ -125,7 +125,7 @@ def _model_of_ours(options: Options, env_kwargs: dict[str, Any]) -> tuple[VecEnv
 
 def _model_of_sb3(options: Options, env_kwargs: dict[str, Any]) -> tuple[VecEnv, Policy, dict[str, Any]]:
     """Do the same for a model that stable-baselines3 saved."""
-    from agents.analysis.sb3_policy import load_sb3
+    from agents.lab.sb3_policy import load_sb3
     from envs.make import make
 
     assert options.run is not None

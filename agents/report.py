@@ -9,8 +9,8 @@ from typing import Annotated
 
 import tyro
 
-from agents.experiment.cli import print_json, run_command
-from agents.experiment.flags import CurveFiles, Flag, parse_flags
+from agents.run.cli import print_json, run_command
+from agents.run.flags import CurveFiles, Flag, parse_flags
 from envs.errors import UserError
 
 EXAMPLES = """\
@@ -50,11 +50,11 @@ def _report(argv: list[str]) -> int:
 
     from rich.console import Console
 
-    from agents.analysis.comparison.findings import find
-    from agents.analysis.comparison.imported import import_files
-    from agents.analysis.comparison.page import write_findings
-    from agents.analysis.comparison.results import load_comparison
-    from agents.analysis.comparison.verdict import judge, show
+    from agents.lab.comparison.findings import find
+    from agents.lab.comparison.imported import import_files
+    from agents.lab.comparison.page import write_findings
+    from agents.lab.comparison.results import load_comparison
+    from agents.lab.comparison.verdict import judge, show
 
     folder = options.folder or Path("runs", "comparison")
     import_files(folder, options.files)

@@ -12,8 +12,8 @@ from typing import Annotated, Any, get_origin
 import tyro
 from pydantic.fields import FieldInfo
 
-from agents.experiment.cli import print_json, run_command
-from agents.experiment.config import (
+from agents.run.cli import print_json, run_command
+from agents.run.config import (
     ALGORITHMS,
     FLAGS,
     RUN_FIELDS,
@@ -26,7 +26,7 @@ from agents.experiment.config import (
     resolve,
     unknown_name,
 )
-from agents.experiment.flags import parse_env_kwargs
+from agents.run.flags import parse_env_kwargs
 from envs.errors import UserError, did_you_mean, nearest
 
 EXAMPLES = """\
@@ -89,7 +89,7 @@ def _train(argv: list[str]) -> int:
     if early.resume:
         refuse_changes(resolve(beneath, packaged=False), given)
     config = resolve([*beneath, Layer(FLAGS, given)], packaged=not early.resume)
-    from agents.experiment.runner import train
+    from agents.run.runner import train
 
     summary = train(
         config,
@@ -105,7 +105,7 @@ def _train(argv: list[str]) -> int:
 
 
 def _run_config(run: Path) -> Path:
-    from agents.experiment.folder import RunFolder
+    from agents.run.folder import RunFolder
 
     return RunFolder.open(run).config_file
 

@@ -10,8 +10,8 @@ from typing import Annotated
 
 import tyro
 
-from agents.experiment.cli import print_json, run_command
-from agents.experiment.flags import Flag, parse_flags
+from agents.run.cli import print_json, run_command
+from agents.run.flags import Flag, parse_flags
 from envs.errors import UserError
 
 EXAMPLES = """\
@@ -85,12 +85,12 @@ def _watch(argv: list[str]) -> int:
     if options.fps is not None and not 0 < options.fps <= 1000:
         raise UserError(f"--fps: {options.fps} given, a number above 0 and at most 1000 expected.")
 
-    from agents.analysis.show import PolicyShow, ReplayShow, Show, frames
-    from agents.analysis.window import Player, open_screen, run_window
-    from agents.experiment.artefact import load_policy
-    from agents.experiment.folder import find_latest_run
-    from agents.experiment.play import frames_per_second
-    from agents.experiment.video import check_format, write_video
+    from agents.run.folder import find_latest_run
+    from agents.run.models import load_policy
+    from agents.run.play import frames_per_second
+    from agents.run.video import check_format, write_video
+    from agents.view.show import PolicyShow, ReplayShow, Show, frames
+    from agents.view.window import Player, open_screen, run_window
 
     if options.record is not None:
         check_format(options.record)

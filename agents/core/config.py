@@ -27,7 +27,7 @@ Activation = Literal["tanh", "relu", "elu", "gelu", "silu"]
 
 
 class AlgoConfig(BaseModel):
-    """Fields that every algorithm has; `agents.ppo.config` and `agents.dqn.config` add their own."""
+    """Fields that every algorithm has; `agents.algos.ppo.config` and `agents.algos.dqn.config` add their own."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from agents.core.compile import Compiler
+from agents.core.runtime import Compiler
 from agents.core.tree import to_tensor
 from agents.core.types import Episode
 from agents.loops.position import Position

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from agents.core.compile import Compiler
 from agents.core.config import OffPolicyConfig
+from agents.core.runtime import Compiler
 from agents.core.schedules import crossings
 from agents.core.tree import place, to_numpy, to_tensor
 from agents.core.types import OffPolicyAgent, Progress

@@ -7,7 +7,7 @@ from time import perf_counter
 
 import torch
 
-from agents.core.compile import Compiler
+from agents.core.runtime import Compiler
 from agents.core.tree import place, to_tensor, tree_map, tree_to_tensor
 from agents.core.types import Episode, OnPolicyAgent, Progress
 from agents.data.rollout import Rollout, RolloutBuffer, following

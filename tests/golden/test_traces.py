@@ -13,14 +13,14 @@ import pytest
 import torch
 from gymnasium import spaces
 
+from agents.algos.dqn.algorithm import DQN
+from agents.algos.dqn.config import DQNConfig
+from agents.algos.ppo.algorithm import PPO
+from agents.algos.ppo.config import PPOConfig
 from agents.data.replay import ReplayBuffer
-from agents.dqn.agent import DQN
-from agents.dqn.config import DQNConfig
 from agents.loops.off_policy import off_policy
 from agents.loops.on_policy import on_policy
 from agents.loops.position import Position
-from agents.ppo.agent import PPO
-from agents.ppo.config import PPOConfig
 from tests.fakes import ClockEnv
 
 FILE = Path(__file__).with_name("traces.json")

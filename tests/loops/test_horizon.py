@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from agents.core.compile import Compiler
+from agents.algos.ppo.algorithm import PPO
+from agents.algos.ppo.config import PPOConfig
+from agents.core.runtime import Compiler
 from agents.loops.on_policy import AtOnce, on_policy
 from agents.loops.position import Position
-from agents.ppo.agent import PPO
-from agents.ppo.config import PPOConfig
 from envs.native import DYNAMICS, NativeVecEnv, TorchArrays
-from tests.core.test_compile import Tape
+from tests.core.test_runtime import Tape
 
 CPU = torch.device("cpu")
 CONFIG = PPOConfig(n_envs=5, n_steps=60, batch_size=100, n_epochs=2, net_arch=(8,), total_timesteps=1200)

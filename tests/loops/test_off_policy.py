@@ -8,15 +8,15 @@ import itertools
 import pytest
 import torch
 
-from agents.core.compile import Compiler
+from agents.algos.dqn.algorithm import DQN
+from agents.algos.dqn.config import DQNConfig
+from agents.core.runtime import Compiler
 from agents.data.replay import ReplayBuffer
-from agents.dqn.agent import DQN
-from agents.dqn.config import DQNConfig
 from agents.loops.off_policy import YIELD_TICKS, off_policy
 from agents.loops.position import Position
 from envs.native import DYNAMICS, NativeVecEnv, TorchArrays
-from tests.core.test_compile import Tape
-from tests.dqn.test_dqn import flat
+from tests.algos.test_dqn import flat
+from tests.core.test_runtime import Tape
 from tests.fakes import ClockEnv, decode_clock
 
 CPU = torch.device("cpu")

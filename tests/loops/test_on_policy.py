@@ -9,11 +9,11 @@ import pytest
 import torch
 from gymnasium import spaces
 
+from agents.algos.ppo.algorithm import PPO, Acted
+from agents.algos.ppo.config import PPOConfig
 from agents.core.types import Episode
 from agents.loops.on_policy import on_policy
 from agents.loops.position import Position
-from agents.ppo.agent import PPO, Acted
-from agents.ppo.config import PPOConfig
 from tests.fakes import ClockEnv, decode_clock
 
 CPU = torch.device("cpu")

@@ -7,7 +7,7 @@ import pytest
 import torch
 from gymnasium import spaces
 
-from agents.core.optim import FlatParameters
+from agents.learning.optim import FlatParameters
 from agents.networks.build import ActorCritic, QNetwork
 from agents.networks.host import HostNetwork, on_host
 

@@ -10,11 +10,11 @@ import time
 
 import pytest
 
-from agents.analysis.benchmark import catalogue, machine
-from agents.analysis.benchmark.catalogue import Entry
 from agents.bench import main
 from agents.core.signals import handling
-from tests.analysis.benchmark.fakes import printing, program
+from agents.lab.benchmark import catalogue, machine
+from agents.lab.benchmark.catalogue import Entry
+from tests.lab.benchmark.fakes import printing, program
 
 
 @pytest.fixture

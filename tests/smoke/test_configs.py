@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from agents.experiment.config import CONFIGS, FLAGS, Layer, load_config_file, packaged_config, resolve
+from agents.run.config import CONFIGS, FLAGS, Layer, load_config_file, packaged_config, resolve
 from envs.locate import locate
 
 FILES = sorted(file for file in CONFIGS.rglob("*.*") if file.parent.parent.name != "sb3")  # those have tests apart

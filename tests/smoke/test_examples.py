@@ -13,8 +13,8 @@ import pytest
 
 from agents.__main__ import commands
 from agents.__main__ import main as agents
-from agents.analysis.baselines import make_sb3
-from tests.analysis.comparison.synthetic import CURVES, write_comparison
+from agents.lab.baselines import make_sb3
+from tests.lab.comparison.synthetic import CURVES, write_comparison
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from agents.report import main
-from tests.analysis.comparison.synthetic import CURVES, write_comparison
+from tests.lab.comparison.synthetic import CURVES, write_comparison
 
 
 @pytest.fixture

@@ -60,7 +60,7 @@ def test_quiet_prints_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str])
 @pytest.mark.skipif(sys.platform == "win32", reason="no process groups")
 def test_ctrl_c_in_a_terminal_reaches_every_process_and_prints_no_traceback(tmp_path: Path) -> None:
     """A terminal sends SIGINT to the whole group, those processes included that the environments run in."""
-    (tmp_path / "mine.py").write_text((Path(__file__).parents[1] / "experiment" / "user_envs.py").read_text())
+    (tmp_path / "mine.py").write_text((Path(__file__).parents[1] / "run" / "user_envs.py").read_text())
     words = "--env mine.py:Signs --vec async --n-envs 2 -n 50000 --n-steps 32 --batch-size 32 --eval-freq 0"
     command = [sys.executable, "-m", "agents.train", *words.split(), "--no-record", "--json"]
     process = subprocess.Popen(

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from agents.evaluate import main as evaluate
-from agents.experiment.recording import load_episode
+from agents.run.recording import load_episode
 from agents.train import main as train
 from agents.watch import main as watch
 

@@ -1,0 +1,263 @@
+"""The cases of the benchmark, with all their settings."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from agents.lab.baselines import sb3_settings
+from agents.lab.benchmark.case import BYTES, SECONDS, SPEED, Case, Contender, Measure, Plan
+from agents.lab.benchmark.ours import read_summary, read_training, train_command, whole_settings
+from agents.lab.sb3_configs import load_sb3_config, sb3_config
+from agents.run.config import ALGORITHMS
+from envs.errors import UserError, did_you_mean
+
+CARTPOLE, SOLVED = "CartPole-v1", 475.0  # its own threshold, for the mean of 100 episodes
+TRAINING_ALONE: dict[str, Any] = {"eval_freq": 0, "save_freq": 0, "target_reward": None, "final_eval_episodes": 0}
+
+SAME_PPO: dict[str, Any] = {
+    "n_envs": 8,
+    "n_steps": 128,
+    "batch_size": 256,
+    "n_epochs": 4,
+    "learning_rate": 2.5e-4,
+    "net_arch": [64, 64],
+    "activation": "tanh",
+}
+MANY_ENVS = SAME_PPO | {"n_envs": 64, "batch_size": 2_048}
+MOST_ENVS = SAME_PPO | {"n_envs": 256, "n_steps": 64, "batch_size": 4_096}
+ON_GPU = SAME_PPO | {"n_envs": 4_096, "n_steps": 32, "batch_size": 32_768}
+SAME_DQN: dict[str, Any] = {
+    "n_envs": 1,
+    "batch_size": 128,
+    "train_freq": 10,
+    "gradient_steps": 1,
+    "buffer_size": 10_000,
+    "learning_starts": 1_000,
+    "target_update_interval": 500,
+    "learning_rate": 2.5e-4,
+    "exploration_fraction": 0.5,
+    "net_arch": [120, 84],
+    "activation": "relu",
+    "double_q": False,  # SB3's DQN has none
+}
+
+
+def worker(task: str, **arguments: Any) -> tuple[str, ...]:
+    """Return the words that run a function of `workers` in a process of its own."""
+    return (sys.executable, "-m", "agents.lab.benchmark.workers", task, json.dumps(arguments))
+
+
+def sb3(plan: Plan, name: str, arguments: Mapping[str, Any]) -> list[Contender]:
+    """Return SB3, told what `workers.sb3` takes, with each number of threads that the plan asks for."""
+    command = worker("sb3", **arguments, seed="{seed}")
+    found = []
+    if plan.threads != "own":
+        found.append(Contender(f"{name}, 1 thread", command, baseline=True, variables={"OMP_NUM_THREADS": "1"}))
+    if plan.threads == "own" or (plan.threads == "both" and not plan.quick and os.cpu_count() != 1):
+        found.append(Contender(f"{name}, own threads", command, baseline=True))
+    return found
+
+
+def alike(algo: str, env: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return our settings as arguments of `workers.sb3`."""
+    arguments, missing = sb3_settings(ALGORITHMS[algo](**settings))
+    assert not missing, f"{missing} would make it other work than SB3's"
+    return {"env_id": env, **arguments}
+
+
+def ours(plan: Plan, algo: str, env: str, settings: Mapping[str, Any], steps: int, device: str) -> list[Contender]:
+    """Return our training alone: no evaluation, no checkpoint but the last; as it comes, and compiled."""
+    values = {**settings, **TRAINING_ALONE, "total_timesteps": steps}
+    command = partial(train_command, algo, env, values, "--device", device, "--quiet")
+    plain = Contender("ours", command("--compile", "auto"), read=read_training)
+    compiled = Contender("ours, compiled", command("--compile", "on"), read=read_training)
+    return [plain] if plan.quick else [plain, compiled]
+
+
+def same(
+    plan: Plan, algo: str, settings: Mapping[str, Any], steps: int, env: str = CARTPOLE, device: str = "cpu"
+) -> list[Contender]:
+    """Training speed of ours and SB3 with the same settings; on a GPU, where SB3 has no environments, ours alone."""
+    steps = plan.scaled(steps)
+    found = ours(plan, algo, env, whole_settings(algo, env, settings), steps, device)
+    if device == "cpu":
+        found += sb3(plan, "SB3", {**alike(algo, env, settings), "total_timesteps": steps})
+    return found
+
+
+def as_they_come(plan: Plan, algo: str, steps: int, sb3_steps: int) -> list[Contender]:
+    """Training speed of ours with the packaged settings, and of SB3 with those it has by itself."""
+    defaults = {"algo": algo, "env_id": CARTPOLE, "n_envs": 1, "total_timesteps": plan.scaled(sb3_steps)}
+    return ours(plan, algo, CARTPOLE, {}, plan.scaled(steps), "cpu") + sb3(plan, "SB3", defaults)
+
+
+def solve(plan: Plan, algo: str, budgets: tuple[int, ...]) -> list[Contender]:
+    """Train, then measure over 100 greedy episodes: ours stops at its target, SB3, as tuned, at the end of a budget."""
+    found = [Contender("ours", train_command(algo, CARTPOLE, {}), read=read_summary)]
+    tuned = sb3_config(algo, CARTPOLE)
+    assert tuned is not None
+    settings, _ = load_sb3_config(tuned, algo)
+    for budget in budgets[-1:] if plan.quick else budgets:
+        arguments = {"env_id": CARTPOLE, **settings, "total_timesteps": budget, "eval_episodes": 100}
+        found += sb3(plan, f"SB3 {budget // 1_000}k", arguments)
+    return found
+
+
+def stepping(plan: Plan) -> list[Contender]:
+    """Environments alone, with random actions."""
+    size = {"num_envs": 4_096, "ticks": plan.scaled(4_000)}
+    return [
+        Contender("ours, native", worker("step_native", **size)),
+        Contender("Gymnasium's NumPy", worker("step_gymnasium", **size), baseline=True),
+    ]
+
+
+def importing(plan: Plan) -> list[Contender]:
+    """Python's start, and imports."""
+    modules = {
+        "ours, to parse flags": "agents.train",
+        "ours, to train": "agents.run.runner",
+        "torch, gymnasium": "torch, gymnasium",
+        "SB3": "stable_baselines3",
+    }
+    return [
+        Contender(name, (sys.executable, "-c", f"import {module}; print('{{}}')"), baseline=name == "SB3")
+        for name, module in modules.items()
+    ]
+
+
+def replay(plan: Plan, observation: str) -> list[Contender]:
+    """Memory that a replay buffer takes for each transition."""
+    return [
+        Contender("ours", worker("replay_ours", observation=observation)),
+        Contender("SB3", worker("replay_sb3", observation=observation), baseline=True),
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A case of the catalogue.
+
+    Attributes:
+        contenders: makes the case's contenders for a plan.
+        quick: whether a quick benchmark has it.
+        needs: module that has to be installed, and the extra of ours that brings it.
+    """
+
+    title: str
+    contenders: Callable[[Plan], list[Contender]]
+    measure: Measure = SPEED
+    quick: bool = False
+    needs: tuple[str, str] | None = None
+    cuda: bool = False
+    target: float | None = None
+
+    def repeats(self, plan: Plan) -> int:
+        """Return how often each contender runs; what hardly varies, once."""
+        if self.measure is BYTES or (plan.quick and self.target is None and self.measure is SECONDS):
+            return 1
+        return plan.rounds if self.target is None else plan.seeds
+
+    def missing(self, plan: Plan) -> str | None:
+        """Return what it takes to measure this, if it is not here."""
+        if self.cuda and not plan.cuda:
+            return "needs a CUDA GPU"
+        if self.needs and importlib.util.find_spec(self.needs[0]) is None:
+            return f'needs pip install -e ".[{self.needs[1]}]"'
+        return None
+
+
+CATALOGUE: dict[str, Entry] = {
+    "ppo-same": Entry(
+        "PPO CartPole-v1, 8 environments, same settings",
+        partial(same, algo="ppo", settings=SAME_PPO, steps=60_000),
+        quick=True,
+    ),
+    "ppo-64": Entry(
+        "PPO CartPole-v1, 64 environments, same settings", partial(same, algo="ppo", settings=MANY_ENVS, steps=200_000)
+    ),
+    "ppo-256": Entry(
+        "PPO CartPole-v1, 256 environments, same settings", partial(same, algo="ppo", settings=MOST_ENVS, steps=300_000)
+    ),
+    "ppo-default": Entry(
+        "PPO CartPole-v1, each as it comes", partial(as_they_come, algo="ppo", steps=60_000, sb3_steps=8_192)
+    ),
+    "ppo-lunarlander": Entry(
+        "PPO LunarLander-v3, 8 environments, same settings",
+        partial(same, algo="ppo", settings=SAME_PPO, steps=30_000, env="LunarLander-v3"),
+        needs=("Box2D", "box2d"),
+    ),
+    "ppo-halfcheetah": Entry(
+        "PPO HalfCheetah-v5, 8 environments, same settings",
+        partial(same, algo="ppo", settings=SAME_PPO, steps=30_000, env="HalfCheetah-v5"),
+        needs=("mujoco", "mujoco"),
+    ),
+    "ppo-cuda": Entry(
+        "PPO CartPole-v1 on the GPU, 4,096 environments",
+        partial(same, algo="ppo", settings=ON_GPU, steps=8_000_000, device="cuda"),
+        cuda=True,
+    ),
+    "dqn-same": Entry(
+        "DQN CartPole-v1, 1 environment, same settings",
+        partial(same, algo="dqn", settings=SAME_DQN, steps=30_000),
+        quick=True,
+    ),
+    "dqn-default": Entry(
+        "DQN CartPole-v1, each as it comes", partial(as_they_come, algo="dqn", steps=40_000, sb3_steps=20_000)
+    ),
+    "env-cartpole": Entry("CartPole-v1 alone, 4,096 environments", stepping, quick=True),
+    "solve-ppo": Entry(
+        "PPO CartPole-v1, process start to solved",
+        partial(solve, algo="ppo", budgets=(25_000, 50_000)),
+        SECONDS,
+        quick=True,
+        target=SOLVED,
+    ),
+    "solve-dqn": Entry(
+        "DQN CartPole-v1, process start to solved",
+        partial(solve, algo="dqn", budgets=(50_000,)),
+        SECONDS,
+        target=SOLVED,
+    ),
+    "imports": Entry("Starting Python and importing", importing, SECONDS, quick=True),
+    "replay-cartpole": Entry(
+        "Replay buffer, one transition of CartPole-v1", partial(replay, observation="cartpole"), BYTES, quick=True
+    ),
+    "replay-pixels": Entry(
+        "Replay buffer, one transition of 84x84x4 pixels", partial(replay, observation="pixels"), BYTES, quick=True
+    ),
+}
+
+
+def build_cases(plan: Plan) -> tuple[list[Case], list[str]]:
+    """Return the cases that `plan` asks for, and a phrase for each thing that is left out.
+
+    Raises:
+        UserError: there is no case of a name that was asked for.
+    """
+    for name in plan.names:
+        if name not in CATALOGUE:
+            near = did_you_mean(name, CATALOGUE)
+            raise UserError(f"--cases: there is no case {name!r}.{near} There are {', '.join(CATALOGUE)}.")
+    cases, left_out = [], []
+    for name in dict.fromkeys(plan.names or CATALOGUE):
+        entry = CATALOGUE[name]
+        if missing := entry.missing(plan):
+            left_out.append(f"{name} ({missing})")
+        elif plan.quick and not entry.quick and not plan.names:
+            left_out.append(name)
+        else:
+            contenders = tuple(entry.contenders(plan))
+            cases.append(Case(name, entry.title, entry.measure, contenders, entry.repeats(plan), entry.target))
+    if plan.quick:
+        left_out += ["compiled training", "SB3's shorter budgets"]
+        if plan.threads == "both":
+            left_out.append("SB3 with its own threads")
+    return cases, left_out

@@ -1,0 +1,197 @@
+"""A benchmark's results: a JSON document, tables, and the files they are kept in."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from agents.lab.benchmark.case import Case, Plan
+from agents.lab.benchmark.chart import draw
+from agents.lab.benchmark.ours import PHASES
+from agents.lab.benchmark.rounds import Result, baseline_of, by_case, number, ratio
+from agents.run.folder import versions
+from agents.run.storage import disk, write_text
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+METHOD = (
+    "Each run is a process of its own; the programs of a case take turns. Medians; min to max over the runs.",
+    "steps/s: training alone, over the last nine tenths of its steps. Ours writes its curves meanwhile, SB3 nothing.",
+    "Threads: ours chooses by itself. SB3 runs as --threads says; the better of its rows is the baseline.",
+)
+
+
+class Report:
+    """Gathers results, keeps them on disk as they come, and shows them.
+
+    Attributes:
+        interrupted: whether the rounds were broken off.
+    """
+
+    def __init__(self, plan: Plan, machine: dict[str, Any], left_out: Sequence[str], folder: Path) -> None:
+        """Make `folder`.
+
+        Raises:
+            UserError: it cannot be made.
+        """
+        self.plan, self.machine, self.left_out, self.folder = plan, machine, list(left_out), folder
+        self.interrupted = False
+        self.versions = versions()
+        self.date = datetime.now().astimezone().isoformat(timespec="seconds")
+        self.results: dict[tuple[str, str], Result] = {}
+        with disk("create", folder):
+            folder.mkdir(parents=True, exist_ok=True)
+
+    @property
+    def failed(self) -> bool:
+        """Whether any program failed."""
+        return any(result.errors for result in self.results.values())
+
+    def take(self, result: Result) -> None:
+        """Take in a result that grew, and write `bench.json` anew."""
+        self.results[result.case.name, result.contender.name] = result
+        self.save_document()
+
+    def line(self, result: Result) -> str:
+        """Say in one line what a program reached just now."""
+        name = f"{result.case.name} {len(result.outcomes)}/{result.case.repeats}, {result.contender.name}"
+        latest = result.outcomes[-1]
+        if isinstance(latest, str):
+            return f"{name}: {latest}"
+        return f"{name}: {number(latest[result.case.measure.key])} {result.case.measure.unit}"
+
+    def document(self) -> dict[str, Any]:
+        """Return everything: what was asked, where it was measured, and case by case what was reached, run by run."""
+        cases = {case.name: _case(case, group) for case, group in by_case(self.results.values())}
+        plan = {name: getattr(self.plan, name) for name in ("quick", "rounds", "seeds", "threads")}
+        facts = {"machine": self.machine, "versions": self.versions, "method": METHOD, "left_out": self.left_out}
+        return {"date": self.date, "interrupted": self.interrupted, **plan, **facts, "cases": cases}
+
+    def save_document(self) -> None:
+        """Write `bench.json`."""
+        write_text(self.folder / "bench.json", json.dumps(self.document(), indent=1) + "\n")
+
+    def save(self) -> None:
+        """Write `bench.json` and, if there is anything to compare, `bench.png`."""
+        self.save_document()
+        draw(list(self.results.values()), f"{self._where()}, {self.date[:10]}", self.folder / "bench.png")
+
+    def _where(self) -> str:
+        machine = self.machine
+        gpu = f", {machine['gpu']}" if machine.get("gpu") else ", no GPU"
+        return f"{machine['cpu']}, {machine['usable']} cores, {machine['memory_gb']:.0f} GB{gpu}"
+
+    def show(self, console: Console) -> None:
+        """Print the tables and where they were measured."""
+        for case, group in by_case(self.results.values()):
+            _print_case(console, case, group)
+        _print_phases(console, self.results.values())
+        packages = ("torch", "gymnasium", "stable-baselines3", "numpy")
+        named = ", ".join(f"{package} {self.versions[package]}" for package in packages)
+        console.print()
+        console.print(f"{self._where()}, load {self.machine['load']} at the start")
+        console.print(f"Python {self.versions['python']}, {named}; {self.date}")
+        console.print("\n".join(METHOD), style="dim")
+        if self.left_out:
+            console.print(f"left out: {', '.join(self.left_out)}", markup=False)
+        if self.interrupted:
+            console.print("interrupted: what was measured until then is above", style="bold")
+        console.print(f"results: {self.folder}", soft_wrap=True, markup=False)
+
+
+def _case(case: Case, group: Sequence[Result]) -> dict[str, Any]:
+    baseline = baseline_of(group)
+    return {
+        "title": case.title,
+        "measure": case.measure.key,
+        "higher_is_better": case.measure.higher_is_better,
+        "target": case.target,
+        "baseline": None if baseline is None else baseline.contender.name,
+        "results": [_result(result, baseline) for result in group],
+    }
+
+
+def _result(result: Result, baseline: Result | None) -> dict[str, Any]:
+    return {
+        "name": result.contender.name,
+        "command": shlex.join(result.contender.command),
+        "variables": result.contender.variables,
+        "median": result.median,
+        "min": min(result.values, default=None),
+        "max": max(result.values, default=None),
+        "ratio": ratio(result, baseline),
+        "solved": None if result.case.target is None else result.solved,
+        "peak_mb": result.middle("peak_mb"),
+        "threads": result.middle("threads"),
+        "runs": result.runs,
+        "errors": result.errors,
+    }
+
+
+def _table(first: str, width: int, headings: Mapping[str, int]) -> Table:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column(first, width=width)
+    for heading, least in headings.items():
+        table.add_column(heading, justify="right", min_width=least)
+    return table
+
+
+def _print_case(console: Console, case: Case, group: Sequence[Result]) -> None:
+    """Print a line for each contender, and beneath them what else there is to say."""
+    from rich.markup import escape
+
+    headings = {case.measure.unit: 9, "min to max": 18, "better": 8, "peak MB": 7, "threads": 7}
+    table, notes, baseline = _table("", 21, headings), [], baseline_of(group)
+    for result in group:
+        name = result.contender.name
+        table.add_row(escape(name), *_cells(result, baseline))
+        if case.target is not None and result.runs:
+            scores = ", ".join(f"{run['eval_mean']:.0f}" for run in result.runs)
+            notes.append(f"{name}: {result.solved} of {len(result.runs)} solved ({scores})")
+        notes += [f"{name}: {error}" for error in dict.fromkeys(result.errors)]
+    console.print(f"\n[bold]{case.name}[/]: {case.title}")
+    console.print(table)
+    for note in notes:
+        console.print(f"  {note}", markup=False)
+
+
+def _cells(result: Result, baseline: Result | None) -> list[str]:
+    values, median = result.values, result.median
+    if median is None:
+        return ["failed"]
+    better, threads, peak = ratio(result, baseline), result.middle("threads"), result.middle("peak_mb")
+    times = "baseline" if result is baseline else "" if better is None else f"{number(better)}x"
+    spread = f"{number(min(values))} to {number(max(values))}" if len(values) > 1 else ""
+    return [number(median), spread, times, *("" if value is None else f"{value:,.0f}" for value in (peak, threads))]
+
+
+def _print_phases(console: Console, results: Iterable[Result]) -> None:
+    phases = (*PHASES, "rest")
+    table = _table("", 28, dict.fromkeys(phases, 5))
+    for result in results:
+        if timed := [run["phases"] for run in result.runs if "phases" in run]:
+            means = [sum(shares[phase] for shares in timed) / len(timed) for phase in phases]
+            table.add_row(f"{result.case.name}, {result.contender.name}", *(f"{100 * mean:.0f}" for mean in means))
+    if table.row_count:
+        console.print("\n[bold]where our time goes[/], in percent")
+        console.print(table)
+
+
+def print_cases(console: Console, cases: Sequence[Case], left_out: Sequence[str]) -> None:
+    """Print what would be measured, and the command line of each program."""
+    for case in cases:
+        console.print(f"\n[bold]{case.name}[/]  {case.title}, {case.measure.unit}, {case.repeats} times")
+        for contender in case.contenders:
+            variables = " ".join(f"{name}={value}" for name, value in contender.variables.items())
+            line = f"{variables} {shlex.join(contender.command)}".strip()
+            console.print(f"  {contender.name}: {line}", soft_wrap=True, markup=False)
+    if left_out:
+        console.print(f"\nleft out: {', '.join(left_out)}", markup=False)

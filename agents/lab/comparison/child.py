@@ -1,0 +1,131 @@
+"""Carry out one run of a comparison: `python -m agents.lab.comparison.child FOLDER`, with `job.json` in it.
+
+Ours goes on from its newest checkpoint. SB3's begins anew: without pickle it has no way to go on bit for bit.
+What a run does not need is not imported, as its memory is measured.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+import shutil
+import sys
+import threading
+import time
+import traceback
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from agents.lab.comparison.energy import EnergyMeter
+from agents.lab.comparison.job import ERRORS_FILE, JOB_FILE, RESULT_FILE, Job
+from agents.lab.processes import own_peak_mb
+from agents.run.folder import versions
+from agents.run.storage import write_text
+from envs.errors import UserError
+
+PARTS_FILE = "parts.json"
+INTERRUPTED = 130
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Carry out the run and write its `result.json`; what went wrong is the last line on stderr."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--trust", action="store_true", help="code that comes with a model of SB3's may be run")
+    parser.add_argument("--began", type=float, default=time.time(), help="when this process was started")
+    parser.add_argument("--alone", action="store_true", help="nothing else runs: the processor's energy is this run's")
+    parser.add_argument("--tied", action="store_true", help="end when standard input is closed")
+    options = parser.parse_args(argv)
+    if options.tied:
+        threading.Thread(target=_end_with_parent, daemon=True).start()
+    meter = EnergyMeter() if options.alone else None
+    try:
+        return _carry_out(options.folder, options.began, meter, options.trust)
+    except UserError as error:
+        said = " ".join(str(error).split())
+    except Exception as error:
+        traceback.print_exc()
+        said = f"{type(error).__name__}: {' '.join(str(error).split())}"
+    print(said, file=sys.stderr)
+    return 1
+
+
+def _end_with_parent() -> None:
+    os.read(0, 1)  # returns once nobody can write to it any more
+    os._exit(1)
+
+
+def _carry_out(folder: Path, began: float, meter: EnergyMeter | None, trust: bool) -> int:
+    job = Job.load(folder)
+    found = _work(job, folder, began, trust)
+    if found is None:
+        return INTERRUPTED
+    parts = [*_parts(folder)[:-1], (_parts(folder)[-1][0], time.time())]
+    result = {
+        "env": job.env,
+        "algo": job.algo,
+        "label": job.label,
+        "library": job.library,
+        "seed": job.seed,
+        "steps_per_s": found["steps"] / found["train_seconds"] if found["train_seconds"] else 0.0,
+        "total_seconds": sum(end - start for start, end in parts),
+        "peak_mb": own_peak_mb(),
+        "energy_j": meter.joules() if meter is not None and len(parts) == 1 else None,
+        "command": shlex.join(["python", "-m", "agents.lab.comparison.child", str(folder)]),
+        "fingerprint": job.fingerprint,
+        "versions": versions(),
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        **found,
+    }
+    write_text(folder / RESULT_FILE, json.dumps(result, indent=2) + "\n")
+    return 0
+
+
+def _work(job: Job, folder: Path, began: float, trust: bool) -> dict[str, Any] | None:
+    """Do what the run is for; return steps, seconds and final episodes, or None if it was stopped before its end."""
+    if job.kind == "ours":
+        from agents.lab.comparison.ours import has_begun, train_ours
+
+        _begin_part(folder, began, anew=not has_begun(folder))
+        return train_ours(job, folder)
+    _begin_part(folder, began, anew=True)
+    if job.kind == "sb3":
+        from agents.lab.comparison.sb3 import train_beside
+
+        return train_beside(job, folder)
+    from agents.lab.comparison.model import evaluate_model
+
+    return evaluate_model(job, trust)
+
+
+def _begin_part(folder: Path, began: float, *, anew: bool) -> None:
+    """Note that a process begins; one before it that was killed ended when it last wrote something.
+
+    With `anew`, the folder is emptied, but for what the run is and what its process says.
+    """
+    if anew:
+        for path in folder.iterdir():
+            if path.is_dir():
+                shutil.rmtree(path)
+            elif path.name not in (JOB_FILE, ERRORS_FILE):
+                path.unlink()
+    parts = _parts(folder)
+    if parts:
+        last = max(path.stat().st_mtime for path in folder.iterdir() if path.name not in (JOB_FILE, ERRORS_FILE))
+        parts[-1] = (parts[-1][0], last)
+    write_text(folder / PARTS_FILE, json.dumps([*parts, (began, began)]) + "\n")
+
+
+def _parts(folder: Path) -> list[tuple[float, float]]:
+    """Return when each process that worked on the run began and ended."""
+    try:
+        return [(float(began), float(ended)) for began, ended in json.loads((folder / PARTS_FILE).read_text("utf-8"))]
+    except (OSError, ValueError, TypeError):
+        return []
+
+
+if __name__ == "__main__":
+    sys.exit(main())

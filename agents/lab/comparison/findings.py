@@ -1,0 +1,299 @@
+"""What a comparison shows: scores, differences, aggregates and costs, as numbers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agents.lab.aggregate import (
+    METRICS,
+    Difference,
+    Estimate,
+    difference,
+    estimate,
+    first_reaching,
+    holm,
+    mean_between,
+    performance_profile,
+    probability_of_improvement,
+)
+from agents.lab.comparison.results import Comparison, Pair, Reference, RunResult
+from agents.lab.comparison.words import task_name
+
+OURS = "ours"
+LEVEL = 0.05  # of all claims about one opponent together
+NEARLY = 0.9  # where no threshold is registered: this part of the way from random play to the best
+
+
+class Outcome(Enum):
+    """What a contest says about the reference (ours) and the other side."""
+
+    BETTER = "better"
+    WORSE = "worse"
+    SAME = "no difference shown"
+    UNKNOWN = "too few seeds"
+
+
+Sides = tuple[NDArray[np.float64], NDArray[np.float64]]  # one number for each run of the reference and the other label
+Contests = Mapping[tuple[str, str], Sequence["Contest"]]  # a task's key -> one for each other label
+
+
+@dataclass(frozen=True, slots=True)
+class Contest:
+    """The reference against another label on one task.
+
+    Attributes:
+        against: the other label.
+        ours, theirs: one number for each run of the reference and of the other, of shape [seeds].
+        found: reference less the other.
+        adjusted: Holm's p-value over all tasks against this label.
+    """
+
+    against: str
+    ours: NDArray[np.float64]
+    theirs: NDArray[np.float64]
+    found: Difference
+    adjusted: float
+
+    @property
+    def outcome(self) -> Outcome:
+        """What may be claimed."""
+        if math.isnan(self.adjusted):
+            return Outcome.UNKNOWN
+        if self.adjusted >= LEVEL:
+            return Outcome.SAME
+        return Outcome.BETTER if self.found.value > 0 else Outcome.WORSE
+
+
+@dataclass(frozen=True)
+class Task:
+    """An environment with an algorithm, and every label's runs on it.
+
+    Attributes:
+        pair: as it was asked for; None where all results are imported.
+        random: mean return of random actions; None if unknown.
+        threshold: the registered one; None without.
+        best: the highest mean score of any label in the environment.
+    """
+
+    env: str
+    algo: str
+    pair: Pair | None
+    runs: Mapping[str, Sequence[RunResult]]
+    random: float | None
+    threshold: float | None
+    best: float
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Return what tells it from all others."""
+        return self.env, self.algo
+
+    @property
+    def name(self) -> str:
+        """Return it as people read it."""
+        return task_name(self.env, self.algo)
+
+    @cached_property
+    def scores(self) -> dict[str, NDArray[np.float64]]:
+        """Scores of each label's runs, of shape [seeds]."""
+        return {label: np.array([run.score for run in runs]) for label, runs in self.runs.items()}
+
+    @cached_property
+    def scale(self) -> tuple[float, float] | None:
+        """The returns that are 0 and 1 when normalised; None where there are no two such, the upper one above."""
+        if self.random is None:
+            return None
+        top = self.best if self.threshold is None else self.threshold
+        return (self.random, top) if top > self.random else None
+
+    @cached_property
+    def normalised(self) -> dict[str, NDArray[np.float64]]:
+        """Normalised scores; empty without a scale."""
+        if self.scale is None:
+            return {}
+        zero, one = self.scale
+        return {label: (scores - zero) / (one - zero) for label, scores in self.scores.items()}
+
+    @property
+    def goal(self) -> float | None:
+        """The return whose reaching is timed: the registered threshold, or most of the way to the best."""
+        if self.threshold is not None or self.scale is None:
+            return self.threshold
+        zero, one = self.scale
+        return zero + NEARLY * (one - zero)
+
+    def reached(self, label: str, seconds: bool = False) -> NDArray[np.float64]:
+        """Return the steps (or seconds) to the goal of each run; inf where never, nan where the curve says nothing."""
+        found = []
+        for run in self.runs[label]:
+            at = run.seconds if seconds else run.steps
+            known = self.goal is not None and at.size and not np.isnan(at).any()
+            found.append(first_reaching(at, run.returns, self.goal or 0.0) if known else math.nan)
+        return np.array(found)
+
+    def over_training(self, ours: str, theirs: str) -> Sides | None:
+        """Return the mean return over training of two labels' runs, over the steps that all their curves cover.
+
+        None where a run has no curve, or they share no step.
+        """
+        runs = [run for label in (ours, theirs) for run in self.runs[label]]
+        if not all(run.steps.size for run in runs):
+            return None
+        first, last = float(max(run.steps[0] for run in runs)), float(min(run.steps[-1] for run in runs))
+        if first > last:
+            return None
+        means = [mean_between(run.steps, run.returns, first, last) for run in runs]
+        return np.array(means[: len(self.runs[ours])]), np.array(means[len(self.runs[ours]) :])
+
+    def figure(self, label: str, name: str) -> NDArray[np.float64]:
+        """Return one of `RunResult.figures` for the runs that have it."""
+        return np.array([run.figures[name] for run in self.runs.get(label, ()) if name in run.figures])
+
+
+@dataclass(frozen=True)
+class Section:
+    """Tasks that some labels share, taken together.
+
+    Attributes:
+        title: such as "all 12 comparisons".
+        labels: the reference first.
+        metrics: label -> metric -> estimate.
+        improvement: other label -> how probable it is that the reference beats it.
+        levels: normalised scores, of shape [levels].
+        profiles: label -> part of the runs above each level, and its bounds.
+    """
+
+    title: str
+    tasks: Sequence[Task]
+    labels: Sequence[str]
+    metrics: dict[str, dict[str, Estimate]]
+    improvement: dict[str, Estimate]
+    levels: NDArray[np.float64]
+    profiles: dict[str, tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]]
+
+
+@dataclass(frozen=True)
+class Findings:
+    """Everything that a report says.
+
+    Attributes:
+        reference: the label that all others are held against.
+        labels: all of them, the reference first, imported ones last.
+        contests: about the scores.
+        learning: about the mean return over training.
+    """
+
+    comparison: Comparison
+    reference: str
+    labels: Sequence[str]
+    tasks: Sequence[Task]
+    contests: Contests
+    learning: Contests
+    sections: Sequence[Section]
+
+    def against(self, label: str, contests: Contests | None = None) -> list[tuple[Task, Contest]]:
+        """Return the contests with one other label; those about scores unless others are given."""
+        told = self.contests if contests is None else contests
+        return [(task, found) for task in self.tasks for found in told[task.key] if found.against == label]
+
+
+def find(comparison: Comparison) -> Findings:
+    """Compute all that a comparison shows."""
+    labels = _labels(comparison)
+    reference = labels[0]
+    tasks = _tasks(comparison, labels)
+    scores = _contests(tasks, labels, lambda task, label: (task.scores[reference], task.scores[label]))
+    learning = _contests(tasks, labels, lambda task, label: task.over_training(reference, label))
+    return Findings(comparison, reference, labels, tasks, scores, learning, list(_sections(tasks, labels)))
+
+
+def _contests(tasks: Sequence[Task], labels: Sequence[str], measure: Callable[[Task, str], Sides | None]) -> Contests:
+    """Hold the first label against each other one wherever `measure` has numbers for the two."""
+    reference, *others = labels
+    contests: dict[tuple[str, str], list[Contest]] = {task.key: [] for task in tasks}
+    for label in others:
+        shared = [(task, measure(task, label)) for task in tasks if {reference, label} <= task.runs.keys()]
+        known = [(task, sides, difference(*sides)) for task, sides in shared if sides is not None]
+        for (task, sides, found), adjusted in zip(known, holm([found.p for *_, found in known]), strict=True):
+            contests[task.key].append(Contest(label, *sides, found, adjusted))
+    return contests
+
+
+def _labels(comparison: Comparison) -> list[str]:
+    """Return all labels: ours, then as asked for, then what was imported."""
+    asked = [label for pair in comparison.pairs for label in pair.labels]
+    found = list(dict.fromkeys([*asked, *(run.label for run in comparison.runs)]))
+    return sorted(found, key=lambda label: (label != OURS, label in comparison.imported))
+
+
+def _tasks(comparison: Comparison, labels: Sequence[str]) -> list[Task]:
+    """Return the tasks that have any finished run: environments as first asked for, and of each its algorithms."""
+    pairs = {(pair.env, pair.algo): pair for pair in comparison.pairs}
+    runs: dict[tuple[str, str], dict[str, list[RunResult]]] = {key: {} for key in pairs}
+    for run in sorted(comparison.runs, key=lambda run: (labels.index(run.label), run.seed)):
+        runs.setdefault((run.env, run.algo), {}).setdefault(run.label, []).append(run)
+    best: dict[str, float] = {}
+    for (env, _), here in runs.items():
+        means = [float(np.mean([run.score for run in group])) for group in here.values()]
+        best[env] = max([best.get(env, -math.inf), *means])
+    tasks, envs = [], list(dict.fromkeys(env for env, _ in runs))
+    for (env, algo), here in sorted(runs.items(), key=lambda item: envs.index(item[0][0])):
+        known = comparison.references.get(env) or Reference()
+        if here:
+            tasks.append(Task(env, algo, pairs.get((env, algo)), here, known.random, known.threshold, best[env]))
+    return tasks
+
+
+def _sections(tasks: Sequence[Task], labels: Sequence[str]) -> Iterable[Section]:
+    """Yield a section for each set of tasks that others share with the reference, and within it for each algorithm."""
+    shared: dict[tuple[int, ...], list[str]] = {}
+    for label in labels[1:]:
+        both = tuple(i for i, task in enumerate(tasks) if {labels[0], label} <= task.normalised.keys())
+        if both:
+            shared.setdefault(both, []).append(label)
+    for both, others in shared.items():
+        group = [tasks[i] for i in both]
+        named = [labels[0], *others]
+        yield _section(group, named, "")
+        algos = list(dict.fromkeys(task.algo for task in group))
+        for algo in algos if len(algos) > 1 else ():
+            yield _section([task for task in group if task.algo == algo], named, algo.upper())
+
+
+def _section(tasks: Sequence[Task], labels: Sequence[str], algo: str) -> Section:
+    reference, *others = labels
+    scores = {label: [task.normalised[label] for task in tasks] for label in labels}
+    every = np.concatenate([runs for group in scores.values() for runs in group])
+    levels = np.linspace(min(0.0, float(every.min())), max(1.0, float(every.max())), 101)
+    count = f"{len(tasks)} {'environment' if algo else 'comparison'}{'s' if len(tasks) > 1 else ''}"
+    return Section(
+        title=f"{algo}, {count}" if algo else f"all {count}" if len(tasks) > 1 else tasks[0].name,
+        tasks=tasks,
+        labels=labels,
+        metrics={
+            label: {name: estimate(metric, scores[label]) for name, metric in METRICS.items()} for label in labels
+        },
+        improvement={other: probability_of_improvement(scores[reference], scores[other]) for other in others},
+        levels=levels,
+        profiles={label: performance_profile(scores[label], levels) for label in labels},
+    )
+
+
+def typical_ratio(findings: Findings, other: str, name: str) -> tuple[float, float, float] | None:
+    """Return how many times the reference's figure is the other's: geometric mean over tasks, lowest and highest.
+
+    Each task counts with the ratio of its medians over seeds; None where none has both.
+    """
+    ratios = []
+    for task, _ in findings.against(other):
+        ours, theirs = task.figure(findings.reference, name), task.figure(other, name)
+        if ours.size and theirs.size and np.median(ours) > 0 and np.median(theirs) > 0:
+            ratios.append(float(np.median(ours) / np.median(theirs)))
+    return (float(np.exp(np.mean(np.log(ratios)))), min(ratios), max(ratios)) if ratios else None

@@ -1,0 +1,173 @@
+"""A model of stable-baselines3 (SB3) as a `Policy`, so that the same code evaluates and shows ours and SB3's."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import Space, spaces
+from torch import Tensor
+
+from agents.core.tree import to_numpy
+from agents.run.storage import disk
+from envs.api import VecEnv
+from envs.errors import UserError
+
+MARKS = {"exploration_fraction": "dqn", "clip_range": "ppo"}  # settings that tell whose model it is
+
+
+class SB3Policy:
+    """SB3's PPO or DQN. See `agents.core.types.Policy`.
+
+    Observations are normalised by VecNormalize's statistics where the model was trained with it, and actions are
+    clipped to the bounds, as SB3 does both.
+    """
+
+    def __init__(self, model: Any, normalizer: Any = None) -> None:
+        """`model` is SB3's algorithm, trained or training; `normalizer` its VecNormalize, if it has none of its own."""
+        from stable_baselines3 import DQN
+
+        self.device = model.device
+        self.step = int(model.num_timesteps)  # that it was trained for
+        self.algo = "dqn" if isinstance(model, DQN) else "ppo"
+        self._model, self._normalizer = model, normalizer or model.get_vec_normalize_env()
+
+    def predict(self, obs: Any, deterministic: bool = True, generator: torch.Generator | None = None) -> Tensor:
+        """Return actions for a batch of observations `[N, ...]`, drawn from `generator` if not deterministic."""
+        with _drawing_from(generator):
+            actions, _ = self._model.policy.predict(self._normalised(obs), deterministic=deterministic)
+        greedy = torch.as_tensor(actions)
+        if deterministic or self.algo == "ppo":
+            return greedy
+        coin, choice = torch.rand((2, len(greedy)), generator=generator)
+        random = (choice * int(self._model.action_space.n)).long()
+        return torch.where(coin < self._model.exploration_rate, random, greedy)
+
+    @torch.inference_mode()
+    def inspect(self, obs: Any) -> dict[str, Tensor]:
+        """Return `q_values` and their maximum for DQN; `value` and the distribution's parameters for PPO."""
+        policy = self._model.policy
+        tensors, _ = policy.obs_to_tensor(self._normalised(obs))
+        if self.algo == "dqn":
+            q_values = policy.q_net(tensors)
+            return {"value": q_values.amax(dim=1), "q_values": q_values}
+        found = {"value": policy.predict_values(tensors).squeeze(1)}
+        distribution = policy.get_distribution(tensors).distribution
+        if isinstance(distribution, torch.distributions.Categorical):
+            return found | {"probabilities": distribution.probs}
+        if isinstance(distribution, torch.distributions.Normal):
+            return found | {"mean": distribution.mean, "std": distribution.stddev}
+        return found
+
+    def refuse_unfit(self, env: VecEnv, env_id: str) -> None:
+        """Raise UserError if `env`, of which `env_id` is the name, is not what the model learnt."""
+        from stable_baselines3.common.preprocessing import is_image_space, is_image_space_channels_first
+        from stable_baselines3.common.vec_env import VecTransposeImage
+
+        offered = env.observation_space
+        if isinstance(offered, spaces.Box) and is_image_space(offered) and not is_image_space_channels_first(offered):
+            offered = VecTransposeImage.transpose_space(offered)
+        for what, there, learnt in (
+            ("observations", offered, self._model.observation_space),
+            ("actions", env.action_space, self._model.action_space),
+        ):
+            if _form(there) != _form(learnt):
+                raise UserError(f"this model does not fit {env_id}: it learnt {what} {learnt}, not {there}")
+
+    def _normalised(self, obs: Any) -> Any:
+        arrays = {key: to_numpy(value) for key, value in obs.items()} if isinstance(obs, dict) else to_numpy(obs)
+        return arrays if self._normalizer is None else self._normalizer.normalize_obs(arrays)
+
+
+@contextmanager
+def _drawing_from(generator: torch.Generator | None) -> Iterator[None]:
+    """Let SB3, which draws from PyTorch's global stream, draw from `generator`; the global stream stays as it was."""
+    with torch.random.fork_rng(devices=[], enabled=generator is not None):
+        if generator is not None:
+            torch.manual_seed(int(torch.randint(2**31, (1,), generator=generator)))
+        yield
+
+
+def _form(space: Space) -> Any:
+    """Return what has to agree between spaces: their kinds and shapes, but not the bounds of numbers."""
+    if isinstance(space, spaces.Dict):
+        return {key: _form(inner) for key, inner in space.items()}
+    counted = {spaces.Discrete: "n", spaces.MultiDiscrete: "nvec"}.get(type(space))
+    return type(space), space.shape, None if counted is None else np.array(getattr(space, counted)).tolist()
+
+
+def sb3_algo(path: Path) -> str | None:
+    """Return whether a model of SB3's is its "ppo" or its "dqn" by what its file says; None where that is not plain.
+
+    Nothing in the file is run.
+
+    Raises:
+        UserError: the file cannot be read, or is no model of SB3's.
+    """
+    with disk("read", path):
+        content = path.read_bytes()[:4]
+    try:
+        with zipfile.ZipFile(path) as archive:
+            data = json.loads(archive.read("data"))
+        found = {algo for mark, algo in MARKS.items() if mark in data}
+    except (zipfile.BadZipFile, KeyError, ValueError, TypeError, OSError, RecursionError) as error:
+        what = "is no zip archive" if content != b"PK\x03\x04" else "holds no model of stable-baselines3"
+        raise UserError(f"{path} {what} ({type(error).__name__}: {error})") from error
+    return found.pop() if len(found) == 1 else None
+
+
+def refuse_untrusted(path: Path, trust: bool) -> None:
+    """Raise UserError if a model of SB3's is not there, or not trusted: its file holds pickled objects."""
+    with disk("read", path):
+        path.stat()
+    if not trust:
+        raise UserError(
+            f"{path} was not loaded: a model of stable-baselines3 holds pickled objects, and loading them runs "
+            "whatever code its author put there. If you trust where it comes from, add --trust."
+        )
+
+
+def load_sb3(path: Path, algo: str | None = None, *, trust: bool, vec_normalize: Path | None = None) -> SB3Policy:
+    """Load a model that SB3's `save` wrote.
+
+    Args:
+        path: the `.zip` file.
+        algo: "ppo" or "dqn"; None to take what the file says.
+        trust: whether the user trusts whoever wrote it, for loading runs code from the file.
+        vec_normalize: the file that `VecNormalize.save` wrote, where the model was trained with it.
+
+    Raises:
+        UserError: it is not trusted, or the files cannot be used.
+    """
+    refuse_untrusted(path, trust)
+    told = sb3_algo(path)
+    if (algo or told) is None:
+        raise UserError(f"{path} does not say which algorithm it is of: add --algo ppo or --algo dqn")
+    if algo and told and algo != told:
+        raise UserError(f"{path} is a model of {told.upper()}, not of {algo.upper()}")
+    import pickle
+
+    import stable_baselines3
+    from stable_baselines3.common.vec_env import VecNormalize
+
+    kind: Any = {"ppo": stable_baselines3.PPO, "dqn": stable_baselines3.DQN}[algo or told or ""]
+    normalizer = None
+    try:
+        model = kind.load(path, device="cpu")
+        if vec_normalize is not None:
+            with disk("read", vec_normalize), vec_normalize.open("rb") as stream:
+                normalizer = pickle.load(stream)
+    except UserError:
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{path} could not be loaded: {type(error).__name__}: {reason}") from error
+    if normalizer is not None and not isinstance(normalizer, VecNormalize):
+        raise UserError(f"{vec_normalize} holds no VecNormalize, but a {type(normalizer).__name__}")
+    return SB3Policy(model, normalizer)

@@ -1,0 +1,298 @@
+"""What a run is made of, put together from layers: class defaults < packaged file < `--config FILE` < flags.
+
+Every mistake in a layer becomes one UserError that names the file or the flag. No PyTorch here: `--help` stays quick.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import types
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_serializer
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
+
+from agents.algos.dqn.config import DQNConfig
+from agents.algos.ppo.config import PPOConfig
+from agents.core.config import AlgoConfig, CompileMode
+from envs.errors import UserError, did_you_mean
+
+ALGORITHMS: dict[str, type[AlgoConfig]] = {"ppo": PPOConfig, "dqn": DQNConfig}
+ALIASES = {"n_timesteps": "total_timesteps"}  # rl-zoo3's spelling
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+FLAGS = ""  # the source of a layer that holds command-line flags
+
+
+class RunConfig(BaseModel):
+    """Everything that determines a run. Its serialised form is flat: hyperparameters lie beside `env` and `seed`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    env: str = Field(
+        min_length=1, description="environment (always needed): a Gymnasium id, module:Id, or file.py:Class"
+    )
+    env_kwargs: dict[str, Any] = Field({}, description="the environment's own arguments, as key=value ...")
+    algo: Literal["ppo", "dqn"] = Field("ppo", description="algorithm")
+    seed: int = Field(0, ge=0, description="all randomness of the run follows from it")
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="where the networks live")
+    compile: CompileMode = Field(
+        "auto", description="compile steps of training; auto captures them as CUDA graphs on a GPU, off runs all as is"
+    )
+    vec: Literal["auto", "native", "sync", "async", "vector", "envpool", "ale"] = Field(
+        "auto", description="how the copies of env are stepped"
+    )
+    params: PPOConfig | DQNConfig
+
+    @model_serializer(mode="wrap")
+    def _flat(self, serialize: Any) -> dict[str, Any]:
+        values = serialize(self)
+        params = values.pop("params")
+        return values | params
+
+    def to_yaml(self) -> str:
+        """Return all of it, resolved, as a flat YAML document."""
+        return yaml.dump(self.model_dump(mode="json"), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+
+    @classmethod
+    def from_dict(cls, values: Any, source: str) -> RunConfig:
+        """Read the flat form back; `source` is the file that errors name."""
+        if not isinstance(values, dict):
+            raise UserError(f"{source}: the configuration is a {type(values).__name__}, not a mapping")
+        return resolve([Layer(source, values)], packaged=False)
+
+    @classmethod
+    def from_yaml(cls, path: Path) -> RunConfig:
+        """Read what `to_yaml` wrote."""
+        return cls.from_dict(load_config_file(path), str(path))
+
+
+RUN_FIELDS = {name: field for name, field in RunConfig.model_fields.items() if name != "params"}
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """Values from one place: a file, or the flags."""
+
+    source: str
+    values: dict[str, Any]
+
+    def label(self, key: str) -> str:
+        """Name one value as the user wrote it."""
+        return f"{self.source}: {key}" if self.source != FLAGS else f"--{key.replace('_', '-')}"
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.2's plain values: `1e-3` is a number, `no` is text, a date is text; and `none` is null as well."""
+
+    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 (PyYAML's own class attribute)
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.constructor.ConstructorError(None, None, f"{key!r} is given twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes what `_Loader` reads: text that would read as another type is quoted."""
+
+    yaml_implicit_resolvers: dict[str, Any] = _Loader.yaml_implicit_resolvers
+
+
+for _tag, _pattern, _first in (
+    ("null", r"~|none|null|None|Null|NULL|", ["~", "n", "N", ""]),
+    ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
+    ("int", r"[-+]?(0|[1-9][0-9_]*)", list("-+0123456789")),
+    ("float", r"[-+]?(\.[0-9]+|[0-9][0-9_]*(\.[0-9_]*)?)([eE][-+]?[0-9]+)?", list("-+.0123456789")),
+    ("float", r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", list("-+.")),
+):
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), _first)
+
+
+def parse_value(text: str) -> Any:
+    """Read one flag's value as YAML would; what YAML cannot read is text."""
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except (yaml.YAMLError, RecursionError, ValueError):
+        return text
+
+
+def load_config_file(path: Path) -> dict[str, Any]:
+    """Read a YAML mapping; an empty file is an empty mapping.
+
+    Raises:
+        UserError: the file is missing, unreadable, not YAML or not a mapping with text keys.
+    """
+    try:
+        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+    except FileNotFoundError as error:
+        beside = [file.name for file in path.parent.glob("*.y*ml")]
+        raise UserError(f"{path}: there is no such config file.{did_you_mean(path.name, beside)}") from error
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {os.strerror(error.errno or 0).lower()}") from error
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        raise UserError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+    if values is None:
+        return {}
+    if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
+        raise UserError(f"{path}: must be a mapping of names to values, such as 'learning_rate: 3e-4'")
+    return values
+
+
+def packaged_config(algo: str, env_id: str) -> Path | None:
+    """Return the configuration that comes with the package for this environment, or None."""
+    for name in (env_id, env_id.removeprefix("native/")):
+        path = CONFIGS / algo / f"{name.replace('/', '-')}.yaml"
+        if path.is_file():
+            return path
+    return None
+
+
+def merge(layers: Sequence[Layer], packaged: bool = True) -> dict[str, tuple[Any, Layer]]:
+    """Return each name's value in the last layer that has it, with that layer; `env_kwargs` are merged by key.
+
+    With `packaged`, the packaged file for the layers' environment and algorithm lies beneath them all.
+
+    Raises:
+        UserError: an unknown algorithm or name.
+    """
+    merged: dict[str, tuple[Any, Layer]] = {}
+    for layer in layers:
+        for written, value in layer.values.items():
+            name = ALIASES.get(written, written)
+            before = merged.get(name, (None,))[0]
+            if name == "env_kwargs" and isinstance(before, dict) and isinstance(value, dict):
+                value = before | value
+            merged[name] = (value, layer)
+    algo, layer = merged.get("algo", ("ppo", Layer(FLAGS, {})))
+    if algo not in list(ALGORITHMS):
+        known = did_you_mean(str(algo), ALGORITHMS)
+        raise UserError(f"{layer.label('algo')}: {_show(algo)} given, {'|'.join(ALGORITHMS)} expected.{known}")
+    for name, (_, layer) in merged.items():
+        if name not in RUN_FIELDS and name not in ALGORITHMS[algo].model_fields:
+            raise UserError(unknown_name(name, algo, layer.label(name)))
+    env = merged.get("env", (None,))[0]
+    path = packaged_config(algo, env) if packaged and isinstance(env, str) else None
+    if path is None:
+        return merged
+    values = {key: value for key, value in load_config_file(path).items() if key not in ("env", "algo")}
+    beneath = Layer(str(path), values)
+    return merge([beneath, *layers], packaged=False)
+
+
+def unknown_name(name: str, algo: str, label: str) -> str:
+    """Say that `name` is no setting of `algo`, and which is meant perhaps."""
+    for other, config in ALGORITHMS.items():
+        if other != algo and name in config.model_fields:
+            return f"{label}: this belongs to {other}; the run uses {algo} (--algo {other} would change that)"
+    near = did_you_mean(name, [*RUN_FIELDS, *ALGORITHMS[algo].model_fields])
+    return f"{label}: unknown setting.{near} 'python -m agents.train --algo {algo} --help' lists all."
+
+
+def resolve(layers: Sequence[Layer], packaged: bool = True) -> RunConfig:
+    """Validate what `merge` gives, cross-field rules included.
+
+    Raises:
+        UserError: a name is unknown or `env` is missing, a value has the wrong type or is out of range, or two values
+            contradict one another.
+    """
+    merged = merge(layers, packaged)
+    if "env" not in merged:
+        raise UserError("which environment? Give one, for example: --env CartPole-v1")
+    algorithm = ALGORITHMS[merged["algo"][0] if "algo" in merged else "ppo"]
+    params = validate(algorithm, {name: found for name, found in merged.items() if name not in RUN_FIELDS})
+    run = {name: found for name, found in merged.items() if name in RUN_FIELDS}
+    config = validate(RunConfig, run, params=params)
+    check(config)
+    return config
+
+
+def validate(model: type[Any], found: dict[str, tuple[Any, Layer]], **fixed: Any) -> Any:
+    for name, (value, layer) in found.items():
+        expected = notation(model.model_fields[name].annotation)
+        given = value if isinstance(value, list) else [value]
+        if any(isinstance(item, bool) != (expected == "true|false") for item in given):  # Pydantic takes true for 1
+            raise UserError(f"{layer.label(name)}: {_show(value)} given, {expected} expected.")
+    try:
+        config = model(**{name: value for name, (value, _) in found.items()}, **fixed)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = str(first["loc"][0])
+        field, (value, layer) = model.model_fields[name], found[name]
+        raise UserError(f"{layer.label(name)}: {_explain(first, field, value)}") from error
+    for name, (_, layer) in found.items():
+        value = getattr(config, name)
+        if isinstance(value, float) and not math.isfinite(value):
+            raise UserError(f"{layer.label(name)}: {value} given, a finite number expected.")
+    return config
+
+
+def _show(value: Any) -> str:
+    """Write a value as it stands in a file."""
+    text = "none" if value is None else str(value).lower() if isinstance(value, bool) else repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def _explain(error: ErrorDetails, field: FieldInfo, value: Any) -> str:
+    """Say in one sentence what was given and what is allowed."""
+    violated = error.get("ctx", {})
+    if _BOUNDS.keys() & violated.keys():
+        kinds = {type(bound).__name__.lower(): bound for bound in field.metadata}
+        bounds = violated | {kind: getattr(bound, kind) for kind, bound in kinds.items() if kind in _BOUNDS}
+        allowed = [f"{sign} {bounds[kind]:g}" for kind, sign in _BOUNDS.items() if kind in bounds]
+        return f"{_show(value)} is out of range; it must be {' and '.join(allowed)}."
+    if error["type"] == "value_error":
+        return f"{_show(value)} given, but it {error['msg'].removeprefix('Value error, ')}."
+    options = [option for option in get_args(field.annotation) if isinstance(option, str)]
+    return f"{_show(value)} given, {notation(field.annotation)} expected.{did_you_mean(str(value), options)}"
+
+
+_BOUNDS = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
+_WORDS = {int: "INTEGER", float: "NUMBER", str: "TEXT", bool: "true|false", type(None): "none"}
+
+
+def notation(annotation: Any) -> str:
+    """Write a field's type as `--help` and error messages do: `NUMBER|none`, `INTEGER ...`, `adam|sgd`."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return notation(arguments[0])
+    if origin is Literal:
+        return "|".join(arguments)
+    if origin in (Union, types.UnionType):
+        return "|".join(notation(argument) for argument in arguments)
+    if origin is tuple:
+        return f"{notation(arguments[0])} ..."
+    if origin is dict:
+        return "KEY=VALUE ..."
+    return _WORDS[annotation]
+
+
+def check(config: RunConfig) -> None:
+    """Refuse values that are each allowed but contradict one another.
+
+    Raises:
+        UserError: a minibatch could never be filled.
+    """
+    params = config.params
+    if isinstance(params, PPOConfig):
+        rollout = params.n_steps * params.n_envs
+        if params.batch_size > rollout:
+            raise UserError(
+                f"batch_size {params.batch_size} is larger than a whole rollout of {rollout} transitions "
+                f"(n_steps {params.n_steps} x n_envs {params.n_envs}): lower batch_size, or raise n_steps or n_envs."
+            )
+        return
+    for name in ("batch_size", "n_envs", "learning_starts"):
+        if getattr(params, name) > params.buffer_size:
+            raise UserError(
+                f"{name} {getattr(params, name)} is larger than the buffer (buffer_size {params.buffer_size}): "
+                f"lower {name}, or raise buffer_size."
+            )

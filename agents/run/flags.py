@@ -1,0 +1,81 @@
+"""Flags of the commands, and the errors they may hold."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any, TypeVar, get_type_hints
+
+import tyro
+
+from agents.run.config import parse_value
+from envs.errors import UserError, did_you_mean
+
+Options = TypeVar("Options")
+_DETAIL: type[Any] = type(tyro.conf.arg())  # what annotations are made of
+Flag = tyro.conf.FlagCreatePairsOff[bool]
+Count = Annotated[int | None, tyro.conf.arg(metavar="INTEGER", help_behavior_hint="")]
+CurveFiles = Annotated[
+    tuple[Path, ...],
+    tyro.conf.arg(
+        name="import",
+        metavar="FILE ...",
+        help_behavior_hint="",
+        help="CSV files with results from elsewhere: env, algo, library, seed, step, return, time (may be empty)",
+    ),
+]
+
+
+def parse_flags(options: type[Options], argv: list[str], *, command: str, about: str | None, examples: str) -> Options:
+    """Parse a command's arguments into its dataclass of options.
+
+    Args:
+        command: as it is typed, such as "python -m agents.watch".
+        about: what it does, for `--help`.
+        examples: printed at the end of `--help`.
+
+    Raises:
+        UserError: an argument is unknown; the message names the nearest flag.
+        SystemExit: after `--help` (0), or where a value is missing or of the wrong kind (2).
+    """
+    known = ["-h", "--help", *_names(options)]
+    for word in argv:  # before parsing, which takes a value that follows an unknown flag for something else
+        name = word.partition("=")[0].replace("_", "-")
+        if re.match("-[-a-z]", name) and name not in known:  # a negative number is a value
+            raise UserError(f"{word}: unknown flag.{did_you_mean(name, known)} '{command} --help' lists all.")
+    try:
+        parsed, unknown = tyro.cli(options, prog=command, description=about, args=argv, return_unknown_args=True)
+    except SystemExit as stop:
+        if stop.code == 0:
+            print(examples)
+        raise
+    if unknown:
+        what = "unknown flag" if unknown[0].startswith("-") else "one argument too many"
+        raise UserError(f"{unknown[0]}: {what}. '{command} --help' lists all.")
+    return parsed
+
+
+def _names(options: type[Any]) -> Iterator[str]:
+    """Yield the flags as they are typed; an argument may be called otherwise than its field, and have other names."""
+    for field, hint in get_type_hints(options, include_extras=True).items():
+        details = [meta for meta in getattr(hint, "__metadata__", ()) if isinstance(meta, _DETAIL)]
+        names = [detail.name for detail in details if detail.name]
+        yield f"--{(names or [field])[-1].replace('_', '-')}"
+        for detail in details:
+            yield from detail.aliases or ()
+
+
+def parse_env_kwargs(words: Sequence[str]) -> dict[str, Any]:
+    """Read `key=value` words, the values as YAML would.
+
+    Raises:
+        UserError: a word is not of that form.
+    """
+    found = {}
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not equals or not key.isidentifier():
+            raise UserError(f"--env-kwargs: {word!r} given, KEY=VALUE expected, such as --env-kwargs gravity=9.8")
+        found[key] = parse_value(value)
+    return found

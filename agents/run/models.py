@@ -1,0 +1,134 @@
+"""A trained model as files: everything that acting needs, and nothing that runs code when loaded.
+
+A model is two files in one folder: `model.safetensors` (weights and normaliser statistics) and `model.json`
+(algorithm, hyperparameters, spaces, environment, and checksums of both).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from gymnasium import Space
+
+from agents.core.types import Agent, Policy
+from agents.run.build import make_agent
+from agents.run.config import RunConfig
+from agents.run.folder import RunFolder
+from agents.run.storage import read_tree, write_tree
+from envs.api import VecEnv
+from envs.errors import UserError, did_you_mean
+from envs.spaces import space_from_json, space_to_json
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedPolicy:
+    """A policy ready to act, and what it was trained on.
+
+    `path` is the folder that holds the model; `name` is "best", "latest" or the checkpoint's step.
+    """
+
+    policy: Policy
+    config: RunConfig
+    observation_space: Space
+    action_space: Space
+    step: int
+    path: Path
+    name: str
+
+    @property
+    def env(self) -> str:
+        return self.config.env
+
+    @property
+    def env_kwargs(self) -> dict[str, Any]:
+        return self.config.env_kwargs
+
+    @property
+    def rescale_action(self) -> bool:
+        return self.config.params.rescales_action
+
+    @property
+    def algo(self) -> str:
+        return self.config.algo
+
+    @property
+    def seed(self) -> int:
+        return self.config.seed
+
+
+def save_model(folder: Path, agent: Agent, config: RunConfig, env: VecEnv, step: int) -> None:
+    """Write a model's two files into `folder`."""
+    meta = {
+        "config": config.model_dump(mode="json"),
+        "observation_space": space_to_json(env.observation_space),
+        "action_space": space_to_json(env.action_space),
+        "step": step,
+    }
+    write_tree(folder, "model", agent.network.state_dict(), meta)
+
+
+def load_model(folder: Path, name: str, device: str = "cpu") -> LoadedPolicy:
+    """Load the model in `folder`.
+
+    Raises:
+        UserError: a file is missing, torn, altered, foreign, or its weights do not fit its description.
+    """
+    weights, meta = read_tree(folder, "model")
+    file = folder / "model.json"
+    try:
+        config = RunConfig.from_dict(meta["config"], source=str(file))
+        observation_space = space_from_json(meta["observation_space"])
+        action_space = space_from_json(meta["action_space"])
+        step = int(meta["step"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{file}: not a model description this version can read ({error!r})") from error
+    try:
+        agent = make_agent(observation_space, action_space, config.params, torch.device(device), seed=0)
+        agent.network.load_state_dict(weights)
+    except (RuntimeError, TypeError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{folder / 'model.safetensors'}: the weights do not fit {file.name}: {reason}") from error
+    agent.network.eval()
+    return LoadedPolicy(agent, config, observation_space, action_space, step, folder, name)
+
+
+def checkpoints(path: Path) -> list[tuple[int, Path]]:
+    """Return (step, folder) of every checkpoint of a run, oldest first; [] where `path` is not a run."""
+    return RunFolder(path).checkpoints()
+
+
+def load_policy(path: Path, checkpoint: str = "best", device: str = "cpu") -> LoadedPolicy:
+    """Load a run's policy, or the model in any folder that holds one.
+
+    Args:
+        path: a run folder, or a folder with `model.json` in it (or that file).
+        checkpoint: "best" by the run's own evaluations (the last where there were none), "latest", or a step.
+        device: where the networks go.
+
+    Raises:
+        UserError: no such model or checkpoint, or its files are unusable.
+    """
+    path = path.parent if path.name in ("model.json", "model.safetensors") else path
+    if not (path / "config.yaml").exists() and (path / "model.json").exists():
+        return load_model(path, path.name, device)
+    run = RunFolder.open(path)
+    saved = {str(step): folder for step, folder in run.checkpoints()}
+    if checkpoint == "best" and (run.best / "model.json").exists():
+        return load_model(run.best, "best", device)
+    if checkpoint in ("best", "latest"):
+        newest = list(saved)[-1:]  # a run that was killed after a resume has a model older than its checkpoints
+        model = load_model(path, "latest", device) if (path / "model.json").exists() else None
+        if newest and (model is None or model.step < int(newest[0])):
+            model = load_model(saved[newest[0]], "latest", device)
+        if model is None:
+            raise UserError(f"{path}: this run has saved no model yet")
+        return model
+    if checkpoint not in saved:
+        allowed = ["best", "latest", *saved]
+        raise UserError(
+            f"{path}: no checkpoint {checkpoint!r}; there are {', '.join(allowed)}.{did_you_mean(checkpoint, allowed)}"
+        )
+    return load_model(saved[checkpoint], checkpoint, device)

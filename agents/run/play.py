@@ -1,0 +1,154 @@
+"""One episode at a time, step by step, for those who watch and those who write it down."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium.envs.registration import load_env_creator
+
+from agents.core.tree import to_numpy
+from agents.core.types import Policy
+from agents.loops.evaluation import policy_generator
+from agents.loops.position import env_action
+from agents.run.models import LoadedPolicy
+from envs.api import VecEnv
+from envs.errors import EnvError, UserError
+from envs.locate import locate
+from envs.make import make
+from envs.native import DYNAMICS
+
+HEADLESS = ("dummy", "offscreen")  # SDL's drivers that show nothing
+
+Choose = Callable[[Any], Any]  # observations [1, ...] -> actions [1, ...] as VecEnv.step takes them
+Inspect = Callable[[Any], dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """One step of an episode: what was seen, what was done, and what came of it. No array has a batch axis.
+
+    Attributes:
+        step: counted from 1.
+        frame: uint8 `[H, W, 3]`, the picture the action was chosen on; None where nothing is rendered.
+        thoughts: `Policy.inspect` of the observation; empty where no policy is asked.
+        action: canonical.
+        ret: sum of the rewards so far, this one included.
+    """
+
+    step: int
+    frame: np.ndarray | None
+    thoughts: dict[str, np.ndarray]
+    action: np.ndarray
+    reward: float
+    ret: float
+    terminated: bool
+    truncated: bool
+
+    @property
+    def ended(self) -> bool:
+        return self.terminated or self.truncated
+
+
+def moments(
+    env: VecEnv, seed: int, choose: Choose, inspect: Inspect | None = None, render: bool = True
+) -> Iterator[Moment]:
+    """Play one episode from `env.reset(seed)` on a 1-environment VecEnv, one step for each pull."""
+    obs = env.reset(seed)
+    ret, count, ended = 0.0, 0, False
+    while not ended:
+        frame = _picture(env) if render else None
+        thoughts = {} if inspect is None else {key: to_numpy(row)[0] for key, row in inspect(obs).items()}
+        action = choose(obs)
+        step = env.step(action)
+        obs = step.obs
+        reward, terminated, truncated = (to_numpy(x)[0].item() for x in (step.reward, step.terminated, step.truncated))
+        ret, count, ended = ret + reward, count + 1, terminated or truncated
+        yield Moment(count, frame, thoughts, to_numpy(action)[0], reward, ret, terminated, truncated)
+
+
+def _picture(env: VecEnv) -> np.ndarray:
+    try:
+        return env.render()
+    except UserError:
+        raise
+    except Exception as error:
+        raise EnvError(f"the environment could not be drawn: {type(error).__name__}: {error}") from error
+
+
+def play(env: VecEnv, policy: Policy, seed: int, deterministic: bool = True, render: bool = True) -> Iterator[Moment]:
+    """Let `policy` play one episode on a 1-environment VecEnv; the same seed gives the same episode."""
+    generator = None if deterministic else policy_generator(policy, seed)
+
+    def choose(obs: Any) -> Any:
+        return env_action(env, policy.predict(obs, deterministic, generator))
+
+    return moments(env, seed, choose, policy.inspect, render)
+
+
+def has_display() -> bool:
+    """Whether a window could open, as far as the surroundings tell."""
+    if driver := os.environ.get("SDL_VIDEODRIVER"):
+        return driver not in HEADLESS
+    return sys.platform != "linux" or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+
+
+def stage(env_id: str, num_envs: int = 1, *, render: bool = False, **options: Any) -> VecEnv:
+    """`envs.make.make`, with what environments draw with told of a screen or a sound card that is not there.
+
+    That is pygame for most of Gymnasium's, and MuJoCo's own renderer.
+    """
+    if render:
+        os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
+        os.environ.setdefault("SDL_AUDIODRIVER", "dummy")
+        if not has_display():
+            os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
+            os.environ.setdefault("MUJOCO_GL", "egl")
+    return make(env_id, num_envs, render=render, **options)
+
+
+def policy_env(
+    loaded: LoadedPolicy,
+    num_envs: int = 1,
+    *,
+    vec: str = "sync",
+    env_id: str | None = None,
+    env_kwargs: dict[str, Any] | None = None,
+    render: bool = False,
+) -> VecEnv:
+    """Make the environment that a policy was trained on, or another one that it fits.
+
+    Args:
+        env_id: another environment; the training's own arguments then do not apply.
+        env_kwargs: arguments that go over the training's own.
+
+    Raises:
+        UserError: the environment cannot be made, or its spaces are not those of the policy.
+    """
+    name = env_id or loaded.env
+    kwargs = (loaded.env_kwargs if name == loaded.env else {}) | (env_kwargs or {})
+    env = stage(name, num_envs, render=render, vec=vec, env_kwargs=kwargs, rescale_action=loaded.rescale_action)
+    for what, offered, learnt in (
+        ("observations", env.observation_space, loaded.observation_space),
+        ("actions", env.action_space, loaded.action_space),
+    ):
+        if offered != learnt:
+            env.close()
+            raise UserError(f"{loaded.path}: this policy does not fit {name}: it learnt {what} {learnt}, not {offered}")
+    return env
+
+
+def frames_per_second(env_id: str) -> float:
+    """Return how many steps of an environment make a second, by its metadata; 30 where it does not say."""
+    spec = locate(env_id)
+    if spec.id in DYNAMICS:
+        return float(DYNAMICS[spec.id].render_fps)
+    entry = spec.entry_point
+    maker = load_env_creator(entry) if isinstance(entry, str) else entry
+    fps = maker.metadata.get("render_fps") if isinstance(maker, type) and issubclass(maker, gymnasium.Env) else None
+    return float(fps) if isinstance(fps, int | float) and 0 < fps <= 1000 else 30.0

@@ -1,0 +1,273 @@
+"""Episodes written down as small files, and played again exactly.
+
+`replays/<env>/<run>/` holds for each recorded episode `NAME.json` (what happened) and `NAME.mp4` (how it looked), and
+`manifest.json`, which lists them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import gymnasium
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from agents.core.types import Policy
+from agents.run.models import LoadedPolicy
+from agents.run.play import Moment, frames_per_second, moments, play, policy_env, stage
+from agents.run.storage import disk, write_text
+from agents.run.video import Frame, write_video
+from envs.api import VecEnv
+from envs.errors import UserError
+from envs.make import env_label
+
+STEP_LIMIT = 20_000  # of a recorded episode: eleven minutes at 30 frames a second
+SIZE_LIMIT = 256 * 2**20  # bytes; a larger file is none of ours
+MANIFEST = "manifest.json"
+
+
+class RecordedEpisode(BaseModel):
+    """All that it takes to play an episode again on a 1-environment `sync` VecEnv, and to know that it is the same.
+
+    `seed` is the one given to `VecEnv.reset`; `actions` are canonical; `checkpoint` and `step` name the policy.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    format: Literal[1] = 1
+    env: str
+    env_kwargs: dict[str, Any]
+    rescale_action: bool
+    run: str
+    checkpoint: str
+    step: int = Field(ge=0)
+    deterministic: bool
+    gymnasium: str
+    seed: int = Field(ge=0)
+    total_reward: float
+    length: int = Field(gt=0)
+    terminated: bool
+    truncated: bool
+    actions: list[int] | list[list[int]] | list[list[float]]
+    rewards: list[float]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> RecordedEpisode:
+        if not len(self.actions) == len(self.rewards) == self.length:
+            raise ValueError(f"{self.length} steps, {len(self.actions)} actions and {len(self.rewards)} rewards")
+        if not (self.terminated or self.truncated):
+            raise ValueError("the episode has no end")
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """An episode that was written down, and its two files."""
+
+    episode: RecordedEpisode
+    file: Path
+    video: Path
+
+
+def _checksum(episode: RecordedEpisode) -> str:
+    content = json.dumps(episode.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+def save_episode(file: Path, episode: RecordedEpisode) -> None:
+    """Write an episode file; a crash leaves the old one or the new one, whole.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    with disk("write", file):
+        file.parent.mkdir(parents=True, exist_ok=True)
+    body = {"checksum": _checksum(episode), "episode": episode.model_dump(mode="json")}
+    write_text(file, json.dumps(body, allow_nan=False) + "\n")
+
+
+def load_episode(file: Path) -> RecordedEpisode:
+    """Read an episode file.
+
+    Raises:
+        UserError: it is missing, torn, altered, or no episode.
+    """
+    with disk("read", file):
+        if file.stat().st_size > SIZE_LIMIT:
+            raise UserError(f"{file} is no recorded episode: it is larger than {SIZE_LIMIT // 2**20} MB")
+        content = file.read_bytes()
+    try:
+        body = json.loads(content)
+        episode = RecordedEpisode.model_validate_json(json.dumps(body["episode"]))
+        checksum = body["checksum"]
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise UserError(f"{file} is no recorded episode: {f'{where}: ' if where else ''}{first['msg']}") from error
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise UserError(f"{file} is no recorded episode, or only part of one ({error})") from error
+    if checksum != _checksum(episode):
+        raise UserError(f"{file} was altered: it does not match its own checksum")
+    return episode
+
+
+def episode_env(episode: RecordedEpisode, render: bool = True) -> VecEnv:
+    """Make the environment that `replay` plays an episode on.
+
+    Raises:
+        UserError: it cannot be made.
+    """
+    kwargs, rescale = episode.env_kwargs, episode.rescale_action
+    return stage(episode.env, vec="sync", env_kwargs=kwargs, rescale_action=rescale, render=render)
+
+
+def replay(
+    env: VecEnv, episode: RecordedEpisode, policy: Policy | None = None, render: bool = True
+) -> Iterator[Moment]:
+    """Play a recorded episode again, verifying each step bit for bit.
+
+    Args:
+        env: as `episode_env` makes it.
+        policy: asked what it thinks of each observation, if given; it does not act.
+
+    Raises:
+        UserError: the actions do not fit the environment, or a reward or the end is not what was recorded;
+            the message names the first step where that is so.
+    """
+    actions = _actions(env, episode)
+    played = 0
+
+    def choose(obs: Any) -> np.ndarray:
+        return actions[played : played + 1]
+
+    for moment in moments(env, episode.seed, choose, None if policy is None else policy.inspect, render):
+        recorded = episode.rewards[played]
+        played += 1
+        if np.float32(moment.reward).tobytes() != np.float32(recorded).tobytes():
+            raise _differs(episode, f"step {played} gave the reward {moment.reward!r}, not {recorded!r} as recorded")
+        last = played == episode.length
+        if (moment.terminated, moment.truncated) != (last and episode.terminated, last and episode.truncated):
+            end = f"{'ended' if moment.ended else 'did not end'} at step {played}"
+            raise _differs(episode, f"the episode {end}; the recorded one ended at step {episode.length}")
+        yield moment
+
+
+def _differs(episode: RecordedEpisode, how: str) -> UserError:
+    known = episode.gymnasium == gymnasium.__version__
+    why = "" if known else f" It was recorded with Gymnasium {episode.gymnasium}; this is {gymnasium.__version__}."
+    return UserError(f"{episode.env} does not play as it did when this episode was recorded: {how}.{why}")
+
+
+def _actions(env: VecEnv, episode: RecordedEpisode) -> np.ndarray:
+    """Return the recorded actions `[T, ...]` as `VecEnv.step` takes them."""
+    space = env.action_space
+    continuous = isinstance(space, gymnasium.spaces.Box)
+    try:
+        actions = np.array(episode.actions, np.float32 if continuous else np.int64)
+    except (ValueError, OverflowError):
+        actions = np.empty(0)
+    fits = actions.shape == (episode.length, *(space.shape or ()))
+    if not fits or not (continuous or all(space.contains(action) for action in actions.astype(space.dtype))):
+        raise UserError(f"the recorded actions do not fit {episode.env}, which takes {space}")
+    return actions
+
+
+def run_name(loaded: LoadedPolicy) -> str:
+    """Return the name of the run that a policy comes from, or of its folder where it is part of none."""
+    path = loaded.path.resolve()
+    run = next((folder for folder in (path, *path.parents[:2]) if (folder / "config.yaml").exists()), path)
+    return run.name
+
+
+def replay_folder(loaded: LoadedPolicy, replays: Path = Path("replays")) -> Path:
+    """Return where the recorded episodes of a policy go."""
+    return replays / env_label(loaded.env) / run_name(loaded)
+
+
+def record_episode(
+    loaded: LoadedPolicy,
+    seed: int,
+    folder: Path,
+    *,
+    env: VecEnv | None = None,
+    deterministic: bool = True,
+    fps: float | None = None,
+    picture: Callable[[Moment], Frame] | None = None,
+    step_limit: int = STEP_LIMIT,
+) -> Recorded:
+    """Play one episode, and write its file, its video and the folder's manifest.
+
+    Args:
+        seed: given to `VecEnv.reset`; also names the files.
+        folder: usually `replay_folder(loaded)`.
+        env: `policy_env(loaded, render=True)`; made and closed here where it is None.
+        fps: of the video; the environment's own where it is None.
+        picture: what the video shows of each moment; the environment's own picture where it is None.
+
+    Raises:
+        UserError: the environment cannot be rendered, a file cannot be written, or the episode does not end within
+            `step_limit` steps.
+    """
+    played: list[Moment] = []
+
+    def frames() -> Iterator[Frame]:
+        for moment in play(playing, loaded.policy, seed, deterministic):
+            assert moment.frame is not None
+            yield moment.frame if picture is None else picture(moment)
+            played.append(replace(moment, frame=None, thoughts={}))
+            if moment.step >= step_limit and not moment.ended:
+                raise UserError(f"{loaded.env}: the episode goes on after {step_limit:,} steps, too long to record")
+
+    name = f"step{loaded.step}-seed{seed}{'' if deterministic else '-stochastic'}"
+    file, video = folder / f"{name}.json", folder / f"{name}.mp4"
+    playing = env or policy_env(loaded, render=True)
+    try:
+        write_video(video, frames(), fps or frames_per_second(loaded.env))
+    finally:
+        if env is None:
+            playing.close()
+    end = played[-1]
+    episode = RecordedEpisode(
+        env=loaded.env,
+        env_kwargs=loaded.env_kwargs,
+        rescale_action=loaded.rescale_action,
+        run=run_name(loaded),
+        checkpoint=loaded.name,
+        step=loaded.step,
+        deterministic=deterministic,
+        gymnasium=gymnasium.__version__,
+        seed=seed,
+        total_reward=end.ret,
+        length=end.step,
+        terminated=end.terminated,
+        truncated=end.truncated,
+        actions=[moment.action.tolist() for moment in played],
+        rewards=[moment.reward for moment in played],
+    )
+    save_episode(file, episode)
+    write_manifest(folder)
+    return Recorded(episode, file, video)
+
+
+def write_manifest(folder: Path) -> None:
+    """List the folder's episodes in its `manifest.json`; files that are no episode are left out.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    entries = []
+    for file in sorted(folder.glob("*.json")):
+        if file.name == MANIFEST:
+            continue
+        try:
+            episode = load_episode(file)
+        except UserError:
+            continue
+        entry = {"file": file.name, "video": file.with_suffix(".mp4").name}
+        entries.append(entry | episode.model_dump(mode="json", exclude={"format", "actions", "rewards"}))
+    write_text(folder / MANIFEST, json.dumps({"episodes": entries}, indent=1) + "\n")

@@ -1,0 +1,350 @@
+"""One run from start to last screen: train, log, evaluate, checkpoint, stop cleanly, resume."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+import shlex
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from agents.core.schedules import crossings
+from agents.core.signals import handling
+from agents.loops.evaluation import Evaluation
+from agents.run.build import Training, build
+from agents.run.config import RunConfig
+from agents.run.evaluator import Evaluator, evaluation_scalars
+from agents.run.folder import RunFolder
+from agents.run.models import load_policy, save_model
+from agents.run.monitor import LOG_ROWS, Monitor
+from agents.run.play import Moment
+from agents.run.recording import record_episode, replay_folder
+from agents.run.sinks import ConsoleSink, CsvSink, TensorBoardSink
+from agents.run.storage import atomic_folder, read_tree, write_tree
+from agents.run.summary import Summary, last_screen, resume_command
+from agents.run.video import gif_bytes
+from envs.errors import UserError
+from envs.make import reward_threshold
+from envs.seeding import derive_seed
+
+KEEP_STATES = 2  # checkpoints whose training state is kept; all keep their model
+THUMBNAILS = 250  # frames of the small video in TensorBoard, every second one of the episode
+
+
+@contextmanager
+def stop_signals() -> Iterator[threading.Event]:
+    """Turn the first Ctrl-C or SIGTERM into an event; once that is set, another interrupts at once."""
+    stop = threading.Event()
+
+    def handle(number: int, frame: object) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+        os.write(2, b"\nStopping after this round, to save it whole. Again to stop at once.\n")  # print may be busy
+
+    with handling(handle, signal.SIGINT, signal.SIGTERM):
+        yield stop
+
+
+class Run:
+    """A training with its folder, sinks and evaluation environments."""
+
+    def __init__(self, training: Training, folder: RunFolder, monitor: Monitor, *, resumed: bool, quiet: bool) -> None:
+        self.training, self.folder, self.monitor = training, folder, monitor
+        self.config, self.params = training.config, training.config.params
+        kept = monitor.served if resumed else None
+        self.tensorboard = TensorBoardSink(folder.path, purge_step=kept)
+        self.progress = CsvSink(folder.path / "progress.csv", resume_step=kept)
+        self.evaluations = CsvSink(folder.path / "evaluations.csv", resume_step=kept)
+        best = None if monitor.best is None else monitor.best[0]
+        step = training.position.step
+        self.console = ConsoleSink(self.params.total_timesteps, quiet=quiet, initial=step, best=best)
+        self.whole = True  # not in the middle of a tick, where the environments' position cannot be saved
+        self.evaluator = Evaluator(
+            self.config.env,
+            self.config.seed,
+            vec=training.env.backend,
+            most_episodes=max(self.params.final_eval_episodes, self.params.eval_episodes),
+            n_envs=self.params.n_envs,
+            env_kwargs=self.config.env_kwargs,
+            rescale_action=self.params.rescales_action,
+        )
+        self.log_every = max(self.params.total_timesteps // LOG_ROWS, 1)
+
+    def evaluate(self, episodes: int, *stream: str | int) -> Evaluation:
+        """Play greedily on fresh episodes; `stream` names the random stream they come from."""
+        return self.evaluator.evaluate(self.training.agent, episodes, *stream)
+
+    def loop(self, stop: threading.Event) -> None:
+        """Train until the budget, the target or a stop."""
+        self.serve()
+        if self.monitor.target_reached(self.params.target_reward):
+            return
+        for progress in self.training.progress():
+            self.whole = True
+            self.monitor.take(progress)
+            self.serve()
+            if self.monitor.target_reached(self.params.target_reward) or stop.is_set():
+                return
+            self.whole = False
+        self.whole = True
+
+    def serve(self) -> None:
+        """Do what fell due since the last time; after a resume, what was left undone when the run broke off."""
+        before, step, params = self.monitor.served, self.training.position.step, self.params
+        if crossings(before, step, params.eval_freq):
+            with self.monitor.aside():
+                self.assess(step)
+        if crossings(before, step, self.log_every):
+            self.log(step)
+        self.monitor.served = step
+        if crossings(before, step, params.save_freq):
+            with self.monitor.aside():
+                self.checkpoint()
+
+    def log(self, step: int) -> None:
+        """Write the scalars gathered since the last row.
+
+        Raises:
+            UserError: the loss is not finite any more.
+        """
+        scalars = self.monitor.scalars(step)
+        scalars |= self.training.agent.schedules(min(step / self.params.total_timesteps, 1.0))
+        for sink in (self.tensorboard, self.progress, self.console):
+            sink.write(step, scalars)
+        if not math.isfinite(loss := scalars.get("train/loss", 0.0)):
+            raise UserError(f"the training diverged: at step {step:,} its loss is {loss}; try a smaller learning_rate")
+
+    def assess(self, step: int) -> None:
+        """Evaluate, keep the best model, and note whether the target is reached.
+
+        A first look at few episodes can be lucky, so a target reached there is confirmed on fresh ones.
+        """
+        result = self.evaluate(self.params.eval_episodes, "evaluation", step)
+        scalars = evaluation_scalars(result, self.monitor.training_seconds())
+        mean = scalars["eval/mean_reward"]
+        for sink in (self.tensorboard, self.evaluations, self.console):
+            sink.write(step, scalars)
+        if self.monitor.best is None or mean > self.monitor.best[0]:
+            self.monitor.best = (mean, step)
+            with atomic_folder(self.folder.best) as folder:
+                save_model(folder, self.training.agent, self.config, self.training.env, step)
+        target, self.monitor.reached = self.params.target_reward, None
+        if target is not None and mean >= target:
+            episodes = max(self.params.final_eval_episodes, self.params.eval_episodes)
+            confirmed = float(self.evaluate(episodes, "confirmation", step).returns.mean())
+            self.monitor.reached = confirmed if confirmed >= target else None
+
+    def checkpoint(self) -> None:
+        """Save model and training state under the current step; old checkpoints keep their model alone."""
+        step = self.training.position.step
+        with atomic_folder(self.folder.checkpoint(step)) as folder:
+            save_model(folder, self.training.agent, self.config, self.training.env, step)
+            state = {"training": self.training.state_dict(with_env=self.whole), "monitor": self.monitor.state_dict()}
+            write_tree(folder, "state", state, {"step": step})
+        for _, old in self.folder.checkpoints()[:-KEEP_STATES]:
+            for name in ("state.json", "state.safetensors"):
+                (old / name).unlink(missing_ok=True)
+
+    def save_final(self) -> None:
+        """Save the model of the run itself, which is the policy as training left it."""
+        training = self.training
+        save_model(self.folder.path, training.agent, self.config, training.env, training.position.step)
+
+    def rescue(self, error: BaseException) -> None:
+        """Save what was learnt when training breaks, and note on the error what became of it."""
+        if not self.training.position.step:
+            return
+        if not all(parameter.isfinite().all() for parameter in self.training.agent.network.parameters()):
+            error.add_note(f"The network is not saved, as its weights are not finite any more; see {self.folder.path}.")
+            return
+        what = "What was learnt"
+        try:
+            self.save_final()
+            what = "The model is saved, but the state of its training"
+            self.checkpoint()
+            error.add_note(f"What was learnt is saved. To go on: {resume_command(self.folder.path)}")
+        except UserError as second:
+            reason = ", for the same reason" if str(second) == str(error) else f": {second}"
+            error.add_note(f"{what} could not be saved{reason}.")
+            if saved := self.folder.checkpoints():
+                error.add_note(
+                    f"To go on from the checkpoint at step {saved[-1][0]:,}: {resume_command(self.folder.path)}"
+                )
+
+    def introduce(self, notes: list[str]) -> None:
+        """Say what runs where, and write the configuration to TensorBoard."""
+        training, config, params = self.training, self.config, self.params
+        parameters = sum(p.numel() for p in training.agent.network.parameters())
+        self.console.say(
+            f"{config.algo.upper()} on {config.env}: {parameters:,} parameters, {training.compiler.summary} on "
+            f"{training.agent.device} ({training.device_reason})"
+        )
+        self.console.say(f"{params.n_envs} environments, {training.env.backend}: {training.env.backend_reason}")
+        training.compiler.say = self.console.say
+        if training.compiler.compiles:
+            self.console.say("the first rounds compile, up to a minute; the next run finds the result on the disk")
+        self.console.say(f"run folder: {self.folder.path}")
+        for note in notes:
+            self.console.say(note)
+        rows = "".join(f"| {key} | {value} |\n" for key, value in config.model_dump(mode="json").items())
+        self.tensorboard.text("config", f"| setting | value |\n|---|---|\n{rows}")
+        self.monitor.start()
+
+    def record(self, replays_dir: Path) -> Path | None:
+        """Record one episode of the best model; say why where the environment cannot be rendered."""
+        loaded = load_policy(self.folder.path)
+        thumbnails: list[np.ndarray] = []
+
+        def picture(moment: Moment) -> np.ndarray:
+            assert moment.frame is not None
+            if moment.step % 2 and len(thumbnails) < THUMBNAILS:
+                thumbnails.append(moment.frame[::2, ::2])
+            return moment.frame
+
+        seed = derive_seed(self.config.seed, "recording")
+        try:
+            recorded = record_episode(loaded, seed, replay_folder(loaded, replays_dir), picture=picture)
+        except UserError as error:
+            self.console.say(f"no episode was recorded: {error}")
+            return None
+        self.tensorboard.video("eval/video", self.training.position.step, gif_bytes(thumbnails, fps=15))
+        return recorded.video
+
+    def close(self) -> None:
+        """Flush and close everything but the environments of the training."""
+        for part in (self.tensorboard, self.progress, self.evaluations, self.console, self.evaluator):
+            part.close()
+
+
+def load_latest(training: Training, monitor: Monitor, folder: RunFolder) -> list[str]:
+    """Restore the newest checkpoint that is whole; return a sentence for each thing worth telling.
+
+    Raises:
+        UserError: no checkpoint of the run can be read.
+    """
+    said = []
+    for step, path in reversed(folder.checkpoints()):
+        if not (path / "state.json").exists() and not (path / "state.safetensors").exists():
+            continue
+        try:
+            state, _ = read_tree(path, "state")
+            told = training.load_state_dict(state["training"])
+            monitor.load_state_dict(state["monitor"])
+        except (UserError, LookupError, TypeError, ValueError, RuntimeError) as error:
+            misfit = "" if isinstance(error, UserError) else "it does not fit this run: "
+            said.append(f"checkpoint {step} was passed over: {misfit}{' '.join(str(error).split())}")
+            continue
+        return said + told
+    anew = f"start it anew: python -m agents.train --config {shlex.quote(str(folder.config_file))}"
+    raise UserError("\n  ".join([f"{folder.path}: there is no checkpoint to resume from; {anew}", *said]))
+
+
+def refuse_finished(training: Training, monitor: Monitor, folder: RunFolder) -> None:
+    """Raise UserError if a run came to its end and its settings leave nothing to do."""
+    step, params = training.position.step, training.config.params
+    if folder.concluded() != step:
+        return
+    if step >= params.total_timesteps:
+        done, more = f"it has trained its {step:,} steps", f"-n {2 * params.total_timesteps}"
+    elif monitor.target_reached(params.target_reward):
+        done, more = f"at step {step:,} it reached its target_reward {params.target_reward:g}", "--target-reward none"
+    else:
+        return
+    raise UserError(f"{folder.path} is finished: {done}. To train on: {resume_command(folder.path)} {more}")
+
+
+def train(
+    config: RunConfig,
+    *,
+    runs_dir: Path,
+    replays_dir: Path,
+    name: str | None = None,
+    resume: Path | None = None,
+    quiet: bool = False,
+    record: bool = True,
+) -> Summary:
+    """Train as `config` says, in a new folder in `runs_dir` (`name`, or one of its own), or going on in `resume`.
+
+    Raises:
+        UserError: anything the user can mend; what was learnt until then is saved in the run folder.
+    """
+    training, monitor = build(config), Monitor()
+    with closing(training.env):
+        notes: list[str] = []
+        if resume is None:
+            device, threads = str(training.agent.device), torch.get_num_threads()
+            folder = RunFolder.create(runs_dir, config, name=name, device=device, threads=threads)
+        else:
+            folder = RunFolder.open(resume)
+            folder.tidy()
+            notes = load_latest(training, monitor, folder)
+            refuse_finished(training, monitor, folder)
+            folder.resume(config)
+        with closing(Run(training, folder, monitor, resumed=resume is not None, quiet=quiet)) as run:
+            return carry_out(run, notes, replays_dir if record else None)
+
+
+def carry_out(run: Run, notes: list[str], replays_dir: Path | None) -> Summary:
+    """Train, save and conclude; whatever breaks off, the error notes what was saved and how to go on."""
+    with stop_signals() as stop:
+        try:
+            run.introduce(notes)
+            run.loop(stop)
+            with run.monitor.aside():
+                run.checkpoint()
+            run.save_final()
+        except BaseException as error:
+            run.rescue(error)
+            raise
+        interrupted = stop.is_set()
+        stop.set()  # all is saved: from here on a signal interrupts at once
+        try:
+            return conclude(run, interrupted, replays_dir)
+        except BaseException as error:
+            error.add_note(
+                f"The training is saved, but not yet brought to its end. To do that: {resume_command(run.folder.path)}"
+            )
+            raise
+
+
+def conclude(run: Run, interrupted: bool, replays_dir: Path | None) -> Summary:
+    """Evaluate the final policy on fresh episodes, record one, and write the summary."""
+    config, step = run.config, run.training.position.step
+    wall, trained = run.monitor.elapsed(), run.monitor.training_seconds()
+    episodes = 0 if interrupted else run.params.final_eval_episodes
+    mean = std = solved = None
+    if episodes:
+        result = run.evaluate(episodes, "final")
+        mean, std = float(result.returns.mean()), float(result.returns.std())
+        run.folder.write_final_episodes(result.returns.tolist(), result.lengths.tolist())
+        threshold = reward_threshold(config.env)
+        threshold = run.params.target_reward if threshold is None else threshold
+        solved = None if threshold is None else mean >= threshold
+    summary = Summary(
+        run=str(run.folder.path),
+        env=config.env,
+        algo=config.algo,
+        seed=config.seed,
+        steps=step,
+        wall_s=round(wall, 3),
+        train_s=round(trained, 3),
+        steps_per_s=round(step / max(wall, 1e-9), 1),
+        eval_mean=mean,
+        eval_std=std,
+        eval_episodes=episodes,
+        solved=solved,
+        interrupted=interrupted,
+    )
+    recorded = None if replays_dir is None or interrupted else run.record(replays_dir)
+    run.tensorboard.hparams(config.model_dump(mode="json"))
+    run.folder.write_summary(dataclasses.asdict(summary))
+    run.console.final_table(*last_screen(summary, run.monitor.best, recorded))
+    return summary

@@ -1,0 +1,278 @@
+"""Where scalars go: TensorBoard, CSV files, the console. A sink knows tags and numbers, and no algorithm."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import socket
+import struct
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from itertools import count
+from pathlib import Path
+from typing import Any, Protocol
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+from rich.table import Table
+
+from agents.run.storage import disk, write_text
+
+Scalars = Mapping[str, float]
+_file_number = count()
+
+
+class Sink(Protocol):
+    """Takes `tag -> value` at a step (environment steps since the run began)."""
+
+    def write(self, step: int, scalars: Scalars) -> None:
+        """Take one row of scalars."""
+        ...
+
+    def close(self) -> None:
+        """Flush, and free what is held."""
+        ...
+
+
+class TensorBoardSink:
+    """Writes an event file: scalars, text, hyperparameters and moving pictures.
+
+    The records are written here and now rather than by TensorBoard's own thread, so that a full disk is
+    noticed, and without `torch.utils.tensorboard`, which takes long to import.
+    """
+
+    def __init__(self, folder: Path, *, purge_step: int | None = None) -> None:
+        """Open a new event file in `folder`; on resume, TensorBoard hides what was logged beyond `purge_step`."""
+        from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+        from tensorboard.summary.writer.record_writer import RecordWriter
+
+        name = f"events.out.tfevents.{time.time():.0f}.{socket.gethostname()}.{os.getpid()}.{next(_file_number)}"
+        self._path = folder / name
+        with disk("write", self._path):
+            self._records = RecordWriter(self._path.open("wb"))
+        self._session = False
+        self._add(Event(file_version="brain.Event:2"))
+        if purge_step is not None:
+            self._add(Event(step=purge_step + 1, session_log=SessionLog(status=SessionLog.START)))
+
+    def write(self, step: int, scalars: Scalars) -> None:
+        """Log each scalar under its tag."""
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        values = [Summary.Value(tag=tag, simple_value=value) for tag, value in scalars.items()]
+        self._add_summary(step, Summary(value=values))
+
+    def text(self, tag: str, markdown: str) -> None:
+        """Show Markdown under the TEXT tab."""
+        from tensorboard.compat.proto.summary_pb2 import Summary
+        from tensorboard.compat.proto.tensor_pb2 import TensorProto
+        from tensorboard.compat.proto.types_pb2 import DT_STRING
+        from tensorboard.plugins.text.metadata import create_summary_metadata
+
+        value = Summary.Value(
+            tag=tag,
+            metadata=create_summary_metadata(display_name=tag, description=""),
+            tensor=TensorProto(dtype=DT_STRING, string_val=[markdown.encode()]),
+        )
+        self._add_summary(0, Summary(value=[value]))
+
+    def hparams(self, values: Mapping[str, Any]) -> None:
+        """Show the run under the HPARAMS tab, which puts the last value of every scalar beside `values`.
+
+        The tab finds the columns itself; to name them here would limit them to the first run's in a folder of several.
+        """
+        from tensorboard.plugins.hparams.summary_v2 import hparams_pb
+
+        plain = {key: value if isinstance(value, bool | int | float) else str(value) for key, value in values.items()}
+        self._add_summary(0, hparams_pb(plain, trial_id=self._path.parent.name))
+        self._session = True
+
+    def video(self, tag: str, step: int, gif: bytes) -> None:
+        """Show an animated GIF under the IMAGES tab."""
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        width, height = struct.unpack("<HH", gif[6:10])
+        image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=gif)
+        self._add_summary(step, Summary(value=[Summary.Value(tag=tag, image=image)]))
+
+    def close(self) -> None:
+        """Mark the session as ended and close the file."""
+        from tensorboard.plugins.hparams import metadata, plugin_data_pb2
+        from tensorboard.plugins.hparams.api_pb2 import STATUS_SUCCESS
+
+        if self._records.closed:
+            return
+        if self._session:
+            from tensorboard.compat.proto.summary_pb2 import Summary
+
+            ended = plugin_data_pb2.SessionEndInfo(status=STATUS_SUCCESS, end_time_secs=time.time())
+            content = metadata.create_summary_metadata(plugin_data_pb2.HParamsPluginData(session_end_info=ended))
+            value = Summary.Value(tag=metadata.SESSION_END_INFO_TAG, metadata=content, tensor=metadata.NULL_TENSOR)
+            self._add_summary(0, Summary(value=[value]))
+        with suppress(OSError):  # every record was flushed, or its error was raised
+            self._records.close()
+
+    def _add_summary(self, step: int, summary: Any) -> None:
+        from tensorboard.compat.proto.event_pb2 import Event
+
+        self._add(Event(step=step, summary=summary))
+
+    def _add(self, event: Any) -> None:
+        event.wall_time = time.time()
+        with disk("write", self._path):
+            self._records.write(event.SerializeToString())
+            self._records.flush()
+
+
+class CsvSink:
+    """Writes one row per call, "step" first; a tag seen for the first time adds a column."""
+
+    def __init__(self, path: Path, *, resume_step: int | None = None) -> None:
+        """Begin a new file, or with `resume_step` go on with the one there, without its rows beyond that step."""
+        self._path = path
+        self._columns = ["step"]
+        rows = self._read(resume_step) if resume_step is not None and path.exists() else []
+        self._rewrite(rows)
+
+    def write(self, step: int, scalars: Scalars) -> None:
+        """Append a row; a tag that is missing leaves its cell empty."""
+        row = {"step": str(step)} | {tag: repr(float(value)) for tag, value in scalars.items()}
+        new = [tag for tag in scalars if tag not in self._columns]
+        if new:
+            self._stream.close()
+            rows = self._read(None)
+            self._columns += new
+            self._rewrite(rows)
+        with disk("write", self._path):
+            self._writer.writerow(row)
+            self._stream.flush()
+
+    def close(self) -> None:
+        """Close the file."""
+        with suppress(OSError):  # every row was flushed, or its error was raised
+            self._stream.close()
+
+    def _read(self, last_step: int | None) -> list[dict[str, str]]:
+        """Return the whole rows up to `last_step`; a torn last row is left out."""
+        with disk("read", self._path):
+            text = self._path.read_text(encoding="utf-8", errors="replace")
+        reader = csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1]))
+        if "step" not in (reader.fieldnames or ()):
+            return []
+        self._columns = list(reader.fieldnames or ())
+        rows = [row for row in reader if row["step"].isdecimal() and None not in row]
+        return [row for row in rows if last_step is None or int(row["step"]) <= last_step]
+
+    def _rewrite(self, rows: list[dict[str, str]]) -> None:
+        """Replace the file and open it for appending."""
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, self._columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        write_text(self._path, text.getvalue())
+        with disk("write", self._path):
+            self._stream = self._path.open("a", newline="", encoding="utf-8")
+        self._writer = csv.DictWriter(self._stream, self._columns, lineterminator="\n")
+
+
+class ConsoleSink:
+    """A progress bar on a terminal; elsewhere a plain line now and then; with `quiet` nothing at all.
+
+    The bar is drawn only from within `write`, a few times a second: a drawing thread would take time from training.
+    """
+
+    DRAW_EVERY = 0.2  # seconds between two drawings of the bar
+    LINE_EVERY = 5.0  # seconds between two plain lines ...
+    LINE_SHARE = 0.1  # ... or this part of the budget, whichever takes longer
+
+    def __init__(
+        self,
+        total: int,
+        *,
+        quiet: bool = False,
+        initial: int = 0,
+        best: float | None = None,
+        console: Console | None = None,
+    ) -> None:
+        """`total` is the budget in environment steps; a resumed run begins at step `initial` with evaluation `best`."""
+        self.total, self.initial = total, initial
+        self._console = console or Console(quiet=quiet, soft_wrap=True, highlight=False)
+        self._began = self._drawn = time.perf_counter()
+        self._step = self._line_step = initial
+        self._last_return: float | None = None
+        self._best = best
+        self._bar: Progress | None = None
+        if self._console.is_terminal and not quiet:
+            self._bar = Progress(
+                BarColumn(bar_width=24),
+                TaskProgressColumn(),
+                TextColumn("{task.description}"),
+                console=self._console,
+                auto_refresh=False,
+            )
+            self._task = self._bar.add_task(self._status(initial), total=total, completed=initial)
+            self._bar.start()
+
+    def write(self, step: int, scalars: Scalars) -> None:
+        """Show how far the run is; `rollout/ep_rew_mean` and `eval/mean_reward` are the tags shown."""
+        self._step = step
+        self._last_return = scalars.get("rollout/ep_rew_mean", self._last_return)
+        if "eval/mean_reward" in scalars:
+            mean = scalars["eval/mean_reward"]
+            self._best = mean if self._best is None else max(self._best, mean)
+        now = time.perf_counter()
+        if self._bar is not None:
+            if now - self._drawn >= self.DRAW_EVERY:
+                self._drawn = now
+                self._draw(self._bar)
+        elif now - self._drawn >= self.LINE_EVERY and step - self._line_step >= self.LINE_SHARE * self.total:
+            self._drawn, self._line_step = now, step
+            self.say(self._status(step))
+
+    def say(self, line: str) -> None:
+        """Print a line, above the bar where there is one."""
+        self._console.print(escape(line))
+
+    def close(self) -> None:
+        """Draw the bar for the last time."""
+        if self._bar is not None:
+            self._draw(self._bar)
+            self._bar.stop()
+            self._bar = None
+
+    def final_table(self, title: str, rows: Mapping[str, str], commands: Mapping[str, str]) -> None:
+        """Print the last screen: what was reached, and the commands to type next (what for -> command)."""
+        self.close()
+        table = Table(title=title, title_justify="left", show_header=False)
+        table.add_column()
+        table.add_column(overflow="fold")  # a path must stay whole
+        for name, value in rows.items():
+            table.add_row(escape(name), escape(value))
+        self._console.print(table)
+        width = max(map(len, commands), default=0)
+        for purpose, command in commands.items():
+            self._console.print(f"  {escape(purpose):{width}}  [bold]{escape(command)}[/bold]")
+
+    def _draw(self, bar: Progress) -> None:
+        bar.update(self._task, completed=self._step, description=self._status(self._step), refresh=True)
+
+    def _status(self, step: int) -> str:
+        speed = (step - self.initial) / max(time.perf_counter() - self._began, 1e-9)
+        parts = [f"{step:,}/{self.total:,} steps"]
+        if step > self.initial:
+            parts += [f"{speed:,.0f} steps/s", f"{_duration(max(self.total - step, 0) / speed)} left"]
+        if self._last_return is not None:
+            parts.append(f"return {self._last_return:.1f}")
+        if self._best is not None:
+            parts.append(f"best evaluation {self._best:.1f}")
+        return " · ".join(parts)
+
+
+def _duration(seconds: float) -> str:
+    """Write a time as `h:mm:ss`, or `m:ss` below an hour."""
+    minutes, second = divmod(round(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"

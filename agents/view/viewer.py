@@ -1,0 +1,347 @@
+"""The picture that `watch` shows and records: the environment, and beside it what the policy makes of it.
+
+`draw` is a pure function of a surface and a `ViewState`; windows, keys and time are `agents.view.window`'s.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from gymnasium import Space, spaces
+
+from agents.run.play import Moment
+
+if TYPE_CHECKING:
+    from pygame import Rect, Surface
+
+SIZE = (1120, 630)  # without the strip of keys
+MAX_BARS = 8
+KEYS = (
+    ("space", "pause"),
+    ("→", "step"),
+    ("+ -", "speed"),
+    ("n", "next episode"),
+    ("[ ]", "checkpoint"),
+    ("q", "quit"),
+)
+
+STRIP = 44  # height of the strip of keys
+_PANEL, _PAD, _ROW = 372, 26, 25
+_BACK, _SIDE, _TRACK, _LINE = (15, 18, 26), (22, 26, 37), (36, 42, 58), (48, 55, 74)
+_TEXT, _MUTED = (232, 236, 244), (139, 148, 170)
+_QUIET, _ACCENT, _WARM = (84, 103, 146), (94, 206, 190), (243, 189, 106)
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """One row of the panel's lower half: `start`, `end` and the dot `mark` are shares of its track."""
+
+    label: str
+    text: str
+    start: float
+    end: float
+    mark: float | None = None
+    chosen: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ViewState:
+    """All that `draw` needs to know.
+
+    Attributes:
+        frame: the environment's picture, uint8 `[H, W, 3]`.
+        subtitle: which policy plays, e.g. "PPO · best · 50,000 steps".
+        series: values so far in this episode, plotted under `series_title`.
+        hidden: actions that found no room among `bars`.
+        status: words over the picture, such as "paused"; "" for none.
+        keys: whether to show the strip of keys.
+    """
+
+    frame: np.ndarray
+    title: str
+    subtitle: str
+    episode: str
+    step: int
+    ret: float
+    reward: float
+    series_title: str
+    series: Sequence[float]
+    bars_title: str
+    bars: Sequence[Bar] = field(default=())
+    hidden: int = 0
+    status: str = ""
+    keys: bool = False
+
+
+def action_bars(moment: Moment, space: Space) -> tuple[str, list[Bar], int]:
+    """Return a title, a row for each action (at most 8) and how many actions are left out.
+
+    Probabilities are drawn from 0 to 1, Q-values from the lowest to the highest of the moment, and Gaussians as
+    mean +- std between the action's bounds, with a dot for the action taken. Of many actions the best are
+    shown, the one taken always among them. Where no policy was asked, the action taken is all there is.
+    """
+    thoughts, action = moment.thoughts, np.atleast_1d(moment.action)
+    if isinstance(space, spaces.Box):
+        rows = [_dimension_bar(i, thoughts, float(action[i]), space) for i in range(min(len(action), MAX_BARS))]
+        return "action, mean ± std" if "mean" in thoughts else "action", rows, len(action) - len(rows)
+    labels, taken = _choices(action, space)
+    if "q_values" in thoughts:
+        title, values = "Q-values", thoughts["q_values"]
+        texts = [_number(value) for value in values.tolist()]
+        ends = 0.04 + 0.96 * (values - values.min()) / max(float(np.ptp(values)), 1e-9)
+    elif "probabilities" in thoughts:
+        title, ends = "action probabilities", thoughts["probabilities"]
+        texts = [f"{value:.2f}" for value in ends.tolist()]
+    else:
+        title, ends = "action", np.array(taken, np.float64)
+        texts = [""] * len(labels)
+    order = sorted(range(len(labels)), key=lambda i: (not taken[i], -ends[i]))[:MAX_BARS]
+    rows = [Bar(labels[i], texts[i], 0, float(ends[i]), chosen=taken[i]) for i in sorted(order)]
+    return title, rows, len(labels) - len(rows)
+
+
+def _choices(action: np.ndarray, space: Space) -> tuple[list[str], list[bool]]:
+    """Return the label of each choice of a canonical action space, and whether it was taken."""
+    match space:
+        case spaces.Discrete():
+            return [str(k) for k in range(int(space.n))], [k == action[0] for k in range(int(space.n))]
+        case spaces.MultiDiscrete():
+            pairs = [(k, choice) for k, n in enumerate(space.nvec.tolist()) for choice in range(n)]
+            return [f"{k}: {choice}" for k, choice in pairs], [bool(action[k] == choice) for k, choice in pairs]
+    return [str(k) for k in range(len(action))], [bool(chosen) for chosen in action]
+
+
+def _dimension_bar(i: int, thoughts: dict[str, np.ndarray], action: float, space: spaces.Box) -> Bar:
+    mean, std = (float(thoughts[key][i]) if key in thoughts else 0.0 for key in ("mean", "std"))
+    low, high = float(space.low[i]), float(space.high[i])
+    if not (np.isfinite(low) and np.isfinite(high)):
+        high = max(1.0, abs(mean) + std, abs(action))
+        low = -high
+    start, end, mark = np.clip((np.array([mean - std, mean + std, action]) - low) / (high - low), 0, 1).tolist()
+    if "mean" not in thoughts:
+        return Bar(str(i), f"{action:+.2f}", 0, 0, mark)
+    return Bar(str(i), f"{mean:+.2f} ± {std:.2f}", start, end, mark)
+
+
+def draw(surface: Surface, state: ViewState) -> None:
+    """Paint a moment over the whole surface, whatever its size: picture at the left, panel at the right."""
+    import pygame
+
+    width, height = surface.get_size()
+    bottom = height - (STRIP if state.keys else 0)
+    write = _Writer()
+    surface.fill(_BACK)
+    panel = pygame.Rect(width - _PANEL, 0, _PANEL, bottom)
+    _draw_picture(surface, pygame.Rect(0, 0, panel.left, bottom), state, write)
+    pygame.draw.rect(surface, _SIDE, panel)
+    _draw_panel(surface, panel.inflate(-2 * _PAD, -2 * _PAD), state, write)
+    if state.keys:
+        _draw_keys(surface, pygame.Rect(0, bottom, width, STRIP), write)
+
+
+def render(state: ViewState, size: tuple[int, int] = SIZE) -> np.ndarray:
+    """Return what `draw` paints as a frame for a video, uint8 `[H, W, 3]`."""
+    import pygame
+
+    surface = pygame.Surface(size, 0, 24, (0xFF, 0xFF00, 0xFF0000, 0))  # in memory as R, G, B: nothing to convert
+    draw(surface, state)
+    rows = np.frombuffer(surface.get_buffer().raw, np.uint8).reshape(size[1], surface.get_pitch())
+    return rows[:, : 3 * size[0]].reshape(size[1], size[0], 3)
+
+
+class _Writer:
+    """Text in matplotlib's DejaVu Sans, the same on every machine.
+
+    Made anew for each picture: a font outlives neither `pygame.quit` nor the environments that call it.
+    """
+
+    def __init__(self) -> None:
+        import pygame
+
+        pygame.font.init()
+        self._fonts: dict[tuple[int, bool], Any] = {}
+        origin = importlib.util.find_spec("matplotlib")
+        assert origin is not None
+        assert origin.origin is not None
+        self._folder = Path(origin.origin).parent / "mpl-data" / "fonts" / "ttf"
+
+    def font(self, size: int, bold: bool = False) -> Any:
+        import pygame
+
+        if (size, bold) not in self._fonts:
+            file = self._folder / ("DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf")
+            self._fonts[size, bold] = pygame.font.Font(file, size)
+        return self._fonts[size, bold]
+
+    def __call__(
+        self,
+        surface: Surface,
+        text: str,
+        size: int,
+        color: tuple[int, int, int] = _TEXT,
+        bold: bool = False,
+        width: int | None = None,
+        **place: Any,
+    ) -> Rect:
+        """Write one line with its Rect attributes as `place` says, e.g. `topleft=(3, 4)`, cut to `width`."""
+        font = self.font(size, bold)
+        if width is not None and font.size(text)[0] > width:
+            while text and font.size(text + "…")[0] > width:
+                text = text[:-1]
+            text += "…"
+        image = font.render(text, True, color)
+        rect = image.get_rect(**place)
+        surface.blit(image, rect)
+        return rect
+
+
+def _smooth(size: tuple[int, int], color: tuple[int, int, int], paint: Callable[[Surface, int], None]) -> Surface:
+    """Paint at three times the size and shrink, which is how pygame comes to smooth edges."""
+    import pygame
+
+    large = pygame.Surface((size[0] * 3, size[1] * 3), pygame.SRCALPHA)
+    large.fill((*color, 0))
+    paint(large, 3)
+    return pygame.transform.smoothscale(large, size)
+
+
+@lru_cache(maxsize=1024)
+def _pill(size: tuple[int, int], color: tuple[int, int, int], radius: int, alpha: int) -> Surface:
+    import pygame
+
+    def paint(large: Surface, scale: int) -> None:
+        pygame.draw.rect(large, (*color, alpha), large.get_rect(), border_radius=radius * scale)
+
+    return _smooth(size, color, paint)
+
+
+def _rounded(surface: Surface, rect: Rect, color: tuple[int, int, int], radius: int = 4, alpha: int = 255) -> None:
+    surface.blit(_pill(rect.size, color, radius, alpha), rect)
+
+
+def _draw_picture(surface: Surface, area: Rect, state: ViewState, write: _Writer) -> None:
+    import pygame
+
+    height, width = state.frame.shape[:2]
+    room = area.inflate(-2 * _PAD, -2 * _PAD)
+    scale = min(room.width / width, room.height / height)
+    if scale >= 4:
+        scale = int(scale)  # so small a picture is made of pixels that are meant to be seen
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    picture = pygame.surfarray.make_surface(state.frame.swapaxes(0, 1))
+    resize = pygame.transform.scale if scale >= 4 else pygame.transform.smoothscale
+    place = pygame.Rect((0, 0), size)
+    place.center = room.center
+    surface.blit(resize(picture, size), place)
+    pygame.draw.rect(surface, _LINE, place.inflate(2, 2), 1, border_radius=3)
+    if state.status:
+        text = write.font(13, True).size(state.status)
+        pill = pygame.Rect(0, 0, text[0] + 26, 30)
+        pill.midtop = (room.centerx, place.top + 12)
+        _rounded(surface, pill, _BACK, 15, 225)
+        write(surface, state.status, 13, _WARM, True, center=pill.center)
+
+
+def _draw_panel(surface: Surface, box: Rect, state: ViewState, write: _Writer) -> None:
+    import pygame
+
+    size = next((size for size in (21, 18, 16) if write.font(size, True).size(state.title)[0] <= box.width), 14)
+    write(surface, state.title, size, _TEXT, True, box.width, midleft=(box.left, box.top + 12))
+    write(surface, state.subtitle, 13, _MUTED, width=box.width, topleft=(box.left, box.top + 30))
+    write(surface, state.episode, 13, _MUTED, width=box.width, topleft=(box.left, box.top + 50))
+    top = box.top + 84
+    column = box.width // 3
+    for i, (name, value) in enumerate(
+        (("return", _number(state.ret)), ("step", f"{state.step:,}"), ("reward", _number(state.reward)))
+    ):
+        left = box.left + i * column
+        write(surface, name, 12, _MUTED, topleft=(left, top))
+        write(surface, value, 20, _TEXT, True, column - 6, topleft=(left, top + 18))
+    top += 66
+    rows = len(state.bars) + (state.hidden > 0)
+    bars_height = 30 + rows * _ROW if rows else 0
+    plot = pygame.Rect(box.left, top, box.width, max(64, min(210, box.bottom - top - bars_height - 22)))
+    _draw_series(surface, plot, state, write)
+    if rows:
+        _draw_bars(surface, pygame.Rect(box.left, plot.bottom + 22, box.width, bars_height), state, write)
+
+
+def _number(value: float) -> str:
+    """Write a number in about seven characters."""
+    size = abs(value)
+    if size >= 999_999.5:
+        return f"{value:.2e}".replace("e+0", "e").replace("e+", "e")
+    if size < 0.0005:
+        return "0.00"
+    digits = next(digits for below, digits in ((0.9995, 3), (99.995, 2), (9_999.95, 1), (1e6, 0)) if size < below)
+    return f"{value:.{digits}f}"
+
+
+def _draw_series(surface: Surface, box: Rect, state: ViewState, write: _Writer) -> None:
+    """A line over the episode so far, under its title, its range and its last value."""
+    import pygame
+
+    values = np.asarray(state.series, np.float64)
+    low, high = float(values.min()), float(values.max())
+    title = f"{state.series_title} · {_number(low)} to {_number(high)}" if high > low else state.series_title
+    write(surface, _number(values[-1]), 13, _ACCENT, True, topright=(box.right, box.top - 1))
+    write(surface, title, 12, _MUTED, topleft=box.topleft)
+    area = pygame.Rect(box.left, box.top + 24, box.width, box.height - 24)
+    _rounded(surface, area, _TRACK, 6, 120)
+    inner = area.inflate(-12, -20)
+    across = np.linspace(0, 1, max(len(values), 2))
+    down = (high - values) / (high - low) if high > low else np.full(len(across), 0.5)
+
+    def paint(large: Surface, scale: int) -> None:
+        x = 6 * scale + across * inner.width * scale
+        y = 10 * scale + down * inner.height * scale
+        points = list(zip(x.tolist(), y.tolist(), strict=True))
+        floor = large.get_height()
+        pygame.draw.polygon(large, (*_ACCENT, 38), [(points[0][0], floor), *points, (points[-1][0], floor)])
+        pygame.draw.lines(large, (*_ACCENT, 255), False, points, 2 * scale)
+        pygame.draw.circle(large, (*_ACCENT, 255), points[-1], 4 * scale)
+
+    surface.blit(_smooth(area.size, _ACCENT, paint), area)
+
+
+def _draw_bars(surface: Surface, box: Rect, state: ViewState, write: _Writer) -> None:
+    import pygame
+
+    write(surface, state.bars_title, 12, _MUTED, topleft=box.topleft)
+    label = max(write.font(13).size(bar.label)[0] for bar in state.bars) + 12
+    number = max(60, *(write.font(13).size(bar.text)[0] + 12 for bar in state.bars))  # no jitter as digits come and go
+    for i, bar in enumerate(state.bars):
+        middle = box.top + 30 + i * _ROW + _ROW // 2
+        color = _ACCENT if bar.chosen else _QUIET
+        write(surface, bar.label, 13, _TEXT if bar.chosen else _MUTED, bar.chosen, midleft=(box.left, middle))
+        write(surface, bar.text, 13, _TEXT if bar.chosen else _MUTED, midright=(box.right, middle))
+        track = pygame.Rect(box.left + label, middle - 6, box.width - label - number, 12)
+        _rounded(surface, track, _TRACK, 6)
+        start, end = (round(share * track.width) for share in (bar.start, bar.end))
+        if end > start:
+            _rounded(surface, pygame.Rect(track.left + start, track.top, max(end - start, 4), track.height), color, 6)
+        if bar.mark is not None:
+            dot = pygame.Rect(0, 0, 8, 18)
+            dot.center = (track.left + round(bar.mark * track.width), middle)
+            _rounded(surface, dot, _ACCENT, 4)
+    if state.hidden:
+        more = f"and {state.hidden:,} more"
+        write(surface, more, 12, _MUTED, topleft=(box.left + label, box.top + 34 + len(state.bars) * _ROW))
+
+
+def _draw_keys(surface: Surface, strip: Rect, write: _Writer) -> None:
+    import pygame
+
+    pygame.draw.line(surface, _LINE, strip.topleft, strip.topright)
+    left = strip.left + _PAD
+    for key, does in KEYS:
+        cap = pygame.Rect(left, strip.centery - 12, write.font(12, True).size(key)[0] + 16, 24)
+        _rounded(surface, cap, _TRACK, 5)
+        write(surface, key, 12, _TEXT, True, center=cap.center)
+        left = write(surface, does, 12, _MUTED, midleft=(cap.right + 8, strip.centery)).right + 24

@@ -1,0 +1,115 @@
+"""Children in turn: what they print is kept, and what goes wrong costs one row."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from time import perf_counter
+
+import pytest
+
+from agents.lab.benchmark.case import BYTES, SECONDS
+from agents.lab.benchmark.rounds import (
+    baseline_of,
+    number,
+    ratio,
+    run,
+    take_turns,
+)
+from envs.errors import UserError
+from tests.lab.benchmark.fakes import case, printing, program, result
+
+BASE, OTHER, OURS = (printing(name, {}, baseline=name != "ours") for name in ("base", "other", "ours"))
+
+
+def test_contenders_take_turns_with_the_same_seeds():
+    code = "import json; print(json.dumps({'steps_per_s': 10 + int('{seed}')}))"
+    both = case(program("a", code), program("b", code), repeats=2)
+    once = case(program("c", code))
+    grown = [(found.contender.name, found.values[-1]) for found in take_turns([both])]
+    assert grown == [("a", 10), ("b", 10), ("a", 11), ("b", 11)]
+    assert [found.contender.name for found in take_turns([once])] == ["c"]
+
+
+def test_a_run_has_its_figures_its_seconds_and_its_own_variables():
+    code = "import json, os, time; time.sleep(0.1); print(json.dumps({'steps_per_s': int(os.environ['GIVEN'])}))"
+    contender = program("a", code, variables={"GIVEN": "7"}, read=lambda printed: printed | {"twice": 14})
+    began = perf_counter()
+    figures = run(case(contender), contender, 3, Path())
+    assert (figures["steps_per_s"], figures["twice"], figures["seed"]) == (7, 14, 3)
+    assert 0.1 <= figures["total_s"] <= perf_counter() - began
+
+
+def test_seconds_are_measured_from_outside():
+    contender = printing("a", {"total_s": 1000, "eval_mean": 480})
+    of = case(contender, measure=SECONDS, target=475.0)
+    began = perf_counter()
+    assert run(of, contender, 0, Path())["total_s"] <= perf_counter() - began
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("raise SystemExit('no such thing')", "failed with exit code 1: no such thing"),
+        ("1 / 0", "failed with exit code 1: ZeroDivisionError: division by zero"),
+        ("import os; os.abort()", "died of signal 6"),
+        ("pass", "its last line is no JSON object: ''"),
+        ("print('{}'); print('done')", "its last line is no JSON object: 'done'"),
+        ("print('[1]')", "its last line is no JSON object: '[1]'"),
+        ("print('{\"steps\": 3}')", "its JSON has no number as 'steps_per_s'"),
+        ('print(\'{"steps_per_s": "3"}\')', "its JSON has no number as 'steps_per_s'"),
+        ("print('{\"steps_per_s\": NaN}')", "its JSON has no number as 'steps_per_s'"),
+        ("print('{\"steps_per_s\": 1e999}')", "its JSON has no number as 'steps_per_s'"),
+        ("print('{\"steps_per_s\": true}')", "its JSON has no number as 'steps_per_s'"),
+        ("print('{\"steps_per_s\": 0}')", "its steps_per_s is 0"),
+    ],
+)
+def test_what_goes_wrong_is_told_and_costs_no_other_row(code, message):
+    first, second = take_turns([case(program("bad", code), printing("good", {"steps_per_s": 1}))])
+    assert len(first.errors) == 1
+    assert message in first.errors[0]
+    assert (first.runs, first.median, second.values, second.errors) == ([], None, [1], [])
+
+
+def test_a_case_with_a_target_needs_the_score():
+    contender = printing("a", {})
+    with pytest.raises(UserError, match="no number as 'eval_mean'"):
+        run(case(contender, measure=SECONDS, target=1.0), contender, 0, Path())
+
+
+def test_what_cannot_be_read_is_told():
+    contender = printing("a", {"steps_per_s": 1}, read=lambda printed: {"x": printed["missing"]})
+    with pytest.raises(UserError, match="what it left cannot be read: KeyError"):
+        run(case(contender), contender, 0, Path())
+
+
+def test_ratios_are_of_medians_and_more_is_better():
+    speed, memory = case(BASE, OURS), case(BASE, OURS, measure=BYTES)
+    assert ratio(result(speed, OURS, 10, 30, 20), result(speed, BASE, 5)) == 4
+    assert ratio(result(memory, OURS, 10), result(memory, BASE, 5)) == 0.5
+    assert ratio(result(speed, OURS), result(speed, BASE, 5)) is None
+    assert ratio(result(speed, OURS, 1), None) is None
+
+
+def test_the_better_of_several_baselines_counts():
+    speed, memory = case(BASE, OTHER, OURS), case(BASE, OTHER, OURS, measure=BYTES)
+    for of, best in ((speed, 7), (memory, 5)):
+        found = baseline_of([result(of, OURS, 1, 99), result(of, BASE, 5), result(of, OTHER, 7)])
+        assert found is not None
+        assert found.median == best
+    assert baseline_of([result(speed, OURS, 1), result(speed, BASE)]) is None
+
+
+def test_a_baseline_that_solves_counts_before_a_quicker_one_and_who_solves_less_gets_no_ratio():
+    of = case(BASE, OTHER, OURS, measure=SECONDS, target=475.0)
+    quick, steady = result(of, BASE, 1.0, eval_mean=400.0), result(of, OTHER, 9.0, eval_mean=475.0)
+    assert baseline_of([quick, steady]) is steady
+    assert (quick.solved, steady.solved) == (0, 1)
+    assert ratio(result(of, OURS, 3.0, eval_mean=500.0), steady) == 3
+    assert ratio(quick, steady) is None
+
+
+@pytest.mark.parametrize(
+    ("value", "written"), [(1234567, "1.23M"), (12345.6, "12,346"), (99.44, "99.4"), (1.234, "1.23"), (0.05, "0.05")]
+)
+def test_numbers_are_short(value, written):
+    assert number(value) == written

@@ -1,0 +1,43 @@
+"""Comparisons that take seconds, in processes of their own or in this one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from agents.lab.comparison import child
+from agents.lab.comparison.job import Job
+from agents.lab.comparison.plan import Pair, Request, all_jobs, make_pairs
+
+SHORT = {"max_episode_steps": 20}
+
+
+def pairs_of(against: Sequence[str] = ("sb3",), algo: str = "ppo", **asked: Any) -> list[Pair]:
+    """Return a small comparison on CartPole."""
+    small: dict[str, Any] = {"envs": ["CartPole-v1"], "algos": [algo], "seeds": 1, "env_kwargs": SHORT}
+    small |= {"total_timesteps": 2_048, "eval_freq": 1_024, "eval_episodes": 3, "final_eval_episodes": 5}
+    pairs, _ = make_pairs(Request(against=against, **(small | asked)))
+    return pairs
+
+
+def carry_out_here(pairs: Sequence[Pair], out: Path, *flags: str) -> dict[str, Path]:
+    """Carry out every run in this process; return the folder of each label's last seed."""
+    folders = {}
+    for job in all_jobs(pairs):
+        folders[job.label] = here(job, out, *flags)
+    return folders
+
+
+def here(job: Job, out: Path, *flags: str) -> Path:
+    folder = job.folder(out)
+    job.save(folder)
+    assert child.main([str(folder), *flags]) == 0
+    assert job.is_done(folder)
+    return folder
+
+
+def result(folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((folder / "result.json").read_text())
+    return found

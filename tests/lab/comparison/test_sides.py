@@ -1,0 +1,214 @@
+"""Ours and SB3's leave the same: files, tags, and evaluations on the same episodes."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agents.lab.baselines import make_sb3
+from agents.lab.comparison import child
+from agents.lab.comparison.energy import EnergyMeter
+from agents.lab.comparison.plan import all_jobs
+from agents.lab.comparison.record import random_return
+from agents.run import evaluator
+from agents.run.evaluator import Evaluator
+from agents.run.runner import Run
+from tests.lab.comparison.running import SHORT, carry_out_here, here, pairs_of, result
+
+RESULT = {
+    *("env", "algo", "label", "library", "seed", "steps", "train_seconds", "steps_per_s", "total_seconds", "peak_mb"),
+    *("energy_j", "returns", "lengths", "fingerprint", "command", "versions", "at"),
+}
+
+
+def rows(folder: Path, name: str) -> list[dict[str, str]]:
+    with (folder / name).open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def tensorboard_tags(folder: Path) -> set[str]:
+    from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+
+    (file,) = folder.glob("events.out.tfevents.*")
+    events = EventFileLoader(str(file)).Load()
+    return {value.tag for event in events for value in event.summary.value if "/" in value.tag}
+
+
+@pytest.mark.parametrize("algo", ["ppo", "dqn"])
+def test_both_sides_leave_the_same(algo, tmp_path, monkeypatch):
+    episodes: dict[str, list[Any]] = {}
+    evaluate = evaluator.evaluate
+
+    def noted(env, policy, count, seed):
+        episodes.setdefault(type(policy).__name__, []).append((env.backend, env.num_envs, count, seed))
+        return evaluate(env, policy, count, seed)
+
+    monkeypatch.setattr(evaluator, "evaluate", noted)
+    folders = carry_out_here(pairs_of(algo=algo, hyper="same"), tmp_path)
+    ours, sb3 = folders["ours"], folders["sb3"]
+    for folder, library in ((ours, "ours"), (sb3, "sb3")):
+        found = result(folder)
+        assert found.keys() == RESULT
+        assert (found["label"], found["library"], found["seed"], found["steps"]) == (library, library, 0, 2_048)
+        assert found["returns"] == found["lengths"]  # CartPole pays 1 a step
+        assert len(found["returns"]) == 5
+        assert 0 < found["train_seconds"] < found["total_seconds"]
+        assert found["steps_per_s"] == pytest.approx(2_048 / found["train_seconds"])
+        assert found["peak_mb"] > 50
+        assert found["energy_j"] is None
+    assert episodes["PPO" if algo == "ppo" else "DQN"] == episodes["SB3Policy"]
+    assert len(episodes["SB3Policy"]) == 3, "two evaluations and the final one"
+    assert list(rows(ours, "evaluations.csv")[0]) == list(rows(sb3, "evaluations.csv")[0])
+    assert [row["step"] for row in rows(ours, "evaluations.csv")] == ["1024", "2048"]
+    assert [row["step"] for row in rows(sb3, "evaluations.csv")] == ["1024", "2048"]
+    theirs = set(rows(sb3, "progress.csv")[0])
+    assert theirs <= set(rows(ours, "progress.csv")[-1])
+    wanted = {"rollout/ep_rew_mean", "rollout/ep_len_mean", "time/fps", "train/loss", "train/learning_rate"}
+    assert wanted <= theirs | tensorboard_tags(sb3)
+    assert tensorboard_tags(sb3) <= tensorboard_tags(ours)
+    assert {"eval/mean_reward", "rollout/ep_rew_mean"} <= tensorboard_tags(sb3)
+
+
+@pytest.mark.parametrize("label", ["ours", "sb3"])
+def test_evaluations_do_not_count_as_training(label, tmp_path, monkeypatch):
+    (job,) = (job for job in all_jobs(pairs_of(total_timesteps=3_072)) if job.label == label)
+    evaluate = Evaluator.evaluate
+
+    def slow(self, policy, count, *stream):
+        time.sleep(0.4)
+        return evaluate(self, policy, count, *stream)
+
+    monkeypatch.setattr(Evaluator, "evaluate", slow)
+    found = rows(here(job, tmp_path), "evaluations.csv")
+    seconds = [float(row["time/time_elapsed"]) for row in found]
+    assert seconds == sorted(seconds)
+    figures = result(job.folder(tmp_path))
+    assert seconds[-1] <= figures["train_seconds"] <= figures["total_seconds"] - 4 * 0.4
+    progress = [row for row in rows(job.folder(tmp_path), "progress.csv") if row["time/fps"]]
+    with_evaluations = float(progress[-1]["step"]) / float(progress[-1]["time/fps"])
+    assert with_evaluations > seconds[-1] + 0.7, "time/fps counts all of it, as it always did"
+
+
+def test_evaluating_sb3_changes_nothing_in_its_training(tmp_path):
+    often, seldom = (
+        next(job for job in all_jobs(pairs_of(eval_freq=freq)) if job.label == "sb3") for freq in (512, 2_048)
+    )
+    assert result(here(often, tmp_path / "often"))["returns"] == result(here(seldom, tmp_path / "seldom"))["returns"]
+
+
+def test_a_run_whose_result_was_lost_is_not_trained_again(tmp_path, monkeypatch):
+    job = all_jobs(pairs_of([]))[0]
+    folder = here(job, tmp_path)
+    before = result(folder)
+    (folder / "result.json").unlink()
+    monkeypatch.setattr(Run, "loop", None)
+    after = result(here(job, tmp_path))
+    same = ("returns", "steps", "train_seconds", "command", "fingerprint")
+    assert [before[name] for name in same] == [after[name] for name in same]
+    assert after["peak_mb"] is None
+
+
+def test_sb3_begins_anew(tmp_path):
+    job = next(job for job in all_jobs(pairs_of()) if job.label == "sb3")
+    folder = here(job, tmp_path)
+    before = result(folder)
+    (folder / "result.json").unlink()
+    with (folder / "evaluations.csv").open("a") as stream:
+        stream.write("9999,1,1,1,1\n")
+    after = result(here(job, tmp_path))
+    assert before["returns"] == after["returns"]
+    assert [row["step"] for row in rows(folder, "evaluations.csv")] == ["1024", "2048"]
+    assert len(list(folder.glob("events.*"))) == 1
+
+
+def test_models_of_both_kinds_are_evaluated_on_the_episodes_of_the_others(tmp_path):
+    model = make_sb3("ppo", "CartPole-v1", 1, {"n_steps": 64}, 0, env_kwargs=SHORT)
+    model.save(tmp_path / "mine.zip")
+    trained = carry_out_here(pairs_of([]), tmp_path / "before")["ours"]
+    pairs = pairs_of([str(tmp_path / "mine.zip"), str(trained)], trust=True)
+    assert [subject.label for subject in pairs[0].subjects] == ["ours", "mine", trained.name]
+    folders = carry_out_here(pairs, tmp_path, "--trust")
+    zipped, ours = result(folders["mine"]), result(folders[trained.name])
+    assert (zipped["library"], zipped["steps"], zipped["train_seconds"], zipped["steps_per_s"]) == ("sb3", 0, 0, 0)
+    assert (ours["library"], ours["steps"]) == ("ours", 2_048)
+    assert ours["returns"] == result(folders["ours"])["returns"], "the same seed trains the same policy"
+    assert not (folders["mine"] / "evaluations.csv").exists()
+
+
+def test_a_model_is_not_loaded_by_hand_without_trust(tmp_path, capsys):
+    make_sb3("ppo", "CartPole-v1", 1, {"n_steps": 64}, 0, env_kwargs=SHORT).save(tmp_path / "mine.zip")
+    job = all_jobs(pairs_of([str(tmp_path / "mine.zip")], trust=True))[1]
+    job.save(job.folder(tmp_path))
+    assert child.main([str(job.folder(tmp_path))]) == 1
+    assert "add --trust" in capsys.readouterr().err
+    assert not job.is_done(job.folder(tmp_path))
+
+
+def test_a_model_of_something_else_has_no_part(tmp_path):
+    make_sb3("dqn", "CartPole-v1", 1, {}, 0).save(tmp_path / "mine.zip")
+    with pytest.raises(Exception, match="fits none of the pairs"):
+        pairs_of([str(tmp_path / "mine.zip")], trust=True)
+
+
+def test_what_goes_wrong_is_the_last_line(tmp_path, capsys, monkeypatch):
+    job = dataclasses.replace(all_jobs(pairs_of([]))[0], settings={"env": "CartPole-v1", "gama": 1})
+    job.save(tmp_path)
+    assert child.main([str(tmp_path)]) == 1
+    assert "gama: unknown setting" in capsys.readouterr().err.splitlines()[-1]
+
+    def breaks(*_):
+        raise ZeroDivisionError("by zero")
+
+    monkeypatch.setattr(Run, "loop", breaks)
+    all_jobs(pairs_of([]))[0].save(tmp_path)
+    assert child.main([str(tmp_path)]) == 1
+    assert capsys.readouterr().err.splitlines()[-1] == "ZeroDivisionError: by zero"
+
+
+def test_the_time_of_all_parts_is_added_up(tmp_path):
+    job = all_jobs(pairs_of([]))[0]
+    folder = here(job, tmp_path)
+    (folder / "result.json").unlink()
+    now = time.time()
+    newest = max(path.stat().st_mtime for path in folder.iterdir())
+    (folder / "parts.json").write_text(json.dumps([[newest - 100, newest - 100]]))
+    assert child.main([str(folder), "--began", str(now - 5)]) == 0
+    assert 104.9 < result(folder)["total_seconds"] < 105.1 + time.time() - newest
+
+
+def test_random_actions_are_measured():
+    one, other = random_return("CartPole-v1", {}, "native"), random_return("Pendulum-v1", {}, "native")
+    assert 18 < one < 27
+    assert -1_500 < other < -900
+    assert one == random_return("CartPole-v1", {}, "native")
+
+
+@pytest.fixture
+def powercap(tmp_path):
+    """Two processor packages, one with a part, and something else."""
+    for name, value in (("intel-rapl:0", 900), ("intel-rapl:0:0", 5), ("intel-rapl:1", 100), ("other", 7)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "energy_uj").write_text(f"{value}\n")
+        (tmp_path / name / "max_energy_range_uj").write_text("1000\n")
+    return tmp_path
+
+
+def test_energy_is_that_of_all_packages_however_their_counters_wrap(powercap):
+    meter = EnergyMeter(powercap)
+    (powercap / "intel-rapl:0" / "energy_uj").write_text("50\n")
+    (powercap / "intel-rapl:1" / "energy_uj").write_text("130\n")
+    assert meter.joules() == pytest.approx((150 + 30) / 1e6)
+    (powercap / "intel-rapl:1" / "energy_uj").write_text("10\n")
+    assert meter.joules() == pytest.approx((150 + 30 + 880) / 1e6)
+
+
+def test_energy_that_cannot_be_read_is_unknown(powercap, tmp_path):
+    (powercap / "intel-rapl:1" / "energy_uj").unlink()
+    assert EnergyMeter(powercap).joules() is None
+    assert EnergyMeter(tmp_path / "nothing").joules() is None

@@ -1,0 +1,190 @@
+"""SB3's models as policies of ours: the same actions, and no code run from files that nobody trusts."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import pickle
+import re
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from agents.evaluate import main as evaluate
+from agents.lab.baselines import make_sb3
+from agents.lab.sb3_policy import SB3Policy, load_sb3, sb3_algo
+from envs.errors import UserError
+from envs.make import make
+
+SMALL = {"n_steps": 16, "batch_size": 16, "n_epochs": 1}
+
+
+@pytest.fixture(scope="module")
+def ppo() -> Any:
+    """PPO on Pendulum, with statistics that matter."""
+    model = make_sb3("ppo", "Pendulum-v1", 2, SMALL, 0, normalize={"norm_reward": False})
+    model.learn(64)
+    return model
+
+
+@pytest.fixture(scope="module")
+def dqn() -> Any:
+    model = make_sb3("dqn", "CartPole-v1", 1, {"learning_starts": 10, "exploration_final_eps": 0.5}, 0)
+    model.learn(60)
+    return model
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory, ppo: Any, dqn: Any) -> Path:
+    folder = tmp_path_factory.mktemp("models")
+    ppo.save(folder / "ppo.zip")
+    ppo.get_vec_normalize_env().save(folder / "statistics.pkl")
+    dqn.save(folder / "dqn.zip")
+    return folder
+
+
+def observations(env_id: str, count: int) -> np.ndarray:
+    env = make(env_id, count)
+    return env.reset(3)
+
+
+def test_actions_are_sb3s_own(ppo, dqn):
+    obs = observations("Pendulum-v1", 40)
+    ours = SB3Policy(ppo).predict(obs)
+    theirs, _ = ppo.predict(ppo.get_vec_normalize_env().normalize_obs(obs), deterministic=True)
+    np.testing.assert_array_equal(ours.numpy(), theirs)
+    raw, _ = ppo.predict(obs, deterministic=True)
+    assert not np.allclose(ours.numpy(), raw), "the statistics were applied"
+    obs = observations("CartPole-v1", 40)
+    np.testing.assert_array_equal(SB3Policy(dqn).predict(obs).numpy(), dqn.predict(obs, deterministic=True)[0])
+
+
+def test_actions_are_clipped(ppo):
+    policy = SB3Policy(ppo)
+    bias = ppo.policy.action_net.bias
+    before = bias.detach().clone()
+    with torch.no_grad():
+        bias += 50
+    assert (policy.predict(observations("Pendulum-v1", 5)) == 2).all()
+    with torch.no_grad():
+        bias.copy_(before)
+
+
+@pytest.mark.parametrize(("name", "env"), [("ppo", "Pendulum-v1"), ("dqn", "CartPole-v1")])
+def test_chance_follows_the_generator_and_leaves_the_global_stream_alone(name, env, request):
+    policy, obs = SB3Policy(request.getfixturevalue(name)), observations(env, 60)
+    before = torch.get_rng_state()
+    first, again, other = (
+        policy.predict(obs, deterministic=False, generator=torch.Generator().manual_seed(seed)) for seed in (1, 1, 2)
+    )
+    assert first.equal(again)
+    assert not first.equal(other)
+    assert torch.get_rng_state().equal(before)
+
+
+def test_thoughts_belong_to_the_actions(ppo, dqn):
+    obs = observations("Pendulum-v1", 3)
+    thoughts, actions = SB3Policy(ppo).inspect(obs), SB3Policy(ppo).predict(obs)
+    assert thoughts["mean"].clip(-2, 2).allclose(actions)
+    assert thoughts["std"].shape == (3, 1)
+    assert thoughts["value"].shape == (3,)
+    obs = observations("CartPole-v1", 3)
+    thoughts = SB3Policy(dqn).inspect(obs)
+    assert thoughts["q_values"].argmax(dim=1).equal(SB3Policy(dqn).predict(obs))
+    assert thoughts["value"].equal(thoughts["q_values"].amax(dim=1))
+
+
+def test_a_file_says_its_algorithm_and_loads_only_if_trusted(saved, ppo):
+    assert sb3_algo(saved / "ppo.zip") == "ppo"
+    assert sb3_algo(saved / "dqn.zip") == "dqn"
+    with pytest.raises(UserError, match=r"runs whatever code its author put there.*add --trust"):
+        load_sb3(saved / "ppo.zip", trust=False)
+    loaded = load_sb3(saved / "ppo.zip", trust=True, vec_normalize=saved / "statistics.pkl")
+    obs = observations("Pendulum-v1", 4)
+    assert loaded.predict(obs).equal(SB3Policy(ppo).predict(obs))
+    assert (loaded.step, loaded.algo) == (64, "ppo")
+
+
+class Trap:
+    """Unpickled, it leaves a file."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def __reduce__(self) -> Any:
+        return (open, (str(self.file), "w"))
+
+
+def test_nothing_in_a_file_is_run_without_trust(saved, tmp_path, capsys):
+    sprung = tmp_path / "sprung"
+    trap, content = tmp_path / "trap.zip", base64.b64encode(pickle.dumps(Trap(sprung))).decode()
+    with zipfile.ZipFile(saved / "ppo.zip") as good, zipfile.ZipFile(trap, "w") as bad:
+        for name in good.namelist():
+            text = good.read(name)
+            if name == "data":
+                text = json.dumps(json.loads(text) | {"trap": {":type:": "x", ":serialized:": content}}).encode()
+            bad.writestr(name, text)
+    assert evaluate([str(trap), "--env", "Pendulum-v1", "--episodes", "1"]) == 2
+    assert "add --trust" in capsys.readouterr().err
+    assert sb3_algo(trap) == "ppo"
+    assert not sprung.exists()
+    load_sb3(trap, trust=True)
+    assert sprung.exists(), "the trap works, so the assertion above says something"
+
+
+def test_the_command_measures_a_model_of_sb3(saved, capsys):
+    words = [str(saved / "dqn.zip"), "--env", "CartPole-v1", "--env-kwargs", "max_episode_steps=7", "--episodes", "3"]
+    assert evaluate([*words, "--trust", "--json"]) == 0
+    summary = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert (summary["algo"], summary["env"], summary["step"], summary["episodes"]) == ("dqn", "CartPole-v1", 60, 3)
+    assert summary["mean"] == summary["length_mean"] <= 7
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("{dqn} --trust", "does not say which environment it learnt: add --env"),
+        ("{dqn} --trust --env Acrobot-v1", "does not fit Acrobot-v1: it learnt observations"),
+        ("{dqn} --trust --env MountainCar-v0", "does not fit MountainCar-v0"),
+        ("{dqn} --trust --env CartPole-v1 --algo ppo", "is a model of DQN, not of PPO"),
+        ("{ppo} --trust --env Pendulum-v1 --vec-normalize {dqn}", "could not be loaded"),
+        ("{text} --trust --env CartPole-v1", "is no zip archive"),
+        ("{empty} --trust --env CartPole-v1", "holds no model of stable-baselines3"),
+        ("{none} --trust --env CartPole-v1", "cannot read .*no such file"),
+    ],
+)
+def test_what_cannot_be_measured_is_told(words, message, saved, tmp_path, capsys):
+    names = {name: str(saved / f"{name}.zip") for name in ("ppo", "dqn", "none")}
+    names |= {name: str(tmp_path / f"{name}.zip") for name in ("text", "empty")}
+    (tmp_path / "text.zip").write_text("no zip")
+    with zipfile.ZipFile(tmp_path / "empty.zip", "w") as archive:
+        archive.writestr("readme", "nothing")
+    assert evaluate(words.format(**names).split()) == 2
+    assert re.search(message, capsys.readouterr().err)
+
+
+def test_statistics_of_another_kind_are_refused(saved, tmp_path):
+    (tmp_path / "other.pkl").write_bytes(pickle.dumps({"mean": 0}))
+    with pytest.raises(UserError, match="holds no VecNormalize, but a dict"):
+        load_sb3(saved / "ppo.zip", trust=True, vec_normalize=tmp_path / "other.pkl")
+
+
+def test_a_model_that_does_not_say_its_algorithm_is_asked_for_it(saved, tmp_path):
+    unknown = tmp_path / "unknown.zip"
+    content = io.BytesIO()
+    with zipfile.ZipFile(saved / "dqn.zip") as good, zipfile.ZipFile(content, "w") as other:
+        for name in good.namelist():
+            text = good.read(name)
+            if name == "data":
+                text = json.dumps(json.loads(text) | {"clip_range": 0.2}).encode()
+            other.writestr(name, text)
+    unknown.write_bytes(content.getvalue())
+    assert sb3_algo(unknown) is None
+    with pytest.raises(UserError, match="add --algo ppo or --algo dqn"):
+        load_sb3(unknown, trust=True)
+    assert load_sb3(unknown, "dqn", trust=True).algo == "dqn"

@@ -1,0 +1,103 @@
+"""Runs within a test: the command called as a user types it, stopped where the test wants, and compared."""
+
+from __future__ import annotations
+
+import csv
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import torch
+
+from agents.loops.position import Position
+from agents.run.folder import RunFolder, find_latest_run
+from agents.run.storage import read_tree
+from agents.train import main
+from envs.api import Step
+
+USER_ENVS = Path(__file__).with_name("user_envs.py")
+
+
+def train(folder: Path, words: str, code: int = 0) -> Path:
+    """Run `python -m agents.train` with these words, its run in `folder`; return the run."""
+    places = ["--runs-dir", str(folder), "--replays-dir", str(folder / "replays"), "--no-record", "--quiet"]
+    assert main([*words.split(), *places]) == code
+    return find_latest_run(folder)
+
+
+def resume(run: Path, words: str = "", code: int = 0) -> Path:
+    assert main(["--resume", str(run), "--no-record", "--quiet", *words.split()]) == code
+    return run
+
+
+@contextmanager
+def signals_at(step: int, *numbers: signal.Signals) -> Iterator[None]:
+    """Send this process the signals in the middle of the tick that brings training to `step`."""
+    advance, left = Position.advance, list(numbers)
+
+    def advancing(self: Position, tick: Step) -> Any:
+        episodes = advance(self, tick)
+        while left and self.step >= step:
+            signal.raise_signal(left.pop(0))
+        return episodes
+
+    with mock.patch.object(Position, "advance", advancing):
+        yield
+
+
+def assert_same_run(one: Path, other: Path) -> None:
+    """Two runs ended bit for bit alike: weights, training state, best model, and all rows but their times."""
+    for folder in ("", "best"):
+        (weights, meta), (others, other_meta) = (read_tree(run / folder, "model") for run in (one, other))
+        assert_same(weights, others)
+        assert meta == other_meta
+    assert_same(last_state(one), last_state(other))
+    for name in ("progress.csv", "evaluations.csv"):
+        assert rows(one, name) == rows(other, name)
+        assert rows(one, name)
+
+
+def last_state(run: Path) -> dict[str, Any]:
+    """Return the training state in the newest checkpoint, without what tells the time."""
+    _, newest = RunFolder(run).checkpoints()[-1]
+    state, _ = read_tree(newest, "state")
+    for timing in ("elapsed", "training_seconds", "seconds"):
+        del state["monitor"][timing]
+    return state
+
+
+def rows(run: Path, name: str) -> list[dict[str, str]]:
+    """Return the rows of a CSV file, without those columns that tell the time."""
+    with (run / name).open(newline="") as stream:
+        return [
+            {tag: value for tag, value in row.items() if not tag.startswith("time/")} for row in csv.DictReader(stream)
+        ]
+
+
+def steps(run: Path, name: str) -> list[int]:
+    return [int(row["step"]) for row in rows(run, name)]
+
+
+def assert_same(one: Any, other: Any, path: str = "") -> None:
+    """Two trees are alike, and their arrays bit for bit."""
+    assert type(one) is type(other), path
+    if isinstance(one, dict):
+        assert one.keys() == other.keys(), path
+        for key, value in one.items():
+            assert_same(value, other[key], f"{path}/{key}")
+    elif isinstance(one, list | tuple):
+        assert len(one) == len(other), path
+        for index, (value, counterpart) in enumerate(zip(one, other, strict=True)):
+            assert_same(value, counterpart, f"{path}/{index}")
+    elif isinstance(one, torch.Tensor):
+        assert one.dtype == other.dtype, path
+        assert one.equal(other), path
+    elif isinstance(one, np.ndarray):
+        assert one.dtype == other.dtype, path
+        np.testing.assert_array_equal(one, other, err_msg=path)
+    else:
+        assert one == other, path

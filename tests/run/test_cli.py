@@ -1,0 +1,269 @@
+"""Exit codes, the last line, the list of commands, and the flags of `train`."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+import agents.__main__ as listing
+from agents import train
+from agents.run.cli import print_json, run_command
+from agents.run.config import FLAGS, Layer, RunConfig, resolve
+from envs.errors import UserError
+
+
+def fail(error: BaseException) -> Any:
+    def command(argv: list[str]) -> int:
+        raise error
+
+    return command
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [(UserError("bad"), 2), (KeyboardInterrupt(), 130), (SystemExit(0), 0), (SystemExit(2), 2), (SystemExit("x"), 2)],
+)
+def test_exit_codes(error: BaseException, code: int) -> None:
+    assert run_command(fail(error), []) == code
+    assert run_command(lambda argv: len(argv), ["a", "b", "c"]) == 3
+
+
+def test_a_user_error_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    run_command(fail(UserError("bad thing")), [])
+    assert capsys.readouterr() == ("", "error: bad thing\n")
+    run_command(fail(UserError("bad thing")), ["--debug"])
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_other_errors_are_not_hidden() -> None:
+    with pytest.raises(ZeroDivisionError):
+        run_command(fail(ZeroDivisionError()), [])
+
+
+@pytest.mark.parametrize("command", ["print('x', flush=True)", "print('x')", "print('x') or sys.exit(0)"])
+def test_a_reader_that_hangs_up_gets_no_traceback(command: str) -> None:
+    code = (
+        "import sys; from agents.run.cli import run_command; sys.stdin.read(); "
+        f"sys.exit(run_command(lambda _: {command}, []))"
+    )
+    pipe = subprocess.PIPE
+    child = subprocess.Popen([sys.executable, "-c", code], stdin=pipe, stdout=pipe, stderr=pipe)
+    assert child.stdout is not None
+    child.stdout.close()  # and only then its stdin, which the child waits for
+    errors = child.communicate()[1]
+    assert (child.returncode, errors) == (141, b"")
+
+
+def test_a_broken_pipe_of_its_own_is_not_hidden() -> None:
+    with pytest.raises(BrokenPipeError):
+        run_command(fail(BrokenPipeError()), [])
+
+
+def test_print_json(capsys: pytest.CaptureFixture[str]) -> None:
+    print_json({"a": math.nan, "b": -math.inf, "c": 0.1, "d": None, "e": "ü"})
+    printed = capsys.readouterr().out
+    assert printed.count("\n") == 1
+    assert json.loads(printed) == {"a": None, "b": None, "c": 0.1, "d": None, "e": "ü"}
+
+
+def test_the_list_of_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    assert listing.main([]) == 0
+    printed = capsys.readouterr().out
+    assert "train     Train an agent" in printed or "train  Train an agent" in printed
+    assert "--help" in printed
+    assert listing.main(["trian"]) == 2
+    assert "no command 'trian'. Did you mean train?" in capsys.readouterr().err
+
+
+def test_listing_and_help_need_no_heavy_modules() -> None:
+    code = (
+        "import sys, agents.__main__ as m, agents.train as t; m.main([]); t.main(['--help']);"
+        "heavy = {'torch', 'matplotlib', 'scipy', 'pygame', 'stable_baselines3', 'imageio', 'tensorboard'};"
+        "sys.exit(str(heavy & sys.modules.keys()) if heavy & sys.modules.keys() else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@dataclass
+class Summary:
+    run: str = "runs/x"
+    eval_mean: float = math.nan
+    interrupted: bool = False
+
+
+@pytest.fixture
+def runner(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[dict[str, Any]]:
+    """Stand in for the training: note what it is called with."""
+    calls: list[dict[str, Any]] = []
+
+    def noted(config: RunConfig, **rest: Any) -> Summary:
+        calls.append({"config": config, **rest})
+        return Summary()
+
+    module = ModuleType("agents.run.runner")
+    module.train = noted  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "agents.run.runner", module)
+    monkeypatch.chdir(tmp_path)
+    return calls
+
+
+def trained(runner: list[dict[str, Any]], line: str) -> RunConfig:
+    assert train.main(line.split()) == 0
+    config: RunConfig = runner[-1]["config"]
+    return config
+
+
+def test_flags_reach_the_runner(runner: list[dict[str, Any]]) -> None:
+    config = trained(
+        runner,
+        "--env Some-v0 --algo dqn --seed 3 --learning_rate lin_1e-3 --n-envs=2 --target-reward -1e2 --device cpu "
+        "--vec sync --env-kwargs gravity=9.8 name=x=y sizes=[1,2] off=none --net-arch 32 16 --no-double-q --norm-obs",
+    )
+    expected = {
+        "env": "Some-v0",
+        "algo": "dqn",
+        "seed": 3,
+        "learning_rate": "lin_1e-3",
+        "n_envs": 2,
+        "target_reward": -100.0,
+        "device": "cpu",
+        "vec": "sync",
+        "env_kwargs": {"gravity": 9.8, "name": "x=y", "sizes": [1, 2], "off": None},
+        "net_arch": [32, 16],
+        "double_q": False,
+        "norm_obs": True,
+    }
+    assert config == resolve([Layer(FLAGS, expected)])
+
+
+@pytest.mark.parametrize(
+    "flag", ["--total-timesteps 5e3", "--total_timesteps=5000", "--n-timesteps 5000", "-n 5_000", "--n_timesteps 5000"]
+)
+def test_spellings_of_the_budget(runner: list[dict[str, Any]], flag: str) -> None:
+    assert trained(runner, f"--env Some-v0 {flag}").params.total_timesteps == 5000
+
+
+@pytest.mark.parametrize("none", ["none", "None", "null"])
+def test_none_switches_off(runner: list[dict[str, Any]], tmp_path: Path, none: str) -> None:
+    (tmp_path / "mine.yaml").write_text("env: Some-v0\ntarget_reward: 475\nnorm_obs: true")
+    assert trained(runner, "--config mine.yaml").params.target_reward == 475
+    config = trained(runner, f"--config mine.yaml --target-reward {none} --no-norm-obs")
+    assert config.params.target_reward is None
+    assert config.params.norm_obs is False
+
+
+def test_options_reach_the_runner(runner: list[dict[str, Any]]) -> None:
+    trained(runner, "--env Some-v0")
+    defaults = {
+        "runs_dir": Path("runs"),
+        "replays_dir": Path("replays"),
+        "resume": None,
+        "quiet": False,
+        "record": True,
+    }
+    assert {name: runner[-1][name] for name in defaults} == defaults
+    trained(runner, "--env Some-v0 --runs-dir a --replays-dir b --quiet --no-record")
+    changed = {"runs_dir": Path("a"), "replays_dir": Path("b"), "resume": None, "quiet": True, "record": False}
+    assert {name: runner[-1][name] for name in changed} == changed
+
+
+def test_json_is_the_last_line(runner: list[dict[str, Any]], capsys: pytest.CaptureFixture[str]) -> None:
+    trained(runner, "--env Some-v0 --json")
+    assert json.loads(capsys.readouterr().out.splitlines()[-1]) == {
+        "run": "runs/x",
+        "eval_mean": None,
+        "interrupted": False,
+    }
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("--seed 3", "for example: --env CartPole-v1"),
+        ("--env Some-v0 --gama 3", "--gama: unknown flag. Did you mean --gamma?"),
+        ("--env Some-v0 --gama=3", "--gama=3: unknown flag. Did you mean --gamma?"),
+        ("--env Some-v0 --quite", "--quite: unknown flag. Did you mean --quiet"),
+        ("--env Some-v0 --gamma 3", "--gamma: 3 is out of range; it must be >= 0 and <= 1"),
+        ("--env Some-v0 --n-steps x", "--n-steps: 'x' given, INTEGER expected"),
+        ("--env Some-v0 --buffer-size 3", "--buffer-size: this belongs to dqn; the run uses ppo"),
+        ("--env Some-v0 --algo pppo", "--algo: 'pppo' given, ppo|dqn expected. Did you mean ppo?"),
+        ("--env Some-v0 --vec fast", "--vec: 'fast' given, auto|native|sync|async|vector|envpool|ale expected"),
+        ("--env Some-v0 --env-kwargs gravity", "--env-kwargs: 'gravity' given, KEY=VALUE expected"),
+        ("--env Some-v0 --config nowhere.yaml", "nowhere.yaml: there is no such config file"),
+        ("--env Some-v0 --batch-size 5000", "batch_size 5000 is larger than a whole rollout"),
+        ("Some-v0", "unexpected argument 'Some-v0'"),
+        ("--env Some-v0 --gamma", "--gamma"),
+        ("--env", "--env"),
+        ("--config a --resume b", "--config and --resume exclude one another"),
+        ("--resume nowhere", "nowhere is no run folder"),
+    ],
+)
+def test_mistakes_in_flags(
+    runner: list[dict[str, Any]], capsys: pytest.CaptureFixture[str], line: str, message: str
+) -> None:
+    assert train.main(line.split()) == 2
+    printed = capsys.readouterr().err
+    assert message in printed
+    assert "Traceback" not in printed
+    assert not runner
+
+
+def help_text(line: str, capsys: pytest.CaptureFixture[str]) -> str:
+    assert train.main(line.split()) == 0
+    return " ".join(capsys.readouterr().out.replace("│", " ").split())
+
+
+def test_help_shows_the_resolved_defaults(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("env: Some-v0\nalgo: dqn\ntau: 0.125\nnet_arch: [7, 9]\ndouble_q: false")
+    shown = help_text(f"--config {tmp_path / 'mine.yaml'} --help", capsys)
+    for text in ("(default: Some-v0)", "(default: 0.125)", "(default: 7 9)", "--double-q, --no-double-q", "-n INTEGER"):
+        assert text in shown
+    assert "--gae-lambda" not in shown
+
+
+def test_help_describes_every_field_and_ends_with_examples(capsys: pytest.CaptureFixture[str]) -> None:
+    for algo in ("ppo", "dqn"):
+        shown = help_text(f"--algo {algo} --help", capsys)
+        for name, field in train.ALGORITHMS[algo].model_fields.items():
+            assert f"--{name.replace('_', '-')}" in shown
+            assert field.description in shown
+        assert shown.partition("examples:")[2].count("python -m agents.train") == 3
+    assert help_text("", capsys) == help_text("--help", capsys)
+
+
+@pytest.fixture
+def run(tmp_path: Path, runner: list[dict[str, Any]]) -> Path:
+    folder = tmp_path / "runs" / "a"
+    folder.mkdir(parents=True)
+    config = resolve([Layer(FLAGS, {"env": "Some-v0", "algo": "dqn", "tau": 0.5, "env_kwargs": {"a": 1, "b": 2}})])
+    (folder / "config.yaml").write_text(config.to_yaml())
+    return folder
+
+
+def test_resume_takes_the_run_as_it_was(run: Path, runner: list[dict[str, Any]]) -> None:
+    config = trained(runner, "--resume runs/a -n 7000 --target-reward none --eval-freq 0 --tau 0.5 --env-kwargs a=1")
+    assert runner[-1]["resume"] == Path("runs/a")
+    before = RunConfig.from_yaml(run / "config.yaml").model_dump()
+    assert config.model_dump() == before | {"total_timesteps": 7000, "eval_freq": 0}
+
+
+@pytest.mark.parametrize(
+    "flag", ["--tau 0.25", "--algo ppo", "--seed 1", "--env Other-v0", "--env-kwargs a=2", "--n-envs 2"]
+)
+def test_resume_refuses_what_would_be_another_run(
+    run: Path, runner: list[dict[str, Any]], capsys: pytest.CaptureFixture[str], flag: str
+) -> None:
+    assert train.main(f"--resume runs/a {flag}".split()) == 2
+    printed = capsys.readouterr().err
+    assert f"{flag.split()[0]}: the run has" in printed
+    assert "--total-timesteps" in printed
+    assert not runner

@@ -1,0 +1,265 @@
+"""Layers, their precedence, and a clear sentence for every mistake in them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agents.algos.dqn.config import DQNConfig
+from agents.algos.ppo.config import PPOConfig
+from agents.run import config as module
+from agents.run.config import (
+    FLAGS,
+    Layer,
+    RunConfig,
+    load_config_file,
+    merge,
+    packaged_config,
+    parse_value,
+    resolve,
+)
+from envs.errors import UserError
+
+
+@pytest.fixture
+def configs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder in place of the packaged configurations."""
+    monkeypatch.setattr(module, "CONFIGS", tmp_path)
+    for algo in ("ppo", "dqn"):
+        (tmp_path / algo).mkdir()
+    return tmp_path
+
+
+def flags(**values: Any) -> RunConfig:
+    return resolve([Layer(FLAGS, {"env": "Some-v0", **values})])
+
+
+def test_defaults_are_the_classes() -> None:
+    assert flags() == RunConfig(env="Some-v0", params=PPOConfig())
+    assert flags(algo="dqn") == RunConfig(env="Some-v0", algo="dqn", params=DQNConfig())
+
+
+def test_precedence(configs: Path) -> None:
+    (configs / "ppo" / "Some-v0.yaml").write_text("gamma: 0.1\nn_steps: 1\nbatch_size: 1\nenv_kwargs: {a: 1, b: 1}")
+    file = Layer("mine.yaml", {"n_steps": 2, "batch_size": 2, "env_kwargs": {"b": 2}, "seed": 2})
+    given = Layer(FLAGS, {"env": "Some-v0", "batch_size": 3, "env_kwargs": {"c": 3}})
+    config = resolve([file, given])
+    params = config.params
+    assert isinstance(params, PPOConfig)
+    assert (params.n_epochs, params.gamma, params.n_steps, params.batch_size) == (4, 0.1, 2, 3)
+    assert config.env_kwargs == {"a": 1, "b": 2, "c": 3}
+    assert config.seed == 2
+
+
+def test_a_config_file_may_choose_environment_and_algorithm(configs: Path) -> None:
+    (configs / "dqn" / "Some-v0.yaml").write_text("tau: 0.25")
+    config = resolve([Layer("mine.yaml", {"env": "Some-v0", "algo": "dqn"})])
+    assert isinstance(config.params, DQNConfig)
+    assert config.params.tau == 0.25
+    assert resolve([Layer("mine.yaml", {"env": "Some-v0", "algo": "dqn"}), Layer(FLAGS, {"algo": "ppo"})]).algo == "ppo"
+
+
+def test_packaged_files_are_found_by_environment(configs: Path) -> None:
+    for name in ("CartPole-v1", "ALE-Pong-v5"):
+        (configs / "ppo" / f"{name}.yaml").write_text("gamma: 0.5")
+    assert packaged_config("ppo", "CartPole-v1") == configs / "ppo" / "CartPole-v1.yaml"
+    assert packaged_config("ppo", "native/CartPole-v1") == configs / "ppo" / "CartPole-v1.yaml"
+    assert packaged_config("ppo", "ALE/Pong-v5") == configs / "ppo" / "ALE-Pong-v5.yaml"
+    (configs / "ppo" / "native-CartPole-v1.yaml").write_text("gamma: 0.6")
+    assert packaged_config("ppo", "native/CartPole-v1") == configs / "ppo" / "native-CartPole-v1.yaml"
+    for env in ("Other-v0", "../ppo/CartPole-v1", ""):
+        assert packaged_config("ppo", env) is None
+    assert packaged_config("dqn", "CartPole-v1") is None
+
+
+def test_a_packaged_file_does_not_rename_the_environment(configs: Path) -> None:
+    (configs / "ppo" / "CartPole-v1.yaml").write_text("env: CartPole-v1\nalgo: dqn\ngamma: 0.5")
+    config = resolve([Layer(FLAGS, {"env": "native/CartPole-v1"})])
+    assert (config.env, config.algo, config.params.gamma) == ("native/CartPole-v1", "ppo", 0.5)
+
+
+def test_a_mistake_in_a_packaged_file_names_it(configs: Path) -> None:
+    (configs / "ppo" / "Some-v0.yaml").write_text("gama: 0.5")
+    with pytest.raises(UserError, match=r"ppo/Some-v0.yaml: gama: unknown setting. Did you mean gamma\?"):
+        flags()
+
+
+@pytest.mark.parametrize(
+    "file", sorted(module.CONFIGS.glob("*/*.yaml")), ids=lambda file: f"{file.parent.name}-{file.stem}"
+)
+def test_every_packaged_file_is_valid(file: Path) -> None:
+    config = resolve([Layer(FLAGS, {"env": file.stem, "algo": file.parent.name})])
+    written = load_config_file(file)
+    flat = config.model_dump(mode="json")
+    assert {name: flat[module.ALIASES.get(name, name)] for name in written} == written
+
+
+def test_yaml_round_trip(tmp_path: Path) -> None:
+    tricky = {"text": "1e-3", "none": "none", "yes": "no", "date": "2024-01-01", "n": None, "list": [1, 2.5, "x", True]}
+    for config in (
+        flags(env_kwargs=tricky, learning_rate="lin_1e-3", target_reward=-1e-7, net_arch=[]),
+        flags(algo="dqn", seed=2**62, env="ünï:code", net_arch=[1]),
+    ):
+        (tmp_path / "config.yaml").write_text(config.to_yaml(), encoding="utf-8")
+        assert RunConfig.from_yaml(tmp_path / "config.yaml") == config
+        assert RunConfig.from_dict(config.model_dump(mode="json"), "x") == config
+
+
+def test_the_resolved_form_is_whole_and_flat() -> None:
+    values = flags(algo="dqn").model_dump()
+    assert values.keys() == (RunConfig.model_fields.keys() | DQNConfig.model_fields.keys()) - {"params"}
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1e-3", 0.001),
+        ("-1E5", -100_000.0),
+        (".5", 0.5),
+        ("5.", 5.0),
+        ("-3", -3),
+        ("1_000_000", 1_000_000),
+        ("none", None),
+        ("None", None),
+        ("null", None),
+        ("true", True),
+        ("False", False),
+        ("yes", "yes"),
+        ("off", "off"),
+        ("1:30", "1:30"),
+        ("2024-01-01", "2024-01-01"),
+        ("lin_3e-4", "lin_3e-4"),
+        ("'1e-3'", "1e-3"),
+        ("[1, x]", [1, "x"]),
+        ("{a: 1}", {"a": 1}),
+        ("[1,", "[1,"),
+        ("!!python/object/apply:os.getcwd []", "!!python/object/apply:os.getcwd []"),
+    ],
+)
+def test_values_read_as_yaml(text: str, value: Any) -> None:
+    assert parse_value(text) == value
+    assert type(parse_value(text)) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"gama": 1}, r"f.yaml: gama: unknown setting. Did you mean gamma\? .*--algo ppo --help"),
+        ({"zzzzzz": 1}, r"f.yaml: zzzzzz: unknown setting. 'python -m agents.train --algo ppo --help' lists all"),
+        ({"params": {}}, "f.yaml: params: unknown setting"),
+        ({"buffer_size": 1}, "f.yaml: buffer_size: this belongs to dqn; the run uses ppo"),
+        ({"algo": "dqn", "gae_lambda": 1}, "gae_lambda: this belongs to ppo; the run uses dqn"),
+        ({"algo": "dqqn"}, r"f.yaml: algo: 'dqqn' given, ppo\|dqn expected. Did you mean dqn\?"),
+        ({"algo": ["ppo"]}, "algo: .* given"),
+        ({"algo": None}, "algo: none given"),
+        ({"gamma": 3}, "f.yaml: gamma: 3 is out of range; it must be >= 0 and <= 1"),
+        ({"n_steps": 0}, "n_steps: 0 is out of range; it must be > 0"),
+        ({"n_steps": 1.5}, "n_steps: 1.5 given, INTEGER expected"),
+        ({"n_steps": True}, "n_steps: true given, INTEGER expected"),
+        ({"n_steps": None}, "n_steps: none given, INTEGER expected"),
+        ({"n_steps": {"a": 1}}, "n_steps: .* given, INTEGER expected"),
+        ({"gamma": "high"}, "gamma: 'high' given, NUMBER expected"),
+        ({"gamma": float("nan")}, "gamma: nan"),
+        ({"gamma": 10**400}, "gamma: 1000"),
+        ({"target_reward": float("inf")}, "target_reward: inf given, a finite number expected"),
+        ({"target_kl": "low"}, r"target_kl: 'low' given, NUMBER\|none expected"),
+        ({"target_kl": -1}, "target_kl: -1 is out of range; it must be > 0"),
+        ({"learning_rate": "lin_x"}, "learning_rate: 'lin_x' given, but it must be a number, or lin_NUMBER"),
+        ({"learning_rate": -1}, "learning_rate: -1 given, but it must be >= 0"),
+        ({"learning_rate": float("nan")}, "learning_rate: nan given, a finite number expected"),
+        ({"norm_obs": "yes"}, r"norm_obs: 'yes' given, true\|false expected"),
+        ({"norm_obs": 1}, r"norm_obs: 1 given, true\|false expected"),
+        ({"net_arch": 64}, r"net_arch: 64 given, INTEGER \.\.\. expected"),
+        ({"net_arch": [64, "x"]}, r"net_arch: \[64, 'x'\] given"),
+        ({"net_arch": [64, 0]}, r"net_arch: \[64, 0\] is out of range; it must be > 0"),
+        ({"net_arch": [True]}, "net_arch: .* given"),
+        ({"optimizer": "adma"}, r"optimizer: 'adma' given, adam\|adamw\|sgd\|rmsprop expected. Did you mean adam"),
+        ({"device": "gpu"}, r"device: 'gpu' given, auto\|cpu\|cuda\|mps expected"),
+        ({"seed": -1}, "seed: -1 is out of range; it must be >= 0"),
+        ({"env": ""}, "env: '' given"),
+        ({"env": None}, "env: none given, TEXT expected"),
+        ({"env_kwargs": 3}, "env_kwargs: 3 given"),
+        ({"env_kwargs": {1: 2}}, "env_kwargs: {1: 2} given"),
+    ],
+)
+def test_mistakes_in_a_file(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        resolve([Layer("f.yaml", {"env": "Some-v0"} | values)])
+
+
+def test_a_mistake_names_the_layer_it_is_in() -> None:
+    good, bad = {"env": "Some-v0", "n_steps": 64}, {"env": "Some-v0", "n_steps": 0}
+    with pytest.raises(UserError, match=r"^--n-steps: 0 is out of range"):
+        resolve([Layer("f.yaml", good), Layer(FLAGS, bad)])
+    with pytest.raises(UserError, match=r"^f.yaml: n_steps: 0 is out of range"):
+        resolve([Layer("f.yaml", bad), Layer(FLAGS, {"seed": 1})])
+    assert resolve([Layer("f.yaml", bad), Layer(FLAGS, good)]).seed == 0
+
+
+def test_no_environment() -> None:
+    with pytest.raises(UserError, match="for example: --env CartPole-v1"):
+        resolve([Layer(FLAGS, {"seed": 1})])
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"n_steps": 8, "n_envs": 2, "batch_size": 17}, r"batch_size 17 .* 16 transitions \(n_steps 8 x n_envs 2\)"),
+        ({"algo": "dqn", "batch_size": 11, "buffer_size": 10}, r"batch_size 11 is larger than the buffer"),
+        ({"algo": "dqn", "batch_size": 1, "n_envs": 11, "buffer_size": 10}, "n_envs 11 is larger than the buffer"),
+    ],
+)
+def test_contradictions(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        flags(**values)
+
+
+def test_the_largest_allowed_sizes_pass() -> None:
+    flags(n_steps=8, n_envs=2, batch_size=16)
+    flags(algo="dqn", batch_size=10, n_envs=10, learning_starts=10, buffer_size=10)
+
+
+def test_zoo_spelling_and_whole_floats() -> None:
+    assert flags(n_timesteps=5e4).params.total_timesteps == 50_000
+    assert "total_timesteps" in merge([Layer(FLAGS, {"n_timesteps": 5})])
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"a: [1", "not YAML"),
+        (b"\xff\xfe\xfa", "not YAML"),
+        (b"- a\n- b", "must be a mapping"),
+        (b"text", "must be a mapping"),
+        (b"1: 2", "must be a mapping"),
+        (b"gamma: 1\ngamma: 2", "'gamma' is given twice"),
+        (b"a: !!python/object/apply:os.getcwd []", "not YAML"),
+        (b"[" * 1200, "not YAML"),
+        (b"? [a]\n: 1", "not YAML"),
+    ],
+)
+def test_files_that_are_no_config(tmp_path: Path, content: bytes, message: str) -> None:
+    (tmp_path / "mine.yaml").write_bytes(content)
+    with pytest.raises(UserError, match=f"mine.yaml: .*{message}"):
+        load_config_file(tmp_path / "mine.yaml")
+
+
+def test_config_file_that_is_not_there(tmp_path: Path) -> None:
+    (tmp_path / "pendulum.yaml").write_text("gamma: 0.5")
+    with pytest.raises(UserError, match=r"pendulm.yaml: there is no such config file. Did you mean pendulum.yaml\?"):
+        load_config_file(tmp_path / "pendulm.yaml")
+    with pytest.raises(UserError, match=r"cannot read .*: is a directory"):
+        load_config_file(tmp_path)
+
+
+def test_empty_config_file(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("# nothing yet\n")
+    assert load_config_file(tmp_path / "mine.yaml") == {}
+
+
+@pytest.mark.parametrize("values", [None, [], "text", 3])
+def test_from_dict_wants_a_mapping(values: Any) -> None:
+    with pytest.raises(UserError, match=r"model.json: the configuration is a \w+, not a mapping"):
+        RunConfig.from_dict(values, "model.json")

@@ -1,0 +1,276 @@
+"""Stop, kill or tear: a run that goes on ends bit for bit where an unbroken one does."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import random
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from agents.run.config import RunConfig
+from agents.run.folder import RunFolder
+from agents.run.runner import Run
+from agents.run.storage import read_tree
+from agents.train import main
+from tests.run.running import (
+    USER_ENVS,
+    assert_same,
+    assert_same_run,
+    resume,
+    rows,
+    signals_at,
+    steps,
+    train,
+)
+
+PPO = "--n-envs 3 --n-steps 16 --batch-size 24 --n-epochs 2"
+DQN = "--algo dqn --n-envs 3 --learning-starts 100 --buffer-size 240 --batch-size 16"
+BUDGET = "--total-timesteps 450 --target-reward none --eval-freq 150 --eval-episodes 2 --save-freq 130"
+BUDGET += " --final-eval-episodes 0 --device cpu"
+SCENARIOS = {
+    "ppo native": f"--env CartPole-v1 --vec native {PPO} --norm-obs --norm-reward --learning-rate lin_1e-3",
+    "ppo native continuous": f"--env Pendulum-v1 --vec native {PPO} --squash-output --target-kl 0.02",
+    "ppo sync dict": f"--env {USER_ENVS}:Signs --vec sync {PPO} --norm-obs --norm-reward --optimizer rmsprop",
+    "ppo async multidiscrete": f"--env {USER_ENVS}:Levers --vec async {PPO} --shared-torso",
+    "dqn native": f"--env CartPole-v1 --vec native {DQN} --n-step-returns 3 --norm-obs",
+    "dqn sync": f"--env CartPole-v1 --vec sync {DQN} --train-freq 7 --gradient-steps 3 --target-update-interval 50",
+    "dqn sync dict": f"--env {USER_ENVS}:Signs --vec sync {DQN} --n-step-returns 2 --norm-obs --tau 0.5",
+    "dqn async": f"--env {USER_ENVS}:Signs --vec async {DQN}",
+}
+
+
+@pytest.mark.parametrize("words", SCENARIOS.values(), ids=SCENARIOS.keys())
+def test_a_run_stopped_twice_ends_as_an_unbroken_one(words: str, tmp_path: Path) -> None:
+    unbroken = train(tmp_path / "unbroken", f"{words} {BUDGET}")
+    with signals_at(161, signal.SIGINT):
+        run = train(tmp_path / "stopped", f"{words} {BUDGET}", code=130)
+    stopped_at = RunFolder(run).checkpoints()[-1][0]
+    assert 161 <= stopped_at < 240
+    with signals_at(stopped_at + 111, signal.SIGTERM):
+        resume(run, code=130)
+    resume(run)
+    assert_same_run(unbroken, run)
+
+
+def test_more_steps_than_at_first(tmp_path: Path) -> None:
+    words = f"{SCENARIOS['dqn sync']} {BUDGET} --exploration-fraction 0 --learning-rate 1e-3"
+    longer = train(tmp_path / "longer", f"{words} -n 600")
+    run = train(tmp_path / "run", words)
+    resume(run, "-n 600")
+    assert_same(read_tree(longer, "model"), read_tree(run, "model"))
+    assert RunConfig.from_yaml(run / "config.yaml").params.total_timesteps == 600
+    assert len((run / "command.txt").read_text().splitlines()) == 2
+
+
+def test_a_finished_run_says_so_and_stays_as_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = train(tmp_path, f"{SCENARIOS['ppo native']} {BUDGET} -n 100 --final-eval-episodes 1")
+    before = {file: file.read_bytes() for file in run.rglob("*") if file.is_file()}
+    resume(run, code=2)
+    assert capsys.readouterr().err == (
+        f"error: {run} is finished: it has trained its 144 steps. "
+        f"To train on: python -m agents.train --resume {run} -n 200\n"
+    )
+    assert {file: file.read_bytes() for file in run.rglob("*") if file.is_file()} == before
+
+
+def test_a_run_that_reached_its_target_is_finished(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = train(tmp_path, f"{SCENARIOS['ppo native']} {BUDGET} --target-reward 2")
+    assert steps(run, "evaluations.csv") == [192]
+    resume(run, code=2)
+    error = capsys.readouterr().err
+    assert f"at step 192 it reached its target_reward 2. To train on: python -m agents.train --resume {run}" in error
+    assert error.endswith(" --target-reward none\n")
+    resume(run, "--target-reward none")
+    assert steps(run, "evaluations.csv") == [192, 336, 480]
+
+
+def test_what_a_vector_environment_cannot_restore_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = f"--env CartPole-v1 --vec vector {DQN} --n-step-returns 3 {BUDGET}"
+    with signals_at(311, signal.SIGINT):
+        run = train(tmp_path, words, code=130)
+    assert main(["--resume", str(run), "--no-record"]) == 0
+    assert "the environments begin new episodes, because a vector environment" in capsys.readouterr().out
+    assert RunFolder(run).checkpoints()[-1][0] in (450, 451, 452)
+
+
+def test_a_break_in_mid_tick_is_saved_without_the_environments(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with signals_at(311, signal.SIGINT, signal.SIGINT):
+        run = train(tmp_path, f"{SCENARIOS['dqn native']} {BUDGET}", code=130)
+    assert capsys.readouterr().err == (
+        f"interrupted\nWhat was learnt is saved. To go on: python -m agents.train --resume {run}\n"
+    )
+    step, newest = RunFolder(run).checkpoints()[-1]
+    state, _ = read_tree(newest, "state")
+    assert step == 312
+    assert state["training"]["env"] is None
+    resume(run)
+    assert RunFolder(run).checkpoints()[-1][0] == 450
+
+
+@pytest.mark.parametrize("stream", ["evaluation", "confirmation"])
+def test_an_evaluation_that_broke_off_is_done_again(
+    stream: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = f"{SCENARIOS['ppo native']} {BUDGET} --target-reward 5 --final-eval-episodes 3"
+    evaluate = Run.evaluate
+    unbroken = train(tmp_path / "unbroken", words)
+
+    def broken(run: Run, episodes: int, *path: str | int) -> object:
+        if path[0] == stream:
+            raise KeyboardInterrupt
+        return evaluate(run, episodes, *path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "evaluate", broken)
+        run = train(tmp_path / "broken", words, code=130)
+    resume(run)
+    assert_same_run(unbroken, run)
+
+
+def in_child(words: list[str]) -> multiprocessing.Process:
+    """Start the command in a copy of this process, which costs no import of PyTorch."""
+
+    def command() -> None:
+        os.setpgid(0, 0)
+        sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+        os._exit(main(words))
+
+    child = multiprocessing.get_context("fork").Process(target=command)
+    child.start()
+    return child
+
+
+def wait_for(condition: Callable[[], object]) -> None:
+    limit = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < limit
+        time.sleep(0.005)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no fork")
+@pytest.mark.parametrize("scenario", ["ppo native", "dqn sync dict"])
+def test_killed_again_and_again_a_run_ends_as_an_unbroken_one(scenario: str, tmp_path: Path) -> None:
+    words = f"{SCENARIOS[scenario]} {BUDGET} --save-freq 40 --eval-freq 100"
+    started = time.monotonic()
+    unbroken = train(tmp_path / "unbroken", words)
+    duration = time.monotonic() - started
+    child = in_child([*words.split(), "--runs-dir", str(tmp_path / "killed"), "--no-record", "--quiet"])
+    wait_for(lambda: list((tmp_path / "killed").glob("*/checkpoints/0*")))
+    run = next((tmp_path / "killed").iterdir())
+    chance, broken_off = random.Random(0), 0
+    for _ in range(8):
+        child.kill()
+        child.join()
+        broken_off += RunFolder(run).concluded() is None
+        child = in_child(["--resume", str(run), "--no-record", "--quiet"])
+        for _, folder in RunFolder(run).checkpoints()[:-1]:
+            read_tree(folder, "model")
+        child.join(chance.uniform(0.0, duration / 2))
+    child.join()
+    assert broken_off, "the run was killed before its end at least once"
+    assert child.exitcode in (0, 2), "2 where there was nothing left to resume"
+    assert RunFolder(run).concluded() is not None
+    assert_same_run(unbroken, run)
+    assert not list(run.rglob(".*")), "nothing half written is left"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no fork")
+def test_killed_before_the_first_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = f"{SCENARIOS['ppo native']} {BUDGET} --save-freq 0 -n 1000000 --runs-dir {tmp_path} --no-record"
+    child = in_child(words.split())
+    wait_for(lambda: list(tmp_path.glob("*/progress.csv")))
+    child.kill()
+    child.join()
+    run = next(tmp_path.iterdir())
+    resume(run, code=2)
+    assert capsys.readouterr().err == (
+        f"error: {run}: there is no checkpoint to resume from; "
+        f"start it anew: python -m agents.train --config {run / 'config.yaml'}\n"
+    )
+    train(tmp_path / "anew", f"--config {run / 'config.yaml'} -n 100")
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """An unbroken run, and the same one stopped at a step, to be copied and torn."""
+    folder = tmp_path_factory.mktemp("torn")
+    words = f"{SCENARIOS['ppo native']} {BUDGET} -n 600"
+    with signals_at(430, signal.SIGTERM):
+        run = train(folder / "stopped", words, code=130)
+    return train(folder / "unbroken", words), run
+
+
+def cut(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:-100])
+
+
+def flip(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+
+
+DAMAGE = [
+    ("state.safetensors", cut, "is torn or was altered"),
+    ("state.safetensors", flip, "is torn or was altered"),
+    ("state.safetensors", Path.unlink, "no such file"),
+    ("state.json", cut, "is torn or malformed"),
+    ("state.json", flip, "was altered|is torn or malformed"),
+    ("state.json", Path.unlink, "no such file"),
+]
+
+
+@pytest.mark.parametrize(("name", "damage", "reason"), DAMAGE)
+def test_a_torn_checkpoint_is_refused_by_name_and_the_one_before_used(
+    name: str,
+    damage: Callable[[Path], None],
+    reason: str,
+    stopped: tuple[Path, Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    unbroken, torn = stopped
+    run = Path(shutil.copytree(torn, tmp_path / torn.name))
+    (before, _), (newest, folder) = RunFolder(run).checkpoints()[-2:]
+    assert before < newest
+    damage(folder / name)
+    assert main(["--resume", str(run), "--no-record"]) == 0
+    told = capsys.readouterr().out
+    assert f"checkpoint {newest} was passed over: " in told
+    assert str(folder / name) in told
+    assert any(word in told for word in reason.split("|"))
+    assert_same_run(unbroken, run)
+
+
+def test_with_every_checkpoint_torn_there_is_nothing_to_resume(
+    stopped: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = Path(shutil.copytree(stopped[1], tmp_path / "run"))
+    newest = [folder for _, folder in RunFolder(run).checkpoints()][-2:]
+    for folder in newest:
+        cut(folder / "state.safetensors")
+    resume(run, code=2)
+    lines = capsys.readouterr().err.splitlines()
+    assert "there is no checkpoint to resume from" in lines[0]
+    assert [str(folder / "state.safetensors") in line for folder, line in zip(newest[::-1], lines[1:], strict=True)]
+
+
+def test_a_checkpoint_of_another_run_is_passed_over(
+    stopped: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = train(tmp_path / "other", f"{SCENARIOS['ppo native continuous']} {BUDGET} -n 100")
+    run = Path(shutil.copytree(stopped[1], tmp_path / "run"))
+    shutil.copytree(RunFolder(other).checkpoints()[-1][1], run / "checkpoints" / "000000000555")
+    assert main(["--resume", str(run), "--no-record"]) == 0
+    assert "checkpoint 555 was passed over: it does not fit this run" in capsys.readouterr().out
+    assert rows(stopped[0], "evaluations.csv") == rows(run, "evaluations.csv")
+    assert_same(read_tree(stopped[0], "model"), read_tree(run, "model"))

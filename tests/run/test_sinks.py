@@ -1,0 +1,269 @@
+"""What the sinks write, read back by the programs that are meant to read it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from rich.console import Console
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams import metadata as hparams_metadata
+
+from agents.run import sinks
+from agents.run.sinks import ConsoleSink, CsvSink, TensorBoardSink
+from envs.errors import UserError
+
+
+def events(folder: Path) -> EventAccumulator:
+    return EventAccumulator(str(folder), size_guidance={"images": 0, "scalars": 0}).Reload()
+
+
+def scalars(folder: Path, tag: str) -> list[tuple[int, float]]:
+    accumulator = events(folder)
+    return [(event.step, event.value) for event in accumulator.Scalars(tag)]
+
+
+class TestTensorBoard:
+    def test_scalars(self, tmp_path: Path) -> None:
+        sink = TensorBoardSink(tmp_path)
+        sink.write(8, {"rollout/ep_rew_mean": 1.5, "time/fps": 1e6})
+        sink.write(16, {"rollout/ep_rew_mean": -2})
+        assert scalars(tmp_path, "rollout/ep_rew_mean") == [(8, 1.5), (16, -2.0)]  # readable while the run goes on
+        sink.close()
+        sink.close()
+        assert scalars(tmp_path, "time/fps") == [(8, 1e6)]
+
+    def test_resuming_hides_what_lies_beyond_the_checkpoint(self, tmp_path: Path) -> None:
+        before = TensorBoardSink(tmp_path)
+        for step in (10, 20, 30):
+            before.write(step, {"a": step})
+        before.close()
+        after = TensorBoardSink(tmp_path, purge_step=20)
+        after.write(25, {"a": 0.25})
+        after.close()
+        assert scalars(tmp_path, "a") == [(10, 10.0), (20, 20.0), (25, 0.25)]
+
+    def test_text(self, tmp_path: Path) -> None:
+        sink = TensorBoardSink(tmp_path)
+        sink.text("config", "```yaml\nénv: x\n```")
+        sink.close()
+        accumulator = events(tmp_path)
+        content = accumulator.SummaryMetadata("config").plugin_data.plugin_name
+        assert content == "text"
+        assert accumulator.Tensors("config")[0].tensor_proto.string_val[0].decode() == "```yaml\nénv: x\n```"
+
+    def test_hparams(self, tmp_path: Path) -> None:
+        sink = TensorBoardSink(tmp_path)
+        values = {"gamma": 0.9, "norm_obs": True, "algo": "ppo", "target_kl": None, "net_arch": (64, 64)}
+        sink.hparams(values)
+        sink.close()
+        content = events(tmp_path).summary_metadata
+        started = hparams_metadata.parse_session_start_info_plugin_data(
+            content[hparams_metadata.SESSION_START_INFO_TAG].plugin_data.content
+        )
+        assert started.group_name == tmp_path.name  # so that runs with equal settings are not merged into one
+        assert started.hparams["gamma"].number_value == 0.9
+        assert started.hparams["norm_obs"].bool_value is True
+        assert started.hparams["target_kl"].string_value == "None"
+        assert started.hparams["net_arch"].string_value == "(64, 64)"
+        assert hparams_metadata.SESSION_END_INFO_TAG in content
+
+    def test_video(self, tmp_path: Path) -> None:
+        frames = [Image.new("RGB", (30, 20), (shade, 0, 0)) for shade in (0, 100, 200)]
+        gif = io.BytesIO()
+        frames[0].save(gif, "GIF", save_all=True, append_images=frames[1:])
+        sink = TensorBoardSink(tmp_path)
+        sink.video("eval/video", 40, gif.getvalue())
+        sink.close()
+        [event] = events(tmp_path).Images("eval/video")
+        assert (event.step, event.width, event.height) == (40, 30, 20)
+        assert event.encoded_image_string == gif.getvalue()
+
+    def test_resuming_after_a_record_was_torn(self, tmp_path: Path) -> None:
+        before = TensorBoardSink(tmp_path)
+        for step in (10, 20):
+            before.write(step, {"a": step})
+        before.close()
+        [file] = tmp_path.iterdir()
+        file.write_bytes(file.read_bytes()[:-5])
+        file.rename(tmp_path / "events.out.tfevents.1000000000.host.1.0")
+        after = TensorBoardSink(tmp_path, purge_step=20)
+        after.write(30, {"a": 30})
+        after.close()
+        assert scalars(tmp_path, "a") == [(10, 10.0), (30, 30.0)]
+
+    def test_two_sinks_in_one_second_do_not_share_a_file(self, tmp_path: Path) -> None:
+        for step in range(3):
+            sink = TensorBoardSink(tmp_path)
+            sink.write(step, {"a": step})
+            sink.close()
+        assert len(list(tmp_path.iterdir())) == 3
+
+    def test_a_folder_that_is_not_there(self, tmp_path: Path) -> None:
+        with pytest.raises(UserError, match=r"cannot write .*events.*: no such file or directory"):
+            TensorBoardSink(tmp_path / "nowhere")
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+class TestCsv:
+    def test_rows_are_there_at_once_and_columns_may_come_later(self, tmp_path: Path) -> None:
+        path = tmp_path / "progress.csv"
+        sink = CsvSink(path)
+        sink.write(8, {"a": 1})
+        assert rows(path) == [{"step": "8", "a": "1.0"}]
+        sink.write(16, {"b": 0.1, "a": math.inf})
+        sink.write(24, {"b": math.nan})
+        assert rows(path) == [
+            {"step": "8", "a": "1.0", "b": ""},
+            {"step": "16", "a": "inf", "b": "0.1"},
+            {"step": "24", "a": "", "b": "nan"},
+        ]
+        sink.close()
+        assert [file.name for file in tmp_path.iterdir()] == ["progress.csv"]
+
+    def test_resuming_drops_what_lies_beyond_the_checkpoint(self, tmp_path: Path) -> None:
+        path = tmp_path / "progress.csv"
+        sink = CsvSink(path)
+        for step in (8, 16, 24):
+            sink.write(step, {"a": step})
+        sink.close()
+        again = CsvSink(path, resume_step=16)
+        again.write(20, {"a": 0.5, "b": 1})
+        again.close()
+        assert [(row["step"], row["a"], row["b"]) for row in rows(path)] == [
+            ("8", "8.0", ""),
+            ("16", "16.0", ""),
+            ("20", "0.5", "1.0"),
+        ]
+
+    @pytest.mark.parametrize("torn", ["24,3", "24,", "2", '24,"3', "24,3.0,", "x,y\n", "\x00\n", "24,1,2,3\n"])
+    def test_a_torn_last_row_is_dropped(self, tmp_path: Path, torn: str) -> None:
+        path = tmp_path / "progress.csv"
+        path.write_text("step,a\n8,1.0\n16,2.0\n" + torn)
+        CsvSink(path, resume_step=100).close()
+        assert rows(path) == [{"step": "8", "a": "1.0"}, {"step": "16", "a": "2.0"}]
+
+    def test_a_file_that_is_not_ours_or_missing(self, tmp_path: Path) -> None:
+        path = tmp_path / "progress.csv"
+        path.write_bytes(b"\xff\xfenothing\nhere\n")
+        for _ in range(2):
+            sink = CsvSink(path, resume_step=5)
+            sink.write(6, {"a": 1})
+            sink.close()
+            assert [(row["step"], row["a"]) for row in rows(path)] == [("6", "1.0")]
+            path.unlink()
+
+    def test_a_new_run_begins_a_new_file(self, tmp_path: Path) -> None:
+        path = tmp_path / "progress.csv"
+        for _ in range(2):
+            sink = CsvSink(path)
+            sink.write(8, {"a": 1})
+            sink.close()
+        assert len(rows(path)) == 1
+
+    def test_nowhere_to_write(self, tmp_path: Path) -> None:
+        with pytest.raises(UserError, match=r"cannot write .*progress.csv: no such file or directory"):
+            CsvSink(tmp_path / "nowhere" / "progress.csv")
+
+
+class Clock:
+    """A clock that the test moves."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 0.0
+        monkeypatch.setattr(sinks.time, "perf_counter", lambda: self.now)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    return Clock(monkeypatch)
+
+
+def console(terminal: bool = False) -> tuple[Console, io.StringIO]:
+    text = io.StringIO()
+    return Console(file=text, force_terminal=terminal, width=120, color_system=None), text
+
+
+class TestConsole:
+    def test_plain_lines_now_and_then(self, clock: Clock) -> None:
+        out, text = console()
+        sink = ConsoleSink(10_000, console=out)
+        for step in range(100, 10_001, 100):
+            clock.now += 0.5
+            sink.write(step, {"rollout/ep_rew_mean": step / 100})
+        lines = text.getvalue().splitlines()
+        assert len(lines) == 10  # one every 5 s, which is also every 10%
+        assert lines[0] == "1,000/10,000 steps · 200 steps/s · 0:45 left · return 10.0"
+
+    def test_a_quick_run_says_nothing_in_between(self, clock: Clock) -> None:
+        out, text = console()
+        sink = ConsoleSink(10_000, console=out)
+        for step in range(100, 10_001, 100):
+            clock.now += 0.04
+            sink.write(step, {})
+        assert text.getvalue() == ""
+
+    def test_a_long_run_speaks_every_tenth(self, clock: Clock) -> None:
+        out, text = console()
+        sink = ConsoleSink(10_000, console=out)
+        for step in range(100, 10_001, 100):
+            clock.now += 60
+            sink.write(step, {})
+        assert len(text.getvalue().splitlines()) == 10
+
+    def test_speed_counts_from_where_a_resumed_run_began(self, clock: Clock) -> None:
+        out, text = console()
+        sink = ConsoleSink(10_000, initial=8_000, best=50.0, console=out)
+        clock.now = 10.0
+        sink.write(9_000, {"eval/mean_reward": 30.0})
+        assert text.getvalue() == "9,000/10,000 steps · 100 steps/s · 0:10 left · best evaluation 50.0\n"
+
+    def test_the_best_evaluation_is_kept(self, clock: Clock) -> None:
+        out, text = console()
+        sink = ConsoleSink(1000, console=out)
+        for mean in (-5.0, -3.0, -4.0):
+            sink.write(1, {"eval/mean_reward": mean})
+        clock.now = 3600.0
+        sink.write(500, {})
+        assert text.getvalue() == "500/1,000 steps · 0 steps/s · 1:00:00 left · best evaluation -3.0\n"
+
+    def test_a_bar_on_a_terminal(self, clock: Clock) -> None:
+        out, text = console(terminal=True)
+        sink = ConsoleSink(1000, console=out)
+        for step in range(10, 1001, 10):
+            clock.now += 0.05
+            sink.write(step, {"rollout/ep_rew_mean": step})
+        sink.say("[checkpoint]")
+        sink.close()
+        sink.close()
+        assert text.getvalue().count("\r") < 120  # drawn a few times a second, not at every write
+        assert "1,000/1,000 steps" in text.getvalue()
+        assert "[checkpoint]" in text.getvalue()
+
+    def test_quiet_prints_nothing(self, clock: Clock, capfd: pytest.CaptureFixture[str]) -> None:
+        sink = ConsoleSink(1000, quiet=True)
+        clock.now = 100.0
+        sink.write(500, {"rollout/ep_rew_mean": 1})
+        sink.say("hello")
+        sink.final_table("Done", {"a": "b"}, {"watch": "python"})
+        sink.close()
+        assert capfd.readouterr() == ("", "")
+
+    def test_the_last_screen(self) -> None:
+        out, text = console()
+        sink = ConsoleSink(1000, console=out)
+        sink.final_table(
+            "Done [1]", {"mean": "475.0", "run": "runs/[x]"}, {"watch it": "python -m agents.watch runs/[x]"}
+        )
+        shown = text.getvalue()
+        assert "Done" in shown
+        assert shown.count("runs/[x]") == 2
+        assert "watch it  python -m agents.watch runs/[x]" in shown

@@ -1,0 +1,107 @@
+"""A user's own file of environments: `--env tests/run/user_envs.py:Signs`."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+
+
+class Signs(gymnasium.Env):
+    """Do what the sign says: a Dict is seen, actions count from 5, and 50 steps make an episode."""
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 25}  # noqa: RUF012
+
+    def __init__(self, render_mode: str | None = None) -> None:
+        self.observation_space = spaces.Dict(
+            {"sign": spaces.Discrete(3, start=5), "fog": spaces.Box(-1, 1, (2,), np.float64)}
+        )
+        self.action_space = spaces.Discrete(3, start=5)
+        self.render_mode = render_mode
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.steps = 0
+        return self._observe(), {}
+
+    def step(self, action: int) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        assert 5 <= action <= 7
+        reward = float(action == self.sign)
+        self.steps += 1
+        return self._observe(), reward, False, self.steps == 50, {}
+
+    def render(self) -> np.ndarray:
+        return np.full((48, 64, 3), 30 * self.sign, np.uint8)
+
+    def _observe(self) -> dict[str, Any]:
+        self.sign = int(self.np_random.integers(5, 8))
+        return {"sign": self.sign, "fog": self.np_random.uniform(-1, 1, 2)}
+
+
+class Levers(gymnasium.Env):
+    """Two levers to be set as the lamps say, in episodes of 3 to 17 steps."""
+
+    def __init__(self) -> None:
+        self.observation_space = spaces.Box(0, 1, (2,))
+        self.action_space = spaces.MultiDiscrete([2, 3])
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.left = int(self.np_random.integers(3, 18))
+        return self._observe(), {}
+
+    def step(self, action: np.ndarray) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        reward = float(action[0] == self.lamps[0]) + float(action[1] == 2 * self.lamps[1])
+        self.left -= 1
+        return self._observe(), reward, self.left == 0, False, {}
+
+    def _observe(self) -> np.ndarray:
+        self.lamps = self.np_random.integers(0, 2, 2).astype(np.float32)
+        return self.lamps
+
+
+class Faulty(gymnasium.Env):
+    """Does what `fault` says at its step number `at`, counted over all episodes of 20 steps."""
+
+    def __init__(self, fault: str = "", at: int = 150) -> None:
+        self.observation_space = spaces.Box(-1, 1, (2,))
+        self.action_space = spaces.Discrete(2)
+        self.fault, self.at, self.steps = fault, at, 0
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        if self.fault == "reset" and self.steps >= self.at:
+            raise FileNotFoundError("no level 8")
+        return self._observe(), {}
+
+    def step(self, action: int) -> Any:
+        self.steps += 1
+        cut = self.steps % 20 == 0
+        if self.steps == self.at:
+            match self.fault:
+                case "raises":
+                    raise ZeroDivisionError("the ball left the field")
+                case "nan":
+                    return np.array([0, np.nan], np.float32), 1.0, False, cut, {}
+                case "shape":
+                    return np.zeros(3, np.float32), 1.0, False, cut, {}
+                case "dtype":
+                    return np.array(["0", "1"]), 1.0, False, cut, {}
+                case "reward":
+                    return self._observe(), float("nan"), False, cut, {}
+                case "dies":
+                    os._exit(3)
+        return self._observe(), 1.0, False, cut, {}
+
+    def _observe(self) -> np.ndarray:
+        return self.np_random.uniform(-1, 1, 2).astype(np.float32)
+
+
+class Endless(Faulty):
+    """Its episodes never end."""
+
+    def step(self, action: int) -> Any:
+        return self._observe(), 1.0, False, False, {}

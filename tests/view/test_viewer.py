@@ -1,0 +1,199 @@
+"""The picture of `watch`: what the panel says, that nothing overlaps, and that colours are where they should be."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+
+import numpy as np
+import pygame
+import pytest
+from gymnasium import spaces
+
+from agents.run.play import Moment
+from agents.view import viewer
+from agents.view.viewer import SIZE, STRIP, Bar, ViewState, action_bars, draw, render
+from agents.view.window import SMALLEST
+
+GREEN = (10, 200, 40)
+
+
+def moment(thoughts, action) -> Moment:
+    action = np.asarray(action)
+    return Moment(
+        1, None, {key: np.asarray(value, np.float32) for key, value in thoughts.items()}, action, 1, 1, False, False
+    )
+
+
+def state(**changes) -> ViewState:
+    frame = np.zeros((100, 150, 3), np.uint8)
+    frame[:] = GREEN
+    plain = ViewState(
+        frame=frame,
+        title="CartPole-v1",
+        subtitle="PPO · best · 20,480 steps",
+        episode="seed 0 · most likely actions",
+        step=12,
+        ret=12.0,
+        reward=1.0,
+        series_title="value estimate",
+        series=[1.0, 3.0, 2.0],
+        bars_title="action probabilities",
+        bars=[Bar("0", "0.25", 0, 0.25), Bar("1", "0.75", 0, 0.75, chosen=True)],
+    )
+    return dataclasses.replace(plain, **changes)
+
+
+LONG = state(
+    title="ALE/MontezumaRevengeNoFrameskip-v4-with-a-tail",
+    subtitle="PPO · 123,456,789,012 steps after a very long training indeed",
+    step=1_234_567,
+    ret=-123456789.0,
+    reward=-0.0000123,
+    series=[-1e9, 1e12, -123456.7],
+    bars=[Bar(f"{i}: 100", "-123456", 0.1, 0.9, 0.5, chosen=i == 2) for i in range(8)],
+    hidden=1_000_000,
+    status="checkpoint 123456789 · paused · 16x speed",
+    keys=True,
+)
+
+
+@pytest.mark.parametrize("size", [SIZE, (SIZE[0], SIZE[1] + STRIP), SMALLEST, (1800, 600), (900, 1400)])
+@pytest.mark.parametrize("what", [state(), LONG, dataclasses.replace(LONG, keys=False)], ids=["plain", "long", "video"])
+def test_no_text_overlaps_another_or_leaves_the_picture(monkeypatch, size, what):
+    written: list[tuple[str, pygame.Rect]] = []
+    write = viewer._Writer.__call__
+
+    def spy(self, surface, text, *args, **kwargs):
+        rect = write(self, surface, text, *args, **kwargs)
+        written.append((text, rect))
+        return rect
+
+    monkeypatch.setattr(viewer._Writer, "__call__", spy)
+    surface = pygame.Surface(size)
+    draw(surface, what)
+    assert len(written) > 10
+    for text, rect in written:
+        assert surface.get_rect().contains(rect), text
+    for (text, rect), (other_text, other) in itertools.combinations(written, 2):
+        assert not rect.colliderect(other), f"{text!r} overlaps {other_text!r}"
+
+
+@pytest.mark.parametrize("shape", [(100, 150), (400, 100), (84, 84), (1, 1), (2000, 30), (1080, 1920)])
+def test_the_frame_is_scaled_to_fit_and_keeps_its_proportions(shape):
+    frame = np.zeros((*shape, 3), np.uint8)
+    frame[:] = GREEN
+    pixels = render(state(frame=frame))
+    green = (np.abs(pixels.astype(int) - GREEN) < 12).all(axis=2)
+    rows, columns = green.any(axis=1).nonzero()[0], green.any(axis=0).nonzero()[0]
+    height, width = rows[-1] - rows[0] + 1, columns[-1] - columns[0] + 1
+    assert columns[-1] < SIZE[0] - 372
+    assert rows[0] >= 24
+    assert rows[-1] < SIZE[1] - 24
+    assert width == pytest.approx(height * shape[1] / shape[0], abs=1.5)
+    assert green[rows[0] + 2 : rows[-1] - 1, columns[0] + 2 : columns[-1] - 1].all()
+    assert height > 0.8 * 578 or width > 0.8 * 696  # the room there is
+
+
+def test_drawing_is_a_pure_function_that_survives_pygame_quit():
+    """Environments that draw with pygame quit it when they are closed."""
+    first = render(LONG)
+    pygame.quit()
+    pygame.init()
+    np.testing.assert_array_equal(render(LONG), first)
+    assert first.dtype == np.uint8
+    assert first.shape == (SIZE[1], SIZE[0], 3)
+
+
+def test_bars_are_as_long_as_they_say_and_the_chosen_one_stands_out():
+    """The chosen action's 0.75 in the accent colour is three times as long as the other's 0.25."""
+    bars = render(state())[400:, SIZE[0] - 372 :].astype(int)
+    quiet, accent = (
+        (np.abs(bars - color) < 5).all(axis=2).sum(axis=1).max() for color in (viewer._QUIET, viewer._ACCENT)
+    )
+    assert quiet > 40
+    assert accent == pytest.approx(3 * quiet, rel=0.08)
+
+
+def test_a_rising_series_rises():
+    def heights(series) -> np.ndarray:
+        panel = render(state(series=series, bars=[]))[:, SIZE[0] - 372 + 36 : SIZE[0] - 40]
+        line = (np.abs(panel.astype(int) - viewer._ACCENT) < 25).all(axis=2)
+        line[:200] = False  # the figures above
+        return np.array([column.nonzero()[0].min() for column in line.T if column.any()])
+
+    rising, falling = heights([0, 1, 2, 3, 4]), heights([4, 3, 2, 1, 0])
+    assert rising[0] - rising[-1] > 100
+    assert falling[-1] - falling[0] > 100
+    assert np.ptp(heights([7.0, 7.0, 7.0])[:-12]) <= 1
+
+
+@pytest.mark.parametrize("series", [[0.0], [5.0] * 3, list(range(20_000)), [1e-12, 2e-12], [-1e30, 1e30]])
+def test_any_series_can_be_drawn(series):
+    assert (render(state(series=series)) != render(state(series=[1.0, 2.0, 0.5]))).any()
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0, "0.00"), (-1e-7, "0.00"), (0.0421, "0.042"), (-0.9996, "-1.00"), (-1.234, "-1.23"), (99.994, "99.99"),
+     (99.996, "100.0"), (-1234.56, "-1234.6"), (9999.96, "10000"), (999_999, "999999"), (1_234_567, "1.23e6"),
+     (-1e12, "-1.00e12")],
+)  # fmt: skip
+def test_numbers_stay_short(value, text):
+    assert viewer._number(value) == text
+
+
+def test_probabilities():
+    title, rows, hidden = action_bars(moment({"probabilities": [0.2, 0.8]}, 1), spaces.Discrete(2))
+    assert (title, hidden) == ("action probabilities", 0)
+    assert [(row.label, row.text, row.chosen) for row in rows] == [("0", "0.20", False), ("1", "0.80", True)]
+    assert [row.end for row in rows] == pytest.approx([0.2, 0.8])
+
+
+def test_q_values_span_the_track_from_worst_to_best():
+    title, rows, _ = action_bars(moment({"q_values": [-101, -99, -100]}, 1), spaces.Discrete(3))
+    assert title == "Q-values"
+    assert [row.end for row in rows] == pytest.approx([0.04, 1.0, 0.52])
+    assert [row.text for row in rows] == ["-101.0", "-99.00", "-100.0"]
+    _, rows, _ = action_bars(moment({"q_values": [3, 3]}, 0), spaces.Discrete(2))
+    assert [row.end for row in rows] == pytest.approx([0.04, 0.04])
+
+
+def test_of_many_actions_the_best_are_shown_and_the_one_taken_always():
+    probabilities = np.linspace(0.01, 0.09, 20)
+    _, rows, hidden = action_bars(moment({"probabilities": probabilities}, 3), spaces.Discrete(20))
+    assert [row.label for row in rows] == ["3", "13", "14", "15", "16", "17", "18", "19"]
+    assert [row.chosen for row in rows] == [True] + [False] * 7
+    assert hidden == 12
+
+
+def test_multi_discrete_and_multi_binary_mark_every_part():
+    thoughts = {"probabilities": [0.1, 0.9, 0.2, 0.3, 0.5]}
+    _, rows, _ = action_bars(moment(thoughts, [1, 2]), spaces.MultiDiscrete([2, 3]))
+    assert [row.label for row in rows] == ["0: 0", "0: 1", "1: 0", "1: 1", "1: 2"]
+    assert [row.chosen for row in rows] == [False, True, False, False, True]
+    _, rows, _ = action_bars(moment({"probabilities": [0.4, 0.6, 0.7]}, [0, 1, 1]), spaces.MultiBinary(3))
+    assert [row.chosen for row in rows] == [False, True, True]
+
+
+def test_gaussians_lie_between_the_bounds():
+    thoughts = {"mean": [0.0, 1.9], "std": [0.5, 0.5]}
+    title, rows, _ = action_bars(moment(thoughts, [1.0, 5.0]), spaces.Box(-2, 2, (2,)))
+    assert title == "action, mean ± std"
+    assert rows[0].text == "+0.00 ± 0.50"
+    assert (rows[0].start, rows[0].end, rows[0].mark) == pytest.approx((0.375, 0.625, 0.75))
+    assert (rows[1].start, rows[1].end, rows[1].mark) == pytest.approx((0.85, 1.0, 1.0))
+
+
+def test_gaussians_without_bounds_get_room():
+    thoughts = {"mean": [3.0], "std": [1.0]}
+    _, rows, _ = action_bars(moment(thoughts, [-4.0]), spaces.Box(-np.inf, np.inf, (1,)))
+    assert (rows[0].start, rows[0].end, rows[0].mark) == pytest.approx((0.75, 1.0, 0.0))
+
+
+def test_without_a_policy_the_action_taken_is_shown():
+    title, rows, _ = action_bars(moment({}, 1), spaces.Discrete(3))
+    assert title == "action"
+    assert [(row.text, row.end, row.chosen) for row in rows] == [("", 0, False), ("", 1, True), ("", 0, False)]
+    _, rows, hidden = action_bars(moment({}, np.full(11, 0.5)), spaces.Box(-1, 1, (11,)))
+    assert (rows[0].text, rows[0].mark, rows[0].end, len(rows), hidden) == ("+0.50", 0.75, 0, 8, 3)
