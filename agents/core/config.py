@@ -1,11 +1,16 @@
-"""What every algorithm's hyperparameters share. Field descriptions are the commands' `--help`."""
+"""What every algorithm's hyperparameters share. Field descriptions are the commands' `--help`.
+
+A configuration is one frozen typed model with nested parts ("network", "replay", ...). Outside it is flat: files and
+flags give each setting by its own name, which is unique in the whole configuration.
+"""
 
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_serializer, model_validator
+from pydantic.fields import FieldInfo
 
 _LINEAR = re.compile(r"lin_(\d+(\.\d*)?([eE][-+]?\d+)?)")
 
@@ -24,12 +29,81 @@ Schedule = Annotated[float | str, AfterValidator(_check_schedule)]
 
 CompileMode = Literal["auto", "off", "on"]
 Activation = Literal["tanh", "relu", "elu", "gelu", "silu"]
+Memory = Literal["none", "gru"]
 
 
-class AlgoConfig(BaseModel):
-    """Fields that every algorithm has; `agents.algos.ppo.config` and `agents.algos.dqn.config` add their own."""
+class Settings(BaseModel):
+    """Frozen settings, which may have parts that are settings too; read and written flat."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @classmethod
+    def parts(cls) -> dict[str, type[Settings]]:
+        """Return the fields that are settings themselves."""
+        found = {name: field.annotation for name, field in cls.model_fields.items()}
+        return {name: kind for name, kind in found.items() if isinstance(kind, type) and issubclass(kind, Settings)}
+
+    @classmethod
+    def flat_fields(cls) -> dict[str, FieldInfo]:
+        """Return every setting by its own name, those of the parts included, parts where they stand."""
+        parts, found = cls.parts(), {}
+        for name, field in cls.model_fields.items():
+            found |= parts[name].flat_fields() if name in parts else {name: field}
+        return found
+
+    @model_validator(mode="before")
+    @classmethod
+    def _gather(cls, values: Any) -> Any:
+        """Put flat values into the parts that have them."""
+        if not isinstance(values, dict):
+            return values
+        values = dict(values)
+        for part, kind in cls.parts().items():
+            if part in values:  # given whole
+                continue
+            own = {name: values.pop(name) for name in kind.flat_fields().keys() & values.keys()}
+            values[part] = own
+        return values
+
+    @model_serializer(mode="wrap")
+    def _flat(self, serialize: Any) -> dict[str, Any]:
+        values: dict[str, Any] = serialize(self)
+        parts = self.parts()
+        found: dict[str, Any] = {}
+        for name, value in values.items():
+            found |= value if name in parts else {name: value}
+        return found
+
+    def contradiction(self) -> str | None:
+        """Say which settings, each allowed, exclude one another, and what to change; None where all fit."""
+        return next(filter(None, (getattr(self, part).contradiction() for part in self.parts())), None)
+
+
+class NetworkConfig(Settings):
+    """What the networks are made of. Algorithms hand this to the model that they train, untouched."""
+
+    encoder: str = Field(
+        "auto", min_length=1, description="what reads observations: auto, a name, or file.py:Class of your own"
+    )
+    memory: Memory = Field("none", description="what carries information from step to step")
+    memory_size: int = Field(64, gt=0, description="numbers that the memory holds")
+    net_arch: tuple[Annotated[int, Field(gt=0)], ...] = Field((64, 64), description="widths of the hidden layers")
+    activation: Activation = Field("tanh", description="hidden activation")
+    norm_obs: bool = Field(False, description="normalise observations by their running mean and variance")
+
+
+class ActorCriticConfig(NetworkConfig):
+    """What a policy and a value function are made of."""
+
+    shared_torso: bool = Field(False, description="one torso for policy and value function instead of two")
+    ortho_init: bool = Field(True, description="orthogonal initialisation of the weights")
+    log_std_init: float = Field(0.0, description="initial log standard deviation of continuous actions")
+    state_dependent_std: bool = Field(False, description="let the network choose the deviation of continuous actions")
+    squash_output: bool = Field(False, description="squash continuous actions with tanh and rescale them to the bounds")
+
+
+class AlgoConfig(Settings):
+    """Fields that every algorithm has; each algorithm adds its own."""
 
     total_timesteps: int = Field(100_000, gt=0, description="environment steps to train for")
     n_envs: int = Field(8, gt=0, description="environments stepped together")
@@ -42,11 +116,11 @@ class AlgoConfig(BaseModel):
     save_freq: int = Field(50_000, ge=0, description="environment steps between checkpoints; 0 saves only at the end")
     learning_rate: Schedule = Field(3e-4, description="optimiser step size; lin_X falls linearly from X to 0")
     gamma: float = Field(0.99, ge=0, le=1, description="discount factor")
-    max_grad_norm: float = Field(0.5, gt=0, description="gradients are scaled down to this norm")
+    max_grad_norm: float | None = Field(
+        0.5, gt=0, description="gradients are scaled down to this norm; none leaves them as they are"
+    )
     optimizer: Literal["adam", "adamw", "sgd", "rmsprop"] = Field("adam", description="optimiser")
-    net_arch: tuple[Annotated[int, Field(gt=0)], ...] = Field((64, 64), description="widths of the hidden layers")
-    activation: Activation = Field("tanh", description="hidden activation")
-    norm_obs: bool = Field(False, description="normalise observations by their running mean and variance")
+    network: NetworkConfig = NetworkConfig()
 
     @property
     def rescales_action(self) -> bool:
@@ -54,14 +128,37 @@ class AlgoConfig(BaseModel):
         return False
 
 
+class RolloutConfig(AlgoConfig):
+    """What algorithms that learn from rollouts share."""
+
+    n_steps: int = Field(128, gt=0, description="steps of each environment in one rollout")
+
+
+class ReplayConfig(Settings):
+    """Memory of transitions, and when they are learnt from."""
+
+    buffer_size: int = Field(100_000, gt=0, description="transitions that the replay buffer holds")
+    learning_starts: int = Field(1_000, ge=0, description="environment steps before the first update")
+    train_freq: int = Field(4, gt=0, description="environment steps between rounds of updates")
+    gradient_steps: int = Field(1, ge=-1, description="updates in a round; -1 for as many as steps were taken")
+    n_step_returns: int = Field(1, gt=0, description="rewards summed before bootstrapping")
+
+
 class OffPolicyConfig(AlgoConfig):
     """What algorithms that learn from a replay buffer share."""
 
     n_envs: int = Field(1, gt=0, description="environments stepped together")
-    buffer_size: int = Field(100_000, gt=0, description="transitions that the replay buffer holds")
-    learning_starts: int = Field(1_000, ge=0, description="environment steps before the first update")
     batch_size: int = Field(64, gt=0, description="transitions in a minibatch")
-    train_freq: int = Field(4, gt=0, description="environment steps between rounds of updates")
-    gradient_steps: int = Field(1, ge=-1, description="updates in a round; -1 for as many as steps were taken")
     target_update_interval: int = Field(1_000, gt=0, description="environment steps between target updates")
-    n_step_returns: int = Field(1, gt=0, description="rewards summed before bootstrapping")
+    replay: ReplayConfig = ReplayConfig()
+
+    def contradiction(self) -> str | None:
+        replay = self.replay
+        sizes = {"batch_size": self.batch_size, "n_envs": self.n_envs, "learning_starts": replay.learning_starts}
+        for name, size in sizes.items():
+            if size > replay.buffer_size:
+                return (
+                    f"{name} {size} is larger than the buffer (buffer_size {replay.buffer_size}): "
+                    f"lower {name}, or raise buffer_size."
+                )
+        return super().contradiction()
