@@ -29,7 +29,6 @@ Schedule = Annotated[float | str, AfterValidator(_check_schedule)]
 
 CompileMode = Literal["auto", "off", "on"]
 Activation = Literal["tanh", "relu", "elu", "gelu", "silu"]
-Memory = Literal["none", "gru"]
 
 
 class Settings(BaseModel):
@@ -85,7 +84,7 @@ class NetworkConfig(Settings):
     encoder: str = Field(
         "auto", min_length=1, description="what reads observations: auto, a name, or file.py:Class of your own"
     )
-    memory: Memory = Field("none", description="what carries information from step to step")
+    memory: str = Field("none", description="what carries information from step to step: none or gru")
     memory_size: int = Field(64, gt=0, description="numbers that the memory holds")
     net_arch: tuple[Annotated[int, Field(gt=0)], ...] = Field((64, 64), description="widths of the hidden layers")
     activation: Activation = Field("tanh", description="hidden activation")

@@ -1,13 +1,13 @@
 """How a pure step is run: as it is written, compiled, or captured in a graph and replayed.
 
-Small networks spend their time in dispatch, not in arithmetic. On a GPU a whole rollout, and a whole loop over
-minibatches, is captured once as a CUDA graph and then launched by a single call; on a CPU a step can be compiled.
+Small networks spend their time in dispatch, not in arithmetic. On a GPU a whole rollout, and all minibatches of an
+update, are captured once as a CUDA graph and then launched by a single call; on a CPU a step can be compiled.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from types import FunctionType
 from typing import Any
 
@@ -17,16 +17,13 @@ from torch import Tensor
 from agents.core.config import CompileMode
 from agents.core.tree import tree_map
 
-Replay = Callable[[], Any]
-Recorder = Callable[[Callable[[], Any]], tuple[Replay, Any]]
+Function = Callable[..., Any]
+Version = Callable[[], Hashable]  # of all that a function reads beside its arguments: another value, another program
+Recorder = Callable[[Callable[[], Any]], tuple[Callable[[], Any], Any]]
 WARM_UPS = 2  # runs before a capture, in which libraries set themselves up
 
 
-def _say(text: str) -> None:
-    print(text, file=sys.stderr)
-
-
-def cuda_graph(function: Callable[[], Any]) -> tuple[Replay, Any]:
+def cuda_graph(function: Callable[[], Any]) -> tuple[Callable[[], Any], Any]:
     """Capture a function without arguments; return what replays it, and the outputs each replay writes anew."""
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
@@ -34,50 +31,71 @@ def cuda_graph(function: Callable[[], Any]) -> tuple[Replay, Any]:
     return graph.replay, outputs
 
 
-class Compiler:
-    """Turns steps and loops into what runs them fastest on a device.
+def _always() -> Hashable:
+    return None
 
-    Both are functions of tensors (or dicts of them) that change tensors in place and never look at a value.
 
-    - `step` is small, such as one optimiser step. `on` compiles it with torch.compile. That takes some ten seconds
-      (less the next time: the result is kept on the disk), so `auto` leaves it as it is: it pays in long runs only.
-    - `loop` is long, such as all minibatches of an update. On CUDA, `auto` and `on` capture it in a CUDA graph;
-      elsewhere it runs as it is. Its outputs belong to the graph: the next call overwrites them.
+class Runtime:
+    """Turns pure functions into what runs them fastest on a device.
+
+    They are functions of trees of tensors that may change tensors in place and never look at a value. What else they
+    read (Python numbers, whether a module trains) is fixed when they are compiled or captured; `version` names it,
+    and for another version they are compiled or captured anew.
+
+    - `compiled` is for small functions, such as one optimiser step. With mode `on` torch.compile takes some ten
+      seconds for each (less the next time: the result is kept on the disk), so `auto` leaves them as they are: it pays
+      in long runs only.
+    - `captured` is for long ones, such as all minibatches of an update. On CUDA, `auto` and `on` capture them in a CUDA
+      graph; elsewhere they run as they are. Outputs belong to the graph: the next call overwrites them.
 
     What cannot be compiled or captured runs as it is, and `say` tells so once.
 
     Args:
         mode: `off` runs everything as it is.
         device: where the tensors live.
-        record: how a loop is captured; `cuda_graph` on CUDA, None where loops run as they are.
+        record: how a function is captured; `cuda_graph` on CUDA, None where they run as they are.
     """
 
     def __init__(
-        self,
-        mode: CompileMode = "off",
-        device: torch.device | None = None,
-        record: Recorder | None = None,
+        self, mode: CompileMode = "off", device: torch.device | None = None, record: Recorder | None = None
     ) -> None:
-        on_cuda = device is not None and device.type == "cuda"
+        self.on_cuda = device is not None and device.type == "cuda"
         self.compiles = mode == "on"
-        self.record = None if mode == "off" else record or (cuda_graph if on_cuda else None)
-        self.on_cuda = on_cuda
-        self.say: Callable[[str], None] = _say
-        self._done: set[str] = set()
+        self.record = None if mode == "off" else record or (cuda_graph if self.on_cuda else None)
+        self.say: Callable[[str], None] = lambda text: print(text, file=sys.stderr)
+        self._used: set[str] = set()
 
     @property
     def summary(self) -> str:
-        """What is done with the steps and loops it was given, for the first lines of a run."""
-        return " and ".join(sorted(self._done, reverse=True)) or "eager"
+        """What is done with the functions it was given, for the first lines of a run."""
+        return " and ".join(sorted(self._used, reverse=True)) or "eager"
 
-    def step(self, function: Callable[..., Any]) -> Callable[..., Any]:
+    def compiled(self, function: Function, version: Version = _always) -> Function:
         """Return `function`, or what does the same compiled."""
         if not self.compiles:
             return function
-        self._done.add("compiled")
+        self._used.add("compiled")
+        return _ByVersion(lambda: _WithFallback(self._compile(function), function, self.say, "compiled"), version)
+
+    def captured(
+        self, function: Function, state: Callable[[], Sequence[Tensor]], version: Version = _always
+    ) -> Function:
+        """Return `function`, or what does the same as one captured graph.
+
+        Args:
+            function: of tensors or trees of them, always of the same shapes.
+            state: returns the tensors that the function changes in place; warming up must not change them.
+            version: as in `Runtime`.
+        """
+        if self.record is None:
+            return function
+        self._used.add("captured")
+        return _ByVersion(lambda: _WithFallback(_Graph(function, state, self), function, self.say, "captured"), version)
+
+    def _compile(self, function: Function) -> Function:
         # Before each call the compiler checks that nothing it relied on has changed, which takes as long as a small
-        # step. Only the arguments ever change here, so only they are checked; and as what has been compiled is kept by
-        # code object, this function gets one of its own, lest it be taken for another's.
+        # step. Only the arguments and the version change here, so of its checks those on arguments are enough. What
+        # has been compiled is kept by code object: this function gets one of its own, lest it be taken for another's.
         options: dict[str, Any] = {"guard_filter_fn": torch.compiler.keep_tensor_guards_unsafe}
         if not self.on_cuda:
             options["cpp_wrapper"] = True  # kernels are called without going through Python
@@ -86,55 +104,52 @@ class Compiler:
             return function(*args)
 
         own = FunctionType(run.__code__.replace(), globals(), closure=run.__closure__)
-        return _Trial(torch.compile(own, fullgraph=True, dynamic=False, options=options), function, self, "compiled")
-
-    def loop(self, function: Callable[..., Any], state: Callable[[], Sequence[Tensor]]) -> Callable[..., Any]:
-        """Return `function`, or what does the same as one captured graph.
-
-        Args:
-            function: of tensors or dicts of tensors, always of the same shapes.
-            state: returns the tensors that the function changes in place; warming up must not change them.
-        """
-        if self.record is None:
-            return function
-        self._done.add("captured")
-        return _Trial(_Captured(function, state, self), function, self, "captured")
+        return torch.compile(own, fullgraph=True, dynamic=False, options=options)
 
 
-class _Trial:
+class _ByVersion:
+    """Keeps one program for each version of what a function reads beside its arguments."""
+
+    def __init__(self, make: Callable[[], Function], version: Version) -> None:
+        self._make, self._version = make, version
+        self._programs: dict[Hashable, Function] = {}
+
+    def __call__(self, *args: Any) -> Any:
+        version = self._version()
+        if version not in self._programs:
+            self._programs[version] = self._make()
+        return self._programs[version](*args)
+
+
+class _WithFallback:
     """Runs the fast version; if it fails the first time, before it has changed anything, the plain one from then on."""
 
-    def __init__(self, fast: Callable[..., Any], plain: Callable[..., Any], compiler: Compiler, what: str) -> None:
-        self._run, self._plain, self._compiler, self._what = fast, plain, compiler, what
-        self._trusted = False
+    def __init__(self, fast: Function, plain: Function, say: Callable[[str], None], what: str) -> None:
+        self._run, self._plain, self._say, self._what = fast, plain, say, what
+        self._works = False
 
     @torch.no_grad()
     def __call__(self, *args: Any) -> Any:
-        if self._trusted:
+        if self._works:
             return self._run(*args)
         try:
             result = self._run(*args)
         except Exception as error:
             reason = str(error).strip().partition("\n")[0]
-            self._compiler.say(f"not {self._what}, runs as it is: {type(error).__name__}: {reason}")
+            self._say(f"not {self._what}, runs as it is: {type(error).__name__}: {reason}")
             self._run = self._plain
             result = self._run(*args)
-        self._trusted = True
+        self._works = True
         return result
 
 
-class _Captured:
+class _Graph:
     """A function on static inputs, recorded at the first call and replayed at every one."""
 
-    def __init__(
-        self,
-        function: Callable[..., Any],
-        state: Callable[[], Sequence[Tensor]],
-        compiler: Compiler,
-    ) -> None:
-        self._function, self._state, self._compiler = function, state, compiler
+    def __init__(self, function: Function, state: Callable[[], Sequence[Tensor]], runtime: Runtime) -> None:
+        self._function, self._state, self._runtime = function, state, runtime
         self._inputs: list[Any] = []
-        self._replay: Replay | None = None
+        self._replay: Callable[[], Any] | None = None
         self._outputs: Any = None
 
     def __call__(self, *args: Any) -> Any:
@@ -158,14 +173,13 @@ class _Captured:
         try:
             self._warm_up()
             restore()
-            assert self._compiler.record is not None
-            replay, self._outputs = self._compiler.record(lambda: self._function(*self._inputs))
-            self._replay = replay
+            assert self._runtime.record is not None
+            self._replay, self._outputs = self._runtime.record(lambda: self._function(*self._inputs))
         finally:
             restore()
 
     def _warm_up(self) -> None:
-        if not self._compiler.on_cuda:
+        if not self._runtime.on_cuda:
             for _ in range(WARM_UPS):
                 self._function(*self._inputs)
             return

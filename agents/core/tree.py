@@ -1,4 +1,4 @@
-"""Observations are one array or a dict of arrays; these treat both alike."""
+"""Nested dicts and tuples of arrays, such as observations and recurrent states, treated as one."""
 
 from __future__ import annotations
 
@@ -11,10 +11,13 @@ from torch import Tensor
 
 
 def tree_map(fn: Callable[..., Any], tree: Any, *rest: Any) -> Any:
-    """Apply `fn` to each array of `tree` (and of the trees of the same shape in `rest`)."""
+    """Apply `fn` to each array of `tree` (and of the trees of the same shape in `rest`); None stays None."""
     if isinstance(tree, dict):
         return {key: tree_map(fn, leaf, *(other[key] for other in rest)) for key, leaf in tree.items()}
-    return fn(tree, *rest)
+    if isinstance(tree, tuple):
+        leaves = [tree_map(fn, *columns) for columns in zip(tree, *rest, strict=True)]
+        return type(tree)(*leaves) if hasattr(tree, "_fields") else tuple(leaves)
+    return None if tree is None else fn(tree, *rest)
 
 
 def to_tensor(array: Any, device: torch.device) -> Tensor:
@@ -24,7 +27,7 @@ def to_tensor(array: Any, device: torch.device) -> Tensor:
 
 
 def tree_to_tensor(tree: Any, device: torch.device) -> Any:
-    """`to_tensor` for every array of an observation."""
+    """`to_tensor` for every array of a tree."""
     return tree_map(lambda leaf: to_tensor(leaf, device), tree)
 
 
@@ -33,8 +36,11 @@ def to_numpy(array: Any) -> np.ndarray:
     return array.cpu().numpy() if isinstance(array, Tensor) else array
 
 
-def place(tree: Any, device: torch.device) -> Any:
-    """Bring an observation to where buffers on `device` take it cheapest: NumPy on the CPU, tensors elsewhere."""
-    if device.type == "cpu":
-        return tree_map(to_numpy, tree)
-    return tree_to_tensor(tree, device)
+def rows_of(obs: Any) -> int:
+    """Return how many observations a batch holds."""
+    return len(next(iter(obs.values())) if isinstance(obs, dict) else obs)
+
+
+def restarted(carry: Any, start: Any) -> Any:
+    """Return a recurrent state `[N, ...]` that is zero where an episode starts (bool `[N]`), as it is elsewhere."""
+    return tree_map(lambda leaf: leaf * ~start.view(-1, *[1] * (leaf.dim() - 1)), carry)

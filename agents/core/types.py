@@ -1,129 +1,101 @@
-"""The contracts between rooms: what an agent is, and what a loop yields."""
+"""What rooms hand one another: how an action was chosen, and what a training yields."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
+import numpy as np
 import torch
-from torch import Tensor, nn
+from numpy.typing import NDArray
+from torch import Tensor
 
 Obs = Any  # Tensor | dict[str, Tensor]
+Tree = Any  # nested dicts and tuples of tensors; () is empty
+ACTION_MASK = "action_mask"  # the leaf of an observation that says which actions are legal: 1 or True where one is
 
 
-@dataclass(slots=True)
-class Episode:
-    """One finished episode: raw (undiscounted, unnormalised) return and length in steps."""
-
-    ret: float
-    length: int
-
-
-@dataclass(slots=True)
-class Progress:
-    """What a loop yields each time it could be stopped, saved or looked at.
+class Acted(NamedTuple):
+    """What acting on a batch of N observations gives.
 
     Attributes:
-        step: environment steps taken since the run began.
-        metrics: TensorBoard tag -> value of the updates made since the last Progress; may be empty.
-        episodes: those that finished since the last Progress.
-        seconds: phase ("env", "act", "copy", "learn") -> time spent in it since the last Progress.
+        action: as chosen, which is what is stored, `[N, ...]`.
+        env_action: as the environment takes it, `[N, ...]`.
+        carry: the recurrent state after the step, `[N, ...]`; () without memory.
     """
 
-    step: int
-    metrics: Mapping[str, float | Tensor] = field(default_factory=dict)
-    episodes: list[Episode] = field(default_factory=list)
-    seconds: dict[str, float] = field(default_factory=dict)
+    action: Any
+    env_action: Any
+    carry: Tree
+
+
+Act = Callable[[Obs, Tree, Tree], Acted]  # observations, carry and noise (None: greedily)
 
 
 class Policy(Protocol):
-    """What acting needs, and all that evaluation, watching and recording see of an agent."""
+    """What evaluation, watching and recording need of a policy, whoever trained it."""
 
-    device: torch.device
-
-    def predict(self, obs: Obs, deterministic: bool = True, generator: torch.Generator | None = None) -> Tensor:
-        """Return canonical actions for a batch of observations (NumPy or tensors, `[N, ...]`).
-
-        A stochastic policy draws from `generator`, never from the agent's own streams.
-        """
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
         ...
 
-    def inspect(self, obs: Obs) -> dict[str, Tensor]:
-        """Return what the policy thinks of a batch: some of
+    def initial_carry(self, num_envs: int) -> Tree:
+        """Return the recurrent state at an episode's start, `[N, ...]`; () without memory."""
+        ...
+
+    def draw_noise(self, shape: tuple[int, ...], progress: float, generator: torch.Generator) -> Tree:
+        """Draw all randomness of `shape` calls (of one environment each) at `progress` (0 to 1) of the training."""
+        ...
+
+    def actor(self) -> Act:
+        """Return the quickest way to act on NumPy or tensor observations, good until parameters change."""
+        ...
+
+    def inspect(self, obs: Obs, carry: Tree) -> dict[str, Tensor]:
+        """Return what the policy computes for a batch: some of
         `value [N]`, `probabilities [N, A]`, `q_values [N, A]`, `mean [N, d]`, `std [N, d]`.
         """
         ...
 
 
-class Agent(Policy, Protocol):
-    """Networks, optimiser, random generators and counters; no environment, no logger, no file."""
+@dataclass(slots=True)
+class Episodes:
+    """Episodes that ended: raw (undiscounted) returns and lengths in steps, oldest first.
 
-    @property
-    def network(self) -> nn.Module:
-        """All that acting needs, normaliser statistics included."""
-        ...
+    Where many ended at once on a GPU, `returns` and `lengths` hold the newest only, and stay there until they are read.
 
-    def schedules(self, progress: float) -> dict[str, float]:
-        """Return TensorBoard tag -> value of what changes over the run, when `progress` (0 to 1) of it is done."""
-        ...
+    Attributes:
+        count: how many ended.
+        returns, lengths: one entry for each; on a device those after the first `count` are not filled.
+    """
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return everything that training needs to go on bit for bit."""
-        ...
+    count: int | Tensor = 0
+    returns: NDArray[np.float64] | Tensor = field(default_factory=lambda: np.empty(0))
+    lengths: NDArray[np.int64] | Tensor = field(default_factory=lambda: np.empty(0, np.int64))
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take back what `state_dict` returned."""
-        ...
-
-
-class OnPolicyAgent(Agent, Protocol):
-    """An agent that learns from its own latest rollout; the data's types belong to `agents.data`."""
-
-    def noise(self, n_steps: int, num_envs: int) -> Iterable[Tensor]:
-        """Draw the randomness of `n_steps` calls of `act`."""
-        ...
-
-    def act(self, obs: Obs, noise: Tensor) -> Any:
-        """Sample actions: `action` to store and `env_action` for the environment, each `[N, ...]`."""
-        ...
-
-    def sample(self, obs: Obs, noise: Tensor) -> Any:
-        """Do the same as a pure function of tensors on the agent's device."""
-        ...
-
-    def evaluate(self, obs: Obs, action: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the log-probabilities and values of many observations and stored actions, each `[B]`."""
-        ...
-
-    def value(self, obs: Obs) -> Tensor:
-        """Return V(obs), `[N]`."""
-        ...
-
-    def update(self, rollout: Any, progress: float) -> dict[str, float]:
-        """Learn from a rollout when `progress` of the budget (0 to 1) is spent."""
-        ...
+    def read(self) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """Return the returns and lengths as arrays on the host."""
+        kept = min(int(self.count), len(self.returns))
+        returns, lengths = (x.cpu().numpy() if isinstance(x, Tensor) else x for x in (self.returns, self.lengths))
+        return returns[:kept], lengths[:kept]
 
 
-class OffPolicyAgent(Agent, Protocol):
-    """An agent that learns from transitions of any age."""
+@dataclass(slots=True)
+class Progress:
+    """What a training yields each time it could be stopped, saved or looked at.
 
-    def exploration(self, progress: Sequence[float], num_envs: int) -> Tensor:
-        """Draw the actions of the next K ticks that are not greedy, int64 `[K, num_envs]`, -1 elsewhere."""
-        ...
+    Attributes:
+        step: environment steps taken since the run began.
+        metrics: TensorBoard tag -> value of the updates made since the last Progress; may be empty.
+        latest: TensorBoard tag -> value of what changes over the run (rates, counters), as it is now.
+        episodes: those that ended since the last Progress, in parts.
+        seconds: phase ("env", "act", "copy", "learn") -> time spent in it since the last Progress.
+    """
 
-    def act(self, obs: Obs) -> Any:
-        """Return greedy actions `[N]`, an array or a tensor."""
-        ...
-
-    def sample(self, obs: Obs, forced: Tensor) -> tuple[Tensor, Tensor]:
-        """Act with a row of `exploration`, as a pure function of tensors: the action to store and the environment's."""
-        ...
-
-    def update(self, batch: Any, progress: float) -> dict[str, Tensor]:
-        """Take one optimiser step."""
-        ...
-
-    def update_target(self) -> None:
-        """Move the target network."""
-        ...
+    step: int
+    metrics: Mapping[str, float | Tensor] = field(default_factory=dict)
+    latest: Mapping[str, float] = field(default_factory=dict)
+    episodes: list[Episodes] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)

@@ -1,8 +1,8 @@
 """Light action distributions: no validation, no broadcasting, few kernels.
 
-All hold a batch B. An action drawn here is what the agent stores; `to_env` gives what the environment gets.
-Randomness comes in as an argument (`draw_noise`), so that a whole rollout's is drawn at once and sampling is a
-pure function, which can be compiled.
+All hold a batch, of any number of axes (B below). An action drawn here is what the agent stores; `to_env` gives what
+the environment gets. Randomness comes in as an argument (`draw_noise`), so that a whole rollout's is drawn at once and
+sampling is a pure function, which can be compiled.
 """
 
 from __future__ import annotations
@@ -60,12 +60,17 @@ def draw_noise(space: Space, shape: tuple[int, ...], generator: Generator | None
         case spaces.MultiBinary():
             return noise.uniform_(generator=generator)
     # -log(-log(uniform)) is Gumbel noise. Unlike exponential_(), whose stream is MKL's where there is MKL,
-    # uniform_() gives the same on every processor.
-    return noise.uniform_(generator=generator).log_().neg_().log_().neg_()
+    # uniform_() gives the same on every processor. A uniform of exactly 0 would be noise of -inf, below any mask.
+    return noise.uniform_(generator=generator).clamp_(min=1e-10).log_().neg_().log_().neg_()
+
+
+def masked(values: Tensor, mask: Tensor | None) -> Tensor:
+    """Return logits or action values `[..., A]` with the lowest finite number where `mask` is False."""
+    return values if mask is None else torch.where(mask, values, torch.finfo(values.dtype).min)
 
 
 class Categorical:
-    """One choice of A; actions are int64 `[B]`."""
+    """One choice of A; actions are int64 `[B]`. Sampling and the mode take NumPy logits and noise too."""
 
     def __init__(self, logits_BA: Tensor) -> None:
         self.logits = logits_BA
@@ -79,10 +84,10 @@ class Categorical:
         return self._log_p
 
     def sample(self, noise: Tensor) -> Tensor:
-        return (self.logits + noise).argmax(dim=-1)
+        return (self.logits + noise).argmax(-1)
 
     def mode(self) -> Tensor:
-        return self.logits.argmax(dim=-1)
+        return self.logits.argmax(-1)
 
     def log_prob(self, action: Tensor) -> Tensor:
         return self.log_p.gather(-1, action.unsqueeze(-1)).squeeze(-1)
@@ -187,18 +192,28 @@ class SquashedGaussian(Gaussian):
     """
 
     def log_prob(self, action: Tensor) -> Tensor:
-        # log(1 - tanh(u)^2) = 2 (log 2 - u - softplus(-2u)), stable for large |u|
-        log_det = 2 * (math.log(2) - action - F.softplus(-2 * action))
-        return Gaussian.log_prob(self, action) - log_det.sum(dim=-1)
+        return Gaussian.log_prob(self, action) - _log_det(action)
 
     def entropy(self, action: Tensor) -> Tensor:
-        return -self.log_prob(action)
+        """The Gaussian's entropy and the expected log-determinant of tanh, of which `action` is the one sample.
+
+        The sample is written as mean + std * noise, its noise held fixed: so the estimate has the gradient of the
+        entropy, which the mean of -log_prob over given actions has not.
+        """
+        std = self.log_std.exp()
+        noise = ((action - self.mean) / std).detach()
+        return Gaussian.entropy(self, action) + _log_det(torch.addcmul(self.mean, std, noise))
 
     def to_env(self, action: Tensor) -> Tensor:
         return action.tanh()
 
     def describe(self) -> dict[str, Tensor]:
         return {"mean": self.mean.tanh(), "std": self.log_std.exp().expand_as(self.mean)}
+
+
+def _log_det(u: Tensor) -> Tensor:
+    """log |d tanh(u) / du| summed over the last axis: log(1 - tanh(u)^2) in a form that is stable for large |u|."""
+    return 2 * (math.log(2) - u - F.softplus(-2 * u)).sum(dim=-1)
 
 
 def parameter_count(space: Space) -> int:
@@ -214,16 +229,25 @@ def parameter_count(space: Space) -> int:
             return int(space.nvec.sum())
         case spaces.MultiBinary() | spaces.Box():
             return int(space.shape[0])
-    raise UserError(f"PPO cannot act in {space}: it needs Discrete, Box, MultiDiscrete or MultiBinary actions.")
+    raise UserError(f"no policy acts in {space}: it takes Discrete, Box, MultiDiscrete or MultiBinary actions.")
 
 
-def distribution(space: Space, parameters: Tensor, log_std: Tensor | None = None, squash: bool = False) -> Distribution:
-    """Build the distribution over a canonical action space from a head's output `[B, P]`."""
+def distribution(
+    space: Space,
+    parameters: Tensor,
+    log_std: Tensor | None = None,
+    squash: bool = False,
+    mask: Tensor | None = None,
+) -> Distribution:
+    """Build the distribution over a canonical action space from a head's output `[B, P]`.
+
+    Where `mask`, bool `[B, P]`, is False, a choice is illegal: its probability is 0. Box and MultiBinary have no masks.
+    """
     match space:
         case spaces.Discrete():
-            return Categorical(parameters)
+            return Categorical(masked(parameters, mask))
         case spaces.MultiDiscrete():
-            return MultiCategorical(parameters, space.nvec.tolist())
+            return MultiCategorical(masked(parameters, mask), space.nvec.tolist())
         case spaces.MultiBinary():
             return Bernoulli(parameters)
     assert log_std is not None

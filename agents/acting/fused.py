@@ -1,0 +1,186 @@
+"""Collecting from native environments on tensors: many ticks as one function that never looks at a value.
+
+On a GPU it is captured as one CUDA graph: a rollout is then a single launch, whatever its length. Compiled, some ticks
+at a time become one kernel call, on a CPU too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from time import perf_counter
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from agents.acting.collector import Collected
+from agents.acting.policies import ModelPolicy
+from agents.acting.state import ActorState
+from agents.core.runtime import Runtime
+from agents.core.tree import restarted, tree_map, tree_to_tensor
+from agents.core.types import Episodes
+from agents.core.watch import Watch
+from agents.data.trajectory import Final, Trajectory
+from envs.native import NativeVecEnv, tick
+
+CHUNK = 8  # ticks compiled as one: more take the compiler longer and gain little ...
+MOST = 16  # ... but up to so many, if that is all there are
+NEWEST = 100  # of the episodes that ended in a trajectory so many are reported one by one
+
+
+class FusedCollector:
+    """Collects as `TickCollector` does. See `agents.acting.collector.Collector`.
+
+    Args:
+        env: native environments on tensors, on the policy's device.
+        policy: acts.
+        state: where acting stands.
+        ticks: how many there usually are at a time. So many are captured as one where the runtime captures; another
+            number runs as it is.
+        total_timesteps: environment steps of the whole training, which exploration is scheduled by.
+        runtime: how ticks are run.
+    """
+
+    def __init__(
+        self,
+        env: NativeVecEnv,
+        policy: ModelPolicy,
+        state: ActorState,
+        *,
+        ticks: int,
+        total_timesteps: int,
+        runtime: Runtime,
+    ) -> None:
+        self.state = state
+        self._env, self._policy, self._usual, self._total = env, policy, ticks, total_timesteps
+        self._watch = Watch(policy.model)
+        self._version = self._watch.version()
+        self._place: dict[str, Any] = {}
+        pictures = len(env.observation_space.shape or ()) > 1  # convolutions take the compiler long enough
+        self._size = 1 if pictures or policy.recurrent else ticks if ticks <= MOST else CHUNK
+
+        def version() -> int:
+            return self._version
+
+        self._chunk = runtime.compiled(self._few_ticks, version)
+        self._captured = runtime.captured(self._ticks, self._tensors, version)
+
+    def collect(self, ticks: int, meanwhile: Callable[[], None] | None = None) -> Collected:
+        """See `Collector`. The next call may overwrite the trajectory."""
+        began = perf_counter()
+        env, state = self._env, self.state
+        if not self._place:
+            self._settle()
+        self._version = self._watch.version()
+        progress = [(state.step + tick * env.num_envs) / self._total for tick in range(ticks)]
+        noise = self._policy.draw_noise((ticks, env.num_envs), progress, state.generator)
+        first = state.start.clone(), tree_map(torch.clone, state.carry)
+        run = self._captured if ticks == self._usual else self._ticks
+        rows: dict[str, Any] = run(noise, env.draw(ticks))
+        trajectory = self._trajectory(rows, *first)
+        state.step += ticks * env.num_envs
+        state.start = trajectory.terminated[-1] | trajectory.truncated[-1]
+        done = trajectory.terminated | trajectory.truncated
+        episodes = newest_episodes(done, rows["returns"], rows["lengths"], NEWEST)
+        return Collected(trajectory, [episodes], {"act": 0.0, "env": perf_counter() - began}, env.num_envs)
+
+    def _settle(self) -> None:
+        """Give what changes from tick to tick a fixed place on the device; `state` refers to it from then on."""
+        state, device = self.state, torch.device(self._env.device)
+        state.obs = tree_map(torch.clone, tree_to_tensor(state.obs, device))
+        state.carry = tree_map(torch.clone, state.carry)
+        tracker = state.tracker
+        tracker.returns, tracker.lengths = (
+            torch.as_tensor(x, device=device).clone() for x in (tracker.returns, tracker.lengths)
+        )
+        self._place = {
+            "state": self._env.state,
+            "steps": self._env.steps,
+            "obs": state.obs,
+            "carry": state.carry,
+            "returns": tracker.returns,
+            "lengths": tracker.lengths,
+        }
+
+    def _tensors(self) -> list[Tensor]:
+        found: list[Tensor] = []
+        tree_map(found.append, self._place)
+        return found
+
+    @torch.no_grad()
+    def _ticks(self, noise_TN: Any, uniform_TuN: Tensor) -> dict[str, Any]:
+        """Act and step; return what happened, each `[T, N, ...]`, with the episodes' returns and lengths so far."""
+        now, parts, size = self._place, [], self._size
+        for t in range(0, len(uniform_TuN), size):
+            noise, uniform = tree_map(lambda leaf, t=t: leaf[t : t + size], (noise_TN, uniform_TuN))
+            run = self._chunk if len(uniform) == size else self._few_ticks  # one length is compiled, no more
+            now, rows = run(now, noise, uniform)
+            parts.append(rows)
+        tree_map(lambda tensor, moved: tensor.copy_(moved), self._place, now)
+        return parts[0] if len(parts) == 1 else tree_map(lambda *chunks: torch.cat(chunks), *parts)
+
+    def _few_ticks(self, place: dict[str, Any], noise: Any, uniform: Tensor) -> tuple[dict[str, Any], dict[str, Any]]:
+        """A pure function of where acting stands and of the noise of some ticks, `[K, ...]`."""
+        env, policy, found = self._env, self._policy, []
+        state, steps, obs, carry, returns, lengths = place.values()
+        for t in range(len(uniform)):
+            acted = policy.step(obs, carry, tree_map(lambda leaf, t=t: leaf[t], noise))
+            state, steps, following, reward, terminated, truncated, next_obs = tick(
+                torch, env.dynamics, state, steps, env.decode(acted.env_action), uniform[t]
+            )
+            returns, lengths = returns + reward, lengths + 1
+            found.append(
+                {
+                    "obs": obs,
+                    "action": acted.action,
+                    "reward": reward,
+                    "terminated": terminated,
+                    "truncated": truncated,
+                    "next_obs": next_obs,
+                    "returns": returns,
+                    "lengths": lengths,
+                    "carry": acted.carry,
+                }
+            )
+            ended = terminated | truncated
+            obs, returns, lengths = following, returns * ~ended, lengths * ~ended
+            carry = restarted(acted.carry, ended)
+        now = {"state": state, "steps": steps, "obs": obs, "carry": carry, "returns": returns, "lengths": lengths}
+        return now, tree_map(lambda *leaves: torch.stack(leaves), *found)
+
+    def _trajectory(self, rows: dict[str, Any], start: Tensor, carry: Any) -> Trajectory:
+        names = ("obs", "action", "reward", "terminated", "truncated")
+        ended = rows["terminated"] | rows["truncated"]
+        final, next_obs = None, rows["next_obs"]
+        if self._policy.recurrent:  # a final observation is looked at with the carry of its tick
+            t, n = rows["truncated"].nonzero(as_tuple=True)
+            final = Final(t, n, *tree_map(lambda leaf: leaf[t, n], (next_obs, rows["carry"])))
+        return Trajectory(
+            **{name: rows[name] for name in names},
+            start=torch.cat([start[None], ended[:-1]]),
+            carry=carry,
+            last_obs=self.state.obs,
+            last_carry=self.state.carry,
+            final=final,
+            next_obs=next_obs,
+        )
+
+
+def newest_episodes(done: Tensor, returns: Tensor, lengths: Tensor, count: int) -> Episodes:
+    """Return the newest `count` of the episodes that ended, without waiting for the device.
+
+    Args:
+        done: where an episode ended, bool `[T, N]`.
+        returns, lengths: of the episodes so far, `[T, N]`.
+        count: how many entries the result has room for; the oldest that fit come first.
+    """
+    done = done.flatten()
+    rank = done.cumsum(0)
+    ended = rank[-1]
+    place = rank - 1 - (ended - count).clamp(min=0)
+    place = torch.where(done & (place >= 0), place, count)  # the last place takes all that is not kept
+
+    def keep(values: Tensor) -> Tensor:
+        return values.new_zeros(count + 1).scatter_(0, place, values.flatten())[:count]
+
+    return Episodes(ended, keep(returns), keep(lengths))

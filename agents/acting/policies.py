@@ -1,0 +1,211 @@
+"""Policies: how a model's outputs become actions. The one place where actions are chosen."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from agents.acting.numpy_inference import numpy_forward
+from agents.core.schedules import linear
+from agents.core.tree import restarted, rows_of, to_numpy, to_tensor, tree_map, tree_to_tensor
+from agents.core.types import Act, Acted, Obs, Tree
+from agents.data.trajectory import Trajectory
+from agents.networks.models import ActorCritic, QNetwork, action_mask
+from agents.ops.distributions import draw_noise, masked
+from agents.ops.exploration import epsilon_greedy, legal_action
+
+Progress = float | Sequence[float]
+UNROLL_ROWS = {"cpu": 2048}  # observations in one pass: what stays in the processor's cache; a GPU takes more
+
+
+class ModelPolicy(ABC):
+    """A model and how it acts. Feed-forward is an empty carry, greedy is noise that is None.
+
+    Attributes:
+        stream: name of the random stream that training draws its noise from.
+    """
+
+    stream: ClassVar[str]
+    model: Any
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model computes."""
+        return next(self.model.parameters()).device
+
+    @property
+    def recurrent(self) -> bool:
+        """Whether the carry is more than ()."""
+        return self.model.recurrent
+
+    def initial_carry(self, num_envs: int) -> Tree:
+        """Return the carry of episodes that start, `[N, ...]`."""
+        return self.model.initial_carry(num_envs)
+
+    @abstractmethod
+    def draw_noise(self, shape: tuple[int, ...], progress: Progress, generator: torch.Generator) -> Tree:
+        """Draw all randomness of `shape` calls of `step`, `[*shape, ...]`, on the generator's device.
+
+        Args:
+            shape: `[K, N]`, or `[N]` for one call.
+            progress: part (0 to 1) of the training that is done at each of the K calls, or at all of them.
+        """
+
+    @abstractmethod
+    def choose(self, parameters: Any, mask: Tensor | None, noise: Tree) -> tuple[Any, Any]:
+        """Return the action to store and the environment's, for what `model.act` returned.
+
+        `parameters` and `noise` may be NumPy arrays where `mask` is None.
+        """
+
+    def step(self, obs: Obs, carry: Tree, noise: Tree) -> Acted:
+        """Act on observations `[N, ...]`: a pure function of tensors on the model's device."""
+        parameters, carry = self.model.act(obs, carry)
+        return Acted(*self.choose(parameters, action_mask(obs), noise), carry)
+
+    def unroll(self, obs: Obs, carry: Tree = (), start: Tensor | None = None) -> Any:
+        """Return the model's outputs for a batch or for sequences: the numbers that `step` saw."""
+        return self.model(obs, carry, start)
+
+    def actor(self) -> Act:
+        """Return `step` for NumPy arrays or tensors, the quickest way there is until a module is changed."""
+        device, forward = self.device, numpy_forward(self.model)
+
+        @torch.no_grad()
+        def act(obs: Obs, carry: Tree, noise: Tree) -> Acted:
+            if forward is not None and len(obs) <= forward.max_rows:
+                return Acted(*self.choose(forward(to_numpy(obs)), None, noise), carry)
+            return self.step(tree_to_tensor(obs, device), carry, tree_to_tensor(noise, device))
+
+        return act
+
+    @torch.no_grad()
+    def predict(
+        self,
+        obs: Obs,
+        state: Tree = None,
+        episode_start: Any = None,
+        deterministic: bool = True,
+        generator: torch.Generator | None = None,
+    ) -> tuple[Any, Tree]:
+        """Return the environment's actions for canonical observations `[N, ...]` and the next state, as SB3's does.
+
+        Args:
+            state: what the call before returned; None at the start.
+            episode_start: where a new episode starts, bool `[N]`.
+            deterministic: greedily, or with noise drawn from `generator`.
+        """
+        rows = rows_of(obs)
+        state = self.initial_carry(rows) if state is None else state
+        if episode_start is not None and self.recurrent:
+            state = restarted(state, to_tensor(episode_start, self.device))
+        noise = None if deterministic else self.draw_noise((rows,), 1.0, generator or torch.Generator(self.device))
+        acted = self.actor()(obs, state, noise)
+        return acted.env_action, acted.carry
+
+    @abstractmethod
+    def inspect(self, obs: Obs, carry: Tree) -> dict[str, Tensor]:
+        """Return what a viewer shows of a batch. See `agents.core.types.Policy`."""
+
+
+class ActorCriticPolicy(ModelPolicy):
+    """Samples from the model's action distribution; greedy is its mode."""
+
+    stream = "policy"
+
+    def __init__(self, model: ActorCritic) -> None:
+        self.model = model
+        self._on_tensors = not hasattr(model.action_space, "n") or model.action_space.shape != ()
+
+    def draw_noise(self, shape: tuple[int, ...], progress: Progress, generator: torch.Generator) -> Tensor:
+        return draw_noise(self.model.action_space, shape, generator, generator.device)
+
+    def choose(self, parameters: Any, mask: Tensor | None, noise: Tree) -> tuple[Any, Any]:
+        if self._on_tensors:
+            parameters, noise = torch.as_tensor(parameters), None if noise is None else torch.as_tensor(noise)
+        distribution = self.model.distribution(parameters, mask)
+        action = distribution.mode() if noise is None else distribution.sample(noise)
+        return action, distribution.to_env(action)
+
+    @torch.no_grad()
+    def inspect(self, obs: Obs, carry: Tree) -> dict[str, Tensor]:
+        output = self.model.output(tree_to_tensor(obs, self.device), carry)
+        return {"value": output.value, **output.distribution.describe()}
+
+    @torch.no_grad()
+    def evaluate(self, trajectory: Trajectory) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the log-probabilities of a trajectory's actions, the values and the successors' values, `[T, N]`.
+
+        The policy does not change in a rollout, so this is worked out in one pass here rather than in each tick.
+        """
+        log_prob, value = self._unroll_all(trajectory)
+        last = self.model.value(trajectory.last_obs, trajectory.last_carry)
+        next_value = torch.cat([value[1:], last[None]])
+        if trajectory.final is not None:
+            t, n, obs, carry = trajectory.final
+            next_value[t, n] = self.model.value(obs, carry)
+        elif trajectory.next_obs is not None and trajectory.truncated.any():
+            cut = trajectory.truncated
+            next_value[cut] = self.model.value(tree_map(lambda leaf: leaf[cut], trajectory.next_obs))
+        return log_prob, value, next_value
+
+    def _unroll_all(self, trajectory: Trajectory) -> tuple[Tensor, Tensor]:
+        shape = trajectory.reward.shape
+        if self.recurrent:
+            output = self.unroll(trajectory.obs, trajectory.carry, trajectory.start)
+            return output.distribution.log_prob(trajectory.action), output.value
+        obs, action = tree_map(lambda leaf: leaf.flatten(0, 1), (trajectory.obs, trajectory.action))
+        rows, log_probs, values = UNROLL_ROWS.get(action.device.type, 65536), [], []
+        for start in range(0, len(action), rows):
+            part = slice(start, start + rows)
+            output = self.unroll(tree_map(lambda leaf, part=part: leaf[part], obs))
+            log_probs.append(output.distribution.log_prob(action[part]))
+            values.append(output.value)
+        return torch.cat(log_probs).view(shape), torch.cat(values).view(shape)
+
+
+class EpsilonGreedyPolicy(ModelPolicy):
+    """The action of the highest value, or with probability epsilon any legal one.
+
+    Args:
+        model: puts out action values.
+        initial_eps, final_eps, fraction: epsilon falls linearly from the first to the second over this part of the
+            training.
+    """
+
+    stream = "exploration"
+
+    def __init__(self, model: QNetwork, initial_eps: float, final_eps: float, fraction: float) -> None:
+        self.model = model
+        self._initial, self._final, self._fraction = initial_eps, final_eps, fraction
+
+    def epsilon(self, progress: float) -> float:
+        """Return the chance of a random action when `progress` (0 to 1) of the training is done."""
+        return linear(self._initial, self._final, progress / self._fraction if self._fraction else 1.0)
+
+    def draw_noise(self, shape: tuple[int, ...], progress: Progress, generator: torch.Generator) -> dict[str, Tensor]:
+        """Draw for each environment whether it explores, and the action it takes then.
+
+        Which actions are legal is not known yet: where there are masks, a uniform number stands for the action.
+        """
+        calls = [progress] if isinstance(progress, float | int) else progress
+        epsilon = torch.tensor([self.epsilon(done) for done in calls], device=generator.device)
+        coin, uniform = torch.rand((2, *shape), generator=generator, device=generator.device)
+        explore = coin < (epsilon[:, None] if len(shape) > 1 else epsilon)
+        return {"explore": explore, "random": uniform if self.model.masked else (uniform * self.model.n_actions).long()}
+
+    def choose(self, parameters: Any, mask: Tensor | None, noise: Tree) -> tuple[Any, Any]:
+        action = masked(parameters, mask).argmax(-1)
+        if noise is not None:
+            random = noise["random"] if mask is None else legal_action(noise["random"], mask)
+            action = epsilon_greedy(action, noise["explore"], random)
+        return action, action
+
+    @torch.no_grad()
+    def inspect(self, obs: Obs, carry: Tree) -> dict[str, Tensor]:
+        q = self.model.output(tree_to_tensor(obs, self.device), carry).q
+        return {"value": q.amax(dim=1), "q_values": q}

@@ -1,0 +1,106 @@
+"""What an algorithm is: a model, a policy, and the mathematics of its update. Nothing else.
+
+An algorithm never names a device, a graph, a file or an environment: `agents.acting` collects its data,
+`agents.learning` differentiates, clips, steps and compiles.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+from torch import Tensor, nn
+
+from agents.core.config import AlgoConfig
+from agents.core.schedules import scheduled
+from agents.core.types import Policy
+
+
+class Algorithm(nn.Module):
+    """Base of all algorithms; subclasses set `model` and `policy` in `__init__` and define `prepare` and `loss`.
+
+    As a module it holds every tensor that training needs (target networks, running statistics): `state_dict` and
+    `to` include them.
+
+    Args of every subclass:
+        observation_space, action_space: canonical (envs.spaces).
+        config: a `config_class`.
+
+    Attributes:
+        config_class: the hyperparameters' type.
+        data: what it learns from: "rollout" (its own newest steps) or "replay" (transitions of any age).
+        optimizer_eps: keeps the optimiser's divisors from 0.
+        model: the network that is trained: all parameters of it that require gradients.
+        policy: acts with it.
+        n_epochs, batch_size: how the Learner goes through prepared data; None takes all of it as one minibatch.
+    """
+
+    config_class: ClassVar[type[AlgoConfig]]
+    data: ClassVar[Literal["rollout", "replay"]] = "rollout"
+    optimizer_eps: ClassVar[float] = 1e-8
+
+    model: nn.Module
+    policy: Policy
+    n_epochs: int = 1
+    batch_size: int | None = None
+
+    def __init__(self, config: AlgoConfig) -> None:
+        super().__init__()
+        self.config: Any = config
+
+    def constants(self, progress: float) -> dict[str, float]:
+        """Return the numbers that change over a run, when `progress` (0 to 1) of its budget was spent as the data began.
+
+        `learning_rate` among them is the optimiser's; all reach `prepare` and `loss`, and the curves under `train/`.
+        """
+        return {"learning_rate": scheduled(self.config.learning_rate, progress)}
+
+    def prepare(self, data: Any, constants: dict[str, Tensor]) -> dict[str, Any]:
+        """Turn a `Trajectory` or a replay `Batch` into what minibatches are made of; no gradients are recorded.
+
+        Returns:
+            Tensors by name: `[T, N, ...]` of a trajectory, `[B, ...]` of a batch. Of a trajectory, `obs`, `start` and
+            `valid` are handed on by the Learner.
+        """
+        raise NotImplementedError
+
+    def loss(self, model: nn.Module, minibatch: dict[str, Any], constants: dict[str, Tensor]) -> tuple[Tensor, Any]:
+        """Return the loss of a minibatch, a scalar, and what `metrics` and `stop` read of it.
+
+        A pure function: it looks at no value and draws no random number.
+
+        Args:
+            model: `self.model`, or what stands for it while the loss is differentiated: use this one.
+            minibatch: what `prepare` returned, `[B, ...]`; with memory `[T, n, ...]`, and `carry` `[n, ...]`.
+            constants: those of the data, as scalar tensors.
+
+        Returns:
+            The loss, and a dict of detached tensors: scalars, or one entry for each transition. An entry `priority`
+            `[B]` goes back to the sampler.
+        """
+        raise NotImplementedError
+
+    @property
+    def stops_early(self) -> bool:
+        """Whether `stop` is asked before each step, which costs waiting for the device."""
+        return False
+
+    def stop(self, aux: dict[str, Tensor], constants: dict[str, Tensor]) -> Tensor:
+        """Return whether to end an update before the step that `aux` belongs to, a bool scalar."""
+        raise NotImplementedError
+
+    def metrics(
+        self, aux: dict[str, Tensor], data: dict[str, Any], constants: dict[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """Return TensorBoard tag -> scalar of an update.
+
+        Args:
+            aux: what `loss` returned for its minibatches: scalars stacked `[M]`, the others one after the other.
+            data: what `prepare` returned.
+        """
+        return {f"train/{name}": values.mean() for name, values in aux.items()}
+
+    def after_update(self, data: dict[str, Any]) -> None:
+        """Change what is no parameter (such as running statistics) after the last step on prepared `data`."""
+
+    def after_round(self, before: int, after: int) -> None:
+        """Do what falls due between two counts of environment steps (such as target updates), after their updates."""

@@ -1,0 +1,239 @@
+"""From prepared data to a better model: minibatches, gradients, clipping, optimiser steps, and how they are run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from agents.core.algorithm import Algorithm
+from agents.core.runtime import Runtime
+from agents.core.tree import tree_map
+from agents.data.replay import Batch
+from agents.data.trajectory import Trajectory
+from agents.learning.optimizer import Optimizer
+from agents.learning.parameters import FlatParameters, clipped
+from envs.errors import UserError
+from envs.seeding import derive_seed
+
+Data = dict[str, Any]
+Aux = dict[str, Tensor]
+HEALTH = "_health"  # of a step: its loss, gradient norm and parameters, summed: finite only if all of them are
+
+
+class UpdateResult(NamedTuple):
+    """What an update gives.
+
+    Attributes:
+        metrics: TensorBoard tag -> scalar.
+        priorities: of the batch's transitions, `[B]`, for the sampler; None if the algorithm has none.
+        health: a scalar that is finite as long as losses, gradients and parameters are.
+    """
+
+    metrics: dict[str, Tensor | float]
+    priorities: Tensor | None
+    health: Tensor
+
+
+class Learner:
+    """Steps an algorithm's model along the gradient of its loss.
+
+    Args:
+        algorithm: on its device already.
+        runtime: how steps are run.
+        seed: minibatches are drawn by a stream that follows from it.
+    """
+
+    def __init__(self, algorithm: Algorithm, runtime: Runtime, seed: int) -> None:
+        algorithm.eval()
+        self.algorithm = algorithm
+        self.parameters = FlatParameters(algorithm.model)
+        self.optimizer = Optimizer(algorithm.config.optimizer, self.parameters, algorithm.optimizer_eps)
+        self.n_updates = 0
+        device = self.parameters.vector.device
+        self.shuffling = torch.Generator(device).manual_seed(derive_seed(seed, "minibatch"))
+        self._recurrent: bool = getattr(algorithm.model, "recurrent", False)
+        # a sequence's steps, one after the other, would keep the compiler busy for minutes
+        compiled = Runtime().compiled if self._recurrent else runtime.compiled
+
+        def version() -> int:
+            return self.parameters.version
+
+        self._step = compiled(self._plain_step, version)
+        self._halves = compiled(self._gradient, version), compiled(self._apply, version)
+        self._epochs = runtime.captured(
+            self._all_minibatches, lambda: [self.parameters.vector, *self.optimizer.moments], version
+        )
+
+    def update(self, data: Trajectory | Batch, progress: float) -> UpdateResult:
+        """Learn from data that was begun when `progress` (0 to 1) of the budget was spent.
+
+        Raises:
+            UserError: the model was changed into one that cannot be trained.
+        """
+        if self.parameters.refresh():
+            self.optimizer.refresh()
+        numbers = self.algorithm.constants(progress)
+        rate, device = numbers["learning_rate"], self.parameters.vector.device
+        constants = {
+            name: torch.tensor(value, device=device) for name, value in numbers.items() if name != "learning_rate"
+        }
+        with torch.no_grad():
+            prepared = self.algorithm.prepare(data, constants)
+            if isinstance(data, Batch):
+                self.parameters.train(True)
+                aux = self._step(prepared, constants, self.optimizer.rates(rate)[0])
+                taken, extra = 1, {}
+            else:
+                prepared = self._with_observations(prepared, data)
+                self.parameters.train(True)
+                aux, taken, planned = self._update_on_rollout(prepared, constants, rate, data.valid is not None)
+                extra = {"train/early_stop": float(taken < planned)}
+            self.parameters.train(False)
+            self.optimizer.steps += taken
+            self.n_updates += taken
+            health = aux.pop(HEALTH).sum()
+            self.algorithm.after_update(prepared)
+            metrics = self.algorithm.metrics(aux, prepared, constants) if aux else {}
+        return UpdateResult({**metrics, **extra} if aux else {}, aux.get("priority"), health)
+
+    def refuse_divergence(self, result: UpdateResult, step: int) -> None:
+        """Raise UserError if an update at `step` left a loss, a gradient or a parameter that is not finite."""
+        if torch.isfinite(result.health):
+            return
+        loss = float(result.metrics.get("train/loss", torch.nan))
+        what = "the parameters are" if not self.parameters.vector.isfinite().all() else "a gradient is"
+        raise UserError(
+            f"the training diverged: at step {step:,} its loss is {loss:g} and {what} not finite any more; "
+            "try a smaller learning_rate, and look at the size of rewards and observations"
+        )
+
+    def latest(self, progress: float) -> dict[str, float]:
+        """Return TensorBoard tag -> what schedules and counters say for data begun at `progress`."""
+        constants = {f"train/{name}": value for name, value in self.algorithm.constants(progress).items()}
+        return {**constants, "train/n_updates": float(self.n_updates)}
+
+    def _with_observations(self, prepared: Data, trajectory: Trajectory) -> Data:
+        """Return what minibatches are made of: `[T, N, ...]` with memory, else the real transitions, `[B, ...]`."""
+        data = {**prepared, "obs": trajectory.obs}
+        if self._recurrent:
+            data |= {"start": trajectory.start, "carry": trajectory.carry}
+            return data if trajectory.valid is None else data | {"valid": trajectory.valid}
+        data = tree_map(lambda leaf: leaf.flatten(0, 1), data)
+        if trajectory.valid is None:
+            return data
+        kept = trajectory.valid.flatten().nonzero().squeeze(1)
+        return tree_map(lambda leaf: leaf[kept], data)
+
+    def _update_on_rollout(
+        self, data: Data, constants: Data, rate: float, varying: bool
+    ) -> tuple[Aux, int, int]:
+        """Go through all epochs; return what the losses gave, the steps taken and those planned.
+
+        `varying`: the number of transitions may change, which nothing compiled or captured can follow.
+        """
+        rows = data["start"].shape[1] if self._recurrent else len(data["action"])
+        if not rows:
+            return {HEALTH: torch.zeros(())}, 0, 0
+        device = self.parameters.vector.device
+        order = torch.stack(
+            [
+                torch.randperm(rows, generator=self.shuffling, device=device)
+                for _ in range(self.algorithm.n_epochs)
+            ]
+        )
+        planned = self.algorithm.n_epochs * self._count(data, rows)
+        rates = self.optimizer.rates(rate, planned)
+        if self.algorithm.stops_early:
+            halves = (self._gradient, self._apply) if varying else self._halves
+            aux, taken = self._until_stopped(data, order, rates, constants, *halves)
+            return aux, taken, planned
+        if varying:
+            return self._all_minibatches(data, order, rates, constants, self._plain_step), planned, planned
+        return dict(self._epochs(data, order, rates, constants)), planned, planned
+
+    def _count(self, data: Data, rows: int) -> int:
+        """Return how many minibatches `rows` rows make: transitions, or whole sequences."""
+        size = self.algorithm.batch_size or rows
+        if self._recurrent and self.algorithm.batch_size is not None:
+            size = max(self.algorithm.batch_size // len(data["start"]), 1)
+        return -(-rows // size)
+
+    def _minibatches(self, data: Data, order: Tensor) -> Iterator[Data]:
+        """Yield the minibatches of every epoch; `order` `[n_epochs, rows]` shuffles each."""
+        count = self._count(data, order.shape[1])
+        for rows in order.unbind():
+            # tensor_split evens the sizes out, so that no small rest is left over
+            if self._recurrent:
+                for part in rows.tensor_split(count):
+                    yield {
+                        name: tree_map(lambda leaf, part=part, axis=0 if name == "carry" else 1: leaf.index_select(axis, part), value)
+                        for name, value in data.items()
+                    }
+                continue
+            shuffled = tree_map(lambda leaf, rows=rows: leaf[rows].tensor_split(count), data)
+            for i in range(count):
+                yield _part(shuffled, i)
+
+    def _all_minibatches(self, data: Data, order: Tensor, rates: Tensor, constants: Data, step: Any = None) -> Aux:
+        """Take a step on every minibatch of every epoch; return what their losses gave."""
+        step = step or self._step
+        pairs = zip(self._minibatches(data, order), rates.unbind(), strict=True)
+        return _gathered([step(minibatch, constants, rate) for minibatch, rate in pairs])
+
+    def _until_stopped(
+        self, data: Data, order: Tensor, rates: Tensor, constants: Data, gradient_of: Any, apply: Any
+    ) -> tuple[Aux, int]:
+        """Do the same until the algorithm stops it, which is found out before each step; and the steps taken."""
+        found: list[Aux] = []
+        for minibatch, rate in zip(self._minibatches(data, order), rates.unbind(), strict=True):
+            gradient, norm, aux = gradient_of(minibatch, constants)
+            found.append(aux)
+            if bool(self.algorithm.stop(aux, constants)):
+                return _gathered(found), len(found) - 1
+            apply(gradient, norm, rate)
+        return _gathered(found), len(found)
+
+    def _plain_step(self, minibatch: Data, constants: Data, rates: Tensor) -> Aux:
+        """Take one optimiser step."""
+        gradient, norm, aux = self._gradient(minibatch, constants)
+        self._apply(gradient, norm, rates)
+        return aux | {HEALTH: aux[HEALTH] + self.parameters.vector.sum()}
+
+    def _gradient(self, minibatch: Data, constants: Data) -> tuple[Tensor, Tensor, Aux]:
+        gradient, loss, aux = self.parameters.gradient(self.algorithm.loss, minibatch, constants)
+        norm = torch.linalg.vector_norm(gradient)
+        return gradient, norm, aux | {HEALTH: loss + norm}
+
+    def _apply(self, gradient: Tensor, norm: Tensor, rates: Tensor) -> None:
+        max_norm = self.algorithm.config.max_grad_norm
+        self.optimizer.step(gradient if max_norm is None else clipped(gradient, norm, max_norm), rates)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything that updates need to go on bit for bit, the algorithm's own state excepted."""
+        return {
+            "optimizer": self.optimizer.state_dict(),
+            "n_updates": self.n_updates,
+            "shuffling": self.shuffling.get_state(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what `state_dict` returned; the generator's state, which fits one kind of device, comes last."""
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.n_updates = state["n_updates"]
+        self.shuffling.set_state(state["shuffling"])
+
+
+def _part(chunks: Any, i: int) -> Any:
+    """Take the i-th chunk of every leaf."""
+    return {key: _part(value, i) if isinstance(value, dict) else value[i] for key, value in chunks.items()}
+
+
+def _gathered(found: list[Aux]) -> Aux:
+    """Stack scalars, put the others one after the other."""
+    return {
+        name: torch.stack([aux[name] for aux in found]) if value.dim() == 0 else torch.cat([aux[name] for aux in found])
+        for name, value in found[0].items()
+    }
