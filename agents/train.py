@@ -196,7 +196,7 @@ def _group(title: str, doc: str, fields: Mapping[str, FieldInfo], defaults: Mapp
 
 def _raw(name: str, field: FieldInfo) -> Any:
     """Tell tyro to hand a flag's words on as YAML would read them: one place judges values, whatever they came from."""
-    many = get_origin(field.annotation) in (tuple, dict)
+    many = get_origin(field.annotation) in (tuple, list, dict)
 
     def read(words: list[str]) -> Any:
         if get_origin(field.annotation) is dict or field.annotation is str:

@@ -52,7 +52,8 @@ class Settings(BaseModel):
     @classmethod
     def flat_fields(cls) -> dict[str, FieldInfo]:
         """Return every setting by its own name, those of the parts included, parts where they stand."""
-        parts, found = cls.parts(), {}
+        parts = cls.parts()
+        found: dict[str, FieldInfo] = {}
         for name, field in cls.model_fields.items():
             found |= parts[name].flat_fields() if name in parts else {name: field}
         return found

@@ -35,7 +35,7 @@ class RunConfig(Settings):
         min_length=1, description="environment (always needed): a Gymnasium id, module:Id, or file.py:Class"
     )
     env_kwargs: dict[str, Any] = Field({}, description="the environment's own arguments, as key=value ...")
-    algo: str = Field("ppo", min_length=1, description="algorithm; your own as file.py:Class, or module:Class")
+    algo: str = Field("ppo", description="algorithm; your own as file.py:Class, or module:Class")
     seed: int = Field(0, ge=0, description="all randomness of the run follows from it")
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="where the networks live")
     compile: CompileMode = Field(
@@ -169,28 +169,30 @@ def merge(layers: Sequence[Layer], packaged: bool = True) -> dict[str, tuple[Any
     Raises:
         UserError: an unknown algorithm or name.
     """
-    algo, spec = _algorithm(layers)
+    spec = _chosen(layers)
     fields = spec.config.flat_fields()
     if clash := sorted(fields.keys() & RUN_FIELDS.keys()):
-        raise UserError(f"{algo}: {spec.config.__name__} has {', '.join(clash)}, which every run has: rename it")
+        raise UserError(f"{spec.name}: {spec.config.__name__} has {', '.join(clash)}, which every run has: rename it")
     merged: dict[str, tuple[Any, Layer]] = {}
     for layer in layers:
         for name, value in _unfolded(layer.values, spec.config, layer):
             if name not in RUN_FIELDS and name not in fields:
                 raise UserError(unknown_name(name, spec, layer.label(name)))
-            before = merged.get(name, (None,))[0]
+            before, under = merged.get(name, (None, None))
+            if under is layer:
+                raise UserError(f"{layer.label(name)}: given twice")
             if name == "env_kwargs" and isinstance(before, dict) and isinstance(value, dict):
                 value = before | value
             merged[name] = (value, layer)
     env = merged.get("env", (None,))[0]
-    path = packaged_config(algo, env) if packaged and isinstance(env, str) else None
+    path = packaged_config(spec.name, env) if packaged and isinstance(env, str) else None
     if path is None:
         return merged
     values = {key: value for key, value in load_config_file(path).items() if key not in ("env", "algo")}
     return merge([Layer(str(path), values), *layers], packaged=False)
 
 
-def _algorithm(layers: Sequence[Layer]) -> tuple[str, registry.AlgorithmSpec]:
+def _chosen(layers: Sequence[Layer]) -> registry.AlgorithmSpec:
     """Return the algorithm that the last layer with one names; a user's own is imported here, which runs its file."""
     algo, source = "ppo", "algo"
     for layer in layers:
@@ -198,7 +200,7 @@ def _algorithm(layers: Sequence[Layer]) -> tuple[str, registry.AlgorithmSpec]:
             algo, source = layer.values["algo"], layer.label("algo")
     if not isinstance(algo, str):
         raise UserError(f"{source}: {_show(algo)} given, {'|'.join(registry.names())} expected.")
-    return algo, registry.find(algo, source)
+    return registry.find(algo, source)
 
 
 def _unfolded(values: dict[str, Any], model: type[Settings], layer: Layer) -> Iterator[tuple[str, Any]]:
@@ -245,7 +247,7 @@ def resolve(layers: Sequence[Layer], packaged: bool = True) -> RunConfig:
         raise UserError("which environment? Give one, for example: --env CartPole-v1")
     run = {name: found for name, found in merged.items() if name in RUN_FIELDS}
     own = {name: found for name, found in merged.items() if name not in RUN_FIELDS}
-    params = validate(_algorithm(layers)[1].config, own)
+    params = validate(_chosen(layers).config, own)
     config: RunConfig = validate(RunConfig, run, params=params)
     if contradiction := config.contradiction():
         raise UserError(contradiction)
@@ -261,8 +263,8 @@ def validate(model: type[Any], found: dict[str, tuple[Any, Layer]], **fixed: Any
     fields = model.flat_fields()
     for name, (value, layer) in found.items():
         expected = notation(fields[name].annotation)
-        given = value if isinstance(value, list) else [value]
-        if any(isinstance(item, bool) != (expected == "true|false") for item in given):  # Pydantic takes true for 1
+        given = value if isinstance(value, list) else [value]  # Pydantic takes true for 1, and 1 for true
+        if not all("true|false" in expected if isinstance(item, bool) else expected != "true|false" for item in given):
             raise UserError(f"{layer.label(name)}: {_show(value)} given, {expected} expected.")
     values = {name: _plain(value, fields[name]) for name, (value, _) in found.items()}
     try:

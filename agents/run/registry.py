@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import agents.algos
 from agents.core.config import AlgoConfig
@@ -107,7 +107,7 @@ def _algorithm(module: ModuleType, home: str, chosen: str | None = None) -> type
 
     classes = _defined(module, Algorithm)
     if chosen is None:
-        algorithm = _one(classes, home, "algorithm (a class derived from agents.core.algorithm.Algorithm)")
+        algorithm: Any = _one(classes, home, "algorithm (a class derived from agents.core.algorithm.Algorithm)")
     else:
         algorithm = getattr(module, chosen, None)
         if algorithm is None:

@@ -239,10 +239,10 @@ def test_help_describes_every_field_and_ends_with_examples(capsys: pytest.Captur
         config = registry.find(algo).config
         for name, field in config.flat_fields().items():
             assert f"--{name.replace('_', '-')}" in shown
-            assert field.description in shown
+            assert str(field.description) in shown
         for part, kind in {algo: config, **config.parts()}.items():
             assert f" {part} options " in shown
-            assert kind.__doc__ in shown
+            assert str(kind.__doc__) in shown
         assert f"--algo {NAMES}|my_file.py:Class" in shown
         assert shown.partition("examples:")[2].count("python -m agents.train") == 3
     assert help_text("", capsys) == help_text("--help", capsys)

@@ -120,7 +120,10 @@ def test_the_resolved_form_is_whole_and_flat(algo: str) -> None:
 
 
 def test_settings_may_stand_in_their_part() -> None:
-    nested = {"network": {"net_arch": [8], "norm_obs": True}, "replay": {"buffer_size": 500, "learning_starts": 9}}
+    nested: dict[str, dict[str, Any]] = {
+        "network": {"net_arch": [8], "norm_obs": True},
+        "replay": {"buffer_size": 500, "learning_starts": 9},
+    }
     alone = nested["network"] | nested["replay"]
     assert flags(algo="dqn", **nested) == flags(algo="dqn", **alone)
     assert flags(algo="dqn", **alone).params.network.net_arch == (8,)
@@ -217,6 +220,8 @@ def test_values_read_as_yaml(text: str, value: Any) -> None:
         ({"network": {"gamma": 0.5}}, "f.yaml: network.gamma: unknown setting of network"),
         ({"network": {3: 0.5}}, "f.yaml: network.3: unknown setting of network"),
         ({"network": {"net_arch": [0]}}, r"f.yaml: net_arch: \[0\] is out of range; it must be > 0"),
+        ({"network": {"net_arch": [8]}, "net_arch": [9]}, "f.yaml: net_arch: given twice"),
+        ({"n_timesteps": 8, "total_timesteps": 9}, "f.yaml: total_timesteps: given twice"),
         ({"exploration": {}}, "f.yaml: exploration: this belongs to dqn; the run uses ppo"),
         ({"memory": "grue"}, r"memory: 'grue' given, none\|gru expected. Did you mean gru"),
         ({"max_grad_norm": 0}, "max_grad_norm: 0 is out of range; it must be > 0"),
