@@ -140,7 +140,7 @@ def parse(argv: list[str], defaults: Mapping[str, Any]) -> tuple[dict[str, Any],
         UserError: a flag is unknown.
         SystemExit: after `--help` (0), or where a flag lacks its value (2).
     """
-    spec = registry.find(defaults.get("algo", "ppo"), "--algo")
+    spec = registry.find(defaults.get("algo", RUN_FIELDS["algo"].default), "--algo")
     groups = {"run": _group("Run", "What is trained on what.", RUN_FIELDS, defaults)}
     groups |= dict(_groups("algorithm" if registry.is_own(spec.name) else spec.name, spec.config, defaults))
     kinds = [(title, type(group)) for title, group in groups.items()]

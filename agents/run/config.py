@@ -194,7 +194,7 @@ def merge(layers: Sequence[Layer], packaged: bool = True) -> dict[str, tuple[Any
 
 def _chosen(layers: Sequence[Layer]) -> registry.AlgorithmSpec:
     """Return the algorithm that the last layer with one names; a user's own is imported here, which runs its file."""
-    algo, source = "ppo", "algo"
+    algo, source = RUN_FIELDS["algo"].default, "algo"
     for layer in layers:
         if "algo" in layer.values:
             algo, source = layer.values["algo"], layer.label("algo")
