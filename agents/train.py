@@ -1,20 +1,21 @@
-"""Train an agent with PPO or DQN on any Gymnasium environment."""
+"""Train an agent on any Gymnasium environment."""
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, get_origin
 
 import tyro
 from pydantic.fields import FieldInfo
 
+from agents.core.config import Settings
+from agents.run import registry
 from agents.run.cli import print_json, run_command
 from agents.run.config import (
-    ALGORITHMS,
     FLAGS,
     RUN_FIELDS,
     Layer,
@@ -22,6 +23,7 @@ from agents.run.config import (
     load_config_file,
     merge,
     notation,
+    owner,
     parse_value,
     resolve,
     unknown_name,
@@ -120,7 +122,7 @@ def refuse_changes(before: RunConfig, given: dict[str, Any]) -> None:
     was = before.model_dump(mode="json")
     for name in given.keys() - set(RESUMABLE):
         value = was[name] | given[name] if name == "env_kwargs" else given[name]
-        if value != was[name]:
+        if value != was[name] and (value, was[name]) != (None, "none"):
             raise UserError(
                 f"{flag(name)}: the run has {was[name]!r}; with {value!r} it would be another run. "
                 f"On --resume these may change: {', '.join(map(flag, RESUMABLE))}."
@@ -138,18 +140,18 @@ def parse(argv: list[str], defaults: Mapping[str, Any]) -> tuple[dict[str, Any],
         UserError: a flag is unknown.
         SystemExit: after `--help` (0), or where a flag lacks its value (2).
     """
-    algo = defaults.get("algo", "ppo")
-    run = _group("Run", "What is trained on what.", RUN_FIELDS, defaults)
-    fields = ALGORITHMS[algo].model_fields
-    params = _group(algo, ALGORITHMS[algo].__doc__ or "", fields, defaults)
-    command: Any = dataclasses.make_dataclass("Flags", [("run", type(run)), (algo, type(params)), ("command", Options)])
+    spec = registry.find(defaults.get("algo", RUN_FIELDS["algo"].default), "--algo")
+    groups = {"run": _group("Run", "What is trained on what.", RUN_FIELDS, defaults)}
+    groups |= dict(_groups("algorithm" if registry.is_own(spec.name) else spec.name, spec.config, defaults))
+    kinds = [(title, type(group)) for title, group in groups.items()]
+    command: Any = dataclasses.make_dataclass("Flags", [*kinds, ("command", Options)])
     try:
         parsed, unknown = tyro.cli(
             command,
             prog="python -m agents.train",
             description=__doc__,
             args=argv,
-            default=command(run, params, Options()),
+            default=command(**groups, command=Options()),
             return_unknown_args=True,
             config=(tyro.conf.OmitArgPrefixes,),
         )
@@ -158,13 +160,23 @@ def parse(argv: list[str], defaults: Mapping[str, Any]) -> tuple[dict[str, Any],
             print(EXAMPLES)
         raise
     if unknown:
-        raise UserError(_unknown_flag(unknown[0], algo, [*RUN_FIELDS, *fields, *vars(Options())]))
+        raise UserError(_unknown_flag(unknown[0], spec))
     given: dict[str, Any] = {}
-    for group, before in ((parsed.run, run), (getattr(parsed, algo), params)):
-        given |= {name: value for name, value in vars(group).items() if value is not getattr(before, name)}
+    for title, before in groups.items():
+        found = vars(getattr(parsed, title))
+        given |= {name: value for name, value in found.items() if value is not getattr(before, name)}
     if "env_kwargs" in given:
         given["env_kwargs"] = parse_env_kwargs(given["env_kwargs"])
     return given, parsed.command
+
+
+def _groups(title: str, model: type[Settings], defaults: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield the flags of settings, and of each of their parts, as a titled group."""
+    parts = model.parts()
+    own = {name: field for name, field in model.model_fields.items() if name not in parts}
+    yield title, _group(title, model.__doc__ or "", own, defaults)
+    for name, part in parts.items():
+        yield from _groups(name, part, defaults)
 
 
 def _group(title: str, doc: str, fields: Mapping[str, FieldInfo], defaults: Mapping[str, Any]) -> Any:
@@ -177,14 +189,14 @@ def _group(title: str, doc: str, fields: Mapping[str, FieldInfo], defaults: Mapp
             default = default if isinstance(default, bool) else field.default
             flags.append((name, Annotated[bool, described], default))
         else:
-            flags.append((name, Annotated[Any, _raw(field), described], Unset(default)))
+            flags.append((name, Annotated[Any, _raw(name, field), described], Unset(default)))
     group: Any = dataclasses.make_dataclass(title, flags, namespace={"__doc__": doc})
     return group()
 
 
-def _raw(field: FieldInfo) -> Any:
+def _raw(name: str, field: FieldInfo) -> Any:
     """Tell tyro to hand a flag's words on as YAML would read them: one place judges values, whatever they came from."""
-    many = get_origin(field.annotation) in (tuple, dict)
+    many = get_origin(field.annotation) in (tuple, list, dict)
 
     def read(words: list[str]) -> Any:
         if get_origin(field.annotation) is dict or field.annotation is str:
@@ -193,21 +205,22 @@ def _raw(field: FieldInfo) -> Any:
 
     return tyro.constructors.PrimitiveConstructorSpec(
         nargs="*" if many else 1,
-        metavar=notation(field.annotation),
+        metavar="|".join([*registry.names(), registry.FORMS]) if name == "algo" else notation(field.annotation),
         instance_from_str=read,
         is_instance=lambda value: isinstance(value, Unset),
         str_from_instance=Unset.words,
     )
 
 
-def _unknown_flag(word: str, algo: str, names: list[str]) -> str:
+def _unknown_flag(word: str, spec: registry.AlgorithmSpec) -> str:
     name = word.partition("=")[0].lstrip("-").replace("-", "_")
     if not word.startswith("-"):
         return f"unexpected argument {word!r}: every value follows its flag, as in --env CartPole-v1"
-    if name in (known for config in ALGORITHMS.values() for known in config.model_fields):
-        return unknown_name(name, algo, word)
+    if owner(name, spec.name):
+        return unknown_name(name, spec, word)
+    names = [*RUN_FIELDS, *spec.config.flat_fields(), *vars(Options())]
     near = did_you_mean(f"--{name}", map(Layer(FLAGS, {}).label, nearest(name, names)))
-    return f"{word}: unknown flag.{near} 'python -m agents.train --algo {algo} --help' lists all."
+    return f"{word}: unknown flag.{near} 'python -m agents.train --algo {spec.name} --help' lists all."
 
 
 if __name__ == "__main__":

@@ -37,6 +37,12 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     @classmethod
+    def __pydantic_init_subclass__(cls, **_: Any) -> None:
+        found = [*cls.model_fields, *(name for kind in cls.parts().values() for name in kind.flat_fields())]
+        if twice := {name for name in found if found.count(name) > 1}:
+            raise TypeError(f"{cls.__name__} has {', '.join(sorted(twice))} twice; each setting needs its own name")
+
+    @classmethod
     def parts(cls) -> dict[str, type[Settings]]:
         """Return the fields that are settings themselves."""
         found = {name: field.annotation for name, field in cls.model_fields.items()}
@@ -45,7 +51,8 @@ class Settings(BaseModel):
     @classmethod
     def flat_fields(cls) -> dict[str, FieldInfo]:
         """Return every setting by its own name, those of the parts included, parts where they stand."""
-        parts, found = cls.parts(), {}
+        parts = cls.parts()
+        found: dict[str, FieldInfo] = {}
         for name, field in cls.model_fields.items():
             found |= parts[name].flat_fields() if name in parts else {name: field}
         return found
@@ -60,8 +67,7 @@ class Settings(BaseModel):
         for part, kind in cls.parts().items():
             if part in values:  # given whole
                 continue
-            own = {name: values.pop(name) for name in kind.flat_fields().keys() & values.keys()}
-            values[part] = own
+            values[part] = {name: values.pop(name) for name in kind.flat_fields().keys() & values.keys()}
         return values
 
     @model_serializer(mode="wrap")

@@ -9,37 +9,33 @@ import math
 import os
 import re
 import types
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_serializer
+from pydantic import Field, SerializeAsAny, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from agents.algos.dqn.config import DQNConfig
-from agents.algos.ppo.config import PPOConfig
-from agents.core.config import AlgoConfig, CompileMode
+from agents.core.config import AlgoConfig, CompileMode, Settings
+from agents.run import registry
 from envs.errors import UserError, did_you_mean
 
-ALGORITHMS: dict[str, type[AlgoConfig]] = {"ppo": PPOConfig, "dqn": DQNConfig}
 ALIASES = {"n_timesteps": "total_timesteps"}  # rl-zoo3's spelling
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 FLAGS = ""  # the source of a layer that holds command-line flags
 
 
-class RunConfig(BaseModel):
+class RunConfig(Settings):
     """Everything that determines a run. Its serialised form is flat: hyperparameters lie beside `env` and `seed`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     env: str = Field(
         min_length=1, description="environment (always needed): a Gymnasium id, module:Id, or file.py:Class"
     )
     env_kwargs: dict[str, Any] = Field({}, description="the environment's own arguments, as key=value ...")
-    algo: Literal["ppo", "dqn"] = Field("ppo", description="algorithm")
+    algo: str = Field("ppo", description="algorithm; your own as file.py:Class, or module:Class")
     seed: int = Field(0, ge=0, description="all randomness of the run follows from it")
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="where the networks live")
     compile: CompileMode = Field(
@@ -48,29 +44,35 @@ class RunConfig(BaseModel):
     vec: Literal["auto", "native", "sync", "async", "vector", "envpool", "ale"] = Field(
         "auto", description="how the copies of env are stepped"
     )
-    params: PPOConfig | DQNConfig
-
-    @model_serializer(mode="wrap")
-    def _flat(self, serialize: Any) -> dict[str, Any]:
-        values = serialize(self)
-        params = values.pop("params")
-        return values | params
+    params: SerializeAsAny[AlgoConfig]
 
     def to_yaml(self) -> str:
         """Return all of it, resolved, as a flat YAML document."""
         return yaml.dump(self.model_dump(mode="json"), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
     @classmethod
-    def from_dict(cls, values: Any, source: str) -> RunConfig:
-        """Read the flat form back; `source` is the file that errors name."""
+    def from_dict(cls, values: Any, source: str, allow_code: bool = True) -> RunConfig:
+        """Read the flat form back.
+
+        Args:
+            values: what was read.
+            source: the file that errors name.
+            allow_code: whether an algorithm of the user's own may be imported, which runs its file.
+
+        Raises:
+            UserError: as `resolve`, or the algorithm may not be imported.
+        """
         if not isinstance(values, dict):
             raise UserError(f"{source}: the configuration is a {type(values).__name__}, not a mapping")
+        algo = values.get("algo")
+        if not allow_code and isinstance(algo, str) and registry.is_own(algo):
+            raise UserError(f"{source}: algo: {algo!r} is code outside the package, and would be run to read this")
         return resolve([Layer(source, values)], packaged=False)
 
     @classmethod
-    def from_yaml(cls, path: Path) -> RunConfig:
-        """Read what `to_yaml` wrote."""
-        return cls.from_dict(load_config_file(path), str(path))
+    def from_yaml(cls, path: Path, allow_code: bool = True) -> RunConfig:
+        """Read what `to_yaml` wrote; `allow_code` as for `from_dict`."""
+        return cls.from_dict(load_config_file(path), str(path), allow_code)
 
 
 RUN_FIELDS = {name: field for name, field in RunConfig.model_fields.items() if name != "params"}
@@ -149,6 +151,8 @@ def load_config_file(path: Path) -> dict[str, Any]:
 
 def packaged_config(algo: str, env_id: str) -> Path | None:
     """Return the configuration that comes with the package for this environment, or None."""
+    if registry.is_own(algo):
+        return None
     for name in (env_id, env_id.removeprefix("native/")):
         path = CONFIGS / algo / f"{name.replace('/', '-')}.yaml"
         if path.is_file():
@@ -159,41 +163,75 @@ def packaged_config(algo: str, env_id: str) -> Path | None:
 def merge(layers: Sequence[Layer], packaged: bool = True) -> dict[str, tuple[Any, Layer]]:
     """Return each name's value in the last layer that has it, with that layer; `env_kwargs` are merged by key.
 
+    Values may stand in their part (`network: {net_arch: [64]}`) or by themselves; here they come by themselves.
     With `packaged`, the packaged file for the layers' environment and algorithm lies beneath them all.
 
     Raises:
         UserError: an unknown algorithm or name.
     """
+    spec = _chosen(layers)
+    fields = spec.config.flat_fields()
+    if clash := sorted(fields.keys() & RUN_FIELDS.keys()):
+        raise UserError(f"{spec.name}: {spec.config.__name__} has {', '.join(clash)}, which every run has: rename it")
     merged: dict[str, tuple[Any, Layer]] = {}
     for layer in layers:
-        for written, value in layer.values.items():
-            name = ALIASES.get(written, written)
-            before = merged.get(name, (None,))[0]
+        for name, value in _unfolded(layer.values, spec.config, layer):
+            if name not in RUN_FIELDS and name not in fields:
+                raise UserError(unknown_name(name, spec, layer.label(name)))
+            before, under = merged.get(name, (None, None))
+            if under is layer:
+                raise UserError(f"{layer.label(name)}: given twice")
             if name == "env_kwargs" and isinstance(before, dict) and isinstance(value, dict):
                 value = before | value
             merged[name] = (value, layer)
-    algo, layer = merged.get("algo", ("ppo", Layer(FLAGS, {})))
-    if algo not in list(ALGORITHMS):
-        known = did_you_mean(str(algo), ALGORITHMS)
-        raise UserError(f"{layer.label('algo')}: {_show(algo)} given, {'|'.join(ALGORITHMS)} expected.{known}")
-    for name, (_, layer) in merged.items():
-        if name not in RUN_FIELDS and name not in ALGORITHMS[algo].model_fields:
-            raise UserError(unknown_name(name, algo, layer.label(name)))
     env = merged.get("env", (None,))[0]
-    path = packaged_config(algo, env) if packaged and isinstance(env, str) else None
+    path = packaged_config(spec.name, env) if packaged and isinstance(env, str) else None
     if path is None:
         return merged
     values = {key: value for key, value in load_config_file(path).items() if key not in ("env", "algo")}
-    beneath = Layer(str(path), values)
-    return merge([beneath, *layers], packaged=False)
+    return merge([Layer(str(path), values), *layers], packaged=False)
 
 
-def unknown_name(name: str, algo: str, label: str) -> str:
-    """Say that `name` is no setting of `algo`, and which is meant perhaps."""
-    for other, config in ALGORITHMS.items():
-        if other != algo and name in config.model_fields:
-            return f"{label}: this belongs to {other}; the run uses {algo} (--algo {other} would change that)"
-    near = did_you_mean(name, [*RUN_FIELDS, *ALGORITHMS[algo].model_fields])
+def _chosen(layers: Sequence[Layer]) -> registry.AlgorithmSpec:
+    """Return the algorithm that the last layer with one names; a user's own is imported here, which runs its file."""
+    algo, source = RUN_FIELDS["algo"].default, "algo"
+    for layer in layers:
+        if "algo" in layer.values:
+            algo, source = layer.values["algo"], layer.label("algo")
+    if not isinstance(algo, str):
+        raise UserError(f"{source}: {_show(algo)} given, {'|'.join(registry.names())} expected.")
+    return registry.find(algo, source)
+
+
+def _unfolded(values: dict[str, Any], model: type[Settings], layer: Layer) -> Iterator[tuple[str, Any]]:
+    """Yield each setting by its present name, those that stand in a part too."""
+    for written, value in values.items():
+        name = ALIASES.get(written, written)
+        part = model.parts().get(name)
+        if part is None:
+            yield name, value
+            continue
+        if not isinstance(value, dict):
+            raise UserError(f"{layer.label(name)}: {_show(value)} given, a mapping of settings expected.")
+        for inner, setting in _unfolded(value, part, layer):
+            if inner not in part.flat_fields():
+                near = did_you_mean(str(inner), part.flat_fields())
+                raise UserError(f"{layer.label(name)}.{inner}: unknown setting of {name}.{near}")
+            yield inner, setting
+
+
+def owner(name: str, algo: str) -> str | None:
+    """Return the other packaged algorithm that has this setting, if one has."""
+    configs = {other: registry.find(other).config for other in registry.names() if other != algo}
+    return next((other for other, config in configs.items() if name in config.flat_fields() | config.parts()), None)
+
+
+def unknown_name(name: str, spec: registry.AlgorithmSpec, label: str) -> str:
+    """Say that `name` is no setting of the algorithm, and which is meant perhaps."""
+    algo = spec.name
+    if other := owner(name, algo):
+        return f"{label}: this belongs to {other}; the run uses {algo} (--algo {other} would change that)"
+    near = did_you_mean(name, [*RUN_FIELDS, *spec.config.flat_fields()])
     return f"{label}: unknown setting.{near} 'python -m agents.train --algo {algo} --help' lists all."
 
 
@@ -207,32 +245,48 @@ def resolve(layers: Sequence[Layer], packaged: bool = True) -> RunConfig:
     merged = merge(layers, packaged)
     if "env" not in merged:
         raise UserError("which environment? Give one, for example: --env CartPole-v1")
-    algorithm = ALGORITHMS[merged["algo"][0] if "algo" in merged else "ppo"]
-    params = validate(algorithm, {name: found for name, found in merged.items() if name not in RUN_FIELDS})
     run = {name: found for name, found in merged.items() if name in RUN_FIELDS}
-    config = validate(RunConfig, run, params=params)
-    check(config)
+    own = {name: found for name, found in merged.items() if name not in RUN_FIELDS}
+    params = validate(_chosen(layers).config, own)
+    config: RunConfig = validate(RunConfig, run, params=params)
+    if contradiction := config.contradiction():
+        raise UserError(contradiction)
     return config
 
 
 def validate(model: type[Any], found: dict[str, tuple[Any, Layer]], **fixed: Any) -> Any:
+    """Make settings of the values found, by their own names.
+
+    Raises:
+        UserError: a value has the wrong type, is out of range, or is missing.
+    """
+    fields = model.flat_fields()
     for name, (value, layer) in found.items():
-        expected = notation(model.model_fields[name].annotation)
-        given = value if isinstance(value, list) else [value]
-        if any(isinstance(item, bool) != (expected == "true|false") for item in given):  # Pydantic takes true for 1
+        expected = notation(fields[name].annotation)
+        given = value if isinstance(value, list) else [value]  # Pydantic takes true for 1, and 1 for true
+        if not all("true|false" in expected if isinstance(item, bool) else expected != "true|false" for item in given):
             raise UserError(f"{layer.label(name)}: {_show(value)} given, {expected} expected.")
+    values = {name: _plain(value, fields[name]) for name, (value, _) in found.items()}
     try:
-        config = model(**{name: value for name, (value, _) in found.items()}, **fixed)
+        config = model(**values, **fixed)
     except ValidationError as error:
-        first = error.errors()[0]
-        name = str(first["loc"][0])
-        field, (value, layer) = model.model_fields[name], found[name]
-        raise UserError(f"{layer.label(name)}: {_explain(first, field, value)}") from error
+        first = error.errors()[0]  # its place leads through parts to the setting, and on into the value
+        name = next((str(place) for place in first["loc"] if place in found), "")
+        if not name:
+            where = Layer(FLAGS, {}).label(str(first["loc"][-1])) if first["loc"] else model.__name__
+            raise UserError(f"{where}: {first['msg']}") from error
+        value, layer = found[name]
+        raise UserError(f"{layer.label(name)}: {_explain(first, fields[name], value)}") from error
+    flat = config.model_dump()
     for name, (_, layer) in found.items():
-        value = getattr(config, name)
-        if isinstance(value, float) and not math.isfinite(value):
-            raise UserError(f"{layer.label(name)}: {value} given, a finite number expected.")
+        if isinstance(flat[name], float) and not math.isfinite(flat[name]):
+            raise UserError(f"{layer.label(name)}: {flat[name]} given, a finite number expected.")
     return config
+
+
+def _plain(value: Any, field: FieldInfo) -> Any:
+    """Take null, which is how `none` reads, for the option called "none" where there is one."""
+    return "none" if value is None and "none" in get_args(field.annotation) else value
 
 
 def _show(value: Any) -> str:
@@ -265,34 +319,11 @@ def notation(annotation: Any) -> str:
     if origin is Annotated:
         return notation(arguments[0])
     if origin is Literal:
-        return "|".join(arguments)
+        return "|".join(map(str, arguments))
     if origin in (Union, types.UnionType):
         return "|".join(notation(argument) for argument in arguments)
-    if origin is tuple:
+    if origin in (tuple, list):
         return f"{notation(arguments[0])} ..."
     if origin is dict:
         return "KEY=VALUE ..."
-    return _WORDS[annotation]
-
-
-def check(config: RunConfig) -> None:
-    """Refuse values that are each allowed but contradict one another.
-
-    Raises:
-        UserError: a minibatch could never be filled.
-    """
-    params = config.params
-    if isinstance(params, PPOConfig):
-        rollout = params.n_steps * params.n_envs
-        if params.batch_size > rollout:
-            raise UserError(
-                f"batch_size {params.batch_size} is larger than a whole rollout of {rollout} transitions "
-                f"(n_steps {params.n_steps} x n_envs {params.n_envs}): lower batch_size, or raise n_steps or n_envs."
-            )
-        return
-    for name in ("batch_size", "n_envs", "learning_starts"):
-        if getattr(params, name) > params.buffer_size:
-            raise UserError(
-                f"{name} {getattr(params, name)} is larger than the buffer (buffer_size {params.buffer_size}): "
-                f"lower {name}, or raise buffer_size."
-            )
+    return _WORDS.get(annotation, "VALUE")

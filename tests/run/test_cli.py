@@ -15,9 +15,12 @@ import pytest
 
 import agents.__main__ as listing
 from agents import train
+from agents.run import registry
 from agents.run.cli import print_json, run_command
 from agents.run.config import FLAGS, Layer, RunConfig, resolve
 from envs.errors import UserError
+
+NAMES = "|".join(registry.names())
 
 
 def fail(error: BaseException) -> Any:
@@ -158,7 +161,7 @@ def test_none_switches_off(runner: list[dict[str, Any]], tmp_path: Path, none: s
     assert trained(runner, "--config mine.yaml").params.target_reward == 475
     config = trained(runner, f"--config mine.yaml --target-reward {none} --no-norm-obs")
     assert config.params.target_reward is None
-    assert config.params.norm_obs is False
+    assert config.params.network.norm_obs is False
 
 
 def test_options_reach_the_runner(runner: list[dict[str, Any]]) -> None:
@@ -195,7 +198,7 @@ def test_json_is_the_last_line(runner: list[dict[str, Any]], capsys: pytest.Capt
         ("--env Some-v0 --gamma 3", "--gamma: 3 is out of range; it must be >= 0 and <= 1"),
         ("--env Some-v0 --n-steps x", "--n-steps: 'x' given, INTEGER expected"),
         ("--env Some-v0 --buffer-size 3", "--buffer-size: this belongs to dqn; the run uses ppo"),
-        ("--env Some-v0 --algo pppo", "--algo: 'pppo' given, ppo|dqn expected. Did you mean ppo?"),
+        ("--env Some-v0 --algo pppo", f"--algo: 'pppo' given, {NAMES} expected. Did you mean ppo?"),
         ("--env Some-v0 --vec fast", "--vec: 'fast' given, auto|native|sync|async|vector|envpool|ale expected"),
         ("--env Some-v0 --env-kwargs gravity", "--env-kwargs: 'gravity' given, KEY=VALUE expected"),
         ("--env Some-v0 --config nowhere.yaml", "nowhere.yaml: there is no such config file"),
@@ -231,11 +234,16 @@ def test_help_shows_the_resolved_defaults(capsys: pytest.CaptureFixture[str], tm
 
 
 def test_help_describes_every_field_and_ends_with_examples(capsys: pytest.CaptureFixture[str]) -> None:
-    for algo in ("ppo", "dqn"):
+    for algo in registry.names():
         shown = help_text(f"--algo {algo} --help", capsys)
-        for name, field in train.ALGORITHMS[algo].model_fields.items():
+        config = registry.find(algo).config
+        for name, field in config.flat_fields().items():
             assert f"--{name.replace('_', '-')}" in shown
-            assert field.description in shown
+            assert str(field.description) in shown
+        for part, kind in {algo: config, **config.parts()}.items():
+            assert f" {part} options " in shown
+            assert str(kind.__doc__) in shown
+        assert f"--algo {NAMES}|my_file.py:Class" in shown
         assert shown.partition("examples:")[2].count("python -m agents.train") == 3
     assert help_text("", capsys) == help_text("--help", capsys)
 

@@ -10,6 +10,7 @@ import pytest
 from agents.algos.dqn.config import DQNConfig
 from agents.algos.ppo.config import PPOConfig
 from agents.run import config as module
+from agents.run import registry
 from agents.run.config import (
     FLAGS,
     Layer,
@@ -22,12 +23,14 @@ from agents.run.config import (
 )
 from envs.errors import UserError
 
+NAMES = r"\|".join(registry.names())
+
 
 @pytest.fixture
 def configs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder in place of the packaged configurations."""
     monkeypatch.setattr(module, "CONFIGS", tmp_path)
-    for algo in ("ppo", "dqn"):
+    for algo in registry.names():
         (tmp_path / algo).mkdir()
     return tmp_path
 
@@ -38,7 +41,8 @@ def flags(**values: Any) -> RunConfig:
 
 def test_defaults_are_the_classes() -> None:
     assert flags() == RunConfig(env="Some-v0", params=PPOConfig())
-    assert flags(algo="dqn") == RunConfig(env="Some-v0", algo="dqn", params=DQNConfig())
+    for algo in registry.names():
+        assert flags(algo=algo) == RunConfig(env="Some-v0", algo=algo, params=registry.find(algo).config())
 
 
 def test_precedence(configs: Path) -> None:
@@ -99,17 +103,69 @@ def test_every_packaged_file_is_valid(file: Path) -> None:
 def test_yaml_round_trip(tmp_path: Path) -> None:
     tricky = {"text": "1e-3", "none": "none", "yes": "no", "date": "2024-01-01", "n": None, "list": [1, 2.5, "x", True]}
     for config in (
-        flags(env_kwargs=tricky, learning_rate="lin_1e-3", target_reward=-1e-7, net_arch=[]),
-        flags(algo="dqn", seed=2**62, env="ünï:code", net_arch=[1]),
+        flags(env_kwargs=tricky, learning_rate="lin_1e-3", target_reward=-1e-7, net_arch=[], memory="gru"),
+        flags(algo="dqn", seed=2**62, env="ünï:code", net_arch=[1], max_grad_norm=None),
+        *(flags(algo=algo) for algo in registry.names()),
     ):
         (tmp_path / "config.yaml").write_text(config.to_yaml(), encoding="utf-8")
         assert RunConfig.from_yaml(tmp_path / "config.yaml") == config
         assert RunConfig.from_dict(config.model_dump(mode="json"), "x") == config
 
 
-def test_the_resolved_form_is_whole_and_flat() -> None:
-    values = flags(algo="dqn").model_dump()
-    assert values.keys() == (RunConfig.model_fields.keys() | DQNConfig.model_fields.keys()) - {"params"}
+@pytest.mark.parametrize("algo", registry.names())
+def test_the_resolved_form_is_whole_and_flat(algo: str) -> None:
+    values = flags(algo=algo).model_dump()
+    assert values.keys() == module.RUN_FIELDS.keys() | registry.find(algo).config.flat_fields().keys()
+    assert {"env", "seed", "gamma", "net_arch"} <= values.keys()
+
+
+def test_settings_may_stand_in_their_part() -> None:
+    nested: dict[str, dict[str, Any]] = {
+        "network": {"net_arch": [8], "norm_obs": True},
+        "replay": {"buffer_size": 500, "learning_starts": 9},
+    }
+    alone = nested["network"] | nested["replay"]
+    assert flags(algo="dqn", **nested) == flags(algo="dqn", **alone)
+    assert flags(algo="dqn", **alone).params.network.net_arch == (8,)
+    under = Layer("f.yaml", {"env": "Some-v0", "network": {"net_arch": [8], "norm_obs": True}})
+    assert resolve([under, Layer(FLAGS, {"net_arch": [4]})]) == flags(net_arch=[4], norm_obs=True)
+
+
+def test_none_is_an_option_where_there_is_one(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("env: Some-v0\nmemory: none")
+    assert resolve([Layer("mine.yaml", load_config_file(tmp_path / "mine.yaml"))]) == flags(memory="none")
+
+
+def test_a_run_written_flat_by_hand_is_read(tmp_path: Path) -> None:
+    old = """\
+env: CartPole-v1
+env_kwargs: {}
+algo: dqn
+seed: 3
+device: cpu
+compile: auto
+vec: native
+total_timesteps: 500
+n_envs: 2
+learning_rate: 0.001
+net_arch:
+- 16
+- 8
+activation: relu
+norm_obs: false
+max_grad_norm: 10.0
+optimizer: adam
+buffer_size: 1000
+learning_starts: 100
+train_freq: 4
+batch_size: 32
+exploration_final_eps: 0.05
+double_q: false
+"""
+    (tmp_path / "config.yaml").write_text(old)
+    params = RunConfig.from_yaml(tmp_path / "config.yaml").params
+    assert isinstance(params, DQNConfig)
+    assert (params.network.net_arch, params.replay.buffer_size, params.double_q) == ((16, 8), 1000, False)
 
 
 @pytest.mark.parametrize(
@@ -151,9 +207,24 @@ def test_values_read_as_yaml(text: str, value: Any) -> None:
         ({"params": {}}, "f.yaml: params: unknown setting"),
         ({"buffer_size": 1}, "f.yaml: buffer_size: this belongs to dqn; the run uses ppo"),
         ({"algo": "dqn", "gae_lambda": 1}, "gae_lambda: this belongs to ppo; the run uses dqn"),
-        ({"algo": "dqqn"}, r"f.yaml: algo: 'dqqn' given, ppo\|dqn expected. Did you mean dqn\?"),
+        ({"algo": "dqqn"}, rf"f.yaml: algo: 'dqqn' given, {NAMES} expected. Did you mean dqn\?"),
         ({"algo": ["ppo"]}, "algo: .* given"),
-        ({"algo": None}, "algo: none given"),
+        ({"algo": None}, f"algo: none given, {NAMES} expected"),
+        ({"algo": ""}, f"algo: '' given, {NAMES} expected"),
+        ({"algo": "../algos/ppo"}, f"algo: '../algos/ppo' given, {NAMES} expected"),
+        ({"network": [64]}, r"f.yaml: network: \[64\] given, a mapping of settings expected"),
+        (
+            {"network": {"net_arhc": [64]}},
+            r"f.yaml: network.net_arhc: unknown setting of network. Did you mean net_arch",
+        ),
+        ({"network": {"gamma": 0.5}}, "f.yaml: network.gamma: unknown setting of network"),
+        ({"network": {3: 0.5}}, "f.yaml: network.3: unknown setting of network"),
+        ({"network": {"net_arch": [0]}}, r"f.yaml: net_arch: \[0\] is out of range; it must be > 0"),
+        ({"network": {"net_arch": [8]}, "net_arch": [9]}, "f.yaml: net_arch: given twice"),
+        ({"n_timesteps": 8, "total_timesteps": 9}, "f.yaml: total_timesteps: given twice"),
+        ({"exploration": {}}, "f.yaml: exploration: this belongs to dqn; the run uses ppo"),
+        ({"memory": "grue"}, r"memory: 'grue' given, none\|gru expected. Did you mean gru"),
+        ({"max_grad_norm": 0}, "max_grad_norm: 0 is out of range; it must be > 0"),
         ({"gamma": 3}, "f.yaml: gamma: 3 is out of range; it must be >= 0 and <= 1"),
         ({"n_steps": 0}, "n_steps: 0 is out of range; it must be > 0"),
         ({"n_steps": 1.5}, "n_steps: 1.5 given, INTEGER expected"),
