@@ -31,6 +31,31 @@ from envs.locate import _import, _load_file
 ACTION_MASK = "action_mask"
 
 
+def multiply_adds(module: nn.Module, *inputs: Any) -> tuple[Any, int]:
+    """Call a module once without training it, on a batch, and return its output and the multiply-adds of one row.
+
+    Those of linear layers and convolutions are counted, as far as they are called as modules.
+    """
+    counts: list[int] = []
+
+    def count(layer: nn.Module, _: Any, output: Tensor) -> None:
+        assert isinstance(layer.weight, Tensor)
+        counts.append(output[0].numel() * layer.weight[0].numel())
+
+    modes = {part: part.training for part in module.modules()}
+    counted = [part for part in modes if isinstance(part, nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d)]
+    hooks = [part.register_forward_hook(count) for part in counted]
+    module.eval()  # statistics of batches stay untouched, and nothing is drawn
+    try:
+        with torch.no_grad():
+            return module(*inputs), sum(counts)
+    finally:
+        for hook in hooks:
+            hook.remove()
+        for part, training in modes.items():
+            part.training = training
+
+
 class Flat(nn.Module):
     """Numbers of any shape to a float vector: bytes scaled by their bounds, floats normalised on demand.
 
@@ -45,9 +70,10 @@ class Flat(nn.Module):
         self.scale = Rescale(space) if space.dtype == np.uint8 else None
         self.norm = RunningNorm(self.features) if normalize and self.scale is None else None
         numbers = self.scale.description if self.scale is not None else str(space.dtype)
+        count = "1 number" if self.features == 1 else f"{self.features} numbers"
         shape = f" ({' x '.join(map(str, space.shape))})" if len(space.shape) > 1 else ""
         normalised = ", normalised by running statistics" if self.norm is not None else ""
-        self.description = f"vector of {self.features} numbers{shape}, {numbers}{normalised}"
+        self.description = f"vector of {count}{shape}, {numbers}{normalised}"
         layout = find_layout(space.shape)
         if layout is not None and min(layout.size) >= LARGE and picture_layout(space) is None:
             self.description += "; as a picture of floats its bounds would have to be [0, 1], [0, 255] or [-1, 1]"
@@ -70,10 +96,8 @@ class OneHot(nn.Module):
         self.sizes = sizes
         self.features = sum(sizes)
         low, high = min(sizes), max(sizes)
-        choices = f"{low if low == high else f'{low} to {high}'} values"
-        self.description = (
-            f"{f'{len(sizes)} numbers, each' if len(sizes) > 1 else 'a number'} one of {choices}, one-hot"
-        )
+        values = f"{low if low == high else f'{low} to {high}'} values"
+        self.description = f"one of {values}, one-hot" if len(sizes) == 1 else f"{len(sizes)} of {values}, one-hot"
 
     def forward(self, x: Tensor) -> Tensor:
         columns = x.reshape(x.shape[0], -1).unbind(dim=1)
@@ -101,7 +125,7 @@ class Encoder(nn.Module):
     Attributes:
         features: how many numbers come out.
         keys: the Dict's leaves that `leaves` read, in order; None where the one encoder takes the observation whole.
-        flops: multiply-adds for one observation.
+        flops: multiply-adds for one observation (an encoder of the user's own may say them in `flops`).
         description: what was understood, a line for each leaf.
 
     Raises:
@@ -118,7 +142,7 @@ class Encoder(nn.Module):
                 f"(allowed: auto, {', '.join(ENCODERS)}, or file.py:Class of your own)"
             )
         leaves = {"observation": space}
-        self.keys = None
+        self.keys: list[str] | None = None
         if isinstance(space, spaces.Dict) and not own:
             leaves = {key: leaf for key, leaf in space.items() if key != ACTION_MASK}
             self.keys = list(leaves)
@@ -137,25 +161,19 @@ class Encoder(nn.Module):
                 f"encoder {name} reads pictures, and there are none. Use auto, or a class of your own. "
                 f"What was understood:\n{self.description}"
             )
-        self.flops = self._try(name, space)
+        counted = self._try(name, space)
+        self.flops = int(getattr(encoders[0], "flops", counted)) if own else counted
 
     def _try(self, name: str, space: Space) -> int:
         """Encode observations of zeros and return how many multiply-adds one takes."""
-        from torch.utils.flop_counter import FlopCounterMode
-
-        modes = {module: module.training for module in self.modules()}
-        self.eval()  # statistics of batches stay untouched
         try:
-            with torch.no_grad(), FlopCounterMode(display=False) as counter:
-                out = self(_zeros(space, 2))
+            out, flops = multiply_adds(self, _zeros(space, 2))
         except Exception as error:
             raise UserError(f"encoder {name} fails on {space}: {type(error).__name__}: {error}") from error
-        for module, training in modes.items():
-            module.training = training
         shape = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
         if shape != (2, self.features):
             raise UserError(f"encoder {name} must return [B, features], (2, {self.features}) for 2, but gave {shape}")
-        return counter.get_total_flops() // 4  # two floating-point operations each, two observations
+        return flops
 
     def _columns(self, obs: Any) -> list[Any]:
         return [obs] if self.keys is None else [obs[key] for key in self.keys]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -40,8 +40,16 @@ class Layout:
         return self.shape[self.side], self.shape[self.side + 1]
 
     @property
+    def area(self) -> int:
+        return math.prod(self.size)
+
+    @property
+    def square(self) -> bool:
+        return self.shape[self.side] == self.shape[self.side + 1]
+
+    @property
     def channels(self) -> int:
-        return math.prod(self.shape) // math.prod(self.size)
+        return math.prod(self.shape) // self.area
 
     def fold(self, x: Tensor) -> Tensor:
         """Return `[B, *shape]` as `[B, C, H, W]`; of two axes of channels, the later one runs faster."""
@@ -51,43 +59,36 @@ class Layout:
 
     def __str__(self) -> str:
         height, width = self.size
-        others = [length for axis, length in enumerate(self.shape) if axis - self.side not in (0, 1)]
-        axes = ["first"] * self.side + ["last"] * (len(others) - self.side)
-        where = {0: [], 1: [f"{axes[0]} axis"] if axes else [], 2: ["first and last axis"]}[len(set(axes))]
-        if len(axes) == 2 and axes[0] == axes[1]:
-            where = [f"{axes[0]} two axes"]
-        notes = ", ".join([*where, *([self.rule] if self.rule else [])])
-        count = " x ".join(map(str, others)) or "1"
-        return f"picture {height} x {width}, {count} channel{'s' * (self.channels > 1)}{f' ({notes})' if notes else ''}"
+        counts = self.shape[: self.side] + self.shape[self.side + 2 :] or (1,)
+        notes = ", ".join(filter(None, [_CHANNELS[len(self.shape), self.side], self.rule]))
+        channels = f"{' x '.join(map(str, counts))} channel{'s' if self.channels > 1 else ''}"
+        return f"picture {height} x {width}, {channels}{f' ({notes})' if notes else ''}"
+
+
+# (number of axes, the one that is the height) -> where the channels are
+_CHANNELS = {(2, 0): "", (3, 0): "last axis", (3, 1): "first axis"}
+_CHANNELS |= {(4, 0): "last two axes", (4, 1): "first and last axis", (4, 2): "first two axes"}
 
 
 def find_layout(shape: tuple[int, ...]) -> Layout | None:
     """Return how an array is read as a picture, or None where its sides would be shorter than 5 pixels.
 
     Two axes are a grey picture. Of three, the first or the last is the channels: the one that leaves equal sides, else
-    the one that leaves the larger picture, else the last. Of four, the first is a stack of such pictures, or else the
-    last two are channels.
+    the one that leaves the larger picture, else the last. Of four, the first is a stack of such pictures; where that
+    leaves no picture, the last two are channels.
     """
-    if not 2 <= len(shape) <= 4:
-        return None
-    first = max(0, len(shape) - 3)
-    starts = [0] if len(shape) == 2 else [first, first + 1]
-    readings = [Layout(shape, start) for start in starts]
-    best = max(readings, key=lambda reading: (len(set(reading.size)) == 1, math.prod(reading.size)))
-    possible = [reading for reading in readings if min(reading.size) >= SMALLEST]
-    if best not in possible:
-        last = Layout(shape, 0)
-        return last if len(shape) == 4 and min(last.size) >= SMALLEST else None
-    if len(possible) == 1:
-        return best
-    equal = [len(set(reading.size)) == 1 for reading in possible]
-    if equal[0] != equal[1]:
-        rule = "equal sides taken for the picture's"
-    elif math.prod(possible[0].size) != math.prod(possible[1].size):
-        rule = "longer sides taken for the picture's"
-    else:
-        rule = "taken for the channels, as the first could be"
-    return Layout(shape, best.side, rule)
+    readings = [Layout(shape, side) for axes, side in _CHANNELS if axes == len(shape)]
+    readings = [reading for reading in readings if min(reading.size) >= SMALLEST]
+    readings = [reading for reading in readings if len(shape) < 4 or reading.side > 0] or readings
+    if len(readings) < 2:
+        return readings[0] if readings else None
+    one, other = readings
+    best = max(readings, key=lambda reading: (reading.square, reading.area))
+    if one.square != other.square:
+        return replace(best, rule="equal sides taken for the picture's")
+    if one.area != other.area:
+        return replace(best, rule="longer sides taken for the picture's")
+    return replace(best, rule="the first axis could be, too")
 
 
 def picture_layout(space: Space) -> Layout | None:
