@@ -112,6 +112,11 @@ ENCODERS: dict[str, type[PictureEncoder] | type[Flat]] = {
 }
 
 
+def is_own_class(name: str) -> bool:
+    """Whether an encoder's name is file.py:Class or module:Class, the user's own: making it runs their code."""
+    return ":" in name or name.endswith(".py")
+
+
 class Encoder(nn.Module):
     """One encoder for each leaf of a canonical observation space; their features are put side by side.
 
@@ -135,7 +140,7 @@ class Encoder(nn.Module):
     def __init__(self, space: Space, config: NetworkConfig) -> None:
         super().__init__()
         name = config.encoder
-        own = ":" in name or name.endswith(".py")
+        own = is_own_class(name)
         if not own and name not in ("auto", *ENCODERS):
             raise UserError(
                 f"there is no encoder {name!r}.{did_you_mean(name, ('auto', *ENCODERS))} "

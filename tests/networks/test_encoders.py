@@ -11,29 +11,10 @@ from gymnasium import spaces
 from torch import nn
 from torch.nn.utils import prune
 
-from agents.networks.encoders import multiply_adds
+from agents.networks.encoders import ENCODERS, is_own_class, multiply_adds
 from agents.networks.pictures import ImpalaCNN, NatureCNN, PictureEncoder, SmallCNN
 from envs.errors import UserError
-from tests.networks.encoding import CHW, EVERYTHING, HWC, made, observations
-
-SPACES = {
-    "vector": (spaces.Box(-1, 1, (5,), np.float32), 5),
-    "matrix": (spaces.Box(-1, 1, (2, 3), np.float32), 6),
-    "bytes": (spaces.Box(0, 255, (7,), np.uint8), 7),
-    "small picture": (spaces.Box(0, 255, (10, 10, 3), np.uint8), 128),
-    "small picture, channels first": (spaces.Box(0, 255, (3, 5, 6), np.uint8), 128),
-    "too small for a picture": (spaces.Box(0, 255, (4, 10, 3), np.uint8), 120),
-    "grey image": (spaces.Box(0, 255, (36, 36), np.uint8), 512),
-    "stacked images": (spaces.Box(0, 255, (4, 36, 40, 3), np.uint8), 512),
-    "float image": (spaces.Box(-1, 1, (36, 40, 3), np.float32), 512),
-    "float planes": (spaces.Box(0, 1, (8, 8, 12), np.float32), 128),
-    "matrix without bounds": (spaces.Box(-np.inf, np.inf, (10, 8), np.float32), 80),
-    "image, channels last": (HWC, 512),
-    "image, channels first": (CHW, 512),
-    "discrete": (spaces.Discrete(4), 4),
-    "multidiscrete": (spaces.MultiDiscrete([2, 3, 4]), 9),
-    "dict": (EVERYTHING, 512 + 6 + 1 + 4 + 5),
-}
+from tests.networks.encoding import EVERYTHING, HWC, SPACES, made, observations
 
 
 @pytest.mark.parametrize("batch", [1, 3])
@@ -154,6 +135,11 @@ def test_flat_makes_vectors_of_pictures_too():
     obs = {"bytes": torch.full((1, 36, 40, 3), 51, dtype=torch.uint8), "floats": torch.full((1, 8, 8), -1.0)}
     assert encoder.features == 36 * 40 * 3 + 64
     torch.testing.assert_close(encoder(obs), torch.tensor([[0.2] * 36 * 40 * 3 + [-1.0] * 64]))
+
+
+def test_names_of_code_are_told_from_names_of_ours():
+    own = ["file.py:Class", "folder/file.py", "package.module:Class"]
+    assert [name for name in ("auto", *ENCODERS, *own) if is_own_class(name)] == own
 
 
 def test_names_that_do_not_fit_are_refused_in_words():
