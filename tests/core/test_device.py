@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
+
+import numpy as np
 import pytest
 import torch
+from gymnasium import spaces
 
+from agents.core.config import NetworkConfig
 from agents.core.device import choose_device, use_threads
+from agents.networks.encoders import Encoder
 from envs.errors import UserError
 
 
@@ -21,8 +27,36 @@ def machine(monkeypatch):
     return pretend
 
 
-def choose(requested, env_on_gpu=False, pixels=False, batch_size=64):
-    return choose_device(requested, env_on_gpu=env_on_gpu, pixels=pixels, batch_size=batch_size)
+def choose(requested, env_on_gpu=False, flops=10_000, batch_size=64):
+    return choose_device(requested, env_on_gpu=env_on_gpu, flops=flops, batch_size=batch_size)
+
+
+def mlp(inputs, *widths, torsos=2):
+    """Return the multiply-adds of a policy's and a value function's torsos, or of one."""
+    return torsos * sum(i * o for i, o in itertools.pairwise((inputs, *widths)))
+
+
+def picture(shape, encoder="auto", *widths):
+    """Return the multiply-adds of an encoder and two torsos over it."""
+    made = Encoder(spaces.Box(0, 255, shape, np.uint8), NetworkConfig(encoder=encoder))
+    return made.flops + mlp(made.features, *widths)
+
+
+SMALL = {  # one thread, and no GPU for their sake
+    "64-64": mlp(4, 64, 64),
+    "256-256": mlp(17, 256, 256),
+    "256-256, value function only": mlp(8, 256, 256, torsos=1),
+    "small CNN": picture((10, 10, 4), "auto", 64),
+    "small CNN of many channels, wide torsos": picture((10, 10, 10), "auto", 256, 256),
+}
+HEAVY = {
+    "nature CNN": picture((84, 84, 4), "auto", 64),
+    "the smallest nature CNN": picture((36, 36, 1)),
+    "impala ResNet": picture((84, 84, 4), "impala"),
+    "impala ResNet on a few pixels": picture((10, 10, 4), "impala"),
+    "small CNN on many pixels": picture((35, 35, 3)),
+    "1024-1024": mlp(17, 1024, 1024),
+}
 
 
 def test_cuda_without_a_gpu_is_refused(machine):
@@ -43,12 +77,17 @@ def test_mps_without_an_apple_gpu_is_refused(machine):
 def test_what_was_asked_for_is_given_where_it_is(machine):
     machine(cuda=True, mps=True)
     for name in ("cpu", "cuda", "mps"):
-        assert choose(name, pixels=True) == (torch.device(name), "as asked")
+        assert choose(name, flops=10**9) == (torch.device(name), "as asked")
 
 
 @pytest.mark.parametrize(
     ("workload", "reason"),
-    [({"env_on_gpu": True}, "environment"), ({"pixels": True}, "images"), ({"batch_size": 8192}, "large batches")],
+    [
+        ({"env_on_gpu": True}, "environment"),
+        ({"env_on_gpu": True, "flops": 10**7}, "environment"),
+        ({"batch_size": 8192}, "large batches"),
+        *[({"flops": flops}, f"{flops / 1e6:.1f}M multiply-adds") for flops in HEAVY.values()],
+    ],
 )
 def test_auto_takes_a_gpu_for_what_gains_by_it(machine, workload, reason):
     for gpu in ("cuda", "mps"):
@@ -60,9 +99,10 @@ def test_auto_takes_a_gpu_for_what_gains_by_it(machine, workload, reason):
     assert choose("auto", **workload) == (torch.device("cpu"), "no GPU was found")
 
 
-def test_auto_leaves_small_networks_on_the_cpu(machine):
+@pytest.mark.parametrize("name", SMALL)
+def test_auto_leaves_small_networks_on_the_cpu(machine, name):
     machine(cuda=True)
-    device, why = choose("auto")
+    device, why = choose("auto", flops=SMALL[name], batch_size=8191)
     assert device == torch.device("cpu")
     assert "faster" in why
 
@@ -77,14 +117,18 @@ def two_threads():
 
 @pytest.mark.usefixtures("two_threads")
 @pytest.mark.parametrize(
-    ("device", "workload", "threads"),
+    ("device", "flops", "batch_size", "threads"),
     [
-        ("cpu", {"pixels": False, "width": 64, "batch_size": 64}, 1),
-        ("cpu", {"pixels": False, "width": 1024, "batch_size": 1024}, 2),
-        ("cpu", {"pixels": True, "width": 64, "batch_size": 64}, 2),
-        ("cuda", {"pixels": False, "width": 64, "batch_size": 64}, 2),
+        *[("cpu", flops, 256, 1) for flops in SMALL.values()],
+        *[("cpu", flops, 1, 2) for flops in HEAVY.values()],
+        ("cpu", SMALL["64-64"], 4096, 1),
+        ("cpu", SMALL["64-64"], 8192, 2),
+        ("cpu", SMALL["256-256"], 1024, 1),
+        ("cpu", SMALL["256-256"], 2048, 2),
+        ("cpu", SMALL["small CNN"], 1024, 1),
+        ("cuda", SMALL["64-64"], 64, 2),
     ],
 )
-def test_one_thread_for_small_matrices_on_the_cpu(device, workload, threads):
-    assert use_threads(torch.device(device), **workload) == threads
+def test_one_thread_for_little_work_on_the_cpu(device, flops, batch_size, threads):
+    assert use_threads(torch.device(device), flops=flops, batch_size=batch_size) == threads
     assert torch.get_num_threads() == threads

@@ -1,0 +1,246 @@
+"""From an observation of any canonical space to one feature vector."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from gymnasium import Space, spaces
+from torch import Tensor, nn
+
+from agents.core.config import NetworkConfig
+from agents.networks.normalize import RunningNorm
+from agents.networks.pictures import (
+    LARGE,
+    ImpalaCNN,
+    NatureCNN,
+    PictureEncoder,
+    Rescale,
+    SmallCNN,
+    find_layout,
+    picture_layout,
+)
+from envs.errors import UserError, did_you_mean
+from envs.locate import _import, _load_file
+
+ACTION_MASK = "action_mask"
+
+
+def multiply_adds(module: nn.Module, *inputs: Any) -> tuple[Any, int]:
+    """Call a module once without training it, on a batch, and return its output and the multiply-adds of one row.
+
+    Those of linear layers and convolutions are counted, as far as they are called as modules.
+    """
+    counts: list[int] = []
+
+    def count(layer: nn.Module, _: Any, output: Tensor) -> None:
+        assert isinstance(layer.weight, Tensor)
+        counts.append(output[0].numel() * layer.weight[0].numel())
+
+    modes = {part: part.training for part in module.modules()}
+    counted = [part for part in modes if isinstance(part, nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d)]
+    hooks = [part.register_forward_hook(count) for part in counted]
+    module.eval()  # statistics of batches stay untouched, and nothing is drawn
+    try:
+        with torch.no_grad():
+            return module(*inputs), sum(counts)
+    finally:
+        for hook in hooks:
+            hook.remove()
+        for part, training in modes.items():
+            part.training = training
+
+
+class Flat(nn.Module):
+    """Numbers of any shape to a float vector: bytes scaled by their bounds, floats normalised on demand.
+
+    Attributes:
+        scale: what brings bytes to [0, 1]; None for floats.
+        norm: the running statistics of floats; None where nothing is normalised.
+    """
+
+    def __init__(self, space: spaces.Box, normalize: bool = False) -> None:
+        super().__init__()
+        self.features = math.prod(space.shape)
+        self.scale = Rescale(space) if space.dtype == np.uint8 else None
+        self.norm = RunningNorm(self.features) if normalize and self.scale is None else None
+        numbers = self.scale.description if self.scale is not None else str(space.dtype)
+        count = "1 number" if self.features == 1 else f"{self.features} numbers"
+        shape = f" ({' x '.join(map(str, space.shape))})" if len(space.shape) > 1 else ""
+        normalised = ", normalised by running statistics" if self.norm is not None else ""
+        self.description = f"vector of {count}{shape}, {numbers}{normalised}"
+        layout = find_layout(space.shape)
+        if layout is not None and min(layout.size) >= LARGE and picture_layout(space) is None:
+            self.description += "; as a picture of floats its bounds would have to be [0, 1], [0, 255] or [-1, 1]"
+
+    def flat(self, x: Tensor) -> Tensor:
+        """Return `x` as float32 `[B, features]`, before normalisation."""
+        x = x if self.scale is None else self.scale(x)
+        return x if x.dim() == 2 else x.reshape(x.shape[0], -1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.flat(x)
+        return x if self.norm is None else self.norm(x)
+
+
+class OneHot(nn.Module):
+    """Discrete `[B]` or MultiDiscrete `[B, k]` to one-hot vectors side by side."""
+
+    def __init__(self, sizes: list[int]) -> None:
+        super().__init__()
+        self.sizes = sizes
+        self.features = sum(sizes)
+        low, high = min(sizes), max(sizes)
+        values = f"{low if low == high else f'{low} to {high}'} values"
+        self.description = f"one of {values}, one-hot" if len(sizes) == 1 else f"{len(sizes)} of {values}, one-hot"
+
+    def forward(self, x: Tensor) -> Tensor:
+        columns = x.reshape(x.shape[0], -1).unbind(dim=1)
+        return torch.cat([F.one_hot(c, n) for c, n in zip(columns, self.sizes, strict=True)], dim=1).float()
+
+
+ENCODERS: dict[str, type[PictureEncoder] | type[Flat]] = {
+    "nature": NatureCNN,
+    "small": SmallCNN,
+    "impala": ImpalaCNN,
+    "flat": Flat,
+}
+
+
+def is_own_class(name: str) -> bool:
+    """Whether an encoder's name is file.py:Class or module:Class, the user's own: making it runs their code."""
+    return ":" in name or name.endswith(".py")
+
+
+class Encoder(nn.Module):
+    """One encoder for each leaf of a canonical observation space; their features are put side by side.
+
+    A Dict's leaf "action_mask" is left out. An encoder of the user's own takes the place of all: it is made as
+    `Class(space)` from the whole space, has `features`, and returns `[B, features]` for a batch of observations.
+
+    Args:
+        space: canonical (envs.spaces).
+        config: its `encoder` and `norm_obs` are read.
+
+    Attributes:
+        features: how many numbers come out.
+        keys: the Dict's leaves that `leaves` read, in order; None where the one encoder takes the observation whole.
+        flops: multiply-adds for one observation (an encoder of the user's own may say them in `flops`).
+        description: what was understood, a line for each leaf.
+
+    Raises:
+        UserError: the space holds what no network reads, or the configuration's encoder does not fit it.
+    """
+
+    def __init__(self, space: Space, config: NetworkConfig) -> None:
+        super().__init__()
+        name = config.encoder
+        own = is_own_class(name)
+        if not own and name not in ("auto", *ENCODERS):
+            raise UserError(
+                f"there is no encoder {name!r}.{did_you_mean(name, ('auto', *ENCODERS))} "
+                f"(allowed: auto, {', '.join(ENCODERS)}, or file.py:Class of your own)"
+            )
+        leaves = {"observation": space}
+        self.keys: list[str] | None = None
+        if isinstance(space, spaces.Dict) and not own:
+            leaves = {key: leaf for key, leaf in space.items() if key != ACTION_MASK}
+            self.keys = list(leaves)
+            if not leaves:
+                raise UserError(f"the observation holds nothing but {ACTION_MASK!r}, which no network reads")
+        encoders = [_own_encoder(name, leaf) if own else _leaf_encoder(leaf, config) for leaf in leaves.values()]
+        self.leaves = nn.ModuleList(encoders)
+        self.features = sum(encoder.features for encoder in encoders)
+        self.description = "\n".join(
+            f"{key}: {getattr(encoder, 'description', f'read by {name}')}"
+            for key, encoder in zip(leaves, encoders, strict=True)
+        )
+        wants_pictures = not own and name not in ("auto", "flat")
+        if wants_pictures and not any(isinstance(encoder, PictureEncoder) for encoder in encoders):
+            raise UserError(
+                f"encoder {name} reads pictures, and there are none. Use auto, or a class of your own. "
+                f"What was understood:\n{self.description}"
+            )
+        counted = self._try(name, space)
+        self.flops = int(getattr(encoders[0], "flops", counted)) if own else counted
+
+    def _try(self, name: str, space: Space) -> int:
+        """Encode observations of zeros and return how many multiply-adds one takes."""
+        try:
+            out, flops = multiply_adds(self, _zeros(space, 2))
+        except Exception as error:
+            raise UserError(f"encoder {name} fails on {space}: {type(error).__name__}: {error}") from error
+        shape = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
+        if shape != (2, self.features):
+            raise UserError(f"encoder {name} must return [B, features], (2, {self.features}) for 2, but gave {shape}")
+        return flops
+
+    def _columns(self, obs: Any) -> list[Any]:
+        return [obs] if self.keys is None else [obs[key] for key in self.keys]
+
+    def forward(self, obs: Any) -> Tensor:
+        if self.keys is None:
+            return self.leaves[0](obs)
+        pairs = zip(self.leaves, self._columns(obs), strict=True)
+        return torch.cat([leaf(column) for leaf, column in pairs], dim=1)
+
+    def update_statistics(self, obs: Any) -> None:
+        """Let the normalisers, where there are any, take in a batch of observations."""
+        for leaf, column in zip(self.leaves, self._columns(obs), strict=True):
+            if isinstance(leaf, Flat) and leaf.norm is not None:
+                leaf.norm.update(leaf.flat(column))
+
+
+def _leaf_encoder(space: Space, config: NetworkConfig) -> Any:
+    match space:
+        case spaces.Box():
+            layout = picture_layout(space)
+            if layout is None or config.encoder == "flat":
+                return Flat(space, config.norm_obs)
+            if config.encoder == "auto":
+                return (NatureCNN if min(layout.size) >= LARGE else SmallCNN)(space)
+            return ENCODERS[config.encoder](space)
+        case spaces.Discrete():
+            return OneHot([int(space.n)])
+        case spaces.MultiDiscrete():
+            return OneHot(space.nvec.tolist())
+    raise UserError(f"no network takes observations of {space}")
+
+
+def _own_encoder(name: str, space: Space) -> Any:
+    """Return an encoder of the user's own class, named as file.py:Class or module:Class."""
+    source, _, attribute = (name, "", "") if name.endswith(".py") else name.rpartition(":")
+    module = _load_file(Path(source)) if source.endswith(".py") else _import(source)
+    kinds = [key for key, value in vars(module).items() if inspect.isclass(value) and issubclass(value, nn.Module)]
+    if attribute not in kinds:
+        found = ", ".join(sorted(kinds)) or "none"
+        raise UserError(
+            f"encoder {name}: {source} has no class {attribute!r} that is a torch.nn.Module (it has: {found})."
+            f"{did_you_mean(attribute, kinds)} Name it as {source}:Class."
+        )
+    try:
+        encoder = getattr(module, attribute)(space)
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"encoder {name} cannot be made for {space}: {type(error).__name__}: {error}") from error
+    features = getattr(encoder, "features", None)
+    if type(features) is not int or features < 1:
+        raise UserError(
+            f"encoder {name} must have an attribute `features`, how many numbers it returns for an observation, "
+            f"a whole number of at least 1; it has {features!r}"
+        )
+    return encoder
+
+
+def _zeros(space: Space, rows: int) -> Any:
+    """Return a batch of canonical observations of zeros."""
+    if isinstance(space, spaces.Dict):
+        return {key: _zeros(leaf, rows) for key, leaf in space.items()}
+    dtype = {"uint8": torch.uint8, "float32": torch.float32}.get(str(space.dtype), torch.int64)
+    return torch.zeros(rows, *(space.shape or ()), dtype=dtype)
