@@ -80,7 +80,7 @@ def _evaluate(argv: list[str]) -> int:
     env_kwargs = parse_env_kwargs(options.env_kwargs)
 
     from agents.lab.statistics import summarise
-    from agents.loops.evaluation import evaluate
+    from agents.acting.evaluation import evaluate
     from envs.seeding import derive_seed
 
     prepare = _model_of_sb3 if options.run is not None and options.run.suffix == ".zip" else _model_of_ours
@@ -108,17 +108,17 @@ def _evaluate(argv: list[str]) -> int:
 def _model_of_ours(options: Options, env_kwargs: dict[str, Any]) -> tuple[VecEnv, Policy, dict[str, Any]]:
     """Return environments, the policy that is to play in them, and what the summary says of it."""
     from agents.core.device import choose_device, use_threads
-    from agents.networks.encoder import has_image
     from agents.run.folder import find_latest_run
     from agents.run.models import load_policy
+    from agents.run.build import flops
     from agents.run.play import policy_env
 
     run = options.run or find_latest_run(options.runs_dir)
-    device, _ = choose_device(options.device, env_on_gpu=False, pixels=False, batch_size=1)
+    device, _ = choose_device(options.device, env_on_gpu=False, flops=0, batch_size=1)
     loaded = load_policy(run, options.checkpoint, str(device))
     env = policy_env(loaded, min(PARALLEL, options.episodes), vec="auto", env_id=options.env, env_kwargs=env_kwargs)
-    width = max(loaded.config.params.net_arch, default=1)
-    use_threads(device, pixels=has_image(env.observation_space), width=width, batch_size=env.num_envs)
+    weight = flops(loaded.policy.model, loaded.observation_space)
+    use_threads(device, flops=weight, batch_size=env.num_envs)
     about = {"run": str(run), "checkpoint": loaded.name, "step": loaded.step}
     return env, loaded.policy, about | {"env": options.env or loaded.env, "algo": loaded.algo}
 

@@ -6,9 +6,15 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import torch
 from gymnasium import Space, spaces
 
-from envs.api import InProcess, Step
+from agents.core.config import AlgoConfig
+from agents.core.runtime import Runtime
+from agents.run import registry
+from agents.run.build import Training, build_on
+from agents.run.config import RunConfig
+from envs.api import InProcess, Step, VecEnv
 
 
 class ClockEnv(InProcess):
@@ -83,3 +89,18 @@ class ClockEnv(InProcess):
 def decode_clock(obs: np.ndarray) -> np.ndarray:
     """Return the (environment, episode, t) that a ClockEnv's observations say, int64 `[..., 3]`."""
     return np.rint(np.asarray(obs) * 8).astype(np.int64)
+
+
+def algo_of(params: AlgoConfig) -> str:
+    """Return the name of the packaged algorithm that these hyperparameters belong to."""
+    return next(name for name in registry.names() if registry.find(name).config is type(params))
+
+
+def training_on(env: VecEnv, params: AlgoConfig, *, seed: int = 0, runtime: Runtime | None = None) -> Training:
+    """Return a training of `params` in `env`, whose episodes begin with `env.reset(seed)`."""
+    config = RunConfig(env="CartPole-v1", algo=algo_of(params), seed=seed, device="cpu", params=params)
+    training = build_on(env, config, torch.device("cpu"), runtime=runtime)
+    training.collector.state.restart(env, training.policy, seed)
+    if training.sampler is not None:
+        training.sampler.generator.manual_seed(seed)
+    return training

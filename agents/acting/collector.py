@@ -121,7 +121,9 @@ class TickCollector:
     def _write_flags(self, t: int, step: Step) -> None:
         """Store what is on the host in any case; it crosses to the device once for all ticks."""
         flags = {"reward": step.reward, "terminated": step.terminated, "truncated": step.truncated}
-        self._host_rows.write(t, flags | {"start": self.state.start.numpy() if self._on_host else to_numpy(self.state.start)})
+        self._host_rows.write(
+            t, flags | {"start": self.state.start.numpy() if self._on_host else to_numpy(self.state.start)}
+        )
 
     def _final(self, t: int, step: Step, done: np.ndarray, carry: Any) -> Final | None:
         kept = step.truncated if self._keep == "truncated" else done
@@ -141,9 +143,7 @@ class TickCollector:
         state.carry = restarted(carry, state.start)
         return state.tracker.update(step, done)
 
-    def _trajectory(
-        self, ticks: int, carry: Any, finals: list[Final], valids: dict[int, np.ndarray]
-    ) -> Trajectory:
+    def _trajectory(self, ticks: int, carry: Any, finals: list[Final], valids: dict[int, np.ndarray]) -> Trajectory:
         rows = self._rows.read(ticks)
         if not self._on_host:
             rows |= tree_to_tensor(self._host_rows.read(ticks), self._device)
@@ -156,9 +156,7 @@ class TickCollector:
             for t, flags in valids.items():
                 valid[t] = to_tensor(flags, self._device)
         last_obs = tree_to_tensor(self.state.obs, self._device)
-        return Trajectory(
-            **rows, carry=carry, last_obs=last_obs, last_carry=self.state.carry, final=final, valid=valid
-        )
+        return Trajectory(**rows, carry=carry, last_obs=last_obs, last_carry=self.state.carry, final=final, valid=valid)
 
 
 def refuse_no_action(obs: Any, env: VecEnv) -> None:

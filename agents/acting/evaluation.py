@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from agents.core.tree import to_numpy
-from agents.core.types import Episode, Policy
-from agents.loops.position import EpisodeTracker, env_action
+from agents.acting.state import EpisodeTracker
+from agents.core.tree import restarted, to_numpy, to_tensor
+from agents.core.types import Obs, Policy
 from envs.api import VecEnv
 from envs.errors import UserError
 from envs.seeding import derive_seed
@@ -62,23 +63,60 @@ def evaluate(
     if episodes < 1:
         raise UserError(f"an evaluation needs at least 1 episode; {episodes} were asked for")
     quota = episodes // env.num_envs + (np.arange(env.num_envs) < episodes % env.num_envs)
-    generator = None if deterministic else policy_generator(policy, seed)
+    player = Player(policy, env.num_envs, None if deterministic else policy_generator(policy, seed))
     tracker = EpisodeTracker(env.num_envs)
-    counted: list[Episode] = []
+    returns: list[float] = []
+    lengths: list[int] = []
 
     obs = env.reset(seed)
     while quota.any():
-        step = env.step(env_action(env, policy.predict(obs, deterministic, generator)))
+        step = env.step(env_action(env, player.act(obs)))
         obs = step.obs
-        ended = (to_numpy(step.terminated) | to_numpy(step.truncated)).nonzero()[0]
-        for index, episode in zip(ended, tracker.update(step), strict=True):
-            if quota[index]:
-                quota[index] -= 1
-                counted.append(episode)
+        done = to_numpy(step.terminated) | to_numpy(step.truncated)
+        player.start(done if step.valid is None else done | ~to_numpy(step.valid))
+        if (ended := tracker.update(step, done)) is not None:
+            for index, return_, length in zip(done.nonzero()[0], *ended.read(), strict=True):
+                if quota[index]:
+                    quota[index] -= 1
+                    returns.append(return_)
+                    lengths.append(length)
         if (endless := (tracker.lengths >= step_limit) & (quota > 0)).any():
             raise UserError(
                 f"the evaluation gave up: environment {endless.argmax()} took {step_limit:,} steps without ending its "
                 "episode; give it a time limit: --env-kwargs max_episode_steps=1000"
             )
-    returns = np.array([episode.ret for episode in counted], np.float64)
-    return Evaluation(returns, np.array([episode.length for episode in counted], np.int64))
+    return Evaluation(np.array(returns, np.float64), np.array(lengths, np.int64))
+
+
+class Player:
+    """A policy acting in N environments outside training, with what it remembers of their episodes.
+
+    Args:
+        generator: draws the randomness of stochastic actions; None acts greedily.
+    """
+
+    def __init__(self, policy: Policy, num_envs: int, generator: torch.Generator | None) -> None:
+        self._policy, self._generator = policy, generator
+        self._shape = (num_envs,)
+        self._act = policy.actor()
+        self.carry = policy.initial_carry(num_envs)
+
+    def act(self, obs: Obs) -> Any:
+        """Return the environment's actions for observations `[N, ...]`."""
+        noise = None if self._generator is None else self._policy.draw_noise(self._shape, 1.0, self._generator)
+        acted = self._act(obs, self.carry, noise)
+        self.carry = acted.carry
+        return acted.env_action
+
+    def inspect(self, obs: Obs) -> dict[str, torch.Tensor]:
+        """Return what the policy computes for observations that are to be acted on next."""
+        return self._policy.inspect(obs, self.carry)
+
+    def start(self, start: NDArray[np.bool_]) -> None:
+        """Forget the episodes of environments where a new one starts, `[N]`."""
+        self.carry = restarted(self.carry, to_tensor(start, self._policy.device))
+
+
+def env_action(env: VecEnv, action: Any) -> Any:
+    """Hand actions over as `VecEnv.step` takes them: a tensor on its device if it is capturable, NumPy otherwise."""
+    return to_tensor(action, torch.device(env.device)) if env.capturable else to_numpy(action)

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from agents.networks.encoder import Encoder, Flat
+from agents.networks.encoders import Encoder, Flat
 from agents.networks.models import MLP
 from agents.networks.normalize import RunningNorm
 

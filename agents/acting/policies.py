@@ -71,6 +71,10 @@ class ModelPolicy(ABC):
         """Return the model's outputs for a batch or for sequences: the numbers that `step` saw."""
         return self.model(obs, carry, start)
 
+    def schedules(self, progress: float) -> dict[str, float]:
+        """Return TensorBoard tag -> value of what changes over a training, when `progress` (0 to 1) of it is done."""
+        return {}
+
     def actor(self) -> Act:
         """Return `step` for NumPy arrays or tensors, the quickest way there is until a module is changed."""
         device, forward = self.device, numpy_forward(self.model)
@@ -186,6 +190,9 @@ class EpsilonGreedyPolicy(ModelPolicy):
     def epsilon(self, progress: float) -> float:
         """Return the chance of a random action when `progress` (0 to 1) of the training is done."""
         return linear(self._initial, self._final, progress / self._fraction if self._fraction else 1.0)
+
+    def schedules(self, progress: float) -> dict[str, float]:
+        return {"rollout/exploration_rate": self.epsilon(progress)}
 
     def draw_noise(self, shape: tuple[int, ...], progress: Progress, generator: torch.Generator) -> dict[str, Tensor]:
         """Draw for each environment whether it explores, and the action it takes then.

@@ -88,9 +88,7 @@ class Algorithm(nn.Module):
         """Return whether to end an update before the step that `aux` belongs to, a bool scalar."""
         raise NotImplementedError
 
-    def metrics(
-        self, aux: dict[str, Tensor], data: dict[str, Any], constants: dict[str, Tensor]
-    ) -> dict[str, Tensor]:
+    def metrics(self, aux: dict[str, Tensor], data: dict[str, Any], constants: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return TensorBoard tag -> scalar of an update.
 
         Args:

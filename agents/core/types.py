@@ -49,6 +49,10 @@ class Policy(Protocol):
         """Draw all randomness of `shape` calls (of one environment each) at `progress` (0 to 1) of the training."""
         ...
 
+    def schedules(self, progress: float) -> dict[str, float]:
+        """Return TensorBoard tag -> value of what changes over a training, when `progress` (0 to 1) of it is done."""
+        ...
+
     def actor(self) -> Act:
         """Return the quickest way to act on NumPy or tensor observations, good until parameters change."""
         ...

@@ -8,25 +8,30 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from agents.core.tree import place, tree_map
+from agents.core.tree import to_numpy, tree_map
 from agents.data.storage import allocate, writer
 from agents.ops.returns import n_step
 
 
 class Batch(NamedTuple):
-    """Sampled transitions: Q(obs, action) should become return_ + discount * max Q(next_obs)."""
+    """Sampled transitions: Q(obs, action) should become return_ + discount * max Q(next_obs).
+
+    `index` says which of the buffer's transitions they are, `[B]`; `weight` how much each counts, None where all count
+    alike.
+    """
 
     obs: Any
     action: Tensor
     return_: Tensor
     discount: Tensor
     next_obs: Any
+    index: Tensor
+    weight: Tensor | None = None
 
     def split(self, size: int) -> Iterator[Batch]:
         """Cut it into batches of `size`."""
-        columns = tree_map(lambda leaf: leaf.split(size), self._asdict())
-        for part in range(-(-len(self.action) // size)):
-            yield Batch(**tree_map(lambda parts, part=part: parts[part], columns))
+        for start in range(0, len(self.action), size):
+            yield tree_map(lambda leaf, start=start: leaf[start : start + size], self)
 
 
 def assemble(store: dict[str, Any], index: Tensor, length: Tensor, gamma: float, n_step_returns: int) -> Batch:
@@ -56,7 +61,7 @@ def assemble(store: dict[str, Any], index: Tensor, length: Tensor, gamma: float,
         )
         return_, offset, discount = n_step(rewards, terminated, truncated, length.clamp(max=n_step_returns), gamma)
         last = window.gather(1, offset[:, None]).squeeze(1)
-    return Batch(take("obs", index), take("action", index), return_, discount, take("next_obs", last))
+    return Batch(take("obs", index), take("action", index), return_, discount, take("next_obs", last), index)
 
 
 class ReplayBuffer:
@@ -75,8 +80,8 @@ class ReplayBuffer:
         self.device = device
         self._head = torch.zeros(num_envs, dtype=torch.int64, device=device)
         self._size = torch.zeros(num_envs, dtype=torch.int64, device=device)
-        # As long as no dummy held a column back, all heads and sizes are the same and two numbers tell them.
-        self._even: tuple[int, int] | None = (0, 0)
+        # As long as no dummy held a column back, all heads and sizes are the same: (head, size), else None.
+        self._level: tuple[int, int] | None = (0, 0)
         self._columns = writer(torch.arange(num_envs, device=device))
         self.store: dict[str, Any] = {}
         self._writers: list[tuple[str, Any]] = []
@@ -87,12 +92,12 @@ class ReplayBuffer:
     @property
     def head(self) -> Tensor:
         """The row that each column writes next, `[N]`."""
-        return self._head if self._even is None else self._head.fill_(self._even[0])
+        return self._head if self._level is None else self._head.fill_(self._level[0])
 
     @property
     def size(self) -> Tensor:
         """How many rows of each column are filled, `[N]`."""
-        return self._size if self._even is None else self._size.fill_(self._even[1])
+        return self._size if self._level is None else self._size.fill_(self._level[1])
 
     def _allocate(self, value: Any) -> Tensor:
         return allocate((self.rows, self.num_envs, *value.shape[1:]), value, self.device)
@@ -108,13 +113,13 @@ class ReplayBuffer:
         """
         if not self.store:
             self._keep({key: tree_map(self._allocate, value) for key, value in tick.items()})
-        if valid is None and self._even is not None:
-            row, size = self._even
+        if valid is None and self._level is not None:
+            row, size = self._level
             self._write(row, tick)
-            self._even = (row + 1) % self.rows, min(size + 1, self.rows)
+            self._level = (row + 1) % self.rows, min(size + 1, self.rows)
             return
         head, size, columns, step = writer(self.head), writer(self.size), self._columns, 1
-        self._even = None
+        self._level = None
         if valid is not None:
             self.cut(~valid)
             tick = {key: tree_map(lambda new: new[valid], value) for key, value in tick.items()}
@@ -123,13 +128,15 @@ class ReplayBuffer:
         head[:] = (head + step) % self.rows
         size[:] = (size + step).clip(max=self.rows)
 
-    def extend(self, ticks: dict[str, Any]) -> None:
-        """Store many ticks of tensors at once, each `[T, N, ...]` and without dummies, as `add` would one by one."""
-        if self._even is None or not self.store:
-            for tick in range(len(ticks["reward"])):
-                self.add(tree_map(lambda rows, tick=tick: place(rows[tick], self.device), ticks))
+    def extend(self, ticks: dict[str, Any], valid: Tensor | None = None) -> None:
+        """Store many ticks of tensors at once, each `[T, N, ...]`, as `add` would one by one."""
+        if valid is not None or self._level is None or not self.store:
+            host = to_numpy if self.device.type == "cpu" else lambda rows: rows
+            for t in range(len(ticks["reward"])):
+                tick = tree_map(lambda rows, t=t: host(rows[t]), ticks)
+                self.add(tick, None if valid is None else host(valid[t]))
             return
-        row, size = self._even
+        row, size = self._level
         left, start = len(ticks["reward"]), 0
         while left:
             count = min(left, self.rows - row)
@@ -147,7 +154,7 @@ class ReplayBuffer:
                 start + count,
                 left - count,
             )
-        self._even = row, size
+        self._level = row, size
 
     def _write(self, index: Any, tick: dict[str, Any]) -> None:
         for key, rows in self._writers:
@@ -162,18 +169,14 @@ class ReplayBuffer:
         if self.store:
             writer(self.store["truncated"])[writer(self.head)[columns] - 1, self._columns[columns]] = True
 
-    def sample(self, batch_size: int, gamma: float, n_step_returns: int, generator: torch.Generator) -> Batch:
-        """Draw `batch_size` transitions with replacement and sum up to `n_step_returns` rewards of each."""
-        return assemble(self.store, *self.draw(batch_size, generator), gamma, n_step_returns)
-
     def draw(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Draw stored transitions with replacement.
 
         Returns:
             index `[count]`, as `row * num_envs + column`; and how many transitions from each on are stored, `[count]`.
         """
-        if self._even is not None:  # the rows filled are always the first
-            (head, size), num_envs = self._even, self.num_envs
+        if self._level is not None:  # the rows filled are always the first
+            (head, size), num_envs = self._level, self.num_envs
             index = torch.randint(size * num_envs, (count,), generator=generator, device=self.device)
             return index, (head - 1 - index // num_envs) % self.rows + 1
         last_flat = self.size.cumsum(0)
@@ -186,8 +189,8 @@ class ReplayBuffer:
         """Return the heads and the filled rows."""
         filled = int(self.size.max())
         store = {key: tree_map(lambda leaf: leaf[:filled], value) for key, value in self.store.items()}
-        even = self._even is not None
-        return {"rows": self.rows, "even": even, "head": self.head, "size": self.size, "store": store}
+        level = self._level is not None
+        return {"rows": self.rows, "level": level, "head": self.head, "size": self.size, "store": store}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take back what `state_dict` returned.
@@ -201,7 +204,7 @@ class ReplayBuffer:
             )
         self._head.copy_(state["head"])
         self._size.copy_(state["size"])
-        self._even = (int(self._head[0]), int(self._size[0])) if state["even"] else None
+        self._level = (int(self._head[0]), int(self._size[0])) if state["level"] else None
 
         def fill(saved: Tensor) -> Tensor:
             leaf = torch.empty((self.rows, *saved.shape[1:]), dtype=saved.dtype, device=self.device)

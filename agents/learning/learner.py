@@ -113,7 +113,8 @@ class Learner:
     def latest(self, progress: float) -> dict[str, float]:
         """Return TensorBoard tag -> what schedules and counters say for data begun at `progress`."""
         constants = {f"train/{name}": value for name, value in self.algorithm.constants(progress).items()}
-        return {**constants, "train/n_updates": float(self.n_updates)}
+        found = constants | self.algorithm.policy.schedules(progress)
+        return found | {"train/n_updates": float(self.n_updates)}
 
     def _with_observations(self, prepared: Data, trajectory: Trajectory) -> Data:
         """Return what minibatches are made of: `[T, N, ...]` with memory, else the real transitions, `[B, ...]`."""
@@ -127,9 +128,7 @@ class Learner:
         kept = trajectory.valid.flatten().nonzero().squeeze(1)
         return tree_map(lambda leaf: leaf[kept], data)
 
-    def _update_on_rollout(
-        self, data: Data, constants: Data, rate: float, varying: bool
-    ) -> tuple[Aux, int, int]:
+    def _update_on_rollout(self, data: Data, constants: Data, rate: float, varying: bool) -> tuple[Aux, int, int]:
         """Go through all epochs; return what the losses gave, the steps taken and those planned.
 
         `varying`: the number of transitions may change, which nothing compiled or captured can follow.
@@ -139,10 +138,7 @@ class Learner:
             return {HEALTH: torch.zeros(())}, 0, 0
         device = self.parameters.vector.device
         order = torch.stack(
-            [
-                torch.randperm(rows, generator=self.shuffling, device=device)
-                for _ in range(self.algorithm.n_epochs)
-            ]
+            [torch.randperm(rows, generator=self.shuffling, device=device) for _ in range(self.algorithm.n_epochs)]
         )
         planned = self.algorithm.n_epochs * self._count(data, rows)
         rates = self.optimizer.rates(rate, planned)
@@ -169,7 +165,10 @@ class Learner:
             if self._recurrent:
                 for part in rows.tensor_split(count):
                     yield {
-                        name: tree_map(lambda leaf, part=part, axis=0 if name == "carry" else 1: leaf.index_select(axis, part), value)
+                        name: tree_map(
+                            lambda leaf, part=part, axis=0 if name == "carry" else 1: leaf.index_select(axis, part),
+                            value,
+                        )
                         for name, value in data.items()
                     }
                 continue

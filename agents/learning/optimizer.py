@@ -31,7 +31,10 @@ class Optimizer:
     def refresh(self) -> None:
         """Follow `FlatParameters.refresh`: moments go with their parameters, those of new ones begin at 0."""
         moments, shapes = self.moments, self._shapes
-        self.moments, self._shapes = [torch.zeros_like(self.parameters.vector) for _ in moments], _shapes(self.parameters)
+        self.moments, self._shapes = (
+            [torch.zeros_like(self.parameters.vector) for _ in moments],
+            _shapes(self.parameters),
+        )
         for old, new in zip(moments, self.moments, strict=True):
             parts = dict(zip(shapes, old.split([shape.numel() for shape in shapes.values()]), strict=True))
             for name, view in self.parameters.views(new).items():

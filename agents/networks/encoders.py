@@ -14,6 +14,7 @@ from gymnasium import Space, spaces
 from torch import Tensor, nn
 
 from agents.core.config import NetworkConfig
+from agents.core.types import ACTION_MASK
 from agents.networks.normalize import RunningNorm
 from agents.networks.pictures import (
     LARGE,
@@ -27,8 +28,6 @@ from agents.networks.pictures import (
 )
 from envs.errors import UserError, did_you_mean
 from envs.locate import _import, _load_file
-
-ACTION_MASK = "action_mask"
 
 
 def multiply_adds(module: nn.Module, *inputs: Any) -> tuple[Any, int]:
@@ -172,7 +171,7 @@ class Encoder(nn.Module):
     def _try(self, name: str, space: Space) -> int:
         """Encode observations of zeros and return how many multiply-adds one takes."""
         try:
-            out, flops = multiply_adds(self, _zeros(space, 2))
+            out, flops = multiply_adds(self, zeros(space, 2))
         except Exception as error:
             raise UserError(f"encoder {name} fails on {space}: {type(error).__name__}: {error}") from error
         shape = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
@@ -238,9 +237,9 @@ def _own_encoder(name: str, space: Space) -> Any:
     return encoder
 
 
-def _zeros(space: Space, rows: int) -> Any:
+def zeros(space: Space, rows: int) -> Any:
     """Return a batch of canonical observations of zeros."""
     if isinstance(space, spaces.Dict):
-        return {key: _zeros(leaf, rows) for key, leaf in space.items()}
+        return {key: zeros(leaf, rows) for key, leaf in space.items()}
     dtype = {"uint8": torch.uint8, "float32": torch.float32}.get(str(space.dtype), torch.int64)
     return torch.zeros(rows, *(space.shape or ()), dtype=dtype)

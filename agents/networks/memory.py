@@ -20,7 +20,6 @@ class GRU(nn.Module):
         super().__init__()
         self.cell = nn.GRUCell(inputs, size)
         self.features = size
-        self.flops = 3 * size * (inputs + size)
 
     def initial_carry(self, num_envs: int) -> Tensor:
         """Return the carry of `num_envs` episodes that start."""

@@ -19,8 +19,9 @@ from torch import Tensor, nn
 from agents.core.config import Activation, ActorCriticConfig, NetworkConfig
 from agents.core.tree import tree_map
 from agents.core.types import ACTION_MASK, Obs, Tree
-from agents.networks.encoder import Encoder
+from agents.networks.encoders import Encoder
 from agents.networks.memory import build_memory
+from agents.networks.normalize import RunningNorm
 from agents.ops.distributions import Distribution, distribution, masked, parameter_count
 
 
@@ -59,7 +60,6 @@ class MLP(nn.Module):
         sizes = [inputs, *widths]
         self.layers = nn.ModuleList(nn.Linear(i, o) for i, o in itertools.pairwise(sizes))
         self.features = sizes[-1]
-        self.flops = sum(i * o for i, o in itertools.pairwise(sizes))
         self.activation = activation
 
     def forward(self, x: Tensor) -> Tensor:
@@ -88,7 +88,6 @@ class Model(nn.Module):
 
     Attributes:
         masked: whether observations say which actions are legal.
-        flops: multiply-adds for one observation; subclasses add those of what they add.
     """
 
     def __init__(self, observation_space: Space, config: NetworkConfig) -> None:
@@ -97,7 +96,6 @@ class Model(nn.Module):
         self.memory = build_memory(config.memory, self.encoder.features, config.memory_size)
         self.features = self.encoder.features if self.memory is None else self.memory.features
         self.masked = isinstance(observation_space, spaces.Dict) and ACTION_MASK in observation_space.spaces
-        self.flops: int = self.encoder.flops + (0 if self.memory is None else self.memory.flops)
 
     @property
     def recurrent(self) -> bool:
@@ -122,8 +120,17 @@ class Model(nn.Module):
         return self.memory(features.view(*start.shape, -1), carry, start)[0]
 
     def update_statistics(self, obs: Obs) -> None:
-        """Let the normalisers take in observations `[B, ...]`."""
+        """Let the normalisers take in observations `[B, ...]`, or `[T, N, ...]` with memory."""
+        if self.memory is not None:
+            obs = tree_map(lambda leaf: leaf.flatten(0, 1), obs)
         self.encoder.update_statistics(obs)
+
+    def share_statistics(self, other: Model) -> None:
+        """Use another model's normalisers, of the same structure, from now on."""
+        for mine, theirs in zip(list(self.modules()), list(other.modules()), strict=True):
+            for name, child in list(mine.named_children()):
+                if isinstance(child, RunningNorm):
+                    setattr(mine, name, getattr(theirs, name))
 
 
 class ActorCritic(Model):
@@ -155,7 +162,6 @@ class ActorCritic(Model):
             orthogonal(self.value_head, 1.0)
         if self.split_std:
             nn.init.constant_(self.policy_head.bias[size:], config.log_std_init)
-        self.flops += (1 if self.value_torso is None else 2) * self.policy_torso.flops + width * (size + 1)
 
     def act(self, obs: Obs, carry: Tree) -> tuple[Tensor, Tree]:
         """Return the parameters of the action distribution, which is all that acting needs, and the next carry."""
@@ -178,9 +184,7 @@ class ActorCritic(Model):
     def _heads(self, features: Tensor, mask: Tensor | None) -> ActorCriticOutput:
         latent = self.policy_torso(features)
         critic = latent if self.value_torso is None else self.value_torso(features)
-        return ActorCriticOutput(
-            self.distribution(self.policy_head(latent), mask), self.value_head(critic).squeeze(-1)
-        )
+        return ActorCriticOutput(self.distribution(self.policy_head(latent), mask), self.value_head(critic).squeeze(-1))
 
     def distribution(self, parameters: Tensor, mask: Tensor | None = None) -> Distribution:
         """Return the action distribution that the policy head's output `[..., P]` stands for."""
@@ -202,7 +206,6 @@ class QNetwork(Model):
         self.torso = MLP(self.features, config.net_arch, config.activation)
         self.n_actions = int(action_space.n)
         self.head = nn.Linear(self.torso.features, self.n_actions)
-        self.flops += self.torso.flops + self.torso.features * self.n_actions
 
     def act(self, obs: Obs, carry: Tree) -> tuple[Tensor, Tree]:
         """Return the action values of one step's observations, not masked, and the next carry."""

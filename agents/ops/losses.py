@@ -16,7 +16,14 @@ class Divergence(NamedTuple):
     clip_fraction: Tensor
 
 
-def ppo_policy_loss(log_ratio_B: Tensor, advantage_B: Tensor, clip_range: Tensor | float) -> Tensor:
+def mean(values_B: Tensor, valid_B: Tensor | None = None) -> Tensor:
+    """Return the mean over the transitions that are real; `valid_B` is False on those that are not, None if all are."""
+    return values_B.mean() if valid_B is None else (values_B * valid_B).sum() / valid_B.sum().clamp(min=1)
+
+
+def ppo_policy_loss(
+    log_ratio_B: Tensor, advantage_B: Tensor, clip_range: Tensor | float, valid_B: Tensor | None = None
+) -> Tensor:
     """The clipped surrogate objective (Schulman et al. 2017, arXiv:1707.06347, eq. 7), negated.
 
     min(r A, clip(r, 1 - c, 1 + c) A) is min(r A, A + c |A|): only one of the two bounds can be the smaller one.
@@ -25,9 +32,10 @@ def ppo_policy_loss(log_ratio_B: Tensor, advantage_B: Tensor, clip_range: Tensor
         log_ratio_B: log r, the new log-probability of each action minus the one it was drawn with.
         advantage_B: how much better than the state's value each action was.
         clip_range: c.
+        valid_B: as in `mean`.
     """
     limit_B = advantage_B + clip_range * advantage_B.abs()
-    return -torch.minimum(log_ratio_B.exp() * advantage_B, limit_B).mean()
+    return -mean(torch.minimum(log_ratio_B.exp() * advantage_B, limit_B), valid_B)
 
 
 def divergence(log_ratio_B: Tensor, clip_range: Tensor | float) -> Divergence:
@@ -40,20 +48,30 @@ def divergence(log_ratio_B: Tensor, clip_range: Tensor | float) -> Divergence:
     return Divergence((growth_B - log_ratio_B).mean(), (growth_B.abs() > clip_range).float().mean())
 
 
-def value_loss(value_B: Tensor, old_value_B: Tensor, return_B: Tensor, clip_range_vf: float | None) -> Tensor:
+def value_loss(
+    value_B: Tensor,
+    old_value_B: Tensor,
+    return_B: Tensor,
+    clip_range_vf: float | None,
+    valid_B: Tensor | None = None,
+) -> Tensor:
     """Mean squared error to the return; with `clip_range_vf` the value may move only so far from the old one.
 
     This is SB3's clipping (the clipped value alone), not the maximum of both errors of OpenAI Baselines.
     """
     if clip_range_vf is not None:
         value_B = old_value_B + (value_B - old_value_B).clamp(-clip_range_vf, clip_range_vf)
-    return F.mse_loss(value_B, return_B)
+    return F.mse_loss(value_B, return_B) if valid_B is None else mean((value_B - return_B).square(), valid_B)
 
 
-def normalized(advantage_B: Tensor) -> Tensor:
+def normalized(advantage_B: Tensor, valid_B: Tensor | None = None) -> Tensor:
     """Shift and scale to mean 0 and deviation 1; a batch of one, whose deviation is undefined, is left alone."""
     if advantage_B.numel() == 1:
         return advantage_B
+    if valid_B is not None:
+        count, center = valid_B.sum(), mean(advantage_B, valid_B)
+        variance = ((advantage_B - center).square() * valid_B).sum() / (count - 1).clamp(min=1)
+        return (advantage_B - center) / (variance.sqrt() + 1e-8)
     std, mean = torch.std_mean(advantage_B)
     return (advantage_B - mean) / (std + 1e-8)
 

@@ -4,46 +4,57 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
 from gymnasium import Space
+from torch import nn
 
-from agents.algos.dqn.algorithm import DQN
-from agents.algos.dqn.config import DQNConfig
-from agents.algos.ppo.algorithm import PPO
-from agents.algos.ppo.config import PPOConfig
-from agents.core.config import AlgoConfig
+from agents.acting.collector import Collector, TickCollector
+from agents.acting.fused import FusedCollector
+from agents.acting.policies import ModelPolicy
+from agents.acting.state import ActorState
+from agents.core.algorithm import Algorithm
+from agents.core.config import AlgoConfig, OffPolicyConfig
 from agents.core.device import choose_device, use_threads
-from agents.core.runtime import Compiler
+from agents.core.runtime import Runtime
 from agents.core.types import Progress
 from agents.data.replay import ReplayBuffer
-from agents.loops.off_policy import off_policy
-from agents.loops.on_policy import on_policy
-from agents.loops.position import Position
-from agents.networks.encoder import has_image
+from agents.data.samplers import Sampler, UniformSampler
+from agents.learning.learner import Learner
+from agents.networks.encoders import multiply_adds, zeros
+from agents.run import loops, registry
 from agents.run.config import RunConfig
 from envs.api import VecEnv
+from envs.errors import UserError
 from envs.make import has_native, make
+from envs.native import NativeVecEnv
 from envs.seeding import derive_seed
 
 GPU_ENVS = 256  # native environments from which on a GPU has enough to do at each tick
 
 
-def make_agent(
-    observation_space: Space,
-    action_space: Space,
-    params: AlgoConfig,
-    device: torch.device,
-    seed: int,
-    compiler: Compiler | None = None,
-) -> PPO | DQN:
-    """Build the agent that `params` belongs to."""
-    if isinstance(params, PPOConfig):
-        return PPO(observation_space, action_space, params, device, seed, compiler)
-    assert isinstance(params, DQNConfig)
-    return DQN(observation_space, action_space, params, device, seed, compiler)
+def make_algorithm(
+    name: str, observation_space: Space, action_space: Space, params: AlgoConfig, seed: int
+) -> Algorithm:
+    """Build an algorithm on the CPU; its networks' first weights follow from `seed`, and nothing else is drawn.
+
+    Raises:
+        UserError: there is no such algorithm, or it does not fit the spaces or its settings.
+    """
+    kind: Any = registry.find(name).load()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive_seed(seed, "network"))
+        return kind(observation_space, action_space, params)
+
+
+def flops(model: nn.Module, observation_space: Space) -> int:
+    """Return the multiply-adds that a model makes for one observation."""
+    obs = zeros(observation_space, 1)
+    if not getattr(model, "recurrent", False):
+        return multiply_adds(model, obs)[1]
+    obs = {key: leaf[None] for key, leaf in obs.items()} if isinstance(obs, dict) else obs[None]
+    return multiply_adds(model, obs, model.initial_carry(1), torch.ones(1, 1, dtype=torch.bool))[1]  # type: ignore[operator]
 
 
 @dataclass(slots=True)
@@ -52,28 +63,30 @@ class Training:
 
     config: RunConfig
     env: VecEnv
-    agent: PPO | DQN
-    position: Position
-    replay: ReplayBuffer
-    sampling: torch.Generator
+    algorithm: Algorithm
+    learner: Learner
+    collector: Collector
+    replay: ReplayBuffer | None
+    sampler: Sampler | None
     device_reason: str
-    compiler: Compiler
+    runtime: Runtime
+
+    @property
+    def policy(self) -> ModelPolicy:
+        """What acts."""
+        return self.algorithm.policy  # type: ignore[return-value]
+
+    @property
+    def step(self) -> int:
+        """Environment steps taken since the run began."""
+        return self.collector.state.step
 
     def progress(self) -> Iterator[Progress]:
         """Train from where it stands to the end of the budget."""
-        params = self.config.params
-        if isinstance(self.agent, PPO):
-            assert isinstance(params, PPOConfig)
-            return on_policy(
-                self.env,
-                self.agent,
-                self.position,
-                total_timesteps=params.total_timesteps,
-                n_steps=params.n_steps,
-                compiler=self.compiler,
-            )
-        assert isinstance(params, DQNConfig)
-        return off_policy(self.env, self.agent, self.position, self.replay, self.sampling, params, self.compiler)
+        params: Any = self.config.params
+        if self.replay is None or self.sampler is None:
+            return loops.on_policy(self.collector, self.learner, params)
+        return loops.off_policy(self.env, self.collector, self.replay, self.sampler, self.learner, params)
 
     def state_dict(self, with_env: bool = True) -> dict[str, Any]:
         """Return everything a training needs to go on bit for bit; without the environments' position if asked.
@@ -81,39 +94,68 @@ class Training:
         Leaving it out is for a training that broke off in the middle of a tick: the next one resets them.
         """
         return {
-            "agent": self.agent.state_dict(),
-            "position": self.position.state_dict(),
+            "device": self.policy.device.type,
+            "algorithm": self.algorithm.state_dict(),
+            "learner": self.learner.state_dict(),
+            "actor": self.collector.state.state_dict(),
             "env": self.env.state_dict() if with_env else None,
-            "replay": self.replay.state_dict() if isinstance(self.agent, DQN) else None,
-            "sampling": self.sampling.get_state(),
+            "replay": None if self.replay is None else self.replay.state_dict(),
+            "sampling": None if self.sampler is None else self.sampler.generator.get_state(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> list[str]:
-        """Take back what `state_dict` returned; return a sentence for each thing that could not be restored."""
-        self.agent.load_state_dict(state["agent"])
-        self.position.load_state_dict(state["position"])
-        self.sampling.set_state(state["sampling"])
-        if state["replay"] is not None:
+        """Take back what `state_dict` returned; return a sentence for each thing that could not be restored.
+
+        Raises:
+            LookupError, TypeError, ValueError, RuntimeError, UserError: the state is not one of such a training.
+        """
+        actor, step = self.collector.state, int(state["actor"]["step"])
+        self.algorithm.load_state_dict(state["algorithm"])
+        notes = []
+        device, was = self.policy.device.type, str(state["device"])
+        if device != was:
+            notes.append(
+                f"the run was on {was} and goes on on {device}: its random streams begin anew, so it does not repeat "
+                "what it would have done there bit for bit"
+            )
+            fresh = self._fresh_streams(step)
+            state = state | {
+                "learner": state["learner"] | {"shuffling": fresh("minibatch")},
+                "actor": state["actor"] | {"generator": fresh(self.policy.stream)},
+                "sampling": fresh("replay"),
+            }
+        self.learner.load_state_dict(state["learner"])
+        actor.load_state_dict(state["actor"])
+        if self.replay is not None and self.sampler is not None:
             self.replay.load_state_dict(state["replay"])
+            self.sampler.generator.set_state(state["sampling"])
         if state["env"] is not None:
-            return self.env.load_state_dict(state["env"])
-        self.replay.cut()
-        step = self.position.step
-        restarted = Position.start(self.env, derive_seed(self.config.seed, "restart", step))
-        self.position.obs, self.position.tracker = restarted.obs, restarted.tracker
-        return ["the environments begin new episodes: the run broke off in the middle of a step"]
+            return notes + self.env.load_state_dict(state["env"])
+        if self.replay is not None:
+            self.replay.cut()
+        actor.restart(self.env, self.policy, derive_seed(self.config.seed, "restart", step))
+        return [*notes, "the environments begin new episodes: the run broke off in the middle of a step"]
+
+    def _fresh_streams(self, step: int) -> Any:
+        """Return what gives the state of a random stream that has not been used, by the stream's name."""
+
+        def fresh(name: str) -> torch.Tensor:
+            seed = derive_seed(self.config.seed, "resumed", step, name)
+            return torch.Generator(self.policy.device).manual_seed(seed).get_state()
+
+        return fresh
 
 
 def build(config: RunConfig) -> Training:
-    """Make environments, agent and buffers, and reset the environments.
+    """Make environments, algorithm and buffers, and reset the environments.
 
     Raises:
         UserError: the environment, its spaces or the device do not fit the configuration.
     """
     params = config.params
     native = config.vec in ("auto", "native") and has_native(config.env)
-    choose = partial(choose_device, config.device, batch_size=params.batch_size)
-    device, reason = choose(env_on_gpu=native and params.n_envs >= GPU_ENVS, pixels=False)
+    env_on_gpu = native and params.n_envs >= GPU_ENVS
+    device, reason = choose_device(config.device, env_on_gpu=env_on_gpu, flops=0, batch_size=_batch_size(params))
     env = make(
         config.env,
         params.n_envs,
@@ -123,20 +165,69 @@ def build(config: RunConfig) -> Training:
         env_kwargs=config.env_kwargs,
         rescale_action=params.rescales_action,
     )
-    pixels = has_image(env.observation_space)
+    return build_on(env, config, device, reason)
+
+
+def _batch_size(params: AlgoConfig) -> int:
+    return getattr(params, "batch_size", params.n_envs)
+
+
+def build_on(
+    env: VecEnv, config: RunConfig, device: torch.device, reason: str = "as asked", runtime: Runtime | None = None
+) -> Training:
+    """Do what `build` does in environments that are there.
+
+    Args:
+        env: reset here.
+        config: its `params` say how many environments there are.
+        device: that of `env` where it speaks tensors; chosen anew by the network's size where it does not.
+        reason: why that device.
+        runtime: how steps are run; by default as the configuration says.
+    """
+    params, seed = config.params, config.seed
+    algorithm = make_algorithm(config.algo, env.observation_space, env.action_space, params, seed)
+    weight = flops(algorithm.model, env.observation_space)
     if not env.capturable:
-        device, reason = choose(env_on_gpu=False, pixels=pixels)
-    use_threads(device, pixels=pixels, width=max(params.net_arch, default=1), batch_size=params.batch_size)
-    compiler = Compiler(config.compile, device)
-    agent = make_agent(env.observation_space, env.action_space, params, device, config.seed, compiler)
-    capacity = params.buffer_size if isinstance(params, DQNConfig) else 1
+        device, reason = choose_device(config.device, env_on_gpu=False, flops=weight, batch_size=_batch_size(params))
+    use_threads(device, flops=weight, batch_size=_batch_size(params))
+    algorithm.to(device)
+    runtime = runtime or Runtime(config.compile, device)
+    learner = Learner(algorithm, runtime, seed)
+    policy: Any = algorithm.policy
+    noise = torch.Generator(device).manual_seed(derive_seed(seed, policy.stream))
+    actor = ActorState.begin(env, policy, derive_seed(seed, "training"), noise)
+    replay = sampler = None
+    if algorithm.data == "replay":
+        assert isinstance(params, OffPolicyConfig)
+        replay, sampler = _replay(params, runtime, device, seed)
     return Training(
         config=config.model_copy(update={"vec": env.backend}),  # measured once: a resumed run steps the same way
         env=env,
-        agent=agent,
-        position=Position.start(env, derive_seed(config.seed, "training")),
-        replay=ReplayBuffer(capacity, params.n_envs, device),
-        sampling=torch.Generator(device).manual_seed(derive_seed(config.seed, "replay")),
+        algorithm=algorithm,
+        learner=learner,
+        collector=_collector(env, policy, actor, params, runtime),
+        replay=replay,
+        sampler=sampler,
         device_reason=reason,
-        compiler=compiler,
+        runtime=runtime,
     )
+
+
+def _collector(env: VecEnv, policy: ModelPolicy, actor: ActorState, params: AlgoConfig, runtime: Runtime) -> Collector:
+    total, off_policy = params.total_timesteps, isinstance(params, OffPolicyConfig)
+    if isinstance(env, NativeVecEnv) and env.capturable:
+        usual = max(params.replay.train_freq // env.num_envs, 1) if off_policy else params.n_steps  # type: ignore[attr-defined]
+        return FusedCollector(env, policy, actor, ticks=usual, total_timesteps=total, runtime=runtime)
+    ticks = loops.YIELD_TICKS if off_policy else params.n_steps  # type: ignore[attr-defined]
+    keep = "ended" if off_policy else "truncated"
+    return TickCollector(env, policy, actor, ticks=ticks, total_timesteps=total, keep=keep)  # type: ignore[arg-type]
+
+
+def _replay(params: OffPolicyConfig, runtime: Runtime, device: torch.device, seed: int) -> tuple[ReplayBuffer, Sampler]:
+    settings = params.replay
+    replay = ReplayBuffer(settings.buffer_size, params.n_envs, device)
+    generator = torch.Generator(device).manual_seed(derive_seed(seed, "replay"))
+    per_round = settings.train_freq if settings.gradient_steps == -1 else settings.gradient_steps
+    usual = min(per_round, loops.DRAWN) * params.batch_size
+    sampler = UniformSampler(replay, params.gamma, settings.n_step_returns, generator, usual, compiled=runtime.compiled)
+    return replay, sampler

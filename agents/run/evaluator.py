@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from agents.core.types import Policy
-from agents.loops.evaluation import Evaluation, evaluate
+from agents.acting.evaluation import Evaluation, evaluate
 from envs.api import VecEnv
 from envs.make import make
 from envs.seeding import derive_seed

@@ -13,8 +13,9 @@ from typing import Any
 import torch
 from gymnasium import Space
 
-from agents.core.types import Agent, Policy
-from agents.run.build import make_agent
+from agents.acting.policies import ModelPolicy
+from agents.core.algorithm import Algorithm
+from agents.run.build import make_algorithm
 from agents.run.config import RunConfig
 from agents.run.folder import RunFolder
 from agents.run.storage import read_tree, write_tree
@@ -30,7 +31,7 @@ class LoadedPolicy:
     `path` is the folder that holds the model; `name` is "best", "latest" or the checkpoint's step.
     """
 
-    policy: Policy
+    policy: ModelPolicy
     config: RunConfig
     observation_space: Space
     action_space: Space
@@ -59,7 +60,7 @@ class LoadedPolicy:
         return self.config.seed
 
 
-def save_model(folder: Path, agent: Agent, config: RunConfig, env: VecEnv, step: int) -> None:
+def save_model(folder: Path, algorithm: Algorithm, config: RunConfig, env: VecEnv, step: int) -> None:
     """Write a model's two files into `folder`."""
     meta = {
         "config": config.model_dump(mode="json"),
@@ -67,7 +68,7 @@ def save_model(folder: Path, agent: Agent, config: RunConfig, env: VecEnv, step:
         "action_space": space_to_json(env.action_space),
         "step": step,
     }
-    write_tree(folder, "model", agent.network.state_dict(), meta)
+    write_tree(folder, "model", algorithm.model.state_dict(), meta)
 
 
 def load_model(folder: Path, name: str, device: str = "cpu") -> LoadedPolicy:
@@ -86,13 +87,13 @@ def load_model(folder: Path, name: str, device: str = "cpu") -> LoadedPolicy:
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{file}: not a model description this version can read ({error!r})") from error
     try:
-        agent = make_agent(observation_space, action_space, config.params, torch.device(device), seed=0)
-        agent.network.load_state_dict(weights)
+        algorithm = make_algorithm(config.algo, observation_space, action_space, config.params, seed=0)
+        algorithm.model.load_state_dict(weights)
     except (RuntimeError, TypeError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{folder / 'model.safetensors'}: the weights do not fit {file.name}: {reason}") from error
-    agent.network.eval()
-    return LoadedPolicy(agent, config, observation_space, action_space, step, folder, name)
+    policy: Any = algorithm.to(torch.device(device)).eval().policy
+    return LoadedPolicy(policy, config, observation_space, action_space, step, folder, name)
 
 
 def checkpoints(path: Path) -> list[tuple[int, Path]]:

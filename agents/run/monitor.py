@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from time import perf_counter
 from typing import Any
 
 import numpy as np
 
-from agents.core.types import Progress
+from agents.core.types import Episodes, Progress
 
+MOST_UNREAD = 1_000  # parts of episodes gathered before they are read
 LOG_ROWS = 200  # about how many rows of scalars a whole run writes at most
 WINDOW = 100  # episodes that rollout/ep_rew_mean and ep_len_mean average over, as in SB3
 
@@ -32,6 +33,8 @@ class Monitor:
         self.reached: float | None = None
         self.served = 0
         self._metrics: dict[str, list[Any]] = {}
+        self._latest: Mapping[str, float] = {}
+        self._episodes: list[Episodes] = []  # read when a row is written: until then a GPU need not be waited for
         self._seconds: dict[str, float] = {}
         self._earlier = 0.0  # seconds that the run took before it was resumed
         self._aside = 0.0  # seconds of all that were no training
@@ -44,8 +47,10 @@ class Monitor:
 
     def take(self, progress: Progress) -> None:
         """Take in what happened since the last Progress."""
-        self.returns.extend(episode.ret for episode in progress.episodes)
-        self.lengths.extend(episode.length for episode in progress.episodes)
+        self._episodes += progress.episodes
+        if len(self._episodes) > MOST_UNREAD:
+            self._read_episodes()
+        self._latest = progress.latest
         for tag, value in progress.metrics.items():
             self._metrics.setdefault(tag, []).append(value)
         for phase, seconds in progress.seconds.items():
@@ -80,6 +85,7 @@ class Monitor:
 
     def scalars(self, step: int) -> dict[str, float]:
         """Return tag -> value of everything since the last call, means where there were several."""
+        self._read_episodes()
         found: dict[str, float] = {}
         if self.returns:
             found["rollout/ep_rew_mean"] = float(np.mean(self.returns))
@@ -89,10 +95,18 @@ class Monitor:
         found |= {tag: float(sum(map(float, values)) / len(values)) for tag, values in self._metrics.items()}
         self._metrics.clear()
         self._seconds.clear()
-        return found
+        return found | self._latest
+
+    def _read_episodes(self) -> None:
+        for episodes in self._episodes:
+            returns, lengths = episodes.read()
+            self.returns.extend(returns.tolist())
+            self.lengths.extend(lengths.tolist())
+        self._episodes.clear()
 
     def state_dict(self) -> dict[str, Any]:
         """Return what `load_state_dict` takes back."""
+        self._read_episodes()
         return {
             "returns": list(self.returns),
             "lengths": list(self.lengths),

@@ -14,8 +14,7 @@ from gymnasium.envs.registration import load_env_creator
 
 from agents.core.tree import to_numpy
 from agents.core.types import Policy
-from agents.loops.evaluation import policy_generator
-from agents.loops.position import env_action
+from agents.acting.evaluation import Player, env_action, policy_generator
 from agents.run.models import LoadedPolicy
 from envs.api import VecEnv
 from envs.errors import EnvError, UserError
@@ -36,14 +35,14 @@ class Moment:
     Attributes:
         step: counted from 1.
         frame: uint8 `[H, W, 3]`, the picture the action was chosen on; None where nothing is rendered.
-        thoughts: `Policy.inspect` of the observation; empty where no policy is asked.
+        outputs: `Policy.inspect` of the observation; empty where no policy is asked.
         action: canonical.
         ret: sum of the rewards so far, this one included.
     """
 
     step: int
     frame: np.ndarray | None
-    thoughts: dict[str, np.ndarray]
+    outputs: dict[str, np.ndarray]
     action: np.ndarray
     reward: float
     ret: float
@@ -63,13 +62,13 @@ def moments(
     ret, count, ended = 0.0, 0, False
     while not ended:
         frame = _picture(env) if render else None
-        thoughts = {} if inspect is None else {key: to_numpy(row)[0] for key, row in inspect(obs).items()}
+        outputs = {} if inspect is None else {key: to_numpy(row)[0] for key, row in inspect(obs).items()}
         action = choose(obs)
         step = env.step(action)
         obs = step.obs
         reward, terminated, truncated = (to_numpy(x)[0].item() for x in (step.reward, step.terminated, step.truncated))
         ret, count, ended = ret + reward, count + 1, terminated or truncated
-        yield Moment(count, frame, thoughts, to_numpy(action)[0], reward, ret, terminated, truncated)
+        yield Moment(count, frame, outputs, to_numpy(action)[0], reward, ret, terminated, truncated)
 
 
 def _picture(env: VecEnv) -> np.ndarray:
@@ -83,12 +82,8 @@ def _picture(env: VecEnv) -> np.ndarray:
 
 def play(env: VecEnv, policy: Policy, seed: int, deterministic: bool = True, render: bool = True) -> Iterator[Moment]:
     """Let `policy` play one episode on a 1-environment VecEnv; the same seed gives the same episode."""
-    generator = None if deterministic else policy_generator(policy, seed)
-
-    def choose(obs: Any) -> Any:
-        return env_action(env, policy.predict(obs, deterministic, generator))
-
-    return moments(env, seed, choose, policy.inspect, render)
+    player = Player(policy, 1, None if deterministic else policy_generator(policy, seed))
+    return moments(env, seed, lambda obs: env_action(env, player.act(obs)), player.inspect, render)
 
 
 def has_display() -> bool:

@@ -17,6 +17,7 @@ import gymnasium
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from agents.acting.evaluation import Player
 from agents.core.types import Policy
 from agents.run.models import LoadedPolicy
 from agents.run.play import Moment, frames_per_second, moments, play, policy_env, stage
@@ -133,7 +134,7 @@ def replay(
 
     Args:
         env: as `episode_env` makes it.
-        policy: asked what it thinks of each observation, if given; it does not act.
+        policy: its outputs for each observation are shown, if given; it does not act.
 
     Raises:
         UserError: the actions do not fit the environment, or a reward or the end is not what was recorded;
@@ -142,10 +143,14 @@ def replay(
     actions = _actions(env, episode)
     played = 0
 
+    player = None if policy is None else Player(policy, 1, generator=None)
+
     def choose(obs: Any) -> np.ndarray:
+        if player is not None:
+            player.act(obs)  # its memory follows the episode
         return actions[played : played + 1]
 
-    for moment in moments(env, episode.seed, choose, None if policy is None else policy.inspect, render):
+    for moment in moments(env, episode.seed, choose, None if player is None else player.inspect, render):
         recorded = episode.rewards[played]
         played += 1
         if np.float32(moment.reward).tobytes() != np.float32(recorded).tobytes():
@@ -219,7 +224,7 @@ def record_episode(
         for moment in play(playing, loaded.policy, seed, deterministic):
             assert moment.frame is not None
             yield moment.frame if picture is None else picture(moment)
-            played.append(replace(moment, frame=None, thoughts={}))
+            played.append(replace(moment, frame=None, outputs={}))
             if moment.step >= step_limit and not moment.ended:
                 raise UserError(f"{loaded.env}: the episode goes on after {step_limit:,} steps, too long to record")
 

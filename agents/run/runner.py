@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import os
 import shlex
 import signal
@@ -11,13 +10,14 @@ import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from agents.core.schedules import crossings
 from agents.core.signals import handling
-from agents.loops.evaluation import Evaluation
+from agents.acting.evaluation import Evaluation
 from agents.run.build import Training, build
 from agents.run.config import RunConfig
 from agents.run.evaluator import Evaluator, evaluation_scalars
@@ -25,6 +25,7 @@ from agents.run.folder import RunFolder
 from agents.run.models import load_policy, save_model
 from agents.run.monitor import LOG_ROWS, Monitor
 from agents.run.play import Moment
+from agents.run.registry import label
 from agents.run.recording import record_episode, replay_folder
 from agents.run.sinks import ConsoleSink, CsvSink, TensorBoardSink
 from agents.run.storage import atomic_folder, read_tree, write_tree
@@ -64,7 +65,7 @@ class Run:
         self.progress = CsvSink(folder.path / "progress.csv", resume_step=kept)
         self.evaluations = CsvSink(folder.path / "evaluations.csv", resume_step=kept)
         best = None if monitor.best is None else monitor.best[0]
-        step = training.position.step
+        step = training.step
         self.console = ConsoleSink(self.params.total_timesteps, quiet=quiet, initial=step, best=best)
         self.whole = True  # not in the middle of a tick, where the environments' position cannot be saved
         self.evaluator = Evaluator(
@@ -80,7 +81,7 @@ class Run:
 
     def evaluate(self, episodes: int, *stream: str | int) -> Evaluation:
         """Play greedily on fresh episodes; `stream` names the random stream they come from."""
-        return self.evaluator.evaluate(self.training.agent, episodes, *stream)
+        return self.evaluator.evaluate(self.training.policy, episodes, *stream)
 
     def loop(self, stop: threading.Event) -> None:
         """Train until the budget, the target or a stop."""
@@ -98,7 +99,7 @@ class Run:
 
     def serve(self) -> None:
         """Do what fell due since the last time; after a resume, what was left undone when the run broke off."""
-        before, step, params = self.monitor.served, self.training.position.step, self.params
+        before, step, params = self.monitor.served, self.training.step, self.params
         if crossings(before, step, params.eval_freq):
             with self.monitor.aside():
                 self.assess(step)
@@ -110,17 +111,10 @@ class Run:
                 self.checkpoint()
 
     def log(self, step: int) -> None:
-        """Write the scalars gathered since the last row.
-
-        Raises:
-            UserError: the loss is not finite any more.
-        """
+        """Write the scalars gathered since the last row."""
         scalars = self.monitor.scalars(step)
-        scalars |= self.training.agent.schedules(min(step / self.params.total_timesteps, 1.0))
         for sink in (self.tensorboard, self.progress, self.console):
             sink.write(step, scalars)
-        if not math.isfinite(loss := scalars.get("train/loss", 0.0)):
-            raise UserError(f"the training diverged: at step {step:,} its loss is {loss}; try a smaller learning_rate")
 
     def assess(self, step: int) -> None:
         """Evaluate, keep the best model, and note whether the target is reached.
@@ -135,7 +129,7 @@ class Run:
         if self.monitor.best is None or mean > self.monitor.best[0]:
             self.monitor.best = (mean, step)
             with atomic_folder(self.folder.best) as folder:
-                save_model(folder, self.training.agent, self.config, self.training.env, step)
+                save_model(folder, self.training.algorithm, self.config, self.training.env, step)
         target, self.monitor.reached = self.params.target_reward, None
         if target is not None and mean >= target:
             episodes = max(self.params.final_eval_episodes, self.params.eval_episodes)
@@ -144,9 +138,9 @@ class Run:
 
     def checkpoint(self) -> None:
         """Save model and training state under the current step; old checkpoints keep their model alone."""
-        step = self.training.position.step
+        step = self.training.step
         with atomic_folder(self.folder.checkpoint(step)) as folder:
-            save_model(folder, self.training.agent, self.config, self.training.env, step)
+            save_model(folder, self.training.algorithm, self.config, self.training.env, step)
             state = {"training": self.training.state_dict(with_env=self.whole), "monitor": self.monitor.state_dict()}
             write_tree(folder, "state", state, {"step": step})
         for _, old in self.folder.checkpoints()[:-KEEP_STATES]:
@@ -156,13 +150,13 @@ class Run:
     def save_final(self) -> None:
         """Save the model of the run itself, which is the policy as training left it."""
         training = self.training
-        save_model(self.folder.path, training.agent, self.config, training.env, training.position.step)
+        save_model(self.folder.path, training.algorithm, self.config, training.env, training.step)
 
     def rescue(self, error: BaseException) -> None:
         """Save what was learnt when training breaks, and note on the error what became of it."""
-        if not self.training.position.step:
+        if not self.training.step:
             return
-        if not all(parameter.isfinite().all() for parameter in self.training.agent.network.parameters()):
+        if not all(parameter.isfinite().all() for parameter in self.training.algorithm.model.parameters()):
             error.add_note(f"The network is not saved, as its weights are not finite any more; see {self.folder.path}.")
             return
         what = "What was learnt"
@@ -182,15 +176,18 @@ class Run:
     def introduce(self, notes: list[str]) -> None:
         """Say what runs where, and write the configuration to TensorBoard."""
         training, config, params = self.training, self.config, self.params
-        parameters = sum(p.numel() for p in training.agent.network.parameters())
+        model: Any = training.algorithm.model
+        parameters = sum(p.numel() for p in model.parameters())
         self.console.say(
-            f"{config.algo.upper()} on {config.env}: {parameters:,} parameters, {training.compiler.summary} on "
-            f"{training.agent.device} ({training.device_reason})"
+            f"{label(config.algo).upper()} on {config.env}: {parameters:,} parameters, {training.runtime.summary} on "
+            f"{training.policy.device} ({training.device_reason})"
         )
         self.console.say(f"{params.n_envs} environments, {training.env.backend}: {training.env.backend_reason}")
-        training.compiler.say = self.console.say
-        if training.compiler.compiles:
+        training.runtime.say = self.console.say
+        if training.runtime.compiles:
             self.console.say("the first rounds compile, up to a minute; the next run finds the result on the disk")
+        for line in model.encoder.description.splitlines() if hasattr(model, "encoder") else ():
+            self.console.say(line)
         self.console.say(f"run folder: {self.folder.path}")
         for note in notes:
             self.console.say(note)
@@ -215,7 +212,7 @@ class Run:
         except UserError as error:
             self.console.say(f"no episode was recorded: {error}")
             return None
-        self.tensorboard.video("eval/video", self.training.position.step, gif_bytes(thumbnails, fps=15))
+        self.tensorboard.video("eval/video", self.training.step, gif_bytes(thumbnails, fps=15))
         return recorded.video
 
     def close(self) -> None:
@@ -280,7 +277,7 @@ def train(
     with closing(training.env):
         notes: list[str] = []
         if resume is None:
-            device, threads = str(training.agent.device), torch.get_num_threads()
+            device, threads = str(training.policy.device), torch.get_num_threads()
             folder = RunFolder.create(runs_dir, config, name=name, device=device, threads=threads)
         else:
             folder = RunFolder.open(resume)

@@ -28,7 +28,7 @@ class Panel:
     def see(self, moment: Moment) -> None:
         """Take in the next moment."""
         self.moment = moment
-        self.series.append(float(moment.thoughts.get("value", moment.ret)))
+        self.series.append(float(moment.outputs.get("value", moment.ret)))
 
     def outcome(self) -> str:
         """Say how the episode ended, "" while it goes on."""
@@ -49,7 +49,7 @@ class Panel:
             step=self.moment.step,
             ret=self.moment.ret,
             reward=self.moment.reward,
-            series_title="value estimate" if "value" in self.moment.thoughts else "return",
+            series_title="value estimate" if "value" in self.moment.outputs else "return",
             series=self.series,
             bars_title=title,
             bars=bars,

@@ -86,17 +86,17 @@ def action_bars(moment: Moment, space: Space) -> tuple[str, list[Bar], int]:
     mean +- std between the action's bounds, with a dot for the action taken. Of many actions the best are
     shown, the one taken always among them. Where no policy was asked, the action taken is all there is.
     """
-    thoughts, action = moment.thoughts, np.atleast_1d(moment.action)
+    outputs, action = moment.outputs, np.atleast_1d(moment.action)
     if isinstance(space, spaces.Box):
-        rows = [_dimension_bar(i, thoughts, float(action[i]), space) for i in range(min(len(action), MAX_BARS))]
-        return "action, mean ± std" if "mean" in thoughts else "action", rows, len(action) - len(rows)
+        rows = [_dimension_bar(i, outputs, float(action[i]), space) for i in range(min(len(action), MAX_BARS))]
+        return "action, mean ± std" if "mean" in outputs else "action", rows, len(action) - len(rows)
     labels, taken = _choices(action, space)
-    if "q_values" in thoughts:
-        title, values = "Q-values", thoughts["q_values"]
+    if "q_values" in outputs:
+        title, values = "Q-values", outputs["q_values"]
         texts = [_number(value) for value in values.tolist()]
         ends = 0.04 + 0.96 * (values - values.min()) / max(float(np.ptp(values)), 1e-9)
-    elif "probabilities" in thoughts:
-        title, ends = "action probabilities", thoughts["probabilities"]
+    elif "probabilities" in outputs:
+        title, ends = "action probabilities", outputs["probabilities"]
         texts = [f"{value:.2f}" for value in ends.tolist()]
     else:
         title, ends = "action", np.array(taken, np.float64)
@@ -117,14 +117,14 @@ def _choices(action: np.ndarray, space: Space) -> tuple[list[str], list[bool]]:
     return [str(k) for k in range(len(action))], [bool(chosen) for chosen in action]
 
 
-def _dimension_bar(i: int, thoughts: dict[str, np.ndarray], action: float, space: spaces.Box) -> Bar:
-    mean, std = (float(thoughts[key][i]) if key in thoughts else 0.0 for key in ("mean", "std"))
+def _dimension_bar(i: int, outputs: dict[str, np.ndarray], action: float, space: spaces.Box) -> Bar:
+    mean, std = (float(outputs[key][i]) if key in outputs else 0.0 for key in ("mean", "std"))
     low, high = float(space.low[i]), float(space.high[i])
     if not (np.isfinite(low) and np.isfinite(high)):
         high = max(1.0, abs(mean) + std, abs(action))
         low = -high
     start, end, mark = np.clip((np.array([mean - std, mean + std, action]) - low) / (high - low), 0, 1).tolist()
-    if "mean" not in thoughts:
+    if "mean" not in outputs:
         return Bar(str(i), f"{action:+.2f}", 0, 0, mark)
     return Bar(str(i), f"{mean:+.2f} ± {std:.2f}", start, end, mark)
 

@@ -10,21 +10,13 @@ import os
 from pathlib import Path
 
 import pytest
-import torch
 from gymnasium import spaces
 
-from agents.algos.dqn.algorithm import DQN
 from agents.algos.dqn.config import DQNConfig
-from agents.algos.ppo.algorithm import PPO
 from agents.algos.ppo.config import PPOConfig
-from agents.data.replay import ReplayBuffer
-from agents.loops.off_policy import off_policy
-from agents.loops.on_policy import on_policy
-from agents.loops.position import Position
-from tests.fakes import ClockEnv
+from tests.fakes import ClockEnv, training_on
 
 FILE = Path(__file__).with_name("traces.json")
-CPU = torch.device("cpu")
 
 PPO_SMALL = {"n_envs": 4, "n_steps": 16, "batch_size": 32, "n_epochs": 2, "net_arch": (8,), "total_timesteps": 256}
 DQN_SMALL = {"n_envs": 2, "learning_starts": 32, "buffer_size": 64, "batch_size": 16, "net_arch": (8,)} | {
@@ -61,21 +53,14 @@ CASES = {
 
 def trace(action_space, config):
     """Return the numbers of every update, and at the end those of the network and the rewards collected."""
-    env = ClockEnv(config.n_envs, action_space, dummies=config.norm_obs)
-    position = Position.start(env, 0)
-    if isinstance(config, PPOConfig):
-        agent = PPO(env.observation_space, action_space, config, CPU, seed=0)
-        loop = on_policy(env, agent, position, total_timesteps=config.total_timesteps, n_steps=config.n_steps)
-    else:
-        agent = DQN(env.observation_space, action_space, config, CPU, seed=0)
-        replay = ReplayBuffer(config.buffer_size, config.n_envs, CPU)
-        loop = off_policy(env, agent, position, replay, torch.Generator().manual_seed(0), config)
+    env = ClockEnv(config.n_envs, action_space, dummies=config.network.norm_obs)
+    training = training_on(env, config)
     updates, total = [], 0.0
-    for progress in loop:
-        total += sum(episode.ret for episode in progress.episodes)
+    for progress in training.progress():
+        total += sum(episodes.read()[0].sum() for episodes in progress.episodes)
         updates.append({key.removeprefix("train/"): float(value) for key, value in progress.metrics.items()})
-    norms = {name: tensor.double().norm().item() for name, tensor in agent.network.state_dict().items()}
-    return {"updates": updates, "norms": norms, "episodes' returns": total, "steps": position.step}
+    norms = {name: tensor.double().norm().item() for name, tensor in training.algorithm.model.state_dict().items()}
+    return {"updates": updates, "norms": norms, "episodes' returns": total, "steps": training.step}
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -59,8 +59,8 @@ class PPO(Algorithm):
         if config.normalize_advantage:
             advantage = normalized(advantage, valid)
         log_ratio = distribution.log_prob(minibatch["action"]) - minibatch["log_prob"]
-        surrogate = mean(ppo_policy_loss(log_ratio, advantage, constants["clip_range"]), valid)
-        critic = mean(value_loss(value, minibatch["value"], minibatch["return"], config.clip_range_vf), valid)
+        surrogate = ppo_policy_loss(log_ratio, advantage, constants["clip_range"], valid)
+        critic = value_loss(value, minibatch["value"], minibatch["return"], config.clip_range_vf, valid)
         loss = torch.add(surrogate, critic, alpha=config.vf_coef)
         with torch.set_grad_enabled(config.ent_coef > 0):
             entropy = mean(distribution.entropy(minibatch["action"]), valid)
@@ -81,9 +81,7 @@ class PPO(Algorithm):
         """Whether the policy has moved too far from the one that collected the data."""
         return divergence(aux["log_ratio"], constants["clip_range"]).approx_kl > 1.5 * self.config.target_kl
 
-    def metrics(
-        self, aux: dict[str, Tensor], data: dict[str, Any], constants: dict[str, Tensor]
-    ) -> dict[str, Tensor]:
+    def metrics(self, aux: dict[str, Tensor], data: dict[str, Any], constants: dict[str, Tensor]) -> dict[str, Tensor]:
         config = self.config
         policy, value, entropy = aux["policy"].mean(), aux["value"].mean(), aux["entropy"].mean()
         moved = divergence(aux["log_ratio"], constants["clip_range"])

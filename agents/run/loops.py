@@ -1,0 +1,144 @@
+"""Collect, learn, and again: generators over environments, which stand still in a state that can be saved."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from time import perf_counter
+from typing import Any
+
+import torch
+
+from agents.acting.collector import Collected, Collector
+from agents.core.config import OffPolicyConfig, RolloutConfig
+from agents.core.schedules import crossings
+from agents.core.types import Progress
+from agents.data.replay import ReplayBuffer
+from agents.data.samplers import Sampler
+from agents.learning.learner import Learner, UpdateResult
+from envs.api import VecEnv
+
+YIELD_TICKS = 64  # the longest stretch without a Progress while there is nothing to learn from yet
+DRAWN = 8  # minibatches drawn from memory at once
+OVERLAP = 8  # rounds of updates between two Progress where environments step meanwhile
+TRANSITION = ("obs", "action", "reward", "terminated", "truncated")
+
+
+def on_policy(collector: Collector, learner: Learner, config: RolloutConfig) -> Iterator[Progress]:
+    """Collect a rollout, learn from it, forget it; yield after every update.
+
+    Raises:
+        UserError: the training diverged, or an environment broke its contract.
+    """
+    state, total = collector.state, config.total_timesteps
+    while state.step < total:
+        progress = state.step / total
+        collected = collector.collect(config.n_steps)
+        began = perf_counter()
+        result = learner.update(collected.trajectory, progress)
+        learner.refuse_divergence(result, state.step)  # waits for the device
+        seconds = {**collected.seconds, "learn": perf_counter() - began}
+        yield Progress(state.step, result.metrics, learner.latest(progress), collected.episodes, seconds)
+
+
+def off_policy(
+    env: VecEnv,
+    collector: Collector,
+    replay: ReplayBuffer,
+    sampler: Sampler,
+    learner: Learner,
+    config: OffPolicyConfig,
+) -> Iterator[Progress]:
+    """Act, remember, learn from memory; yield after every round of updates.
+
+    Intervals count environment steps: with more environments than `train_freq`, a tick is followed by several
+    rounds. Where environments step in other processes or threads, the updates that fell due are made while the next
+    tick is under way, without its transitions; some rounds then share one Progress.
+
+    Raises:
+        UserError: the training diverged, or an environment broke its contract.
+    """
+    state, total = collector.state, config.total_timesteps
+    rounds = Rounds(sampler, learner, config)
+    while state.step < total:
+        progress = Progress(state.step, seconds={"act": 0.0, "env": 0.0, "copy": 0.0, "learn": 0.0})
+        for _ in range(OVERLAP if env.overlaps else 1):
+            ticks, before = ticks_until_due(state.step, env.num_envs, config), state.step
+            collected = collector.collect(ticks, rounds.learn)
+            _remember(replay, collected, progress)
+            rounds.due(before, state.step - collected.last_steps, state.step)
+            if not env.overlaps:
+                rounds.learn()
+            if state.step >= total or state.step < config.replay.learning_starts:
+                break
+        rounds.learn()
+        progress.step, progress.latest = state.step, learner.latest(min(state.step / total, 1.0))
+        progress.seconds["learn"] += rounds.seconds()
+        if (result := rounds.result()) is not None:
+            learner.refuse_divergence(result, state.step)
+            progress.metrics = result.metrics
+        yield progress
+
+
+def _remember(replay: ReplayBuffer, collected: Collected, progress: Progress) -> None:
+    """Store a trajectory's transitions, and note its episodes and times."""
+    began = perf_counter()
+    trajectory = collected.trajectory
+    rows: dict[str, Any] = {name: getattr(trajectory, name) for name in TRANSITION}
+    replay.extend({**rows, "next_obs": trajectory.successors()}, trajectory.valid)
+    progress.episodes += collected.episodes
+    for phase, spent in {**collected.seconds, "copy": perf_counter() - began}.items():
+        progress.seconds[phase] += spent
+
+
+def ticks_until_due(step: int, num_envs: int, config: OffPolicyConfig) -> int:
+    """Return how many ticks it takes to the next updates, or to the next yield if there is nothing to learn yet."""
+    replay = config.replay
+    due = replay.train_freq - step % replay.train_freq
+    left = -(-(config.total_timesteps - step) // num_envs)
+    if step + due < replay.learning_starts:
+        return min(-(-(replay.learning_starts - step) // num_envs), YIELD_TICKS, left)
+    return min(-(-due // num_envs), YIELD_TICKS, left)
+
+
+class Rounds:
+    """Makes the updates that fall due, when it is told to."""
+
+    def __init__(self, sampler: Sampler, learner: Learner, config: OffPolicyConfig) -> None:
+        self._sampler, self._learner, self._config = sampler, learner, config
+        replay = config.replay
+        self.per_round = replay.train_freq if replay.gradient_steps == -1 else replay.gradient_steps
+        self._due: tuple[int, int, int] | None = None
+        self._result: UpdateResult | None = None
+        self._seconds = 0.0
+
+    def due(self, before: int, last: int, after: int) -> None:
+        """Note what falls due: updates between step counts `last` and `after`, all else between `before` and `after`."""
+        if after >= self._config.replay.learning_starts:
+            self._due = before, last, after
+
+    def learn(self) -> None:
+        """Make what is due."""
+        if self._due is None:
+            return
+        began, config, size = perf_counter(), self._config, self._config.batch_size
+        (before, last, after), self._due = self._due, None
+        updates = crossings(last, after, config.replay.train_freq) * self.per_round
+        progress = min(last / config.total_timesteps, 1.0)
+        for start in range(0, updates, DRAWN):
+            batch = self._sampler.sample(min(updates - start, DRAWN) * size)
+            for minibatch in batch.split(size):
+                self._result = self._learner.update(minibatch, progress)
+                if self._result.priorities is not None:
+                    self._sampler.update_priorities(minibatch.index, self._result.priorities)
+        self._learner.algorithm.after_round(before, after)
+        self._seconds += perf_counter() - began
+
+    def result(self) -> UpdateResult | None:
+        """Return that of the last update since the last call, if there was one."""
+        result, self._result = self._result, None
+        return result
+
+    def seconds(self) -> float:
+        """Return the seconds of updating since the last call."""
+        seconds, self._seconds = self._seconds, 0.0
+        return seconds
