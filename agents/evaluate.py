@@ -79,8 +79,8 @@ def _evaluate(argv: list[str]) -> int:
         raise UserError(f"--seed: {options.seed} given, at least 0 expected.")
     env_kwargs = parse_env_kwargs(options.env_kwargs)
 
-    from agents.lab.statistics import summarise
     from agents.acting.evaluation import evaluate
+    from agents.lab.statistics import summarise
     from envs.seeding import derive_seed
 
     prepare = _model_of_sb3 if options.run is not None and options.run.suffix == ".zip" else _model_of_ours
@@ -108,9 +108,9 @@ def _evaluate(argv: list[str]) -> int:
 def _model_of_ours(options: Options, env_kwargs: dict[str, Any]) -> tuple[VecEnv, Policy, dict[str, Any]]:
     """Return environments, the policy that is to play in them, and what the summary says of it."""
     from agents.core.device import choose_device, use_threads
+    from agents.run.build import flops
     from agents.run.folder import find_latest_run
     from agents.run.models import load_policy
-    from agents.run.build import flops
     from agents.run.play import policy_env
 
     run = options.run or find_latest_run(options.runs_dir)

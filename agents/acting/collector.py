@@ -9,7 +9,6 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from agents.acting.policies import ModelPolicy
 from agents.acting.state import ActorState

@@ -64,7 +64,8 @@ def numpy_forward(model: nn.Module) -> NumpyForward | None:
     """
     if getattr(model, "recurrent", True) or not hasattr(model, "acting_path") or _hooked_everywhere():
         return None
-    encoder, torso, head = model.acting_path()
+    path: Any = model.acting_path
+    encoder, torso, head = path()
     if type(encoder) is not Encoder or encoder.keys is not None or type(torso) is not MLP:
         return None
     (leaf,) = encoder.leaves

@@ -34,7 +34,7 @@ class EpisodeTracker:
             self.lengths[begun] = 0
         if not np.count_nonzero(done):
             return None
-        episodes = Episodes(np.count_nonzero(done), self.returns[done], self.lengths[done])
+        episodes = Episodes(int(np.count_nonzero(done)), self.returns[done], self.lengths[done])
         self.returns[done] = 0
         self.lengths[done] = 0
         return episodes

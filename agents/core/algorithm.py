@@ -48,7 +48,7 @@ class Algorithm(nn.Module):
         self.config: Any = config
 
     def constants(self, progress: float) -> dict[str, float]:
-        """Return the numbers that change over a run, when `progress` (0 to 1) of its budget was spent as the data began.
+        """Return the numbers that change over a run, for data begun when `progress` (0 to 1) of its budget was spent.
 
         `learning_rate` among them is the optimiser's; all reach `prepare` and `loss`, and the curves under `train/`.
         """

@@ -82,7 +82,11 @@ class Episodes:
     def read(self) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         """Return the returns and lengths as arrays on the host."""
         kept = min(int(self.count), len(self.returns))
-        returns, lengths = (x.cpu().numpy() if isinstance(x, Tensor) else x for x in (self.returns, self.lengths))
+        returns, lengths = self.returns, self.lengths
+        if isinstance(returns, Tensor):
+            returns = returns.cpu().numpy()
+        if isinstance(lengths, Tensor):
+            lengths = lengths.cpu().numpy()
         return returns[:kept], lengths[:kept]
 
 

@@ -17,7 +17,7 @@ class Watch:
 
     def _take(self) -> None:
         self.modules = [module.__dict__ for module in self._module.modules()]
-        self._parameters = [parameter for parameter in self._module.parameters()]
+        self._parameters = list(self._module.parameters())
         self._seen = self._now()
 
     def _now(self) -> list[Any]:

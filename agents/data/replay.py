@@ -16,7 +16,7 @@ from agents.ops.returns import n_step
 class Batch(NamedTuple):
     """Sampled transitions: Q(obs, action) should become return_ + discount * max Q(next_obs).
 
-    `index` says which of the buffer's transitions they are, `[B]`; `weight` how much each counts, None where all count
+    `indices` says which of the buffer's transitions they are, `[B]`; `weight` how much each counts, None where all count
     alike.
     """
 
@@ -25,7 +25,7 @@ class Batch(NamedTuple):
     return_: Tensor
     discount: Tensor
     next_obs: Any
-    index: Tensor
+    indices: Tensor
     weight: Tensor | None = None
 
     def split(self, size: int) -> Iterator[Batch]:

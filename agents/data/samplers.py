@@ -19,11 +19,11 @@ class Sampler(Protocol):
     generator: torch.Generator
 
     def sample(self, count: int) -> Batch:
-        """Draw so many transitions; its `index` names them, its `weight` corrects how likely each was."""
+        """Draw so many transitions; its `indices` name them, its `weight` corrects how likely each was."""
         ...
 
-    def update_priorities(self, index: Tensor, priorities: Tensor) -> None:
-        """Take in what an update made of the transitions `index`, `[B]`."""
+    def update_priorities(self, indices: Tensor, priorities: Tensor) -> None:
+        """Take in what an update made of the transitions `indices`, `[B]`."""
         ...
 
 
@@ -62,5 +62,5 @@ class UniformSampler:
         run = self._compiled if count == self._usual else self._plain  # one size is compiled, no more
         return run(self._replay.store, index, length)
 
-    def update_priorities(self, index: Tensor, priorities: Tensor) -> None:
+    def update_priorities(self, indices: Tensor, priorities: Tensor) -> None:
         """Nothing: all transitions stay equally likely."""

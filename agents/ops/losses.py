@@ -72,8 +72,8 @@ def normalized(advantage_B: Tensor, valid_B: Tensor | None = None) -> Tensor:
         count, center = valid_B.sum(), mean(advantage_B, valid_B)
         variance = ((advantage_B - center).square() * valid_B).sum() / (count - 1).clamp(min=1)
         return (advantage_B - center) / (variance.sqrt() + 1e-8)
-    std, mean = torch.std_mean(advantage_B)
-    return (advantage_B - mean) / (std + 1e-8)
+    std, center = torch.std_mean(advantage_B)
+    return (advantage_B - center) / (std + 1e-8)
 
 
 def q_target(return_B: Tensor, discount_B: Tensor, next_target_q_BA: Tensor, next_online_q_BA: Tensor | None) -> Tensor:

@@ -26,7 +26,6 @@ from agents.networks.encoders import multiply_adds, zeros
 from agents.run import loops, registry
 from agents.run.config import RunConfig
 from envs.api import VecEnv
-from envs.errors import UserError
 from envs.make import has_native, make
 from envs.native import NativeVecEnv
 from envs.seeding import derive_seed

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from agents.core.types import Policy
 from agents.acting.evaluation import Evaluation, evaluate
+from agents.core.types import Policy
 from envs.api import VecEnv
 from envs.make import make
 from envs.seeding import derive_seed

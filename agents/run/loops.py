@@ -6,8 +6,6 @@ from collections.abc import Iterator
 from time import perf_counter
 from typing import Any
 
-import torch
-
 from agents.acting.collector import Collected, Collector
 from agents.core.config import OffPolicyConfig, RolloutConfig
 from agents.core.schedules import crossings
@@ -112,7 +110,7 @@ class Rounds:
         self._seconds = 0.0
 
     def due(self, before: int, last: int, after: int) -> None:
-        """Note what falls due: updates between step counts `last` and `after`, all else between `before` and `after`."""
+        """Note what falls due: updates between the step counts `last` and `after`, all else since `before`."""
         if after >= self._config.replay.learning_starts:
             self._due = before, last, after
 
@@ -129,7 +127,7 @@ class Rounds:
             for minibatch in batch.split(size):
                 self._result = self._learner.update(minibatch, progress)
                 if self._result.priorities is not None:
-                    self._sampler.update_priorities(minibatch.index, self._result.priorities)
+                    self._sampler.update_priorities(minibatch.indices, self._result.priorities)
         self._learner.algorithm.after_round(before, after)
         self._seconds += perf_counter() - began
 

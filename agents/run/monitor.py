@@ -95,7 +95,7 @@ class Monitor:
         found |= {tag: float(sum(map(float, values)) / len(values)) for tag, values in self._metrics.items()}
         self._metrics.clear()
         self._seconds.clear()
-        return found | self._latest
+        return found | dict(self._latest)
 
     def _read_episodes(self) -> None:
         for episodes in self._episodes:

@@ -12,9 +12,9 @@ import gymnasium
 import numpy as np
 from gymnasium.envs.registration import load_env_creator
 
+from agents.acting.evaluation import Player, env_action, policy_generator
 from agents.core.tree import to_numpy
 from agents.core.types import Policy
-from agents.acting.evaluation import Player, env_action, policy_generator
 from agents.run.models import LoadedPolicy
 from envs.api import VecEnv
 from envs.errors import EnvError, UserError

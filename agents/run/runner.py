@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from agents.acting.evaluation import Evaluation
 from agents.core.schedules import crossings
 from agents.core.signals import handling
-from agents.acting.evaluation import Evaluation
 from agents.run.build import Training, build
 from agents.run.config import RunConfig
 from agents.run.evaluator import Evaluator, evaluation_scalars
@@ -25,8 +25,8 @@ from agents.run.folder import RunFolder
 from agents.run.models import load_policy, save_model
 from agents.run.monitor import LOG_ROWS, Monitor
 from agents.run.play import Moment
-from agents.run.registry import label
 from agents.run.recording import record_episode, replay_folder
+from agents.run.registry import label
 from agents.run.sinks import ConsoleSink, CsvSink, TensorBoardSink
 from agents.run.storage import atomic_folder, read_tree, write_tree
 from agents.run.summary import Summary, last_screen, resume_command
@@ -246,7 +246,7 @@ def load_latest(training: Training, monitor: Monitor, folder: RunFolder) -> list
 
 def refuse_finished(training: Training, monitor: Monitor, folder: RunFolder) -> None:
     """Raise UserError if a run came to its end and its settings leave nothing to do."""
-    step, params = training.position.step, training.config.params
+    step, params = training.step, training.config.params
     if folder.concluded() != step:
         return
     if step >= params.total_timesteps:
@@ -314,7 +314,7 @@ def carry_out(run: Run, notes: list[str], replays_dir: Path | None) -> Summary:
 
 def conclude(run: Run, interrupted: bool, replays_dir: Path | None) -> Summary:
     """Evaluate the final policy on fresh episodes, record one, and write the summary."""
-    config, step = run.config, run.training.position.step
+    config, step = run.config, run.training.step
     wall, trained = run.monitor.elapsed(), run.monitor.training_seconds()
     episodes = 0 if interrupted else run.params.final_eval_episodes
     mean = std = solved = None

@@ -7,13 +7,13 @@ import itertools
 
 import pytest
 import torch
+from agents.loops.off_policy import YIELD_TICKS, off_policy
+from agents.loops.position import Position
 
 from agents.algos.dqn.algorithm import DQN
 from agents.algos.dqn.config import DQNConfig
 from agents.core.runtime import Compiler
 from agents.data.replay import ReplayBuffer
-from agents.loops.off_policy import YIELD_TICKS, off_policy
-from agents.loops.position import Position
 from envs.native import DYNAMICS, NativeVecEnv, TorchArrays
 from tests.algos.test_dqn import flat
 from tests.core.test_runtime import Tape

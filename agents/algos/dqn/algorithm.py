@@ -29,6 +29,8 @@ class DQN(Algorithm):
 
     config_class = DQNConfig
     data = "replay"
+    model: QNetwork
+    policy: EpsilonGreedyPolicy
 
     def __init__(self, observation_space: Space, action_space: Space, config: DQNConfig) -> None:
         super().__init__(config)

@@ -24,6 +24,8 @@ class PPO(Algorithm):
 
     config_class = PPOConfig
     optimizer_eps = 1e-5
+    model: ActorCritic
+    policy: ActorCriticPolicy
 
     def __init__(self, observation_space: Space, action_space: Space, config: PPOConfig) -> None:
         super().__init__(config)
