@@ -51,13 +51,13 @@ class GRU(nn.Module):
 MEMORIES: dict[str, type[GRU]] = {"gru": GRU}
 
 
-def build_memory(name: str, inputs: int, size: int) -> GRU | None:
-    """Return the memory of this name, or None for "none".
+def build_memory(name: str | None, inputs: int, size: int) -> GRU | None:
+    """Return the memory of this name, or None for none.
 
     Raises:
         UserError: there is no such memory.
     """
-    if name == "none":
+    if name is None:
         return None
     if name not in MEMORIES:
         known = ["none", *MEMORIES]
