@@ -23,7 +23,10 @@ from envs.adapters.workers import WorkersVecEnv, cores
 from envs.api import VecEnv
 from envs.errors import UserError, did_you_mean
 from envs.locate import env_label, locate, newer_version
-from envs.native import DYNAMICS, Arrays, NativeVecEnv, NumpyArrays, TorchArrays, build_dynamics, parameters
+from envs.native.arrays import Arrays, NumpyArrays, TorchArrays
+from envs.native.base import build_dynamics, parameters
+from envs.native.gym_env import DYNAMICS
+from envs.native.vec_env import NativeVecEnv
 from envs.spaces import ObservationCodec
 
 __all__ = ["VECS", "env_label", "make", "make_single", "reward_threshold"]
@@ -193,7 +196,7 @@ def _native(
         arrays: Arrays = NumpyArrays() if device == "cpu" and not tensors else TorchArrays(device)
     except (RuntimeError, AssertionError) as error:
         raise UserError(f"there is no device {device!r} here for environments to live on: use --device cpu") from error
-    return NativeVecEnv(build_dynamics(spec.id, kwargs), num_envs, arrays, rescale_action)
+    return NativeVecEnv(build_dynamics(DYNAMICS[spec.id], kwargs), num_envs, arrays, rescale_action)
 
 
 def _vector(spec: EnvSpec, num_envs: int, kwargs: dict[str, Any], render: bool) -> gymnasium.vector.VectorEnv:

@@ -16,7 +16,7 @@ from agents.core.runtime import Compiler
 from agents.core.tree import to_tensor
 from agents.core.types import Episode
 from agents.loops.position import Position
-from envs.native import NativeVecEnv, tick
+from envs.native.vec_env import NativeVecEnv, tick
 
 
 class Horizon:

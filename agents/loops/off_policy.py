@@ -19,7 +19,7 @@ from agents.data.replay import Batch, ReplayBuffer, assemble
 from agents.loops.horizon import Horizon
 from agents.loops.position import Position, env_action
 from envs.api import Step, VecEnv
-from envs.native import NativeVecEnv
+from envs.native.vec_env import NativeVecEnv
 
 YIELD_TICKS = 64  # the longest stretch without a Progress while there is nothing to learn from yet
 TRANSITION = ("obs", "action", "reward", "terminated", "truncated", "next_obs")

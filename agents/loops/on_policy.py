@@ -14,7 +14,7 @@ from agents.data.rollout import Rollout, RolloutBuffer, following
 from agents.loops.horizon import Horizon
 from agents.loops.position import Position, env_action
 from envs.api import VecEnv
-from envs.native import NativeVecEnv
+from envs.native.vec_env import NativeVecEnv
 
 
 def on_policy(

@@ -8,12 +8,13 @@ import gymnasium
 import numpy as np
 import pytest
 
-from envs.dynamics.bricks import BALL, BRICK, FULL_WALL, PADDLE, TRAIL, Bricks
-from envs.dynamics.corridor import Corridor
-from envs.dynamics.painters import PicturePainter
 from envs.errors import UserError
 from envs.make import make, reward_threshold
-from envs.native import NativeVecEnv, NumpyArrays
+from envs.native.arrays import NumpyArrays
+from envs.native.painters import PicturePainter
+from envs.native.tasks.bricks import BALL, BRICK, FULL_WALL, PADDLE, TRAIL, Bricks
+from envs.native.tasks.corridor import Corridor
+from envs.native.vec_env import NativeVecEnv
 
 LEFT, STAY, RIGHT = 0, 1, 2
 

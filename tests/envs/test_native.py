@@ -16,15 +16,16 @@ import torch
 from gymnasium.utils.env_checker import check_env
 
 from envs.api import Step
-from envs.dynamics.acrobot import Acrobot
-from envs.dynamics.base import Dynamics
-from envs.dynamics.bricks import Bricks
-from envs.dynamics.cartpole import CartPole
-from envs.dynamics.corridor import Corridor
-from envs.dynamics.mountaincar import MountainCar, MountainCarContinuous
-from envs.dynamics.pendulum import Pendulum
 from envs.errors import UserError
-from envs.native import NativeVecEnv, NumpyArrays, TorchArrays, tick
+from envs.native.arrays import NumpyArrays, TorchArrays
+from envs.native.base import Dynamics
+from envs.native.tasks.acrobot import Acrobot
+from envs.native.tasks.bricks import Bricks
+from envs.native.tasks.cartpole import CartPole
+from envs.native.tasks.corridor import Corridor
+from envs.native.tasks.mountaincar import MountainCar, MountainCarContinuous
+from envs.native.tasks.pendulum import Pendulum
+from envs.native.vec_env import NativeVecEnv, tick
 from envs.spaces import ObservationCodec
 
 N = 4

@@ -14,7 +14,9 @@ from agents.core.runtime import Compiler
 from agents.data.replay import ReplayBuffer
 from agents.loops.off_policy import YIELD_TICKS, off_policy
 from agents.loops.position import Position
-from envs.native import DYNAMICS, NativeVecEnv, TorchArrays
+from envs.native.arrays import TorchArrays
+from envs.native.gym_env import DYNAMICS
+from envs.native.vec_env import NativeVecEnv
 from tests.algos.test_dqn import flat
 from tests.core.test_runtime import Tape
 from tests.fakes import ClockEnv, decode_clock

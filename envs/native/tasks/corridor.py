@@ -12,8 +12,8 @@ import numpy as np
 from gymnasium import spaces
 
 from envs.api import Array
-from envs.dynamics.painters import PicturePainter
 from envs.errors import UserError
+from envs.native.painters import PicturePainter
 
 LIMIT = 1000  # steps; no episode of the longest corridor comes near it
 

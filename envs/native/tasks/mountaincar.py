@@ -12,7 +12,7 @@ import numpy as np
 from gymnasium import spaces
 
 from envs.api import Array
-from envs.dynamics.painters import GymnasiumPainter
+from envs.native.painters import GymnasiumPainter
 
 LEFT, RIGHT = -1.2, 0.6  # the positions' bounds
 MAX_SPEED = 0.07

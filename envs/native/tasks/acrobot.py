@@ -16,7 +16,7 @@ import numpy as np
 from gymnasium import spaces
 
 from envs.api import Array
-from envs.dynamics.painters import GymnasiumPainter
+from envs.native.painters import GymnasiumPainter
 
 SECONDS = 0.2  # of one step
 MAX_SPEED_1 = 4 * math.pi  # of the first link, rad/s

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
+import math
+from dataclasses import fields
+from types import ModuleType
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from gymnasium import Space
 
 from envs.api import Array
-from envs.dynamics.painters import Painter
+from envs.errors import UserError
+from envs.native.painters import Painter
 
 
 class Dynamics(Protocol):
@@ -63,3 +68,37 @@ class Dynamics(Protocol):
 def state_like(dynamics: Dynamics, num_envs: int) -> np.ndarray:
     """Return some state of `num_envs` environments, to read its shape and dtype from."""
     return dynamics.init(np, np.zeros((dynamics.uniforms, num_envs)))
+
+
+def parameters(task: type[Dynamics]) -> list[str]:
+    """Return the names of the keyword arguments that `task` takes."""
+    return [field.name for field in fields(task)]  # type: ignore[arg-type]
+
+
+def is_dynamics(value: Any, module: ModuleType) -> bool:
+    """Whether `value` is a class of `module` that has the methods of `Dynamics`."""
+    methods = all(callable(getattr(value, name, None)) for name in ("init", "step", "observe"))
+    return inspect.isclass(value) and value.__module__ == module.__name__ and methods
+
+
+def build_dynamics(task: type[Dynamics], arguments: dict[str, Any]) -> Dynamics:
+    """Return the dynamics `task` with these parameters.
+
+    Raises:
+        UserError: a value is not a number of the parameter's type.
+    """
+    for name, default in ((field.name, field.default) for field in fields(task)):  # type: ignore[arg-type]
+        value = arguments.get(name, default)
+        wanted = (int, float) if type(default) is float else (type(default),)
+        if type(value) not in wanted or not math.isfinite(value) or (name == "max_episode_steps" and value < 1):
+            kind = {int: "an integer of at least 1", float: "a number", bool: "true or false"}[type(default)]
+            raise UserError(f"{task.env_id}: {name} must be {kind}, got {value!r}")
+    return task(**arguments)
+
+
+def observation(xp: Any, dynamics: Dynamics, state: Array) -> Array:
+    """Return the observations of states `[k, N]`, contiguous `[N, ...]`, in their space's dtype."""
+    obs = dynamics.observe(xp, state)
+    if obs.ndim > 2:  # images are uint8 already
+        return obs
+    return obs.astype(np.float32, order="C") if xp is np else obs.to(xp.float32).contiguous()

@@ -12,7 +12,7 @@ import numpy as np
 from gymnasium import spaces
 
 from envs.api import Array
-from envs.dynamics.painters import PicturePainter
+from envs.native.painters import PicturePainter
 
 SIDE = 10
 BOTTOM = SIDE - 1

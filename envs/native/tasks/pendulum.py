@@ -13,7 +13,7 @@ import numpy as np
 from gymnasium import spaces
 
 from envs.api import Array
-from envs.dynamics.painters import GymnasiumPainter
+from envs.native.painters import GymnasiumPainter
 
 MAX_SPEED = 8.0  # rad/s
 MAX_TORQUE = 2.0  # newton metres

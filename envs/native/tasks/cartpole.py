@@ -14,7 +14,7 @@ import numpy as np
 from gymnasium import spaces
 
 from envs.api import Array
-from envs.dynamics.painters import GymnasiumPainter
+from envs.native.painters import GymnasiumPainter
 
 GRAVITY = 9.8
 POLE_MASS = 0.1
