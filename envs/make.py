@@ -24,8 +24,8 @@ from envs.api import VecEnv
 from envs.errors import UserError, did_you_mean
 from envs.locate import env_label, locate, newer_version
 from envs.native.arrays import Arrays, NumpyArrays, TorchArrays
-from envs.native.base import build_dynamics, parameters
-from envs.native.gym_env import DYNAMICS
+from envs.native.base import build_dynamics, name_of, paints, parameters
+from envs.native.gym_env import DYNAMICS, native_task
 from envs.native.vec_env import NativeVecEnv
 from envs.spaces import ObservationCodec
 
@@ -78,7 +78,7 @@ def make(
     vec, reason = _choose(env_id, spec, num_envs, kwargs, render) if vec == "auto" else (vec, "as asked")
     env: VecEnv
     if vec == "native":
-        env = _native(spec, num_envs, device, kwargs, rescale_action, tensors)
+        env = _native(spec, num_envs, device, kwargs, rescale_action, tensors, render)
     elif vec == "vector":
         env = adapt(_vector(spec, num_envs, kwargs, render), rescale_action)
     elif vec in ("envpool", "ale"):
@@ -124,8 +124,8 @@ def make_single(
 
 
 def has_native(env_id: str) -> bool:
-    """Return whether an environment is one of our own, which can live on a GPU."""
-    return locate(env_id).id in DYNAMICS
+    """Return whether an environment has a native version, which can live on a GPU."""
+    return native_task(locate(env_id)) is not None
 
 
 def reward_threshold(env_id: str) -> float | None:
@@ -136,8 +136,8 @@ def reward_threshold(env_id: str) -> float | None:
 def _choose(env_id: str, spec: EnvSpec, num_envs: int, kwargs: dict[str, Any], render: bool) -> tuple[str, str]:
     """Return the backend for `vec="auto"`, and why."""
     anew = "a resumed run begins new episodes"
-    if spec.id in DYNAMICS:
-        return "native", "our own version, all environments in one array"
+    if native_task(spec) is not None:
+        return "native", f"{'our own' if spec.id in DYNAMICS else 'a native'} version, all environments in one array"
     if spec.entry_point is None:
         return "vector", f"there is no other version; {anew}"
     if not render:
@@ -188,15 +188,18 @@ def _seconds_per_step(env_id: str, kwargs: dict[str, Any]) -> float:
 
 
 def _native(
-    spec: EnvSpec, num_envs: int, device: str, kwargs: dict[str, Any], rescale_action: bool, tensors: bool
+    spec: EnvSpec, num_envs: int, device: str, kwargs: dict[str, Any], rescale_action: bool, tensors: bool, render: bool
 ) -> NativeVecEnv:
-    if spec.id not in DYNAMICS:
+    task = native_task(spec)
+    if task is None:
         raise UserError(f"{spec.id} has no native version (those of {', '.join(DYNAMICS)} do): use --vec auto")
+    if render:
+        _check_renders(spec)
     try:
         arrays: Arrays = NumpyArrays() if device == "cpu" and not tensors else TorchArrays(device)
     except (RuntimeError, AssertionError) as error:
         raise UserError(f"there is no device {device!r} here for environments to live on: use --device cpu") from error
-    return NativeVecEnv(build_dynamics(DYNAMICS[spec.id], kwargs), num_envs, arrays, rescale_action)
+    return NativeVecEnv(build_dynamics(task, kwargs), num_envs, arrays, rescale_action)
 
 
 def _vector(spec: EnvSpec, num_envs: int, kwargs: dict[str, Any], render: bool) -> gymnasium.vector.VectorEnv:
@@ -282,8 +285,8 @@ def _check_kwargs(spec: EnvSpec, kwargs: dict[str, Any]) -> None:
 
 def _accepted(spec: EnvSpec) -> list[str] | None:
     """Return the names of the arguments an environment takes, or None where its signature does not tell."""
-    if spec.id in DYNAMICS:
-        return parameters(DYNAMICS[spec.id])
+    if (task := native_task(spec)) is not None:
+        return parameters(task)
     if atari.is_game(spec):
         return list(atari.PARAMETERS)
     taken = _arguments(spec)
@@ -311,6 +314,9 @@ def _creator(spec: EnvSpec) -> Any:
 
 
 def _check_renders(spec: EnvSpec) -> None:
+    task = native_task(spec)
+    if task is not None and not paints(task):
+        raise UserError(f"{name_of(task)} cannot be drawn: it has no painter(render_mode)")
     creator = _creator(spec)
     if not inspect.isclass(creator):
         return

@@ -14,9 +14,10 @@ from typing import Any
 
 import gymnasium
 import numpy as np
+from gymnasium.envs.registration import EnvSpec
 
 from envs.native import tasks
-from envs.native.base import Dynamics, build_dynamics, is_dynamics, observation
+from envs.native.base import Dynamics, Observed, build_dynamics, is_dynamics, painter_of, paints
 from envs.native.painters import Painter
 
 
@@ -24,7 +25,9 @@ def _discovered() -> Iterator[type[Dynamics]]:
     """Yield every task that a module of the folder `tasks` defines."""
     for found in pkgutil.iter_modules(tasks.__path__, f"{tasks.__name__}."):
         module = importlib.import_module(found.name)
-        yield from (value for value in vars(module).values() if is_dynamics(value, module))
+        for name, value in vars(module).items():
+            if is_dynamics(value) and value.__module__ == module.__name__ and not name.startswith("_"):
+                yield value
 
 
 DYNAMICS: dict[str, type[Dynamics]] = {
@@ -33,22 +36,24 @@ DYNAMICS: dict[str, type[Dynamics]] = {
 
 
 class NativeEnv(gymnasium.Env):
-    """One environment of our own, as Gymnasium knows them; from one seed it starts as Gymnasium's does.
+    """One native environment, as Gymnasium knows them; from one seed it starts as Gymnasium's does.
 
     Args:
-        task: a key of `DYNAMICS`.
+        task: a key of `DYNAMICS`, or a class like those.
         render_mode: None, "rgb_array" or "human".
         parameters: of the dynamics. The time limit is Gymnasium's `TimeLimit`, put around by `gymnasium.make`.
     """
 
     metadata: dict[str, Any] = {"render_modes": ["human", "rgb_array"]}  # noqa: RUF012 (Gymnasium's declaration)
 
-    def __init__(self, task: str, render_mode: str | None = None, **parameters: Any) -> None:
-        self._dynamics = build_dynamics(DYNAMICS[task], parameters)
+    def __init__(self, task: str | type[Dynamics], render_mode: str | None = None, **parameters: Any) -> None:
+        self._dynamics = build_dynamics(DYNAMICS[task] if isinstance(task, str) else task, parameters)
+        self._observed = Observed(self._dynamics, self._dynamics.observation_space)
         self.observation_space = self._dynamics.observation_space
         self.action_space = self._dynamics.action_space
         self.render_mode = render_mode
-        self.metadata = {**self.metadata, "render_fps": self._dynamics.render_fps}
+        modes = self.metadata["render_modes"] if paints(type(self._dynamics)) else []
+        self.metadata = {"render_modes": modes, "render_fps": self._dynamics.render_fps}
         self._state: np.ndarray = np.empty(0)
         self._painter: Painter | None = None
 
@@ -60,15 +65,16 @@ class NativeEnv(gymnasium.Env):
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         if isinstance(self.action_space, gymnasium.spaces.Discrete) and not self.action_space.contains(action):
             raise ValueError(f"action {action!r} is not in {self.action_space}")
-        actions = np.asarray(action, self.action_space.dtype)[None]
-        self._state, reward, terminated = self._dynamics.step(np, self._state, actions)
+        dtype = np.float32 if isinstance(self.action_space, gymnasium.spaces.Box) else np.int64
+        uniform = self.np_random.random((self._dynamics.step_uniforms, 1))
+        self._state, reward, terminated = self._dynamics.step(np, self._state, np.asarray(action, dtype)[None], uniform)
         return self._observe(), float(reward[0]), bool(terminated[0]), False, {}
 
     def render(self) -> Any:
         if self.render_mode is None:
             return None
         if self._painter is None:
-            self._painter = self._dynamics.painter(self.render_mode)
+            self._painter = painter_of(self._dynamics, self.render_mode)
         return self._painter.paint(self._state[:, 0])
 
     def close(self) -> None:
@@ -76,10 +82,27 @@ class NativeEnv(gymnasium.Env):
             self._painter.close()
             self._painter = None
 
-    def _observe(self) -> np.ndarray:
+    def _observe(self) -> Any:
         if self.render_mode == "human":
             self.render()
-        return observation(np, self._dynamics, self._state)[0]
+        obs = self._observed.observe(np, self._state)
+        return {key: leaf[0] for key, leaf in obs.items()} if isinstance(obs, dict) else obs[0]
+
+
+def native_spec(name: str, task: type[Dynamics]) -> EnvSpec:
+    """Return the specification of a native environment that is not registered.
+
+    Raises:
+        UserError: the class breaks a rule of `Dynamics`.
+    """
+    limit = build_dynamics(task, {}).max_episode_steps
+    creator: Any = NativeEnv
+    return EnvSpec(name, creator, task.reward_threshold, max_episode_steps=limit, kwargs={"task": task})
+
+
+def native_task(spec: EnvSpec) -> type[Dynamics] | None:
+    """Return the task of an environment that has a native version, or None."""
+    return spec.kwargs["task"] if spec.entry_point is NativeEnv else DYNAMICS.get(spec.id)
 
 
 for _id, _task in DYNAMICS.items():

@@ -8,46 +8,49 @@ import gymnasium
 import numpy as np
 
 from envs import saved
-from envs.api import Array, InProcess, Step
+from envs.api import Array, InProcess, Obs, Step
 from envs.errors import UserError
 from envs.native.arrays import Arrays
-from envs.native.base import Dynamics, observation, state_like
+from envs.native.base import Dynamics, Observed, painter_of, state_like
 from envs.native.painters import Painter
 from envs.seeding import derive_seed
-from envs.spaces import ActionCodec, refuse_nan
+from envs.spaces import ActionCodec, ObservationCodec, refuse_nan
 
 
 def tick(
-    xp: Any, dynamics: Dynamics, state: Array, steps: Array, action: Array, uniform: Array
-) -> tuple[Array, Array, Array, Array, Array, Array, Array]:
+    xp: Any, dynamics: Observed, state: Array, steps: Array, action: Array, uniform: Array
+) -> tuple[Array, Array, Obs, Array, Array, Array, Obs]:
     """Step N environments once and begin a new episode where one ended; a pure function, to be compiled or captured.
 
     Args:
         xp: the array module.
+        dynamics: `NativeVecEnv.dynamics`.
         state: `[k, N]`.
         steps: int64 `[N]`, taken in each environment's episode.
         action: what `NativeVecEnv.decode` returned.
-        uniform: float64 `[dynamics.uniforms, N]` in [0, 1), for the episodes that begin.
+        uniform: float64 `[uniforms + step_uniforms, N]` in [0, 1): the first for the episodes that begin, the others
+            for the step.
 
     Returns:
         The next state and steps, and `obs`, `reward`, `terminated`, `truncated` and `next_obs` of `envs.api.Step`.
     """
-    state, reward, terminated = dynamics.step(xp, state, action)
+    initial = dynamics.uniforms
+    state, reward, terminated = dynamics.step(xp, state, action, uniform[initial:])
     steps = steps + 1
     truncated = steps >= dynamics.max_episode_steps
     done = terminated | truncated
-    next_obs = observation(xp, dynamics, state)
-    state = xp.where(done, dynamics.init(xp, uniform), state)
+    next_obs = dynamics.observe(xp, state)
+    state = xp.where(done, dynamics.init(xp, uniform[:initial]), state)
     steps = xp.where(done, 0, steps)
     reward = xp.asarray(reward, dtype=xp.float32)
-    return state, steps, observation(xp, dynamics, state), reward, terminated, truncated, next_obs
+    return state, steps, dynamics.observe(xp, state), reward, terminated, truncated, next_obs
 
 
 class NativeVecEnv(InProcess):
-    """N environments of our own, stepped as one set of arrays. See `envs.api.VecEnv`.
+    """N native environments, stepped as one set of arrays. See `envs.api.VecEnv`.
 
     Attributes:
-        dynamics: the task.
+        dynamics: the task, its observations canonical.
         state: `[k, N]`, where they stand.
         steps: int64 `[N]`, taken in their episodes.
     """
@@ -55,15 +58,17 @@ class NativeVecEnv(InProcess):
     backend = "native"
 
     def __init__(self, dynamics: Dynamics, num_envs: int, arrays: Arrays, rescale_action: bool = False) -> None:
-        self.dynamics = dynamics
         self.num_envs = num_envs
         self.device = arrays.device
         self.capturable = arrays.xp is not np
-        self.observation_space = dynamics.observation_space
+        self.observation_space = ObservationCodec(dynamics.observation_space).space
+        self.dynamics = Observed(dynamics, self.observation_space)
         self.action_space = ActionCodec(dynamics.action_space, rescale_action).space
         self.state: Array = None
         self.steps: Array = None
         self._arrays = arrays
+        self._rules = dynamics
+        self._no_uniform = np.empty((0, num_envs))
         self._numpy = arrays.xp is np
         self._limit = dynamics.max_episode_steps
         self._bounds: tuple[Array, Array] | None = None
@@ -75,12 +80,12 @@ class NativeVecEnv(InProcess):
             self._scale = arrays.from_numpy((high - low) / 2), arrays.from_numpy((high + low) / 2)
         self._painter: Painter | None = None
 
-    def reset(self, seed: int) -> Array:
+    def reset(self, seed: int) -> Obs:
         arrays = self._arrays
         arrays.seed(derive_seed(seed, "env"))
-        self.state = arrays.assign(self.state, self.dynamics.init(arrays.xp, self.draw()))
+        self.state = arrays.assign(self.state, self.dynamics.init(arrays.xp, self._draw_starts()))
         self.steps = arrays.assign(self.steps, arrays.zeros(self.num_envs))
-        return observation(arrays.xp, self.dynamics, self.state)
+        return self.dynamics.observe(arrays.xp, self.state)
 
     def step(self, action: Array) -> Step:
         return self._step_numpy(self.decode(action)) if self._numpy else self.step_drawn(action, self.draw())
@@ -94,20 +99,22 @@ class NativeVecEnv(InProcess):
         return Step(*step)
 
     def _step_numpy(self, action: np.ndarray) -> Step:
-        """`tick`, which draws and begins episodes only where some ended."""
+        """`tick`, which begins episodes only where some ended, and draws only what it needs."""
         dynamics = self.dynamics
-        self.state, reward, terminated = dynamics.step(np, self.state, action)
+        uniform = (
+            self._arrays.uniform(dynamics.step_uniforms, self.num_envs) if dynamics.step_uniforms else self._no_uniform
+        )
+        self.state, reward, terminated = dynamics.step(np, self.state, action, uniform)
         self.steps += 1
         truncated = self.steps >= self._limit
         done = terminated | truncated
-        obs = next_obs = observation(np, dynamics, self.state)
+        obs = next_obs = dynamics.observe(np, self.state)
         if np.count_nonzero(done):
             (rows,) = done.nonzero()
-            fresh = dynamics.init(np, self.draw().take(rows, axis=1))
+            fresh = dynamics.init(np, self._draw_starts().take(rows, axis=1))
             self.state[:, rows] = fresh
             self.steps[rows] = 0
-            obs = next_obs.copy()
-            obs[rows] = observation(np, dynamics, fresh)
+            obs = _with_rows(next_obs, rows, dynamics.observe(np, fresh))
         return Step(obs, np.asarray(reward, np.float32), terminated, truncated, next_obs)
 
     def decode(self, action: Array) -> Array:
@@ -126,8 +133,11 @@ class NativeVecEnv(InProcess):
         return action if self._scale is None else action * self._scale[0] + self._scale[1]
 
     def draw(self, *ticks: int) -> Array:
-        """Draw what `tick` takes as `uniform`, `[*ticks, dynamics.uniforms, N]`, from these environments' generator."""
-        return self._arrays.uniform(*ticks, self.dynamics.uniforms, self.num_envs)
+        """Draw what `tick` takes, `[*ticks, uniforms + step_uniforms, N]`, from these environments' generator."""
+        return self._arrays.uniform(*ticks, self.dynamics.uniforms + self.dynamics.step_uniforms, self.num_envs)
+
+    def _draw_starts(self) -> Array:
+        return self._arrays.uniform(self.dynamics.uniforms, self.num_envs)
 
     def state_dict(self) -> dict[str, Any]:
         arrays = self._arrays
@@ -151,7 +161,7 @@ class NativeVecEnv(InProcess):
 
     def render(self, index: int = 0) -> np.ndarray:
         if self._painter is None:
-            self._painter = self.dynamics.painter("rgb_array")
+            self._painter = painter_of(self._rules, "rgb_array")
         picture = self._painter.paint(self._arrays.to_numpy(self.state[:, index]))
         assert picture is not None
         return picture
@@ -160,3 +170,12 @@ class NativeVecEnv(InProcess):
         if self._painter is not None:
             self._painter.close()
             self._painter = None
+
+
+def _with_rows(obs: Obs, rows: np.ndarray, new: Obs) -> Obs:
+    """Return a copy of `obs` with `rows` taken, in order, from `new`."""
+    if isinstance(obs, dict):
+        return {key: _with_rows(leaf, rows, new[key]) for key, leaf in obs.items()}
+    copy = obs.copy()
+    copy[rows] = new
+    return copy
