@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import math
+from collections.abc import Iterator
 from typing import Any, ClassVar, Protocol
 
 import gymnasium
@@ -200,11 +201,14 @@ def _check_argument(name: str, field: dataclasses.Field[Any], value: Any) -> Non
 
 def _fault(dynamics: Dynamics, count: int = 2) -> str | None:
     """Return what is wrong with a task, stepped once for `count` environments, or None."""
-    for space, canonical in _canonical_spaces(dynamics):
-        plain, wanted = leaves(space), leaves(canonical)
-        shifted = any(np.any(getattr(leaf, "start", 0)) for leaf in plain.values())
-        if shifted or {key: leaf.shape for key, leaf in plain.items()} != {k: leaf.shape for k, leaf in wanted.items()}:
-            return f"the space of a native environment is flat and counts from 0, {canonical}, but it has {space}"
+    for name, codec in (("observation_space", ObservationCodec), ("action_space", ActionCodec)):
+        space = getattr(dynamics, name)
+        if not isinstance(space, Space):
+            return f"{name} must be a gymnasium.Space, but it is {space!r}"
+        plain, wanted = leaves(space), leaves(codec(space).space)
+        counts_from_zero = not any(np.any(getattr(leaf, "start", 0)) for leaf in plain.values())
+        if not counts_from_zero or [*_shapes(plain)] != [*_shapes(wanted)]:
+            return f"{name} is {space}, but a native environment's is flat and counts from 0"
     state = dynamics.init(np, np.zeros((dynamics.uniforms, count)))
     if state.ndim != 2 or state.shape[1] != count or state.dtype not in (np.float64, np.int64):
         return f"init must return states [k, N], float64 or int64, but for N = {count} it returned {_of(state)}"
@@ -229,9 +233,8 @@ def _fault(dynamics: Dynamics, count: int = 2) -> str | None:
     return None
 
 
-def _canonical_spaces(dynamics: Dynamics) -> list[tuple[Space, Space]]:
-    found = dynamics.observation_space, dynamics.action_space
-    return [(found[0], ObservationCodec(found[0]).space), (found[1], ActionCodec(found[1]).space)]
+def _shapes(named: dict[str, Space]) -> Iterator[tuple[str, tuple[int, ...] | None]]:
+    return ((key, leaf.shape) for key, leaf in sorted(named.items()))
 
 
 def _of(values: Any) -> str:
