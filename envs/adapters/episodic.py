@@ -11,7 +11,7 @@ from gymnasium import Space
 
 from envs import saved
 from envs.adapters.checks import flag_dummies
-from envs.adapters.episodes import EpisodeLog, Position
+from envs.adapters.episodes import EpisodeLog, EpisodeRecord
 from envs.api import InProcess, Obs, Step
 from envs.errors import EnvError
 from envs.spaces import ActionCodec, ObservationCodec
@@ -50,8 +50,8 @@ class EpisodicVecEnv(InProcess, ABC):
         """Step with the environments' own actions; return obs, reward float32, terminated, truncated bool `[N]`."""
 
     @abstractmethod
-    def _replay_all(self, positions: Sequence[Position]) -> Sequence[Any]:
-        """Return the raw observation at each position (raw actions too), or an EnvError: why it was not reached."""
+    def _replay_all(self, records: Sequence[EpisodeRecord]) -> Sequence[Any]:
+        """Return the raw observation at each record's end (raw actions too), or an EnvError: why it was not reached."""
 
     @abstractmethod
     def render(self, index: int = 0) -> np.ndarray: ...
@@ -88,9 +88,12 @@ class EpisodicVecEnv(InProcess, ABC):
         dummy = saved.array(state.get("dummy"), "dummy", (self.num_envs,), bool)
         obs = self._observations.from_arrays(saved.entry(state, "obs", list), self.num_envs)
         self._log.load_state_dict(state)
-        positions = [Position(seed, self._actions.decode(actions)) for seed, actions in self._log.positions()]
+        records = [
+            EpisodeRecord(seed, None if actions is None else self._actions.decode(actions))
+            for seed, actions in self._log.records()
+        ]
         reasons = {}
-        for row, reached in enumerate(self._replay_all(positions)):
+        for row, reached in enumerate(self._replay_all(records)):
             if isinstance(reached, EnvError):
                 reasons[row] = str(reached)
             elif not self._observations.agrees(obs, row, reached):

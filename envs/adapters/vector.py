@@ -11,7 +11,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 
 from envs import saved
 from envs.adapters.checks import blame, flag_dummies, flags_of, picture, rewards_of, silenced
-from envs.adapters.episodes import Position
+from envs.adapters.episodes import EpisodeRecord
 from envs.adapters.episodic import EpisodicVecEnv
 from envs.api import InProcess, Obs, Step, VecEnv
 from envs.errors import EnvError, UserError
@@ -71,7 +71,7 @@ class ManualVectorEnv(EpisodicVecEnv):
                 flags_of(truncated, "truncated"),
             )
 
-    def _replay_all(self, positions: Sequence[Position]) -> Sequence[Any]:
+    def _replay_all(self, records: Sequence[EpisodeRecord]) -> Sequence[Any]:
         return [EnvError("its vector environment offers no way to go back to a position")] * self.num_envs
 
     def render(self, index: int = 0) -> np.ndarray:
