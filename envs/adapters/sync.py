@@ -8,7 +8,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from envs.adapters.checks import blame, flags_of, picture, rewards_of
+from envs.adapters.checks import blame, flags_of, picture, reset_result, rewards_of, step_result
 from envs.adapters.episodes import EpisodeRecord, replay, when
 from envs.adapters.episodic import EpisodicVecEnv
 from envs.api import Obs
@@ -35,7 +35,7 @@ class SyncVecEnv(EpisodicVecEnv):
         raws: list[Any] = []
         try:
             for row, seed in zip(rows, seeds, strict=True):
-                observation, _ = self._envs[row].reset(seed=seed)
+                observation, _ = reset_result(self._envs[row].reset(seed=seed))
                 raws.append(observation)
             return self._observations.encode(raws)
         except (Exception, SystemExit) as error:
@@ -49,7 +49,7 @@ class SyncVecEnv(EpisodicVecEnv):
         truncated: list[Any] = []
         try:
             for env, action in zip(self._envs, actions, strict=True):
-                observation, reward, ended, cut, _ = env.step(action)
+                observation, reward, ended, cut, _ = step_result(env.step(action))
                 raws.append(observation)
                 rewards.append(reward)
                 terminated.append(ended)

@@ -8,13 +8,15 @@ import gymnasium
 import numpy as np
 
 from envs import saved
+from envs.adapters.checks import blame
+from envs.adapters.masks import MaskCheck
 from envs.api import Array, InProcess, Obs, Step
 from envs.errors import UserError
 from envs.native.arrays import Arrays
 from envs.native.base import Dynamics, Observed, painter_of, state_like
 from envs.native.painters import Painter
 from envs.seeding import derive_seed
-from envs.spaces import ActionCodec, ObservationCodec, refuse_nan
+from envs.spaces import ActionCodec, BadData, ObservationCodec, refuse_nan
 
 
 def tick(
@@ -64,6 +66,7 @@ class NativeVecEnv(InProcess):
         self.observation_space = ObservationCodec(dynamics.observation_space).space
         self.dynamics = Observed(dynamics, self.observation_space)
         self.action_space = ActionCodec(dynamics.action_space, rescale_action).space
+        self._check_mask = MaskCheck(self.observation_space, self.action_space)
         self.state: Array = None
         self.steps: Array = None
         self._arrays = arrays
@@ -85,7 +88,8 @@ class NativeVecEnv(InProcess):
         arrays.seed(derive_seed(seed, "env"))
         self.state = arrays.assign(self.state, self.dynamics.init(arrays.xp, self._draw_starts()))
         self.steps = arrays.assign(self.steps, arrays.zeros(self.num_envs))
-        return self.dynamics.observe(arrays.xp, self.state)
+        obs = self.dynamics.observe(arrays.xp, self.state)
+        return self._to_act_on(obs) if self._numpy else obs
 
     def step(self, action: Array) -> Step:
         return self._step_numpy(self.decode(action)) if self._numpy else self.step_drawn(action, self.draw())
@@ -115,7 +119,15 @@ class NativeVecEnv(InProcess):
             self.state[:, rows] = fresh
             self.steps[rows] = 0
             obs = _with_rows(next_obs, rows, dynamics.observe(np, fresh))
-        return Step(obs, np.asarray(reward, np.float32), terminated, truncated, next_obs)
+        return Step(self._to_act_on(obs), np.asarray(reward, np.float32), terminated, truncated, next_obs)
+
+    def _to_act_on(self, obs: Obs) -> Obs:
+        """Return `obs`, once it is sure that there is an action for each environment (NumPy only, as for NaN)."""
+        try:
+            self._check_mask(obs)
+        except BadData as error:
+            raise blame(error.row, error, f"at step {self.steps[error.row]} of its episode") from error
+        return obs
 
     def decode(self, action: Array) -> Array:
         """Return canonical actions as the dynamics take them: clipped to the bounds, or rescaled to them.
