@@ -95,6 +95,8 @@ def make(
         if gives_masks(first) if masked is None else masked:
             maker, first = partial(build_masked, maker), MaskFromInfo(first)
             reason += "; action masks from info"
+        elif sentence := atari.raw_frames(spec, first.observation_space):
+            reason += f"; {sentence}"
         if vec == "async":
             env = WorkersVecEnv([maker] * num_envs, rescale_action, example=first)
         else:
