@@ -1,4 +1,4 @@
-"""What every adapter checks of what a Gymnasium environment returned, and how it words the blame."""
+"""What every adapter checks of what a Gymnasium environment returned, and how an error is worded."""
 
 from __future__ import annotations
 
@@ -97,13 +97,13 @@ def picture(frame: Any) -> np.ndarray:
 
 
 def flag_dummies(step: Step, dummy: np.ndarray) -> Step:
-    """Return `step` with the rows that `dummy` names marked as no transitions at all, and quietened."""
+    """Return `step` with the rows that `dummy` names marked as no transitions, without reward or end."""
     valid = ~dummy
     reward = np.where(valid, step.reward, np.float32(0))
     return Step(step.obs, reward, step.terminated & valid, step.truncated & valid, step.next_obs, valid)
 
 
-def blame(index: int | None, error: BaseException, where: str) -> EnvError:
+def env_error(index: int | None, error: BaseException, where: str) -> EnvError:
     """Return the EnvError that says what environment `index` (None: all of them) did, and where.
 
     `sys.exit` in an environment is an error of its own like any other: it must not end a run in silence.
