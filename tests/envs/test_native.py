@@ -7,6 +7,7 @@ import sys
 import warnings
 from dataclasses import fields
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -16,15 +17,18 @@ import torch
 from gymnasium.utils.env_checker import check_env
 
 from envs.api import Step
-from envs.dynamics.acrobot import Acrobot
-from envs.dynamics.base import Dynamics
-from envs.dynamics.bricks import Bricks
-from envs.dynamics.cartpole import CartPole
-from envs.dynamics.corridor import Corridor
-from envs.dynamics.mountaincar import MountainCar, MountainCarContinuous
-from envs.dynamics.pendulum import Pendulum
 from envs.errors import UserError
-from envs.native import NativeVecEnv, NumpyArrays, TorchArrays, tick
+from envs.locate import locate
+from envs.native.arrays import NumpyArrays, TorchArrays
+from envs.native.base import Dynamics
+from envs.native.gym_env import native_task
+from envs.native.tasks.acrobot import Acrobot
+from envs.native.tasks.bricks import Bricks
+from envs.native.tasks.cartpole import CartPole
+from envs.native.tasks.corridor import Corridor
+from envs.native.tasks.mountaincar import MountainCar, MountainCarContinuous
+from envs.native.tasks.pendulum import Pendulum
+from envs.native.vec_env import NativeVecEnv, tick
 from envs.spaces import ObservationCodec
 
 N = 4
@@ -169,10 +173,10 @@ def test_a_tick_is_the_same_on_torch_and_on_numpy_compiled_or_not(task, device):
     ours: list[Any] = [env.state.copy(), env.steps.copy()]
     theirs = [torch.from_numpy(array).to(device) for array in ours]
     for time in range(120):
-        action, uniform = env.decode(policy(task, obs, rng, 0.9)), rng.random((task.uniforms, N))
-        expected = tick(np, task, *ours, action, uniform)
+        action, uniform = env.decode(policy(task, obs, rng, 0.9)), rng.random((task.uniforms + task.step_uniforms, N))
+        expected = tick(np, env.dynamics, *ours, action, uniform)
         inputs = [torch.from_numpy(array).to(device) for array in (action, uniform)]
-        got = (compiled if time < 3 else tick)(torch, task, *theirs, *inputs)
+        got = (compiled if time < 3 else tick)(torch, env.dynamics, *theirs, *inputs)
         for a, b in zip(expected, got, strict=True):
             assert b.device.type == device
             assert torch.from_numpy(a).dtype == b.dtype
@@ -191,7 +195,9 @@ def test_numpy_which_writes_only_where_episodes_ended_gives_what_a_tick_gives(ta
     for _ in range(520):
         action = policy(task, obs, rng, 0.5)
         position = pure.state_dict()  # the draw is taken back where no episode ended
-        pure.state, pure.steps, *expected = tick(np, task, pure.state, pure.steps, pure.decode(action), pure.draw())
+        pure.state, pure.steps, *expected = tick(
+            np, pure.dynamics, pure.state, pure.steps, pure.decode(action), pure.draw()
+        )
         step = env.step(action)
         for a, b in zip(expected, (step.obs, step.reward, step.terminated, step.truncated, step.next_obs), strict=True):
             assert a.dtype == b.dtype
@@ -232,8 +238,12 @@ def test_a_torch_position_is_restored(task, device):
         NativeVecEnv(task, N, NumpyArrays()).load_state_dict(state)
 
 
+SLIPPERY = native_task(locate(f"{Path(__file__).parents[2] / 'docs' / 'examples' / 'slippery.py'}"))()
+DISCRETE = [*(task for task in TASKS if isinstance(task.action_space, gymnasium.spaces.Discrete)), SLIPPERY]
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA")
-@pytest.mark.parametrize("task", [task for task in TASKS if isinstance(task.action_space, gymnasium.spaces.Discrete)])
+@pytest.mark.parametrize("task", DISCRETE, ids=str)
 def test_a_step_can_be_captured_in_a_cuda_graph(task):
     arrays, plain = TorchArrays("cuda"), TorchArrays("cuda")
     env, eager = NativeVecEnv(task, 64, arrays), NativeVecEnv(task, 64, plain)
