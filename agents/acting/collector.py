@@ -13,11 +13,10 @@ import torch
 from agents.acting.policies import ModelPolicy
 from agents.acting.state import ActorState
 from agents.core.tree import restarted, to_numpy, to_tensor, tree_map, tree_to_tensor
-from agents.core.types import ACTION_MASK, Episodes
+from agents.core.types import Episodes
 from agents.data.storage import Rows
 from agents.data.trajectory import Final, Trajectory
 from envs.api import Step, VecEnv
-from envs.errors import EnvError
 
 Keep = Literal["truncated", "ended"]  # whose final observations a trajectory keeps
 
@@ -80,7 +79,7 @@ class TickCollector:
         """See `Collector`.
 
         Raises:
-            EnvError: an environment broke its contract, or allows no action.
+            EnvError: an environment broke its contract.
         """
         env, state, policy = self._env, self.state, self._policy
         began = perf_counter()
@@ -92,7 +91,6 @@ class TickCollector:
         stepping = aside = 0.0
         for t in range(ticks):
             obs = state.obs if self._on_host else tree_to_tensor(state.obs, self._device)
-            refuse_no_action(obs, env)
             acted = act(obs, state.carry, tree_map(lambda leaf, t=t: leaf[t], noise))
             env_action = to_numpy(acted.env_action)
             sending = perf_counter()
@@ -156,15 +154,3 @@ class TickCollector:
                 valid[t] = to_tensor(flags, self._device)
         last_obs = tree_to_tensor(self.state.obs, self._device)
         return Trajectory(**rows, carry=carry, last_obs=last_obs, last_carry=self.state.carry, final=final, valid=valid)
-
-
-def refuse_no_action(obs: Any, env: VecEnv) -> None:
-    """Raise EnvError if an observation to act on allows no action."""
-    if not isinstance(obs, dict) or ACTION_MASK not in obs:
-        return
-    mask = to_numpy(obs[ACTION_MASK])
-    if env.action_space.shape == () and not (legal := mask.any(axis=-1)).all():
-        raise EnvError(
-            f"environment {int(np.argmin(legal))} allows no action: its {ACTION_MASK} is 0 everywhere, "
-            "though its episode has not ended"
-        )

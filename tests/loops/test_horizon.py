@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from agents.loops.on_policy import AtOnce, on_policy
+from agents.loops.position import Position
 
 from agents.algos.ppo.algorithm import PPO
 from agents.algos.ppo.config import PPOConfig
 from agents.core.runtime import Compiler
-from agents.loops.on_policy import AtOnce, on_policy
-from agents.loops.position import Position
 from envs.native.arrays import TorchArrays
 from envs.native.gym_env import DYNAMICS
 from envs.native.vec_env import NativeVecEnv
