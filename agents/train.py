@@ -13,6 +13,7 @@ import tyro
 from pydantic.fields import FieldInfo
 
 from agents.core.config import Settings
+from agents.core.user_code import is_user_code
 from agents.run import registry
 from agents.run.cli import print_json, run_command
 from agents.run.config import (
@@ -142,7 +143,7 @@ def parse(argv: list[str], defaults: Mapping[str, Any]) -> tuple[dict[str, Any],
     """
     spec = registry.find(defaults.get("algo", RUN_FIELDS["algo"].default), "--algo")
     groups = {"run": _group("Run", "What is trained on what.", RUN_FIELDS, defaults)}
-    groups |= dict(_groups("algorithm" if registry.is_own(spec.name) else spec.name, spec.config, defaults))
+    groups |= dict(_groups("algorithm" if is_user_code(spec.name) else spec.name, spec.config, defaults))
     kinds = [(title, type(group)) for title, group in groups.items()]
     command: Any = dataclasses.make_dataclass("Flags", [*kinds, ("command", Options)])
     try:

@@ -25,7 +25,7 @@ from envs.errors import UserError, did_you_mean
 from envs.native.base import is_dynamics
 from envs.native.gym_env import native_spec
 
-_FILE = re.compile(r"(?P<path>.+\.py)(?::(?P<name>[\w./-]+))?")
+FILE = re.compile(r"(?P<path>.+\.py)(?::(?P<name>[\w./-]+))?")
 _ATARI = re.compile(r"ALE/|.*(NoFrameskip|Deterministic)-v\d+$")
 
 
@@ -35,20 +35,18 @@ def locate(env_id: str) -> EnvSpec:
     Raises:
         UserError: there is none; the message names what was found instead, or what to install.
     """
-    if match := _FILE.fullmatch(env_id):
-        return _from_module(_load_file(Path(match["path"])), match["path"], match["name"])
+    if match := FILE.fullmatch(env_id):
+        return _from_module(load_file(Path(match["path"])), match["path"], match["name"])
     if ":" in env_id:
         module, _, name = env_id.rpartition(":")
-        return _from_module(_import(module), module, name)
+        return _from_module(load_module(module), module, name)
     return _registered(env_id)
 
 
 def env_label(env_id: str) -> str:
     """Return a name safe in paths: "ALE/Pong-v5" -> "ALE-Pong-v5", "my/file.py:Grid" -> "Grid"."""
-    if match := _FILE.fullmatch(env_id):
-        name = match["name"] or Path(match["path"]).stem
-    else:
-        name = env_id.rpartition(":")[2]
+    match = FILE.fullmatch(env_id)
+    name = (match["name"] or Path(match["path"]).stem) if match else env_id.rpartition(":")[2]
     return re.sub(r"[^\w.-]+", "-", name).strip("-.") or "env"
 
 
@@ -85,7 +83,7 @@ def newer_version(spec: EnvSpec) -> str | None:
     return None if newest == spec.id else newest
 
 
-def _import(module: str) -> ModuleType:
+def load_module(module: str) -> ModuleType:
     here = os.getcwd()
     if here not in sys.path:
         sys.path.append(here)  # a module in the current folder, for installed commands too
@@ -99,7 +97,7 @@ def _import(module: str) -> ModuleType:
         raise UserError(f"module {module!r} could not be imported: {type(error).__name__}: {error}") from error
 
 
-def _load_file(path: Path) -> ModuleType:
+def load_file(path: Path) -> ModuleType:
     if not path.is_file():
         folder = path.parent
         near = did_you_mean(path.name, [file.name for file in folder.glob("*.py")]) if folder.is_dir() else ""

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
 import math
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +12,7 @@ from gymnasium import Space, spaces
 from torch import Tensor, nn
 
 from agents.core.config import NetworkConfig
+from agents.core.user_code import is_user_code, user_class
 from agents.networks.normalize import RunningNorm
 from agents.networks.pictures import (
     LARGE,
@@ -27,7 +26,6 @@ from agents.networks.pictures import (
 )
 from envs.adapters.masks import ACTION_MASK
 from envs.errors import UserError, did_you_mean
-from envs.locate import _import, _load_file
 
 
 def multiply_adds(module: nn.Module, *inputs: Any) -> tuple[Any, int]:
@@ -111,11 +109,6 @@ ENCODERS: dict[str, type[PictureEncoder] | type[Flat]] = {
 }
 
 
-def is_own_class(name: str) -> bool:
-    """Whether an encoder's name is file.py:Class or module:Class, the user's own: making it runs their code."""
-    return ":" in name or name.endswith(".py")
-
-
 class Encoder(nn.Module):
     """One encoder for each leaf of a canonical observation space; their features are put side by side.
 
@@ -139,7 +132,7 @@ class Encoder(nn.Module):
     def __init__(self, space: Space, config: NetworkConfig) -> None:
         super().__init__()
         name = config.encoder
-        own = is_own_class(name)
+        own = is_user_code(name)
         if not own and name not in ("auto", *ENCODERS):
             raise UserError(
                 f"there is no encoder {name!r}.{did_you_mean(name, ('auto', *ENCODERS))} "
@@ -213,17 +206,9 @@ def _leaf_encoder(space: Space, config: NetworkConfig) -> Any:
 
 def _own_encoder(name: str, space: Space) -> Any:
     """Return an encoder of the user's own class, named as file.py:Class or module:Class."""
-    source, _, attribute = (name, "", "") if name.endswith(".py") else name.rpartition(":")
-    module = _load_file(Path(source)) if source.endswith(".py") else _import(source)
-    kinds = [key for key, value in vars(module).items() if inspect.isclass(value) and issubclass(value, nn.Module)]
-    if attribute not in kinds:
-        found = ", ".join(sorted(kinds)) or "none"
-        raise UserError(
-            f"encoder {name}: {source} has no class {attribute!r} that is a torch.nn.Module (it has: {found})."
-            f"{did_you_mean(attribute, kinds)} Name it as {source}:Class."
-        )
+    kind: Any = user_class(name, nn.Module, "an encoder")
     try:
-        encoder = getattr(module, attribute)(space)
+        encoder = kind(space)
     except UserError:
         raise
     except Exception as error:

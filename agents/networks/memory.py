@@ -1,15 +1,19 @@
 """Memories: what carries information from step to step, between the encoder and the torsos.
 
-A memory is a module with `features` (numbers out), `initial_carry(n)` and a `forward` that takes one step or, given
-episode starts, whole sequences. A new one is a class in `MEMORIES`.
+A memory is a module made as `Class(inputs, size)`, with `features` (numbers out), `initial_carry(n)` (zeros), and a
+`forward` that takes one step or, given episode starts, whole sequences. A new one is a class in `MEMORIES`, or in a
+file of your own.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from agents.core.tree import restarted
+from agents.core.user_code import is_user_code, user_class
 from envs.errors import UserError, did_you_mean
 
 KEEP = 2.0  # bias of the update gate: a share sigmoid(2) = 0.88 of what is remembered stays at each step
@@ -48,18 +52,23 @@ class GRU(nn.Module):
         return torch.stack(outputs), carry
 
 
-MEMORIES: dict[str, type[GRU]] = {"gru": GRU}
+MEMORIES: dict[str, Any] = {"gru": GRU}
 
 
-def build_memory(name: str | None, inputs: int, size: int) -> GRU | None:
-    """Return the memory of this name, or None for none.
+def build_memory(name: str | None, inputs: int, size: int) -> Any:
+    """Return the memory of this name, or of the user's own class ("file.py:Class"); None for none.
 
     Raises:
         UserError: there is no such memory.
     """
     if name is None:
         return None
+    if is_user_code(name):
+        kind: Any = user_class(name, nn.Module, "a memory")
+        return kind(inputs, size)
     if name not in MEMORIES:
         known = ["none", *MEMORIES]
-        raise UserError(f"memory: {name!r} given, {'|'.join(known)} expected.{did_you_mean(name, known)}")
+        raise UserError(
+            f"memory: {name!r} given, {'|'.join(known)} expected.{did_you_mean(name, known)} (your own: file.py:Class)"
+        )
     return MEMORIES[name](inputs, size)

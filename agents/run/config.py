@@ -20,6 +20,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from agents.core.config import AlgoConfig, CompileMode, Settings
+from agents.core.user_code import is_user_code
 from agents.run import registry
 from envs.errors import UserError, did_you_mean
 
@@ -65,7 +66,7 @@ class RunConfig(Settings):
         if not isinstance(values, dict):
             raise UserError(f"{source}: the configuration is a {type(values).__name__}, not a mapping")
         algo = values.get("algo")
-        if not allow_code and isinstance(algo, str) and registry.is_own(algo):
+        if not allow_code and isinstance(algo, str) and is_user_code(algo):
             raise UserError(f"{source}: algo: {algo!r} is code outside the package, and would be run to read this")
         return resolve([Layer(source, values)], packaged=False)
 
@@ -151,7 +152,7 @@ def load_config_file(path: Path) -> dict[str, Any]:
 
 def packaged_config(algo: str, env_id: str) -> Path | None:
     """Return the configuration that comes with the package for this environment, or None."""
-    if registry.is_own(algo):
+    if is_user_code(algo):
         return None
     for name in (env_id, env_id.removeprefix("native/")):
         path = CONFIGS / algo / f"{name.replace('/', '-')}.yaml"

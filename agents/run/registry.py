@@ -14,17 +14,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from types import ModuleType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
 import agents.algos
 from agents.core.config import AlgoConfig
+from agents.core.user_code import class_in, is_user_code, user_class
 from envs.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
     from agents.core.algorithm import Algorithm
 
-Kind = TypeVar("Kind")
 FORMS = "my_file.py:Class"  # how help and messages write a user's own algorithm
 
 
@@ -42,11 +41,6 @@ def names() -> list[str]:
     return sorted(_packaged())
 
 
-def is_own(name: str) -> bool:
-    """Whether `name` means a user's own file or module, whose code runs when it is found."""
-    return ":" in name or name.endswith(".py")
-
-
 def label(name: str) -> str:
     """Return a name safe in paths: "ppo" -> "ppo", "my/file.py:Reinforce" -> "Reinforce"."""
     return re.sub(r"\W+", "-", Path(name.rpartition(":")[2]).stem)
@@ -54,7 +48,7 @@ def label(name: str) -> str:
 
 def title_of(name: str) -> str:
     """Return an algorithm's name as titles write it: "ppo" -> "PPO", "my/file.py:Reinforce" -> "Reinforce"."""
-    return label(name) if is_own(name) else name.upper()
+    return label(name) if is_user_code(name) else name.upper()
 
 
 def find(name: str, source: str = "algo") -> AlgorithmSpec:
@@ -67,8 +61,11 @@ def find(name: str, source: str = "algo") -> AlgorithmSpec:
     Raises:
         UserError: there is none, or what there is cannot be used.
     """
-    if is_own(name):
-        return _own(name, source)
+    if is_user_code(name):
+        try:
+            return _spec(name, user_class(name, _base(), "an algorithm"))
+        except UserError as error:
+            raise UserError(f"{source}: {error}") from error.__cause__
     packaged = _packaged()
     if name not in packaged:
         raise UserError(
@@ -76,9 +73,16 @@ def find(name: str, source: str = "algo") -> AlgorithmSpec:
         )
     home = f"{agents.algos.__name__}.{name}"
     if not packaged[name]:
-        return _spec(name, _algorithm(import_module(home), home))
-    config = _one(_defined(import_module(f"{home}.config"), AlgoConfig), f"{home}.config", "settings (AlgoConfig)")
-    return AlgorithmSpec(name, config, lambda: _algorithm(import_module(f"{home}.algorithm"), f"{home}.algorithm"))
+        return _spec(name, class_in(import_module(home), home, _base(), "an algorithm"))
+    config = class_in(import_module(f"{home}.config"), f"{home}.config", AlgoConfig, "a settings class")
+    algorithm = f"{home}.algorithm"
+    return AlgorithmSpec(name, config, lambda: class_in(import_module(algorithm), algorithm, _base(), "an algorithm"))
+
+
+def _base() -> type[Algorithm]:
+    from agents.core.algorithm import Algorithm  # PyTorch comes with it
+
+    return Algorithm
 
 
 def _packaged() -> dict[str, bool]:
@@ -87,61 +91,16 @@ def _packaged() -> dict[str, bool]:
     return {module.name: module.ispkg for module in found if not module.name.startswith("_")}
 
 
-def _own(name: str, source: str) -> AlgorithmSpec:
-    from envs.locate import _FILE, _import, _load_file  # Gymnasium comes with it
-
-    home, _, chosen = name.rpartition(":")
-    try:
-        if match := _FILE.fullmatch(name):
-            home, chosen = match["path"], match["name"]
-            module = _load_file(Path(home))
-        else:
-            module = _import(home)
-        return _spec(name, _algorithm(module, home, chosen))
-    except UserError as error:
-        raise UserError(f"{source}: {error}") from error.__cause__
-
-
 def _spec(name: str, algorithm: type[Algorithm]) -> AlgorithmSpec:
-    return AlgorithmSpec(name, algorithm.config_class, lambda: algorithm)
+    """Return the row of an algorithm whose class is there already.
 
-
-def _algorithm(module: ModuleType, home: str, chosen: str | None = None) -> type[Algorithm]:
-    """Return the algorithm called `chosen` in a module, or the only one that it defines."""
-    from agents.core.algorithm import Algorithm
-
-    classes = _defined(module, Algorithm)
-    if chosen is None:
-        algorithm: Any = _one(classes, home, "algorithm (a class derived from agents.core.algorithm.Algorithm)")
-    else:
-        algorithm = getattr(module, chosen, None)
-        if algorithm is None:
-            has = f"; it has {', '.join(sorted(classes))}" if classes else ""
-            raise UserError(f"{home} has no {chosen!r}{has}.{did_you_mean(chosen, classes)}")
-        if not inspect.isclass(algorithm) or not issubclass(algorithm, Algorithm):
-            raise UserError(f"{home}: {chosen} is not an algorithm: derive it from agents.core.algorithm.Algorithm")
+    Raises:
+        UserError: it does not say what its settings are.
+    """
     config = getattr(algorithm, "config_class", None)
     if not inspect.isclass(config) or not issubclass(config, AlgoConfig):
         raise UserError(
-            f"{home}: {algorithm.__name__}.config_class must be its settings' class, derived from "
+            f"{algorithm.__module__}: {algorithm.__name__}.config_class must be its settings' class, derived from "
             f"agents.core.config.AlgoConfig; it is {config!r}"
         )
-    return algorithm
-
-
-def _defined(module: ModuleType, kind: type[Kind]) -> dict[str, type[Kind]]:
-    """Return the classes of a kind that a module defines itself."""
-    return {
-        name: value
-        for name, value in vars(module).items()
-        if inspect.isclass(value) and issubclass(value, kind) and value.__module__ == module.__name__
-    }
-
-
-def _one(classes: dict[str, type[Kind]], home: str, what: str) -> type[Kind]:
-    if len(classes) == 1:
-        return next(iter(classes.values()))
-    if not classes:
-        raise UserError(f"{home} defines no {what}")
-    first = next(iter(classes))
-    raise UserError(f"{home} defines {', '.join(sorted(classes))}: name the one that is meant, as in {home}:{first}")
+    return AlgorithmSpec(name, config, lambda: algorithm)

@@ -11,7 +11,8 @@ from gymnasium import spaces
 from torch import nn
 from torch.nn.utils import prune
 
-from agents.networks.encoders import ENCODERS, is_own_class, multiply_adds
+from agents.core.user_code import is_user_code
+from agents.networks.encoders import ENCODERS, multiply_adds
 from agents.networks.pictures import ImpalaCNN, NatureCNN, PictureEncoder, SmallCNN
 from envs.errors import UserError
 from tests.networks.encoding import EVERYTHING, HWC, SPACES, made, observations
@@ -139,7 +140,7 @@ def test_flat_makes_vectors_of_pictures_too():
 
 def test_names_of_code_are_told_from_names_of_ours():
     own = ["file.py:Class", "folder/file.py", "package.module:Class"]
-    assert [name for name in ("auto", *ENCODERS, *own) if is_own_class(name)] == own
+    assert [name for name in ("auto", *ENCODERS, *own) if is_user_code(name)] == own
 
 
 def test_names_that_do_not_fit_are_refused_in_words():
@@ -288,8 +289,8 @@ def test_an_encoder_may_come_from_a_module(own, monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("Owm", r"no class 'Owm'.*it has: .*NoFeatures.*Did you mean Own\?"),
-        ("NoModule", r"no class 'NoModule' that is a torch\.nn\.Module"),
+        ("Owm", r"has no 'Owm'; it has .*NoFeatures.*Did you mean Own\?"),
+        ("NoModule", r"NoModule is not an encoder: derive it from torch\.nn\.modules\.module\.Module"),
         ("NoFeatures", r"must have an attribute `features`.*it has None"),
         ("Wide", r"must return \[B, features\], \(2, 7\) for 2, but gave \(2, 8\)"),
         ("Tuples", r"must return \[B, features\].*but gave tuple"),
@@ -304,7 +305,7 @@ def test_what_is_wrong_with_an_encoder_of_ones_own_is_said(own, name, message):
 
 def test_a_file_without_a_class_or_without_being_there_is_refused(own):
     path = own("").removesuffix(":")
-    with pytest.raises(UserError, match=r"Name it as .*my_encoders\.py:Class"):
+    with pytest.raises(UserError, match=r"name the one that is meant, as in .*my_encoders\.py:"):
         made(OWN_SPACE, encoder=path)
     with pytest.raises(UserError, match=r"there is no file .*Did you mean my_encoders\.py\?"):
         made(OWN_SPACE, encoder=path.replace("encoders", "encoder") + ":Own")

@@ -1,0 +1,66 @@
+"""Classes of the user's own, by name: "path/to/file.py:Class", "path/to/file.py" alone, or "module:Class".
+
+Finding one runs the file or module that holds it.
+"""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from types import ModuleType
+from typing import TypeVar
+
+from envs.errors import UserError, did_you_mean
+
+Kind = TypeVar("Kind")
+
+
+def is_user_code(name: str) -> bool:
+    """Whether `name` means a class outside the package."""
+    return ":" in name or name.endswith(".py")
+
+
+def user_class(name: str, kind: type[Kind], what: str) -> type[Kind]:
+    """Return the class that `name` means.
+
+    Args:
+        name: as above; without a class, the file must define exactly one of the kind.
+        kind: what it must be derived from.
+        what: of what kind it is, for messages, such as "an algorithm".
+
+    Raises:
+        UserError: there is no such file, module or class, or it is not derived from `kind`.
+    """
+    from envs.locate import FILE, load_file, load_module  # Gymnasium comes with it
+
+    home, _, chosen = name.rpartition(":")
+    if match := FILE.fullmatch(name):
+        home, chosen = match["path"], match["name"]
+        module = load_file(Path(home))
+    else:
+        module = load_module(home)
+    return class_in(module, home, kind, what, chosen)
+
+
+def class_in(module: ModuleType, home: str, kind: type[Kind], what: str, chosen: str | None = None) -> type[Kind]:
+    """Return the class `chosen` of a module that messages call `home`, or the only one of the kind that it defines."""
+    classes = {
+        name: value
+        for name, value in vars(module).items()
+        if inspect.isclass(value) and issubclass(value, kind) and value.__module__ == module.__name__
+    }
+    base = f"{kind.__module__}.{kind.__name__}"
+    if chosen is None:
+        if len(classes) == 1:
+            return next(iter(classes.values()))
+        if not classes:
+            raise UserError(f"{home} does not define {what} (a class derived from {base})")
+        first, all_of_them = next(iter(classes)), ", ".join(sorted(classes))
+        raise UserError(f"{home} defines {all_of_them}: name the one that is meant, as in {home}:{first}")
+    found = getattr(module, chosen, None)
+    if found is None:
+        has = f"; it has {', '.join(sorted(classes))}" if classes else ""
+        raise UserError(f"{home} has no {chosen!r}{has}.{did_you_mean(chosen, classes)}")
+    if not inspect.isclass(found) or not issubclass(found, kind):
+        raise UserError(f"{home}: {chosen} is not {what}: derive it from {base}")
+    return found

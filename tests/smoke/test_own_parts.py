@@ -1,0 +1,89 @@
+"""The worked examples in docs/examples: parts of one's own are trained, evaluated, watched and resumed as any other."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+
+from agents.evaluate import main as evaluate
+from agents.run.folder import RunFolder
+from agents.run.storage import read_tree
+from agents.train import main as train
+from agents.watch import main as watch
+from envs.locate import load_file
+from tests.run.running import assert_same, assert_same_run, last_state, resume, signals_at
+from tests.run.running import train as train_in
+
+ROOT = Path(__file__).resolve().parents[2]
+EXAMPLES = ROOT / "docs" / "examples"
+FILE = EXAMPLES / "reinforce.py"
+WORDS = f"--env CartPole-v1 --algo {FILE}:Reinforce --n-envs 4 --n-steps 16 -n 512 --eval-freq 128 --eval-episodes 2"
+WORDS += " --final-eval-episodes 4 --save-freq 128"
+
+
+def test_the_algorithm_is_short():
+    assert len(FILE.read_text().splitlines()) <= 100
+
+
+def test_the_algorithm_is_trained_evaluated_and_watched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert train([*shlex.split(WORDS), "--json"]) == 0
+    summary = json.loads(capsys.readouterr().out.splitlines()[-1])
+    run = summary["run"]
+    assert Path(run).name.startswith("CartPole-v1__Reinforce__s0__")
+    assert summary["steps"] == 512
+    assert list(Path("replays").rglob("*.mp4"))
+    assert evaluate([run, "--episodes", "3", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["episodes"] == 3
+    assert watch([run, "--record", "play.gif", "--episodes", "1"]) == 0
+    assert Path("play.gif").read_bytes()[:3] == b"GIF"
+
+
+@pytest.mark.parametrize("memory", ["", "--memory gru"])
+def test_the_algorithm_goes_on_bit_for_bit(memory: str, tmp_path: Path) -> None:
+    words = f"{WORDS} {memory}"
+    unbroken = train_in(tmp_path / "unbroken", words)
+    with signals_at(200, signal.SIGINT):
+        run = train_in(tmp_path / "broken", words, code=130)
+    assert RunFolder(run).checkpoints()[-1][0] < 512
+    resume(run)
+    assert_same_run(unbroken, run)
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        f"--env MountainCar-v0 --encoder {EXAMPLES / 'encoder.py'}:Fourier",
+        f"--env Corridor-v0 --memory {EXAMPLES / 'memory.py'}:Trace",
+        f"--env {EXAMPLES / 'slippery.py'}",
+    ],
+    ids=["encoder", "memory", "environment"],
+)
+def test_a_part_of_ones_own(part: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = f"{part} --n-envs 4 --n-steps 16 --batch-size 32 -n 256 --eval-freq 0 --save-freq 128"
+    words += " --final-eval-episodes 0"
+    unbroken = train_in(tmp_path / "unbroken", words)
+    with signals_at(100, signal.SIGINT):
+        run = train_in(tmp_path / "broken", words, code=130)
+    resume(run)
+    assert_same(last_state(unbroken), last_state(run))
+    assert evaluate([str(run), "--episodes", "2", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["episodes"] == 2
+
+
+def test_a_command_of_ones_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = train_in(tmp_path, WORDS)
+    command = load_file(EXAMPLES / "command.py")
+    assert command.main([str(run), "--json"]) == 0
+    weights, _ = read_tree(run, "model")
+    assert json.loads(capsys.readouterr().out.splitlines()[-1]) == {
+        "parameters": sum(map(torch.numel, weights.values()))
+    }
+    assert command.main([str(tmp_path / "nothing")]) == 2
