@@ -1,7 +1,8 @@
 """From what a user typed after `--env` to a Gymnasium `EnvSpec`, or to the message that helps them.
 
 An environment is named by a registered id ("CartPole-v1"), by "module:Id", where the module registers the
-id or holds the class, or by a file of the user's own: "path/to/file.py:Class", or "path/to/file.py" alone.
+id or holds the class, or by a file of the user's own: "path/to/file.py:Class", or "path/to/file.py" alone. The class
+is a `gymnasium.Env`, or has the methods of `envs.native.base.Dynamics`: a native environment.
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ from typing import Any
 import gymnasium
 from gymnasium.envs.registration import EnvSpec
 
-import envs.native  # noqa: F401 (registers our own environments)
 from envs.errors import UserError, did_you_mean
+from envs.native.base import is_dynamics
+from envs.native.gym_env import native_spec
 
 _FILE = re.compile(r"(?P<path>.+\.py)(?::(?P<name>[\w./-]+))?")
 _ATARI = re.compile(r"ALE/|.*(NoFrameskip|Deterministic)-v\d+$")
@@ -135,12 +137,15 @@ def _from_module(module: ModuleType, source: str, name: str | None) -> EnvSpec:
         if len(names) != 1:
             found = ", ".join(sorted({*classes, *ids})) or "nothing of the kind"
             raise UserError(
-                f"{source} must define one gymnasium.Env class, or name it: --env {source}:NAME; found {found}"
+                f"{source} must define one gymnasium.Env class or one native environment, or name it: "
+                f"--env {source}:NAME; found {found}"
             )
         name = names[0]
     if name in gymnasium.registry:
         return gymnasium.registry[name]
-    named = getattr(module, name, None)
+    named: Any = getattr(module, name, None)
+    if is_dynamics(named):
+        return native_spec(name, named)
     if _is_environment(named):
         return EnvSpec(name, entry_point=named)
     options = sorted({*classes, *ids})
@@ -149,6 +154,8 @@ def _from_module(module: ModuleType, source: str, name: str | None) -> EnvSpec:
 
 
 def _is_environment(value: Any) -> bool:
+    if is_dynamics(value):
+        return True
     return inspect.isclass(value) and issubclass(value, gymnasium.Env) and not issubclass(value, gymnasium.Wrapper)
 
 

@@ -16,6 +16,7 @@ from gymnasium.envs.registration import EnvSpec, load_env_creator
 
 from envs.adapters import atari
 from envs.adapters.checks import silenced
+from envs.adapters.masks import MaskFromInfo, build_masked, gives_masks
 from envs.adapters.sync import SyncVecEnv
 from envs.adapters.threads import EnvPoolVecEnv, ThreadsVecEnv, envpool_difference, envpool_fault
 from envs.adapters.vector import adapt
@@ -23,7 +24,10 @@ from envs.adapters.workers import WorkersVecEnv, cores
 from envs.api import VecEnv
 from envs.errors import UserError, did_you_mean
 from envs.locate import env_label, locate, newer_version
-from envs.native import DYNAMICS, Arrays, NativeVecEnv, NumpyArrays, TorchArrays, build_dynamics, parameters
+from envs.native.arrays import Arrays, NumpyArrays, TorchArrays
+from envs.native.base import build_dynamics, name_of, paints, parameters
+from envs.native.gym_env import DYNAMICS, native_task
+from envs.native.vec_env import NativeVecEnv
 from envs.spaces import ObservationCodec
 
 __all__ = ["VECS", "env_label", "make", "make_single", "reward_threshold"]
@@ -55,7 +59,8 @@ def make(
             (the environment's own vector entry point), "envpool" (EnvPool's C++ version), "ale" (the Atari
             emulator's own threads), or "auto": the first that there is of native, envpool, ale and vector, else
             sync or async, whichever a short measurement promises to be faster. `VecEnv.backend_reason` says why.
-            Sync and async give the same transitions.
+            Sync and async give the same transitions, and read action masks from `info["action_mask"]`: they become
+            a leaf of the observation, see `envs.adapters.masks`.
         device: where native environments live: "cpu" or "cuda"; the others are always on the CPU.
         env_kwargs: passed to the environment's constructor; `max_episode_steps` sets the time limit.
         rescale_action: Box actions are in [-1, 1] and mapped onto the bounds, instead of clipped to them.
@@ -72,10 +77,10 @@ def make(
         raise UserError(f"vec must be one of {', '.join(VECS)}, got {vec!r}.{did_you_mean(vec, VECS)}")
     spec = locate(env_id)
     _check_kwargs(spec, kwargs)
-    vec, reason = _choose(env_id, spec, num_envs, kwargs, render) if vec == "auto" else (vec, "as asked")
+    vec, reason, masked = _choose(env_id, spec, num_envs, kwargs, render) if vec == "auto" else (vec, "as asked", None)
     env: VecEnv
     if vec == "native":
-        env = _native(spec, num_envs, device, kwargs, rescale_action, tensors)
+        env = _native(spec, num_envs, device, kwargs, rescale_action, tensors, render)
     elif vec == "vector":
         env = adapt(_vector(spec, num_envs, kwargs, render), rescale_action)
     elif vec in ("envpool", "ale"):
@@ -86,10 +91,14 @@ def make(
         # Another process does not know what this one has registered, but it can find what a file or module holds.
         name = gymnasium.registry.get(env_id, env_id)
         maker = partial(make_single, name, env_kwargs=kwargs, render_mode="rgb_array" if render else None)
+        first = maker()
+        if gives_masks(first) if masked is None else masked:
+            maker, first = partial(build_masked, maker), MaskFromInfo(first)
+            reason += "; action masks from info"
         if vec == "async":
-            env = WorkersVecEnv([maker] * num_envs, rescale_action)
+            env = WorkersVecEnv([maker] * num_envs, rescale_action, example=first)
         else:
-            env = SyncVecEnv([maker() for _ in range(num_envs)], rescale_action)
+            env = SyncVecEnv([first, *(maker() for _ in range(num_envs - 1))], rescale_action)
     env.backend_reason = reason
     return env
 
@@ -121,8 +130,8 @@ def make_single(
 
 
 def has_native(env_id: str) -> bool:
-    """Return whether an environment is one of our own, which can live on a GPU."""
-    return locate(env_id).id in DYNAMICS
+    """Return whether an environment has a native version, which can live on a GPU."""
+    return native_task(locate(env_id)) is not None
 
 
 def reward_threshold(env_id: str) -> float | None:
@@ -130,42 +139,44 @@ def reward_threshold(env_id: str) -> float | None:
     return locate(env_id).reward_threshold
 
 
-def _choose(env_id: str, spec: EnvSpec, num_envs: int, kwargs: dict[str, Any], render: bool) -> tuple[str, str]:
-    """Return the backend for `vec="auto"`, and why."""
+def _choose(
+    env_id: str, spec: EnvSpec, num_envs: int, kwargs: dict[str, Any], render: bool
+) -> tuple[str, str, bool | None]:
+    """Return the backend for `vec="auto"`, why, and whether there are masks in the environment's info, if it is known.
+
+    What must be tried is tried with one environment, which is closed again.
+    """
     anew = "a resumed run begins new episodes"
-    if spec.id in DYNAMICS:
-        return "native", "our own version, all environments in one array"
+    if native_task(spec) is not None:
+        which = "our own" if spec.id in DYNAMICS else "a native"
+        return "native", f"{which} version, all environments in one array", None
     if spec.entry_point is None:
-        return "vector", f"there is no other version; {anew}"
-    if not render:
-        if envpool_fault(spec, kwargs) is None and _envpool_fits(env_id, spec, kwargs):
-            return "envpool", f"EnvPool is installed and has it; {anew}"
-        if atari.is_game(spec):
-            return "ale", f"the emulator's own threads; {anew}"
-    if spec.vector_entry_point is not None and _vector_fits(env_id, spec, kwargs):
-        return "vector", f"it brings a vector version of its own; {anew}"
-    if num_envs == 1 or cores() == 1:
-        return "sync", "there is one environment" if num_envs == 1 else "there is one core"
-    seconds = _seconds_per_step(env_id, kwargs)
+        return "vector", f"there is no other version; {anew}", None
+    if not render and atari.is_game(spec):
+        return "ale", f"the emulator's own threads; {anew}", None
+    pooled = not render and envpool_fault(spec, kwargs) is None
+    alone = "there is one environment" if num_envs == 1 else "there is one core" if cores() == 1 else ""
+    if alone and not pooled and spec.vector_entry_point is None:
+        return "sync", alone, None
+    with closing(make_single(env_id, env_kwargs=kwargs)) as trial:
+        masked = gives_masks(trial)
+        spaces = trial.observation_space, trial.action_space
+        if pooled and not masked and envpool_difference(spec, *spaces) is None:
+            return "envpool", f"EnvPool is installed and has it; {anew}", masked
+        if spec.vector_entry_point is not None and not masked:
+            with closing(_vector(spec, 1, kwargs, False)) as many:
+                if spaces == (many.single_observation_space, many.single_action_space):
+                    return "vector", f"it brings a vector version of its own; {anew}", masked
+        if alone:
+            return "sync", alone, masked
+        seconds = _seconds_per_step(trial)
     vec = "async" if num_envs * seconds > _SLOW_TICK else "sync"
     which = "other processes pay" if vec == "async" else "too quick for other processes to pay"
-    return vec, f"a step takes {seconds * 1e6:,.0f} us: {which}"
+    return vec, f"a step takes {seconds * 1e6:,.0f} us: {which}", masked
 
 
-def _vector_fits(env_id: str, spec: EnvSpec, kwargs: dict[str, Any]) -> bool:
-    with closing(make_single(env_id, env_kwargs=kwargs)) as one, closing(_vector(spec, 1, kwargs, False)) as many:
-        ours = one.observation_space, one.action_space
-        return ours == (many.single_observation_space, many.single_action_space)
-
-
-def _envpool_fits(env_id: str, spec: EnvSpec, kwargs: dict[str, Any]) -> bool:
-    with closing(make_single(env_id, env_kwargs=kwargs)) as env:
-        return envpool_difference(spec, env.observation_space, env.action_space) is None
-
-
-def _seconds_per_step(env_id: str, kwargs: dict[str, Any]) -> float:
+def _seconds_per_step(env: gymnasium.Env) -> float:
     """Return the median time of a random step, from about 20 ms of them."""
-    env = make_single(env_id, env_kwargs=kwargs)
     times: list[float] = []
     try:
         env.action_space.seed(0)
@@ -179,21 +190,22 @@ def _seconds_per_step(env_id: str, kwargs: dict[str, Any]) -> float:
                 env.reset()
     except (Exception, SystemExit):
         return 0.0  # broken: the sync loop will say how
-    finally:
-        env.close()
     return statistics.median(times)
 
 
 def _native(
-    spec: EnvSpec, num_envs: int, device: str, kwargs: dict[str, Any], rescale_action: bool, tensors: bool
+    spec: EnvSpec, num_envs: int, device: str, kwargs: dict[str, Any], rescale_action: bool, tensors: bool, render: bool
 ) -> NativeVecEnv:
-    if spec.id not in DYNAMICS:
+    task = native_task(spec)
+    if task is None:
         raise UserError(f"{spec.id} has no native version (those of {', '.join(DYNAMICS)} do): use --vec auto")
+    if render:
+        _check_renders(spec)
     try:
         arrays: Arrays = NumpyArrays() if device == "cpu" and not tensors else TorchArrays(device)
     except (RuntimeError, AssertionError) as error:
         raise UserError(f"there is no device {device!r} here for environments to live on: use --device cpu") from error
-    return NativeVecEnv(build_dynamics(spec.id, kwargs), num_envs, arrays, rescale_action)
+    return NativeVecEnv(build_dynamics(task, kwargs), num_envs, arrays, rescale_action)
 
 
 def _vector(spec: EnvSpec, num_envs: int, kwargs: dict[str, Any], render: bool) -> gymnasium.vector.VectorEnv:
@@ -279,8 +291,8 @@ def _check_kwargs(spec: EnvSpec, kwargs: dict[str, Any]) -> None:
 
 def _accepted(spec: EnvSpec) -> list[str] | None:
     """Return the names of the arguments an environment takes, or None where its signature does not tell."""
-    if spec.id in DYNAMICS:
-        return parameters(DYNAMICS[spec.id])
+    if (task := native_task(spec)) is not None:
+        return parameters(task)
     if atari.is_game(spec):
         return list(atari.PARAMETERS)
     taken = _arguments(spec)
@@ -308,6 +320,9 @@ def _creator(spec: EnvSpec) -> Any:
 
 
 def _check_renders(spec: EnvSpec) -> None:
+    task = native_task(spec)
+    if task is not None and not paints(task):
+        raise UserError(f"{name_of(task)} cannot be drawn: it has no painter(render_mode)")
     creator = _creator(spec)
     if not inspect.isclass(creator):
         return

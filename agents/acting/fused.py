@@ -21,7 +21,7 @@ from agents.core.tree import restarted, tree_map, tree_to_tensor
 from agents.core.types import Episodes
 from agents.core.watch import Watch
 from agents.data.trajectory import Final, Trajectory
-from envs.native import NativeVecEnv, tick
+from envs.native.vec_env import NativeVecEnv, tick
 
 CHUNK = 8  # ticks compiled as one: more take the compiler longer and gain little ...
 MOST = 16  # ... but up to so many, if that is all there are

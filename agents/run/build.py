@@ -27,7 +27,7 @@ from agents.run import loops, registry
 from agents.run.config import RunConfig
 from envs.api import VecEnv
 from envs.make import has_native, make
-from envs.native import NativeVecEnv
+from envs.native.vec_env import NativeVecEnv
 from envs.seeding import derive_seed
 
 GPU_ENVS = 256  # native environments from which on a GPU has enough to do at each tick

@@ -20,7 +20,7 @@ from envs.api import VecEnv
 from envs.errors import EnvError, UserError
 from envs.locate import locate
 from envs.make import make
-from envs.native import DYNAMICS
+from envs.native.gym_env import DYNAMICS
 
 HEADLESS = ("dummy", "offscreen")  # SDL's drivers that show nothing
 

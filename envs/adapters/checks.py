@@ -26,6 +26,25 @@ def silenced() -> Iterator[None]:
         gymnasium.logger.min_level = level
 
 
+def reset_result(result: Any) -> Any:
+    """Return what `reset` returned, which must be a pair; BadData if not."""
+    if not isinstance(result, tuple) or len(result) != 2:
+        raise BadData(None, f"reset must return (observation, info), but it returned {_listed(result)}")
+    return result
+
+
+def step_result(result: Any) -> Any:
+    """Return what `step` returned, which must be five values; BadData if not."""
+    if not isinstance(result, tuple) or len(result) != 5:
+        wanted = "(observation, reward, terminated, truncated, info)"
+        raise BadData(None, f"step must return {wanted}, but it returned {_listed(result)}")
+    return result
+
+
+def _listed(result: Any) -> str:
+    return f"{len(result)} values" if isinstance(result, tuple) else f"a single {type(result).__name__}"
+
+
 def rewards_of(rewards: Sequence[Any] | np.ndarray) -> np.ndarray:
     """Return N rewards as fresh float32 `[N]`.
 

@@ -1,7 +1,8 @@
-"""How an environment's position is remembered: the seed of its episode, and the actions taken since."""
+"""How an environment's state is saved: as the seed of its episode and the actions since, which replaying restores."""
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import gymnasium
@@ -11,12 +12,17 @@ from envs import saved
 from envs.errors import EnvError, UserError
 from envs.seeding import derive_seed
 
+MOST_BYTES = 2**18  # of one episode's actions: 32,768 of Discrete, more than the longest game of Atari has
 
-class Position(NamedTuple):
-    """The seed that an environment's episode began with, and every action `[T, ...]` taken in it."""
+
+class EpisodeRecord(NamedTuple):
+    """The seed that an environment's episode began with, and every action `[T, ...]` taken in it.
+
+    `actions` is None where the episode has become too long to keep them.
+    """
 
     seed: int
-    actions: np.ndarray
+    actions: np.ndarray | None
 
 
 class EpisodeLog:
@@ -24,20 +30,23 @@ class EpisodeLog:
 
     Episode e of environment i is reset with `derive_seed(seed, "env", i, e)`, whatever the backend. The N
     environments are number `first` and those after it, where others live elsewhere.
+
+    An episode whose actions take more than `MOST_BYTES` is kept without them, and cannot be restored.
     """
 
     def __init__(self, num_envs: int, action_space: gymnasium.Space, first: int = 0) -> None:
         self._num_envs = num_envs
         self._first = first
         self._row_shape = (num_envs, *(action_space.shape or ()))
-        self._dtype = np.float32 if isinstance(action_space, gymnasium.spaces.Box) else np.int64
+        self._dtype = np.dtype(np.float32 if isinstance(action_space, gymnasium.spaces.Box) else np.int64)
+        self._longest = MOST_BYTES // (self._dtype.itemsize * math.prod(self._row_shape[1:]))  # steps that are kept
         self.begin(0)
 
     def begin(self, seed: int) -> None:
         """Start over: every environment is in its episode 0."""
         self._seed = seed
         self._episodes = np.zeros(self._num_envs, np.int64)
-        self._starts = np.zeros(self._num_envs, np.int64)  # row of each episode's first action
+        self._starts = np.zeros(self._num_envs, np.int64)  # row of each episode's first action; negative: not kept
         self._actions = np.empty((256, *self._row_shape), self._dtype)
         self._rows = 0
 
@@ -62,15 +71,20 @@ class EpisodeLog:
         """Return how many actions environment `index`'s present episode has seen."""
         return self._rows - int(self._starts[index])
 
-    def positions(self) -> list[Position]:
-        """Return where each environment stands."""
+    def records(self) -> list[EpisodeRecord]:
+        """Return each environment's present episode."""
         return [
-            Position(self.seed_of(index), self._actions[start : self._rows, index])
+            EpisodeRecord(self.seed_of(index), self._actions[start : self._rows, index] if start >= 0 else None)
             for index, start in enumerate(self._starts)
         ]
 
+    def _oldest(self) -> int:
+        """Return the row of the oldest action that is kept."""
+        kept = self._starts[(self._starts >= 0) & (self._rows - self._starts <= self._longest)]
+        return int(kept.min(initial=self._rows))
+
     def state_dict(self) -> dict[str, Any]:
-        oldest = int(self._starts.min())
+        oldest = self._oldest()
         return {
             "seed": self._seed,
             "episodes": self._episodes.copy(),
@@ -88,15 +102,17 @@ class EpisodeLog:
         episodes = saved.array(state.get("episodes"), "episodes", (self._num_envs,), np.int64)
         starts = saved.array(state.get("starts"), "starts", (self._num_envs,), np.int64)
         actions = saved.array(state.get("actions"), "actions", (None, *self._row_shape), self._dtype)
-        if seed < 0 or episodes.min() < 0 or starts.min() < 0 or starts.max() > len(actions):
+        dropped = starts < 0
+        too_short = (len(actions) - starts[dropped] <= self._longest).any()
+        if seed < 0 or episodes.min() < 0 or too_short or starts.max() > len(actions):
             raise UserError("the saved environment position is damaged: it points outside its recorded actions")
         self.begin(seed)
         self._episodes, self._starts = episodes, starts
         self._actions, self._rows = np.concatenate((actions, self._actions)), len(actions)
 
     def _make_room(self) -> None:
-        oldest = int(self._starts.min())
-        kept = self._actions[oldest:]
+        oldest = self._oldest()
+        kept = self._actions[oldest : self._rows]
         size = max(len(self._actions), 2 * len(kept))
         self._actions = np.empty((size, *self._row_shape), self._dtype)
         self._actions[: len(kept)] = kept
@@ -104,24 +120,26 @@ class EpisodeLog:
         self._rows -= oldest
 
 
-def replay(env: gymnasium.Env, position: Position) -> Any:
-    """Bring `env` to `position` (whose actions are the environment's own).
+def replay(env: gymnasium.Env, record: EpisodeRecord) -> Any:
+    """Bring `env` to the end of `record` (whose actions are the environment's own).
 
     Returns:
-        The observation there, or, of an environment that does not repeat itself, an EnvError saying how.
+        The observation there, or an EnvError saying why it was not reached.
     """
+    if record.actions is None:
+        return EnvError("its episode had become too long to keep its actions")
     count = 0
     try:
-        observation, _ = env.reset(seed=position.seed)
-        for count, action in enumerate(position.actions, 1):
+        observation, _ = env.reset(seed=record.seed)
+        for count, action in enumerate(record.actions, 1):
             observation, _, terminated, truncated, _ = env.step(action)
             if terminated or truncated:
-                return EnvError(f"replayed, its episode ended after {count} of {len(position.actions)} steps")
+                return EnvError(f"replayed, its episode ended after {count} of {len(record.actions)} steps")
     except (Exception, SystemExit) as error:
         return EnvError(f"replayed, it raised {type(error).__name__} at step {count}: {error}")
     return observation
 
 
-def place(seed: int | None, step: int) -> str:
-    """Return where in an episode something happened, for an error message; step 0 is the reset."""
+def when(seed: int | None, step: int) -> str:
+    """Return when in an episode something happened, for an error message; step 0 is the reset."""
     return f"at step {step} of the episode reset with seed {seed}" if step else f"at its reset with seed {seed}"

@@ -10,11 +10,12 @@ import numpy as np
 from gymnasium import Space
 
 from envs import saved
-from envs.adapters.checks import flag_dummies
-from envs.adapters.episodes import EpisodeLog, Position
+from envs.adapters.checks import blame, flag_dummies
+from envs.adapters.episodes import EpisodeLog, EpisodeRecord, when
+from envs.adapters.masks import MaskCheck
 from envs.api import InProcess, Obs, Step
 from envs.errors import EnvError
-from envs.spaces import ActionCodec, ObservationCodec
+from envs.spaces import ActionCodec, BadData, ObservationCodec
 
 
 class EpisodicVecEnv(InProcess, ABC):
@@ -37,6 +38,7 @@ class EpisodicVecEnv(InProcess, ABC):
         self._actions = ActionCodec(action_space, rescale_action)
         self.observation_space = self._observations.space
         self.action_space = self._actions.space
+        self._check_mask = MaskCheck(self.observation_space, self.action_space)
         self._log = EpisodeLog(num_envs, self.action_space, first)
         self._obs: Obs = None
         self._dummy: np.ndarray | None = None  # whose next transition leads from a lost position to a new episode
@@ -50,8 +52,8 @@ class EpisodicVecEnv(InProcess, ABC):
         """Step with the environments' own actions; return obs, reward float32, terminated, truncated bool `[N]`."""
 
     @abstractmethod
-    def _replay_all(self, positions: Sequence[Position]) -> Sequence[Any]:
-        """Return the raw observation at each position (raw actions too), or an EnvError: why it was not reached."""
+    def _replay_all(self, records: Sequence[EpisodeRecord]) -> Sequence[Any]:
+        """Return the raw observation at each record's end (raw actions too), or an EnvError: why it was not reached."""
 
     @abstractmethod
     def render(self, index: int = 0) -> np.ndarray: ...
@@ -63,18 +65,28 @@ class EpisodicVecEnv(InProcess, ABC):
         self._log.begin(seed)
         self._dummy = None
         rows = range(self.num_envs)
-        self._obs = self._reset_rows(rows, [self._log.seed_of(row) for row in rows])
+        self._obs = self._to_act_on(self._reset_rows(rows, [self._log.seed_of(row) for row in rows]))
         return self._obs
 
     def step(self, action: np.ndarray) -> Step:
         next_obs, reward, terminated, truncated = self._step_all(self._actions.decode(action))
         self._log.record(action)
         done = terminated | truncated
-        self._obs = self._begin_episodes(np.flatnonzero(done), next_obs) if np.count_nonzero(done) else next_obs
+        obs = self._begin_episodes(np.flatnonzero(done), next_obs) if np.count_nonzero(done) else next_obs
+        self._obs = self._to_act_on(obs)
         step = Step(self._obs, reward, terminated, truncated, next_obs)
         if self._dummy is not None:
             step, self._dummy = flag_dummies(step, self._dummy), None
         return step
+
+    def _to_act_on(self, obs: Obs) -> Obs:
+        """Return `obs`, once it is sure that there is an action for each environment."""
+        try:
+            self._check_mask(obs)
+        except BadData as error:
+            row = error.row or 0
+            raise blame(self.first + row, error, when(self._log.seed_of(row), self._log.steps_of(row))) from error
+        return obs
 
     def _begin_episodes(self, rows: np.ndarray | Sequence[int], obs: Obs) -> Obs:
         seeds = [self._log.next_episode(row) for row in rows]
@@ -88,9 +100,12 @@ class EpisodicVecEnv(InProcess, ABC):
         dummy = saved.array(state.get("dummy"), "dummy", (self.num_envs,), bool)
         obs = self._observations.from_arrays(saved.entry(state, "obs", list), self.num_envs)
         self._log.load_state_dict(state)
-        positions = [Position(seed, self._actions.decode(actions)) for seed, actions in self._log.positions()]
+        records = [
+            EpisodeRecord(seed, None if actions is None else self._actions.decode(actions))
+            for seed, actions in self._log.records()
+        ]
         reasons = {}
-        for row, reached in enumerate(self._replay_all(positions)):
+        for row, reached in enumerate(self._replay_all(records)):
             if isinstance(reached, EnvError):
                 reasons[row] = str(reached)
             elif not self._observations.agrees(obs, row, reached):

@@ -8,8 +8,8 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from envs.adapters.checks import blame, flags_of, picture, rewards_of
-from envs.adapters.episodes import Position, place, replay
+from envs.adapters.checks import blame, flags_of, picture, reset_result, rewards_of, step_result
+from envs.adapters.episodes import EpisodeRecord, replay, when
 from envs.adapters.episodic import EpisodicVecEnv
 from envs.api import Obs
 from envs.spaces import BadData
@@ -35,12 +35,12 @@ class SyncVecEnv(EpisodicVecEnv):
         raws: list[Any] = []
         try:
             for row, seed in zip(rows, seeds, strict=True):
-                observation, _ = self._envs[row].reset(seed=seed)
+                observation, _ = reset_result(self._envs[row].reset(seed=seed))
                 raws.append(observation)
             return self._observations.encode(raws)
         except (Exception, SystemExit) as error:
             at = error.row if isinstance(error, BadData) and error.row is not None else len(raws)
-            raise blame(self.first + int(rows[at]), error, place(seeds[at], 0)) from error
+            raise blame(self.first + int(rows[at]), error, when(seeds[at], 0)) from error
 
     def _step_all(self, actions: np.ndarray) -> tuple[Obs, np.ndarray, np.ndarray, np.ndarray]:
         raws: list[Any] = []
@@ -49,7 +49,7 @@ class SyncVecEnv(EpisodicVecEnv):
         truncated: list[Any] = []
         try:
             for env, action in zip(self._envs, actions, strict=True):
-                observation, reward, ended, cut, _ = env.step(action)
+                observation, reward, ended, cut, _ = step_result(env.step(action))
                 raws.append(observation)
                 rewards.append(reward)
                 terminated.append(ended)
@@ -62,16 +62,16 @@ class SyncVecEnv(EpisodicVecEnv):
             )
         except (Exception, SystemExit) as error:
             at = error.row if isinstance(error, BadData) and error.row is not None else len(raws)
-            raise blame(self.first + at, error, place(self._log.seed_of(at), self._log.steps_of(at) + 1)) from error
+            raise blame(self.first + at, error, when(self._log.seed_of(at), self._log.steps_of(at) + 1)) from error
 
-    def _replay_all(self, positions: Sequence[Position]) -> list[Any]:
-        return [replay(env, position) for env, position in zip(self._envs, positions, strict=True)]
+    def _replay_all(self, records: Sequence[EpisodeRecord]) -> list[Any]:
+        return [replay(env, record) for env, record in zip(self._envs, records, strict=True)]
 
     def render(self, index: int = 0) -> np.ndarray:
         try:
             frame: Any = self._envs[index].render()
         except (Exception, SystemExit) as error:
-            at = place(self._log.seed_of(index), self._log.steps_of(index))
+            at = when(self._log.seed_of(index), self._log.steps_of(index))
             raise blame(self.first + index, error, f"while being drawn {at}") from error
         return picture(frame)
 

@@ -11,8 +11,9 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 
 from envs import saved
 from envs.adapters.checks import blame, flag_dummies, flags_of, picture, rewards_of, silenced
-from envs.adapters.episodes import Position
+from envs.adapters.episodes import EpisodeRecord
 from envs.adapters.episodic import EpisodicVecEnv
+from envs.adapters.masks import MaskCheck
 from envs.api import InProcess, Obs, Step, VecEnv
 from envs.errors import EnvError, UserError
 from envs.seeding import derive_seed
@@ -71,7 +72,7 @@ class ManualVectorEnv(EpisodicVecEnv):
                 flags_of(truncated, "truncated"),
             )
 
-    def _replay_all(self, positions: Sequence[Position]) -> Sequence[Any]:
+    def _replay_all(self, records: Sequence[EpisodeRecord]) -> Sequence[Any]:
         return [EnvError("its vector environment offers no way to go back to a position")] * self.num_envs
 
     def render(self, index: int = 0) -> np.ndarray:
@@ -96,6 +97,7 @@ class GymVectorEnv(InProcess):
         self._actions = ActionCodec(env.single_action_space, rescale_action)
         self.observation_space = self._observations.space
         self.action_space = self._actions.space
+        self._check_mask = MaskCheck(self.observation_space, self.action_space)
         self._seed = 0
         self._ticks = 0
         self._dummy: np.ndarray | None = None  # whose next transition is none: it only begins an episode
@@ -106,7 +108,9 @@ class GymVectorEnv(InProcess):
 
     def _restart(self, seed: int) -> Obs:
         with _blamed("at the reset"):
-            return self._observations.encode_batch(self._reset_all(seed))
+            obs = self._observations.encode_batch(self._reset_all(seed))
+            self._check_mask(obs)
+            return obs
 
     def _reset_all(self, seed: int) -> Any:
         """Reset every environment and return the raw batch of observations."""
@@ -127,6 +131,7 @@ class GymVectorEnv(InProcess):
         reward = rewards_of(rewards)
         terminated, truncated = flags_of(terminations, "terminated"), flags_of(truncations, "truncated")
         ended = terminated | truncated
+        self._check_mask(obs, None if self._same_step else ended)
         next_obs = self._with_finals(obs, np.flatnonzero(ended), infos) if self._same_step and ended.any() else obs
         self._ticks += 1
         step = Step(obs, reward, terminated, truncated, next_obs)

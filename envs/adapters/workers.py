@@ -100,6 +100,7 @@ class WorkersVecEnv:
         makers: build one environment each; they are pickled (classes of the main module by value).
         rescale_action: actions are in [-1, 1], to be mapped onto the bounds.
         workers: how many processes; None: as many as there are cores.
+        example: one environment, to read its spaces from, and to be closed; None: one is built.
 
     Raises:
         UserError: an environment could not be built.
@@ -112,9 +113,15 @@ class WorkersVecEnv:
     device = "cpu"
     capturable = False
 
-    def __init__(self, makers: Sequence[Maker], rescale_action: bool = False, workers: int | None = None) -> None:
+    def __init__(
+        self,
+        makers: Sequence[Maker],
+        rescale_action: bool = False,
+        workers: int | None = None,
+        example: gymnasium.Env | None = None,
+    ) -> None:
         self.num_envs = len(makers)
-        example = makers[0]()
+        example = makers[0]() if example is None else example
         self._observations = ObservationCodec(example.observation_space)
         self.observation_space = self._observations.space
         self.action_space = ActionCodec(example.action_space, rescale_action).space

@@ -21,7 +21,7 @@ from tests.envs.small_envs import Faulty
 FAULTS = {
     "raises": "raised UnpicklableError at step 3 .*: code 7 in the maze",
     "exits": "raised SystemExit at step 3 .*: 4",
-    "four": "raised ValueError at step 3 .*: not enough values",
+    "four": r"returned bad data at step 3 .*: step must return \(observation, .*, info\), but it returned 4 values",
     "nan": "returned bad data at step 3 .*: observation contains NaN",
     "infinite": "returned bad data at step 3 .*: observation is .*inf.*not finite",
     "shape": r"returned bad data at step 3 .*: observation has shape \(3,\), but its space says \(2,\)",

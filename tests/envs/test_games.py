@@ -8,14 +8,16 @@ import gymnasium
 import numpy as np
 import pytest
 
-from envs.dynamics.bricks import BALL, BRICK, FULL_WALL, PADDLE, TRAIL, Bricks
-from envs.dynamics.corridor import Corridor
-from envs.dynamics.painters import PicturePainter
 from envs.errors import UserError
 from envs.make import make, reward_threshold
-from envs.native import NativeVecEnv, NumpyArrays
+from envs.native.arrays import NumpyArrays
+from envs.native.painters import PicturePainter
+from envs.native.tasks.bricks import BALL, BRICK, FULL_WALL, PADDLE, TRAIL, Bricks
+from envs.native.tasks.corridor import Corridor
+from envs.native.vec_env import NativeVecEnv
 
 LEFT, STAY, RIGHT = 0, 1, 2
+NONE = np.empty((0, 1))  # of the random numbers that a step of these games takes
 
 
 def wall(*cells: tuple[int, int]) -> int:
@@ -33,7 +35,7 @@ def after(state: Any, *actions: int) -> tuple[list[int], list[int], int, float, 
     total, lost = 0.0, False
     for action in actions:
         assert not lost
-        state, reward, (lost,) = Bricks().step(np, state, np.array([action]))
+        state, reward, (lost,) = Bricks().step(np, state, np.array([action]), NONE)
         total += reward[0]
     paddle, x, y, across, down, _, _, left = state[:, 0].tolist()
     return [paddle, x, y], [across, down], left, total, bool(lost)
@@ -102,7 +104,7 @@ def test_an_episode_of_bricks_begins_anywhere_above_the_middle():
 
 
 def test_what_is_seen_of_bricks():
-    state, _, _ = Bricks().step(np, bricks(ball=(3, 5), bricks=wall((0, 1), (9, 3)), paddle=5), np.array([STAY]))
+    state, _, _ = Bricks().step(np, bricks(ball=(3, 5), bricks=wall((0, 1), (9, 3)), paddle=5), np.array([STAY]), NONE)
     (image,) = Bricks().observe(np, state)
     assert set(np.unique(image)) == {0, 255}
     seen = {channel: {(x, y) for y, x in np.argwhere(image[:, :, channel])} for channel in range(4)}
@@ -162,11 +164,11 @@ def test_without_memory_the_corridor_is_a_coin_to_toss():
     state = task.init(np, np.array([[0.2, 0.8]]))
     np.testing.assert_array_equal(state[1], [-1, 1])
     for _ in range(task.length):
-        state, _, _ = task.step(np, state, np.zeros(2, np.int64))
+        state, _, _ = task.step(np, state, np.zeros(2, np.int64), NONE)
         one, other = task.observe(np, state)
         np.testing.assert_array_equal(one, other)
     for action in (0, 1):
-        _, reward, ended = task.step(np, state, np.full(2, action))
+        _, reward, ended = task.step(np, state, np.full(2, action), NONE)
         assert ended.all()
         assert reward.sum() == 1
     sides = NativeVecEnv(task, 2000, NumpyArrays()).reset(seed=0)[:, 0]
@@ -203,7 +205,7 @@ def test_the_walker_turns_where_it_is_told_in_corridors_of_any_length(length):
     task = Corridor(length=length)
     state = np.array([length, 1.0, 0.0])[:, None]
     painter = task.painter("rgb_array")
-    pictures = [painter.paint(task.step(np, state, np.array([turn]))[0][:, 0]) for turn in (0, 1)]
+    pictures = [painter.paint(task.step(np, state, np.array([turn]), NONE)[0][:, 0]) for turn in (0, 1)]
     before = painter.paint(state[:, 0])
     changed = [np.argwhere((picture != before).any(axis=2))[:, 0] for picture in pictures]
     assert changed[0].min() < before.shape[0] / 3

@@ -16,15 +16,16 @@ import torch
 from gymnasium.utils.env_checker import check_env
 
 from envs.api import Step
-from envs.dynamics.acrobot import Acrobot
-from envs.dynamics.base import Dynamics
-from envs.dynamics.bricks import Bricks
-from envs.dynamics.cartpole import CartPole
-from envs.dynamics.corridor import Corridor
-from envs.dynamics.mountaincar import MountainCar, MountainCarContinuous
-from envs.dynamics.pendulum import Pendulum
 from envs.errors import UserError
-from envs.native import NativeVecEnv, NumpyArrays, TorchArrays, tick
+from envs.native.arrays import NumpyArrays, TorchArrays
+from envs.native.base import Dynamics
+from envs.native.tasks.acrobot import Acrobot
+from envs.native.tasks.bricks import Bricks
+from envs.native.tasks.cartpole import CartPole
+from envs.native.tasks.corridor import Corridor
+from envs.native.tasks.mountaincar import MountainCar, MountainCarContinuous
+from envs.native.tasks.pendulum import Pendulum
+from envs.native.vec_env import NativeVecEnv, tick
 from envs.spaces import ObservationCodec
 
 N = 4
@@ -169,10 +170,10 @@ def test_a_tick_is_the_same_on_torch_and_on_numpy_compiled_or_not(task, device):
     ours: list[Any] = [env.state.copy(), env.steps.copy()]
     theirs = [torch.from_numpy(array).to(device) for array in ours]
     for time in range(120):
-        action, uniform = env.decode(policy(task, obs, rng, 0.9)), rng.random((task.uniforms, N))
-        expected = tick(np, task, *ours, action, uniform)
+        action, uniform = env.decode(policy(task, obs, rng, 0.9)), rng.random((task.uniforms + task.step_uniforms, N))
+        expected = tick(np, env.dynamics, *ours, action, uniform)
         inputs = [torch.from_numpy(array).to(device) for array in (action, uniform)]
-        got = (compiled if time < 3 else tick)(torch, task, *theirs, *inputs)
+        got = (compiled if time < 3 else tick)(torch, env.dynamics, *theirs, *inputs)
         for a, b in zip(expected, got, strict=True):
             assert b.device.type == device
             assert torch.from_numpy(a).dtype == b.dtype
@@ -191,7 +192,9 @@ def test_numpy_which_writes_only_where_episodes_ended_gives_what_a_tick_gives(ta
     for _ in range(520):
         action = policy(task, obs, rng, 0.5)
         position = pure.state_dict()  # the draw is taken back where no episode ended
-        pure.state, pure.steps, *expected = tick(np, task, pure.state, pure.steps, pure.decode(action), pure.draw())
+        pure.state, pure.steps, *expected = tick(
+            np, pure.dynamics, pure.state, pure.steps, pure.decode(action), pure.draw()
+        )
         step = env.step(action)
         for a, b in zip(expected, (step.obs, step.reward, step.terminated, step.truncated, step.next_obs), strict=True):
             assert a.dtype == b.dtype

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from gymnasium.vector import SyncVectorEnv
 
+from envs.adapters import episodes
 from envs.adapters.episodes import EpisodeLog
 from envs.adapters.sync import SyncVecEnv
 from envs.adapters.vector import adapt
@@ -65,6 +66,7 @@ MAKERS: dict[str, tuple[Callable[[], VecEnv], Callable[[], VecEnv]]] = {
     "native Pendulum": (partial(make, "Pendulum-v1", N, rescale_action=True),) * 2,
     "native Bricks": (partial(make, "Bricks-v0", N),) * 2,
     "native Corridor": (partial(make, "Corridor-v0", N),) * 2,
+    "Taxi": (partial(make, "Taxi-v4", N, vec="sync"), partial(make, "Taxi-v4", N, vec="async")),
     "Blackjack": (partial(make, "Blackjack-v1", N, vec="sync"),) * 2,
     "CartPole": (partial(make, "CartPole-v1", N, vec="sync"),) * 2,
 }
@@ -201,12 +203,99 @@ def test_the_log_keeps_what_replaying_needs_and_no_more():
             log.next_episode(0)
         if tick == 1700:
             log.next_episode(1)
-    short, long = log.positions()
+    short, long = log.records()
     np.testing.assert_array_equal(short.actions, actions[3000:, 0])
     np.testing.assert_array_equal(long.actions, actions[1701:, 1])
     assert len(log.state_dict()["actions"]) == 3000 - 1701
     copy = EpisodeLog(2, ActionCodec(Drift().action_space).space)
     copy.load_state_dict(log.state_dict())
-    for one, other in zip(copy.positions(), log.positions(), strict=True):
+    for one, other in zip(copy.records(), log.records(), strict=True):
         assert one.seed == other.seed
         np.testing.assert_array_equal(one.actions, other.actions)
+
+
+FEW = 150  # actions, float32, that are kept of an episode where `few_bytes` holds
+
+
+@pytest.fixture
+def few_bytes(monkeypatch):
+    monkeypatch.setattr("envs.adapters.episodes.MOST_BYTES", FEW * 4)
+
+
+def drift(horizon: int) -> Drift:
+    """Build a Drift where few bytes are kept, in a worker too."""
+    episodes.MOST_BYTES = FEW * 4
+    return Drift(horizon)
+
+
+ENDLESS = [partial(drift, horizon) for horizon in (12, 10**9, 12)]
+
+
+def test_an_episode_that_never_ends_takes_no_more_than_its_bytes(few_bytes):
+    """As many bytes after 40,000 ticks as after 2,000, saved and in memory; the others' episodes are kept whole."""
+    space = ActionCodec(Drift().action_space).space
+    log = EpisodeLog(3, space)
+    log.begin(0)
+    rng = np.random.default_rng(0)
+    actions = rng.standard_normal((40_000, 3, 1)).astype(np.float32)
+    sizes = []
+    for tick, action in enumerate(actions):
+        log.record(action)
+        if tick % 100 == 99:
+            log.next_episode(0)
+        if tick % FEW == FEW - 1:
+            log.next_episode(1)
+        if tick in (2_000, 39_999):
+            sizes.append((log._actions.nbytes, log.state_dict()["actions"].nbytes))
+        assert log.steps_of(2) == tick + 1
+    assert max(memory for memory, _ in sizes) <= 4 * 3 * FEW * 4
+    assert max(saved for _, saved in sizes) <= 3 * FEW * 4
+    one, two, lost = log.records()
+    np.testing.assert_array_equal(one.actions, actions[40_000:, 0])
+    np.testing.assert_array_equal(two.actions, actions[40_000 - 40_000 % FEW :, 1])
+    assert lost.actions is None
+    copy = EpisodeLog(3, space)
+    copy.load_state_dict(log.state_dict())
+    assert [copy.steps_of(row) for row in range(3)] == [log.steps_of(row) for row in range(3)]
+    assert copy.records()[2].actions is None
+    np.testing.assert_array_equal(copy.records()[1].actions, two.actions)
+
+
+@pytest.mark.parametrize("steps", [FEW, FEW + 1, 2 * FEW])
+@pytest.mark.parametrize("kinds", [("sync", "sync"), ("sync", "async"), ("async", "sync")])
+def test_an_episode_too_long_to_keep_is_told_and_begun_anew(few_bytes, steps, kinds):
+    build = {"sync": lambda: SyncVecEnv([maker() for maker in ENDLESS]), "async": lambda: WorkersVecEnv(ENDLESS)}
+    first, second = (build[kind]() for kind in kinds)
+    try:
+        first.reset(seed=0)
+        actions = actions_for(first, steps + 5, seed=0)
+        for action in actions[:steps]:
+            first.step(action)
+        state = copied(first.state_dict())
+        assert state["actions"].shape[0] <= FEW
+        told = second.load_state_dict(state)
+        step, expected = second.step(actions[steps]), first.step(actions[steps])
+        np.testing.assert_array_equal(step.obs[[0, 2]], expected.obs[[0, 2]])
+        if steps <= FEW:
+            assert told == []
+            np.testing.assert_array_equal(step.obs, expected.obs)
+        else:
+            (sentence,) = told
+            assert sentence == (
+                "environment 1 could not be put back where it was and begins a new episode "
+                "(its episode had become too long to keep its actions)"
+            )
+            assert step.valid.tolist() == [True, False, True]
+            assert second.step(actions[steps + 1]).valid is None
+            assert len(second.load_state_dict(copied(second.state_dict()))) == 0  # the new episode is kept again
+    finally:
+        first.close()
+        second.close()
+
+
+def test_a_position_that_claims_to_be_too_long_must_be(few_bytes):
+    env = drifts()
+    env.reset(seed=0)
+    state = env.state_dict()
+    with pytest.raises(UserError, match="damaged"):
+        env.load_state_dict({**state, "starts": np.array([0, -FEW, 0])})

@@ -16,7 +16,8 @@ import numpy as np
 from gymnasium import spaces
 
 from envs.api import Array
-from envs.dynamics.painters import GymnasiumPainter
+from envs.native.base import Dynamics
+from envs.native.painters import GymnasiumPainter
 
 SECONDS = 0.2  # of one step
 MAX_SPEED_1 = 4 * math.pi  # of the first link, rad/s
@@ -41,7 +42,7 @@ def _derivative(xp: Any, state: Array, torque: Array) -> Array:
 
 
 @dataclass(frozen=True, slots=True)
-class Acrobot:
+class Acrobot(Dynamics):
     """The state's rows are the first link's angle from hanging (rad), the second's from the first, and their speeds.
 
     Attributes:
@@ -68,7 +69,7 @@ class Acrobot:
         # Rounded to float32, as Gymnasium does here and nowhere else.
         return xp.asarray(xp.asarray(uniform * (2 * START) - START, dtype=xp.float32), dtype=xp.float64)
 
-    def step(self, xp: Any, state: Array, action: Array) -> tuple[Array, Array, Array]:
+    def step(self, xp: Any, state: Array, action: Array, uniform: Array) -> tuple[Array, Array, Array]:
         torque = action - 1.0
         k1 = _derivative(xp, state, torque)
         k2 = _derivative(xp, state + SECONDS / 2 * k1, torque)

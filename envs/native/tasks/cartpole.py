@@ -14,7 +14,8 @@ import numpy as np
 from gymnasium import spaces
 
 from envs.api import Array
-from envs.dynamics.painters import GymnasiumPainter
+from envs.native.base import Dynamics
+from envs.native.painters import GymnasiumPainter
 
 GRAVITY = 9.8
 POLE_MASS = 0.1
@@ -29,7 +30,7 @@ START = 0.05  # every quantity starts between -START and START
 
 
 @dataclass(frozen=True, slots=True)
-class CartPole:
+class CartPole(Dynamics):
     """The state's rows are x (m), its velocity, the pole's angle (rad) and its velocity.
 
     Attributes:
@@ -57,7 +58,7 @@ class CartPole:
     def init(self, xp: Any, uniform: Array) -> Array:
         return uniform * (2 * START) - START
 
-    def step(self, xp: Any, state: Array, action: Array) -> tuple[Array, Array, Array]:
+    def step(self, xp: Any, state: Array, action: Array, uniform: Array) -> tuple[Array, Array, Array]:
         _, x_dot, theta, theta_dot = state
         cos, sin = xp.cos(theta), xp.sin(theta)
         push = (action * (2 * FORCE) - FORCE + POLE_MOMENT * xp.square(theta_dot) * sin) / TOTAL_MASS

@@ -11,7 +11,9 @@ from agents.algos.ppo.config import PPOConfig
 from agents.core.runtime import Compiler
 from agents.loops.on_policy import AtOnce, on_policy
 from agents.loops.position import Position
-from envs.native import DYNAMICS, NativeVecEnv, TorchArrays
+from envs.native.arrays import TorchArrays
+from envs.native.gym_env import DYNAMICS
+from envs.native.vec_env import NativeVecEnv
 from tests.core.test_runtime import Tape
 
 CPU = torch.device("cpu")

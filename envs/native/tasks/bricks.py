@@ -12,7 +12,8 @@ import numpy as np
 from gymnasium import spaces
 
 from envs.api import Array
-from envs.dynamics.painters import PicturePainter
+from envs.native.base import Dynamics
+from envs.native.painters import PicturePainter
 
 SIDE = 10
 BOTTOM = SIDE - 1
@@ -28,7 +29,7 @@ COLOURS = {BRICK: (214, 84, 68), TRAIL: (62, 72, 100), BALL: (250, 240, 210), PA
 
 
 @dataclass(frozen=True, slots=True)
-class Bricks:
+class Bricks(Dynamics):
     """Keep the ball in play with a paddle two cells wide, and break bricks with it.
 
     Cells are counted from the top left; the wall fills rows 1 to 3, and the paddle moves along row 9. In each step
@@ -74,7 +75,7 @@ class Bricks:
         paddle, row, wall = (xp.full_like(x, value) for value in (SIDE // 2 - 1, BELOW, FULL_WALL))
         return xp.stack((paddle, x, row, across, xp.ones_like(x), x, row, wall))
 
-    def step(self, xp: Any, state: Array, action: Array) -> tuple[Array, Array, Array]:
+    def step(self, xp: Any, state: Array, action: Array, uniform: Array) -> tuple[Array, Array, Array]:
         paddle, x, y, across, down, _, _, wall = state
         paddle = (paddle + action - 1).clip(0, SIDE - 2)
         next_x, next_y = SIDE - 1 - abs(SIDE - 1 - abs(x + across)), abs(y + down)  # mirrored at the walls

@@ -12,7 +12,8 @@ import numpy as np
 from gymnasium import spaces
 
 from envs.api import Array
-from envs.dynamics.painters import GymnasiumPainter
+from envs.native.base import Dynamics
+from envs.native.painters import GymnasiumPainter
 
 LEFT, RIGHT = -1.2, 0.6  # the positions' bounds
 MAX_SPEED = 0.07
@@ -44,7 +45,7 @@ def _move(xp: Any, state: Array, push: Array) -> Array:
 
 
 @dataclass(frozen=True, slots=True)
-class MountainCar:
+class MountainCar(Dynamics):
     """The state's rows are the position and the speed.
 
     Attributes:
@@ -54,7 +55,6 @@ class MountainCar:
 
     env_id: ClassVar[str] = "MountainCar-v0"
     reward_threshold: ClassVar[float | None] = -110.0
-    render_fps: ClassVar[int] = 30
     uniforms: ClassVar[int] = 1
 
     goal_velocity: float = 0.0
@@ -71,7 +71,7 @@ class MountainCar:
     def init(self, xp: Any, uniform: Array) -> Array:
         return _start(xp, uniform)
 
-    def step(self, xp: Any, state: Array, action: Array) -> tuple[Array, Array, Array]:
+    def step(self, xp: Any, state: Array, action: Array, uniform: Array) -> tuple[Array, Array, Array]:
         following = _move(xp, state, (action - 1 - xp.cos(3 * state[0]) * (GRAVITY / FORCE)) * FORCE)
         arrived = (following[0] >= FLAG) & (following[1] >= self.goal_velocity)
         return following, xp.full_like(state[0], -1.0), arrived
@@ -84,7 +84,7 @@ class MountainCar:
 
 
 @dataclass(frozen=True, slots=True)
-class MountainCarContinuous:
+class MountainCarContinuous(Dynamics):
     """The state's rows are the position and the speed, rounded to float32, as Gymnasium rounds them in every step.
 
     Attributes:
@@ -94,7 +94,6 @@ class MountainCarContinuous:
 
     env_id: ClassVar[str] = "MountainCarContinuous-v0"
     reward_threshold: ClassVar[float | None] = 90.0
-    render_fps: ClassVar[int] = 30
     uniforms: ClassVar[int] = 1
 
     goal_velocity: float = 0.0
@@ -111,7 +110,7 @@ class MountainCarContinuous:
     def init(self, xp: Any, uniform: Array) -> Array:
         return xp.asarray(xp.asarray(_start(xp, uniform), dtype=xp.float32), dtype=xp.float64)
 
-    def step(self, xp: Any, state: Array, action: Array) -> tuple[Array, Array, Array]:
+    def step(self, xp: Any, state: Array, action: Array, uniform: Array) -> tuple[Array, Array, Array]:
         effort = action[:, 0]
         state = xp.asarray(state, dtype=xp.float32)
         slope = xp.cos(xp.asarray(3 * state[0], dtype=xp.float64)) * GRAVITY  # Gymnasium's one term of float64

@@ -13,7 +13,8 @@ import numpy as np
 from gymnasium import spaces
 
 from envs.api import Array
-from envs.dynamics.painters import GymnasiumPainter
+from envs.native.base import Dynamics
+from envs.native.painters import GymnasiumPainter
 
 MAX_SPEED = 8.0  # rad/s
 MAX_TORQUE = 2.0  # newton metres
@@ -22,7 +23,7 @@ SECONDS = 0.05  # of one step
 
 
 @dataclass(frozen=True, slots=True)
-class Pendulum:
+class Pendulum(Dynamics):
     """The state's rows are the angle from upright (rad), its velocity and the last torque (only to draw it).
 
     Attributes:
@@ -31,8 +32,6 @@ class Pendulum:
     """
 
     env_id: ClassVar[str] = "Pendulum-v1"
-    reward_threshold: ClassVar[float | None] = None
-    render_fps: ClassVar[int] = 30
     uniforms: ClassVar[int] = 2
 
     g: float = 10.0
@@ -51,7 +50,7 @@ class Pendulum:
         theta, speed = uniform
         return xp.stack((theta * (2 * math.pi) - math.pi, speed * 2.0 - 1.0, theta * 0.0))
 
-    def step(self, xp: Any, state: Array, action: Array) -> tuple[Array, Array, Array]:
+    def step(self, xp: Any, state: Array, action: Array, uniform: Array) -> tuple[Array, Array, Array]:
         theta, speed, _ = state
         # float32, as it came: Gymnasium rounds its terms of the torque to float32 too.
         torque = action[:, 0].clip(-MAX_TORQUE, MAX_TORQUE)

@@ -12,8 +12,9 @@ import numpy as np
 from gymnasium import spaces
 
 from envs.api import Array
-from envs.dynamics.painters import PicturePainter
 from envs.errors import UserError
+from envs.native.base import Dynamics
+from envs.native.painters import PicturePainter
 
 LIMIT = 1000  # steps; no episode of the longest corridor comes near it
 
@@ -22,7 +23,7 @@ STONE, FLOOR, CUE, GOAL, WALKER = (16, 20, 32), (62, 72, 100), (240, 200, 80), (
 
 
 @dataclass(frozen=True, slots=True)
-class Corridor:
+class Corridor(Dynamics):
     """Remember for `length` steps which way to turn.
 
     At the start a cue says left or right, each as likely. Every step leads one cell along the corridor, whatever the
@@ -66,7 +67,7 @@ class Corridor:
         side = xp.floor(uniform[0] * 2) * 2 - 1
         return xp.stack((side * 0.0, side, side * 0.0))
 
-    def step(self, xp: Any, state: Array, action: Array) -> tuple[Array, Array, Array]:
+    def step(self, xp: Any, state: Array, action: Array, uniform: Array) -> tuple[Array, Array, Array]:
         walked, side, _ = state
         end = walked >= self.length
         turn = (action * 2 - 1) * end

@@ -1,0 +1,193 @@
+"""Native environments as a `VecEnv`: NumPy on the CPU, torch elsewhere."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium
+import numpy as np
+
+from envs import saved
+from envs.adapters.checks import blame
+from envs.adapters.masks import MaskCheck
+from envs.api import Array, InProcess, Obs, Step
+from envs.errors import UserError
+from envs.native.arrays import Arrays
+from envs.native.base import Dynamics, Observed, painter_of, state_like
+from envs.native.painters import Painter
+from envs.seeding import derive_seed
+from envs.spaces import ActionCodec, BadData, ObservationCodec, refuse_nan
+
+
+def tick(
+    xp: Any, dynamics: Observed, state: Array, steps: Array, action: Array, uniform: Array
+) -> tuple[Array, Array, Obs, Array, Array, Array, Obs]:
+    """Step N environments once and begin a new episode where one ended; a pure function, to be compiled or captured.
+
+    Args:
+        xp: the array module.
+        dynamics: `NativeVecEnv.dynamics`.
+        state: `[k, N]`.
+        steps: int64 `[N]`, taken in each environment's episode.
+        action: what `NativeVecEnv.decode` returned.
+        uniform: float64 `[uniforms + step_uniforms, N]` in [0, 1): the first for the episodes that begin, the others
+            for the step.
+
+    Returns:
+        The next state and steps, and `obs`, `reward`, `terminated`, `truncated` and `next_obs` of `envs.api.Step`.
+    """
+    initial = dynamics.uniforms
+    state, reward, terminated = dynamics.step(xp, state, action, uniform[initial:])
+    steps = steps + 1
+    truncated = steps >= dynamics.max_episode_steps
+    done = terminated | truncated
+    next_obs = dynamics.observe(xp, state)
+    state = xp.where(done, dynamics.init(xp, uniform[:initial]), state)
+    steps = xp.where(done, 0, steps)
+    reward = xp.asarray(reward, dtype=xp.float32)
+    return state, steps, dynamics.observe(xp, state), reward, terminated, truncated, next_obs
+
+
+class NativeVecEnv(InProcess):
+    """N native environments, stepped as one set of arrays. See `envs.api.VecEnv`.
+
+    Attributes:
+        dynamics: the task, its observations canonical.
+        state: `[k, N]`, where they stand.
+        steps: int64 `[N]`, taken in their episodes.
+    """
+
+    backend = "native"
+
+    def __init__(self, dynamics: Dynamics, num_envs: int, arrays: Arrays, rescale_action: bool = False) -> None:
+        self.num_envs = num_envs
+        self.device = arrays.device
+        self.capturable = arrays.xp is not np
+        self.observation_space = ObservationCodec(dynamics.observation_space).space
+        self.dynamics = Observed(dynamics, self.observation_space)
+        self.action_space = ActionCodec(dynamics.action_space, rescale_action).space
+        self._check_mask = MaskCheck(self.observation_space, self.action_space)
+        self.state: Array = None
+        self.steps: Array = None
+        self._arrays = arrays
+        self._rules = dynamics
+        self._no_uniform = np.empty((0, num_envs))
+        self._numpy = arrays.xp is np
+        self._limit = dynamics.max_episode_steps
+        self._bounds: tuple[Array, Array] | None = None
+        self._scale: tuple[Array, Array] | None = None
+        if isinstance(self.action_space, gymnasium.spaces.Box):
+            self._bounds = arrays.from_numpy(self.action_space.low), arrays.from_numpy(self.action_space.high)
+        if rescale_action and isinstance(dynamics.action_space, gymnasium.spaces.Box):
+            low, high = dynamics.action_space.low, dynamics.action_space.high
+            self._scale = arrays.from_numpy((high - low) / 2), arrays.from_numpy((high + low) / 2)
+        self._painter: Painter | None = None
+
+    def reset(self, seed: int) -> Obs:
+        arrays = self._arrays
+        arrays.seed(derive_seed(seed, "env"))
+        self.state = arrays.assign(self.state, self.dynamics.init(arrays.xp, self._draw_starts()))
+        self.steps = arrays.assign(self.steps, arrays.zeros(self.num_envs))
+        obs = self.dynamics.observe(arrays.xp, self.state)
+        return self._to_act_on(obs) if self._numpy else obs
+
+    def step(self, action: Array) -> Step:
+        return self._step_numpy(self.decode(action)) if self._numpy else self.step_drawn(action, self.draw())
+
+    def step_drawn(self, action: Array, uniform: Array) -> Step:
+        """`step` with the randomness that `draw` returned (tensors only)."""
+        arrays, action = self._arrays, self.decode(action)
+        state, steps, *step = tick(arrays.xp, self.dynamics, self.state, self.steps, action, uniform)
+        self.state = arrays.assign(self.state, state)
+        self.steps = arrays.assign(self.steps, steps)
+        return Step(*step)
+
+    def _step_numpy(self, action: np.ndarray) -> Step:
+        """`tick`, which begins episodes only where some ended, and draws only what it needs."""
+        dynamics = self.dynamics
+        uniform = (
+            self._arrays.uniform(dynamics.step_uniforms, self.num_envs) if dynamics.step_uniforms else self._no_uniform
+        )
+        self.state, reward, terminated = dynamics.step(np, self.state, action, uniform)
+        self.steps += 1
+        truncated = self.steps >= self._limit
+        done = terminated | truncated
+        obs = next_obs = dynamics.observe(np, self.state)
+        if np.count_nonzero(done):
+            (rows,) = done.nonzero()
+            fresh = dynamics.init(np, self._draw_starts().take(rows, axis=1))
+            self.state[:, rows] = fresh
+            self.steps[rows] = 0
+            obs = _with_rows(next_obs, rows, dynamics.observe(np, fresh))
+        return Step(self._to_act_on(obs), np.asarray(reward, np.float32), terminated, truncated, next_obs)
+
+    def _to_act_on(self, obs: Obs) -> Obs:
+        """Return `obs`, once it is sure that there is an action for each environment (NumPy only, as for NaN)."""
+        try:
+            self._check_mask(obs)
+        except BadData as error:
+            raise blame(error.row, error, f"at step {self.steps[error.row]} of its episode") from error
+        return obs
+
+    def decode(self, action: Array) -> Array:
+        """Return canonical actions as the dynamics take them: clipped to the bounds, or rescaled to them.
+
+        Raises:
+            UserError: an action is NaN (NumPy only: nothing waits for a device, or may in a captured step).
+        """
+        if self._bounds is None:
+            return action
+        if self._numpy:
+            refuse_nan(action)
+        low, high = self._bounds
+        xp = self._arrays.xp
+        action = xp.minimum(xp.maximum(action, low), high)
+        return action if self._scale is None else action * self._scale[0] + self._scale[1]
+
+    def draw(self, *ticks: int) -> Array:
+        """Draw what `tick` takes, `[*ticks, uniforms + step_uniforms, N]`, from these environments' generator."""
+        return self._arrays.uniform(*ticks, self.dynamics.uniforms + self.dynamics.step_uniforms, self.num_envs)
+
+    def _draw_starts(self) -> Array:
+        return self._arrays.uniform(self.dynamics.uniforms, self.num_envs)
+
+    def state_dict(self) -> dict[str, Any]:
+        arrays = self._arrays
+        return {
+            "state": arrays.to_numpy(self.state),
+            "steps": arrays.to_numpy(self.steps),
+            "generator": arrays.generator_state(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> list[str]:
+        arrays, like = self._arrays, state_like(self.dynamics, self.num_envs)
+        state_array = saved.array(state.get("state"), "state", like.shape, like.dtype)
+        steps = saved.array(state.get("steps"), "steps", (self.num_envs,), np.int64)
+        try:
+            arrays.set_generator_state(saved.entry(state, "generator", dict))
+        except (TypeError, ValueError, KeyError, RuntimeError) as error:
+            raise UserError(f"the saved environment position has no random state for {self.device}: {error}") from error
+        self.state = arrays.assign(self.state, arrays.from_numpy(state_array))
+        self.steps = arrays.assign(self.steps, arrays.from_numpy(steps))
+        return []
+
+    def render(self, index: int = 0) -> np.ndarray:
+        if self._painter is None:
+            self._painter = painter_of(self._rules, "rgb_array")
+        picture = self._painter.paint(self._arrays.to_numpy(self.state[:, index]))
+        assert picture is not None
+        return picture
+
+    def close(self) -> None:
+        if self._painter is not None:
+            self._painter.close()
+            self._painter = None
+
+
+def _with_rows(obs: Obs, rows: np.ndarray, new: Obs) -> Obs:
+    """Return a copy of `obs` with `rows` taken, in order, from `new`."""
+    if isinstance(obs, dict):
+        return {key: _with_rows(leaf, rows, new[key]) for key, leaf in obs.items()}
+    copy = obs.copy()
+    copy[rows] = new
+    return copy
