@@ -18,9 +18,10 @@ from agents.acting.policies import ModelPolicy
 from agents.acting.state import ActorState
 from agents.core.runtime import Runtime
 from agents.core.tree import restarted, tree_map, tree_to_tensor
-from agents.core.types import Episodes
+from agents.core.types import ACTION_MASK, Episodes
 from agents.core.watch import Watch
 from agents.data.trajectory import Final, Trajectory
+from envs.errors import EnvError
 from envs.native.vec_env import NativeVecEnv, tick
 
 CHUNK = 8  # ticks compiled as one: more take the compiler longer and gain little ...
@@ -66,7 +67,11 @@ class FusedCollector:
         self._captured = runtime.captured(self._ticks, self._tensors, version)
 
     def collect(self, ticks: int, meanwhile: Callable[[], None] | None = None) -> Collected:
-        """See `Collector`. The next call may overwrite the trajectory."""
+        """See `Collector`. The next call may overwrite the trajectory.
+
+        Raises:
+            EnvError: an environment allows no action.
+        """
         began = perf_counter()
         env, state = self._env, self.state
         if not self._place:
@@ -77,12 +82,22 @@ class FusedCollector:
         first = state.start.clone(), tree_map(torch.clone, state.carry)
         run = self._captured if ticks == self._usual else self._ticks
         rows: dict[str, Any] = run(noise, env.draw(ticks))
+        if self._policy.model.masked:
+            self._refuse_no_action(rows["obs"][ACTION_MASK] != 0)
         trajectory = self._trajectory(rows, *first)
         state.step += ticks * env.num_envs
         state.start = trajectory.terminated[-1] | trajectory.truncated[-1]
         done = trajectory.terminated | trajectory.truncated
         episodes = newest_episodes(done, rows["returns"], rows["lengths"], NEWEST)
         return Collected(trajectory, [episodes], {"act": 0.0, "env": perf_counter() - began}, env.num_envs)
+
+    def _refuse_no_action(self, mask: Tensor) -> None:
+        """Raise EnvError if masks `[T, N, A]` allow none of the actions, or none of one of MultiDiscrete's choices."""
+        space: Any = self._env.action_space
+        choices = mask.split([int(space.n)] if hasattr(space, "n") else space.nvec.tolist(), dim=-1)
+        stuck = torch.stack([~choice.any(-1) for choice in choices]).any(0)
+        if stuck.any():
+            raise EnvError(f"environment {int(stuck.any(0).long().argmax())}: its {ACTION_MASK} allows no action")
 
     def _settle(self) -> None:
         """Give what changes from tick to tick a fixed place on the device; `state` refers to it from then on."""

@@ -141,7 +141,7 @@ def stand(seed=0):
 
 
 def test_the_beginning():
-    env, state = stand(1)
+    _, state = stand(1)
     assert state.step == 0
     np.testing.assert_array_equal(state.obs, ClockEnv(2).reset(1))
     assert state.start.tolist() == [True, True]

@@ -1,4 +1,4 @@
-"""The rollout buffer: what went in comes out, bootstrapped from the right observations."""
+"""Trajectories: rows come out as they went in, and every transition has its true successor."""
 
 from __future__ import annotations
 
@@ -6,119 +6,103 @@ import numpy as np
 import pytest
 import torch
 
-from agents.data.rollout import RolloutBuffer
+from agents.core.tree import tree_map
+from agents.data.storage import Rows
+from agents.data.trajectory import Final, Trajectory
 
 CPU = torch.device("cpu")
+T, N = 6, 3
 
 
-def tick(rng, num_envs=3, **changes):
-    """Return one tick of random data, as the loop stores it on the CPU."""
+def tick(rng, **changes):
+    """Return one tick of random data."""
     data = {
-        "obs": rng.normal(size=(num_envs, 2)).astype(np.float32),
-        "action": rng.integers(0, 5, num_envs),
-        "reward": rng.normal(size=num_envs).astype(np.float32),
-        "terminated": rng.random(num_envs) < 0.3,
-        "truncated": rng.random(num_envs) < 0.3,
+        "obs": rng.normal(size=(N, 2)).astype(np.float32),
+        "action": rng.integers(0, 5, N),
+        "reward": rng.normal(size=N).astype(np.float32),
+        "terminated": rng.random(N) < 0.3,
     }
     return {**data, **changes}
 
 
-def judge(obs, action):
-    """Stand in for a policy: some numbers that follow from each observation and action."""
-    return obs.sum(dim=1) - action, 2 * obs.sum(dim=1)
-
-
-def total(obs):
-    """Stand in for a value function: the sum of each observation's numbers."""
-    return obs.sum(dim=1)
-
-
-def test_a_rollout_gives_back_what_went_in_with_its_dtypes():
+@pytest.mark.parametrize("as_tensors", [False, True])
+def test_rows_give_back_what_went_in_with_its_dtypes(as_tensors):
     rng = np.random.default_rng(0)
-    buffer = RolloutBuffer(4, CPU)
-    for _ in range(3):  # the buffer is reused
-        ticks = [tick(rng) for _ in range(4)]
-        for data in ticks:
-            buffer.add(data)
-        rollout = buffer.finish(judge, total, torch.zeros(3, 2))
-        for t in range(4):
-            log_prob, value = judge(torch.from_numpy(ticks[t]["obs"]), torch.from_numpy(ticks[t]["action"]))
-            assert rollout.log_prob[t].equal(log_prob)
-            assert rollout.value[t].equal(value)
+    rows = Rows(4, CPU)
+    for count in (4, 3, 4):  # the rows are reused
+        ticks = [tick(rng) for _ in range(count)]
+        for t, data in enumerate(ticks):
+            rows.write(t, tree_map(torch.from_numpy, data) if as_tensors else data)
+        stored = rows.read(count)
+        assert stored.keys() == ticks[0].keys()
         for key in ticks[0]:
-            stored = getattr(rollout, key)
-            np.testing.assert_array_equal(stored, np.stack([data[key] for data in ticks]))
-            assert stored.numpy().dtype == ticks[0][key].dtype
-        assert rollout.valid is None
+            np.testing.assert_array_equal(stored[key], np.stack([data[key] for data in ticks]))
+            assert stored[key].numpy().dtype == ticks[0][key].dtype
 
 
 def test_what_is_stored_is_a_copy():
-    buffer = RolloutBuffer(1, CPU)
-    data = tick(np.random.default_rng(0))
-    buffer.add(data)
+    rows, data = Rows(1, CPU), tick(np.random.default_rng(0))
+    rows.write(0, data)
     before = data["obs"].copy()
     data["obs"][:] = 99
-    np.testing.assert_array_equal(buffer.finish(judge, total, torch.zeros(3, 2)).obs[0], before)
+    np.testing.assert_array_equal(rows.read(1)["obs"][0], before)
 
 
 def test_dict_observations_and_actions_of_any_shape():
     rng = np.random.default_rng(0)
-    buffer = RolloutBuffer(2, CPU)
-    ticks = []
-    for _ in range(2):
-        obs = {"image": rng.integers(0, 256, (3, 4, 4, 1), np.uint8), "mode": rng.integers(0, 3, 3)}
-        ticks.append(tick(rng, obs=obs, action=rng.normal(size=(3, 2)).astype(np.float32)))
-        buffer.add(ticks[-1])
-    rollout = buffer.finish(
-        lambda obs, action: (action[:, 0], obs["mode"].float()),
-        lambda obs: obs["mode"].float(),
-        {"mode": torch.tensor([5, 6, 7])},
-    )
-    assert rollout.obs["image"].dtype == torch.uint8
-    assert rollout.obs["mode"].dtype == torch.int64
+    rows, ticks = Rows(2, CPU), []
+    for t in range(2):
+        obs = {"image": rng.integers(0, 256, (N, 4, 4, 1), np.uint8), "mode": rng.integers(0, 3, N)}
+        ticks.append(tick(rng, obs=obs, action=rng.normal(size=(N, 2)).astype(np.float32)))
+        rows.write(t, ticks[-1])
+    stored = rows.read(2)
+    assert stored["obs"]["image"].dtype == torch.uint8
+    assert stored["obs"]["mode"].dtype == torch.int64
     for key in ("image", "mode"):
-        np.testing.assert_array_equal(rollout.obs[key], np.stack([data["obs"][key] for data in ticks]))
-    assert rollout.action.shape == (2, 3, 2)
-    assert rollout.next_value[-1].tolist() == [5.0, 6.0, 7.0]
+        np.testing.assert_array_equal(stored["obs"][key], np.stack([data["obs"][key] for data in ticks]))
+    assert stored["action"].shape == (2, N, 2)
 
 
-def test_values_of_successors():
-    rng = np.random.default_rng(1)
-    buffer = RolloutBuffer(5, CPU)
-    final = {(0, 2): 100.0, (2, 0): 200.0, (2, 1): 300.0, (4, 1): 400.0}  # (tick, environment) -> V(final observation)
-    for repetition in range(2):  # nothing is left over from the first
-        ticks = [tick(rng) for _ in range(5)]
-        for t, data in enumerate(ticks):
-            buffer.add(data)
-            rows = [n for n in range(3) if (t, n) in final and repetition == 0]
-            if rows:
-                buffer.add_final(torch.tensor(rows), torch.tensor([[final[t, n] - 1, 1.0] for n in rows]))
-        last = torch.arange(6.0).reshape(3, 2)
-        rollout = buffer.finish(judge, total, last)
-        expected = np.stack([*(2 * data["obs"].sum(axis=1) for data in ticks[1:]), total(last).numpy()])
-        if repetition == 0:
-            for (t, n), value in final.items():
-                expected[t, n] = value
-        np.testing.assert_allclose(rollout.next_value, expected, rtol=1e-6)
+def trajectory(final=None, next_obs=None, as_dict=False):
+    """Return one whose observations are 10 t + n; what follows it is 10 T + n."""
+    obs = (10 * torch.arange(T)[:, None] + torch.arange(N)).float()[..., None]
+    last = (10.0 * T + torch.arange(N))[:, None]
+    if as_dict:
+        obs, last = {"place": obs, "mode": obs.long()}, {"place": last, "mode": last.long()}
+    no = torch.zeros(T, N, dtype=torch.bool)
+    zero = torch.zeros(T, N)
+    return Trajectory(obs, zero.long(), zero, no, no, no, (), last, (), final, next_obs)
 
 
-def test_dummy_transitions_are_marked():
-    rng = np.random.default_rng(2)
-    buffer = RolloutBuffer(4, CPU)
-    flags = {1: [True, False, True], 3: [False, False, False]}
-    for t in range(4):
-        buffer.add(tick(rng))
-        if t in flags:
-            buffer.mark_valid(torch.tensor(flags[t]))
-    rollout = buffer.finish(judge, total, torch.zeros(3, 2))
-    assert rollout.valid.tolist() == [[True] * 3, flags[1], [True] * 3, flags[3]]
-    for _ in range(4):
-        buffer.add(tick(rng))
-    assert buffer.finish(judge, total, torch.zeros(3, 2)).valid is None
+def test_successors_are_the_observations_that_follow():
+    expected = (10 * torch.arange(1, T + 1)[:, None] + torch.arange(N)).float()
+    assert trajectory().successors()[..., 0].equal(expected)
+    kept = trajectory(as_dict=True)
+    found = kept.successors()
+    assert found["place"][..., 0].equal(expected)
+    assert found["mode"].dtype == torch.int64
+    assert found["mode"][..., 0].equal(expected.long())
 
 
-def test_a_rollout_that_is_not_full_is_refused():
-    buffer = RolloutBuffer(2, CPU)
-    buffer.add(tick(np.random.default_rng(0)))
-    with pytest.raises(AssertionError, match="full rollout"):
-        buffer.finish(judge, total, torch.zeros(3, 2))
+@pytest.mark.parametrize("as_dict", [False, True])
+def test_where_an_episode_ended_the_successor_is_its_final_observation(as_dict):
+    where = [(0, 2), (3, 0), (3, 1), (T - 1, 1)]
+    t, n = (torch.tensor(column) for column in zip(*where, strict=True))
+    obs = torch.arange(-1.0, -5.0, -1.0)[:, None]
+    final = Final(t, n, {"place": obs, "mode": obs.long()} if as_dict else obs, ())
+    kept = trajectory(final, as_dict=as_dict)
+    found = kept.successors()
+    expected = (10 * torch.arange(1, T + 1)[:, None] + torch.arange(N)).float()
+    for number, place in enumerate(where):
+        expected[place] = -1.0 - number
+    if as_dict:
+        assert found["mode"][..., 0].equal(expected.long())
+        found = found["place"]
+    assert found[..., 0].equal(expected)
+    start = kept.obs["place"] if as_dict else kept.obs
+    assert (start >= 0).all(), "the observations that were acted on stay as they are"
+
+
+def test_successors_that_the_collector_had_are_handed_on():
+    own = torch.rand(T, N, 1)
+    assert trajectory(next_obs=own).successors() is own
