@@ -191,7 +191,7 @@ def newest_episodes(done: Tensor, returns: Tensor, lengths: Tensor, count: int) 
     """
     done = done.flatten()
     rank = done.cumsum(0)
-    ended = rank[-1]
+    ended = rank[-1].clone()  # a view would hold on to all ranks until it is read
     place = rank - 1 - (ended - count).clamp(min=0)
     place = torch.where(done & (place >= 0), place, count)  # the last place takes all that is not kept
 

@@ -233,7 +233,7 @@ def on_device(monkeypatch, training):
 def test_each_observation_crosses_to_the_device_once(monkeypatch, algo, ticks):
     """It is acted on, stored and handed on there; rewards and flags cross for all ticks at once."""
     sizes = {"net_arch": (8,), "n_envs": 3, "batch_size": 6}
-    params = DQNConfig(**sizes) if algo == "dqn" else PPOConfig(**sizes, **({} if algo == "ppo" else GRU), n_steps=5)
+    params = DQNConfig(**sizes) if algo == "dqn" else PPOConfig(**(sizes | ({} if algo == "ppo" else GRU)), n_steps=5)
     plain = training_on(ClockEnv(3), params)
     expected = [copy.deepcopy(plain.collector.collect(ticks).trajectory) for _ in range(6)]
     env = ClockEnv(3)

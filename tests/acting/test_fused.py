@@ -1,4 +1,4 @@
-"""A rollout as one function: the transitions of the environments stepped one tick at a time."""
+"""Ticks as one function: the transitions of the environments stepped one tick at a time."""
 
 from __future__ import annotations
 
@@ -6,106 +6,236 @@ import numpy as np
 import pytest
 import torch
 
-from agents.algos.ppo.algorithm import PPO
+from agents.acting.fused import FusedCollector, newest_episodes
+from agents.algos.dqn.config import DQNConfig
 from agents.algos.ppo.config import PPOConfig
-from agents.core.runtime import Compiler
-from agents.loops.on_policy import AtOnce, on_policy
-from agents.loops.position import Position
-from envs.native.arrays import TorchArrays
-from envs.native.gym_env import DYNAMICS
-from envs.native.vec_env import NativeVecEnv
-from tests.core.test_runtime import Tape
+from agents.core.runtime import Runtime
+from agents.core.tree import to_numpy, tree_map
+from agents.run.build import build_on
+from agents.run.config import RunConfig
+from envs.api import InProcess, Step
+from envs.make import make
+from tests.core.recorder import Tape
+from tests.fakes import algo_of, training_on
 
-CPU = torch.device("cpu")
-CONFIG = PPOConfig(n_envs=5, n_steps=60, batch_size=100, n_epochs=2, net_arch=(8,), total_timesteps=1200)
-
-
-def start(task, compiler=None, seed=0, device="cpu"):
-    """Return native environments on torch, an agent, and where they stand."""
-    env = NativeVecEnv(DYNAMICS[task](max_episode_steps=25), CONFIG.n_envs, TorchArrays(device))
-    agent = PPO(env.observation_space, env.action_space, CONFIG, torch.device(device), seed, compiler)
-    return env, agent, Position.start(env, seed)
-
-
-@pytest.mark.parametrize("task", ["CartPole-v1", "Pendulum-v1"])
-def test_a_horizon_is_its_ticks(task):
-    env, agent, position = start(task)
-    twin, same, other = start(task)
-    horizon = AtOnce(env, agent, position, CONFIG.n_steps, Compiler())
-    seen, obs = [], other.obs
-    for _ in range(2):
-        rollout, episodes, seconds = horizon.collect()
-        assert set(seconds) == {"act", "env", "copy"}
-        noise, uniform = same.noise(CONFIG.n_steps, CONFIG.n_envs), twin.draw(CONFIG.n_steps)
-        ended = []
-        for t in range(CONFIG.n_steps):
-            with torch.no_grad():
-                acted = same.sample(obs, noise[t])
-            step = twin.step_drawn(acted.env_action, uniform[t])
-            assert rollout.obs[t].equal(obs)
-            assert rollout.action[t].equal(acted.action)
-            for name in ("reward", "terminated", "truncated"):
-                assert getattr(rollout, name)[t].equal(getattr(step, name))
-            used = ~step.terminated
-            torch.testing.assert_close(rollout.next_value[t][used], same.value(step.next_obs)[used])
-            other.tracker.returns += step.reward.numpy()
-            other.tracker.lengths += 1
-            for n in (step.terminated | step.truncated).nonzero().flatten():
-                ended.append((other.tracker.returns[n], other.tracker.lengths[n]))
-                other.tracker.returns[n] = other.tracker.lengths[n] = 0
-            obs = step.obs
-        torch.testing.assert_close(rollout.value, same.value(rollout.obs.flatten(0, 1)).view(60, 5))
-        assert [episode.length for episode in episodes] == [length for _, length in ended]
-        np.testing.assert_allclose([episode.ret for episode in episodes], [total for total, _ in ended])
-        np.testing.assert_array_equal(position.tracker.lengths, other.tracker.lengths)
-        assert position.obs.equal(obs)
-        seen += episodes
-    assert position.step == 2 * CONFIG.n_steps * CONFIG.n_envs
-    assert len(seen) > 10
-    if task == "CartPole-v1":
-        assert rollout.terminated.any()
+PPO = PPOConfig(n_envs=5, n_steps=60, batch_size=100, n_epochs=2, net_arch=(8,), total_timesteps=1200)
+GRU = PPOConfig(**{**PPO.model_dump(), "memory": "gru", "memory_size": 6})
+DQN = DQNConfig(
+    n_envs=3,
+    total_timesteps=1500,
+    learning_starts=200,
+    buffer_size=500,
+    batch_size=16,
+    train_freq=12,
+    gradient_steps=2,
+    target_update_interval=50,
+    exploration_fraction=0.5,
+    n_step_returns=2,
+    net_arch=(8,),
+)
 
 
-def train(compiler, device="cpu"):
-    env, agent, position = start("CartPole-v1", compiler, device=device)
-    loop = on_policy(env, agent, position, total_timesteps=1200, n_steps=CONFIG.n_steps, compiler=compiler)
-    return agent, [(progress.step, dict(progress.metrics), progress.episodes) for progress in loop]
+class OneByOne(InProcess):
+    """Native environments on tensors that speak NumPy: they are stepped tick by tick, with the same randomness."""
+
+    device, backend, capturable = "cpu", "sync", False
+
+    def __init__(self, env):
+        self.env, self.num_envs = env, env.num_envs
+        self.observation_space, self.action_space = env.observation_space, env.action_space
+
+    def reset(self, seed):
+        return to_numpy(self.env.reset(seed)).copy()
+
+    def step(self, action):
+        step = self.env.step(torch.from_numpy(action))
+        return Step(*(to_numpy(getattr(step, name)).copy() for name in Step.__slots__[:-1]))
+
+    def state_dict(self):
+        return self.env.state_dict()
 
 
-def test_captured_training_is_the_plain_one_bit_for_bit():
-    plain, expected = train(Compiler("off"))
+def native(task, num_envs, device="cpu"):
+    limit = {"max_episode_steps": 25} if task != "Corridor-v0" else {"length": 4}
+    return make(task, num_envs, vec="native", tensors=True, device=device, env_kwargs=limit)
+
+
+def numbers(episodes):
+    """Return the (return, length) of the episodes that ended, in parts."""
+    return [pair for part in episodes for pair in zip(*(each.tolist() for each in part.read()), strict=True)]
+
+
+@pytest.mark.parametrize(
+    ("task", "params"),
+    [("CartPole-v1", PPO), ("Pendulum-v1", PPO), ("CartPole-v1", GRU), ("Corridor-v0", GRU), ("CartPole-v1", DQN)],
+)
+def test_it_collects_what_ticks_one_by_one_do(task, params):
+    training = training_on(native(task, params.n_envs), params)
+    twin = training_on(OneByOne(native(task, params.n_envs)), params)
+    assert isinstance(training.collector, FusedCollector)
+    found, expected, starts = [], [], []
+    for ticks in (60, 60, 7):
+        got, wanted = training.collector.collect(ticks), twin.collector.collect(ticks)
+        one, other = got.trajectory, wanted.trajectory
+        for name in ("obs", "action", "reward", "terminated", "truncated", "start", "last_obs", "carry", "last_carry"):
+            pair = getattr(one, name), getattr(other, name)
+            tree_map(lambda a, b, name=name: torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-4, msg=name), *pair)
+        assert one.valid is None
+        starts.append(int(one.start.sum()))
+        used = one.truncated | ~one.terminated
+        torch.testing.assert_close(one.successors()[used], other.successors()[used], atol=1e-5, rtol=1e-4)
+        if params is not DQN:
+            judged = training.policy.evaluate(one), twin.policy.evaluate(other)
+            for a, b in zip(*judged, strict=True):
+                a, b = a[used], b[used]
+                torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-4)
+        found += numbers(got.episodes)
+        expected += numbers(wanted.episodes)
+        for a, b in ((training, twin), (twin, training)):
+            mine, theirs = a.collector.state, b.collector.state
+            assert mine.step == theirs.step
+            assert mine.start.equal(theirs.start)
+            np.testing.assert_array_equal(to_numpy(mine.tracker.lengths), to_numpy(theirs.tracker.lengths))
+            np.testing.assert_allclose(to_numpy(mine.tracker.returns), to_numpy(theirs.tracker.returns), rtol=1e-4)
+        assert got.last_steps == wanted.last_steps == params.n_envs
+    assert [length for _, length in found] == [length for _, length in expected]
+    np.testing.assert_allclose([total for total, _ in found], [total for total, _ in expected], rtol=1e-4)
+    assert len(found) > 10
+    assert starts[0] > params.n_envs
+    assert starts[1] > 0
+    assert training.step == 127 * params.n_envs
+
+
+@torch.no_grad()
+def test_memory_reproduces_what_acting_saw_and_bootstraps_with_the_carry_of_that_step():
+    """By hand, from what was drawn; truncations after 25 steps, and terminations before."""
+    training = training_on(native("CartPole-v1", 5), GRU)
+    model, draw, noises = training.algorithm.model, training.policy.draw_noise, []
+    training.policy.draw_noise = lambda *given: noises.append(draw(*given)) or noises[-1]
+    carry, kinds = model.initial_carry(5), set()
+    for number in range(3):
+        trajectory = training.collector.collect(60).trajectory
+        log_prob, value, next_value = training.policy.evaluate(trajectory)
+        torch.testing.assert_close(trajectory.carry, carry)
+        successors = trajectory.successors()
+        for t in range(60):
+            output, after = model.output(trajectory.obs[t], carry), model.act(trajectory.obs[t], carry)[1]
+            action = output.distribution.sample(noises[number][t])
+            assert trajectory.action[t].equal(action)
+            torch.testing.assert_close(log_prob[t], output.distribution.log_prob(action), atol=1e-5, rtol=0)
+            torch.testing.assert_close(value[t], output.value, atol=1e-5, rtol=0)
+            used = ~trajectory.terminated[t]
+            following = model.value(successors[t], after)
+            torch.testing.assert_close(next_value[t][used], following[used], atol=1e-5, rtol=0)
+            ended = trajectory.terminated[t] | trajectory.truncated[t]
+            kinds |= set(zip(trajectory.terminated[t].tolist(), trajectory.truncated[t].tolist(), strict=True))
+            carry = torch.where(ended[:, None], 0.0, after)
+        torch.testing.assert_close(training.collector.state.carry, carry)
+    assert kinds >= {(True, False), (False, True), (False, False)}
+
+
+def train(env, params, runtime=None):
+    training = training_on(env, params, runtime=runtime)
+    seen = []
+    for progress in training.progress():
+        metrics = {name: float(value) for name, value in progress.metrics.items()}
+        seen.append((progress.step, metrics, numbers(progress.episodes)))
+    return training, seen
+
+
+def same_weights(one, other):
+    mine, theirs = one.algorithm.state_dict(), other.algorithm.state_dict()
+    return all(mine[name].equal(value) for name, value in theirs.items())
+
+
+@pytest.mark.parametrize("params", [PPO, GRU])
+def test_captured_training_is_the_plain_one_bit_for_bit(params):
+    plain, expected = train(native("CartPole-v1", 5), params)
     tape = Tape()
-    captured, got = train(Compiler("auto", record=tape))
+    captured, got = train(native("CartPole-v1", 5), params, Runtime("auto", record=tape))
     assert got == expected
     assert len(got) == 4
-    assert captured.parameters.vector.equal(plain.parameters.vector)
+    assert same_weights(captured, plain)
     assert tape.recorded == 2, "one graph for the rollout, one for the update"
     assert tape.replayed == 8
 
 
+@pytest.mark.parametrize("changed", [{}, {"n_envs": 16}, {"train_freq": 7}, {"total_timesteps": 150}])
+def test_training_off_policy_is_that_of_ticks_one_by_one(changed):
+    params = DQNConfig(**{**DQN.model_dump(), **changed})
+    training, seen = train(native("CartPole-v1", params.n_envs), params)
+    twin, expected = train(OneByOne(native("CartPole-v1", params.n_envs)), params)
+    assert seen == expected
+    assert same_weights(training, twin)
+    assert training.learner.n_updates == twin.learner.n_updates
+    assert bool(training.learner.n_updates) == (params.total_timesteps > params.replay.learning_starts)
+    saved, wanted = training.replay.state_dict(), twin.replay.state_dict()
+    assert saved["level"]
+    assert saved["head"].equal(wanted["head"])
+    for key, store in wanted["store"].items():
+        assert saved["store"][key].equal(store), key
+
+
+def test_captured_ticks_are_the_plain_ones():
+    tape = Tape()
+    captured, seen = train(native("CartPole-v1", 3), DQN, Runtime("auto", record=tape))
+    plain, expected = train(native("CartPole-v1", 3), DQN)
+    assert seen == expected
+    assert same_weights(captured, plain)
+    assert tape.recorded == 1, "one graph, for as many ticks as there are between updates"
+    assert tape.replayed > 100
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA")
-def test_captured_training_on_cuda_follows_the_plain_one():
-    plain, expected = train(Compiler("off"), "cuda")
-    compiler, said = Compiler("auto", torch.device("cuda")), []
-    compiler.say = said.append
-    captured, got = train(compiler, "cuda")
+@pytest.mark.parametrize("params", [PPO, GRU, DQN], ids=["ppo", "ppo, gru", "dqn"])
+def test_captured_training_on_cuda_follows_the_plain_one(params):
+    device, seen, said = torch.device("cuda"), [], []
+    for mode in ("off", "auto"):
+        config = RunConfig(env="CartPole-v1", algo=algo_of(params), device="cuda", params=params, seed=0)
+        runtime = Runtime(mode, device)
+        runtime.say = said.append
+        training = build_on(native("CartPole-v1", params.n_envs, "cuda"), config, device, runtime=runtime)
+        found = [
+            (p.step, {k: float(v) for k, v in p.metrics.items()}, numbers(p.episodes)) for p in training.progress()
+        ]
+        seen.append((found[:40], training.learner.parameters.vector.cpu()))
     assert said == []
-    for (step, metrics, episodes), (wanted_step, wanted, wanted_episodes) in zip(got, expected, strict=True):
+    for (step, metrics, episodes), (wanted_step, wanted, wanted_episodes) in zip(seen[1][0], seen[0][0], strict=True):
         assert (step, episodes) == (wanted_step, wanted_episodes)
-        assert metrics == pytest.approx(wanted, rel=1e-3, abs=1e-4)
-    torch.testing.assert_close(captured.parameters.vector, plain.parameters.vector, atol=1e-5, rtol=1e-4)
+        if params is not DQN:
+            assert metrics == pytest.approx(wanted, rel=1e-3, abs=1e-4)
+    if params is not DQN:
+        torch.testing.assert_close(seen[1][1], seen[0][1], atol=1e-5, rtol=1e-4)
 
 
-def test_a_loaded_position_goes_on():
-    env, agent, position = start("CartPole-v1")
-    horizon = AtOnce(env, agent, position, CONFIG.n_steps, Compiler())
-    horizon.collect()
-    state = position.state_dict(), env.state_dict(), agent.state_dict()
-    second, twin, other = start("CartPole-v1", seed=1)
-    for part, saved in zip((other, second, twin), state, strict=True):
-        part.load_state_dict(saved)
-    rollout, episodes, _ = AtOnce(second, twin, other, CONFIG.n_steps, Compiler()).collect()
-    expected, wanted, _ = horizon.collect()
-    assert episodes == wanted
-    for name in ("obs", "action", "reward", "log_prob", "next_value"):
-        assert getattr(rollout, name).equal(getattr(expected, name))
+@pytest.mark.parametrize("chance", [0.0, 0.02, 0.3, 1.0])
+@pytest.mark.parametrize("count", [1, 7, 100])
+@pytest.mark.parametrize("shape", [(1, 1), (40, 3), (3, 40), (25, 20)])
+def test_newest_episodes_are_those_of_a_plain_loop(shape, count, chance):
+    generator = torch.Generator().manual_seed(count)
+    for _ in range(4):
+        done = torch.rand(shape, generator=generator) < chance
+        returns = torch.rand(shape, dtype=torch.float64, generator=generator)
+        lengths = torch.randint(1, 1000, shape, generator=generator)
+        expected = []
+        for t in range(shape[0]):
+            for n in range(shape[1]):
+                if done[t, n]:
+                    expected.append((returns[t, n].item(), lengths[t, n].item()))
+        episodes = newest_episodes(done, returns, lengths, count)
+        assert int(episodes.count) == len(expected) == done.sum()
+        assert numbers([episodes]) == expected[-count:]
+        assert len(episodes.returns) == len(episodes.lengths) == count, "no more room, however many ended"
+        assert episodes.returns.dtype == torch.float64
+
+
+def test_episodes_that_wait_to_be_read_hold_on_to_no_more_than_themselves():
+    """Thousands may end in one rollout, and rollouts are collected before the first is read."""
+    generator = torch.Generator().manual_seed(0)
+    kept = []
+    for _ in range(5):
+        done = torch.rand((64, 64), generator=generator) < 0.5
+        kept.append(newest_episodes(done, torch.rand(64, 64), torch.ones(64, 64, dtype=torch.int64), 100))
+    assert all(int(episodes.count) > 1500 for episodes in kept)
+    held = [part.untyped_storage().nbytes() for each in kept for part in (each.count, each.returns, each.lengths)]
+    assert max(held) <= 8 * 101, "a view holds all that it is a part of"
