@@ -147,6 +147,8 @@ def _print(summary: dict[str, Any], chosen: bool) -> None:
     from rich.markup import escape
     from rich.table import Table
 
+    from agents.run.registry import title_of
+
     acting = "most likely actions" if summary["deterministic"] else "sampled actions"
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column(style="dim")
@@ -164,7 +166,7 @@ def _print(summary: dict[str, Any], chosen: bool) -> None:
     console = Console(highlight=False, soft_wrap=True)
     if not chosen:
         console.print(f"The run begun last: {escape(summary['run'])}", style="dim")
-    console.print(f"\n[bold]{escape(summary['env'])}[/] · {summary['algo'].upper()}\n")
+    console.print(f"\n[bold]{escape(summary['env'])}[/] · {escape(title_of(summary['algo']))}\n")
     console.print(table)
     if not summary["run"].endswith(".zip"):
         chosen_policy = f"{shlex.quote(summary['run'])} --checkpoint {shlex.quote(summary['checkpoint'])}"

@@ -86,14 +86,14 @@ class VecEnv(Protocol):
         ...
 
     def state_dict(self) -> dict[str, Any]:
-        """Return everything `load_state_dict` needs to stand where this environment stands."""
+        """Return everything that `load_state_dict` needs to go on from here."""
         ...
 
     def load_state_dict(self, state: dict[str, Any]) -> list[str]:
         """Go back to a saved position; return one sentence for each thing that could not be restored.
 
         An environment that could not be put back begins a new episode: the caller's last observation is
-        not where it stands, so its next transition is a dummy, False in `Step.valid`.
+        not its present one, so its next transition is a dummy, False in `Step.valid`.
 
         Raises:
             UserError: the position is damaged, or is that of other environments.

@@ -137,8 +137,7 @@ def _from_module(module: ModuleType, source: str, name: str | None) -> EnvSpec:
         if len(names) != 1:
             found = ", ".join(sorted({*classes, *ids})) or "nothing of the kind"
             raise UserError(
-                f"{source} must define one gymnasium.Env class or one native environment, or name it: "
-                f"--env {source}:NAME; found {found}"
+                f"{source} must define one gymnasium.Env class, or name it: --env {source}:NAME; found {found}"
             )
         name = names[0]
     if name in gymnasium.registry:

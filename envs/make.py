@@ -95,6 +95,8 @@ def make(
         if gives_masks(first) if masked is None else masked:
             maker, first = partial(build_masked, maker), MaskFromInfo(first)
             reason += "; action masks from info"
+        elif sentence := atari.raw_frames(spec, first.observation_space):
+            reason += f"; {sentence}"
         if vec == "async":
             env = WorkersVecEnv([maker] * num_envs, rescale_action, example=first)
         else:
@@ -119,7 +121,7 @@ def make_single(
     if render_mode is not None:
         kwargs["render_mode"] = render_mode
         _check_renders(spec)
-    with _building(spec, kwargs), _hushed_mujoco(spec):
+    with _building(spec, kwargs), _quiet_mujoco(spec):
         if atari.is_game(spec):
             return atari.make_game(spec, kwargs)
         env = gymnasium.make(spec, disable_env_checker=True, **kwargs)
@@ -146,14 +148,14 @@ def _choose(
 
     What must be tried is tried with one environment, which is closed again.
     """
-    anew = "a resumed run begins new episodes"
+    no_resume = "a resumed run begins new episodes"
     if native_task(spec) is not None:
         which = "our own" if spec.id in DYNAMICS else "a native"
         return "native", f"{which} version, all environments in one array", None
     if spec.entry_point is None:
-        return "vector", f"there is no other version; {anew}", None
+        return "vector", f"there is no other version; {no_resume}", None
     if not render and atari.is_game(spec):
-        return "ale", f"the emulator's own threads; {anew}", None
+        return "ale", f"the emulator's own threads; {no_resume}", None
     pooled = not render and envpool_fault(spec, kwargs) is None
     alone = "there is one environment" if num_envs == 1 else "there is one core" if cores() == 1 else ""
     if alone and not pooled and spec.vector_entry_point is None:
@@ -162,11 +164,11 @@ def _choose(
         masked = gives_masks(trial)
         spaces = trial.observation_space, trial.action_space
         if pooled and not masked and envpool_difference(spec, *spaces) is None:
-            return "envpool", f"EnvPool is installed and has it; {anew}", masked
+            return "envpool", f"EnvPool is installed and has it; {no_resume}", masked
         if spec.vector_entry_point is not None and not masked:
             with closing(_vector(spec, 1, kwargs, False)) as many:
                 if spaces == (many.single_observation_space, many.single_action_space):
-                    return "vector", f"it brings a vector version of its own; {anew}", masked
+                    return "vector", f"it brings a vector version of its own; {no_resume}", masked
         if alone:
             return "sync", alone, masked
         seconds = _seconds_per_step(trial)
@@ -263,7 +265,7 @@ def _home(spec: EnvSpec) -> str:
 
 
 @contextmanager
-def _hushed_mujoco(spec: EnvSpec) -> Iterator[None]:
+def _quiet_mujoco(spec: EnvSpec) -> Iterator[None]:
     """Keep MuJoCo's remarks on Gymnasium's models from the terminal, and from a MUJOCO_LOG.TXT wherever we are."""
     if not _home(spec).startswith("gymnasium.envs.mujoco"):
         yield

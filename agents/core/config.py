@@ -90,7 +90,9 @@ class NetworkConfig(Settings):
     encoder: str = Field(
         "auto", min_length=1, description="what reads observations: auto, a name, or file.py:Class of your own"
     )
-    memory: str = Field("none", description="what carries information from step to step: none or gru")
+    memory: str | None = Field(
+        None, min_length=1, description="what carries information from step to step: none or gru"
+    )
     memory_size: int = Field(64, gt=0, description="numbers that the memory holds")
     net_arch: tuple[Annotated[int, Field(gt=0)], ...] = Field((64, 64), description="widths of the hidden layers")
     activation: Activation = Field("tanh", description="hidden activation")

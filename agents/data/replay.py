@@ -16,8 +16,8 @@ from agents.ops.returns import n_step
 class Batch(NamedTuple):
     """Sampled transitions: Q(obs, action) should become return_ + discount * max Q(next_obs).
 
-    `indices` says which of the buffer's transitions they are, `[B]`; `weight` how much each counts, None where all count
-    alike.
+    `indices` says which of the buffer's transitions they are, `[B]`; `weight` how much each counts, None where all
+    count alike.
     """
 
     obs: Any

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from agents.core.tree import restarted
 from envs.errors import UserError, did_you_mean
 
+KEEP = 2.0  # bias of the update gate: a share sigmoid(2) = 0.88 of what is remembered stays at each step
+
 
 class GRU(nn.Module):
     """Gated recurrent unit (Cho et al. 2014, arXiv:1406.1078). Its carry is `[N, size]`, zero at an episode's start."""
@@ -20,6 +22,11 @@ class GRU(nn.Module):
         super().__init__()
         self.cell = nn.GRUCell(inputs, size)
         self.features = size
+        nn.init.orthogonal_(self.cell.weight_hh)
+        nn.init.zeros_(self.cell.bias_hh)
+        nn.init.zeros_(self.cell.bias_ih)
+        # update gates, the middle third, begin open to the past (Tallec & Ollivier 2018, arXiv:1804.11188)
+        nn.init.constant_(self.cell.bias_ih[size : 2 * size], KEEP)
 
     def initial_carry(self, num_envs: int) -> Tensor:
         """Return the carry of `num_envs` episodes that start."""
@@ -44,13 +51,13 @@ class GRU(nn.Module):
 MEMORIES: dict[str, type[GRU]] = {"gru": GRU}
 
 
-def build_memory(name: str, inputs: int, size: int) -> GRU | None:
-    """Return the memory of this name, or None for "none".
+def build_memory(name: str | None, inputs: int, size: int) -> GRU | None:
+    """Return the memory of this name, or None for none.
 
     Raises:
         UserError: there is no such memory.
     """
-    if name == "none":
+    if name is None:
         return None
     if name not in MEMORIES:
         known = ["none", *MEMORIES]

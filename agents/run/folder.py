@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from agents.run.config import RunConfig
+from agents.run.registry import label
 from agents.run.storage import disk, tidy, write_text
 from envs.errors import UserError, did_you_mean
 from envs.make import env_label
@@ -149,7 +150,7 @@ class RunFolder:
 
 def _new_folder(runs_dir: Path, config: RunConfig) -> Path:
     """Make a folder that was not there, named after a run and the time."""
-    stem = f"{env_label(config.env)}__{config.algo}__s{config.seed}__{time.strftime('%Y%m%d-%H%M%S')}"
+    stem = f"{env_label(config.env)}__{label(config.algo)}__s{config.seed}__{time.strftime('%Y%m%d-%H%M%S')}"
     for attempt in count(1):
         path = runs_dir / (stem if attempt == 1 else f"{stem}-{attempt}")
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from time import perf_counter
 from typing import Any
@@ -33,7 +33,7 @@ class Monitor:
         self.reached: float | None = None
         self.served = 0
         self._metrics: dict[str, list[Any]] = {}
-        self._latest: Mapping[str, float] = {}
+        self._latest: dict[str, float] = {}
         self._episodes: list[Episodes] = []  # read when a row is written: until then a GPU need not be waited for
         self._seconds: dict[str, float] = {}
         self._earlier = 0.0  # seconds that the run took before it was resumed
@@ -50,7 +50,7 @@ class Monitor:
         self._episodes += progress.episodes
         if len(self._episodes) > MOST_UNREAD:
             self._read_episodes()
-        self._latest = progress.latest
+        self._latest = dict(progress.latest)
         for tag, value in progress.metrics.items():
             self._metrics.setdefault(tag, []).append(value)
         for phase, seconds in progress.seconds.items():
@@ -93,9 +93,10 @@ class Monitor:
         found["time/fps"] = self.fps(step)
         found |= {f"time/{phase}": seconds for phase, seconds in self._seconds.items()}
         found |= {tag: float(sum(map(float, values)) / len(values)) for tag, values in self._metrics.items()}
-        self._metrics.clear()
-        self._seconds.clear()
-        return found | dict(self._latest)
+        found |= self._latest
+        for gathered in (self._metrics, self._seconds, self._latest):
+            gathered.clear()
+        return found
 
     def _read_episodes(self) -> None:
         for episodes in self._episodes:

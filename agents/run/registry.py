@@ -48,8 +48,13 @@ def is_own(name: str) -> bool:
 
 
 def label(name: str) -> str:
-    """Return a name safe in paths and titles: "ppo" -> "ppo", "my/file.py:Reinforce" -> "Reinforce"."""
+    """Return a name safe in paths: "ppo" -> "ppo", "my/file.py:Reinforce" -> "Reinforce"."""
     return re.sub(r"\W+", "-", Path(name.rpartition(":")[2]).stem)
+
+
+def title_of(name: str) -> str:
+    """Return an algorithm's name as titles write it: "ppo" -> "PPO", "my/file.py:Reinforce" -> "Reinforce"."""
+    return label(name) if is_own(name) else name.upper()
 
 
 def find(name: str, source: str = "algo") -> AlgorithmSpec:

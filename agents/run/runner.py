@@ -26,7 +26,7 @@ from agents.run.models import load_policy, save_model
 from agents.run.monitor import LOG_ROWS, Monitor
 from agents.run.play import Moment
 from agents.run.recording import record_episode, replay_folder
-from agents.run.registry import label
+from agents.run.registry import title_of
 from agents.run.sinks import ConsoleSink, CsvSink, TensorBoardSink
 from agents.run.storage import atomic_folder, read_tree, write_tree
 from agents.run.summary import Summary, last_screen, resume_command
@@ -179,7 +179,7 @@ class Run:
         model: Any = training.algorithm.model
         parameters = sum(p.numel() for p in model.parameters())
         self.console.say(
-            f"{label(config.algo).upper()} on {config.env}: {parameters:,} parameters, {training.runtime.summary} on "
+            f"{title_of(config.algo)} on {config.env}: {parameters:,} parameters, {training.runtime.summary} on "
             f"{training.policy.device} ({training.device_reason})"
         )
         self.console.say(f"{params.n_envs} environments, {training.env.backend}: {training.env.backend_reason}")

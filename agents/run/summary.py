@@ -6,6 +6,8 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
+from agents.run.registry import title_of
+
 
 @dataclass(frozen=True, slots=True)
 class Summary:
@@ -56,7 +58,7 @@ def last_screen(
         "measure it": f"python -m agents.evaluate {shlex.quote(path)}",
         "see its curves": f"tensorboard --logdir {shlex.quote(str(Path(path).parent))}",
     }
-    title = f"{summary.algo.upper()} on {summary.env}"
+    title = f"{title_of(summary.algo)} on {summary.env}"
     if summary.interrupted:
         title += ", stopped early"
         commands = {"go on": resume_command(path), **commands}

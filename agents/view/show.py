@@ -12,6 +12,7 @@ from agents.core.types import Policy
 from agents.run.models import checkpoints, load_policy
 from agents.run.play import Moment, play, policy_env
 from agents.run.recording import episode_env, load_episode, record_episode, replay, replay_folder
+from agents.run.registry import title_of
 from agents.run.video import Frame, write_video
 from agents.view.viewer import ViewState, action_bars, render
 from envs.make import env_label
@@ -108,7 +109,7 @@ class PolicyShow:
     def source(self) -> str:
         loaded = self.loaded
         name = f"{loaded.name} · " if loaded.name in ("best", "latest") else ""
-        return f"{loaded.algo.upper()} · {name}{loaded.step:,} steps"
+        return f"{title_of(loaded.algo)} · {name}{loaded.step:,} steps"
 
     def _panel(self, seed: int) -> Panel:
         acting = "most likely actions" if self.deterministic else "sampled actions"

@@ -1,8 +1,9 @@
-"""What every adapter checks of what a Gymnasium environment returned, and how it words the blame."""
+"""What every adapter checks of what a Gymnasium environment returned, and how an error is worded."""
 
 from __future__ import annotations
 
 import math
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -26,18 +27,23 @@ def silenced() -> Iterator[None]:
         gymnasium.logger.min_level = level
 
 
+_RULES = {
+    "reset": "reset must return (observation, info)",
+    "step": "step must return (observation, reward, terminated, truncated, info)",
+}
+
+
 def reset_result(result: Any) -> Any:
     """Return what `reset` returned, which must be a pair; BadData if not."""
     if not isinstance(result, tuple) or len(result) != 2:
-        raise BadData(None, f"reset must return (observation, info), but it returned {_listed(result)}")
+        raise BadData(None, f"{_RULES['reset']}, but it returned {_listed(result)}")
     return result
 
 
 def step_result(result: Any) -> Any:
     """Return what `step` returned, which must be five values; BadData if not."""
     if not isinstance(result, tuple) or len(result) != 5:
-        wanted = "(observation, reward, terminated, truncated, info)"
-        raise BadData(None, f"step must return {wanted}, but it returned {_listed(result)}")
+        raise BadData(None, f"{_RULES['step']}, but it returned {_listed(result)}")
     return result
 
 
@@ -91,13 +97,13 @@ def picture(frame: Any) -> np.ndarray:
 
 
 def flag_dummies(step: Step, dummy: np.ndarray) -> Step:
-    """Return `step` with the rows that `dummy` names marked as no transitions at all, and quietened."""
+    """Return `step` with the rows that `dummy` names marked as no transitions, without reward or end."""
     valid = ~dummy
     reward = np.where(valid, step.reward, np.float32(0))
     return Step(step.obs, reward, step.terminated & valid, step.truncated & valid, step.next_obs, valid)
 
 
-def blame(index: int | None, error: BaseException, where: str) -> EnvError:
+def env_error(index: int | None, error: BaseException, where: str) -> EnvError:
     """Return the EnvError that says what environment `index` (None: all of them) did, and where.
 
     `sys.exit` in an environment is an error of its own like any other: it must not end a run in silence.
@@ -105,4 +111,13 @@ def blame(index: int | None, error: BaseException, where: str) -> EnvError:
     who = "the vector environment" if index is None else f"environment {index}"
     if isinstance(error, BadData):
         return EnvError(f"{who} returned bad data {where}: {error}")
+    if isinstance(error, ValueError) and (rule := _rule_behind(error)) is not None:
+        return EnvError(f"{who} returned bad data {where}: {rule}, but a wrapper found {error}")
     return EnvError(f"{who} raised {type(error).__name__} {where}: {error}")
+
+
+def _rule_behind(error: ValueError) -> str | None:
+    """Return the rule that an environment broke whose result a wrapper of Gymnasium's could not unpack, if it did."""
+    *_, last = traceback.extract_tb(error.__traceback__)
+    unpacked = "to unpack" in str(error) and "gymnasium/wrappers" in last.filename.replace("\\", "/")
+    return _RULES.get(last.name) if unpacked else None

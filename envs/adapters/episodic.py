@@ -10,7 +10,7 @@ import numpy as np
 from gymnasium import Space
 
 from envs import saved
-from envs.adapters.checks import blame, flag_dummies
+from envs.adapters.checks import env_error, flag_dummies
 from envs.adapters.episodes import EpisodeLog, EpisodeRecord, when
 from envs.adapters.masks import MaskCheck
 from envs.api import InProcess, Obs, Step
@@ -85,7 +85,7 @@ class EpisodicVecEnv(InProcess, ABC):
             self._check_mask(obs)
         except BadData as error:
             row = error.row or 0
-            raise blame(self.first + row, error, when(self._log.seed_of(row), self._log.steps_of(row))) from error
+            raise env_error(self.first + row, error, when(self._log.seed_of(row), self._log.steps_of(row))) from error
         return obs
 
     def _begin_episodes(self, rows: np.ndarray | Sequence[int], obs: Obs) -> Obs:

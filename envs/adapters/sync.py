@@ -8,7 +8,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from envs.adapters.checks import blame, flags_of, picture, reset_result, rewards_of, step_result
+from envs.adapters.checks import env_error, flags_of, picture, reset_result, rewards_of, step_result
 from envs.adapters.episodes import EpisodeRecord, replay, when
 from envs.adapters.episodic import EpisodicVecEnv
 from envs.api import Obs
@@ -40,7 +40,7 @@ class SyncVecEnv(EpisodicVecEnv):
             return self._observations.encode(raws)
         except (Exception, SystemExit) as error:
             at = error.row if isinstance(error, BadData) and error.row is not None else len(raws)
-            raise blame(self.first + int(rows[at]), error, when(seeds[at], 0)) from error
+            raise env_error(self.first + int(rows[at]), error, when(seeds[at], 0)) from error
 
     def _step_all(self, actions: np.ndarray) -> tuple[Obs, np.ndarray, np.ndarray, np.ndarray]:
         raws: list[Any] = []
@@ -62,7 +62,7 @@ class SyncVecEnv(EpisodicVecEnv):
             )
         except (Exception, SystemExit) as error:
             at = error.row if isinstance(error, BadData) and error.row is not None else len(raws)
-            raise blame(self.first + at, error, when(self._log.seed_of(at), self._log.steps_of(at) + 1)) from error
+            raise env_error(self.first + at, error, when(self._log.seed_of(at), self._log.steps_of(at) + 1)) from error
 
     def _replay_all(self, records: Sequence[EpisodeRecord]) -> list[Any]:
         return [replay(env, record) for env, record in zip(self._envs, records, strict=True)]
@@ -72,7 +72,7 @@ class SyncVecEnv(EpisodicVecEnv):
             frame: Any = self._envs[index].render()
         except (Exception, SystemExit) as error:
             at = when(self._log.seed_of(index), self._log.steps_of(index))
-            raise blame(self.first + index, error, f"while being drawn {at}") from error
+            raise env_error(self.first + index, error, f"while being drawn {at}") from error
         return picture(frame)
 
     def close(self) -> None:

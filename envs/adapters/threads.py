@@ -1,7 +1,7 @@
 """Vector environments that step in C++ threads of this process: EnvPool's, and the Atari emulator's (ALE) own.
 
 Their randomness is a stream of their own, so no position of theirs can be restored, and two runs with the same seed
-agree only on the same backend. Where each keeps the truth about an episode's end:
+agree only on the same backend. How each tells of an episode's end:
 
 * EnvPool resets on the next step (NEXT_STEP): the observation that comes with `terminated` or `truncated` is the
   final one, and the next transition is a dummy, whose action is ignored. It knows one flag and the time limit, so an
@@ -42,11 +42,11 @@ class ThreadsVecEnv(GymVectorEnv):
 
     def send(self, action: np.ndarray) -> None:
         actions = self._actions.decode(action)
-        with self._blamed_for_step():
+        with self._step_errors():
             self._threads.send(actions)
 
     def receive(self) -> Step:
-        with self._blamed_for_step():
+        with self._step_errors():
             return self._finish(self._threads.recv())
 
     def step(self, action: np.ndarray) -> Step:

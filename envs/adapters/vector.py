@@ -10,7 +10,7 @@ import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 
 from envs import saved
-from envs.adapters.checks import blame, flag_dummies, flags_of, picture, rewards_of, silenced
+from envs.adapters.checks import env_error, flag_dummies, flags_of, picture, rewards_of, silenced
 from envs.adapters.episodes import EpisodeRecord
 from envs.adapters.episodic import EpisodicVecEnv
 from envs.adapters.masks import MaskCheck
@@ -58,12 +58,12 @@ class ManualVectorEnv(EpisodicVecEnv):
         all_seeds: list[int | None] = [None] * self.num_envs
         for row, seed in zip(rows, seeds, strict=True):
             all_seeds[row] = seed
-        with _blamed("at a reset"):
+        with _as_env_error("at a reset"):
             batch, _ = self._env.reset(seed=all_seeds, options={"reset_mask": mask})  # type: ignore[arg-type]
             return self._observations.encode_batch(_take(batch, rows))
 
     def _step_all(self, actions: np.ndarray) -> tuple[Obs, np.ndarray, np.ndarray, np.ndarray]:
-        with _blamed("in a step"):
+        with _as_env_error("in a step"):
             batch, reward, terminated, truncated, _ = self._env.step(actions)
             return (
                 self._observations.encode_batch(batch),
@@ -107,7 +107,7 @@ class GymVectorEnv(InProcess):
         return self._restart(derive_seed(seed, "env"))
 
     def _restart(self, seed: int) -> Obs:
-        with _blamed("at the reset"):
+        with _as_env_error("at the reset"):
             obs = self._observations.encode_batch(self._reset_all(seed))
             self._check_mask(obs)
             return obs
@@ -118,11 +118,11 @@ class GymVectorEnv(InProcess):
 
     def step(self, action: np.ndarray) -> Step:
         actions = self._actions.decode(action)
-        with self._blamed_for_step():
+        with self._step_errors():
             return self._finish(self._env.step(actions))
 
-    def _blamed_for_step(self) -> AbstractContextManager[None]:
-        return _blamed(f"at step {self._ticks + 1} since the reset with seed {derive_seed(self._seed, 'env')}")
+    def _step_errors(self) -> AbstractContextManager[None]:
+        return _as_env_error(f"at step {self._ticks + 1} since the reset with seed {derive_seed(self._seed, 'env')}")
 
     def _finish(self, results: tuple[Any, ...]) -> Step:
         """Return what the vector environment's step returned as a Step."""
@@ -169,13 +169,13 @@ class GymVectorEnv(InProcess):
 
 
 def _picture(env: VectorEnv, index: int) -> np.ndarray:
-    with _blamed("while being drawn"):
+    with _as_env_error("while being drawn"):
         frames: Any = env.render()
     return picture(frames if frames is None else frames[index])
 
 
 @contextmanager
-def _blamed(where: str) -> Iterator[None]:
+def _as_env_error(where: str) -> Iterator[None]:
     """Turn whatever goes wrong inside into an EnvError that names the environment."""
     try:
         with silenced():
@@ -183,4 +183,4 @@ def _blamed(where: str) -> Iterator[None]:
     except UserError:
         raise
     except (Exception, SystemExit) as error:
-        raise blame(error.row if isinstance(error, BadData) else None, error, where) from error
+        raise env_error(error.row if isinstance(error, BadData) else None, error, where) from error

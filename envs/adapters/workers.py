@@ -1,8 +1,8 @@
 """Gymnasium environments in other processes: a worker for each core, each with its share of them.
 
 A worker steps a `SyncVecEnv`, so transitions, seeds, positions and messages are those of that. Actions,
-observations, rewards and flags lie in memory that all share; through a worker's socket go the word that wakes it
-and the word that it is done, and, pickled between processes that are all ours, whatever is rare.
+observations, rewards and flags lie in memory that all share; a worker's socket carries the message to step, the
+message that it has stepped, and, pickled between processes that are all ours, everything rare.
 
 A worker is a fresh interpreter, not a fork: a fork would copy locks that other threads (torch's, TensorBoard's) may
 hold just then. It imports neither torch nor the program's main module, and ends when its socket closes, however
@@ -41,7 +41,7 @@ from envs.spaces import ActionCodec, ObservationCodec
 
 _STEP, _STEPPED = b"step", b"stepped"
 _PROGRAM = "import sys; sys.path[:] = sys.argv[4:]; from envs.adapters.workers import work; work(*sys.argv[1:4])"
-_PATIENCE = 5.0  # seconds that a worker has to close its environments
+_SECONDS_TO_CLOSE = 5.0  # seconds that a worker has to close its environments
 
 Maker = Callable[[], gymnasium.Env]
 
@@ -51,7 +51,7 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
-class _Board:
+class _SharedArrays:
     """The arrays that the processes share, one after the other in the memory of file `fd`.
 
     Attributes:
@@ -78,15 +78,15 @@ class _Board:
         self.action, self.reward, self.terminated, self.truncated, self.valid = arrays[:5]
         self.obs, self.final = arrays[5 : 5 + len(leaves)], arrays[5 + len(leaves) :]
 
-    def post(self, rows: slice, step: Step) -> None:
+    def write(self, rows: slice, step: Step) -> None:
         """Write what came of a step of some of the environments."""
         self.reward[rows], self.terminated[rows], self.truncated[rows] = step.reward, step.terminated, step.truncated
         self.valid[rows] = True if step.valid is None else step.valid
-        for board, leaf in zip(self.obs, _leaves(step.obs), strict=True):
-            board[rows] = leaf
+        for shared, leaf in zip(self.obs, _leaves(step.obs), strict=True):
+            shared[rows] = leaf
         if step.next_obs is not step.obs:
-            for board, leaf in zip(self.final, _leaves(step.next_obs), strict=True):
-                board[rows] = leaf
+            for shared, leaf in zip(self.final, _leaves(step.next_obs), strict=True):
+                shared[rows] = leaf
 
 
 def _leaves(obs: Obs) -> list[np.ndarray]:
@@ -131,14 +131,14 @@ class WorkersVecEnv:
         self._processes: list[subprocess.Popen[bytes]] = []
         self._sockets: list[Connection] = []
         with tempfile.TemporaryFile(dir="/dev/shm" if os.path.isdir("/dev/shm") else None) as file:
-            self._board = _Board(file.fileno(), self.num_envs, self.observation_space, self.action_space)
+            self._shared = _SharedArrays(file.fileno(), self.num_envs, self.observation_space, self.action_space)
             for _ in self._shares:
                 self._start(file.fileno())
         try:
             for worker, share in enumerate(self._shares):
                 build = partial(_build, makers[share], rescale_action, share.start)
-                self._tell(worker, pickle.dumps(CloudpickleWrapper(build)))
-            self._hear("while its environments were being made")
+                self._send(worker, pickle.dumps(CloudpickleWrapper(build)))
+            self._collect("while its environments were being made")
         except BaseException:
             self.close()
             raise
@@ -155,18 +155,18 @@ class WorkersVecEnv:
             self._processes.append(process)
         self._sockets.append(Connection(ours.detach()))
 
-    def _tell(self, worker: int, message: bytes) -> None:
-        with suppress(ConnectionError):  # if it is dead, `_hear` finds that too, and says how it ended
+    def _send(self, worker: int, message: bytes) -> None:
+        with suppress(ConnectionError):  # if it is dead, `_collect` finds that too
             self._sockets[worker].send_bytes(message)
 
-    def _hear(self, where: str, workers: Sequence[int] | None = None) -> list[Any]:
+    def _collect(self, where: str, workers: Sequence[int] | None = None) -> list[Any]:
         """Return these workers' (None: all workers') answers; raise the first error, once all have answered."""
         answers, errors = [], []
         for worker in range(len(self._shares)) if workers is None else workers:
             try:
                 message = self._sockets[worker].recv_bytes()
             except (EOFError, ConnectionError):
-                errors.append(EnvError(f"a process died {where}: {self._obituary(worker)}"))
+                errors.append(EnvError(f"a process died {where}: {self._how_it_ended(worker)}"))
                 continue
             if message != _STEPPED:
                 answer, error = pickle.loads(message)
@@ -176,20 +176,20 @@ class WorkersVecEnv:
             raise errors[0]
         return answers
 
-    def _obituary(self, worker: int) -> str:
+    def _how_it_ended(self, worker: int) -> str:
         share = self._shares[worker]
         which = (
             f"environment {share.start}"
             if share.stop == share.start + 1
             else f"environments {share.start} to {share.stop - 1}"
         )
-        return f"{which} (exit code {self._processes[worker].wait(_PATIENCE)})"
+        return f"{which} (exit code {self._processes[worker].wait(_SECONDS_TO_CLOSE)})"
 
     def _call(self, where: str, method: str, arguments: Sequence[tuple[Any, ...]]) -> list[Any]:
         """Call a method of every worker's `SyncVecEnv`, each with arguments of its own, and return the results."""
         for worker, own in enumerate(arguments):
-            self._tell(worker, pickle.dumps((method, own)))
-        return self._hear(where)
+            self._send(worker, pickle.dumps((method, own)))
+        return self._collect(where)
 
     def reset(self, seed: int) -> Obs:
         parts = self._call("at a reset", "reset", [(seed,)] * len(self._shares))
@@ -197,20 +197,20 @@ class WorkersVecEnv:
         return self._observations.tree([np.concatenate(leaf) for leaf in zip(*parts, strict=True)])
 
     def send(self, action: np.ndarray) -> None:
-        self._board.action[:] = action
+        self._shared.action[:] = action
         for worker in range(len(self._shares)):
-            self._tell(worker, _STEP)
+            self._send(worker, _STEP)
 
     def receive(self) -> Step:
-        self._hear("in a step")
-        board, observations = self._board, self._observations
-        obs = next_obs = observations.tree([leaf.copy() for leaf in board.obs])
-        terminated, truncated = board.terminated.copy(), board.truncated.copy()
+        self._collect("in a step")
+        shared, observations = self._shared, self._observations
+        obs = next_obs = observations.tree([leaf.copy() for leaf in shared.obs])
+        terminated, truncated = shared.terminated.copy(), shared.truncated.copy()
         ended = np.flatnonzero(terminated | truncated)
         if len(ended):
-            next_obs = observations.with_rows(obs, ended, observations.tree([leaf[ended] for leaf in board.final]))
-        valid = None if board.valid.all() else board.valid.copy()
-        return Step(obs, board.reward.copy(), terminated, truncated, next_obs, valid)
+            next_obs = observations.with_rows(obs, ended, observations.tree([leaf[ended] for leaf in shared.final]))
+        valid = None if shared.valid.all() else shared.valid.copy()
+        return Step(obs, shared.reward.copy(), terminated, truncated, next_obs, valid)
 
     def step(self, action: np.ndarray) -> Step:
         self.send(action)
@@ -251,8 +251,8 @@ class WorkersVecEnv:
 
     def render(self, index: int = 0) -> np.ndarray:
         worker = next(i for i, share in enumerate(self._shares) if index < share.stop)
-        self._tell(worker, pickle.dumps(("render", (index - self._shares[worker].start,))))
-        return self._hear("while being drawn", [worker])[0]
+        self._send(worker, pickle.dumps(("render", (index - self._shares[worker].start,))))
+        return self._collect("while being drawn", [worker])[0]
 
     def close(self) -> None:
         """Let every worker close its environments and end; one that does not is killed."""
@@ -260,7 +260,7 @@ class WorkersVecEnv:
             connection.close()
         for process in self._processes:
             try:
-                process.wait(_PATIENCE)
+                process.wait(_SECONDS_TO_CLOSE)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
@@ -284,19 +284,19 @@ def work(socket_fd: str, memory_fd: str, num_envs: str) -> None:
             env = pickle.loads(connection.recv_bytes())()
         except UserError as error:
             return connection.send_bytes(pickle.dumps((None, error)))
-        board = _Board(int(memory_fd), int(num_envs), env.observation_space, env.action_space)
+        shared = _SharedArrays(int(memory_fd), int(num_envs), env.observation_space, env.action_space)
         connection.send_bytes(pickle.dumps((None, None)))
         with closing(env):
             while True:
-                connection.send_bytes(_answer(env, board, connection.recv_bytes()))
+                connection.send_bytes(_answer(env, shared, connection.recv_bytes()))
 
 
-def _answer(env: SyncVecEnv, board: _Board, message: bytes) -> bytes:
+def _answer(env: SyncVecEnv, shared: _SharedArrays, message: bytes) -> bytes:
     """Do what `message` says; return `_STEPPED`, or pickled the result and the error, of which one is None."""
     try:
         if message == _STEP:
             rows = slice(env.first, env.first + env.num_envs)
-            board.post(rows, env.step(board.action[rows]))
+            shared.write(rows, env.step(shared.action[rows]))
             return _STEPPED
         method, arguments = pickle.loads(message)
         return pickle.dumps((getattr(env, method)(*arguments), None))

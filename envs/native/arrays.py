@@ -73,7 +73,7 @@ class NumpyArrays:
 
 
 class TorchArrays:
-    """torch, on any of its devices, without a word to the host between two steps."""
+    """torch, on any of its devices; nothing is copied to the host between two steps."""
 
     def __init__(self, device: str) -> None:
         import torch

@@ -20,7 +20,7 @@ class Painter(Protocol):
 
 
 class GymnasiumPainter:
-    """Gymnasium's environment `env_id`, made to stand where `pose(state)` says and to draw itself.
+    """Gymnasium's environment `env_id`, set to what `pose(state)` says, which draws itself.
 
     Args:
         pose: gives the attributes of the environment that its renderer reads.

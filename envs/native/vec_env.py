@@ -8,7 +8,7 @@ import gymnasium
 import numpy as np
 
 from envs import saved
-from envs.adapters.checks import blame
+from envs.adapters.checks import env_error
 from envs.adapters.masks import MaskCheck
 from envs.api import Array, InProcess, Obs, Step
 from envs.errors import UserError
@@ -53,7 +53,7 @@ class NativeVecEnv(InProcess):
 
     Attributes:
         dynamics: the task, its observations canonical.
-        state: `[k, N]`, where they stand.
+        state: `[k, N]`, of the dynamics.
         steps: int64 `[N]`, taken in their episodes.
     """
 
@@ -126,7 +126,7 @@ class NativeVecEnv(InProcess):
         try:
             self._check_mask(obs)
         except BadData as error:
-            raise blame(error.row, error, f"at step {self.steps[error.row]} of its episode") from error
+            raise env_error(error.row, error, f"at step {self.steps[error.row]} of its episode") from error
         return obs
 
     def decode(self, action: Array) -> Array:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import signal
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
 from gymnasium.vector import SyncVectorEnv
+from gymnasium.wrappers import OrderEnforcing, TimeLimit
 
+from envs.adapters.masks import MaskFromInfo
 from envs.adapters.sync import SyncVecEnv
 from envs.adapters.vector import adapt
 from envs.adapters.workers import WorkersVecEnv
@@ -66,6 +69,42 @@ def test_a_failing_reset_is_named_too(backend):
     with pytest.raises(EnvError, match=r"^environment 1 raised RuntimeError at its reset with seed \d+: no way in"):
         env.reset(seed=0)
     env.close()
+
+
+class OldReset(Faulty):
+    """Resets as gym did before Gymnasium, or in ways that no library ever asked for."""
+
+    def __init__(self, result: Any) -> None:
+        super().__init__()
+        self.result = result
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+        return self.result
+
+
+@pytest.mark.parametrize(
+    ("result", "found"),
+    [
+        (np.zeros(2, np.float32), "a single ndarray"),  # of two numbers, that would unpack
+        ({"a": 0, "b": 1}, "a single dict"),
+        (None, "a single NoneType"),
+        ((np.zeros(2, np.float32), 0.0, {}), "3 values"),
+    ],
+)
+@pytest.mark.parametrize("wrap", [lambda env: env, MaskFromInfo])
+def test_a_reset_that_returns_no_pair_names_the_rule(result, found, wrap):
+    env = SyncVecEnv([wrap(OldReset(result))])
+    message = rf"^environment 0 .* at its reset .*: reset must return \(observation, info\), but it returned {found}$"
+    with pytest.raises(EnvError, match=message):
+        env.reset(seed=0)
+
+
+def test_a_step_of_four_values_names_the_rule_behind_wrappers_too():
+    wraps: list[Any] = [partial(TimeLimit, max_episode_steps=9), OrderEnforcing, lambda env: env]
+    for wrap in wraps:
+        env = SyncVecEnv([wrap(Faulty("four"))])
+        with pytest.raises(EnvError, match=r"^environment 0 .* at step 3 .*: step must return \(observation, reward, "):
+            run(env, seed=0)
 
 
 def test_without_a_fault_nothing_is_raised():

@@ -7,6 +7,7 @@ import sys
 import warnings
 from dataclasses import fields
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -17,8 +18,10 @@ from gymnasium.utils.env_checker import check_env
 
 from envs.api import Step
 from envs.errors import UserError
+from envs.locate import locate
 from envs.native.arrays import NumpyArrays, TorchArrays
 from envs.native.base import Dynamics
+from envs.native.gym_env import native_task
 from envs.native.tasks.acrobot import Acrobot
 from envs.native.tasks.bricks import Bricks
 from envs.native.tasks.cartpole import CartPole
@@ -235,8 +238,12 @@ def test_a_torch_position_is_restored(task, device):
         NativeVecEnv(task, N, NumpyArrays()).load_state_dict(state)
 
 
+SLIPPERY = native_task(locate(f"{Path(__file__).parents[2] / 'docs' / 'examples' / 'slippery.py'}"))()
+DISCRETE = [*(task for task in TASKS if isinstance(task.action_space, gymnasium.spaces.Discrete)), SLIPPERY]
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA")
-@pytest.mark.parametrize("task", [task for task in TASKS if isinstance(task.action_space, gymnasium.spaces.Discrete)])
+@pytest.mark.parametrize("task", DISCRETE, ids=str)
 def test_a_step_can_be_captured_in_a_cuda_graph(task):
     arrays, plain = TorchArrays("cuda"), TorchArrays("cuda")
     env, eager = NativeVecEnv(task, 64, arrays), NativeVecEnv(task, 64, plain)

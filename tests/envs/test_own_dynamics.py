@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,11 +20,13 @@ from envs.api import VecEnv
 from envs.errors import UserError
 from envs.locate import locate
 from envs.make import has_native, make, make_single, reward_threshold
+from envs.native import tasks
 from envs.native.arrays import NumpyArrays, TorchArrays
 from envs.native.base import Dynamics, build_dynamics
-from envs.native.gym_env import NativeEnv, native_task
+from envs.native.gym_env import DYNAMICS, NativeEnv, _discovered, native_task
 from envs.native.vec_env import NativeVecEnv, tick
 from envs.spaces import ObservationCodec
+from tests.envs.test_native import DEVICES
 
 SLIPPERY = f"{Path(__file__).parents[2] / 'docs' / 'examples' / 'slippery.py'}:Slippery"
 N = 5
@@ -78,7 +81,8 @@ def dynamics(name: str) -> Dynamics:
 
 
 def leaves(obs: Any) -> dict[str, np.ndarray]:
-    return {key: np.asarray(leaf) for key, leaf in (obs.items() if isinstance(obs, dict) else [("", obs)])}
+    named = obs if isinstance(obs, dict) else {"": obs}
+    return {key: leaf.cpu().numpy() if isinstance(leaf, torch.Tensor) else leaf for key, leaf in named.items()}
 
 
 def parts(step: Any) -> list[Any]:
@@ -92,21 +96,23 @@ def assert_same(one: list[Any], other: list[Any]) -> None:
             np.testing.assert_array_equal(leaf, leaves(b)[key])
 
 
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("name", ["Slippery", "Deck"])
-def test_a_random_tick_is_the_same_on_numpy_and_on_torch_compiled_or_not(name):
+def test_a_random_tick_is_the_same_on_numpy_and_on_torch_compiled_or_not(name, device):
     rng = np.random.default_rng(0)
     env = NativeVecEnv(dynamics(name), N, NumpyArrays())
     torch._dynamo.reset()
     compiled = torch.compile(tick, fullgraph=True, backend="eager")
     env.reset(seed=1)
     ours: list[Any] = [env.state, env.steps]
-    theirs = [torch.from_numpy(array.copy()) for array in ours]
+    theirs = [torch.from_numpy(array.copy()).to(device) for array in ours]
     ends = 0
     for time in range(60):
         action, uniform = rng.integers(0, 4, N), rng.random((env.draw().shape[0], N))
         expected = tick(np, env.dynamics, *ours, action, uniform)
         step = compiled if time < 3 else tick
-        got = step(torch, env.dynamics, *theirs, torch.from_numpy(action), torch.from_numpy(uniform))
+        inputs = [torch.from_numpy(array).to(device) for array in (action, uniform)]
+        got = step(torch, env.dynamics, *theirs, *inputs)
         assert_same(list(expected), list(got))
         for leaf in (*leaves(expected[2]).values(), *leaves(expected[6]).values()):
             assert leaf.flags.c_contiguous
@@ -299,6 +305,16 @@ def test_a_broken_rule_is_told(tmp_path, before, after, message, vec):
     file.write_text(PLAIN.replace(before, after))
     with pytest.raises(UserError, match=message):
         make(str(file), 2, vec=vec)
+
+
+def test_a_module_in_the_folder_of_tasks_is_found(tmp_path, monkeypatch):
+    monkeypatch.setattr(tasks, "__path__", [*tasks.__path__, str(tmp_path)])
+    (tmp_path / "dropped.py").write_text(PLAIN.replace("(Dynamics):", "(Dynamics):\n    env_id = 'Dropped-v0'"))
+    try:
+        found = [task.env_id for task in _discovered()]
+    finally:
+        sys.modules.pop("envs.native.tasks.dropped", None)
+    assert sorted(found) == sorted({"Dropped-v0", *(task.env_id for task in DYNAMICS.values())})
 
 
 def test_without_a_painter_it_steps_but_cannot_be_drawn(tmp_path):

@@ -198,19 +198,49 @@ def test_what_envpool_cannot_do_is_told(name, kwargs, message):
 
 
 @needs_ale
-def test_games_look_the_same_alone_and_together(monkeypatch):
+@pytest.mark.parametrize(
+    ("name", "kwargs"), [("ALE/Pong-v5", {"repeat_action_probability": 0.0}), ("PongNoFrameskip-v4", {})]
+)
+def test_games_look_the_same_alone_and_together(monkeypatch, name, kwargs):
+    """Without sticky actions, which the registration of NoFrameskip-v4 rules out."""
     monkeypatch.setattr(atari, "_NOOPS", 0)  # the emulators draw how many from generators of their own
-    kwargs = {"repeat_action_probability": 0.0, "max_episode_steps": 80}
-    single, together = (make("ALE/Pong-v5", 1, vec=vec, env_kwargs=kwargs) for vec in ("sync", "ale"))
+    kwargs = {**kwargs, "max_episode_steps": 80}
+    single, together = (make(name, 1, vec=vec, env_kwargs=kwargs) for vec in ("sync", "ale"))
     assert isinstance(together, ThreadsVecEnv)
     np.testing.assert_array_equal(single.reset(seed=0), together.reset(seed=0))
     points = 0.0
     for action in actions_for(single, 170):
         one, other = single.step(action), together.step(action)
-        for name in ("obs", "reward", "terminated", "truncated", "next_obs"):
-            np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
+        for field in ("obs", "reward", "terminated", "truncated", "next_obs"):
+            np.testing.assert_array_equal(getattr(one, field), getattr(other, field))
         points += abs(one.reward[0])
     assert points > 0
+
+
+@needs_ale
+def test_games_without_frame_skip_are_preprocessed_on_every_backend():
+    for vec, backend in (("auto", "ale"), ("sync", "sync"), ("async", "async"), ("ale", "ale")):
+        env = make("PongNoFrameskip-v4", 2, vec=vec)
+        assert (env.backend, env.observation_space) == (backend, spaces.Box(0, 255, (4, 84, 84), np.uint8))
+        assert "raw" not in env.backend_reason
+        env.close()
+    one = make("PongNoFrameskip-v4", 1, vec="sync")
+    emulator = one._envs[0].unwrapped.ale
+    assert emulator.getFloat("repeat_action_probability") == 0
+    one.reset(seed=0)
+    before = emulator.getEpisodeFrameNumber()
+    one.step(np.zeros(1, np.int64))
+    assert emulator.getEpisodeFrameNumber() == before + 4
+
+
+@needs_ale
+def test_raw_frames_are_told():
+    for vec in ("auto", "async"):
+        env = make("ale_py:Pong-v4", 2, vec=vec)
+        assert env.observation_space.shape == (210, 160, 3)
+        assert "its observations are raw frames, 210x160x3; ALE/Pong-v5 is preprocessed" in env.backend_reason
+        env.close()
+    assert "raw" not in make("ale_py:Pong-v4", 1, env_kwargs={"obs_type": "ram"}).backend_reason
 
 
 @needs_ale

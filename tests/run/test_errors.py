@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 import torch
 
+from agents.acting.evaluation import evaluate as play_episodes
 from agents.evaluate import main as evaluate
-from agents.loops.evaluation import evaluate as play_episodes
 from agents.run import evaluator
 from agents.run.folder import RunFolder
 from agents.run.storage import read_tree, write_tree

@@ -11,8 +11,6 @@ import numpy as np
 import pytest
 import torch
 
-from agents.algos.dqn.algorithm import DQN
-from agents.algos.ppo.algorithm import PPO
 from agents.core.tree import tree_map
 from agents.run.build import Training, build
 from agents.run.config import FLAGS, Layer, resolve
@@ -48,17 +46,19 @@ def trained(values: dict[str, Any]) -> Training:
 @pytest.mark.parametrize("values", CASES.values(), ids=CASES.keys())
 def test_a_loaded_model_acts_as_the_trained_one(values: dict[str, Any], tmp_path: Path) -> None:
     training = trained(values)
-    agent, obs = training.agent, training.position.obs
-    save_model(tmp_path, agent, training.config, training.env, 64)
+    policy, obs = training.policy, training.collector.state.obs
+    save_model(tmp_path, training.algorithm, training.config, training.env, 64)
     loaded = load_model(tmp_path, "x")
     for deterministic in (True, False):
         actions = [
-            policy.predict(obs, deterministic, torch.Generator().manual_seed(3)) for policy in (agent, loaded.policy)
+            one.predict(obs, deterministic=deterministic, generator=torch.Generator().manual_seed(3))[0]
+            for one in (policy, loaded.policy)
         ]
-        assert torch.equal(*actions)
-    thoughts = [policy.inspect(obs) for policy in (agent, loaded.policy)]
-    assert thoughts[0].keys() == thoughts[1].keys()
-    assert all(torch.equal(value, thoughts[1][name]) for name, value in thoughts[0].items())
+        np.testing.assert_array_equal(*actions)
+    carry = policy.initial_carry(training.env.num_envs)
+    outputs = [one.inspect(obs, carry) for one in (policy, loaded.policy)]
+    assert outputs[0].keys() == outputs[1].keys()
+    assert all(torch.equal(value, outputs[1][name]) for name, value in outputs[0].items())
     assert (loaded.observation_space, loaded.action_space) == (
         training.env.observation_space,
         training.env.action_space,
@@ -66,18 +66,18 @@ def test_a_loaded_model_acts_as_the_trained_one(values: dict[str, Any], tmp_path
     assert (loaded.config, loaded.step, loaded.path, loaded.name) == (training.config, 64, tmp_path, "x")
     assert (loaded.env, loaded.algo, loaded.seed) == (values["env"], values.get("algo", "ppo"), 0)
     assert loaded.rescale_action is bool(values.get("squash_output"))
-    assert isinstance(loaded.policy, DQN if loaded.algo == "dqn" else PPO)
+    assert type(loaded.policy) is type(policy)
 
 
 def test_statistics_are_frozen_in_a_loaded_model(tmp_path: Path) -> None:
     training = trained(CASES["ppo"])
-    save_model(tmp_path, training.agent, training.config, training.env, 64)
+    save_model(tmp_path, training.algorithm, training.config, training.env, 64)
     loaded = load_model(tmp_path, "x")
-    before = {name: value.clone() for name, value in loaded.policy.network.state_dict().items()}  # type: ignore
+    before = {name: value.clone() for name, value in loaded.policy.model.state_dict().items()}  # type: ignore
     assert any("count" in name and value > 0 for name, value in before.items()), "statistics travel with the model"
-    far = tree_map(lambda leaf: leaf + 100, training.position.obs)
-    assert not np.array_equal(loaded.policy.predict(far, False), np.nan)
-    for name, value in loaded.policy.network.state_dict().items():  # type: ignore
+    far = tree_map(lambda leaf: leaf + 100, training.collector.state.obs)
+    assert not np.array_equal(loaded.policy.predict(far, deterministic=False)[0], np.nan)
+    for name, value in loaded.policy.model.state_dict().items():  # type: ignore
         assert torch.equal(value, before[name]), name
 
 

@@ -8,9 +8,8 @@ from pathlib import Path
 import gymnasium
 import numpy as np
 import pytest
-import torch
 
-from agents.run.build import make_agent
+from agents.run.build import make_algorithm
 from agents.run.config import FLAGS, Layer, resolve
 from agents.run.models import LoadedPolicy
 from agents.run.play import frames_per_second, has_display, play, policy_env
@@ -70,8 +69,8 @@ def untrained(env: str, folder: Path, algo: str = "ppo", **settings) -> LoadedPo
     probe = make(env, env_kwargs=config.env_kwargs, rescale_action=config.params.rescales_action)
     spaces = probe.observation_space, probe.action_space
     probe.close()
-    agent = make_agent(*spaces, config.params, torch.device("cpu"), seed=3)
-    return LoadedPolicy(agent, config, *spaces, step=1024, path=folder, name="best")
+    policy = make_algorithm(config.algo, *spaces, config.params, seed=3).eval().policy
+    return LoadedPolicy(policy, config, *spaces, step=1024, path=folder, name="best")
 
 
 @pytest.fixture
@@ -107,13 +106,13 @@ def test_playing_follows_the_seed_and_adds_up(tmp_path):
     env = policy_env(loaded)
     first, again, other = (list(play(env, loaded.policy, seed, render=False)) for seed in (1, 1, 2))
     assert [m.action.item() for m in first] == [m.action.item() for m in again]
-    assert [m.thoughts["value"].item() for m in first] == [m.thoughts["value"].item() for m in again]
-    assert [m.thoughts["value"].item() for m in first] != [m.thoughts["value"].item() for m in other]
+    assert [m.outputs["value"].item() for m in first] == [m.outputs["value"].item() for m in again]
+    assert [m.outputs["value"].item() for m in first] != [m.outputs["value"].item() for m in other]
     assert [m.step for m in first] == list(range(1, len(first) + 1))
     assert [m.ended for m in first] == [False] * (len(first) - 1) + [True]
     assert first[-1].ret == sum(m.reward for m in first) == len(first)
     assert first[0].frame is None
-    assert first[0].thoughts["probabilities"].shape == (2,)
+    assert first[0].outputs["probabilities"].shape == (2,)
 
 
 def test_sampled_actions_follow_the_seed(tmp_path):
@@ -177,9 +176,9 @@ def test_a_recorded_episode_plays_again_bit_for_bit(tmp_path, doors, env, algo, 
     for was, now in zip(played, again, strict=True):
         np.testing.assert_array_equal(now.action, was.action)
         assert now.action.dtype == was.action.dtype
-        assert now.thoughts.keys() == was.thoughts.keys()
-        for key, thought in was.thoughts.items():
-            np.testing.assert_array_equal(now.thoughts[key], thought)
+        assert now.outputs.keys() == was.outputs.keys()
+        for key, output in was.outputs.items():
+            np.testing.assert_array_equal(now.outputs[key], output)
 
 
 def test_record_episode_writes_file_video_and_manifest(doors, tmp_path):

@@ -18,10 +18,10 @@ from agents.view.window import SMALLEST
 GREEN = (10, 200, 40)
 
 
-def moment(thoughts, action) -> Moment:
+def moment(outputs, action) -> Moment:
     action = np.asarray(action)
     return Moment(
-        1, None, {key: np.asarray(value, np.float32) for key, value in thoughts.items()}, action, 1, 1, False, False
+        1, None, {key: np.asarray(value, np.float32) for key, value in outputs.items()}, action, 1, 1, False, False
     )
 
 
@@ -168,8 +168,8 @@ def test_of_many_actions_the_best_are_shown_and_the_one_taken_always():
 
 
 def test_multi_discrete_and_multi_binary_mark_every_part():
-    thoughts = {"probabilities": [0.1, 0.9, 0.2, 0.3, 0.5]}
-    _, rows, _ = action_bars(moment(thoughts, [1, 2]), spaces.MultiDiscrete([2, 3]))
+    outputs = {"probabilities": [0.1, 0.9, 0.2, 0.3, 0.5]}
+    _, rows, _ = action_bars(moment(outputs, [1, 2]), spaces.MultiDiscrete([2, 3]))
     assert [row.label for row in rows] == ["0: 0", "0: 1", "1: 0", "1: 1", "1: 2"]
     assert [row.chosen for row in rows] == [False, True, False, False, True]
     _, rows, _ = action_bars(moment({"probabilities": [0.4, 0.6, 0.7]}, [0, 1, 1]), spaces.MultiBinary(3))
@@ -177,8 +177,8 @@ def test_multi_discrete_and_multi_binary_mark_every_part():
 
 
 def test_gaussians_lie_between_the_bounds():
-    thoughts = {"mean": [0.0, 1.9], "std": [0.5, 0.5]}
-    title, rows, _ = action_bars(moment(thoughts, [1.0, 5.0]), spaces.Box(-2, 2, (2,)))
+    outputs = {"mean": [0.0, 1.9], "std": [0.5, 0.5]}
+    title, rows, _ = action_bars(moment(outputs, [1.0, 5.0]), spaces.Box(-2, 2, (2,)))
     assert title == "action, mean ± std"
     assert rows[0].text == "+0.00 ± 0.50"
     assert (rows[0].start, rows[0].end, rows[0].mark) == pytest.approx((0.375, 0.625, 0.75))
@@ -186,8 +186,8 @@ def test_gaussians_lie_between_the_bounds():
 
 
 def test_gaussians_without_bounds_get_room():
-    thoughts = {"mean": [3.0], "std": [1.0]}
-    _, rows, _ = action_bars(moment(thoughts, [-4.0]), spaces.Box(-np.inf, np.inf, (1,)))
+    outputs = {"mean": [3.0], "std": [1.0]}
+    _, rows, _ = action_bars(moment(outputs, [-4.0]), spaces.Box(-np.inf, np.inf, (1,)))
     assert (rows[0].start, rows[0].end, rows[0].mark) == pytest.approx((0.75, 1.0, 0.0))
 
 

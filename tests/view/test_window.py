@@ -32,8 +32,8 @@ class FakeShow:
         for step in range(1, self.length + 1):
             last = step == self.length
             ends = (last and self.terminated, last and not self.terminated)
-            thoughts = {"value": np.float32(step), "probabilities": np.array([0.5, 0.5])}
-            yield Moment(step, frame, thoughts, np.array(1), 2.0, 2.0 * step, *ends)
+            outputs = {"value": np.float32(step), "probabilities": np.array([0.5, 0.5])}
+            yield Moment(step, frame, outputs, np.array(1), 2.0, 2.0 * step, *ends)
 
     def switch(self, direction: int) -> str:
         if self.checkpoint + direction == 2:

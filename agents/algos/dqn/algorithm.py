@@ -36,7 +36,7 @@ class DQN(Algorithm):
         super().__init__(config)
         if not isinstance(action_space, spaces.Discrete):
             raise UserError(f"DQN needs a Discrete action space; this environment has {action_space}. Use --algo ppo.")
-        if config.network.memory != "none":
+        if config.network.memory is not None:
             raise UserError("DQN replays single transitions and has no memory: leave --memory at none, or use PPO.")
         self.model = QNetwork(observation_space, action_space, config.network)
         eps = config.exploration
