@@ -13,11 +13,10 @@ from unittest import mock
 import numpy as np
 import torch
 
-from agents.loops.position import Position
+from agents.acting.collector import TickCollector
 from agents.run.folder import RunFolder, find_latest_run
 from agents.run.storage import read_tree
 from agents.train import main
-from envs.api import Step
 
 USER_ENVS = Path(__file__).with_name("user_envs.py")
 
@@ -37,15 +36,15 @@ def resume(run: Path, words: str = "", code: int = 0) -> Path:
 @contextmanager
 def signals_at(step: int, *numbers: signal.Signals) -> Iterator[None]:
     """Send this process the signals in the middle of the tick that brings training to `step`."""
-    advance, left = Position.advance, list(numbers)
+    advance, left = TickCollector._advance, list(numbers)
 
-    def advancing(self: Position, tick: Step) -> Any:
-        episodes = advance(self, tick)
-        while left and self.step >= step:
+    def advancing(self: TickCollector, *tick: Any) -> Any:
+        episodes = advance(self, *tick)
+        while left and self.state.step >= step:
             signal.raise_signal(left.pop(0))
         return episodes
 
-    with mock.patch.object(Position, "advance", advancing):
+    with mock.patch.object(TickCollector, "_advance", advancing):
         yield
 
 
