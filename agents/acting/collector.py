@@ -79,7 +79,7 @@ class TickCollector:
         """See `Collector`.
 
         Raises:
-            EnvError: an environment broke its contract, or allows no action (`envs.adapters.masks`).
+            EnvError: an environment broke its contract.
         """
         env, state, policy = self._env, self.state, self._policy
         began = perf_counter()

@@ -82,7 +82,7 @@ class ModelPolicy(ABC):
         @torch.no_grad()
         def act(obs: Obs, carry: Tree, noise: Tree) -> Acted:
             if forward is not None and len(obs) <= forward.max_rows:
-                return Acted(*self.choose(forward(to_numpy(obs)), None, noise), carry)
+                return Acted(*self.choose(forward(to_numpy(obs)), None, tree_map(to_numpy, noise)), carry)
             return self.step(tree_to_tensor(obs, device), carry, tree_to_tensor(noise, device))
 
         return act

@@ -13,7 +13,6 @@ from torch import Tensor
 
 Obs = Any  # Tensor | dict[str, Tensor]
 Tree = Any  # nested dicts and tuples of tensors; () is empty
-ACTION_MASK = "action_mask"  # the leaf of an observation that says which actions are legal: 1 or True where one is
 
 
 class Acted(NamedTuple):

@@ -14,7 +14,6 @@ from gymnasium import Space, spaces
 from torch import Tensor, nn
 
 from agents.core.config import NetworkConfig
-from agents.core.types import ACTION_MASK
 from agents.networks.normalize import RunningNorm
 from agents.networks.pictures import (
     LARGE,
@@ -26,6 +25,7 @@ from agents.networks.pictures import (
     find_layout,
     picture_layout,
 )
+from envs.adapters.masks import ACTION_MASK
 from envs.errors import UserError, did_you_mean
 from envs.locate import _import, _load_file
 

@@ -18,11 +18,12 @@ from torch import Tensor, nn
 
 from agents.core.config import Activation, ActorCriticConfig, NetworkConfig
 from agents.core.tree import tree_map
-from agents.core.types import ACTION_MASK, Obs, Tree
+from agents.core.types import Obs, Tree
 from agents.networks.encoders import Encoder
 from agents.networks.memory import build_memory
 from agents.networks.normalize import RunningNorm
 from agents.ops.distributions import Distribution, distribution, masked, parameter_count
+from envs.adapters.masks import ACTION_MASK
 
 
 class ActorCriticOutput(NamedTuple):

@@ -116,6 +116,7 @@ class Monitor:
             "served": self.served,
             "metrics": {tag: list(map(float, values)) for tag, values in self._metrics.items()},
             "seconds": self._seconds,
+            "latest": self._latest,
             "elapsed": self.elapsed(),
             "training_seconds": self.training_seconds(),
         }
@@ -126,6 +127,6 @@ class Monitor:
         self.lengths = deque(state["lengths"], WINDOW)
         self.best = None if state["best"] is None else (float(state["best"][0]), int(state["best"][1]))
         self.reached, self.served = state["reached"], int(state["served"])
-        self._metrics, self._seconds = state["metrics"], state["seconds"]
+        self._metrics, self._seconds, self._latest = state["metrics"], state["seconds"], state["latest"]
         self._earlier = float(state["elapsed"])
         self._aside = self._earlier - float(state.get("training_seconds", self._earlier))

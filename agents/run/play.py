@@ -20,7 +20,7 @@ from envs.api import VecEnv
 from envs.errors import EnvError, UserError
 from envs.locate import locate
 from envs.make import make
-from envs.native.gym_env import DYNAMICS
+from envs.native.gym_env import native_task
 
 HEADLESS = ("dummy", "offscreen")  # SDL's drivers that show nothing
 
@@ -141,8 +141,8 @@ def policy_env(
 def frames_per_second(env_id: str) -> float:
     """Return how many steps of an environment make a second, by its metadata; 30 where it does not say."""
     spec = locate(env_id)
-    if spec.id in DYNAMICS:
-        return float(DYNAMICS[spec.id].render_fps)
+    if (task := native_task(spec)) is not None:
+        return float(task.render_fps)
     entry = spec.entry_point
     maker = load_env_creator(entry) if isinstance(entry, str) else entry
     fps = maker.metadata.get("render_fps") if isinstance(maker, type) and issubclass(maker, gymnasium.Env) else None

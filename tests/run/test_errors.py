@@ -52,7 +52,7 @@ WORDS = {
     "--env CartPol-v1": r"no environment 'CartPol-v1'. Did you mean CartPole-v1, .*--env path/to/file.py:Class",
     "--env lunarlander": "no environment 'lunarlander'. Did you mean LunarLander-v3",
     "--algo dqn": "which environment",
-    "--env CartPole-v1 --algo pppo": r"--algo: 'pppo' given, ppo\|dqn expected. Did you mean ppo",
+    "--env CartPole-v1 --algo pppo": r"--algo: 'pppo' given, dqn\|ppo expected. Did you mean ppo",
     "--env Pendulum-v1 --algo dqn": r"DQN needs a Discrete action space; .* has Box\(-2.0.*. Use --algo ppo",
     f"--env {ENVS}:Levers --algo dqn": r"DQN needs a Discrete action space; .*MultiDiscrete.* Use --algo ppo",
     "--env CartPole-v1 --gama 0.9": "--gama: unknown flag. Did you mean --gamma",

@@ -161,7 +161,7 @@ def test_the_folder_says_how_it_was_made(tmp_path: Path, monkeypatch: pytest.Mon
     assert main(words) == 0
     (run,) = tmp_path.iterdir()
     config = RunConfig.from_yaml(run / "config.yaml")
-    assert (config.seed, config.params.net_arch, config.env_kwargs) == (5, (8, 8), {"max_episode_steps": 25})
+    assert (config.seed, config.params.network.net_arch, config.env_kwargs) == (5, (8, 8), {"max_episode_steps": 25})
     assert config.to_yaml() == (run / "config.yaml").read_text()
     versions = json.loads((run / "versions.json").read_text())
     assert {"torch", "gymnasium", "numpy", "python", "git"} <= versions.keys()
@@ -191,7 +191,7 @@ def test_a_diverged_training_is_told_and_not_saved(tmp_path: Path, capsys: pytes
     run = train(tmp_path, words, code=2)
     told = capsys.readouterr().err.splitlines()
     assert told[0].startswith("error: the training diverged: at step ")
-    assert told[0].endswith("; try a smaller learning_rate")
+    assert "; try a smaller learning_rate" in told[0]
     assert told[1:] == [f"The network is not saved, as its weights are not finite any more; see {run}."]
     assert not (run / "model.json").exists()
 
