@@ -18,9 +18,10 @@ from agents.acting.policies import ModelPolicy
 from agents.acting.state import ActorState
 from agents.core.runtime import Runtime
 from agents.core.tree import restarted, tree_map, tree_to_tensor
-from agents.core.types import ACTION_MASK, Episodes
+from agents.core.types import Episodes
 from agents.core.watch import Watch
 from agents.data.trajectory import Final, Trajectory
+from envs.adapters.masks import ACTION_MASK
 from envs.errors import EnvError
 from envs.native.vec_env import NativeVecEnv, tick
 

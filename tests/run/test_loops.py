@@ -316,7 +316,7 @@ def assert_half_and_half_is_the_whole(make, pulls):
 
 
 @pytest.mark.parametrize("dummies", [False, True])
-@pytest.mark.parametrize("memory", ["none", "gru"])
+@pytest.mark.parametrize("memory", [None, "gru"])
 @pytest.mark.parametrize("action_space", [spaces.Discrete(3), spaces.Box(-1, 1, (2,), np.float32)], ids=str)
 @pytest.mark.parametrize("pulls", [0, 3])
 def test_half_and_half_on_policy_is_the_whole_bit_for_bit(action_space, memory, dummies, pulls):
