@@ -75,7 +75,7 @@ class FusedCollector:
         """
         began = perf_counter()
         env, state = self._env, self.state
-        if not self._place:
+        if self._place.get("obs") is not state.obs:  # at first, and where a state was loaded
             self._settle()
         self._version = self._watch.version()
         progress = [(state.step + tick * env.num_envs) / self._total for tick in range(ticks)]
@@ -102,21 +102,20 @@ class FusedCollector:
 
     def _settle(self) -> None:
         """Give what changes from tick to tick a fixed place on the device; `state` refers to it from then on."""
-        state, device = self.state, torch.device(self._env.device)
-        state.obs = tree_map(torch.clone, tree_to_tensor(state.obs, device))
-        state.carry = tree_map(torch.clone, state.carry)
-        tracker = state.tracker
-        tracker.returns, tracker.lengths = (
-            torch.as_tensor(x, device=device).clone() for x in (tracker.returns, tracker.lengths)
-        )
-        self._place = {
+        state, tracker, device = self.state, self.state.tracker, torch.device(self._env.device)
+        now = {
             "state": self._env.state,
             "steps": self._env.steps,
-            "obs": state.obs,
-            "carry": state.carry,
-            "returns": tracker.returns,
-            "lengths": tracker.lengths,
+            "obs": tree_map(torch.clone, tree_to_tensor(state.obs, device)),
+            "carry": tree_map(torch.clone, state.carry),
+            "returns": torch.as_tensor(tracker.returns, device=device).clone(),
+            "lengths": torch.as_tensor(tracker.lengths, device=device).clone(),
         }
+        if self._place:  # what has been captured knows these tensors
+            tree_map(lambda tensor, new: tensor.copy_(new), self._place, now)
+        place = self._place = self._place or now
+        state.obs, state.carry = place["obs"], place["carry"]
+        tracker.returns, tracker.lengths = place["returns"], place["lengths"]
 
     def _tensors(self) -> list[Tensor]:
         found: list[Tensor] = []

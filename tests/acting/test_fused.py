@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -184,6 +186,29 @@ def test_captured_ticks_are_the_plain_ones():
     assert same_weights(captured, plain)
     assert tape.recorded == 1, "one graph, for as many ticks as there are between updates"
     assert tape.replayed > 100
+
+
+@pytest.mark.parametrize("params", [PPO, GRU, DQN], ids=["ppo", "ppo, gru", "dqn"])
+def test_a_state_loaded_after_some_ticks_is_where_it_goes_on_from(params):
+    """What was captured goes on there too, bit for bit."""
+    training = training_on(native("CartPole-v1", params.n_envs), params, runtime=Runtime("auto", record=Tape()))
+    twin = training_on(native("CartPole-v1", params.n_envs), params)
+    ticks = training.collector._usual
+    for each in (training, twin):
+        each.collector.collect(ticks)
+    state = copy.deepcopy(twin.state_dict())
+    wanted = [copy.deepcopy(twin.collector.collect(ticks)) for _ in range(2)]
+    training.collector.collect(ticks)
+    for _ in range(2):
+        assert training.load_state_dict(copy.deepcopy(state)) == []
+        for expected in wanted:
+            got = training.collector.collect(ticks)
+            for name in ("obs", "action", "reward", "terminated", "truncated", "start", "last_obs"):
+                assert getattr(got.trajectory, name).equal(getattr(expected.trajectory, name)), name
+            if params is GRU:
+                assert got.trajectory.carry.equal(expected.trajectory.carry)
+            assert numbers(got.episodes) == numbers(expected.episodes)
+        assert training.step == twin.step
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA")

@@ -140,9 +140,11 @@ def test_a_state_from_another_device_is_gone_on_with_and_what_differs_is_said(ki
     for name in ("learner", "actor", "env"):
         mine, theirs = ({key: v for key, v in s[name].items() if key not in streams} for s in (one, state))
         assert_same(mine, theirs)
-    unused = training_of(kind).state_dict()
-    assert not one["learner"]["shuffling"].equal(unused["learner"]["shuffling"]), "the run's beginning is not repeated"
-    assert not one["actor"]["generator"].equal(unused["actor"]["generator"])
+    unused, later = training_of(kind), training_of(kind)
+    later.load_state_dict(deepcopy(state) | {"actor": state["actor"] | {"step": training.step + 1}})
+    for other in (unused.state_dict(), later.state_dict()):
+        assert not one["learner"]["shuffling"].equal(other["learner"]["shuffling"]), "each break has streams of its own"
+        assert not one["actor"]["generator"].equal(other["actor"]["generator"])
 
     step = training.step
     ends = [advance(each, step + 40).state_dict() for each in copies]
