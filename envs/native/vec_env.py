@@ -163,13 +163,18 @@ class NativeVecEnv(InProcess):
         arrays, like = self._arrays, state_like(self.dynamics, self.num_envs)
         state_array = saved.array(state.get("state"), "state", like.shape, like.dtype)
         steps = saved.array(state.get("steps"), "steps", (self.num_envs,), np.int64)
+        generator, notes = saved.entry(state, "generator", dict), []
         try:
-            arrays.set_generator_state(saved.entry(state, "generator", dict))
+            if _generator_kind(generator) == _generator_kind(arrays.generator_state()):
+                arrays.set_generator_state(generator)
+            else:
+                arrays.seed(derive_seed(int(steps.sum()), "env", "resumed"))
+                notes = ["the environments' random stream begins anew: it was saved on another kind of device"]
         except (TypeError, ValueError, KeyError, RuntimeError) as error:
             raise UserError(f"the saved environment position has no random state for {self.device}: {error}") from error
         self.state = arrays.assign(self.state, arrays.from_numpy(state_array))
         self.steps = arrays.assign(self.steps, arrays.from_numpy(steps))
-        return []
+        return notes
 
     def render(self, index: int = 0) -> np.ndarray:
         if self._painter is None:
@@ -182,6 +187,15 @@ class NativeVecEnv(InProcess):
         if self._painter is not None:
             self._painter.close()
             self._painter = None
+
+
+def _generator_kind(state: dict[str, Any]) -> tuple[Any, ...]:
+    """Return what tells states of NumPy's generators, and of PyTorch's on each kind of device, apart.
+
+    Raises:
+        KeyError: it is the state of neither.
+    """
+    return ("torch", np.shape(state["torch"])) if "torch" in state else ("numpy", state["bit_generator"])
 
 
 def _with_rows(obs: Obs, rows: np.ndarray, new: Obs) -> Obs:

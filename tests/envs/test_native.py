@@ -234,8 +234,13 @@ def test_a_torch_position_is_restored(task, device):
     assert fresh.load_state_dict(state) == []
     for step in expected:
         assert torch.equal(fresh.step(action).obs, step.obs)
+    elsewhere = NativeVecEnv(task, N, NumpyArrays())
+    (note,) = elsewhere.load_state_dict(state)
+    assert note == "the environments' random stream begins anew: it was saved on another kind of device"
+    np.testing.assert_array_equal(elsewhere.state, state["state"])
+    torn = state | {"generator": {"torch": np.zeros(3, np.uint8), "else": 1}} if device == "cpu" else state
     with pytest.raises(UserError, match="random state"):
-        NativeVecEnv(task, N, NumpyArrays()).load_state_dict(state)
+        NativeVecEnv(task, N, NumpyArrays()).load_state_dict(torn | {"generator": {}})
 
 
 SLIPPERY = native_task(locate(f"{Path(__file__).parents[2] / 'docs' / 'examples' / 'slippery.py'}"))()
