@@ -117,7 +117,12 @@ class Training:
                 f"the run was on {was} and goes on on {device}: its random streams begin anew, so it does not repeat "
                 "what it would have done there bit for bit"
             )
-            state = state | self._with_fresh_streams(state, step)
+            fresh = self._fresh_streams(step)
+            state = state | {
+                "learner": state["learner"] | {"shuffling": fresh("minibatch")},
+                "actor": state["actor"] | {"generator": fresh(self.policy.stream)},
+                "sampling": fresh("replay"),
+            }
         self.learner.load_state_dict(state["learner"])
         actor.load_state_dict(state["actor"])
         if self.replay is not None and self.sampler is not None:
@@ -130,23 +135,14 @@ class Training:
         actor.restart(self.env, self.policy, derive_seed(self.config.seed, "restart", step))
         return [*notes, "the environments begin new episodes: the run broke off in the middle of a step"]
 
-    def _with_fresh_streams(self, state: dict[str, Any], step: int) -> dict[str, Any]:
-        """Return the parts of a state in which random streams are, with streams of this device that begin anew."""
+    def _fresh_streams(self, step: int) -> Any:
+        """Return what gives the state of a random stream that has not been used, by the stream's name."""
 
         def fresh(name: str) -> torch.Tensor:
             seed = derive_seed(self.config.seed, "resumed", step, name)
             return torch.Generator(self.policy.device).manual_seed(seed).get_state()
 
-        env = state["env"]
-        if isinstance(self.env, NativeVecEnv) and env is not None:
-            self.env.reset(derive_seed(self.config.seed, "resumed", step))
-            env = env | {"generator": self.env.state_dict()["generator"]}
-        return {
-            "learner": state["learner"] | {"shuffling": fresh("minibatch")},
-            "actor": state["actor"] | {"generator": fresh(self.policy.stream)},
-            "sampling": fresh("replay"),
-            "env": env,
-        }
+        return fresh
 
 
 def build(config: RunConfig) -> Training:

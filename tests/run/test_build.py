@@ -128,10 +128,12 @@ def test_a_state_from_another_device_is_gone_on_with_and_what_differs_is_said(ki
 
     copies = [training_of(kind), training_of(kind)]
     for each in copies:
-        (said,) = each.load_state_dict(deepcopy(state))
+        said, *of_env = each.load_state_dict(deepcopy(state))
         assert "was on cuda" in said
         assert "on cpu" in said
         assert "random streams begin anew" in said
+        assert len(of_env) == ("generator" in state["env"])
+        assert all("the environments' random stream begins anew" in note for note in of_env)
     one, other = (each.state_dict() for each in copies)
     assert_same(one, other)
     for name in ("algorithm", "replay"):
@@ -171,8 +173,9 @@ def test_what_environments_on_tensors_saved_environments_on_arrays_go_on_with(ki
     """As after a run on a GPU that is resumed without one."""
     training = advance(training_of(f"{kind}, tensors"), 40)
     copy = training_of(kind)
-    (said,) = copy.load_state_dict(as_if_from_cuda(training.state_dict()))
+    said, of_env = copy.load_state_dict(as_if_from_cuda(training.state_dict()))
     assert "was on cuda" in said
+    assert "random stream begins anew" in of_env
     assert copy.step == training.step
     np.testing.assert_array_equal(copy.collector.state.obs, training.collector.state.obs)
     advance(copy, training.step + 40)
