@@ -88,6 +88,7 @@ class TickCollector:
         noise = policy.draw_noise((ticks, env.num_envs), progress, state.generator)
         noise = tree_map(to_numpy, noise) if self._on_host else noise
         carry, episodes, finals, valids = tree_map(torch.clone, state.carry), [], [], {}
+        start = to_numpy(state.start)
         stepping = aside = 0.0
         for t in range(ticks):
             obs = state.obs if self._on_host else tree_to_tensor(state.obs, self._device)
@@ -102,25 +103,24 @@ class TickCollector:
             step = env.receive()
             stepping += perf_counter() - sending
             self._rows.write(t, {"obs": obs, "action": acted.action})
-            self._write_flags(t, step)
+            self._write_flags(t, step, start)
             done = step.terminated | step.truncated
+            start = done if step.valid is None else done | ~step.valid
             if (final := self._final(t, step, done, acted.carry)) is not None:
                 finals.append(final)
             if step.valid is not None:
                 valids[t] = step.valid
-            if (ended := self._advance(step, done, acted.carry)) is not None:
+            if (ended := self._advance(step, done, start, acted.carry)) is not None:
                 episodes.append(ended)
         trajectory = self._trajectory(ticks, carry, finals, valids)
         spent = perf_counter() - began - stepping
         last = env.num_envs if step.valid is None else int(np.count_nonzero(step.valid))
         return Collected(trajectory, episodes, {"act": spent, "env": stepping - aside}, last)
 
-    def _write_flags(self, t: int, step: Step) -> None:
+    def _write_flags(self, t: int, step: Step, start: np.ndarray) -> None:
         """Store what is on the host in any case; it crosses to the device once for all ticks."""
         flags = {"reward": step.reward, "terminated": step.terminated, "truncated": step.truncated}
-        self._host_rows.write(
-            t, flags | {"start": self.state.start.numpy() if self._on_host else to_numpy(self.state.start)}
-        )
+        self._host_rows.write(t, flags | {"start": start})
 
     def _final(self, t: int, step: Step, done: np.ndarray, carry: Any) -> Final | None:
         kept = step.truncated if self._keep == "truncated" else done
@@ -131,13 +131,13 @@ class TickCollector:
         obs = tree_to_tensor(tree_map(lambda leaf: leaf[rows], step.next_obs), self._device)
         return Final(torch.full_like(n, t), n, obs, tree_map(lambda leaf: leaf[n], carry))
 
-    def _advance(self, step: Step, done: np.ndarray, carry: Any) -> Episodes | None:
+    def _advance(self, step: Step, done: np.ndarray, start: np.ndarray, carry: Any) -> Episodes | None:
         """Go on by one tick."""
         state = self.state
-        start = done if step.valid is None else done | ~step.valid
         state.step += len(step.reward) if step.valid is None else int(step.valid.sum())
-        state.obs, state.start = step.obs, to_tensor(start, self._device)
-        state.carry = restarted(carry, state.start)
+        state.obs, state.start = step.obs, torch.from_numpy(start)
+        if self._policy.recurrent:
+            state.carry = restarted(carry, to_tensor(start, self._device))
         return state.tracker.update(step, done)
 
     def _trajectory(self, ticks: int, carry: Any, finals: list[Final], valids: dict[int, np.ndarray]) -> Trajectory:
@@ -152,5 +152,9 @@ class TickCollector:
             valid = torch.ones_like(rows["terminated"])
             for t, flags in valids.items():
                 valid[t] = to_tensor(flags, self._device)
-        last_obs = tree_to_tensor(self.state.obs, self._device)
-        return Trajectory(**rows, carry=carry, last_obs=last_obs, last_carry=self.state.carry, final=final, valid=valid)
+        state = self.state
+        last_obs = tree_to_tensor(state.obs, self._device)
+        state.start = to_tensor(state.start, self._device)
+        if not self._on_host:
+            state.obs = last_obs  # has crossed: the next trajectory begins with it
+        return Trajectory(**rows, carry=carry, last_obs=last_obs, last_carry=state.carry, final=final, valid=valid)

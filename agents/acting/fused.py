@@ -21,6 +21,8 @@ from agents.core.tree import restarted, tree_map, tree_to_tensor
 from agents.core.types import Episodes
 from agents.core.watch import Watch
 from agents.data.trajectory import Final, Trajectory
+from envs.adapters.masks import ACTION_MASK
+from envs.errors import EnvError
 from envs.native.vec_env import NativeVecEnv, tick
 
 CHUNK = 8  # ticks compiled as one: more take the compiler longer and gain little ...
@@ -66,10 +68,14 @@ class FusedCollector:
         self._captured = runtime.captured(self._ticks, self._tensors, version)
 
     def collect(self, ticks: int, meanwhile: Callable[[], None] | None = None) -> Collected:
-        """See `Collector`. The next call may overwrite the trajectory."""
+        """See `Collector`. The next call may overwrite the trajectory.
+
+        Raises:
+            EnvError: an environment allows no action.
+        """
         began = perf_counter()
         env, state = self._env, self.state
-        if not self._place:
+        if self._place.get("obs") is not state.obs:  # at first, and where a state was loaded
             self._settle()
         self._version = self._watch.version()
         progress = [(state.step + tick * env.num_envs) / self._total for tick in range(ticks)]
@@ -77,6 +83,8 @@ class FusedCollector:
         first = state.start.clone(), tree_map(torch.clone, state.carry)
         run = self._captured if ticks == self._usual else self._ticks
         rows: dict[str, Any] = run(noise, env.draw(ticks))
+        if self._policy.model.masked:
+            self._refuse_no_action(rows["obs"][ACTION_MASK] != 0)
         trajectory = self._trajectory(rows, *first)
         state.step += ticks * env.num_envs
         state.start = trajectory.terminated[-1] | trajectory.truncated[-1]
@@ -84,23 +92,30 @@ class FusedCollector:
         episodes = newest_episodes(done, rows["returns"], rows["lengths"], NEWEST)
         return Collected(trajectory, [episodes], {"act": 0.0, "env": perf_counter() - began}, env.num_envs)
 
+    def _refuse_no_action(self, mask: Tensor) -> None:
+        """Raise EnvError if masks `[T, N, A]` allow none of the actions, or none of one of MultiDiscrete's choices."""
+        space: Any = self._env.action_space
+        choices = mask.split([int(space.n)] if hasattr(space, "n") else space.nvec.tolist(), dim=-1)
+        stuck = torch.stack([~choice.any(-1) for choice in choices]).any(0)
+        if stuck.any():
+            raise EnvError(f"environment {int(stuck.any(0).long().argmax())}: its {ACTION_MASK} allows no action")
+
     def _settle(self) -> None:
         """Give what changes from tick to tick a fixed place on the device; `state` refers to it from then on."""
-        state, device = self.state, torch.device(self._env.device)
-        state.obs = tree_map(torch.clone, tree_to_tensor(state.obs, device))
-        state.carry = tree_map(torch.clone, state.carry)
-        tracker = state.tracker
-        tracker.returns, tracker.lengths = (
-            torch.as_tensor(x, device=device).clone() for x in (tracker.returns, tracker.lengths)
-        )
-        self._place = {
+        state, tracker, device = self.state, self.state.tracker, torch.device(self._env.device)
+        now = {
             "state": self._env.state,
             "steps": self._env.steps,
-            "obs": state.obs,
-            "carry": state.carry,
-            "returns": tracker.returns,
-            "lengths": tracker.lengths,
+            "obs": tree_map(torch.clone, tree_to_tensor(state.obs, device)),
+            "carry": tree_map(torch.clone, state.carry),
+            "returns": torch.as_tensor(tracker.returns, device=device).clone(),
+            "lengths": torch.as_tensor(tracker.lengths, device=device).clone(),
         }
+        if self._place:  # what has been captured knows these tensors
+            tree_map(lambda tensor, new: tensor.copy_(new), self._place, now)
+        place = self._place = self._place or now
+        state.obs, state.carry = place["obs"], place["carry"]
+        tracker.returns, tracker.lengths = place["returns"], place["lengths"]
 
     def _tensors(self) -> list[Tensor]:
         found: list[Tensor] = []
@@ -176,7 +191,7 @@ def newest_episodes(done: Tensor, returns: Tensor, lengths: Tensor, count: int) 
     """
     done = done.flatten()
     rank = done.cumsum(0)
-    ended = rank[-1]
+    ended = rank[-1].clone()  # a view would hold on to all ranks until it is read
     place = rank - 1 - (ended - count).clamp(min=0)
     place = torch.where(done & (place >= 0), place, count)  # the last place takes all that is not kept
 

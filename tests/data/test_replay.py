@@ -11,9 +11,15 @@ import scipy.stats
 import torch
 
 from agents.data.replay import ReplayBuffer
+from agents.data.samplers import UniformSampler
 
 CPU = torch.device("cpu")
 GAMMA = 0.9
+
+
+def sampled(replay, count, gamma, n_step_returns, generator):
+    """Return so many transitions drawn uniformly."""
+    return UniformSampler(replay, gamma, n_step_returns, generator).sample(count)
 
 
 class Ledger:
@@ -68,7 +74,7 @@ class Ledger:
     def check(self, k, draws=600):
         expected = self.windows(k)
         assert len(self.replay) == len(expected)
-        batch = self.replay.sample(draws, GAMMA, k, torch.Generator().manual_seed(self.count))
+        batch = sampled(self.replay, draws, GAMMA, k, torch.Generator().manual_seed(self.count))
         assert batch.obs.shape == batch.next_obs.shape == (draws, 1)
         assert batch.return_.dtype == batch.discount.dtype == torch.float32
         numbers = batch.obs.flatten().tolist()
@@ -122,10 +128,10 @@ def test_a_dummy_that_comes_when_the_ring_is_full_costs_nothing():
 
     for number, valid in [(1, True), (2, True), (666, False)]:
         add(number, valid)
-    batch = replay.sample(100, GAMMA, 1, torch.Generator().manual_seed(0))
+    batch = sampled(replay, 100, GAMMA, 1, torch.Generator().manual_seed(0))
     assert set(batch.obs.tolist()) == {1.0, 2.0}
     add(3, True)
-    batch = replay.sample(100, GAMMA, 1, torch.Generator().manual_seed(0))
+    batch = sampled(replay, 100, GAMMA, 1, torch.Generator().manual_seed(0))
     assert set(batch.obs.tolist()) == {2.0, 3.0}
 
 
@@ -133,7 +139,7 @@ def test_a_dummy_that_comes_when_the_ring_is_full_costs_nothing():
 def test_sampling_is_uniform_over_what_is_stored(dummies, ticks):
     ledger = Ledger(30, 3, dummies=dummies).add(ticks)
     draws = 30_000
-    batch = ledger.replay.sample(draws, GAMMA, 1, torch.Generator().manual_seed(1))
+    batch = sampled(ledger.replay, draws, GAMMA, 1, torch.Generator().manual_seed(1))
     counts = Counter(batch.obs.flatten().tolist())
     stored = ledger.windows(1)
     assert len(stored) <= 30
@@ -144,7 +150,7 @@ def test_sampling_is_uniform_over_what_is_stored(dummies, ticks):
 def test_samples_follow_the_generator_alone():
     replay = Ledger(20, 2).add(10).replay
     before = torch.get_rng_state()
-    first, again, other = (replay.sample(50, GAMMA, 1, torch.Generator().manual_seed(seed)).obs for seed in (1, 1, 2))
+    first, again, other = (sampled(replay, 50, GAMMA, 1, torch.Generator().manual_seed(seed)).obs for seed in (1, 1, 2))
     assert first.equal(again)
     assert not first.equal(other)
     assert torch.get_rng_state().equal(before)
@@ -172,7 +178,7 @@ def test_dtypes_and_dict_observations_are_kept():
                 "next_obs": {key: leaf + 1 for key, leaf in obs.items()},
             }
         )
-    batch = replay.sample(64, GAMMA, 1, torch.Generator().manual_seed(0))
+    batch = sampled(replay, 64, GAMMA, 1, torch.Generator().manual_seed(0))
     assert batch.action.dtype == torch.int64
     for i in range(64):
         mode = batch.obs["mode"][i].item()
@@ -189,7 +195,7 @@ def test_what_is_stored_is_a_copy():
     one = np.ones(1, np.float32)
     replay.add({"obs": obs, "action": no, "reward": one, "terminated": no, "truncated": no, "next_obs": obs})
     obs[:] = 5
-    assert replay.sample(1, GAMMA, 1, torch.Generator()).obs.item() == 1.0
+    assert sampled(replay, 1, GAMMA, 1, torch.Generator()).obs.item() == 1.0
 
 
 @pytest.mark.parametrize("ticks", [0, 1, 5, 10, 13, 27])  # empty, filling, just full, mid-wrap
@@ -205,8 +211,8 @@ def test_a_loaded_buffer_goes_on_exactly(ticks):
         ledger.add(4)
         twin.add(4)
         twin.check(3)
-        batches = [each.replay.sample(40, GAMMA, 3, torch.Generator().manual_seed(7)) for each in (ledger, twin)]
-        for name in ("obs", "action", "return_", "discount", "next_obs"):
+        batches = [sampled(each.replay, 40, GAMMA, 3, torch.Generator().manual_seed(7)) for each in (ledger, twin)]
+        for name in ("obs", "action", "return_", "discount", "next_obs", "indices"):
             assert getattr(batches[0], name).equal(getattr(batches[1], name))
     assert state["head"].equal(kept["head"]), "the state that was loaded from is not the buffer's to change"
     assert state["size"].equal(kept["size"])

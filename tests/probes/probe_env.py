@@ -123,6 +123,22 @@ class Bet(Probe):
         return np.where(t == 0, -0.1 * action, paid)
 
 
+class Recall(Probe):
+    """Two steps: the cue is seen at the first, and action 1 is right at the second where it was 1.
+
+    Fails: the carry is not handed on from step to step, crosses an episode's start, or has no gradient.
+    """
+
+    length = 2
+    size = 2
+
+    def see(self, cue, t):
+        return np.stack([np.where(t == 0, cue, 0), t], axis=1)
+
+    def worth(self, cue, t, action):
+        return np.where(t == 0, 0, np.where((action == 1) == (cue == 1), 1, -1))
+
+
 class Aim(Probe):
     """One step, a continuous action is worth most at half the cue. Fails: densities, deviations, action scale."""
 

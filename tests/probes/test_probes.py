@@ -4,55 +4,50 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
 
-from agents.algos.dqn.algorithm import DQN
 from agents.algos.dqn.config import DQNConfig
-from agents.algos.ppo.algorithm import PPO
 from agents.algos.ppo.config import PPOConfig
-from agents.data.replay import ReplayBuffer
-from agents.loops.off_policy import off_policy
-from agents.loops.on_policy import on_policy
-from agents.loops.position import Position
-from tests.probes.probe_env import Aim, Bet, Choice, Constant, Cue, Delay, Endless, Finite, Match
+from tests.fakes import training_on
+from tests.probes.probe_env import Aim, Bet, Choice, Constant, Cue, Delay, Endless, Finite, Match, Recall
 
-CPU = torch.device("cpu")
 GAMMA = 0.8
 NUM_ENVS = 8
 
 
+def learnt(env, params):
+    """Train to the end of the budget; return the policy."""
+    training = training_on(env, params)
+    for _ in training.progress():
+        pass
+    return training.policy
+
+
 def ppo(env, steps=2_000, **options):
     settings = {"learning_rate": 0.01, "gamma": GAMMA, "n_steps": 16, "batch_size": 64, "net_arch": (16,)}
-    config = PPOConfig(**{**settings, "n_envs": NUM_ENVS, "total_timesteps": steps, "n_epochs": 4, **options})
-    agent = PPO(env.observation_space, env.action_space, config, CPU, seed=0)
-    position = Position.start(env, 0)
-    for _ in on_policy(env, agent, position, total_timesteps=config.total_timesteps, n_steps=config.n_steps):
-        pass
-    return agent
+    settings |= {"n_envs": NUM_ENVS, "total_timesteps": steps, "n_epochs": 4}
+    return learnt(env, PPOConfig(**{**settings, **options}))
 
 
 def dqn(env, steps=2_000, **options):
     settings = {"learning_rate": 0.01, "gamma": GAMMA, "learning_starts": 200, "buffer_size": 2_000, "net_arch": (16,)}
     settings |= {"n_envs": NUM_ENVS, "train_freq": 8, "target_update_interval": 80, "exploration_fraction": 0.5}
-    config = DQNConfig(**{**settings, "total_timesteps": steps, "exploration_final_eps": 0.2, **options})
-    agent = DQN(env.observation_space, env.action_space, config, CPU, seed=0)
-    replay = ReplayBuffer(config.buffer_size, NUM_ENVS, CPU)
-    position = Position.start(env, 0)
-    for _ in off_policy(env, agent, position, replay, torch.Generator().manual_seed(0), config):
-        pass
-    return agent
+    return learnt(env, DQNConfig(**{**settings, "total_timesteps": steps, "exploration_final_eps": 0.2, **options}))
 
 
-def values(agent, *observations):
-    return agent.inspect(np.array(observations, np.float32))["value"].tolist()
+def inspected(policy, observations):
+    return policy.inspect(np.array(observations, np.float32), policy.initial_carry(len(observations)))
 
 
-def q_values(agent, *observations):
-    return agent.inspect(np.array(observations, np.float32))["q_values"].numpy()
+def values(policy, *observations):
+    return inspected(policy, observations)["value"].tolist()
 
 
-def actions(agent, *observations):
-    return agent.predict(np.array(observations, np.float32)).tolist()
+def q_values(policy, *observations):
+    return inspected(policy, observations)["q_values"].numpy()
+
+
+def actions(policy, *observations):
+    return policy.predict(np.array(observations, np.float32))[0].tolist()
 
 
 BOTH = pytest.mark.parametrize("learn", [ppo, dqn])
@@ -118,3 +113,37 @@ def test_a_termination_does(learn):
 def test_a_continuous_action_is_aimed(options):
     agent = ppo(Aim(NUM_ENVS), learning_rate="lin_0.02", **options)
     assert np.ravel(actions(agent, [-1], [1])) == pytest.approx([-0.5, 0.5], abs=0.1)
+
+
+def recalled(policy):
+    """Return the actions at the second step, after the cues -1 and 1."""
+    first, second = (np.array([[cue, 0.0] for cue in cues], np.float32) for cues in ((-1, 1), (0, 0)))
+    second[:, 1] = 1
+    _, state = policy.predict(first)
+    return policy.predict(second, state, np.zeros(2, bool))[0].tolist()
+
+
+def test_what_is_seen_no_more_is_remembered():
+    assert recalled(ppo(Recall(NUM_ENVS), steps=6_000, memory="gru", memory_size=16)) == [0, 1]
+
+
+def test_without_memory_it_is_not():
+    """So the probe before shows memory and nothing else."""
+    one, other = recalled(ppo(Recall(NUM_ENVS), steps=6_000))
+    assert one == other
+
+
+def test_memory_does_not_cross_an_episode_end():
+    """The value of the first step, whose cue has come by chance, owes nothing to the episode before."""
+    policy = ppo(Recall(NUM_ENVS), steps=6_000, memory="gru", memory_size=16)
+    seen = np.array([[-1.0, 0.0], [1.0, 0.0]], np.float32)
+    _, state = policy.predict(seen)
+    begins = policy.predict(seen, state, np.ones(2, bool))[1]
+    assert begins.equal(policy.predict(seen)[1])
+    assert values(policy, *seen) == pytest.approx([GAMMA, GAMMA], abs=0.1)
+
+
+@pytest.mark.parametrize("options", [{}, {"shared_torso": True}])
+def test_a_truncation_does_not_cut_the_value_with_memory(options):
+    policy = ppo(Endless(NUM_ENVS), memory="gru", memory_size=8, **options)
+    assert values(policy, [0]) == pytest.approx([1 / (1 - GAMMA)], rel=0.03)

@@ -11,9 +11,10 @@ import torch
 
 from agents.algos.dqn.algorithm import DQN
 from agents.algos.ppo.algorithm import PPO
-from agents.run.build import Training, build
+from agents.run.build import Training, build, build_on
 from agents.run.config import FLAGS, Layer, resolve
 from envs.errors import UserError
+from envs.make import make
 from tests.run.running import USER_ENVS, assert_same
 
 PPO_VALUES = {"env": "CartPole-v1", "n_envs": 2, "n_steps": 8, "batch_size": 16, "n_epochs": 1, "device": "cpu"}
@@ -33,10 +34,10 @@ def advance(training: Training, step: int) -> Training:
 
 def test_the_parts() -> None:
     training = built(PPO_VALUES)
-    assert isinstance(training.agent, PPO)
-    assert (training.env.backend, training.env.num_envs, training.position.step) == ("native", 2, 0)
+    assert isinstance(training.algorithm, PPO)
+    assert (training.env.backend, training.env.num_envs, training.collector.state.step) == ("native", 2, 0)
     training = built(DQN_VALUES, vec="sync", buffer_size=60)
-    assert isinstance(training.agent, DQN)
+    assert isinstance(training.algorithm, DQN)
     assert (training.env.backend, training.env.num_envs) == ("sync", 3)
     assert (training.replay.rows, training.replay.num_envs) == (20, 3)
 
@@ -44,8 +45,8 @@ def test_the_parts() -> None:
 def test_the_seed_is_all_that_matters() -> None:
     one, same, other = (built(PPO_VALUES, seed=seed) for seed in (1, 1, 2))
     assert_same(one.state_dict(), same.state_dict())
-    assert not np.array_equal(one.position.obs, other.position.obs)
-    weights = [training.agent.network.state_dict() for training in (one, other)]
+    assert not np.array_equal(one.collector.state.obs, other.collector.state.obs)
+    weights = [training.algorithm.model.state_dict() for training in (one, other)]
     assert any(not torch.equal(value, weights[1][name]) for name, value in weights[0].items())
 
 
@@ -56,7 +57,7 @@ def test_state_goes_out_and_comes_back(values: dict[str, Any]) -> None:
     copy = built(values, seed=0)
     assert copy.load_state_dict(state) == []
     assert_same(copy.state_dict(), state)
-    step = training.position.step
+    step = training.collector.state.step
     assert_same(advance(training, step + 30).state_dict(), advance(copy, step + 30).state_dict())
 
 
@@ -69,11 +70,11 @@ def test_without_the_environments_new_episodes_begin(values: dict[str, Any]) -> 
     for copy in copies:
         (said,) = copy.load_state_dict(state)
         assert "begin new episodes" in said
-        assert copy.position.step == training.position.step
-        assert not copy.position.tracker.lengths.any()
-        assert not np.array_equal(copy.position.obs, training.position.obs)
+        assert copy.collector.state.step == training.collector.state.step
+        assert not copy.collector.state.tracker.lengths.any()
+        assert not np.array_equal(copy.collector.state.obs, training.collector.state.obs)
     assert_same(copies[0].state_dict(), copies[1].state_dict())
-    assert_same(copies[0].agent.state_dict(), training.agent.state_dict())
+    assert_same(copies[0].algorithm.state_dict(), training.algorithm.state_dict())
 
 
 def test_no_window_of_returns_spans_the_break() -> None:
@@ -91,7 +92,90 @@ def test_no_window_of_returns_spans_the_break() -> None:
 def test_a_device_is_chosen_and_the_choice_explained(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     training = built(PPO_VALUES, device="auto")
-    assert (training.agent.device.type, training.device_reason) == ("cpu", "no GPU was found")
+    assert (training.policy.device.type, training.device_reason) == ("cpu", "no GPU was found")
     with pytest.raises(UserError, match="--device cuda"):
         built(PPO_VALUES, device="cuda")
     assert built(PPO_VALUES).device_reason == "as asked"
+
+
+def training_of(kind: str) -> Training:
+    """Return a training tick by tick, or of environments on tensors, which a GPU would have."""
+    values = PPO_VALUES | {"memory": "gru", "memory_size": 4} if "gru" in kind else PPO_VALUES
+    values = DQN_VALUES if "dqn" in kind else values
+    if "tensors" not in kind:
+        return built(values, vec="sync" if "sync" in kind else "native")
+    config = resolve([Layer(FLAGS, values)], packaged=False)
+    env = make(config.env, config.params.n_envs, vec="native", tensors=True)
+    return build_on(env, config, torch.device("cpu"))
+
+
+def as_if_from_cuda(state: dict[str, Any]) -> dict[str, Any]:
+    """Return a state like one saved on a GPU, whose random streams are states of another size."""
+    foreign = torch.zeros(16, dtype=torch.uint8)
+    state = deepcopy(state) | {"device": "cuda", "sampling": None if state["sampling"] is None else foreign}
+    state["learner"]["shuffling"] = state["actor"]["generator"] = foreign
+    if "generator" in state["env"]:
+        state["env"]["generator"] = {"torch": foreign.numpy()}
+    return state
+
+
+@pytest.mark.parametrize("kind", ["ppo", "ppo, gru", "ppo, sync", "dqn", "ppo, tensors", "dqn, tensors"])
+def test_a_state_from_another_device_is_gone_on_with_and_what_differs_is_said(kind: str) -> None:
+    training = advance(training_of(kind), 40)
+    state = as_if_from_cuda(training.state_dict())
+    with pytest.raises((RuntimeError, TypeError, UserError)):
+        training_of(kind).load_state_dict(state | {"device": "cpu"})  # so it is another device's indeed
+
+    copies = [training_of(kind), training_of(kind)]
+    for each in copies:
+        said, *of_env = each.load_state_dict(deepcopy(state))
+        assert "was on cuda" in said
+        assert "on cpu" in said
+        assert "random streams begin anew" in said
+        assert len(of_env) == ("generator" in state["env"])
+        assert all("the environments' random stream begins anew" in note for note in of_env)
+    one, other = (each.state_dict() for each in copies)
+    assert_same(one, other)
+    for name in ("algorithm", "replay"):
+        assert_same(one[name], state[name])
+    streams = {"shuffling", "generator"}
+    for name in ("learner", "actor", "env"):
+        mine, theirs = ({key: v for key, v in s[name].items() if key not in streams} for s in (one, state))
+        assert_same(mine, theirs)
+    unused, later = training_of(kind), training_of(kind)
+    later.load_state_dict(deepcopy(state) | {"actor": state["actor"] | {"step": training.step + 1}})
+    for other in (unused.state_dict(), later.state_dict()):
+        assert not one["learner"]["shuffling"].equal(other["learner"]["shuffling"]), "each break has streams of its own"
+        assert not one["actor"]["generator"].equal(other["actor"]["generator"])
+
+    step = training.step
+    ends = [advance(each, step + 40).state_dict() for each in copies]
+    assert_same(*ends)
+    assert ends[0]["actor"]["step"] >= step + 40
+    assert ends[0]["learner"]["n_updates"] > state["learner"]["n_updates"]
+
+
+def test_a_state_of_the_same_device_says_nothing() -> None:
+    training = advance(training_of("ppo, tensors"), 40)
+    assert training_of("ppo, tensors").load_state_dict(deepcopy(training.state_dict())) == []
+
+
+@pytest.mark.parametrize("kind", ["ppo, tensors", "ppo, gru, tensors", "dqn, tensors"])
+def test_environments_on_tensors_go_on_bit_for_bit_too(kind: str) -> None:
+    whole, first, second = training_of(kind), advance(training_of(kind), 40), training_of(kind)
+    assert second.load_state_dict(deepcopy(first.state_dict())) == []
+    step = first.step + 40
+    assert_same(advance(second, step).state_dict(), advance(whole, step).state_dict())
+
+
+@pytest.mark.parametrize("kind", ["ppo", "dqn"])
+def test_what_environments_on_tensors_saved_environments_on_arrays_go_on_with(kind: str) -> None:
+    """As after a run on a GPU that is resumed without one."""
+    training = advance(training_of(f"{kind}, tensors"), 40)
+    copy = training_of(kind)
+    said, of_env = copy.load_state_dict(as_if_from_cuda(training.state_dict()))
+    assert "was on cuda" in said
+    assert "random stream begins anew" in of_env
+    assert copy.step == training.step
+    np.testing.assert_array_equal(copy.collector.state.obs, training.collector.state.obs)
+    advance(copy, training.step + 40)

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from agents.loops.evaluation import evaluate
+from agents.acting.evaluation import evaluate
+from agents.core.types import Acted
 from envs.errors import UserError
 from tests.fakes import ClockEnv
 
@@ -16,13 +17,37 @@ class Coin:
 
     device = torch.device("cpu")
 
-    def predict(self, obs, deterministic=True, generator=None):
-        if deterministic:
-            return torch.zeros(len(obs), dtype=torch.int64)
-        return torch.randint(2, (len(obs),), generator=generator)
+    def initial_carry(self, num_envs):
+        return ()
 
-    def inspect(self, obs):
-        return {}
+    def draw_noise(self, shape, progress, generator):
+        assert progress == 1.0, "as at the end of a training"
+        return torch.randint(2, shape, generator=generator)
+
+    def actor(self):
+        def act(obs, carry, noise):
+            action = torch.zeros(len(obs), dtype=torch.int64) if noise is None else noise
+            return Acted(action, action, carry)
+
+        return act
+
+
+class Counts(Coin):
+    """Remembers how many steps its episode has taken, and notes it: `[N]` for each call."""
+
+    def __init__(self):
+        self.counts = []
+
+    def initial_carry(self, num_envs):
+        return torch.zeros(num_envs, dtype=torch.int64)
+
+    def actor(self):
+        def act(obs, carry, noise):
+            self.counts.append(carry.tolist())
+            action = torch.zeros(len(obs), dtype=torch.int64)
+            return Acted(action, action, carry + 1)
+
+        return act
 
 
 def test_each_environment_plays_its_quota_and_short_episodes_are_not_favoured():
@@ -104,3 +129,19 @@ def test_an_endless_environment_that_is_owed_nothing_does_no_harm():
 def test_no_episodes_are_refused(episodes):
     with pytest.raises(UserError, match="at least 1 episode"):
         evaluate(ClockEnv(1, lengths=lambda i, episode: 1), Coin(), episodes, seed=0)
+
+
+@pytest.mark.parametrize("dummies", [False, True])
+def test_what_is_remembered_is_of_the_running_episode(dummies):
+    env, policy = ClockEnv(3, dummies=dummies), Counts()
+    evaluate(env, policy, 9, seed=0)
+    clean = ClockEnv(3, dummies=dummies)
+    clean.reset(0)
+    expected, steps = [], np.zeros(3, np.int64)
+    for action in env.actions:
+        expected.append(steps.tolist())
+        made = clean.step(action)
+        ends = made.terminated | made.truncated | (False if made.valid is None else ~made.valid)
+        steps = np.where(ends, 0, steps + 1)
+    assert policy.counts == expected
+    assert max(map(max, expected)) > 4

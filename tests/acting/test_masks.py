@@ -1,0 +1,114 @@
+"""Illegal actions are never taken: by either collector, greedily, sampled or explored, while the policy learns."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from agents.acting.collector import TickCollector
+from agents.acting.evaluation import evaluate
+from agents.acting.fused import FusedCollector
+from agents.algos.dqn.config import DQNConfig
+from agents.algos.ppo.config import PPOConfig
+from envs.errors import EnvError
+from envs.make import make
+from tests.fakes import training_on
+
+MASKED = f"{Path(__file__).with_name('masked_env.py')}:Masked"
+long_test = pytest.mark.skipif("LONG_TESTS" not in os.environ, reason="takes minutes: set LONG_TESTS=1")
+KINDS = ["ppo", "ppo, gru", "dqn"]
+
+
+def params_of(kind, steps, num_envs=20, **options):
+    common = {"n_envs": num_envs, "total_timesteps": steps, "net_arch": (16,), "learning_rate": 0.003} | options
+    if kind == "dqn":
+        settings = {"train_freq": 2 * num_envs, "batch_size": 64, "learning_starts": 1_000, "exploration_fraction": 0.8}
+        return DQNConfig(**{**settings, **common})
+    memory = {"memory": "gru", "memory_size": 8} if "gru" in kind else {}
+    return PPOConfig(n_steps=25, batch_size=10 * num_envs, n_epochs=2, **memory, **common)
+
+
+def training_of(kind, steps, *, fused, env_kwargs=None, **options):
+    params = params_of(kind, steps, **options)
+    env = make(MASKED, params.n_envs, vec="native", tensors=fused, env_kwargs=env_kwargs)
+    training = training_on(env, params)
+    assert isinstance(training.collector, FusedCollector if fused else TickCollector)
+    return training
+
+
+def rewards_of(training):
+    """Train to the end; return the reward of each action, `[steps]`, all of them legal."""
+    rewards, collect = [], training.collector.collect
+
+    def watched(*given):
+        collected = collect(*given)
+        trajectory = collected.trajectory
+        mask = trajectory.obs["action_mask"]
+        assert (mask.sum(-1) == 2).all()
+        assert mask.gather(-1, trajectory.action[..., None]).all(), "an illegal action was taken"
+        rewards.append(trajectory.reward.flatten().clone())
+        return collected
+
+    training.collector.collect = watched
+    for _ in training.progress():
+        pass
+    assert training.learner.n_updates > 20
+    return torch.cat(rewards)
+
+
+@pytest.mark.parametrize("fused", [False, True])
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_illegal_action_in_20_000_steps(kind, fused):
+    rewards = rewards_of(training_of(kind, 20_000, fused=fused))
+    assert len(rewards) == 20_000
+    assert set(rewards.tolist()) == {0.0, 1.0}, "the environment has seen legal actions, and both"
+    assert rewards[-4_000:].mean() > rewards[:4_000].mean(), "and the better one is learnt"
+
+
+@long_test
+@pytest.mark.parametrize("fused", [False, True])
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_illegal_action_in_a_million_steps(kind, fused):
+    rewards = rewards_of(training_of(kind, 1_000_000, fused=fused, num_envs=200))
+    assert len(rewards) == 1_000_000
+    assert set(rewards.tolist()) == {0.0, 1.0}
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_exploration_takes_each_legal_action_as_often(fused):
+    options = {"exploration_initial_eps": 1.0, "exploration_final_eps": 1.0, "learning_starts": 10_000}
+    training = training_of("dqn", 10_000, fused=fused, **options)
+    rewards = torch.cat([training.collector.collect(2).trajectory.reward.flatten().clone() for _ in range(250)])
+    assert set(rewards.tolist()) == {0.0, 1.0}
+    assert abs(rewards.mean() - 0.5) < 4 * 0.5 / len(rewards) ** 0.5
+
+
+@pytest.mark.parametrize("fused", [False, True])
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("deterministic", [False, True])
+def test_evaluation_takes_legal_actions(kind, fused, deterministic):
+    training = training_of(kind, 1_000, fused=fused)
+    result = evaluate(training.env, training.policy, 40, seed=0, deterministic=deterministic)
+    assert (result.returns >= 0).all()
+    assert set(result.lengths.tolist()) == {6, 9}
+
+
+@pytest.mark.parametrize("fused", [False, True])
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_observation_to_act_on_that_allows_nothing_is_an_error_in_words(kind, fused):
+    training = training_of(kind, 1_000, fused=fused, env_kwargs={"dead": 4})
+    with pytest.raises(EnvError, match=r"environment \d+.*action_mask allows no action"):
+        for _ in training.progress():
+            pass
+
+
+@pytest.mark.parametrize("fused", [False, True])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_final_observation_may_allow_nothing(kind, fused):
+    """Nobody acts on it, whether it ended a terminated or a truncated episode."""
+    training = training_of(kind, 1_000, fused=fused, env_kwargs={"dead": 6, "max_episode_steps": 6})
+    finals = [training.collector.collect(2).trajectory for _ in range(6)]
+    assert any((~trajectory.successors()["action_mask"].any(-1)).any() for trajectory in finals)
