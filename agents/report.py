@@ -50,26 +50,24 @@ def _report(argv: list[str]) -> int:
 
     from rich.console import Console
 
-    from agents.lab.comparison.findings import find
-    from agents.lab.comparison.imported import import_files
-    from agents.lab.comparison.page import write_findings
-    from agents.lab.comparison.results import load_comparison
-    from agents.lab.comparison.verdict import judge, show
+    from agents.lab.comparison.analysis import analyse
+    from agents.lab.comparison.report import write_report
+    from agents.lab.comparison.results import import_files, load_results
+    from agents.lab.comparison.verdict import print_verdict
 
     folder = options.folder or Path("runs", "comparison")
     import_files(folder, options.files)
-    findings = find(load_comparison(folder))
-    verdict = judge(findings)
-    page = write_findings(findings, options.out or folder / "report")
-    show(Console(highlight=False), verdict, page)
+    results = load_results(folder)
+    page, verdict = write_report(analyse(results), options.out or folder / "report")
+    print_verdict(Console(highlight=False), verdict, page)
     if options.json:
         print_json(
             {
                 "report": str(page),
                 **dataclasses.asdict(verdict),
-                "finished": len(findings.comparison.runs),
-                "unfinished": len(findings.comparison.unfinished),
-                "failed": len(findings.comparison.failures),
+                "finished": len(results.runs),
+                "unfinished": len(results.unfinished),
+                "failed": len(results.failures),
             }
         )
     return 0
