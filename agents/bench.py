@@ -80,7 +80,7 @@ def _bench(argv: list[str]) -> int:
     from agents.lab.benchmark.machine import describe_machine, find_gpu
     from agents.lab.benchmark.peers import add_peers
     from agents.lab.benchmark.report import Report, print_cases
-    from agents.lab.benchmark.rounds import take_turns
+    from agents.lab.benchmark.rounds import run_rounds
     from agents.lab.processes import terminated_as_interrupted
 
     rounds, seeds = options.rounds or (2 if options.quick else 3), options.seeds or (1 if options.quick else 3)
@@ -99,9 +99,8 @@ def _bench(argv: list[str]) -> int:
             cases, left_out = add_peers(*build_cases(dataclasses.replace(plan, cuda=True)), options.peers)
         report = Report(plan, machine, left_out, folder)
         try:
-            for result in take_turns(cases):
-                report.take(result)
-                console.print(report.line(result), style="dim", markup=False, soft_wrap=True)
+            for result in run_rounds(cases):
+                console.print(report.add(result), style="dim", markup=False, soft_wrap=True)
         except KeyboardInterrupt:
             report.interrupted = True
     report.save()

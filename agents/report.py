@@ -50,26 +50,12 @@ def _report(argv: list[str]) -> int:
 
     from rich.console import Console
 
-    from agents.lab.comparison.analysis import analyse
-    from agents.lab.comparison.report import write_report
-    from agents.lab.comparison.results import import_files, load_results
-    from agents.lab.comparison.verdict import print_verdict
+    from agents.lab.comparison.report import report
 
     folder = options.folder or Path("runs", "comparison")
-    import_files(folder, options.files)
-    results = load_results(folder)
-    page, verdict = write_report(analyse(results), options.out or folder / "report")
-    print_verdict(Console(highlight=False), verdict, page)
+    found = report(folder, options.out or folder / "report", options.files, Console(highlight=False))
     if options.json:
-        print_json(
-            {
-                "report": str(page),
-                **dataclasses.asdict(verdict),
-                "finished": len(results.runs),
-                "unfinished": len(results.unfinished),
-                "failed": len(results.failures),
-            }
-        )
+        print_json(found)
     return 0
 
 

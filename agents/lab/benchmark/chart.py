@@ -1,33 +1,29 @@
-"""The benchmark at a glance: how many times better than the baseline each contender is."""
+"""The benchmark at a glance: how many times better than the baseline each program is."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from agents.lab.benchmark.rounds import Result, baseline_of, by_case, number, ratio
+from agents.lab.benchmark.rounds import Result, baseline_of, by_case, ratio
+from agents.lab.words import number
 from agents.run.storage import disk
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 OURS, COMPILED, OTHERS = "#0072B2", "#E69F00", "#999999"  # of Okabe and Ito's palette, which all eyes tell apart
 ROW = 0.27  # inches
 
 
 def groups(results: Sequence[Result]) -> list[tuple[str, list[tuple[str, float]]]]:
-    """Return a heading for each case that has a baseline, and (contender, times better than the baseline) under it."""
+    """Return a heading for each case that has a baseline, and (program, times better than the baseline) under it."""
     found = []
     for case, group in by_case(results):
         baseline = baseline_of(group)
-        compared = [
-            (result.contender.name, ratio(result, baseline)) for result in group if not result.contender.baseline
-        ]
+        compared = [(result.program.name, ratio(result, baseline)) for result in group if not result.program.baseline]
         bars = [(name, better) for name, better in compared if better is not None]
-        if bars and baseline is not None and baseline.median is not None:
-            heading = f"{case.title}  (1x = {baseline.contender.name}, {number(baseline.median)} {case.measure.unit})"
-            found.append((heading, bars))
+        if bars and baseline is not None:
+            median = number(baseline.median() or 0.0, short=True)
+            found.append((f"{case.title}  (1x = {baseline.program.name}, {median} {case.measure.unit})", bars))
     return found
 
 
@@ -37,11 +33,12 @@ def draw(results: Sequence[Result], footer: str, path: Path) -> None:
     Raises:
         UserError: the file cannot be written.
     """
-    from matplotlib.figure import Figure
-
     drawn = groups(results)
     if not drawn:
         return
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
     height = sum(1.25 + len(bars) for _, bars in drawn)  # rows
     figure = Figure(figsize=(8.5, ROW * height + 1.3), dpi=150, layout="constrained")
     axes = figure.add_subplot()
@@ -55,9 +52,8 @@ def draw(results: Sequence[Result], footer: str, path: Path) -> None:
             colour = COMPILED if "compiled" in name else OURS if name.startswith("ours") else OTHERS
             axes.barh(row, better - 1, left=1, height=0.75, color=colour)
             side: Any = {"xytext": (3, 0), "ha": "left"} if better >= 1 else {"xytext": (-3, 0), "ha": "right"}
-            axes.annotate(
-                f"{number(better)}x", (better, row), textcoords="offset points", va="center", fontsize=8, **side
-            )
+            side |= {"textcoords": "offset points", "va": "center", "fontsize": 8}
+            axes.annotate(f"{number(better, short=True)}x", (better, row), **side)
             ticks.append(row)
             names.append(name)
             row += 1
@@ -65,18 +61,8 @@ def draw(results: Sequence[Result], footer: str, path: Path) -> None:
     values = [better for _, bars in drawn for _, better in bars]
     axes.set_ylim(row - 0.25, -0.75)
     axes.set_yticks(ticks, names, fontsize=8)
-    _dress(axes, min(0.5, min(values) / 1.6), max(2.0, max(values) * 1.6))
-    figure.supxlabel(footer, fontsize=7, color="#555555")
-    with disk("write", path):
-        figure.savefig(path)
-
-
-def _dress(axes: Axes, low: float, high: float) -> None:
-    """Count in doublings from `low` to `high` times, with a line at the baseline."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
-
     axes.set_xscale("log", base=2)
-    axes.set_xlim(low, high)
+    axes.set_xlim(min(0.5, min(values) / 1.6), max(2.0, max(values) * 1.6))
     axes.xaxis.set_major_locator(LogLocator(base=2))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}x"))
@@ -85,7 +71,9 @@ def _dress(axes: Axes, low: float, high: float) -> None:
     axes.axvline(1, color="black", linewidth=1)
     axes.grid(axis="x", alpha=0.25)
     axes.set_axisbelow(True)
-    for side in ("top", "right", "left"):
-        axes.spines[side].set_visible(False)
+    axes.spines[["top", "right", "left"]].set_visible(False)
     axes.set_xlabel("times faster or smaller than the baseline (further right is better)", fontsize=8)
     axes.set_title("This suite beside stable-baselines3", loc="left", fontsize=11, weight="bold")
+    figure.supxlabel(footer, fontsize=7, color="#555555")
+    with disk("write", path):
+        figure.savefig(path)

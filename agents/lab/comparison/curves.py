@@ -66,8 +66,8 @@ def _number(text: str | None) -> float:
         return math.nan
 
 
-def read_evaluations(file: Path) -> NDArray[np.float64]:
-    """Return steps, mean returns and seconds of an `evaluations.csv`, of shape [3, evaluations].
+def read_evaluations(file: Path) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Return steps, mean returns and seconds of an `evaluations.csv`, each of shape [evaluations].
 
     Raises:
         UserError: it cannot be read, or is malformed; the message says which line.
@@ -80,12 +80,13 @@ def read_evaluations(file: Path) -> NDArray[np.float64]:
         if missing := [column for column in EVALUATIONS[:2] if column not in (reader.fieldnames or ())]:
             raise UserError(f"{file} is malformed: there is no column {missing[0]!r}")
         for row in reader:
-            step, value, seconds = (_number(row.get(column)) for column in EVALUATIONS)
+            step, value, time = (_number(row.get(column)) for column in EVALUATIONS)
             unknown = not row.get(EVALUATIONS[2])
-            if not math.isfinite(step + value + (0 if unknown else seconds)) or (found and step <= found[-1][0]):
+            if not math.isfinite(step + value + (0 if unknown else time)) or (found and step <= found[-1][0]):
                 raise UserError(f"{file}, line {reader.line_num}: rising steps and finite numbers expected")
-            found.append((step, value, seconds))
-    return np.array(found, np.float64).reshape(-1, 3).T
+            found.append((step, value, time))
+    steps, returns, seconds = np.array(found, np.float64).reshape(-1, 3).T
+    return steps, returns, seconds
 
 
 def read_curves(file: Path) -> list[RunResult]:

@@ -172,8 +172,9 @@ def draw_differences(findings: Findings) -> Iterator[Picture]:
     for task in findings.tasks:
         for one in findings.scores[task.key] if task.scale else ():
             zero, top = task.scale or (math.nan, math.nan)
-            bounds = [bound / (top - zero) for bound in one.found[:3]]
-            marks.append(Mark(len(names), one.against, *bounds, one.outcome not in (Outcome.BETTER, Outcome.WORSE)))
+            value, low, high = (bound / (top - zero) for bound in one.found[:3])
+            hollow = one.outcome not in (Outcome.BETTER, Outcome.WORSE)
+            marks.append(Mark(len(names), one.against, value, low, high, hollow))
             names.append(f"{task.name}{f' / {shown(one.against)}' if several else ''}")
     if not names:
         return

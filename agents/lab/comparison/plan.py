@@ -7,14 +7,16 @@ import hashlib
 import re
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from agents.lab.comparison.job import Job, Side, Task
+from agents.lab.comparison.options import Options
 from agents.lab.sb3_settings import COUNTERPARTS, counterpart, translate_settings, tuned_settings
 from agents.lab.words import task_name
 from agents.run.config import FLAGS, Layer, RunConfig, load_config_file, resolve
+from agents.run.flags import parse_env_kwargs
 from agents.run.storage import disk
 from envs.errors import UserError, did_you_mean
 from envs.make import has_native, make
@@ -24,34 +26,6 @@ NO_COUNTERPART = (
     "stable-baselines3 has no algorithm like it; beside it can be put another one of its algorithms "
     f"(--against {' or '.join(f'sb3:{algo}' for algo in COUNTERPARTS)}), other settings of it (FILE.yaml) or a run"
 )
-
-
-@dataclass(frozen=True)
-class Request:
-    """What is asked of a comparison.
-
-    Attributes:
-        env, algos: environments, and algorithms by name or as `file.py:Class`.
-        against: "sb3", "sb3:ALGO", files with other settings of ours, runs of ours, and models of SB3's (`.zip`).
-        hyper: whether SB3 has its own tuned settings, or ours.
-        seeds: how many, from 0 on.
-        total_timesteps, eval_freq: environment steps; None to choose.
-        trust: whether code that comes with SB3's models may be run.
-        vec_normalize: statistics that go with them.
-    """
-
-    env: Sequence[str]
-    algos: Sequence[str]
-    against: Sequence[str]
-    hyper: Literal["tuned", "same"] = "tuned"
-    seeds: int = 5
-    total_timesteps: int | None = None
-    eval_freq: int | None = None
-    eval_episodes: int = 20
-    final_eval_episodes: int = 100
-    env_kwargs: dict[str, Any] = field(default_factory=dict)
-    trust: bool = False
-    vec_normalize: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -83,22 +57,22 @@ def all_jobs(tasks: Sequence[PlannedTask]) -> list[Job]:
     return [job for seed in seeds for task in tasks if seed in task.seeds for job in task.jobs(seed)]
 
 
-def plan_tasks(request: Request) -> tuple[list[PlannedTask], list[str]]:
+def plan_tasks(options: Options) -> tuple[list[PlannedTask], list[str]]:
     """Return the tasks, and a sentence for each that cannot be.
 
     Raises:
         UserError: an environment, an algorithm or a setting is not known, or nothing can be compared.
     """
     tasks, impossible = [], []
-    for env in dict.fromkeys(request.env):
-        for algo in dict.fromkeys(request.algos):
+    for env in dict.fromkeys(options.env):
+        for algo in dict.fromkeys(options.algos):
             try:
-                tasks.append(_plan_task(env, algo, request))
+                tasks.append(_plan_task(env, algo, options))
             except _Impossible as error:
                 impossible.append(f"{task_name(env, algo)}: {error}")
     if not tasks:
         raise UserError(f"nothing to compare: {'; '.join(impossible)}.")
-    for name in request.against:
+    for name in options.against:
         label = label_of(Path(name))
         if not _is_sb3(name) and all(side.label != label for task in tasks for side in task.sides):
             raise UserError(f"--against: {name} fits none of the tasks: it is of another environment or algorithm.")
@@ -114,18 +88,18 @@ class _Impossible(Exception):
     """Why a task cannot be; the others may."""
 
 
-def _plan_task(env: str, algo: str, request: Request) -> PlannedTask:
+def _plan_task(env: str, algo: str, options: Options) -> PlannedTask:
     asked: dict[str, Any] = {"env": env, "algo": algo}
-    if request.env_kwargs:
-        asked["env_kwargs"] = request.env_kwargs
+    if options.env_kwargs:
+        asked["env_kwargs"] = parse_env_kwargs(options.env_kwargs)
     packaged = resolve([Layer(FLAGS, asked)])
     vec = "native" if has_native(env) else "sync"  # as SB3 steps them, and what goes on bit for bit
     discrete = _refuse_misfit(packaged, vec)
-    tuned = tuned_settings(algo, env) if algo in COUNTERPARTS and request.hyper == "tuned" else None
-    budget = request.total_timesteps or (packaged.params.total_timesteps if tuned is None else tuned[1])
-    if request.eval_freq is not None and request.eval_freq > budget:
+    tuned = tuned_settings(algo, env) if algo in COUNTERPARTS and options.hyper == "tuned" else None
+    budget = options.total_timesteps or (packaged.params.total_timesteps if tuned is None else tuned[1])
+    if options.eval_freq is not None and options.eval_freq > budget:
         raise UserError(
-            f"--eval-freq: {request.eval_freq:,} given, but {algo} trains on {env} for {budget:,} steps: at most that."
+            f"--eval-freq: {options.eval_freq:,} given, but {algo} trains on {env} for {budget:,} steps: at most that."
         )
     task = Task(
         env=env,
@@ -133,15 +107,15 @@ def _plan_task(env: str, algo: str, request: Request) -> PlannedTask:
         algo=algo,
         vec=vec,
         budget=budget,
-        eval_freq=request.eval_freq or max(budget // EVALUATIONS, 1),
-        eval_episodes=request.eval_episodes,
-        final_eval_episodes=request.final_eval_episodes,
+        eval_freq=options.eval_freq or max(budget // EVALUATIONS, 1),
+        eval_episodes=options.eval_episodes,
+        final_eval_episodes=options.final_eval_episodes,
     )
     same = {name: value for name, value in vars(task).items() if name != "budget"}
     same |= {"total_timesteps": budget, "save_freq": max(budget // CHECKPOINTS, 1)}
-    sides, left_out = _sides(request, same | {"device": "cpu", "target_reward": None}, discrete)
+    sides, left_out = _sides(options, same | {"device": "cpu", "target_reward": None}, discrete)
     return PlannedTask(
-        **vars(task), hyper=request.hyper, seeds=list(range(request.seeds)), sides=sides, left_out=left_out
+        **vars(task), hyper=options.hyper, seeds=list(range(options.seeds or 0)), sides=sides, left_out=left_out
     )
 
 
@@ -161,7 +135,7 @@ def _refuse_misfit(config: RunConfig, vec: str) -> bool:
         return isinstance(env.action_space, spaces.Discrete)
 
 
-def _sides(request: Request, same: dict[str, Any], discrete: bool) -> tuple[list[Side], list[str]]:
+def _sides(options: Options, same: dict[str, Any], discrete: bool) -> tuple[list[Side], list[str]]:
     """Return who is compared, and what SB3 goes without.
 
     Args:
@@ -170,18 +144,18 @@ def _sides(request: Request, same: dict[str, Any], discrete: bool) -> tuple[list
     """
     ours = resolve([Layer(FLAGS, same)])
     sides, left_out = [our_side(ours, "ours")], list[str]()
-    for name in dict.fromkeys(request.against):
+    for name in dict.fromkeys(options.against):
         if name == "sb3" and ours.algo not in COUNTERPARTS:
-            if len(request.against) == 1:
+            if len(options.against) == 1:
                 raise _Impossible(NO_COUNTERPART)
             left_out.append("an algorithm of this name")
             continue
         if _is_sb3(name):
-            side, without = sb3_side(name, ours, request.hyper, discrete)
+            side, without = sb3_side(name, ours, options.hyper, discrete)
             left_out += without
         elif name.endswith((".yaml", ".yml")):
             side = other_side(Path(name), same)
-        elif found := model_side(Path(name), ours, trust=request.trust, vec_normalize=request.vec_normalize):
+        elif found := model_side(Path(name), ours, trust=options.trust, vec_normalize=options.vec_normalize):
             side = found
         else:
             continue

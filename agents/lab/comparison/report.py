@@ -5,22 +5,45 @@ from __future__ import annotations
 import json
 import re
 import shlex
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from agents.lab.comparison import figures, tables
-from agents.lab.comparison.analysis import Findings
+from agents.lab.comparison.analysis import Findings, analyse
 from agents.lab.comparison.curves import SCHEMA
-from agents.lab.comparison.document import Document, Table
-from agents.lab.comparison.results import StoredTask
-from agents.lab.comparison.verdict import Verdict, make_verdict
+from agents.lab.comparison.document import Document, Picture, Table
+from agents.lab.comparison.results import StoredTask, import_files, load_results
+from agents.lab.comparison.verdict import Verdict, make_verdict, print_verdict
 from agents.lab.words import algorithm_name, listed, number, plural, shown, task_name
 from agents.run.storage import disk, write_text
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 LISTED = 40  # unfinished runs that are named
 EXAMPLE = """\
 env,algo,library,seed,step,return,time
 CartPole-v1,ppo,mine,0,10000,312.5,4.2
 CartPole-v1,ppo,mine,0,20000,487.0,8.1"""
+
+
+def report(folder: Path, out: Path, files: Sequence[Path], console: Console) -> dict[str, Any]:
+    """Write the report of the comparison in `folder`, with further results from CSV `files`, and print its verdict.
+
+    Returns:
+        The path of the `report`, the verdict, and how many runs are `finished`, `unfinished` and have `failed`.
+
+    Raises:
+        UserError: there is no comparison, a file in it is spoilt, or nothing can be written.
+    """
+    import_files(folder, files)
+    results = load_results(folder)
+    page, verdict = write_report(analyse(results), out)
+    print_verdict(console, verdict, page)
+    counts = {"finished": results.runs, "unfinished": results.unfinished, "failed": results.failures}
+    return {"report": str(page), **asdict(verdict), **{name: len(runs) for name, runs in counts.items()}}
 
 
 def write_report(findings: Findings, out: Path) -> tuple[Path, Verdict]:
@@ -88,7 +111,7 @@ that so many seeds with this spread would show in four tries of five. Filled mar
 
 
 def _curves(document: Document, findings: Findings) -> None:
-    pictures = []
+    pictures: list[Picture] = []
     for count, task in enumerate(findings.tasks, 1):
         name = f"curve-{count:02}-{re.sub(r'[^A-Za-z0-9]+', '-', f'{task.env}-{task.algo}')[:60].strip('-')}"
         pictures += figures.draw_curve(findings, task, f"{name}-steps", seconds=False)

@@ -214,7 +214,7 @@ def _read_run(folder: Path) -> RunResult:
     trained = costs if result.train_seconds else ()  # a model that was only evaluated here has no costs to compare
     figures = {name: float(value) for name in ("steps", *trained) if (value := getattr(result, name)) is not None}
     curve = read_evaluations(folder / "evaluations.csv")
-    return RunResult(result.key, *curve, np.array(result.returns, np.float64), figures, result.command)
+    return RunResult(result.key, *curve, np.array(result.returns), figures, result.command)
 
 
 def import_files(folder: Path, files: Iterable[Path]) -> None:
