@@ -28,11 +28,11 @@ class SB3Policy:
     clipped to the bounds, as SB3 does both.
     """
 
-    def __init__(self, model: Any, algo: str, normalizer: Any = None) -> None:
-        """`model` is SB3's `algo`, trained or training; `normalizer` its VecNormalize, if it has none of its own."""
+    def __init__(self, model: Any, normalizer: Any = None) -> None:
+        """`model` is SB3's algorithm, trained or training; `normalizer` its VecNormalize, if it has none of its own."""
         self.device = model.device
         self.step = int(model.num_timesteps)  # that it was trained for
-        self.algo = algo
+        self.algo = type(model).__name__.lower()
         self._model, self._normalizer = model, normalizer or model.get_vec_normalize_env()
 
     def predict(self, obs: Any, deterministic: bool = True, generator: torch.Generator | None = None) -> Tensor:
@@ -169,4 +169,4 @@ def load_sb3(path: Path, algo: str | None = None, *, trust: bool, vec_normalize:
         raise UserError(f"{path} could not be loaded: {type(error).__name__}: {reason}") from error
     if normalizer is not None and not isinstance(normalizer, VecNormalize):
         raise UserError(f"{vec_normalize} holds no VecNormalize, but a {type(normalizer).__name__}")
-    return SB3Policy(model, name, normalizer)
+    return SB3Policy(model, normalizer)

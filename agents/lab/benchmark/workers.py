@@ -34,7 +34,7 @@ def sb3(total_timesteps: int, seed: str, eval_episodes: int = 0, **arguments: An
         "threads": torch.get_num_threads(),
     }
     if eval_episodes:
-        returns, _ = evaluate_sb3(trained, arguments["env_id"], eval_episodes, seed=1_000_000 + number)
+        returns, _ = evaluate_sb3(trained.model, arguments["env_id"], eval_episodes, seed=1_000_000 + number)
         figures["eval_mean"] = float(np.mean(returns))
     return figures
 

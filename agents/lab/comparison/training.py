@@ -82,7 +82,7 @@ class _Recorder:
         from agents.run.sinks import CsvSink, TensorBoardSink
 
         self.monitor, self.evaluator = Monitor(), _evaluator(job)
-        self.policy = SB3Policy(model, job.settings["algo"])
+        self.policy = SB3Policy(model)
         self._model, self._job = model, job
         self._log_every = max(job.budget // LOG_ROWS, 1)
         self._tensorboard = TensorBoardSink(folder)

@@ -26,9 +26,9 @@ PHASES = {"act": 0.2, "env": 0.1, "copy": 0.1, "learn": 0.55, "rest": 0.05}
 @pytest.fixture
 def report(tmp_path: Path) -> Report:
     report = Report(Plan(), describe_machine(), ["ppo-cuda (needs a CUDA GPU)"], tmp_path / "new" / "bench")
-    report.take(result(SPEEDS, OURS, 12_000, 10_000, 11_000, threads=1, phases=PHASES))
-    report.take(result(SPEEDS, BASE, 5_000, 5_500, 6_000, threads=1))
-    report.take(Result(SPEEDS, PEER, ["failed with exit code 1: no such thing"] * 3))
+    report.add(result(SPEEDS, OURS, 12_000, 10_000, 11_000, threads=1, phases=PHASES))
+    report.add(result(SPEEDS, BASE, 5_000, 5_500, 6_000, threads=1))
+    report.add(Result(SPEEDS, PEER, ["failed with exit code 1: no such thing"] * 3))
     return report
 
 
@@ -56,7 +56,7 @@ def test_the_table_has_each_program_with_its_ratio(report):
 def test_what_solves_says_how_often(tmp_path):
     of = case(OURS, BASE, measure=SECONDS, target=475.0)
     report = Report(Plan(), describe_machine(), [], tmp_path)
-    report.take(Result(of, OURS, [{"total_s": 4.0, "eval_mean": 500.0}, {"total_s": 5.0, "eval_mean": 470.0}]))
+    report.add(Result(of, OURS, [{"total_s": 4.0, "eval_mean": 500.0}, {"total_s": 5.0, "eval_mean": 470.0}]))
     assert "ours: 1 of 2 solved (500, 470)" in shown(report)
     assert report.document()["cases"]["ppo-same"]["results"][0]["solved"] == 1
 
@@ -80,8 +80,8 @@ def test_the_document_is_written_after_every_run(report):
 
 def test_a_line_tells_the_latest_run(report):
     ours, _, peer = report.results.values()
-    assert report.line(ours) == "ppo-same 3/3, ours: 11,000 steps/s"
-    assert report.line(peer) == "ppo-same 3/3, other: failed with exit code 1: no such thing"
+    assert report.add(ours) == "ppo-same 3/3, ours: 11,000 steps/s"
+    assert report.add(peer) == "ppo-same 3/3, other: failed with exit code 1: no such thing"
 
 
 def test_the_chart_has_a_bar_for_each_that_has_a_ratio(report):
