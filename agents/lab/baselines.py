@@ -9,25 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import partial
 from time import perf_counter
-from typing import Any, NamedTuple
+from typing import Any
 
 from envs.make import make_single
-
-
-class Trained(NamedTuple):
-    """What `train_sb3` returns.
-
-    Attributes:
-        model: SB3's algorithm.
-        seconds: of `learn` alone.
-        steps: environment steps taken, which may be a part of a rollout more than asked for.
-        points: `(steps, seconds)` at the start, at the start of every later rollout and at the end.
-    """
-
-    model: Any
-    seconds: float
-    steps: int
-    points: list[tuple[int, float]]
 
 
 def make_sb3(
@@ -71,12 +55,16 @@ def _make_envs(env_id: str, n_envs: int, seed: int, env_kwargs: Mapping[str, Any
     return make_vec_env(partial(make_single, env_id, env_kwargs=dict(env_kwargs or {})), n_envs, seed=seed)
 
 
-def train_sb3(total_timesteps: int, **arguments: Any) -> Trained:
-    """Train what `make_sb3` builds of the other arguments for a number of environment steps."""
+def train_sb3(total_timesteps: int, **arguments: Any) -> tuple[Any, list[tuple[int, float]]]:
+    """Train what `make_sb3` builds of the other arguments for a number of steps, or a part of a rollout more.
+
+    Returns:
+        The model, and `(steps, seconds)` of `learn` alone at its start, at the start of every later rollout and at the
+        end.
+    """
     from stable_baselines3.common.callbacks import BaseCallback
 
-    model = make_sb3(**arguments)
-    points: list[tuple[int, float]] = []
+    model, points = make_sb3(**arguments), list[tuple[int, float]]()
 
     class Clock(BaseCallback):
         def _on_rollout_start(self) -> None:
@@ -87,8 +75,7 @@ def train_sb3(total_timesteps: int, **arguments: Any) -> Trained:
 
     began = perf_counter()
     model.learn(total_timesteps, callback=Clock())
-    seconds = perf_counter() - began
-    return Trained(model, seconds, model.num_timesteps, [*points, (model.num_timesteps, seconds)])
+    return model, [*points, (model.num_timesteps, perf_counter() - began)]
 
 
 def _arguments(hyperparameters: Mapping[str, Any]) -> dict[str, Any]:

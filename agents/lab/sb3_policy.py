@@ -1,4 +1,4 @@
-"""A model of stable-baselines3 (SB3) as a `Policy`, so that the same code evaluates and shows ours and SB3's."""
+"""A model of stable-baselines3 (SB3) as a `Policy`, so that the same code evaluates ours and SB3's."""
 
 from __future__ import annotations
 
@@ -47,21 +47,9 @@ class SB3Policy:
         random = (choice * int(self._model.action_space.n)).long()
         return torch.where(uniform < epsilon, random, actions)
 
-    @torch.inference_mode()
     def inspect(self, obs: Any) -> dict[str, Tensor]:
-        """Return `q_values` and their maximum as `value`, or `value` and the distribution's parameters."""
-        policy = self._model.policy
-        tensors, _ = policy.obs_to_tensor(self._normalised(obs))
-        if hasattr(policy, "q_net"):
-            q_values = policy.q_net(tensors)
-            return {"value": q_values.amax(dim=1), "q_values": q_values}
-        found = {"value": policy.predict_values(tensors).squeeze(1)}
-        distribution = policy.get_distribution(tensors).distribution
-        if isinstance(distribution, torch.distributions.Categorical):
-            return found | {"probabilities": distribution.probs}
-        if isinstance(distribution, torch.distributions.Normal):
-            return found | {"mean": distribution.mean, "std": distribution.stddev}
-        return found
+        """Return nothing: only our own policies are shown with what they compute."""
+        return {}
 
     def refuse_unfit(self, env: VecEnv, env_id: str) -> None:
         """Raise UserError if `env`, of which `env_id` is the name, is not what the model learnt."""

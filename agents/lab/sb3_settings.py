@@ -148,7 +148,7 @@ def translate_settings(algo: str, params: AlgoConfig) -> tuple[dict[str, Any], l
         `algo`, `n_envs`, `hyperparameters` and `normalize`, and the names of the settings in use that are left out.
 
     Raises:
-        UserError: SB3 has no such algorithm, or cannot make as many updates at the same steps.
+        UserError: SB3 has no such algorithm (Unfit), or cannot make as many updates at the same steps.
     """
     there = counterpart(algo)
     values = params.model_dump(mode="json")
@@ -172,17 +172,21 @@ def translate_settings(algo: str, params: AlgoConfig) -> tuple[dict[str, Any], l
     }, left_out
 
 
+class Unfit(UserError):
+    """An algorithm that something cannot be done with, where others could."""
+
+
 def counterpart(algo: str) -> Counterpart:
     """Return what SB3 has for an algorithm of ours.
 
     Raises:
-        UserError: nothing.
+        Unfit: nothing.
     """
     if algo not in COUNTERPARTS:
-        offered = ", ".join(f"sb3:{name}" for name in COUNTERPARTS)
-        raise UserError(
-            f"stable-baselines3 has no algorithm {algo!r}.{did_you_mean(algo, COUNTERPARTS)} To put another one of "
-            f"its algorithms beside it: --against with {offered}"
+        offered = " or ".join(f"sb3:{name}" for name in COUNTERPARTS)
+        raise Unfit(
+            f"stable-baselines3 has no algorithm {algo!r}.{did_you_mean(algo, COUNTERPARTS)} Another one of its "
+            f"algorithms (--against {offered}), other settings of ours (FILE.yaml) or a run can be compared instead"
         )
     return COUNTERPARTS[algo]
 

@@ -55,9 +55,8 @@ DQN = DQNConfig(
 def test_every_ppo_setting_arrives():
     arguments, missing = translate_settings("ppo", PPO)
     assert not missing
-    trained = train_sb3(**json.loads(json.dumps(arguments)), **CARTPOLE, total_timesteps=30, seed=0)
-    model = trained.model
-    assert (trained.steps, model.n_envs, model.n_steps, model.batch_size, model.n_epochs) == (32, 2, 8, 4, 3)
+    model, points = train_sb3(**json.loads(json.dumps(arguments)), **CARTPOLE, total_timesteps=30, seed=0)
+    assert (points[-1][0], model.n_envs, model.n_steps, model.batch_size, model.n_epochs) == (32, 2, 8, 4, 3)
     assert (model.gamma, model.gae_lambda, model.ent_coef, model.vf_coef) == (0.9, 0.8, 0.01, 0.7)
     assert (model.max_grad_norm, model.target_kl, model.normalize_advantage) == (0.6, 9.0, False)
     assert [model.lr_schedule(left) for left in (1.0, 0.25)] == [1e-3, 0.25e-3]
@@ -74,8 +73,7 @@ def test_every_ppo_setting_arrives():
 def test_every_dqn_setting_arrives():
     arguments, missing = translate_settings("dqn", DQN)
     assert not missing
-    trained = train_sb3(**arguments, **CARTPOLE, total_timesteps=40, seed=0)
-    model = trained.model
+    model, _ = train_sb3(**arguments, **CARTPOLE, total_timesteps=40, seed=0)
     assert (model.batch_size, model.learning_starts, model.tau, model.gamma) == (4, 8, 0.5, 0.99)
     assert (model.train_freq.frequency, model.gradient_steps, model.target_update_interval) == (2, 3, 16)
     assert (model.exploration_fraction, model.exploration_initial_eps, model.exploration_final_eps) == (0.5, 0.8, 0.2)
@@ -86,7 +84,7 @@ def test_every_dqn_setting_arrives():
 
 
 def test_points_go_from_the_start_to_the_end():
-    trained = train_sb3(
+    _, points = train_sb3(
         48,
         algo="ppo",
         env_id="CartPole-v1",
@@ -94,22 +92,22 @@ def test_points_go_from_the_start_to_the_end():
         hyperparameters={"n_steps": 8, "batch_size": 8, "n_epochs": 1},
         seed=0,
     )
-    assert [step for step, _ in trained.points] == [0, 16, 32, 48]
-    seconds = [second for _, second in trained.points]
+    assert [step for step, _ in points] == [0, 16, 32, 48]
+    seconds = [second for _, second in points]
     assert seconds == sorted(seconds)
-    assert seconds[-1] == trained.seconds
+    assert seconds[-1] > 0
 
 
 def test_a_normalised_policy_is_measured_by_raw_returns():
-    params = PPO.model_copy(update={"norm_obs": True, "norm_reward": True})
+    params = PPOConfig(**(PPO.model_dump() | {"norm_obs": True, "norm_reward": True}))
     arguments, _ = translate_settings("ppo", params)
-    trained = train_sb3(**arguments, **CARTPOLE, total_timesteps=64, seed=0)
-    before = trained.model.get_vec_normalize_env().obs_rms.mean.copy()
-    returns, lengths = evaluate_sb3(trained.model, "CartPole-v1", 3, 5, CARTPOLE["env_kwargs"])
+    model, _ = train_sb3(**arguments, **CARTPOLE, total_timesteps=64, seed=0)
+    before = model.get_vec_normalize_env().obs_rms.mean.copy()
+    returns, lengths = evaluate_sb3(model, "CartPole-v1", 3, 5, CARTPOLE["env_kwargs"])
     assert returns == lengths  # CartPole pays 1 a step
     assert all(0 < length <= 12 for length in lengths)
-    assert (trained.model.get_vec_normalize_env().obs_rms.mean == before).all()
-    assert evaluate_sb3(trained.model, "CartPole-v1", 3, 5, CARTPOLE["env_kwargs"]) == (returns, lengths)
+    assert (model.get_vec_normalize_env().obs_rms.mean == before).all()
+    assert evaluate_sb3(model, "CartPole-v1", 3, 5, CARTPOLE["env_kwargs"]) == (returns, lengths)
 
 
 @pytest.mark.parametrize(

@@ -203,7 +203,7 @@ class Findings:
 
 def analyse(results: Results) -> Findings:
     """Compute all that a comparison shows."""
-    asked = [label for task in results.tasks for label in task.labels]
+    asked = [label for task in results.document.pairs for label in task.labels]
     found = dict.fromkeys([*asked, *(run.key.label for run in results.runs)])
     labels = sorted(found, key=lambda label: (label != OURS, label in results.imported))
     reference, tasks = labels[0], _tasks(results, labels)
@@ -226,7 +226,7 @@ def _compare(tasks: Sequence[Task], labels: Sequence[str], measure: Callable[[Ta
 
 def _tasks(results: Results, labels: Sequence[str]) -> list[Task]:
     """Return the tasks that have any finished run: environments as first asked for, and of each its algorithms."""
-    stored = {(task.env, task.algo): task for task in results.tasks}
+    stored = {(task.env, task.algo): task for task in results.document.pairs}
     runs: dict[tuple[str, str], dict[str, list[RunResult]]] = {key: {} for key in stored}
     for run in sorted(results.runs, key=lambda run: (labels.index(run.key.label), run.key.seed)):
         runs.setdefault(run.key[:2], {}).setdefault(run.key.label, []).append(run)
@@ -236,7 +236,7 @@ def _tasks(results: Results, labels: Sequence[str]) -> list[Task]:
         best[env] = max([best.get(env, -math.inf), *means])
     tasks, envs = [], list(dict.fromkeys(env for env, _ in runs))
     for (env, algo), here in sorted(runs.items(), key=lambda item: envs.index(item[0][0])):
-        known = results.references.get(env) or Reference()
+        known = results.document.references.get(env) or Reference()
         if here:
             tasks.append(Task(env, algo, stored.get((env, algo)), here, known.random, known.threshold, best[env]))
     return tasks

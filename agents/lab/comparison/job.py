@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from agents.lab.comparison.curves import RunResult
+from agents.lab.comparison.results import read_run
 from agents.run.config import FLAGS, Layer, resolve
 from agents.run.storage import disk, read_json, write_text
 from envs.errors import UserError
@@ -99,16 +100,14 @@ class Job(Side, Task):
                 f"{folder} holds another run: {'; '.join(found[:4])}{'; ...' if len(found) > 4 else ''}. "
                 "Choose another --out for this comparison, or delete that folder to train the run anew."
             )
-        return read_result(folder) is not None
+        return finished_run(folder) is not None
 
 
-def read_result(folder: Path) -> dict[str, Any] | None:
-    """Return the result of a finished run; None if it is not finished, or its file is torn."""
+def finished_run(folder: Path) -> RunResult | None:
+    """Return the result of a finished run; None if it is not finished, or a file of it is torn."""
     try:
-        found = read_json(folder / RESULT_FILE)
-        numbers = [found["steps"], found["train_seconds"], *found["returns"], *found["lengths"]]
-        return found if all(math.isfinite(number) for number in numbers) else None
-    except (UserError, KeyError, TypeError):
+        return read_run(folder)
+    except UserError:
         return None
 
 

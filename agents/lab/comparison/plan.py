@@ -13,7 +13,7 @@ from typing import Any
 
 from agents.lab.comparison.job import Job, Side, Task
 from agents.lab.comparison.options import Options
-from agents.lab.sb3_settings import COUNTERPARTS, counterpart, translate_settings, tuned_settings
+from agents.lab.sb3_settings import COUNTERPARTS, Unfit, counterpart, translate_settings, tuned_settings
 from agents.lab.words import task_name
 from agents.run.config import FLAGS, Layer, RunConfig, load_config_file, resolve
 from agents.run.flags import parse_env_kwargs
@@ -22,10 +22,6 @@ from envs.errors import UserError, did_you_mean
 from envs.make import has_native, make
 
 EVALUATIONS, CHECKPOINTS = 20, 10  # of each training
-NO_COUNTERPART = (
-    "stable-baselines3 has no algorithm like it; beside it can be put another one of its algorithms "
-    f"(--against {' or '.join(f'sb3:{algo}' for algo in COUNTERPARTS)}), other settings of it (FILE.yaml) or a run"
-)
 
 
 @dataclass(frozen=True)
@@ -68,7 +64,7 @@ def plan_tasks(options: Options) -> tuple[list[PlannedTask], list[str]]:
         for algo in dict.fromkeys(options.algos):
             try:
                 tasks.append(_plan_task(env, algo, options))
-            except _Impossible as error:
+            except Unfit as error:
                 impossible.append(f"{task_name(env, algo)}: {error}")
     if not tasks:
         raise UserError(f"nothing to compare: {'; '.join(impossible)}.")
@@ -82,10 +78,6 @@ def plan_tasks(options: Options) -> tuple[list[PlannedTask], list[str]]:
 def _is_sb3(name: str) -> bool:
     """Whether it stands for a training of SB3's: "sb3" (the algorithm of the same name as ours) or "sb3:ALGO"."""
     return name.partition(":")[0] == "sb3"
-
-
-class _Impossible(Exception):
-    """Why a task cannot be; the others may."""
 
 
 def _plan_task(env: str, algo: str, options: Options) -> PlannedTask:
@@ -131,7 +123,7 @@ def _refuse_misfit(config: RunConfig, vec: str) -> bool:
         try:
             make_agent(env.observation_space, env.action_space, config.params, torch.device("cpu"), 0)
         except UserError as error:
-            raise _Impossible(str(error)) from error
+            raise Unfit(str(error)) from error
         return isinstance(env.action_space, spaces.Discrete)
 
 
@@ -145,9 +137,7 @@ def _sides(options: Options, same: dict[str, Any], discrete: bool) -> tuple[list
     ours = resolve([Layer(FLAGS, same)])
     sides, left_out = [our_side(ours, "ours")], list[str]()
     for name in dict.fromkeys(options.against):
-        if name == "sb3" and ours.algo not in COUNTERPARTS:
-            if len(options.against) == 1:
-                raise _Impossible(NO_COUNTERPART)
+        if name == "sb3" and ours.algo not in COUNTERPARTS and len(options.against) > 1:
             left_out.append("an algorithm of this name")
             continue
         if _is_sb3(name):
@@ -179,7 +169,7 @@ def sb3_side(name: str, ours: RunConfig, hyper: str, discrete: bool) -> tuple[Si
     algo = name.partition(":")[2] or ours.algo
     there = counterpart(algo)
     if there.discrete_only and not discrete:
-        raise _Impossible(f"{algo.upper()} of stable-baselines3 needs Discrete actions")
+        raise Unfit(f"{algo.upper()} of stable-baselines3 needs Discrete actions")
     left_out = list[str]()
     if name == "sb3" and hyper == "same":
         settings, left_out = translate_settings(algo, ours.params)

@@ -12,9 +12,10 @@ from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, NamedTuple
 
-from agents.lab.comparison.job import ERRORS_FILE, Job, read_result
+from agents.lab.comparison.curves import RunResult
+from agents.lab.comparison.job import ERRORS_FILE, Job, finished_run
 from agents.lab.processes import failure
 from agents.run.storage import disk
 from envs.adapters.workers import cores
@@ -25,10 +26,10 @@ POLL = 0.05  # seconds between two looks at the children
 
 
 class JobResult(NamedTuple):
-    """A run that ended: what its `result.json` says, or why there is none."""
+    """A run that ended: its result, or why there is none."""
 
     job: Job
-    result: dict[str, Any] | None
+    result: RunResult | None
     error: str | None
 
 
@@ -72,7 +73,7 @@ def run_jobs(
                 running.append(_start(waiting.popleft(), out, workers, lock, trust))
             for run in [run for run in running if run.child.poll() is not None]:
                 running.remove(run)
-                result, code = read_result(run.job.folder(out)), run.child.returncode
+                result, code = finished_run(run.job.folder(out)), run.child.returncode
                 failed = failure(code, run.errors) if code else "it ended without a result that can be read"
                 run.close()
                 yield JobResult(run.job, result, failed if result is None else None)

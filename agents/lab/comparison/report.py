@@ -208,7 +208,7 @@ def _missing(document: Document, findings: Findings) -> None:
 
 def _method(document: Document, findings: Findings) -> None:
     document.heading("How it was measured", "method")
-    if stored := findings.results.tasks:
+    if stored := findings.results.document.pairs:
         document.text("""
 All sides train on the same environments for the same number of steps. Evaluations are played in environments of their
 own, whose seeds are the same for all sides, with the most likely action, and count raw rewards. Every comparison is
@@ -245,7 +245,7 @@ the curve.
 
 def _settings(document: Document, findings: Findings) -> None:
     document.heading("Settings", "settings")
-    stored = [task for task in findings.results.tasks if task.settings]
+    stored = [task for task in findings.results.document.pairs if task.settings]
     for task in stored:
         with document.folded(task_name(task.env, task.algo)):
             document.table(_settings_table(task))
@@ -268,15 +268,15 @@ def _value(value: object) -> str:
 def _repeat(document: Document, findings: Findings) -> None:
     results = findings.results
     document.heading("Repeat it", "repeat")
-    if results.commands:
+    if results.document.commands:
         document.text("The whole comparison (finished runs are kept; give another --out to train them again):")
-        document.code("\n".join(results.commands))
+        document.code("\n".join(results.document.commands))
     if commands := [run.command for run in results.runs if run.command]:
         with document.folded(f"Run by run ({len(commands)})"):
             document.code("\n".join(commands))
     document.text("This report, from the stored results:")
     document.code(f"python -m agents.report {shlex.quote(str(results.folder))}")
-    if facts := {**results.machine, **results.versions}:
+    if facts := {**results.document.machine, **results.document.versions}:
         document.text("Machine and versions:")
         rows = [[name, "-" if value is None else _value(value)] for name, value in facts.items()]
         document.table(Table(["what", "which"], rows, texts=2, wrapped=True))

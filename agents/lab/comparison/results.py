@@ -86,7 +86,7 @@ class Failure(_Run):
     error: Text
 
 
-class _Document(_Stored):
+class StoredDocument(_Stored):
     """comparison.json."""
 
     pairs: list[StoredTask] = []
@@ -117,7 +117,7 @@ class Results:
 
     Attributes:
         folder: where it lies.
-        tasks: what was asked for.
+        document: what was asked for, where it ran, and what went wrong.
         runs: what is finished, or was imported.
         unfinished: the runs that were asked for and are not finished, for whatever reason.
         failures: runs that crashed and were not finished since.
@@ -125,15 +125,11 @@ class Results:
     """
 
     folder: Path
-    tasks: Sequence[StoredTask]
+    document: StoredDocument
     runs: Sequence[RunResult]
-    references: dict[str, Reference]
     unfinished: Sequence[RunKey]
     failures: Sequence[Failure]
     imported: Sequence[str]
-    commands: Sequence[str]
-    machine: dict[str, Any]
-    versions: dict[str, Any]
 
 
 def load_results(folder: Path) -> Results:
@@ -143,8 +139,8 @@ def load_results(folder: Path) -> Results:
         UserError: there is none, or a file in it is torn or malformed; the message says which, and how.
     """
     check_folder(folder)
-    document = _read(_Document, folder / FILE) if (folder / FILE).exists() else _Document()
-    runs = [_read_run(path.parent) for path in sorted(folder.glob("runs/*/*/result.json"))]
+    document = read_document(folder / FILE) if (folder / FILE).exists() else StoredDocument()
+    runs = [read_run(path.parent) for path in sorted(folder.glob("runs/*/*/result.json"))]
     curves = [run for path in sorted(folder.glob("imported/*.csv")) for run in read_curves(path)]
     if not runs and not curves and not document.pairs:
         raise UserError(f"{folder}: nothing was compared there yet. {WHAT}")
@@ -162,16 +158,12 @@ def load_results(folder: Path) -> Results:
     ]
     failed = {failure.key: failure for failure in document.failures}
     return Results(
-        folder=folder,
-        tasks=document.pairs,
-        runs=[*runs, *curves],
-        references=document.references,
+        folder,
+        document,
+        [*runs, *curves],
         unfinished=[key for key in asked if key not in seen],
         failures=[failure for key, failure in failed.items() if key not in seen],
         imported=list(dict.fromkeys(run.key.label for run in curves)),
-        commands=document.commands,
-        machine=document.machine,
-        versions=document.versions,
     )
 
 
@@ -187,10 +179,7 @@ def check_folder(folder: Path) -> None:
         raise UserError(f"{folder} is no comparison folder: there is no comparison.json. {WHAT}")
 
 
-def _read(model: type[Stored], file: Path) -> Stored:
-    body = read_json(file)
-    if model is _Document:
-        refuse_foreign(body, file)
+def _read(model: type[Stored], file: Path, body: dict[str, Any]) -> Stored:
     try:
         return model.model_validate(body)
     except ValidationError as error:
@@ -199,17 +188,28 @@ def _read(model: type[Stored], file: Path) -> Stored:
         raise UserError(f"{file} is malformed: {_printable(place)[:200]}: {first['msg']}") from error
 
 
-def refuse_foreign(body: dict[str, Any], file: Path) -> None:
-    """Raise UserError if `body` is no comparison.json of this version."""
+def read_document(file: Path) -> StoredDocument:
+    """Read `comparison.json`.
+
+    Raises:
+        UserError: it is not there, torn or malformed, or no comparison.json of this version.
+    """
+    body = read_json(file)
     if body.get("format") != FORMAT:
         raise UserError(f"{file} is foreign: this program did not write it")
     if body.get("version") != VERSION:
         raise UserError(f"{file} has format version {body.get('version')!r}; this program reads version {VERSION}")
+    return _read(StoredDocument, file, body)
 
 
-def _read_run(folder: Path) -> RunResult:
-    """Read a finished run."""
-    result = _read(_Result, folder / "result.json")
+def read_run(folder: Path) -> RunResult:
+    """Read a finished run.
+
+    Raises:
+        UserError: it is not there, or a file of it is torn or malformed.
+    """
+    file = folder / "result.json"
+    result = _read(_Result, file, read_json(file))
     costs = ("train_seconds", "steps_per_s", "total_seconds", "peak_mb", "energy_j")
     trained = costs if result.train_seconds else ()  # a model that was only evaluated here has no costs to compare
     figures = {name: float(value) for name in ("steps", *trained) if (value := getattr(result, name)) is not None}

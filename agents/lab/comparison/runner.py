@@ -15,7 +15,7 @@ from agents.lab.benchmark.machine import describe_machine
 from agents.lab.comparison.job import Job, differences
 from agents.lab.comparison.plan import PlannedTask, all_jobs
 from agents.lab.comparison.pool import JobResult, exclusive, run_jobs
-from agents.lab.comparison.results import FILE, FORMAT, VERSION, refuse_foreign
+from agents.lab.comparison.results import FILE, FORMAT, VERSION, read_document
 from agents.lab.words import duration
 from agents.run.folder import versions
 from agents.run.storage import read_json, write_text
@@ -72,8 +72,8 @@ def _line(ended: JobResult) -> str:
     name = f"{job.env} {job.algo} {job.label} seed {job.seed}"
     if result is None:
         return f"{name} FAILED: {ended.error}"
-    mean = float(np.mean(result["returns"]))
-    return f"{name}: {mean:.1f} after {result['steps']:,} steps in {duration(result['train_seconds'])}"
+    seconds = result.figures.get("train_seconds", 0.0)
+    return f"{name}: {result.score:.1f} after {result.figures['steps']:,.0f} steps in {duration(seconds)}"
 
 
 def plan_lines(tasks: Sequence[PlannedTask], out: Path) -> list[str]:
@@ -111,11 +111,9 @@ class Document:
             **{"machine": {}, "versions": {}},
         }
         if self._file.exists():
+            read_document(self._file)
             found = read_json(self._file)
-            refuse_foreign(found, self._file)
-            if wrong := [key for key, value in self.values.items() if type(found.get(key)) is not type(value)]:
-                raise UserError(f"{self._file} is malformed: {', '.join(wrong)} missing or of another kind")
-            self.values = found
+            self.values |= found
 
     def add_tasks(self, tasks: Sequence[PlannedTask]) -> None:
         """Put tasks beside those that are there; of the same task, seeds and labels are put together.

@@ -171,9 +171,10 @@ def _caveats(findings: Findings) -> Iterator[str]:
     if results.imported:
         labels = listed([shown(label) for label in results.imported])
         yield f"{labels}: measured elsewhere, maybe otherwise, so a difference need not be the algorithm's"
-    if without := [task for task in results.tasks if task.left_out]:
+    if without := [task for task in results.document.pairs if task.left_out]:
         first = f"{without[0].left_out[0]} on {task_name(without[0].env, without[0].algo)}"
-        many = f"something on {len(without)} of {len(results.tasks)} tasks (How it was measured lists it), such as "
+        tasks = f"{len(without)} of {len(results.document.pairs)} tasks"
+        many = f"something on {tasks} (How it was measured lists it), such as "
         yield f"SB3 went without {many if len(without) > 1 else ''}{first}"
     if unscaled := [task.name for task in findings.tasks if task.scale is None]:
         yield f"not in the aggregates, for want of a scale from random play to a goal: {'; '.join(unscaled)}"

@@ -12,7 +12,7 @@ import pytest
 
 from agents import compare
 from agents.lab.comparison import runner
-from agents.lab.comparison.job import read_result
+from agents.lab.comparison.job import finished_run
 from agents.lab.comparison.pool import JobResult
 from envs.adapters.sync import SyncVecEnv
 from tests.lab.comparison.running import here
@@ -31,7 +31,7 @@ def verdict(tmp_path, monkeypatch, capsys):
                     if patch is not None and job.label == "faulty":
                         planted.setattr(*patch)
                     folder = here(job, out)
-                yield JobResult(job, read_result(folder), None)
+                yield JobResult(job, finished_run(folder), None)
 
         monkeypatch.setattr(runner, "run_jobs", run_jobs)
         (tmp_path / "faulty.yaml").write_text(settings)

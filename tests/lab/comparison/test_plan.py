@@ -10,14 +10,16 @@ from typing import Any
 import pytest
 
 from agents.algos.dqn.config import DQNConfig
+from agents.lab import sb3_settings
 from agents.lab.comparison import plan
-from agents.lab.comparison.job import Job, differences, read_result
+from agents.lab.comparison.job import Job, differences, finished_run
 from agents.lab.comparison.options import Options
 from agents.lab.comparison.plan import PlannedTask, all_jobs, plan_tasks
 from agents.lab.comparison.runner import Document
 from agents.lab.sb3_settings import COUNTERPARTS, tuned_settings
 from agents.run.config import FLAGS, Layer, resolve
 from envs.errors import UserError
+from tests.lab.comparison.synthetic import document, result
 
 PACKAGED = resolve([Layer(FLAGS, {"env": "CartPole-v1", "algo": "dqn"})]).params
 assert isinstance(PACKAGED, DQNConfig)
@@ -63,8 +65,9 @@ def test_another_algorithm_of_sb3_has_its_own_settings():
 
 
 def test_what_sb3_has_no_algorithm_like_is_told(monkeypatch):
-    monkeypatch.setattr(plan, "COUNTERPARTS", {"dqn": COUNTERPARTS["dqn"]})
-    with pytest.raises(UserError, match=r"no algorithm like it; .*--against sb3:ppo or sb3:dqn\), other settings"):
+    monkeypatch.setattr(sb3_settings, "COUNTERPARTS", rest := {"dqn": COUNTERPARTS["dqn"]})
+    monkeypatch.setattr(plan, "COUNTERPARTS", rest)
+    with pytest.raises(UserError, match=r"no algorithm 'ppo'.*\(--against sb3:dqn\), other settings"):
         planned()
     found = planned(("sb3", "sb3:dqn"))
     assert ([side.label for side in found.sides], found.left_out) == (
@@ -155,10 +158,10 @@ def test_a_run_is_done_once_its_result_reads_well(tmp_path: Path):
     job.save(tmp_path)
     assert Job.load(tmp_path) == job
     assert not job.is_done(tmp_path)
-    good = json.dumps({"steps": 1, "train_seconds": 1.0, "returns": [1.0], "lengths": [1]})
+    good = json.dumps(result("CartPole-v1", "ppo", "ours", 0, returns=[1.0]))
     for text in ("", "{", "[]", '{"steps": 1}', good.replace("[1.0]", "[NaN]"), good.replace("[1.0]", '["1"]')):
         (tmp_path / "result.json").write_text(text)
-        assert read_result(tmp_path) is None
+        assert finished_run(tmp_path) is None
     (tmp_path / "result.json").write_text(good)
     assert job.is_done(tmp_path)
 
@@ -193,7 +196,7 @@ def test_a_record_grows_and_refuses_other_conditions(tmp_path: Path):
         Document(tmp_path).add_tasks([planned(total_timesteps=200)])
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"format": "x"}', '{"format": "deep-rl-suite comparison", "version": 1}'])
+@pytest.mark.parametrize("text", ["{", "[]", '{"format": "x"}', json.dumps(document([], [], 1, pairs=3))])
 def test_a_foreign_record_is_refused(text: str, tmp_path: Path):
     (tmp_path / "comparison.json").write_text(text)
     with pytest.raises(UserError, match=r"comparison\.json is (torn or malformed|malformed|foreign)"):

@@ -28,7 +28,7 @@ def test_a_whole_comparison(tmp_path):
     assert run.figures["steps_per_s"] == stored["steps_per_s"]
     assert "energy_j" not in run.figures
     assert (found.unfinished, found.failures, found.imported) == ([], [], [])
-    assert found.references["CartPole-v1"].threshold == 475
+    assert found.document.references["CartPole-v1"].threshold == 475
 
 
 def test_runs_on_the_way_and_failures_mended_since(tmp_path):
