@@ -8,10 +8,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import AfterValidator, BaseModel, Field, FiniteFloat, ValidationError
 
 from agents.run.storage import disk
 from envs.errors import UserError, did_you_mean
@@ -28,6 +29,30 @@ class RunKey(NamedTuple):
     algo: str
     label: str
     seed: int
+
+
+def _line(text: str) -> str:
+    """Refuse what would not stay on its line, or would turn the text around it."""
+    if not text.strip() or not text.isprintable():
+        raise ValueError("printable text expected")
+    return text
+
+
+Name = Annotated[str, Field(max_length=200), AfterValidator(_line)]
+Count = Annotated[int, Field(ge=0, le=10**15)]
+Positive = Annotated[FiniteFloat, Field(ge=0)]
+
+
+class _Row(BaseModel):
+    """A row of a CSV file from elsewhere."""
+
+    env: Name
+    algo: Name
+    library: Name
+    seed: Count
+    step: Count
+    mean_return: FiniteFloat = Field(alias="return")
+    time: Positive | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,14 +83,6 @@ class RunResult:
         return float(self.final.mean() if self.final.size else self.returns[-1])
 
 
-def _number(text: str | None) -> float:
-    """Return the number that `text` is, nan if it is none."""
-    try:
-        return float(text or "nan")
-    except ValueError:
-        return math.nan
-
-
 def read_evaluations(file: Path) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """Return steps, mean returns and seconds of an `evaluations.csv`, each of shape [evaluations].
 
@@ -80,10 +97,12 @@ def read_evaluations(file: Path) -> tuple[NDArray[np.float64], NDArray[np.float6
         if missing := [column for column in EVALUATIONS[:2] if column not in (reader.fieldnames or ())]:
             raise UserError(f"{file} is malformed: there is no column {missing[0]!r}")
         for row in reader:
-            step, value, time = (_number(row.get(column)) for column in EVALUATIONS)
-            unknown = not row.get(EVALUATIONS[2])
-            if not math.isfinite(step + value + (0 if unknown else time)) or (found and step <= found[-1][0]):
-                raise UserError(f"{file}, line {reader.line_num}: rising steps and finite numbers expected")
+            try:
+                step, value, time = (float(row.get(column) or "nan") for column in EVALUATIONS)
+                if not math.isfinite(step + value) or math.isinf(time) or (found and step <= found[-1][0]):
+                    raise ValueError
+            except ValueError as error:
+                raise UserError(f"{file}, line {reader.line_num}: rising steps and finite numbers expected") from error
             found.append((step, value, time))
     steps, returns, seconds = np.array(found, np.float64).reshape(-1, 3).T
     return steps, returns, seconds
@@ -134,24 +153,16 @@ def _header(file: Path, header: Sequence[str]) -> list[str]:
 
 def _add_point(row: dict[str, str], points: dict[RunKey, dict[int, tuple[float, float]]]) -> None:
     """Add a row; ValueError says what is wrong with it."""
-    value, seconds = _number(row["return"]), _number(row.get("time"))
-    text, whole = "up to 200 printable characters", "a whole number from 0 to 10^15"
-    for name, expected, fine in (
-        *((name, text, row[name].isprintable() and 0 < len(row[name]) <= 200) for name in ("env", "algo", "library")),
-        *(
-            (name, whole, row[name].isascii() and row[name].isdecimal() and len(row[name]) <= 15)
-            for name in COLUMNS[3:5]
-        ),
-        ("return", "a finite number", math.isfinite(value)),
-        ("time", "seconds from 0 or nothing", not row.get("time") or 0 <= seconds < math.inf),
-    ):
-        if not fine:
-            raise ValueError(f"{name}: {row[name][:40]!r} given, {expected} expected")
-    algo = row["algo"] if ":" in row["algo"] else row["algo"].lower()
-    curve = points.setdefault(RunKey(row["env"], algo, f"{row['library']} (imported)", int(row["seed"])), {})
-    if int(row["step"]) in curve:
-        raise ValueError(f"step: this run has a row for step {row['step']} already")
-    curve[int(row["step"])] = value, seconds
+    try:
+        found = _Row.model_validate({name: cell for name, cell in row.items() if cell or name != "time"})
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise ValueError(f"{first['loc'][0]}: {str(first['input'])[:40]!r} given: {first['msg']}") from error
+    algo = found.algo if ":" in found.algo else found.algo.lower()
+    curve = points.setdefault(RunKey(found.env, algo, f"{found.library} (imported)", found.seed), {})
+    if found.step in curve:
+        raise ValueError(f"step: this run has a row for step {found.step} already")
+    curve[found.step] = found.mean_return, math.nan if found.time is None else found.time
 
 
 def _curve(file: Path, key: RunKey, curve: dict[int, tuple[float, float]]) -> RunResult:

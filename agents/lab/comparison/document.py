@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from html import escape
 from typing import NamedTuple
 
+from agents.lab.drawing import Picture
+
 # Nothing may be fetched and nothing may run, whatever found its way into a name or a message
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 STYLE = """
@@ -53,16 +55,6 @@ a { color: #005a8e; }
   details::details-content { content-visibility: visible; display: block; height: auto; }
 }
 """
-
-
-class Picture(NamedTuple):
-    """A PNG with a file name, words for those who cannot see it, and its size in pixels."""
-
-    name: str
-    png: bytes
-    alt: str
-    width: int
-    height: int
 
 
 class Table(NamedTuple):

@@ -10,7 +10,7 @@ from typing import Annotated, Any, TypeVar
 import numpy as np
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 
-from agents.lab.comparison.curves import RunKey, RunResult, read_curves, read_evaluations
+from agents.lab.comparison.curves import Count, Name, Positive, RunKey, RunResult, read_curves, read_evaluations
 from agents.run.storage import disk, read_json, write_text
 from envs.errors import UserError
 
@@ -21,22 +21,12 @@ WHAT = (
 )
 
 
-def _line(text: str) -> str:
-    """Refuse what would not stay on its line, or would turn the text around it."""
-    if not text.strip() or not text.isprintable():
-        raise ValueError("printable text expected")
-    return text
-
-
 def _printable(text: str) -> str:
     """Put a space where a character could not be printed."""
     return "".join(letter if letter.isprintable() else " " for letter in text)
 
 
-Name = Annotated[str, Field(max_length=200), AfterValidator(_line)]
 Text = Annotated[str, AfterValidator(_printable)]
-Count = Annotated[int, Field(ge=0, le=10**15)]
-Positive = Annotated[FiniteFloat, Field(ge=0)]
 
 
 class _Stored(BaseModel):

@@ -16,8 +16,9 @@ from rich.console import Console
 
 from agents.lab.comparison import figures
 from agents.lab.comparison.curves import read_curves
-from agents.lab.comparison.document import Document, Picture, Table
+from agents.lab.comparison.document import Document, Table
 from agents.lab.comparison.report import report
+from agents.lab.drawing import Picture
 from tests.lab.comparison.synthetic import CURVES, ENVS, document, learn, result, write_comparison, write_run
 
 VOID = {"meta", "img", "br", "link", "hr"}
@@ -81,7 +82,9 @@ def sketched(monkeypatch):
     """Draw nothing, which takes most of a report's time."""
     png = io.BytesIO()
     Image.new("RGB", (1, 1)).save(png, "PNG")
-    monkeypatch.setattr(figures, "_picture", lambda name, alt, *_: Picture(f"{name}.png", png.getvalue(), alt, 1, 1))
+    monkeypatch.setattr(
+        figures, "make_picture", lambda name, alt, *_: Picture(f"{name}.png", png.getvalue(), alt, 1, 1)
+    )
 
 
 def write_report(folder, out=None):
