@@ -45,7 +45,7 @@ def _compare(argv: list[str]) -> int:
         console.print(line, markup=False)
 
     for file in options.files:
-        read_curves(file)  # a mistake is told now, not after the trainings
+        read_curves(file)  # a mistake is reported now, not after the trainings
     tasks, impossible = plan_tasks(options)
     for line in [*impossible, *plan_lines(tasks, options.out)]:
         say(line)

@@ -132,13 +132,13 @@ def load_sb3(path: Path, algo: str | None = None, *, trust: bool, vec_normalize:
         UserError: it is not trusted, or the files cannot be used.
     """
     refuse_untrusted(path, trust)
-    told = sb3_algo(path)
-    name = algo or told
+    stored = sb3_algo(path)
+    name = algo or stored
     if name is None:
         flags = " or ".join(f"--algo {known}" for known in COUNTERPARTS)
         raise UserError(f"{path} does not say which algorithm it is of: add {flags}")
-    if told not in (name, None):
-        raise UserError(f"{path} is a model of {str(told).upper()}, not of {name.upper()}")
+    if stored not in (name, None):
+        raise UserError(f"{path} is a model of {str(stored).upper()}, not of {name.upper()}")
     import pickle
 
     import stable_baselines3

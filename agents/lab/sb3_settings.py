@@ -1,7 +1,7 @@
 """Settings for stable-baselines3 (SB3): ours, translated, and SB3's own tuned ones in `configs/sb3/<algo>/<env>.yaml`.
 
 `COUNTERPARTS` is all that the laboratory knows of which algorithm of ours SB3 has too. Settings are plain values that
-can be sent to another process: `lin_X` stands for a schedule; activations and optimisers are names.
+can be sent to another process: `lin_X` is a linear schedule; activations and optimisers are names.
 """
 
 from __future__ import annotations

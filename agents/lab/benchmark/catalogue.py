@@ -13,6 +13,7 @@ from typing import Any
 
 from agents.lab.benchmark.case import BYTES, SECONDS, SPEED, Case, Measure, Plan, Program
 from agents.lab.benchmark.ours import read_summary, read_training, train_command, whole_settings
+from agents.lab.processes import last_json, run_process
 from agents.lab.sb3_settings import translate_settings, tuned_settings
 from agents.run.config import FLAGS, Layer, resolve
 from envs.errors import UserError, did_you_mean
@@ -54,7 +55,7 @@ def worker(task: str, **arguments: Any) -> tuple[str, ...]:
 
 
 def sb3(plan: Plan, name: str, arguments: Mapping[str, Any]) -> list[Program]:
-    """Return SB3, told what `workers.sb3` takes, with each number of threads that the plan asks for."""
+    """Return SB3, with arguments of `workers.sb3` and each number of threads that the plan asks for."""
     command = worker("sb3", **arguments, seed="{seed}")
     found = []
     if plan.threads != "own":
@@ -255,3 +256,19 @@ def build_cases(plan: Plan) -> tuple[list[Case], list[str]]:
         if plan.threads == "both":
             left_out.append("SB3 with its own threads")
     return cases, left_out
+
+
+def find_gpu(required: bool) -> str | None:
+    """Return the name of the CUDA GPU that PyTorch finds, or None.
+
+    The process that looks imports all that will be measured, so that it lies in the system's cache from then on.
+
+    Raises:
+        UserError: there is none, and it is required.
+    """
+    gpu: str | None = last_json(run_process(worker("warm"), {}).output)["gpu"]
+    if gpu is None and required:
+        raise UserError(
+            "--device cuda: PyTorch finds no CUDA GPU here. Use --device cpu, or auto to take what there is."
+        )
+    return gpu

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agents.lab.benchmark.rounds import Result, baseline_of, by_case, ratio
-from agents.lab.drawing import Mark, draw_rows, make_picture
+from agents.lab.drawing import GREY, Mark, draw_rows, make_picture
 from agents.lab.words import number
 from agents.run.storage import disk
 
@@ -23,7 +23,7 @@ def ratios(results: Sequence[Result]) -> dict[str, tuple[str, float]]:
         for result in group:
             if not result.program.baseline and (better := ratio(result, baseline)) is not None:
                 name = result.program.name
-                found[f"{case.name}, {name}: {number(better, short=True)}x"] = (name, better)
+                found[f"{number(better, short=True)}x {case.name}, {name}"] = (name, better)
     return found
 
 
@@ -46,8 +46,9 @@ def draw(results: Sequence[Result], footer: str, path: Path) -> None:
         draw_rows(axes, programs, list(found), marks, legend=False)
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}x")
         axes.axvline(1, color="black", linewidth=0.9)
-        axes.set_title("This suite beside stable-baselines3")
-        axes.set_xlabel(f"times faster or smaller than the baseline\n{footer}", fontsize=7)
+        axes.set_title("Beside stable-baselines3")
+        axes.set_xlabel("times faster or smaller than the baseline")
+        axes.figure.supxlabel(footer, fontsize=5.5, color=GREY)
 
     with disk("write", path):
         path.write_bytes(make_picture("bench", "", 1.0 + 0.25 * len(found), paint).png)

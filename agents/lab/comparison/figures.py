@@ -105,8 +105,8 @@ def draw_aggregates(findings: Findings, section: Section, name: str) -> Picture:
         axes.set_xlabel("normalised score (0 random play, 1 goal)")
         axes.set_xlim(left=min(0.0, axes.get_xlim()[0]))
 
-    told = ", ".join(f"{shown(label)} {section.metrics[label]['IQM'].value:.2f}" for label in section.labels)
-    alt = f"Aggregates of normalised scores with 95% intervals, {section.title}. Interquartile means: {told}."
+    summary = ", ".join(f"{shown(label)} {section.metrics[label]['IQM'].value:.2f}" for label in section.labels)
+    alt = f"Aggregates of normalised scores with 95% intervals, {section.title}. Interquartile means: {summary}."
     return make_picture(name, alt, 1.1 + 0.2 * len(names) * (len(section.labels) + 0.6), paint)
 
 
@@ -124,8 +124,8 @@ def draw_improvement(findings: Findings) -> Picture:
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
         axes.set_xlabel(shorten(beats, 60))
 
-    told = "; ".join(f"{name}: {found.value:.0%}" for name, (_, _, found) in zip(names, rows, strict=True))
-    alt = f"How probable it is that {beats}, with 95% intervals. {told}."
+    summary = "; ".join(f"{name}: {found.value:.0%}" for name, (_, _, found) in zip(names, rows, strict=True))
+    alt = f"How probable it is that {beats}, with 95% intervals. {summary}."
     return make_picture("improvement", alt, 0.8 + 0.28 * len(rows), paint)
 
 
@@ -145,8 +145,8 @@ def draw_profiles(findings: Findings, section: Section, name: str) -> Picture:
         axes.set_ylim(-0.02, 1.04)
 
     goal = int(np.argmin(abs(section.levels - 1)))
-    told = ", ".join(f"{shown(label)} {section.profiles[label][0][goal]:.0%}" for label in section.labels)
-    alt = f"Performance profiles, {section.title}: part of the runs above each normalised score. Above 1: {told}."
+    summary = ", ".join(f"{shown(label)} {section.profiles[label][0][goal]:.0%}" for label in section.labels)
+    alt = f"Performance profiles, {section.title}: part of the runs above each normalised score. Above 1: {summary}."
     return make_picture(name, alt, 2.9, paint)
 
 

@@ -26,7 +26,7 @@ EVALUATIONS, CHECKPOINTS = 20, 10  # of each training
 
 @dataclass(frozen=True)
 class PlannedTask(Task):
-    """A task with all that is compared on it, and what SB3 goes without: of our settings, or of its own."""
+    """A task with all that is compared on it, and what SB3 lacks: of our settings, or of its own."""
 
     hyper: str
     seeds: list[int]
@@ -76,7 +76,7 @@ def plan_tasks(options: Options) -> tuple[list[PlannedTask], list[str]]:
 
 
 def _is_sb3(name: str) -> bool:
-    """Whether it stands for a training of SB3's: "sb3" (the algorithm of the same name as ours) or "sb3:ALGO"."""
+    """Whether it means a training of SB3's: "sb3" (the algorithm of the same name as ours) or "sb3:ALGO"."""
     return name.partition(":")[0] == "sb3"
 
 
@@ -128,7 +128,7 @@ def _refuse_misfit(config: RunConfig, vec: str) -> bool:
 
 
 def _sides(options: Options, same: dict[str, Any], discrete: bool) -> tuple[list[Side], list[str]]:
-    """Return who is compared, and what SB3 goes without.
+    """Return who is compared, and what SB3 lacks.
 
     Args:
         same: settings that are the same for all: environment, algorithm, budget, protocol, device.
@@ -162,7 +162,7 @@ def our_side(config: RunConfig, label: str) -> Side:
 
 
 def sb3_side(name: str, ours: RunConfig, hyper: str, discrete: bool) -> tuple[Side, list[str]]:
-    """Return SB3's training, and what it goes without: of our settings, or of what its own are tuned for.
+    """Return SB3's training, and what it lacks: of our settings, or of what its own are tuned for.
 
     "sb3" may have our settings; with "sb3:ALGO" SB3 has its own.
     """

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from agents.lab.benchmark.machine import describe_machine
 from agents.lab.comparison.job import Job, differences
 from agents.lab.comparison.plan import PlannedTask, all_jobs
 from agents.lab.comparison.pool import JobResult, exclusive, run_jobs
 from agents.lab.comparison.results import FILE, FORMAT, VERSION, read_document
+from agents.lab.machine import describe_machine
 from agents.lab.words import duration
 from agents.run.folder import versions
 from agents.run.storage import read_json, write_text

@@ -6,7 +6,7 @@ SB3's leaves what ours leaves: the same files, tags and evaluations. Each functi
 from __future__ import annotations
 
 import shlex
-from contextlib import ExitStack, closing
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -44,12 +44,12 @@ def train_ours(job: Job, folder: Path, *, resume: bool) -> dict[str, Any] | None
 
 def _evaluator(job: Job, rescale_action: bool = False) -> Evaluator:
     most = max(job.eval_episodes, job.final_eval_episodes)
-    kwargs: dict[str, Any] = {"env_kwargs": job.env_kwargs, "rescale_action": rescale_action}
-    return Evaluator(job.env, job.seed, vec=job.vec, most_episodes=most, **kwargs)
+    env: dict[str, Any] = {"vec": job.vec, "env_kwargs": job.env_kwargs, "rescale_action": rescale_action}
+    return Evaluator(job.env, job.seed, most_episodes=most, **env)
 
 
 def _final(job: Job, evaluator: Evaluator, policy: Any) -> dict[str, Any]:
-    """Play the episodes that the runs of this seed are judged by."""
+    """Play the final episodes, the same for all runs of this seed."""
     final = evaluator.evaluate(policy, job.final_eval_episodes, "final")
     return {"returns": final.returns.tolist(), "lengths": final.lengths.tolist()}
 
@@ -61,16 +61,18 @@ def evaluate_model(job: Job, trust: bool) -> dict[str, Any]:
     from agents.run.models import load_policy
 
     path, statistics = Path(job.settings["model"]), job.settings.get("vec_normalize")
-    with ExitStack() as stack:
-        if job.library == "sb3":
-            algo = job.algo if job.algo in COUNTERPARTS else None
-            model = load_sb3(path, algo, trust=trust, vec_normalize=Path(statistics) if statistics else None)
-            evaluator = stack.enter_context(closing(_evaluator(job)))
-            model.refuse_unfit(evaluator.env, job.env)
-            return {"steps": model.step, "train_seconds": 0.0, **_final(job, evaluator, model)}
+    policy: Any
+    if job.library == "sb3":
+        algo = job.algo if job.algo in COUNTERPARTS else None
+        policy = load_sb3(path, algo, trust=trust, vec_normalize=Path(statistics) if statistics else None)
+        step, rescale = policy.step, False
+    else:
         loaded = load_policy(path, "latest")
-        evaluator = stack.enter_context(closing(_evaluator(job, loaded.rescale_action)))
-        return {"steps": loaded.step, "train_seconds": 0.0, **_final(job, evaluator, loaded.policy)}
+        policy, step, rescale = loaded.policy, loaded.step, loaded.rescale_action
+    with closing(_evaluator(job, rescale)) as evaluator:
+        if job.library == "sb3":
+            policy.refuse_unfit(evaluator.env, job.env)
+        return {"steps": step, "train_seconds": 0.0, **_final(job, evaluator, policy)}
 
 
 class _Recorder:

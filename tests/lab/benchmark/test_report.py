@@ -12,9 +12,9 @@ from rich.console import Console
 
 from agents.lab.benchmark.case import SECONDS, Plan
 from agents.lab.benchmark.chart import draw, ratios
-from agents.lab.benchmark.machine import describe_machine
 from agents.lab.benchmark.report import Report
 from agents.lab.benchmark.rounds import Result
+from agents.lab.machine import describe_machine
 from envs.errors import UserError
 from tests.lab.benchmark.fakes import case, printing, result
 
@@ -85,7 +85,7 @@ def test_a_line_tells_the_latest_run(report):
 
 
 def test_the_chart_has_a_row_for_each_that_has_a_ratio(report):
-    assert ratios(list(report.results.values())) == {"ppo-same, ours: 2.00x": ("ours", 2.0)}
+    assert ratios(list(report.results.values())) == {"2.00x ppo-same, ours": ("ours", 2.0)}
     report.save()
     with Image.open(report.folder / "bench.png") as image:
         assert image.width == 690

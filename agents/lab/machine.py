@@ -7,10 +7,6 @@ import platform
 from pathlib import Path
 from typing import Any
 
-from agents.lab.benchmark.catalogue import worker
-from agents.lab.processes import last_json, run_process
-from envs.errors import UserError
-
 
 def describe_machine() -> dict[str, Any]:
     """Return `cpu`, `cores` (of them we may use `usable`), `memory_gb` and `load`, the mean of the last minute."""
@@ -23,22 +19,6 @@ def describe_machine() -> dict[str, Any]:
         "memory_gb": round(memory / 2**30, 1),
         "load": round(os.getloadavg()[0], 2),
     }
-
-
-def find_gpu(required: bool) -> str | None:
-    """Return the name of the CUDA GPU that PyTorch finds, or None.
-
-    The process that looks imports all that will be measured, so that it lies in the system's cache from then on.
-
-    Raises:
-        UserError: there is none, and it is required.
-    """
-    gpu: str | None = last_json(run_process(worker("warm"), {}).output)["gpu"]
-    if gpu is None and required:
-        raise UserError(
-            "--device cuda: PyTorch finds no CUDA GPU here. Use --device cpu, or auto to take what there is."
-        )
-    return gpu
 
 
 def _processor() -> str:
