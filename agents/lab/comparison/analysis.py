@@ -42,34 +42,6 @@ class Outcome(Enum):
 
 
 Sides = tuple[NDArray[np.float64], NDArray[np.float64]]  # one number for each run of the reference and the other label
-Comparisons = Mapping[tuple[str, str], Sequence["Comparison"]]  # a task's key -> one for each other label
-
-
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """The reference and another label on one task.
-
-    Attributes:
-        against: the other label.
-        ours, theirs: one number for each run of the reference and of the other, of shape [seeds].
-        found: reference less the other.
-        adjusted: Holm's p-value over all tasks against this label.
-    """
-
-    against: str
-    ours: NDArray[np.float64]
-    theirs: NDArray[np.float64]
-    found: Difference
-    adjusted: float
-
-    @property
-    def outcome(self) -> Outcome:
-        """What may be claimed."""
-        if math.isnan(self.adjusted):
-            return Outcome.UNKNOWN
-        if self.adjusted >= LEVEL:
-            return Outcome.SAME
-        return Outcome.BETTER if self.found.value > 0 else Outcome.WORSE
 
 
 @dataclass(frozen=True)
@@ -90,10 +62,6 @@ class Task:
     random: float | None
     threshold: float | None
     best: float
-
-    @property
-    def key(self) -> tuple[str, str]:
-        return self.env, self.algo
 
     @property
     def name(self) -> str:
@@ -154,6 +122,34 @@ class Task:
         return np.array([run.figures[name] for run in self.runs.get(label, ()) if name in run.figures])
 
 
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """The reference and another label on one task.
+
+    Attributes:
+        against: the other label.
+        ours, theirs: one number for each run of the reference and of the other, of shape [seeds].
+        found: reference less the other.
+        adjusted: Holm's p-value over all tasks against this label.
+    """
+
+    task: Task
+    against: str
+    ours: NDArray[np.float64]
+    theirs: NDArray[np.float64]
+    found: Difference
+    adjusted: float
+
+    @property
+    def outcome(self) -> Outcome:
+        """What may be claimed."""
+        if math.isnan(self.adjusted):
+            return Outcome.UNKNOWN
+        if self.adjusted >= LEVEL:
+            return Outcome.SAME
+        return Outcome.BETTER if self.found.value > 0 else Outcome.WORSE
+
+
 @dataclass(frozen=True)
 class Section:
     """Tasks that some labels share, taken together.
@@ -183,22 +179,21 @@ class Findings:
     Attributes:
         reference: the label that all others are held against.
         labels: all of them, the reference first, imported ones last.
-        scores: comparisons of the scores.
-        learning: comparisons of the mean return over training.
+        scores: comparisons of the scores, task by task.
+        learning: the same of the mean return over training.
     """
 
     results: Results
     reference: str
     labels: Sequence[str]
     tasks: Sequence[Task]
-    scores: Comparisons
-    learning: Comparisons
+    scores: Sequence[Comparison]
+    learning: Sequence[Comparison]
     sections: Sequence[Section]
 
-    def against(self, label: str, comparisons: Comparisons | None = None) -> list[tuple[Task, Comparison]]:
-        """Return the comparisons with one other label; those of scores unless others are given."""
-        found = self.scores if comparisons is None else comparisons
-        return [(task, one) for task in self.tasks for one in found[task.key] if one.against == label]
+    def against(self, label: str) -> list[Comparison]:
+        """Return the comparisons of scores with one other label."""
+        return [one for one in self.scores if one.against == label]
 
 
 def analyse(results: Results) -> Findings:
@@ -212,16 +207,17 @@ def analyse(results: Results) -> Findings:
     return Findings(results, reference, labels, tasks, scores, learning, list(_sections(tasks, labels)))
 
 
-def _compare(tasks: Sequence[Task], labels: Sequence[str], measure: Callable[[Task, str], Sides | None]) -> Comparisons:
+def _compare(
+    tasks: Sequence[Task], labels: Sequence[str], measure: Callable[[Task, str], Sides | None]
+) -> list[Comparison]:
     """Compare the first label with each other one wherever `measure` has numbers for the two."""
-    reference, *others = labels
-    comparisons: dict[tuple[str, str], list[Comparison]] = {task.key: [] for task in tasks}
-    for label in others:
-        shared = [(task, measure(task, label)) for task in tasks if {reference, label} <= task.runs.keys()]
+    found = []
+    for label in labels[1:]:
+        shared = [(task, measure(task, label)) for task in tasks if {labels[0], label} <= task.runs.keys()]
         known = [(task, sides, difference(*sides)) for task, sides in shared if sides is not None]
-        for (task, sides, found), adjusted in zip(known, holm([found.p for *_, found in known]), strict=True):
-            comparisons[task.key].append(Comparison(label, *sides, found, adjusted))
-    return comparisons
+        for (task, sides, one), adjusted in zip(known, holm([one.p for *_, one in known]), strict=True):
+            found.append(Comparison(task, label, *sides, one, adjusted))
+    return [one for task in tasks for one in found if one.task is task]
 
 
 def _tasks(results: Results, labels: Sequence[str]) -> list[Task]:
@@ -283,7 +279,7 @@ def typical_ratio(findings: Findings, other: str, name: str) -> Estimate | None:
     Each task counts with the ratio of its medians over seeds; None where none has both.
     """
     ratios = []
-    for task, _ in findings.against(other):
+    for task in (one.task for one in findings.against(other)):
         ours, theirs = task.figure(findings.reference, name), task.figure(other, name)
         if ours.size and theirs.size and np.median(ours) > 0 and np.median(theirs) > 0:
             ratios.append(float(np.median(ours) / np.median(theirs)))

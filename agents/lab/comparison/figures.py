@@ -68,13 +68,12 @@ def draw_differences(findings: Findings) -> Iterator[Picture]:
     names: list[str] = []
     marks: list[Mark] = []
     several = len(findings.labels) > 2
-    for task in findings.tasks:
-        for one in findings.scores[task.key] if task.scale else ():
-            zero, top = task.scale or (math.nan, math.nan)
-            value, low, high = (bound / (top - zero) for bound in one.found[:3])
-            hollow = one.outcome not in (Outcome.BETTER, Outcome.WORSE)
-            marks.append(Mark(len(names), one.against, value, low, high, hollow))
-            names.append(f"{task.name}{f' / {shown(one.against)}' if several else ''}")
+    for one in (one for one in findings.scores if one.task.scale):
+        zero, top = one.task.scale or (math.nan, math.nan)
+        value, low, high = (bound / (top - zero) for bound in one.found[:3])
+        hollow = one.outcome not in (Outcome.BETTER, Outcome.WORSE)
+        marks.append(Mark(len(names), one.against, value, low, high, hollow))
+        names.append(f"{one.task.name}{f' / {shown(one.against)}' if several else ''}")
     if not names:
         return
     sides = f"{shown(findings.reference)} less {'the other side' if several else shown(findings.labels[1])}"

@@ -30,7 +30,7 @@ def score_table(findings: Findings) -> Table:
     reference, *others = findings.labels
     rows = []
     for task in findings.tasks:
-        compared = {one.against: one for one in findings.scores[task.key]}
+        compared = {one.against: one for one in findings.scores if one.task is task}
         alone = [reference] if reference in task.runs and not compared else []
         for label in [*alone, *(label for label in others if label in task.runs)]:
             sides = (reference, label) if label in compared else (label,)
@@ -46,9 +46,8 @@ def score_table(findings: Findings) -> Table:
 def learning_table(findings: Findings) -> Table:
     """Return how the mean return over training compares."""
     rows = [
-        _row(findings, task.name, one.against, one, [_spread(one.ours), _spread(one.theirs)])
-        for task in findings.tasks
-        for one in findings.learning[task.key]
+        _row(findings, one.task.name, one.against, one, [_spread(one.ours), _spread(one.theirs)])
+        for one in findings.learning
     ]
     return Table(_header(findings), rows, 2 + len(findings.labels[2:3]))
 
@@ -181,15 +180,15 @@ def _pairs(findings: Findings) -> Iterator[Sequence[Any]]:
     found = ("difference", "low", "high", "p", "p_holm", "detectable", "outcome")
     yield ("env", "algo", "hyper", "budget", "measure", "label", "against", *names, *found)
     for task in findings.tasks:
-        compared = [("score", one) for one in findings.scores[task.key]]
-        compared += [("mean return over training", one) for one in findings.learning[task.key]]
+        both = {"score": findings.scores, "mean return over training": findings.learning}
+        compared = [(name, one) for name, every in both.items() for one in every if one.task is task]
         hyper, budget = (task.stored.hyper, task.stored.budget) if task.stored else ("", "")
         for measure, one in compared:
             sides: list[Any] = []
             for runs in (one.ours, one.theirs):
                 sides += [runs.size, float(runs.mean()), float(runs.std(ddof=1)) if runs.size > 1 else math.nan]
             value, low, high, p, detectable = one.found
-            what = (*task.key, hyper, budget, measure, findings.reference, one.against)
+            what = (task.env, task.algo, hyper, budget, measure, findings.reference, one.against)
             yield (*what, *sides, value, low, high, p, one.adjusted, detectable, one.outcome.value)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from agents.lab.comparison.analysis import LEVEL, Comparison, Findings, Outcome, Task, typical_ratio
+from agents.lab.comparison.analysis import LEVEL, Comparison, Findings, Outcome, typical_ratio
 from agents.lab.words import interval, listed, number, plural, probability, sentence, shown, task_name
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def make_verdict(findings: Findings) -> Verdict:
     nothing = ["Nothing can be compared yet: on no task have two sides finished a run."]
     return Verdict(
         headlines=[_headline(findings, other) for other in others] or nothing,
-        details=[_detail(findings, task, one) for task in findings.tasks for one in findings.scores[task.key]],
+        details=[_detail(findings, one) for one in findings.scores],
         together=[sentence(line) for other in others for line in _together(findings, other)],
         caveats=[sentence(line) for line in _caveats(findings)],
     )
@@ -73,45 +73,46 @@ def _headline(findings: Findings, other: str) -> str:
     """Say on how many tasks which side is better, and what could not have been seen."""
     comparisons = findings.against(other)
     text = sentence(_claims(findings, other, comparisons))
-    return " ".join([text, *_not_visible(findings, comparisons)])
+    return " ".join([text, *_not_visible(comparisons)])
 
 
-def _claims(findings: Findings, other: str, comparisons: Sequence[tuple[Task, Comparison]]) -> str:
+def _claims(findings: Findings, other: str, comparisons: Sequence[Comparison]) -> str:
     """Count what may be claimed; name the task where there is only one."""
-    outcomes = [one.outcome for _, one in comparisons]
+    outcomes = [one.outcome for one in comparisons]
     if len(comparisons) == 1:
-        return f"{_claim(findings, outcomes[0], other)} on {comparisons[0][0].name}"
+        return f"{_claim(findings, outcomes[0], other)} on {comparisons[0].task.name}"
     first, *rest = [
         f"{_claim(findings, outcome, other)} on {outcomes.count(outcome)}" for outcome in Outcome if outcome in outcomes
     ]
     return "; ".join([f"{first} of {len(comparisons)}", *rest])
 
 
-def _not_visible(findings: Findings, comparisons: Sequence[tuple[Task, Comparison]]) -> Iterator[str]:
+def _not_visible(comparisons: Sequence[Comparison]) -> Iterator[str]:
     """Say which differences so many seeds could not have shown, where none was shown."""
-    same = [(task, one) for task, one in comparisons if one.outcome is Outcome.SAME]
+    same = [one for one in comparisons if one.outcome is Outcome.SAME]
     if not same:
         return
-    seeds = [len(task.runs[label]) for task, one in same for label in (findings.reference, one.against)]
+    seeds = [size for one in same for size in (one.ours.size, one.theirs.size)]
     few = plural(max(seeds), "seed") if min(seeds) == max(seeds) else f"{min(seeds)} to {max(seeds)} seeds"
     if len(same) == 1:
-        least = same[0][1].found.detectable
+        least = same[0].found.detectable
         if not math.isnan(least):
             where = " there" if len(comparisons) > 1 else ""
             yield f"{few} cannot show differences under {number(least)} points{where}."
         return
-    parts = [one.found.detectable / (task.scale[1] - task.scale[0]) for task, one in same if task.scale]
+    scaled = [(one.found.detectable, one.task.scale) for one in same if one.task.scale]
+    parts = [detectable / (top - zero) for detectable, (zero, top) in scaled]
     if parts and not np.isnan(parts).all():
         low, high = f"{np.nanmin(parts):.0%}", f"{np.nanmax(parts):.0%}"
         span = low if low == high else f"{low} to {high}"
         yield f"{few} cannot show differences under {span} of the way from random play to the goal there."
 
 
-def _detail(findings: Findings, task: Task, comparison: Comparison) -> str:
+def _detail(findings: Findings, comparison: Comparison) -> str:
     """Say what one comparison shows, with its numbers."""
     found, ours, theirs = comparison.found, comparison.ours, comparison.theirs
-    text = f"{task.name}: {_claim(findings, comparison.outcome, comparison.against)}, {number(ours.mean())} against "
-    text += number(theirs.mean())
+    claim = _claim(findings, comparison.outcome, comparison.against)
+    text = f"{comparison.task.name}: {claim}, {number(ours.mean())} against {number(theirs.mean())}"
     if comparison.outcome is Outcome.UNKNOWN:
         return f"{text} ({plural(ours.size, 'seed')} and {plural(theirs.size, 'seed')})."
     if found.low == found.high:
@@ -132,7 +133,7 @@ def _together(findings: Findings, other: str) -> Iterator[str]:
         chance, low, high = section.improvement[other]
         span = "" if math.isnan(low) else f" (95% interval {low:.0%} to {high:.0%}; 50% is a tie)"
         yield f"over {section.title}, a run of {ours} beats a run of {theirs} in {chance:.0%} of cases{span}"
-    if learning := findings.against(other, findings.learning):
+    if learning := [one for one in findings.learning if one.against == other]:
         yield f"over the whole of training, by the mean return of the curve, {_claims(findings, other, learning)}"
     for figure, words in (
         ("steps_per_s", "{more} trains {times} as fast as {less}, in steps per second without evaluations"),
@@ -146,8 +147,8 @@ def _together(findings: Findings, other: str) -> Iterator[str]:
             span = f" ({number(low)} to {number(high)} times)" if number(low) != number(high) else ""
             yield words.format(times=f"{number(typical)} times{span}", more=more, less=less)
     medians = [
-        [float(np.median(task.reached(label, seconds=True))) for label in (findings.reference, other)]
-        for task, _ in findings.against(other)
+        [float(np.median(one.task.reached(label, seconds=True))) for label in (findings.reference, other)]
+        for one in findings.against(other)
     ]
     known = [pair for pair in medians if not np.isnan(pair).any()]
     won, lost = (sum(sign * (a - b) < 0 for a, b in known if a != b) for sign in (1, -1))
@@ -178,5 +179,5 @@ def _caveats(findings: Findings) -> Iterator[str]:
         yield f"SB3 went without {many if len(without) > 1 else ''}{first}"
     if unscaled := [task.name for task in findings.tasks if task.scale is None]:
         yield f"not in the aggregates, for want of a scale from random play to a goal: {'; '.join(unscaled)}"
-    if any(one.outcome is Outcome.SAME for group in findings.scores.values() for one in group):
+    if any(one.outcome is Outcome.SAME for one in findings.scores):
         yield "no difference shown does not mean equal: it means that so many seeds cannot tell"
