@@ -80,8 +80,7 @@ def _bench(argv: list[str]) -> int:
     from agents.lab.benchmark.peers import add_peers
     from agents.lab.benchmark.report import Report, print_cases
     from agents.lab.benchmark.rounds import run_rounds
-    from agents.lab.machine import describe_machine
-    from agents.lab.processes import terminated_as_interrupted
+    from agents.lab.processes import describe_machine, terminated_as_interrupted
 
     rounds, seeds = options.rounds or (2 if options.quick else 3), options.seeds or (1 if options.quick else 3)
     plan = Plan(options.cases, options.quick, rounds, seeds, options.threads, cuda=options.device == "cuda")

@@ -1,9 +1,10 @@
-"""Other processes: run to their end and measured; none outlives this one."""
+"""Other processes: run to their end and measured, none outlives this one; and the machine that they run on."""
 
 from __future__ import annotations
 
 import json
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -137,3 +138,24 @@ def last_json(output: str) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise UserError(f"its last line is no JSON object: {line[:120]!r}")
     return found
+
+
+def describe_machine() -> dict[str, Any]:
+    """Return `cpu`, `cores` (of them we may use `usable`), `memory_gb` and `load`, the mean of the last minute."""
+    usable = len(os.sched_getaffinity(0)) if platform.system() == "Linux" else os.cpu_count()
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return {
+        "cpu": _processor(),
+        "cores": os.cpu_count(),
+        "usable": usable,
+        "memory_gb": round(memory / 2**30, 1),
+        "load": round(os.getloadavg()[0], 2),
+    }
+
+
+def _processor() -> str:
+    """Return the processor's name where Linux writes it, elsewhere what Python knows."""
+    file = Path("/proc/cpuinfo")
+    lines = file.read_text(errors="replace").splitlines() if file.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()

@@ -11,10 +11,9 @@ from PIL import Image
 from rich.console import Console
 
 from agents.lab.benchmark.case import SECONDS, Plan
-from agents.lab.benchmark.chart import draw, ratios
-from agents.lab.benchmark.report import Report
+from agents.lab.benchmark.report import Report, draw, ratios
 from agents.lab.benchmark.rounds import Result
-from agents.lab.machine import describe_machine
+from agents.lab.processes import describe_machine
 from envs.errors import UserError
 from tests.lab.benchmark.fakes import case, printing, result
 
