@@ -12,10 +12,10 @@ from functools import partial
 from typing import Any
 
 from agents.lab.benchmark.case import BYTES, SECONDS, SPEED, Case, Measure, Plan, Program
-from agents.lab.benchmark.ours import read_summary, read_training, train_command, whole_settings
+from agents.lab.benchmark.ours import read_summary, read_training, train_command
 from agents.lab.processes import last_json, run_process
 from agents.lab.sb3_settings import translate_settings, tuned_settings
-from agents.run.config import FLAGS, Layer, resolve
+from agents.run.config import FLAGS, Layer, load_config_file, packaged_config, resolve
 from envs.errors import UserError, did_you_mean
 
 CARTPOLE, SOLVED = "CartPole-v1", 475.0  # its own threshold, for the mean of 100 episodes
@@ -65,14 +65,6 @@ def sb3(plan: Plan, name: str, arguments: Mapping[str, Any]) -> list[Program]:
     return found
 
 
-def alike(algo: str, env: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return our settings as arguments of `workers.sb3`."""
-    params = resolve([Layer(FLAGS, {"env": env, "algo": algo, **settings})], packaged=False).params
-    arguments, missing = translate_settings(algo, params)
-    assert not missing, f"{missing} would make it other work than SB3's"
-    return {"env_id": env, **arguments}
-
-
 def ours(plan: Plan, algo: str, env: str, settings: Mapping[str, Any], steps: int, device: str) -> list[Program]:
     """Return our training alone: no evaluation, no checkpoint but the last; as it comes, and compiled."""
     values = {**settings, **TRAINING_ALONE, "total_timesteps": steps}
@@ -86,10 +78,15 @@ def same(
     plan: Plan, algo: str, settings: Mapping[str, Any], steps: int, env: str = CARTPOLE, device: str = "cpu"
 ) -> list[Program]:
     """Training speed of ours and SB3 with the same settings; on a GPU, where SB3 has no environments, ours alone."""
-    steps = plan.scaled(steps)
-    found = ours(plan, algo, env, whole_settings(algo, env, settings), steps, device)
+    steps, path = plan.scaled(steps), packaged_config(algo, env)
+    params = resolve([Layer(FLAGS, {"env": env, "algo": algo, **settings})], packaged=False).params
+    replaced = {*settings, *(load_config_file(path) if path else ())}  # so that nothing packaged is left in force
+    values = {name: value for name, value in params.model_dump(mode="json").items() if name in replaced}
+    found = ours(plan, algo, env, values, steps, device)
     if device == "cpu":
-        found += sb3(plan, "SB3", {**alike(algo, env, settings), "total_timesteps": steps})
+        arguments, missing = translate_settings(algo, params)
+        assert not missing, f"{missing} would make it other work than SB3's"
+        found += sb3(plan, "SB3", {"env_id": env, **arguments, "total_timesteps": steps})
     return found
 
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from agents.lab.baselines import steady_part, steady_rate
-from agents.run.config import FLAGS, Layer, load_config_file, packaged_config, resolve
 
 
 def train_command(algo: str, env: str, values: Mapping[str, Any], *flags: str) -> tuple[str, ...]:
@@ -30,15 +29,6 @@ def train_command(algo: str, env: str, values: Mapping[str, Any], *flags: str) -
             items = value if isinstance(value, list) else [value]
             words += [f"--{flag}", *("none" if item is None else str(item) for item in items)]
     return (*words, *flags, "--no-record", "--json", "--runs-dir", "{folder}")
-
-
-def whole_settings(algo: str, env: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what has to be set over the packaged configuration of `env` so that nothing of it is left in force."""
-    path = packaged_config(algo, env)
-    packaged = load_config_file(path) if path else {}
-    wanted = resolve([Layer(FLAGS, {"env": env, "algo": algo, **settings})], packaged=False).params
-    values = wanted.model_dump(mode="json")
-    return {name: value for name, value in values.items() if name in packaged or name in settings}
 
 
 def read_summary(summary: dict[str, Any]) -> dict[str, Any]:
