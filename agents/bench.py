@@ -76,17 +76,16 @@ def _bench(argv: list[str]) -> int:
     from rich.console import Console
 
     from agents.lab.benchmark.case import Plan
-    from agents.lab.benchmark.catalogue import build_cases
-    from agents.lab.benchmark.machine import describe_machine, find_gpu
+    from agents.lab.benchmark.catalogue import build_cases, find_gpu
     from agents.lab.benchmark.peers import add_peers
     from agents.lab.benchmark.report import Report, print_cases
-    from agents.lab.benchmark.rounds import take_turns
-    from agents.lab.processes import terminated_as_interrupted
+    from agents.lab.benchmark.rounds import run_rounds
+    from agents.lab.processes import describe_machine, terminated_as_interrupted
 
     rounds, seeds = options.rounds or (2 if options.quick else 3), options.seeds or (1 if options.quick else 3)
     plan = Plan(options.cases, options.quick, rounds, seeds, options.threads, cuda=options.device == "cuda")
     console = Console(highlight=False)
-    cases, left_out = add_peers(*build_cases(plan), options.peers)  # what cannot be is told before anything is measured
+    cases, left_out = add_peers(*build_cases(plan), options.peers)  # mistakes are reported before anything is measured
     if options.list:
         print_cases(console, cases, left_out)
         return 0
@@ -99,9 +98,8 @@ def _bench(argv: list[str]) -> int:
             cases, left_out = add_peers(*build_cases(dataclasses.replace(plan, cuda=True)), options.peers)
         report = Report(plan, machine, left_out, folder)
         try:
-            for result in take_turns(cases):
-                report.take(result)
-                console.print(report.line(result), style="dim", markup=False, soft_wrap=True)
+            for result in run_rounds(cases):
+                console.print(report.add(result), style="dim", markup=False, soft_wrap=True)
         except KeyboardInterrupt:
             report.interrupted = True
     report.save()

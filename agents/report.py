@@ -50,28 +50,12 @@ def _report(argv: list[str]) -> int:
 
     from rich.console import Console
 
-    from agents.lab.comparison.findings import find
-    from agents.lab.comparison.imported import import_files
-    from agents.lab.comparison.page import write_findings
-    from agents.lab.comparison.results import load_comparison
-    from agents.lab.comparison.verdict import judge, show
+    from agents.lab.comparison.report import report
 
     folder = options.folder or Path("runs", "comparison")
-    import_files(folder, options.files)
-    findings = find(load_comparison(folder))
-    verdict = judge(findings)
-    page = write_findings(findings, options.out or folder / "report")
-    show(Console(highlight=False), verdict, page)
+    found = report(folder, options.out or folder / "report", options.files, Console(highlight=False))
     if options.json:
-        print_json(
-            {
-                "report": str(page),
-                **dataclasses.asdict(verdict),
-                "finished": len(findings.comparison.runs),
-                "unfinished": len(findings.comparison.unfinished),
-                "failed": len(findings.comparison.failures),
-            }
-        )
+        print_json(found)
     return 0
 
 

@@ -1,9 +1,10 @@
-"""Other processes: run to their end and measured; none outlives this one."""
+"""Other processes: run to their end and measured, none outlives this one; and the machine that they run on."""
 
 from __future__ import annotations
 
 import json
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -11,15 +12,15 @@ import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 from agents.core.signals import handling
 from envs.errors import UserError
 
-PATIENCE = 1_800.0  # seconds until a child is given up
+PATIENCE = 1_800.0  # seconds after which a child is killed
+UNIT = 2**20 if sys.platform == "darwin" else 2**10  # of ru_maxrss, in a MB
 
 
 @contextmanager
@@ -44,8 +45,7 @@ def _interrupted_after() -> Iterator[None]:
             signal.raise_signal(number)
 
 
-@dataclass(frozen=True, slots=True)
-class Finished:
+class Finished(NamedTuple):
     """A process that ended: what it printed, its seconds from start to end, its memory at most (None: unknown)."""
 
     output: str
@@ -65,15 +65,25 @@ def run_process(words: Sequence[str], variables: Mapping[str, str], patience: fl
         began = perf_counter()
         try:
             with _interrupted_after():
-                child = _start(words, os.environ | variables, output, errors)
+                child = subprocess.Popen(
+                    words,
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=errors,
+                    env=os.environ | variables,
+                    start_new_session=True,
+                )
             late = threading.Timer(patience, os.killpg, (child.pid, signal.SIGKILL))
             late.start()
             _, status, usage = os.wait4(child.pid, 0)
-        except BaseException:
+        except BaseException as error:
             if child is not None:
                 with suppress(ProcessLookupError, ChildProcessError):  # it had just ended
                     os.killpg(child.pid, signal.SIGKILL)
                     os.wait4(child.pid, 0)
+            elif isinstance(error, OSError):
+                reason = os.strerror(error.errno or 0).lower()
+                raise UserError(f"cannot start {words[0]}: {reason}") from error
             raise
         finally:
             if late is not None:
@@ -82,33 +92,13 @@ def run_process(words: Sequence[str], variables: Mapping[str, str], patience: fl
                 child.returncode = 0  # it is waited for, which Popen cannot know
         seconds = perf_counter() - began
         if status:
-            code = os.waitstatus_to_exitcode(status)
-            raise UserError(how_it_ended(code, errors, late=seconds >= patience))
+            raise UserError(failure(os.waitstatus_to_exitcode(status), errors, late=seconds >= patience))
         output.seek(0)
-        return Finished(output.read().decode(errors="replace"), seconds, _peak_mb(usage.ru_maxrss))
-
-
-def _start(
-    words: Sequence[str], environment: Mapping[str, str], output: IO[bytes], errors: IO[bytes]
-) -> subprocess.Popen[bytes]:
-    try:
-        return subprocess.Popen(
-            words, stdin=subprocess.DEVNULL, stdout=output, stderr=errors, env=environment, start_new_session=True
-        )
-    except OSError as error:
-        raise UserError(f"cannot start {words[0]}: {os.strerror(error.errno or 0).lower()}") from error
-
-
-def _peak_mb(most: int) -> float | None:
-    """Return a child's peak memory in MB, from what the system says.
-
-    On Linux a child counts from its parent's peak (VmHWM), so that of one that stayed below is unknown. That is why
-    the benchmark itself imports nothing large before its last child has ended.
-    """
-    if sys.platform != "linux":
-        return most / (2**20 if sys.platform == "darwin" else 2**10)
-    found = most / 2**10
-    return found if found > own_peak_mb() else None
+        peak = usage.ru_maxrss / UNIT
+        # On Linux a child counts from its parent's peak, so that of one that stayed below is unknown. That is why the
+        # benchmark itself imports nothing large before its last child has ended.
+        known = sys.platform != "linux" or peak > own_peak_mb()
+        return Finished(output.read().decode(errors="replace"), seconds, peak if known else None)
 
 
 def own_peak_mb() -> float:
@@ -116,13 +106,13 @@ def own_peak_mb() -> float:
     if sys.platform != "linux":
         import resource
 
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / UNIT
     status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
-    return int(status.partition("VmHWM:")[2].split()[0]) / 2**10
+    return int(status.partition("VmHWM:")[2].split()[0]) / UNIT
 
 
-def how_it_ended(code: int, errors: IO[bytes], late: bool = False) -> str:
-    """Say how a process failed, with the last line of `errors`, its stderr, from the start of which is read.
+def failure(code: int, errors: IO[bytes], late: bool = False) -> str:
+    """Say how a process failed, with the last line of `errors`, its stderr, which is read from the start.
 
     Args:
         code: its exit code, or minus the signal that ended it.
@@ -131,8 +121,7 @@ def how_it_ended(code: int, errors: IO[bytes], late: bool = False) -> str:
     errors.seek(0)
     said = errors.read().decode(errors="replace").strip().splitlines() or ["it said nothing"]
     ended = f"failed with exit code {code}" if code > 0 else f"died of signal {-code}"
-    ended = "was given up as too slow" if late else ended
-    return f"{ended}: {said[-1].strip()[:300]}"
+    return f"{'was given up as too slow' if late else ended}: {said[-1].strip()[:300]}"
 
 
 def last_json(output: str) -> dict[str, Any]:
@@ -149,3 +138,24 @@ def last_json(output: str) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise UserError(f"its last line is no JSON object: {line[:120]!r}")
     return found
+
+
+def describe_machine() -> dict[str, Any]:
+    """Return `cpu`, `cores` (of them we may use `usable`), `memory_gb` and `load`, the mean of the last minute."""
+    usable = len(os.sched_getaffinity(0)) if platform.system() == "Linux" else os.cpu_count()
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return {
+        "cpu": _processor(),
+        "cores": os.cpu_count(),
+        "usable": usable,
+        "memory_gb": round(memory / 2**30, 1),
+        "load": round(os.getloadavg()[0], 2),
+    }
+
+
+def _processor() -> str:
+    """Return the processor's name where Linux writes it, elsewhere what Python knows."""
+    file = Path("/proc/cpuinfo")
+    lines = file.read_text(errors="replace").splitlines() if file.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()

@@ -1,4 +1,4 @@
-"""A model of stable-baselines3 (SB3) as a `Policy`, so that the same code evaluates and shows ours and SB3's."""
+"""A model of stable-baselines3 (SB3) as a `Policy`, so that the same code evaluates ours and SB3's."""
 
 from __future__ import annotations
 
@@ -15,15 +15,14 @@ from gymnasium import Space, spaces
 from torch import Tensor
 
 from agents.core.tree import to_numpy
+from agents.lab.sb3_settings import COUNTERPARTS
 from agents.run.storage import disk
 from envs.api import VecEnv
 from envs.errors import UserError
 
-MARKS = {"exploration_fraction": "dqn", "clip_range": "ppo"}  # settings that tell whose model it is
-
 
 class SB3Policy:
-    """SB3's PPO or DQN. See `agents.core.types.Policy`.
+    """An algorithm of SB3's. See `agents.core.types.Policy`.
 
     Observations are normalised by VecNormalize's statistics where the model was trained with it, and actions are
     clipped to the bounds, as SB3 does both.
@@ -31,39 +30,26 @@ class SB3Policy:
 
     def __init__(self, model: Any, normalizer: Any = None) -> None:
         """`model` is SB3's algorithm, trained or training; `normalizer` its VecNormalize, if it has none of its own."""
-        from stable_baselines3 import DQN
-
         self.device = model.device
         self.step = int(model.num_timesteps)  # that it was trained for
-        self.algo = "dqn" if isinstance(model, DQN) else "ppo"
+        self.algo = type(model).__name__.lower()
         self._model, self._normalizer = model, normalizer or model.get_vec_normalize_env()
 
     def predict(self, obs: Any, deterministic: bool = True, generator: torch.Generator | None = None) -> Tensor:
         """Return actions for a batch of observations `[N, ...]`, drawn from `generator` if not deterministic."""
         with _drawing_from(generator):
             actions, _ = self._model.policy.predict(self._normalised(obs), deterministic=deterministic)
-        greedy = torch.as_tensor(actions)
-        if deterministic or self.algo == "ppo":
-            return greedy
-        coin, choice = torch.rand((2, len(greedy)), generator=generator)
+        actions = torch.as_tensor(actions)
+        epsilon = getattr(self._model, "exploration_rate", None)  # SB3's policy knows nothing of it
+        if deterministic or epsilon is None:
+            return actions
+        uniform, choice = torch.rand((2, len(actions)), generator=generator)
         random = (choice * int(self._model.action_space.n)).long()
-        return torch.where(coin < self._model.exploration_rate, random, greedy)
+        return torch.where(uniform < epsilon, random, actions)
 
-    @torch.inference_mode()
     def inspect(self, obs: Any) -> dict[str, Tensor]:
-        """Return `q_values` and their maximum for DQN; `value` and the distribution's parameters for PPO."""
-        policy = self._model.policy
-        tensors, _ = policy.obs_to_tensor(self._normalised(obs))
-        if self.algo == "dqn":
-            q_values = policy.q_net(tensors)
-            return {"value": q_values.amax(dim=1), "q_values": q_values}
-        found = {"value": policy.predict_values(tensors).squeeze(1)}
-        distribution = policy.get_distribution(tensors).distribution
-        if isinstance(distribution, torch.distributions.Categorical):
-            return found | {"probabilities": distribution.probs}
-        if isinstance(distribution, torch.distributions.Normal):
-            return found | {"mean": distribution.mean, "std": distribution.stddev}
-        return found
+        """Return nothing: only our own policies are shown with what they compute."""
+        return {}
 
     def refuse_unfit(self, env: VecEnv, env_id: str) -> None:
         """Raise UserError if `env`, of which `env_id` is the name, is not what the model learnt."""
@@ -103,7 +89,7 @@ def _form(space: Space) -> Any:
 
 
 def sb3_algo(path: Path) -> str | None:
-    """Return whether a model of SB3's is its "ppo" or its "dqn" by what its file says; None where that is not plain.
+    """Return which algorithm a model of SB3's is of by what its file says; None where that is not plain.
 
     Nothing in the file is run.
 
@@ -115,11 +101,11 @@ def sb3_algo(path: Path) -> str | None:
     try:
         with zipfile.ZipFile(path) as archive:
             data = json.loads(archive.read("data"))
-        found = {algo for mark, algo in MARKS.items() if mark in data}
+        found = [algo for algo, there in COUNTERPARTS.items() if there.mark in data]
     except (zipfile.BadZipFile, KeyError, ValueError, TypeError, OSError, RecursionError) as error:
         what = "is no zip archive" if content != b"PK\x03\x04" else "holds no model of stable-baselines3"
         raise UserError(f"{path} {what} ({type(error).__name__}: {error})") from error
-    return found.pop() if len(found) == 1 else None
+    return found[0] if len(found) == 1 else None
 
 
 def refuse_untrusted(path: Path, trust: bool) -> None:
@@ -138,7 +124,7 @@ def load_sb3(path: Path, algo: str | None = None, *, trust: bool, vec_normalize:
 
     Args:
         path: the `.zip` file.
-        algo: "ppo" or "dqn"; None to take what the file says.
+        algo: one of `COUNTERPARTS`; None to take what the file says.
         trust: whether the user trusts whoever wrote it, for loading runs code from the file.
         vec_normalize: the file that `VecNormalize.save` wrote, where the model was trained with it.
 
@@ -146,20 +132,21 @@ def load_sb3(path: Path, algo: str | None = None, *, trust: bool, vec_normalize:
         UserError: it is not trusted, or the files cannot be used.
     """
     refuse_untrusted(path, trust)
-    told = sb3_algo(path)
-    if (algo or told) is None:
-        raise UserError(f"{path} does not say which algorithm it is of: add --algo ppo or --algo dqn")
-    if algo and told and algo != told:
-        raise UserError(f"{path} is a model of {told.upper()}, not of {algo.upper()}")
+    stored = sb3_algo(path)
+    name = algo or stored
+    if name is None:
+        flags = " or ".join(f"--algo {known}" for known in COUNTERPARTS)
+        raise UserError(f"{path} does not say which algorithm it is of: add {flags}")
+    if stored not in (name, None):
+        raise UserError(f"{path} is a model of {str(stored).upper()}, not of {name.upper()}")
     import pickle
 
     import stable_baselines3
     from stable_baselines3.common.vec_env import VecNormalize
 
-    kind: Any = {"ppo": stable_baselines3.PPO, "dqn": stable_baselines3.DQN}[algo or told or ""]
     normalizer = None
     try:
-        model = kind.load(path, device="cpu")
+        model = getattr(stable_baselines3, name.upper()).load(path, device="cpu")
         if vec_normalize is not None:
             with disk("read", vec_normalize), vec_normalize.open("rb") as stream:
                 normalizer = pickle.load(stream)

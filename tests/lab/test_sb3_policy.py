@@ -87,18 +87,6 @@ def test_chance_follows_the_generator_and_leaves_the_global_stream_alone(name, e
     assert torch.get_rng_state().equal(before)
 
 
-def test_thoughts_belong_to_the_actions(ppo, dqn):
-    obs = observations("Pendulum-v1", 3)
-    thoughts, actions = SB3Policy(ppo).inspect(obs), SB3Policy(ppo).predict(obs)
-    assert thoughts["mean"].clip(-2, 2).allclose(actions)
-    assert thoughts["std"].shape == (3, 1)
-    assert thoughts["value"].shape == (3,)
-    obs = observations("CartPole-v1", 3)
-    thoughts = SB3Policy(dqn).inspect(obs)
-    assert thoughts["q_values"].argmax(dim=1).equal(SB3Policy(dqn).predict(obs))
-    assert thoughts["value"].equal(thoughts["q_values"].amax(dim=1))
-
-
 def test_a_file_says_its_algorithm_and_loads_only_if_trusted(saved, ppo):
     assert sb3_algo(saved / "ppo.zip") == "ppo"
     assert sb3_algo(saved / "dqn.zip") == "dqn"

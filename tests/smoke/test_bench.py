@@ -12,7 +12,7 @@ import pytest
 
 from agents.bench import main
 from agents.core.signals import handling
-from agents.lab.benchmark import catalogue, machine
+from agents.lab.benchmark import catalogue
 from agents.lab.benchmark.catalogue import Entry
 from tests.lab.benchmark.fakes import printing, program
 
@@ -30,7 +30,7 @@ def cases(monkeypatch):
         monkeypatch.delitem(catalogue.CATALOGUE, name)
     for name, entry in found.items():
         monkeypatch.setitem(catalogue.CATALOGUE, name, entry)
-    monkeypatch.setattr(machine, "worker", lambda task: printing("warm", {"gpu": None}).command)
+    monkeypatch.setattr(catalogue, "worker", lambda task: printing("warm", {"gpu": None}).command)
 
 
 def last_json(capsys) -> dict:

@@ -1,17 +1,16 @@
-"""What the parts of the benchmark hand one another: measures, contenders, cases, and the plan they follow."""
+"""What the parts of the benchmark hand one another: measures, programs, cases, and the plan they follow."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 Figures = dict[str, Any]
 SHORT = 0.2  # the part of the steps that a quick benchmark makes
 
 
-@dataclass(frozen=True, slots=True)
-class Measure:
+class Measure(NamedTuple):
     """A figure that programs are compared by; `key` names it among their figures."""
 
     key: str
@@ -24,14 +23,9 @@ SECONDS = Measure("total_s", "seconds", False)
 BYTES = Measure("bytes_per_transition", "bytes", False)
 
 
-def as_printed(figures: Figures) -> Figures:
-    """Take a program's figures as they are."""
-    return figures
-
-
 @dataclass(frozen=True, slots=True)
-class Contender:
-    """A program that runs in a process of its own and prints one JSON object as its last line.
+class Program:
+    """What runs in a process of its own and prints one JSON object as its last line.
 
     Attributes:
         name: unique in its case.
@@ -45,22 +39,22 @@ class Contender:
     command: tuple[str, ...]
     baseline: bool = False
     variables: dict[str, str] = field(default_factory=dict)
-    read: Callable[[Figures], Figures] = as_printed
+    read: Callable[[Figures], Figures] = dict
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """Something measured in one way; its contenders take turns.
+    """Something measured in one way, by several programs one after the other.
 
     Attributes:
-        repeats: how often each contender runs; the first time with seed 0, then 1, ...
+        repeats: how often each program runs; the first time with seed 0, then 1, ...
         target: mean return from which on a run has solved its environment, or None.
     """
 
     name: str
     title: str
     measure: Measure
-    contenders: tuple[Contender, ...]
+    programs: tuple[Program, ...]
     repeats: int
     target: float | None = None
 
@@ -71,10 +65,10 @@ class Plan:
 
     Attributes:
         names: the cases; empty for all.
-        quick: fewer cases, contenders and steps.
+        quick: fewer cases, programs and steps.
         rounds: repeats of each case but those that solve.
         seeds: repeats of the cases that solve.
-        threads: SB3's: one, its own choice, or both in turn.
+        threads: SB3's: one, its own choice, or one after the other both.
         cuda: whether there is a GPU to measure on.
     """
 

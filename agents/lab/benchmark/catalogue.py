@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from agents.lab.baselines import sb3_settings
-from agents.lab.benchmark.case import BYTES, SECONDS, SPEED, Case, Contender, Measure, Plan
-from agents.lab.benchmark.ours import read_summary, read_training, train_command, whole_settings
-from agents.lab.sb3_configs import load_sb3_config, sb3_config
-from agents.run.config import ALGORITHMS
+from agents.lab.benchmark.case import BYTES, SECONDS, SPEED, Case, Measure, Plan, Program
+from agents.lab.benchmark.ours import read_summary, read_training, train_command
+from agents.lab.processes import last_json, run_process
+from agents.lab.sb3_settings import translate_settings, tuned_settings
+from agents.run.config import FLAGS, Layer, load_config_file, packaged_config, resolve
 from envs.errors import UserError, did_you_mean
 
 CARTPOLE, SOLVED = "CartPole-v1", 475.0  # its own threshold, for the mean of 100 episodes
@@ -54,72 +54,70 @@ def worker(task: str, **arguments: Any) -> tuple[str, ...]:
     return (sys.executable, "-m", "agents.lab.benchmark.workers", task, json.dumps(arguments))
 
 
-def sb3(plan: Plan, name: str, arguments: Mapping[str, Any]) -> list[Contender]:
-    """Return SB3, told what `workers.sb3` takes, with each number of threads that the plan asks for."""
+def sb3(plan: Plan, name: str, arguments: Mapping[str, Any]) -> list[Program]:
+    """Return SB3, with arguments of `workers.sb3` and each number of threads that the plan asks for."""
     command = worker("sb3", **arguments, seed="{seed}")
     found = []
     if plan.threads != "own":
-        found.append(Contender(f"{name}, 1 thread", command, baseline=True, variables={"OMP_NUM_THREADS": "1"}))
+        found.append(Program(f"{name}, 1 thread", command, baseline=True, variables={"OMP_NUM_THREADS": "1"}))
     if plan.threads == "own" or (plan.threads == "both" and not plan.quick and os.cpu_count() != 1):
-        found.append(Contender(f"{name}, own threads", command, baseline=True))
+        found.append(Program(f"{name}, own threads", command, baseline=True))
     return found
 
 
-def alike(algo: str, env: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return our settings as arguments of `workers.sb3`."""
-    arguments, missing = sb3_settings(ALGORITHMS[algo](**settings))
-    assert not missing, f"{missing} would make it other work than SB3's"
-    return {"env_id": env, **arguments}
-
-
-def ours(plan: Plan, algo: str, env: str, settings: Mapping[str, Any], steps: int, device: str) -> list[Contender]:
+def ours(plan: Plan, algo: str, env: str, settings: Mapping[str, Any], steps: int, device: str) -> list[Program]:
     """Return our training alone: no evaluation, no checkpoint but the last; as it comes, and compiled."""
     values = {**settings, **TRAINING_ALONE, "total_timesteps": steps}
     command = partial(train_command, algo, env, values, "--device", device, "--quiet")
-    plain = Contender("ours", command("--compile", "auto"), read=read_training)
-    compiled = Contender("ours, compiled", command("--compile", "on"), read=read_training)
+    plain = Program("ours", command("--compile", "auto"), read=read_training)
+    compiled = Program("ours, compiled", command("--compile", "on"), read=read_training)
     return [plain] if plan.quick else [plain, compiled]
 
 
 def same(
     plan: Plan, algo: str, settings: Mapping[str, Any], steps: int, env: str = CARTPOLE, device: str = "cpu"
-) -> list[Contender]:
+) -> list[Program]:
     """Training speed of ours and SB3 with the same settings; on a GPU, where SB3 has no environments, ours alone."""
-    steps = plan.scaled(steps)
-    found = ours(plan, algo, env, whole_settings(algo, env, settings), steps, device)
+    steps, path = plan.scaled(steps), packaged_config(algo, env)
+    params = resolve([Layer(FLAGS, {"env": env, "algo": algo, **settings})], packaged=False).params
+    replaced = {*settings, *(load_config_file(path) if path else ())}  # so that nothing packaged is left in force
+    values = {name: value for name, value in params.model_dump(mode="json").items() if name in replaced}
+    found = ours(plan, algo, env, values, steps, device)
     if device == "cpu":
-        found += sb3(plan, "SB3", {**alike(algo, env, settings), "total_timesteps": steps})
+        arguments, missing = translate_settings(algo, params)
+        assert not missing, f"{missing} would make it other work than SB3's"
+        found += sb3(plan, "SB3", {"env_id": env, **arguments, "total_timesteps": steps})
     return found
 
 
-def as_they_come(plan: Plan, algo: str, steps: int, sb3_steps: int) -> list[Contender]:
+def as_they_come(plan: Plan, algo: str, steps: int, sb3_steps: int) -> list[Program]:
     """Training speed of ours with the packaged settings, and of SB3 with those it has by itself."""
     defaults = {"algo": algo, "env_id": CARTPOLE, "n_envs": 1, "total_timesteps": plan.scaled(sb3_steps)}
     return ours(plan, algo, CARTPOLE, {}, plan.scaled(steps), "cpu") + sb3(plan, "SB3", defaults)
 
 
-def solve(plan: Plan, algo: str, budgets: tuple[int, ...]) -> list[Contender]:
+def solve(plan: Plan, algo: str, budgets: tuple[int, ...]) -> list[Program]:
     """Train, then measure over 100 greedy episodes: ours stops at its target, SB3, as tuned, at the end of a budget."""
-    found = [Contender("ours", train_command(algo, CARTPOLE, {}), read=read_summary)]
-    tuned = sb3_config(algo, CARTPOLE)
+    found = [Program("ours", train_command(algo, CARTPOLE, {}), read=read_summary)]
+    tuned = tuned_settings(algo, CARTPOLE)
     assert tuned is not None
-    settings, _ = load_sb3_config(tuned, algo)
+    settings, _ = tuned
     for budget in budgets[-1:] if plan.quick else budgets:
         arguments = {"env_id": CARTPOLE, **settings, "total_timesteps": budget, "eval_episodes": 100}
         found += sb3(plan, f"SB3 {budget // 1_000}k", arguments)
     return found
 
 
-def stepping(plan: Plan) -> list[Contender]:
+def stepping(plan: Plan) -> list[Program]:
     """Environments alone, with random actions."""
     size = {"num_envs": 4_096, "ticks": plan.scaled(4_000)}
     return [
-        Contender("ours, native", worker("step_native", **size)),
-        Contender("Gymnasium's NumPy", worker("step_gymnasium", **size), baseline=True),
+        Program("ours, native", worker("step_native", **size)),
+        Program("Gymnasium's NumPy", worker("step_gymnasium", **size), baseline=True),
     ]
 
 
-def importing(plan: Plan) -> list[Contender]:
+def importing(plan: Plan) -> list[Program]:
     """Python's start, and imports."""
     modules = {
         "ours, to parse flags": "agents.train",
@@ -128,16 +126,16 @@ def importing(plan: Plan) -> list[Contender]:
         "SB3": "stable_baselines3",
     }
     return [
-        Contender(name, (sys.executable, "-c", f"import {module}; print('{{}}')"), baseline=name == "SB3")
+        Program(name, (sys.executable, "-c", f"import {module}; print('{{}}')"), baseline=name == "SB3")
         for name, module in modules.items()
     ]
 
 
-def replay(plan: Plan, observation: str) -> list[Contender]:
+def replay(plan: Plan, observation: str) -> list[Program]:
     """Memory that a replay buffer takes for each transition."""
     return [
-        Contender("ours", worker("replay_ours", observation=observation)),
-        Contender("SB3", worker("replay_sb3", observation=observation), baseline=True),
+        Program("ours", worker("replay_ours", observation=observation)),
+        Program("SB3", worker("replay_sb3", observation=observation), baseline=True),
     ]
 
 
@@ -146,13 +144,13 @@ class Entry:
     """A case of the catalogue.
 
     Attributes:
-        contenders: makes the case's contenders for a plan.
+        programs: makes the case's programs for a plan.
         quick: whether a quick benchmark has it.
         needs: module that has to be installed, and the extra of ours that brings it.
     """
 
     title: str
-    contenders: Callable[[Plan], list[Contender]]
+    programs: Callable[[Plan], list[Program]]
     measure: Measure = SPEED
     quick: bool = False
     needs: tuple[str, str] | None = None
@@ -160,7 +158,7 @@ class Entry:
     target: float | None = None
 
     def repeats(self, plan: Plan) -> int:
-        """Return how often each contender runs; what hardly varies, once."""
+        """Return how often each program runs; what hardly varies, once."""
         if self.measure is BYTES or (plan.quick and self.target is None and self.measure is SECONDS):
             return 1
         return plan.rounds if self.target is None else plan.seeds
@@ -174,41 +172,35 @@ class Entry:
         return None
 
 
+def _training(title: str, algo: str, settings: Mapping[str, Any], steps: int, **options: Any) -> Entry:
+    """Return a case of `same`; `options` are of `Entry`, or `env` and `device`."""
+    where = {name: options.pop(name) for name in ("env", "device") if name in options}
+    return Entry(title, partial(same, algo=algo, settings=settings, steps=steps, **where), **options)
+
+
 CATALOGUE: dict[str, Entry] = {
-    "ppo-same": Entry(
-        "PPO CartPole-v1, 8 environments, same settings",
-        partial(same, algo="ppo", settings=SAME_PPO, steps=60_000),
-        quick=True,
-    ),
-    "ppo-64": Entry(
-        "PPO CartPole-v1, 64 environments, same settings", partial(same, algo="ppo", settings=MANY_ENVS, steps=200_000)
-    ),
-    "ppo-256": Entry(
-        "PPO CartPole-v1, 256 environments, same settings", partial(same, algo="ppo", settings=MOST_ENVS, steps=300_000)
-    ),
+    "ppo-same": _training("PPO CartPole-v1, 8 environments, same settings", "ppo", SAME_PPO, 60_000, quick=True),
+    "ppo-64": _training("PPO CartPole-v1, 64 environments, same settings", "ppo", MANY_ENVS, 200_000),
+    "ppo-256": _training("PPO CartPole-v1, 256 environments, same settings", "ppo", MOST_ENVS, 300_000),
     "ppo-default": Entry(
         "PPO CartPole-v1, each as it comes", partial(as_they_come, algo="ppo", steps=60_000, sb3_steps=8_192)
     ),
-    "ppo-lunarlander": Entry(
+    "ppo-lunarlander": _training(
         "PPO LunarLander-v3, 8 environments, same settings",
-        partial(same, algo="ppo", settings=SAME_PPO, steps=30_000, env="LunarLander-v3"),
+        *("ppo", SAME_PPO, 30_000),
+        env="LunarLander-v3",
         needs=("Box2D", "box2d"),
     ),
-    "ppo-halfcheetah": Entry(
+    "ppo-halfcheetah": _training(
         "PPO HalfCheetah-v5, 8 environments, same settings",
-        partial(same, algo="ppo", settings=SAME_PPO, steps=30_000, env="HalfCheetah-v5"),
+        *("ppo", SAME_PPO, 30_000),
+        env="HalfCheetah-v5",
         needs=("mujoco", "mujoco"),
     ),
-    "ppo-cuda": Entry(
-        "PPO CartPole-v1 on the GPU, 4,096 environments",
-        partial(same, algo="ppo", settings=ON_GPU, steps=8_000_000, device="cuda"),
-        cuda=True,
+    "ppo-cuda": _training(
+        "PPO CartPole-v1 on the GPU, 4,096 environments", "ppo", ON_GPU, 8_000_000, device="cuda", cuda=True
     ),
-    "dqn-same": Entry(
-        "DQN CartPole-v1, 1 environment, same settings",
-        partial(same, algo="dqn", settings=SAME_DQN, steps=30_000),
-        quick=True,
-    ),
+    "dqn-same": _training("DQN CartPole-v1, 1 environment, same settings", "dqn", SAME_DQN, 30_000, quick=True),
     "dqn-default": Entry(
         "DQN CartPole-v1, each as it comes", partial(as_they_come, algo="dqn", steps=40_000, sb3_steps=20_000)
     ),
@@ -254,10 +246,26 @@ def build_cases(plan: Plan) -> tuple[list[Case], list[str]]:
         elif plan.quick and not entry.quick and not plan.names:
             left_out.append(name)
         else:
-            contenders = tuple(entry.contenders(plan))
-            cases.append(Case(name, entry.title, entry.measure, contenders, entry.repeats(plan), entry.target))
+            programs = tuple(entry.programs(plan))
+            cases.append(Case(name, entry.title, entry.measure, programs, entry.repeats(plan), entry.target))
     if plan.quick:
         left_out += ["compiled training", "SB3's shorter budgets"]
         if plan.threads == "both":
             left_out.append("SB3 with its own threads")
     return cases, left_out
+
+
+def find_gpu(required: bool) -> str | None:
+    """Return the name of the CUDA GPU that PyTorch finds, or None.
+
+    The process that looks imports all that will be measured, so that it lies in the system's cache from then on.
+
+    Raises:
+        UserError: there is none, and it is required.
+    """
+    gpu: str | None = last_json(run_process(worker("warm"), {}).output)["gpu"]
+    if gpu is None and required:
+        raise UserError(
+            "--device cuda: PyTorch finds no CUDA GPU here. Use --device cpu, or auto to take what there is."
+        )
+    return gpu

@@ -1,4 +1,4 @@
-"""Our own training, through the front door: its command line, and its figures from what it leaves behind."""
+"""Our own training as a user starts it: its command line, and its figures from what it leaves behind."""
 
 from __future__ import annotations
 
@@ -9,10 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from agents.lab.baselines import steady_rate
-from agents.run.config import ALGORITHMS, load_config_file, packaged_config
-
-PHASES = ("act", "env", "copy", "learn")
+from agents.lab.baselines import steady_part, steady_rate
 
 
 def train_command(algo: str, env: str, values: Mapping[str, Any], *flags: str) -> tuple[str, ...]:
@@ -25,44 +22,35 @@ def train_command(algo: str, env: str, values: Mapping[str, Any], *flags: str) -
     """
     words = [sys.executable, "-m", "agents.train", "--env", env, "--algo", algo, "--seed", "{seed}"]
     for name, value in values.items():
-        words += _flag(name, value)
+        flag = name.replace("_", "-")
+        if isinstance(value, bool):
+            words.append(f"--{flag}" if value else f"--no-{flag}")
+        else:
+            items = value if isinstance(value, list) else [value]
+            words += [f"--{flag}", *("none" if item is None else str(item) for item in items)]
     return (*words, *flags, "--no-record", "--json", "--runs-dir", "{folder}")
-
-
-def _flag(name: str, value: Any) -> list[str]:
-    flag = name.replace("_", "-")
-    if isinstance(value, bool):
-        return [f"--{flag}" if value else f"--no-{flag}"]
-    values = value if isinstance(value, list) else [value]
-    return [f"--{flag}", *("none" if item is None else str(item) for item in values)]
-
-
-def whole_settings(algo: str, env: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what has to be set over the packaged configuration of `env` so that nothing of it is left in force."""
-    path = packaged_config(algo, env)
-    packaged = load_config_file(path) if path else {}
-    wanted = ALGORITHMS[algo](**settings).model_dump(mode="json")
-    return {name: value for name, value in wanted.items() if name in packaged or name in settings}
 
 
 def read_summary(summary: dict[str, Any]) -> dict[str, Any]:
     """Return the figures of a whole run: its score, its steps, the seconds of its training, its threads."""
     versions = json.loads((Path(summary["run"]) / "versions.json").read_text(encoding="utf-8"))
-    return {
-        "steps": summary["steps"],
-        "seconds": summary["wall_s"],
-        "steps_per_s": summary["steps_per_s"],
-        "eval_mean": summary["eval_mean"],
-        "threads": versions["threads"],
-    }
+    found = {name: summary[name] for name in ("steps", "steps_per_s", "eval_mean")}
+    return {**found, "seconds": summary["wall_s"], "threads": versions["threads"]}
 
 
 def read_training(summary: dict[str, Any]) -> dict[str, Any]:
-    """Return the figures of a run with its steady speed, and the share that each phase has in its seconds."""
+    """Return the figures of a run with its steady speed, and the share of each phase in the same part of the run."""
     with (Path(summary["run"]) / "progress.csv").open(newline="", encoding="utf-8") as stream:
         rows = [{tag: float(value) for tag, value in row.items() if value} for row in csv.DictReader(stream)]
-    points = [(int(row["step"]), row["step"] / row["time/fps"]) for row in rows]
-    phases = {phase: sum(row.get(f"time/{phase}", 0.0) for row in rows) / points[-1][1] for phase in PHASES}
+    points = [(0, 0.0), *((int(row["step"]), row["step"] / row["time/fps"]) for row in rows)]
+    first = steady_part(points)
+    seconds = max(points[-1][1] - points[first][1], 1e-9)
+    phases: dict[str, float] = {}
+    for row in rows[first:]:  # row i ends at points[i + 1]
+        for tag, value in row.items():
+            if tag.startswith("time/") and tag != "time/fps":
+                phase = tag.removeprefix("time/")
+                phases[phase] = phases.get(phase, 0.0) + value / seconds
     return read_summary(summary) | {
         "whole_steps_per_s": summary["steps_per_s"],
         "steps_per_s": steady_rate(points),

@@ -1,27 +1,28 @@
-"""A benchmark's results: a JSON document, tables, and the files they are kept in."""
+"""A benchmark's results: a JSON document, tables, a picture, and the files they are kept in."""
 
 from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agents.lab.benchmark.case import Case, Plan
-from agents.lab.benchmark.chart import draw
-from agents.lab.benchmark.ours import PHASES
-from agents.lab.benchmark.rounds import Result, baseline_of, by_case, number, ratio
+from agents.lab.benchmark.rounds import Result, baseline_of, by_case, ratio
+from agents.lab.drawing import GREY, Mark, draw_rows, make_picture
+from agents.lab.words import number
 from agents.run.folder import versions
 from agents.run.storage import disk, write_text
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from rich.console import Console
     from rich.table import Table
 
 METHOD = (
-    "Each run is a process of its own; the programs of a case take turns. Medians; min to max over the runs.",
+    "Each run is a process of its own; a round runs each program of a case once. Medians; min to max over the runs.",
     "steps/s: training alone, over the last nine tenths of its steps. Ours writes its curves meanwhile, SB3 nothing.",
     "Threads: ours chooses by itself. SB3 runs as --threads says; the better of its rows is the baseline.",
 )
@@ -53,18 +54,14 @@ class Report:
         """Whether any program failed."""
         return any(result.errors for result in self.results.values())
 
-    def take(self, result: Result) -> None:
-        """Take in a result that grew, and write `bench.json` anew."""
-        self.results[result.case.name, result.contender.name] = result
+    def add(self, result: Result) -> str:
+        """Take in a result that grew, write `bench.json` anew, and say in one line what the latest run reached."""
+        case, latest = result.case, result.outcomes[-1]
+        self.results[case.name, result.program.name] = result
         self.save_document()
-
-    def line(self, result: Result) -> str:
-        """Say in one line what a program reached just now."""
-        name = f"{result.case.name} {len(result.outcomes)}/{result.case.repeats}, {result.contender.name}"
-        latest = result.outcomes[-1]
-        if isinstance(latest, str):
-            return f"{name}: {latest}"
-        return f"{name}: {number(latest[result.case.measure.key])} {result.case.measure.unit}"
+        if not isinstance(latest, str):
+            latest = f"{number(latest[case.measure.key], short=True)} {case.measure.unit}"
+        return f"{case.name} {len(result.outcomes)}/{case.repeats}, {result.program.name}: {latest}"
 
     def document(self) -> dict[str, Any]:
         """Return everything: what was asked, where it was measured, and case by case what was reached, run by run."""
@@ -84,8 +81,8 @@ class Report:
 
     def _where(self) -> str:
         machine = self.machine
-        gpu = f", {machine['gpu']}" if machine.get("gpu") else ", no GPU"
-        return f"{machine['cpu']}, {machine['usable']} cores, {machine['memory_gb']:.0f} GB{gpu}"
+        gpu = machine.get("gpu") or "no GPU"
+        return f"{machine['cpu']}, {machine['usable']} cores, {machine['memory_gb']:.0f} GB, {gpu}"
 
     def show(self, console: Console) -> None:
         """Print the tables and where they were measured."""
@@ -94,8 +91,7 @@ class Report:
         _print_phases(console, self.results.values())
         packages = ("torch", "gymnasium", "stable-baselines3", "numpy")
         named = ", ".join(f"{package} {self.versions[package]}" for package in packages)
-        console.print()
-        console.print(f"{self._where()}, load {self.machine['load']} at the start")
+        console.print(f"\n{self._where()}, load {self.machine['load']} at the start")
         console.print(f"Python {self.versions['python']}, {named}; {self.date}")
         console.print("\n".join(METHOD), style="dim")
         if self.left_out:
@@ -112,46 +108,45 @@ def _case(case: Case, group: Sequence[Result]) -> dict[str, Any]:
         "measure": case.measure.key,
         "higher_is_better": case.measure.higher_is_better,
         "target": case.target,
-        "baseline": None if baseline is None else baseline.contender.name,
-        "results": [_result(result, baseline) for result in group],
+        "baseline": None if baseline is None else baseline.program.name,
+        "results": [
+            {
+                "name": result.program.name,
+                "command": shlex.join(result.program.command),
+                "variables": result.program.variables,
+                "median": result.median(),
+                "min": min(result.values, default=None),
+                "max": max(result.values, default=None),
+                "ratio": ratio(result, baseline),
+                "solved": None if case.target is None else result.solved,
+                "peak_mb": result.median("peak_mb"),
+                "threads": result.median("threads"),
+                "runs": result.runs,
+                "errors": result.errors,
+            }
+            for result in group
+        ],
     }
 
 
-def _result(result: Result, baseline: Result | None) -> dict[str, Any]:
-    return {
-        "name": result.contender.name,
-        "command": shlex.join(result.contender.command),
-        "variables": result.contender.variables,
-        "median": result.median,
-        "min": min(result.values, default=None),
-        "max": max(result.values, default=None),
-        "ratio": ratio(result, baseline),
-        "solved": None if result.case.target is None else result.solved,
-        "peak_mb": result.middle("peak_mb"),
-        "threads": result.middle("threads"),
-        "runs": result.runs,
-        "errors": result.errors,
-    }
-
-
-def _table(first: str, width: int, headings: Mapping[str, int]) -> Table:
+def _table(first_width: int, headings: dict[str, int]) -> Table:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column(first, width=width)
+    table.add_column("", width=first_width)
     for heading, least in headings.items():
         table.add_column(heading, justify="right", min_width=least)
     return table
 
 
 def _print_case(console: Console, case: Case, group: Sequence[Result]) -> None:
-    """Print a line for each contender, and beneath them what else there is to say."""
+    """Print a line for each program, and beneath them what else there is to say."""
     from rich.markup import escape
 
-    headings = {case.measure.unit: 9, "min to max": 18, "better": 8, "peak MB": 7, "threads": 7}
-    table, notes, baseline = _table("", 21, headings), [], baseline_of(group)
+    table = _table(21, {case.measure.unit: 9, "min to max": 18, "better": 8, "peak MB": 7, "threads": 7})
+    notes, baseline = [], baseline_of(group)
     for result in group:
-        name = result.contender.name
+        name = result.program.name
         table.add_row(escape(name), *_cells(result, baseline))
         if case.target is not None and result.runs:
             scores = ", ".join(f"{run['eval_mean']:.0f}" for run in result.runs)
@@ -164,24 +159,27 @@ def _print_case(console: Console, case: Case, group: Sequence[Result]) -> None:
 
 
 def _cells(result: Result, baseline: Result | None) -> list[str]:
-    values, median = result.values, result.median
+    values, median, better = result.values, result.median(), ratio(result, baseline)
     if median is None:
         return ["failed"]
-    better, threads, peak = ratio(result, baseline), result.middle("threads"), result.middle("peak_mb")
-    times = "baseline" if result is baseline else "" if better is None else f"{number(better)}x"
-    spread = f"{number(min(values))} to {number(max(values))}" if len(values) > 1 else ""
-    return [number(median), spread, times, *("" if value is None else f"{value:,.0f}" for value in (peak, threads))]
+    times = "baseline" if result is baseline else "" if better is None else f"{number(better, short=True)}x"
+    spread = " to ".join(number(of(values), short=True) for of in (min, max)) if len(values) > 1 else ""
+    others = (result.median("peak_mb"), result.median("threads"))
+    return [number(median, short=True), spread, times, *("" if one is None else f"{one:,.0f}" for one in others)]
 
 
 def _print_phases(console: Console, results: Iterable[Result]) -> None:
-    phases = (*PHASES, "rest")
-    table = _table("", 28, dict.fromkeys(phases, 5))
-    for result in results:
-        if timed := [run["phases"] for run in result.runs if "phases" in run]:
-            means = [sum(shares[phase] for shares in timed) / len(timed) for phase in phases]
-            table.add_row(f"{result.case.name}, {result.contender.name}", *(f"{100 * mean:.0f}" for mean in means))
+    """Print the share of each phase in the part of a training that steps/s is measured over."""
+    timed = [(result, [run["phases"] for run in result.runs if "phases" in run]) for result in results]
+    names = list(dict.fromkeys(phase for _, runs in timed for shares in runs for phase in shares))
+    names = sorted(names, key=lambda phase: phase == "rest")
+    table = _table(28, dict.fromkeys(names, 5))
+    for result, runs in timed:
+        if runs:
+            means = [sum(shares.get(phase, 0.0) for shares in runs) / len(runs) for phase in names]
+            table.add_row(f"{result.case.name}, {result.program.name}", *(f"{100 * mean:.0f}" for mean in means))
     if table.row_count:
-        console.print("\n[bold]where our time goes[/], in percent")
+        console.print("\n[bold]where our time goes[/], in percent, over the same part of the steps as steps/s")
         console.print(table)
 
 
@@ -189,9 +187,48 @@ def print_cases(console: Console, cases: Sequence[Case], left_out: Sequence[str]
     """Print what would be measured, and the command line of each program."""
     for case in cases:
         console.print(f"\n[bold]{case.name}[/]  {case.title}, {case.measure.unit}, {case.repeats} times")
-        for contender in case.contenders:
-            variables = " ".join(f"{name}={value}" for name, value in contender.variables.items())
-            line = f"{variables} {shlex.join(contender.command)}".strip()
-            console.print(f"  {contender.name}: {line}", soft_wrap=True, markup=False)
+        for program in case.programs:
+            variables = " ".join(f"{name}={value}" for name, value in program.variables.items())
+            line = f"{variables} {shlex.join(program.command)}".strip()
+            console.print(f"  {program.name}: {line}", soft_wrap=True, markup=False)
     if left_out:
         console.print(f"\nleft out: {', '.join(left_out)}", markup=False)
+
+
+def ratios(results: Sequence[Result]) -> dict[str, tuple[str, float]]:
+    """Return row -> (program, times better than the baseline), of each case that has one."""
+    found = {}
+    for case, group in by_case(results):
+        baseline = baseline_of(group)
+        for result in group:
+            if not result.program.baseline and (better := ratio(result, baseline)) is not None:
+                name = result.program.name
+                found[f"{number(better, short=True)}x {case.name}, {name}"] = (name, better)
+    return found
+
+
+def draw(results: Sequence[Result], footer: str, path: Path) -> None:
+    """Draw them into `path`, with `footer` as a line beneath; nothing where nothing can be compared.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    found = ratios(results)
+    if not found:
+        return
+    marks = [
+        Mark(row, name, better, min(better, 1), max(better, 1)) for row, (name, better) in enumerate(found.values())
+    ]
+    programs = list(dict.fromkeys(mark.side for mark in marks))
+
+    def paint(axes: Axes) -> None:
+        axes.set_xscale("log", base=2)
+        draw_rows(axes, programs, list(found), marks, legend=False)
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}x")
+        axes.axvline(1, color="black", linewidth=0.9)
+        axes.set_title("Beside stable-baselines3")
+        axes.set_xlabel("times faster or smaller than the baseline")
+        axes.figure.supxlabel(footer, fontsize=5.5, color=GREY)
+
+    with disk("write", path):
+        path.write_bytes(make_picture("bench", "", 1.0 + 0.25 * len(found), paint).png)

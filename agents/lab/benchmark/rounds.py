@@ -1,4 +1,4 @@
-"""Rounds in which the contenders of each case take turns, each in a process of its own."""
+"""Rounds in which each program of each case runs once, in a process of its own; and what its runs come to."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from agents.lab.benchmark.case import Case, Contender, Figures
+from agents.lab.benchmark.case import Case, Figures, Program
 from agents.lab.processes import last_json, run_process
 from envs.errors import UserError
 
 
 @dataclass(slots=True)
 class Result:
-    """What a contender reached in a case so far: of each run its figures, or what went wrong."""
+    """What a program reached in a case so far: of each run its figures, or what went wrong."""
 
     case: Case
-    contender: Contender
+    program: Program
     outcomes: list[Figures | str] = field(default_factory=list)
 
     @property
@@ -39,49 +39,46 @@ class Result:
         return [run[self.case.measure.key] for run in self.runs]
 
     @property
-    def median(self) -> float | None:
-        return statistics.median(self.values) if self.runs else None
-
-    @property
     def solved(self) -> int:
         """How many runs reached the target, all of them where there is none."""
         target = self.case.target
         return len(self.runs) if target is None else sum(run["eval_mean"] >= target for run in self.runs)
 
-    def middle(self, key: str) -> float | None:
-        """Return the median of another figure, of those runs that have it."""
+    def median(self, key: str = "") -> float | None:
+        """Return the median of the measured figure or of another one, of those runs that have it."""
+        key = key or self.case.measure.key
         found = [run[key] for run in self.runs if run.get(key) is not None]
         return statistics.median(found) if found else None
 
 
-def take_turns(cases: Sequence[Case]) -> Iterator[Result]:
-    """Run round after round; yield a contender's result each time it grew."""
-    results = {(case.name, contender.name): Result(case, contender) for case in cases for contender in case.contenders}
+def run_rounds(cases: Sequence[Case]) -> Iterator[Result]:
+    """Run round after round; yield a program's result each time it grew."""
+    results = [Result(case, program) for case in cases for program in case.programs]
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-        for turn in range(max((case.repeats for case in cases), default=0)):
-            for result in results.values():
-                if turn < result.case.repeats:
+        for seed in range(max((case.repeats for case in cases), default=0)):
+            for result in results:
+                if seed < result.case.repeats:
                     try:
-                        result.outcomes.append(run(result.case, result.contender, turn, Path(folder)))
+                        result.outcomes.append(run(result.case, result.program, seed, Path(folder)))
                     except UserError as error:
                         result.outcomes.append(str(error))
                     yield result
 
 
-def run(case: Case, contender: Contender, seed: int, folder: Path) -> Figures:
-    """Run a contender once and return its figures, with `total_s` and `peak_mb` of its process.
+def run(case: Case, program: Program, seed: int, folder: Path) -> Figures:
+    """Run a program once and return its figures, with `total_s` and `peak_mb` of its process.
 
     Raises:
         UserError: it failed, printed no JSON, or not the figure that the case measures.
     """
-    words = [word.replace("{seed}", str(seed)).replace("{folder}", str(folder)) for word in contender.command]
-    finished = run_process(words, contender.variables)
-    measured = {"seed": seed, "total_s": finished.seconds, "peak_mb": finished.peak_mb}
+    words = [word.replace("{seed}", str(seed)).replace("{folder}", str(folder)) for word in program.command]
+    finished = run_process(words, program.variables)
     printed = last_json(finished.output)
     try:
-        figures = contender.read(printed) | measured
+        figures = program.read(printed)
     except (LookupError, TypeError, ValueError, OSError) as error:
         raise UserError(f"what it left cannot be read: {type(error).__name__}: {error}") from error
+    figures |= {"seed": seed, "total_s": finished.seconds, "peak_mb": finished.peak_mb}
     for key in (case.measure.key, *(("eval_mean",) if case.target is not None else ())):
         if not is_number(figures.get(key)):
             raise UserError(f"its JSON has no number as {key!r}")
@@ -97,22 +94,21 @@ def is_number(value: Any) -> bool:
 
 def baseline_of(results: Sequence[Result]) -> Result | None:
     """Return the baseline that a case's results are compared with: solved most often, then best."""
-    found = [result for result in results if result.contender.baseline and result.median is not None]
 
     def quality(result: Result) -> tuple[int, float]:
-        median = result.median or 0.0
+        median = result.median() or 0.0
         return result.solved, median if result.case.measure.higher_is_better else -median
 
-    return max(found, key=quality, default=None)
+    return max((result for result in results if result.program.baseline and result.runs), key=quality, default=None)
 
 
 def ratio(result: Result, baseline: Result | None) -> float | None:
     """Return how many times better than the baseline a result is; None where it solved less often, or lacks."""
-    if baseline is None or not result.median or not baseline.median:
+    if baseline is None or not result.runs:
         return None
     if result.case.target is not None and result.solved / len(result.runs) < baseline.solved / len(baseline.runs):
         return None
-    better = result.median / baseline.median
+    better = (result.median() or 0.0) / (baseline.median() or 1.0)
     return better if result.case.measure.higher_is_better else 1 / better
 
 
@@ -122,10 +118,3 @@ def by_case(results: Iterable[Result]) -> list[tuple[Case, list[Result]]]:
     for result in results:
         found.setdefault(result.case.name, []).append(result)
     return [(group[0].case, group) for group in found.values()]
-
-
-def number(value: float) -> str:
-    """Write a figure with three digits, or as many as its whole part has; millions as such."""
-    if value >= 1e6:
-        return f"{value / 1e6:.2f}M"
-    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"

@@ -25,16 +25,17 @@ def sb3(total_timesteps: int, seed: str, eval_episodes: int = 0, **arguments: An
 
     number = int(seed)
     arguments = {"hyperparameters": {}, **arguments}
-    trained = train_sb3(total_timesteps=total_timesteps, seed=number, **arguments)
+    model, points = train_sb3(total_timesteps=total_timesteps, seed=number, **arguments)
+    steps, seconds = points[-1]
     figures: dict[str, Any] = {
-        "steps": trained.steps,
-        "seconds": trained.seconds,
-        "whole_steps_per_s": trained.steps / trained.seconds,
-        "steps_per_s": steady_rate(trained.points),
+        "steps": steps,
+        "seconds": seconds,
+        "whole_steps_per_s": steps / seconds,
+        "steps_per_s": steady_rate(points),
         "threads": torch.get_num_threads(),
     }
     if eval_episodes:
-        returns, _ = evaluate_sb3(trained, arguments["env_id"], eval_episodes, seed=1_000_000 + number)
+        returns, _ = evaluate_sb3(model, arguments["env_id"], eval_episodes, seed=1_000_000 + number)
         figures["eval_mean"] = float(np.mean(returns))
     return figures
 

@@ -17,12 +17,11 @@ import time
 import traceback
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from agents.lab.comparison.energy import EnergyMeter
 from agents.lab.comparison.job import ERRORS_FILE, JOB_FILE, RESULT_FILE, Job
 from agents.lab.processes import own_peak_mb
-from agents.run.folder import versions
+from agents.run.folder import RunFolder, versions
 from agents.run.storage import write_text
 from envs.errors import UserError
 
@@ -60,22 +59,24 @@ def _end_with_parent() -> None:
 
 def _carry_out(folder: Path, began: float, meter: EnergyMeter | None, trust: bool) -> int:
     job = Job.load(folder)
-    found = _work(job, folder, began, trust)
+    begun = job.kind == "ours" and any((path / "state.json").exists() for _, path in RunFolder(folder).checkpoints())
+    _begin_part(folder, began, anew=not begun)
+    from agents.lab.comparison import training  # and with it PyTorch
+
+    if job.kind == "ours":
+        found = training.train_ours(job, folder, resume=begun)
+    else:
+        found = training.train_sb3(job, folder) if job.kind == "sb3" else training.evaluate_model(job, trust)
     if found is None:
         return INTERRUPTED
     parts = [*_parts(folder)[:-1], (_parts(folder)[-1][0], time.time())]
     result = {
-        "env": job.env,
-        "algo": job.algo,
-        "label": job.label,
-        "library": job.library,
-        "seed": job.seed,
+        **{name: getattr(job, name) for name in ("env", "algo", "label", "library", "seed")},
         "steps_per_s": found["steps"] / found["train_seconds"] if found["train_seconds"] else 0.0,
         "total_seconds": sum(end - start for start, end in parts),
         "peak_mb": own_peak_mb(),
         "energy_j": meter.joules() if meter is not None and len(parts) == 1 else None,
         "command": shlex.join(["python", "-m", "agents.lab.comparison.child", str(folder)]),
-        "fingerprint": job.fingerprint,
         "versions": versions(),
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         **found,
@@ -84,38 +85,17 @@ def _carry_out(folder: Path, began: float, meter: EnergyMeter | None, trust: boo
     return 0
 
 
-def _work(job: Job, folder: Path, began: float, trust: bool) -> dict[str, Any] | None:
-    """Do what the run is for; return steps, seconds and final episodes, or None if it was stopped before its end."""
-    if job.kind == "ours":
-        from agents.lab.comparison.ours import has_begun, train_ours
-
-        _begin_part(folder, began, anew=not has_begun(folder))
-        return train_ours(job, folder)
-    _begin_part(folder, began, anew=True)
-    if job.kind == "sb3":
-        from agents.lab.comparison.sb3 import train_beside
-
-        return train_beside(job, folder)
-    from agents.lab.comparison.model import evaluate_model
-
-    return evaluate_model(job, trust)
-
-
 def _begin_part(folder: Path, began: float, *, anew: bool) -> None:
     """Note that a process begins; one before it that was killed ended when it last wrote something.
 
     With `anew`, the folder is emptied, but for what the run is and what its process says.
     """
-    if anew:
-        for path in folder.iterdir():
-            if path.is_dir():
-                shutil.rmtree(path)
-            elif path.name not in (JOB_FILE, ERRORS_FILE):
-                path.unlink()
-    parts = _parts(folder)
+    others = [path for path in folder.iterdir() if path.name not in (JOB_FILE, ERRORS_FILE)]
+    parts = [] if anew else _parts(folder)
     if parts:
-        last = max(path.stat().st_mtime for path in folder.iterdir() if path.name not in (JOB_FILE, ERRORS_FILE))
-        parts[-1] = (parts[-1][0], last)
+        parts[-1] = (parts[-1][0], max(path.stat().st_mtime for path in others))
+    for path in others if anew else ():
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
     write_text(folder / PARTS_FILE, json.dumps([*parts, (began, began)]) + "\n")
 
 

@@ -1,14 +1,15 @@
-"""A document as a list of blocks, written as one HTML page or as Markdown; whatever it holds is text, never markup."""
+"""A document written as one HTML page and as Markdown at once; whatever it holds is text, never markup."""
 
 from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from html import escape
+from typing import NamedTuple
 
-from agents.lab.comparison.figures import Picture
+from agents.lab.drawing import Picture
 
 # Nothing may be fetched and nothing may run, whatever found its way into a name or a message
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
@@ -56,38 +57,7 @@ a { color: #005a8e; }
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Heading:
-    """Begins a part of the document."""
-
-    text: str
-    anchor: str
-
-
-@dataclass(frozen=True, slots=True)
-class Lead:
-    """What must be read if nothing else is."""
-
-    lines: Sequence[str]
-
-
-@dataclass(frozen=True, slots=True)
-class Text:
-    """A paragraph; a note is set smaller."""
-
-    text: str
-    note: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Bullets:
-    """A list."""
-
-    lines: Sequence[str]
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
+class Table(NamedTuple):
     """Rows as long as the header: `texts` columns of text, then figures; only `wrapped` cells break into lines."""
 
     header: Sequence[str]
@@ -96,119 +66,108 @@ class Table:
     wrapped: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Pictures:
-    """Pictures side by side where there is room."""
+class Document:
+    """Grows block by block, as HTML that needs nothing beside it and as GitHub's Markdown with pictures as files.
 
-    pictures: Sequence[Picture]
+    Attributes:
+        pictures: all that it has.
+    """
 
+    def __init__(self, title: str) -> None:
+        self.pictures: list[Picture] = []
+        self._title, self._links = title, ""
+        self._html: list[str] = []
+        self._markdown: list[str] = []
 
-@dataclass(frozen=True, slots=True)
-class Code:
-    """Lines to be read letter by letter."""
+    def html(self) -> str:
+        """Return one page that needs nothing beside it: pictures are in it, and it loads and runs nothing."""
+        title, body = escape(self._title), "\n".join(self._html)
+        return (
+            '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+            f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
+            '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+            f"<title>{title}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n"
+            f"<h1>{title}</h1>\n<nav>{self._links}</nav>\n{body}\n</body>\n</html>\n"
+        )
 
-    text: str
+    def markdown(self) -> str:
+        """Return the same as Markdown."""
+        return "\n\n".join([f"# {_plain(self._title)}", *self._markdown]) + "\n"
 
+    def _add(self, html: str, markdown: str) -> None:
+        self._html.append(html)
+        self._markdown.append(markdown)
 
-@dataclass(frozen=True, slots=True)
-class Folded:
-    """Blocks behind a line to click on."""
+    def heading(self, text: str, anchor: str) -> None:
+        """Begin a part."""
+        self._links += f'<a href="#{anchor}">{escape(text)}</a>'
+        self._add(f'<h2 id="{anchor}">{escape(text)}</h2>', f"## {_plain(text)}")
 
-    title: str
-    blocks: Sequence[Heading | Lead | Text | Bullets | Table | Pictures | Code]
+    def lead(self, lines: Sequence[str]) -> None:
+        """Add what must be read if nothing else is."""
+        self._add(
+            f'<div class="lead">{_each("p", lines)}</div>', "\n>\n".join(f"> **{_plain(line)}**" for line in lines)
+        )
 
+    def text(self, text: str, note: bool = False) -> None:
+        """Add a paragraph; a note is set smaller."""
+        self._add(f'<p class="note">{escape(text)}</p>' if note else f"<p>{escape(text)}</p>", _plain(text))
 
-Block = Heading | Lead | Text | Bullets | Table | Pictures | Code | Folded
+    def bullets(self, lines: Sequence[str]) -> None:
+        """Add a list."""
+        self._add(f"<ul>{_each('li', lines)}</ul>", "\n".join(f"- {_plain(line)}" for line in lines))
 
+    def code(self, text: str) -> None:
+        """Add lines to be read letter by letter."""
+        fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", text)), default=0))
+        self._add(f'<pre tabindex="0">{escape(text)}</pre>', f"{fence}\n{text}\n{fence}")
 
-def to_html(title: str, blocks: Sequence[Block]) -> str:
-    """Return one page that needs nothing beside it: pictures are in it, and it loads and runs nothing."""
-    links = "".join(f'<a href="#{b.anchor}">{escape(b.text)}</a>' for b in blocks if isinstance(b, Heading))
-    body = "\n".join(_html(block) for block in blocks)
-    return (
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n"
-        f"<h1>{escape(title)}</h1>\n<nav>{links}</nav>\n{body}\n</body>\n</html>\n"
-    )
+    def show_pictures(self, pictures: Sequence[Picture]) -> None:
+        """Add pictures side by side where there is room."""
+        self.pictures += pictures
+        images = [
+            f'<figure><img src="data:image/png;base64,{base64.b64encode(one.png).decode()}" alt="{escape(one.alt)}" '
+            f'width="{one.width}" height="{one.height}"></figure>'
+            for one in pictures
+        ]
+        self._add(
+            f'<div class="pictures">{"".join(images)}</div>',
+            "\n\n".join(f"![{_plain(one.alt)}]({one.name})" for one in pictures),
+        )
 
+    def table(self, table: Table) -> None:
+        """Add a table."""
+        kinds = ["t" if column < table.texts else "n" for column in range(len(table.header))]
+        head = "".join(
+            f'<th class="{kind}" scope="col">{escape(cell)}</th>'
+            for kind, cell in zip(kinds, table.header, strict=True)
+        )
+        rows = [
+            "".join(f"<td class={kind}>{escape(cell)}</td>" for kind, cell in zip(kinds, row, strict=True))
+            for row in table.rows
+        ]
+        body = "\n".join(f"<tr>{row}</tr>" for row in rows)
+        wrapped = ' class="wrapped"' if table.wrapped else ""
+        inside = f"<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>"
+        ruler = ["---" if kind == "t" else "---:" for kind in kinds]
+        lines = [list(map(_plain, table.header)), ruler, *(list(map(_plain, row)) for row in table.rows)]
+        self._add(
+            f'<div class="scroll" tabindex="0"><table{wrapped}>\n{inside}\n</table></div>',
+            "\n".join(f"| {' | '.join(line)} |" for line in lines),
+        )
 
-def _html(block: Block) -> str:
-    match block:
-        case Heading(text, anchor):
-            return f'<h2 id="{anchor}">{escape(text)}</h2>'
-        case Lead(lines):
-            return f'<div class="lead">{_each("p", lines)}</div>'
-        case Text(text, note):
-            return f'<p class="note">{escape(text)}</p>' if note else f"<p>{escape(text)}</p>"
-        case Bullets(lines):
-            return f"<ul>{_each('li', lines)}</ul>"
-        case Table():
-            return _table(block)
-        case Pictures(pictures):
-            return f'<div class="pictures">{"".join(map(_figure, pictures))}</div>'
-        case Code(text):
-            return f'<pre tabindex="0">{escape(text)}</pre>'
-        case Folded(title, blocks):
-            inside = "\n".join(_html(inner) for inner in blocks)
-            return f"<details><summary>{escape(title)}</summary>\n{inside}\n</details>"
-
-
-def _table(table: Table) -> str:
-    kinds = ["t" if column < table.texts else "n" for column in range(len(table.header))]
-    head = "".join(
-        f'<th class="{kind}" scope="col">{escape(cell)}</th>' for kind, cell in zip(kinds, table.header, strict=True)
-    )
-    body = "\n".join(
-        f"<tr>{''.join(f'<td class={kind}>{escape(cell)}</td>' for kind, cell in zip(kinds, row, strict=True))}</tr>"
-        for row in table.rows
-    )
-    wrapped = ' class="wrapped"' if table.wrapped else ""
-    inside = f"<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>"
-    return f'<div class="scroll" tabindex="0"><table{wrapped}>\n{inside}\n</table></div>'
+    @contextmanager
+    def folded(self, title: str) -> Iterator[None]:
+        """Put what is added within behind a line to click on."""
+        start = len(self._html)
+        yield
+        for blocks, between in ((self._html, "\n"), (self._markdown, "\n\n")):
+            head = f"<details><summary>{escape(title)}</summary>"
+            blocks[start:] = [between.join([head, *blocks[start:], "</details>"])]
 
 
 def _each(tag: str, texts: Iterable[str]) -> str:
     return "".join(f"<{tag}>{escape(text)}</{tag}>" for text in texts)
-
-
-def _figure(picture: Picture) -> str:
-    source = f"data:image/png;base64,{base64.b64encode(picture.png).decode()}"
-    size = f'width="{picture.width}" height="{picture.height}"'
-    return f'<figure><img src="{source}" alt="{escape(picture.alt)}" {size}></figure>'
-
-
-def to_markdown(title: str, blocks: Sequence[Block]) -> str:
-    """Return the same as GitHub's Markdown, with the pictures as files beside it."""
-    return "\n\n".join([f"# {_plain(title)}", *map(_markdown, blocks)]) + "\n"
-
-
-def _markdown(block: Block) -> str:
-    match block:
-        case Heading(text, _):
-            return f"## {_plain(text)}"
-        case Lead(lines):
-            return "\n>\n".join(f"> **{_plain(line)}**" for line in lines)
-        case Text(text, _):
-            return _plain(text)
-        case Bullets(lines):
-            return "\n".join(f"- {_plain(line)}" for line in lines)
-        case Table(header, rows, texts, _):
-            ruler = ["---" if column < texts else "---:" for column in range(len(header))]
-            return "\n".join(f"| {' | '.join(row)} |" for row in [map(_plain, header), ruler, *map(_cells, rows)])
-        case Pictures(pictures):
-            return "\n\n".join(f"![{_plain(picture.alt)}]({picture.name})" for picture in pictures)
-        case Code(text):
-            fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", text)), default=0))
-            return f"{fence}\n{text}\n{fence}"
-        case Folded(title, blocks):
-            inside = "\n\n".join(_markdown(inner) for inner in blocks)
-            return f"<details><summary>{escape(title)}</summary>\n\n{inside}\n\n</details>"
-
-
-def _cells(row: Iterable[str]) -> list[str]:
-    return [_plain(cell) for cell in row]
 
 
 def _plain(text: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from pathlib import Path
 
 POWERCAP = Path("/sys/class/powercap")
@@ -14,36 +15,29 @@ class EnergyMeter:
 
     def __init__(self, powercap: Path = POWERCAP) -> None:
         """`powercap` is where Linux shows the counters: of packages `intel-rapl:N`, of their parts `intel-rapl:N:M`."""
-        self._counters = [(domain, _read(domain, "energy_uj")) for domain in powercap.glob("intel-rapl:*")]
-        self._counters = [(domain, now) for domain, now in self._counters if domain.name.count(":") == 1]
-        self._readable = bool(self._counters) and all(now is not None for _, now in self._counters)
-        self._total = 0
+        packages = [domain for domain in powercap.glob("intel-rapl:*") if domain.name.count(":") == 1]
+        self._before = {domain: _read(domain, "energy_uj") for domain in packages}
+        self._microjoules: int | None = 0 if packages and None not in self._before.values() else None
         self._lock = threading.Lock()
-        self._ended = threading.Event()
-        if self._readable:
+        if self._microjoules is not None:
             threading.Thread(target=self._watch, daemon=True).start()
 
     def joules(self) -> float | None:
-        """Return the energy so far; None where it cannot be read."""
-        self.read()
-        return self._total / 1e6 if self._readable else None
-
-    def read(self) -> None:
-        """Take in the counters, which begin again at 0 after their range."""
+        """Return the energy so far; None where it cannot be read. A counter begins again at 0 after its range."""
         with self._lock:
-            for index, (domain, before) in enumerate(self._counters):
+            for domain, before in self._before.items():
                 now = _read(domain, "energy_uj")
-                if now is None or before is None:
-                    self._readable = False
-                    return
-                if now < before:
-                    self._total += _read(domain, "max_energy_range_uj") or 0
-                self._total += now - before
-                self._counters[index] = (domain, now)
+                if self._microjoules is None or before is None or now is None:
+                    self._microjoules = None
+                    return None
+                self._microjoules += now - before + (_read(domain, "max_energy_range_uj") or 0 if now < before else 0)
+                self._before[domain] = now
+        return None if self._microjoules is None else self._microjoules / 1e6
 
     def _watch(self) -> None:
-        while not self._ended.wait(EVERY):
-            self.read()
+        while True:
+            time.sleep(EVERY)
+            self.joules()
 
 
 def _read(domain: Path, name: str) -> int | None:

@@ -1,136 +1,23 @@
-"""A report's pictures, as PNG: narrow, so that a phone shows them, and to be told apart without colour."""
+"""A report's pictures."""
 
 from __future__ import annotations
 
-import io
 import math
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.lab.comparison.findings import Findings, Outcome, Section, Task
-from agents.lab.comparison.results import RunResult
-from agents.lab.comparison.words import plural, points, shown, thousands
+from agents.lab.comparison.analysis import Findings, Outcome, Section, Task
+from agents.lab.comparison.curves import RunResult
+from agents.lab.drawing import GREY, Mark, Picture, draw_rows, make_picture, shorten, side_style
+from agents.lab.words import number, plural, shown, thousands
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-WIDTH, DPI, COLOURS = 4.6, 150, 64
 GRID = 120  # points of a learning curve
-GREY = "#555555"
-LOOKS: dict[Any, Any] = {
-    "text.parse_math": False,  # names are what they are
-    "font.size": 8.5,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "axes.titlelocation": "left",
-    "axes.titlesize": 9.5,
-    "axes.titleweight": "bold",
-    "grid.alpha": 0.25,
-    "lines.linewidth": 1.6,
-    "lines.markersize": 4.5,
-    "legend.frameon": False,
-}
-# Okabe and Ito's palette, which all eyes tell apart; dashes and marks tell the sides apart on grey paper too
-STYLES: Sequence[dict[str, Any]] = (
-    {"color": "#0072B2", "linestyle": "-", "marker": "o"},
-    {"color": "#D55E00", "linestyle": "--", "marker": "s"},
-    {"color": "#009E73", "linestyle": "-.", "marker": "^"},
-    {"color": "#CC79A7", "linestyle": ":", "marker": "D"},
-    {"color": "#000000", "linestyle": (0, (6, 2, 1, 2, 1, 2)), "marker": "v"},
-    {"color": "#E69F00", "linestyle": (0, (1, 1)), "marker": "P"},
-    {"color": "#56B4E9", "linestyle": (0, (8, 3)), "marker": "X"},
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Picture:
-    """A PNG with a file name, words for those who cannot see it, and its size in pixels."""
-
-    name: str
-    png: bytes
-    alt: str
-    width: int
-    height: int
-
-
-@dataclass(frozen=True, slots=True)
-class Mark:
-    """A value with its interval (or range), on a row and of a side; hollow where it may not be claimed."""
-
-    row: int
-    side: str
-    value: float
-    low: float
-    high: float
-    hollow: bool = False
-
-
-def _picture(name: str, alt: str, height: float, paint: Callable[[Axes], None]) -> Picture:
-    """Return what `paint` draws, `height` inches high, in few colours, as pictures of lines are."""
-    import matplotlib
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-    from PIL import Image
-
-    with matplotlib.rc_context(LOOKS), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing")  # a name in letters that the font lacks
-        figure = Figure(figsize=(WIDTH, height), dpi=DPI, layout="constrained")
-        axes = figure.add_subplot()
-        paint(axes)
-        handles, labels = axes.get_legend_handles_labels()
-        if labels:
-            columns = 2 if max(map(len, labels)) > 12 else 3
-            figure.legend(handles, labels, loc="outside lower center", ncols=columns, handlelength=3.2)
-        canvas = FigureCanvasAgg(figure)
-        canvas.draw()  # once, where savefig would draw twice
-    image = Image.frombytes("RGBA", canvas.get_width_height(), bytes(canvas.buffer_rgba())).convert("RGB")
-    packed = io.BytesIO()
-    image.quantize(COLOURS, dither=Image.Dither.NONE).save(packed, "PNG", optimize=True)
-    return Picture(f"{name}.png", packed.getvalue(), alt, *image.size)
-
-
-def _styles(findings: Findings) -> dict[str, dict[str, Any]]:
-    """Give each label the same looks in all pictures."""
-    return {label: STYLES[i % len(STYLES)] for i, label in enumerate(findings.labels)}
-
-
-def _short(text: str, most: int = 34) -> str:
-    return text if len(text) <= most else f"{text[: most - 1]}…"
-
-
-def _rows(axes: Axes, findings: Findings, names: Sequence[str], marks: Sequence[Mark], legend: bool = True) -> None:
-    """Draw marks on named rows, the first on top, the sides of a row beneath one another."""
-    sides = [label for label in findings.labels if any(mark.side == label for mark in marks)] if legend else []
-    for row in range(1, len(names), 2):
-        axes.axhspan(row - 0.5, row + 0.5, color="#f3f3f3", linewidth=0, zorder=0)
-    for side, style in _styles(findings).items():
-        place = (sides.index(side) - (len(sides) - 1) / 2) * 0.8 / len(sides) if side in sides else 0.0
-        own = [mark for mark in marks if mark.side == side]
-        rows = [mark.row + place for mark in own]
-        axes.hlines(rows, [m.low for m in own], [m.high for m in own], color=style["color"], linewidth=5, alpha=0.35)
-        faces = ["white" if mark.hollow else style["color"] for mark in own]
-        axes.scatter(
-            [mark.value for mark in own],
-            rows,
-            s=22,
-            marker=style["marker"],
-            edgecolors=style["color"],
-            facecolors=faces,
-            zorder=3,
-            label=_short(shown(side), 24) if side in sides else None,
-        )
-    axes.set_yticks(range(len(names)), [_short(name) for name in names])
-    axes.set_ylim(len(names) - 0.4, -0.6)
-    axes.tick_params(axis="y", length=0)
-    axes.grid(False, axis="y")
-    axes.spines["left"].set_visible(False)
 
 
 def draw_curve(findings: Findings, task: Task, name: str, seconds: bool) -> Iterator[Picture]:
@@ -140,27 +27,27 @@ def draw_curve(findings: Findings, task: Task, name: str, seconds: bool) -> Iter
     curves = {label: curve for label, curve in known.items() if curve is not None}
     if not curves:
         return
-    ends = [f"{shown(label)} {points(mean[-1])} at {points(x[-1])}" for label, (x, mean, _, _) in curves.items()]
-    alt = f"Learning curves on {task.name}: mean return against {at}. At the end: {'; '.join(ends)}."
+    ends = [f"{shown(label)} {number(mean[-1])} at {number(x[-1])}" for label, (x, mean, _, _) in curves.items()]
 
     def paint(axes: Axes) -> None:
         for label, (x, mean, low, high) in curves.items():
-            style = _styles(findings)[label]
+            style = side_style(findings.labels, label)
             axes.fill_between(x, low, high, color=style["color"], alpha=0.16, linewidth=0)
-            named = f"{_short(shown(label), 20)} ({plural(len(task.runs[label]), 'seed')})"
+            named = f"{shorten(shown(label), 20)} ({plural(len(task.runs[label]), 'seed')})"
             axes.plot(x, mean, label=named, markevery=(GRID // 16, GRID // 8), **style)
         if task.threshold is not None:
             axes.axhline(task.threshold, color=GREY, linewidth=0.9, linestyle=":")
             place = axes.get_yaxis_transform()
             axes.text(0.01, task.threshold, "threshold", transform=place, va="bottom", fontsize=7.5, color=GREY)
-        axes.set_title(_short(task.name, 44))
+        axes.set_title(shorten(task.name, 44))
         axes.set_xlabel(at)
         axes.set_ylabel("return")
         axes.margins(y=0.1)
         axes.set_xlim(left=0)
         axes.xaxis.set_major_formatter(lambda value, _: thousands(value))
 
-    yield _picture(name, alt, 2.9, paint)
+    alt = f"Learning curves on {task.name}: mean return against {at}. At the end: {'; '.join(ends)}."
+    yield make_picture(name, alt, 2.9, paint)
 
 
 def _mean_curve(runs: Sequence[RunResult], seconds: bool) -> tuple[NDArray[np.float64], ...] | None:
@@ -177,32 +64,31 @@ def _mean_curve(runs: Sequence[RunResult], seconds: bool) -> tuple[NDArray[np.fl
 
 
 def draw_differences(findings: Findings) -> Iterator[Picture]:
-    """Draw each contest's difference on the normalised scale, with its interval; hollow where it may not be claimed."""
+    """Draw each score's difference on the normalised scale, with its interval; hollow where it may not be claimed."""
     names: list[str] = []
     marks: list[Mark] = []
     several = len(findings.labels) > 2
-    for task in findings.tasks:
-        for contest in findings.contests[task.key] if task.scale else ():
-            found, (zero, one) = contest.found, task.scale or (math.nan, math.nan)
-            value, low, high = (bound / (one - zero) for bound in (found.value, found.low, found.high))
-            hollow = contest.outcome not in (Outcome.BETTER, Outcome.WORSE)
-            marks.append(Mark(len(names), contest.against, value, low, high, hollow))
-            names.append(f"{task.name}{f' / {shown(contest.against)}' if several else ''}")
+    for one in (one for one in findings.scores if one.task.scale):
+        zero, top = one.task.scale or (math.nan, math.nan)
+        value, low, high = (bound / (top - zero) for bound in one.found[:3])
+        hollow = one.outcome not in (Outcome.BETTER, Outcome.WORSE)
+        marks.append(Mark(len(names), one.against, value, low, high, hollow))
+        names.append(f"{one.task.name}{f' / {shown(one.against)}' if several else ''}")
     if not names:
         return
     sides = f"{shown(findings.reference)} less {'the other side' if several else shown(findings.labels[1])}"
-    claimed = sum(not mark.hollow for mark in marks)
-    alt = f"Differences of normalised scores, {sides}, with 95% intervals: {claimed} of {len(marks)} may be claimed."
 
     def paint(axes: Axes) -> None:
-        _rows(axes, findings, names, marks, legend=False)
+        draw_rows(axes, findings.labels, names, marks, legend=False)
         axes.axvline(0, color="black", linewidth=0.9)
-        axes.set_xlabel(f"normalised score, {_short(sides, 30)} (right of 0: better)")
+        axes.set_xlabel(f"normalised score, {shorten(sides, 30)} (right of 0: better)")
 
-    yield _picture("differences", alt, 0.8 + 0.25 * len(names), paint)
+    claimed = sum(not mark.hollow for mark in marks)
+    alt = f"Differences of normalised scores, {sides}, with 95% intervals: {claimed} of {len(marks)} may be claimed."
+    yield make_picture("differences", alt, 0.8 + 0.25 * len(names), paint)
 
 
-def draw_aggregates(findings: Findings, section: Section, name: str) -> Iterator[Picture]:
+def draw_aggregates(findings: Findings, section: Section, name: str) -> Picture:
     """Draw each aggregate of normalised scores with its interval."""
     names = [*section.metrics[section.labels[0]]]
     marks = [
@@ -210,59 +96,57 @@ def draw_aggregates(findings: Findings, section: Section, name: str) -> Iterator
         for label in section.labels
         for row, metric in enumerate(names)
     ]
-    told = ", ".join(f"{shown(label)} {section.metrics[label]['IQM'].value:.2f}" for label in section.labels)
-    alt = f"Aggregates of normalised scores with 95% intervals, {section.title}. Interquartile means: {told}."
 
     def paint(axes: Axes) -> None:
         lower = {"optimality gap": "optimality gap\n(lower is better)"}
-        _rows(axes, findings, [lower.get(metric, metric) for metric in names], marks)
-        axes.set_title(_short(section.title, 44))
+        draw_rows(axes, findings.labels, [lower.get(metric, metric) for metric in names], marks, legend=True)
+        axes.set_title(shorten(section.title, 44))
         axes.set_xlabel("normalised score (0 random play, 1 goal)")
         axes.set_xlim(left=min(0.0, axes.get_xlim()[0]))
 
-    yield _picture(name, alt, 1.1 + 0.2 * len(names) * (len(section.labels) + 0.6), paint)
+    summary = ", ".join(f"{shown(label)} {section.metrics[label]['IQM'].value:.2f}" for label in section.labels)
+    alt = f"Aggregates of normalised scores with 95% intervals, {section.title}. Interquartile means: {summary}."
+    return make_picture(name, alt, 1.1 + 0.2 * len(names) * (len(section.labels) + 0.6), paint)
 
 
-def draw_improvement(findings: Findings) -> Iterator[Picture]:
-    """Draw how probable it is that a run of the reference beats one of another label."""
+def draw_improvement(findings: Findings) -> Picture:
+    """Draw how probable it is that a run of the reference beats one of another label, in each section."""
     rows = [(section, other, found) for section in findings.sections for other, found in section.improvement.items()]
-    if not rows:
-        return
     names = [f"{shown(other)}, {section.title}" for section, other, _ in rows]
-    told = "; ".join(f"{name}: {found.value:.0%}" for name, (_, _, found) in zip(names, rows, strict=True))
     beats = f"a run of {shown(findings.reference)} beats one of the other side"
-    alt = f"How probable it is that {beats}, with 95% intervals. {told}."
 
     def paint(axes: Axes) -> None:
         marks = [Mark(row, other, *found) for row, (_, other, found) in enumerate(rows)]
-        _rows(axes, findings, names, marks, legend=False)
+        draw_rows(axes, findings.labels, names, marks, legend=False)
         axes.axvline(0.5, color="black", linewidth=0.9)
         axes.set_xlim(-0.02, 1.02)
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
-        axes.set_xlabel(_short(beats, 60))
+        axes.set_xlabel(shorten(beats, 60))
 
-    yield _picture("improvement", alt, 0.8 + 0.28 * len(rows), paint)
+    summary = "; ".join(f"{name}: {found.value:.0%}" for name, (_, _, found) in zip(names, rows, strict=True))
+    alt = f"How probable it is that {beats}, with 95% intervals. {summary}."
+    return make_picture("improvement", alt, 0.8 + 0.28 * len(rows), paint)
 
 
-def draw_profiles(findings: Findings, section: Section, name: str) -> Iterator[Picture]:
+def draw_profiles(findings: Findings, section: Section, name: str) -> Picture:
     """Draw which part of the runs scores above each level."""
-    goal = int(np.argmin(abs(section.levels - 1)))
-    told = ", ".join(f"{shown(label)} {section.profiles[label][0][goal]:.0%}" for label in section.labels)
-    alt = f"Performance profiles, {section.title}: part of the runs above each normalised score. Above 1: {told}."
 
     def paint(axes: Axes) -> None:
         for label in section.labels:
-            style, (part, low, high) = _styles(findings)[label], section.profiles[label]
+            style, (part, low, high) = side_style(findings.labels, label), section.profiles[label]
             axes.fill_between(section.levels, low, high, color=style["color"], alpha=0.16, linewidth=0, step="mid")
-            named = _short(shown(label), 24)
+            named = shorten(shown(label), 24)
             axes.plot(section.levels, part, drawstyle="steps-mid", label=named, markevery=12, **style)
         axes.axvline(1, color=GREY, linewidth=0.9, linestyle=":")
-        axes.set_title(_short(section.title, 44))
+        axes.set_title(shorten(section.title, 44))
         axes.set_xlabel("normalised score (0 random play, 1 goal)")
         axes.set_ylabel("part of the runs above it")
         axes.set_ylim(-0.02, 1.04)
 
-    yield _picture(name, alt, 2.9, paint)
+    goal = int(np.argmin(abs(section.levels - 1)))
+    summary = ", ".join(f"{shown(label)} {section.profiles[label][0][goal]:.0%}" for label in section.labels)
+    alt = f"Performance profiles, {section.title}: part of the runs above each normalised score. Above 1: {summary}."
+    return make_picture(name, alt, 2.9, paint)
 
 
 def draw_costs(findings: Findings, figure: str, title: str, name: str) -> Iterator[Picture]:
@@ -270,26 +154,26 @@ def draw_costs(findings: Findings, figure: str, title: str, name: str) -> Iterat
     names: list[str] = []
     marks = []
     for task in findings.tasks:
-        known = {label: values for label in task.runs if (values := task.figure(label, figure)).size}
+        known = [(label, values) for label in task.runs if (values := task.figure(label, figure)).size]
         marks += [
             Mark(len(names), label, float(np.median(values)), values.min(), values.max())
-            for label, values in known.items()
+            for label, values in known
             if values.min() > 0
         ]
         names += [task.name] if known else []
     if not marks:
         return
-    alt = f"{title} on each task: median over seeds, and from the lowest to the highest. The table has the numbers."
 
     def paint(axes: Axes) -> None:
         from matplotlib.ticker import LogLocator, NullFormatter
 
         axes.set_xscale("log")
-        _rows(axes, findings, names, marks)
+        draw_rows(axes, findings.labels, names, marks, legend=True)
         wide = max(mark.high for mark in marks) > 100 * min(mark.low for mark in marks)
         axes.xaxis.set_major_locator(LogLocator(subs=(1.0,) if wide else (1.0, 2.0, 5.0)))
         axes.xaxis.set_major_formatter(lambda value, _: thousands(value))
         axes.xaxis.set_minor_formatter(NullFormatter())
         axes.set_xlabel(f"{title} (logarithmic)")
 
-    yield _picture(name, alt, 1.1 + 0.3 * len(names), paint)
+    alt = f"{title} on each task: median over seeds, and from the lowest to the highest. The table has the numbers."
+    yield make_picture(name, alt, 1.1 + 0.3 * len(names), paint)

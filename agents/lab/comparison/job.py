@@ -1,36 +1,30 @@
-"""One training of a comparison: what determines it, where it lies, and whether it is done."""
+"""One run of a comparison: what determines it, where it lies, and whether it is done."""
 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from agents.run.config import ALGORITHMS, RUN_FIELDS
+from agents.lab.comparison.curves import RunResult
+from agents.lab.comparison.results import read_run
+from agents.run.config import FLAGS, Layer, resolve
 from agents.run.storage import disk, read_json, write_text
 from envs.errors import UserError
 from envs.make import env_label
 
 JOB_FILE, RESULT_FILE, ERRORS_FILE = "job.json", "result.json", "errors.txt"
-Kind = Literal["ours", "sb3", "model"]
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
-    """All that determines a run, and nothing else: not the threads, the versions or the place.
+@dataclass(frozen=True)
+class Task:
+    """An environment and an algorithm, and the conditions under which all sides learn and are evaluated.
 
     Attributes:
-        env, env_kwargs, algo, seed: what is learnt.
         vec: the backend of the evaluation environments, and of ours in training: "native" or "sync".
-        label: whose run it is: "ours", "sb3", or the name of another configuration or model.
-        kind: what is done: our training, SB3's, or the evaluation of a model that is there already.
-        library: whose algorithm it is: "ours" or "sb3".
-        settings: of ours all but the seed; of SB3 the arguments of `baselines.make_sb3`.
         budget, eval_freq: environment steps.
         eval_episodes, final_eval_episodes: of the evaluations during the training, and of the one after it.
     """
@@ -39,24 +33,37 @@ class Job:
     env_kwargs: dict[str, Any]
     algo: str
     vec: str
-    label: str
-    kind: Kind
-    library: str
-    seed: int
-    settings: dict[str, Any]
     budget: int
     eval_freq: int
     eval_episodes: int
     final_eval_episodes: int
 
-    @property
-    def fingerprint(self) -> str:
-        """SHA-256 of all of it."""
-        return hashlib.sha256(json.dumps(dataclasses.asdict(self), sort_keys=True).encode()).hexdigest()
+
+@dataclass(frozen=True)
+class Side:
+    """What is compared on a task: our training, SB3's, or the evaluation of a model that is there already.
+
+    Attributes:
+        label: "ours", "sb3", or the name of another configuration or model.
+        library: whose algorithm it is: "ours" or "sb3".
+        settings: of ours all but the seed; of SB3 the arguments of `baselines.make_sb3`; of a model its files.
+    """
+
+    label: str
+    kind: Literal["ours", "sb3", "model"]
+    library: str
+    settings: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Job(Side, Task):
+    """All that determines a run, and nothing else: not the threads, the versions or the place."""
+
+    seed: int
 
     def folder(self, out: Path) -> Path:
         """Return where the run lies in the comparison `out`."""
-        return out / "runs" / self.label / f"{env_label(self.env)}__{self.algo}__s{self.seed}"
+        return out / "runs" / self.label / f"{env_label(self.env)}__{env_label(self.algo)}__s{self.seed}"
 
     def save(self, folder: Path) -> None:
         """Write `job.json` into `folder`, which is made if need be.
@@ -75,9 +82,8 @@ class Job:
         Raises:
             UserError: it is not there, or not as `save` wrote it.
         """
-        found = read_json(folder / JOB_FILE)
         try:
-            return cls(**found)
+            return cls(**read_json(folder / JOB_FILE))
         except TypeError as error:
             raise UserError(f"{folder / JOB_FILE} is malformed: {error}") from error
 
@@ -89,33 +95,31 @@ class Job:
         """
         if not (folder / JOB_FILE).exists():
             return False
-        if found := list(differences(dataclasses.asdict(Job.load(folder)), dataclasses.asdict(self))):
+        if found := list(differences(vars(Job.load(folder)), vars(self))):
             raise UserError(
                 f"{folder} holds another run: {'; '.join(found[:4])}{'; ...' if len(found) > 4 else ''}. "
                 "Choose another --out for this comparison, or delete that folder to train the run anew."
             )
-        return read_result(folder) is not None
+        return finished_run(folder) is not None
 
 
-def read_result(folder: Path) -> dict[str, Any] | None:
-    """Return the result of a finished run; None if it is not finished, or its file is torn."""
+def finished_run(folder: Path) -> RunResult | None:
+    """Return the result of a finished run; None if it is not finished, or a file of it is torn."""
     try:
-        found = read_json(folder / RESULT_FILE)
-        numbers = [found["steps"], found["train_seconds"], *found["returns"], *found["lengths"]]
-        return found if all(math.isfinite(number) for number in numbers) else None
-    except (UserError, KeyError, TypeError):
+        return read_run(folder)
+    except UserError:
         return None
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:
     """Yield "name: old, now new" for each setting that differs; one that is new since then may have its default."""
     before, after = dict(_flat(old)), dict(_flat(new))
+    added = {name for name in after.keys() - before.keys() if name.startswith("settings.")}
+    if added and new["kind"] == "ours":
+        defaults = resolve([Layer(FLAGS, {name: new[name] for name in ("env", "algo")})], packaged=False)
+        known = dict(_flat(defaults.model_dump(mode="json"), "settings."))
+        after = {name: value for name, value in after.items() if name not in added or known.get(name, ()) != value}
     for name in sorted(before.keys() | after.keys()):
-        if name not in before and name.startswith("settings."):
-            known = RUN_FIELDS | ALGORITHMS[new["algo"]].model_fields
-            key = name.removeprefix("settings.")
-            if key in known and known[key].get_default() == after[name]:
-                continue
         if before.get(name) != after.get(name):
             yield f"{name} is {before.get(name)!r} there, {after.get(name)!r} here"
 

@@ -1,197 +1,241 @@
-"""From what is asked of a comparison to its pairs of environment and algorithm, and to the runs that they need."""
+"""From what is asked of a comparison to its tasks, the sides of each, and the runs that they need."""
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import re
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from gymnasium import spaces
-
-from agents.lab.comparison.job import Job
-from agents.lab.comparison.subjects import (
-    Subject,
-    label_of,
-    model_subject,
-    other_subject,
-    our_subject,
-    sb3_subject,
-)
-from agents.lab.sb3_configs import load_sb3_config, sb3_config
-from agents.run.config import ALGORITHMS, FLAGS, Layer, resolve
+from agents.lab.comparison.job import Job, Side, Task
+from agents.lab.comparison.options import Options
+from agents.lab.sb3_settings import COUNTERPARTS, Unfit, counterpart, translate_settings, tuned_settings
+from agents.lab.words import task_name
+from agents.run.config import FLAGS, Layer, RunConfig, load_config_file, resolve
+from agents.run.flags import parse_env_kwargs
+from agents.run.storage import disk
 from envs.errors import UserError, did_you_mean
-from envs.make import has_native, make_single
+from envs.make import has_native, make
 
 EVALUATIONS, CHECKPOINTS = 20, 10  # of each training
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What is asked of a comparison.
+@dataclass(frozen=True)
+class PlannedTask(Task):
+    """A task with all that is compared on it, and what SB3 lacks: of our settings, or of its own."""
 
-    Attributes:
-        against: "sb3", files with other settings of ours, runs of ours, and models of SB3's (`.zip`).
-        hyper: whether SB3 has its own tuned settings, or ours.
-        seeds: how many, from 0 on.
-        total_timesteps, eval_freq: environment steps; None to choose.
-        trust: whether code that comes with SB3's models may be run.
-        vec_normalize: statistics that go with them.
-    """
-
-    envs: Sequence[str]
-    algos: Sequence[str]
-    against: Sequence[str]
-    hyper: Literal["tuned", "same"] = "tuned"
-    seeds: int = 5
-    total_timesteps: int | None = None
-    eval_freq: int | None = None
-    eval_episodes: int = 20
-    final_eval_episodes: int = 100
-    env_kwargs: dict[str, Any] = field(default_factory=dict)
-    trust: bool = False
-    vec_normalize: Path | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Pair:
-    """An environment and an algorithm, and all that is compared on them under the same conditions."""
-
-    env: str
-    env_kwargs: dict[str, Any]
-    algo: str
     hyper: str
-    vec: str
-    budget: int
-    eval_freq: int
-    eval_episodes: int
-    final_eval_episodes: int
     seeds: list[int]
-    subjects: list[Subject]
+    sides: list[Side]
     left_out: list[str]
 
     def jobs(self, seed: int) -> list[Job]:
-        """Return the runs of a seed; who comes first changes from seed to seed."""
-        turn = seed % len(self.subjects)
-        return [
-            Job(
-                env=self.env,
-                env_kwargs=self.env_kwargs,
-                algo=self.algo,
-                vec=self.vec,
-                label=subject.label,
-                kind=subject.kind,
-                library=subject.library,
-                seed=seed,
-                settings=subject.settings,
-                budget=self.budget,
-                eval_freq=self.eval_freq,
-                eval_episodes=self.eval_episodes,
-                final_eval_episodes=self.final_eval_episodes,
-            )
-            for subject in (*self.subjects[turn:], *self.subjects[:turn])
-        ]
+        """Return the runs of a seed; which side comes first changes from seed to seed."""
+        first = seed % len(self.sides)
+        task = {name: getattr(self, name) for name in Task.__dataclass_fields__}
+        return [Job(**task, **vars(side), seed=seed) for side in (*self.sides[first:], *self.sides[:first])]
 
     def document(self) -> dict[str, Any]:
         """Return what `comparison.json` says of it."""
         values = dataclasses.asdict(self)
-        subjects = values.pop("subjects")
-        return values | {
-            "labels": [subject["label"] for subject in subjects],
-            "settings": {subject["label"]: subject["settings"] for subject in subjects},
-        }
+        sides = values.pop("sides")
+        settings = {side["label"]: side["settings"] for side in sides}
+        return values | {"labels": list(settings), "settings": settings}
 
 
-def all_jobs(pairs: Sequence[Pair]) -> list[Job]:
+def all_jobs(tasks: Sequence[PlannedTask]) -> list[Job]:
     """Return every run: seed by seed, so that a comparison that is stopped has all of the first ones, side by side."""
-    seeds = sorted({seed for pair in pairs for seed in pair.seeds})
-    return [job for seed in seeds for pair in pairs if seed in pair.seeds for job in pair.jobs(seed)]
+    seeds = sorted({seed for task in tasks for seed in task.seeds})
+    return [job for seed in seeds for task in tasks if seed in task.seeds for job in task.jobs(seed)]
 
 
-def make_pairs(request: Request) -> tuple[list[Pair], list[str]]:
-    """Return the pairs, and a sentence for each that cannot be.
+def plan_tasks(options: Options) -> tuple[list[PlannedTask], list[str]]:
+    """Return the tasks, and a sentence for each that cannot be.
 
     Raises:
         UserError: an environment, an algorithm or a setting is not known, or nothing can be compared.
     """
-    for algo in request.algos:
-        if algo not in ALGORITHMS:
-            raise UserError(
-                f"--algos: {algo!r} given, {'|'.join(ALGORITHMS)} expected.{did_you_mean(algo, ALGORITHMS)}"
-            )
-    pairs, impossible = [], []
-    for env in dict.fromkeys(request.envs):
-        with closing(make_single(env, env_kwargs=request.env_kwargs)) as one:
-            discrete = isinstance(one.action_space, spaces.Discrete)
-        for algo in dict.fromkeys(request.algos):
-            if algo == "dqn" and not discrete:
-                impossible.append(f"DQN has no part in {env}, whose actions are not Discrete")
-            else:
-                pairs.append(_pair(env, algo, request))
-    if not pairs:
+    tasks, impossible = [], []
+    for env in dict.fromkeys(options.env):
+        for algo in dict.fromkeys(options.algos):
+            try:
+                tasks.append(_plan_task(env, algo, options))
+            except Unfit as error:
+                impossible.append(f"{task_name(env, algo)}: {error}")
+    if not tasks:
         raise UserError(f"nothing to compare: {'; '.join(impossible)}.")
-    for name in request.against:
-        path = Path(name)
-        if name != "sb3" and all(subject.label != label_of(path) for pair in pairs for subject in pair.subjects):
-            raise UserError(f"--against: {name} fits none of the pairs: it is of another environment or algorithm.")
-    return pairs, impossible
+    for name in options.against:
+        label = label_of(Path(name))
+        if not _is_sb3(name) and all(side.label != label for task in tasks for side in task.sides):
+            raise UserError(f"--against: {name} fits none of the tasks: it is of another environment or algorithm.")
+    return tasks, impossible
 
 
-def _pair(env: str, algo: str, request: Request) -> Pair:
+def _is_sb3(name: str) -> bool:
+    """Whether it means a training of SB3's: "sb3" (the algorithm of the same name as ours) or "sb3:ALGO"."""
+    return name.partition(":")[0] == "sb3"
+
+
+def _plan_task(env: str, algo: str, options: Options) -> PlannedTask:
     asked: dict[str, Any] = {"env": env, "algo": algo}
-    if request.env_kwargs:
-        asked["env_kwargs"] = request.env_kwargs
+    if options.env_kwargs:
+        asked["env_kwargs"] = parse_env_kwargs(options.env_kwargs)
     packaged = resolve([Layer(FLAGS, asked)])
-    budget, tuned = packaged.params.total_timesteps, sb3_config(algo, env)
-    if tuned is not None and request.hyper == "tuned":
-        _, budget = load_sb3_config(tuned, algo)
-    budget = request.total_timesteps or budget
-    if request.eval_freq is not None and request.eval_freq > budget:
-        raise UserError(
-            f"--eval-freq: {request.eval_freq:,} given, but {algo} trains on {env} for {budget:,} steps: at most that."
-        )
     vec = "native" if has_native(env) else "sync"  # as SB3 steps them, and what goes on bit for bit
-    protocol = {
-        "eval_freq": request.eval_freq or max(budget // EVALUATIONS, 1),
-        "eval_episodes": request.eval_episodes,
-        "final_eval_episodes": request.final_eval_episodes,
-    }
-    over = asked | protocol | {"env_kwargs": packaged.env_kwargs, "vec": vec, "device": "cpu", "target_reward": None}
-    over |= {"total_timesteps": budget, "save_freq": max(budget // CHECKPOINTS, 1)}
-    subjects, left_out = _subjects(request, over)
-    return Pair(
+    discrete = _refuse_misfit(packaged, vec)
+    tuned = tuned_settings(algo, env) if algo in COUNTERPARTS and options.hyper == "tuned" else None
+    budget = options.total_timesteps or (packaged.params.total_timesteps if tuned is None else tuned[1])
+    if options.eval_freq is not None and options.eval_freq > budget:
+        raise UserError(
+            f"--eval-freq: {options.eval_freq:,} given, but {algo} trains on {env} for {budget:,} steps: at most that."
+        )
+    task = Task(
         env=env,
         env_kwargs=packaged.env_kwargs,
         algo=algo,
-        hyper=request.hyper,
         vec=vec,
         budget=budget,
-        seeds=list(range(request.seeds)),
-        subjects=subjects,
-        left_out=left_out,
-        **protocol,
+        eval_freq=options.eval_freq or max(budget // EVALUATIONS, 1),
+        eval_episodes=options.eval_episodes,
+        final_eval_episodes=options.final_eval_episodes,
+    )
+    same = {name: value for name, value in vars(task).items() if name != "budget"}
+    same |= {"total_timesteps": budget, "save_freq": max(budget // CHECKPOINTS, 1)}
+    sides, left_out = _sides(options, same | {"device": "cpu", "target_reward": None}, discrete)
+    return PlannedTask(
+        **vars(task), hyper=options.hyper, seeds=list(range(options.seeds or 0)), sides=sides, left_out=left_out
     )
 
 
-def _subjects(request: Request, over: dict[str, Any]) -> tuple[list[Subject], list[str]]:
-    """Return who takes part under the conditions `over`, and what SB3 goes without."""
-    ours = resolve([Layer(FLAGS, over)])
-    subjects, left_out = [our_subject(ours)], list[str]()
-    for name in dict.fromkeys(request.against):
-        if name == "sb3":
-            subject, left_out = sb3_subject(ours, request.hyper)
+def _refuse_misfit(config: RunConfig, vec: str) -> bool:
+    """Build the environment and its algorithm, which may not fit one another; return whether actions are Discrete."""
+    import torch
+    from gymnasium import spaces
+
+    from agents.run.build import make_agent
+
+    rescale = config.params.rescales_action
+    with closing(make(config.env, 1, vec=vec, env_kwargs=config.env_kwargs, rescale_action=rescale)) as env:
+        try:
+            make_agent(env.observation_space, env.action_space, config.params, torch.device("cpu"), 0)
+        except UserError as error:
+            raise Unfit(str(error)) from error
+        return isinstance(env.action_space, spaces.Discrete)
+
+
+def _sides(options: Options, same: dict[str, Any], discrete: bool) -> tuple[list[Side], list[str]]:
+    """Return who is compared, and what SB3 lacks.
+
+    Args:
+        same: settings that are the same for all: environment, algorithm, budget, protocol, device.
+        discrete: whether the actions are Discrete.
+    """
+    ours = resolve([Layer(FLAGS, same)])
+    sides, left_out = [our_side(ours, "ours")], list[str]()
+    for name in dict.fromkeys(options.against):
+        if name == "sb3" and ours.algo not in COUNTERPARTS and len(options.against) > 1:
+            left_out.append("an algorithm of this name")
+            continue
+        if _is_sb3(name):
+            side, without = sb3_side(name, ours, options.hyper, discrete)
+            left_out += without
         elif name.endswith((".yaml", ".yml")):
-            subject = other_subject(Path(name), over)
+            side = other_side(Path(name), same)
+        elif found := model_side(Path(name), ours, trust=options.trust, vec_normalize=options.vec_normalize):
+            side = found
         else:
-            found = model_subject(
-                Path(name), ours.env, ours.algo, trust=request.trust, vec_normalize=request.vec_normalize
-            )
-            if found is None:
-                continue
-            subject = found
-        if subject.label in [other.label for other in subjects]:
-            raise UserError(f"--against: {name} would be called {subject.label!r}, as another is; rename it.")
-        subjects.append(subject)
-    return subjects, left_out
+            continue
+        if side.label in [other.label for other in sides]:
+            raise UserError(f"--against: {name} would be called {side.label!r}, as another is; rename it.")
+        sides.append(side)
+    return sides, left_out
+
+
+def our_side(config: RunConfig, label: str) -> Side:
+    """Return our training with these settings; the seed is not one of them."""
+    settings = {name: value for name, value in config.model_dump(mode="json").items() if name != "seed"}
+    return Side(label, "ours", "ours", settings)
+
+
+def sb3_side(name: str, ours: RunConfig, hyper: str, discrete: bool) -> tuple[Side, list[str]]:
+    """Return SB3's training, and what it lacks: of our settings, or of what its own are tuned for.
+
+    "sb3" may have our settings; with "sb3:ALGO" SB3 has its own.
+    """
+    algo = name.partition(":")[2] or ours.algo
+    there = counterpart(algo)
+    if there.discrete_only and not discrete:
+        raise Unfit(f"{algo.upper()} of stable-baselines3 needs Discrete actions")
+    left_out = list[str]()
+    if name == "sb3" and hyper == "same":
+        settings, left_out = translate_settings(algo, ours.params)
+    elif tuned := tuned_settings(algo, ours.env):
+        settings, steps = tuned
+        if (cut := steps - ours.params.total_timesteps) > 0:
+            left_out = [f"{cut:,} of the {steps:,} steps that its settings are tuned for"]
+    else:
+        settings = {"algo": algo, "n_envs": 1, "hyperparameters": {}, "normalize": None}
+        left_out = ["tuned settings (it has its defaults)"]
+    return Side(name.replace(":", "-"), "sb3", "sb3", settings), left_out
+
+
+def other_side(file: Path, same: dict[str, Any]) -> Side:
+    """Return our training with the settings of a YAML file over those packaged for the environment.
+
+    Raises:
+        UserError: the file cannot be used, or is for something else than what is the `same` for all sides.
+    """
+    values = load_config_file(file)
+    for name in ("env", "algo"):
+        if values.get(name, same[name]) != same[name]:
+            raise UserError(f"{file}: {name} is {values[name]!r}, but it is to be compared on {same[name]!r}")
+    return our_side(resolve([Layer(str(file), values), Layer(FLAGS, same)]), label_of(file))
+
+
+def model_side(path: Path, ours: RunConfig, *, trust: bool, vec_normalize: Path | None) -> Side | None:
+    """Return a model that was trained before: a run folder of ours, or SB3's `.zip`; None if of another task.
+
+    SB3's models do not say what environment they learnt. Where SB3 has no algorithm like ours, any of its models will
+    do.
+
+    Raises:
+        UserError: there is no such model, or it is not trusted.
+    """
+    if path.suffix == ".zip":
+        from agents.lab.sb3_policy import refuse_untrusted, sb3_algo
+
+        refuse_untrusted(path, trust)
+        if ours.algo in COUNTERPARTS and sb3_algo(path) not in (ours.algo, None):
+            return None
+        settings = {"model": str(path.resolve()), "sha256": _sha256(path)}
+        if vec_normalize is not None:
+            settings |= {"vec_normalize": str(vec_normalize.resolve()), "vec_normalize_sha256": _sha256(vec_normalize)}
+        return Side(label_of(path), "model", "sb3", settings)
+    if not path.exists():
+        near = did_you_mean(str(path), ["sb3", *(f"sb3:{algo}" for algo in COUNTERPARTS)])
+        raise UserError(
+            f"--against: {str(path)!r} given; 'sb3', 'sb3:ALGO', a YAML file of settings, a run folder, or a .zip of "
+            f"stable-baselines3 expected.{near}"
+        )
+    from agents.run.models import load_policy
+
+    loaded = load_policy(path, "latest")
+    if (loaded.env, loaded.algo) != (ours.env, ours.algo):
+        return None
+    settings = {"model": str(loaded.path.resolve()), "sha256": _sha256(loaded.path / "model.safetensors")}
+    return Side(label_of(path), "model", "ours", settings)
+
+
+def label_of(path: Path) -> str:
+    """Return what a file or folder is called in a comparison: its name, safe in paths."""
+    name = path.resolve()
+    return re.sub(r"[^\w.-]+", "-", name.name if name.is_dir() else name.stem).strip("-.") or "other"
+
+
+def _sha256(file: Path) -> str:
+    with disk("read", file), file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -11,12 +11,12 @@ import time
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, NamedTuple
 
-from agents.lab.comparison.job import ERRORS_FILE, Job, read_result
-from agents.lab.processes import how_it_ended
+from agents.lab.comparison.curves import RunResult
+from agents.lab.comparison.job import ERRORS_FILE, Job, finished_run
+from agents.lab.processes import failure
 from agents.run.storage import disk
 from envs.adapters.workers import cores
 from envs.errors import UserError
@@ -25,17 +25,16 @@ PATIENCE = 15.0  # seconds that children have to save what they learnt
 POLL = 0.05  # seconds between two looks at the children
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """A run that ended: what its `result.json` says, or why there is none."""
+class JobResult(NamedTuple):
+    """A run that ended: its result, or why there is none."""
 
     job: Job
-    result: dict[str, Any] | None
+    result: RunResult | None
     error: str | None
 
 
 @contextmanager
-def writing(out: Path) -> Iterator[int]:
+def exclusive(out: Path) -> Iterator[int]:
     """Be the only comparison that writes in `out`; yield a lock's descriptor that children inherit.
 
     So a comparison that is started again after its process was killed waits for the last child's end.
@@ -59,9 +58,9 @@ def writing(out: Path) -> Iterator[int]:
         os.close(lock)
 
 
-def carry_out(
+def run_jobs(
     jobs: Sequence[Job], out: Path, workers: int, lock: int, *, trust: bool = False
-) -> Generator[Outcome, None, None]:
+) -> Generator[JobResult, None, None]:
     """Yield each run as it ends, `workers` of them at a time; `trust` lets models of SB3's be loaded.
 
     Every process has as many threads as there are cores for each. When the caller stops, those that still run are
@@ -71,57 +70,53 @@ def carry_out(
     try:
         while waiting or running:
             while waiting and len(running) < workers:
-                running.append(_Running(waiting.popleft(), out, workers, lock, trust))
+                running.append(_start(waiting.popleft(), out, workers, lock, trust))
             for run in [run for run in running if run.child.poll() is not None]:
                 running.remove(run)
-                yield run.outcome()
+                result, code = finished_run(run.job.folder(out)), run.child.returncode
+                failed = failure(code, run.errors) if code else "it ended without a result that can be read"
+                run.close()
+                yield JobResult(run.job, result, failed if result is None else None)
             time.sleep(POLL)
     finally:
-        _end(running)
-
-
-class _Running:
-    """A run whose process is at work."""
-
-    def __init__(self, job: Job, out: Path, workers: int, lock: int, trust: bool) -> None:
-        self.job, self.folder = job, job.folder(out)
-        job.save(self.folder)
-        self._errors: IO[bytes] = (self.folder / ERRORS_FILE).open("w+b")
-        words = [sys.executable, "-m", "agents.lab.comparison.child", str(self.folder), "--tied"]
-        words += ["--began", str(time.time()), *(["--alone"] if workers == 1 else []), *(["--trust"] if trust else [])]
-        threads = str(max(cores() // workers, 1))
-        self.child = subprocess.Popen(
-            words,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=self._errors,
-            env=os.environ | {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads},
-            start_new_session=True,
-            pass_fds=[lock],
-        )
-
-    def outcome(self) -> Outcome:
-        """Return how it ended, now that it has."""
-        result, code = read_result(self.folder), self.child.returncode
-        failed = how_it_ended(code, self._errors) if code else "it ended without a result that can be read"
-        self.close()
-        return Outcome(self.job, result, failed if result is None else None)
-
-    def close(self) -> None:
-        """Let go of the ended process."""
-        assert self.child.stdin is not None
-        self.child.stdin.close()
-        self._errors.close()
-
-
-def _end(running: Sequence[_Running]) -> None:
-    for run in running:
-        run.child.send_signal(signal.SIGTERM)
-    limit = time.monotonic() + PATIENCE
-    for run in running:
-        try:
-            run.child.wait(max(limit - time.monotonic(), 0.1))
-        except subprocess.TimeoutExpired:
+        for run in running:
+            run.child.send_signal(signal.SIGTERM)
+        limit = time.monotonic() + PATIENCE
+        for run in running:
+            with suppress(subprocess.TimeoutExpired):
+                run.child.wait(max(limit - time.monotonic(), 0.1))
             run.child.kill()
             run.child.wait()
-        run.close()
+            run.close()
+
+
+class _Running(NamedTuple):
+    """A run whose process is at work, and the file that takes its stderr."""
+
+    job: Job
+    child: subprocess.Popen[bytes]
+    errors: IO[bytes]
+
+    def close(self) -> None:
+        """Close what the ended process had open."""
+        assert self.child.stdin is not None
+        self.child.stdin.close()
+        self.errors.close()
+
+
+def _start(job: Job, out: Path, workers: int, lock: int, trust: bool) -> _Running:
+    folder, threads = job.folder(out), str(max(cores() // workers, 1))
+    job.save(folder)
+    words = [sys.executable, "-m", "agents.lab.comparison.child", str(folder), "--tied", "--began", str(time.time())]
+    words += [*(["--alone"] if workers == 1 else []), *(["--trust"] if trust else [])]
+    errors = (folder / ERRORS_FILE).open("w+b")
+    child = subprocess.Popen(
+        words,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=errors,
+        env=os.environ | {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads},
+        start_new_session=True,
+        pass_fds=[lock],
+    )
+    return _Running(job, child, errors)

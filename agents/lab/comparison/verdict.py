@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from agents.lab.comparison.findings import LEVEL, Contest, Findings, Outcome, Task, typical_ratio
-from agents.lab.comparison.words import interval, listed, plural, points, probability, sentence, shown, task_name
+from agents.lab.comparison.analysis import LEVEL, Comparison, Findings, Outcome, typical_ratio
+from agents.lab.words import interval, listed, number, plural, probability, sentence, shown, task_name
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -31,7 +31,7 @@ class Verdict:
 
     Attributes:
         headlines: one about each other label.
-        details: one about each contest.
+        details: one about each comparison.
         together: about all tasks at once: who tends to win, learning as a whole, speed, time and memory.
         caveats: what to keep in mind before quoting any of it.
     """
@@ -42,19 +42,19 @@ class Verdict:
     caveats: Sequence[str]
 
 
-def judge(findings: Findings) -> Verdict:
+def make_verdict(findings: Findings) -> Verdict:
     """Put findings into words."""
     others = [label for label in findings.labels[1:] if findings.against(label)]
     nothing = ["Nothing can be compared yet: on no task have two sides finished a run."]
     return Verdict(
         headlines=[_headline(findings, other) for other in others] or nothing,
-        details=[_detail(findings, task, found) for task in findings.tasks for found in findings.contests[task.key]],
+        details=[_detail(findings, one) for one in findings.scores],
         together=[sentence(line) for other in others for line in _together(findings, other)],
         caveats=[sentence(line) for line in _caveats(findings)],
     )
 
 
-def show(console: Console, verdict: Verdict, page: Path) -> None:
+def print_verdict(console: Console, verdict: Verdict, page: Path) -> None:
     """Print a verdict, and where the report lies."""
     for line in verdict.headlines:
         console.print(line, style="bold", markup=False)
@@ -71,70 +71,69 @@ def _claim(findings: Findings, outcome: Outcome, other: str) -> str:
 
 def _headline(findings: Findings, other: str) -> str:
     """Say on how many tasks which side is better, and what could not have been seen."""
-    contests = findings.against(other)
-    text = sentence(_claims(findings, other, contests))
-    return " ".join([text, *_blind(findings, contests)])
+    comparisons = findings.against(other)
+    text = sentence(_claims(findings, other, comparisons))
+    return " ".join([text, *_not_visible(comparisons)])
 
 
-def _claims(findings: Findings, other: str, contests: Sequence[tuple[Task, Contest]]) -> str:
+def _claims(findings: Findings, other: str, comparisons: Sequence[Comparison]) -> str:
     """Count what may be claimed; name the task where there is only one."""
-    outcomes = [found.outcome for _, found in contests]
-    if len(contests) == 1:
-        return f"{_claim(findings, outcomes[0], other)} on {contests[0][0].name}"
+    outcomes = [one.outcome for one in comparisons]
+    if len(comparisons) == 1:
+        return f"{_claim(findings, outcomes[0], other)} on {comparisons[0].task.name}"
     first, *rest = [
         f"{_claim(findings, outcome, other)} on {outcomes.count(outcome)}" for outcome in Outcome if outcome in outcomes
     ]
-    return "; ".join([f"{first} of {len(contests)}", *rest])
+    return "; ".join([f"{first} of {len(comparisons)}", *rest])
 
 
-def _blind(findings: Findings, contests: Sequence[tuple[Task, Contest]]) -> Iterator[str]:
+def _not_visible(comparisons: Sequence[Comparison]) -> Iterator[str]:
     """Say which differences so many seeds could not have shown, where none was shown."""
-    same = [(task, found) for task, found in contests if found.outcome is Outcome.SAME]
+    same = [one for one in comparisons if one.outcome is Outcome.SAME]
     if not same:
         return
-    seeds = [len(task.runs[label]) for task, found in same for label in (findings.reference, found.against)]
+    seeds = [size for one in same for size in (one.ours.size, one.theirs.size)]
     few = plural(max(seeds), "seed") if min(seeds) == max(seeds) else f"{min(seeds)} to {max(seeds)} seeds"
-    where = " there" if len(contests) > 1 else ""
     if len(same) == 1:
-        least = same[0][1].found.detectable
+        least = same[0].found.detectable
         if not math.isnan(least):
-            yield f"{few} cannot show differences under {points(least)} points{where}."
+            where = " there" if len(comparisons) > 1 else ""
+            yield f"{few} cannot show differences under {number(least)} points{where}."
         return
-    parts = [found.found.detectable / (task.scale[1] - task.scale[0]) for task, found in same if task.scale]
+    scaled = [(one.found.detectable, one.task.scale) for one in same if one.task.scale]
+    parts = [detectable / (top - zero) for detectable, (zero, top) in scaled]
     if parts and not np.isnan(parts).all():
-        low, high = np.nanmin(parts), np.nanmax(parts)
-        span = f"{low:.0%}" if f"{low:.0%}" == f"{high:.0%}" else f"{low:.0%} to {high:.0%}"
+        low, high = f"{np.nanmin(parts):.0%}", f"{np.nanmax(parts):.0%}"
+        span = low if low == high else f"{low} to {high}"
         yield f"{few} cannot show differences under {span} of the way from random play to the goal there."
 
 
-def _detail(findings: Findings, task: Task, contest: Contest) -> str:
-    """Say what one contest shows, with its numbers."""
-    found = contest.found
-    ours, theirs = contest.ours, contest.theirs
-    text = f"{task.name}: {_claim(findings, contest.outcome, contest.against)}, {points(ours.mean())} against "
-    text += points(theirs.mean())
-    if contest.outcome is Outcome.UNKNOWN:
+def _detail(findings: Findings, comparison: Comparison) -> str:
+    """Say what one comparison shows, with its numbers."""
+    found, ours, theirs = comparison.found, comparison.ours, comparison.theirs
+    claim = _claim(findings, comparison.outcome, comparison.against)
+    text = f"{comparison.task.name}: {claim}, {number(ours.mean())} against {number(theirs.mean())}"
+    if comparison.outcome is Outcome.UNKNOWN:
         return f"{text} ({plural(ours.size, 'seed')} and {plural(theirs.size, 'seed')})."
     if found.low == found.high:
         return f"{text} (no seed differs from another)."
-    text += f" (difference {points(found.value)}, 95% interval {interval(found.low, found.high)}"
-    if contest.outcome is Outcome.SAME and found.p < LEVEL:
-        text += f", but too little among so many comparisons: Holm's p {probability(contest.adjusted)}"
-    text += ")."
-    if contest.outcome is Outcome.SAME:
-        text += f" Differences under {points(found.detectable)} points could not have been seen."
-    return text
+    text += f" (difference {number(found.value)}, 95% interval {interval(found.low, found.high)}"
+    if comparison.outcome is not Outcome.SAME:
+        return f"{text})."
+    if found.p < LEVEL:
+        text += f", but too little among so many comparisons: Holm's p {probability(comparison.adjusted)}"
+    return f"{text}). Differences under {number(found.detectable)} points could not have been seen."
 
 
 def _together(findings: Findings, other: str) -> Iterator[str]:
     """Say who tends to win, and how learning as a whole, speed, memory and the time to the goal compare."""
     ours, theirs = shown(findings.reference), shown(other)
-    section = next((held for held in findings.sections if other in held.improvement), None)
+    section = next((one for one in findings.sections if other in one.improvement), None)
     if section and len(section.tasks) > 1:
         chance, low, high = section.improvement[other]
         span = "" if math.isnan(low) else f" (95% interval {low:.0%} to {high:.0%}; 50% is a tie)"
         yield f"over {section.title}, a run of {ours} beats a run of {theirs} in {chance:.0%} of cases{span}"
-    if learning := findings.against(other, findings.learning):
+    if learning := [one for one in findings.learning if one.against == other]:
         yield f"over the whole of training, by the mean return of the curve, {_claims(findings, other, learning)}"
     for figure, words in (
         ("steps_per_s", "{more} trains {times} as fast as {less}, in steps per second without evaluations"),
@@ -142,47 +141,43 @@ def _together(findings: Findings, other: str) -> Iterator[str]:
         ("peak_mb", "at its peak {more} takes {times} as much memory as {less}"),
     ):
         if ratio := typical_ratio(findings, other, figure):
-            typical, low, high = ratio
-            names = {"more": ours, "less": theirs}
+            (typical, low, high), more, less = ratio, ours, theirs
             if typical < 1:
-                typical, low, high = 1 / typical, 1 / high, 1 / low
-                names = {"more": theirs, "less": ours}
-            span = f" ({points(low)} to {points(high)} times)" if points(low) != points(high) else ""
-            yield words.format(times=f"{points(typical)} times{span}", **names)
-    races = [_race(findings, task, other) for task, _ in findings.against(other)]
-    if known := [sooner for sooner in races if sooner is not None]:
-        won, lost = known.count(1), known.count(-1)
+                typical, low, high, more, less = 1 / typical, 1 / high, 1 / low, theirs, ours
+            span = f" ({number(low)} to {number(high)} times)" if number(low) != number(high) else ""
+            yield words.format(times=f"{number(typical)} times{span}", more=more, less=less)
+    medians = [
+        [float(np.median(one.task.reached(label, seconds=True))) for label in (findings.reference, other)]
+        for one in findings.against(other)
+    ]
+    known = [pair for pair in medians if not np.isnan(pair).any()]
+    won, lost = (sum(sign * (a - b) < 0 for a, b in known if a != b) for sign in (1, -1))
+    if won or lost:
         where = plural(len(known), "task")
-        if won or lost:
-            yield f"{ours} reaches the goal in less training time than {theirs} on {won} of {where}, {theirs} on {lost}"
-
-
-def _race(findings: Findings, task: Task, other: str) -> int | None:
-    """Return 1 where the reference's median seed reaches the goal sooner, -1 later, 0 alike; None if unknown."""
-    ours, theirs = (np.median(task.reached(label, seconds=True)) for label in (findings.reference, other))
-    return None if math.isnan(ours) or math.isnan(theirs) else int(ours < theirs) - int(ours > theirs)
+        yield f"{ours} reaches the goal in less training time than {theirs} on {won} of {where}, {theirs} on {lost}"
 
 
 def _caveats(findings: Findings) -> Iterator[str]:
     """Say what limits the claims."""
-    comparison = findings.comparison
+    results = findings.results
     sizes = [len(runs) for task in findings.tasks for runs in task.runs.values()]
     if min(sizes, default=FEW) < FEW:
         seeds = plural(min(sizes), "seed")
         seeds = f"{seeds} a side" if min(sizes) == max(sizes) else f"as few as {seeds} on a side"
         yield f"{seeds}: results of fewer than {FEW} often turn over when repeated"
-    if comparison.unfinished:
-        yield f"{plural(len(comparison.unfinished), 'run')} of those asked for not finished: what is said may change"
-    if comparison.failures:
-        yield f"{plural(len(comparison.failures), 'run')} crashed; scores are those of the runs that did not"
-    if comparison.imported:
-        labels = listed([shown(label) for label in comparison.imported])
+    if results.unfinished:
+        yield f"{plural(len(results.unfinished), 'run')} of those asked for not finished: what is said may change"
+    if results.failures:
+        yield f"{plural(len(results.failures), 'run')} crashed; scores are those of the runs that did not"
+    if results.imported:
+        labels = listed([shown(label) for label in results.imported])
         yield f"{labels}: measured elsewhere, maybe otherwise, so a difference need not be the algorithm's"
-    if without := [pair for pair in comparison.pairs if pair.left_out]:
+    if without := [task for task in results.document.pairs if task.left_out]:
         first = f"{without[0].left_out[0]} on {task_name(without[0].env, without[0].algo)}"
-        many = f"something on {len(without)} of {len(comparison.pairs)} tasks (How it was measured lists it), such as "
+        tasks = f"{len(without)} of {len(results.document.pairs)} tasks"
+        many = f"something on {tasks} (How it was measured lists it), such as "
         yield f"SB3 went without {many if len(without) > 1 else ''}{first}"
     if unscaled := [task.name for task in findings.tasks if task.scale is None]:
         yield f"not in the aggregates, for want of a scale from random play to a goal: {'; '.join(unscaled)}"
-    if any(found.outcome is Outcome.SAME for group in findings.contests.values() for found in group):
+    if any(one.outcome is Outcome.SAME for one in findings.scores):
         yield "no difference shown does not mean equal: it means that so many seeds cannot tell"

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from agents.lab.baselines import sb3_settings
 from agents.lab.benchmark import catalogue
 from agents.lab.benchmark.case import Case, Plan
 from agents.lab.benchmark.catalogue import (
@@ -21,7 +20,8 @@ from agents.lab.benchmark.catalogue import (
     SAME_PPO,
     build_cases,
 )
-from agents.run.config import ALGORITHMS, CONFIGS, FLAGS, Layer, RunConfig, load_config_file, merge, resolve
+from agents.lab.sb3_settings import translate_settings
+from agents.run.config import CONFIGS, FLAGS, Layer, RunConfig, load_config_file, merge, resolve
 from agents.train import parse
 from envs.errors import UserError
 
@@ -37,7 +37,7 @@ def build(name: str, **plan) -> Case:
 
 def config(case: Case, index: int = 0) -> RunConfig:
     """Return what our command of a case resolves to."""
-    words = [word.replace("{seed}", "0") for word in case.contenders[index].command[3:]]
+    words = [word.replace("{seed}", "0") for word in case.programs[index].command[3:]]
     chosen = {name: words[words.index(f"--{name}") + 1] for name in ("env", "algo")}
     given, options = parse(words, {name: value for name, (value, _) in merge([Layer(FLAGS, chosen)]).items()})
     assert options.json
@@ -47,7 +47,7 @@ def config(case: Case, index: int = 0) -> RunConfig:
 
 def told(case: Case, index: int = -1) -> dict:
     """Return what SB3's worker is told."""
-    command = case.contenders[index].command
+    command = case.programs[index].command
     assert command[-2] == "sb3"
     return json.loads(command[-1])
 
@@ -59,8 +59,9 @@ def test_same_settings_are_the_same(name, monkeypatch):
     ours, algo = config(case), name[:3]
     steps = ours.params.total_timesteps
     alone = {"eval_freq": 0, "save_freq": 0, "target_reward": None, "final_eval_episodes": 0}
-    assert ours.params == ALGORITHMS[algo](**SAME[name], **alone, total_timesteps=steps)  # nothing packaged is in force
-    arguments, missing = sb3_settings(ours.params)
+    wanted = {"env": ours.env, "algo": algo, **SAME[name], **alone, "total_timesteps": steps}
+    assert ours.params == resolve([Layer(FLAGS, wanted)], packaged=False).params  # nothing packaged is in force
+    arguments, missing = translate_settings(algo, ours.params)
     assert not missing
     assert told(case) == {**arguments, "env_id": ours.env, "total_timesteps": steps, "seed": "{seed}"}
     assert ours.device == "cpu"
@@ -80,7 +81,7 @@ def test_solving_is_ours_as_it_comes_and_sb3_as_rl_zoo3_tuned_it(algo, budgets):
     case = build(f"solve-{algo}", threads="1", seeds=5)
     assert (case.repeats, case.target) == (5, 475.0)
     assert config(case) == resolve([Layer(FLAGS, {"env": "CartPole-v1", "algo": algo})])
-    arguments = [told(case, index) for index in range(1, len(case.contenders))]
+    arguments = [told(case, index) for index in range(1, len(case.programs))]
     assert [found["total_timesteps"] for found in arguments] == budgets
     assert {found["eval_episodes"] for found in arguments} == {100}
     tuned = load_config_file(CONFIGS / "sb3" / algo / "CartPole-v1.yaml")
@@ -92,9 +93,9 @@ def test_names_in_a_case_are_unique_and_one_is_the_baseline():
     cases, _ = build_cases(Plan(cuda=True))
     assert {case.name for case in cases} >= {"ppo-cuda", "imports", *SAME} - {"ppo-lunarlander", "ppo-halfcheetah"}
     for case in cases:
-        names = [contender.name for contender in case.contenders]
+        names = [program.name for program in case.programs]
         assert len(set(names)) == len(names)
-        assert any(contender.baseline for contender in case.contenders) != (case.name == "ppo-cuda")
+        assert any(program.baseline for program in case.programs) != (case.name == "ppo-cuda")
 
 
 def test_a_quick_benchmark_is_smaller_and_says_what_it_leaves_out():
@@ -121,16 +122,16 @@ def test_sb3_runs_with_the_threads_asked_for(monkeypatch):
     monkeypatch.setattr(catalogue.os, "cpu_count", lambda: 4)
     one, own = {"OMP_NUM_THREADS": "1"}, {}
     for threads, expected in (("1", [one]), ("own", [own]), ("both", [one, own])):
-        baselines = [contender for contender in build("ppo-same", threads=threads).contenders if contender.baseline]
-        assert [contender.variables for contender in baselines] == expected
+        baselines = [program for program in build("ppo-same", threads=threads).programs if program.baseline]
+        assert [program.variables for program in baselines] == expected
 
 
 def test_compiled_training_is_a_program_of_its_own():
-    plain, compiled = build("ppo-same").contenders[:2]
+    plain, compiled = build("ppo-same").programs[:2]
     assert (plain.name, compiled.name) == ("ours", "ours, compiled")
-    for contender, switch in ((plain, "auto"), (compiled, "on")):
-        at = contender.command.index("--compile")
-        assert contender.command[at + 1] == switch
+    for program, switch in ((plain, "auto"), (compiled, "on")):
+        at = program.command.index("--compile")
+        assert program.command[at + 1] == switch
 
 
 def test_what_is_not_installed_is_left_out_with_the_remedy(monkeypatch):

@@ -60,7 +60,7 @@ def test_peers_join_their_case(tmp_path):
     ours = printing("ours", {"steps_per_s": 1})
     files = [write(tmp_path, GOOD), write(tmp_path, GOOD | {"task": "imports"}, "other.json")]
     (joined,), left_out = add_peers([case(ours)], ["something"], files)
-    assert [contender.name for contender in joined.contenders] == ["ours", "Other"]
+    assert [program.name for program in joined.programs] == ["ours", "Other"]
     assert left_out == ["something", "Other (imports is not measured)"]
 
 

@@ -18,8 +18,8 @@ from envs.errors import UserError
 
 
 def test_our_training_runs_through_the_front_door(tmp_path):
-    (contender,) = ours(Plan(quick=True), "ppo", "CartPole-v1", SAME_PPO, 2048, "cpu")
-    figures = run(Case("x", "", SPEED, (contender,), 1), contender, 3, tmp_path)
+    (program,) = ours(Plan(quick=True), "ppo", "CartPole-v1", SAME_PPO, 2048, "cpu")
+    figures = run(Case("x", "", SPEED, (program,), 1), program, 3, tmp_path)
     (folder,) = tmp_path.iterdir()
     assert folder.name.startswith("CartPole-v1__ppo__s3__")
     assert (figures["steps"], figures["threads"], figures["eval_mean"]) == (2048, 1, None)
@@ -35,7 +35,7 @@ def test_our_speed_is_read_from_the_rows_of_a_run(tmp_path):
     summary = {"run": str(tmp_path), "steps": 1100, "wall_s": 13.0, "steps_per_s": 84.6, "eval_mean": None}
     figures = read_training(summary)
     assert figures["steps_per_s"] == pytest.approx(900 / (12.5 - 11))  # from the first row beyond a tenth
-    assert figures["phases"]["learn"] == pytest.approx(3.5 / 12.5)
+    assert figures["phases"]["learn"] == pytest.approx(1 / 1.5), "what came before, compiling say, does not count"
     assert (figures["whole_steps_per_s"], figures["threads"]) == (84.6, 2)
 
 

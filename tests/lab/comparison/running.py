@@ -9,23 +9,25 @@ from typing import Any
 
 from agents.lab.comparison import child
 from agents.lab.comparison.job import Job
-from agents.lab.comparison.plan import Pair, Request, all_jobs, make_pairs
+from agents.lab.comparison.options import Options
+from agents.lab.comparison.plan import PlannedTask, all_jobs, plan_tasks
 
 SHORT = {"max_episode_steps": 20}
+KWARGS = ("max_episode_steps=20",)
 
 
-def pairs_of(against: Sequence[str] = ("sb3",), algo: str = "ppo", **asked: Any) -> list[Pair]:
+def tasks_of(against: Sequence[str] = ("sb3",), algo: str = "ppo", **asked: Any) -> list[PlannedTask]:
     """Return a small comparison on CartPole."""
-    small: dict[str, Any] = {"envs": ["CartPole-v1"], "algos": [algo], "seeds": 1, "env_kwargs": SHORT}
+    small: dict[str, Any] = {"env": ["CartPole-v1"], "algos": [algo], "seeds": 1, "env_kwargs": KWARGS}
     small |= {"total_timesteps": 2_048, "eval_freq": 1_024, "eval_episodes": 3, "final_eval_episodes": 5}
-    pairs, _ = make_pairs(Request(against=against, **(small | asked)))
-    return pairs
+    tasks, _ = plan_tasks(Options(against=tuple(against), **(small | asked)))
+    return tasks
 
 
-def carry_out_here(pairs: Sequence[Pair], out: Path, *flags: str) -> dict[str, Path]:
+def carry_out_here(tasks: Sequence[PlannedTask], out: Path, *flags: str) -> dict[str, Path]:
     """Carry out every run in this process; return the folder of each label's last seed."""
     folders = {}
-    for job in all_jobs(pairs):
+    for job in all_jobs(tasks):
         folders[job.label] = here(job, out, *flags)
     return folders
 

@@ -45,7 +45,6 @@ def result(env: str, algo: str, label: str, seed: int, **changed: Any) -> dict[s
         "energy_j": None,
         "returns": [10.0, 20.0],
         "lengths": [10, 20],
-        "fingerprint": "0" * 64,
         "command": f"python -m agents.train --env {env} --algo {algo} --seed {seed}",
         "versions": {},
         "at": "2026-11-22T09:00:00+00:00",

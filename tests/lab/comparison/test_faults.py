@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from agents import compare
-from agents.lab.comparison import conduct
-from agents.lab.comparison.job import read_result
-from agents.lab.comparison.pool import Outcome
+from agents.lab.comparison import runner
+from agents.lab.comparison.job import finished_run
+from agents.lab.comparison.pool import JobResult
 from envs.adapters.sync import SyncVecEnv
 from tests.lab.comparison.running import here
 
@@ -25,15 +25,15 @@ def verdict(tmp_path, monkeypatch, capsys):
     """Return what `agents.compare` says of ours beside ours with a fault, every run in this process."""
 
     def judged(settings: str, patch: Any = None, *, seeds: int, **flags: Any) -> str:
-        def carry_out(jobs, out, workers, lock, *, trust):
+        def run_jobs(jobs, out, workers, lock, *, trust):
             for job in jobs:
                 with pytest.MonkeyPatch.context() as planted:
                     if patch is not None and job.label == "faulty":
                         planted.setattr(*patch)
                     folder = here(job, out)
-                yield Outcome(job, read_result(folder), None)
+                yield JobResult(job, finished_run(folder), None)
 
-        monkeypatch.setattr(conduct, "carry_out", carry_out)
+        monkeypatch.setattr(runner, "run_jobs", run_jobs)
         (tmp_path / "faulty.yaml").write_text(settings)
         words = ["--against", str(tmp_path / "faulty.yaml"), "--out", str(tmp_path / "out"), "--seeds", str(seeds)]
         flags |= {"eval_freq": flags["total_timesteps"], "final_eval_episodes": 20}

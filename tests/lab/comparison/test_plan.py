@@ -1,4 +1,4 @@
-"""What is asked becomes pairs, and pairs become runs whose settings are whole."""
+"""What is asked becomes tasks, and tasks become runs whose settings are whole."""
 
 from __future__ import annotations
 
@@ -10,43 +10,80 @@ from typing import Any
 import pytest
 
 from agents.algos.dqn.config import DQNConfig
-from agents.lab.comparison.job import Job, differences, read_result
-from agents.lab.comparison.plan import Pair, Request, all_jobs, make_pairs
-from agents.lab.comparison.record import Record
+from agents.lab import sb3_settings
+from agents.lab.comparison import plan
+from agents.lab.comparison.job import Job, differences, finished_run
+from agents.lab.comparison.options import Options
+from agents.lab.comparison.plan import PlannedTask, all_jobs, plan_tasks
+from agents.lab.comparison.runner import Document
+from agents.lab.sb3_settings import COUNTERPARTS, tuned_settings
 from agents.run.config import FLAGS, Layer, resolve
 from envs.errors import UserError
+from tests.lab.comparison.synthetic import document, result
 
 PACKAGED = resolve([Layer(FLAGS, {"env": "CartPole-v1", "algo": "dqn"})]).params
 assert isinstance(PACKAGED, DQNConfig)
 
 
-def pair(against: tuple[str, ...] = ("sb3",), **asked: Any) -> Pair:
-    request = {"envs": ["CartPole-v1"], "algos": ["ppo"], "seeds": 2, **asked}
-    (found,), _ = make_pairs(Request(against=against, **request))
+def planned(against: tuple[str, ...] = ("sb3",), **asked: Any) -> PlannedTask:
+    asked = {"env": ["CartPole-v1"], "algos": ["ppo"], "seeds": 2, **asked}
+    (found,), _ = plan_tasks(Options(against=against, **asked))
     return found
 
 
-def settings(found: Pair, label: str) -> dict[str, Any]:
-    return next(subject.settings for subject in found.subjects if subject.label == label)
+def settings(found: PlannedTask, label: str) -> dict[str, Any]:
+    return next(side.settings for side in found.sides if side.label == label)
 
 
 def test_every_environment_meets_every_algorithm_that_can():
-    request = Request(["CartPole-v1", "Pendulum-v1"], ["ppo", "dqn"], ["sb3"], seeds=1)
-    pairs, impossible = make_pairs(request)
-    assert [(pair.env, pair.algo) for pair in pairs] == [
+    tasks, impossible = plan_tasks(Options(env=("CartPole-v1", "Pendulum-v1"), algos=("ppo", "dqn"), seeds=1))
+    assert [(task.env, task.algo) for task in tasks] == [
         ("CartPole-v1", "ppo"),
         ("CartPole-v1", "dqn"),
         ("Pendulum-v1", "ppo"),
     ]
-    assert impossible == ["DQN has no part in Pendulum-v1, whose actions are not Discrete"]
-    with pytest.raises(UserError, match="nothing to compare: DQN has no part in Pendulum-v1"):
-        make_pairs(Request(["Pendulum-v1"], ["dqn"], []))
+    (why,) = impossible
+    assert why.startswith("Pendulum-v1, DQN: DQN needs a Discrete action space")
+    with pytest.raises(UserError, match="nothing to compare: Pendulum-v1, DQN: DQN needs"):
+        plan_tasks(Options(env=("Pendulum-v1",), algos=("dqn",)))
     with pytest.raises(UserError, match=r"'pppo' given, ppo\|dqn expected. Did you mean ppo\?"):
-        make_pairs(Request(["CartPole-v1"], ["pppo"], []))
+        plan_tasks(Options(env=("CartPole-v1",), algos=("pppo",)))
+
+
+def test_another_algorithm_of_sb3_has_its_own_settings():
+    found = planned(("sb3", "sb3:dqn"), hyper="same")
+    assert [side.label for side in found.sides] == ["ours", "sb3", "sb3-dqn"]
+    same, other = settings(found, "sb3"), settings(found, "sb3-dqn")
+    assert (same["algo"], same["hyperparameters"]["n_steps"]) == ("ppo", settings(found, "ours")["n_steps"])
+    assert (other, found.left_out) == (tuned_settings("dqn", "CartPole-v1")[0], [])
+    job = next(job for job in all_jobs([found]) if job.label == "sb3-dqn")
+    assert (job.kind, job.algo, job.folder(Path()).parts) == ("sb3", "ppo", ("runs", "sb3-dqn", "CartPole-v1__ppo__s0"))
+    with pytest.raises(UserError, match=r"no algorithm 'dqm'\. Did you mean dqn\?"):
+        planned(("sb3:dqm",))
+    with pytest.raises(UserError, match="Pendulum-v1, PPO: DQN of stable-baselines3 needs Discrete actions"):
+        planned(("sb3:dqn",), env=["Pendulum-v1"])
+
+
+def test_what_sb3_has_no_algorithm_like_is_told(monkeypatch):
+    monkeypatch.setattr(sb3_settings, "COUNTERPARTS", rest := {"dqn": COUNTERPARTS["dqn"]})
+    monkeypatch.setattr(plan, "COUNTERPARTS", rest)
+    with pytest.raises(UserError, match=r"no algorithm 'ppo'.*\(--against sb3:dqn\), other settings"):
+        planned()
+    found = planned(("sb3", "sb3:dqn"))
+    assert ([side.label for side in found.sides], found.left_out) == (
+        ["ours", "sb3-dqn"],
+        ["an algorithm of this name"],
+    )
+    assert found.budget == settings(found, "ours")["total_timesteps"]
+
+
+def test_an_algorithm_in_a_file_has_a_folder_with_a_safe_name():
+    job = dataclasses.replace(all_jobs([planned()])[0], algo="../mine/my file.py:Reinforce")
+    assert job.folder(Path("out")) == Path("out/runs/ours/CartPole-v1__Reinforce__s0")
 
 
 def test_conditions_are_the_same_for_both():
-    found = pair(algos=["dqn"], total_timesteps=4_000, env_kwargs={"max_episode_steps": 50})
+    found = planned(algos=["dqn"], total_timesteps=4_000, env_kwargs=("max_episode_steps=50",))
     ours, sb3 = settings(found, "ours"), settings(found, "sb3")
     assert (found.budget, found.eval_freq, ours["total_timesteps"], ours["eval_freq"]) == (4_000, 200, 4_000, 200)
     assert (ours["target_reward"], ours["vec"], ours["device"], found.vec) == (None, "native", "cpu", "native")
@@ -54,30 +91,30 @@ def test_conditions_are_the_same_for_both():
     assert (ours["n_step_returns"], ours["batch_size"]) == (PACKAGED.n_step_returns, PACKAGED.batch_size)
     assert sb3["hyperparameters"]["policy_kwargs"] == {"net_arch": [256, 256]}
     assert "seed" not in ours
-    assert pair(envs=["LunarLander-v3"]).vec == "sync"
+    assert planned(env=["LunarLander-v3"]).vec == "sync"
 
 
 def test_the_budget_is_the_tuned_one_or_ours():
-    assert pair(algos=["dqn"]).budget == 50_000
-    assert pair(algos=["dqn"], hyper="same").budget == PACKAGED.total_timesteps
-    assert pair(envs=["Bricks-v0"]).budget == 300_000
-    assert pair(envs=["Bricks-v0"]).left_out == ["tuned settings (it has its defaults)"]
+    assert planned(algos=["dqn"]).budget == 50_000
+    assert planned(algos=["dqn"], hyper="same").budget == PACKAGED.total_timesteps
+    assert planned(env=["Bricks-v0"]).budget == 300_000
+    assert planned(env=["Bricks-v0"]).left_out == ["tuned settings (it has its defaults)"]
 
 
 def test_a_budget_below_the_one_that_settings_are_tuned_for_is_told():
-    assert pair(algos=["dqn"], total_timesteps=50_000).left_out == []
-    (cut,) = pair(algos=["dqn"], total_timesteps=20_000).left_out
+    assert planned(algos=["dqn"], total_timesteps=50_000).left_out == []
+    (cut,) = planned(algos=["dqn"], total_timesteps=20_000).left_out
     assert cut == "30,000 of the 50,000 steps that its settings are tuned for"
 
 
 def test_there_is_at_least_one_evaluation():
     with pytest.raises(UserError, match="--eval-freq: 101 given, but ppo trains on CartPole-v1 for 100 steps"):
-        pair(total_timesteps=100, eval_freq=101)
-    assert pair(total_timesteps=100, eval_freq=100).eval_freq == 100
+        planned(total_timesteps=100, eval_freq=101)
+    assert planned(total_timesteps=100, eval_freq=100).eval_freq == 100
 
 
 def test_the_same_settings_are_translated_and_what_is_lost_is_named():
-    found = pair(algos=["dqn"], hyper="same")
+    found = planned(algos=["dqn"], hyper="same")
     assert found.left_out == ["double_q"]
     assert settings(found, "sb3")["hyperparameters"]["n_steps"] == PACKAGED.n_step_returns
 
@@ -85,10 +122,10 @@ def test_the_same_settings_are_translated_and_what_is_lost_is_named():
 def test_another_configuration_lies_over_the_packaged_one(tmp_path: Path):
     file = tmp_path / "no advantage.yaml"
     file.write_text("normalize_advantage: false\ntotal_timesteps: 7\nenv: CartPole-v1\n")
-    found = pair((str(file),), total_timesteps=4_000)
+    found = planned((str(file),), total_timesteps=4_000)
     ours, other = settings(found, "ours"), settings(found, "no-advantage")
     assert ours | {"normalize_advantage": False} == other
-    assert [subject.library for subject in found.subjects] == ["ours", "ours"]
+    assert [side.library for side in found.sides] == ["ours", "ours"]
 
 
 @pytest.mark.parametrize(
@@ -97,7 +134,7 @@ def test_another_configuration_lies_over_the_packaged_one(tmp_path: Path):
         ("a.yaml", "env: Acrobot-v1", "env is 'Acrobot-v1', but it is to be compared on 'CartPole-v1'"),
         ("a.yaml", "double_q: true", "belongs to dqn"),
         ("ours.yaml", "n_epochs: 4", "would be called 'ours', as another is; rename it"),
-        ("a.txt", None, "'sb3', a YAML file of settings, a run folder, or a .zip"),
+        ("a.txt", None, "'sb3', 'sb3:ALGO', a YAML file of settings, a run folder, or a .zip"),
         ("a.zip", "", "--trust"),
     ],
 )
@@ -105,40 +142,32 @@ def test_what_cannot_take_part_is_told(name: str, text: str | None, message: str
     if text is not None:
         (tmp_path / name).write_text(text)
     with pytest.raises(UserError, match=message):
-        pair((str(tmp_path / name),))
+        planned((str(tmp_path / name),))
 
 
 def test_runs_of_a_seed_are_side_by_side_and_take_turns_in_being_first():
-    pairs, _ = make_pairs(Request(["CartPole-v1", "Pendulum-v1"], ["ppo"], ["sb3"], seeds=2))
-    order = [(job.seed, job.env[0], job.label) for job in all_jobs(pairs)]
+    tasks, _ = plan_tasks(Options(env=("CartPole-v1", "Pendulum-v1"), algos=("ppo",), seeds=2))
+    order = [(job.seed, job.env[0], job.label) for job in all_jobs(tasks)]
     first = [(0, "C", "ours"), (0, "C", "sb3"), (0, "P", "ours"), (0, "P", "sb3")]
     assert order == [*first, (1, "C", "sb3"), (1, "C", "ours"), (1, "P", "sb3"), (1, "P", "ours")]
 
 
-def test_a_fingerprint_is_of_all_that_determines_a_run():
-    job = all_jobs([pair()])[0]
-    assert job.fingerprint == all_jobs([pair()])[0].fingerprint
-    changed = {"seed": 7, "budget": 1, "algo": "dqn", "eval_episodes": 3, "settings": {}, "env_kwargs": {"x": 1}}
-    prints = {dataclasses.replace(job, **{name: value}).fingerprint for name, value in changed.items()}
-    assert len(prints | {job.fingerprint}) == len(changed) + 1
-
-
 def test_a_run_is_done_once_its_result_reads_well(tmp_path: Path):
-    job = all_jobs([pair()])[0]
+    job = all_jobs([planned()])[0]
     assert not job.is_done(tmp_path)
     job.save(tmp_path)
     assert Job.load(tmp_path) == job
     assert not job.is_done(tmp_path)
-    good = json.dumps({"steps": 1, "train_seconds": 1.0, "returns": [1.0], "lengths": [1]})
+    good = json.dumps(result("CartPole-v1", "ppo", "ours", 0, returns=[1.0]))
     for text in ("", "{", "[]", '{"steps": 1}', good.replace("[1.0]", "[NaN]"), good.replace("[1.0]", '["1"]')):
         (tmp_path / "result.json").write_text(text)
-        assert read_result(tmp_path) is None
+        assert finished_run(tmp_path) is None
     (tmp_path / "result.json").write_text(good)
     assert job.is_done(tmp_path)
 
 
 def test_another_run_in_its_place_is_refused_and_the_difference_named(tmp_path: Path):
-    job = all_jobs([pair()])[0]
+    job = all_jobs([planned()])[0]
     job.save(tmp_path)
     other = dataclasses.replace(job, settings=job.settings | {"gamma": 0.5})
     with pytest.raises(UserError, match=r"holds another run: settings.gamma is 0.98 there, 0.5 here. Choose another"):
@@ -146,7 +175,7 @@ def test_another_run_in_its_place_is_refused_and_the_difference_named(tmp_path: 
 
 
 def test_a_setting_that_came_later_may_have_its_default():
-    job = dataclasses.asdict(all_jobs([pair()])[0])
+    job = vars(all_jobs([planned()])[0])
     older = job | {"settings": {name: value for name, value in job["settings"].items() if name != "target_kl"}}
     assert list(differences(older, job)) == []
     changed = job | {"settings": job["settings"] | {"target_kl": 0.1}}
@@ -156,32 +185,32 @@ def test_a_setting_that_came_later_may_have_its_default():
 def test_a_record_grows_and_refuses_other_conditions(tmp_path: Path):
     file = tmp_path / "other.yaml"
     file.write_text("n_epochs: 1")
-    record = Record(tmp_path)
-    record.add([pair(total_timesteps=100)])
-    record.add([pair((str(file),), total_timesteps=100, seeds=4), pair(envs=["Acrobot-v1"])])
+    record = Document(tmp_path)
+    record.add_tasks([planned(total_timesteps=100)])
+    record.add_tasks([planned((str(file),), total_timesteps=100, seeds=4), planned(env=["Acrobot-v1"])])
     record.save()
-    first, second = Record(tmp_path).document["pairs"]
+    first, second = Document(tmp_path).values["pairs"]
     assert (first["labels"], first["seeds"], second["env"]) == (["ours", "sb3", "other"], [0, 1, 2, 3], "Acrobot-v1")
     assert set(first["settings"]) == {"ours", "sb3", "other"}
     with pytest.raises(UserError, match=r"budget is 100 there, 200 here.*Choose another --out"):
-        Record(tmp_path).add([pair(total_timesteps=200)])
+        Document(tmp_path).add_tasks([planned(total_timesteps=200)])
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"format": "x"}', '{"format": "deep-rl-suite comparison", "version": 1}'])
+@pytest.mark.parametrize("text", ["{", "[]", '{"format": "x"}', json.dumps(document([], [], 1, pairs=3))])
 def test_a_foreign_record_is_refused(text: str, tmp_path: Path):
     (tmp_path / "comparison.json").write_text(text)
     with pytest.raises(UserError, match=r"comparison\.json is (torn or malformed|malformed|foreign)"):
-        Record(tmp_path)
+        Document(tmp_path)
 
 
 def test_a_failure_is_noted_and_forgotten_once_mended(tmp_path: Path):
-    record = Record(tmp_path)
-    one, other, *_ = all_jobs([pair()])
-    record.settle(one, "boom")
-    record.settle(other, "bang")
-    record.settle(one, "boom again")
-    assert [failure["error"] for failure in record.document["failures"]] == ["bang", "boom again"]
-    record.settle(one, None)
-    assert record.document["failures"] == [
+    record = Document(tmp_path)
+    one, other, *_ = all_jobs([planned()])
+    record.note_end(one, "boom")
+    record.note_end(other, "bang")
+    record.note_end(one, "boom again")
+    assert [failure["error"] for failure in record.values["failures"]] == ["bang", "boom again"]
+    record.note_end(one, None)
+    assert record.values["failures"] == [
         {"env": "CartPole-v1", "algo": "ppo", "label": other.label, "seed": 0, "error": "bang"}
     ]

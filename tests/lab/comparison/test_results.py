@@ -7,8 +7,8 @@ import json
 import numpy as np
 import pytest
 
-from agents.lab.comparison.imported import import_files, read_curves
-from agents.lab.comparison.results import load_comparison
+from agents.lab.comparison.curves import read_curves
+from agents.lab.comparison.results import import_files, load_results
 from envs.errors import UserError
 from tests.lab.comparison.synthetic import CURVES, document, result, write_comparison, write_run
 
@@ -16,7 +16,7 @@ HEADER = "env,algo,library,seed,step,return,time\n"
 
 
 def test_a_whole_comparison(tmp_path):
-    found = load_comparison(write_comparison(tmp_path, seeds=2))
+    found = load_results(write_comparison(tmp_path, seeds=2))
     assert sorted(run.key for run in found.runs) == [
         ("CartPole-v1", "ppo", label, seed) for label in ("ours", "sb3") for seed in (0, 1)
     ]
@@ -28,7 +28,7 @@ def test_a_whole_comparison(tmp_path):
     assert run.figures["steps_per_s"] == stored["steps_per_s"]
     assert "energy_j" not in run.figures
     assert (found.unfinished, found.failures, found.imported) == ([], [], [])
-    assert found.references["CartPole-v1"].threshold == 475
+    assert found.document.references["CartPole-v1"].threshold == 475
 
 
 def test_runs_on_the_way_and_failures_mended_since(tmp_path):
@@ -39,7 +39,7 @@ def test_runs_on_the_way_and_failures_mended_since(tmp_path):
     write_comparison(tmp_path, seeds=3, failures=failed)
     for name in ("ours/CartPole-v1__ppo__s1", "sb3/CartPole-v1__ppo__s2"):
         (tmp_path / "runs" / name / "result.json").unlink()
-    found = load_comparison(tmp_path)
+    found = load_results(tmp_path)
     assert found.unfinished == [("CartPole-v1", "ppo", "ours", 1), ("CartPole-v1", "ppo", "sb3", 2)]
     assert [(failure.seed, failure.error) for failure in found.failures] == [(2, "killed by [2J")]
     assert len(found.runs) == 4
@@ -48,10 +48,10 @@ def test_runs_on_the_way_and_failures_mended_since(tmp_path):
 def test_a_model_that_was_not_trained_here(tmp_path):
     (tmp_path / "comparison.json").write_text(json.dumps(document([("CartPole-v1", "ppo")], ["mine"], 1)))
     write_run(tmp_path, result("CartPole-v1", "ppo", "mine", 0, train_seconds=0.0, steps_per_s=0.0))
-    (run,) = load_comparison(tmp_path).runs
+    (run,) = load_results(tmp_path).runs
     assert (run.score, run.steps.size, list(run.figures)) == (15, 0, ["steps"])
     (tmp_path / "runs/mine/CartPole-v1__ppo__s0/evaluations.csv").unlink()
-    assert load_comparison(tmp_path).runs[0].returns.size == 0
+    assert load_results(tmp_path).runs[0].returns.size == 0
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_a_model_that_was_not_trained_here(tmp_path):
 def test_no_comparison(tmp_path, make, says):
     make(tmp_path / "there")
     with pytest.raises(UserError, match=says) as error:
-        load_comparison(tmp_path / "there")
+        load_results(tmp_path / "there")
     assert "python -m agents.compare" in str(error.value)
 
 
@@ -87,7 +87,7 @@ def test_no_comparison(tmp_path, make, says):
 def test_a_spoilt_document(tmp_path, content, says):
     (tmp_path / "comparison.json").write_text(content)
     with pytest.raises(UserError, match=rf"comparison\.json .*{says}"):
-        load_comparison(tmp_path)
+        load_results(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_a_spoilt_result(tmp_path, changed, says):
     file = tmp_path / "runs/ours/CartPole-v1__ppo__s0/result.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | changed))
     with pytest.raises(UserError, match=rf"s0/result\.json is malformed: {says}"):
-        load_comparison(tmp_path)
+        load_results(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ def test_a_spoilt_curve(tmp_path, text, says):
     write_comparison(tmp_path, seeds=1)
     (tmp_path / "runs/sb3/CartPole-v1__ppo__s0/evaluations.csv").write_text(text)
     with pytest.raises(UserError, match=rf"evaluations\.csv.*{says}"):
-        load_comparison(tmp_path)
+        load_results(tmp_path)
 
 
 def test_the_same_run_twice(tmp_path):
@@ -133,7 +133,7 @@ def test_the_same_run_twice(tmp_path):
     (tmp_path / "runs/ours/CartPole-v1__ppo__s0").rename(tmp_path / "runs/ours/copy")
     write_run(tmp_path, result("CartPole-v1", "ppo", "ours", 0))
     with pytest.raises(UserError, match="two runs of ours on CartPole-v1 with ppo have seed 0"):
-        load_comparison(tmp_path)
+        load_results(tmp_path)
 
 
 def test_curves_from_elsewhere(tmp_path):
@@ -190,7 +190,7 @@ def test_importing(tmp_path):
     assert not (out / "imported").exists()  # all or none
     import_files(out, [good])
     import_files(out, [good])  # the same again changes nothing
-    found = load_comparison(out)
+    found = load_results(out)
     assert found.imported == ["rllib (imported)"]
     assert len(found.runs) == 4
     good.write_text(CURVES.replace("410", "411"))

@@ -15,15 +15,15 @@ from agents.lab.baselines import make_sb3
 from agents.lab.comparison import child
 from agents.lab.comparison.energy import EnergyMeter
 from agents.lab.comparison.plan import all_jobs
-from agents.lab.comparison.record import random_return
+from agents.lab.comparison.runner import random_return
 from agents.run import evaluator
 from agents.run.evaluator import Evaluator
 from agents.run.runner import Run
-from tests.lab.comparison.running import SHORT, carry_out_here, here, pairs_of, result
+from tests.lab.comparison.running import SHORT, carry_out_here, here, result, tasks_of
 
 RESULT = {
     *("env", "algo", "label", "library", "seed", "steps", "train_seconds", "steps_per_s", "total_seconds", "peak_mb"),
-    *("energy_j", "returns", "lengths", "fingerprint", "command", "versions", "at"),
+    *("energy_j", "returns", "lengths", "command", "versions", "at"),
 }
 
 
@@ -50,7 +50,7 @@ def test_both_sides_leave_the_same(algo, tmp_path, monkeypatch):
         return evaluate(env, policy, count, seed)
 
     monkeypatch.setattr(evaluator, "evaluate", noted)
-    folders = carry_out_here(pairs_of(algo=algo, hyper="same"), tmp_path)
+    folders = carry_out_here(tasks_of(algo=algo, hyper="same"), tmp_path)
     ours, sb3 = folders["ours"], folders["sb3"]
     for folder, library in ((ours, "ours"), (sb3, "sb3")):
         found = result(folder)
@@ -77,7 +77,7 @@ def test_both_sides_leave_the_same(algo, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("label", ["ours", "sb3"])
 def test_evaluations_do_not_count_as_training(label, tmp_path, monkeypatch):
-    (job,) = (job for job in all_jobs(pairs_of(total_timesteps=3_072)) if job.label == label)
+    (job,) = (job for job in all_jobs(tasks_of(total_timesteps=3_072)) if job.label == label)
     evaluate = Evaluator.evaluate
 
     def slow(self, policy, count, *stream):
@@ -97,25 +97,25 @@ def test_evaluations_do_not_count_as_training(label, tmp_path, monkeypatch):
 
 def test_evaluating_sb3_changes_nothing_in_its_training(tmp_path):
     often, seldom = (
-        next(job for job in all_jobs(pairs_of(eval_freq=freq)) if job.label == "sb3") for freq in (512, 2_048)
+        next(job for job in all_jobs(tasks_of(eval_freq=freq)) if job.label == "sb3") for freq in (512, 2_048)
     )
     assert result(here(often, tmp_path / "often"))["returns"] == result(here(seldom, tmp_path / "seldom"))["returns"]
 
 
 def test_a_run_whose_result_was_lost_is_not_trained_again(tmp_path, monkeypatch):
-    job = all_jobs(pairs_of([]))[0]
+    job = all_jobs(tasks_of([]))[0]
     folder = here(job, tmp_path)
     before = result(folder)
     (folder / "result.json").unlink()
     monkeypatch.setattr(Run, "loop", None)
     after = result(here(job, tmp_path))
-    same = ("returns", "steps", "train_seconds", "command", "fingerprint")
+    same = ("returns", "steps", "train_seconds", "command")
     assert [before[name] for name in same] == [after[name] for name in same]
     assert after["peak_mb"] is None
 
 
 def test_sb3_begins_anew(tmp_path):
-    job = next(job for job in all_jobs(pairs_of()) if job.label == "sb3")
+    job = next(job for job in all_jobs(tasks_of()) if job.label == "sb3")
     folder = here(job, tmp_path)
     before = result(folder)
     (folder / "result.json").unlink()
@@ -130,10 +130,10 @@ def test_sb3_begins_anew(tmp_path):
 def test_models_of_both_kinds_are_evaluated_on_the_episodes_of_the_others(tmp_path):
     model = make_sb3("ppo", "CartPole-v1", 1, {"n_steps": 64}, 0, env_kwargs=SHORT)
     model.save(tmp_path / "mine.zip")
-    trained = carry_out_here(pairs_of([]), tmp_path / "before")["ours"]
-    pairs = pairs_of([str(tmp_path / "mine.zip"), str(trained)], trust=True)
-    assert [subject.label for subject in pairs[0].subjects] == ["ours", "mine", trained.name]
-    folders = carry_out_here(pairs, tmp_path, "--trust")
+    trained = carry_out_here(tasks_of([]), tmp_path / "before")["ours"]
+    tasks = tasks_of([str(tmp_path / "mine.zip"), str(trained)], trust=True)
+    assert [side.label for side in tasks[0].sides] == ["ours", "mine", trained.name]
+    folders = carry_out_here(tasks, tmp_path, "--trust")
     zipped, ours = result(folders["mine"]), result(folders[trained.name])
     assert (zipped["library"], zipped["steps"], zipped["train_seconds"], zipped["steps_per_s"]) == ("sb3", 0, 0, 0)
     assert (ours["library"], ours["steps"]) == ("ours", 2_048)
@@ -143,7 +143,7 @@ def test_models_of_both_kinds_are_evaluated_on_the_episodes_of_the_others(tmp_pa
 
 def test_a_model_is_not_loaded_by_hand_without_trust(tmp_path, capsys):
     make_sb3("ppo", "CartPole-v1", 1, {"n_steps": 64}, 0, env_kwargs=SHORT).save(tmp_path / "mine.zip")
-    job = all_jobs(pairs_of([str(tmp_path / "mine.zip")], trust=True))[1]
+    job = all_jobs(tasks_of([str(tmp_path / "mine.zip")], trust=True))[1]
     job.save(job.folder(tmp_path))
     assert child.main([str(job.folder(tmp_path))]) == 1
     assert "add --trust" in capsys.readouterr().err
@@ -152,12 +152,12 @@ def test_a_model_is_not_loaded_by_hand_without_trust(tmp_path, capsys):
 
 def test_a_model_of_something_else_has_no_part(tmp_path):
     make_sb3("dqn", "CartPole-v1", 1, {}, 0).save(tmp_path / "mine.zip")
-    with pytest.raises(Exception, match="fits none of the pairs"):
-        pairs_of([str(tmp_path / "mine.zip")], trust=True)
+    with pytest.raises(Exception, match="fits none of the tasks"):
+        tasks_of([str(tmp_path / "mine.zip")], trust=True)
 
 
 def test_what_goes_wrong_is_the_last_line(tmp_path, capsys, monkeypatch):
-    job = dataclasses.replace(all_jobs(pairs_of([]))[0], settings={"env": "CartPole-v1", "gama": 1})
+    job = dataclasses.replace(all_jobs(tasks_of([]))[0], settings={"env": "CartPole-v1", "gama": 1})
     job.save(tmp_path)
     assert child.main([str(tmp_path)]) == 1
     assert "gama: unknown setting" in capsys.readouterr().err.splitlines()[-1]
@@ -166,13 +166,13 @@ def test_what_goes_wrong_is_the_last_line(tmp_path, capsys, monkeypatch):
         raise ZeroDivisionError("by zero")
 
     monkeypatch.setattr(Run, "loop", breaks)
-    all_jobs(pairs_of([]))[0].save(tmp_path)
+    all_jobs(tasks_of([]))[0].save(tmp_path)
     assert child.main([str(tmp_path)]) == 1
     assert capsys.readouterr().err.splitlines()[-1] == "ZeroDivisionError: by zero"
 
 
 def test_the_time_of_all_parts_is_added_up(tmp_path):
-    job = all_jobs(pairs_of([]))[0]
+    job = all_jobs(tasks_of([]))[0]
     folder = here(job, tmp_path)
     (folder / "result.json").unlink()
     now = time.time()

@@ -8,9 +8,9 @@ import math
 import numpy as np
 import pytest
 
-from agents.lab.comparison.findings import Outcome, find, typical_ratio
-from agents.lab.comparison.results import load_comparison
-from agents.lab.comparison.verdict import judge
+from agents.lab.comparison.analysis import Outcome, analyse, typical_ratio
+from agents.lab.comparison.results import load_results
+from agents.lab.comparison.verdict import make_verdict
 from tests.lab.comparison.synthetic import CURVES, document, result, write_comparison, write_run
 
 SPREAD = [-6.0, -3.0, 0.0, 3.0, 6.0]
@@ -26,19 +26,19 @@ def stored(out, means, *, envs=("A-v0",), seeds=5, references=None, **changed):
     content = document([(env, "ppo") for env in envs], list(means), 5)
     content["references"] = references or {env: {"random": 0.0, "threshold": 100.0} for env in envs}
     (out / "comparison.json").write_text(json.dumps(content))
-    return find(load_comparison(out))
+    return analyse(load_results(out))
 
 
 def test_better_worse_and_none_shown(tmp_path):
     envs = ("A-v0", "B-v0", "C-v0", "D-v0")
     means = {"ours": (90.0, 80.0, 50.0, 50.0), "sb3": (50.0, 50.0, 80.0, 49.0)}
     findings = stored(tmp_path, means, envs=envs)
-    contests = [findings.contests[task.key][0] for task in findings.tasks]
+    comparisons = findings.scores
     outcomes = [Outcome.BETTER, Outcome.BETTER, Outcome.WORSE, Outcome.SAME]
-    assert [contest.outcome for contest in contests] == outcomes
-    assert [contest.found.value for contest in contests] == pytest.approx([40, 30, -30, 1])
-    verdict = judge(findings)
-    least = contests[3].found.detectable
+    assert [comparison.outcome for comparison in comparisons] == outcomes
+    assert [comparison.found.value for comparison in comparisons] == pytest.approx([40, 30, -30, 1])
+    verdict = make_verdict(findings)
+    least = comparisons[3].found.detectable
     assert verdict.headlines == [
         "Ours is better than SB3 on 2 of 4; SB3 is better than ours on 1; no difference between ours and SB3 is shown "
         f"on 1. 5 seeds cannot show differences under {least:.2f} points there."
@@ -49,7 +49,7 @@ def test_better_worse_and_none_shown(tmp_path):
 
 
 def test_one_pair_is_named(tmp_path):
-    verdict = judge(stored(tmp_path, {"ours": (90.0,), "sb3": (50.0,)}))
+    verdict = make_verdict(stored(tmp_path, {"ours": (90.0,), "sb3": (50.0,)}))
     assert verdict.headlines == ["Ours is better than SB3 on A-v0, PPO."]
     assert verdict.caveats == ["SB3 went without shared_torso on A-v0, PPO."]
 
@@ -59,8 +59,8 @@ def test_several_without_a_difference_tell_how_large_one_would_have_to_be(tmp_pa
     findings = stored(
         tmp_path, {"ours": (50.0, 50.0), "sb3": (51.0, 50.0)}, envs=("A-v0", "B-v0"), references=references
     )
-    (headline,) = judge(findings).headlines
-    least = findings.contests["A-v0", "ppo"][0].found.detectable
+    (headline,) = make_verdict(findings).headlines
+    least = findings.scores[0].found.detectable
     assert headline == (
         "No difference between ours and SB3 is shown on 2 of 2. 5 seeds cannot show differences under "
         f"{least / 1_000:.0%} to {least / 100:.0%} of the way from random play to the goal there."
@@ -73,13 +73,13 @@ def test_holm_counts_the_tasks(tmp_path):
     alone = stored(tmp_path / "one", {"ours": (level,), "sb3": (50.0,)})
     envs = [f"E{i}-v0" for i in range(10)]
     many = stored(tmp_path / "many", {"ours": [level] + [50.0] * 9, "sb3": [50.0] * 10}, envs=envs)
-    first, among = alone.contests["A-v0", "ppo"][0], many.contests["E0-v0", "ppo"][0]
+    first, among = alone.scores[0], many.scores[0]
     assert first.found.p == among.found.p < 0.05
     assert (first.outcome, among.outcome) == (Outcome.BETTER, Outcome.SAME)
     assert among.adjusted == pytest.approx(10 * among.found.p)
     told = f", but too little among so many comparisons: Holm's p {among.adjusted:.3f})."
-    assert told in judge(many).details[0]
-    assert not any("Holm" in line for line in judge(alone).details + judge(many).details[1:])
+    assert told in make_verdict(many).details[0]
+    assert not any("Holm" in line for line in make_verdict(alone).details + make_verdict(many).details[1:])
 
 
 def test_all_tasks_together_tell_how_often_a_run_of_ours_wins(tmp_path):
@@ -87,7 +87,7 @@ def test_all_tasks_together_tell_how_often_a_run_of_ours_wins(tmp_path):
     findings = stored(tmp_path, {"ours": (90.0, 50.0), "sb3": (50.0, 50.0)}, envs=("A-v0", "B-v0"))
     _, low, high = findings.sections[0].improvement["sb3"]
     assert 0.5 < low < 0.75 < high < 1
-    assert judge(findings).together[0] == (
+    assert make_verdict(findings).together[0] == (
         "Over all 2 comparisons, a run of ours beats a run of SB3 in 75% of cases "
         f"(95% interval {low:.0%} to {high:.0%}; 50% is a tie)."
     )
@@ -95,7 +95,7 @@ def test_all_tasks_together_tell_how_often_a_run_of_ours_wins(tmp_path):
 
 def test_one_seed_tells_nothing(tmp_path):
     findings = stored(tmp_path, {"ours": (90.0,), "sb3": (50.0,)}, seeds=1)
-    verdict = judge(findings)
+    verdict = make_verdict(findings)
     assert verdict.headlines == ["Too few seeds to tell ours from SB3 on A-v0, PPO."]
     assert verdict.details == ["A-v0, PPO: too few seeds to tell ours from SB3, 84.0 against 44.0 (1 seed and 1 seed)."]
     assert verdict.caveats[0] == "1 seed a side: results of fewer than 5 often turn over when repeated."
@@ -106,7 +106,7 @@ def test_unfinished_and_crashed_runs_are_caveats(tmp_path):
     failure = {"env": "CartPole-v1", "algo": "ppo", "label": "sb3", "seed": 4, "error": "out of memory"}
     write_comparison(tmp_path, failures=[failure])
     (tmp_path / "runs/sb3/CartPole-v1__ppo__s4/result.json").unlink()
-    verdict = judge(find(load_comparison(tmp_path)))
+    verdict = make_verdict(analyse(load_results(tmp_path)))
     assert verdict.headlines == ["Ours is better than SB3 on CartPole-v1, PPO."]
     assert [line.split(":")[0].split(";")[0] for line in verdict.caveats] == [
         "As few as 4 seeds on a side",
@@ -118,9 +118,11 @@ def test_unfinished_and_crashed_runs_are_caveats(tmp_path):
 
 def test_nothing_finished_yet(tmp_path):
     (tmp_path / "comparison.json").write_text(json.dumps(document([("A-v0", "ppo")], ["ours", "sb3"], 2)))
-    findings = find(load_comparison(tmp_path))
-    assert judge(findings).headlines == ["Nothing can be compared yet: on no task have two sides finished a run."]
-    assert judge(findings).caveats == [
+    findings = analyse(load_results(tmp_path))
+    assert make_verdict(findings).headlines == [
+        "Nothing can be compared yet: on no task have two sides finished a run."
+    ]
+    assert make_verdict(findings).caveats == [
         "4 runs of those asked for not finished: what is said may change.",
         "SB3 went without shared_torso on A-v0, PPO.",
     ]
@@ -128,7 +130,7 @@ def test_nothing_finished_yet(tmp_path):
 
 def test_what_sb3_went_without_on_several_tasks_is_summed_up(tmp_path):
     write_comparison(tmp_path, [("CartPole-v1", "dqn"), ("CartPole-v1", "ppo"), ("Acrobot-v1", "ppo")])
-    assert judge(find(load_comparison(tmp_path))).caveats[0] == (
+    assert make_verdict(analyse(load_results(tmp_path))).caveats[0] == (
         "SB3 went without something on 2 of 3 tasks (How it was measured lists it), such as shared_torso on "
         "CartPole-v1, PPO."
     )
@@ -139,9 +141,9 @@ def test_each_other_label_against_ours(tmp_path):
     assert findings.labels == ["ours", "sb3", "no_norm"]
     (tmp_path / "imported").mkdir()
     (tmp_path / "imported" / "x.csv").write_text(CURVES.replace("CartPole-v1", "A-v0"))
-    findings = find(load_comparison(tmp_path))
+    findings = analyse(load_results(tmp_path))
     assert findings.labels == ["ours", "sb3", "no_norm", "rllib (imported)"]
-    verdict = judge(findings)
+    verdict = make_verdict(findings)
     assert [line.split(". ")[0] for line in verdict.headlines] == [
         "Ours is better than SB3 on A-v0, PPO.",
         "No difference between ours and no_norm is shown on A-v0, PPO",
@@ -156,26 +158,26 @@ def test_normalised_scores(tmp_path):
     means = {"ours": (70.0, 60.0, 0.0), "sb3": (120.0, 40.0, 0.0)}
     findings = stored(tmp_path, means, envs=("A-v0", "B-v0", "C-v0"), references=references)
     write_run(tmp_path, result("B-v0", "dqn", "ours", 0, returns=[100.0]))
-    a, b, dqn, c = find(load_comparison(tmp_path)).tasks
+    a, b, dqn, c = analyse(load_results(tmp_path)).tasks
     assert a.normalised["ours"].mean() == pytest.approx(0.5)
     assert (b.scale, dqn.scale) == ((20, 100), (20, 100))
     assert b.normalised["sb3"].mean() == pytest.approx(0.25)
     assert (a.goal, b.goal) == (120, pytest.approx(92))
     assert (c.scale, c.goal, c.normalised) == (None, None, {})
-    assert "C-v0, PPO" in " ".join(judge(findings).caveats)
+    assert "C-v0, PPO" in " ".join(make_verdict(findings).caveats)
 
 
 def test_an_environments_algorithms_stand_together(tmp_path):
     """Whenever they were asked for."""
     write_comparison(tmp_path, [("CartPole-v1", "dqn"), ("Acrobot-v1", "ppo"), ("CartPole-v1", "ppo")], seeds=2)
-    names = [task.name for task in find(load_comparison(tmp_path)).tasks]
+    names = [task.name for task in analyse(load_results(tmp_path)).tasks]
     assert names == ["CartPole-v1, DQN", "CartPole-v1, PPO", "Acrobot-v1, PPO"]
 
 
 def test_sections_hold_what_labels_share(tmp_path):
     tasks = [("CartPole-v1", "ppo"), ("CartPole-v1", "dqn"), ("Acrobot-v1", "ppo")]
     write_comparison(tmp_path, tasks, seeds=2)
-    findings = find(load_comparison(tmp_path))
+    findings = analyse(load_results(tmp_path))
     assert [section.title for section in findings.sections] == [
         "all 3 comparisons",
         "PPO, 2 environments",
@@ -183,7 +185,7 @@ def test_sections_hold_what_labels_share(tmp_path):
     ]
     (tmp_path / "imported").mkdir()
     (tmp_path / "imported" / "x.csv").write_text(CURVES)
-    sections = find(load_comparison(tmp_path)).sections
+    sections = analyse(load_results(tmp_path)).sections
     assert sections[-1].title == "CartPole-v1, PPO"
     assert sections[-1].labels == ["ours", "rllib (imported)"]
     everything = sections[0]
@@ -199,7 +201,8 @@ def test_time_to_the_goal(tmp_path):
     assert task.reached("ours", seconds=True).tolist() == [3] * 5
     assert task.reached("sb3").tolist() == [math.inf] * 5
     assert (
-        judge(findings).together[-1] == "Ours reaches the goal in less training time than SB3 on 1 of 1 task, SB3 on 0."
+        make_verdict(findings).together[-1]
+        == "Ours reaches the goal in less training time than SB3 on 1 of 1 task, SB3 on 0."
     )
 
 
@@ -216,13 +219,13 @@ def test_curves_are_compared_over_what_they_share(tmp_path):
         write_run(tmp_path, result("C-v0", "ppo", "sb3", seed), late_curve[2:])
     content = document([(env, "ppo") for env in ("A-v0", "B-v0", "C-v0")], ["ours", "sb3"], 5)
     (tmp_path / "comparison.json").write_text(json.dumps(content))
-    findings = find(load_comparison(tmp_path))
-    (met,) = findings.learning["A-v0", "ppo"]
+    findings = analyse(load_results(tmp_path))
+    (met,) = findings.learning
     assert met.ours.tolist() == pytest.approx([72.5] * 5)  # 60 and 85, each for half the time
     assert met.theirs.mean() == pytest.approx(27.5)  # 5 and 50: what only one side has does not count
-    assert (met.outcome, findings.contests["A-v0", "ppo"][0].outcome) == (Outcome.BETTER, Outcome.SAME)
-    assert findings.learning["B-v0", "ppo"] == findings.learning["C-v0", "ppo"] == []  # no curve; no shared step
-    assert judge(findings).together[1] == (
+    assert (met.outcome, findings.scores[0].outcome) == (Outcome.BETTER, Outcome.SAME)
+    assert met.task.env == "A-v0"  # on B-v0 there is a run without a curve, on C-v0 no shared step
+    assert make_verdict(findings).together[1] == (
         "Over the whole of training, by the mean return of the curve, ours is better than SB3 on A-v0, PPO."
     )
 
@@ -235,11 +238,11 @@ def test_costs_are_ratios_of_medians(tmp_path):
         write_run(tmp_path, result("B-v0", "ppo", "sb3", seed, steps_per_s=1_000.0, total_seconds=90.0))
     content = document([("A-v0", "ppo"), ("B-v0", "ppo")], ["ours", "sb3"], 3)
     (tmp_path / "comparison.json").write_text(json.dumps(content))
-    findings = find(load_comparison(tmp_path))
+    findings = analyse(load_results(tmp_path))
     ratio = typical_ratio(findings, "sb3", "steps_per_s")
     assert ratio == pytest.approx((4, 4_000 / 1_500, 6))  # geometric mean of 8/3 and 6
     assert typical_ratio(findings, "sb3", "energy_j") is None
-    assert judge(findings).together == [
+    assert make_verdict(findings).together == [
         "Over all 2 comparisons, a run of ours beats a run of SB3 in 50% of cases "
         "(95% interval 50% to 50%; 50% is a tie).",
         "Ours trains 4.00 times (2.67 to 6.00 times) as fast as SB3, in steps per second without evaluations.",

@@ -11,7 +11,9 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.lab.aggregate import (
+from agents.lab.comparison.curves import RunResult
+from agents.lab.comparison.results import Reference, Results, StoredTask
+from agents.lab.statistics import (
     METRICS,
     Difference,
     Estimate,
@@ -23,16 +25,15 @@ from agents.lab.aggregate import (
     performance_profile,
     probability_of_improvement,
 )
-from agents.lab.comparison.results import Comparison, Pair, Reference, RunResult
-from agents.lab.comparison.words import task_name
+from agents.lab.words import algorithm_name, task_name
 
 OURS = "ours"
-LEVEL = 0.05  # of all claims about one opponent together
+LEVEL = 0.05  # of all claims about one other side together
 NEARLY = 0.9  # where no threshold is registered: this part of the way from random play to the best
 
 
 class Outcome(Enum):
-    """What a contest says about the reference (ours) and the other side."""
+    """What a comparison says about the reference (ours) and the other side."""
 
     BETTER = "better"
     WORSE = "worse"
@@ -41,34 +42,6 @@ class Outcome(Enum):
 
 
 Sides = tuple[NDArray[np.float64], NDArray[np.float64]]  # one number for each run of the reference and the other label
-Contests = Mapping[tuple[str, str], Sequence["Contest"]]  # a task's key -> one for each other label
-
-
-@dataclass(frozen=True, slots=True)
-class Contest:
-    """The reference against another label on one task.
-
-    Attributes:
-        against: the other label.
-        ours, theirs: one number for each run of the reference and of the other, of shape [seeds].
-        found: reference less the other.
-        adjusted: Holm's p-value over all tasks against this label.
-    """
-
-    against: str
-    ours: NDArray[np.float64]
-    theirs: NDArray[np.float64]
-    found: Difference
-    adjusted: float
-
-    @property
-    def outcome(self) -> Outcome:
-        """What may be claimed."""
-        if math.isnan(self.adjusted):
-            return Outcome.UNKNOWN
-        if self.adjusted >= LEVEL:
-            return Outcome.SAME
-        return Outcome.BETTER if self.found.value > 0 else Outcome.WORSE
 
 
 @dataclass(frozen=True)
@@ -76,7 +49,7 @@ class Task:
     """An environment with an algorithm, and every label's runs on it.
 
     Attributes:
-        pair: as it was asked for; None where all results are imported.
+        stored: as it was asked for; None where all results are imported.
         random: mean return of random actions; None if unknown.
         threshold: the registered one; None without.
         best: the highest mean score of any label in the environment.
@@ -84,20 +57,14 @@ class Task:
 
     env: str
     algo: str
-    pair: Pair | None
+    stored: StoredTask | None
     runs: Mapping[str, Sequence[RunResult]]
     random: float | None
     threshold: float | None
     best: float
 
     @property
-    def key(self) -> tuple[str, str]:
-        """Return what tells it from all others."""
-        return self.env, self.algo
-
-    @property
     def name(self) -> str:
-        """Return it as people read it."""
         return task_name(self.env, self.algo)
 
     @cached_property
@@ -108,10 +75,8 @@ class Task:
     @cached_property
     def scale(self) -> tuple[float, float] | None:
         """The returns that are 0 and 1 when normalised; None where there are no two such, the upper one above."""
-        if self.random is None:
-            return None
         top = self.best if self.threshold is None else self.threshold
-        return (self.random, top) if top > self.random else None
+        return None if self.random is None or top <= self.random else (self.random, top)
 
     @cached_property
     def normalised(self) -> dict[str, NDArray[np.float64]]:
@@ -149,12 +114,40 @@ class Task:
         first, last = float(max(run.steps[0] for run in runs)), float(min(run.steps[-1] for run in runs))
         if first > last:
             return None
-        means = [mean_between(run.steps, run.returns, first, last) for run in runs]
-        return np.array(means[: len(self.runs[ours])]), np.array(means[len(self.runs[ours]) :])
+        means = np.array([mean_between(run.steps, run.returns, first, last) for run in runs])
+        return means[: len(self.runs[ours])], means[len(self.runs[ours]) :]
 
     def figure(self, label: str, name: str) -> NDArray[np.float64]:
         """Return one of `RunResult.figures` for the runs that have it."""
         return np.array([run.figures[name] for run in self.runs.get(label, ()) if name in run.figures])
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """The reference and another label on one task.
+
+    Attributes:
+        against: the other label.
+        ours, theirs: one number for each run of the reference and of the other, of shape [seeds].
+        found: reference less the other.
+        adjusted: Holm's p-value over all tasks against this label.
+    """
+
+    task: Task
+    against: str
+    ours: NDArray[np.float64]
+    theirs: NDArray[np.float64]
+    found: Difference
+    adjusted: float
+
+    @property
+    def outcome(self) -> Outcome:
+        """What may be claimed."""
+        if math.isnan(self.adjusted):
+            return Outcome.UNKNOWN
+        if self.adjusted >= LEVEL:
+            return Outcome.SAME
+        return Outcome.BETTER if self.found.value > 0 else Outcome.WORSE
 
 
 @dataclass(frozen=True)
@@ -186,68 +179,62 @@ class Findings:
     Attributes:
         reference: the label that all others are held against.
         labels: all of them, the reference first, imported ones last.
-        contests: about the scores.
-        learning: about the mean return over training.
+        scores: comparisons of the scores, task by task.
+        learning: the same of the mean return over training.
     """
 
-    comparison: Comparison
+    results: Results
     reference: str
     labels: Sequence[str]
     tasks: Sequence[Task]
-    contests: Contests
-    learning: Contests
+    scores: Sequence[Comparison]
+    learning: Sequence[Comparison]
     sections: Sequence[Section]
 
-    def against(self, label: str, contests: Contests | None = None) -> list[tuple[Task, Contest]]:
-        """Return the contests with one other label; those about scores unless others are given."""
-        told = self.contests if contests is None else contests
-        return [(task, found) for task in self.tasks for found in told[task.key] if found.against == label]
+    def against(self, label: str) -> list[Comparison]:
+        """Return the comparisons of scores with one other label."""
+        return [one for one in self.scores if one.against == label]
 
 
-def find(comparison: Comparison) -> Findings:
+def analyse(results: Results) -> Findings:
     """Compute all that a comparison shows."""
-    labels = _labels(comparison)
-    reference = labels[0]
-    tasks = _tasks(comparison, labels)
-    scores = _contests(tasks, labels, lambda task, label: (task.scores[reference], task.scores[label]))
-    learning = _contests(tasks, labels, lambda task, label: task.over_training(reference, label))
-    return Findings(comparison, reference, labels, tasks, scores, learning, list(_sections(tasks, labels)))
+    asked = [label for task in results.document.pairs for label in task.labels]
+    found = dict.fromkeys([*asked, *(run.key.label for run in results.runs)])
+    labels = sorted(found, key=lambda label: (label != OURS, label in results.imported))
+    reference, tasks = labels[0], _tasks(results, labels)
+    scores = _compare(tasks, labels, lambda task, label: (task.scores[reference], task.scores[label]))
+    learning = _compare(tasks, labels, lambda task, label: task.over_training(reference, label))
+    return Findings(results, reference, labels, tasks, scores, learning, list(_sections(tasks, labels)))
 
 
-def _contests(tasks: Sequence[Task], labels: Sequence[str], measure: Callable[[Task, str], Sides | None]) -> Contests:
-    """Hold the first label against each other one wherever `measure` has numbers for the two."""
-    reference, *others = labels
-    contests: dict[tuple[str, str], list[Contest]] = {task.key: [] for task in tasks}
-    for label in others:
-        shared = [(task, measure(task, label)) for task in tasks if {reference, label} <= task.runs.keys()]
+def _compare(
+    tasks: Sequence[Task], labels: Sequence[str], measure: Callable[[Task, str], Sides | None]
+) -> list[Comparison]:
+    """Compare the first label with each other one wherever `measure` has numbers for the two."""
+    found = []
+    for label in labels[1:]:
+        shared = [(task, measure(task, label)) for task in tasks if {labels[0], label} <= task.runs.keys()]
         known = [(task, sides, difference(*sides)) for task, sides in shared if sides is not None]
-        for (task, sides, found), adjusted in zip(known, holm([found.p for *_, found in known]), strict=True):
-            contests[task.key].append(Contest(label, *sides, found, adjusted))
-    return contests
+        for (task, sides, one), adjusted in zip(known, holm([one.p for *_, one in known]), strict=True):
+            found.append(Comparison(task, label, *sides, one, adjusted))
+    return [one for task in tasks for one in found if one.task is task]
 
 
-def _labels(comparison: Comparison) -> list[str]:
-    """Return all labels: ours, then as asked for, then what was imported."""
-    asked = [label for pair in comparison.pairs for label in pair.labels]
-    found = list(dict.fromkeys([*asked, *(run.label for run in comparison.runs)]))
-    return sorted(found, key=lambda label: (label != OURS, label in comparison.imported))
-
-
-def _tasks(comparison: Comparison, labels: Sequence[str]) -> list[Task]:
+def _tasks(results: Results, labels: Sequence[str]) -> list[Task]:
     """Return the tasks that have any finished run: environments as first asked for, and of each its algorithms."""
-    pairs = {(pair.env, pair.algo): pair for pair in comparison.pairs}
-    runs: dict[tuple[str, str], dict[str, list[RunResult]]] = {key: {} for key in pairs}
-    for run in sorted(comparison.runs, key=lambda run: (labels.index(run.label), run.seed)):
-        runs.setdefault((run.env, run.algo), {}).setdefault(run.label, []).append(run)
+    stored = {(task.env, task.algo): task for task in results.document.pairs}
+    runs: dict[tuple[str, str], dict[str, list[RunResult]]] = {key: {} for key in stored}
+    for run in sorted(results.runs, key=lambda run: (labels.index(run.key.label), run.key.seed)):
+        runs.setdefault(run.key[:2], {}).setdefault(run.key.label, []).append(run)
     best: dict[str, float] = {}
     for (env, _), here in runs.items():
         means = [float(np.mean([run.score for run in group])) for group in here.values()]
         best[env] = max([best.get(env, -math.inf), *means])
     tasks, envs = [], list(dict.fromkeys(env for env, _ in runs))
     for (env, algo), here in sorted(runs.items(), key=lambda item: envs.index(item[0][0])):
-        known = comparison.references.get(env) or Reference()
+        known = results.document.references.get(env) or Reference()
         if here:
-            tasks.append(Task(env, algo, pairs.get((env, algo)), here, known.random, known.threshold, best[env]))
+            tasks.append(Task(env, algo, stored.get((env, algo)), here, known.random, known.threshold, best[env]))
     return tasks
 
 
@@ -264,7 +251,7 @@ def _sections(tasks: Sequence[Task], labels: Sequence[str]) -> Iterable[Section]
         yield _section(group, named, "")
         algos = list(dict.fromkeys(task.algo for task in group))
         for algo in algos if len(algos) > 1 else ():
-            yield _section([task for task in group if task.algo == algo], named, algo.upper())
+            yield _section([task for task in group if task.algo == algo], named, algorithm_name(algo))
 
 
 def _section(tasks: Sequence[Task], labels: Sequence[str], algo: str) -> Section:
@@ -286,14 +273,14 @@ def _section(tasks: Sequence[Task], labels: Sequence[str], algo: str) -> Section
     )
 
 
-def typical_ratio(findings: Findings, other: str, name: str) -> tuple[float, float, float] | None:
+def typical_ratio(findings: Findings, other: str, name: str) -> Estimate | None:
     """Return how many times the reference's figure is the other's: geometric mean over tasks, lowest and highest.
 
     Each task counts with the ratio of its medians over seeds; None where none has both.
     """
     ratios = []
-    for task, _ in findings.against(other):
+    for task in (one.task for one in findings.against(other)):
         ours, theirs = task.figure(findings.reference, name), task.figure(other, name)
         if ours.size and theirs.size and np.median(ours) > 0 and np.median(theirs) > 0:
             ratios.append(float(np.median(ours) / np.median(theirs)))
-    return (float(np.exp(np.mean(np.log(ratios)))), min(ratios), max(ratios)) if ratios else None
+    return Estimate(float(np.exp(np.mean(np.log(ratios)))), min(ratios), max(ratios)) if ratios else None

@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
-from agents import compare
 from agents.compare import main
-from agents.lab.comparison.pool import writing
+from agents.lab.comparison import report
+from agents.lab.comparison.pool import exclusive
 from envs.errors import UserError
 from tests.lab.comparison.running import result
 
@@ -40,7 +40,7 @@ def last_json(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
 @pytest.fixture
 def no_report(monkeypatch):
     """Its drawing takes longer than these runs."""
-    monkeypatch.setattr(compare, "_report", lambda options, console: {})
+    monkeypatch.setattr(report, "report", lambda *_: {})
 
 
 def test_from_start_to_end_and_what_is_done_is_kept(tmp_path, capsys, monkeypatch):
@@ -55,9 +55,9 @@ def test_from_start_to_end_and_what_is_done_is_kept(tmp_path, capsys, monkeypatc
     assert found["headlines"] == ["Too few seeds to tell ours from SB3 on CartPole-v1, PPO."]
     assert Path(found["report"]).is_file()
     record = json.loads((out / "comparison.json").read_text())
-    (pair,) = record["pairs"]
-    assert (pair["labels"], pair["seeds"], pair["budget"], pair["hyper"]) == (["ours", "sb3"], [0], 512, "tuned")
-    assert pair["settings"]["sb3"]["n_envs"] == 8
+    (task,) = record["pairs"]
+    assert (task["labels"], task["seeds"], task["budget"], task["hyper"]) == (["ours", "sb3"], [0], 512, "tuned")
+    assert task["settings"]["sb3"]["n_envs"] == 8
     assert 9 < record["references"]["CartPole-v1"]["random"] <= 20
     assert record["references"]["CartPole-v1"]["threshold"] == 475.0
     assert record["failures"] == []
@@ -65,7 +65,7 @@ def test_from_start_to_end_and_what_is_done_is_kept(tmp_path, capsys, monkeypatc
     assert {"cpu", "cores", "memory_gb"} <= record["machine"].keys()
     assert record["versions"]["torch"]
 
-    monkeypatch.setattr(compare, "_report", lambda options, console: {})
+    monkeypatch.setattr(report, "report", lambda *_: {})
     times = {file: file.stat().st_mtime_ns for file in out.glob("runs/*/*/*")}
     assert main(words) == 0
     assert last_json(capsys)["reused"] == 2
@@ -75,7 +75,8 @@ def test_from_start_to_end_and_what_is_done_is_kept(tmp_path, capsys, monkeypatc
 
 
 def start(words: list[str]) -> subprocess.Popen[bytes]:
-    program = "import sys; from agents import compare; compare._report = lambda *_: {}; sys.exit(compare.main())"
+    program = "import sys; from agents import compare; from agents.lab.comparison import report; "
+    program += "report.report = lambda *_: {}; sys.exit(compare.main())"
     return subprocess.Popen([sys.executable, "-c", program, *words], stdout=subprocess.DEVNULL)
 
 
@@ -97,7 +98,7 @@ def test_stopped_and_killed_it_goes_on_where_it_stood(tmp_path):
     wait_for(lambda: list(second.glob("checkpoints/0*/state.json")))
     killed.kill()
     killed.wait()
-    with writing(out):
+    with exclusive(out):
         pass  # nobody holds the lock any more: the child died with its parent
     assert not (second / "result.json").exists()
     kept = (first / "result.json").read_bytes()
@@ -158,9 +159,9 @@ def test_a_crash_is_reported_the_rest_goes_on_and_only_what_failed_is_done_again
 
 def test_two_comparisons_do_not_write_in_one_place(tmp_path, monkeypatch):
     monkeypatch.setattr(time, "sleep", lambda _: None)
-    with writing(tmp_path), pytest.raises(UserError, match="another comparison is writing in"), writing(tmp_path):
+    with exclusive(tmp_path), pytest.raises(UserError, match="another comparison is writing in"), exclusive(tmp_path):
         pass
-    with writing(tmp_path) as lock:
+    with exclusive(tmp_path) as lock:
         assert os.get_inheritable(lock) is False
 
 

@@ -8,15 +8,17 @@ import io
 import json
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 from PIL import Image
+from rich.console import Console
 
 from agents.lab.comparison import figures
-from agents.lab.comparison.document import Code, Heading, Table, Text, to_html, to_markdown
-from agents.lab.comparison.figures import Picture
-from agents.lab.comparison.imported import read_curves
-from agents.lab.comparison.page import write_report
+from agents.lab.comparison.curves import read_curves
+from agents.lab.comparison.document import Document, Table
+from agents.lab.comparison.report import report
+from agents.lab.drawing import Picture
 from tests.lab.comparison.synthetic import CURVES, ENVS, document, learn, result, write_comparison, write_run
 
 VOID = {"meta", "img", "br", "link", "hr"}
@@ -80,7 +82,14 @@ def sketched(monkeypatch):
     """Draw nothing, which takes most of a report's time."""
     png = io.BytesIO()
     Image.new("RGB", (1, 1)).save(png, "PNG")
-    monkeypatch.setattr(figures, "_picture", lambda name, alt, *_: Picture(f"{name}.png", png.getvalue(), alt, 1, 1))
+    monkeypatch.setattr(
+        figures, "make_picture", lambda name, alt, *_: Picture(f"{name}.png", png.getvalue(), alt, 1, 1)
+    )
+
+
+def write_report(folder, out=None):
+    """Write the report of a comparison; return its page."""
+    return Path(report(folder, out or folder / "report", [], Console(file=io.StringIO()))["report"])
 
 
 def rows(file):
@@ -226,8 +235,12 @@ def test_what_else_lies_in_the_folder_is_left_alone(tmp_path, sketched):
 @pytest.mark.parametrize("width", [1, 3])
 def test_documents(width):
     header, cells = ["a", "b", "c"][:width], ["1|2", "<i>", "x\ny"][:width]
-    blocks = [Heading("A & B", "ab"), Text("1 < 2"), Table(header, [cells], 2), Code("a ``` b")]
-    html, markdown = to_html("T", blocks), to_markdown("T", blocks)
+    found = Document("T")
+    found.heading("A & B", "ab")
+    found.text("1 < 2")
+    found.table(Table(header, [cells], 2))
+    found.code("a ``` b")
+    html, markdown = found.html(), found.markdown()
     assert "A &amp; B" in html
     assert "1 &lt; 2" in html
     assert html.count("<td") == width

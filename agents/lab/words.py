@@ -5,30 +5,41 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-NAMES = {"ours": "ours", "sb3": "SB3"}
+LABELS = {"ours": "ours", "sb3": "SB3"}
 
 
 def shown(label: str) -> str:
-    """Return a label as people say it."""
-    return NAMES.get(label, label)
+    """Return a side's label as people say it."""
+    return LABELS.get(label, label)
+
+
+def algorithm_name(algo: str) -> str:
+    """Return such as "PPO", or "Reinforce" for `my_file.py:Reinforce`."""
+    name = algo.rpartition(":")[2].removesuffix(".py")
+    return algo.upper() if name == algo else name
 
 
 def task_name(env: str, algo: str) -> str:
     """Return such as "CartPole-v1, PPO"."""
-    return f"{env}, {algo.upper()}"
+    return f"{env}, {algorithm_name(algo)}"
 
 
-def points(value: float) -> str:
-    """Write a return, or a figure, with about three digits; "" for nan."""
+def number(value: float, short: bool = False) -> str:
+    """Write a number with about three digits; "" for nan, "never" for inf.
+
+    From 1,000 on there are no decimals; with `short` from 100 on, and millions are written as such.
+    """
     if not math.isfinite(value):
         return "" if math.isnan(value) else "never"
     size = abs(float(f"{value:.3g}"))  # 9.999 is 10.0
-    decimals = 0 if size >= 1_000 else 1 if size >= 10 else 2 if size >= 1 or size == 0 else 3
+    if short and size >= 1e6:
+        return f"{value / 1e6:.2f}M"
+    decimals = 0 if size >= (100 if short else 1_000) else 1 if size >= 10 else 2 if size >= 1 or size == 0 else 3
     return f"{value:,.{decimals}f}"
 
 
 def thousands(value: float) -> str:
-    """Write 1500000 as 1.5M and 20000 as 20k."""
+    """Write 1500000 as 1.5M and 20000 as 20k, exactly."""
     if abs(value) >= 1e6:
         return f"{value / 1e6:g}M"
     return f"{value / 1e3:g}k" if abs(value) >= 1e3 else f"{value:g}"
@@ -36,12 +47,19 @@ def thousands(value: float) -> str:
 
 def interval(low: float, high: float) -> str:
     """Write an interval; "" where there is none."""
-    return "" if math.isnan(low) else f"{points(low)} to {points(high)}"
+    return "" if math.isnan(low) else f"{number(low)} to {number(high)}"
 
 
 def probability(p: float) -> str:
     """Write a p-value; "" for nan."""
     return "" if math.isnan(p) else "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def duration(seconds: float) -> str:
+    """Write a time in seconds, minutes or hours."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6_000 else f"{seconds / 3_600:.1f} h"
 
 
 def plural(count: int, noun: str) -> str:

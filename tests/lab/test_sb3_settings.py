@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from agents.lab.baselines import make_sb3
-from agents.lab.sb3_configs import load_sb3_config, sb3_config
+from agents.lab.sb3_settings import load_tuned, tuned_settings
 from agents.run.config import CONFIGS, load_config_file
 from envs.errors import UserError
 
@@ -29,11 +29,11 @@ def test_what_is_promised_is_there():
 @pytest.mark.parametrize("file", FILES, ids=[str(file.relative_to(CONFIGS)) for file in FILES])
 def test_a_file_builds_a_model_with_its_values(file: Path):
     algo, env = file.parent.name, file.stem
-    assert sb3_config(algo, env) == file
     assert "rl-zoo3" in file.read_text().splitlines()[0]
     if file.stem in ("HalfCheetah-v5", "Hopper-v5"):
         pytest.importorskip("mujoco")
-    arguments, budget = load_sb3_config(file, algo)
+    arguments, budget = load_tuned(file, algo)
+    assert tuned_settings(algo, env) == (arguments, budget)
     written = load_config_file(file)
     model = make_sb3(env_id=env, seed=0, **arguments)
     assert budget == written.pop("total_timesteps")
@@ -76,11 +76,11 @@ def test_a_mistake_is_named(text: str, message: str, tmp_path: Path):
     file = tmp_path / "x.yaml"
     file.write_text(text)
     with pytest.raises(UserError, match=message):
-        load_sb3_config(file, "ppo")
+        load_tuned(file, "ppo")
 
 
 def test_the_initialisation_belongs_to_ppo(tmp_path: Path):
     file = tmp_path / "x.yaml"
     file.write_text("total_timesteps: 1\npolicy_kwargs:\n  ortho_init: false")
     with pytest.raises(UserError, match="ortho_init: unknown setting"):
-        load_sb3_config(file, "dqn")
+        load_tuned(file, "dqn")
