@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from agents.acting.state import EpisodeTracker
 from agents.core.tree import restarted, to_numpy, to_tensor
-from agents.core.types import Obs, Policy
+from agents.core.types import Act, Acted, Obs, Policy
 from envs.api import VecEnv
 from envs.errors import UserError
 from envs.seeding import derive_seed
@@ -86,6 +86,37 @@ def evaluate(
                 "episode; give it a time limit: --env-kwargs max_episode_steps=1000"
             )
     return Evaluation(np.array(returns, np.float64), np.array(lengths, np.int64))
+
+
+class StatelessPolicy:
+    """What is needed of a policy that is none of ours and has no memory; see `agents.core.types.Policy`.
+
+    Subclasses choose the environment's actions for observations `[N, ...]`, greedily where the generator is None.
+    """
+
+    device = torch.device("cpu")
+
+    def choose(self, obs: Obs, generator: torch.Generator | None) -> Any:
+        raise NotImplementedError
+
+    def initial_carry(self, num_envs: int) -> tuple[()]:
+        return ()
+
+    def draw_noise(self, shape: tuple[int, ...], progress: float, generator: torch.Generator) -> Any:
+        return generator
+
+    def actor(self) -> Act:
+        def act(obs: Obs, carry: Any, noise: Any) -> Acted:
+            action = self.choose(obs, noise)
+            return Acted(action, action, carry)
+
+        return act
+
+    def schedules(self, progress: float) -> dict[str, float]:
+        return {}
+
+    def inspect(self, obs: Obs, carry: Any) -> dict[str, torch.Tensor]:
+        return {}
 
 
 class Player:

@@ -14,6 +14,7 @@ import torch
 from gymnasium import Space, spaces
 from torch import Tensor
 
+from agents.acting.evaluation import StatelessPolicy
 from agents.core.tree import to_numpy
 from agents.lab.sb3_settings import COUNTERPARTS
 from agents.run.storage import disk
@@ -21,7 +22,7 @@ from envs.api import VecEnv
 from envs.errors import UserError
 
 
-class SB3Policy:
+class SB3Policy(StatelessPolicy):
     """An algorithm of SB3's. See `agents.core.types.Policy`.
 
     Observations are normalised by VecNormalize's statistics where the model was trained with it, and actions are
@@ -35,21 +36,17 @@ class SB3Policy:
         self.algo = type(model).__name__.lower()
         self._model, self._normalizer = model, normalizer or model.get_vec_normalize_env()
 
-    def predict(self, obs: Any, deterministic: bool = True, generator: torch.Generator | None = None) -> Tensor:
-        """Return actions for a batch of observations `[N, ...]`, drawn from `generator` if not deterministic."""
+    def choose(self, obs: Any, generator: torch.Generator | None) -> Tensor:
+        """Return actions for a batch of observations `[N, ...]`, drawn from `generator` if there is one."""
         with _drawing_from(generator):
-            actions, _ = self._model.policy.predict(self._normalised(obs), deterministic=deterministic)
+            actions, _ = self._model.policy.predict(self._normalised(obs), deterministic=generator is None)
         actions = torch.as_tensor(actions)
         epsilon = getattr(self._model, "exploration_rate", None)  # SB3's policy knows nothing of it
-        if deterministic or epsilon is None:
+        if generator is None or epsilon is None:
             return actions
         uniform, choice = torch.rand((2, len(actions)), generator=generator)
         random = (choice * int(self._model.action_space.n)).long()
         return torch.where(uniform < epsilon, random, actions)
-
-    def inspect(self, obs: Any) -> dict[str, Tensor]:
-        """Return nothing: only our own policies are shown with what they compute."""
-        return {}
 
     def refuse_unfit(self, env: VecEnv, env_id: str) -> None:
         """Raise UserError if `env`, of which `env_id` is the name, is not what the model learnt."""

@@ -113,15 +113,14 @@ def _plan_task(env: str, algo: str, options: Options) -> PlannedTask:
 
 def _refuse_misfit(config: RunConfig, vec: str) -> bool:
     """Build the environment and its algorithm, which may not fit one another; return whether actions are Discrete."""
-    import torch
     from gymnasium import spaces
 
-    from agents.run.build import make_agent
+    from agents.run.build import make_algorithm
 
     rescale = config.params.rescales_action
     with closing(make(config.env, 1, vec=vec, env_kwargs=config.env_kwargs, rescale_action=rescale)) as env:
         try:
-            make_agent(env.observation_space, env.action_space, config.params, torch.device("cpu"), 0)
+            make_algorithm(config.algo, env.observation_space, env.action_space, config.params, seed=0)
         except UserError as error:
             raise Unfit(str(error)) from error
         return isinstance(env.action_space, spaces.Discrete)

@@ -164,18 +164,13 @@ def random_return(env_id: str, env_kwargs: dict[str, Any], vec: str) -> float:
     import torch
     from gymnasium.vector.utils import batch_space
 
-    from agents.loops.evaluation import evaluate
+    from agents.acting.evaluation import StatelessPolicy, evaluate
     from agents.run.evaluator import PARALLEL
     from envs.make import make
 
-    class RandomPolicy:
-        device = torch.device("cpu")
-
-        def predict(self, obs: Any, deterministic: bool = True, generator: Any = None) -> torch.Tensor:
+    class RandomPolicy(StatelessPolicy):
+        def choose(self, obs: Any, generator: torch.Generator | None) -> torch.Tensor:
             return torch.as_tensor(np.asarray(actions.sample()))
-
-        def inspect(self, obs: Any) -> dict[str, torch.Tensor]:
-            return {}
 
     with closing(make(env_id, PARALLEL[vec], vec=vec, env_kwargs=env_kwargs)) as env:
         actions = batch_space(env.action_space, env.num_envs)
