@@ -82,7 +82,7 @@ class ModelPolicy(ABC):
         @torch.no_grad()
         def act(obs: Obs, carry: Tree, noise: Tree) -> Acted:
             if forward is not None and len(obs) <= forward.max_rows:
-                return Acted(*self.choose(forward(to_numpy(obs)), None, noise), carry)
+                return Acted(*self.choose(forward(to_numpy(obs)), None, tree_map(to_numpy, noise)), carry)
             return self.step(tree_to_tensor(obs, device), carry, tree_to_tensor(noise, device))
 
         return act
@@ -101,13 +101,16 @@ class ModelPolicy(ABC):
         Args:
             state: what the call before returned; None at the start.
             episode_start: where a new episode starts, bool `[N]`.
-            deterministic: greedily, or with noise drawn from `generator`.
+            deterministic: greedily, or with noise drawn from `generator`, by default one that follows PyTorch's own.
         """
         rows = rows_of(obs)
         state = self.initial_carry(rows) if state is None else state
         if episode_start is not None and self.recurrent:
             state = restarted(state, to_tensor(episode_start, self.device))
-        noise = None if deterministic else self.draw_noise((rows,), 1.0, generator or torch.Generator(self.device))
+        noise = None
+        if not deterministic:
+            generator = generator or torch.Generator(self.device).manual_seed(int(torch.randint(2**63 - 1, ())))
+            noise = self.draw_noise((rows,), 1.0, generator)
         acted = self.actor()(obs, state, noise)
         return acted.env_action, acted.carry
 
