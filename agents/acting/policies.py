@@ -17,6 +17,7 @@ from agents.data.trajectory import Trajectory
 from agents.networks.models import ActorCritic, QNetwork, action_mask
 from agents.ops.distributions import draw_noise, masked
 from agents.ops.exploration import epsilon_greedy, legal_action
+from envs.errors import UserError
 
 Progress = float | Sequence[float]
 UNROLL_ROWS = {"cpu": 2048}  # observations in one pass: what stays in the processor's cache; a GPU takes more
@@ -76,8 +77,17 @@ class ModelPolicy(ABC):
         return {}
 
     def actor(self) -> Act:
-        """Return `step` for NumPy arrays or tensors, the quickest way there is until a module is changed."""
-        device, forward = self.device, numpy_forward(self.model)
+        """Return `step` for NumPy arrays or tensors, the quickest way there is until a module is changed.
+
+        Raises:
+            UserError: the model does not compute in float32.
+        """
+        name, first = next(self.model.named_parameters())
+        if first.dtype != torch.float32:
+            raise UserError(f"parameter {name} is {first.dtype}: acting takes float32 (network.float())")
+        device, forward = first.device, numpy_forward(self.model)
+        if forward is None:
+            self.model.eval()  # training mode, with its dropout, is for updates
 
         @torch.no_grad()
         def act(obs: Obs, carry: Tree, noise: Tree) -> Acted:

@@ -24,6 +24,7 @@ class Watch:
         found: list[Any] = [
             (
                 fields["training"],
+                id(fields.get("forward")),  # given to this module alone
                 *fields["_forward_hooks"],  # their numbers, which are given once
                 *fields["_forward_pre_hooks"],
                 *map(id, fields["_modules"].values()),

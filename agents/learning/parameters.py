@@ -65,6 +65,7 @@ class FlatParameters:
         """
         if self._watch.version() == self._gathered:
             return False
+        self.network.eval()  # new layers would be in training mode, which is for updates alone
         self._gather()
         return True
 

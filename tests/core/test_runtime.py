@@ -57,9 +57,9 @@ def test_a_captured_update_is_the_plain_one_bit_for_bit():
     assert (tape.recorded, tape.replayed) == (1, len(metrics)) == (1, 4)
 
 
-@pytest.mark.parametrize("memory", ["none", "gru"])
-def test_captured_ticks_and_updates_are_the_plain_ones_bit_for_bit(memory):
-    config = CONFIG.model_copy(update={"network": CONFIG.network.model_copy(update={"memory": memory})})
+@pytest.mark.parametrize("options", [{}, {"memory": "gru"}])
+def test_captured_ticks_and_updates_are_the_plain_ones_bit_for_bit(options):
+    config = PPOConfig.model_validate({**CONFIG.model_dump(), **options})
     plain, expected = train(Runtime(), config, cartpole())
     tape = Tape()
     runtime, said = listening("auto", record=tape)
