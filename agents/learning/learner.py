@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -58,7 +58,7 @@ class Learner:
         # a sequence's steps, one after the other, would keep the compiler busy for minutes
         compiled = Runtime().compiled if self._recurrent else runtime.compiled
 
-        def version() -> int:
+        def version() -> Hashable:
             return self.parameters.version
 
         # no more than will be run, so that the runtime's summary is true

@@ -33,7 +33,7 @@ class ActorCriticOutput(NamedTuple):
 
 
 class QOutput(NamedTuple):
-    """Action values `[..., A]`; those of illegal actions are below all others. See `agents.ops.distributions.masked`."""
+    """Action values `[..., A]`; those of illegal actions are below all others."""
 
     q: Tensor
 

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
-
 from torch import nn
 from torch.nn.utils import parametrizations, prune
 

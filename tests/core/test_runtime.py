@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import torch
-from gymnasium import spaces
 
 from agents.acting.fused import FusedCollector
 from agents.algos.ppo.config import PPOConfig

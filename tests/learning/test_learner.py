@@ -18,6 +18,17 @@ def diverges(made, data, what):
         made.learner.refuse_divergence(result, 1234)
 
 
+def steepen(made, weight):
+    """Add 0 to an algorithm's loss, in a way that gives `weight` a slope of 0 / 0."""
+    loss = made.algorithm.loss
+
+    def steep(model, minibatch, constants):
+        value, aux = loss(model, minibatch, constants)
+        return value + (weight - weight.detach()).square().sum().sqrt(), aux
+
+    made.algorithm.loss = steep
+
+
 RUNTIMES = {"plain": Runtime(), "captured": Runtime("auto", record=Tape())}
 each_way = pytest.mark.parametrize(
     ("options", "runtime"),
@@ -38,14 +49,7 @@ def test_a_rollout_with_a_number_that_is_not_finite_is_noticed_at_once(options, 
 @each_way
 def test_a_gradient_that_is_not_finite_is_noticed_at_once(options, runtime):
     made = make_ppo(runtime=RUNTIMES[runtime], batch_size=32, n_epochs=1, optimizer="sgd", **options)
-    loss = made.algorithm.loss
-
-    def steep(model, minibatch, constants):
-        value, aux = loss(model, minibatch, constants)
-        weight = made.model.value_head.weight
-        return value + 0 * (weight - weight.detach()).square().sum().sqrt(), aux  # 0, but its slope is 0 / 0
-
-    made.algorithm.loss = steep
+    steepen(made, made.model.value_head.weight)
     diverges(made, collect(made), "the parameters are")
 
 
@@ -69,10 +73,8 @@ def test_a_batch_with_a_number_that_is_not_finite_is_noticed_at_once(part):
 def test_a_step_that_is_not_taken_leaves_a_gradient_to_blame():
     made = make_dqn()
     made.learner._apply = lambda *_: None
-    made.learner._step = made.learner._plain_step
-    batch = make_batch()
-    batch.return_[0] = torch.inf
-    diverges(made, batch, "a gradient is")
+    steepen(made, made.model.head.weight)
+    diverges(made, make_batch(), "a gradient is")
 
 
 @pytest.mark.parametrize(("batch_size", "columns"), [(32, {4}), (16, {2}), (8, {1}), (1, {1})])

@@ -148,6 +148,10 @@ def test_a_target_network_is_of_the_same_structure(change):
         (name, p.shape) for name, p in made.model.named_parameters()
     ]
     assert weights(target).equal(weights(made.model))
+    for mine, theirs in zip(target.buffers(), made.model.buffers(), strict=True):
+        assert mine.equal(theirs), "masks and statistics are taken over whole"
+    obs = torch.randn(6, 3)
+    torch.testing.assert_close(outputs(target, obs), outputs(made.model, obs))
     assert not any(parameter.requires_grad for parameter in target.parameters())
 
 
@@ -313,6 +317,9 @@ def test_dropout_is_for_updates_and_not_for_acting(kind):
     dropout, modes = torso(made.model).layers[0][1], []
     dropout.register_forward_hook(lambda module, *_: modes.append(module.training))
     data, obs = data_for(made), torch.randn(64, 3)
+    made.policy.actor()(obs.numpy(), (), None)
+    assert modes
+    assert not any(modes), "a new layer is in training mode, and acts in the other"
     modes.clear()
     made.update(data)
     assert modes[-1] is True

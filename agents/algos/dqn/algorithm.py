@@ -58,9 +58,8 @@ class DQN(Algorithm):
         self.target.share_statistics(self.model)
 
     def follow_model(self) -> None:
-        """Copy the target anew if its parameters are no longer those of the online network."""
-        shapes = [[(name, p.shape) for name, p in net.named_parameters()] for net in (self.target, self.model)]
-        if shapes[0] != shapes[1]:
+        """Copy the target anew if it no longer has the parameters, modules and hooks of the online network."""
+        if _structure(self.target) != _structure(self.model):
             self._copy_target()
 
     def prepare(self, data: Batch, constants: dict[str, Tensor]) -> dict[str, Any]:
@@ -89,3 +88,11 @@ class DQN(Algorithm):
         torch._foreach_lerp_(list(self.target.parameters()), list(self.model.parameters()), self.config.tau)
         for mine, theirs in zip(self.target.buffers(), self.model.buffers(), strict=True):
             mine.copy_(theirs)
+
+
+def _structure(network: nn.Module) -> list[Any]:
+    modules = [
+        (type(module), *module._forward_hooks, *module._forward_pre_hooks, vars(module).get("forward"))
+        for module in network.modules()
+    ]
+    return [*modules, *((name, parameter.shape) for name, parameter in network.named_parameters())]
