@@ -77,7 +77,9 @@ class FusedCollector:
         env, state = self._env, self.state
         if self._place.get("obs") is not state.obs:  # at first, and where a state was loaded
             self._settle()
-        self._version = self._watch.version()
+        if self._watch.version() != self._version:
+            self._policy.model.eval()  # new layers are in training mode
+            self._version = self._watch.version()
         progress = [(state.step + tick * env.num_envs) / self._total for tick in range(ticks)]
         noise = self._policy.draw_noise((ticks, env.num_envs), progress, state.generator)
         first = state.start.clone(), tree_map(torch.clone, state.carry)

@@ -64,12 +64,16 @@ def numpy_forward(model: nn.Module) -> NumpyForward | None:
     """
     if getattr(model, "recurrent", True) or not hasattr(model, "acting_path") or _hooked_everywhere():
         return None
+    if _changed(model, "acting_path", ("act", "look")):
+        return None
     path: Any = model.acting_path
     encoder, torso, head = path()
     if type(encoder) is not Encoder or encoder.keys is not None or type(torso) is not MLP:
         return None
     (leaf,) = encoder.leaves
     if type(leaf) is not Flat or leaf.scale is not None or torso.activation not in _ACTIVATIONS:
+        return None
+    if leaf.norm is not None and type(leaf.norm) is not RunningNorm:
         return None
     linear = [*torso.layers, head]
     parts = [model, encoder, leaf, torso, *linear, *([] if leaf.norm is None else [leaf.norm])]
@@ -78,13 +82,20 @@ def numpy_forward(model: nn.Module) -> NumpyForward | None:
     return NumpyForward(leaf.norm, torso, head)
 
 
+def _changed(model: nn.Module, said: str, methods: tuple[str, ...]) -> bool:
+    """Whether one of the methods comes from a class below the one that has `said`, or belongs to the object alone."""
+    kinds = type(model).__mro__
+    below = kinds[: next(i for i, kind in enumerate(kinds) if said in vars(kind))]
+    return any(name in vars(owner) for owner in (model, *below) for name in methods)
+
+
 def _hooked_everywhere() -> bool:
     hooks: Any = torch.nn.modules.module
     return bool(hooks._global_forward_hooks or hooks._global_forward_pre_hooks)
 
 
 def _plain(module: nn.Module) -> bool:
-    if module._forward_hooks or module._forward_pre_hooks:
+    if module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module):
         return False
     if not isinstance(module, nn.Linear):
         return True

@@ -17,6 +17,7 @@ from agents.data.trajectory import Trajectory
 from agents.networks.models import ActorCritic, QNetwork, action_mask
 from agents.ops.distributions import draw_noise, masked
 from agents.ops.exploration import epsilon_greedy, legal_action
+from envs.errors import UserError
 
 Progress = float | Sequence[float]
 UNROLL_ROWS = {"cpu": 2048}  # observations in one pass: what stays in the processor's cache; a GPU takes more
@@ -76,8 +77,17 @@ class ModelPolicy(ABC):
         return {}
 
     def actor(self) -> Act:
-        """Return `step` for NumPy arrays or tensors, the quickest way there is until a module is changed."""
-        device, forward = self.device, numpy_forward(self.model)
+        """Return `step` for NumPy arrays or tensors, the quickest way there is until a module is changed.
+
+        Raises:
+            UserError: the model does not compute in float32.
+        """
+        name, first = next(self.model.named_parameters())
+        if first.dtype != torch.float32:
+            raise UserError(f"parameter {name} is {first.dtype}: acting takes float32 (network.float())")
+        device, forward = first.device, numpy_forward(self.model)
+        if forward is None:
+            self.model.eval()  # training mode, with its dropout, is for updates
 
         @torch.no_grad()
         def act(obs: Obs, carry: Tree, noise: Tree) -> Acted:
@@ -101,13 +111,16 @@ class ModelPolicy(ABC):
         Args:
             state: what the call before returned; None at the start.
             episode_start: where a new episode starts, bool `[N]`.
-            deterministic: greedily, or with noise drawn from `generator`.
+            deterministic: greedily, or with noise drawn from `generator`, by default one that follows PyTorch's own.
         """
         rows = rows_of(obs)
         state = self.initial_carry(rows) if state is None else state
         if episode_start is not None and self.recurrent:
             state = restarted(state, to_tensor(episode_start, self.device))
-        noise = None if deterministic else self.draw_noise((rows,), 1.0, generator or torch.Generator(self.device))
+        noise = None
+        if not deterministic:
+            generator = generator or torch.Generator(self.device).manual_seed(int(torch.randint(2**63 - 1, ())))
+            noise = self.draw_noise((rows,), 1.0, generator)
         acted = self.actor()(obs, state, noise)
         return acted.env_action, acted.carry
 

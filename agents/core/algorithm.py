@@ -97,6 +97,9 @@ class Algorithm(nn.Module):
         """
         return {f"train/{name}": values.mean() for name, values in aux.items()}
 
+    def follow_model(self) -> None:
+        """Adapt what was made from `model` (such as a target network): the model has been changed since."""
+
     def after_update(self, data: dict[str, Any]) -> None:
         """Change what is no parameter (such as running statistics) after the last step on prepared `data`."""
 

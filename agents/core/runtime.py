@@ -108,17 +108,17 @@ class Runtime:
 
 
 class _ByVersion:
-    """Keeps one program for each version of what a function reads beside its arguments."""
+    """Makes a program anew whenever what a function reads beside its arguments has another version."""
 
     def __init__(self, make: Callable[[], Function], version: Version) -> None:
         self._make, self._version = make, version
-        self._programs: dict[Hashable, Function] = {}
+        self._program: tuple[Hashable, Function] | None = None
 
     def __call__(self, *args: Any) -> Any:
         version = self._version()
-        if version not in self._programs:
-            self._programs[version] = self._make()
-        return self._programs[version](*args)
+        if self._program is None or self._program[0] != version:
+            self._program = version, self._make()
+        return self._program[1](*args)
 
 
 class _WithFallback:

@@ -24,8 +24,9 @@ class Watch:
         found: list[Any] = [
             (
                 fields["training"],
-                len(fields["_forward_hooks"]),
-                len(fields["_forward_pre_hooks"]),
+                id(fields.get("forward")),  # given to this module alone
+                *fields["_forward_hooks"],  # their numbers, which are given once
+                *fields["_forward_pre_hooks"],
                 *map(id, fields["_modules"].values()),
                 *map(id, fields["_parameters"].values()),
             )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -58,14 +58,23 @@ class Learner:
         # a sequence's steps, one after the other, would keep the compiler busy for minutes
         compiled = Runtime().compiled if self._recurrent else runtime.compiled
 
-        def version() -> int:
+        def version() -> Hashable:
             return self.parameters.version
 
-        self._step = compiled(self._plain_step, version)
-        self._halves = compiled(self._gradient, version), compiled(self._apply, version)
-        self._epochs = runtime.captured(
-            self._all_minibatches, lambda: [self.parameters.vector, *self.optimizer.moments], version
-        )
+        # no more than will be run, so that the runtime's summary is true
+        self._step: Any = self._plain_step
+        self._halves: Any = ()
+        self._epochs: Any = self._all_minibatches
+        if algorithm.stops_early:
+            self._halves = compiled(self._gradient, version), compiled(self._apply, version)
+        else:
+            self._step = compiled(self._plain_step, version)
+            if algorithm.data == "rollout":
+                self._epochs = runtime.captured(self._all_minibatches, self._changing, version)
+
+    def _changing(self) -> list[Tensor]:
+        """Return what steps change in place: parameters, moments, and statistics such as those of BatchNorm."""
+        return [self.parameters.vector, *self.optimizer.moments, *self.algorithm.model.buffers()]
 
     def update(self, data: Trajectory | Batch, progress: float) -> UpdateResult:
         """Learn from data that was begun when `progress` (0 to 1) of the budget was spent.
@@ -75,6 +84,7 @@ class Learner:
         """
         if self.parameters.refresh():
             self.optimizer.refresh()
+            self.algorithm.follow_model()
         numbers = self.algorithm.constants(progress)
         rate, device = numbers["learning_rate"], self.parameters.vector.device
         constants = {
@@ -95,6 +105,8 @@ class Learner:
             self.optimizer.steps += taken
             self.n_updates += taken
             health = aux.pop(HEALTH).sum()
+            if self.algorithm.stops_early:
+                health = health + self.parameters.vector.sum()
             self.algorithm.after_update(prepared)
             metrics = self.algorithm.metrics(aux, prepared, constants) if aux else {}
         return UpdateResult({**metrics, **extra} if aux else {}, aux.get("priority"), health)

@@ -27,6 +27,7 @@ class FlatParameters:
     Attributes:
         vector: float32 `[P]`; writing to it changes the network.
         scale: factors of the steps, `[P]`, or None where all are 1. See `set_scale`.
+        version: another one whenever programs that use all this would no longer do the same.
     """
 
     def __init__(self, network: nn.Module) -> None:
@@ -34,6 +35,7 @@ class FlatParameters:
         self.scale: Tensor | None = None
         self._watch = Watch(network)
         self._scales: dict[str, float] = {}
+        self._rescaled = 0
         self._named: dict[str, nn.Parameter] = {}
         self._gather()
 
@@ -49,7 +51,11 @@ class FlatParameters:
             for parameter, view in zip(self._named.values(), self.views(self.vector).values(), strict=True):
                 parameter.data = view
             self._scale()
-        self.version = self._watch.version()
+        self._gathered = self._watch.version()
+
+    @property
+    def version(self) -> tuple[int, int]:
+        return self._gathered, self._rescaled
 
     def refresh(self) -> bool:
         """Return whether the network has changed; if so, its parameters have moved into a new vector.
@@ -57,8 +63,9 @@ class FlatParameters:
         Raises:
             UserError: its parameters cannot be trained: none is left, or one is not float32.
         """
-        if self._watch.version() == self.version:
+        if self._watch.version() == self._gathered:
             return False
+        self.network.eval()  # new layers would be in training mode, which is for updates alone
         self._gather()
         return True
 
@@ -75,6 +82,7 @@ class FlatParameters:
         if not any(name.startswith(prefix) for name in self._named):
             raise UserError(f"no trainable parameter begins with {prefix!r}; there are {', '.join(self._named)}")
         self._scales[prefix] = factor
+        self._rescaled += 1
         self._scale()
 
     def _scale(self) -> None:

@@ -34,7 +34,7 @@ class ActorCriticOutput(NamedTuple):
 
 
 class QOutput(NamedTuple):
-    """Action values `[..., A]`; those of illegal actions are the lowest number there is."""
+    """Action values `[..., A]`; those of illegal actions are below all others."""
 
     q: Tensor
 

@@ -65,8 +65,11 @@ def draw_noise(space: Space, shape: tuple[int, ...], generator: Generator | None
 
 
 def masked(values: Tensor, mask: Tensor | None) -> Tensor:
-    """Return logits or action values `[..., A]` with the lowest finite number where `mask` is False."""
-    return values if mask is None else torch.where(mask, values, torch.finfo(values.dtype).min)
+    """Return logits or action values `[..., A]` with a number below all others where `mask` is False.
+
+    It is finite, and still so when a thousand of them are added up, as log-probabilities of MultiDiscrete actions are.
+    """
+    return values if mask is None else torch.where(mask, values, torch.finfo(values.dtype).min / 1024)
 
 
 class Categorical:

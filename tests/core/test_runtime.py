@@ -3,76 +3,131 @@
 from __future__ import annotations
 
 import shutil
+from typing import Any
 
 import pytest
 import torch
-from gymnasium import spaces
-from torch import Tensor
 
-from agents.algos.dqn.algorithm import DQN
-from agents.algos.ppo.algorithm import PPO
+from agents.acting.fused import FusedCollector
 from agents.algos.ppo.config import PPOConfig
-from agents.core.runtime import Compiler
-from agents.core.tree import tree_map
-from agents.loops.on_policy import on_policy
-from agents.loops.position import Position
-from tests.algos.test_dqn import OBS, make_batch
-from tests.algos.test_dqn import make_agent as make_dqn
-from tests.fakes import ClockEnv
+from agents.core.runtime import Runtime
+from agents.run.build import Training
+from envs.native import DYNAMICS, NativeVecEnv, TorchArrays
+from tests.algos.making import make_batch, make_dqn, make_ppo, weights
+from tests.core.recorder import Tape
+from tests.fakes import ClockEnv, training_on
 
 CPU = torch.device("cpu")
 needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler")
-CONFIG = PPOConfig(
-    n_envs=4, n_steps=16, batch_size=32, n_epochs=2, net_arch=(8, 8), total_timesteps=256, learning_rate="lin_0.01",
-    clip_range="lin_0.2", ent_coef=0.01, norm_obs=True, norm_reward=True,
+CONFIG = PPOConfig.model_validate(
+    {
+        "n_envs": 4, "n_steps": 16, "batch_size": 32, "n_epochs": 2, "net_arch": (8, 8), "total_timesteps": 256,
+        "learning_rate": "lin_0.01", "clip_range": "lin_0.2", "ent_coef": 0.01, "norm_obs": True, "norm_reward": True,
+    }
 )  # fmt: skip
 
 
-class Tape:
-    """Stands in for CUDA graphs: records once, replays on the same inputs, and writes the same outputs anew."""
-
-    def __init__(self):
-        self.recorded = self.replayed = 0
-
-    def __call__(self, function):
-        self.recorded += 1
-        outputs = function()
-
-        def replay():
-            self.replayed += 1
-            new = function()
-            if isinstance(outputs, dict):
-                tree_map(Tensor.copy_, outputs, new)
-            else:
-                for old, fresh in zip(outputs, new, strict=True):
-                    old.copy_(fresh)
-
-        return replay, outputs
+def train(runtime: Runtime, config: PPOConfig = CONFIG, env: Any = None) -> tuple[Training, list[dict[str, float]]]:
+    """Return a training after its whole budget, and the metrics of each iteration."""
+    training = training_on(env or ClockEnv(config.n_envs), config, runtime=runtime)
+    metrics = [{tag: float(value) for tag, value in step.metrics.items()} for step in training.progress()]
+    return training, metrics
 
 
-def train(compiler, config=CONFIG, seed=0):
-    """Return an agent after a few iterations, and the metrics of each."""
-    env = ClockEnv(config.n_envs)
-    agent = PPO(env.observation_space, env.action_space, config, CPU, seed, compiler)
-    loop = on_policy(env, agent, Position.start(env, seed), total_timesteps=256, n_steps=config.n_steps)
-    return agent, [dict(progress.metrics) for progress in loop]
+def cartpole(num_envs: int = 4) -> NativeVecEnv:
+    return NativeVecEnv(DYNAMICS["CartPole-v1"](max_episode_steps=25), num_envs, TorchArrays("cpu"))
+
+
+def listening(mode: Any, **options: Any) -> tuple[Runtime, list[str]]:
+    """Return a runtime and the list of what it says."""
+    runtime, said = Runtime(mode, **options), []
+    runtime.say = said.append
+    return runtime, said
 
 
 def test_a_captured_update_is_the_plain_one_bit_for_bit():
-    plain, expected = train(Compiler("off"))
+    plain, expected = train(Runtime())
     tape = Tape()
-    captured, metrics = train(Compiler("auto", record=tape))
+    runtime, said = listening("auto", record=tape)
+    captured, metrics = train(runtime)
     assert metrics == expected
-    assert captured.parameters.vector.equal(plain.parameters.vector)
-    assert tape.recorded == 1
-    assert tape.replayed == len(metrics) == 4
+    assert weights(captured.algorithm).equal(weights(plain.algorithm))
+    assert said == []
+    assert (tape.recorded, tape.replayed) == (1, len(metrics)) == (1, 4)
+
+
+@pytest.mark.parametrize("options", [{}, {"memory": "gru"}])
+def test_captured_ticks_and_updates_are_the_plain_ones_bit_for_bit(options):
+    config = PPOConfig.model_validate({**CONFIG.model_dump(), **options})
+    plain, expected = train(Runtime(), config, cartpole())
+    tape = Tape()
+    runtime, said = listening("auto", record=tape)
+    captured, metrics = train(runtime, config, cartpole())
+    assert isinstance(captured.collector, FusedCollector)
+    assert metrics == expected
+    assert weights(captured.algorithm).equal(weights(plain.algorithm))
+    assert said == []
+    assert (tape.recorded, tape.replayed) == (2, 2 * len(metrics)) == (2, 8)
 
 
 def test_off_captures_nothing_and_a_kl_limit_cannot_be_captured():
     tape = Tape()
-    train(Compiler("off", record=tape))
-    train(Compiler("auto", record=tape), CONFIG.model_copy(update={"target_kl": 10.0}))
+    train(Runtime("off", record=tape))
+    train(Runtime("auto", record=tape), CONFIG.model_copy(update={"target_kl": 10.0}))
     assert tape.recorded == 0
+
+
+def test_the_recorder_freezes_python_as_a_graph_does():
+    class Counter:
+        calls, factor = 0, torch.ones(1)
+
+    def scaled(x):
+        Counter.calls += 1
+        return x * Counter.calls * Counter.factor if Counter.calls < 5 else x
+
+    runtime, said = listening("auto", record=Tape())
+    captured, x = runtime.captured(scaled, list), torch.ones(1)
+    assert captured(x).item() == 3.0  # two calls to warm up, and the recorded one
+    assert captured(2 * x).item() == 6.0, "arguments are no part of what is frozen"
+    Counter.calls = 10
+    assert captured(x).item() == 3.0
+    Counter.factor = torch.full((1,), 5.0)
+    assert captured(x).item() == 3.0, "another tensor in the same place is not looked at"
+    assert Counter.calls == 10
+    assert said == []
+
+
+def test_the_recorder_follows_tensors_changed_in_place():
+    factor, total = torch.ones(1), torch.zeros(1)
+
+    def add(x):
+        view = total.view(1, 1)
+        view += x * factor
+        return {"total": total.clone(), "double": (2 * total,)}
+
+    captured = Runtime("auto", record=Tape()).captured(add, lambda: [total])
+    assert captured(torch.ones(1))["total"].item() == 1.0
+    factor.fill_(10.0)
+    result = captured(torch.full((1,), 2.0))
+    assert [result["total"].item(), result["double"][0].item(), total.item()] == [21.0, 42.0, 21.0]
+
+
+@pytest.mark.parametrize(
+    "looks",
+    [
+        lambda x: x * float(x.sum()),
+        lambda x: x if x.any() else -x,
+        lambda x: x[x > 0],
+        lambda x: x.nonzero(),
+        lambda x: x + torch.rand(1, generator=torch.Generator()),
+    ],
+)
+def test_the_recorder_refuses_what_a_graph_cannot_hold(looks):
+    runtime, said = listening("auto", record=Tape())
+    captured, x = runtime.captured(looks, list), torch.ones(1)
+    assert captured(x).shape[0] == 1
+    assert len(said) == 1
+    assert said[0].startswith("not captured, runs as it is: RuntimeError: operation not permitted")
 
 
 def test_warming_up_leaves_no_trace():
@@ -82,19 +137,27 @@ def test_warming_up_leaves_no_trace():
         total.add_(values)
         return (total.clone(),)
 
-    add_captured = Compiler("auto", record=Tape()).loop(add, lambda: [total])
+    add_captured = Runtime("auto", record=Tape()).captured(add, lambda: [total])
     assert add_captured(torch.ones(2))[0].tolist() == [1.0, 1.0]
     assert add_captured(torch.full((2,), 5.0))[0].tolist() == [6.0, 6.0]
+
+
+def test_another_version_is_captured_anew():
+    tape, version, seen = Tape(), [0], []
+    captured = Runtime("auto", record=tape).captured(lambda x: x + version[0], list, lambda: version[0])
+    for version[0] in (0, 0, 1, 1):
+        seen.append(captured(torch.zeros(1)).item())
+    assert seen == [0.0, 0.0, 1.0, 1.0]
+    assert tape.recorded == 2
 
 
 def test_what_cannot_be_captured_runs_as_it_is_and_says_so_once():
     def record(function):
         raise RuntimeError("operation not permitted\nwhen stream is capturing")
 
-    compiler, said = Compiler("auto", record=record), []
-    compiler.say = said.append
+    runtime, said = listening("auto", record=record)
     total = torch.zeros(1)
-    captured = compiler.loop(lambda x: (total.add_(x),), lambda: [total])
+    captured = runtime.captured(lambda x: (total.add_(x),), lambda: [total])
     for _ in range(3):
         captured(torch.ones(1))
     assert total.item() == 3.0
@@ -109,28 +172,26 @@ def test_what_cannot_be_compiled_runs_as_it_is_and_says_so_once(monkeypatch):
         return run
 
     monkeypatch.setattr(torch, "compile", broken)
-    expected = train(Compiler("off"))[1]
-    compiler, said = Compiler("on"), []
-    compiler.say = said.append
-    metrics = train(compiler)[1]
+    expected = train(Runtime())[1]
+    runtime, said = listening("on")
+    metrics = train(runtime)[1]
     assert metrics == expected
     assert said == ["not compiled, runs as it is: RuntimeError: no C++ compiler"]
 
 
 def test_a_summary_says_what_is_done():
-    def summary(mode, device, **options):
-        compiler = Compiler(mode, torch.device(device))
-        PPO(ClockEnv.observation_space, spaces.Discrete(3), PPOConfig(**options), CPU, 0, compiler)
-        return compiler.summary
+    def summary(mode, device, make=make_ppo, **options):
+        runtime = Runtime(mode, torch.device(device))
+        make(runtime=runtime, **options)
+        return runtime.summary
 
     assert summary("off", "cpu") == summary("auto", "cpu") == summary("off", "cuda") == "eager"
     assert summary("on", "cpu") == summary("on", "cpu", target_kl=0.1) == "compiled"
+    assert summary("on", "cpu", memory="gru") == "eager"
     assert summary("auto", "cuda") == "captured"
     assert summary("auto", "cuda", target_kl=0.1) == "eager"
     assert summary("on", "cuda") == "compiled and captured"
-    only_dqn = Compiler("auto", torch.device("cuda"))
-    DQN(OBS, spaces.Discrete(4), make_dqn().config, CPU, 0, only_dqn)
-    assert only_dqn.summary == "eager"
+    assert summary("auto", "cuda", make_dqn) == "eager"
 
 
 def test_rollouts_with_dummies_vary_in_size_and_are_left_alone(monkeypatch):
@@ -141,36 +202,33 @@ def test_rollouts_with_dummies_vary_in_size_and_are_left_alone(monkeypatch):
         return run
 
     monkeypatch.setattr(torch, "compile", shapes_only)
-    env, compiler, said = ClockEnv(4, dummies=True), Compiler("on"), []
-    compiler.say = said.append
+    runtime, said = listening("on")
     for options in ({}, {"target_kl": 10.0}):
-        agent = PPO(env.observation_space, env.action_space, CONFIG.model_copy(update=options), CPU, 0, compiler)
-        loop = on_policy(env, agent, Position.start(env, 0), total_timesteps=256, n_steps=16)
-        assert all(progress.metrics for progress in loop)
+        training, metrics = train(runtime, CONFIG.model_copy(update=options), ClockEnv(4, dummies=True))
+        assert len(metrics) > 3
+        assert all(metrics)
+        assert training.learner.n_updates > 0
     assert said == []
 
 
 @needs_compiler
 def test_compiled_ppo_follows_the_plain_one():
-    compiler, said = Compiler("on", CPU), []
-    compiler.say = said.append
+    runtime, said = listening("on", device=CPU)
     config = CONFIG.model_copy(update={"clip_range": 0.2})  # at a clip range of 0 rounding alone counts as clipped
-    plain, expected = train(Compiler("off"), config)
-    compiled, metrics = train(compiler, config)
+    plain, expected = train(Runtime(), config)
+    compiled, metrics = train(runtime, config)
     assert said == []
-    torch.testing.assert_close(compiled.parameters.vector, plain.parameters.vector, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(weights(compiled.algorithm), weights(plain.algorithm), atol=1e-5, rtol=1e-4)
     for step, wanted in zip(metrics, expected, strict=True):
         assert step == pytest.approx(wanted, abs=1e-4, rel=1e-3)
 
 
 @needs_compiler
 def test_compiled_dqn_follows_the_plain_one():
-    plain = make_dqn()
-    compiler, said = Compiler("on", CPU), []
-    compiler.say = said.append
-    compiled = DQN(OBS, spaces.Discrete(4), plain.config, CPU, 0, compiler)
+    runtime, said = listening("on", device=CPU)
+    plain, compiled = make_dqn(), make_dqn(runtime=runtime)
     for seed in range(4):
-        wanted, got = (agent.update(make_batch(seed=seed), 0.1) for agent in (plain, compiled))
-        assert got["train/loss"].item() == pytest.approx(wanted["train/loss"].item(), rel=1e-4)
+        wanted, got = (made.update(make_batch(seed=seed), 0.1) for made in (plain, compiled))
+        assert got["train/loss"] == pytest.approx(wanted["train/loss"], rel=1e-4)
     assert said == []
-    torch.testing.assert_close(compiled.parameters.vector, plain.parameters.vector, atol=1e-6, rtol=1e-4)
+    torch.testing.assert_close(weights(compiled.model), weights(plain.model), atol=1e-6, rtol=1e-4)

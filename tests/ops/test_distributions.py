@@ -19,6 +19,7 @@ from agents.ops.distributions import (
     SquashedGaussian,
     distribution,
     draw_noise,
+    masked,
     parameter_count,
 )
 from envs.errors import UserError
@@ -80,6 +81,50 @@ def test_impossible_choices_are_never_drawn():
     assert not (sample(policy, generator(), DRAWS) == 1).any()
     entropy = policy.entropy(policy.mode())
     torch.testing.assert_close(entropy, torch.full((DRAWS,), math.log(2)))
+
+
+def random_mask(*shape):
+    mask = torch.rand(*shape, generator=generator(5)) < 0.4
+    mask[..., 1] = True
+    assert not mask.all()
+    return mask
+
+
+def test_masked_values_are_below_all_others_and_finite():
+    mask, values = random_mask(BATCH, 5), noise(BATCH, 5)
+    result = masked(values, mask)
+    assert result[mask].equal(values[mask])
+    assert (result[~mask] < -1e30).all()
+    assert result[~mask].sum().isfinite()
+    assert masked(values, None) is values
+
+
+@pytest.mark.parametrize(
+    ("space", "sizes"), [(spaces.Discrete(5), [5]), (spaces.MultiDiscrete([2, 5]), [2, 5])], ids=str
+)
+def test_masks_leave_the_distribution_over_legal_actions(space, sizes):
+    mask = torch.cat([random_mask(BATCH, size) for size in sizes], dim=1)
+    logits = noise(BATCH, sum(sizes)).requires_grad_()
+    policy = distribution(space, logits, mask=mask)
+    action = sample(policy, generator())
+    entropy, log_prob = policy.entropy(action), policy.log_prob(action)
+    columns = action.view(BATCH, -1).unbind(1)
+    for row in range(BATCH):
+        expected_entropy = expected_log_prob = 0.0
+        for part, legal, column in zip(logits[row].split(sizes), mask[row].split(sizes), columns, strict=True):
+            assert legal[column[row]]
+            among = reference.Categorical(logits=part[legal])
+            expected_entropy += among.entropy().item()
+            expected_log_prob += among.log_prob(legal[: column[row]].sum()).item()
+        assert entropy[row].item() == pytest.approx(expected_entropy, abs=1e-5)
+        assert log_prob[row].item() == pytest.approx(expected_log_prob, abs=1e-5)
+    assert not policy.describe()["probabilities"][~mask].any()
+    illegal = torch.stack([(~part).long().argmax(1) for part in mask.split(sizes, dim=1)], dim=1).view(action.shape)
+    below = policy.log_prob(illegal)
+    assert below.isfinite().all()
+    (below.sum() * 1e-30 + entropy.sum() + log_prob.sum()).backward()
+    assert logits.grad.isfinite().all()
+    assert not logits.grad[~mask].any(), "nothing pushes the logits of illegal actions"
 
 
 def test_multi_categorical():
@@ -155,8 +200,36 @@ def test_squashed_gaussian():
     action = sample(ours, generator())
     assert ours.to_env(action).equal(action.tanh())
     torch.testing.assert_close(ours.log_prob(action), theirs.log_prob(action.double().tanh()).float())
-    torch.testing.assert_close(ours.entropy(action), -ours.log_prob(action))
     torch.testing.assert_close(ours.to_env(ours.mode()), mean.tanh())
+
+
+def by_quadrature(mean, log_std):
+    """Return the entropy of a squashed Gaussian of one number, and its slope by the mean and by log sigma."""
+    mean, log_std = (torch.tensor(value, dtype=torch.float64, requires_grad=True) for value in (mean, log_std))
+    z = torch.linspace(-10, 10, 200_001, dtype=torch.float64)
+    u = mean + log_std.exp() * z
+    log_density = -0.5 * z.square() - 0.5 * math.log(2 * math.pi)
+    inner = log_density - log_std - 2 * (math.log(2) - u - torch.nn.functional.softplus(-2 * u))
+    entropy = -torch.trapezoid(log_density.exp() * inner, z)
+    entropy.backward()
+    return entropy.item(), mean.grad.item(), log_std.grad.item()
+
+
+@pytest.mark.parametrize("mean", [0.0, -0.8])
+@pytest.mark.parametrize("log_std", [0.0, -1.5, 0.7])
+def test_the_entropy_of_a_squashed_gaussian_has_the_gradient_of_the_entropy(mean, log_std):
+    means, log_stds = torch.full((500_000, 1), mean, requires_grad=True), torch.tensor([log_std], requires_grad=True)
+    ours = SquashedGaussian(means, log_stds)
+    action = sample(ours, generator(), len(means)).detach()
+    entropy = ours.entropy(action).mean()
+    entropy.backward()
+    found = entropy.item(), means.grad.sum().item(), log_stds.grad.item()
+    assert found == pytest.approx(by_quadrature(mean, log_std), abs=6e-3)
+    torch.testing.assert_close(entropy.detach(), -ours.log_prob(action).mean().detach(), atol=5e-3, rtol=0)
+
+
+def test_at_a_deviation_of_1_the_entropy_of_a_squashed_gaussian_falls_with_it():
+    assert by_quadrature(0.0, 0.0)[2] == pytest.approx(-0.211, abs=1e-3)  # 1 - 2 E[z tanh z]
 
 
 @pytest.mark.parametrize("mean", [-1.0, 0.0, 2.0])
@@ -224,5 +297,5 @@ def test_squash_is_for_boxes_only():
 
 
 def test_other_spaces_are_refused():
-    with pytest.raises(UserError, match=r"PPO cannot act in Text.*Discrete, Box, MultiDiscrete or MultiBinary"):
+    with pytest.raises(UserError, match=r"no policy acts in Text.*Discrete, Box, MultiDiscrete or MultiBinary"):
         parameter_count(spaces.Text(5))

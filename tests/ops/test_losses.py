@@ -7,7 +7,8 @@ import math
 import pytest
 import torch
 
-from agents.ops.losses import divergence, normalized, ppo_policy_loss, q_target, value_loss
+from agents.ops.distributions import masked
+from agents.ops.losses import divergence, mean, normalized, ppo_policy_loss, q_target, value_loss
 
 
 def policy_loss(ratios, advantages, clip_range=0.2):
@@ -104,3 +105,33 @@ def test_double_dqn_picks_with_the_online_network_and_evaluates_with_the_target(
 def test_a_discount_of_0_is_the_return_alone():
     q = torch.tensor([[1.0, 2.0], [30.0, 4.0]])
     assert q_target(torch.tensor([0.5, 1.0]), torch.tensor([0.0, 1.0]), q, q).tolist() == [0.5, 31.0]
+
+
+def test_transitions_that_are_not_real_count_for_nothing():
+    generator = torch.Generator().manual_seed(0)
+    valid = torch.rand(4, 8, generator=generator) < 0.6
+    first, second, third = torch.randn(3, 4, 8, generator=generator)
+    real = [values[valid] for values in (first, second, third)]
+    torch.testing.assert_close(mean(first, valid), real[0].mean())
+    torch.testing.assert_close(normalized(first, valid)[valid], normalized(real[0]))
+    torch.testing.assert_close(ppo_policy_loss(first, second, 0.2, valid), ppo_policy_loss(real[0], real[1], 0.2))
+    for clip in (None, 0.3):
+        expected = value_loss(*real, clip)
+        torch.testing.assert_close(value_loss(first, second, third, clip, valid), expected)
+        assert not expected.equal(value_loss(first, second, third, clip))
+    nothing = torch.zeros_like(valid)
+    assert mean(first, nothing).item() == 0.0
+    assert normalized(first, nothing).isfinite().all()
+
+
+@pytest.mark.parametrize("double", [False, True])
+def test_the_target_is_the_best_of_the_legal_actions(double):
+    generator = torch.Generator().manual_seed(0)
+    target, online = torch.randn(2, 50, 6, generator=generator)
+    mask = torch.rand(50, 6, generator=generator) < 0.4
+    mask[:, 2] = True
+    found = q_target(torch.zeros(50), torch.ones(50), masked(target, mask), masked(online, mask) if double else None)
+    choosing = online if double else target
+    for row in range(50):
+        (legal,) = mask[row].nonzero(as_tuple=True)
+        assert found[row] == target[row, legal[choosing[row, legal].argmax()]]

@@ -43,8 +43,24 @@ class DQN(Algorithm):
         self.policy = EpsilonGreedyPolicy(
             self.model, eps.exploration_initial_eps, eps.exploration_final_eps, eps.exploration_fraction
         )
-        self.target = copy.deepcopy(self.model).requires_grad_(False)
+        self._copy_target()
+
+    def _copy_target(self) -> None:
+        """Make the target network a copy of the online one, with the same normalisers."""
+        # pruned weights are worked out from others at each call; only parameters can be copied
+        worked_out = {
+            id(value): value.detach().clone()
+            for module in self.model.modules()
+            for value in vars(module).values()
+            if isinstance(value, Tensor) and not value.is_leaf
+        }
+        self.target = copy.deepcopy(self.model, worked_out).requires_grad_(False).eval()
         self.target.share_statistics(self.model)
+
+    def follow_model(self) -> None:
+        """Copy the target anew if it no longer has the parameters, modules and hooks of the online network."""
+        if _structure(self.target) != _structure(self.model):
+            self._copy_target()
 
     def prepare(self, data: Batch, constants: dict[str, Tensor]) -> dict[str, Any]:
         """Let the normalisers take in the observations; return the batch by name."""
@@ -68,5 +84,15 @@ class DQN(Algorithm):
 
     @torch.no_grad()
     def update_target(self) -> None:
-        """Move the target network towards the online one by `tau` (1 copies it)."""
+        """Move the target network towards the online one by `tau` (1 copies it), its statistics all the way."""
         torch._foreach_lerp_(list(self.target.parameters()), list(self.model.parameters()), self.config.tau)
+        for mine, theirs in zip(self.target.buffers(), self.model.buffers(), strict=True):
+            mine.copy_(theirs)
+
+
+def _structure(network: nn.Module) -> list[Any]:
+    modules = [
+        (type(module), *module._forward_hooks, *module._forward_pre_hooks, vars(module).get("forward"))
+        for module in network.modules()
+    ]
+    return [*modules, *((name, parameter.shape) for name, parameter in network.named_parameters())]

@@ -10,9 +10,11 @@ import pytest
 import torch
 from gymnasium import spaces
 
-from agents.networks.build import MLP, ActorCritic, QNetwork
+from agents.algos.dqn.config import QNetworkConfig
+from agents.core.config import ActorCriticConfig
+from agents.networks.models import MLP, ActorCritic, QNetwork, action_mask
 from agents.ops.distributions import SquashedGaussian, draw_noise
-from tests.networks.test_encoder import EVERYTHING, SPACES, observations
+from tests.networks.encoding import EVERYTHING, SPACES, observations
 
 VECTOR = SPACES["vector"][0]
 BOX = spaces.Box(-1, 1, (2,), np.float32)
@@ -21,7 +23,14 @@ ACTIONS = [spaces.Discrete(3), BOX, spaces.MultiDiscrete([2, 3]), spaces.MultiBi
 
 def actor_critic(observation_space=VECTOR, action_space=BOX, **options):
     torch.manual_seed(0)
-    return ActorCritic(observation_space, action_space, **{"net_arch": (16, 8), "activation": "tanh", **options})
+    config = ActorCriticConfig.model_validate({"net_arch": (16, 8), **options})
+    return ActorCritic(observation_space, action_space, config)
+
+
+def q_network(observation_space=VECTOR, **options):
+    torch.manual_seed(0)
+    config = QNetworkConfig.model_validate({"net_arch": (8,), **options})
+    return QNetwork(observation_space, spaces.Discrete(4), config)
 
 
 @pytest.mark.parametrize("action_space", ACTIONS, ids=str)
@@ -34,12 +43,36 @@ def test_actor_critic_shapes(name, action_space):
     assert action.shape == (3, *action_space.shape)
     assert policy.log_prob(action).shape == policy.entropy(action).shape == value.shape == (3,)
     assert network.value(obs).equal(value)
+    assert network.output(obs, ()).value.equal(value)
+    parameters, carry = network.act(obs, ())
+    assert network.distribution(parameters).log_prob(action).equal(policy.log_prob(action))
+    assert carry == network.initial_carry(3) == ()
 
 
 @pytest.mark.parametrize("name", SPACES)
 def test_q_network_shapes(name):
-    network = QNetwork(SPACES[name][0], spaces.Discrete(4), net_arch=(8,), activation="relu", norm_obs=True)
-    assert network(observations(SPACES[name][0], 3)).shape == (3, 4)
+    network, obs = q_network(SPACES[name][0], norm_obs=True), observations(SPACES[name][0], 3)
+    q = network(obs).q
+    assert q.shape == (3, 4)
+    assert network.output(obs, ()).q.equal(q)
+    assert network.act(obs, ())[0].equal(q)
+
+
+def test_masks_reach_the_outputs_and_not_the_features():
+    space = spaces.Dict({"x": VECTOR, "action_mask": spaces.MultiBinary(4)})
+    x, legal = observations(VECTOR, 3), torch.tensor([[1, 0, 1, 0]] * 3, dtype=torch.int8)
+    for obs in ({"x": x, "action_mask": legal}, {"x": x, "action_mask": legal.bool()}):
+        network = q_network(space)
+        assert network.masked
+        assert network(obs).q.equal(network.output(obs, ()).q)
+        assert (network(obs).q < -1e30).equal(legal == 0)
+        assert network.act(obs, ())[0].equal(q_network()(x).q), "acting masks later, and the mask is no feature"
+        policy = actor_critic(space, spaces.Discrete(4))
+        probabilities = policy(obs).distribution.describe()["probabilities"]
+        assert (probabilities > 0).equal(legal == 1)
+        assert policy.output(obs, ()).distribution.describe()["probabilities"].equal(probabilities)
+    assert action_mask(x) is action_mask({"x": x}) is None
+    assert not q_network().masked
 
 
 @pytest.mark.parametrize("activation", ["tanh", "relu", "elu", "gelu", "silu"])
@@ -110,7 +143,7 @@ def test_state_dependent_deviations_begin_near_their_initial_value_and_depend_on
 
 
 def test_squash_reaches_the_distribution():
-    assert isinstance(actor_critic(squash=True)(observations(VECTOR, 1))[0], SquashedGaussian)
+    assert isinstance(actor_critic(squash_output=True)(observations(VECTOR, 1))[0], SquashedGaussian)
 
 
 def outputs(network, obs):
@@ -153,7 +186,7 @@ def test_moved_weights_are_those_computed_with():
 
 
 def test_gradients_reach_every_parameter():
-    for options in ({}, {"shared_torso": True}, {"state_dependent_std": True}, {"squash": True}):
+    for options in ({}, {"shared_torso": True}, {"state_dependent_std": True}, {"squash_output": True}):
         network = actor_critic(EVERYTHING, **options)
         policy, value = network(observations(EVERYTHING, 2))
         (policy.log_prob(torch.full((2, 2), 0.3)).sum() + value.sum()).backward()
@@ -165,8 +198,8 @@ def test_state_round_trip_carries_normaliser_statistics():
     obs = observations(VECTOR, 20)
     network = actor_critic(norm_obs=True)
     network.encoder.update_statistics(5 * obs + 3)
-    torch.manual_seed(9)
-    other = ActorCritic(VECTOR, BOX, net_arch=(16, 8), activation="tanh", norm_obs=True)
+    other = actor_critic(norm_obs=True, log_std_init=0.5)
+    torch.nn.init.normal_(other.policy_head.weight)
     assert not outputs(other, obs).equal(outputs(network, obs))
     other.load_state_dict(network.state_dict())
     assert outputs(other, obs).equal(outputs(network, obs))

@@ -1,0 +1,130 @@
+"""Networks read through NumPy give what PyTorch gives, and follow every change of their parameters."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+from torch import nn
+from torch.nn.utils import parametrizations, prune
+
+from agents.acting.numpy_inference import NumpyForward, numpy_forward
+from agents.algos.dqn.config import QNetworkConfig
+from agents.core.config import ActorCriticConfig
+from agents.learning.parameters import FlatParameters
+from agents.networks.models import ActorCritic, QNetwork
+
+VECTOR = spaces.Box(-np.inf, np.inf, (5,), np.float32)
+
+
+def q_network(space=VECTOR, kind=QNetwork, **options):
+    torch.manual_seed(0)
+    return kind(space, spaces.Discrete(3), QNetworkConfig.model_validate({"net_arch": (16, 8), **options}))
+
+
+@pytest.mark.parametrize("activation", ["tanh", "relu"])
+@pytest.mark.parametrize("norm_obs", [False, True])
+@pytest.mark.parametrize("shape", [(5,), (2, 3)])
+def test_it_computes_what_the_network_computes(activation, norm_obs, shape):
+    network = q_network(spaces.Box(-np.inf, np.inf, shape, np.float32), activation=activation, norm_obs=norm_obs)
+    flat = FlatParameters(network)
+    reading = numpy_forward(network)
+    rng = np.random.default_rng(0)
+    for change in range(3):
+        obs = rng.normal(size=(7, *shape)).astype(np.float32) * 3
+        kept = obs.copy()
+        network.encoder.update_statistics(torch.from_numpy(obs))
+        flat.vector.mul_(1 + 0.1 * change)
+        with torch.no_grad():
+            np.testing.assert_allclose(reading(obs), network(torch.from_numpy(obs)).q.numpy(), rtol=1e-5, atol=1e-5)
+        np.testing.assert_array_equal(obs, kept)
+
+
+@pytest.mark.parametrize("action_space", [spaces.Discrete(4), spaces.Box(-1, 1, (2,), np.float32)], ids=str)
+def test_a_policy_is_computed_the_same_way(action_space):
+    network = ActorCritic(VECTOR, action_space, ActorCriticConfig(net_arch=(8,)))
+    forward = numpy_forward(network)
+    assert forward is not None
+    obs = np.ones((3, 5), np.float32)
+    with torch.no_grad():
+        expected = network.act(torch.from_numpy(obs), ())[0]
+    np.testing.assert_allclose(forward(obs), expected, rtol=1e-5)
+
+
+def test_wide_networks_take_fewer_rows():
+    assert isinstance(numpy_forward(q_network()), NumpyForward)
+    assert numpy_forward(q_network(net_arch=(64, 64))).max_rows == 100
+    assert numpy_forward(q_network(net_arch=(256, 256))).max_rows == 6
+
+
+@pytest.mark.parametrize(
+    ("space", "options"),
+    [
+        (spaces.Box(0, 255, (10, 10, 4), np.uint8), {}),
+        (spaces.Box(0, 255, (5,), np.uint8), {}),
+        (spaces.Dict({"a": VECTOR, "b": VECTOR}), {}),
+        (spaces.Dict({"a": VECTOR, "action_mask": spaces.MultiBinary(3)}), {}),
+        (spaces.Discrete(5), {}),
+        (VECTOR, {"activation": "gelu"}),
+        (VECTOR, {"memory": "gru"}),
+    ],
+    ids=str,
+)
+def test_other_networks_are_left_to_pytorch(space, options):
+    assert numpy_forward(q_network(space, **options)) is None
+
+
+class Doubled(QNetwork):
+    def act(self, obs, carry):
+        q, carry = super().act(obs, carry)
+        return 2 * q, carry
+
+
+class Looks(QNetwork):
+    def look(self, obs, carry):
+        return super().look(2 * obs, carry)
+
+
+class Same(QNetwork):
+    pass
+
+
+def test_classes_that_act_otherwise_are_left_to_pytorch():
+    assert numpy_forward(q_network(kind=Doubled)) is None
+    assert numpy_forward(q_network(kind=Looks)) is None
+    assert numpy_forward(q_network(kind=Same)) is not None
+    network = q_network()
+    network.act = lambda obs, carry: (obs, carry)
+    assert numpy_forward(network) is None
+    assert numpy_forward(nn.Linear(5, 3)) is None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda net: net.head.register_forward_hook(lambda *_: None),
+        lambda net: net.torso.register_forward_pre_hook(lambda *_: None),
+        lambda net: net.encoder.leaves[0].norm.register_forward_hook(lambda *_: None),
+        lambda net: prune.l1_unstructured(net.head, "weight", 0.5),
+        lambda net: parametrizations.spectral_norm(net.torso.layers[0]),
+        lambda net: setattr(net, "head", nn.Sequential(net.head)),
+        lambda net: setattr(net, "head", nn.Linear(8, 3, bias=False)),
+        lambda net: setattr(net.torso.layers[0], "forward", lambda x: x),
+        lambda net: setattr(net.encoder.leaves[0], "norm", nn.LayerNorm(5)),
+        lambda net: net.double(),
+    ],
+)
+def test_what_was_done_to_a_module_is_left_to_pytorch(change):
+    network = q_network(norm_obs=True)
+    assert numpy_forward(network) is not None
+    change(network)
+    assert numpy_forward(network) is None
+
+
+def test_hooks_of_all_modules_are_left_to_pytorch():
+    network = q_network()
+    handle = nn.modules.module.register_module_forward_hook(lambda *_: None)
+    assert numpy_forward(network) is None
+    handle.remove()
+    assert numpy_forward(network) is not None

@@ -1,0 +1,164 @@
+"""Memory: unrolling gives the numbers that stepping gave, and nothing passes from one episode to the next."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+
+from agents.core.runtime import Runtime
+from agents.networks.memory import GRU, MEMORIES, build_memory
+from envs.errors import UserError
+from tests.algos.making import BOX, NUM_ENVS, collect, make_ppo, watch_losses
+from tests.fakes import ClockEnv
+
+TICKS = 24
+each_memory = pytest.mark.parametrize("memory", MEMORIES)
+each_action = pytest.mark.parametrize("action_space", [spaces.Discrete(3), BOX], ids=str)
+
+
+def agent(memory, action_space=None, **options):
+    made = make_ppo(action_space, memory=memory, memory_size=8, ortho_init=False, **options)
+    with torch.no_grad():
+        for parameter in made.model.parameters():
+            parameter.mul_(2)  # so that what is remembered shows
+    return made
+
+
+def stepped(made, rollout):
+    """Return the log-probabilities and values of a rollout's actions, worked out tick by tick as acting does."""
+    carry, log_probs, values = rollout.carry, [], []
+    for t, start in enumerate(rollout.start):
+        carry = torch.where(start[:, None], 0.0, carry)
+        output = made.model.output(rollout.obs[t], carry)
+        log_probs.append(output.distribution.log_prob(rollout.action[t]))
+        values.append(output.value)
+        carry = made.policy.step(rollout.obs[t], carry, None).carry
+    return torch.stack(log_probs), torch.stack(values), carry
+
+
+@each_memory
+@each_action
+@pytest.mark.parametrize("dummies", [False, True])
+@torch.no_grad()
+def test_unroll_gives_the_numbers_of_step(memory, action_space, dummies):
+    made = agent(memory, action_space)
+    env = ClockEnv(NUM_ENVS, action_space, dummies=dummies)
+    rollout = collect(made, env, n_steps=TICKS)
+    assert rollout.start[1:].any()
+    log_prob, value, carry = stepped(made, rollout)
+    evaluated = made.policy.evaluate(rollout)
+    torch.testing.assert_close(evaluated[0], log_prob, atol=1e-5, rtol=0)
+    torch.testing.assert_close(evaluated[1], value, atol=1e-5, rtol=0)
+    ended = (rollout.terminated | rollout.truncated)[-1]
+    ended = ended if rollout.valid is None else ended | ~rollout.valid[-1]
+    torch.testing.assert_close(rollout.last_carry, torch.where(ended[:, None], 0.0, carry), atol=1e-5, rtol=0)
+    flat = made.model(rollout.obs, torch.zeros_like(rollout.carry), torch.ones_like(rollout.start))
+    assert not torch.allclose(flat.value, value, atol=1e-3), "without what it remembers it must say something else"
+
+
+@each_memory
+@torch.no_grad()
+def test_a_truncation_bootstraps_with_the_carry_of_its_step(memory):
+    made, env = agent(memory), ClockEnv(NUM_ENVS)
+    rollout = collect(made, env, n_steps=TICKS)
+    _, value, next_value = made.policy.evaluate(rollout)
+    clean, carry, checked = ClockEnv(NUM_ENVS), rollout.carry, 0
+    clean.reset(0)
+    for t, action in enumerate(env.actions):
+        carry = made.policy.step(rollout.obs[t], torch.where(rollout.start[t][:, None], 0.0, carry), None).carry
+        final = made.model.value(torch.from_numpy(clean.step(action).next_obs), carry)
+        cut = rollout.truncated[t]
+        torch.testing.assert_close(next_value[t][cut], final[cut], atol=1e-5, rtol=0)
+        goes_on = ~(cut | rollout.terminated[t])
+        following = value[t + 1] if t + 1 < TICKS else final
+        torch.testing.assert_close(next_value[t][goes_on], following[goes_on], atol=1e-5, rtol=0)
+        checked += int(cut.sum())
+    assert checked > 3
+
+
+@each_memory
+@each_action
+def test_the_first_ratio_is_1(memory, action_space):
+    made, seen = agent(memory, action_space), []
+    watch_losses(made, lambda _, aux, __: seen.append(aux["log_ratio"].abs().max().item()))
+    env = ClockEnv(NUM_ENVS, action_space, dummies=True)
+    for seed in range(3):
+        seen.clear()
+        made.update(collect(made, env, seed=seed, n_steps=TICKS))
+        assert seen[0] < 1e-5
+        assert max(seen) > 1e-4, "later ratios must differ, or the first proves nothing"
+
+
+@each_memory
+@torch.no_grad()
+def test_carries_are_reset_where_episodes_start(memory):
+    torch.manual_seed(0)
+    module = build_memory(memory, 3, 5)
+    x = torch.randn(6, 2, 3)
+    start = torch.zeros(6, 2, dtype=torch.bool)
+    start[3, 0] = True
+    noisy = torch.randn_like(module.initial_carry(2))
+    output, carry = module(x, noisy, start)
+    alone, alone_carry = module(x[3:], torch.randn_like(noisy), start[3:])
+    torch.testing.assert_close(output[3:, 0], alone[:, 0])
+    torch.testing.assert_close(carry[0], alone_carry[0])
+    assert not torch.allclose(output[3:, 1], alone[:, 1], atol=1e-2), "the other one goes on"
+    assert not module.initial_carry(2).any()
+    start[0] = True
+    torch.testing.assert_close(module(x, noisy, start)[0], module(x, 0 * noisy, start)[0])
+
+
+@each_memory
+def test_gradients_stop_at_an_episodes_start_and_pass_through_time(memory):
+    torch.manual_seed(0)
+    module = build_memory(memory, 3, 5)
+    x = torch.randn(6, 2, 3, requires_grad=True)
+    start = torch.zeros(6, 2, dtype=torch.bool)
+    start[3, 0] = True
+    module(x, module.initial_carry(2), start)[0][-1].square().sum().backward()
+    assert not x.grad[:3, 0].any()
+    assert x.grad[3:, 0].any(dim=-1).all()
+    assert x.grad[:, 1].any(dim=-1).all()
+
+
+def test_the_gru_is_pytorchs():
+    torch.manual_seed(0)
+    ours, theirs = GRU(3, 5), torch.nn.GRU(3, 5)
+    for name, parameter in ours.cell.named_parameters():
+        getattr(theirs, f"{name}_l0").data.copy_(parameter)
+    x, carry = torch.randn(7, 2, 3), torch.randn(2, 5)
+    output, last = ours(x, carry, torch.zeros(7, 2, dtype=torch.bool))
+    expected, (expected_last,) = theirs(x, carry[None])
+    torch.testing.assert_close(output, expected)
+    torch.testing.assert_close(last, expected_last)
+
+
+@each_memory
+def test_predict_remembers_until_an_episode_starts(memory):
+    made = agent(memory, BOX)
+    obs = np.random.default_rng(0).normal(size=(5, 3, 3)).astype(np.float32)
+    none, first = np.zeros(3, bool), np.array([True, False, False])
+    action, state = made.policy.predict(obs[0])
+    again, other = made.policy.predict(obs[1], state, none)
+    restarted, _ = made.policy.predict(obs[1], state, first)
+    fresh, _ = made.policy.predict(obs[1])
+    assert restarted[0].equal(fresh[0])
+    assert restarted[1:].equal(again[1:])
+    assert not torch.allclose(again, fresh, atol=1e-3)
+    assert not other.equal(state)
+    assert action.shape == (3, 2)
+
+
+def test_names():
+    assert make_ppo().model.memory is None
+    with pytest.raises(UserError, match=r"memory: 'gur' given, none\|gru.* expected.*gru"):
+        build_memory("gur", 3, 5)
+
+
+@each_memory
+def test_what_is_compiled_is_never_the_unrolling(memory, monkeypatch):
+    monkeypatch.setattr(torch, "compile", lambda *_, **__: pytest.fail("a sequence's steps take minutes to compile"))
+    made = make_ppo(memory=memory, runtime=Runtime("on"))
+    made.update(collect(made))
