@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, create_model
+from pydantic import BaseModel, Field, create_model
 
-from agents.core.config import Activation, AlgoConfig, Schedule
+from agents.core.config import Activation, AlgoConfig, Schedule, Settings
 from agents.run.config import Layer, load_config_file, packaged_config, validate
 from envs.errors import UserError, did_you_mean
 
@@ -31,14 +31,10 @@ def _model(base: type[BaseModel], **kinds: Any) -> type[BaseModel]:
     return create_model("Tuned", __base__=base, **fields)
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
 # What a file of tuned settings may hold; `total_timesteps` is the budget that the rest is tuned for. SB3's `train_freq`
 # counts ticks of all environments.
 TUNED = _model(
-    _Strict,
+    Settings,
     **{"total_timesteps": (Count, ...), "n_envs": (Count, 1), "normalize": (bool, False)},
     **{"learning_rate": Schedule, "batch_size": Count, "gamma": Share, "max_grad_norm": Weight},
 )
@@ -53,7 +49,7 @@ TUNED_DQN = _model(
     **{"train_freq": Count, "gradient_steps": Annotated[int, Field(ge=-1)], "exploration_fraction": Share},
     **{"exploration_initial_eps": Share, "exploration_final_eps": Share},
 )
-TUNED_NETWORKS = _model(_Strict, net_arch=tuple[Count, ...], activation_fn=Activation)  # `policy_kwargs`
+TUNED_NETWORKS = _model(Settings, net_arch=tuple[Count, ...], activation_fn=Activation)  # `policy_kwargs`
 TUNED_PPO_NETWORKS = _model(TUNED_NETWORKS, log_std_init=float, ortho_init=(bool, True))
 
 
@@ -161,7 +157,7 @@ def translate_settings(algo: str, params: AlgoConfig) -> tuple[dict[str, Any], l
     arguments["max_grad_norm"] = UNCLIPPED if values["max_grad_norm"] is None else values["max_grad_norm"]
     normalize = {"norm_obs": values["norm_obs"], "norm_reward": values.get("norm_reward", False)}
     known = {*there.arguments, *there.network, *there.translated, *COMMON, *PROTOCOL}
-    if values.get("memory", "none") == "none":
+    if values.get("memory") is None:
         known.add("memory_size")
     left_out = [name for name, value in values.items() if name not in known and value not in OFF]
     return {

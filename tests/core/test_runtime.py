@@ -12,7 +12,9 @@ from agents.acting.fused import FusedCollector
 from agents.algos.ppo.config import PPOConfig
 from agents.core.runtime import Runtime
 from agents.run.build import Training
-from envs.native import DYNAMICS, NativeVecEnv, TorchArrays
+from envs.native.arrays import TorchArrays
+from envs.native.gym_env import DYNAMICS
+from envs.native.vec_env import NativeVecEnv
 from tests.algos.making import make_batch, make_dqn, make_ppo, weights
 from tests.core.recorder import Tape
 from tests.fakes import ClockEnv, training_on

@@ -55,13 +55,13 @@ def observations(env_id: str, count: int) -> np.ndarray:
 
 def test_actions_are_sb3s_own(ppo, dqn):
     obs = observations("Pendulum-v1", 40)
-    ours = SB3Policy(ppo).predict(obs)
+    ours = SB3Policy(ppo).choose(obs, None)
     theirs, _ = ppo.predict(ppo.get_vec_normalize_env().normalize_obs(obs), deterministic=True)
     np.testing.assert_array_equal(ours.numpy(), theirs)
     raw, _ = ppo.predict(obs, deterministic=True)
     assert not np.allclose(ours.numpy(), raw), "the statistics were applied"
     obs = observations("CartPole-v1", 40)
-    np.testing.assert_array_equal(SB3Policy(dqn).predict(obs).numpy(), dqn.predict(obs, deterministic=True)[0])
+    np.testing.assert_array_equal(SB3Policy(dqn).choose(obs, None).numpy(), dqn.predict(obs, deterministic=True)[0])
 
 
 def test_actions_are_clipped(ppo):
@@ -70,7 +70,7 @@ def test_actions_are_clipped(ppo):
     before = bias.detach().clone()
     with torch.no_grad():
         bias += 50
-    assert (policy.predict(observations("Pendulum-v1", 5)) == 2).all()
+    assert (policy.choose(observations("Pendulum-v1", 5), None) == 2).all()
     with torch.no_grad():
         bias.copy_(before)
 
@@ -80,7 +80,7 @@ def test_chance_follows_the_generator_and_leaves_the_global_stream_alone(name, e
     policy, obs = SB3Policy(request.getfixturevalue(name)), observations(env, 60)
     before = torch.get_rng_state()
     first, again, other = (
-        policy.predict(obs, deterministic=False, generator=torch.Generator().manual_seed(seed)) for seed in (1, 1, 2)
+        policy.choose(obs, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2)
     )
     assert first.equal(again)
     assert not first.equal(other)
@@ -94,7 +94,7 @@ def test_a_file_says_its_algorithm_and_loads_only_if_trusted(saved, ppo):
         load_sb3(saved / "ppo.zip", trust=False)
     loaded = load_sb3(saved / "ppo.zip", trust=True, vec_normalize=saved / "statistics.pkl")
     obs = observations("Pendulum-v1", 4)
-    assert loaded.predict(obs).equal(SB3Policy(ppo).predict(obs))
+    assert loaded.choose(obs, None).equal(SB3Policy(ppo).choose(obs, None))
     assert (loaded.step, loaded.algo) == (64, "ppo")
 
 

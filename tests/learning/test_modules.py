@@ -17,7 +17,9 @@ from agents.acting.state import ActorState
 from agents.core.runtime import Runtime
 from agents.data.replay import Batch
 from envs.errors import UserError
-from envs.native import DYNAMICS, NativeVecEnv, TorchArrays
+from envs.native.arrays import TorchArrays
+from envs.native.gym_env import DYNAMICS
+from envs.native.vec_env import NativeVecEnv
 from tests.algos.making import BOX, N_STEPS, NUM_ENVS, Made, collect, make_batch, make_dqn, make_ppo, weights
 from tests.core.recorder import Tape
 

@@ -50,7 +50,7 @@ def small(words: list[str]) -> list[str]:
     if words[0] == "train" and words not in (["train"], ["train", "--env", "CartPole-v1"]):
         words = [*words, "--no-record"]
     if words[0] == "train" and "--env" in words:
-        words = [*words, "-n", "64", *BUDGET, *([] if "dqn" in words else ROLLOUT)]
+        words = [*words, "-n", "64", *BUDGET, *([] if "--algo" in words else ROLLOUT)]
     if words[0] == "train" and "--resume" in words:
         words = [*words, "-n", "256", *BUDGET]
     if words[0] == "bench":
@@ -78,6 +78,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_comparison(place / "runs" / "comparison")
     (place / "results.csv").write_text(CURVES)
     shutil.copytree(place / RUN, place / "kept" / run.name)
+    shutil.copytree(ROOT / "docs" / "examples", place / "docs" / "examples")
     return place
 
 

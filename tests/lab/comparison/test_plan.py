@@ -46,7 +46,7 @@ def test_every_environment_meets_every_algorithm_that_can():
     assert why.startswith("Pendulum-v1, DQN: DQN needs a Discrete action space")
     with pytest.raises(UserError, match="nothing to compare: Pendulum-v1, DQN: DQN needs"):
         plan_tasks(Options(env=("Pendulum-v1",), algos=("dqn",)))
-    with pytest.raises(UserError, match=r"'pppo' given, ppo\|dqn expected. Did you mean ppo\?"):
+    with pytest.raises(UserError, match=r"'pppo' given, dqn\|ppo expected. Did you mean ppo\?"):
         plan_tasks(Options(env=("CartPole-v1",), algos=("pppo",)))
 
 
@@ -88,7 +88,7 @@ def test_conditions_are_the_same_for_both():
     assert (found.budget, found.eval_freq, ours["total_timesteps"], ours["eval_freq"]) == (4_000, 200, 4_000, 200)
     assert (ours["target_reward"], ours["vec"], ours["device"], found.vec) == (None, "native", "cpu", "native")
     assert ours["env_kwargs"] == found.env_kwargs == {"max_episode_steps": 50}
-    assert (ours["n_step_returns"], ours["batch_size"]) == (PACKAGED.n_step_returns, PACKAGED.batch_size)
+    assert (ours["n_step_returns"], ours["batch_size"]) == (PACKAGED.replay.n_step_returns, PACKAGED.batch_size)
     assert sb3["hyperparameters"]["policy_kwargs"] == {"net_arch": [256, 256]}
     assert "seed" not in ours
     assert planned(env=["LunarLander-v3"]).vec == "sync"
@@ -116,7 +116,7 @@ def test_there_is_at_least_one_evaluation():
 def test_the_same_settings_are_translated_and_what_is_lost_is_named():
     found = planned(algos=["dqn"], hyper="same")
     assert found.left_out == ["double_q"]
-    assert settings(found, "sb3")["hyperparameters"]["n_steps"] == PACKAGED.n_step_returns
+    assert settings(found, "sb3")["hyperparameters"]["n_steps"] == PACKAGED.replay.n_step_returns
 
 
 def test_another_configuration_lies_over_the_packaged_one(tmp_path: Path):
