@@ -5,20 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from time import perf_counter
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 
 from agents.acting.policies import ModelPolicy
 from agents.acting.state import ActorState
-from agents.core.tree import restarted, to_numpy, to_tensor, tree_map, tree_to_tensor
+from agents.core.tree import restarted, to_numpy, to_tensor, tree_map, tree_to_tensor, unstacked
 from agents.core.types import Episodes
 from agents.data.storage import Rows
 from agents.data.trajectory import Final, Trajectory
 from envs.api import Step, VecEnv
-
-Keep = Literal["truncated", "ended"]  # whose final observations a trajectory keeps
 
 
 @dataclass(slots=True)
@@ -52,10 +50,10 @@ class TickCollector:
     Args:
         env: of any kind that speaks NumPy.
         policy: acts.
-        state: where acting stands.
+        state: where acting stands; it moves on once a trajectory is whole.
         ticks: how many ticks are collected at the most.
         total_timesteps: environment steps of the whole training, which exploration is scheduled by.
-        keep: whose final observations are kept: of truncated transitions, or of all that ended their episode.
+        successors: whether trajectories hold every successor, or only those that truncated episodes ended with.
     """
 
     def __init__(
@@ -66,10 +64,10 @@ class TickCollector:
         *,
         ticks: int,
         total_timesteps: int,
-        keep: Keep = "truncated",
+        successors: bool = False,
     ) -> None:
         self.state = state
-        self._env, self._policy, self._keep, self._total = env, policy, keep, total_timesteps
+        self._env, self._policy, self._successors, self._total = env, policy, successors, total_timesteps
         self._device = policy.device
         self._on_host = self._device.type == "cpu"
         self._rows = Rows(ticks, self._device)
@@ -83,16 +81,14 @@ class TickCollector:
         """
         env, state, policy = self._env, self.state, self._policy
         began = perf_counter()
-        act = policy.actor()
+        act, recurrent = policy.actor(), policy.recurrent
         progress = [(state.step + tick * env.num_envs) / self._total for tick in range(ticks)]
         noise = policy.draw_noise((ticks, env.num_envs), progress, state.generator)
-        noise = tree_map(to_numpy, noise) if self._on_host else noise
-        carry, episodes, finals, valids = tree_map(torch.clone, state.carry), [], [], {}
-        start = to_numpy(state.start)
+        noises = unstacked(tree_map(to_numpy, noise) if self._on_host else noise, ticks)
+        obs, carry, finals, valids = self._placed(state.obs), state.carry, [], {}
         stepping = aside = 0.0
         for t in range(ticks):
-            obs = state.obs if self._on_host else tree_to_tensor(state.obs, self._device)
-            acted = act(obs, state.carry, tree_map(lambda leaf, t=t: leaf[t], noise))
+            acted = act(obs, carry, noises[t])
             env_action = to_numpy(acted.env_action)
             sending = perf_counter()
             env.send(env_action)
@@ -102,59 +98,75 @@ class TickCollector:
                 aside = perf_counter() - since
             step = env.receive()
             stepping += perf_counter() - sending
-            self._rows.write(t, {"obs": obs, "action": acted.action})
-            self._write_flags(t, step, start)
-            done = step.terminated | step.truncated
-            start = done if step.valid is None else done | ~step.valid
-            if (final := self._final(t, step, done, acted.carry)) is not None:
-                finals.append(final)
+            self._write(t, obs, acted.action, step)
             if step.valid is not None:
                 valids[t] = step.valid
-            if (ended := self._advance(step, done, start, acted.carry)) is not None:
-                episodes.append(ended)
-        trajectory = self._trajectory(ticks, carry, finals, valids)
+            if recurrent:
+                carry = acted.carry
+            if not self._successors and np.count_nonzero(step.truncated):
+                finals.append(self._final(t, step, carry))
+            if recurrent:
+                carry = restarted(carry, to_tensor(_starts(step), self._device))
+            obs = self._placed(step.obs)
+        trajectory, episodes, last = self._finish(ticks, obs, carry, finals, valids)
         spent = perf_counter() - began - stepping
-        last = env.num_envs if step.valid is None else int(np.count_nonzero(step.valid))
         return Collected(trajectory, episodes, {"act": spent, "env": stepping - aside}, last)
 
-    def _write_flags(self, t: int, step: Step, start: np.ndarray) -> None:
-        """Store what is on the host in any case; it crosses to the device once for all ticks."""
-        flags = {"reward": step.reward, "terminated": step.terminated, "truncated": step.truncated}
-        self._host_rows.write(t, flags | {"start": start})
+    def _placed(self, obs: Any) -> Any:
+        return obs if self._on_host else tree_to_tensor(obs, self._device)
 
-    def _final(self, t: int, step: Step, done: np.ndarray, carry: Any) -> Final | None:
-        kept = step.truncated if self._keep == "truncated" else done
-        if not np.count_nonzero(kept):
-            return None
-        (rows,) = kept.nonzero()
+    def _write(self, t: int, obs: Any, action: Any, step: Step) -> None:
+        """Store a tick; what is on the host in any case crosses to the device once for all ticks."""
+        row = {"reward": step.reward, "terminated": step.terminated, "truncated": step.truncated}
+        if self._successors:
+            row["next_obs"] = step.next_obs
+        if self._on_host:
+            row["obs"], row["action"] = obs, action
+        else:
+            self._rows.write(t, {"obs": obs, "action": action})
+        self._host_rows.write(t, row)
+
+    def _final(self, t: int, step: Step, carry: Any) -> Final:
+        (rows,) = step.truncated.nonzero()
         n = to_tensor(rows, self._device)
         obs = tree_to_tensor(tree_map(lambda leaf: leaf[rows], step.next_obs), self._device)
         return Final(torch.full_like(n, t), n, obs, tree_map(lambda leaf: leaf[n], carry))
 
-    def _advance(self, step: Step, done: np.ndarray, start: np.ndarray, carry: Any) -> Episodes | None:
-        """Go on by one tick."""
-        state = self.state
-        state.step += len(step.reward) if step.valid is None else int(step.valid.sum())
-        state.obs, state.start = step.obs, torch.from_numpy(start)
-        if self._policy.recurrent:
-            state.carry = restarted(carry, to_tensor(start, self._device))
-        return state.tracker.update(step, done)
-
-    def _trajectory(self, ticks: int, carry: Any, finals: list[Final], valids: dict[int, np.ndarray]) -> Trajectory:
-        rows = self._rows.read(ticks)
-        if not self._on_host:
-            rows |= tree_to_tensor(self._host_rows.read(ticks), self._device)
-        final = None
-        if finals:
-            final = tree_map(lambda *parts: torch.cat(parts), *finals)
+    def _finish(
+        self, ticks: int, obs: Any, carry: Any, finals: list[Final], valids: dict[int, np.ndarray]
+    ) -> tuple[Trajectory, list[Episodes], int]:
+        """Move the state on; return the trajectory, the episodes that ended, and the steps of the last tick."""
+        state, host = self.state, self._host_rows
+        reward = host.column("reward", ticks)
+        done = host.column("terminated", ticks) | host.column("truncated", ticks)
         valid = None
         if valids:
-            valid = torch.ones_like(rows["terminated"])
+            valid = np.ones_like(done)
             for t, flags in valids.items():
-                valid[t] = to_tensor(flags, self._device)
-        state = self.state
-        last_obs = tree_to_tensor(state.obs, self._device)
-        state.start = to_tensor(state.start, self._device)
+                valid[t] = flags
+        start = np.empty((ticks + 1, self._env.num_envs), bool)
+        start[0], start[1:] = to_numpy(state.start), done if valid is None else done | ~valid
+        episodes = state.tracker.extend(reward, done, valid)
+        steps = [self._env.num_envs] * ticks if valid is None else valid.sum(axis=1).tolist()
+        rows = self._rows.read(ticks)
         if not self._on_host:
-            state.obs = last_obs  # has crossed: the next trajectory begins with it
-        return Trajectory(**rows, carry=carry, last_obs=last_obs, last_carry=state.carry, final=final, valid=valid)
+            rows |= tree_to_tensor(host.read(ticks), self._device)
+        starts = to_tensor(start, self._device)
+        trajectory = Trajectory(
+            **rows,
+            start=starts[:-1],
+            carry=tree_map(torch.clone, state.carry),
+            last_obs=tree_to_tensor(obs, self._device),
+            last_carry=carry,
+            final=tree_map(lambda *parts: torch.cat(parts), *finals) if finals else None,
+            valid=None if valid is None else to_tensor(valid, self._device),
+        )
+        state.step += sum(steps)
+        state.obs, state.start, state.carry = obs, starts[-1], carry
+        return trajectory, episodes, steps[-1]
+
+
+def _starts(step: Step) -> np.ndarray:
+    """Return in which environments a new episode starts after a step, `[N]`."""
+    done = step.terminated | step.truncated
+    return done if step.valid is None else done | ~step.valid

@@ -73,8 +73,9 @@ def evaluate(
         step = env.step(env_action(env, player.act(obs)))
         obs = step.obs
         done = to_numpy(step.terminated) | to_numpy(step.truncated)
-        player.start(done if step.valid is None else done | ~to_numpy(step.valid))
-        if (ended := tracker.update(step, done)) is not None:
+        valid = None if step.valid is None else to_numpy(step.valid)
+        player.start(done if valid is None else done | ~valid)
+        if (ended := tracker.update(to_numpy(step.reward), done, valid)) is not None:
             for index, return_, length in zip(done.nonzero()[0], *ended.read(), strict=True):
                 if quota[index]:
                     quota[index] -= 1

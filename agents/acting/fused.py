@@ -10,6 +10,7 @@ from collections.abc import Callable
 from time import perf_counter
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -82,17 +83,15 @@ class FusedCollector:
             self._version = self._watch.version()
         progress = [(state.step + tick * env.num_envs) / self._total for tick in range(ticks)]
         noise = self._policy.draw_noise((ticks, env.num_envs), progress, state.generator)
-        first = state.start.clone(), tree_map(torch.clone, state.carry)
+        carry = tree_map(torch.clone, state.carry)
         run = self._captured if ticks == self._usual else self._ticks
         rows: dict[str, Any] = run(noise, env.draw(ticks))
         if self._policy.model.masked:
             self._refuse_no_action(rows["obs"][ACTION_MASK] != 0)
-        trajectory = self._trajectory(rows, *first)
         state.step += ticks * env.num_envs
-        state.start = trajectory.terminated[-1] | trajectory.truncated[-1]
-        done = trajectory.terminated | trajectory.truncated
-        episodes = newest_episodes(done, rows["returns"], rows["lengths"], NEWEST)
-        return Collected(trajectory, [episodes], {"act": 0.0, "env": perf_counter() - began}, env.num_envs)
+        episodes = episodes_of(rows["terminated"] | rows["truncated"], rows["returns"], rows["lengths"])
+        trajectory = self._trajectory(rows, carry)
+        return Collected(trajectory, episodes, {"act": 0.0, "env": perf_counter() - began}, env.num_envs)
 
     def _refuse_no_action(self, mask: Tensor) -> None:
         """Raise EnvError if masks `[T, N, A]` allow none of the actions, or none of one of MultiDiscrete's choices."""
@@ -110,13 +109,14 @@ class FusedCollector:
             "steps": self._env.steps,
             "obs": tree_map(torch.clone, tree_to_tensor(state.obs, device)),
             "carry": tree_map(torch.clone, state.carry),
+            "start": state.start.clone(),
             "returns": torch.as_tensor(tracker.returns, device=device).clone(),
             "lengths": torch.as_tensor(tracker.lengths, device=device).clone(),
         }
         if self._place:  # what has been captured knows these tensors
             tree_map(lambda tensor, new: tensor.copy_(new), self._place, now)
         place = self._place = self._place or now
-        state.obs, state.carry = place["obs"], place["carry"]
+        state.obs, state.carry, state.start = place["obs"], place["carry"], place["start"]
         tracker.returns, tracker.lengths = place["returns"], place["lengths"]
 
     def _tensors(self) -> list[Tensor]:
@@ -129,7 +129,9 @@ class FusedCollector:
         """Act and step; return what happened, each `[T, N, ...]`, with the episodes' returns and lengths so far."""
         now, parts, size = self._place, [], self._size
         for t in range(0, len(uniform_TuN), size):
-            noise, uniform = tree_map(lambda leaf, t=t: leaf[t : t + size], (noise_TN, uniform_TuN))
+            noise, uniform = noise_TN, uniform_TuN
+            if size < len(uniform_TuN):
+                noise, uniform = tree_map(lambda leaf, t=t: leaf[t : t + size], (noise_TN, uniform_TuN))
             run = self._chunk if len(uniform) == size else self._few_ticks  # one length is compiled, no more
             now, rows = run(now, noise, uniform)
             parts.append(rows)
@@ -139,7 +141,7 @@ class FusedCollector:
     def _few_ticks(self, place: dict[str, Any], noise: Any, uniform: Tensor) -> tuple[dict[str, Any], dict[str, Any]]:
         """A pure function of where acting stands and of the noise of some ticks, `[K, ...]`."""
         env, policy, found = self._env, self._policy, []
-        state, steps, obs, carry, returns, lengths = place.values()
+        state, steps, obs, carry, start, returns, lengths = place.values()
         for t in range(len(uniform)):
             acted = policy.step(obs, carry, tree_map(lambda leaf, t=t: leaf[t], noise))
             state, steps, following, reward, terminated, truncated, next_obs = tick(
@@ -151,6 +153,7 @@ class FusedCollector:
                     "obs": obs,
                     "action": acted.action,
                     "reward": reward,
+                    "start": start,
                     "terminated": terminated,
                     "truncated": truncated,
                     "next_obs": next_obs,
@@ -159,28 +162,36 @@ class FusedCollector:
                     "carry": acted.carry,
                 }
             )
-            ended = terminated | truncated
-            obs, returns, lengths = following, returns * ~ended, lengths * ~ended
-            carry = restarted(acted.carry, ended)
-        now = {"state": state, "steps": steps, "obs": obs, "carry": carry, "returns": returns, "lengths": lengths}
+            start = terminated | truncated
+            obs, returns, lengths = following, returns * ~start, lengths * ~start
+            carry = restarted(acted.carry, start)
+        now = {"state": state, "steps": steps, "obs": obs, "carry": carry, "start": start}
+        now |= {"returns": returns, "lengths": lengths}
         return now, tree_map(lambda *leaves: torch.stack(leaves), *found)
 
-    def _trajectory(self, rows: dict[str, Any], start: Tensor, carry: Any) -> Trajectory:
-        names = ("obs", "action", "reward", "terminated", "truncated")
-        ended = rows["terminated"] | rows["truncated"]
+    def _trajectory(self, rows: dict[str, Any], carry: Any) -> Trajectory:
+        names = ("obs", "action", "reward", "start", "terminated", "truncated")
         final, next_obs = None, rows["next_obs"]
         if self._policy.recurrent:  # a final observation is looked at with the carry of its tick
             t, n = rows["truncated"].nonzero(as_tuple=True)
             final = Final(t, n, *tree_map(lambda leaf: leaf[t, n], (next_obs, rows["carry"])))
         return Trajectory(
             **{name: rows[name] for name in names},
-            start=torch.cat([start[None], ended[:-1]]),
             carry=carry,
             last_obs=self.state.obs,
             last_carry=self.state.carry,
             final=final,
             next_obs=next_obs,
         )
+
+
+def episodes_of(done: Tensor, returns: Tensor, lengths: Tensor) -> list[Episodes]:
+    """Return the episodes that ended, where `done`, bool `[T, N]`; on a GPU the newest, which are not waited for."""
+    if done.device.type != "cpu":
+        return [newest_episodes(done, returns, lengths, NEWEST)]
+    ended = done.numpy()
+    count = int(np.count_nonzero(ended))
+    return [Episodes(count, returns.numpy()[ended], lengths.numpy()[ended])] if count else []
 
 
 def newest_episodes(done: Tensor, returns: Tensor, lengths: Tensor, count: int) -> Episodes:

@@ -7,12 +7,15 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import torch
+from gymnasium import spaces
+from numpy import ndarray
 from torch import Tensor
 
-from agents.acting.numpy_inference import numpy_forward
+from agents.acting.numpy_inference import NumpyForward, numpy_forward
 from agents.core.schedules import linear
 from agents.core.tree import restarted, rows_of, to_numpy, to_tensor, tree_map, tree_to_tensor
 from agents.core.types import Act, Acted, Obs, Tree
+from agents.core.watch import Watch
 from agents.data.trajectory import Trajectory
 from agents.networks.models import ActorCritic, QNetwork, action_mask
 from agents.ops.distributions import draw_noise, masked
@@ -32,6 +35,11 @@ class ModelPolicy(ABC):
 
     stream: ClassVar[str]
     model: Any
+    _on_tensors = False  # whether `choose` takes no NumPy parameters
+    _watch: Watch | None = None
+    _version = -1
+    _forward: NumpyForward | None = None
+    _device: torch.device
 
     @property
     def device(self) -> torch.device:
@@ -82,20 +90,39 @@ class ModelPolicy(ABC):
         Raises:
             UserError: the model does not compute in float32.
         """
-        name, first = next(self.model.named_parameters())
-        if first.dtype != torch.float32:
-            raise UserError(f"parameter {name} is {first.dtype}: acting takes float32 (network.float())")
-        device, forward = first.device, numpy_forward(self.model)
-        if forward is None:
-            self.model.eval()  # training mode, with its dropout, is for updates
+        forward = self._quickest()
 
-        @torch.no_grad()
         def act(obs: Obs, carry: Tree, noise: Tree) -> Acted:
             if forward is not None and len(obs) <= forward.max_rows:
-                return Acted(*self.choose(forward(to_numpy(obs)), None, tree_map(to_numpy, noise)), carry)
-            return self.step(tree_to_tensor(obs, device), carry, tree_to_tensor(noise, device))
+                if noise is not None and type(noise[0]) is not ndarray:
+                    noise = tree_map(to_numpy, noise)
+                if self._on_tensors:
+                    with torch.no_grad():
+                        action, env_action = self.choose(torch.from_numpy(forward(to_numpy(obs))), None, noise)
+                else:
+                    action, env_action = self.choose(forward(to_numpy(obs)), None, noise)
+                return Acted(action, env_action, carry)
+            with torch.no_grad():
+                return self.step(tree_to_tensor(obs, device), carry, tree_to_tensor(noise, device))
 
+        device = self._device
         return act
+
+    def _quickest(self) -> NumpyForward | None:
+        """Return the model's computation through NumPy, if there is one; looked for anew if the model has changed."""
+        if self._watch is None:
+            self._watch = Watch(self.model)
+        version = self._watch.version()
+        if version != self._version or (self._forward is not None and not self._forward.up_to_date):
+            name, first = next(self.model.named_parameters())
+            if first.dtype != torch.float32:
+                raise UserError(f"parameter {name} is {first.dtype}: acting takes float32 (network.float())")
+            self._device, self._forward = first.device, numpy_forward(self.model)
+            if self._forward is None:
+                self.model.eval()  # training mode, with its dropout, is for updates
+                version = self._watch.version()
+            self._version = version
+        return self._forward
 
     @torch.no_grad()
     def predict(
@@ -136,14 +163,14 @@ class ActorCriticPolicy(ModelPolicy):
 
     def __init__(self, model: ActorCritic) -> None:
         self.model = model
-        self._on_tensors = not hasattr(model.action_space, "n") or model.action_space.shape != ()
+        self._on_tensors = not isinstance(model.action_space, spaces.Discrete)
 
     def draw_noise(self, shape: tuple[int, ...], progress: Progress, generator: torch.Generator) -> Tensor:
         return draw_noise(self.model.action_space, shape, generator, generator.device)
 
     def choose(self, parameters: Any, mask: Tensor | None, noise: Tree) -> tuple[Any, Any]:
-        if self._on_tensors:
-            parameters, noise = torch.as_tensor(parameters), None if noise is None else torch.as_tensor(noise)
+        if self._on_tensors and noise is not None:
+            noise = torch.as_tensor(noise)
         distribution = self.model.distribution(parameters, mask)
         action = distribution.mode() if noise is None else distribution.sample(noise)
         return action, distribution.to_env(action)
@@ -207,7 +234,21 @@ class EpsilonGreedyPolicy(ModelPolicy):
     def schedules(self, progress: float) -> dict[str, float]:
         return {"rollout/exploration_rate": self.epsilon(progress)}
 
-    def draw_noise(self, shape: tuple[int, ...], progress: Progress, generator: torch.Generator) -> dict[str, Tensor]:
+    def actor(self) -> Act:
+        act = super().actor()
+        if self.model.masked or self.recurrent:
+            return act
+
+        def explore_or_act(obs: Obs, carry: Tree, noise: Tree) -> Acted:
+            if noise is not None and noise[0].all():  # every environment explores: the model need not be asked
+                return Acted(noise[1], noise[1], carry)
+            return act(obs, carry, noise)
+
+        return explore_or_act
+
+    def draw_noise(
+        self, shape: tuple[int, ...], progress: Progress, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
         """Draw for each environment whether it explores, and the action it takes then.
 
         Which actions are legal is not known yet: where there are masks, a uniform number stands for the action.
@@ -216,13 +257,13 @@ class EpsilonGreedyPolicy(ModelPolicy):
         epsilon = torch.tensor([self.epsilon(done) for done in calls], device=generator.device)
         coin, uniform = torch.rand((2, *shape), generator=generator, device=generator.device)
         explore = coin < (epsilon[:, None] if len(shape) > 1 else epsilon)
-        return {"explore": explore, "random": uniform if self.model.masked else (uniform * self.model.n_actions).long()}
+        return explore, uniform if self.model.masked else (uniform * self.model.n_actions).long()
 
     def choose(self, parameters: Any, mask: Tensor | None, noise: Tree) -> tuple[Any, Any]:
         action = masked(parameters, mask).argmax(-1)
         if noise is not None:
-            random = noise["random"] if mask is None else legal_action(noise["random"], mask)
-            action = epsilon_greedy(action, noise["explore"], random)
+            explore, random = noise
+            action = epsilon_greedy(action, explore, random if mask is None else legal_action(random, mask))
         return action, action
 
     @torch.no_grad()

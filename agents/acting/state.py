@@ -10,7 +10,7 @@ import torch
 
 from agents.core.tree import to_numpy, to_tensor, tree_map
 from agents.core.types import Episodes, Policy, Tree
-from envs.api import Step, VecEnv
+from envs.api import VecEnv
 
 
 class EpisodeTracker:
@@ -24,16 +24,39 @@ class EpisodeTracker:
         self.returns: Any = np.zeros(num_envs)
         self.lengths: Any = np.zeros(num_envs, dtype=np.int64)
 
-    def update(self, step: Step, done: np.ndarray) -> Episodes | None:
-        """Take in one tick and return the episodes that ended with it (where `done`), by environment; None if none."""
-        self.returns += to_numpy(step.reward)
+    def update(self, reward: np.ndarray, done: np.ndarray, valid: np.ndarray | None = None) -> Episodes | None:
+        """Take in one tick, `[N]` each; return the episodes that ended with it, by environment, or None.
+
+        Args:
+            reward: raw.
+            done: where the episode ended.
+            valid: False on dummy transitions: one begins an episode, even if the one before never ended.
+        """
+        self.returns += reward
         self.lengths += 1
-        if step.valid is not None:  # a dummy begins an episode, even if the one before never ended
-            begun = ~to_numpy(step.valid)
-            self.returns[begun] = 0
-            self.lengths[begun] = 0
-        if not np.count_nonzero(done):
-            return None
+        if valid is not None:
+            self.returns[~valid] = 0
+            self.lengths[~valid] = 0
+        return self._take(done) if np.count_nonzero(done) else None
+
+    def extend(self, reward: np.ndarray, done: np.ndarray, valid: np.ndarray | None = None) -> list[Episodes]:
+        """Take in many ticks, `[T, N]` each, as `update` would one by one; return what that would, without None."""
+        if valid is not None:
+            ended = [self.update(*tick) for tick in zip(reward, done, valid, strict=True)]
+            return [episodes for episodes in ended if episodes is not None]
+        found, begin = [], 0
+        for t in done.any(axis=1).nonzero()[0].tolist():
+            self._add(reward[begin : t + 1])
+            found.append(self._take(done[t]))
+            begin = t + 1
+        self._add(reward[begin:])
+        return found
+
+    def _add(self, reward: np.ndarray) -> None:
+        self.returns += reward.sum(axis=0, dtype=np.float64)
+        self.lengths += len(reward)
+
+    def _take(self, done: np.ndarray) -> Episodes:
         episodes = Episodes(int(np.count_nonzero(done)), self.returns[done], self.lengths[done])
         self.returns[done] = 0
         self.lengths[done] = 0

@@ -95,7 +95,7 @@ class Algorithm(nn.Module):
             aux: what `loss` returned for its minibatches: scalars stacked `[M]`, the others one after the other.
             data: what `prepare` returned.
         """
-        return {f"train/{name}": values.mean() for name, values in aux.items()}
+        return {f"train/{name}": values.mean() if values.dim() else values for name, values in aux.items()}
 
     def follow_model(self) -> None:
         """Adapt what was made from `model` (such as a target network): the model has been changed since."""

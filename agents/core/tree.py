@@ -20,6 +20,13 @@ def tree_map(fn: Callable[..., Any], tree: Any, *rest: Any) -> Any:
     return None if tree is None else fn(tree, *rest)
 
 
+def unstacked(tree: Any, count: int) -> list[Any]:
+    """Return the `count` rows of arrays, or of a tuple of arrays, each again a tuple; of () and None, those."""
+    if isinstance(tree, tuple):
+        return list(zip(*tree, strict=True)) if tree else [tree] * count
+    return [tree] * count if tree is None else list(tree)
+
+
 def to_tensor(array: Any, device: torch.device) -> Tensor:
     """Share a NumPy array's memory as a tensor where possible; move it only if `device` is not the CPU."""
     tensor = array if isinstance(array, Tensor) else torch.from_numpy(array)

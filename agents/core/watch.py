@@ -24,7 +24,8 @@ class Watch:
         found: list[Any] = [
             (
                 fields["training"],
-                id(fields.get("forward")),  # given to this module alone
+                len(fields),  # methods given to this module alone
+                id(fields.get("forward")),
                 *fields["_forward_hooks"],  # their numbers, which are given once
                 *fields["_forward_pre_hooks"],
                 *map(id, fields["_modules"].values()),

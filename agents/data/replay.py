@@ -30,11 +30,14 @@ class Batch(NamedTuple):
 
     def split(self, size: int) -> Iterator[Batch]:
         """Cut it into batches of `size`."""
+        if len(self.action) == size:
+            yield self
+            return
         for start in range(0, len(self.action), size):
             yield tree_map(lambda leaf, start=start: leaf[start : start + size], self)
 
 
-def assemble(store: dict[str, Any], index: Tensor, length: Tensor, gamma: float, n_step_returns: int) -> Batch:
+def assemble(store: dict[str, Any], index: Tensor, length: Tensor | None, gamma: float, n_step_returns: int) -> Batch:
     """Gather transitions and sum up to `n_step_returns` rewards of each; a pure function, to be compiled.
 
     A window ends where its episode does or after `length` transitions, whichever comes first, and bootstraps there
@@ -43,13 +46,14 @@ def assemble(store: dict[str, Any], index: Tensor, length: Tensor, gamma: float,
     Args:
         store: `ReplayBuffer.store`.
         index: which, as `row * num_envs + column`, `[B]`.
-        length: how many transitions from each on are stored, of which `n_step_returns` at most count, `[B]`.
+        length: how many transitions from each on are stored, of which `n_step_returns` at most count, `[B]`; needed
+            only where those are more than one.
     """
 
     def take(key: str, where: Tensor) -> Any:
         return tree_map(lambda leaf: leaf.flatten(0, 1).index_select(0, where), store[key])
 
-    if n_step_returns == 1:
+    if length is None or n_step_returns == 1:
         last, return_, discount = index, take("reward", index), ~take("terminated", index) * gamma
     else:
         rows, num_envs = store["reward"].shape
@@ -130,30 +134,23 @@ class ReplayBuffer:
 
     def extend(self, ticks: dict[str, Any], valid: Tensor | None = None) -> None:
         """Store many ticks of tensors at once, each `[T, N, ...]`, as `add` would one by one."""
+        if self.device.type == "cpu":
+            ticks = tree_map(to_numpy, ticks)
+        total = len(ticks["reward"])
         if valid is not None or self._level is None or not self.store:
-            host = to_numpy if self.device.type == "cpu" else lambda rows: rows
-            for t in range(len(ticks["reward"])):
-                tick = tree_map(lambda rows, t=t: host(rows[t]), ticks)
-                self.add(tick, None if valid is None else host(valid[t]))
+            flags = None if valid is None else writer(valid)
+            for t in range(total):
+                self.add(tree_map(lambda rows, t=t: rows[t], ticks), None if flags is None else flags[t])
             return
-        row, size = self._level
-        left, start = len(ticks["reward"]), 0
-        while left:
-            count = min(left, self.rows - row)
-            for key, store in self.store.items():
-                tree_map(
-                    lambda to, rows, row=row, start=start, count=count: to[row : row + count].copy_(
-                        rows[start : start + count]
-                    ),
-                    store,
-                    ticks[key],
-                )
-            row, size, start, left = (
-                (row + count) % self.rows,
-                min(size + count, self.rows),
-                start + count,
-                left - count,
+        (row, size), start = self._level, 0
+        while start < total:
+            count = min(total - start, self.rows - row)
+            part = slice(start, start + count)
+            self._write(
+                slice(row, row + count),
+                ticks if count == total else tree_map(lambda rows, part=part: rows[part], ticks),
             )
+            row, size, start = (row + count) % self.rows, min(size + count, self.rows), start + count
         self._level = row, size
 
     def _write(self, index: Any, tick: dict[str, Any]) -> None:
@@ -169,21 +166,19 @@ class ReplayBuffer:
         if self.store:
             writer(self.store["truncated"])[writer(self.head)[columns] - 1, self._columns[columns]] = True
 
-    def draw(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Draw stored transitions with replacement.
-
-        Returns:
-            index `[count]`, as `row * num_envs + column`; and how many transitions from each on are stored, `[count]`.
-        """
+    def draw(self, count: int, generator: torch.Generator) -> Tensor:
+        """Draw stored transitions with replacement; return which, as `row * num_envs + column`, `[count]`."""
         if self._level is not None:  # the rows filled are always the first
-            (head, size), num_envs = self._level, self.num_envs
-            index = torch.randint(size * num_envs, (count,), generator=generator, device=self.device)
-            return index, (head - 1 - index // num_envs) % self.rows + 1
+            return torch.randint(self._level[1] * self.num_envs, (count,), generator=generator, device=self.device)
         last_flat = self.size.cumsum(0)
         flat = (torch.rand(count, generator=generator, device=self.device, dtype=torch.float64) * last_flat[-1]).long()
         column = torch.searchsorted(last_flat, flat, right=True)
-        row = flat - (last_flat - self.size)[column]
-        return row * self.num_envs + column, (self.head[column] - 1 - row) % self.rows + 1
+        return (flat - (last_flat - self.size)[column]) * self.num_envs + column
+
+    def length(self, index: Tensor) -> Tensor:
+        """Return how many transitions from each drawn one on, itself included, are stored in its column, `[B]`."""
+        head = self._level[0] if self._level is not None else self.head[index % self.num_envs]
+        return (head - 1 - index // self.num_envs) % self.rows + 1
 
     def state_dict(self) -> dict[str, Any]:
         """Return the heads and the filled rows."""

@@ -49,16 +49,17 @@ class UniformSampler:
         compiled: Compile = lambda function: function,
     ) -> None:
         self.generator = generator
-        self._replay, self._usual = replay, usual
+        self._replay, self._usual, self._n_step_returns = replay, usual, n_step_returns
 
-        def plain(store: dict[str, Any], index: Tensor, length: Tensor) -> Batch:
+        def plain(store: dict[str, Any], index: Tensor, length: Tensor | None) -> Batch:
             return assemble(store, index, length, gamma, n_step_returns)
 
         self._plain, self._compiled = plain, compiled(plain)
 
     def sample(self, count: int) -> Batch:
         """See `Sampler`."""
-        index, length = self._replay.draw(count, self.generator)
+        index = self._replay.draw(count, self.generator)
+        length = self._replay.length(index) if self._n_step_returns > 1 else None
         run = self._compiled if count == self._usual else self._plain  # one size is compiled, no more
         return run(self._replay.store, index, length)
 

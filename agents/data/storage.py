@@ -28,6 +28,7 @@ class Rows:
         self._length, self._device = length, device
         self._columns: dict[str, Any] = {}
         self._writers: dict[str, Any] = {}
+        self._views: tuple[int, dict[str, Any]] = (-1, {})  # what was read last, as it often is again
 
     def write(self, t: int, row: dict[str, Any]) -> None:
         """Store row `t`, arrays or tensors."""
@@ -46,4 +47,10 @@ class Rows:
 
     def read(self, count: int) -> dict[str, Any]:
         """Return the first `count` rows of every column, views that later rows are written to."""
-        return tree_map(lambda leaf: leaf[:count], self._columns)
+        if self._views[0] != count:
+            self._views = count, tree_map(lambda leaf: leaf[:count], self._columns)
+        return dict(self._views[1])
+
+    def column(self, key: str, count: int) -> Any:
+        """Return the first `count` rows of one column, on the CPU as NumPy arrays."""
+        return tree_map(lambda leaf: leaf[:count], self._writers[key])

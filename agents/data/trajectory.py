@@ -5,10 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor
-
-from agents.core.tree import tree_map
 
 
 class Final(NamedTuple):
@@ -35,9 +32,9 @@ class Trajectory:
         start: whether an observation is the first of its episode.
         carry: the recurrent state at the first tick, `[N, ...]`; () without memory.
         last_obs, last_carry: what the next trajectory begins with, `[N, ...]`.
-        final: successors that are not the next observation, because the episode ended; at least those of truncated
-            transitions. None where `next_obs` has them all.
-        next_obs: every true successor, `[T, N, ...]`, where the collector has them at no cost.
+        final: the successors of truncated transitions, which are not the next observation; None if there are none, or
+            `next_obs` has them.
+        next_obs: every true successor, `[T, N, ...]`, if the collector keeps them.
         valid: False on dummy transitions, which belong to no minibatch; None when all are real.
     """
 
@@ -53,13 +50,3 @@ class Trajectory:
     final: Final | None = None
     next_obs: Any = None
     valid: Tensor | None = None
-
-    def successors(self) -> Any:
-        """Return the true successor of every transition, `[T, N, ...]`."""
-        if self.next_obs is not None:
-            return self.next_obs
-        following = tree_map(lambda obs, last: torch.cat([obs[1:], last[None]]), self.obs, self.last_obs)
-        if self.final is not None:
-            t, n = self.final.t, self.final.n
-            tree_map(lambda rows, final: rows.index_put_((t, n), final), following, self.final.obs)
-        return following

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Iterator
 from typing import Any, NamedTuple
 
@@ -20,7 +21,7 @@ from envs.seeding import derive_seed
 
 Data = dict[str, Any]
 Aux = dict[str, Tensor]
-HEALTH = "_health"  # of a step: its loss, gradient norm and parameters, summed: finite only if all of them are
+HEALTH = "_health"  # of a step: its loss and gradient norm, summed: finite only if both are
 
 
 class UpdateResult(NamedTuple):
@@ -104,16 +105,14 @@ class Learner:
             self.parameters.train(False)
             self.optimizer.steps += taken
             self.n_updates += taken
-            health = aux.pop(HEALTH).sum()
-            if self.algorithm.stops_early:
-                health = health + self.parameters.vector.sum()
+            health = aux.pop(HEALTH).sum() + self.parameters.vector.sum()
             self.algorithm.after_update(prepared)
             metrics = self.algorithm.metrics(aux, prepared, constants) if aux else {}
         return UpdateResult({**metrics, **extra} if aux else {}, aux.get("priority"), health)
 
     def refuse_divergence(self, result: UpdateResult, step: int) -> None:
         """Raise UserError if an update at `step` left a loss, a gradient or a parameter that is not finite."""
-        if torch.isfinite(result.health):
+        if math.isfinite(result.health.item()):
             return
         loss = float(result.metrics.get("train/loss", torch.nan))
         what = "the parameters are" if not self.parameters.vector.isfinite().all() else "a gradient is"
@@ -211,7 +210,7 @@ class Learner:
         """Take one optimiser step."""
         gradient, norm, aux = self._gradient(minibatch, constants)
         self._apply(gradient, norm, rates)
-        return aux | {HEALTH: aux[HEALTH] + self.parameters.vector.sum()}
+        return aux
 
     def _gradient(self, minibatch: Data, constants: Data) -> tuple[Tensor, Tensor, Aux]:
         gradient, loss, aux = self.parameters.gradient(self.algorithm.loss, minibatch, constants)

@@ -37,10 +37,13 @@ class FlatParameters:
         self._scales: dict[str, float] = {}
         self._rescaled = 0
         self._named: dict[str, nn.Parameter] = {}
+        self._leaves: list[nn.Parameter] = []
+        self._unused: dict[str, bool] = {}  # options of autograd, once a parameter was found that no loss depends on
         self._gather()
 
     def _gather(self) -> None:
         self._named = {name: p for name, p in self.network.named_parameters() if p.requires_grad}
+        self._leaves, self._unused = list(self._named.values()), {}
         if not self._named:
             raise UserError("the network has no parameter that requires a gradient: there is nothing to train")
         for name, parameter in self._named.items():
@@ -118,8 +121,13 @@ class FlatParameters:
             return gradient, loss, rest
         with torch.enable_grad():
             loss, rest = loss_of(self.network, *args)
-            leaves = list(self._named.values())
-            gradients = torch.autograd.grad(loss, leaves, allow_unused=True, materialize_grads=True)
+            try:
+                gradients = torch.autograd.grad(loss, self._leaves, **self._unused)
+            except RuntimeError:
+                if self._unused:
+                    raise
+                self._unused = {"allow_unused": True, "materialize_grads": True}  # which takes longer
+                return self.gradient(loss_of, *args)
         return torch.cat([gradient.flatten() for gradient in gradients]), loss.detach(), rest
 
 

@@ -218,8 +218,7 @@ def _collector(env: VecEnv, policy: ModelPolicy, actor: ActorState, params: Algo
         usual = max(params.replay.train_freq // env.num_envs, 1) if off_policy else params.n_steps  # type: ignore[attr-defined]
         return FusedCollector(env, policy, actor, ticks=usual, total_timesteps=total, runtime=runtime)
     ticks = loops.YIELD_TICKS if off_policy else params.n_steps  # type: ignore[attr-defined]
-    keep = "ended" if off_policy else "truncated"
-    return TickCollector(env, policy, actor, ticks=ticks, total_timesteps=total, keep=keep)  # type: ignore[arg-type]
+    return TickCollector(env, policy, actor, ticks=ticks, total_timesteps=total, successors=off_policy)
 
 
 def _replay(params: OffPolicyConfig, runtime: Runtime, device: torch.device, seed: int) -> tuple[ReplayBuffer, Sampler]:

@@ -82,7 +82,7 @@ def _remember(replay: ReplayBuffer, collected: Collected, progress: Progress) ->
     began = perf_counter()
     trajectory = collected.trajectory
     rows: dict[str, Any] = {name: getattr(trajectory, name) for name in TRANSITION}
-    replay.extend({**rows, "next_obs": trajectory.successors()}, trajectory.valid)
+    replay.extend({**rows, "next_obs": trajectory.next_obs}, trajectory.valid)
     progress.episodes += collected.episodes
     for phase, spent in {**collected.seconds, "copy": perf_counter() - began}.items():
         progress.seconds[phase] += spent

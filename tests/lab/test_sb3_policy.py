@@ -79,9 +79,7 @@ def test_actions_are_clipped(ppo):
 def test_chance_follows_the_generator_and_leaves_the_global_stream_alone(name, env, request):
     policy, obs = SB3Policy(request.getfixturevalue(name)), observations(env, 60)
     before = torch.get_rng_state()
-    first, again, other = (
-        policy.choose(obs, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2)
-    )
+    first, again, other = (policy.choose(obs, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2))
     assert first.equal(again)
     assert not first.equal(other)
     assert torch.get_rng_state().equal(before)

@@ -81,7 +81,7 @@ def test_exploring_policies_are_uniform_among_legal_actions():
     mask = random_masks(1, 5)
     obs = {"x": torch.randn(DRAWS, 3), "action_mask": mask.expand(DRAWS, -1).float()}
     noise = made.policy.draw_noise((DRAWS,), 0.0, torch.Generator().manual_seed(3))
-    assert noise["explore"].all()
+    assert noise[0].all()
     counts = np.bincount(made.policy.actor()(obs, (), noise).action, minlength=N_ACTIONS)
     assert counts.astype(bool).tolist() == mask[0].tolist()
     assert scipy.stats.chisquare(counts[counts > 0]).pvalue > 1e-3
