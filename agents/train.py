@@ -38,7 +38,10 @@ examples:
   python -m agents.train --env CartPole-v1 --algo dqn --seed 1 -n 50000 --learning-rate lin_1e-3
   python -m agents.train --resume runs/CartPole-v1__ppo__s0__20260101-120000 -n 200000 --target-reward none
 """
-RESUMABLE = ("total_timesteps", "target_reward", "eval_freq", "eval_episodes", "final_eval_episodes", "save_freq")
+RESUMABLE = (
+    *("total_timesteps", "target_reward", "eval_freq", "eval_episodes", "final_eval_episodes", "save_freq"),
+    "device",
+)
 ALIASES = {"total_timesteps": ["-n", "--n-timesteps"]}
 
 

@@ -30,7 +30,7 @@ class Collected:
 
 
 class Collector(Protocol):
-    """Acts and steps from where `state` stands, and moves it on."""
+    """Acts and steps from `state` on, and moves it on."""
 
     state: ActorState
 
@@ -50,7 +50,7 @@ class TickCollector:
     Args:
         env: of any kind that speaks NumPy.
         policy: acts.
-        state: where acting stands; it moves on once a trajectory is whole.
+        state: what is kept between two ticks; it changes once a trajectory is whole.
         ticks: how many ticks are collected at the most.
         total_timesteps: environment steps of the whole training, which exploration is scheduled by.
         successors: whether trajectories hold every successor, or only those that truncated episodes ended with.
@@ -86,7 +86,7 @@ class TickCollector:
         noise = policy.draw_noise((ticks, env.num_envs), progress, state.generator)
         noises = unstacked(tree_map(to_numpy, noise) if self._on_host else noise, ticks)
         obs, carry, finals, valids = self._placed(state.obs), state.carry, [], {}
-        stepping = aside = 0.0
+        stepping = elsewhere = 0.0
         for t in range(ticks):
             acted = act(obs, carry, noises[t])
             env_action = to_numpy(acted.env_action)
@@ -95,7 +95,7 @@ class TickCollector:
             if meanwhile is not None and t == 0:
                 since = perf_counter()
                 meanwhile()
-                aside = perf_counter() - since
+                elsewhere = perf_counter() - since
             step = env.receive()
             stepping += perf_counter() - sending
             self._write(t, obs, acted.action, step)
@@ -110,7 +110,7 @@ class TickCollector:
             obs = self._placed(step.obs)
         trajectory, episodes, last = self._finish(ticks, obs, carry, finals, valids)
         spent = perf_counter() - began - stepping
-        return Collected(trajectory, episodes, {"act": spent, "env": stepping - aside}, last)
+        return Collected(trajectory, episodes, {"act": spent, "env": stepping - elsewhere}, last)
 
     def _placed(self, obs: Any) -> Any:
         return obs if self._on_host else tree_to_tensor(obs, self._device)

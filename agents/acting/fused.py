@@ -37,7 +37,7 @@ class FusedCollector:
     Args:
         env: native environments on tensors, on the policy's device.
         policy: acts.
-        state: where acting stands.
+        state: what is kept between two ticks.
         ticks: how many there usually are at a time. So many are captured as one where the runtime captures; another
             number runs as it is.
         total_timesteps: environment steps of the whole training, which exploration is scheduled by.
@@ -58,7 +58,7 @@ class FusedCollector:
         self._env, self._policy, self._usual, self._total = env, policy, ticks, total_timesteps
         self._watch = Watch(policy.model)
         self._version = self._watch.version()
-        self._place: dict[str, Any] = {}
+        self._static: dict[str, Any] = {}
         pictures = len(env.observation_space.shape or ()) > 1  # convolutions take the compiler long enough
         self._size = 1 if pictures or policy.recurrent else ticks if ticks <= MOST else CHUNK
 
@@ -76,8 +76,8 @@ class FusedCollector:
         """
         began = perf_counter()
         env, state = self._env, self.state
-        if self._place.get("obs") is not state.obs:  # at first, and where a state was loaded
-            self._settle()
+        if self._static.get("obs") is not state.obs:  # at first, and where a state was loaded
+            self._make_static()
         if self._watch.version() != self._version:
             self._policy.model.eval()  # new layers are in training mode
             self._version = self._watch.version()
@@ -101,7 +101,7 @@ class FusedCollector:
         if stuck.any():
             raise EnvError(f"environment {int(stuck.any(0).long().argmax())}: its {ACTION_MASK} allows no action")
 
-    def _settle(self) -> None:
+    def _make_static(self) -> None:
         """Give what changes from tick to tick a fixed place on the device; `state` refers to it from then on."""
         state, tracker, device = self.state, self.state.tracker, torch.device(self._env.device)
         now = {
@@ -113,21 +113,21 @@ class FusedCollector:
             "returns": torch.as_tensor(tracker.returns, device=device).clone(),
             "lengths": torch.as_tensor(tracker.lengths, device=device).clone(),
         }
-        if self._place:  # what has been captured knows these tensors
-            tree_map(lambda tensor, new: tensor.copy_(new), self._place, now)
-        place = self._place = self._place or now
-        state.obs, state.carry, state.start = place["obs"], place["carry"], place["start"]
-        tracker.returns, tracker.lengths = place["returns"], place["lengths"]
+        if self._static:  # what has been captured knows these tensors
+            tree_map(lambda tensor, new: tensor.copy_(new), self._static, now)
+        static = self._static = self._static or now
+        state.obs, state.carry, state.start = static["obs"], static["carry"], static["start"]
+        tracker.returns, tracker.lengths = static["returns"], static["lengths"]
 
     def _tensors(self) -> list[Tensor]:
         found: list[Tensor] = []
-        tree_map(found.append, self._place)
+        tree_map(found.append, self._static)
         return found
 
     @torch.no_grad()
     def _ticks(self, noise_TN: Any, uniform_TuN: Tensor) -> dict[str, Any]:
         """Act and step; return what happened, each `[T, N, ...]`, with the episodes' returns and lengths so far."""
-        now, parts, size = self._place, [], self._size
+        now, parts, size = self._static, [], self._size
         for t in range(0, len(uniform_TuN), size):
             noise, uniform = noise_TN, uniform_TuN
             if size < len(uniform_TuN):
@@ -135,13 +135,13 @@ class FusedCollector:
             run = self._chunk if len(uniform) == size else self._few_ticks  # one length is compiled, no more
             now, rows = run(now, noise, uniform)
             parts.append(rows)
-        tree_map(lambda tensor, moved: tensor.copy_(moved), self._place, now)
+        tree_map(lambda tensor, moved: tensor.copy_(moved), self._static, now)
         return parts[0] if len(parts) == 1 else tree_map(lambda *chunks: torch.cat(chunks), *parts)
 
-    def _few_ticks(self, place: dict[str, Any], noise: Any, uniform: Tensor) -> tuple[dict[str, Any], dict[str, Any]]:
-        """A pure function of where acting stands and of the noise of some ticks, `[K, ...]`."""
+    def _few_ticks(self, static: dict[str, Any], noise: Any, uniform: Tensor) -> tuple[dict[str, Any], dict[str, Any]]:
+        """A pure function of the static tensors and of the noise of some ticks, `[K, ...]`."""
         env, policy, found = self._env, self._policy, []
-        state, steps, obs, carry, start, returns, lengths = place.values()
+        state, steps, obs, carry, start, returns, lengths = static.values()
         for t in range(len(uniform)):
             acted = policy.step(obs, carry, tree_map(lambda leaf, t=t: leaf[t], noise))
             state, steps, following, reward, terminated, truncated, next_obs = tick(

@@ -45,7 +45,7 @@ class EpisodeTracker:
             ended = [self.update(*tick) for tick in zip(reward, done, valid, strict=True)]
             return [episodes for episodes in ended if episodes is not None]
         found, begin = [], 0
-        for t in done.any(axis=1).nonzero()[0].tolist():
+        for t in np.flatnonzero(done.any(axis=1)).tolist():
             self._add(reward[begin : t + 1])
             found.append(self._take(done[t]))
             begin = t + 1
@@ -65,7 +65,7 @@ class EpisodeTracker:
 
 @dataclass(slots=True)
 class ActorState:
-    """Where acting stands.
+    """What is kept of acting between two ticks.
 
     Attributes:
         step: environment steps taken since the run began.
@@ -85,7 +85,7 @@ class ActorState:
 
     @classmethod
     def begin(cls, env: VecEnv, policy: Policy, seed: int, generator: torch.Generator) -> ActorState:
-        """Reset the environments and stand at step 0."""
+        """Reset the environments, at step 0."""
         carry, start = policy.initial_carry(env.num_envs), torch.ones(env.num_envs, dtype=torch.bool)
         return cls(0, env.reset(seed), start.to(policy.device), carry, EpisodeTracker(env.num_envs), generator)
 

@@ -38,7 +38,7 @@ class FlatParameters:
         self._rescaled = 0
         self._named: dict[str, nn.Parameter] = {}
         self._leaves: list[nn.Parameter] = []
-        self._unused: dict[str, bool] = {}  # options of autograd, once a parameter was found that no loss depends on
+        self._unused: dict[str, Any] = {}  # options of autograd, once a parameter was found that no loss depends on
         self._gather()
 
     def _gather(self) -> None:

@@ -81,7 +81,7 @@ class Training:
         return self.collector.state.step
 
     def progress(self) -> Iterator[Progress]:
-        """Train from where it stands to the end of the budget."""
+        """Train from here to the end of the budget."""
         params: Any = self.config.params
         if self.replay is None or self.sampler is None:
             return loops.on_policy(self.collector, self.learner, params)

@@ -1,4 +1,4 @@
-"""Collect, learn, and again: generators over environments, which stand still in a state that can be saved."""
+"""Collect, learn, and again: generators over environments, which can be saved wherever they yield."""
 
 from __future__ import annotations
 

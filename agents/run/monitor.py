@@ -23,7 +23,7 @@ class Monitor:
     Attributes:
         best: (mean return, step) of the best evaluation so far, or None.
         reached: mean return that confirmed the target at the latest evaluation, or None where nothing did.
-        served: step up to which all that fell due (evaluations, rows, checkpoints) has been done.
+        handled: step up to which all that fell due (evaluations, rows, checkpoints) has been done.
     """
 
     def __init__(self) -> None:
@@ -31,21 +31,21 @@ class Monitor:
         self.lengths: deque[int] = deque(maxlen=WINDOW)
         self.best: tuple[float, int] | None = None
         self.reached: float | None = None
-        self.served = 0
+        self.handled = 0
         self._metrics: dict[str, list[Any]] = {}
         self._latest: dict[str, float] = {}
         self._episodes: list[Episodes] = []  # read when a row is written: until then a GPU need not be waited for
         self._seconds: dict[str, float] = {}
         self._earlier = 0.0  # seconds that the run took before it was resumed
-        self._aside = 0.0  # seconds of all that were no training
-        self._aside_since: float | None = None
+        self._paused = 0.0  # seconds of all that were no training
+        self._paused_since: float | None = None
         self._began = perf_counter()
 
     def start(self) -> None:
         """Begin to measure time."""
         self._began = perf_counter()
 
-    def take(self, progress: Progress) -> None:
+    def add(self, progress: Progress) -> None:
         """Take in what happened since the last Progress."""
         self._episodes += progress.episodes
         if len(self._episodes) > MOST_UNREAD:
@@ -61,19 +61,19 @@ class Monitor:
         return self._earlier + perf_counter() - self._began
 
     @contextmanager
-    def aside(self) -> Iterator[None]:
+    def paused(self) -> Iterator[None]:
         """Let what happens within count as no training: evaluations, checkpoints, recordings."""
-        self._aside_since = perf_counter()
+        self._paused_since = perf_counter()
         try:
             yield
         finally:
-            self._aside += perf_counter() - self._aside_since
-            self._aside_since = None
+            self._paused += perf_counter() - self._paused_since
+            self._paused_since = None
 
     def training_seconds(self) -> float:
-        """Return `elapsed` without what was set aside."""
-        now = perf_counter() if self._aside_since is None else self._aside_since
-        return self._earlier + now - self._began - self._aside
+        """Return `elapsed` without the time paused."""
+        now = perf_counter() if self._paused_since is None else self._paused_since
+        return self._earlier + now - self._began - self._paused
 
     def fps(self, step: int) -> float:
         """Return the mean environment steps per second of the whole run."""
@@ -113,7 +113,7 @@ class Monitor:
             "lengths": list(self.lengths),
             "best": None if self.best is None else list(self.best),
             "reached": self.reached,
-            "served": self.served,
+            "handled": self.handled,
             "metrics": {tag: list(map(float, values)) for tag, values in self._metrics.items()},
             "seconds": self._seconds,
             "latest": self._latest,
@@ -126,7 +126,7 @@ class Monitor:
         self.returns = deque(state["returns"], WINDOW)
         self.lengths = deque(state["lengths"], WINDOW)
         self.best = None if state["best"] is None else (float(state["best"][0]), int(state["best"][1]))
-        self.reached, self.served = state["reached"], int(state["served"])
+        self.reached, self.handled = state["reached"], int(state["handled"])
         self._metrics, self._seconds, self._latest = state["metrics"], state["seconds"], state["latest"]
         self._earlier = float(state["elapsed"])
-        self._aside = self._earlier - float(state.get("training_seconds", self._earlier))
+        self._paused = self._earlier - float(state.get("training_seconds", self._earlier))

@@ -60,14 +60,14 @@ class Run:
     def __init__(self, training: Training, folder: RunFolder, monitor: Monitor, *, resumed: bool, quiet: bool) -> None:
         self.training, self.folder, self.monitor = training, folder, monitor
         self.config, self.params = training.config, training.config.params
-        kept = monitor.served if resumed else None
+        kept = monitor.handled if resumed else None
         self.tensorboard = TensorBoardSink(folder.path, purge_step=kept)
         self.progress = CsvSink(folder.path / "progress.csv", resume_step=kept)
         self.evaluations = CsvSink(folder.path / "evaluations.csv", resume_step=kept)
         best = None if monitor.best is None else monitor.best[0]
         step = training.step
         self.console = ConsoleSink(self.params.total_timesteps, quiet=quiet, initial=step, best=best)
-        self.whole = True  # not in the middle of a tick, where the environments' position cannot be saved
+        self.between_ticks = True  # where the environments' state can be saved
         self.evaluator = Evaluator(
             self.config.env,
             self.config.seed,
@@ -85,29 +85,29 @@ class Run:
 
     def loop(self, stop: threading.Event) -> None:
         """Train until the budget, the target or a stop."""
-        self.serve()
+        self.handle_due()
         if self.monitor.target_reached(self.params.target_reward):
             return
         for progress in self.training.progress():
-            self.whole = True
-            self.monitor.take(progress)
-            self.serve()
+            self.between_ticks = True
+            self.monitor.add(progress)
+            self.handle_due()
             if self.monitor.target_reached(self.params.target_reward) or stop.is_set():
                 return
-            self.whole = False
-        self.whole = True
+            self.between_ticks = False
+        self.between_ticks = True
 
-    def serve(self) -> None:
+    def handle_due(self) -> None:
         """Do what fell due since the last time; after a resume, what was left undone when the run broke off."""
-        before, step, params = self.monitor.served, self.training.step, self.params
+        before, step, params = self.monitor.handled, self.training.step, self.params
         if crossings(before, step, params.eval_freq):
-            with self.monitor.aside():
-                self.assess(step)
+            with self.monitor.paused():
+                self.evaluate_and_keep_best(step)
         if crossings(before, step, self.log_every):
             self.log(step)
-        self.monitor.served = step
+        self.monitor.handled = step
         if crossings(before, step, params.save_freq):
-            with self.monitor.aside():
+            with self.monitor.paused():
                 self.checkpoint()
 
     def log(self, step: int) -> None:
@@ -116,7 +116,7 @@ class Run:
         for sink in (self.tensorboard, self.progress, self.console):
             sink.write(step, scalars)
 
-    def assess(self, step: int) -> None:
+    def evaluate_and_keep_best(self, step: int) -> None:
         """Evaluate, keep the best model, and note whether the target is reached.
 
         A first look at few episodes can be lucky, so a target reached there is confirmed on fresh ones.
@@ -141,7 +141,10 @@ class Run:
         step = self.training.step
         with atomic_folder(self.folder.checkpoint(step)) as folder:
             save_model(folder, self.training.algorithm, self.config, self.training.env, step)
-            state = {"training": self.training.state_dict(with_env=self.whole), "monitor": self.monitor.state_dict()}
+            state = {
+                "training": self.training.state_dict(with_env=self.between_ticks),
+                "monitor": self.monitor.state_dict(),
+            }
             write_tree(folder, "state", state, {"step": step})
         for _, old in self.folder.checkpoints()[:-KEEP_STATES]:
             for name in ("state.json", "state.safetensors"):
@@ -152,7 +155,7 @@ class Run:
         training = self.training
         save_model(self.folder.path, training.algorithm, self.config, training.env, training.step)
 
-    def rescue(self, error: BaseException) -> None:
+    def save_on_error(self, error: BaseException) -> None:
         """Save what was learnt when training breaks, and note on the error what became of it."""
         if not self.training.step:
             return
@@ -163,7 +166,8 @@ class Run:
         try:
             self.save_final()
             what = "The model is saved, but the state of its training"
-            self.checkpoint()
+            if self.between_ticks or not self.folder.checkpoint(self.training.step).exists():
+                self.checkpoint()  # in the middle of a rollout, one made before it is the better one
             error.add_note(f"What was learnt is saved. To go on: {resume_command(self.folder.path)}")
         except UserError as second:
             reason = ", for the same reason" if str(second) == str(error) else f": {second}"
@@ -173,7 +177,7 @@ class Run:
                     f"To go on from the checkpoint at step {saved[-1][0]:,}: {resume_command(self.folder.path)}"
                 )
 
-    def introduce(self, notes: list[str]) -> None:
+    def print_header(self, notes: list[str]) -> None:
         """Say what runs where, and write the configuration to TensorBoard."""
         training, config, params = self.training, self.config, self.params
         model: Any = training.algorithm.model
@@ -293,13 +297,13 @@ def carry_out(run: Run, notes: list[str], replays_dir: Path | None) -> Summary:
     """Train, save and conclude; whatever breaks off, the error notes what was saved and how to go on."""
     with stop_signals() as stop:
         try:
-            run.introduce(notes)
+            run.print_header(notes)
             run.loop(stop)
-            with run.monitor.aside():
+            with run.monitor.paused():
                 run.checkpoint()
             run.save_final()
         except BaseException as error:
-            run.rescue(error)
+            run.save_on_error(error)
             raise
         interrupted = stop.is_set()
         stop.set()  # all is saved: from here on a signal interrupts at once

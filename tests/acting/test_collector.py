@@ -17,6 +17,8 @@ from agents.acting.state import ActorState
 from agents.algos.dqn.config import DQNConfig
 from agents.algos.ppo.config import PPOConfig
 from agents.core.types import Acted
+from envs.errors import EnvError
+from tests.acting.trajectories import successors
 from tests.fakes import ClockEnv, decode_clock, training_on
 
 CPU = torch.device("cpu")
@@ -66,17 +68,18 @@ def replayed(env):
         begins = begins if step.valid is None else begins | ~step.valid
 
 
-@pytest.mark.parametrize("keep", ["truncated", "ended"])
+@pytest.mark.parametrize("every", [False, True])
 @pytest.mark.parametrize("dummies", [False, True])
-def test_the_trajectory_holds_the_transitions_in_order(dummies, keep):
+def test_the_trajectory_holds_the_transitions_in_order(dummies, every):
     env = ClockEnv(3, dummies=dummies)
-    _, collector = start(env, keep=keep)
+    _, collector = start(env, successors=every)
     kinds, checked, found, t = set(), 0, [], 0
     for _ in range(3):
         collected = collector.collect(20)
         trajectory, ticks = collected.trajectory, list(replayed(env))[t:]
         assert (trajectory.valid is None) == (not dummies)
-        successors = trajectory.successors()
+        assert (trajectory.next_obs is not None) == every
+        following = successors(trajectory)
         for row, (obs, step, begins) in enumerate(ticks):
             t += 1
             np.testing.assert_array_equal(trajectory.obs[row], obs)
@@ -89,13 +92,13 @@ def test_the_trajectory_holds_the_transitions_in_order(dummies, keep):
             if dummies:
                 np.testing.assert_array_equal(trajectory.valid[row], valid)
             # the true successor, wherever it is used; that of a termination only where it is kept
-            used = valid & (step.truncated | ~step.terminated | (keep == "ended"))
-            np.testing.assert_array_equal(successors[row][used], step.next_obs[used])
+            used = valid & (step.truncated | ~step.terminated | every)
+            np.testing.assert_array_equal(following[row][used], step.next_obs[used])
             kinds |= set(zip(step.terminated[used].tolist(), step.truncated[used].tolist(), strict=True))
             checked += used.sum()
         np.testing.assert_array_equal(trajectory.last_obs, ticks[-1][1].obs)
         found += [list(zip(*(part.tolist() for part in ended.read()), strict=True)) for ended in collected.episodes]
-    ends = {(True, True), (False, True)} | ({(True, False)} if keep == "ended" else set())
+    ends = {(True, True), (False, True)} | ({(True, False)} if every else set())
     assert kinds == {(False, False)} | ends, "each way to end is in the data"
     assert checked > 120
 
@@ -143,7 +146,7 @@ def test_fewer_ticks_than_there_is_room_for_leave_nothing_of_those_before():
     collector.collect(20)
     trajectory = collector.collect(3).trajectory
     assert trajectory.action.tolist() == [[21, 21], [22, 22], [23, 23]]
-    assert trajectory.successors().shape == (3, 2, 3)
+    assert successors(trajectory).shape == (3, 2, 3)
 
 
 def test_what_is_due_meanwhile_is_done_once_between_the_halves_of_the_first_tick():
@@ -154,6 +157,37 @@ def test_what_is_due_meanwhile_is_done_once_between_the_halves_of_the_first_tick
     env.receive = lambda: order.append("receive") or receive()
     collector.collect(3, lambda: order.append("meanwhile"))
     assert order == ["send", "meanwhile", "receive", "send", "receive", "send", "receive"]
+
+
+@pytest.mark.parametrize("dummies", [False, True])
+@pytest.mark.parametrize("algo", ["ppo", "ppo, gru", "dqn"])
+def test_a_failure_in_the_middle_leaves_the_state_where_the_trajectory_began(monkeypatch, algo, dummies):
+    """All but the random stream, from which the noise of all ticks is drawn at first."""
+    sizes = {"net_arch": (8,), "n_envs": 3, "batch_size": 6}
+    params = DQNConfig(**sizes) if algo == "dqn" else PPOConfig(**(sizes | ({} if algo == "ppo" else GRU)), n_steps=20)
+    env = ClockEnv(3, dummies=dummies)
+    collector = training_on(env, params).collector
+    collector.collect(20)
+    before = copy.deepcopy(collector.state.state_dict())
+    assert before["step"] > 0
+    assert before["lengths"].any()
+    left, receive = [17], env.receive
+
+    def failing():
+        step = receive()
+        left[0] -= 1
+        if not left[0]:
+            raise EnvError("broken")
+        return step
+
+    monkeypatch.setattr(env, "receive", failing)
+    with pytest.raises(EnvError, match="broken"):
+        collector.collect(20)
+    assert len(env.actions) == 37, "episodes ended in the ticks before it failed"
+    after = collector.state.state_dict()
+    for name in ("obs", "start", "carry", "returns", "lengths"):
+        np.testing.assert_array_equal(after[name], before[name], err_msg=name)
+    assert after["step"] == before["step"]
 
 
 GRU = {"memory": "gru", "memory_size": 6, "net_arch": (8,)}
@@ -210,8 +244,8 @@ def test_memory_is_that_of_a_loop_by_hand(action_space, dummies):
 
 
 def on_device(monkeypatch, training):
-    """Let the collector take its policy's device for another one; return the arrays that cross."""
-    crossed = []
+    """Let the collector take its policy's device for another one; return the arrays, and whole columns, that cross."""
+    crossed, columns = [], []
 
     def to_tensor(array, device):
         if isinstance(array, torch.Tensor):
@@ -223,40 +257,45 @@ def on_device(monkeypatch, training):
     monkeypatch.setattr(agents.acting.policies, "numpy_forward", lambda model: None)
     monkeypatch.setattr(collector, "_on_host", False)
     monkeypatch.setattr(collector, "_host_rows", type(collector._rows)(collector._rows._length, CPU))
+    read = collector._host_rows.read
+    monkeypatch.setattr(collector._host_rows, "read", lambda count: columns.append(read(count)) or columns[-1])
     for place in (agents.acting.collector, agents.core.tree):
         monkeypatch.setattr(place, "to_tensor", to_tensor)
-    return crossed
+    return crossed, columns
 
 
 @pytest.mark.parametrize("ticks", [1, 5])
 @pytest.mark.parametrize("algo", ["ppo", "ppo, gru", "dqn"])
 def test_each_observation_crosses_to_the_device_once(monkeypatch, algo, ticks):
-    """It is acted on, stored and handed on there; rewards and flags cross for all ticks at once."""
+    """It is acted on, stored and handed on there; rewards, flags and successors cross for all ticks at once."""
     sizes = {"net_arch": (8,), "n_envs": 3, "batch_size": 6}
     params = DQNConfig(**sizes) if algo == "dqn" else PPOConfig(**(sizes | ({} if algo == "ppo" else GRU)), n_steps=5)
     plain = training_on(ClockEnv(3), params)
     expected = [copy.deepcopy(plain.collector.collect(ticks).trajectory) for _ in range(6)]
     env = ClockEnv(3)
     training = training_on(env, params)
-    crossed = on_device(monkeypatch, training)
+    crossed, columns = on_device(monkeypatch, training)
     made, step = [], env.step
     monkeypatch.setattr(env, "step", lambda action: made.append(step(action)) or made[-1])
     written, write = [], training.collector._rows.write
     monkeypatch.setattr(training.collector._rows, "write", lambda t, row: written.append(row["obs"]) or write(t, row))
     first = training.collector.state.obs
     for number, wanted in enumerate(expected):
-        for record in (crossed, made, written):
+        for record in (crossed, columns, made, written):
             record.clear()
         got = training.collector.collect(ticks).trajectory
         for name in ("obs", "action", "start", "reward", "last_obs"):
             assert getattr(got, name).equal(getattr(wanted, name)), name
-        assert got.successors().equal(wanted.successors())
+        assert successors(got).equal(successors(wanted))
         observations = [id(array) for array in crossed if array.dtype == np.float32 and array.shape[1:] == (3,)]
         whole = [id(each.obs) for each in made] + ([id(first)] if number == 0 else [])
         assert sorted(set(whole)) == sorted(one for one in observations if one in whole)
-        ends = [each.truncated | (each.terminated & (algo == "dqn")) for each in made]
-        finals = sum(map(np.any, ends))
+        finals = 0 if algo == "dqn" else sum(np.any(each.truncated) for each in made)
         assert len(observations) - len(whole) == finals, "beside them cross final observations only"
         assert all(isinstance(obs, torch.Tensor) for obs in written), "stored from the host, it would cross again"
         others = len(crossed) - len(observations) - finals  # of each final observation its row
-        assert others == (ticks if algo == "ppo, gru" else 0), "memory asks at each tick which episodes start"
+        assert others == 1 + (ticks if algo == "ppo, gru" else 0), "memory asks at each tick which episodes start"
+        (whole_columns,) = columns
+        names = {"reward", "terminated", "truncated"} | ({"next_obs"} if algo == "dqn" else set())
+        assert whole_columns.keys() == names
+        assert all(len(column) == ticks for column in whole_columns.values())

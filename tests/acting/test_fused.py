@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from agents.acting.fused import FusedCollector, newest_episodes
+from agents.acting.fused import FusedCollector, episodes_of, newest_episodes
 from agents.algos.dqn.config import DQNConfig
 from agents.algos.ppo.config import PPOConfig
 from agents.core.runtime import Runtime
@@ -17,6 +17,7 @@ from agents.run.build import build_on
 from agents.run.config import RunConfig
 from envs.api import InProcess, Step
 from envs.make import make
+from tests.acting.trajectories import successors
 from tests.core.recorder import Tape
 from tests.fakes import algo_of, training_on
 
@@ -85,7 +86,7 @@ def test_it_collects_what_ticks_one_by_one_do(task, params):
         assert one.valid is None
         starts.append(int(one.start.sum()))
         used = one.truncated | ~one.terminated
-        torch.testing.assert_close(one.successors()[used], other.successors()[used], atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(successors(one)[used], successors(other)[used], atol=1e-5, rtol=1e-4)
         if params is not DQN:
             judged = training.policy.evaluate(one), twin.policy.evaluate(other)
             for a, b in zip(*judged, strict=True):
@@ -119,7 +120,7 @@ def test_memory_reproduces_what_acting_saw_and_bootstraps_with_the_carry_of_that
         trajectory = training.collector.collect(60).trajectory
         log_prob, value, next_value = training.policy.evaluate(trajectory)
         torch.testing.assert_close(trajectory.carry, carry)
-        successors = trajectory.successors()
+        following_obs = successors(trajectory)
         for t in range(60):
             output, after = model.output(trajectory.obs[t], carry), model.act(trajectory.obs[t], carry)[1]
             action = output.distribution.sample(noises[number][t])
@@ -127,7 +128,7 @@ def test_memory_reproduces_what_acting_saw_and_bootstraps_with_the_carry_of_that
             torch.testing.assert_close(log_prob[t], output.distribution.log_prob(action), atol=1e-5, rtol=0)
             torch.testing.assert_close(value[t], output.value, atol=1e-5, rtol=0)
             used = ~trajectory.terminated[t]
-            following = model.value(successors[t], after)
+            following = model.value(following_obs[t], after)
             torch.testing.assert_close(next_value[t][used], following[used], atol=1e-5, rtol=0)
             ended = trajectory.terminated[t] | trajectory.truncated[t]
             kinds |= set(zip(trajectory.terminated[t].tolist(), trajectory.truncated[t].tolist(), strict=True))
@@ -247,6 +248,9 @@ def test_newest_episodes_are_those_of_a_plain_loop(shape, count, chance):
             for n in range(shape[1]):
                 if done[t, n]:
                     expected.append((returns[t, n].item(), lengths[t, n].item()))
+        found = episodes_of(done, returns, lengths)
+        assert numbers(found) == expected, "on the CPU all of them"
+        assert [each.count for each in found] == ([len(expected)] if expected else [])
         episodes = newest_episodes(done, returns, lengths, count)
         assert int(episodes.count) == len(expected) == done.sum()
         assert numbers([episodes]) == expected[-count:]

@@ -15,6 +15,7 @@ from agents.algos.dqn.config import DQNConfig
 from agents.algos.ppo.config import PPOConfig
 from envs.errors import EnvError
 from envs.make import make
+from tests.acting.trajectories import successors
 from tests.fakes import training_on
 
 MASKED = f"{Path(__file__).with_name('masked_env.py')}:Masked"
@@ -111,4 +112,4 @@ def test_a_final_observation_may_allow_nothing(kind, fused):
     """Nobody acts on it, whether it ended a terminated or a truncated episode."""
     training = training_of(kind, 1_000, fused=fused, env_kwargs={"dead": 6, "max_episode_steps": 6})
     finals = [training.collector.collect(2).trajectory for _ in range(6)]
-    assert any((~trajectory.successors()["action_mask"].any(-1)).any() for trajectory in finals)
+    assert any((~successors(trajectory)["action_mask"].any(-1)).any() for trajectory in finals)

@@ -33,8 +33,8 @@ def step(reward, terminated, truncated, valid=None):
 
 def update(tracker, made):
     """Return the (return, length) of the episodes that ended with a step."""
-    done = np.asarray(made.terminated) | np.asarray(made.truncated)
-    ended = tracker.update(made, done)
+    done = made.terminated | made.truncated
+    ended = tracker.update(made.reward, done, made.valid)
     if ended is None:
         assert not done.any()
         return []
@@ -66,15 +66,12 @@ def test_a_dummy_begins_an_episode():
     assert update(tracker, step([2, 30], [1, 1], [0, 0], valid=[True, True])) == [(2.0, 1), (50.0, 2)]
 
 
-@pytest.mark.parametrize("as_tensor", [False, True])
-def test_tensors_count_like_arrays(as_tensor):
-    convert = torch.from_numpy if as_tensor else np.asarray
+def test_lengths_are_those_of_the_episodes_where_dummies_come_between():
     env, tracker = ClockEnv(3, dummies=True), EpisodeTracker(3)
     env.reset(0)
     lengths = []
     for _ in range(40):
         made = env.step(np.ones(3, np.int64))
-        made = Step(*(convert(getattr(made, field)) for field in Step.__slots__))
         lengths += [length for _, length in update(tracker, made)]
     expected = []
     for n in range(3):
@@ -86,6 +83,42 @@ def test_tensors_count_like_arrays(as_tensor):
                 expected.append(length)
             ticks += 1  # the dummy
     assert sorted(lengths) == sorted(expected)
+
+
+@pytest.mark.parametrize("dummies", [0.0, 0.2])
+@pytest.mark.parametrize("num_envs", [1, 3])
+@pytest.mark.parametrize("ends", [0.0, 0.1, 0.6, 1.0])
+def test_many_ticks_at_once_count_as_one_by_one(ends, num_envs, dummies):
+    rng = np.random.default_rng(0)
+    together, apart = EpisodeTracker(num_envs), EpisodeTracker(num_envs)
+    count = 0
+    for ticks in (1, 7, 40, 2):  # episodes go on from one call to the next
+        shape = ticks, num_envs
+        reward = rng.normal(size=shape).astype(np.float32)
+        valid = rng.random(shape) >= dummies
+        done = valid & (rng.random(shape) < ends)
+        kept = reward.copy(), done.copy(), valid.copy()
+        found = together.extend(reward, done, valid if dummies else None)
+        for given, before in zip((reward, done, valid), kept, strict=True):
+            np.testing.assert_array_equal(given, before)
+        rows = zip(reward, done, valid, strict=True)
+        expected = [apart.update(one, over, real if dummies else None) for one, over, real in rows]
+        expected = [episodes for episodes in expected if episodes is not None]
+        assert [episodes.count for episodes in found] == [episodes.count for episodes in expected]
+        for got, wanted in zip(found, expected, strict=True):
+            np.testing.assert_array_equal(got.lengths, wanted.lengths)
+            np.testing.assert_allclose(got.returns, wanted.returns, rtol=1e-12, atol=1e-12)
+        np.testing.assert_array_equal(together.lengths, apart.lengths)
+        np.testing.assert_allclose(together.returns, apart.returns, rtol=1e-12, atol=1e-12)
+        count += sum(episodes.count for episodes in found)
+    assert (count > 3) == (ends > 0)
+
+
+def test_returns_of_many_ticks_at_once_are_summed_in_float64():
+    tracker = EpisodeTracker(1)
+    (episodes,) = tracker.extend(np.full((1000, 1), 0.1, np.float32), np.arange(1000)[:, None] == 999)
+    assert episodes.returns.dtype == np.float64
+    assert episodes.returns.item() == pytest.approx(1000 * float(np.float32(0.1)), rel=1e-12)
 
 
 def test_episodes_are_read_once_they_are_needed_and_no_further_than_they_are_filled():
@@ -114,8 +147,8 @@ def test_an_episode_that_never_ends_takes_no_memory():
     none_ended = step([1, 2, 3, 4], [0] * 4, [0] * 4)
 
     def tick():
-        ended = tracker.update(none_ended, np.zeros(4, bool))
-        monitor.take(Progress(0, {}, {}, [] if ended is None else [ended], {"env": 0.1}))
+        ended = tracker.update(none_ended.reward, none_ended.terminated)
+        monitor.add(Progress(0, {}, {}, [] if ended is None else [ended], {"env": 0.1}))
 
     assert bytes_taken(tick, 5_000) < 2_000  # less than half a byte for each tick
     assert tracker.lengths.tolist() == [7_000] * 4
@@ -129,7 +162,7 @@ def test_episodes_that_end_take_no_more_memory_than_those_averaged_over(on_devic
     none = Episodes(torch.tensor(0), torch.zeros(100), torch.zeros(100, dtype=torch.int64))
 
     def tick():
-        monitor.take(Progress(0, {}, {}, [copy.copy(none if on_device else ended)], {}))
+        monitor.add(Progress(0, {}, {}, [copy.copy(none if on_device else ended)], {}))
 
     assert bytes_taken(tick, 9_000) < 1_000 * 300  # at the most 1,000 parts are gathered before they are read
     assert len(monitor.returns) == (0 if on_device else 100)

@@ -147,6 +147,19 @@ def test_sampling_is_uniform_over_what_is_stored(dummies, ticks):
     assert scipy.stats.chisquare([counts[number] for number in stored]).pvalue > 1e-3
 
 
+@pytest.mark.parametrize("dummies", [0.0, 0.4])
+@pytest.mark.parametrize("ticks", [1, 7, 10, 24])
+def test_lengths_are_those_up_to_the_newest_transition_of_the_column(ticks, dummies):
+    ledger = Ledger(30, 3, dummies=dummies).add(ticks)
+    index = ledger.replay.draw(500, torch.Generator().manual_seed(1))
+    assert index.dtype == torch.int64
+    assert index.shape == (500,)
+    left = {row[0]: len(rows) - place for rows in ledger.rows for place, row in enumerate(rows)}
+    drawn = ledger.replay.store["obs"].flatten(0, 1)[index].flatten().tolist()
+    assert ledger.replay.length(index).tolist() == [left[number] for number in drawn]
+    assert set(drawn) == left.keys(), "each is looked at"
+
+
 def test_samples_follow_the_generator_alone():
     replay = Ledger(20, 2).add(10).replay
     before = torch.get_rng_state()

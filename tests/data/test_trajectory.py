@@ -1,4 +1,4 @@
-"""Trajectories: rows come out as they went in, and every transition has its true successor."""
+"""Rows come out as they went in."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ import torch
 
 from agents.core.tree import tree_map
 from agents.data.storage import Rows
-from agents.data.trajectory import Final, Trajectory
 
 CPU = torch.device("cpu")
-T, N = 6, 3
+N = 3
 
 
 def tick(rng, **changes):
@@ -61,48 +60,3 @@ def test_dict_observations_and_actions_of_any_shape():
     for key in ("image", "mode"):
         np.testing.assert_array_equal(stored["obs"][key], np.stack([data["obs"][key] for data in ticks]))
     assert stored["action"].shape == (2, N, 2)
-
-
-def trajectory(final=None, next_obs=None, as_dict=False):
-    """Return one whose observations are 10 t + n; what follows it is 10 T + n."""
-    obs = (10 * torch.arange(T)[:, None] + torch.arange(N)).float()[..., None]
-    last = (10.0 * T + torch.arange(N))[:, None]
-    if as_dict:
-        obs, last = {"place": obs, "mode": obs.long()}, {"place": last, "mode": last.long()}
-    no = torch.zeros(T, N, dtype=torch.bool)
-    zero = torch.zeros(T, N)
-    return Trajectory(obs, zero.long(), zero, no, no, no, (), last, (), final, next_obs)
-
-
-def test_successors_are_the_observations_that_follow():
-    expected = (10 * torch.arange(1, T + 1)[:, None] + torch.arange(N)).float()
-    assert trajectory().successors()[..., 0].equal(expected)
-    kept = trajectory(as_dict=True)
-    found = kept.successors()
-    assert found["place"][..., 0].equal(expected)
-    assert found["mode"].dtype == torch.int64
-    assert found["mode"][..., 0].equal(expected.long())
-
-
-@pytest.mark.parametrize("as_dict", [False, True])
-def test_where_an_episode_ended_the_successor_is_its_final_observation(as_dict):
-    where = [(0, 2), (3, 0), (3, 1), (T - 1, 1)]
-    t, n = (torch.tensor(column) for column in zip(*where, strict=True))
-    obs = torch.arange(-1.0, -5.0, -1.0)[:, None]
-    final = Final(t, n, {"place": obs, "mode": obs.long()} if as_dict else obs, ())
-    kept = trajectory(final, as_dict=as_dict)
-    found = kept.successors()
-    expected = (10 * torch.arange(1, T + 1)[:, None] + torch.arange(N)).float()
-    for number, place in enumerate(where):
-        expected[place] = -1.0 - number
-    if as_dict:
-        assert found["mode"][..., 0].equal(expected.long())
-        found = found["place"]
-    assert found[..., 0].equal(expected)
-    start = kept.obs["place"] if as_dict else kept.obs
-    assert (start >= 0).all(), "the observations that were acted on stay as they are"
-
-
-def test_successors_that_the_collector_had_are_handed_on():
-    own = torch.rand(T, N, 1)
-    assert trajectory(next_obs=own).successors() is own

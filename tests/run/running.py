@@ -36,15 +36,14 @@ def resume(run: Path, words: str = "", code: int = 0) -> Path:
 @contextmanager
 def signals_at(step: int, *numbers: signal.Signals) -> Iterator[None]:
     """Send this process the signals in the middle of the tick that brings training to `step`."""
-    advance, left = TickCollector._advance, list(numbers)
+    write, left = TickCollector._write, list(numbers)
 
-    def advancing(self: TickCollector, *tick: Any) -> Any:
-        episodes = advance(self, *tick)
-        while left and self.state.step >= step:
+    def writing(self: TickCollector, t: int, *tick: Any) -> None:
+        write(self, t, *tick)
+        while left and self.state.step + (t + 1) * self._env.num_envs >= step:
             signal.raise_signal(left.pop(0))
-        return episodes
 
-    with mock.patch.object(TickCollector, "_advance", advancing):
+    with mock.patch.object(TickCollector, "_write", writing):
         yield
 
 

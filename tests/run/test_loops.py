@@ -145,7 +145,7 @@ def off(num_envs, dummies=False, priorities=False, **options):
     """Return environment, learner, collector, memory and the loop over them."""
     config = DQNConfig(**{"buffer_size": 500, "learning_starts": 0, "batch_size": 8, "n_envs": num_envs, **options})
     env = ClockEnv(num_envs, dummies=dummies)
-    collector = collector_of(env, YIELD_TICKS, config.total_timesteps, keep="ended")
+    collector = collector_of(env, YIELD_TICKS, config.total_timesteps, successors=True)
     learner = Notes(lambda: collector.state.step, priorities)
     replay = ReplayBuffer(config.replay.buffer_size, num_envs, CPU)
     sampler = UniformSampler(replay, config.gamma, 1, torch.Generator().manual_seed(0))

@@ -265,8 +265,8 @@ def episodes(*returns: float) -> list[Episodes]:
 def test_monitor_means() -> None:
     monitor = Monitor()
     assert monitor.scalars(0).keys() == {"time/fps"}
-    monitor.take(Progress(8, {"train/loss": 1.0}, {"train/n_updates": 3.0}, episodes(*range(WINDOW)), {"env": 0.5}))
-    monitor.take(Progress(16, {"train/loss": 4.0}, {"train/n_updates": 5.0}, episodes(1000.0), {"env": 0.25}))
+    monitor.add(Progress(8, {"train/loss": 1.0}, {"train/n_updates": 3.0}, episodes(*range(WINDOW)), {"env": 0.5}))
+    monitor.add(Progress(16, {"train/loss": 4.0}, {"train/n_updates": 5.0}, episodes(1000.0), {"env": 0.25}))
     scalars = monitor.scalars(16)
     assert scalars["rollout/ep_rew_mean"] == (sum(range(1, WINDOW)) + 1000) / WINDOW
     assert scalars["rollout/ep_len_mean"] == scalars["rollout/ep_rew_mean"]
@@ -276,15 +276,15 @@ def test_monitor_means() -> None:
 
 def test_monitor_goes_on_in_the_middle_of_a_row() -> None:
     monitor, copy = Monitor(), Monitor()
-    monitor.best, monitor.reached, monitor.served = (2.5, 8), 3.0, 8
-    monitor.take(Progress(8, {"train/loss": 1.0}, {"train/n_updates": 3.0}, episodes(3.0), {"env": 0.5}))
+    monitor.best, monitor.reached, monitor.handled = (2.5, 8), 3.0, 8
+    monitor.add(Progress(8, {"train/loss": 1.0}, {"train/n_updates": 3.0}, episodes(3.0), {"env": 0.5}))
     copy.load_state_dict(json.loads(json.dumps(monitor.state_dict())))
-    assert (copy.best, copy.reached, copy.served) == ((2.5, 8), 3.0, 8)
+    assert (copy.best, copy.reached, copy.handled) == ((2.5, 8), 3.0, 8)
     assert copy.elapsed() >= monitor.state_dict()["elapsed"] - 1
     rest = Progress(16, {"train/loss": 4.0}, {"train/n_updates": 5.0}, episodes(5.0), {"env": 0.25})
     found = []
     for one in (monitor, copy):
-        one.take(rest)
+        one.add(rest)
         found.append({tag: value for tag, value in one.scalars(16).items() if tag != "time/fps"})
     assert found[0] == found[1]
 
@@ -294,7 +294,7 @@ def test_monitor_leaves_out_what_is_no_training_before_and_after_a_resume(monkey
     monkeypatch.setattr("agents.run.monitor.perf_counter", lambda: float(next(clock)))
     monitor = Monitor()
     monitor.start()  # at 10
-    with monitor.aside():  # from 20 to 40
+    with monitor.paused():  # from 20 to 40
         assert monitor.training_seconds() == 10.0
         state = monitor.state_dict()  # the run's seconds are read at 30
     assert (state["elapsed"], state["training_seconds"]) == (20.0, 10.0)

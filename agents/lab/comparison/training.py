@@ -95,9 +95,9 @@ class _Recorder:
 
     def record_due(self, step: int) -> None:
         """Evaluate and write what fell due since the last time."""
-        before, self.monitor.served = self.monitor.served, step
+        before, self.monitor.handled = self.monitor.handled, step
         if crossings(before, step, self._job.eval_freq):
-            with self.monitor.aside():
+            with self.monitor.paused():
                 result = self.evaluator.evaluate(self.policy, self._job.eval_episodes, "evaluation", step)
                 scalars = evaluation_scalars(result, self.monitor.training_seconds())
                 for sink in (self._tensorboard, self._evaluations):
