@@ -15,6 +15,7 @@ from pydantic import BaseModel, Field, create_model
 
 from agents.core.config import Activation, AlgoConfig, Schedule, Settings
 from agents.run.config import Layer, load_config_file, packaged_config, validate
+from agents.run.registry import label
 from envs.errors import UserError, did_you_mean
 
 Count = Annotated[int, Field(gt=0)]
@@ -181,7 +182,7 @@ def counterpart(algo: str) -> Counterpart:
     if algo not in COUNTERPARTS:
         offered = " or ".join(f"sb3:{name}" for name in COUNTERPARTS)
         raise Unfit(
-            f"stable-baselines3 has no algorithm {algo!r}.{did_you_mean(algo, COUNTERPARTS)} Another one of its "
+            f"stable-baselines3 has no algorithm {label(algo)!r}.{did_you_mean(algo, COUNTERPARTS)} Another one of its "
             f"algorithms (--against {offered}), other settings of ours (FILE.yaml) or a run can be compared instead"
         )
     return COUNTERPARTS[algo]

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from agents.compare import main as compare
 from agents.evaluate import main as evaluate
 from agents.run.folder import RunFolder
 from agents.run.storage import read_tree
@@ -87,3 +88,14 @@ def test_a_command_of_ones_own(tmp_path: Path, capsys: pytest.CaptureFixture[str
         "parameters": sum(map(torch.numel, weights.values()))
     }
     assert command.main([str(tmp_path / "nothing")]) == 2
+
+
+def test_the_algorithm_is_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = f"--env CartPole-v1 --algos {FILE}:Reinforce --against sb3:ppo --seeds 1 --total-timesteps 600 --json"
+    words += f" --eval-freq 600 --eval-episodes 1 --final-eval-episodes 2 --out {tmp_path / 'out'}"
+    assert compare(words.split()) == 0
+    told = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert (told["trained"], told["failed"]) == (2, 0)
+    assert "Reinforce" in (tmp_path / "out" / "report" / "report.md").read_text(encoding="utf-8")
+    assert compare([*words.replace("--against sb3:ppo ", "").split(), "--list"]) == 2
+    assert "stable-baselines3 has no algorithm 'Reinforce'" in capsys.readouterr().err

@@ -17,6 +17,7 @@ from agents.lab.sb3_settings import COUNTERPARTS, Unfit, counterpart, translate_
 from agents.lab.words import task_name
 from agents.run.config import FLAGS, Layer, RunConfig, load_config_file, resolve
 from agents.run.flags import parse_env_kwargs
+from agents.run.registry import label
 from agents.run.storage import disk
 from envs.errors import UserError, did_you_mean
 from envs.make import has_native, make
@@ -91,7 +92,8 @@ def _plan_task(env: str, algo: str, options: Options) -> PlannedTask:
     budget = options.total_timesteps or (packaged.params.total_timesteps if tuned is None else tuned[1])
     if options.eval_freq is not None and options.eval_freq > budget:
         raise UserError(
-            f"--eval-freq: {options.eval_freq:,} given, but {algo} trains on {env} for {budget:,} steps: at most that."
+            f"--eval-freq: {options.eval_freq:,} given, but {label(algo)} trains on {env} for {budget:,} steps: "
+            "at most that."
         )
     task = Task(
         env=env,

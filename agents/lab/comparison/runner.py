@@ -18,6 +18,7 @@ from agents.lab.comparison.results import FILE, FORMAT, VERSION, read_document
 from agents.lab.processes import describe_machine
 from agents.lab.words import duration
 from agents.run.folder import versions
+from agents.run.registry import label
 from agents.run.storage import read_json, write_text
 from envs.errors import UserError
 
@@ -69,7 +70,7 @@ def run_comparison(
 def _line(ended: JobResult) -> str:
     """Say in one line how a run ended."""
     job, result = ended.job, ended.result
-    name = f"{job.env} {job.algo} {job.label} seed {job.seed}"
+    name = f"{job.env} {label(job.algo)} {job.label} seed {job.seed}"
     if result is None:
         return f"{name} FAILED: {ended.error}"
     seconds = result.figures.get("train_seconds", 0.0)
@@ -89,7 +90,8 @@ def plan_lines(tasks: Sequence[PlannedTask], out: Path) -> list[str]:
         for side in task.sides:
             done = sum(job.is_done(job.folder(out)) for job in jobs if job.label == side.label)
             lines.append(
-                f"{task.env} {task.algo} {side.label}: {task.budget:,} steps, {len(task.seeds)} seeds, {done} done; "
+                f"{task.env} {label(task.algo)} {side.label}: {task.budget:,} steps, {len(task.seeds)} seeds, "
+                f"{done} done; "
                 f"{task.eval_episodes} episodes every {task.eval_freq:,} steps, {task.final_eval_episodes} at the end"
             )
         lines += [f"  sb3 goes without: {what}" for what in task.left_out]
@@ -130,7 +132,7 @@ class Document:
             before, after = ({name: document.get(name) for name in FIXED} for document in (old, new))
             if found := list(differences(before, after)):
                 raise UserError(
-                    f"{self._file.parent} compares {task.algo} on {task.env} already, but {'; '.join(found)}. "
+                    f"{self._file.parent} compares {label(task.algo)} on {task.env} already, but {'; '.join(found)}. "
                     "Choose another --out for this comparison."
                 )
             old["settings"] |= new["settings"]
