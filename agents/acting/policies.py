@@ -254,9 +254,11 @@ class EpsilonGreedyPolicy(ModelPolicy):
         Which actions are legal is not known yet: where there are masks, a uniform number stands for the action.
         """
         calls = [progress] if isinstance(progress, float | int) else progress
-        epsilon = torch.tensor([self.epsilon(done) for done in calls], device=generator.device)
+        epsilon: Any = self.epsilon(calls[0])
+        if epsilon != self.epsilon(calls[-1]):  # epsilon never rises and falls again, so equal ends are all equal
+            epsilon = torch.tensor([self.epsilon(done) for done in calls], device=generator.device)[:, None]
         coin, uniform = torch.rand((2, *shape), generator=generator, device=generator.device)
-        explore = coin < (epsilon[:, None] if len(shape) > 1 else epsilon)
+        explore = coin < epsilon
         return explore, uniform if self.model.masked else (uniform * self.model.n_actions).long()
 
     def choose(self, parameters: Any, mask: Tensor | None, noise: Tree) -> tuple[Any, Any]:

@@ -69,7 +69,7 @@ def off_policy(
             if state.step >= total or state.step < config.replay.learning_starts:
                 break
         rounds.learn()
-        progress.step, progress.latest = state.step, learner.latest(min(state.step / total, 1.0))
+        progress.step, progress.latest = state.step, learner.latest((state.step - collected.last_steps) / total)
         progress.seconds["learn"] += rounds.seconds()
         if (result := rounds.result()) is not None:
             learner.refuse_divergence(result, state.step)

@@ -213,7 +213,7 @@ def test_nothing_happens_off_policy_either_until_it_is_pulled():
     assert progress.step == collector.state.step == len(replay) == 6
     assert len(learner.updates) == 1
     assert progress.metrics["train/loss"].item() == 1.0
-    assert progress.latest == {"train/learning_rate": 6 / 1000}
+    assert progress.latest == {"train/learning_rate": 4 / 1000}  # that of its update
     assert learner.checked == [(1.0, 6)]
     assert set(progress.seconds) == {"act", "env", "copy", "learn"}
     loop.close()
