@@ -270,5 +270,6 @@ class EpsilonGreedyPolicy(ModelPolicy):
 
     @torch.no_grad()
     def inspect(self, obs: Obs, carry: Tree) -> dict[str, Tensor]:
-        q = self.model.output(tree_to_tensor(obs, self.device), carry).q
-        return {"value": q.amax(dim=1), "q_values": q}
+        obs = tree_to_tensor(obs, self.device)
+        q, mask = self.model.output(obs, carry).q, action_mask(obs)
+        return {"value": q.amax(dim=1), "q_values": q if mask is None else q.masked_fill(~mask, torch.nan)}

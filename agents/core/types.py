@@ -58,7 +58,7 @@ class Policy(Protocol):
 
     def inspect(self, obs: Obs, carry: Tree) -> dict[str, Tensor]:
         """Return what the policy computes for a batch: some of
-        `value [N]`, `probabilities [N, A]`, `q_values [N, A]`, `mean [N, d]`, `std [N, d]`.
+        `value [N]`, `probabilities [N, A]`, `q_values [N, A]` (NaN: illegal), `mean [N, d]`, `std [N, d]`.
         """
         ...
 

@@ -82,8 +82,8 @@ class ViewState:
 def action_bars(moment: Moment, space: Space) -> tuple[str, list[Bar], int]:
     """Return a title, a row for each action (at most 8) and how many actions are left out.
 
-    Probabilities are drawn from 0 to 1, Q-values from the lowest to the highest of the moment, and Gaussians as
-    mean +- std between the action's bounds, with a dot for the action taken. Of many actions the best are
+    Probabilities are drawn from 0 to 1, Q-values from the lowest to the highest of the moment (NaN is an illegal
+    action's), and Gaussians as mean +- std between the action's bounds, with a dot for the action taken. Of many actions the best are
     shown, the one taken always among them. Where no policy was asked, the action taken is all there is.
     """
     outputs, action = moment.outputs, np.atleast_1d(moment.action)
@@ -93,8 +93,12 @@ def action_bars(moment: Moment, space: Space) -> tuple[str, list[Bar], int]:
     labels, taken = _choices(action, space)
     if "q_values" in outputs:
         title, values = "Q-values", outputs["q_values"]
-        texts = [_number(value) for value in values.tolist()]
-        ends = 0.04 + 0.96 * (values - values.min()) / max(float(np.ptp(values)), 1e-9)
+        legal = ~np.isnan(values)
+        texts = [
+            _number(value) if allowed else "illegal" for value, allowed in zip(values.tolist(), legal, strict=True)
+        ]
+        low, high = float(values[legal].min()), float(values[legal].max())
+        ends = np.where(legal, 0.04 + 0.96 * (np.nan_to_num(values) - low) / max(high - low, 1e-9), 0.0)
     elif "probabilities" in outputs:
         title, ends = "action probabilities", outputs["probabilities"]
         texts = [f"{value:.2f}" for value in ends.tolist()]

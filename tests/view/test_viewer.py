@@ -197,3 +197,11 @@ def test_without_a_policy_the_action_taken_is_shown():
     assert [(row.text, row.end, row.chosen) for row in rows] == [("", 0, False), ("", 1, True), ("", 0, False)]
     _, rows, hidden = action_bars(moment({}, np.full(11, 0.5)), spaces.Box(-1, 1, (11,)))
     assert (rows[0].text, rows[0].mark, rows[0].end, len(rows), hidden) == ("+0.50", 0.75, 0, 8, 3)
+
+
+def test_illegal_actions_are_called_so():
+    title, rows, hidden = action_bars(moment({"q_values": [np.nan, -2.0, np.nan, 3.0]}, 3), spaces.Discrete(4))
+    assert (title, hidden) == ("Q-values", 0)
+    assert [row.text == "illegal" for row in rows] == [True, False, True, False]
+    assert [row.end for row in rows] == pytest.approx([0.0, 0.04, 0.0, 1.0])
+    assert [row.chosen for row in rows] == [False, False, False, True]
