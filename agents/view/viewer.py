@@ -83,8 +83,9 @@ def action_bars(moment: Moment, space: Space) -> tuple[str, list[Bar], int]:
     """Return a title, a row for each action (at most 8) and how many actions are left out.
 
     Probabilities are drawn from 0 to 1, Q-values from the lowest to the highest of the moment (NaN is an illegal
-    action's), and Gaussians as mean +- std between the action's bounds, with a dot for the action taken. Of many actions the best are
-    shown, the one taken always among them. Where no policy was asked, the action taken is all there is.
+    action's), and Gaussians as mean +- std between the action's bounds, with a dot for the action taken. Of many
+    actions the best are shown, the one taken always among them. Where no policy was asked, the action taken is all
+    there is.
     """
     outputs, action = moment.outputs, np.atleast_1d(moment.action)
     if isinstance(space, spaces.Box):
