@@ -70,7 +70,8 @@ class Algorithm(nn.Module):
 
         Args:
             model: `self.model`, or what stands for it while the loss is differentiated: use this one.
-            minibatch: what `prepare` returned, `[B, ...]`; with memory `[T, n, ...]`, and `carry` `[n, ...]`.
+            minibatch: what `prepare` returned and `obs`, `[B, ...]`; with memory `[T, n, ...]`, `start` and `carry`
+                `[n, ...]` too, and `valid`, False on dummy transitions, where there are any (see `ops.losses.mean`).
             constants: those of the data, as scalar tensors.
 
         Returns:

@@ -88,7 +88,9 @@ class NetworkConfig(Settings):
     """What the networks are made of. Algorithms hand this to the model that they train, untouched."""
 
     encoder: str = Field(
-        "auto", min_length=1, description="what reads observations: auto, a name, or file.py:Class of your own"
+        "auto",
+        min_length=1,
+        description="what reads observations: auto, nature, small, impala, flat, or file.py:Class of your own",
     )
     memory: str | None = Field(
         None,
@@ -144,7 +146,7 @@ class RolloutConfig(AlgoConfig):
 
 
 class ReplayConfig(Settings):
-    """Memory of transitions, and when they are learnt from."""
+    """The store of transitions, and when they are learnt from."""
 
     buffer_size: int = Field(100_000, gt=0, description="transitions that the replay buffer holds")
     learning_starts: int = Field(1_000, ge=0, description="environment steps before the first update")

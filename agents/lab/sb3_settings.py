@@ -182,7 +182,8 @@ def counterpart(algo: str) -> Counterpart:
     if algo not in COUNTERPARTS:
         offered = " or ".join(f"sb3:{name}" for name in COUNTERPARTS)
         raise Unfit(
-            f"stable-baselines3 has no algorithm {label(algo)!r}.{did_you_mean(algo, COUNTERPARTS)} Another one of its "
+            f"stable-baselines3 has no algorithm known to match {label(algo)!r}."
+            f"{did_you_mean(algo, COUNTERPARTS)} Another one of its "
             f"algorithms (--against {offered}), other settings of ours (FILE.yaml) or a run can be compared instead"
         )
     return COUNTERPARTS[algo]

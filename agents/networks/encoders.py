@@ -138,6 +138,10 @@ class Encoder(nn.Module):
                 f"there is no encoder {name!r}.{did_you_mean(name, ('auto', *ENCODERS))} "
                 f"(allowed: auto, {', '.join(ENCODERS)}, or file.py:Class of your own)"
             )
+        if own and config.norm_obs:
+            raise UserError(
+                "norm_obs has no effect on an encoder of your own, which normalises by itself: leave it out"
+            )
         leaves = {"observation": space}
         self.keys: list[str] | None = None
         if isinstance(space, spaces.Dict) and not own:
@@ -148,8 +152,9 @@ class Encoder(nn.Module):
         encoders = [_own_encoder(name, leaf) if own else _leaf_encoder(leaf, config) for leaf in leaves.values()]
         self.leaves = nn.ModuleList(encoders)
         self.features = sum(encoder.features for encoder in encoders)
+        ignored = " (norm_obs is left to it)" if own and config.norm_obs else ""
         self.description = "\n".join(
-            f"{key}: {getattr(encoder, 'description', f'read by {name}')}"
+            f"{key}: {getattr(encoder, 'description', f'read by {name}')}{ignored}"
             for key, encoder in zip(leaves, encoders, strict=True)
         )
         wants_pictures = not own and name not in ("auto", "flat")

@@ -65,10 +65,36 @@ def build_memory(name: str | None, inputs: int, size: int) -> Any:
         return None
     if is_user_code(name):
         kind: Any = user_class(name, nn.Module, "a memory")
-        return kind(inputs, size)
+        try:
+            memory = kind(inputs, size)
+            fault = _fault(memory, inputs)
+        except Exception as error:
+            raise UserError(f"memory {name} fails: {type(error).__name__}: {error}") from error
+        if fault is not None:
+            raise UserError(f"memory {name} {fault}")
+        return memory
     if name not in MEMORIES:
         known = ["none", *MEMORIES]
         raise UserError(
             f"memory: {name!r} given, {'|'.join(known)} expected.{did_you_mean(name, known)} (your own: file.py:Class)"
         )
     return MEMORIES[name](inputs, size)
+
+
+@torch.no_grad()
+def _fault(memory: Any, inputs: int) -> str | None:
+    """Say what is wrong with a memory, tried on one step and on a sequence of two; None if nothing is."""
+    if type(getattr(memory, "features", None)) is not int:
+        return "must have an attribute `features`, how many numbers it returns, a whole number"
+    carry, x = memory.initial_carry(3), torch.linspace(-1, 1, 6 * inputs).view(2, 3, inputs)
+    if not isinstance(carry, Tensor) or len(carry) != 3 or carry.any():
+        return "must begin with one tensor of zeros: initial_carry(n) returns [n, ...]"
+    first, after = memory(x[0], carry)
+    if first.shape != (3, memory.features):
+        return f"must return [N, features], {(3, memory.features)} for 3, but gave {tuple(first.shape)}"
+    start = torch.tensor([[False, False, False], [True, False, False]])
+    outputs, _ = memory(x, carry, start)
+    second, _ = memory(x[1], restarted(after, start[1]))
+    if outputs.shape != (2, 3, memory.features) or not torch.allclose(outputs, torch.stack([first, second]), atol=1e-5):
+        return "must give for a sequence what it gives step by step, from a carry of zeros where `start` is True"
+    return None

@@ -16,7 +16,7 @@ from agents.core.algorithm import Algorithm
 from agents.core.config import ActorCriticConfig, RolloutConfig, Schedule
 from agents.data.trajectory import Trajectory
 from agents.networks.models import ActorCritic
-from agents.ops.losses import normalized
+from agents.ops.losses import mean, normalized
 from agents.ops.returns import gae
 
 
@@ -52,10 +52,11 @@ class Reinforce(Algorithm):
     def loss(
         self, model: nn.Module, minibatch: dict[str, Any], constants: dict[str, Tensor]
     ) -> tuple[Tensor, dict[str, Tensor]]:
+        valid = minibatch.get("valid")  # False on transitions that are none; only sequences have such
         distribution, value = model(minibatch["obs"], minibatch.get("carry", ()), minibatch.get("start"))
-        advantage = normalized(minibatch["advantage"])
-        policy = -(distribution.log_prob(minibatch["action"]) * advantage).mean()
-        baseline = (value - minibatch["return"]).square().mean()
+        advantage = normalized(minibatch["advantage"], valid)
+        policy = -mean(distribution.log_prob(minibatch["action"]) * advantage, valid)
+        baseline = mean((value - minibatch["return"]).square(), valid)
         loss = policy + self.config.vf_coef * baseline
         return loss, {
             "loss": loss.detach(),

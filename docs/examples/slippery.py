@@ -26,6 +26,7 @@ class Slippery(Dynamics):
         slip: how likely a step goes to the left or the right of where it was meant to go.
     """
 
+    env_id: ClassVar[str] = "Slippery-v0"
     reward_threshold: ClassVar[float | None] = 0.7
     render_fps: ClassVar[int] = 4
     step_uniforms: ClassVar[int] = 1

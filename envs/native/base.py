@@ -29,7 +29,9 @@ class Dynamics(Protocol):
     Derive from this class for the defaults of what has any.
     """
 
-    env_id: ClassVar[str]  # Gymnasium's id where the transitions are those of its environment, else an id of our own
+    # Gymnasium's id where ours shall take the place of its environment, with the same transitions and arguments;
+    # else an id of its own, such as "Bricks-v0"
+    env_id: ClassVar[str]
     reward_threshold: ClassVar[float | None] = None  # mean return at which the task counts as solved
     render_fps: ClassVar[int] = 30  # steps a second that look natural
     uniforms: ClassVar[int] = 0  # how many random numbers one initial state takes

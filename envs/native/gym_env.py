@@ -17,7 +17,7 @@ import numpy as np
 from gymnasium.envs.registration import EnvSpec
 
 from envs.native import tasks
-from envs.native.base import Dynamics, Observed, build_dynamics, is_dynamics, painter_of, paints
+from envs.native.base import Dynamics, Observed, build_dynamics, is_dynamics, name_of, painter_of, paints
 from envs.native.painters import Painter
 
 
@@ -31,7 +31,7 @@ def _discovered() -> Iterator[type[Dynamics]]:
 
 
 DYNAMICS: dict[str, type[Dynamics]] = {
-    name: task for task in _discovered() for name in (task.env_id, f"native/{task.env_id}")
+    name: task for task in _discovered() for name in (name_of(task), f"native/{name_of(task)}")
 }
 
 
@@ -112,5 +112,5 @@ for _id, _task in DYNAMICS.items():
             entry_point="envs.native.gym_env:NativeEnv",
             reward_threshold=_task.reward_threshold,
             max_episode_steps=_task().max_episode_steps,
-            kwargs={"task": _task.env_id},
+            kwargs={"task": name_of(_task)},
         )

@@ -143,7 +143,7 @@ def test_gradients_that_are_not_clipped_are_not_clipped_by_sb3():
 
 
 def test_an_algorithm_that_sb3_lacks_is_told():
-    with pytest.raises(UserError, match=r"has no algorithm 'Reinforce'.*sb3:ppo or sb3:dqn"):
+    with pytest.raises(UserError, match=r"has no algorithm known to match 'Reinforce'.*sb3:ppo or sb3:dqn"):
         translate_settings("mine.py:Reinforce", PPOConfig())
 
 

@@ -162,3 +162,65 @@ def test_what_is_compiled_is_never_the_unrolling(memory, monkeypatch):
     monkeypatch.setattr(torch, "compile", lambda *_, **__: pytest.fail("a sequence's steps take minutes to compile"))
     made = make_ppo(memory=memory, runtime=Runtime("on"))
     made.update(collect(made))
+
+
+FAULTY = """
+import torch
+from torch import nn
+
+class Base(nn.Module):
+    def __init__(self, inputs, size):
+        super().__init__()
+        self.features = size
+        self.layer = nn.Linear(inputs + size, size)
+    def initial_carry(self, n):
+        return torch.zeros(n, self.features)
+    def one(self, x, carry):
+        carry = self.layer(torch.cat([x, carry], -1)).tanh()
+        return carry, carry
+    def forward(self, x, carry, start=None):
+        if start is None:
+            return self.one(x, carry)
+        outputs = []
+        for x_N, start_N in zip(x, start):
+            carry = self.one(x_N, self.begin(carry, start_N))[1]
+            outputs.append(carry)
+        return torch.stack(outputs), carry
+    def begin(self, carry, start):
+        return carry * ~start[:, None]
+
+class NoStart(Base):
+    def begin(self, carry, start):
+        return carry
+
+class NoFeatures(Base):
+    def __init__(self, inputs, size):
+        super().__init__(inputs, size)
+        del self.features
+
+class Ones(Base):
+    def initial_carry(self, n):
+        return torch.ones(n, self.features)
+
+class OneArgument(Base):
+    def __init__(self, inputs):
+        pass
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("NoStart", "must give for a sequence what it gives step by step"),
+        ("NoFeatures", "must have an attribute `features`"),
+        ("Ones", "must begin with one tensor of zeros"),
+        ("OneArgument", "fails: TypeError"),
+        ("Nothing", "has no 'Nothing'.*Did you mean|has no 'Nothing'; it has"),
+    ],
+)
+def test_what_is_wrong_with_a_memory_of_ones_own_is_said(name, message, tmp_path):
+    file = tmp_path / "mem.py"
+    file.write_text(FAULTY)
+    assert build_memory(f"{file}:Base", 4, 8).features == 8
+    with pytest.raises(UserError, match=message):
+        build_memory(f"{file}:{name}", 4, 8)

@@ -98,4 +98,4 @@ def test_the_algorithm_is_compared(tmp_path: Path, capsys: pytest.CaptureFixture
     assert (told["trained"], told["failed"]) == (2, 0)
     assert "Reinforce" in (tmp_path / "out" / "report" / "report.md").read_text(encoding="utf-8")
     assert compare([*words.replace("--against sb3:ppo ", "").split(), "--list"]) == 2
-    assert "stable-baselines3 has no algorithm 'Reinforce'" in capsys.readouterr().err
+    assert "stable-baselines3 has no algorithm known to match 'Reinforce'" in capsys.readouterr().err
