@@ -138,10 +138,6 @@ class Encoder(nn.Module):
                 f"there is no encoder {name!r}.{did_you_mean(name, ('auto', *ENCODERS))} "
                 f"(allowed: auto, {', '.join(ENCODERS)}, or file.py:Class of your own)"
             )
-        if own and config.norm_obs:
-            raise UserError(
-                "norm_obs has no effect on an encoder of your own, which normalises by itself: leave it out"
-            )
         leaves = {"observation": space}
         self.keys: list[str] | None = None
         if isinstance(space, spaces.Dict) and not own:
