@@ -269,7 +269,7 @@ def test_an_encoder_of_the_users_own_takes_the_observation_whole(own):
     (leaf,) = encoder.leaves
     assert leaf.seen is OWN_SPACE
     assert (encoder.features, encoder.keys, encoder.flops) == (7, None, 21)
-    assert encoder.description == f"observation: read by {own('Own')}"
+    assert encoder.description == f"observation: read by {own('Own')} (norm_obs is left to it)"
     obs = {"a": torch.rand(5, 3), "b": torch.tensor([0, 1, 0, 1, 0])}
     encoder.update_statistics(obs)
     assert encoder(obs).equal(leaf.linear(obs["a"]) + obs["b"][:, None])
