@@ -90,7 +90,7 @@ class Training:
     def state_dict(self, with_env: bool = True) -> dict[str, Any]:
         """Return everything a training needs to go on bit for bit; without the environments' position if asked.
 
-        Leaving it out is for a training that broke off in the middle of a tick: the next one resets them.
+        Leaving it out is for a training that broke off in the middle of a rollout: the next one resets them.
         """
         return {
             "device": self.policy.device.type,
