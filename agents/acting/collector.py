@@ -82,7 +82,7 @@ class TickCollector:
         env, state, policy = self._env, self.state, self._policy
         began = perf_counter()
         act, recurrent = policy.actor(), policy.recurrent
-        progress = [(state.step + tick * env.num_envs) / self._total for tick in range(ticks)]
+        progress = state.progress(ticks, env.num_envs, self._total)
         noise = policy.draw_noise((ticks, env.num_envs), progress, state.generator)
         noises = unstacked(tree_map(to_numpy, noise) if self._on_host else noise, ticks)
         obs, carry, finals, valids = self._placed(state.obs), state.carry, [], {}
@@ -137,32 +137,33 @@ class TickCollector:
     ) -> tuple[Trajectory, list[Episodes], int]:
         """Move the state on; return the trajectory, the episodes that ended, and the steps of the last tick."""
         state, host = self.state, self._host_rows
-        reward = host.column("reward", ticks)
-        done = host.column("terminated", ticks) | host.column("truncated", ticks)
+        found = host.arrays(ticks)
+        start = np.empty((ticks + 1, self._env.num_envs), bool)
+        start[0] = state.start
+        done = np.logical_or(found["terminated"], found["truncated"], out=start[1:])
         valid = None
         if valids:
             valid = np.ones_like(done)
             for t, flags in valids.items():
                 valid[t] = flags
-        start = np.empty((ticks + 1, self._env.num_envs), bool)
-        start[0], start[1:] = to_numpy(state.start), done if valid is None else done | ~valid
-        episodes = state.tracker.extend(reward, done, valid)
+        episodes = state.tracker.extend(found["reward"], done, valid)
+        if valid is not None:
+            start[1:] |= ~valid
         steps = [self._env.num_envs] * ticks if valid is None else valid.sum(axis=1).tolist()
         rows = self._rows.read(ticks)
         if not self._on_host:
             rows |= tree_to_tensor(host.read(ticks), self._device)
-        starts = to_tensor(start, self._device)
         trajectory = Trajectory(
             **rows,
-            start=starts[:-1],
-            carry=tree_map(torch.clone, state.carry),
-            last_obs=tree_to_tensor(obs, self._device),
+            start=to_tensor(start[:-1], self._device),
+            carry=tree_map(torch.clone, state.carry) if self._policy.recurrent else (),
+            last_obs=tree_to_tensor(obs, self._device) if self._on_host else obs,
             last_carry=carry,
             final=tree_map(lambda *parts: torch.cat(parts), *finals) if finals else None,
             valid=None if valid is None else to_tensor(valid, self._device),
         )
         state.step += sum(steps)
-        state.obs, state.start, state.carry = obs, starts[-1], carry
+        state.obs, state.start, state.carry = obs, start[-1], carry
         return trajectory, episodes, steps[-1]
 
 

@@ -81,7 +81,7 @@ class FusedCollector:
         if self._watch.version() != self._version:
             self._policy.model.eval()  # new layers are in training mode
             self._version = self._watch.version()
-        progress = [(state.step + tick * env.num_envs) / self._total for tick in range(ticks)]
+        progress = state.progress(ticks, env.num_envs, self._total)
         noise = self._policy.draw_noise((ticks, env.num_envs), progress, state.generator)
         carry = tree_map(torch.clone, state.carry)
         run = self._captured if ticks == self._usual else self._ticks
@@ -109,7 +109,7 @@ class FusedCollector:
             "steps": self._env.steps,
             "obs": tree_map(torch.clone, tree_to_tensor(state.obs, device)),
             "carry": tree_map(torch.clone, state.carry),
-            "start": state.start.clone(),
+            "start": torch.as_tensor(state.start, device=device).clone(),
             "returns": torch.as_tensor(tracker.returns, device=device).clone(),
             "lengths": torch.as_tensor(tracker.lengths, device=device).clone(),
         }

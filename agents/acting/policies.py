@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from gymnasium import spaces
 from numpy import ndarray
@@ -19,10 +19,10 @@ from agents.core.watch import Watch
 from agents.data.trajectory import Trajectory
 from agents.networks.models import ActorCritic, QNetwork, action_mask
 from agents.ops.distributions import draw_noise, masked
-from agents.ops.exploration import epsilon_greedy, legal_action
+from agents.ops.exploration import epsilon_greedy, legal_action, random_action
 from envs.errors import UserError
 
-Progress = float | Sequence[float]
+Progress = float | ndarray
 UNROLL_ROWS = {"cpu": 2048}  # observations in one pass: what stays in the processor's cache; a GPU takes more
 
 
@@ -61,7 +61,7 @@ class ModelPolicy(ABC):
 
         Args:
             shape: `[K, N]`, or `[N]` for one call.
-            progress: part (0 to 1) of the training that is done at each of the K calls, or at all of them.
+            progress: part (0 to 1) of the training that is done: a number, or float64 `[K]`, one for each call.
         """
 
     @abstractmethod
@@ -227,9 +227,9 @@ class EpsilonGreedyPolicy(ModelPolicy):
         self.model = model
         self._initial, self._final, self._fraction = initial_eps, final_eps, fraction
 
-    def epsilon(self, progress: float) -> float:
-        """Return the chance of a random action when `progress` (0 to 1) of the training is done."""
-        return linear(self._initial, self._final, progress / self._fraction if self._fraction else 1.0)
+    def epsilon(self, progress: Any) -> Any:
+        """Return the chance of a random action when `progress` (0 to 1) of the training is done, or that of many."""
+        return linear(self._initial, self._final, progress / self._fraction if self._fraction else progress * 0 + 1.0)
 
     def schedules(self, progress: float) -> dict[str, float]:
         return {"rollout/exploration_rate": self.epsilon(progress)}
@@ -240,8 +240,13 @@ class EpsilonGreedyPolicy(ModelPolicy):
             return act
 
         def explore_or_act(obs: Obs, carry: Tree, noise: Tree) -> Acted:
-            if noise is not None and noise[0].all():  # every environment explores: the model need not be asked
-                return Acted(noise[1], noise[1], carry)
+            if noise is not None and type(noise[0]) is ndarray:
+                exploring = np.count_nonzero(noise[0])
+                if exploring == len(noise[0]):  # the model need not be asked
+                    action = random_action(noise[1], self.model.n_actions)
+                    return Acted(action, action, carry)
+                if not exploring:
+                    noise = None
             return act(obs, carry, noise)
 
         return explore_or_act
@@ -249,23 +254,19 @@ class EpsilonGreedyPolicy(ModelPolicy):
     def draw_noise(
         self, shape: tuple[int, ...], progress: Progress, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
-        """Draw for each environment whether it explores, and the action it takes then.
-
-        Which actions are legal is not known yet: where there are masks, a uniform number stands for the action.
-        """
-        calls = [progress] if isinstance(progress, float | int) else progress
-        epsilon: Any = self.epsilon(calls[0])
-        if epsilon != self.epsilon(calls[-1]):  # epsilon never rises and falls again, so equal ends are all equal
-            epsilon = torch.tensor([self.epsilon(done) for done in calls], device=generator.device)[:, None]
+        """Draw for each environment whether it explores, and a uniform number for the action it takes then."""
+        epsilon = self.epsilon(progress)
+        if isinstance(epsilon, ndarray):
+            epsilon = to_tensor(epsilon.astype(np.float32)[:, None], generator.device)
         coin, uniform = torch.rand((2, *shape), generator=generator, device=generator.device)
-        explore = coin < epsilon
-        return explore, uniform if self.model.masked else (uniform * self.model.n_actions).long()
+        return coin < epsilon, uniform
 
     def choose(self, parameters: Any, mask: Tensor | None, noise: Tree) -> tuple[Any, Any]:
         action = masked(parameters, mask).argmax(-1)
         if noise is not None:
-            explore, random = noise
-            action = epsilon_greedy(action, explore, random if mask is None else legal_action(random, mask))
+            explore, uniform = noise
+            random = random_action(uniform, self.model.n_actions) if mask is None else legal_action(uniform, mask)
+            action = epsilon_greedy(action, explore, random)
         return action, action
 
     @torch.no_grad()

@@ -45,7 +45,7 @@ class EpisodeTracker:
             ended = [self.update(*tick) for tick in zip(reward, done, valid, strict=True)]
             return [episodes for episodes in ended if episodes is not None]
         found, begin = [], 0
-        for t in np.flatnonzero(done.any(axis=1)).tolist():
+        for t in dict.fromkeys(done.nonzero()[0].tolist()):
             self._add(reward[begin : t + 1])
             found.append(self._take(done[t]))
             begin = t + 1
@@ -53,7 +53,7 @@ class EpisodeTracker:
         return found
 
     def _add(self, reward: np.ndarray) -> None:
-        self.returns += reward.sum(axis=0, dtype=np.float64)
+        self.returns += np.add.reduce(reward, axis=0, dtype=np.float64)
         self.lengths += len(reward)
 
     def _take(self, done: np.ndarray) -> Episodes:
@@ -70,7 +70,8 @@ class ActorState:
     Attributes:
         step: environment steps taken since the run began.
         obs: what to act on next, `[N, ...]`.
-        start: whether that is the first observation of its episode, bool tensor `[N]`.
+        start: whether that is the first observation of its episode, bool `[N]`; a NumPy array, or a tensor while a
+            `FusedCollector` keeps it on its device.
         carry: the recurrent state to act with, `[N, ...]`, zero where an episode starts; () without memory.
         tracker: the running episodes.
         generator: the random stream of the policy's noise.
@@ -78,7 +79,7 @@ class ActorState:
 
     step: int
     obs: Any
-    start: torch.Tensor
+    start: Any
     carry: Tree
     tracker: EpisodeTracker
     generator: torch.Generator
@@ -86,8 +87,12 @@ class ActorState:
     @classmethod
     def begin(cls, env: VecEnv, policy: Policy, seed: int, generator: torch.Generator) -> ActorState:
         """Reset the environments, at step 0."""
-        carry, start = policy.initial_carry(env.num_envs), torch.ones(env.num_envs, dtype=torch.bool)
-        return cls(0, env.reset(seed), start.to(policy.device), carry, EpisodeTracker(env.num_envs), generator)
+        n = env.num_envs
+        return cls(0, env.reset(seed), np.ones(n, bool), policy.initial_carry(n), EpisodeTracker(n), generator)
+
+    def progress(self, ticks: int, num_envs: int, total: int) -> np.ndarray:
+        """Return the part of a training of `total` steps that is done at each of the next ticks, float64 `[T]`."""
+        return np.arange(self.step, self.step + ticks * num_envs, num_envs) / total
 
     def restart(self, env: VecEnv, policy: Policy, seed: int) -> None:
         """Reset the environments; the count of steps and the random stream go on."""
@@ -99,7 +104,7 @@ class ActorState:
         return {
             "step": self.step,
             "obs": self.obs,
-            "start": self.start,
+            "start": to_numpy(self.start),
             "carry": self.carry,
             "returns": to_numpy(self.tracker.returns),
             "lengths": to_numpy(self.tracker.lengths),

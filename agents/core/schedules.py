@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
+
 from agents.core.config import Schedule
 
 
@@ -12,8 +16,10 @@ def scheduled(value: Schedule, progress: float) -> float:
     return value
 
 
-def linear(start: float, end: float, fraction: float) -> float:
-    """Go from `start` to `end` as `fraction` goes from 0 to 1, and stay there."""
+def linear(start: float, end: float, fraction: Any) -> Any:
+    """Go from `start` to `end` as `fraction`, a number or a NumPy array, goes from 0 to 1, and stay there."""
+    if isinstance(fraction, np.ndarray):
+        return start + (end - start) * np.minimum(np.maximum(fraction, 0.0), 1.0)
     return start + (end - start) * min(max(fraction, 0.0), 1.0)
 
 

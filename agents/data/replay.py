@@ -37,31 +37,35 @@ class Batch(NamedTuple):
             yield tree_map(lambda leaf, start=start: leaf[start : start + size], self)
 
 
-def assemble(store: dict[str, Any], index: Tensor, length: Tensor | None, gamma: float, n_step_returns: int) -> Batch:
+def assemble(
+    flat: dict[str, Any], num_envs: int, index: Tensor, length: Tensor | None, gamma: float, n_step_returns: int
+) -> Batch:
     """Gather transitions and sum up to `n_step_returns` rewards of each; a pure function, to be compiled.
 
     A window ends where its episode does or after `length` transitions, whichever comes first, and bootstraps there
     with gamma to the power of its true length.
 
     Args:
-        store: `ReplayBuffer.store`.
+        flat: `ReplayBuffer.flat`.
+        num_envs: columns of the buffer.
         index: which, as `row * num_envs + column`, `[B]`.
         length: how many transitions from each on are stored, of which `n_step_returns` at most count, `[B]`; needed
             only where those are more than one.
     """
 
     def take(key: str, where: Tensor) -> Any:
-        return tree_map(lambda leaf: leaf.flatten(0, 1).index_select(0, where), store[key])
+        column = flat[key]
+        if isinstance(column, dict):
+            return {name: leaf.index_select(0, where) for name, leaf in column.items()}
+        return column.index_select(0, where)
 
     if length is None or n_step_returns == 1:
         last, return_, discount = index, take("reward", index), ~take("terminated", index) * gamma
     else:
-        rows, num_envs = store["reward"].shape
         steps = torch.arange(n_step_returns, device=index.device) * num_envs
-        window = (index[:, None] + steps) % (rows * num_envs)
-        flat = window.flatten()
+        window = (index[:, None] + steps) % len(flat["reward"])
         rewards, terminated, truncated = (
-            take(key, flat).view(window.shape) for key in ("reward", "terminated", "truncated")
+            take(key, window.flatten()).view(window.shape) for key in ("reward", "terminated", "truncated")
         )
         return_, offset, discount = n_step(rewards, terminated, truncated, length.clamp(max=n_step_returns), gamma)
         last = window.gather(1, offset[:, None]).squeeze(1)
@@ -76,6 +80,7 @@ class ReplayBuffer:
 
     Attributes:
         store: what ticks are made of, each `[rows, num_envs, ...]`; empty before the first.
+        flat: the same memory as `[rows * num_envs, ...]`.
     """
 
     def __init__(self, capacity: int, num_envs: int, device: torch.device) -> None:
@@ -88,6 +93,7 @@ class ReplayBuffer:
         self._level: tuple[int, int] | None = (0, 0)
         self._columns = writer(torch.arange(num_envs, device=device))
         self.store: dict[str, Any] = {}
+        self.flat: dict[str, Any] = {}
         self._writers: list[tuple[str, Any]] = []
 
     def __len__(self) -> int:
@@ -108,6 +114,7 @@ class ReplayBuffer:
 
     def _keep(self, store: dict[str, Any]) -> None:
         self.store = store
+        self.flat = {key: tree_map(lambda leaf: leaf.flatten(0, 1), value) for key, value in store.items()}
         self._writers = [(key, tree_map(writer, value)) for key, value in store.items()]
 
     def add(self, tick: dict[str, Any], valid: Any = None) -> None:

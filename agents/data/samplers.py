@@ -51,8 +51,8 @@ class UniformSampler:
         self.generator = generator
         self._replay, self._usual, self._n_step_returns = replay, usual, n_step_returns
 
-        def plain(store: dict[str, Any], index: Tensor, length: Tensor | None) -> Batch:
-            return assemble(store, index, length, gamma, n_step_returns)
+        def plain(flat: dict[str, Any], index: Tensor, length: Tensor | None) -> Batch:
+            return assemble(flat, replay.num_envs, index, length, gamma, n_step_returns)
 
         self._plain, self._compiled = plain, compiled(plain)
 
@@ -61,7 +61,7 @@ class UniformSampler:
         index = self._replay.draw(count, self.generator)
         length = self._replay.length(index) if self._n_step_returns > 1 else None
         run = self._compiled if count == self._usual else self._plain  # one size is compiled, no more
-        return run(self._replay.store, index, length)
+        return run(self._replay.flat, index, length)
 
     def update_priorities(self, indices: Tensor, priorities: Tensor) -> None:
         """Nothing: all transitions stay equally likely."""

@@ -28,29 +28,37 @@ class Rows:
         self._length, self._device = length, device
         self._columns: dict[str, Any] = {}
         self._writers: dict[str, Any] = {}
-        self._views: tuple[int, dict[str, Any]] = (-1, {})  # what was read last, as it often is again
+        self._count = -1  # of the rows read last, as they often are again
+        self._views: dict[str, Any] = {}
+        self._arrays: dict[str, Any] = {}
 
     def write(self, t: int, row: dict[str, Any]) -> None:
         """Store row `t`, arrays or tensors."""
+        writers = self._writers
         for key, value in row.items():
-            if key not in self._columns:
+            if key not in writers:
                 self._columns[key] = tree_map(
                     lambda leaf: allocate((self._length, *leaf.shape), leaf, self._device), value
                 )
-                self._writers[key] = tree_map(writer, self._columns[key])
-            rows = self._writers[key]
-            if isinstance(rows, dict):
-                for leaf, array in rows.items():
+                writers[key] = tree_map(writer, self._columns[key])
+            if type(value) is dict:
+                for leaf, array in writers[key].items():
                     array[t] = value[leaf]
             else:
-                rows[t] = value
+                writers[key][t] = value
 
     def read(self, count: int) -> dict[str, Any]:
         """Return the first `count` rows of every column, views that later rows are written to."""
-        if self._views[0] != count:
-            self._views = count, tree_map(lambda leaf: leaf[:count], self._columns)
-        return dict(self._views[1])
+        return dict(self._first(count)[0])
 
-    def column(self, key: str, count: int) -> Any:
-        """Return the first `count` rows of one column, on the CPU as NumPy arrays."""
-        return tree_map(lambda leaf: leaf[:count], self._writers[key])
+    def arrays(self, count: int) -> dict[str, Any]:
+        """Return the same on the CPU, as NumPy arrays."""
+        return self._first(count)[1]
+
+    def _first(self, count: int) -> tuple[dict[str, Any], dict[str, Any]]:
+        if self._count != count:
+            self._count = count
+            self._views, self._arrays = (
+                tree_map(lambda leaf: leaf[:count], columns) for columns in (self._columns, self._writers)
+            )
+        return self._views, self._arrays

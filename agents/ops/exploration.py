@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 
 def epsilon_greedy(greedy: Any, explore: Any, random: Any) -> Any:
     """Return the `random` actions where `explore` is True, the `greedy` ones elsewhere; all `[N]`, tensors or NumPy."""
     return greedy + explore * (random - greedy)
+
+
+def random_action(uniform: Any, n: int) -> Any:
+    """Return one of the actions 0 to n - 1 for each number in [0, 1), int64 `[N]`, tensors or NumPy."""
+    action = uniform * n
+    return action.long() if isinstance(action, Tensor) else action.astype(np.int64)
 
 
 def legal_action(uniform: Tensor, mask: Tensor) -> Tensor:

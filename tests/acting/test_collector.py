@@ -36,7 +36,7 @@ class Scribe:
         return ()
 
     def draw_noise(self, shape, progress, generator):
-        self.progress += progress
+        self.progress += progress.tolist()
         assert len(progress) == shape[0], "each tick has a progress of its own"
         return torch.arange(self.acted, self.acted + shape[0])[:, None].expand(shape)
 

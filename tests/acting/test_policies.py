@@ -13,6 +13,7 @@ from agents.acting.numpy_inference import NumpyForward
 from agents.acting.policies import ActorCriticPolicy
 from agents.algos.dqn.config import DQNConfig
 from agents.data.trajectory import Final, Trajectory
+from agents.ops.exploration import random_action
 from tests.fakes import ClockEnv, training_on
 
 T, N = 6, 3
@@ -93,12 +94,12 @@ def test_a_tick_of_nothing_but_exploration_asks_no_model(monkeypatch, activation
         model.act = lambda obs, carry: asked.append(obs.clone()) or act(obs, carry)
     monkeypatch.setattr(policy, "draw_noise", lambda *given: noises.append(draw(*given)) or noises[-1])
     trajectory = training.collector.collect(60).trajectory
-    explore, random = noises[0]
+    explore, uniform = noises[0]
     every = explore.all(dim=1)
     assert 10 < every.sum() < 50
     assert len(asked) == (~every).sum()
     np.testing.assert_array_equal(np.stack(asked), trajectory.obs[~every])
-    assert trajectory.action[explore].equal(random[explore])
+    assert trajectory.action[explore].equal(random_action(uniform, model.n_actions)[explore])
     with torch.no_grad():
         greedy = model.output(trajectory.obs.flatten(0, 1), ()).q.argmax(1).view(60, 2)
     assert trajectory.action[~explore].equal(greedy[~explore])

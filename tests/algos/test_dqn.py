@@ -12,6 +12,7 @@ from gymnasium import spaces
 
 from agents.algos.dqn.algorithm import DQN
 from agents.algos.dqn.config import DQNConfig
+from agents.ops.exploration import random_action
 from envs.errors import UserError
 from tests.algos.making import BOX, OBS, make_batch, make_dqn, weights
 from tests.fakes import ClockEnv, training_on
@@ -161,9 +162,9 @@ def test_each_environment_explores_by_a_draw_of_its_own():
 
 def test_the_draws_of_many_ticks_follow_each_ones_epsilon():
     made = make_dqn(exploration_fraction=1.0, exploration_initial_eps=1.0, exploration_final_eps=0.0)
-    noise = made.policy.draw_noise((4, 20_000), [0.0, 0.25, 0.5, 1.0], generator())
+    noise = made.policy.draw_noise((4, 20_000), np.array([0.0, 0.25, 0.5, 1.0]), generator())
     assert noise[0].float().mean(dim=1).tolist() == pytest.approx([1.0, 0.75, 0.5, 0.0], abs=0.02)
-    assert scipy.stats.chisquare(np.bincount(noise[1][noise[0]])).pvalue > 1e-3
+    assert scipy.stats.chisquare(np.bincount(random_action(noise[1][noise[0]], made.model.n_actions))).pvalue > 1e-3
 
 
 def test_random_actions_are_uniform_and_greedy_ones_are_greedy():
