@@ -197,7 +197,7 @@ def test_json_is_the_last_line(runner: list[dict[str, Any]], capsys: pytest.Capt
         ("--env Some-v0 --quite", "--quite: unknown flag. Did you mean --quiet"),
         ("--env Some-v0 --gamma 3", "--gamma: 3 is out of range; it must be >= 0 and <= 1"),
         ("--env Some-v0 --n-steps x", "--n-steps: 'x' given, INTEGER expected"),
-        ("--env Some-v0 --buffer-size 3", "--buffer-size: this belongs to dqn; the run uses ppo"),
+        ("--env Some-v0 --buffer-size 3", "--buffer-size: this is a setting of dqn; the run uses ppo"),
         ("--env Some-v0 --algo pppo", f"--algo: 'pppo' given, {NAMES} expected. Did you mean ppo?"),
         ("--env Some-v0 --vec fast", "--vec: 'fast' given, auto|native|sync|async|vector|envpool|ale expected"),
         ("--env Some-v0 --env-kwargs gravity", "--env-kwargs: 'gravity' given, KEY=VALUE expected"),

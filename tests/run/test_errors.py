@@ -58,7 +58,7 @@ WORDS = {
     "--env CartPole-v1 --gama 0.9": "--gama: unknown flag. Did you mean --gamma",
     "--env CartPole-v1 --gamma 1.5": "--gamma: 1.5 is out of range; it must be >= 0 and <= 1",
     "--env CartPole-v1 --learning-rate fast": "--learning-rate: 'fast' given, but it must be a number",
-    "--env CartPole-v1 --tau 0.5": "--tau: this belongs to dqn",
+    "--env CartPole-v1 --tau 0.5": "--tau: this is a setting of dqn",
     "--env CartPole-v1 --n-envs 0": "--n-envs: 0 is out of range; it must be > 0",
     "--env CartPole-v1 --seed -1": "--seed: -1 is out of range; it must be >= 0",
     "--env CartPole-v1 -n 0": "--total-timesteps: 0 is out of range; it must be > 0",

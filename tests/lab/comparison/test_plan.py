@@ -132,7 +132,7 @@ def test_another_configuration_lies_over_the_packaged_one(tmp_path: Path):
     ("name", "text", "message"),
     [
         ("a.yaml", "env: Acrobot-v1", "env is 'Acrobot-v1', but it is to be compared on 'CartPole-v1'"),
-        ("a.yaml", "double_q: true", "belongs to dqn"),
+        ("a.yaml", "double_q: true", "this is a setting of dqn"),
         ("ours.yaml", "n_epochs: 4", "would be called 'ours', as another is; rename it"),
         ("a.txt", None, "'sb3', 'sb3:ALGO', a YAML file of settings, a run folder, or a .zip"),
         ("a.zip", "", "--trust"),
