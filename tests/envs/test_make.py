@@ -239,7 +239,8 @@ def test_slow_environments_get_a_process_each(monkeypatch, kind, count, backend)
     walk(env, steps=2)
 
 
-def test_auto_says_what_it_chose_and_why():
+def test_auto_says_what_it_chose_and_why(monkeypatch):
+    monkeypatch.setattr("envs.make.cores", lambda: 4)
     reasons = {
         "CartPole-v1": "native: our own version",
         "tests.envs.small_envs:Drift": "sync: a step takes [0-9]+ us: too quick",
