@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 
 class UserError(Exception):
@@ -28,6 +29,12 @@ def did_you_mean(name: str, options: Iterable[str], count: int = 3) -> str:
     """Return " Did you mean A, B or C?" (with its leading space), or "" when nothing resembles `name`."""
     found = nearest(name, options, count)
     return f" Did you mean {listed(found, 'or')}?" if found else ""
+
+
+def not_one_of(given: Any, options: Iterable[str]) -> str:
+    """Say that `given` is none of `options`, and which is meant perhaps."""
+    options = list(options)
+    return f"{given!r} given, {'|'.join(options)} expected.{did_you_mean(str(given), options)}"
 
 
 def listed(names: Sequence[str], word: str) -> str:
