@@ -43,7 +43,7 @@ class RunConfig(Settings):
         "auto", description="compile steps of training; auto captures them as CUDA graphs on a GPU, off runs all as is"
     )
     vec: Literal["auto", "native", "sync", "async", "vector", "envpool", "ale"] = Field(
-        "auto", description="how the copies of env are stepped"
+        "auto", description="how the copies of env are stepped; sync and async take Gymnasium's own version"
     )
     params: SerializeAsAny[AlgoConfig]
 
