@@ -24,7 +24,7 @@ from agents.run.config import (
     load_config_file,
     merge,
     notation,
-    owner,
+    owners,
     parse_value,
     resolve,
     unknown_name,
@@ -220,7 +220,7 @@ def _unknown_flag(word: str, spec: registry.AlgorithmSpec) -> str:
     name = word.partition("=")[0].lstrip("-").replace("-", "_")
     if not word.startswith("-"):
         return f"unexpected argument {word!r}: every value follows its flag, as in --env CartPole-v1"
-    if owner(name, spec.name):
+    if owners(name, spec.name):
         return unknown_name(name, spec, word)
     names = [*RUN_FIELDS, *spec.config.flat_fields(), *vars(Options())]
     near = did_you_mean(f"--{name}", map(Layer(FLAGS, {}).label, nearest(name, names)))

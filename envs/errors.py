@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 
 class UserError(Exception):
@@ -27,7 +28,16 @@ def nearest(name: str, options: Iterable[str], count: int = 3) -> list[str]:
 def did_you_mean(name: str, options: Iterable[str], count: int = 3) -> str:
     """Return " Did you mean A, B or C?" (with its leading space), or "" when nothing resembles `name`."""
     found = nearest(name, options, count)
-    if not found:
-        return ""
-    head = ", ".join(found[:-1])
-    return f" Did you mean {head + ' or ' if head else ''}{found[-1]}?"
+    return f" Did you mean {listed(found, 'or')}?" if found else ""
+
+
+def not_one_of(given: Any, options: Iterable[str]) -> str:
+    """Say that `given` is none of `options`, and which is meant perhaps."""
+    options = list(options)
+    return f"{given!r} given, {'|'.join(options)} expected.{did_you_mean(str(given), options)}"
+
+
+def listed(names: Sequence[str], word: str) -> str:
+    """Return "A", "A and B", "A, B and C", with `word` before the last of several; `names` has at least one."""
+    head = ", ".join(names[:-1])
+    return f"{head} {word} {names[-1]}" if head else names[-1]

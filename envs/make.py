@@ -25,8 +25,8 @@ from envs.api import VecEnv
 from envs.errors import UserError, did_you_mean
 from envs.locate import env_label, locate, newer_version
 from envs.native.arrays import Arrays, NumpyArrays, TorchArrays
-from envs.native.base import build_dynamics, name_of, paints, parameters
-from envs.native.gym_env import DYNAMICS, native_task
+from envs.native.base import Dynamics, build_dynamics, name_of, paints, parameters
+from envs.native.gym_env import DYNAMICS, NativeEnv, native_task
 from envs.native.vec_env import NativeVecEnv
 from envs.spaces import ObservationCodec
 
@@ -59,6 +59,7 @@ def make(
             (the environment's own vector entry point), "envpool" (EnvPool's C++ version), "ale" (the Atari
             emulator's own threads), or "auto": the first that there is of native, envpool, ale and vector, else
             sync or async, whichever a short measurement promises to be faster. `VecEnv.backend_reason` says why.
+            Where a native task has an id of Gymnasium's, native is that task, and all others are Gymnasium's own.
             Sync and async give the same transitions, and read action masks from `info["action_mask"]`: they become
             a leaf of the observation, see `envs.adapters.masks`.
         device: where native environments live: "cpu" or "cuda"; the others are always on the CPU.
@@ -76,7 +77,7 @@ def make(
     if vec not in VECS:
         raise UserError(f"vec must be one of {', '.join(VECS)}, got {vec!r}.{did_you_mean(vec, VECS)}")
     spec = locate(env_id)
-    _check_kwargs(spec, kwargs)
+    _check_kwargs(spec, kwargs, native=vec in ("auto", "native"))
     vec, reason, masked = _choose(env_id, spec, num_envs, kwargs, render) if vec == "auto" else (vec, "as asked", None)
     env: VecEnv
     if vec == "native":
@@ -117,10 +118,10 @@ def make_single(
     """
     kwargs = dict(env_kwargs or {})
     spec = locate(env_id) if isinstance(env_id, str) else env_id
-    _check_kwargs(spec, kwargs)
+    _check_kwargs(spec, kwargs, native=False)
     if render_mode is not None:
         kwargs["render_mode"] = render_mode
-        _check_renders(spec)
+        _check_renders(spec, native=False)
     with _building(spec, kwargs), _quiet_mujoco(spec):
         if atari.is_game(spec):
             return atari.make_game(spec, kwargs)
@@ -202,7 +203,7 @@ def _native(
     if task is None:
         raise UserError(f"{spec.id} has no native version (those of {', '.join(DYNAMICS)} do): use --vec auto")
     if render:
-        _check_renders(spec)
+        _check_renders(spec, native=True)
     try:
         arrays: Arrays = NumpyArrays() if device == "cpu" and not tensors else TorchArrays(device)
     except (RuntimeError, AssertionError) as error:
@@ -280,9 +281,14 @@ def _quiet_mujoco(spec: EnvSpec) -> Iterator[None]:
         mujoco.set_mju_user_warning(before)
 
 
-def _check_kwargs(spec: EnvSpec, kwargs: dict[str, Any]) -> None:
+def _task(spec: EnvSpec, native: bool) -> type[Dynamics] | None:
+    """Return the task that an environment follows, or None: where not `native`, one of Gymnasium's is its own."""
+    return native_task(spec) if native or _creator(spec) is NativeEnv else None
+
+
+def _check_kwargs(spec: EnvSpec, kwargs: dict[str, Any], native: bool) -> None:
     """Refuse arguments that the environment does not take, as far as its signature tells."""
-    accepted = _accepted(spec)
+    accepted = _accepted(spec, native)
     if accepted is None:
         return
     for name in kwargs:
@@ -291,9 +297,9 @@ def _check_kwargs(spec: EnvSpec, kwargs: dict[str, Any]) -> None:
             raise UserError(f"{spec.id} takes no argument {name!r}; it takes {listed}.{did_you_mean(name, accepted)}")
 
 
-def _accepted(spec: EnvSpec) -> list[str] | None:
+def _accepted(spec: EnvSpec, native: bool) -> list[str] | None:
     """Return the names of the arguments an environment takes, or None where its signature does not tell."""
-    if (task := native_task(spec)) is not None:
+    if (task := _task(spec, native)) is not None:
         return parameters(task)
     if atari.is_game(spec):
         return list(atari.PARAMETERS)
@@ -321,8 +327,8 @@ def _creator(spec: EnvSpec) -> Any:
         return None
 
 
-def _check_renders(spec: EnvSpec) -> None:
-    task = native_task(spec)
+def _check_renders(spec: EnvSpec, native: bool) -> None:
+    task = _task(spec, native)
     if task is not None and not paints(task):
         raise UserError(f"{name_of(task)} cannot be drawn: it has no painter(render_mode)")
     creator = _creator(spec)

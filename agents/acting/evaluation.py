@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from agents.acting.masks import refuse_no_action
 from agents.acting.state import EpisodeTracker
 from agents.core.tree import restarted, to_numpy, to_tensor
 from agents.core.types import Act, Acted, Obs, Policy
@@ -70,6 +71,8 @@ def evaluate(
 
     obs = env.reset(seed)
     while quota.any():
+        if env.capturable:
+            refuse_no_action(obs, env.action_space)
         step = env.step(env_action(env, player.act(obs)))
         obs = step.obs
         done = to_numpy(step.terminated) | to_numpy(step.truncated)

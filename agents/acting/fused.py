@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from agents.acting.collector import Collected
+from agents.acting.masks import refuse_no_action
 from agents.acting.policies import ModelPolicy
 from agents.acting.state import ActorState
 from agents.core.runtime import Runtime
@@ -22,8 +23,6 @@ from agents.core.tree import restarted, tree_map, tree_to_tensor
 from agents.core.types import Episodes
 from agents.core.watch import Watch
 from agents.data.trajectory import Final, Trajectory
-from envs.adapters.masks import ACTION_MASK
-from envs.errors import EnvError
 from envs.native.vec_env import NativeVecEnv, tick
 
 CHUNK = 8  # ticks compiled as one: more take the compiler longer and gain little ...
@@ -86,20 +85,11 @@ class FusedCollector:
         carry = tree_map(torch.clone, state.carry)
         run = self._captured if ticks == self._usual else self._ticks
         rows: dict[str, Any] = run(noise, env.draw(ticks))
-        if self._policy.model.masked:
-            self._refuse_no_action(rows["obs"][ACTION_MASK] != 0)
+        refuse_no_action(rows["obs"], env.action_space)
         state.step += ticks * env.num_envs
         episodes = episodes_of(rows["terminated"] | rows["truncated"], rows["returns"], rows["lengths"])
         trajectory = self._trajectory(rows, carry)
         return Collected(trajectory, episodes, {"act": 0.0, "env": perf_counter() - began}, env.num_envs)
-
-    def _refuse_no_action(self, mask: Tensor) -> None:
-        """Raise EnvError if masks `[T, N, A]` allow none of the actions, or none of one of MultiDiscrete's choices."""
-        space: Any = self._env.action_space
-        choices = mask.split([int(space.n)] if hasattr(space, "n") else space.nvec.tolist(), dim=-1)
-        stuck = torch.stack([~choice.any(-1) for choice in choices]).any(0)
-        if stuck.any():
-            raise EnvError(f"environment {int(stuck.any(0).long().argmax())}: its {ACTION_MASK} allows no action")
 
     def _make_static(self) -> None:
         """Give what changes from tick to tick a fixed place on the device; `state` refers to it from then on."""

@@ -29,6 +29,7 @@ Schedule = Annotated[float | str, AfterValidator(_check_schedule)]
 
 CompileMode = Literal["auto", "off", "on"]
 Activation = Literal["tanh", "relu", "elu", "gelu", "silu"]
+OptimizerName = Literal["adam", "adamw", "sgd", "rmsprop"]
 
 
 class Settings(BaseModel):
@@ -130,7 +131,7 @@ class AlgoConfig(Settings):
     max_grad_norm: float | None = Field(
         0.5, gt=0, description="gradients are scaled down to this norm; none leaves them as they are"
     )
-    optimizer: Literal["adam", "adamw", "sgd", "rmsprop"] = Field("adam", description="optimiser")
+    optimizer: OptimizerName = Field("adam", description="optimiser")
     network: NetworkConfig = NetworkConfig()
 
     @property

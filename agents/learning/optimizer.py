@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
 
+from agents.core.config import OptimizerName
 from agents.learning.parameters import FlatParameters
+from envs.errors import UserError, not_one_of
 
 
 class Optimizer:
@@ -19,9 +21,14 @@ class Optimizer:
             decay 0.01), `sgd` (without momentum) or `rmsprop` (Tieleman & Hinton 2012).
         parameters: changed by `step`.
         eps: keeps divisors from 0 (SGD has none).
+
+    Raises:
+        UserError: there is no optimiser of that name.
     """
 
     def __init__(self, name: str, parameters: FlatParameters, eps: float) -> None:
+        if name not in get_args(OptimizerName):
+            raise UserError(f"optimizer: {not_one_of(name, get_args(OptimizerName))}")
         count = {"adam": 2, "adamw": 2, "sgd": 0, "rmsprop": 1}[name]
         self.name, self.parameters, self.eps = name, parameters, eps
         self.moments = [torch.zeros_like(parameters.vector) for _ in range(count)]

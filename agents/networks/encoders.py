@@ -101,7 +101,7 @@ class OneHot(nn.Module):
         return torch.cat([F.one_hot(c, n) for c, n in zip(columns, self.sizes, strict=True)], dim=1).float()
 
 
-ENCODERS: dict[str, type[PictureEncoder] | type[Flat]] = {
+ENCODERS: dict[str, type[nn.Module]] = {
     "nature": NatureCNN,
     "small": SmallCNN,
     "impala": ImpalaCNN,
@@ -112,8 +112,9 @@ ENCODERS: dict[str, type[PictureEncoder] | type[Flat]] = {
 class Encoder(nn.Module):
     """One encoder for each leaf of a canonical observation space; their features are put side by side.
 
-    A Dict's leaf "action_mask" is left out. An encoder of the user's own takes the place of all: it is made as
-    `Class(space)` from the whole space, has `features`, and returns `[B, features]` for a batch of observations.
+    A Dict's leaf "action_mask" is left out. A `PictureEncoder` that the configuration names reads each picture; any
+    other class, a row of `ENCODERS` or the user's own, takes the place of all: it is made as `Class(space)` from the
+    whole space, has `features`, and returns `[B, features]` for a batch of observations.
 
     Args:
         space: canonical (envs.spaces).
@@ -122,7 +123,7 @@ class Encoder(nn.Module):
     Attributes:
         features: how many numbers come out.
         keys: the Dict's leaves that `leaves` read, in order; None where the one encoder takes the observation whole.
-        flops: multiply-adds for one observation (an encoder of the user's own may say them in `flops`).
+        flops: multiply-adds for one observation (a class that takes the place of all may say them in `flops`).
         description: what was understood, a line for each leaf.
 
     Raises:
@@ -131,36 +132,31 @@ class Encoder(nn.Module):
 
     def __init__(self, space: Space, config: NetworkConfig) -> None:
         super().__init__()
-        name = config.encoder
-        own = is_user_code(name)
-        if not own and name not in ("auto", *ENCODERS):
-            raise UserError(
-                f"there is no encoder {name!r}.{did_you_mean(name, ('auto', *ENCODERS))} "
-                f"(allowed: auto, {', '.join(ENCODERS)}, or file.py:Class of your own)"
-            )
+        name, kind = config.encoder, _named(config.encoder)
+        reads_pictures = kind is not None and issubclass(kind, PictureEncoder)
+        whole = kind is not None and kind is not Flat and not reads_pictures
         leaves = {"observation": space}
         self.keys: list[str] | None = None
-        if isinstance(space, spaces.Dict) and not own:
+        if isinstance(space, spaces.Dict) and not whole:
             leaves = {key: leaf for key, leaf in space.items() if key != ACTION_MASK}
             self.keys = list(leaves)
             if not leaves:
                 raise UserError(f"the observation holds nothing but {ACTION_MASK!r}, which no network reads")
-        encoders = [_own_encoder(name, leaf) if own else _leaf_encoder(leaf, config) for leaf in leaves.values()]
+        encoders = [_made(name, kind, space)] if whole else [_of_leaf(leaf, kind, config) for leaf in leaves.values()]
         self.leaves = nn.ModuleList(encoders)
         self.features = sum(encoder.features for encoder in encoders)
-        ignored = " (norm_obs is left to it)" if own and config.norm_obs else ""
+        ignored = " (norm_obs is left to it)" if whole and config.norm_obs else ""
         self.description = "\n".join(
             f"{key}: {getattr(encoder, 'description', f'read by {name}')}{ignored}"
             for key, encoder in zip(leaves, encoders, strict=True)
         )
-        wants_pictures = not own and name not in ("auto", "flat")
-        if wants_pictures and not any(isinstance(encoder, PictureEncoder) for encoder in encoders):
+        if reads_pictures and not any(isinstance(encoder, PictureEncoder) for encoder in encoders):
             raise UserError(
                 f"encoder {name} reads pictures, and there are none. Use auto, or a class of your own. "
                 f"What was understood:\n{self.description}"
             )
         counted = self._try(name, space)
-        self.flops = int(getattr(encoders[0], "flops", counted)) if own else counted
+        self.flops = int(getattr(encoders[0], "flops", counted)) if whole else counted
 
     def _try(self, name: str, space: Space) -> int:
         """Encode observations of zeros and return how many multiply-adds one takes."""
@@ -189,15 +185,27 @@ class Encoder(nn.Module):
                 leaf.norm.update(leaf.flat(column))
 
 
-def _leaf_encoder(space: Space, config: NetworkConfig) -> Any:
+def _named(name: str) -> type[nn.Module] | None:
+    """Return the class of an encoder, a row of `ENCODERS` or the user's own; None for "auto"."""
+    if is_user_code(name):
+        return user_class(name, nn.Module, "an encoder")
+    if name not in ("auto", *ENCODERS):
+        raise UserError(
+            f"there is no encoder {name!r}.{did_you_mean(name, ('auto', *ENCODERS))} "
+            f"(allowed: auto, {', '.join(ENCODERS)}, or file.py:Class of your own)"
+        )
+    return ENCODERS.get(name)
+
+
+def _of_leaf(space: Space, kind: type[nn.Module] | None, config: NetworkConfig) -> Any:
     match space:
         case spaces.Box():
             layout = picture_layout(space)
-            if layout is None or config.encoder == "flat":
+            if layout is None or kind is Flat:
                 return Flat(space, config.norm_obs)
-            if config.encoder == "auto":
+            if kind is None:
                 return (NatureCNN if min(layout.size) >= LARGE else SmallCNN)(space)
-            return ENCODERS[config.encoder](space)
+            return _made(config.encoder, kind, space)
         case spaces.Discrete():
             return OneHot([int(space.n)])
         case spaces.MultiDiscrete():
@@ -205,9 +213,8 @@ def _leaf_encoder(space: Space, config: NetworkConfig) -> Any:
     raise UserError(f"no network takes observations of {space}")
 
 
-def _own_encoder(name: str, space: Space) -> Any:
-    """Return an encoder of the user's own class, named as file.py:Class or module:Class."""
-    kind: Any = user_class(name, nn.Module, "an encoder")
+def _made(name: str, kind: Any, space: Space) -> Any:
+    """Return an encoder of a named class, which must say its `features`."""
     try:
         encoder = kind(space)
     except UserError:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from agents.core.tree import restarted
 from agents.core.user_code import is_user_code, user_class
-from envs.errors import UserError, did_you_mean
+from envs.errors import UserError, not_one_of
 
 KEEP = 2.0  # bias of the update gate: a share sigmoid(2) = 0.88 of what is remembered stays at each step
 
@@ -74,10 +74,7 @@ def build_memory(name: str | None, inputs: int, size: int) -> Any:
             raise UserError(f"memory {name} {fault}")
         return memory
     if name not in MEMORIES:
-        known = ["none", *MEMORIES]
-        raise UserError(
-            f"memory: {name!r} given, {'|'.join(known)} expected.{did_you_mean(name, known)} (your own: file.py:Class)"
-        )
+        raise UserError(f"memory: {not_one_of(name, ['none', *MEMORIES])} (your own: file.py:Class)")
     return MEMORIES[name](inputs, size)
 
 

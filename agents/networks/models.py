@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 import torch
 import torch.nn.functional as F
@@ -24,6 +24,7 @@ from agents.networks.memory import build_memory
 from agents.networks.normalize import RunningNorm
 from agents.ops.distributions import Distribution, distribution, masked, parameter_count
 from envs.adapters.masks import ACTION_MASK
+from envs.errors import UserError, not_one_of
 
 
 class ActorCriticOutput(NamedTuple):
@@ -54,10 +55,16 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 class MLP(nn.Module):
-    """Linear layers with an activation after each."""
+    """Linear layers with an activation after each.
+
+    Raises:
+        UserError: there is no such activation.
+    """
 
     def __init__(self, inputs: int, widths: tuple[int, ...], activation: Activation) -> None:
         super().__init__()
+        if activation not in get_args(Activation):
+            raise UserError(f"activation: {not_one_of(activation, ACTIVATIONS)}")
         sizes = [inputs, *widths]
         self.layers = nn.ModuleList(nn.Linear(i, o) for i, o in itertools.pairwise(sizes))
         self.features = sizes[-1]

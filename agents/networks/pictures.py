@@ -12,7 +12,7 @@ import torch
 from gymnasium import Space, spaces
 from torch import Tensor, nn
 
-from envs.errors import UserError
+from envs.errors import UserError, listed
 
 SMALLEST = 5  # pixels a side: anything smaller is a vector
 LARGE = 36  # pixels a side: the smallest that NatureCNN's convolutions fit
@@ -149,15 +149,23 @@ class PictureEncoder(nn.Module):
     A subclass says which layers. `Class(space)` takes a canonical Box space.
 
     Raises:
-        UserError: the space holds no picture, or one too small for the convolutions.
+        UserError: the subclass lacks what it must say, or the space holds no picture, or one too small for the
+            convolutions.
     """
 
-    title: ClassVar[str]
+    title: ClassVar[str]  # how descriptions call it
     smallest: ClassVar[int] = SMALLEST
-    width: ClassVar[int]
+    width: ClassVar[int]  # how many numbers come out
 
     def __init__(self, space: Space) -> None:
         super().__init__()
+        lacking = [name for name in ("title", "width") if not hasattr(self, name)]
+        lacking += ["layers"] if type(self).layers is PictureEncoder.layers else []
+        if lacking:
+            raise UserError(
+                f"{type(self).__name__} lacks {listed(lacking, 'and')}: a PictureEncoder has a `title`, a `width` (how "
+                "many numbers it returns) and a method `layers(channels)` (yields the layers before the linear one)"
+            )
         layout = picture_layout(space)
         if layout is None or not isinstance(space, spaces.Box):
             raise UserError(f"{type(self).__name__} reads pictures, and {space} holds none")

@@ -22,7 +22,7 @@ from pydantic_core import ErrorDetails
 from agents.core.config import AlgoConfig, CompileMode, Settings
 from agents.core.user_code import is_user_code
 from agents.run import registry
-from envs.errors import UserError, did_you_mean
+from envs.errors import UserError, did_you_mean, listed
 
 ALIASES = {"n_timesteps": "total_timesteps"}  # rl-zoo3's spelling
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
@@ -43,7 +43,7 @@ class RunConfig(Settings):
         "auto", description="compile steps of training; auto captures them as CUDA graphs on a GPU, off runs all as is"
     )
     vec: Literal["auto", "native", "sync", "async", "vector", "envpool", "ale"] = Field(
-        "auto", description="how the copies of env are stepped"
+        "auto", description="how the copies of env are stepped; sync and async take Gymnasium's own version"
     )
     params: SerializeAsAny[AlgoConfig]
 
@@ -221,17 +221,20 @@ def _unfolded(values: dict[str, Any], model: type[Settings], layer: Layer) -> It
             yield inner, setting
 
 
-def owner(name: str, algo: str) -> str | None:
-    """Return the other packaged algorithm that has this setting, if one has."""
+def owners(name: str, algo: str) -> list[str]:
+    """Return the other packaged algorithms that have this setting, sorted."""
     configs = {other: registry.find(other).config for other in registry.names() if other != algo}
-    return next((other for other, config in configs.items() if name in config.flat_fields() | config.parts()), None)
+    return [other for other, config in configs.items() if name in config.flat_fields() | config.parts()]
 
 
 def unknown_name(name: str, spec: registry.AlgorithmSpec, label: str) -> str:
     """Say that `name` is no setting of the algorithm, and which is meant perhaps."""
     algo = spec.name
-    if other := owner(name, algo):
-        return f"{label}: this belongs to {other}; the run uses {algo} (--algo {other} would change that)"
+    if others := owners(name, algo):
+        return (
+            f"{label}: this is a setting of {listed(others, 'and')}; the run uses {algo} "
+            f"(--algo {listed(others, 'or')} would change that)"
+        )
     near = did_you_mean(name, [*RUN_FIELDS, *spec.config.flat_fields()])
     return f"{label}: unknown setting.{near} 'python -m agents.train --algo {algo} --help' lists all."
 

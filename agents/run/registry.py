@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import agents.algos
 from agents.core.config import AlgoConfig
 from agents.core.user_code import class_in, is_user_code, user_class
-from envs.errors import UserError, did_you_mean
+from envs.errors import UserError, not_one_of
 
 if TYPE_CHECKING:
     from agents.core.algorithm import Algorithm
@@ -68,9 +68,7 @@ def find(name: str, source: str = "algo") -> AlgorithmSpec:
             raise UserError(f"{source}: {error}") from error.__cause__
     packaged = _packaged()
     if name not in packaged:
-        raise UserError(
-            f"{source}: {name!r} given, {'|'.join(names())} expected.{did_you_mean(name, packaged)} (your own: {FORMS})"
-        )
+        raise UserError(f"{source}: {not_one_of(name, names())} (your own: {FORMS})")
     home = f"{agents.algos.__name__}.{name}"
     if not packaged[name]:
         return _spec(name, class_in(import_module(home), home, _base(), "an algorithm"))

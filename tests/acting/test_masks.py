@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from gymnasium import spaces
 
 from agents.acting.collector import TickCollector
 from agents.acting.evaluation import evaluate
 from agents.acting.fused import FusedCollector
+from agents.acting.masks import refuse_no_action
 from agents.algos.dqn.config import DQNConfig
 from agents.algos.ppo.config import PPOConfig
 from envs.errors import EnvError
@@ -104,6 +106,40 @@ def test_an_observation_to_act_on_that_allows_nothing_is_an_error_in_words(kind,
     with pytest.raises(EnvError, match=r"environment \d+.*action_mask allows no action"):
         for _ in training.progress():
             pass
+
+
+@pytest.mark.parametrize("dead", [0, 4])
+@pytest.mark.parametrize("fused", [False, True])
+def test_an_evaluation_that_meets_no_legal_action_is_the_same_error(fused, dead):
+    training = training_of("ppo", 1_000, fused=fused)
+    env = make(MASKED, 3, vec="native", env_kwargs={"dead": dead}, tensors=fused)
+    with pytest.raises(EnvError, match=r"environment \d+.*action_mask allows no action"):
+        evaluate(env, training.policy, 40, seed=0)
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_an_evaluation_does_not_mind_final_observations_that_allow_nothing(fused):
+    training = training_of("ppo", 1_000, fused=fused)
+    env = make(MASKED, 3, vec="native", env_kwargs={"dead": 6, "max_episode_steps": 6}, tensors=fused)
+    assert evaluate(env, training.policy, 10, seed=0).lengths.tolist() == [6] * 10
+
+
+@pytest.mark.parametrize(
+    ("masks", "stuck"),
+    [
+        ([[1, 0, 0, 0, 1], [0, 1, 1, 1, 0]], None),
+        ([[1, 0, 0, 0, 1], [0, 0, 1, 1, 0]], 1),
+        ([[1, 1, 0, 0, 0], [0, 0, 1, 1, 0]], 0),
+        ([[[1, 1, 1, 0, 0], [1, 0, 1, 1, 0]], [[1, 1, 1, 0, 0], [1, 1, 0, 0, 0]]], 1),
+    ],
+)
+def test_each_choice_needs_a_legal_action(masks, stuck):
+    obs, space = {"action_mask": torch.tensor(masks)}, spaces.MultiDiscrete([2, 3])
+    if stuck is None:
+        refuse_no_action(obs, space)
+    else:
+        with pytest.raises(EnvError, match=f"^environment {stuck}: its action_mask allows no action"):
+            refuse_no_action(obs, space)
 
 
 @pytest.mark.parametrize("fused", [False, True])

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import sys
 import time
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import gymnasium
 import numpy as np
@@ -137,3 +138,46 @@ class Slow(Drift):
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         time.sleep(0.003)
         return super().step(action)
+
+
+@dataclass(frozen=True)
+class Deck:
+    """Draw one of the cards that are left; derives from nothing, and its observation has leaves of every kind."""
+
+    env_id: ClassVar[str] = "Deck"
+    reward_threshold: ClassVar[None] = None
+    render_fps: ClassVar[int] = 1
+    uniforms: ClassVar[int] = 2
+    step_uniforms: ClassVar[int] = 1
+    observation_space: ClassVar[Any] = spaces.Dict(
+        {
+            "action_mask": spaces.MultiBinary(4),
+            "last": spaces.Discrete(5),
+            "both": spaces.MultiDiscrete([5, 9]),
+            "luck": spaces.Box(0, 1, (1,), np.float64),
+            "picture": spaces.Box(0, 255, (2, 2, 1), np.uint8),
+        }
+    )
+    action_space: ClassVar[Any] = spaces.Discrete(4)
+
+    max_episode_steps: int = 3
+
+    def init(self, xp: Any, uniform: Any) -> Any:
+        gone = xp.floor(uniform * 4)[:1]
+        zero = gone * 0
+        return xp.concatenate((zero, gone, zero + uniform[1:], zero))
+
+    def step(self, xp: Any, state: Any, action: Any, uniform: Any) -> tuple[Any, Any, Any]:
+        wrong = action == state[1]
+        count = state[3] + 1
+        return xp.stack((action + 1.0, action * 1.0, uniform[0], count)), 1.0 - wrong * 1, wrong | (uniform[0] > 0.9)
+
+    def observe(self, xp: Any, state: Any) -> Any:
+        last, gone, luck, count = state
+        return {
+            "action_mask": gone[:, None] != xp.arange(4, device=state.device),
+            "last": last,
+            "both": xp.stack((last, count)).T,
+            "luck": luck[:, None],
+            "picture": xp.broadcast_to((luck * 255)[:, None, None, None], (len(luck), 2, 2, 1)),
+        }

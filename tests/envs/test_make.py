@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import sys
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import gymnasium
 import numpy as np
@@ -14,6 +15,8 @@ from gymnasium import spaces
 from envs.adapters.sync import SyncVecEnv
 from envs.errors import EnvError, UserError
 from envs.make import env_label, make, make_single
+from envs.native.base import Dynamics
+from envs.native.gym_env import DYNAMICS
 from tests.envs.small_envs import Drift
 
 GRID = """
@@ -239,7 +242,8 @@ def test_slow_environments_get_a_process_each(monkeypatch, kind, count, backend)
     walk(env, steps=2)
 
 
-def test_auto_says_what_it_chose_and_why():
+def test_auto_says_what_it_chose_and_why(monkeypatch):
+    monkeypatch.setattr("envs.make.cores", lambda: 4)
     reasons = {
         "CartPole-v1": "native: our own version",
         "tests.envs.small_envs:Drift": "sync: a step takes [0-9]+ us: too quick",
@@ -248,6 +252,46 @@ def test_auto_says_what_it_chose_and_why():
         env = make(name, 2)
         assert re.match(reason, f"{env.backend}: {env.backend_reason}"), env.backend_reason
     assert make("Acrobot-v1", 1, vec="sync").backend_reason == "as asked"
+
+
+@dataclass(frozen=True)
+class Guess(Dynamics):
+    """A native task that takes the place of Gymnasium's Blackjack, has another argument, and cannot be drawn."""
+
+    env_id: ClassVar[str] = "Blackjack-v1"
+    observation_space: ClassVar[spaces.Box] = spaces.Box(-1, 1, (1,))
+    action_space: ClassVar[spaces.Discrete] = spaces.Discrete(2)
+
+    decks: int = 1
+    max_episode_steps: int = 3
+
+    def init(self, xp: Any, uniform: Any) -> Any:
+        return xp.zeros((1, uniform.shape[1]), dtype=xp.float64, device=uniform.device)
+
+    def step(self, xp: Any, state: Any, action: Any, uniform: Any) -> tuple[Any, Any, Any]:
+        return state * 1, state[0], state[0] > 1
+
+    def observe(self, xp: Any, state: Any) -> Any:
+        return state.T
+
+
+@pytest.mark.parametrize("vec", ["sync", "async"])
+def test_by_name_sync_and_async_take_gymnasiums_own_where_a_native_task_has_its_id(monkeypatch, vec):
+    monkeypatch.setitem(DYNAMICS, "Blackjack-v1", Guess)
+    assert make("Blackjack-v1", 2).backend == "native"
+    env = make("Blackjack-v1", 2, vec=vec, env_kwargs={"natural": True}, render=True)
+    assert [space.n for space in env.observation_space.values()] == [32, 11, 2]
+    env.reset(seed=0)
+    assert env.render().shape[2] == 3
+    env.close()
+    with pytest.raises(UserError, match="Blackjack-v1 takes no argument 'decks'; it takes max_episode_steps, natural"):
+        make("Blackjack-v1", 2, vec=vec, env_kwargs={"decks": 2})
+    for ours in ("native", "auto"):
+        assert make("Blackjack-v1", 2, vec=ours, env_kwargs={"decks": 2}).observation_space == Guess.observation_space
+        with pytest.raises(UserError, match="Blackjack-v1 takes no argument 'natural'; it takes decks, max_episode"):
+            make("Blackjack-v1", 2, vec=ours, env_kwargs={"natural": True})
+        with pytest.raises(UserError, match="Blackjack-v1 cannot be drawn"):
+            make("Blackjack-v1", 2, vec=ours, render=True)
 
 
 class Batched(gymnasium.vector.VectorEnv):

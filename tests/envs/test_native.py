@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import warnings
-from dataclasses import fields
+from dataclasses import asdict, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from envs.errors import UserError
 from envs.locate import locate
 from envs.native.arrays import NumpyArrays, TorchArrays
 from envs.native.base import Dynamics
-from envs.native.gym_env import native_task
+from envs.native.gym_env import DYNAMICS, native_task
 from envs.native.tasks.acrobot import Acrobot
 from envs.native.tasks.bricks import Bricks
 from envs.native.tasks.cartpole import CartPole
@@ -30,36 +30,57 @@ from envs.native.tasks.mountaincar import MountainCar, MountainCarContinuous
 from envs.native.tasks.pendulum import Pendulum
 from envs.native.vec_env import NativeVecEnv, tick
 from envs.spaces import ObservationCodec
+from tests.envs.small_envs import Deck
 
 N = 4
-PLAIN = [CartPole(), Acrobot(), MountainCar(), MountainCarContinuous(), Pendulum()]
-TASKS = [*PLAIN, Bricks(), Corridor(length=3)]
+TASKS = [task() for task in dict.fromkeys(DYNAMICS.values())]
+TWINS = [task for task in TASKS if str(gymnasium.spec(task.env_id).entry_point).startswith("gymnasium.")]
+SLIPPERY = native_task(locate(f"{Path(__file__).parents[2] / 'docs' / 'examples' / 'slippery.py'}"))()
+EVERY = [replace(task, max_episode_steps=min(task.max_episode_steps, 40)) for task in [*TASKS, SLIPPERY, Deck()]]
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA"))]
 
 
-def policy(task: Dynamics, obs: np.ndarray, rng: np.random.Generator, skill: float) -> np.ndarray:
+def policy(task: Dynamics, obs: Any, rng: np.random.Generator, skill: float) -> np.ndarray:
     """Random actions, but with probability `skill` those that make CartPole's episodes long and the others' short.
 
     The cars are pushed the way they roll, and the acrobot's second link the way it swings.
     """
-    if isinstance(task, CartPole):
-        good = (obs[:, 2] + 0.3 * obs[:, 3] + 0.02 * obs[:, 0] + 0.05 * obs[:, 1] > 0).astype(np.int64)
-    elif isinstance(task.action_space, gymnasium.spaces.Discrete):
-        good = 2 * (obs.reshape(N, -1)[:, -1] > 0) if task.action_space.n > 2 else np.ones(N, np.int64)
-    else:
-        good = np.sign(obs[:, -1:])
     space = task.action_space
-    if isinstance(space, gymnasium.spaces.Discrete):
-        return np.where(rng.random(len(obs)) < skill, good, rng.integers(0, space.n, len(obs)))
-    actions = rng.uniform(-3, 3, (len(obs), 1))  # beyond the bounds too
-    return np.where(rng.random((len(obs), 1)) < skill, good, actions).astype(np.float32)
+    shape = (N, *(space.shape or ()))
+    if isinstance(space, gymnasium.spaces.Box):
+        actions = rng.uniform(-3, 3, shape).astype(np.float32)  # beyond the bounds too
+    else:
+        counts = {"Discrete": "n", "MultiDiscrete": "nvec"}
+        actions = rng.integers(0, getattr(space, counts.get(type(space).__name__, ""), 2), shape)
+    if isinstance(task, CartPole):
+        good = obs[:, 2] + 0.3 * obs[:, 3] + 0.02 * obs[:, 0] + 0.05 * obs[:, 1] > 0
+    elif type(task) in map(type, TWINS):
+        good = np.sign(obs[:, -1:]) if isinstance(space, gymnasium.spaces.Box) else 2 * (obs[:, -1] > 0)
+    else:
+        return actions
+    return np.where(rng.random(shape) < skill, good, actions).astype(actions.dtype)
 
 
 def twins(task: Dynamics) -> list[Any]:
-    arguments = {
-        name: getattr(task, name) for name in ("sutton_barto_reward", "goal_velocity", "g") if name in task.__slots__
-    }
+    arguments = {name: value for name, value in asdict(task).items() if name != "max_episode_steps"}
     return [gymnasium.make(task.env_id, **arguments).unwrapped for _ in range(N)]
+
+
+def leaves(obs: Any) -> dict[str, np.ndarray]:
+    """Return an observation's leaves, or any one array under the name "", as arrays."""
+    named = obs if isinstance(obs, dict) else {"": obs}
+    return {key: leaf.cpu().numpy() if isinstance(leaf, torch.Tensor) else leaf for key, leaf in named.items()}
+
+
+def assert_same(one: Any, other: Any, atol: float = 0.0) -> None:
+    """Two sequences of arrays, tensors and dicts of them have the same dtypes and, up to `atol`, numbers."""
+    for a, b in zip(one, other, strict=True):
+        assert leaves(a).keys() == leaves(b).keys()
+        for key, leaf in leaves(a).items():
+            assert leaf.dtype == leaves(b)[key].dtype
+            assert leaf.flags.c_contiguous
+            assert leaves(b)[key].flags.c_contiguous
+            np.testing.assert_allclose(leaf, leaves(b)[key], rtol=0, atol=atol)
 
 
 def numbers(step: Any) -> Any:
@@ -69,8 +90,8 @@ def numbers(step: Any) -> Any:
 
 ARRAYS = {"numpy": NumpyArrays, "torch": partial(TorchArrays, "cpu")}
 ROLLOUTS = [
-    *((task, skill, "numpy") for task in PLAIN for skill in (0.0, 0.95)),
-    *((task, 0.9, "torch") for task in PLAIN),
+    *((task, skill, "numpy") for task in TWINS for skill in (0.0, 0.95)),
+    *((task, 0.9, "torch") for task in TWINS),
     (CartPole(sutton_barto_reward=True), 0.0, "numpy"),
     (MountainCar(goal_velocity=0.02), 0.9, "numpy"),
     (MountainCarContinuous(goal_velocity=0.02), 0.9, "numpy"),
@@ -123,7 +144,7 @@ def test_long_rollouts_agree_with_gymnasium(task, skill, module):
         assert (isinstance(task, CartPole) == (skill == 0)) == (False in ends)
 
 
-@pytest.mark.parametrize("task_id", [task.env_id for task in PLAIN])
+@pytest.mark.parametrize("task_id", [task.env_id for task in TWINS])
 def test_one_seed_begins_as_gymnasium_does(task_id):
     ours, theirs = gymnasium.make(f"native/{task_id}"), gymnasium.make(task_id)
     assert ours.observation_space == theirs.observation_space
@@ -161,7 +182,7 @@ def test_they_can_be_made_from_anywhere(tmp_path):
     assert ran.stdout.strip() == "False"  # and without importing torch
 
 
-@pytest.mark.parametrize("task", TASKS, ids=str)
+@pytest.mark.parametrize("task", EVERY, ids=str)
 @pytest.mark.parametrize("device", DEVICES)
 def test_a_tick_is_the_same_on_torch_and_on_numpy_compiled_or_not(task, device):
     """Compiled without a break, by the part of the compiler that would find one, and without making code."""
@@ -172,43 +193,44 @@ def test_a_tick_is_the_same_on_torch_and_on_numpy_compiled_or_not(task, device):
     obs = env.reset(seed=1)
     ours: list[Any] = [env.state.copy(), env.steps.copy()]
     theirs = [torch.from_numpy(array).to(device) for array in ours]
+    ends = 0
     for time in range(120):
         action, uniform = env.decode(policy(task, obs, rng, 0.9)), rng.random((task.uniforms + task.step_uniforms, N))
         expected = tick(np, env.dynamics, *ours, action, uniform)
         inputs = [torch.from_numpy(array).to(device) for array in (action, uniform)]
         got = (compiled if time < 3 else tick)(torch, env.dynamics, *theirs, *inputs)
-        for a, b in zip(expected, got, strict=True):
-            assert b.device.type == device
-            assert torch.from_numpy(a).dtype == b.dtype
-            assert b.is_contiguous()
-            np.testing.assert_allclose(b.cpu().numpy(), a, rtol=0, atol=1e-5)
+        assert {tensor.device.type for tensor in got if isinstance(tensor, torch.Tensor)} == {device}
+        assert_same(expected, got, atol=1e-5)
         ours, theirs, obs = list(expected[:2]), list(got[:2]), expected[2]
+        ends += np.count_nonzero(expected[4] | expected[5])
+    assert ends > 5
 
 
-@pytest.mark.parametrize("task", TASKS, ids=str)
+@pytest.mark.parametrize("task", EVERY, ids=str)
 def test_numpy_which_writes_only_where_episodes_ended_gives_what_a_tick_gives(task):
-    rng = np.random.default_rng(0)
+    """Its stream is the step's numbers in every tick, and those of new episodes only where there are any."""
+    rng, stream = np.random.default_rng(0), NumpyArrays()
     env, pure = (NativeVecEnv(task, N, NumpyArrays(), rescale_action=True) for _ in range(2))
     obs = env.reset(seed=1)
     pure.reset(seed=1)
+    stream.set_generator_state(env.state_dict()["generator"])
     ends = 0
-    for _ in range(520):
+    for _ in range(120):
         action = policy(task, obs, rng, 0.5)
-        position = pure.state_dict()  # the draw is taken back where no episode ended
+        own = stream.uniform(task.step_uniforms, N)
+        before = stream.generator_state()
+        uniform = np.concatenate((stream.uniform(task.uniforms, N), own))
         pure.state, pure.steps, *expected = tick(
-            np, pure.dynamics, pure.state, pure.steps, pure.decode(action), pure.draw()
+            np, pure.dynamics, pure.state, pure.steps, pure.decode(action), uniform
         )
         step = env.step(action)
-        for a, b in zip(expected, (step.obs, step.reward, step.terminated, step.truncated, step.next_obs), strict=True):
-            assert a.dtype == b.dtype
-            assert b.flags.c_contiguous
-            np.testing.assert_array_equal(a, b)
-        ended = bool((step.terminated | step.truncated).any())
-        ends += ended
+        assert_same((step.obs, step.reward, step.terminated, step.truncated, step.next_obs), expected)
+        ended = np.count_nonzero(step.terminated | step.truncated)
         if not ended:
-            pure.load_state_dict({**pure.state_dict(), "generator": position["generator"]})
+            stream.set_generator_state(before)
+        ends += ended
         obs = step.obs
-    assert ends >= 1
+    assert ends > 5
 
 
 def test_draws_for_several_ticks_are_those_of_one_after_the_other():
@@ -243,7 +265,6 @@ def test_a_torch_position_is_restored(task, device):
         NativeVecEnv(task, N, NumpyArrays()).load_state_dict(torn | {"generator": {}})
 
 
-SLIPPERY = native_task(locate(f"{Path(__file__).parents[2] / 'docs' / 'examples' / 'slippery.py'}"))()
 DISCRETE = [*(task for task in TASKS if isinstance(task.action_space, gymnasium.spaces.Discrete)), SLIPPERY]
 
 
@@ -316,7 +337,7 @@ def test_an_action_outside_the_space_is_refused():
         env.step(5)
 
 
-@pytest.mark.parametrize("task", PLAIN, ids=str)
+@pytest.mark.parametrize("task", TWINS, ids=str)
 def test_the_picture_is_gymnasiums(task):
     env = NativeVecEnv(task, N, NumpyArrays())
     env.reset(seed=0)

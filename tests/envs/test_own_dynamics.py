@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import sys
 import zlib
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -24,55 +23,13 @@ from envs.native import tasks
 from envs.native.arrays import NumpyArrays, TorchArrays
 from envs.native.base import Dynamics, build_dynamics
 from envs.native.gym_env import DYNAMICS, NativeEnv, _discovered, native_task
-from envs.native.vec_env import NativeVecEnv, tick
+from envs.native.vec_env import NativeVecEnv
 from envs.spaces import ObservationCodec
-from tests.envs.test_native import DEVICES
+from tests.envs.small_envs import Deck
+from tests.envs.test_native import assert_same, leaves
 
 SLIPPERY = f"{Path(__file__).parents[2] / 'docs' / 'examples' / 'slippery.py'}:Slippery"
 N = 5
-
-
-@dataclass(frozen=True)
-class Deck:
-    """Draw one of the cards that are left; derives from nothing, and its observation has leaves of every kind."""
-
-    env_id: ClassVar[str] = "Deck"
-    reward_threshold: ClassVar[None] = None
-    render_fps: ClassVar[int] = 1
-    uniforms: ClassVar[int] = 2
-    step_uniforms: ClassVar[int] = 1
-    observation_space: ClassVar[Any] = spaces.Dict(
-        {
-            "action_mask": spaces.MultiBinary(4),
-            "last": spaces.Discrete(5),
-            "both": spaces.MultiDiscrete([5, 9]),
-            "luck": spaces.Box(0, 1, (1,), np.float64),
-            "picture": spaces.Box(0, 255, (2, 2, 1), np.uint8),
-        }
-    )
-    action_space: ClassVar[Any] = spaces.Discrete(4)
-
-    max_episode_steps: int = 3
-
-    def init(self, xp: Any, uniform: Any) -> Any:
-        gone = xp.floor(uniform * 4)[:1]
-        zero = gone * 0
-        return xp.concatenate((zero, gone, zero + uniform[1:], zero))
-
-    def step(self, xp: Any, state: Any, action: Any, uniform: Any) -> tuple[Any, Any, Any]:
-        wrong = action == state[1]
-        count = state[3] + 1
-        return xp.stack((action + 1.0, action * 1.0, uniform[0], count)), 1.0 - wrong * 1, wrong | (uniform[0] > 0.9)
-
-    def observe(self, xp: Any, state: Any) -> Any:
-        last, gone, luck, count = state
-        return {
-            "action_mask": gone[:, None] != xp.arange(4, device=state.device),
-            "last": last,
-            "both": xp.stack((last, count)).T,
-            "luck": luck[:, None],
-            "picture": xp.broadcast_to((luck * 255)[:, None, None, None], (len(luck), 2, 2, 1)),
-        }
 
 
 def dynamics(name: str) -> Dynamics:
@@ -80,68 +37,8 @@ def dynamics(name: str) -> Dynamics:
     return build_dynamics(task, {"max_episode_steps": 6} if name == "Slippery" else {})
 
 
-def leaves(obs: Any) -> dict[str, np.ndarray]:
-    named = obs if isinstance(obs, dict) else {"": obs}
-    return {key: leaf.cpu().numpy() if isinstance(leaf, torch.Tensor) else leaf for key, leaf in named.items()}
-
-
 def parts(step: Any) -> list[Any]:
     return [step.obs, step.reward, step.terminated, step.truncated, step.next_obs]
-
-
-def assert_same(one: list[Any], other: list[Any]) -> None:
-    for a, b in zip(one, other, strict=True):
-        for key, leaf in leaves(a).items():
-            assert leaf.dtype == leaves(b)[key].dtype
-            np.testing.assert_array_equal(leaf, leaves(b)[key])
-
-
-@pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("name", ["Slippery", "Deck"])
-def test_a_random_tick_is_the_same_on_numpy_and_on_torch_compiled_or_not(name, device):
-    rng = np.random.default_rng(0)
-    env = NativeVecEnv(dynamics(name), N, NumpyArrays())
-    torch._dynamo.reset()
-    compiled = torch.compile(tick, fullgraph=True, backend="eager")
-    env.reset(seed=1)
-    ours: list[Any] = [env.state, env.steps]
-    theirs = [torch.from_numpy(array.copy()).to(device) for array in ours]
-    ends = 0
-    for time in range(60):
-        action, uniform = rng.integers(0, 4, N), rng.random((env.draw().shape[0], N))
-        expected = tick(np, env.dynamics, *ours, action, uniform)
-        step = compiled if time < 3 else tick
-        inputs = [torch.from_numpy(array).to(device) for array in (action, uniform)]
-        got = step(torch, env.dynamics, *theirs, *inputs)
-        assert_same(list(expected), list(got))
-        for leaf in (*leaves(expected[2]).values(), *leaves(expected[6]).values()):
-            assert leaf.flags.c_contiguous
-        ends += int((expected[4] | expected[5]).sum())
-        ours, theirs = list(expected[:2]), list(got[:2])
-    assert ends > 5
-
-
-@pytest.mark.parametrize("name", ["Slippery", "Deck"])
-def test_numpy_steps_from_its_own_draws_as_a_tick_does(name):
-    """Its stream is the step's numbers in every tick, and those of new episodes only where there are any."""
-    env, pure = (NativeVecEnv(dynamics(name), N, NumpyArrays()) for _ in range(2))
-    env.reset(seed=2)
-    pure.reset(seed=2)
-    rules, rng = pure.dynamics, np.random.default_rng(0)
-    stream = NumpyArrays()
-    stream.set_generator_state(env.state_dict()["generator"])
-    for _ in range(80):
-        action = rng.integers(0, 4, N)
-        own = stream.uniform(rules.step_uniforms, N)
-        before = stream.generator_state()
-        starts = stream.uniform(rules.uniforms, N)
-        pure.state, pure.steps, *expected = tick(
-            np, rules, pure.state, pure.steps, action, np.concatenate((starts, own))
-        )
-        step = env.step(action)
-        assert_same(parts(step), expected)
-        if not (step.terminated | step.truncated).any():
-            stream.set_generator_state(before)
 
 
 @pytest.mark.parametrize("arrays", [NumpyArrays, lambda: TorchArrays("cpu")])

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
+from typing import get_args
+
 import pytest
 import torch
 from torch import nn
 
+from agents.core.config import OptimizerName
 from agents.learning.optimizer import Optimizer
 from agents.learning.parameters import FlatParameters, clipped
+from envs.errors import UserError
 from tests.algos.making import weights
 
 KINDS = {
@@ -21,6 +26,20 @@ KINDS = {
 def network():
     torch.manual_seed(0)
     return nn.Sequential(nn.Linear(3, 5), nn.Tanh(), nn.Linear(5, 2))
+
+
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [("adma", " Did you mean adam"), ("SGD", r" Did you mean sgd\?"), ("lion", ""), (None, ""), (["adam"], "")],
+)
+def test_another_name_is_refused_in_words(name, near):
+    message = rf"^optimizer: {re.escape(repr(name))} given, adam\|adamw\|sgd\|rmsprop expected\.{near}"
+    with pytest.raises(UserError, match=message):
+        made(name)
+
+
+def test_every_name_that_settings_allow_is_there():
+    assert KINDS.keys() == set(get_args(OptimizerName))
 
 
 def squares(called, x):
@@ -124,8 +143,3 @@ def test_moments_follow_their_parameters_by_name(name):
         assert not views["2.weight"].any()
         assert not views["2.bias"].any()
         assert views.keys() == {"0.bias", "2.weight", "2.bias"}
-
-
-def test_an_unknown_name_is_refused():
-    with pytest.raises(KeyError, match="adamax"):
-        made("adamax")

@@ -11,7 +11,8 @@ from gymnasium import spaces
 from torch import nn
 from torch.nn.utils import prune
 
-from agents.core.user_code import is_user_code
+from agents.core.config import NetworkConfig
+from agents.core.user_code import is_user_code, user_class
 from agents.networks.encoders import ENCODERS, multiply_adds
 from agents.networks.pictures import ImpalaCNN, NatureCNN, PictureEncoder, SmallCNN
 from envs.errors import UserError
@@ -143,6 +144,12 @@ def test_names_of_code_are_told_from_names_of_ours():
     assert [name for name in ("auto", *ENCODERS, *own) if is_user_code(name)] == own
 
 
+def test_help_names_every_encoder():
+    assert NetworkConfig.model_fields["encoder"].description == (
+        f"what reads observations: auto, {', '.join(ENCODERS)}, or file.py:Class of your own"
+    )
+
+
 def test_names_that_do_not_fit_are_refused_in_words():
     with pytest.raises(
         UserError, match=r"no encoder 'natur'\. Did you mean nature\?.*auto, nature, small, impala, flat"
@@ -215,6 +222,7 @@ def test_encoders_compile_in_one_piece(name):
 OWN = """
 import torch
 from torch import nn
+from agents.networks.pictures import PictureEncoder
 
 class Own(nn.Module):
     def __init__(self, space):
@@ -251,6 +259,21 @@ class TwoArguments(Own):
 
 class NoModule:
     features = 7
+
+class Tiny(PictureEncoder):
+    title, width = "tiny CNN", 3
+
+    def layers(self, channels):
+        yield nn.Conv2d(channels, 2, 3)
+
+class NoWidth(PictureEncoder):
+    title, layers = "no width", Tiny.layers
+
+class NoTitle(PictureEncoder):
+    width = 3
+
+class Nothing(PictureEncoder):
+    pass
 """
 OWN_SPACE = spaces.Dict({"a": spaces.Box(-1, 1, (3,), np.float32), "b": spaces.Discrete(2)})
 
@@ -275,6 +298,42 @@ def test_an_encoder_of_the_users_own_takes_the_observation_whole(own):
     assert encoder(obs).equal(leaf.linear(obs["a"]) + obs["b"][:, None])
     assert list(encoder.state_dict()) == ["leaves.0.linear.weight", "leaves.0.linear.bias"]
     assert made(OWN_SPACE, encoder=own("Declared")).flops == 1234
+
+
+def test_any_encoder_can_be_a_row(own, monkeypatch):
+    monkeypatch.setitem(ENCODERS, "mine", user_class(own("Own"), nn.Module, "an encoder"))
+    encoder = made(OWN_SPACE, encoder="mine", norm_obs=True)
+    (leaf,) = encoder.leaves
+    assert leaf.seen is OWN_SPACE
+    assert (encoder.features, encoder.keys, encoder.flops) == (7, None, 21)
+    assert encoder.description == "observation: read by mine (norm_obs is left to it)"
+    monkeypatch.setitem(ENCODERS, "bare", user_class(own("NoFeatures"), nn.Module, "an encoder"))
+    with pytest.raises(UserError, match=r"encoder bare must have an attribute `features`.*it has None"):
+        made(OWN_SPACE, encoder="bare")
+
+
+def test_a_picture_encoder_of_the_users_own_reads_the_pictures(own):
+    encoder = made(EVERYTHING, encoder=own("Tiny"), norm_obs=True)
+    assert type(encoder.leaves[0]).__name__ == "Tiny"
+    assert encoder.features == 3 + 16
+    assert encoder(observations(EVERYTHING, 2)).shape == (2, 19)
+    first, second, *_ = encoder.description.splitlines()
+    assert first.endswith("uint8 / 255 -> tiny CNN")
+    assert second.endswith("normalised by running statistics")
+
+
+@pytest.mark.parametrize(
+    ("name", "lacking"), [("NoWidth", "width"), ("NoTitle", "title and layers"), ("Nothing", "title, width and layers")]
+)
+def test_what_a_picture_encoder_lacks_is_said(own, monkeypatch, name, lacking):
+    message = (
+        rf"^{name} lacks {lacking}: a PictureEncoder has a `title`, a `width` .* and a method `layers\(channels\)`"
+    )
+    with pytest.raises(UserError, match=message):
+        made(HWC, encoder=own(name))
+    monkeypatch.setitem(ENCODERS, "mine", user_class(own(name), nn.Module, "an encoder"))
+    with pytest.raises(UserError, match=message):
+        made(HWC, encoder="mine")
 
 
 def test_an_encoder_may_come_from_a_module(own, monkeypatch, tmp_path):

@@ -14,11 +14,20 @@ import numpy as np
 import torch
 
 from agents.acting.collector import TickCollector
+from agents.run import registry
+from agents.run.config import owners
 from agents.run.folder import RunFolder, find_latest_run
 from agents.run.storage import read_tree
 from agents.train import main
+from envs.errors import listed
 
 USER_ENVS = Path(__file__).with_name("user_envs.py")
+NAMES = "|".join(registry.names())
+
+
+def setting_of_others(name: str, algo: str) -> str:
+    """Return what is said of a setting that `algo` lacks and other packaged algorithms have."""
+    return f"this is a setting of {listed(owners(name, algo), 'and')}; the run uses {algo}"
 
 
 def train(folder: Path, words: str, code: int = 0) -> Path:

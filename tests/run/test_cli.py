@@ -19,8 +19,7 @@ from agents.run import registry
 from agents.run.cli import print_json, run_command
 from agents.run.config import FLAGS, Layer, RunConfig, resolve
 from envs.errors import UserError
-
-NAMES = "|".join(registry.names())
+from tests.run.running import NAMES, setting_of_others
 
 
 def fail(error: BaseException) -> Any:
@@ -197,7 +196,7 @@ def test_json_is_the_last_line(runner: list[dict[str, Any]], capsys: pytest.Capt
         ("--env Some-v0 --quite", "--quite: unknown flag. Did you mean --quiet"),
         ("--env Some-v0 --gamma 3", "--gamma: 3 is out of range; it must be >= 0 and <= 1"),
         ("--env Some-v0 --n-steps x", "--n-steps: 'x' given, INTEGER expected"),
-        ("--env Some-v0 --buffer-size 3", "--buffer-size: this belongs to dqn; the run uses ppo"),
+        ("--env Some-v0 --buffer-size 3", f"--buffer-size: {setting_of_others('buffer_size', 'ppo')}"),
         ("--env Some-v0 --algo pppo", f"--algo: 'pppo' given, {NAMES} expected. Did you mean ppo?"),
         ("--env Some-v0 --vec fast", "--vec: 'fast' given, auto|native|sync|async|vector|envpool|ale expected"),
         ("--env Some-v0 --env-kwargs gravity", "--env-kwargs: 'gravity' given, KEY=VALUE expected"),

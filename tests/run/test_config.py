@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,10 @@ from agents.run.config import (
     resolve,
 )
 from envs.errors import UserError
+from tests.run import running
+from tests.run.running import setting_of_others
 
-NAMES = r"\|".join(registry.names())
+NAMES = re.escape(running.NAMES)
 
 
 @pytest.fixture
@@ -205,8 +208,8 @@ def test_values_read_as_yaml(text: str, value: Any) -> None:
         ({"gama": 1}, r"f.yaml: gama: unknown setting. Did you mean gamma\? .*--algo ppo --help"),
         ({"zzzzzz": 1}, r"f.yaml: zzzzzz: unknown setting. 'python -m agents.train --algo ppo --help' lists all"),
         ({"params": {}}, "f.yaml: params: unknown setting"),
-        ({"buffer_size": 1}, "f.yaml: buffer_size: this belongs to dqn; the run uses ppo"),
-        ({"algo": "dqn", "gae_lambda": 1}, "gae_lambda: this belongs to ppo; the run uses dqn"),
+        ({"buffer_size": 1}, f"f.yaml: buffer_size: {setting_of_others('buffer_size', 'ppo')}"),
+        ({"algo": "dqn", "gae_lambda": 1}, f"gae_lambda: {setting_of_others('gae_lambda', 'dqn')}"),
         ({"algo": "dqqn"}, rf"f.yaml: algo: 'dqqn' given, {NAMES} expected. Did you mean dqn\?"),
         ({"algo": ["ppo"]}, "algo: .* given"),
         ({"algo": None}, f"algo: none given, {NAMES} expected"),
@@ -222,7 +225,7 @@ def test_values_read_as_yaml(text: str, value: Any) -> None:
         ({"network": {"net_arch": [0]}}, r"f.yaml: net_arch: \[0\] is out of range; it must be > 0"),
         ({"network": {"net_arch": [8]}, "net_arch": [9]}, "f.yaml: net_arch: given twice"),
         ({"n_timesteps": 8, "total_timesteps": 9}, "f.yaml: total_timesteps: given twice"),
-        ({"exploration": {}}, "f.yaml: exploration: this belongs to dqn; the run uses ppo"),
+        ({"exploration": {}}, f"f.yaml: exploration: {setting_of_others('exploration', 'ppo')}"),
         ({"max_grad_norm": 0}, "max_grad_norm: 0 is out of range; it must be > 0"),
         ({"gamma": 3}, "f.yaml: gamma: 3 is out of range; it must be >= 0 and <= 1"),
         ({"n_steps": 0}, "n_steps: 0 is out of range; it must be > 0"),

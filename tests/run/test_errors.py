@@ -21,7 +21,7 @@ from agents.run import evaluator
 from agents.run.folder import RunFolder
 from agents.run.storage import read_tree, write_tree
 from agents.train import main
-from tests.run.running import USER_ENVS, resume, signals_at, train
+from tests.run.running import NAMES, USER_ENVS, resume, setting_of_others, signals_at, train
 
 FAULTY = f"--env {USER_ENVS}:Faulty --n-envs 2 --total-timesteps 600 --eval-freq 0 --final-eval-episodes 0"
 PPO = "--n-steps 16 --batch-size 16 --n-epochs 1"
@@ -52,13 +52,13 @@ WORDS = {
     "--env CartPol-v1": r"no environment 'CartPol-v1'. Did you mean CartPole-v1, .*--env path/to/file.py:Class",
     "--env lunarlander": "no environment 'lunarlander'. Did you mean LunarLander-v3",
     "--algo dqn": "which environment",
-    "--env CartPole-v1 --algo pppo": r"--algo: 'pppo' given, dqn\|ppo expected. Did you mean ppo",
+    "--env CartPole-v1 --algo pppo": rf"--algo: 'pppo' given, {re.escape(NAMES)} expected. Did you mean ppo",
     "--env Pendulum-v1 --algo dqn": r"DQN needs a Discrete action space; .* has Box\(-2.0.*. Use --algo ppo",
     f"--env {ENVS}:Levers --algo dqn": r"DQN needs a Discrete action space; .*MultiDiscrete.* Use --algo ppo",
     "--env CartPole-v1 --gama 0.9": "--gama: unknown flag. Did you mean --gamma",
     "--env CartPole-v1 --gamma 1.5": "--gamma: 1.5 is out of range; it must be >= 0 and <= 1",
     "--env CartPole-v1 --learning-rate fast": "--learning-rate: 'fast' given, but it must be a number",
-    "--env CartPole-v1 --tau 0.5": "--tau: this belongs to dqn",
+    "--env CartPole-v1 --tau 0.5": f"--tau: {setting_of_others('tau', 'ppo')}",
     "--env CartPole-v1 --n-envs 0": "--n-envs: 0 is out of range; it must be > 0",
     "--env CartPole-v1 --seed -1": "--seed: -1 is out of range; it must be >= 0",
     "--env CartPole-v1 -n 0": "--total-timesteps: 0 is out of range; it must be > 0",
@@ -145,7 +145,7 @@ def test_a_broken_environment_is_named_and_what_was_learnt_saved(
 
 
 def test_a_broken_environment_in_a_process_of_its_own(told: Callable[..., str]) -> None:
-    told_of = {"raises": "environment . raised ZeroDivisionError", "dies": r"environments? [\d to]+ \(exit code 3\)"}
+    told_of = {"raises": "environment . raised ZeroDivisionError", "dies": r"environments? .* \(exit code 3\)"}
     for fault, message in told_of.items():
         words = f"{FAULTY} {PPO} --env-kwargs fault={fault} --vec async --no-record --quiet"
         error, note = told(words).splitlines()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from agents.core.config import AlgoConfig, Settings
 from agents.run import registry
 from agents.run.config import FLAGS, RUN_FIELDS, Layer, RunConfig, load_config_file, packaged_config, resolve
 from envs.errors import UserError
+from tests.run.running import setting_of_others
 
 ALONE = '''
 from __future__ import annotations
@@ -106,8 +108,19 @@ def test_one_module_is_a_packaged_algorithm(folder: Path) -> None:
     assert spec.load().__module__ == "agents.algos.bold"
     config = resolve([Layer(FLAGS, {"env": "CartPole-v1", "algo": "bold", "bias": 1})])
     assert config.params.model_dump()["bias"] == 1
-    with pytest.raises(UserError, match="f: boldness: this belongs to bold; the run uses ppo"):
+    with pytest.raises(UserError, match="f: boldness: this is a setting of bold; the run uses ppo"):
         resolve([Layer("f", {"env": "CartPole-v1", "boldness": 1})])
+
+
+def test_a_setting_of_several_others_names_them_all(folder: Path) -> None:
+    for name, expected in (("bold", "bold"), ("meek", "bold {} meek"), ("timid", "bold, meek {} timid")):
+        (folder / f"{name}.py").write_text(ALONE)
+        message = (
+            f"--boldness: this is a setting of {expected.format('and')}; the run uses dqn "
+            f"(--algo {expected.format('or')} would change that)"
+        )
+        with pytest.raises(UserError, match=f"^{re.escape(message)}$"):
+            resolve([Layer(FLAGS, {"env": "CartPole-v1", "algo": "dqn", "boldness": 1})])
 
 
 def test_a_package_is_one_too(folder: Path) -> None:
@@ -169,7 +182,7 @@ def test_the_flags_of_a_users_own(folder: Path, capsys: pytest.CaptureFixture[st
     ("flags", "message"),
     [
         ("--boldnes 1", "--boldnes: unknown flag. Did you mean --boldness"),
-        ("--tau 1", "--tau: this belongs to dqn; the run uses my_file.py:Bold"),
+        ("--tau 1", f"--tau: {setting_of_others('tau', 'my_file.py:Bold')}"),
         ("--boldness -1", "--boldness: -1 given, but it must be >= 0"),
         ("--bias high", r"--bias: 'high' given, NUMBER|none expected"),
         ("--switch 3", r"--switch: 3 given, true|false|none expected"),

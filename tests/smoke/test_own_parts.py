@@ -47,6 +47,42 @@ def test_the_algorithm_is_trained_evaluated_and_watched(
     assert Path("play.gif").read_bytes()[:3] == b"GIF"
 
 
+ODD = """
+from agents.core.algorithm import Algorithm
+from agents.core.config import ActorCriticConfig, OptimizerName
+from agents.core.user_code import user_class
+
+Reinforce = user_class({file!r}, Algorithm, "an algorithm")
+
+class Network(ActorCriticConfig):
+    {network}
+
+class Config(Reinforce.config_class):
+    {setting}
+    network: Network = Network()
+
+class Odd(Reinforce):
+    config_class = Config
+"""
+
+
+@pytest.mark.parametrize(
+    ("setting", "network", "message"),
+    [
+        ("optimizer: str = 'adma'", "pass", "optimizer: 'adma' given, adam|adamw|sgd|rmsprop expected. Did you mean"),
+        ("optimizer: OptimizerName = 'sdg'", "pass", "expected. Did you mean sgd"),
+        ("pass", "activation: str = 'rleu'", "activation: 'rleu' given, tanh|relu|elu|gelu|silu expected. Did you"),
+    ],
+)
+def test_a_default_that_is_no_option_is_told(
+    setting: str, network: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "odd.py").write_text(ODD.format(file=f"{FILE}:Reinforce", setting=setting, network=network))
+    assert train(["--env", "CartPole-v1", "--algo", f"{tmp_path / 'odd.py'}:Odd", "--runs-dir", str(tmp_path)]) == 2
+    (told,) = capsys.readouterr().err.splitlines()
+    assert message in told
+
+
 @pytest.mark.parametrize("memory", ["", "--memory gru"])
 def test_the_algorithm_goes_on_bit_for_bit(memory: str, tmp_path: Path) -> None:
     words = f"{WORDS} {memory}"

@@ -18,6 +18,7 @@ import pytest
 from agents.compare import main
 from agents.lab.comparison import report
 from agents.lab.comparison.pool import exclusive
+from agents.run import registry
 from envs.errors import UserError
 from tests.lab.comparison.running import result
 
@@ -172,7 +173,7 @@ def test_two_comparisons_do_not_write_in_one_place(tmp_path, monkeypatch):
         ("--env CartPole-v1 --seeds 0", "--seeds: 0 given, at least 1 expected"),
         ("--env CartPole-v1 -n 0", "--total-timesteps: 0 given"),
         ("--env CartPole-v2", "there is no environment 'CartPole-v2'. Did you mean CartPole-v1?"),
-        ("--env CartPole-v1 --algos sac", "'sac' given, dqn|ppo expected"),
+        ("--env CartPole-v1 --algos sca", f"'sca' given, {'|'.join(registry.names())} expected"),
         ("--env CartPole-v1 --against sb4", "Did you mean sb3?"),
         ("--env CartPole-v1 --worker 2", "unknown flag. Did you mean --workers"),
     ],

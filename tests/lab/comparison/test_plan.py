@@ -17,6 +17,7 @@ from agents.lab.comparison.options import Options
 from agents.lab.comparison.plan import PlannedTask, all_jobs, plan_tasks
 from agents.lab.comparison.runner import Document
 from agents.lab.sb3_settings import COUNTERPARTS, tuned_settings
+from agents.run import registry
 from agents.run.config import FLAGS, Layer, resolve
 from envs.errors import UserError
 from tests.lab.comparison.synthetic import document, result
@@ -46,7 +47,7 @@ def test_every_environment_meets_every_algorithm_that_can():
     assert why.startswith("Pendulum-v1, DQN: DQN needs a Discrete action space")
     with pytest.raises(UserError, match="nothing to compare: Pendulum-v1, DQN: DQN needs"):
         plan_tasks(Options(env=("Pendulum-v1",), algos=("dqn",)))
-    with pytest.raises(UserError, match=r"'pppo' given, dqn\|ppo expected. Did you mean ppo\?"):
+    with pytest.raises(UserError, match=rf"'pppo' given, {'[|]'.join(registry.names())} expected. Did you mean ppo\?"):
         plan_tasks(Options(env=("CartPole-v1",), algos=("pppo",)))
 
 
@@ -132,7 +133,7 @@ def test_another_configuration_lies_over_the_packaged_one(tmp_path: Path):
     ("name", "text", "message"),
     [
         ("a.yaml", "env: Acrobot-v1", "env is 'Acrobot-v1', but it is to be compared on 'CartPole-v1'"),
-        ("a.yaml", "double_q: true", "belongs to dqn"),
+        ("a.yaml", "double_q: true", "this is a setting of .*dqn"),
         ("ours.yaml", "n_epochs: 4", "would be called 'ours', as another is; rename it"),
         ("a.txt", None, "'sb3', 'sb3:ALGO', a YAML file of settings, a run folder, or a .zip"),
         ("a.zip", "", "--trust"),
