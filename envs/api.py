@@ -56,6 +56,7 @@ class VecEnv(Protocol):
     num_envs: int
     observation_space: Space  # of one environment, canonical (envs.spaces)
     action_space: Space  # of one environment, canonical
+    own_spaces: tuple[Space, Space]  # of observations and actions, as the environment has them
     device: str  # "cpu" or "cuda"
     backend: str  # one of envs.make.VECS, but never "auto"
     backend_reason: str  # why that backend, in a few words; "" until envs.make.make has chosen it
