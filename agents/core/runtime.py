@@ -1,7 +1,8 @@
-"""How a pure step is run: as it is written, compiled, or captured in a graph and replayed.
+"""How a pure function is run: as it is written, compiled, or captured in a graph and replayed.
 
 Small networks spend their time in dispatch, not in arithmetic. On a GPU a whole rollout, and all minibatches of an
-update, are captured once as a CUDA graph and then launched by a single call; on a CPU a step can be compiled.
+update, are captured once as a CUDA graph and then launched by a single call; on a CPU an update or some ticks can be
+compiled.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from agents.core.algorithm import Algorithm
 from agents.core.config import AlgoConfig, OffPolicyConfig
 from agents.core.device import choose_device, use_threads
 from agents.core.runtime import Runtime
-from agents.core.types import Progress
+from agents.core.types import Iteration
 from agents.data.replay import ReplayBuffer
 from agents.data.samplers import Sampler, UniformSampler
 from agents.learning.learner import Learner
@@ -80,7 +80,7 @@ class Training:
         """Environment steps taken since the run began."""
         return self.collector.state.step
 
-    def progress(self) -> Iterator[Progress]:
+    def iterations(self) -> Iterator[Iteration]:
         """Train from here to the end of the budget."""
         params: Any = self.config.params
         if self.replay is None or self.sampler is None:
@@ -181,7 +181,7 @@ def build_on(
         config: its `params` say how many environments there are.
         device: that of `env` where it speaks tensors; chosen anew by the network's size where it does not.
         reason: why that device.
-        runtime: how steps are run; by default as the configuration says.
+        runtime: how updates and rollouts are run; by default as the configuration says.
     """
     params, seed = config.params, config.seed
     algorithm = make_algorithm(config.algo, env.observation_space, env.action_space, params, seed)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from agents.core.types import Episodes, Progress
+from agents.core.types import Episodes, Iteration
 
 MOST_UNREAD = 1_000  # parts of episodes gathered before they are read
 LOG_ROWS = 200  # about how many rows of scalars a whole run writes at most
@@ -18,7 +18,7 @@ WINDOW = 100  # episodes that rollout/ep_rew_mean and ep_len_mean average over, 
 
 
 class Monitor:
-    """Gathers `Progress` and turns it into TensorBoard scalars.
+    """Gathers `Iteration` and turns it into TensorBoard scalars.
 
     Attributes:
         best: (mean return, step) of the best evaluation so far, or None.
@@ -45,15 +45,15 @@ class Monitor:
         """Begin to measure time."""
         self._began = perf_counter()
 
-    def add(self, progress: Progress) -> None:
-        """Take in what happened since the last Progress."""
-        self._episodes += progress.episodes
+    def add(self, iteration: Iteration) -> None:
+        """Take in the next one."""
+        self._episodes += iteration.episodes
         if len(self._episodes) > MOST_UNREAD:
             self._read_episodes()
-        self._latest = dict(progress.latest)
-        for tag, value in progress.metrics.items():
+        self._latest = dict(iteration.latest)
+        for tag, value in iteration.metrics.items():
             self._metrics.setdefault(tag, []).append(value)
-        for phase, seconds in progress.seconds.items():
+        for phase, seconds in iteration.seconds.items():
             self._seconds[phase] = self._seconds.get(phase, 0.0) + seconds
 
     def elapsed(self) -> float:

@@ -62,7 +62,7 @@ class Run:
         self.config, self.params = training.config, training.config.params
         kept = monitor.handled if resumed else None
         self.tensorboard = TensorBoardSink(folder.path, purge_step=kept)
-        self.progress = CsvSink(folder.path / "progress.csv", resume_step=kept)
+        self.progress_csv = CsvSink(folder.path / "progress.csv", resume_step=kept)
         self.evaluations = CsvSink(folder.path / "evaluations.csv", resume_step=kept)
         best = None if monitor.best is None else monitor.best[0]
         step = training.step
@@ -88,9 +88,9 @@ class Run:
         self.handle_due()
         if self.monitor.target_reached(self.params.target_reward):
             return
-        for progress in self.training.progress():
+        for iteration in self.training.iterations():
             self.between_ticks = True
-            self.monitor.add(progress)
+            self.monitor.add(iteration)
             self.handle_due()
             if self.monitor.target_reached(self.params.target_reward) or stop.is_set():
                 return
@@ -113,7 +113,7 @@ class Run:
     def log(self, step: int) -> None:
         """Write the scalars gathered since the last row."""
         scalars = self.monitor.scalars(step)
-        for sink in (self.tensorboard, self.progress, self.console):
+        for sink in (self.tensorboard, self.progress_csv, self.console):
             sink.write(step, scalars)
 
     def evaluate_and_keep_best(self, step: int) -> None:
@@ -221,7 +221,7 @@ class Run:
 
     def close(self) -> None:
         """Flush and close everything but the environments of the training."""
-        for part in (self.tensorboard, self.progress, self.evaluations, self.console, self.evaluator):
+        for part in (self.tensorboard, self.progress_csv, self.evaluations, self.console, self.evaluator):
             part.close()
 
 

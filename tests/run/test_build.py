@@ -26,8 +26,8 @@ def built(values: dict[str, Any], **more: Any) -> Training:
 
 
 def advance(training: Training, step: int) -> Training:
-    for progress in training.progress():
-        if progress.step >= step:
+    for iteration in training.iterations():
+        if iteration.step >= step:
             break
     return training
 

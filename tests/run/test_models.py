@@ -37,8 +37,8 @@ CASES: dict[str, dict[str, Any]] = {
 
 def trained(values: dict[str, Any]) -> Training:
     training = build(resolve([Layer(FLAGS, values)], packaged=False))
-    for progress in training.progress():
-        if progress.step >= 64:
+    for iteration in training.iterations():
+        if iteration.step >= 64:
             return training
     raise AssertionError("the budget is larger than that")
 
