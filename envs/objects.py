@@ -35,7 +35,7 @@ def named(env: Any) -> tuple[str, dict[str, Any]]:
         return os.fspath(env), {}
     if hasattr(env, "num_envs"):
         raise UserError(
-            f"{type(env).__name__} is many environments at once: give one, or what makes one, and say n_envs={env.num_envs}"
+            f"{type(env).__name__} is many environments at once: give one, or what makes one, and n_envs={env.num_envs}"
         )
     if isinstance(env, gymnasium.Env):
         return _same_again(env)
@@ -62,7 +62,8 @@ def _same_again(env: gymnasium.Env) -> tuple[str, dict[str, Any]]:
         copy.deepcopy(env)
     except Exception as error:
         raise UserError(
-            f"this {name} cannot be copied ({type(error).__name__}: {error}): give its class, or a function that makes it"
+            f"this {name} cannot be copied ({type(error).__name__}: {error}): "
+            "give its class, or a function that makes it"
         ) from error
 
     def another(render_mode: str | None = None) -> gymnasium.Env:
@@ -77,7 +78,11 @@ def _same_again(env: gymnasium.Env) -> tuple[str, dict[str, Any]]:
 def _importable(env: Callable[..., Any]) -> str | None:
     """Return "module:Class" of a class that any process can import under that name, or None."""
     module, name = getattr(env, "__module__", None), getattr(env, "__qualname__", "")
-    if not isinstance(env, type) or module in (None, "__main__") or getattr(sys.modules.get(module), name, None) is not env:
+    if (
+        not isinstance(env, type)
+        or module in (None, "__main__")
+        or getattr(sys.modules.get(module), name, None) is not env
+    ):
         return None
     own_file = re.fullmatch(r".+_[0-9a-f]{8}", module)  # as `envs.locate.load_file` names what it loads
     return None if own_file else f"{module}:{name}"

@@ -393,7 +393,7 @@ def space_from_json(data: Any) -> Space:
                 dtype = _integer_dtype(rest.get("dtype", "int64"))
                 return spaces.Discrete(_count(n), start=_integer(rest.get("start", 0)), dtype=dtype)
             case {"type": "MultiBinary", "n": list(sides), **rest} if sides and not rest:
-                shape = [_count(side) for side in sides]
+                shape = tuple(_count(side) for side in sides)
                 if math.prod(shape) <= _MOST_ENTRIES:
                     return spaces.MultiBinary(shape)
             case {"type": "MultiBinary", "n": n, **rest} if not rest and _count(n) <= _MOST_ENTRIES:

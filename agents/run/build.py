@@ -80,6 +80,12 @@ class Training:
         """Environment steps taken since the run began."""
         return self.collector.state.step
 
+    def extend(self, params: AlgoConfig) -> None:
+        """Go on under settings that differ in the budget alone."""
+        self.config = self.config.model_copy(update={"params": params})
+        self.algorithm.config = params
+        self.collector.total_timesteps = params.total_timesteps
+
     def iterations(self) -> Iterator[Iteration]:
         """Train from here to the end of the budget."""
         params: Any = self.config.params

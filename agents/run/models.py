@@ -12,14 +12,13 @@ from typing import Any
 
 import torch
 from gymnasium import Space
+from torch import nn
 
 from agents.acting.policies import ModelPolicy
-from agents.core.algorithm import Algorithm
 from agents.run.build import make_algorithm
 from agents.run.config import RunConfig
 from agents.run.folder import RunFolder
 from agents.run.storage import read_tree, write_tree
-from envs.api import VecEnv
 from envs.errors import UserError, did_you_mean
 from envs.spaces import ActionCodec, ObservationCodec, space_from_json, space_to_json
 
@@ -68,15 +67,15 @@ class LoadedPolicy:
         return self.config.seed
 
 
-def save_model(folder: Path, algorithm: Algorithm, config: RunConfig, env: VecEnv, step: int) -> None:
-    """Write a model's two files into `folder`."""
+def save_model(folder: Path, model: nn.Module, config: RunConfig, own_spaces: tuple[Space, Space], step: int) -> None:
+    """Write a model's two files into `folder`; `own_spaces` as `LoadedPolicy` has them."""
     meta = {
         "config": config.model_dump(mode="json"),
-        "observation_space": space_to_json(env.own_spaces[0]),
-        "action_space": space_to_json(env.own_spaces[1]),
+        "observation_space": space_to_json(own_spaces[0]),
+        "action_space": space_to_json(own_spaces[1]),
         "step": step,
     }
-    write_tree(folder, "model", algorithm.model.state_dict(), meta)
+    write_tree(folder, "model", model.state_dict(), meta)
 
 
 def load_model(folder: Path, name: str, device: str = "cpu") -> LoadedPolicy:
@@ -102,6 +101,19 @@ def load_model(folder: Path, name: str, device: str = "cpu") -> LoadedPolicy:
         raise UserError(f"{folder / 'model.safetensors'}: the weights do not fit {file.name}: {reason}") from error
     policy: Any = algorithm.to(torch.device(device)).eval().policy
     return LoadedPolicy(policy, config, own_spaces, step, folder, name)
+
+
+def training_state(loaded: LoadedPolicy) -> dict[str, Any] | None:
+    """Return what a training needs to go on exactly from a loaded model, or None where that was not kept.
+
+    Raises:
+        UserError: it is torn or altered.
+    """
+    run = RunFolder(loaded.path)
+    folder = run.checkpoint(loaded.step) if run.config_file.is_file() else loaded.path
+    if not (folder / "state.json").exists():
+        return None
+    return read_tree(folder, "state")[0]
 
 
 def checkpoints(path: Path) -> list[tuple[int, Path]]:
