@@ -51,12 +51,12 @@ def weights(model):
     return torch.cat([value.flatten() for value in model.policy.model.state_dict().values()])
 
 
-def test_the_page_runs(tmp_path, monkeypatch):
+@pytest.mark.parametrize(("page", "blocks"), [("docs/python.md", 8), ("README.md", 2)])
+def test_the_page_runs(tmp_path, monkeypatch, page, blocks):
     monkeypatch.chdir(tmp_path)
-    code = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "python.md").read_text(encoding="utf-8"), re.DOTALL)
-    assert len(code) >= 8
-    exec(compile("\n".join(code), "python.md", "exec"), {"__name__": "page"})
-    assert (tmp_path / "runs" / "from-python" / "summary.json").is_file()
+    code = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL)
+    assert len(code) >= blocks
+    exec(compile("\n".join(code), page, "exec"), {"__name__": "page"})
 
 
 def test_names_are_looked_up_without_pytorch():
@@ -203,7 +203,7 @@ def test_a_recorded_episode_shows_itself(tmp_path):
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: PPO("MlpPolicy", "CartPole-v1"), "PPO.env, .* takes the environment alone"),
+        (lambda: PPO("MlpPolicy", "CartPole-v1"), r"PPO.env, .* takes the environment alone"),
         (lambda: PPO("CartPole-v1", verbose=1), "PPO.verbose=.*quiet=True"),
         (lambda: PPO("CartPole-v1", tensorboard_log="x"), "runs_dir="),
         (lambda: PPO("CartPole-v1", gama=0.9), "PPO: gama: unknown setting. Did you mean gamma"),
