@@ -224,5 +224,5 @@ def test_mistakes_are_told_in_one_sentence(build, message):
 def test_an_environment_that_cannot_be_copied_is_refused():
     env = Odd()
     env.handle = open(__file__, encoding="utf-8")  # noqa: SIM115
-    with env.handle, pytest.raises(UserError, match="this Odd cannot be copied .* give its class, or a function"):
+    with env.handle, pytest.raises(UserError, match=r"this Odd cannot be copied .* give its class, or a function"):
         PPO(env)
