@@ -13,6 +13,7 @@ import math
 import os
 import re
 import shutil
+import stat
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -87,7 +88,7 @@ def write_text(path: Path, text: str) -> None:
         UserError: the disk is full, the folder is missing or may not be written.
     """
     with _atomic_file(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", newline="\n")
 
 
 def _previous(path: Path) -> Path:
@@ -240,8 +241,11 @@ def _json_sha256(body: Any) -> str:
 def _save_tensors(tensors: dict[str, Tensor], file: Path) -> None:
     import safetensors.torch
 
+    file.touch()
+    mode = file.stat().st_mode
     try:
         safetensors.torch.save_file(tensors, file)
+        file.chmod(stat.S_IMODE(mode))  # the library's own is for nobody else to read
     except safetensors.SafetensorError as error:  # it words the operating system's errors itself
         number = re.search(r"os error (\d+)", str(error))
         raise OSError(int(number[1]) if number else 0, str(error)) from error
