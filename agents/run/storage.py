@@ -14,6 +14,7 @@ import os
 import re
 import shutil
 import stat
+import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -242,10 +243,15 @@ def _save_tensors(tensors: dict[str, Tensor], file: Path) -> None:
     import safetensors.torch
 
     file.touch()
-    mode = file.stat().st_mode
+    mode = stat.S_IMODE(file.stat().st_mode)
     try:
-        safetensors.torch.save_file(tensors, file)
-        file.chmod(stat.S_IMODE(mode))  # the library's own is for nobody else to read
+        # The library writes to a file of its own beside the one it is given, for nobody else to read: if the process
+        # dies then, that file lies in a folder that `tidy` knows.
+        with tempfile.TemporaryDirectory(prefix=f"{file.name}.tmp-", dir=file.parent) as place:
+            whole = Path(place) / file.name
+            safetensors.torch.save_file(tensors, whole)
+            whole.chmod(mode)
+            whole.replace(file)
     except safetensors.SafetensorError as error:  # it words the operating system's errors itself
         number = re.search(r"os error (\d+)", str(error))
         raise OSError(int(number[1]) if number else 0, str(error)) from error
