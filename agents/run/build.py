@@ -17,7 +17,7 @@ from agents.acting.state import ActorState
 from agents.core.algorithm import Algorithm
 from agents.core.config import AlgoConfig, OffPolicyConfig
 from agents.core.device import choose_device, use_threads
-from agents.core.runtime import Runtime
+from agents.core.runtime import Runtime, resolved_mode
 from agents.core.types import Iteration
 from agents.data.replay import ReplayBuffer
 from agents.data.samplers import Sampler, UniformSampler
@@ -58,7 +58,7 @@ def flops(model: nn.Module, observation_space: Space) -> int:
 
 @dataclass(slots=True)
 class Training:
-    """Everything a run trains with, and what a checkpoint of it holds."""
+    """Everything a run trains with, and what a checkpoint of it holds; `config` names what "auto" came to."""
 
     config: RunConfig
     env: VecEnv
@@ -178,7 +178,7 @@ def _batch_size(params: AlgoConfig) -> int:
 
 
 def build_on(
-    env: VecEnv, config: RunConfig, device: torch.device, reason: str = "as asked", runtime: Runtime | None = None
+    env: VecEnv, config: RunConfig, device: torch.device, reason: str = "as set", runtime: Runtime | None = None
 ) -> Training:
     """Do what `build` does in environments that are there.
 
@@ -196,7 +196,8 @@ def build_on(
         device, reason = choose_device(config.device, env_on_gpu=False, flops=weight, batch_size=_batch_size(params))
     use_threads(device, flops=weight, batch_size=_batch_size(params))
     algorithm.to(device)
-    runtime = runtime or Runtime(config.compile, device)
+    mode = resolved_mode(config.compile, device)
+    runtime = runtime or Runtime(mode, device)
     learner = Learner(algorithm, runtime, seed)
     policy: Any = algorithm.policy
     noise = torch.Generator(device).manual_seed(derive_seed(seed, policy.stream))
@@ -206,7 +207,7 @@ def build_on(
         assert isinstance(params, OffPolicyConfig)
         replay, sampler = _replay(params, runtime, device, seed)
     return Training(
-        config=config.model_copy(update={"vec": env.backend}),  # measured once: a resumed run steps the same way
+        config=_resolved(config, algorithm, {"vec": env.backend, "device": device.type, "compile": mode}),
         env=env,
         algorithm=algorithm,
         learner=learner,
@@ -216,6 +217,15 @@ def build_on(
         device_reason=reason,
         runtime=runtime,
     )
+
+
+def _resolved(config: RunConfig, algorithm: Algorithm, came_to: dict[str, str]) -> RunConfig:
+    """Return a configuration with what its "auto"s came to, so that a resumed run does the same."""
+    network = config.params.network
+    network = network.model_copy(
+        update={"encoder": getattr(getattr(algorithm.model, "encoder", None), "name", network.encoder)}
+    )
+    return config.model_copy(update=came_to | {"params": config.params.model_copy(update={"network": network})})
 
 
 def _collector(env: VecEnv, policy: ModelPolicy, actor: ActorState, params: AlgoConfig, runtime: Runtime) -> Collector:

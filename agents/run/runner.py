@@ -287,14 +287,13 @@ def train(
         monitor = Monitor(training.step)
         notes: list[str] = []
         if resume is None:
-            device, threads = str(training.policy.device), torch.get_num_threads()
-            folder = RunFolder.create(runs_dir, config, name=name, device=device, threads=threads)
+            folder = RunFolder.create(runs_dir, training.config, name=name, threads=torch.get_num_threads())
         else:
             folder = RunFolder.open(resume)
             folder.tidy()
             notes = load_latest(training, monitor, folder)
             refuse_finished(training, monitor, folder)
-            folder.resume(config)
+            folder.resume(training.config)
         with closing(Run(training, folder, monitor, resumed=resume is not None, quiet=quiet)) as run:
             return carry_out(run, notes, replays_dir if record else None)
 

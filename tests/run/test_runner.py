@@ -163,6 +163,7 @@ def test_the_folder_says_how_it_was_made(tmp_path: Path, monkeypatch: pytest.Mon
     config = RunConfig.from_yaml(run / "config.yaml")
     assert (config.seed, config.params.network.net_arch, config.env_kwargs) == (5, (8, 8), {"max_episode_steps": 25})
     assert config.to_yaml() == (run / "config.yaml").read_text()
+    assert "auto" not in config.model_dump().values()
     versions = json.loads((run / "versions.json").read_text())
     assert {"torch", "gymnasium", "numpy", "python", "git"} <= versions.keys()
     assert (versions["device"], versions["threads"]) == ("cpu", 1)
