@@ -40,7 +40,7 @@ examples:
 """
 RESUMABLE = (
     *("total_timesteps", "target_reward", "eval_freq", "eval_episodes", "final_eval_episodes", "save_freq"),
-    "device",
+    *("device", "compile"),
 )
 ALIASES = {"total_timesteps": ["-n", "--n-timesteps"]}
 
@@ -93,7 +93,10 @@ def _train(argv: list[str]) -> int:
     defaults = merge([*beneath, Layer(FLAGS, chosen)], packaged=not early.resume)
     given, options = parse(argv or ["--help"], {name: value for name, (value, _) in defaults.items()})
     if early.resume:
-        refuse_changes(resolve(beneath, packaged=False), given)
+        before = resolve(beneath, packaged=False)
+        refuse_changes(before, given)
+        if given.get("device", before.device) != before.device and before.compile != "on":
+            given.setdefault("compile", "auto")  # what is best differs with the device
     config = resolve([*beneath, Layer(FLAGS, given)], packaged=not early.resume)
     from agents.run.runner import train
 

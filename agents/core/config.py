@@ -27,7 +27,7 @@ def _check_schedule(value: float | str) -> float | str:
 Schedule = Annotated[float | str, AfterValidator(_check_schedule)]
 
 
-CompileMode = Literal["auto", "off", "on"]
+CompileMode = Literal["auto", "off", "graphs", "on"]
 Activation = Literal["tanh", "relu", "elu", "gelu", "silu"]
 OptimizerName = Literal["adam", "adamw", "sgd", "rmsprop"]
 

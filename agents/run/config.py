@@ -40,7 +40,7 @@ class RunConfig(Settings):
     seed: int = Field(0, ge=0, description="all randomness of the run follows from it")
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="where the networks live")
     compile: CompileMode = Field(
-        "auto", description="compile steps of training; auto captures them as CUDA graphs on a GPU, off runs all as is"
+        "auto", description="compile updates and rollouts; graphs only captures them on a CUDA GPU, as auto does there"
     )
     vec: Literal["auto", "native", "sync", "async", "vector", "envpool", "ale"] = Field(
         "auto", description="how the copies of env are stepped; sync and async take Gymnasium's own version"

@@ -13,7 +13,8 @@ from agents.run.registry import title_of
 class Summary:
     """What a run reached; `solved` is None where the environment has no threshold and no target was set.
 
-    `wall_s` counts evaluations and checkpoints until the end of training, `train_s` does not.
+    `wall_s` counts evaluations and checkpoints until the end of training, `train_s` does not. `first_step` is the step
+    that the run began at: later than 0 where it went on with a model that had learnt before.
     """
 
     run: str
@@ -29,6 +30,7 @@ class Summary:
     eval_episodes: int
     solved: bool | None
     interrupted: bool
+    first_step: int = 0
 
 
 def resume_command(run: Path | str) -> str:
@@ -41,7 +43,8 @@ def last_screen(
 ) -> tuple[str, dict[str, str], dict[str, str]]:
     """Return the last screen's title, its rows, and the commands to type next."""
     path = summary.run
-    rows = {"steps": f"{summary.steps:,} in {summary.wall_s:.1f} s ({summary.steps_per_s:,.0f} steps/s)"}
+    trained = summary.steps - summary.first_step
+    rows = {"steps": f"{trained:,} in {summary.wall_s:.1f} s ({summary.steps_per_s:,.0f} steps/s)"}
     if summary.eval_mean is not None:
         rows["final policy"] = (
             f"{summary.eval_mean:.1f} +- {summary.eval_std:.1f} over {summary.eval_episodes} fresh greedy episodes"
