@@ -38,6 +38,9 @@ class RunConfig(Settings):
     env_kwargs: dict[str, Any] = Field({}, description="the environment's own arguments, as key=value ...")
     algo: str = Field("ppo", description="algorithm; your own as file.py:Class, or module:Class")
     seed: int = Field(0, ge=0, description="all randomness of the run follows from it")
+    name: str | None = Field(
+        None, max_length=100, description="what tells the run from others; part of its folder's name"
+    )
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="where the networks live")
     compile: CompileMode = Field(
         "auto", description="compile updates and rollouts; graphs only captures them on a CUDA GPU, as auto does there"
