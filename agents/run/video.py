@@ -35,8 +35,8 @@ def check_format(path: Path) -> None:
 def write_video(path: Path, frames: Iterable[Frame], fps: float) -> int:
     """Write a video in one pass over `frames`, which are all of one size; it appears only when it is whole.
 
-    An .mp4 is H.264 in yuv420p, which every player shows; an odd size gets one more row or column, like the last. A .gif
-    shares one palette made for all its frames, and is at most 640 pixels wide and 25 frames a second.
+    An .mp4 is H.264 in yuv420p, which every player shows; an odd size gets one more row or column, like the last. A
+    .gif shares one palette made for all its frames, and is at most 640 pixels wide and 25 frames a second.
 
     Args:
         path: where to; its folder is made.
