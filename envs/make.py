@@ -337,7 +337,12 @@ def _check_renders(spec: EnvSpec, native: bool) -> None:
     metadata: dict[str, Any] = getattr(creator, "metadata", {})
     modes = metadata.get("render_modes") or []
     if "rgb_array" not in modes:
-        raise UserError(f"{spec.id} cannot be drawn: its metadata['render_modes'] is {modes}, without 'rgb_array'")
+        raise UserError(
+            f"{spec.id} cannot be drawn: its metadata['render_modes'] is {modes}, without 'rgb_array':"
+            " add that, and let render() return a picture"
+        )
     arguments = _arguments(spec)
     if arguments is not None and "render_mode" not in arguments:
-        raise UserError(f"{spec.id} cannot be drawn: its constructor takes no render_mode")
+        raise UserError(
+            f"{spec.id} cannot be drawn: its __init__ must take render_mode=None, and keep it as self.render_mode"
+        )
