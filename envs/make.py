@@ -24,6 +24,7 @@ from envs.adapters.workers import WorkersVecEnv, cores
 from envs.api import VecEnv
 from envs.errors import UserError, did_you_mean
 from envs.locate import env_label, locate, newer_version
+from envs.names import names_of
 from envs.native.arrays import Arrays, NumpyArrays, TorchArrays
 from envs.native.base import Dynamics, build_dynamics, name_of, paints, parameters
 from envs.native.gym_env import DYNAMICS, NativeEnv, native_task
@@ -80,6 +81,7 @@ def make(
     _check_kwargs(spec, kwargs, native=vec in ("auto", "native"))
     vec, reason, masked = _choose(env_id, spec, num_envs, kwargs, render) if vec == "auto" else (vec, "as set", None)
     env: VecEnv
+    first: gymnasium.Env | None = None
     if vec == "native":
         env = _native(spec, num_envs, device, kwargs, rescale_action, tensors, render)
     elif vec == "vector":
@@ -103,6 +105,8 @@ def make(
         else:
             env = SyncVecEnv([first, *(maker() for _ in range(num_envs - 1))], rescale_action)
     env.backend_reason = reason
+    if render:
+        env.names = names_of(spec.id, env.observation_space, env.action_space, first)
     return env
 
 
