@@ -91,6 +91,7 @@ def _watch(argv: list[str]) -> int:
     from agents.run.video import check_format, write_video
     from agents.view.show import PolicyShow, ReplayShow, Show, frames
     from agents.view.window import Player, open_screen, run_window
+    from envs.adapters import mujoco
 
     if options.record is not None:
         check_format(options.record)
@@ -102,6 +103,8 @@ def _watch(argv: list[str]) -> int:
         run = options.run or find_latest_run(options.runs_dir)
         show = PolicyShow(run, options.checkpoint, options.seed, not options.stochastic, options.replays_dir)
     print(f"{show.env_id} · {show.source}")
+    if drawing := mujoco.way():
+        print(drawing)
 
     fps = options.fps or frames_per_second(show.env_id)
     videos: list[Path] = []

@@ -16,6 +16,7 @@ from agents.acting.evaluation import Player, env_action, policy_generator
 from agents.core.tree import to_numpy
 from agents.core.types import Policy
 from agents.run.models import LoadedPolicy
+from envs.adapters import mujoco
 from envs.api import VecEnv
 from envs.errors import EnvError, UserError
 from envs.locate import locate
@@ -97,14 +98,14 @@ def has_display() -> bool:
 def stage(env_id: str, num_envs: int = 1, *, render: bool = False, **options: Any) -> VecEnv:
     """`envs.make.make`, with what environments draw with told of a screen or a sound card that is not there.
 
-    That is pygame for most of Gymnasium's, and MuJoCo's own renderer.
+    That is pygame for most of Gymnasium's, and MuJoCo's own renderer, which draws in the first way that works here.
     """
     if render:
         os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
         os.environ.setdefault("SDL_AUDIODRIVER", "dummy")
         if not has_display():
             os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
-            os.environ.setdefault("MUJOCO_GL", "egl")
+        mujoco.choose_way(locate(env_id), has_display())
     return make(env_id, num_envs, render=render, **options)
 
 

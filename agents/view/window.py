@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from agents.run.play import HEADLESS, has_display
@@ -120,6 +121,8 @@ def open_screen(title: str) -> Any | None:
     """Open a window and return its surface, or None where there is no display."""
     if not has_display():
         return None
+    # Or SDL shows the window through OpenGL, in whose place MuJoCo's pictures are then drawn, or cannot be drawn.
+    os.environ.setdefault("SDL_FRAMEBUFFER_ACCELERATION", "0")
     import pygame
 
     try:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pygame
 import pytest
@@ -225,3 +227,16 @@ def test_a_small_window_shows_everything_smaller():
     difference = pygame.surfarray.array3d(small).astype(int) - pygame.surfarray.array3d(shrunk)
     assert np.abs(difference).mean() < 1
     assert pygame.surfarray.array3d(small).std() > 5
+
+
+def test_the_window_leaves_opengl_to_the_environment(monkeypatch):
+    """Where SDL shows a window through OpenGL, MuJoCo draws into that window's place."""
+    monkeypatch.setenv("SDL_FRAMEBUFFER_ACCELERATION", "")
+    monkeypatch.delenv("SDL_FRAMEBUFFER_ACCELERATION")
+    monkeypatch.delenv("SDL_VIDEODRIVER", raising=False)
+    monkeypatch.setenv("DISPLAY", ":9999")
+    said = []
+    monkeypatch.setattr(pygame.display, "init", lambda: said.append(os.environ.get("SDL_FRAMEBUFFER_ACCELERATION")))
+    monkeypatch.setattr(pygame.display, "get_driver", lambda: "dummy")
+    open_screen("title")
+    assert said == ["0"]
