@@ -21,9 +21,11 @@ examples:
   python -m agents.watch runs/CartPole-v1__ppo__s0__20260101-120000 --record cartpole.gif
 
 keys in the window:
-  space         pause                        n     next episode
-  right or .    one step                     [ ]   checkpoint before, after
-  + -           faster, slower               q     quit (or Esc)
+  space         pause                        p n   previous, next episode
+  ← →           one step back, forward       [ ]   checkpoint before, after
+  home end      first step, last             v     what the agent sees
+  click         on the line: to that step    s     save the picture as PNG
+  + -           faster, slower               h q   list the keys, quit
 """
 
 

@@ -29,7 +29,6 @@ from envs.native.arrays import Arrays, NumpyArrays, TorchArrays
 from envs.native.base import Dynamics, build_dynamics, name_of, paints, parameters
 from envs.native.gym_env import DYNAMICS, NativeEnv, native_task
 from envs.native.vec_env import NativeVecEnv
-from envs.spaces import ObservationCodec
 
 __all__ = ["VECS", "env_label", "make", "make_single", "reward_threshold"]
 
@@ -232,7 +231,7 @@ def _envpool(env_id: str, spec: EnvSpec, num_envs: int, kwargs: dict[str, Any], 
     with closing(make_single(env_id, env_kwargs=kwargs)) as env:
         if (difference := envpool_difference(spec, env.observation_space, env.action_space)) is not None:
             raise UserError(difference)
-        space = ObservationCodec(env.observation_space).space
+        space = env.observation_space
     limit = kwargs.get("max_episode_steps", spec.max_episode_steps)
     with _building(spec, kwargs):
         return EnvPoolVecEnv(spec, num_envs, limit, space, rescale_action)

@@ -114,7 +114,7 @@ def _numbers(space: Space | None) -> int | None:
     """Return how many numbers an array of a space has, or None where they are not one row."""
     if isinstance(space, spaces.Discrete):
         return 1
-    shape = getattr(space, "shape", None) or ()
+    shape: tuple[int, ...] = getattr(space, "shape", None) or ()
     return int(shape[0]) if len(shape) == 1 else None
 
 

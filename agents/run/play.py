@@ -40,6 +40,7 @@ class Moment:
         outputs: `Policy.inspect` of the observation; empty where no policy is asked.
         action: canonical.
         ret: sum of the rewards so far, this one included.
+        obs: canonical, what the action was chosen on; None where nothing is rendered.
     """
 
     step: int
@@ -50,6 +51,7 @@ class Moment:
     ret: float
     terminated: bool
     truncated: bool
+    obs: Any = None
 
     @property
     def ended(self) -> bool:
@@ -63,14 +65,18 @@ def moments(
     obs = env.reset(seed)
     ret, count, ended = 0.0, 0, False
     while not ended:
-        frame = _picture(env) if render else None
+        frame, seen = (_picture(env), _row(obs)) if render else (None, None)
         outputs = {} if inspect is None else {key: to_numpy(row)[0] for key, row in inspect(obs).items()}
         action = choose(obs)
         step = env.step(action)
         obs = step.obs
         reward, terminated, truncated = (to_numpy(x)[0].item() for x in (step.reward, step.terminated, step.truncated))
         ret, count, ended = ret + reward, count + 1, terminated or truncated
-        yield Moment(count, frame, outputs, to_numpy(action)[0], reward, ret, terminated, truncated)
+        yield Moment(count, frame, outputs, to_numpy(action)[0], reward, ret, terminated, truncated, seen)
+
+
+def _row(obs: Any) -> Any:
+    return {key: to_numpy(leaf)[0] for key, leaf in obs.items()} if isinstance(obs, dict) else to_numpy(obs)[0]
 
 
 def _picture(env: VecEnv) -> np.ndarray:

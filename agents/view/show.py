@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from gymnasium import Space
 
@@ -14,15 +14,35 @@ from agents.run.play import Moment, play, policy_env
 from agents.run.recording import episode_env, load_episode, record_episode, replay, replay_folder
 from agents.run.registry import title_of
 from agents.run.video import Frame, write_video
+from agents.view.observation import pictures, readings
 from agents.view.viewer import ViewState, action_bars, render
+from envs.api import VecEnv
 from envs.make import env_label
+from envs.names import Names
 
 
 class Panel:
-    """What has been seen of one episode so far."""
+    """What has been seen of one episode so far.
 
-    def __init__(self, title: str, subtitle: str, episode: str, space: Space) -> None:
+    Args:
+        space: canonical, of the actions.
+        seen: canonical, of the observations; None where they are not shown.
+        name: of files with pictures of this episode.
+    """
+
+    def __init__(
+        self,
+        title: str,
+        subtitle: str,
+        episode: str,
+        space: Space,
+        *,
+        seen: Space | None = None,
+        names: Names | None = None,
+        name: str = "episode",
+    ) -> None:
         self.title, self.subtitle, self.episode, self.space = title, subtitle, episode, space
+        self.seen, self.names, self.name = seen, names or Names(), name
         self.moment: Moment | None = None
         self.series: list[float] = []
 
@@ -31,44 +51,65 @@ class Panel:
         self.moment = moment
         self.series.append(float(moment.outputs.get("value", moment.ret)))
 
-    def outcome(self) -> str:
-        """Say how the episode ended, "" while it goes on."""
-        if self.moment is None or not self.moment.ended:
+    def outcome(self, moment: Moment | None = None) -> str:
+        """Say how the episode ended, "" while it goes on, and at a moment before its end."""
+        moment = moment or self.moment
+        if moment is None or not moment.ended:
             return ""
-        return "terminated" if self.moment.terminated else "time limit reached"
+        return "terminated" if moment.terminated else "time limit reached"
 
-    def state(self, status: str = "", keys: bool = False) -> ViewState:
-        """Return what to draw of the last moment seen."""
-        assert self.moment is not None
-        assert self.moment.frame is not None
-        title, bars, hidden = action_bars(self.moment, self.space)
+    def state(self, moment: Moment | None = None, *, status: str = "", sees: bool = True, **more: Any) -> ViewState:
+        """Return what to draw of a moment, the last one seen if it is None.
+
+        Args:
+            sees: whether what the agent sees belongs to it.
+            more: further attributes of `ViewState`.
+        """
+        moment = moment or self.moment
+        assert moment is not None
+        assert moment.frame is not None
+        title, bars, hidden = action_bars(moment, self.space, self.names.actions)
+        shown = sees and self.seen is not None and moment.obs is not None
         return ViewState(
-            frame=self.moment.frame,
+            frame=moment.frame,
             title=self.title,
             subtitle=self.subtitle,
             episode=self.episode,
-            step=self.moment.step,
-            ret=self.moment.ret,
-            reward=self.moment.reward,
-            series_title="value estimate" if "value" in self.moment.outputs else "return",
+            step=moment.step,
+            ret=moment.ret,
+            reward=moment.reward,
+            series_title="value estimate" if "value" in moment.outputs else "return",
             series=self.series,
+            at=moment.step - 1,
             bars_title=title,
             bars=bars,
             hidden=hidden,
             status=status,
-            keys=keys,
+            readings=readings(moment.obs, self.seen, self.names) if shown and self.seen is not None else (),
+            pictures=pictures(moment.obs, self.seen) if shown and self.seen is not None else (),
+            **more,
         )
 
     def picture(self, moment: Moment) -> Frame:
         """Take in a moment and return a video's frame of it."""
         self.see(moment)
-        return render(self.state(self.outcome()))
+        return render(self.state(status=self.outcome()))
+
+
+def panel_of(env: VecEnv, title: str, subtitle: str, episode: str, name: str) -> Panel:
+    """Return the panel of an episode in `env`; `name` as for `Panel`."""
+    return Panel(title, subtitle, episode, env.action_space, seen=env.observation_space, names=env.names, name=name)
 
 
 class Show(Protocol):
     """Episodes to watch, counted from 0."""
 
     env_id: str
+
+    @property
+    def folder(self) -> Path:
+        """Where pictures of its episodes go."""
+        ...
 
     @property
     def source(self) -> str:
@@ -111,9 +152,14 @@ class PolicyShow:
         name = f"{loaded.name} · " if loaded.name in ("best", "latest") else ""
         return f"{title_of(loaded.algo)} · {name}{loaded.step:,} steps"
 
+    @property
+    def folder(self) -> Path:
+        return replay_folder(self.loaded, self.replays)
+
     def _panel(self, seed: int) -> Panel:
         acting = "most likely actions" if self.deterministic else "sampled actions"
-        return Panel(env_label(self.env_id), self.source, f"seed {seed} · {acting}", self.env.action_space)
+        title, name = env_label(self.env_id), f"step{self.loaded.step}-seed{seed}"
+        return panel_of(self.env, title, self.source, f"seed {seed} · {acting}", name)
 
     def open(self, index: int) -> tuple[Panel, Iterator[Moment]]:
         seed = self.seed + index
@@ -128,10 +174,10 @@ class PolicyShow:
         return self.loaded.name
 
     def record(self, index: int, fps: float) -> Path:
-        seed, folder = self.seed + index, replay_folder(self.loaded, self.replays)
+        seed = self.seed + index
         picture = self._panel(seed).picture
         done = record_episode(
-            self.loaded, seed, folder, env=self.env, deterministic=self.deterministic, fps=fps, picture=picture
+            self.loaded, seed, self.folder, env=self.env, deterministic=self.deterministic, fps=fps, picture=picture
         )
         return done.video
 
@@ -147,7 +193,7 @@ class ReplayShow:
     """
 
     def __init__(self, file: Path, policy: Policy | None = None) -> None:
-        self.file, self.policy = file, policy
+        self.file, self.policy, self.folder = file, policy, file.parent
         self.recorded = load_episode(file)
         self.env_id = self.recorded.env
         self.source = f"recorded · {self.recorded.checkpoint} · {self.recorded.step:,} steps"
@@ -155,7 +201,7 @@ class ReplayShow:
 
     def open(self, index: int) -> tuple[Panel, Iterator[Moment]]:
         about = f"seed {self.recorded.seed} · {self.recorded.run}"
-        panel = Panel(env_label(self.env_id), self.source, about, self.env.action_space)
+        panel = panel_of(self.env, env_label(self.env_id), self.source, about, self.file.stem)
         return panel, replay(self.env, self.recorded, self.policy)
 
     def switch(self, direction: int) -> str:
