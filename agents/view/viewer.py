@@ -16,11 +16,14 @@ import numpy as np
 from gymnasium import Space, spaces
 
 from agents.run.play import Moment
+from envs.errors import UserError
 
 if TYPE_CHECKING:
     from pygame import Rect, Surface
 
 SIZE = (1120, 630)  # without the strip of keys
+SMALLEST = (880, 590)  # holds the longest panel; a smaller picture is a larger one shrunk
+WIDTHS = (160, 3840)
 MAX_BARS = 8
 KEYS = (
     ("space", "pause"),
@@ -150,14 +153,41 @@ def draw(surface: Surface, state: ViewState) -> None:
         _draw_keys(surface, pygame.Rect(0, bottom, width, STRIP), write)
 
 
+def paint(screen: Surface, state: ViewState) -> None:
+    """Draw onto a screen of any size; on one too small for the text, everything shrinks."""
+    import pygame
+
+    size = screen.get_size()
+    if size[0] >= SMALLEST[0] and size[1] >= SMALLEST[1]:
+        draw(screen, state)
+        return
+    grow = max(least / side for least, side in zip(SMALLEST, size, strict=True))
+    canvas = pygame.Surface([round(side * grow) for side in size])
+    draw(canvas, state)
+    screen.blit(pygame.transform.smoothscale(canvas, size), (0, 0))
+
+
 def render(state: ViewState, size: tuple[int, int] = SIZE) -> np.ndarray:
-    """Return what `draw` paints as a frame for a video, uint8 `[H, W, 3]`."""
+    """Return what `paint` paints as a frame for a video, uint8 `[H, W, 3]`."""
     import pygame
 
     surface = pygame.Surface(size, 0, 24, (0xFF, 0xFF00, 0xFF0000, 0))  # in memory as R, G, B: nothing to convert
-    draw(surface, state)
+    paint(surface, state)
     rows = np.frombuffer(surface.get_buffer().raw, np.uint8).reshape(size[1], surface.get_pitch())
     return rows[:, : 3 * size[0]].reshape(size[1], size[0], 3)
+
+
+def size_of(width: int | None) -> tuple[int, int]:
+    """Return the size of a picture so wide, in the usual proportions and with even sides; None for the usual size.
+
+    Raises:
+        UserError: it is not from 160 to 3840.
+    """
+    if width is None:
+        return SIZE
+    if not WIDTHS[0] <= width <= WIDTHS[1]:
+        raise UserError(f"--width: {width} given, {WIDTHS[0]} to {WIDTHS[1]} pixels expected.")
+    return width + width % 2, 2 * round(width * SIZE[1] / SIZE[0] / 2)
 
 
 class _Writer:

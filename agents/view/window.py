@@ -7,14 +7,13 @@ from typing import Any
 
 from agents.run.play import HEADLESS, has_display
 from agents.view.show import Show
-from agents.view.viewer import SIZE, STRIP, ViewState, draw
+from agents.view.viewer import SIZE, STRIP, ViewState, paint
 from envs.errors import UserError
 
 REFRESH = 60  # of the screen, per second
 AFTERGLOW = 1.2  # seconds that an episode's last picture stays
 MAX_STEPS = 30  # between two pictures, so that keys are heard whatever the speed
 SPEEDS = (1 / 8, 16)
-SMALLEST = (880, 590)  # holds the longest panel
 
 
 class Player:
@@ -117,8 +116,8 @@ class Player:
         return self.panel.state(" · ".join(part for part in parts if part), keys=True)
 
 
-def open_screen(title: str) -> Any | None:
-    """Open a window and return its surface, or None where there is no display."""
+def open_screen(title: str, size: tuple[int, int] = SIZE) -> Any | None:
+    """Open a window for a picture of `size` and return its surface, or None where there is no display."""
     if not has_display():
         return None
     # Or SDL shows the window through OpenGL, in whose place MuJoCo's pictures are then drawn, or cannot be drawn.
@@ -130,7 +129,7 @@ def open_screen(title: str) -> Any | None:
         if pygame.display.get_driver() in HEADLESS:
             return None
         pygame.display.set_caption(title)
-        return pygame.display.set_mode((SIZE[0], SIZE[1] + STRIP), pygame.RESIZABLE)
+        return pygame.display.set_mode((size[0], size[1] + STRIP), pygame.RESIZABLE)
     except pygame.error:
         return None
 
@@ -154,19 +153,3 @@ def run_window(screen: Any, player: Player) -> None:
             paint(screen, player.state())
             pygame.display.flip()
         player.tick(clock.tick(REFRESH) / 1000)
-
-
-def paint(screen: Any, state: ViewState) -> None:
-    """Draw onto a screen of any size; on one too small for the text, everything shrinks."""
-    import pygame
-
-    size = screen.get_size()
-    if size[0] >= SMALLEST[0] and size[1] >= SMALLEST[1]:
-        draw(screen, state)
-        return
-    canvas = pygame.Surface((max(size[0], SMALLEST[0]), max(size[1], SMALLEST[1])))
-    draw(canvas, state)
-    scale = min(size[0] / canvas.get_width(), size[1] / canvas.get_height())
-    fitted = pygame.transform.smoothscale(canvas, [max(1, round(scale * side)) for side in canvas.get_size()])
-    screen.fill((0, 0, 0))
-    screen.blit(fitted, fitted.get_rect(center=screen.get_rect().center))

@@ -12,8 +12,7 @@ from gymnasium import spaces
 
 from agents.run.play import Moment
 from agents.view import viewer
-from agents.view.viewer import SIZE, STRIP, Bar, ViewState, action_bars, draw, render
-from agents.view.window import SMALLEST
+from agents.view.viewer import SIZE, SMALLEST, STRIP, Bar, ViewState, action_bars, draw, render
 
 GREEN = (10, 200, 40)
 

@@ -11,8 +11,8 @@ from gymnasium import spaces
 
 from agents.run.play import Moment
 from agents.view.show import Panel
-from agents.view.viewer import SIZE, STRIP
-from agents.view.window import AFTERGLOW, SMALLEST, Player, open_screen, paint, run_window
+from agents.view.viewer import SIZE, SMALLEST, STRIP, paint
+from agents.view.window import AFTERGLOW, Player, open_screen, run_window
 from envs.errors import UserError
 
 
