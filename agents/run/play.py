@@ -127,15 +127,15 @@ def policy_env(
     """Make the environment that a policy was trained on, or another one that it fits.
 
     Args:
-        env_id: another environment; the training's own arguments then do not apply.
+        env_id: another environment, see `LoadedPolicy.moved`.
         env_kwargs: arguments that go over the training's own.
 
     Raises:
         UserError: the environment cannot be made, or its spaces are not those of the policy.
     """
-    name = env_id or loaded.env
-    kwargs = (loaded.env_kwargs if name == loaded.env else {}) | (env_kwargs or {})
-    env = stage(name, num_envs, render=render, vec=vec, env_kwargs=kwargs, rescale_action=loaded.rescale_action)
+    loaded = loaded.moved(env_id, env_kwargs)
+    name, kwargs, rescale = loaded.env, loaded.env_kwargs, loaded.rescale_action
+    env = stage(name, num_envs, render=render, vec=vec, env_kwargs=kwargs, rescale_action=rescale)
     for what, offered, learnt in (
         ("observations", env.observation_space, loaded.observation_space),
         ("actions", env.action_space, loaded.action_space),

@@ -32,11 +32,11 @@ def check_format(path: Path) -> None:
         raise UserError(f"{path}: cannot record to {given}; a video's name ends in .mp4 or .gif.{hint}")
 
 
-def write_video(path: Path, frames: Iterable[Frame], fps: float) -> int:
+def write_video(path: Path, frames: Iterable[Frame], fps: float, gif_width: int = GIF_WIDTH) -> int:
     """Write a video in one pass over `frames`, which are all of one size; it appears only when it is whole.
 
     An .mp4 is H.264 in yuv420p, which every player shows; an odd size gets one more row or column, like the last. A
-    .gif shares one palette made for all its frames, and is at most 640 pixels wide and 25 frames a second.
+    .gif shares one palette made for all its frames, and is at most `gif_width` pixels wide and 25 frames a second.
 
     Args:
         path: where to; its folder is made.
@@ -56,7 +56,7 @@ def write_video(path: Path, frames: Iterable[Frame], fps: float) -> int:
         with tempfile.TemporaryDirectory(prefix=".video-", dir=path.parent) as folder:
             whole = Path(folder) / path.name
             if path.suffix.lower() == ".gif":
-                count = _encode_gif(whole, frames, fps, GIF_WIDTH)
+                count = _encode_gif(whole, frames, fps, gif_width)
             else:
                 count = _encode(whole, frames, fps, H264, even=True)
             whole.replace(path)

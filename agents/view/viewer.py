@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from pygame import Rect, Surface
 
 SIZE = (1120, 630)  # without the strip of keys
-SMALLEST = (880, 590)  # holds the longest panel
-WIDTHS = (320, 3840)  # pixels that a picture's width may have
+SMALLEST = (880, 590)  # holds the longest panel; a smaller picture is a larger one shrunk
+WIDTHS = (160, 3840)
 MAX_BARS = 8
 STRIP_KEYS = (
     ("space", "pause"),
@@ -198,31 +198,18 @@ def draw(surface: Surface, state: ViewState) -> None:
         _draw_help(surface, left, write)
 
 
-def paint(surface: Surface, state: ViewState) -> None:
-    """Draw onto a surface of any size; on one too small for the text, everything shrinks."""
+def paint(screen: Surface, state: ViewState) -> None:
+    """Draw onto a screen of any size; on one too small for the text, everything shrinks."""
     import pygame
 
-    size = surface.get_size()
+    size = screen.get_size()
     if size[0] >= SMALLEST[0] and size[1] >= SMALLEST[1]:
-        draw(surface, state)
+        draw(screen, state)
         return
-    grow = max(SMALLEST[0] / size[0], SMALLEST[1] / size[1])
-    canvas = pygame.Surface([max(least, round(grow * side)) for least, side in zip(SMALLEST, size, strict=True)], 0, 24)
+    grow = max(least / side for least, side in zip(SMALLEST, size, strict=True))
+    canvas = pygame.Surface([round(side * grow) for side in size])
     draw(canvas, state)
-    surface.blit(pygame.transform.smoothscale(canvas, size), (0, 0))
-
-
-def size_of(width: int | None) -> tuple[int, int]:
-    """Return the size of a picture of that width, in the proportions of `SIZE`, both even as videos want them.
-
-    Raises:
-        UserError: it is too small to be read, or larger than videos are.
-    """
-    if width is None:
-        return SIZE
-    if not WIDTHS[0] <= width <= WIDTHS[1]:
-        raise UserError(f"--width: {width} given, {WIDTHS[0]} to {WIDTHS[1]} pixels expected.")
-    return width // 2 * 2, round(width * SIZE[1] / SIZE[0] / 2) * 2
+    screen.blit(pygame.transform.smoothscale(canvas, size), (0, 0))
 
 
 def render(state: ViewState, size: tuple[int, int] = SIZE) -> np.ndarray:
@@ -233,6 +220,19 @@ def render(state: ViewState, size: tuple[int, int] = SIZE) -> np.ndarray:
     paint(surface, state)
     rows = np.frombuffer(surface.get_buffer().raw, np.uint8).reshape(size[1], surface.get_pitch())
     return rows[:, : 3 * size[0]].reshape(size[1], size[0], 3)
+
+
+def size_of(width: int | None) -> tuple[int, int]:
+    """Return the size of a picture so wide, in the usual proportions and with even sides; None for the usual size.
+
+    Raises:
+        UserError: it is not from 160 to 3840.
+    """
+    if width is None:
+        return SIZE
+    if not WIDTHS[0] <= width <= WIDTHS[1]:
+        raise UserError(f"--width: {width} given, {WIDTHS[0]} to {WIDTHS[1]} pixels expected.")
+    return width + width % 2, 2 * round(width * SIZE[1] / SIZE[0] / 2)
 
 
 def png(pixels: np.ndarray) -> bytes:

@@ -196,7 +196,7 @@ class Player:
 
 
 def open_screen(title: str, size: tuple[int, int] = SIZE) -> Any | None:
-    """Open a window with room for pictures of `size`; return its surface, or None where there is no display."""
+    """Open a window for a picture of `size` and return its surface, or None where there is no display."""
     if not has_display():
         return None
     # Or SDL shows the window through OpenGL, in whose place MuJoCo's pictures are then drawn, or cannot be drawn.

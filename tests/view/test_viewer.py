@@ -249,7 +249,7 @@ def test_what_was_seen_later_is_grey_and_the_dot_is_at_this_moment():
         return render(state(series=[0.0, 1.0, 2.0, 3.0, 4.0], at=at, bars=[]))[200:450, SIZE[0] - 310 : SIZE[0] - 44]
 
     def columns(pixels, color):
-        return (np.abs(pixels.astype(int) - color) < 4).all(axis=2).any(axis=0).nonzero()[0]
+        return (np.abs(pixels.astype(int) - color) < 12).all(axis=2).any(axis=0).nonzero()[0]
 
     half, whole = panel(2), panel(4)
     assert columns(half, viewer._ACCENT).max() == pytest.approx(np.mean(columns(whole, viewer._ACCENT)[[0, -1]]), abs=8)
