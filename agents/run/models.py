@@ -15,9 +15,10 @@ from gymnasium import Space
 
 from agents.acting.policies import ModelPolicy
 from agents.core.algorithm import Algorithm
+from agents.run import code
 from agents.run.build import make_algorithm
 from agents.run.config import RunConfig
-from agents.run.folder import RunFolder
+from agents.run.folder import RunFolder, run_of
 from agents.run.storage import read_tree, write_tree
 from envs.api import VecEnv
 from envs.errors import UserError, did_you_mean
@@ -28,7 +29,8 @@ from envs.spaces import space_from_json, space_to_json
 class LoadedPolicy:
     """A policy ready to act, and what it was trained on.
 
-    `path` is the folder that holds the model; `name` is "best", "latest" or the checkpoint's step.
+    `path` is the folder that holds the model; `name` is "best", "latest" or the checkpoint's step; `notes` say where
+    the user's own code is not that of the training.
     """
 
     policy: ModelPolicy
@@ -38,6 +40,7 @@ class LoadedPolicy:
     step: int
     path: Path
     name: str
+    notes: tuple[str, ...] = ()
 
     @property
     def env(self) -> str:
@@ -80,11 +83,12 @@ def load_model(folder: Path, name: str, device: str = "cpu") -> LoadedPolicy:
     weights, meta = read_tree(folder, "model")
     file = folder / "model.json"
     try:
-        config = RunConfig.from_dict(meta["config"], source=str(file))
+        values, notes = code.find(meta["config"], run_of(folder))
+        config = RunConfig.from_dict(values, source=str(file))
         observation_space = space_from_json(meta["observation_space"])
         action_space = space_from_json(meta["action_space"])
         step = int(meta["step"])
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{file}: not a model description this version can read ({error!r})") from error
     try:
         algorithm = make_algorithm(config.algo, observation_space, action_space, config.params, seed=0)
@@ -93,7 +97,7 @@ def load_model(folder: Path, name: str, device: str = "cpu") -> LoadedPolicy:
         reason = " ".join(str(error).split())
         raise UserError(f"{folder / 'model.safetensors'}: the weights do not fit {file.name}: {reason}") from error
     policy: Any = algorithm.to(torch.device(device)).eval().policy
-    return LoadedPolicy(policy, config, observation_space, action_space, step, folder, name)
+    return LoadedPolicy(policy, config, observation_space, action_space, step, folder, name, tuple(notes))
 
 
 def checkpoints(path: Path) -> list[tuple[int, Path]]:
