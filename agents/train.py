@@ -41,7 +41,7 @@ examples:
 """
 RESUMABLE = (
     *("total_timesteps", "target_reward", "eval_freq", "eval_episodes", "final_eval_episodes", "save_freq"),
-    "device",
+    *("device", "metrics", "one_instance"),
 )
 ALIASES = {"total_timesteps": ["-n", "--n-timesteps"], "encoder": ["--network"]}
 

@@ -174,7 +174,7 @@ def find(values: Any, run: Path) -> tuple[Any, list[str]]:
         difference = _difference(Path(original), copy)
         place = Path(original) if difference is None else copy
         if difference is not None:
-            said.append(f"{difference}: the run's own copy is used, {copy}")
+            said.append(f"{difference}: the run's own copy is used, {copy} (what you change there is used too)")
         if (difference is not None or modules) and str(place) not in sys.path:
             sys.path.insert(0, str(place))  # before the working folder, which may hold others of the same name
         places |= {_slashes(original): place, f"*/{FOLDER}/{key}": place}

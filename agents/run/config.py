@@ -282,6 +282,8 @@ def resolve(layers: Sequence[Layer], packaged: bool = True) -> RunConfig:
     merged = merge(layers, packaged)
     if "env" not in merged:
         raise UserError("which environment? Give one, for example: --env CartPole-v1")
+    if merged.get("one_instance", (False,))[0] is True:
+        _set_alone(merged, _chosen(layers).config.flat_fields(), layers)
     run = {name: found for name, found in merged.items() if name in RUN_FIELDS}
     own = {name: found for name, found in merged.items() if name not in RUN_FIELDS}
     params = validate(_chosen(layers).config, own)
@@ -289,6 +291,23 @@ def resolve(layers: Sequence[Layer], packaged: bool = True) -> RunConfig:
     if contradiction := config.contradiction():
         raise UserError(contradiction)
     return config
+
+
+def _set_alone(merged: dict[str, Any], fields: dict[str, FieldInfo], layers: Sequence[Layer]) -> None:
+    """Set `n_envs` to 1, and `n_steps` so that a rollout keeps its size, where the user has not set them.
+
+    Raises:
+        UserError: the user's `n_envs` is another.
+    """
+    asked = {name: layer for name, (_, layer) in merged.items() if layer in layers}
+    many = merged["n_envs"][0] if "n_envs" in merged else fields["n_envs"].default
+    if "n_envs" in asked and many != 1:
+        raise UserError(f"{asked['n_envs'].label('n_envs')}: {_show(many)} given, but with one_instance it is 1.")
+    alone = Layer("one_instance", {})
+    merged["n_envs"] = (1, alone)
+    steps = merged["n_steps"][0] if "n_steps" in merged else fields["n_steps"].default if "n_steps" in fields else None
+    if "n_steps" not in asked and isinstance(steps, int):
+        merged["n_steps"] = (steps * many, alone)
 
 
 def validate(model: type[Any], found: dict[str, tuple[Any, Layer]], **fixed: Any) -> Any:

@@ -47,6 +47,11 @@ class Evaluator:
             "rescale_action": rescale_action,
         }
         self._env: VecEnv | None = None
+        self.shared = False
+
+    def share(self, env: VecEnv) -> None:
+        """Play in these environments, which are somebody else's to close, from now on."""
+        self.shared, self._env = True, env
 
     @property
     def env(self) -> VecEnv:
@@ -61,7 +66,7 @@ class Evaluator:
 
     def close(self) -> None:
         """Close the environments."""
-        if self._env is not None:
+        if self._env is not None and not self.shared:
             self._env.close()
 
 

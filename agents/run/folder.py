@@ -129,6 +129,10 @@ class RunFolder:
     def resume(self, config: RunConfig) -> None:
         """Note that the run goes on as `config` says."""
         self.append_command()
+        self.write_config(config)
+
+    def write_config(self, config: RunConfig) -> None:
+        """Write `config.yaml`."""
         write_text(self.config_file, config.to_yaml())
 
     def append_command(self) -> None:
