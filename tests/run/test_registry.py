@@ -16,7 +16,6 @@ from agents.core.config import AlgoConfig, Settings
 from agents.run import registry
 from agents.run.config import FLAGS, RUN_FIELDS, Layer, RunConfig, load_config_file, packaged_config, resolve
 from envs.errors import UserError
-from tests.run.running import setting_of_others
 
 ALONE = '''
 from __future__ import annotations
