@@ -25,7 +25,6 @@ examples:
   python -m agents.evaluate runs/CartPole-v1__ppo__s0__20260101-120000 --checkpoint latest --seed 7 --json
   python -m agents.evaluate ppo_cartpole.zip --env CartPole-v1 --trust
 """
-PARALLEL = 10  # environments stepped together
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,7 +111,7 @@ def _model_of_ours(options: Options, env_kwargs: dict[str, Any]) -> tuple[VecEnv
     from agents.run.build import flops
     from agents.run.folder import find_latest_run
     from agents.run.models import load_policy
-    from agents.run.play import policy_env
+    from agents.run.play import PARALLEL, policy_env
 
     run = options.run or find_latest_run(options.runs_dir)
     device, _ = choose_device(options.device, env_on_gpu=False, flops=0, batch_size=1)
@@ -129,6 +128,7 @@ def _model_of_ours(options: Options, env_kwargs: dict[str, Any]) -> tuple[VecEnv
 def _model_of_sb3(options: Options, env_kwargs: dict[str, Any]) -> tuple[VecEnv, Policy, dict[str, Any]]:
     """Do the same for a model that stable-baselines3 saved."""
     from agents.lab.sb3_policy import load_sb3
+    from agents.run.play import PARALLEL
     from envs.make import make
 
     assert options.run is not None

@@ -37,11 +37,12 @@ EXAMPLES = """\
 examples:
   python -m agents.train --env CartPole-v1
   python -m agents.train --env CartPole-v1 --algo dqn --seed 1 -n 50000 --learning-rate lin_1e-3
+  python -m agents.train --env CartPole-v1 --learning-rate 1e-4 --name lr-1e-4 --seeds 3
   python -m agents.train --resume runs/CartPole-v1__ppo__s0__20260101-120000 -n 200000 --target-reward none
 """
 RESUMABLE = (
     *("total_timesteps", "target_reward", "eval_freq", "eval_episodes", "final_eval_episodes", "save_freq"),
-    *("device", "metrics", "one_instance"),
+    *("device", "compile", "metrics", "one_instance"),
 )
 ALIASES = {"total_timesteps": ["-n", "--n-timesteps"], "encoder": ["--network"]}
 
@@ -57,6 +58,9 @@ class Options:
     runs_dir: Annotated[Path, tyro.conf.arg(help="where the run's folder is made")] = Path("runs")
     replays_dir: Annotated[Path, tyro.conf.arg(help="where the recorded episode goes")] = Path("replays")
     record: Annotated[bool, tyro.conf.arg(help="record an episode of the final policy")] = True
+    seeds: Annotated[
+        int, tyro.conf.arg(metavar="INTEGER", help="so many runs, one after the other: seeds seed, seed + 1, ...")
+    ] = 1
     quiet: Annotated[tyro.conf.FlagCreatePairsOff[bool], tyro.conf.arg(help="print nothing but errors")] = False
     json: Annotated[tyro.conf.FlagCreatePairsOff[bool], tyro.conf.arg(help="print the result as a last line")] = False
     debug: Annotated[tyro.conf.FlagCreatePairsOff[bool], tyro.conf.arg(help="show tracebacks")] = False
@@ -95,23 +99,37 @@ def _train(argv: list[str]) -> int:
     defaults = merge([*beneath, Layer(FLAGS, chosen)], packaged=not early.resume)
     given, options = parse(argv or ["--help"], {name: value for name, (value, _) in defaults.items()})
     if early.resume:
-        refuse_changes(resolve(beneath, packaged=False), given)
+        before = resolve(beneath, packaged=False)
+        refuse_changes(before, given)
+        if given.get("device", before.device) != before.device and before.compile != "on":
+            given.setdefault("compile", "auto")  # what is best differs with the device
     config = resolve([*beneath, Layer(FLAGS, given)], packaged=not early.resume)
+    if options.seeds < 1 or (options.seeds > 1 and options.resume):
+        what = "on --resume there is one run" if options.seeds > 1 else "at least 1 expected"
+        raise UserError(f"--seeds: {options.seeds} given, {what}.")
     from agents.run.runner import train
+    from agents.run.summary import seeds_screen
 
     if not options.quiet:
         print(*(f"{note}\n" for note in notes), sep="", end="")
-    summary = train(
-        config,
-        runs_dir=options.runs_dir,
-        replays_dir=options.replays_dir,
-        resume=options.resume,
-        quiet=options.quiet,
-        record=options.record,
-    )
-    if options.json:
-        print_json(dataclasses.asdict(summary))
-    return 130 if summary.interrupted else 0
+    summaries = []
+    for seed in range(config.seed, config.seed + options.seeds):
+        summary = train(
+            config.model_copy(update={"seed": seed}),
+            runs_dir=options.runs_dir,
+            replays_dir=options.replays_dir,
+            resume=options.resume,
+            quiet=options.quiet,
+            record=options.record,
+        )
+        summaries.append(summary)
+        if options.json:
+            print_json(dataclasses.asdict(summary))
+        if summary.interrupted:
+            break
+    if options.seeds > 1 and not options.quiet:
+        print(seeds_screen(summaries, options.seeds))
+    return 130 if summaries[-1].interrupted else 0
 
 
 def _beneath(config: str | None, resume: str | None) -> tuple[list[Layer], list[str]]:

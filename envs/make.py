@@ -88,7 +88,7 @@ def make(
     if vec not in ("auto", "sync", "async") and (wrappers or (infos and vec != "native")):
         what = "wrappers go around Gymnasium's environments" if wrappers else "metrics read the environment's info"
         raise UserError(f"{what}, one by one: use --vec sync or --vec async, not --vec {vec}")
-    reason, masked = "as asked", None
+    reason, masked = "as set", None
     if vec == "auto":
         single = partial(make_single, env_id, env_kwargs=kwargs, wrappers=wrappers)
         vec, reason, masked = _choose(single, spec, num_envs, kwargs, render, wrapped=bool(wrappers), infos=infos)

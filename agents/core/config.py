@@ -81,7 +81,7 @@ def _one_list(value: Any) -> Any:
 _WIDTHS_FORMS = "one list (64 64 or 64,64), or both pi=64,64 and vf=128"
 
 
-CompileMode = Literal["auto", "off", "on"]
+CompileMode = Literal["auto", "off", "graphs", "on"]
 Activation = Literal["tanh", "relu", "elu", "gelu", "silu"]
 OptimizerName = Literal["adam", "adamw", "sgd", "rmsprop"]
 

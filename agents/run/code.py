@@ -19,10 +19,9 @@ from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
-import agents
-import envs
 from agents.core.user_code import is_user_code
 from agents.run.storage import disk, write_text
+from envs import errors
 from envs.errors import UserError
 
 SETTINGS = ("env", "wrappers", "algo", "encoder", "memory", "metrics")  # those that may name code
@@ -85,7 +84,7 @@ def _foreign() -> tuple[str, ...]:
     """Return the folders of what is installed, and of the suite itself."""
     paths = sysconfig.get_paths()
     installed = [*(paths[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")), *site.getsitepackages()]
-    suite = [Path(file).parent for file in (agents.__file__, envs.__file__) if file is not None]
+    suite = [Path(__file__).parents[1], Path(errors.__file__).parent]
     places = {*map(Path, installed), *suite}
     return tuple(f"{each}{os.sep}" for each in places | {place.resolve() for place in places})
 

@@ -68,9 +68,12 @@ class RunConfig(Settings):
     )
     algo: str = Field("ppo", description="algorithm; your own as file.py:Class, or module:Class")
     seed: int = Field(0, ge=0, description="all randomness of the run follows from it")
+    name: str | None = Field(
+        None, max_length=100, description="what tells the run from others; part of its folder's name"
+    )
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="where the networks live")
     compile: CompileMode = Field(
-        "auto", description="compile steps of training; auto captures them as CUDA graphs on a GPU, off runs all as is"
+        "auto", description="compile updates and rollouts; graphs only captures them on a CUDA GPU, as auto does there"
     )
     vec: Literal["auto", "native", "sync", "async", "vector", "envpool", "ale"] = Field(
         "auto", description="how the copies of env are stepped; sync and async take Gymnasium's own version"

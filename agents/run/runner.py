@@ -8,7 +8,7 @@ import shlex
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -65,11 +65,12 @@ class Run:
         self.config, self.params = training.config, training.config.params
         kept = monitor.handled if resumed else None
         self.tensorboard = TensorBoardSink(folder.path, purge_step=kept)
-        self.progress = CsvSink(folder.path / "progress.csv", resume_step=kept)
+        self.progress_csv = CsvSink(folder.path / "progress.csv", resume_step=kept)
         self.evaluations = CsvSink(folder.path / "evaluations.csv", resume_step=kept)
         best = None if monitor.best is None else monitor.best[0]
         step = training.step
         self.console = ConsoleSink(self.params.total_timesteps, quiet=quiet, initial=step, best=best)
+        self.keeps_env = False  # whether somebody trains on in the environments afterwards
         self.between_ticks = True  # where the environments' state can be saved
         self.evaluator = Evaluator(
             self.config.env,
@@ -110,12 +111,12 @@ class Run:
         self.handle_due()
         if self.monitor.target_reached(self.params.target_reward):
             return
-        for progress in self.training.progress():
+        for iteration in self.training.iterations():
             self.between_ticks = True
-            self.monitor.add(progress)
+            self.monitor.add(iteration)
             if self.metrics is not None:
-                done = min(progress.step / self.params.total_timesteps, 1.0)
-                for row in self.metrics.rows(progress.episodes, done):
+                done = min(iteration.step / self.params.total_timesteps, 1.0)
+                for row in self.metrics.rows(iteration.episodes, done):
                     self.monitor.add_metrics(row)
             self.handle_due()
             if self.monitor.target_reached(self.params.target_reward) or stop.is_set():
@@ -139,7 +140,7 @@ class Run:
     def log(self, step: int) -> None:
         """Write the scalars gathered since the last row."""
         scalars = self.monitor.scalars(step)
-        for sink in (self.tensorboard, self.progress, self.console):
+        for sink in (self.tensorboard, self.progress_csv, self.console):
             sink.write(step, scalars)
 
     def evaluate_and_keep_best(self, step: int) -> None:
@@ -155,7 +156,7 @@ class Run:
         if self.monitor.best is None or mean > self.monitor.best[0]:
             self.monitor.best = (mean, step)
             with atomic_folder(self.folder.best) as folder:
-                save_model(folder, self.training.algorithm, self.config, self.training.env, step)
+                save_model(folder, self.training.algorithm.model, self.config, self.training.env.own_spaces, step)
         target, self.monitor.reached = self.params.target_reward, None
         if target is not None and mean >= target:
             episodes = max(self.params.final_eval_episodes, self.params.eval_episodes)
@@ -166,7 +167,7 @@ class Run:
         """Save model and training state under the current step; old checkpoints keep their model alone."""
         step = self.training.step
         with atomic_folder(self.folder.checkpoint(step)) as folder:
-            save_model(folder, self.training.algorithm, self.config, self.training.env, step)
+            save_model(folder, self.training.algorithm.model, self.config, self.training.env.own_spaces, step)
             state = {
                 "training": self.training.state_dict(with_env=self.between_ticks),
                 "monitor": self.monitor.state_dict(),
@@ -179,7 +180,7 @@ class Run:
     def save_final(self) -> None:
         """Save the model of the run itself, which is the policy as training left it."""
         training = self.training
-        save_model(self.folder.path, training.algorithm, self.config, training.env, training.step)
+        save_model(self.folder.path, training.algorithm.model, self.config, training.env.own_spaces, training.step)
 
     def save_on_error(self, error: BaseException) -> None:
         """Save what was learnt when training breaks, and note on the error what became of it."""
@@ -227,8 +228,9 @@ class Run:
 
     def record(self, replays_dir: Path) -> Path | None:
         """Record one episode of the best model; say why where the environment cannot be rendered."""
-        for used in (self.evaluator, self.training.env):  # no more of them: perhaps only one may run at a time
-            used.close()
+        self.evaluator.close()  # it is needed no more, and perhaps only one may run at a time
+        if not self.keeps_env:
+            self.training.env.close()
         loaded = load_policy(self.folder.path)
         thumbnails: list[np.ndarray] = []
 
@@ -249,7 +251,7 @@ class Run:
 
     def close(self) -> None:
         """Flush and close everything but the environments of the training."""
-        for part in (self.tensorboard, self.progress, self.evaluations, self.console, self.evaluator):
+        for part in (self.tensorboard, self.progress_csv, self.evaluations, self.console, self.evaluator):
             part.close()
 
 
@@ -295,34 +297,43 @@ def train(
     *,
     runs_dir: Path,
     replays_dir: Path,
-    name: str | None = None,
+    folder_name: str | None = None,
     resume: Path | None = None,
     quiet: bool = False,
     record: bool = True,
+    training: Training | None = None,
 ) -> Summary:
-    """Train as `config` says, in a new folder in `runs_dir` (`name`, or one of its own), or going on in `resume`.
+    """Train as `config` says, in a new folder in `runs_dir` (`folder_name` or its own), or going on in `resume`.
+
+    A `training` that is there already goes on, and its environments stay open.
 
     Raises:
         UserError: anything the user can mend; what was learnt until then is saved in the run folder.
     """
     if config.metrics is not None:
         UserMetrics(config.metrics)  # a mistake in its name is told before anything is built
-    training, monitor = build(config), Monitor()
-    with closing(training.env):
+    with ExitStack() as stack:
+        given = training is not None
+        if training is None:
+            training = build(config)
+            stack.enter_context(closing(training.env))
+        monitor = Monitor(training.step)
         notes: list[str] = []
         if resume is None:
-            device, threads = str(training.policy.device), torch.get_num_threads()
-            folder = RunFolder.create(runs_dir, config, name=name, device=device, threads=threads)
-            notes = code.keep(folder.path, config.model_dump(mode="json"))
+            folder = RunFolder.create(
+                runs_dir, training.config, folder_name=folder_name, threads=torch.get_num_threads()
+            )
+            notes = code.keep(folder.path, training.config.model_dump(mode="json"))
         else:
             folder = RunFolder.open(resume)
             folder.tidy()
             notes = load_latest(training, monitor, folder)
             refuse_finished(training, monitor, folder)
-            folder.resume(config)
+            folder.resume(training.config)
         if config.one_instance:
             notes.append(TAKING_TURNS)
         with closing(Run(training, folder, monitor, resumed=resume is not None, quiet=quiet)) as run:
+            run.keeps_env = given
             return carry_out(run, notes, replays_dir if record else None)
 
 
@@ -370,12 +381,13 @@ def conclude(run: Run, interrupted: bool, replays_dir: Path | None) -> Summary:
         steps=step,
         wall_s=round(wall, 3),
         train_s=round(trained, 3),
-        steps_per_s=round(step / max(wall, 1e-9), 1),
+        steps_per_s=round((step - run.monitor.first) / max(wall, 1e-9), 1),
         eval_mean=mean,
         eval_std=std,
         eval_episodes=episodes,
         solved=solved,
         interrupted=interrupted,
+        first_step=run.monitor.first,
     )
     recorded = None if replays_dir is None or interrupted else run.record(replays_dir)
     run.tensorboard.hparams(config.model_dump(mode="json"))

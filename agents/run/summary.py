@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shlex
+import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +15,8 @@ from agents.run.registry import title_of
 class Summary:
     """What a run reached; `solved` is None where the environment has no threshold and no target was set.
 
-    `wall_s` counts evaluations and checkpoints until the end of training, `train_s` does not.
+    `wall_s` counts evaluations and checkpoints until the end of training, `train_s` does not. `first_step` is the step
+    that the run began at: later than 0 where it went on with a model that had learnt before.
     """
 
     run: str
@@ -29,6 +32,7 @@ class Summary:
     eval_episodes: int
     solved: bool | None
     interrupted: bool
+    first_step: int = 0
 
 
 def resume_command(run: Path | str) -> str:
@@ -36,12 +40,25 @@ def resume_command(run: Path | str) -> str:
     return f"python -m agents.train --resume {shlex.quote(str(run))}"
 
 
+def seeds_screen(summaries: Sequence[Summary], asked: int) -> str:
+    """Return what several runs, which differ in their seeds, reached together."""
+    means = [summary.eval_mean for summary in summaries if summary.eval_mean is not None]
+    lines = [f"{len(means)} of {asked} seeds finished"]
+    if means:
+        spread = f" +- {statistics.stdev(means):.1f}" if len(means) > 1 else ""
+        scores = ", ".join(f"{mean:.1f}" for mean in means)
+        lines = [f"{lines[0]}: {statistics.mean(means):.1f}{spread} (standard deviation over seeds; {scores})"]
+    runs = " ".join(shlex.quote(summary.run) for summary in summaries)
+    return "\n".join([*lines, f"  compare them  python -m agents.compare {runs}"])
+
+
 def last_screen(
     summary: Summary, best: tuple[float, int] | None, recorded: Path | None
 ) -> tuple[str, dict[str, str], dict[str, str]]:
     """Return the last screen's title, its rows, and the commands to type next."""
     path = summary.run
-    rows = {"steps": f"{summary.steps:,} in {summary.wall_s:.1f} s ({summary.steps_per_s:,.0f} steps/s)"}
+    trained = summary.steps - summary.first_step
+    rows = {"steps": f"{trained:,} in {summary.wall_s:.1f} s ({summary.steps_per_s:,.0f} steps/s)"}
     if summary.eval_mean is not None:
         rows["final policy"] = (
             f"{summary.eval_mean:.1f} +- {summary.eval_std:.1f} over {summary.eval_episodes} fresh greedy episodes"
