@@ -82,7 +82,7 @@ class RunConfig(Settings):
 
     def to_yaml(self) -> str:
         """Return all of it, resolved, as a flat YAML document."""
-        return yaml.dump(self.model_dump(mode="json"), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+        return dump_yaml(self.model_dump(mode="json"))
 
     @classmethod
     def from_dict(cls, values: Any, source: str, allow_code: bool = True) -> RunConfig:
@@ -159,6 +159,11 @@ def parse_value(text: str) -> Any:
         return yaml.load(text, Loader=_Loader)
     except (yaml.YAMLError, RecursionError, ValueError):
         return text
+
+
+def dump_yaml(values: dict[str, Any]) -> str:
+    """Write plain values as `load_config_file` reads them."""
+    return yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 
 def load_config_file(path: Path) -> dict[str, Any]:
