@@ -6,6 +6,7 @@ import dataclasses
 import os
 import shlex
 import sys
+from glob import glob
 from pathlib import Path
 
 from agents.lab.comparison.options import Options
@@ -17,7 +18,7 @@ EXAMPLES = """\
 examples:
   python -m agents.compare --quick
   python -m agents.compare runs/*
-  python -m agents.compare RUN_A RUN_B sb3_ppo.zip --env CartPole-v1 --trust
+  python -m agents.compare runs/CartPole-v1__ppo__* ppo_cartpole.zip --trust
   python -m agents.compare --env CartPole-v1 LunarLander-v3 --algos ppo dqn --against sb3 --seeds 5
   python -m agents.compare --env CartPole-v1 --hyper same --seeds 10 --workers 2 --out runs/same-settings
 """
@@ -81,9 +82,10 @@ def _compare_existing(options: Options, argv: list[str], out: Path) -> int:
     if len(options.env) > 1:
         raise UserError(f"--env: {' '.join(options.env)} given, but finished runs are compared on one at a time.")
     console = Console(highlight=False, soft_wrap=True, emoji=False)
-    paths = list(options.runs)
-    if len(paths) > 1:
-        for path in options.runs:
+    given = [sorted(glob(str(path))) if "*" in str(path) else [path] for path in options.runs]  # as shells do
+    paths = [Path(path) for found in given for path in found]
+    if "*" in str(options.runs) or len(paths) > 1:
+        for path in list(paths):
             run = RunFolder(path)
             left_out = "no run" if not run.config_file.is_file() else "not finished" if run.concluded() is None else ""
             if left_out and path.suffix != ".zip":
