@@ -48,8 +48,14 @@ def seeds_screen(summaries: Sequence[Summary], asked: int) -> str:
         spread = f" +- {statistics.stdev(means):.1f}" if len(means) > 1 else ""
         scores = ", ".join(f"{mean:.1f}" for mean in means)
         lines = [f"{lines[0]}: {statistics.mean(means):.1f}{spread} (standard deviation over seeds; {scores})"]
-    runs = " ".join(shlex.quote(summary.run) for summary in summaries)
-    return "\n".join([*lines, f"  compare them  python -m agents.compare {runs}"])
+    folder = shlex.quote(str(Path(summaries[0].run).parent))
+    return "\n".join(
+        [
+            *lines,
+            f"  list runs     python -m agents.runs --runs-dir {folder}",
+            f"  compare them  python -m agents.compare {folder}/*",
+        ]
+    )
 
 
 def last_screen(
