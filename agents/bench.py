@@ -49,9 +49,7 @@ class Options:
     ] = ()
     out: Annotated[
         Path | None,
-        tyro.conf.arg(
-            metavar="FOLDER", help_behavior_hint="", help="for bench.json and bench.png (default: runs/bench/<time>)"
-        ),
+        tyro.conf.arg(metavar="FOLDER", help_behavior_hint="", help="for bench.json (default: runs/bench/<time>)"),
     ] = None
     json: Annotated[Flag, tyro.conf.arg(help="print the result as a last line")] = False
     debug: Annotated[Flag, tyro.conf.arg(help="show tracebacks")] = False
@@ -102,7 +100,7 @@ def _bench(argv: list[str]) -> int:
                 console.print(report.add(result), style="dim", markup=False, soft_wrap=True)
         except KeyboardInterrupt:
             report.interrupted = True
-    report.save()
+    report.save_document()
     report.show(console)
     if options.json:
         print_json(report.document())

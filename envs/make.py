@@ -25,6 +25,7 @@ from envs.adapters.workers import WorkersVecEnv, cores
 from envs.api import VecEnv
 from envs.errors import EnvError, UserError, did_you_mean
 from envs.locate import Wrappers, env_label, locate, newer_version, wrapped
+from envs.names import names_of
 from envs.native.arrays import Arrays, NumpyArrays, TorchArrays
 from envs.native.base import Dynamics, build_dynamics, name_of, paints, parameters
 from envs.native.gym_env import DYNAMICS, NativeEnv, native_task
@@ -93,6 +94,7 @@ def make(
         single = partial(make_single, env_id, env_kwargs=kwargs, wrappers=wrappers)
         vec, reason, masked = _choose(single, spec, num_envs, kwargs, render, wrapped=bool(wrappers), infos=infos)
     env: VecEnv
+    first: gymnasium.Env | None = None
     if vec == "native":
         env = _native(spec, num_envs, device, kwargs, rescale_action, tensors, render)
     elif vec == "vector":
@@ -122,6 +124,8 @@ def make(
                     env = SyncVecEnv(envs, rescale_action, infos=infos)
                     made.pop_all()
     env.backend_reason = reason
+    if render:
+        env.names = names_of(spec.id, env.observation_space, env.action_space, first)
     return env
 
 
@@ -402,8 +406,14 @@ def _check_renders(spec: EnvSpec, native: bool) -> None:
     if isinstance(metadata, dict):  # of a wrapper's class it is a property
         modes = metadata.get("render_modes") or []
         if "rgb_array" not in modes:
-            raise UserError(f"{spec.id} cannot be drawn: its metadata['render_modes'] is {modes}, without 'rgb_array'")
+            raise UserError(
+                f"{spec.id} cannot be drawn: its metadata['render_modes'] is {modes}, without 'rgb_array':"
+                " add that, and let render() return a picture"
+            )
     arguments = _arguments(spec)
     if arguments is not None and "render_mode" not in arguments:
-        what = "constructor" if inspect.isclass(creator) else "function"
-        raise UserError(f"{spec.id} cannot be drawn: its {what} takes no render_mode")
+        what = "__init__" if inspect.isclass(creator) else "function"
+        raise UserError(
+            f"{spec.id} cannot be drawn: its {what} must take render_mode=None"
+            f"{', and keep it as self.render_mode' if inspect.isclass(creator) else ''}"
+        )

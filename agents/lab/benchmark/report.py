@@ -1,4 +1,4 @@
-"""A benchmark's results: a JSON document, tables, a picture, and the files they are kept in."""
+"""A benchmark's results: a JSON document, kept in a file, and tables."""
 
 from __future__ import annotations
 
@@ -11,13 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from agents.lab.benchmark.case import Case, Plan
 from agents.lab.benchmark.rounds import Result, baseline_of, by_case, ratio
-from agents.lab.drawing import GREY, Mark, draw_rows, make_picture
 from agents.lab.words import number
 from agents.run.folder import versions
 from agents.run.storage import disk, write_text
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from rich.console import Console
     from rich.table import Table
 
@@ -73,11 +71,6 @@ class Report:
     def save_document(self) -> None:
         """Write `bench.json`."""
         write_text(self.folder / "bench.json", json.dumps(self.document(), indent=1) + "\n")
-
-    def save(self) -> None:
-        """Write `bench.json` and, if there is anything to compare, `bench.png`."""
-        self.save_document()
-        draw(list(self.results.values()), f"{self._where()}, {self.date[:10]}", self.folder / "bench.png")
 
     def _where(self) -> str:
         machine = self.machine
@@ -193,42 +186,3 @@ def print_cases(console: Console, cases: Sequence[Case], left_out: Sequence[str]
             console.print(f"  {program.name}: {line}", soft_wrap=True, markup=False)
     if left_out:
         console.print(f"\nleft out: {', '.join(left_out)}", markup=False)
-
-
-def ratios(results: Sequence[Result]) -> dict[str, tuple[str, float]]:
-    """Return row -> (program, times better than the baseline), of each case that has one."""
-    found = {}
-    for case, group in by_case(results):
-        baseline = baseline_of(group)
-        for result in group:
-            if not result.program.baseline and (better := ratio(result, baseline)) is not None:
-                name = result.program.name
-                found[f"{number(better, short=True)}x {case.name}, {name}"] = (name, better)
-    return found
-
-
-def draw(results: Sequence[Result], footer: str, path: Path) -> None:
-    """Draw them into `path`, with `footer` as a line beneath; nothing where nothing can be compared.
-
-    Raises:
-        UserError: the file cannot be written.
-    """
-    found = ratios(results)
-    if not found:
-        return
-    marks = [
-        Mark(row, name, better, min(better, 1), max(better, 1)) for row, (name, better) in enumerate(found.values())
-    ]
-    programs = list(dict.fromkeys(mark.side for mark in marks))
-
-    def paint(axes: Axes) -> None:
-        axes.set_xscale("log", base=2)
-        draw_rows(axes, programs, list(found), marks, legend=False)
-        axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}x")
-        axes.axvline(1, color="black", linewidth=0.9)
-        axes.set_title("Beside stable-baselines3")
-        axes.set_xlabel("times faster or smaller than the baseline")
-        axes.figure.supxlabel(footer, fontsize=5.5, color=GREY)
-
-    with disk("write", path):
-        path.write_bytes(make_picture("bench", "", 1.0 + 0.25 * len(found), paint).png)

@@ -174,7 +174,7 @@ evaluations.
 def _costs(document: Document, findings: Findings) -> None:
     if not (table := tables.cost_table(findings)).rows:
         return
-    document.heading("Speed, time, memory, energy", "costs")
+    document.heading("Speed, time, memory", "costs")
     pictures = [
         *figures.draw_costs(findings, "steps_per_s", "steps per second", "speed"),
         *figures.draw_costs(findings, "total_seconds", "seconds of a whole run", "time"),
@@ -186,8 +186,7 @@ def _costs(document: Document, findings: Findings) -> None:
 Medians over seeds; in the pictures a line reaches from the lowest seed to the highest. Training: without evaluations.
 A whole run: from process start to end, evaluations too.
 """
-    energy = tables.COSTS["energy_j"] in table.header
-    document.text(text if energy else f"{text} The processor's energy could not be read.", note=True)
+    document.text(text, note=True)
 
 
 def _missing(document: Document, findings: Findings) -> None:
