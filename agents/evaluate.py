@@ -117,7 +117,7 @@ def _model_of_ours(options: Options, env_kwargs: dict[str, Any]) -> tuple[VecEnv
     device, _ = choose_device(options.device, env_on_gpu=False, flops=0, batch_size=1)
     loaded = load_policy(run, options.checkpoint, str(device))
     print(*(f"{note}\n" for note in loaded.notes), sep="", end="")
-    copies = 1 if options.one_instance or loaded.config.one_instance else min(PARALLEL, options.episodes)
+    copies = 1 if options.one_instance else min(PARALLEL, options.episodes)
     env = policy_env(loaded, copies, vec="auto", env_id=options.env, env_kwargs=env_kwargs)
     weight = flops(loaded.policy.model, loaded.observation_space)
     use_threads(device, flops=weight, batch_size=env.num_envs)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import fnmatch
+import re
 import shutil
 import sys
 from collections.abc import Sequence
@@ -79,9 +80,14 @@ def _runs(argv: list[str]) -> int:
 
 def _wanted(run: Listed, options: Options) -> bool:
     patterns = ((run.env, options.env), (run.algo, options.algo), (run.name or "", options.name))
-    if not all(pattern is None or fnmatch.fnmatchcase(value, pattern) for value, pattern in patterns):
+    if not all(pattern is None or _like(value, pattern) for value, pattern in patterns):
         return False
     return not (options.finished and not run.finished) and not (options.unfinished and run.finished)
+
+
+def _like(value: str, pattern: str) -> bool:
+    """Whether a pattern fits a value, or, where that is a path, its last part."""
+    return any(fnmatch.fnmatchcase(text, pattern) for text in (value, re.split(r"[/\\]", value)[-1]))
 
 
 def _print(runs: Sequence[Listed]) -> None:

@@ -129,6 +129,7 @@ def policy_env(
     """
     name = loaded.env if env_id is None else absolute("env", env_id)
     kwargs = (loaded.env_kwargs if name == loaded.env else {}) | (env_kwargs or {})
+    num_envs = 1 if loaded.config.one_instance else num_envs
     same: dict[str, Any] = {"wrappers": loaded.config.wrappers, "rescale_action": loaded.rescale_action}
     env = stage(name, num_envs, render=render, vec=vec, env_kwargs=kwargs, **same)
     for what, offered, learnt in (
