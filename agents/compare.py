@@ -30,19 +30,16 @@ def _compare(argv: list[str]) -> int:
     options = options.completed()
     if os.name != "posix":
         raise UserError("a comparison runs processes as Linux and macOS do; on Windows run it in WSL.")
-    from rich.console import Console
-
     from agents.lab.comparison.curves import read_curves
     from agents.lab.comparison.plan import plan_tasks
     from agents.lab.comparison.report import report
     from agents.lab.comparison.runner import plan_lines, run_comparison
     from agents.lab.processes import terminated_as_interrupted
+    from agents.run.terminal import console
     from envs.adapters.workers import cores
 
-    console = Console(highlight=False, soft_wrap=True)
-
-    def say(line: str) -> None:
-        console.print(line, markup=False)
+    screen = console()
+    say = screen.print
 
     for file in options.files:
         read_curves(file)  # a mistake is reported now, not after the trainings
@@ -54,7 +51,7 @@ def _compare(argv: list[str]) -> int:
     workers, command = options.workers or cores(), shlex.join(["python", "-m", "agents.compare", *argv])
     with terminated_as_interrupted():
         found = run_comparison(tasks, options.out, workers=workers, trust=options.trust, command=command, say=say)
-        reported = report(options.out, options.out / "report", options.files, console)
+        reported = report(options.out, options.out / "report", options.files, screen)
     say(f"curves: tensorboard --logdir {shlex.quote(str(options.out / 'runs'))}")
     if options.json:
         print_json(reported | found)

@@ -8,7 +8,7 @@ import shlex
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import torch
 
 from agents.acting.evaluation import Evaluation
 from agents.core.schedules import crossings
-from agents.core.signals import handling
+from agents.core.signals import ENDING, handling
 from agents.run.build import Training, build
 from agents.run.config import RunConfig
 from agents.run.evaluator import Evaluator, evaluation_scalars
@@ -41,16 +41,17 @@ THUMBNAILS = 250  # frames of the small video in TensorBoard, every second one o
 
 @contextmanager
 def stop_signals() -> Iterator[threading.Event]:
-    """Turn the first Ctrl-C or SIGTERM into an event; once that is set, another interrupts at once."""
+    """Turn the first Ctrl-C, `kill` or closed terminal into an event; once that is set, another interrupts at once."""
     stop = threading.Event()
 
     def handle(number: int, frame: object) -> None:
         if stop.is_set():
             raise KeyboardInterrupt
         stop.set()
-        os.write(2, b"\nStopping after this round, to save it whole. Again to stop at once.\n")  # print may be busy
+        with suppress(OSError):  # its terminal is gone
+            os.write(2, b"\nStopping after this round, to save it whole. Again to stop at once.\n")  # print may be busy
 
-    with handling(handle, signal.SIGINT, signal.SIGTERM):
+    with handling(handle, signal.SIGINT, *ENDING):
         yield stop
 
 
