@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 import sys
 
 from agents.lab.comparison.options import Options
@@ -35,7 +34,8 @@ def _compare(argv: list[str]) -> int:
     from agents.lab.comparison.report import report
     from agents.lab.comparison.runner import plan_lines, run_comparison
     from agents.lab.processes import terminated_as_interrupted
-    from agents.run.terminal import console
+    from agents.run.summary import curves_command
+    from agents.run.terminal import console, typed
     from envs.adapters.workers import cores
 
     screen = console()
@@ -48,11 +48,11 @@ def _compare(argv: list[str]) -> int:
         say(line)
     if options.list:
         return 0
-    workers, command = options.workers or cores(), shlex.join(["python", "-m", "agents.compare", *argv])
+    workers, command = options.workers or cores(), typed("python", "-m", "agents.compare", *argv)
     with terminated_as_interrupted():
         found = run_comparison(tasks, options.out, workers=workers, trust=options.trust, command=command, say=say)
         reported = report(options.out, options.out / "report", options.files, screen)
-    say(f"curves: tensorboard --logdir {shlex.quote(str(options.out / 'runs'))}")
+    say(f"curves: {curves_command(options.out / 'runs')}")
     if options.json:
         print_json(reported | found)
     return int(found["failed"] > 0)

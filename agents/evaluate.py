@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -146,8 +145,9 @@ def _print(summary: dict[str, Any], chosen: bool) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from agents.run.play import watch_fault
     from agents.run.registry import title_of
-    from agents.run.terminal import console
+    from agents.run.terminal import console, typed
 
     acting = "most likely actions" if summary["deterministic"] else "sampled actions"
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
@@ -168,9 +168,9 @@ def _print(summary: dict[str, Any], chosen: bool) -> None:
         screen.print(f"The run begun last: {summary['run']}", style="dim")
     screen.print(Text.assemble("\n", (summary["env"], "bold"), f" · {title_of(summary['algo'])}\n"))
     screen.print(table)
-    if not summary["run"].endswith(".zip"):
-        chosen_policy = f"{shlex.quote(summary['run'])} --checkpoint {shlex.quote(summary['checkpoint'])}"
-        screen.print(f"\nWatch it:  python -m agents.watch {chosen_policy}")
+    if not summary["run"].endswith(".zip") and watch_fault(summary["env"]) is None:
+        words = (summary["run"], "--checkpoint", summary["checkpoint"])
+        screen.print(f"\nWatch it:  {typed('python', '-m', 'agents.watch', *words)}")
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import shlex
 import signal
 import threading
 from collections.abc import Iterator
@@ -24,12 +23,13 @@ from agents.run.evaluator import Evaluator, evaluation_scalars
 from agents.run.folder import RunFolder
 from agents.run.models import load_policy, save_model
 from agents.run.monitor import LOG_ROWS, Monitor
-from agents.run.play import Moment
+from agents.run.play import Moment, watch_fault
 from agents.run.recording import record_episode, replay_folder
 from agents.run.registry import title_of
 from agents.run.sinks import ConsoleSink, CsvSink, TensorBoardSink
 from agents.run.storage import atomic_folder, read_tree, write_tree
 from agents.run.summary import Summary, last_screen, resume_command
+from agents.run.terminal import typed
 from agents.run.video import gif_bytes
 from envs.errors import UserError
 from envs.make import reward_threshold
@@ -245,7 +245,7 @@ def load_latest(training: Training, monitor: Monitor, folder: RunFolder) -> list
             said.append(f"checkpoint {step} was passed over: {misfit}{' '.join(str(error).split())}")
             continue
         return said + told
-    anew = f"start it anew: python -m agents.train --config {shlex.quote(str(folder.config_file))}"
+    anew = f"start it anew: {typed('python', '-m', 'agents.train', '--config', folder.config_file)}"
     raise UserError("\n  ".join([f"{folder.path}: there is no checkpoint to resume from; {anew}", *said]))
 
 
@@ -344,8 +344,11 @@ def conclude(run: Run, interrupted: bool, replays_dir: Path | None) -> Summary:
         solved=solved,
         interrupted=interrupted,
     )
-    recorded = None if replays_dir is None or interrupted else run.record(replays_dir)
+    recorded, watchable = None, watch_fault(config.env) is None
+    if replays_dir is not None and not interrupted:
+        recorded = run.record(replays_dir)
+        watchable = watchable and recorded is not None
     run.tensorboard.hparams(config.model_dump(mode="json"))
     run.folder.write_summary(dataclasses.asdict(summary))
-    run.console.final_table(*last_screen(summary, run.monitor.best, recorded))
+    run.console.final_table(*last_screen(summary, run.monitor.best, recorded, watchable))
     return summary

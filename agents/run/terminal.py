@@ -5,6 +5,8 @@ from __future__ import annotations
 import codecs
 import io
 import os
+import shlex
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -14,6 +16,12 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 _ASCII = {"·": "-", "±": "+-", "…": "...", "→": "->"}
+
+
+def typed(*words: object) -> str:
+    """Return a command as it is typed into the shell of this machine."""
+    texts = [str(word) for word in words]
+    return subprocess.list2cmdline(texts) if os.name == "nt" else shlex.join(texts)
 
 
 def console(**options: Any) -> Console:

@@ -6,10 +6,11 @@ import errno
 import io
 import os
 import sys
+from pathlib import Path
 
 import pytest
 
-from agents.run.terminal import console, lasting_output
+from agents.run.terminal import console, lasting_output, typed
 
 
 @pytest.mark.parametrize(
@@ -33,6 +34,13 @@ def test_a_file_whose_name_is_no_text_is_named(monkeypatch: pytest.MonkeyPatch) 
     with lasting_output():
         print(os.fsdecode(b"\xfcber"), end="")
     assert bytes_.getvalue() == b"\xfcber"
+
+
+def test_commands_are_quoted_as_the_shell_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ("python", Path("my runs"), "a")
+    assert typed(*words) == "python 'my runs' a"
+    monkeypatch.setattr(os, "name", "nt")
+    assert typed("python", r"my runs\a", r"runs\a") == r'python "my runs\a" runs\a'
 
 
 class Broken(io.StringIO):

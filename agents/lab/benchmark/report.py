@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -15,6 +14,7 @@ from agents.lab.drawing import GREY, Mark, draw_rows, make_picture
 from agents.lab.words import number
 from agents.run.folder import versions
 from agents.run.storage import disk, write_text
+from agents.run.terminal import typed
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -113,7 +113,7 @@ def _case(case: Case, group: Sequence[Result]) -> dict[str, Any]:
         "results": [
             {
                 "name": result.program.name,
-                "command": shlex.join(result.program.command),
+                "command": typed(*result.program.command),
                 "variables": result.program.variables,
                 "median": result.median(),
                 "min": min(result.values, default=None),
@@ -195,7 +195,7 @@ def print_cases(console: Console, cases: Sequence[Case], left_out: Sequence[str]
         console.print(_headed(case.name, f"  {case.title}, {case.measure.unit}, {case.repeats} times"))
         for program in case.programs:
             variables = " ".join(f"{name}={value}" for name, value in program.variables.items())
-            line = f"{variables} {shlex.join(program.command)}".strip()
+            line = f"{variables} {typed(*program.command)}".strip()
             console.print(f"  {program.name}: {line}")
     if left_out:
         console.print(f"\nleft out: {', '.join(left_out)}")

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shlex
 import shutil
 import sys
 import threading
@@ -23,6 +22,7 @@ from agents.lab.comparison.job import ERRORS_FILE, JOB_FILE, RESULT_FILE, Job
 from agents.lab.processes import own_peak_mb
 from agents.run.folder import RunFolder, versions
 from agents.run.storage import write_text
+from agents.run.terminal import typed
 from envs.errors import UserError
 
 PARTS_FILE = "parts.json"
@@ -76,7 +76,7 @@ def _carry_out(folder: Path, began: float, meter: EnergyMeter | None, trust: boo
         "total_seconds": sum(end - start for start, end in parts),
         "peak_mb": own_peak_mb(),
         "energy_j": meter.joules() if meter is not None and len(parts) == 1 else None,
-        "command": shlex.join(["python", "-m", "agents.lab.comparison.child", str(folder)]),
+        "command": typed("python", "-m", "agents.lab.comparison.child", folder),
         "versions": versions(),
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         **found,
