@@ -7,14 +7,14 @@ import dataclasses
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, get_origin
+from typing import Annotated, Any
 
 import tyro
 from pydantic.fields import FieldInfo
 
-from agents.core.config import Settings
+from agents.core.config import Settings, Torsos
 from agents.core.user_code import is_user_code
-from agents.run import registry
+from agents.run import code, registry
 from agents.run.cli import print_json, run_command
 from agents.run.config import (
     FLAGS,
@@ -24,13 +24,14 @@ from agents.run.config import (
     load_config_file,
     merge,
     notation,
-    owners,
+    of_others,
     parse_value,
     resolve,
-    unknown_name,
+    takes_many,
 )
 from agents.run.flags import parse_env_kwargs
-from envs.errors import UserError, did_you_mean, nearest
+from agents.run.spellings import suggestion
+from envs.errors import UserError
 
 EXAMPLES = """\
 examples:
@@ -41,9 +42,9 @@ examples:
 """
 RESUMABLE = (
     *("total_timesteps", "target_reward", "eval_freq", "eval_episodes", "final_eval_episodes", "save_freq"),
-    *("device", "compile"),
+    *("device", "compile", "metrics", "one_instance"),
 )
-ALIASES = {"total_timesteps": ["-n", "--n-timesteps"]}
+ALIASES = {"total_timesteps": ["-n", "--n-timesteps"], "encoder": ["--network"]}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,6 +74,8 @@ class Unset:
 
     def words(self) -> list[str]:
         """Write the value as it would be typed."""
+        if isinstance(self.value, Torsos):
+            return Unset({name: ",".join(map(str, widths)) for name, widths in self.value}).words()
         if isinstance(self.value, dict):
             return [f"{key}={value}" for key, value in self.value.items()]
         values = self.value if isinstance(self.value, list | tuple) else [self.value]
@@ -91,8 +94,7 @@ def _train(argv: list[str]) -> int:
     early, _ = first.parse_known_args(argv)
     if early.config and early.resume:
         raise UserError("--config and --resume exclude one another: a run goes on with its own config.yaml")
-    file = _run_config(Path(early.resume)) if early.resume else Path(early.config) if early.config else None
-    beneath = [Layer(str(file), load_config_file(file))] if file else []
+    beneath, notes = _beneath(early.config, early.resume)
     chosen = {} if early.resume else {name: value for name in ("env", "algo") if (value := getattr(early, name))}
     defaults = merge([*beneath, Layer(FLAGS, chosen)], packaged=not early.resume)
     given, options = parse(argv or ["--help"], {name: value for name, (value, _) in defaults.items()})
@@ -108,6 +110,8 @@ def _train(argv: list[str]) -> int:
     from agents.run.runner import train
     from agents.run.summary import seeds_screen
 
+    if not options.quiet:
+        print(*(f"{note}\n" for note in notes), sep="", end="")
     summaries = []
     for seed in range(config.seed, config.seed + options.seeds):
         summary = train(
@@ -128,10 +132,15 @@ def _train(argv: list[str]) -> int:
     return 130 if summaries[-1].interrupted else 0
 
 
-def _run_config(run: Path) -> Path:
+def _beneath(config: str | None, resume: str | None) -> tuple[list[Layer], list[str]]:
+    """Return the layer beneath the flags, if there is one, and what is to be said of it."""
     from agents.run.folder import RunFolder
 
-    return RunFolder.open(run).config_file
+    if resume:
+        run = RunFolder.open(Path(resume))
+        values, notes = run.settings()
+        return [Layer(str(run.config_file), values)], notes
+    return ([Layer(config, load_config_file(Path(config)))] if config else []), []
 
 
 def refuse_changes(before: RunConfig, given: dict[str, Any]) -> None:
@@ -143,7 +152,7 @@ def refuse_changes(before: RunConfig, given: dict[str, Any]) -> None:
     flag = Layer(FLAGS, {}).label
     was = before.model_dump(mode="json")
     for name in given.keys() - set(RESUMABLE):
-        value = was[name] | given[name] if name == "env_kwargs" else given[name]
+        value = code.absolute(name, was[name] | given[name] if name == "env_kwargs" else given[name])
         if value != was[name] and (value, was[name]) != (None, "none"):
             raise UserError(
                 f"{flag(name)}: the run has {was[name]!r}; with {value!r} it would be another run. "
@@ -218,10 +227,10 @@ def _group(title: str, doc: str, fields: Mapping[str, FieldInfo], defaults: Mapp
 
 def _raw(name: str, field: FieldInfo) -> Any:
     """Tell tyro to hand a flag's words on as YAML would read them: one place judges values, whatever they came from."""
-    many = get_origin(field.annotation) in (tuple, list, dict)
+    many = takes_many(field.annotation)
 
     def read(words: list[str]) -> Any:
-        if get_origin(field.annotation) is dict or field.annotation is str:
+        if name == "env_kwargs" or field.annotation is str:
             return words if many else words[0]
         return [parse_value(word) for word in words] if many else parse_value(words[0])
 
@@ -238,10 +247,9 @@ def _unknown_flag(word: str, spec: registry.AlgorithmSpec) -> str:
     name = word.partition("=")[0].lstrip("-").replace("-", "_")
     if not word.startswith("-"):
         return f"unexpected argument {word!r}: every value follows its flag, as in --env CartPole-v1"
-    if owners(name, spec.name):
-        return unknown_name(name, spec, word)
-    names = [*RUN_FIELDS, *spec.config.flat_fields(), *vars(Options())]
-    near = did_you_mean(f"--{name}", map(Layer(FLAGS, {}).label, nearest(name, names)))
+    if said := of_others(name, spec):
+        return f"{word}: {said}"
+    near = suggestion(name, [*RUN_FIELDS, *spec.config.flat_fields(), *vars(Options())], Layer(FLAGS, {}).label)
     return f"{word}: unknown flag.{near} 'python -m agents.train --algo {spec.name} --help' lists all."
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -102,7 +101,8 @@ def _watch(argv: list[str]) -> int:
 
     from agents.run.folder import find_latest_run
     from agents.run.models import load_policy
-    from agents.run.play import frames_per_second
+    from agents.run.play import frames_per_second, watch_fault
+    from agents.run.terminal import typed
     from agents.run.video import GIF_WIDTH, check_format, write_video
     from agents.view.show import ReplayShow, RunShow, Show, frames
     from agents.view.viewer import size_of
@@ -124,7 +124,9 @@ def _watch(argv: list[str]) -> int:
         run, acting = options.run or find_latest_run(options.runs_dir), not options.stochastic
         places = options.replays_dir, options.env, env_kwargs
         show = RunShow(run, options.checkpoint, options.seed, acting, *places)
-    print(f"{show.env_id} · {show.source}")
+    if fault := watch_fault(show.env_id):
+        raise UserError(fault)
+    print(*getattr(show, "notes", ()), f"{show.env_id} · {show.source}", sep="\n")
     if drawing := mujoco.way():
         print(drawing)
 
@@ -145,7 +147,7 @@ def _watch(argv: list[str]) -> int:
     for video in videos:
         print(f"Recorded:       {video}")
         if (episode := video.with_suffix(".json")).exists():
-            print(f"Play it again:  python -m agents.watch --replay {shlex.quote(str(episode))}")
+            print(f"Play it again:  python -m agents.watch --replay {typed(episode)}")
     if options.json:
         print_json({"env": show.env_id, "policy": show.source, "videos": [str(video) for video in videos]})
     return 0

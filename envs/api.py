@@ -33,6 +33,8 @@ class Step:
             It may be the same object as `obs` on a tick where none did.
         valid: bool `[N]`, or None when all are. False marks the dummy transition that a NEXT_STEP
             autoreset emits after an episode's end; it must reach no buffer and no statistic.
+        infos: what `info` said of the step in each environment whose episode ended, in order; None where it was not
+            asked for (`envs.make.make(infos=True)`), or nothing ended.
     """
 
     obs: Obs
@@ -41,6 +43,7 @@ class Step:
     truncated: Array
     next_obs: Obs
     valid: Array | None = None
+    infos: list[dict[str, Any]] | None = None
 
 
 class VecEnv(Protocol):

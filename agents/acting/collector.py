@@ -87,6 +87,7 @@ class TickCollector:
         noise = policy.draw_noise((ticks, env.num_envs), progress, state.generator)
         noises = unstacked(tree_map(to_numpy, noise) if self._on_host else noise, ticks)
         obs, carry, finals, valids = self._placed(state.obs), state.carry, [], {}
+        infos: list[list[dict[str, Any]]] = []  # of each tick in which episodes ended
         stepping = elsewhere = 0.0
         for t in range(ticks):
             acted = act(obs, carry, noises[t])
@@ -102,6 +103,8 @@ class TickCollector:
             self._write(t, obs, acted.action, step)
             if step.valid is not None:
                 valids[t] = step.valid
+            if step.infos is not None:
+                infos.append(step.infos)
             if recurrent:
                 carry = acted.carry
             if not self._successors and np.count_nonzero(step.truncated):
@@ -110,6 +113,8 @@ class TickCollector:
                 carry = restarted(carry, to_tensor(_starts(step), self._device))
             obs = self._placed(step.obs)
         trajectory, episodes, last = self._finish(ticks, obs, carry, finals, valids)
+        for part, said in zip(episodes, infos, strict=bool(infos)):
+            part.infos = said
         spent = perf_counter() - began - stepping
         return Collected(trajectory, episodes, {"act": spent, "env": stepping - elsewhere}, last)
 

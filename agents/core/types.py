@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
@@ -72,11 +72,13 @@ class Episodes:
     Attributes:
         count: how many ended.
         returns, lengths: one entry for each; on a device those after the first `count` are not filled.
+        infos: what the environments' `info` said at the end of each; empty where that is not asked for.
     """
 
     count: int | Tensor = 0
     returns: NDArray[np.float64] | Tensor = field(default_factory=lambda: np.empty(0))
     lengths: NDArray[np.int64] | Tensor = field(default_factory=lambda: np.empty(0, np.int64))
+    infos: Sequence[dict[str, Any]] = ()
 
     def read(self) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         """Return the returns and lengths as arrays on the host."""

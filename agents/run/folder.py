@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import platform
 import re
-import shlex
 import subprocess
 import sys
 import time
@@ -15,9 +14,11 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from agents.run.config import RunConfig
+from agents.run import code
+from agents.run.config import RunConfig, load_config_file
 from agents.run.registry import label
 from agents.run.storage import disk, tidy, write_text
+from agents.run.terminal import typed
 from envs.errors import UserError, did_you_mean
 from envs.make import env_label
 
@@ -109,7 +110,15 @@ class RunFolder:
         Raises:
             UserError: the file was spoilt.
         """
-        return RunConfig.from_yaml(self.config_file)
+        return RunConfig.from_dict(self.settings()[0], str(self.config_file))
+
+    def settings(self) -> tuple[dict[str, Any], list[str]]:
+        """Return what `config.yaml` holds, with the code it names where that is now, and what is to be said of that.
+
+        Raises:
+            UserError: the file was spoilt.
+        """
+        return code.find(load_config_file(self.config_file), self.path)
 
     def tidy(self) -> None:
         """Clear away what a killed process left half written."""
@@ -119,13 +128,17 @@ class RunFolder:
     def resume(self, config: RunConfig) -> None:
         """Note that the run goes on as `config` says."""
         self.append_command()
+        self.write_config(config)
+
+    def write_config(self, config: RunConfig) -> None:
+        """Write `config.yaml`."""
         write_text(self.config_file, config.to_yaml())
 
     def append_command(self) -> None:
         """Add the running command line to `command.txt`."""
         file = self.path / "command.txt"
         with disk("write", file), file.open("a", encoding="utf-8", newline="\n") as stream:
-            stream.write(shlex.join(sys.orig_argv) + "\n")
+            stream.write(typed(*sys.orig_argv) + "\n")
 
     def concluded(self) -> int | None:
         """Return the step at which the run was brought to its end; None if it was not, or was stopped before."""
@@ -162,6 +175,12 @@ def _new_folder(runs_dir: Path, config: RunConfig) -> Path:
             if not isinstance(error.__cause__, FileExistsError) or not path.is_dir():
                 raise
     return path
+
+
+def run_of(folder: Path) -> Path:
+    """Return the run that a folder with a model is part of, or the folder itself where it is part of none."""
+    path = folder.resolve()
+    return next((run for run in (path, *path.parents[:2]) if (run / "config.yaml").exists()), path)
 
 
 def runs_in(runs_dir: Path) -> list[Path]:

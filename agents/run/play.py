@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -20,7 +21,7 @@ from envs.adapters import mujoco
 from envs.api import VecEnv
 from envs.errors import EnvError, UserError
 from envs.locate import locate
-from envs.make import make
+from envs.make import check_renders, make
 from envs.native.gym_env import native_task
 
 PARALLEL = 10  # environments that a policy is measured in together
@@ -101,6 +102,17 @@ def has_display() -> bool:
     return sys.platform != "linux" or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
 
 
+def watch_fault(env_id: str) -> str | None:
+    """Say why an environment cannot be watched here, as far as can be told without making it; None where it can."""
+    if importlib.util.find_spec("pygame") is None:
+        return "to watch a policy takes the package pygame: pip install pygame"
+    try:
+        check_renders(env_id)
+    except UserError as error:
+        return str(error)
+    return None
+
+
 def stage(env_id: str, num_envs: int = 1, *, render: bool = False, **options: Any) -> VecEnv:
     """`envs.make.make`, with what environments draw with told of a screen or a sound card that is not there.
 
@@ -127,15 +139,16 @@ def policy_env(
     """Make the environment that a policy was trained on, or another one that it fits.
 
     Args:
-        env_id: another environment, see `LoadedPolicy.moved`.
+        env_id: another environment, see `LoadedPolicy.moved`; the wrappers stay.
         env_kwargs: arguments that go over the training's own.
 
     Raises:
         UserError: the environment cannot be made, or its spaces are not those of the policy.
     """
     loaded = loaded.moved(env_id, env_kwargs)
-    name, kwargs, rescale = loaded.env, loaded.env_kwargs, loaded.rescale_action
-    env = stage(name, num_envs, render=render, vec=vec, env_kwargs=kwargs, rescale_action=rescale)
+    name, num_envs = loaded.env, 1 if loaded.config.one_instance else num_envs
+    same: dict[str, Any] = {"wrappers": loaded.config.wrappers, "rescale_action": loaded.rescale_action}
+    env = stage(name, num_envs, render=render, vec=vec, env_kwargs=loaded.env_kwargs, **same)
     for what, offered, learnt in (
         ("observations", env.observation_space, loaded.observation_space),
         ("actions", env.action_space, loaded.action_space),

@@ -187,6 +187,7 @@ class RunShow(PolicyShow):
     ) -> None:
         self.path, self._moved = path, (env_id, env_kwargs)
         self.loaded = load_policy(path, checkpoint).moved(*self._moved)
+        self.notes = self.loaded.notes
         env, folder = policy_env(self.loaded, render=True), replay_folder(self.loaded, replays)
         super().__init__(self.loaded.policy, env, self.loaded.env, self._named(), seed, deterministic, folder)
 

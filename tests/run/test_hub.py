@@ -36,14 +36,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
-    constants = pytest.importorskip("huggingface_hub.constants")
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(constants, "HF_HUB_DISABLE_IMPLICIT_TOKEN", True)
     monkeypatch.chdir(tmp_path)
-    with fake_hub() as server:
-        monkeypatch.setattr(constants, "ENDPOINT", server.endpoint)  # as HF_ENDPOINT does before the first import
-        template = server.endpoint + "/{repo_id}/resolve/{revision}/{filename}"
-        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+    with fake_hub(monkeypatch, tmp_path / "cache") as server:
         yield server
 
 
@@ -148,13 +142,14 @@ def test_nothing_sent_names_a_place_on_this_machine(hub: FakeHub, tmp_path: Path
         assert str(tmp_path).encode() not in content, name
     path, notes = pull("me/own", Path("pulled"))
     assert notes == ["it needs code that is not in it: my_envs.py:Signs"]
-    assert load_policy(path).env == "my_envs.py:Signs"
+    assert load_policy(path).env == f"{mine}:Signs"  # found in the working directory
     assert evaluate([str(path), "--episodes", "2"]) == 0  # from here, where the file is
 
 
 def test_paths_become_names_and_secrets_are_refused() -> None:
     paths = {"xml": "/home/me/ant.xml", "deep": [{"file": r"C:\Users\me\a.py:B"}], "home": "~/x.yaml"}
     assert portable(paths) == {"xml": "ant.xml", "deep": [{"file": "a.py:B"}], "home": "x.yaml"}
+    assert portable({"wrappers": [{"/home/me/w.py:W": {"k": 1}}]}) == {"wrappers": [{"w.py:W": {"k": 1}}]}
     plain = {"env": "ALE/Pong-v5", "n_tokens": 3, "token": "", "file": "sub/a.py", "low": [-1.0, "-inf"], "none": None}
     assert portable(plain) == plain
     for name, value in {"api_key": "x", "hub_token": "y", "PASSWORD": "z", "url": "to hf_abcdefghijklmnopqrst"}.items():
