@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -146,18 +145,19 @@ def _model_of_sb3(options: Options, env_kwargs: dict[str, Any]) -> tuple[VecEnv,
 
 
 def _print(summary: dict[str, Any], chosen: bool) -> None:
-    from rich.console import Console
-    from rich.markup import escape
     from rich.table import Table
+    from rich.text import Text
 
+    from agents.run.play import watch_fault
     from agents.run.registry import title_of
+    from agents.run.terminal import console, typed
 
     acting = "most likely actions" if summary["deterministic"] else "sampled actions"
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column(style="dim")
     table.add_column()
     for name, value in (
-        ("return", "[bold]{mean:.2f}[/] ± {std:.2f}  (mean ± standard deviation)"),
+        ("return", "{mean:.2f} ± {std:.2f}  (mean ± standard deviation)"),
         ("95% interval", "{ci_low:.2f} to {ci_high:.2f}  (of the mean, bootstrap)"),
         ("median", "{median:.2f}"),
         ("interquartile mean", "{iqm:.2f}"),
@@ -165,15 +165,15 @@ def _print(summary: dict[str, Any], chosen: bool) -> None:
         ("episodes", "{episodes:,}, seed {seed}, " + acting),
         ("checkpoint", "{checkpoint}, after {step:,} steps"),
     ):
-        table.add_row(name, value.format(**{key: escape(v) if isinstance(v, str) else v for key, v in summary.items()}))
-    console = Console(highlight=False, soft_wrap=True)
+        table.add_row(name, value.format(**summary), style="bold" if name == "return" else None)
+    screen = console()
     if not chosen:
-        console.print(f"The run begun last: {escape(summary['run'])}", style="dim")
-    console.print(f"\n[bold]{escape(summary['env'])}[/] · {escape(title_of(summary['algo']))}\n")
-    console.print(table)
-    if not summary["run"].endswith(".zip"):
-        chosen_policy = f"{shlex.quote(summary['run'])} --checkpoint {shlex.quote(summary['checkpoint'])}"
-        console.print(f"\nWatch it:  python -m agents.watch {escape(chosen_policy)}")
+        screen.print(f"The run begun last: {summary['run']}", style="dim")
+    screen.print(Text.assemble("\n", (summary["env"], "bold"), f" · {title_of(summary['algo'])}\n"))
+    screen.print(table)
+    if not summary["run"].endswith(".zip") and watch_fault(summary["env"]) is None:
+        words = (summary["run"], "--checkpoint", summary["checkpoint"])
+        screen.print(f"\nWatch it:  {typed('python', '-m', 'agents.watch', *words)}")
 
 
 if __name__ == "__main__":

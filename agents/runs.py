@@ -91,9 +91,10 @@ def _like(value: str, pattern: str) -> bool:
 
 
 def _print(runs: Sequence[Listed]) -> None:
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
+
+    from agents.run.terminal import console
 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for heading in ("run", "steps", "final", "best", "state", "MB"):
@@ -102,9 +103,9 @@ def _print(runs: Sequence[Listed]) -> None:
         final, best = ("" if score is None else f"{score:.1f}" for score in (run.final, run.best))
         cells = (Path(run.run).name, f"{run.steps:,}", final, best, run.state, f"{run.bytes / 1e6:.1f}")
         table.add_row(*map(Text, cells))
-    console = Console(highlight=False, emoji=False)
-    console.print(table)
-    console.print(f"{len(runs)} run{'' if len(runs) == 1 else 's'}, {sum(run.bytes for run in runs) / 1e6:,.1f} MB")
+    screen = console()
+    screen.print(table)
+    screen.print(f"{len(runs)} run{'' if len(runs) == 1 else 's'}, {sum(run.bytes for run in runs) / 1e6:,.1f} MB")
 
 
 def _delete(runs: Sequence[Listed], options: Options) -> int:

@@ -32,7 +32,7 @@ from envs.native.gym_env import DYNAMICS, NativeEnv, native_task
 from envs.native.vec_env import NativeVecEnv
 from envs.spaces import ObservationCodec
 
-__all__ = ["VECS", "env_label", "make", "make_single", "reward_threshold"]
+__all__ = ["VECS", "check_renders", "env_label", "make", "make_single", "reward_threshold"]
 
 VECS = ("auto", "native", "sync", "async", "vector", "envpool", "ale")
 
@@ -193,6 +193,11 @@ def _with_own(spec: EnvSpec, kwargs: dict[str, Any]) -> tuple[EnvSpec, dict[str,
 def has_native(env_id: str) -> bool:
     """Return whether an environment has a native version, which can live on a GPU."""
     return native_task(locate(env_id)) is not None
+
+
+def check_renders(env_id: str) -> None:
+    """Raise a UserError where an environment says of itself that it cannot be drawn; `native` versions aside."""
+    _check_renders(locate(env_id), native=False)
 
 
 def reward_threshold(env_id: str) -> float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -20,7 +21,7 @@ from agents.run.models import LoadedPolicy
 from envs.api import VecEnv
 from envs.errors import EnvError, UserError
 from envs.locate import locate
-from envs.make import make
+from envs.make import check_renders, make
 from envs.native.gym_env import native_task
 
 PARALLEL = 10  # environments that a policy is measured in together
@@ -93,6 +94,17 @@ def has_display() -> bool:
     if driver := os.environ.get("SDL_VIDEODRIVER"):
         return driver not in HEADLESS
     return sys.platform != "linux" or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+
+
+def watch_fault(env_id: str) -> str | None:
+    """Say why an environment cannot be watched here, as far as can be told without making it; None where it can."""
+    if importlib.util.find_spec("pygame") is None:
+        return "to watch a policy takes the package pygame: pip install pygame"
+    try:
+        check_renders(env_id)
+    except UserError as error:
+        return str(error)
+    return None
 
 
 def stage(env_id: str, num_envs: int = 1, *, render: bool = False, **options: Any) -> VecEnv:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import shlex
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ import torch
 
 from agents.acting.evaluation import Evaluation
 from agents.core.schedules import crossings
-from agents.core.signals import handling
+from agents.core.signals import ENDING, handling
 from agents.run import code
 from agents.run.build import Training, build
 from agents.run.config import RunConfig
@@ -26,12 +25,13 @@ from agents.run.folder import RunFolder
 from agents.run.metrics import UserMetrics
 from agents.run.models import load_policy, save_model
 from agents.run.monitor import LOG_ROWS, Monitor
-from agents.run.play import Moment
+from agents.run.play import Moment, watch_fault
 from agents.run.recording import record_episode, replay_folder
 from agents.run.registry import title_of
 from agents.run.sinks import ConsoleSink, CsvSink, TensorBoardSink
 from agents.run.storage import atomic_folder, read_tree, write_tree
 from agents.run.summary import Summary, last_screen, resume_command
+from agents.run.terminal import typed
 from agents.run.video import gif_bytes
 from envs.errors import UserError
 from envs.make import reward_threshold
@@ -44,16 +44,17 @@ THUMBNAILS = 250  # frames of the small video in TensorBoard, every second one o
 
 @contextmanager
 def stop_signals() -> Iterator[threading.Event]:
-    """Turn the first Ctrl-C or SIGTERM into an event; once that is set, another interrupts at once."""
+    """Turn the first Ctrl-C, `kill` or closed terminal into an event; once that is set, another interrupts at once."""
     stop = threading.Event()
 
     def handle(number: int, frame: object) -> None:
         if stop.is_set():
             raise KeyboardInterrupt
         stop.set()
-        os.write(2, b"\nStopping after this round, to save it whole. Again to stop at once.\n")  # print may be busy
+        with suppress(OSError):  # its terminal is gone
+            os.write(2, b"\nStopping after this round, to save it whole. Again to stop at once.\n")  # print may be busy
 
-    with handling(handle, signal.SIGINT, signal.SIGTERM):
+    with handling(handle, signal.SIGINT, *ENDING):
         yield stop
 
 
@@ -274,7 +275,7 @@ def load_latest(training: Training, monitor: Monitor, folder: RunFolder) -> list
             said.append(f"checkpoint {step} was passed over: {misfit}{' '.join(str(error).split())}")
             continue
         return said + told
-    anew = f"start it anew: python -m agents.train --config {shlex.quote(str(folder.config_file))}"
+    anew = f"start it anew: {typed('python', '-m', 'agents.train', '--config', folder.config_file)}"
     raise UserError("\n  ".join([f"{folder.path}: there is no checkpoint to resume from; {anew}", *said]))
 
 
@@ -389,8 +390,11 @@ def conclude(run: Run, interrupted: bool, replays_dir: Path | None) -> Summary:
         interrupted=interrupted,
         first_step=run.monitor.first,
     )
-    recorded = None if replays_dir is None or interrupted else run.record(replays_dir)
+    recorded, watchable = None, watch_fault(config.env) is None
+    if replays_dir is not None and not interrupted:
+        recorded = run.record(replays_dir)
+        watchable = watchable and recorded is not None
     run.tensorboard.hparams(config.model_dump(mode="json"))
     run.folder.write_summary(dataclasses.asdict(summary))
-    run.console.final_table(*last_screen(summary, run.monitor.best, recorded))
+    run.console.final_table(*last_screen(summary, run.monitor.best, recorded, watchable))
     return summary

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shlex
 import shutil
 import sys
 import threading
@@ -22,6 +21,7 @@ from agents.lab.comparison.job import ERRORS_FILE, JOB_FILE, RESULT_FILE, Job
 from agents.lab.processes import own_peak_mb
 from agents.run.folder import RunFolder, versions
 from agents.run.storage import write_text
+from agents.run.terminal import typed
 from envs.errors import UserError
 
 PARTS_FILE = "parts.json"
@@ -72,7 +72,7 @@ def _carry_out(folder: Path, began: float, trust: bool) -> int:
         "steps_per_s": found["steps"] / found["train_seconds"] if found["train_seconds"] else 0.0,
         "total_seconds": sum(end - start for start, end in parts),
         "peak_mb": own_peak_mb(),
-        "command": shlex.join(["python", "-m", "agents.lab.comparison.child", str(folder)]),
+        "command": typed("python", "-m", "agents.lab.comparison.child", folder),
         "versions": versions(),
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         **found,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from agents.run.models import LoadedPolicy, load_policy
 from agents.run.play import PARALLEL, frames_per_second, play, policy_env, stage
 from agents.run.registry import label as algorithm_label
 from agents.run.storage import read_json
+from agents.run.terminal import typed
 from agents.run.video import Frame, write_video
 from envs.errors import UserError
 from envs.make import make, reward_threshold
@@ -252,4 +252,4 @@ def _beside(players: Sequence[Iterator[Frame]]) -> Iterator[Frame]:
 
 def command_line(argv: Sequence[str]) -> str:
     """Return the command as it was typed."""
-    return shlex.join(["python", "-m", "agents.compare", *argv])
+    return typed("python", "-m", "agents.compare", *argv)

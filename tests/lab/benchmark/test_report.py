@@ -7,12 +7,12 @@ import json
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
 from agents.lab.benchmark.case import SECONDS, Plan
 from agents.lab.benchmark.report import Report
 from agents.lab.benchmark.rounds import Result
 from agents.lab.processes import describe_machine
+from agents.run.terminal import console
 from envs.errors import UserError
 from tests.lab.benchmark.fakes import case, printing, result
 
@@ -31,9 +31,9 @@ def report(tmp_path: Path) -> Report:
 
 
 def shown(report: Report) -> str:
-    console = Console(width=80, record=True, file=io.StringIO())
-    report.show(console)
-    return console.export_text()
+    screen = console(width=80, record=True, file=io.StringIO())
+    report.show(screen)
+    return screen.export_text()
 
 
 def test_the_table_has_each_program_with_its_ratio(report):
