@@ -10,6 +10,7 @@ from pathlib import Path
 from agents.lab.comparison.options import Options
 from agents.run.cli import print_json, run_command
 from agents.run.flags import parse_flags
+from envs.errors import UserError
 
 EXAMPLES = """\
 examples:
