@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,10 +26,12 @@ class Evaluation:
     Attributes:
         returns: undiscounted raw return of each episode, float64 `[episodes]`.
         lengths: steps of each episode, int64 `[episodes]`.
+        infos: what `info` held at the end of each (`envs.api.Step.infos`), {} where that was nothing.
     """
 
     returns: NDArray[np.float64]
     lengths: NDArray[np.int64]
+    infos: Sequence[dict[str, Any]] = ()
 
 
 def policy_generator(policy: Policy, seed: int) -> torch.Generator:
@@ -68,6 +71,7 @@ def evaluate(
     tracker = EpisodeTracker(env.num_envs)
     returns: list[float] = []
     lengths: list[int] = []
+    infos: list[dict[str, Any]] = []
 
     obs = env.reset(seed)
     while quota.any():
@@ -84,12 +88,13 @@ def evaluate(
                     quota[index] -= 1
                     returns.append(return_)
                     lengths.append(length)
+                    infos.append(step.infos.get(index, {}))
         if (endless := (tracker.lengths >= step_limit) & (quota > 0)).any():
             raise UserError(
                 f"the evaluation gave up: environment {endless.argmax()} took {step_limit:,} steps without ending its "
                 "episode; give it a time limit: --env-kwargs max_episode_steps=1000"
             )
-    return Evaluation(np.array(returns, np.float64), np.array(lengths, np.int64))
+    return Evaluation(np.array(returns, np.float64), np.array(lengths, np.int64), infos)
 
 
 class StatelessPolicy:

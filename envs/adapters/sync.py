@@ -42,23 +42,26 @@ class SyncVecEnv(EpisodicVecEnv):
             at = error.row if isinstance(error, BadData) and error.row is not None else len(raws)
             raise env_error(self.first + int(rows[at]), error, when(seeds[at], 0)) from error
 
-    def _step_all(self, actions: np.ndarray) -> tuple[Obs, np.ndarray, np.ndarray, np.ndarray]:
+    def _step_all(self, actions: np.ndarray) -> tuple[Obs, np.ndarray, np.ndarray, np.ndarray, list[Any]]:
         raws: list[Any] = []
         rewards: list[Any] = []
         terminated: list[Any] = []
         truncated: list[Any] = []
+        infos: list[Any] = []
         try:
             for env, action in zip(self._envs, actions, strict=True):
-                observation, reward, ended, cut, _ = step_result(env.step(action))
+                observation, reward, ended, cut, info = step_result(env.step(action))
                 raws.append(observation)
                 rewards.append(reward)
                 terminated.append(ended)
                 truncated.append(cut)
+                infos.append(info)
             return (
                 self._observations.encode(raws),
                 rewards_of(rewards),
                 flags_of(terminated, "terminated"),
                 flags_of(truncated, "truncated"),
+                infos,
             )
         except (Exception, SystemExit) as error:
             at = error.row if isinstance(error, BadData) and error.row is not None else len(raws)

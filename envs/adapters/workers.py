@@ -2,7 +2,8 @@
 
 A worker steps a `SyncVecEnv`, so transitions, seeds, positions and messages are those of that. Actions,
 observations, rewards and flags lie in memory that all share; a worker's socket carries the message to step, the
-message that it has stepped, and, pickled between processes that are all ours, everything rare.
+message that it has stepped, and, pickled between processes that are all ours, everything rare: infos of ended
+episodes too.
 
 A worker is a fresh interpreter, not a fork: a fork would copy locks that other threads (torch's, TensorBoard's) may
 hold just then. It imports neither torch nor the program's main module, and ends when its socket closes, however
@@ -202,7 +203,7 @@ class WorkersVecEnv:
             self._send(worker, _STEP)
 
     def receive(self) -> Step:
-        self._collect("in a step")
+        answers = self._collect("in a step")
         shared, observations = self._shared, self._observations
         obs = next_obs = observations.tree([leaf.copy() for leaf in shared.obs])
         terminated, truncated = shared.terminated.copy(), shared.truncated.copy()
@@ -210,7 +211,8 @@ class WorkersVecEnv:
         if len(ended):
             next_obs = observations.with_rows(obs, ended, observations.tree([leaf[ended] for leaf in shared.final]))
         valid = None if shared.valid.all() else shared.valid.copy()
-        return Step(obs, shared.reward.copy(), terminated, truncated, next_obs, valid)
+        infos = {row: info for found in answers for row, info in found.items()}
+        return Step(obs, shared.reward.copy(), terminated, truncated, next_obs, valid, infos)
 
     def step(self, action: np.ndarray) -> Step:
         self.send(action)
@@ -292,12 +294,17 @@ def work(socket_fd: str, memory_fd: str, num_envs: str) -> None:
 
 
 def _answer(env: SyncVecEnv, shared: _SharedArrays, message: bytes) -> bytes:
-    """Do what `message` says; return `_STEPPED`, or pickled the result and the error, of which one is None."""
+    """Do what `message` says; return `_STEPPED`, or pickled the result and the error, of which one is None.
+
+    The result of a step is the infos of the episodes that ended, where there are any.
+    """
     try:
         if message == _STEP:
             rows = slice(env.first, env.first + env.num_envs)
-            shared.write(rows, env.step(shared.action[rows]))
-            return _STEPPED
+            step = env.step(shared.action[rows])
+            shared.write(rows, step)
+            infos = {env.first + row: info for row, info in step.infos.items()}
+            return pickle.dumps((infos, None)) if infos else _STEPPED
         method, arguments = pickle.loads(message)
         return pickle.dumps((getattr(env, method)(*arguments), None))
     except UserError as error:

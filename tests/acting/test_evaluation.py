@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from agents.acting.evaluation import evaluate
-from agents.core.types import Acted
+from agents.core.types import Acted, successes
 from envs.errors import UserError
 from tests.fakes import ClockEnv
 
@@ -145,3 +145,12 @@ def test_what_is_remembered_is_of_the_running_episode(dummies):
         steps = np.where(ends, 0, steps + 1)
     assert policy.counts == expected
     assert max(map(max, expected)) > 4
+
+
+@pytest.mark.parametrize("dummies", [False, True])
+def test_each_episodes_info_lies_beside_its_length(dummies):
+    result = evaluate(ClockEnv(3, dummies=dummies), Coin(), episodes=9, seed=0)
+    assert sum(info == {} for info in result.infos) == 3
+    told = [info["length"] if info else length for length, info in zip(result.lengths, result.infos, strict=True)]
+    assert told == result.lengths.tolist()
+    assert sorted(successes(result.infos)) == [0.0] * 2 + [1.0] * 4
