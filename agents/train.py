@@ -39,8 +39,8 @@ examples:
   python -m agents.train --resume runs/CartPole-v1__ppo__s0__20260101-120000 -n 200000 --target-reward none
 """
 RESUMABLE = (
-    *("total_timesteps", "target_reward", "eval_freq", "eval_episodes", "final_eval_episodes", "save_freq"),
-    "device",
+    *("total_timesteps", "target_reward", "eval_freq", "eval_share", "eval_max_steps", "eval_episodes"),
+    *("final_eval_episodes", "save_freq", "video_freq", "device"),
 )
 ALIASES = {"total_timesteps": ["-n", "--n-timesteps"]}
 
@@ -55,7 +55,8 @@ class Options:
     resume: Annotated[Path | None, tyro.conf.arg(metavar="RUN", help="run folder to go on with, exactly")] = None
     runs_dir: Annotated[Path, tyro.conf.arg(help="where the run's folder is made")] = Path("runs")
     replays_dir: Annotated[Path, tyro.conf.arg(help="where the recorded episode goes")] = Path("replays")
-    record: Annotated[bool, tyro.conf.arg(help="record an episode of the final policy")] = True
+    record: Annotated[bool, tyro.conf.arg(help="record an episode of the best policy at the end")] = True
+    record_steps: Annotated[int, tyro.conf.arg(help="steps after which the recorded episode is cut")] = 1_000
     quiet: Annotated[tyro.conf.FlagCreatePairsOff[bool], tyro.conf.arg(help="print nothing but errors")] = False
     json: Annotated[tyro.conf.FlagCreatePairsOff[bool], tyro.conf.arg(help="print the result as a last line")] = False
     debug: Annotated[tyro.conf.FlagCreatePairsOff[bool], tyro.conf.arg(help="show tracebacks")] = False
@@ -95,6 +96,8 @@ def _train(argv: list[str]) -> int:
     if early.resume:
         refuse_changes(resolve(beneath, packaged=False), given)
     config = resolve([*beneath, Layer(FLAGS, given)], packaged=not early.resume)
+    if options.record_steps < 1:
+        raise UserError(f"--record-steps: {options.record_steps} given, at least 1 expected.")
     from agents.run.runner import train
 
     summary = train(
@@ -103,7 +106,7 @@ def _train(argv: list[str]) -> int:
         replays_dir=options.replays_dir,
         resume=options.resume,
         quiet=options.quiet,
-        record=options.record,
+        record_steps=options.record_steps if options.record else 0,
     )
     if options.json:
         print_json(dataclasses.asdict(summary))

@@ -19,6 +19,7 @@ examples:
   python -m agents.watch
   python -m agents.watch runs/CartPole-v1__ppo__s0__20260101-120000 --checkpoint latest --seed 7
   python -m agents.watch runs/CartPole-v1__ppo__s0__20260101-120000 --record cartpole.gif
+  python -m agents.watch --follow
 
 keys in the window:
   space         pause                        n     next episode
@@ -40,6 +41,9 @@ class Options:
         ),
     ] = None
     checkpoint: Annotated[str, tyro.conf.arg(metavar="best|latest|STEP", help="which of the run's policies")] = "best"
+    follow: Annotated[
+        Flag, tyro.conf.arg(help="play the newest model again and again while the run learns, until it has ended")
+    ] = False
     seed: Annotated[int, tyro.conf.arg(help="of the first episode; each later one's is one more")] = 0
     stochastic: Annotated[Flag, tyro.conf.arg(help="sample actions instead of taking the most likely")] = False
     episodes: Annotated[
@@ -84,12 +88,14 @@ def _watch(argv: list[str]) -> int:
             raise UserError(f"--{name}: {value} given, at least {least} expected.")
     if options.fps is not None and not 0 < options.fps <= 1000:
         raise UserError(f"--fps: {options.fps} given, a number above 0 and at most 1000 expected.")
+    if options.follow:
+        refuse_to_follow(options)
 
     from agents.run.folder import find_latest_run
     from agents.run.models import load_policy
     from agents.run.play import frames_per_second
     from agents.run.video import check_format, write_video
-    from agents.view.show import PolicyShow, ReplayShow, Show, frames
+    from agents.view.show import FollowShow, PolicyShow, ReplayShow, Show, frames
     from agents.view.window import Player, open_screen, run_window
 
     if options.record is not None:
@@ -100,7 +106,8 @@ def _watch(argv: list[str]) -> int:
         show = ReplayShow(options.replay, policy)
     else:
         run = options.run or find_latest_run(options.runs_dir)
-        show = PolicyShow(run, options.checkpoint, options.seed, not options.stochastic, options.replays_dir)
+        kind = FollowShow if options.follow else PolicyShow
+        show = kind(run, options.checkpoint, options.seed, not options.stochastic, options.replays_dir)
     print(f"{show.env_id} · {show.source}")
 
     fps = options.fps or frames_per_second(show.env_id)
@@ -109,20 +116,35 @@ def _watch(argv: list[str]) -> int:
         if options.record is not None:
             write_video(options.record, frames(show, options.episodes or 1, fps), fps)
             videos = [options.record]
+            tell_of(options.record)
         elif screen := open_screen(show.env_id):
             run_window(screen, Player(show, fps, options.episodes))
         else:
             print("There is no display to open a window on, so this is recorded instead.")
-            videos = [show.record(index, fps) for index in range(options.episodes or 1)]
+            for index in show.turns(options.episodes):
+                videos.append(show.record(index, fps))
+                tell_of(videos[-1])
     finally:
         show.close()
-    for video in videos:
-        print(f"Recorded:       {video}")
-        if (episode := video.with_suffix(".json")).exists():
-            print(f"Play it again:  python -m agents.watch --replay {shlex.quote(str(episode))}")
     if options.json:
         print_json({"env": show.env_id, "policy": show.source, "videos": [str(video) for video in videos]})
     return 0
+
+
+def tell_of(video: Path) -> None:
+    """Say where a video is, and how to play its episode again."""
+    print(f"Recorded:       {video}")
+    if (episode := video.with_suffix(".json")).exists():
+        print(f"Play it again:  python -m agents.watch --replay {shlex.quote(str(episode))}")
+
+
+def refuse_to_follow(options: Options) -> None:
+    """Raise UserError where --follow makes no sense beside the other flags."""
+    if options.record is not None or options.replay is not None:
+        other = "--record" if options.record is not None else "--replay"
+        raise UserError(f"--follow and {other} exclude one another: --follow shows a run as it learns")
+    if options.checkpoint not in ("best", "latest"):
+        raise UserError(f"--checkpoint: {options.checkpoint} given, but --follow plays the newest: best or latest.")
 
 
 if __name__ == "__main__":

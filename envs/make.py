@@ -6,7 +6,7 @@ import importlib.util
 import inspect
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from functools import partial
 from typing import Any
@@ -30,7 +30,7 @@ from envs.native.gym_env import DYNAMICS, NativeEnv, native_task
 from envs.native.vec_env import NativeVecEnv
 from envs.spaces import ObservationCodec
 
-__all__ = ["VECS", "env_label", "make", "make_single", "reward_threshold"]
+__all__ = ["VECS", "env_label", "has_time_limit", "is_drawn", "make", "make_single", "reward_threshold"]
 
 VECS = ("auto", "native", "sync", "async", "vector", "envpool", "ale")
 
@@ -135,6 +135,26 @@ def make_single(
 def has_native(env_id: str) -> bool:
     """Return whether an environment has a native version, which can live on a GPU."""
     return native_task(locate(env_id)) is not None
+
+
+def has_time_limit(env_id: str, env_kwargs: Mapping[str, Any]) -> bool:
+    """Return whether an environment's episodes are known to be cut: by an argument, its registration, or its nature.
+
+    One that counts the steps of its episodes by itself does not say so.
+    """
+    spec = locate(env_id)
+    if "max_episode_steps" in env_kwargs or spec.max_episode_steps is not None:
+        return (env_kwargs.get("max_episode_steps", spec.max_episode_steps) or -1) > 0
+    return native_task(spec) is not None or atari.is_game(spec)
+
+
+def is_drawn(env_id: str) -> bool:
+    """Return whether an environment says that it can be drawn."""
+    try:
+        _check_renders(locate(env_id), native=True)
+    except UserError:
+        return False
+    return True
 
 
 def reward_threshold(env_id: str) -> float | None:

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from itertools import count, islice
 from pathlib import Path
+from time import sleep
 from typing import Protocol
 
 from gymnasium import Space
 
 from agents.core.types import Policy
+from agents.run.folder import RunFolder
 from agents.run.models import checkpoints, load_policy
 from agents.run.play import Moment, play, policy_env
-from agents.run.recording import episode_env, load_episode, record_episode, replay, replay_folder
+from agents.run.recording import STEP_LIMIT, episode_env, load_episode, record_episode, replay, replay_folder
 from agents.run.registry import title_of
 from agents.run.video import Frame, write_video
 from agents.view.viewer import ViewState, action_bars, render
+from envs.errors import UserError
 from envs.make import env_label
+
+POLL = 0.5  # seconds between two looks for a newer model
 
 
 class Panel:
@@ -69,6 +76,7 @@ class Show(Protocol):
     """Episodes to watch, counted from 0."""
 
     env_id: str
+    finished: bool  # whether no episode follows the one that is open
 
     @property
     def source(self) -> str:
@@ -81,6 +89,10 @@ class Show(Protocol):
 
     def switch(self, direction: int) -> str:
         """Go to the checkpoint after (1) or before (-1) this one; return its name, or "" where there is none."""
+        ...
+
+    def turns(self, episodes: int | None) -> Iterable[int]:
+        """Return which episodes to record where there is no window; `episodes`, if given, is how many."""
         ...
 
     def record(self, index: int, fps: float) -> Path:
@@ -98,6 +110,8 @@ class PolicyShow:
     Raises:
         UserError: no such model, or its environment cannot be made or rendered.
     """
+
+    finished = False
 
     def __init__(self, path: Path, checkpoint: str, seed: int, deterministic: bool, replays: Path) -> None:
         self.path, self.seed, self.deterministic, self.replays = path, seed, deterministic, replays
@@ -127,6 +141,9 @@ class PolicyShow:
         self.loaded = load_policy(self.path, str(min(beyond) if direction > 0 else max(beyond)))
         return self.loaded.name
 
+    def turns(self, episodes: int | None) -> Iterable[int]:
+        return range(episodes or 1)
+
     def record(self, index: int, fps: float) -> Path:
         seed, folder = self.seed + index, replay_folder(self.loaded, self.replays)
         picture = self._panel(seed).picture
@@ -139,12 +156,84 @@ class PolicyShow:
         self.env.close()
 
 
+class FollowShow(PolicyShow):
+    """A run's policy playing while it learns: each episode is that of the newest model that the run has saved.
+
+    `switch` leaves the newest for good. Where a model is not whole yet, the one before plays once more; the first is
+    waited for, unless the run has ended.
+
+    Args:
+        checkpoint: "best" or "latest".
+        say: takes the reason for waiting.
+        wait: lets a little time pass.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        checkpoint: str,
+        seed: int,
+        deterministic: bool,
+        replays: Path,
+        *,
+        say: Callable[[str], None] = print,
+        wait: Callable[[], None] = lambda: sleep(POLL),
+    ) -> None:
+        self.checkpoint, self.wait, self._follows = checkpoint, wait, True
+        run, told = RunFolder.open(path), False
+        while not run.ended:
+            try:
+                load_policy(path, checkpoint)
+                break
+            except UserError as error:
+                if not told:
+                    say(f"{error}; waiting for it")
+                told = True
+            wait()
+        super().__init__(path, checkpoint, seed, deterministic, replays)
+
+    def renew(self) -> bool:
+        """Take the newest model; return whether it is another one than before."""
+        if not self._follows:
+            return False
+        self.finished = RunFolder(self.path).ended  # looked at first, as no model comes after it
+        before = self.loaded
+        with suppress(UserError):
+            self.loaded = load_policy(self.path, self.checkpoint)
+        return self.loaded.step != before.step
+
+    def open(self, index: int) -> tuple[Panel, Iterator[Moment]]:
+        self.renew()
+        return super().open(index)
+
+    def switch(self, direction: int) -> str:
+        self._follows = self.finished = False
+        return super().switch(direction)
+
+    def turns(self, episodes: int | None) -> Iterable[int]:
+        """Return one episode for each model, as soon as there is a newer one, until the run has ended."""
+        return islice(self._newer_models(), episodes)
+
+    def _newer_models(self) -> Iterator[int]:
+        numbers, newer = count(), True
+        self.renew()
+        while True:
+            if newer:
+                yield next(numbers)
+            if self.finished:
+                return
+            self.wait()
+            newer = self.renew()
+
+
 class ReplayShow:
     """One recorded episode, verified as it plays; `policy`, if given, says what it would make of each moment.
 
     Raises:
         UserError: the file is no episode, or its environment cannot be made or rendered.
     """
+
+    finished = False
 
     def __init__(self, file: Path, policy: Policy | None = None) -> None:
         self.file, self.policy = file, policy
@@ -161,6 +250,9 @@ class ReplayShow:
     def switch(self, direction: int) -> str:
         return ""
 
+    def turns(self, episodes: int | None) -> Iterable[int]:
+        return range(episodes or 1)
+
     def record(self, index: int, fps: float) -> Path:
         video = self.file.with_suffix(".mp4")
         write_video(video, frames(self, 1, fps), fps)
@@ -171,10 +263,10 @@ class ReplayShow:
 
 
 def frames(show: Show, episodes: int, fps: float) -> Iterator[Frame]:
-    """Yield a video of the show's first episodes; each one's last picture stays for a second."""
+    """Yield a video of the show's first episodes, cut at `STEP_LIMIT`; each one's last picture stays for a second."""
     for index in range(episodes):
         panel, moments = show.open(index)
-        for moment in moments:
+        for moment in islice(moments, STEP_LIMIT):
             frame = panel.picture(moment)
             yield frame
         yield from [frame] * round(fps)
