@@ -18,6 +18,7 @@ from agents.run import registry
 from agents.run.cli import print_json, run_command
 from agents.run.config import (
     FLAGS,
+    RECORD_STEPS,
     RUN_FIELDS,
     Layer,
     RunConfig,
@@ -40,7 +41,7 @@ examples:
 """
 RESUMABLE = (
     *("total_timesteps", "target_reward", "eval_freq", "eval_share", "eval_max_steps", "eval_episodes"),
-    *("final_eval_episodes", "save_freq", "video_freq", "device"),
+    *("final_eval_episodes", "save_freq", "video_freq", "device", "compile"),
 )
 ALIASES = {"total_timesteps": ["-n", "--n-timesteps"]}
 
@@ -56,7 +57,7 @@ class Options:
     runs_dir: Annotated[Path, tyro.conf.arg(help="where the run's folder is made")] = Path("runs")
     replays_dir: Annotated[Path, tyro.conf.arg(help="where the recorded episode goes")] = Path("replays")
     record: Annotated[bool, tyro.conf.arg(help="record an episode of the best policy at the end")] = True
-    record_steps: Annotated[int, tyro.conf.arg(help="steps after which the recorded episode is cut")] = 1_000
+    record_steps: Annotated[int, tyro.conf.arg(help="steps after which the recorded episode is cut")] = RECORD_STEPS
     quiet: Annotated[tyro.conf.FlagCreatePairsOff[bool], tyro.conf.arg(help="print nothing but errors")] = False
     json: Annotated[tyro.conf.FlagCreatePairsOff[bool], tyro.conf.arg(help="print the result as a last line")] = False
     debug: Annotated[tyro.conf.FlagCreatePairsOff[bool], tyro.conf.arg(help="show tracebacks")] = False
@@ -94,7 +95,10 @@ def _train(argv: list[str]) -> int:
     defaults = merge([*beneath, Layer(FLAGS, chosen)], packaged=not early.resume)
     given, options = parse(argv or ["--help"], {name: value for name, (value, _) in defaults.items()})
     if early.resume:
-        refuse_changes(resolve(beneath, packaged=False), given)
+        before = resolve(beneath, packaged=False)
+        refuse_changes(before, given)
+        if given.get("device", before.device) != before.device and before.compile != "on":
+            given.setdefault("compile", "auto")  # what is best differs with the device
     config = resolve([*beneath, Layer(FLAGS, given)], packaged=not early.resume)
     if options.record_steps < 1:
         raise UserError(f"--record-steps: {options.record_steps} given, at least 1 expected.")

@@ -25,7 +25,7 @@ class Step:
     Attributes:
         obs: what to act on next, `[N, ...]`: already the first of a new episode where one ended.
         reward: float32 `[N]`, raw.
-        terminated: bool `[N]`: the task itself ended, so nothing follows: cuts the bootstrap.
+        terminated: bool `[N]`: a terminal state was reached, so nothing follows: cuts the bootstrap.
         truncated: bool `[N]`: the episode was cut from outside (a time limit): bootstraps from `next_obs`.
         next_obs: the true successor, `[N, ...]`: the final observation where an episode ended.
             It may be the same object as `obs` on a tick where none did.
@@ -59,6 +59,7 @@ class VecEnv(Protocol):
     num_envs: int
     observation_space: Space  # of one environment, canonical (envs.spaces)
     action_space: Space  # of one environment, canonical
+    own_spaces: tuple[Space, Space]  # of observations and actions, as the environment has them
     device: str  # "cpu" or "cuda"
     backend: str  # one of envs.make.VECS, but never "auto"
     backend_reason: str  # why that backend, in a few words; "" until envs.make.make has chosen it

@@ -78,7 +78,7 @@ def make(
         raise UserError(f"vec must be one of {', '.join(VECS)}, got {vec!r}.{did_you_mean(vec, VECS)}")
     spec = locate(env_id)
     _check_kwargs(spec, kwargs, native=vec in ("auto", "native"))
-    vec, reason, masked = _choose(env_id, spec, num_envs, kwargs, render) if vec == "auto" else (vec, "as asked", None)
+    vec, reason, masked = _choose(env_id, spec, num_envs, kwargs, render) if vec == "auto" else (vec, "as set", None)
     env: VecEnv
     if vec == "native":
         env = _native(spec, num_envs, device, kwargs, rescale_action, tensors, render)

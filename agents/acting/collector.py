@@ -30,9 +30,10 @@ class Collected:
 
 
 class Collector(Protocol):
-    """Acts and steps from `state` on, and moves it on."""
+    """Acts and steps from `state` on, and moves it on; exploration is scheduled by `total_timesteps`."""
 
     state: ActorState
+    total_timesteps: int
 
     def collect(self, ticks: int, meanwhile: Callable[[], None] | None = None) -> Collected:
         """Make so many ticks.
@@ -67,7 +68,7 @@ class TickCollector:
         successors: bool = False,
     ) -> None:
         self.state = state
-        self._env, self._policy, self._successors, self._total = env, policy, successors, total_timesteps
+        self._env, self._policy, self._successors, self.total_timesteps = env, policy, successors, total_timesteps
         self._device = policy.device
         self._on_host = self._device.type == "cpu"
         self._rows = Rows(ticks, self._device)
@@ -82,7 +83,7 @@ class TickCollector:
         env, state, policy = self._env, self.state, self._policy
         began = perf_counter()
         act, recurrent = policy.actor(), policy.recurrent
-        progress = state.progress(ticks, env.num_envs, self._total)
+        progress = state.progress(ticks, env.num_envs, self.total_timesteps)
         noise = policy.draw_noise((ticks, env.num_envs), progress, state.generator)
         noises = unstacked(tree_map(to_numpy, noise) if self._on_host else noise, ticks)
         obs, carry, finals, valids = self._placed(state.obs), state.carry, [], {}

@@ -37,6 +37,19 @@ class Evaluation:
     infos: Sequence[dict[str, Any]] = ()
     cut: int | None = None
 
+    @property
+    def mean(self) -> float:
+        """Mean return."""
+        return float(self.returns.mean())
+
+    @property
+    def std(self) -> float:
+        """Standard deviation of the returns over episodes."""
+        return float(self.returns.std())
+
+    def __repr__(self) -> str:
+        return f"Evaluation(mean={self.mean:.2f}, std={self.std:.2f}, episodes={len(self.returns)})"
+
 
 def policy_generator(policy: Policy, seed: int) -> torch.Generator:
     """Return the random stream that stochastic actions are drawn from outside training."""

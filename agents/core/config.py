@@ -38,8 +38,7 @@ def _check_not_negative(value: Any) -> Any:
 
 Schedule = Annotated[float | str, AfterValidator(_check_schedule)]
 Auto = Literal["auto"]
-
-CompileMode = Literal["auto", "off", "on"]
+CompileMode = Literal["auto", "off", "graphs", "on"]
 Activation = Literal["tanh", "relu", "elu", "gelu", "silu"]
 OptimizerName = Literal["adam", "adamw", "sgd", "rmsprop"]
 

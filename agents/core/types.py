@@ -99,15 +99,15 @@ def successes(infos: Iterable[Mapping[str, Any]]) -> list[float]:
 
 
 @dataclass(slots=True)
-class Progress:
-    """What a training yields each time it could be stopped, saved or looked at.
+class Iteration:
+    """What came of collecting and updating once: yielded where a training can be stopped, saved or looked at.
 
     Attributes:
         step: environment steps taken since the run began.
-        metrics: TensorBoard tag -> value of the updates made since the last Progress; may be empty.
+        metrics: TensorBoard tag -> value of the updates made in it; may be empty.
         latest: TensorBoard tag -> value of what changes over the run (rates, counters), as it is now.
-        episodes: those that ended since the last Progress, in parts.
-        seconds: phase ("env", "act", "copy", "learn") -> time spent in it since the last Progress.
+        episodes: those that ended in it, in parts.
+        seconds: phase ("env", "act", "copy", "learn") -> time spent in it.
     """
 
     step: int

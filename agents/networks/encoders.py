@@ -125,6 +125,7 @@ class Encoder(nn.Module):
         keys: the Dict's leaves that `leaves` read, in order; None where the one encoder takes the observation whole.
         flops: multiply-adds for one observation (a class that takes the place of all may say them in `flops`).
         description: what was understood, a line for each leaf.
+        name: the configuration's, or what its "auto" came to; "auto" where pictures are read in several ways.
 
     Raises:
         UserError: the space holds what no network reads, or the configuration's encoder does not fit it.
@@ -145,6 +146,9 @@ class Encoder(nn.Module):
         encoders = [_made(name, kind, space)] if whole else [_of_leaf(leaf, kind, config) for leaf in leaves.values()]
         self.leaves = nn.ModuleList(encoders)
         self.features = sum(encoder.features for encoder in encoders)
+        pictures: set[type[nn.Module]] = {type(one) for one in encoders if isinstance(one, PictureEncoder)}
+        names = [row for row, made in ENCODERS.items() if made in (pictures or {Flat})]
+        self.name = name if kind is not None or len(names) > 1 else names[0]
         ignored = " (norm_obs is left to it)" if whole and config.norm_obs else ""
         self.description = "\n".join(
             f"{key}: {getattr(encoder, 'description', f'read by {name}')}{ignored}"

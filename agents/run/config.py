@@ -26,6 +26,7 @@ from envs.errors import UserError, did_you_mean, listed
 
 ALIASES = {"n_timesteps": "total_timesteps"}  # rl-zoo3's spelling
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+RECORD_STEPS = 1_000  # the most of the episode recorded at the end of a run, if nothing else is said
 FLAGS = ""  # the source of a layer that holds command-line flags
 
 
@@ -40,7 +41,7 @@ class RunConfig(Settings):
     seed: int = Field(0, ge=0, description="all randomness of the run follows from it")
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="where the networks live")
     compile: CompileMode = Field(
-        "auto", description="compile steps of training; auto captures them as CUDA graphs on a GPU, off runs all as is"
+        "auto", description="compile updates and rollouts; graphs only captures them on a CUDA GPU, as auto does there"
     )
     vec: Literal["auto", "native", "sync", "async", "vector", "envpool", "ale"] = Field(
         "auto", description="how the copies of env are stepped; sync and async take Gymnasium's own version"

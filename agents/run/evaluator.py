@@ -13,34 +13,45 @@ from envs.make import has_time_limit, make
 from envs.seeding import derive_seed
 
 EVALUATIONS = 20  # of a run, where their frequency is chosen for it
-LEAST_MAX_STEPS = 1_000
+LEAST_MAX_STEPS, USUAL_MAX_STEPS = 1_000, 10_000
 PARALLEL = {"native": 100, "sync": 10}  # evaluation environments by backend; others have as many as the training
 
 
-def settled(config: RunConfig) -> RunConfig:
-    """Return `config` with what its evaluations would choose by themselves ("auto") chosen."""
+def settled(config: RunConfig, first: int = 0) -> RunConfig:
+    """Return `config` with what its evaluations would choose by themselves ("auto") chosen.
+
+    Args:
+        first: step at which the run begins.
+    """
     params = config.params
+    steps = params.total_timesteps - first
     chosen: dict[str, Any] = {}
     if params.eval_freq == "auto":
-        chosen["eval_freq"] = max(params.total_timesteps // EVALUATIONS, 1)
+        chosen["eval_freq"] = max(steps // EVALUATIONS, 1)
     if params.eval_share == "auto":
         chosen["eval_share"] = 1.0 if params.eval_freq == "auto" else None
     if params.eval_max_steps == "auto":
-        chosen["eval_max_steps"] = most_steps(
-            config.env, config.env_kwargs, params.total_timesteps, params.eval_episodes
-        )
+        chosen["eval_max_steps"] = most_steps(config.env, config.env_kwargs, steps, params.eval_episodes)
     return config.model_copy(update={"params": params.model_copy(update=chosen)})
 
 
 def most_steps(env_id: str, env_kwargs: dict[str, Any], total_timesteps: int, eval_episodes: int) -> int | None:
     """Return after how many steps an evaluation cuts an episode; None where the environment has a time limit.
 
-    All episodes of an evaluation together then take at most a quarter of the training's steps, if that lets them be
-    `LEAST_MAX_STEPS` long.
+    All its episodes together then take at most a quarter of the training's steps, unless that would be less than
+    `LEAST_MAX_STEPS` for each.
     """
     if has_time_limit(env_id, env_kwargs):
         return None
     return max(total_timesteps // (4 * eval_episodes), LEAST_MAX_STEPS)
+
+
+def most_steps_of(config: RunConfig | None, env_id: str, env_kwargs: dict[str, Any]) -> int | None:
+    """Return the same for the policy of a run (None: of something else) that plays outside it, perhaps elsewhere."""
+    if has_time_limit(env_id, env_kwargs):
+        return None
+    chosen = None if config is None else config.params.eval_max_steps
+    return chosen if isinstance(chosen, int) else USUAL_MAX_STEPS
 
 
 class Evaluator:

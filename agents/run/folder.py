@@ -45,16 +45,14 @@ class RunFolder:
         config: RunConfig,
         *,
         name: str | None = None,
-        device: str | None = None,
         threads: int | None = None,
     ) -> RunFolder:
         """Make `<runs_dir>/<env>__<algo>__s<seed>__<time>/` and write what is known before training.
 
         Args:
             runs_dir: made if it is not there.
-            config: written to `config.yaml`, all of it.
+            config: written to `config.yaml`, all of it; its device goes to `versions.json` too.
             name: of a folder in `runs_dir` to use instead, which may be there, without a run in it.
-            device: the one in use, for `versions.json`.
             threads: PyTorch's thread count, for `versions.json`.
 
         Raises:
@@ -64,7 +62,7 @@ class RunFolder:
         with disk("create", folder.path):
             folder.path.mkdir(parents=True, exist_ok=True)
         folder.append_command()
-        folder._write_json("versions.json", versions() | {"device": device or config.device, "threads": threads})
+        folder._write_json("versions.json", versions() | {"device": config.device, "threads": threads})
         write_text(folder.config_file, config.to_yaml())
         return folder
 
@@ -131,7 +129,7 @@ class RunFolder:
     def append_command(self) -> None:
         """Add the running command line to `command.txt`."""
         file = self.path / "command.txt"
-        with disk("write", file), file.open("a", encoding="utf-8") as stream:
+        with disk("write", file), file.open("a", encoding="utf-8", newline="\n") as stream:
             stream.write(shlex.join(sys.orig_argv) + "\n")
 
     def concluded(self) -> int | None:

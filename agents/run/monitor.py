@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from agents.core.types import Episodes, Progress, successes
+from agents.core.types import Episodes, Iteration, successes
 
 MOST_UNREAD = 1_000  # parts of episodes gathered before they are read
 LOG_ROWS = 200  # about how many rows of scalars a whole run writes at most
@@ -18,24 +18,26 @@ WINDOW = 100  # episodes that rollout/ep_rew_mean, ep_len_mean and success_rate 
 
 
 class Monitor:
-    """Gathers `Progress` and turns it into TensorBoard scalars.
+    """Gathers `Iteration` and turns it into TensorBoard scalars.
 
     Attributes:
         best: (mean return, step) of the best evaluation so far, or None.
         reached: mean return that confirmed the target at the latest evaluation, or None where nothing did.
+        first: step at which the run began; later than 0 where it goes on with a model that had learnt before.
         handled: step up to which all that fell due (evaluations, rows, checkpoints) has been done.
         evaluated: steps that evaluations have taken, without those that confirm a target.
         last_video: step of the last video.
         spent: "evaluation", "recording" or "saving" -> seconds.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, first: int = 0) -> None:
+        self.first = self.handled = first
         self.returns: deque[float] = deque(maxlen=WINDOW)
         self.lengths: deque[int] = deque(maxlen=WINDOW)
         self.successes: deque[float] = deque(maxlen=WINDOW)
         self.best: tuple[float, int] | None = None
         self.reached: float | None = None
-        self.handled = self.evaluated = self.last_video = 0
+        self.evaluated, self.last_video = 0, first
         self.spent: dict[str, float] = {}
         self._metrics: dict[str, list[Any]] = {}
         self._latest: dict[str, float] = {}
@@ -50,15 +52,15 @@ class Monitor:
         """Begin to measure time."""
         self._began = perf_counter()
 
-    def add(self, progress: Progress) -> None:
-        """Take in what happened since the last Progress."""
-        self._episodes += progress.episodes
+    def add(self, iteration: Iteration) -> None:
+        """Take in the next one."""
+        self._episodes += iteration.episodes
         if len(self._episodes) > MOST_UNREAD:
             self._read_episodes()
-        self._latest = dict(progress.latest)
-        for tag, value in progress.metrics.items():
+        self._latest = dict(iteration.latest)
+        for tag, value in iteration.metrics.items():
             self._metrics.setdefault(tag, []).append(value)
-        for phase, seconds in progress.seconds.items():
+        for phase, seconds in iteration.seconds.items():
             self._seconds[phase] = self._seconds.get(phase, 0.0) + seconds
 
     def elapsed(self) -> float:
@@ -84,11 +86,11 @@ class Monitor:
 
     def fps(self, step: int) -> float:
         """Return the mean environment steps per second of the whole run."""
-        return step / max(self.elapsed(), 1e-9)
+        return (step - self.first) / max(self.elapsed(), 1e-9)
 
     def may_evaluate(self, step: int, share: float | None) -> bool:
         """Whether evaluations have taken at most `share` times the steps trained; None sets no bound."""
-        return share is None or self.evaluated <= share * step
+        return share is None or self.evaluated <= share * (step - self.first)
 
     def target_reached(self, target: float | None) -> bool:
         """Whether the latest evaluation confirmed `target`."""
@@ -128,6 +130,7 @@ class Monitor:
             "successes": list(self.successes),
             "best": None if self.best is None else list(self.best),
             "reached": self.reached,
+            "first": self.first,
             "handled": self.handled,
             "evaluated": self.evaluated,
             "last_video": self.last_video,
@@ -148,6 +151,7 @@ class Monitor:
         self.reached, self.handled = state["reached"], int(state["handled"])
         self.evaluated, self.last_video = int(state.get("evaluated", 0)), int(state.get("last_video", 0))
         self.spent = dict(state.get("spent", {}))
+        self.first = int(state.get("first", 0))
         self._metrics, self._seconds, self._latest = state["metrics"], state["seconds"], state["latest"]
         self._earlier = float(state["elapsed"])
         self._paused = self._earlier - float(state.get("training_seconds", self._earlier))

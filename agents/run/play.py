@@ -22,6 +22,7 @@ from envs.locate import locate
 from envs.make import make
 from envs.native.gym_env import native_task
 
+PARALLEL = 10  # environments that a policy is measured in together
 HEADLESS = ("dummy", "offscreen")  # SDL's drivers that show nothing
 
 Choose = Callable[[Any], Any]  # observations [1, ...] -> actions [1, ...] as VecEnv.step takes them

@@ -8,10 +8,10 @@ import shlex
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from agents.acting.evaluation import Evaluation
 from agents.core.schedules import crossings
 from agents.core.signals import handling
 from agents.run.build import Training, build
-from agents.run.config import RunConfig
+from agents.run.config import RECORD_STEPS, RunConfig
 from agents.run.evaluator import EVALUATIONS, Evaluator, evaluation_scalars, settled
 from agents.run.folder import RunFolder
 from agents.run.models import load_policy, save_model
@@ -62,10 +62,10 @@ class Run:
     def __init__(self, training: Training, folder: RunFolder, monitor: Monitor, *, resumed: bool, quiet: bool) -> None:
         self.training, self.folder, self.monitor = training, folder, monitor
         self.config = training.config
-        self.params: Any = training.config.params  # settled: nothing is "auto" any more
+        self.params = cast(Any, training.config.params)  # settled: nothing is "auto" any more
         kept = monitor.handled if resumed else None
         self.tensorboard = TensorBoardSink(folder.path, purge_step=kept)
-        self.progress = CsvSink(folder.path / "progress.csv", resume_step=kept)
+        self.progress_csv = CsvSink(folder.path / "progress.csv", resume_step=kept)
         self.evaluations = CsvSink(folder.path / "evaluations.csv", resume_step=kept)
         best = None if monitor.best is None else monitor.best[0]
         step = training.step
@@ -96,9 +96,9 @@ class Run:
         self.handle_due()
         if self.monitor.target_reached(self.params.target_reward):
             return
-        for progress in self.training.progress():
+        for iteration in self.training.iterations():
             self.between_ticks = True
-            self.monitor.add(progress)
+            self.monitor.add(iteration)
             self.handle_due()
             if self.monitor.target_reached(self.params.target_reward) or stop.is_set():
                 return
@@ -128,7 +128,7 @@ class Run:
     def log(self, step: int) -> None:
         """Write the scalars gathered since the last row."""
         scalars = self.monitor.scalars(step)
-        for sink in (self.tensorboard, self.progress, self.console):
+        for sink in (self.tensorboard, self.progress_csv, self.console):
             sink.write(step, scalars)
 
     def evaluate_and_keep_best(self, step: int) -> bool:
@@ -145,7 +145,7 @@ class Run:
         if best := self.monitor.best is None or mean > self.monitor.best[0]:
             self.monitor.best = (mean, step)
             with atomic_folder(self.folder.best) as folder:
-                save_model(folder, self.training.algorithm, self.config, self.training.env, step)
+                save_model(folder, self.training.algorithm.model, self.config, self.training.env.own_spaces, step)
         target, self.monitor.reached = self.params.target_reward, None
         if target is not None and mean >= target:
             episodes = max(self.params.final_eval_episodes, self.params.eval_episodes)
@@ -175,7 +175,7 @@ class Run:
         """Save model and training state under the current step; old checkpoints keep their model alone."""
         step = self.training.step
         with atomic_folder(self.folder.checkpoint(step)) as folder:
-            save_model(folder, self.training.algorithm, self.config, self.training.env, step)
+            save_model(folder, self.training.algorithm.model, self.config, self.training.env.own_spaces, step)
             state = {
                 "training": self.training.state_dict(with_env=self.between_ticks),
                 "monitor": self.monitor.state_dict(),
@@ -188,7 +188,8 @@ class Run:
     def save_latest(self) -> None:
         """Save the policy as it is as the model of the run itself; say once that it can be watched."""
         training = self.training
-        save_model(self.folder.path, training.algorithm, self.config, training.env, training.step)
+        spaces = training.env.own_spaces
+        save_model(self.folder.path, training.algorithm.model, self.config, spaces, training.step)
         if not self.told_to_watch and training.step < self.params.total_timesteps and is_drawn(self.config.env):
             self.console.say(f"watch it learn: python -m agents.watch --follow {shlex.quote(str(self.folder.path))}")
         self.told_to_watch = True
@@ -262,7 +263,7 @@ class Run:
 
     def close(self) -> None:
         """Flush and close everything but the environments of the training."""
-        for part in (self.tensorboard, self.progress, self.evaluations, self.console, self.evaluator):
+        for part in (self.tensorboard, self.progress_csv, self.evaluations, self.console, self.evaluator):
             part.close()
 
 
@@ -330,31 +331,35 @@ def train(
     name: str | None = None,
     resume: Path | None = None,
     quiet: bool = False,
-    record_steps: int = 0,
+    record_steps: int = RECORD_STEPS,
+    training: Training | None = None,
 ) -> Summary:
     """Train as `config` says, in a new folder in `runs_dir` (`name`, or one of its own), or going on in `resume`.
 
+    A `training` that is there already goes on, and its environments stay open.
+
     Args:
-        config: what it leaves open ("auto") is settled first.
         replays_dir: where an episode of the best policy is recorded at the end.
         record_steps: the most steps of it that are recorded; 0 records none.
 
     Raises:
         UserError: anything the user can mend; what was learnt until then is saved in the run folder.
     """
-    config = settled(config)
-    training, monitor = build(config), Monitor()
-    with closing(training.env):
+    with ExitStack() as stack:
+        if training is None:
+            training = build(config)
+            stack.enter_context(closing(training.env))
+        training.config = settled(training.config, training.step)
+        monitor = Monitor(training.step)
         notes: list[str] = []
         if resume is None:
-            device, threads = str(training.policy.device), torch.get_num_threads()
-            folder = RunFolder.create(runs_dir, config, name=name, device=device, threads=threads)
+            folder = RunFolder.create(runs_dir, training.config, name=name, threads=torch.get_num_threads())
         else:
             folder = RunFolder.open(resume)
             folder.tidy()
             notes = load_latest(training, monitor, folder)
             refuse_finished(training, monitor, folder)
-            folder.resume(config)
+            folder.resume(training.config)
         with closing(Run(training, folder, monitor, resumed=resume is not None, quiet=quiet)) as run:
             return carry_out(run, notes, replays_dir, record_steps)
 
@@ -409,7 +414,7 @@ def conclude(run: Run, interrupted: bool, replays_dir: Path, record_steps: int) 
         steps=step,
         wall_s=round(wall, 3),
         train_s=round(trained, 3),
-        steps_per_s=round(step / max(wall, 1e-9), 1),
+        steps_per_s=round((step - run.monitor.first) / max(wall, 1e-9), 1),
         eval_mean=mean,
         eval_std=std,
         eval_episodes=episodes,
@@ -419,6 +424,7 @@ def conclude(run: Run, interrupted: bool, replays_dir: Path, record_steps: int) 
         eval_s=round(spent.get("evaluation", 0.0), 3),
         record_s=round(spent.get("recording", 0.0), 3),
         total_s=round(run.monitor.elapsed(), 3),
+        first_step=run.monitor.first,
     )
     run.tensorboard.hparams(config.model_dump(mode="json"))
     run.folder.write_summary(dataclasses.asdict(summary))

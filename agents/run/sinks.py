@@ -10,6 +10,7 @@ import struct
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
 from typing import Any, Protocol
@@ -260,7 +261,8 @@ class ConsoleSink:
         self._last_return: float | None = None
         self._best = best
         self._bar: Progress | None = None
-        if self._console.is_terminal and not quiet:
+        in_notebook = self._console.is_jupyter and find_spec("ipywidgets") is not None
+        if (self._console.is_terminal or in_notebook) and not quiet:
             self._bar = _bar(self._console)
             self._task = self._bar.add_task(self._status(initial), total=total, completed=initial)
 

@@ -14,8 +14,9 @@ class Summary:
     """What a run reached; `solved` is None where the environment has no threshold and no target was set.
 
     `wall_s` counts evaluations and checkpoints until the end of training, `train_s` does not. `total_s` counts all
-    until the summary is written; of it all evaluations took `eval_s`, and recordings `record_s`.
-    `eval_cut` counts the episodes of the final evaluation that were cut, None where it had no limit.
+    until the summary is written; of it all evaluations took `eval_s`, and recordings `record_s`. `eval_cut` counts the
+    episodes of the final evaluation that were cut, None where it had no limit. `first_step` is the step that the run
+    began at: later than 0 where it went on with a model that had learnt before.
     """
 
     run: str
@@ -35,6 +36,7 @@ class Summary:
     eval_s: float
     record_s: float
     total_s: float
+    first_step: int = 0
 
 
 def resume_command(run: Path | str) -> str:
@@ -47,7 +49,8 @@ def last_screen(
 ) -> tuple[str, dict[str, str], dict[str, str]]:
     """Return the last screen's title, its rows, and the commands to type next."""
     path = summary.run
-    rows = {"steps": f"{summary.steps:,} in {summary.wall_s:.1f} s ({summary.steps_per_s:,.0f} steps/s)"}
+    trained = summary.steps - summary.first_step
+    rows = {"steps": f"{trained:,} in {summary.wall_s:.1f} s ({summary.steps_per_s:,.0f} steps/s)"}
     if summary.eval_mean is not None:
         rows["final policy"] = (
             f"{summary.eval_mean:.1f} +- {summary.eval_std:.1f} over {summary.eval_episodes} fresh greedy episodes"

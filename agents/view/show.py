@@ -197,10 +197,10 @@ class FollowShow(PolicyShow):
         if not self._follows:
             return False
         self.finished = RunFolder(self.path).ended  # looked at first, as no model comes after it
-        before = self.loaded
+        before = self.loaded.step
         with suppress(UserError):
             self.loaded = load_policy(self.path, self.checkpoint)
-        return self.loaded.step != before.step
+        return self.loaded.step != before
 
     def open(self, index: int) -> tuple[Panel, Iterator[Moment]]:
         self.renew()

@@ -124,6 +124,7 @@ class WorkersVecEnv:
         self.num_envs = len(makers)
         example = makers[0]() if example is None else example
         self._observations = ObservationCodec(example.observation_space)
+        self.own_spaces = example.observation_space, example.action_space
         self.observation_space = self._observations.space
         self.action_space = ActionCodec(example.action_space, rescale_action).space
         example.close()

@@ -63,6 +63,7 @@ class NativeVecEnv(InProcess):
         self.num_envs = num_envs
         self.device = arrays.device
         self.capturable = arrays.xp is not np
+        self.own_spaces = dynamics.observation_space, dynamics.action_space
         self.observation_space = ObservationCodec(dynamics.observation_space).space
         self.dynamics = Observed(dynamics, self.observation_space)
         self.action_space = ActionCodec(dynamics.action_space, rescale_action).space

@@ -251,7 +251,7 @@ def test_auto_says_what_it_chose_and_why(monkeypatch):
     for name, reason in reasons.items():
         env = make(name, 2)
         assert re.match(reason, f"{env.backend}: {env.backend_reason}"), env.backend_reason
-    assert make("Acrobot-v1", 1, vec="sync").backend_reason == "as asked"
+    assert make("Acrobot-v1", 1, vec="sync").backend_reason == "as set"
 
 
 @dataclass(frozen=True)

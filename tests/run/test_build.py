@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from copy import deepcopy
-from typing import Any
+from pathlib import Path
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -11,12 +12,15 @@ import torch
 
 from agents.algos.dqn.algorithm import DQN
 from agents.algos.ppo.algorithm import PPO
+from agents.core.config import CompileMode
+from agents.core.runtime import resolved_mode
 from agents.run.build import Training, build, build_on
 from agents.run.config import FLAGS, Layer, resolve
 from envs.errors import UserError
 from envs.make import make
 from tests.run.running import USER_ENVS, assert_same
 
+ENCODERS = Path(__file__).parents[2] / "docs" / "examples" / "encoder.py"
 PPO_VALUES = {"env": "CartPole-v1", "n_envs": 2, "n_steps": 8, "batch_size": 16, "n_epochs": 1, "device": "cpu"}
 DQN_VALUES = {"env": "CartPole-v1", "algo": "dqn", "n_envs": 3, "learning_starts": 9, "batch_size": 4, "device": "cpu"}
 
@@ -26,8 +30,8 @@ def built(values: dict[str, Any], **more: Any) -> Training:
 
 
 def advance(training: Training, step: int) -> Training:
-    for progress in training.progress():
-        if progress.step >= step:
+    for iteration in training.iterations():
+        if iteration.step >= step:
             break
     return training
 
@@ -95,7 +99,40 @@ def test_a_device_is_chosen_and_the_choice_explained(monkeypatch: pytest.MonkeyP
     assert (training.policy.device.type, training.device_reason) == ("cpu", "no GPU was found")
     with pytest.raises(UserError, match="--device cuda"):
         built(PPO_VALUES, device="cuda")
-    assert built(PPO_VALUES).device_reason == "as asked"
+    assert built(PPO_VALUES).device_reason == "as set"
+
+
+@pytest.mark.parametrize(
+    ("values", "encoder"),
+    [
+        ({"vec": "sync"}, "flat"),
+        ({"env": "Bricks-v0"}, "small"),
+        ({"env": "Bricks-v0", "encoder": "flat"}, "flat"),
+        ({"encoder": f"{ENCODERS}:Fourier"}, f"{ENCODERS}:Fourier"),
+    ],
+)
+def test_the_settings_of_a_training_say_what_was_chosen(
+    values: dict[str, Any], encoder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    training = built(PPO_VALUES | {"device": "auto"} | values)
+    config = training.config
+    assert (config.vec, config.device, config.compile) == (values.get("vec", "native"), "cpu", "off")
+    assert config.params.network.encoder == encoder
+    again = build(config)
+    assert again.config == config
+    assert_same(again.state_dict(), training.state_dict())
+
+
+@pytest.mark.parametrize(("device", "auto"), [("cuda", "graphs"), ("cpu", "off"), ("mps", "off")])
+def test_what_compile_comes_to(device: str, auto: str) -> None:
+    came_to = [resolved_mode(mode, torch.device(device)) for mode in get_args(CompileMode)]
+    assert dict(zip(get_args(CompileMode), came_to, strict=True)) == {
+        "auto": auto,
+        "off": "off",
+        "graphs": auto,
+        "on": "on",
+    }
 
 
 def training_of(kind: str) -> Training:

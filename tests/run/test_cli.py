@@ -263,6 +263,16 @@ def test_resume_takes_the_run_as_it_was(run: Path, runner: list[dict[str, Any]])
     assert config.model_dump() == before | {"total_timesteps": 7000, "eval_freq": 0}
 
 
+@pytest.mark.parametrize(("flags", "compiled"), [("", "on"), ("--compile off", "off")])
+def test_a_run_goes_on_on_another_device(run: Path, runner: list[dict[str, Any]], flags: str, compiled: str) -> None:
+    file = run / "config.yaml"
+    for before, after in ({"device": "cpu", "compile": "off"}, "auto"), ({"device": "cpu", "compile": "on"}, compiled):
+        file.write_text(RunConfig.from_yaml(file).model_copy(update=before).to_yaml())
+        assert trained(runner, "--resume runs/a").compile == before["compile"]
+        config = trained(runner, f"--resume runs/a --device cuda {flags if after != 'auto' else ''}")
+        assert (config.device, config.compile) == ("cuda", after)
+
+
 @pytest.mark.parametrize(
     "flag", ["--tau 0.25", "--algo ppo", "--seed 1", "--env Other-v0", "--env-kwargs a=2", "--n-envs 2"]
 )

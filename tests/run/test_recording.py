@@ -70,7 +70,7 @@ def untrained(env: str, folder: Path, algo: str = "ppo", **settings) -> LoadedPo
     spaces = probe.observation_space, probe.action_space
     probe.close()
     policy = make_algorithm(config.algo, *spaces, config.params, seed=3).eval().policy
-    return LoadedPolicy(policy, config, *spaces, step=1024, path=folder, name="best")
+    return LoadedPolicy(policy, config, spaces, step=1024, path=folder, name="best")
 
 
 @pytest.fixture

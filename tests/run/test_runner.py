@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from agents.acting.evaluation import Evaluation
-from agents.core.types import Episodes, Progress
+from agents.core.types import Episodes, Iteration
 from agents.run import runner
 from agents.run.config import RunConfig
 from agents.run.folder import RunFolder
@@ -163,6 +163,7 @@ def test_the_folder_says_how_it_was_made(tmp_path: Path, monkeypatch: pytest.Mon
     config = RunConfig.from_yaml(run / "config.yaml")
     assert (config.seed, config.params.network.net_arch, config.env_kwargs) == (5, (8, 8), {"max_episode_steps": 25})
     assert config.to_yaml() == (run / "config.yaml").read_text()
+    assert "auto" not in config.model_dump().values()
     versions = json.loads((run / "versions.json").read_text())
     assert {"torch", "gymnasium", "numpy", "python", "git"} <= versions.keys()
     assert (versions["device"], versions["threads"]) == ("cpu", 1)
@@ -265,8 +266,8 @@ def episodes(*returns: float) -> list[Episodes]:
 def test_monitor_means() -> None:
     monitor = Monitor()
     assert monitor.scalars(0).keys() == {"time/fps"}
-    monitor.add(Progress(8, {"train/loss": 1.0}, {"train/n_updates": 3.0}, episodes(*range(WINDOW)), {"env": 0.5}))
-    monitor.add(Progress(16, {"train/loss": 4.0}, {"train/n_updates": 5.0}, episodes(1000.0), {"env": 0.25}))
+    monitor.add(Iteration(8, {"train/loss": 1.0}, {"train/n_updates": 3.0}, episodes(*range(WINDOW)), {"env": 0.5}))
+    monitor.add(Iteration(16, {"train/loss": 4.0}, {"train/n_updates": 5.0}, episodes(1000.0), {"env": 0.25}))
     scalars = monitor.scalars(16)
     assert scalars["rollout/ep_rew_mean"] == (sum(range(1, WINDOW)) + 1000) / WINDOW
     assert scalars["rollout/ep_len_mean"] == scalars["rollout/ep_rew_mean"]
@@ -277,11 +278,11 @@ def test_monitor_means() -> None:
 def test_monitor_goes_on_in_the_middle_of_a_row() -> None:
     monitor, copy = Monitor(), Monitor()
     monitor.best, monitor.reached, monitor.handled = (2.5, 8), 3.0, 8
-    monitor.add(Progress(8, {"train/loss": 1.0}, {"train/n_updates": 3.0}, episodes(3.0), {"env": 0.5}))
+    monitor.add(Iteration(8, {"train/loss": 1.0}, {"train/n_updates": 3.0}, episodes(3.0), {"env": 0.5}))
     copy.load_state_dict(json.loads(json.dumps(monitor.state_dict())))
     assert (copy.best, copy.reached, copy.handled) == ((2.5, 8), 3.0, 8)
     assert copy.elapsed() >= monitor.state_dict()["elapsed"] - 1
-    rest = Progress(16, {"train/loss": 4.0}, {"train/n_updates": 5.0}, episodes(5.0), {"env": 0.25})
+    rest = Iteration(16, {"train/loss": 4.0}, {"train/n_updates": 5.0}, episodes(5.0), {"env": 0.25})
     found = []
     for one in (monitor, copy):
         one.add(rest)

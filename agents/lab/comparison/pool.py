@@ -44,7 +44,7 @@ def exclusive(out: Path) -> Iterator[int]:
     """
     with disk("write", out):
         out.mkdir(parents=True, exist_ok=True)
-        lock = os.open(out / ".lock", os.O_CREAT | os.O_RDWR, 0o644)
+        lock = os.open(out / ".lock", os.O_CREAT | os.O_RDWR, 0o666)
     try:
         for _ in range(50):
             with suppress(BlockingIOError):

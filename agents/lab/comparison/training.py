@@ -28,7 +28,7 @@ def train_ours(job: Job, folder: Path, *, resume: bool) -> dict[str, Any] | None
     if run.concluded() is None:
         config = RunConfig.from_dict({**job.settings, "seed": job.seed}, str(folder / JOB_FILE))
         place: dict[str, Any] = {"resume": folder} if resume else {"name": folder.name}
-        if train(config, runs_dir=folder.parent, replays_dir=folder, quiet=True, **place).interrupted:
+        if train(config, runs_dir=folder.parent, replays_dir=folder, quiet=True, record_steps=0, **place).interrupted:
             return None
     else:
         peak = {"peak_mb": None}  # only its result was left to write, by a process that does not train
