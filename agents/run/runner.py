@@ -108,19 +108,21 @@ class Run:
     def handle_due(self) -> None:
         """Do what fell due since the last time; after a resume, what was left undone when the run broke off."""
         before, step, params = self.monitor.handled, self.training.step, self.params
-        best = False
+        evaluated = 0
         if crossings(before, step, params.eval_freq) and self.monitor.may_evaluate(step, params.eval_share):
             with self.monitor.paused("evaluation"):
-                best = self.evaluate_and_keep_best(step)
-        if best and crossings(self.monitor.last_video, step, params.video_freq):
-            with self.monitor.paused("recording"):
-                self.record_best(step)
+                evaluated = self.evaluate_and_keep_best(step)
+            is_best = self.monitor.best is not None and self.monitor.best[1] == step
+            if is_best and crossings(self.monitor.last_video, step, params.video_freq):
+                with self.monitor.paused("recording"):
+                    self.record_best(step)
         if crossings(before, step, self.log_every):
             self.log(step)
         if crossings(before, step, self.save_every):
             with self.monitor.paused("saving"):
                 self.save_latest()
         self.monitor.handled = step
+        self.monitor.evaluated += evaluated
         if crossings(before, step, params.save_freq):
             with self.monitor.paused("saving"):
                 self.checkpoint()
@@ -131,18 +133,17 @@ class Run:
         for sink in (self.tensorboard, self.progress_csv, self.console):
             sink.write(step, scalars)
 
-    def evaluate_and_keep_best(self, step: int) -> bool:
-        """Evaluate, keep the best model, and note whether the target is reached; return whether this is the best.
+    def evaluate_and_keep_best(self, step: int) -> int:
+        """Evaluate, keep the best model, and note whether the target is reached; return the steps it took.
 
         A first look at few episodes can be lucky, so a target reached there is confirmed on fresh ones.
         """
         result = self.evaluate(self.params.eval_episodes, "evaluation", step)
-        self.monitor.evaluated += int(result.lengths.sum())
         scalars = evaluation_scalars(result, self.monitor.training_seconds())
         mean = scalars["eval/mean_reward"]
         for sink in (self.tensorboard, self.evaluations, self.console):
             sink.write(step, scalars)
-        if best := self.monitor.best is None or mean > self.monitor.best[0]:
+        if self.monitor.best is None or mean > self.monitor.best[0]:
             self.monitor.best = (mean, step)
             with atomic_folder(self.folder.best) as folder:
                 save_model(folder, self.training.algorithm.model, self.config, self.training.env.own_spaces, step)
@@ -151,11 +152,10 @@ class Run:
             episodes = max(self.params.final_eval_episodes, self.params.eval_episodes)
             confirmed = float(self.evaluate(episodes, "confirmation", step).returns.mean())
             self.monitor.reached = confirmed if confirmed >= target else None
-        return best
+        return int(result.lengths.sum())
 
     def record_best(self, step: int) -> None:
         """Write a short video of the best policy, which is the present one; say why where it cannot be drawn."""
-        self.monitor.last_video = step
         seed, thumbnails = derive_seed(self.config.seed, "video", step), Thumbnails()
         try:
             loaded = load_policy(self.folder.best)
@@ -168,8 +168,9 @@ class Run:
                 write_video(self.folder.video(step), frames, frames_per_second(self.config.env))
         except UserError as error:
             self.console.say(f"no video was recorded at step {step:,}: {error}")
-            return
-        self.tensorboard.video("eval/video", step, thumbnails.gif())
+        else:
+            self.tensorboard.video("eval/video", step, thumbnails.gif())
+        self.monitor.last_video = step
 
     def checkpoint(self) -> None:
         """Save model and training state under the current step; old checkpoints keep their model alone."""

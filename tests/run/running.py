@@ -75,7 +75,7 @@ def last_state(run: Path) -> dict[str, Any]:
     """Return the training state in the newest checkpoint, without what tells the time."""
     _, newest = RunFolder(run).checkpoints()[-1]
     state, _ = read_tree(newest, "state")
-    for timing in ("elapsed", "training_seconds", "seconds"):
+    for timing in ("elapsed", "training_seconds", "seconds", "spent"):
         del state["monitor"][timing]
     return state
 

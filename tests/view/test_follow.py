@@ -19,7 +19,8 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that has ended, with checkpoints at 64, 128 and 192 steps."""
     place = tmp_path_factory.mktemp("whole")
     words = "--env CartPole-v1 --env-kwargs max_episode_steps=9 --n-envs 4 --n-steps 16 --batch-size 64 -n 192"
-    words += f" --save-freq 64 --target-reward none --eval-freq 0 --final-eval-episodes 0 --no-record --quiet --runs-dir {place}"
+    words += " --save-freq 64 --target-reward none --eval-freq 0 --final-eval-episodes 0 --no-record --quiet"
+    words += f" --runs-dir {place}"
     assert train(words.split()) == 0
     (run,) = place.iterdir()
     return run
