@@ -191,7 +191,7 @@ class Model:
             quiet: print nothing.
             runs_dir: keep the run as the command does, in a folder in this one: curves, evaluations, checkpoints, the
                 best model, and a final evaluation, which `summary` holds. Without it nothing is written.
-            name: of that folder.
+            name: what tells the run from others; part of its folder's name.
             replays_dir: where an episode is recorded at the end; by default none is.
 
         Raises:
@@ -225,11 +225,12 @@ class Model:
         from agents.run.runner import train
 
         training = self._prepared(total_timesteps)
+        if name is not None:
+            training.config = training.config.model_copy(update={"name": name})
         self.summary = train(
             training.config,
             runs_dir=runs_dir,
             replays_dir=Path("replays") if replays_dir is None else replays_dir,
-            name=name,
             quiet=quiet,
             record_steps=0 if replays_dir is None else RECORD_STEPS,
             training=training,

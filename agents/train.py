@@ -37,6 +37,7 @@ EXAMPLES = """\
 examples:
   python -m agents.train --env CartPole-v1
   python -m agents.train --env CartPole-v1 --algo dqn --seed 1 -n 50000 --learning-rate lin_1e-3
+  python -m agents.train --env CartPole-v1 --learning-rate 1e-4 --name lr-1e-4 --seeds 3
   python -m agents.train --resume runs/CartPole-v1__ppo__s0__20260101-120000 -n 200000 --target-reward none
 """
 RESUMABLE = (
@@ -58,6 +59,9 @@ class Options:
     replays_dir: Annotated[Path, tyro.conf.arg(help="where the recorded episode goes")] = Path("replays")
     record: Annotated[bool, tyro.conf.arg(help="record an episode of the best policy at the end")] = True
     record_steps: Annotated[int, tyro.conf.arg(help="steps after which the recorded episode is cut")] = RECORD_STEPS
+    seeds: Annotated[
+        int, tyro.conf.arg(metavar="INTEGER", help="so many runs, one after the other: seeds seed, seed + 1, ...")
+    ] = 1
     quiet: Annotated[tyro.conf.FlagCreatePairsOff[bool], tyro.conf.arg(help="print nothing but errors")] = False
     json: Annotated[tyro.conf.FlagCreatePairsOff[bool], tyro.conf.arg(help="print the result as a last line")] = False
     debug: Annotated[tyro.conf.FlagCreatePairsOff[bool], tyro.conf.arg(help="show tracebacks")] = False
@@ -99,22 +103,35 @@ def _train(argv: list[str]) -> int:
         refuse_changes(before, given)
         if given.get("device", before.device) != before.device and before.compile != "on":
             given.setdefault("compile", "auto")  # what is best differs with the device
+        if "eval_freq" in given:
+            given.setdefault("eval_share", "auto")  # it goes with the frequency
     config = resolve([*beneath, Layer(FLAGS, given)], packaged=not early.resume)
     if options.record_steps < 1:
         raise UserError(f"--record-steps: {options.record_steps} given, at least 1 expected.")
+    if options.seeds < 1 or (options.seeds > 1 and options.resume):
+        what = "on --resume there is one run" if options.seeds > 1 else "at least 1 expected"
+        raise UserError(f"--seeds: {options.seeds} given, {what}.")
     from agents.run.runner import train
+    from agents.run.summary import seeds_screen
 
-    summary = train(
-        config,
-        runs_dir=options.runs_dir,
-        replays_dir=options.replays_dir,
-        resume=options.resume,
-        quiet=options.quiet,
-        record_steps=options.record_steps if options.record else 0,
-    )
-    if options.json:
-        print_json(dataclasses.asdict(summary))
-    return 130 if summary.interrupted else 0
+    summaries = []
+    for seed in range(config.seed, config.seed + options.seeds):
+        summary = train(
+            config.model_copy(update={"seed": seed}),
+            runs_dir=options.runs_dir,
+            replays_dir=options.replays_dir,
+            resume=options.resume,
+            quiet=options.quiet,
+            record_steps=options.record_steps if options.record else 0,
+        )
+        summaries.append(summary)
+        if options.json:
+            print_json(dataclasses.asdict(summary))
+        if summary.interrupted:
+            break
+    if options.seeds > 1 and not options.quiet:
+        print(seeds_screen(summaries, options.seeds))
+    return 130 if summaries[-1].interrupted else 0
 
 
 def _run_config(run: Path) -> Path:

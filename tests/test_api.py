@@ -184,7 +184,8 @@ def test_a_run_kept_from_python(tmp_path):
     model = PPO("CartPole-v1", seed=0, **SMALL).learn(128, quiet=True)
     model.learn(256, runs_dir=str(tmp_path), name="kept", quiet=True)
     assert (model.summary.steps, model.summary.first_step) == (384, 128)
-    last = load(tmp_path / "kept", "latest")
+    assert "__kept__s0__" in model.summary.run
+    last = load(model.summary.run, "latest")
     assert last.num_timesteps == 384
     for one in (model, last):
         one.learn(64, quiet=True)

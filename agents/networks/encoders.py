@@ -27,6 +27,8 @@ from agents.networks.pictures import (
 from envs.adapters.masks import ACTION_MASK
 from envs.errors import UserError, did_you_mean
 
+LONGEST = 100_000  # entries of a one-hot vector: beyond, a step of training takes seconds
+
 
 def multiply_adds(module: nn.Module, *inputs: Any) -> tuple[Any, int]:
     """Call a module once without training it, on a batch, and return its output and the multiply-adds of one row.
@@ -86,12 +88,22 @@ class Flat(nn.Module):
 
 
 class OneHot(nn.Module):
-    """Discrete `[B]` or MultiDiscrete `[B, k]` to one-hot vectors side by side."""
+    """Discrete `[B]` or MultiDiscrete `[B, k]` to one-hot vectors side by side.
+
+    Raises:
+        UserError: they would be longer than `LONGEST`.
+    """
 
     def __init__(self, sizes: list[int]) -> None:
         super().__init__()
         self.sizes = sizes
         self.features = sum(sizes)
+        if self.features > LONGEST:
+            raise UserError(
+                f"an observation of {self.features:,} values would become as long a one-hot vector; "
+                f"at most {LONGEST:,} are allowed. Observe the number's parts in a MultiDiscrete, or numbers in a Box, "
+                "or give --encoder a class of your own (with torch.nn.Embedding, for example)."
+            )
         low, high = min(sizes), max(sizes)
         values = f"{low if low == high else f'{low} to {high}'} values"
         self.description = f"one of {values}, one-hot" if len(sizes) == 1 else f"{len(sizes)} of {values}, one-hot"

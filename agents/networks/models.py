@@ -212,7 +212,7 @@ class QNetwork(Model):
     def __init__(self, observation_space: Space, action_space: spaces.Discrete, config: NetworkConfig) -> None:
         super().__init__(observation_space, config)
         self.torso = MLP(self.features, config.net_arch, config.activation)
-        self.n_actions = int(action_space.n)
+        self.n_actions = parameter_count(action_space)
         self.head = nn.Linear(self.torso.features, self.n_actions)
 
     def act(self, obs: Obs, carry: Tree) -> tuple[Tensor, Tree]:

@@ -25,6 +25,7 @@ from agents.learning.learner import Learner
 from agents.networks.encoders import multiply_adds, zeros
 from agents.run import loops, registry
 from agents.run.config import RunConfig
+from agents.run.memory import refuse_too_large
 from envs.api import VecEnv
 from envs.make import has_native, make
 from envs.native.vec_env import NativeVecEnv
@@ -195,6 +196,7 @@ def build_on(
     if not env.capturable:
         device, reason = choose_device(config.device, env_on_gpu=False, flops=weight, batch_size=_batch_size(params))
     use_threads(device, flops=weight, batch_size=_batch_size(params))
+    refuse_too_large(env.observation_space, env.action_space, params, device)
     algorithm.to(device)
     mode = resolved_mode(config.compile, device)
     runtime = runtime or Runtime(mode, device)

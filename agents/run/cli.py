@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable
@@ -37,11 +38,26 @@ def _exit_code(command: Callable[[list[str]], int], arguments: list[str]) -> int
             traceback.print_exc()
         _say(f"error: {error}", error)
         return 2
+    except (MemoryError, RuntimeError) as error:
+        if not _memory_ran_out(error):
+            raise
+        if "--debug" in arguments:
+            traceback.print_exc()
+        tried = re.search(r"tried to allocate [\d.]+ \w+", str(error), re.IGNORECASE)
+        what = f" ({tried[0].lower()})" if tried else ""
+        _say(f"error: memory ran out{what}; lower n_envs, n_steps, batch_size, buffer_size or net_arch", error)
+        return 2
     except SystemExit as stop:  # how argument parsers end: 0 after --help, 2 after a mistake
         return stop.code if isinstance(stop.code, int) else 2
     except KeyboardInterrupt as error:
         _say("interrupted", error)
         return 130
+
+
+def _memory_ran_out(error: BaseException) -> bool:
+    """Whether an error is NumPy's or PyTorch's way to say so, on any device and system."""
+    words = ("can't allocate memory", "not enough memory", "out of memory")
+    return isinstance(error, MemoryError) or any(word in str(error) for word in words)
 
 
 def _reader_hung_up(rest: str = "") -> bool:

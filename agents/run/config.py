@@ -39,6 +39,9 @@ class RunConfig(Settings):
     env_kwargs: dict[str, Any] = Field({}, description="the environment's own arguments, as key=value ...")
     algo: str = Field("ppo", description="algorithm; your own as file.py:Class, or module:Class")
     seed: int = Field(0, ge=0, description="all randomness of the run follows from it")
+    name: str | None = Field(
+        None, max_length=100, description="what tells the run from others; part of its folder's name"
+    )
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="where the networks live")
     compile: CompileMode = Field(
         "auto", description="compile updates and rollouts; graphs only captures them on a CUDA GPU, as auto does there"
@@ -50,7 +53,7 @@ class RunConfig(Settings):
 
     def to_yaml(self) -> str:
         """Return all of it, resolved, as a flat YAML document."""
-        return yaml.dump(self.model_dump(mode="json"), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+        return dump_yaml(self.model_dump(mode="json"))
 
     @classmethod
     def from_dict(cls, values: Any, source: str, allow_code: bool = True) -> RunConfig:
@@ -127,6 +130,11 @@ def parse_value(text: str) -> Any:
         return yaml.load(text, Loader=_Loader)
     except (yaml.YAMLError, RecursionError, ValueError):
         return text
+
+
+def dump_yaml(values: dict[str, Any]) -> str:
+    """Write plain values as `load_config_file` reads them."""
+    return yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 
 def load_config_file(path: Path) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+import re
 import shlex
 import subprocess
 import sys
@@ -44,21 +45,21 @@ class RunFolder:
         runs_dir: Path,
         config: RunConfig,
         *,
-        name: str | None = None,
+        folder_name: str | None = None,
         threads: int | None = None,
     ) -> RunFolder:
-        """Make `<runs_dir>/<env>__<algo>__s<seed>__<time>/` and write what is known before training.
+        """Make `<runs_dir>/<env>__<algo>__[<name>__]s<seed>__<time>/` and write what is known before training.
 
         Args:
             runs_dir: made if it is not there.
             config: written to `config.yaml`, all of it; its device goes to `versions.json` too.
-            name: of a folder in `runs_dir` to use instead, which may be there, without a run in it.
+            folder_name: of a folder in `runs_dir` to use instead, which may be there, without a run in it.
             threads: PyTorch's thread count, for `versions.json`.
 
         Raises:
             UserError: nothing can be written there.
         """
-        folder = cls(_new_folder(runs_dir, config) if name is None else runs_dir / name)
+        folder = cls(_new_folder(runs_dir, config) if folder_name is None else runs_dir / folder_name)
         with disk("create", folder.path):
             folder.path.mkdir(parents=True, exist_ok=True)
         folder.append_command()
@@ -159,7 +160,9 @@ class RunFolder:
 
 def _new_folder(runs_dir: Path, config: RunConfig) -> Path:
     """Make a folder that was not there, named after a run and the time."""
-    stem = f"{env_label(config.env)}__{label(config.algo)}__s{config.seed}__{time.strftime('%Y%m%d-%H%M%S')}"
+    named = re.sub(r"[^\w.=+-]+", "-", config.name or "").strip("-.")
+    parts = [env_label(config.env), label(config.algo), *([named] if named else []), f"s{config.seed}"]
+    stem = "__".join([*parts, time.strftime("%Y%m%d-%H%M%S")])
     for attempt in count(1):
         path = runs_dir / (stem if attempt == 1 else f"{stem}-{attempt}")
         try:

@@ -329,13 +329,13 @@ def train(
     *,
     runs_dir: Path,
     replays_dir: Path,
-    name: str | None = None,
+    folder_name: str | None = None,
     resume: Path | None = None,
     quiet: bool = False,
     record_steps: int = RECORD_STEPS,
     training: Training | None = None,
 ) -> Summary:
-    """Train as `config` says, in a new folder in `runs_dir` (`name`, or one of its own), or going on in `resume`.
+    """Train as `config` says, in a new folder in `runs_dir` (`folder_name` or its own), or going on in `resume`.
 
     A `training` that is there already goes on, and its environments stay open.
 
@@ -354,7 +354,9 @@ def train(
         monitor = Monitor(training.step)
         notes: list[str] = []
         if resume is None:
-            folder = RunFolder.create(runs_dir, training.config, name=name, threads=torch.get_num_threads())
+            folder = RunFolder.create(
+                runs_dir, training.config, folder_name=folder_name, threads=torch.get_num_threads()
+            )
         else:
             folder = RunFolder.open(resume)
             folder.tidy()

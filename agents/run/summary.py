@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shlex
+import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,6 +44,18 @@ class Summary:
 def resume_command(run: Path | str) -> str:
     """Return the command that goes on with a run."""
     return f"python -m agents.train --resume {shlex.quote(str(run))}"
+
+
+def seeds_screen(summaries: Sequence[Summary], asked: int) -> str:
+    """Return what several runs, which differ in their seeds, reached together."""
+    means = [summary.eval_mean for summary in summaries if summary.eval_mean is not None]
+    lines = [f"{len(means)} of {asked} seeds finished"]
+    if means:
+        spread = f" +- {statistics.stdev(means):.1f}" if len(means) > 1 else ""
+        scores = ", ".join(f"{mean:.1f}" for mean in means)
+        lines = [f"{lines[0]}: {statistics.mean(means):.1f}{spread} (standard deviation over seeds; {scores})"]
+    runs = " ".join(shlex.quote(summary.run) for summary in summaries)
+    return "\n".join([*lines, f"  compare them  python -m agents.compare {runs}"])
 
 
 def last_screen(

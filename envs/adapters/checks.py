@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -31,6 +32,7 @@ _RULES = {
     "reset": "reset must return (observation, info)",
     "step": "step must return (observation, reward, terminated, truncated, info)",
 }
+_ARGUMENT = re.compile(r"\breset\(\) got an unexpected keyword argument '(seed|options)'")
 
 
 def reset_result(result: Any) -> Any:
@@ -59,7 +61,8 @@ def rewards_of(rewards: Sequence[Any] | np.ndarray) -> np.ndarray:
     """
     try:
         array = np.array(rewards, np.float32)
-        if array.ndim == 1 and math.isfinite(array.dot(array)):
+        # A sum of squares is finite only if every entry is; if not, it may just have overflowed.
+        if array.ndim == 1 and (math.isfinite(np.vdot(array, array)) or np.isfinite(array).all()):
             return array
     except (TypeError, ValueError):
         pass
@@ -114,6 +117,9 @@ def env_error(index: int | None, error: BaseException, where: str) -> EnvError:
         return EnvError(f"{who} returned bad data {where}: {error}")
     if isinstance(error, ValueError) and (rule := _rule_behind(error)) is not None:
         return EnvError(f"{who} returned bad data {where}: {rule}, but a wrapper found {error}")
+    if isinstance(error, TypeError) and (lacking := _ARGUMENT.search(str(error))):
+        rule = "reset must take seed and options, as in `def reset(self, *, seed=None, options=None)`"
+        return EnvError(f"{who} failed {where}: {rule}, but it takes no {lacking[1]}")
     return EnvError(f"{who} raised {type(error).__name__} {where}: {error}")
 
 

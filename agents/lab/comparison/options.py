@@ -25,6 +25,14 @@ COUNTS = ("seeds", "workers", "total_timesteps", "eval_freq", "eval_episodes", "
 class Options:
     """Flags."""
 
+    runs: Annotated[
+        tyro.conf.Positional[tuple[Path, ...]],
+        tyro.conf.arg(
+            metavar="[RUN|MODEL.zip ...]",
+            help_behavior_hint="",
+            help="finished runs of ours and models of SB3's to compare as they are: nothing is trained",
+        ),
+    ] = ()
     env: Annotated[tuple[str, ...], tyro.conf.arg(metavar="ID ...", help_behavior_hint="", help="environments")] = ()
     algos: Annotated[
         tuple[str, ...],
@@ -65,9 +73,14 @@ class Options:
         Path | None,
         tyro.conf.arg(metavar="FILE", help_behavior_hint="", help="VecNormalize's statistics for MODEL.zip"),
     ] = None
-    out: Annotated[Path, tyro.conf.arg(metavar="FOLDER", help="where all of it lies, and goes on")] = Path(
-        "runs/comparison"
-    )
+    out: Annotated[
+        Path | None,
+        tyro.conf.arg(
+            metavar="FOLDER",
+            help_behavior_hint="",
+            help="where all of it lies, and goes on (default: runs/comparison; runs/compared for finished runs)",
+        ),
+    ] = None
     quick: Annotated[Flag, tyro.conf.arg(help="a first answer in under five minutes: PPO on CartPole-v1")] = False
     list: Annotated[Flag, tyro.conf.arg(help="show the runs and which are done, and train nothing")] = False
     json: Annotated[Flag, tyro.conf.arg(help="print the result as a last line")] = False
@@ -86,6 +99,9 @@ class Options:
                 raise UserError(f"--{name.replace('_', '-')}: {count} given, at least 1 expected.")
         parse_env_kwargs(self.env_kwargs)
         found = dataclasses.replace(self, **quick)
+        if found.runs:
+            return dataclasses.replace(found, out=found.out or Path("runs", "compared"))
         if not found.env:
             raise UserError("which environments? Give some, for example: --env CartPole-v1 LunarLander-v3, or --quick")
-        return dataclasses.replace(found, algos=found.algos or ("ppo",), seeds=found.seeds or 5)
+        out = found.out or Path("runs", "comparison")
+        return dataclasses.replace(found, algos=found.algos or ("ppo",), seeds=found.seeds or 5, out=out)

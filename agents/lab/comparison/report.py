@@ -208,7 +208,13 @@ def _missing(document: Document, findings: Findings) -> None:
 
 def _method(document: Document, findings: Findings) -> None:
     document.heading("How it was measured", "method")
-    if stored := findings.results.document.pairs:
+    if findings.results.as_they_are:
+        document.text("""
+The runs were trained before, each by itself, and are compared as they are: budgets, settings and evaluations are each
+run's own. Runs that differ in their seeds alone are one side. Every comparison is over seeds: a run is one number,
+however many its episodes.
+""")
+    elif stored := findings.results.document.pairs:
         document.text("""
 All sides train on the same environments for the same number of steps. Evaluations are played in environments of their
 own, whose seeds are the same for all sides, with the most likely action, and count raw rewards. Every comparison is
@@ -233,7 +239,7 @@ arguments.
             for env, ((zero, one), threshold) in scales.items()
         ]
         document.table(Table(["environment", "0: random actions", "1: goal", "which is"], rows))
-    if left := [task for task in stored if task.left_out]:
+    if left := [task for task in findings.results.document.pairs if task.left_out]:
         document.text("What SB3 went without, for want of an equivalent or of steps:")
         document.bullets([f"{task_name(task.env, task.algo)}: {', '.join(task.left_out)}" for task in left])
     if findings.results.imported:
@@ -245,6 +251,8 @@ the curve.
 
 def _settings(document: Document, findings: Findings) -> None:
     document.heading("Settings", "settings")
+    if findings.results.as_they_are:
+        document.text("Those alone that differ between sides.")
     stored = [task for task in findings.results.document.pairs if task.settings]
     for task in stored:
         with document.folded(task_name(task.env, task.algo)):
@@ -269,18 +277,21 @@ def _repeat(document: Document, findings: Findings) -> None:
     results = findings.results
     document.heading("Repeat it", "repeat")
     if results.document.commands:
-        document.text("The whole comparison (finished runs are kept; give another --out to train them again):")
+        kept = "" if results.as_they_are else " (finished runs are kept; give another --out to train them again)"
+        document.text(f"The whole comparison{kept}:")
         document.code("\n".join(results.document.commands))
     if commands := [run.command for run in results.runs if run.command]:
         with document.folded(f"Run by run ({len(commands)})"):
             document.code("\n".join(commands))
-    document.text("This report, from the stored results:")
-    document.code(f"python -m agents.report {shlex.quote(str(results.folder))}")
+    if not results.as_they_are:
+        document.text("This report, from the stored results:")
+        document.code(f"python -m agents.report {shlex.quote(str(results.folder))}")
     if facts := {**results.document.machine, **results.document.versions}:
         document.text("Machine and versions:")
         rows = [[name, "-" if value is None else _value(value)] for name, value in facts.items()]
         document.table(Table(["what", "which"], rows, texts=2, wrapped=True))
-    document.text(
-        f"Results from elsewhere join as a CSV file: python -m agents.report FOLDER --import FILE.csv. {SCHEMA}"
-    )
-    document.code(EXAMPLE)
+    if not results.as_they_are:
+        document.text(
+            f"Results from elsewhere join as a CSV file: python -m agents.report FOLDER --import FILE.csv. {SCHEMA}"
+        )
+        document.code(EXAMPLE)

@@ -112,6 +112,7 @@ class Results:
         unfinished: the runs that were asked for and are not finished, for whatever reason.
         failures: runs that crashed and were not finished since.
         imported: labels whose results came from elsewhere.
+        as_they_are: whether the runs were trained before, each by itself, and are compared as they are.
     """
 
     folder: Path
@@ -120,6 +121,7 @@ class Results:
     unfinished: Sequence[RunKey]
     failures: Sequence[Failure]
     imported: Sequence[str]
+    as_they_are: bool = False
 
 
 def load_results(folder: Path) -> Results:

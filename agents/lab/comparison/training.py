@@ -27,7 +27,7 @@ def train_ours(job: Job, folder: Path, *, resume: bool) -> dict[str, Any] | None
     run, peak = RunFolder(folder), {}
     if run.concluded() is None:
         config = RunConfig.from_dict({**job.settings, "seed": job.seed}, str(folder / JOB_FILE))
-        place: dict[str, Any] = {"resume": folder} if resume else {"name": folder.name}
+        place: dict[str, Any] = {"resume": folder} if resume else {"folder_name": folder.name}
         if train(config, runs_dir=folder.parent, replays_dir=folder, quiet=True, record_steps=0, **place).interrupted:
             return None
     else:
