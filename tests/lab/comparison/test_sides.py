@@ -81,9 +81,9 @@ def test_evaluations_do_not_count_as_training(label, tmp_path, monkeypatch):
     (job,) = (job for job in all_jobs(tasks_of(total_timesteps=3_072)) if job.label == label)
     evaluate = Evaluator.evaluate
 
-    def slow(self, policy, count, *stream):
+    def slow(self, policy, count, *stream, **more):
         time.sleep(0.4)
-        return evaluate(self, policy, count, *stream)
+        return evaluate(self, policy, count, *stream, **more)
 
     monkeypatch.setattr(Evaluator, "evaluate", slow)
     found = rows(here(job, tmp_path), "evaluations.csv")
