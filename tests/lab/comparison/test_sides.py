@@ -45,9 +45,9 @@ def test_both_sides_leave_the_same(algo, tmp_path, monkeypatch):
     episodes: dict[str, list[Any]] = {}
     evaluate = evaluator.evaluate
 
-    def noted(env, policy, count, seed):
+    def noted(env, policy, count, seed, **more):
         episodes.setdefault(type(policy).__name__, []).append((env.backend, env.num_envs, count, seed))
-        return evaluate(env, policy, count, seed)
+        return evaluate(env, policy, count, seed, **more)
 
     monkeypatch.setattr(evaluator, "evaluate", noted)
     folders = carry_out_here(tasks_of(algo=algo, hyper="same"), tmp_path)
