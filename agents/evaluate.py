@@ -58,6 +58,7 @@ class Options:
             help="steps after which an episode is cut; if not given, only where the environment has no time limit",
         ),
     ] = None
+    one_instance: Annotated[Flag, tyro.conf.arg(help="only one environment may run at a time")] = False
     algo: Annotated[
         Literal["ppo", "dqn"] | None,
         tyro.conf.arg(metavar="ppo|dqn", help_behavior_hint="", help="of MODEL.zip, where it does not say"),
@@ -143,7 +144,9 @@ def _model_of_ours(options: Options, env_kwargs: dict[str, Any]) -> tuple[VecEnv
     run = options.run or find_latest_run(options.runs_dir)
     device, _ = choose_device(options.device, env_on_gpu=False, flops=0, batch_size=1)
     loaded = load_policy(run, options.checkpoint, str(device))
-    env = policy_env(loaded, min(PARALLEL, options.episodes), vec="auto", env_id=options.env, env_kwargs=env_kwargs)
+    print(*(f"{note}\n" for note in loaded.notes), sep="", end="")
+    copies = 1 if options.one_instance or loaded.config.one_instance else min(PARALLEL, options.episodes)
+    env = policy_env(loaded, copies, vec="auto", env_id=options.env, env_kwargs=env_kwargs)
     weight = flops(loaded.policy.model, loaded.observation_space)
     use_threads(device, flops=weight, batch_size=env.num_envs)
     name = options.env or loaded.env
@@ -164,7 +167,7 @@ def _model_of_sb3(options: Options, env_kwargs: dict[str, Any]) -> tuple[VecEnv,
     if options.env is None:
         raise UserError(f"{options.run} does not say which environment it learnt: add --env, as in --env CartPole-v1")
     model = load_sb3(options.run, options.algo, trust=options.trust, vec_normalize=options.vec_normalize)
-    env = make(options.env, min(PARALLEL, options.episodes), env_kwargs=env_kwargs)
+    env = make(options.env, 1 if options.one_instance else min(PARALLEL, options.episodes), env_kwargs=env_kwargs)
     try:
         model.refuse_unfit(env, options.env)
     except UserError:

@@ -18,6 +18,7 @@ EXAMPLES = """\
 examples:
   python -m agents.hub push runs/CartPole-v1__ppo__s0__20260101-120000 --repo user/ppo-CartPole-v1
   python -m agents.hub pull user/ppo-CartPole-v1
+  python -m agents.hub pull user/ppo-CartPole-v1 --revision main --name theirs
 """
 
 
@@ -56,8 +57,8 @@ def main(argv: list[str] | None = None) -> int:
 def _hub(argv: list[str]) -> int:
     name, rest = (argv[0], argv[1:]) if argv else ("--help", [])
     if name in ("-h", "--help"):
-        print(f"usage: python -m agents.hub push|pull [flags]\n\n{__doc__}\n\n{EXAMPLES}")
-        print("Help on one:  python -m agents.hub push --help")
+        print(f"usage: python -m agents.hub push|pull [flags]\n\n{__doc__}\n")
+        print(f"Help on one:  python -m agents.hub push --help\n\n{EXAMPLES}")
         return 0
     if name not in ("push", "pull"):
         raise UserError(f"{name!r} given, push or pull expected.{did_you_mean(name, ('push', 'pull'))}")

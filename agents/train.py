@@ -7,14 +7,14 @@ import dataclasses
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, get_origin
+from typing import Annotated, Any
 
 import tyro
 from pydantic.fields import FieldInfo
 
-from agents.core.config import Settings
+from agents.core.config import Settings, Torsos
 from agents.core.user_code import is_user_code
-from agents.run import registry
+from agents.run import code, registry
 from agents.run.cli import print_json, run_command
 from agents.run.config import (
     FLAGS,
@@ -28,6 +28,7 @@ from agents.run.config import (
     owners,
     parse_value,
     resolve,
+    takes_many,
     unknown_name,
 )
 from agents.run.flags import parse_env_kwargs
@@ -42,9 +43,9 @@ examples:
 """
 RESUMABLE = (
     *("total_timesteps", "target_reward", "eval_freq", "eval_share", "eval_max_steps", "eval_episodes"),
-    *("final_eval_episodes", "save_freq", "video_freq", "device", "compile"),
+    *("final_eval_episodes", "save_freq", "video_freq", "device", "compile", "metrics", "one_instance"),
 )
-ALIASES = {"total_timesteps": ["-n", "--n-timesteps"]}
+ALIASES = {"total_timesteps": ["-n", "--n-timesteps"], "encoder": ["--network"]}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,6 +76,8 @@ class Unset:
 
     def words(self) -> list[str]:
         """Write the value as it would be typed."""
+        if isinstance(self.value, Torsos):
+            return Unset({name: ",".join(map(str, widths)) for name, widths in self.value}).words()
         if isinstance(self.value, dict):
             return [f"{key}={value}" for key, value in self.value.items()]
         values = self.value if isinstance(self.value, list | tuple) else [self.value]
@@ -93,8 +96,7 @@ def _train(argv: list[str]) -> int:
     early, _ = first.parse_known_args(argv)
     if early.config and early.resume:
         raise UserError("--config and --resume exclude one another: a run goes on with its own config.yaml")
-    file = _run_config(Path(early.resume)) if early.resume else Path(early.config) if early.config else None
-    beneath = [Layer(str(file), load_config_file(file))] if file else []
+    beneath, notes = _beneath(early.config, early.resume)
     chosen = {} if early.resume else {name: value for name in ("env", "algo") if (value := getattr(early, name))}
     defaults = merge([*beneath, Layer(FLAGS, chosen)], packaged=not early.resume)
     given, options = parse(argv or ["--help"], {name: value for name, (value, _) in defaults.items()})
@@ -114,6 +116,8 @@ def _train(argv: list[str]) -> int:
     from agents.run.runner import train
     from agents.run.summary import seeds_screen
 
+    if not options.quiet:
+        print(*(f"{note}\n" for note in notes), sep="", end="")
     summaries = []
     for seed in range(config.seed, config.seed + options.seeds):
         summary = train(
@@ -134,10 +138,15 @@ def _train(argv: list[str]) -> int:
     return 130 if summaries[-1].interrupted else 0
 
 
-def _run_config(run: Path) -> Path:
+def _beneath(config: str | None, resume: str | None) -> tuple[list[Layer], list[str]]:
+    """Return the layer beneath the flags, if there is one, and what is to be said of it."""
     from agents.run.folder import RunFolder
 
-    return RunFolder.open(run).config_file
+    if resume:
+        run = RunFolder.open(Path(resume))
+        values, notes = run.settings()
+        return [Layer(str(run.config_file), values)], notes
+    return ([Layer(config, load_config_file(Path(config)))] if config else []), []
 
 
 def refuse_changes(before: RunConfig, given: dict[str, Any]) -> None:
@@ -149,7 +158,7 @@ def refuse_changes(before: RunConfig, given: dict[str, Any]) -> None:
     flag = Layer(FLAGS, {}).label
     was = before.model_dump(mode="json")
     for name in given.keys() - set(RESUMABLE):
-        value = was[name] | given[name] if name == "env_kwargs" else given[name]
+        value = code.absolute(name, was[name] | given[name] if name == "env_kwargs" else given[name])
         if value != was[name] and (value, was[name]) != (None, "none"):
             raise UserError(
                 f"{flag(name)}: the run has {was[name]!r}; with {value!r} it would be another run. "
@@ -224,10 +233,10 @@ def _group(title: str, doc: str, fields: Mapping[str, FieldInfo], defaults: Mapp
 
 def _raw(name: str, field: FieldInfo) -> Any:
     """Tell tyro to hand a flag's words on as YAML would read them: one place judges values, whatever they came from."""
-    many = get_origin(field.annotation) in (tuple, list, dict)
+    many = takes_many(field.annotation)
 
     def read(words: list[str]) -> Any:
-        if get_origin(field.annotation) is dict or field.annotation is str:
+        if name == "env_kwargs" or field.annotation is str:
             return words if many else words[0]
         return [parse_value(word) for word in words] if many else parse_value(words[0])
 

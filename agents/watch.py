@@ -108,7 +108,7 @@ def _watch(argv: list[str]) -> int:
         run = options.run or find_latest_run(options.runs_dir)
         kind = FollowShow if options.follow else PolicyShow
         show = kind(run, options.checkpoint, options.seed, not options.stochastic, options.replays_dir)
-    print(f"{show.env_id} · {show.source}")
+    print(*getattr(show, "notes", ()), f"{show.env_id} · {show.source}", sep="\n")
 
     fps = options.fps or frames_per_second(show.env_id)
     videos: list[Path] = []

@@ -14,6 +14,8 @@ from typing import Any, Protocol
 import numpy as np
 from gymnasium import Space
 
+from envs.names import Names
+
 Array = Any
 Obs = Any  # Array | dict[str, Array]
 
@@ -63,6 +65,7 @@ class VecEnv(Protocol):
     device: str  # "cpu" or "cuda"
     backend: str  # one of envs.make.VECS, but never "auto"
     backend_reason: str  # why that backend, in a few words; "" until envs.make.make has chosen it
+    names: Names  # of actions and observations, where it was made to be drawn
     overlaps: bool  # whether environments step between `send` and `receive`, in other processes or threads
     capturable: bool  # whether it speaks tensors, and a step can be compiled or captured in a CUDA graph
 
@@ -117,6 +120,7 @@ class InProcess:
     """The halves of a step that happens in this process: nothing begins before `receive`."""
 
     backend_reason = ""
+    names = Names()
     overlaps = False
     _sent: Array
 

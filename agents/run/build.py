@@ -137,10 +137,15 @@ class Training:
             self.sampler.generator.set_state(state["sampling"])
         if state["env"] is not None:
             return notes + self.env.load_state_dict(state["env"])
+        self.begin_episodes()
+        return [*notes, "the environments begin new episodes: the run broke off in the middle of a step"]
+
+    def begin_episodes(self) -> None:
+        """Reset the environments, which something else has used; no transition leads from before to after."""
         if self.replay is not None:
             self.replay.cut()
-        actor.restart(self.env, self.policy, derive_seed(self.config.seed, "restart", step))
-        return [*notes, "the environments begin new episodes: the run broke off in the middle of a step"]
+        actor = self.collector.state
+        actor.restart(self.env, self.policy, derive_seed(self.config.seed, "restart", actor.step))
 
     def _fresh_streams(self, step: int) -> Any:
         """Return what gives the state of a random stream that has not been used, by the stream's name."""
@@ -159,7 +164,7 @@ def build(config: RunConfig) -> Training:
         UserError: the environment, its spaces or the device do not fit the configuration.
     """
     params = config.params
-    native = config.vec in ("auto", "native") and has_native(config.env)
+    native = config.vec in ("auto", "native") and not config.wrappers and has_native(config.env)
     env_on_gpu = native and params.n_envs >= GPU_ENVS
     device, reason = choose_device(config.device, env_on_gpu=env_on_gpu, flops=0, batch_size=_batch_size(params))
     env = make(
@@ -169,6 +174,8 @@ def build(config: RunConfig) -> Training:
         device=device.type if native and device.type == "cuda" else "cpu",
         tensors=config.compile == "on" and device.type == "cpu",
         env_kwargs=config.env_kwargs,
+        wrappers=config.wrappers,
+        infos=config.metrics is not None,
         rescale_action=params.rescales_action,
     )
     return build_on(env, config, device, reason)

@@ -9,6 +9,7 @@ from agents.acting.evaluation import Evaluation, evaluate
 from agents.core.types import Policy, successes
 from agents.run.config import RunConfig
 from envs.api import VecEnv
+from envs.locate import Wrappers
 from envs.make import has_time_limit, make
 from envs.seeding import derive_seed
 
@@ -66,13 +67,14 @@ class Evaluator:
         most_episodes: int,
         n_envs: int = 1,
         env_kwargs: dict[str, Any] | None = None,
+        wrappers: Wrappers = (),
         rescale_action: bool = False,
         max_steps: int | None = None,
     ) -> None:
         """Environments are made when the first episode is played.
 
         Args:
-            env_id, env_kwargs, vec, rescale_action: as `envs.make.make` takes them, `vec` a backend's name.
+            env_id, env_kwargs, wrappers, vec, rescale_action: as `envs.make.make` takes them, `vec` a backend's name.
             seed: of the run; each evaluation has its own stream of it.
             most_episodes: of one evaluation, so that no environment is made for nothing.
             n_envs: environments where the backend's number is not fixed.
@@ -84,9 +86,15 @@ class Evaluator:
             "num_envs": min(PARALLEL.get(vec, n_envs), most_episodes),
             "vec": vec,
             "env_kwargs": env_kwargs,
+            "wrappers": wrappers,
             "rescale_action": rescale_action,
         }
         self._env: VecEnv | None = None
+        self.shared = False
+
+    def share(self, env: VecEnv) -> None:
+        """Play in these environments, which are somebody else's to close, from now on."""
+        self.shared, self._env = True, env
 
     @property
     def env(self) -> VecEnv:
@@ -104,7 +112,7 @@ class Evaluator:
 
     def close(self) -> None:
         """Close the environments."""
-        if self._env is not None:
+        if self._env is not None and not self.shared:
             self._env.close()
 
 

@@ -15,7 +15,8 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from agents.run.config import RunConfig
+from agents.run import code
+from agents.run.config import RunConfig, load_config_file
 from agents.run.registry import label
 from agents.run.storage import disk, tidy, write_text
 from envs.errors import UserError, did_you_mean
@@ -113,7 +114,15 @@ class RunFolder:
         Raises:
             UserError: the file was spoilt.
         """
-        return RunConfig.from_yaml(self.config_file)
+        return RunConfig.from_dict(self.settings()[0], str(self.config_file))
+
+    def settings(self) -> tuple[dict[str, Any], list[str]]:
+        """Return what `config.yaml` holds, with the code it names where that is now, and what is to be said of that.
+
+        Raises:
+            UserError: the file was spoilt.
+        """
+        return code.find(load_config_file(self.config_file), self.path)
 
     def tidy(self) -> None:
         """Clear away what a killed process left half written."""
@@ -125,6 +134,10 @@ class RunFolder:
         with disk("write", self.path):
             (self.path / "summary.json").unlink(missing_ok=True)
         self.append_command()
+        self.write_config(config)
+
+    def write_config(self, config: RunConfig) -> None:
+        """Write `config.yaml`."""
         write_text(self.config_file, config.to_yaml())
 
     def append_command(self) -> None:
@@ -173,6 +186,12 @@ def _new_folder(runs_dir: Path, config: RunConfig) -> Path:
             if not isinstance(error.__cause__, FileExistsError) or not path.is_dir():
                 raise
     return path
+
+
+def run_of(folder: Path) -> Path:
+    """Return the run that a folder with a model is part of, or the folder itself where it is part of none."""
+    path = folder.resolve()
+    return next((run for run in (path, *path.parents[:2]) if (run / "config.yaml").exists()), path)
 
 
 def runs_in(runs_dir: Path) -> list[Path]:

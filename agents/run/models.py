@@ -15,9 +15,10 @@ from gymnasium import Space
 from torch import nn
 
 from agents.acting.policies import ModelPolicy
+from agents.run import code
 from agents.run.build import make_algorithm
 from agents.run.config import RunConfig
-from agents.run.folder import RunFolder
+from agents.run.folder import RunFolder, run_of
 from agents.run.storage import read_tree, write_tree
 from envs.errors import UserError, did_you_mean
 from envs.spaces import ActionCodec, ObservationCodec, space_from_json, space_to_json
@@ -28,7 +29,8 @@ class LoadedPolicy:
     """A policy ready to act, and what it was trained on.
 
     `own_spaces` are the environment's, of observations and actions; `observation_space` and `action_space` their
-    canonical forms. `path` is the folder that holds the model; `name` is "best", "latest" or the checkpoint's step.
+    canonical forms. `path` is the folder that holds the model; `name` is "best", "latest" or the checkpoint's step;
+    `notes` say where the user's own code is not that of the training.
     """
 
     policy: ModelPolicy
@@ -37,6 +39,7 @@ class LoadedPolicy:
     step: int
     path: Path
     name: str
+    notes: tuple[str, ...] = ()
 
     @property
     def observation_space(self) -> Space:
@@ -87,10 +90,11 @@ def load_model(folder: Path, name: str, device: str = "cpu") -> LoadedPolicy:
     weights, meta = read_tree(folder, "model")
     file = folder / "model.json"
     try:
-        config = RunConfig.from_dict(meta["config"], source=str(file))
+        values, notes = code.find(meta["config"], run_of(folder))
+        config = RunConfig.from_dict(values, source=str(file))
         own_spaces = space_from_json(meta["observation_space"]), space_from_json(meta["action_space"])
         step = int(meta["step"])
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{file}: not a model description this version can read ({error!r})") from error
     try:
         spaces = ObservationCodec(own_spaces[0]).space, ActionCodec(own_spaces[1], config.params.rescales_action).space
@@ -100,7 +104,7 @@ def load_model(folder: Path, name: str, device: str = "cpu") -> LoadedPolicy:
         reason = " ".join(str(error).split())
         raise UserError(f"{folder / 'model.safetensors'}: the weights do not fit {file.name}: {reason}") from error
     policy: Any = algorithm.to(torch.device(device)).eval().policy
-    return LoadedPolicy(policy, config, own_spaces, step, folder, name)
+    return LoadedPolicy(policy, config, own_spaces, step, folder, name, tuple(notes))
 
 
 def training_state(loaded: LoadedPolicy) -> dict[str, Any] | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from time import perf_counter
 from typing import Any
@@ -58,10 +58,14 @@ class Monitor:
         if len(self._episodes) > MOST_UNREAD:
             self._read_episodes()
         self._latest = dict(iteration.latest)
-        for tag, value in iteration.metrics.items():
-            self._metrics.setdefault(tag, []).append(value)
+        self.add_metrics(iteration.metrics)
         for phase, seconds in iteration.seconds.items():
             self._seconds[phase] = self._seconds.get(phase, 0.0) + seconds
+
+    def add_metrics(self, metrics: Mapping[str, Any]) -> None:
+        """Take in values by tag, of which the next row of scalars has the mean."""
+        for tag, value in metrics.items():
+            self._metrics.setdefault(tag, []).append(value)
 
     def elapsed(self) -> float:
         """Return the seconds that the run has taken, those before it was resumed included."""

@@ -15,6 +15,7 @@ from gymnasium.envs.registration import load_env_creator
 from agents.acting.evaluation import Player, env_action, policy_generator
 from agents.core.tree import to_numpy
 from agents.core.types import Policy
+from agents.run.code import absolute
 from agents.run.models import LoadedPolicy
 from envs.api import VecEnv
 from envs.errors import EnvError, UserError
@@ -120,15 +121,16 @@ def policy_env(
     """Make the environment that a policy was trained on, or another one that it fits.
 
     Args:
-        env_id: another environment; the training's own arguments then do not apply.
+        env_id: another environment; the training's own arguments then do not apply, its wrappers do.
         env_kwargs: arguments that go over the training's own.
 
     Raises:
         UserError: the environment cannot be made, or its spaces are not those of the policy.
     """
-    name = env_id or loaded.env
+    name = loaded.env if env_id is None else absolute("env", env_id)
     kwargs = (loaded.env_kwargs if name == loaded.env else {}) | (env_kwargs or {})
-    env = stage(name, num_envs, render=render, vec=vec, env_kwargs=kwargs, rescale_action=loaded.rescale_action)
+    same: dict[str, Any] = {"wrappers": loaded.config.wrappers, "rescale_action": loaded.rescale_action}
+    env = stage(name, num_envs, render=render, vec=vec, env_kwargs=kwargs, **same)
     for what, offered, learnt in (
         ("observations", env.observation_space, loaded.observation_space),
         ("actions", env.action_space, loaded.action_space),

@@ -19,10 +19,12 @@ import torch
 from agents.acting.evaluation import Evaluation
 from agents.core.schedules import crossings
 from agents.core.signals import handling
+from agents.run import code
 from agents.run.build import Training, build
 from agents.run.config import RECORD_STEPS, RunConfig
 from agents.run.evaluator import EVALUATIONS, Evaluator, evaluation_scalars, settled
 from agents.run.folder import RunFolder
+from agents.run.metrics import UserMetrics
 from agents.run.models import load_policy, save_model
 from agents.run.monitor import LOG_ROWS, Monitor
 from agents.run.play import Moment, frames_per_second, play, policy_env
@@ -38,6 +40,7 @@ from envs.seeding import derive_seed
 
 VIDEO_STEPS = 500  # the most that a video during the training shows
 KEEP_STATES = 2  # checkpoints whose training state is kept; all keep their model
+TAKING_TURNS = "One environment does all in turn: evaluations use the training's, which then begins a new episode."
 THUMBNAILS = 250  # frames of the small video in TensorBoard, every second one of the episode
 
 
@@ -70,6 +73,7 @@ class Run:
         best = None if monitor.best is None else monitor.best[0]
         step = training.step
         self.console = ConsoleSink(self.params.total_timesteps, quiet=quiet, initial=step, best=best)
+        self.keeps_env = False  # whether somebody trains on in the environments afterwards
         self.between_ticks = True  # where the environments' state can be saved
         self.evaluator = Evaluator(
             self.config.env,
@@ -78,9 +82,13 @@ class Run:
             most_episodes=max(self.params.final_eval_episodes, self.params.eval_episodes),
             n_envs=self.params.n_envs,
             env_kwargs=self.config.env_kwargs,
+            wrappers=self.config.wrappers,
             rescale_action=self.params.rescales_action,
             max_steps=self.params.eval_max_steps,
         )
+        if self.config.one_instance:
+            self.evaluator.share(training.env)
+        self.metrics = None if self.config.metrics is None else UserMetrics(self.config.metrics)
         self.log_every = max(self.params.total_timesteps // LOG_ROWS, 1)
         self.save_every = self.params.eval_freq or max(self.params.total_timesteps // EVALUATIONS, 1)
         self.told_to_watch = False
@@ -88,8 +96,23 @@ class Run:
     def evaluate(self, episodes: int, *stream: str | int) -> Evaluation:
         """Play greedily on fresh episodes; `stream` names the random stream they come from."""
         what = {"final": "final evaluation", "confirmation": "confirming the target"}.get(str(stream[0]), "evaluation")
+        if self.params.n_envs == 1 and not self.evaluator.shared:
+            self.find_out_instances()
         with self.console.working(what, "episodes") as report:
-            return self.evaluator.evaluate(self.training.policy, episodes, *stream, report=report)
+            result = self.evaluator.evaluate(self.training.policy, episodes, *stream, report=report)
+        if self.evaluator.shared:
+            self.training.begin_episodes()
+        return result
+
+    def find_out_instances(self) -> None:
+        """Go on with the training's one environment for all, where no other can be built beside it."""
+        try:
+            _ = self.evaluator.env
+        except UserError as error:
+            self.config = self.training.config = self.config.model_copy(update={"one_instance": True})
+            self.folder.write_config(self.config)
+            self.evaluator.share(self.training.env)
+            self.console.say(f"no second copy of the environment: {error}. {TAKING_TURNS}")
 
     def loop(self, stop: threading.Event) -> None:
         """Train until the budget, the target or a stop."""
@@ -99,6 +122,10 @@ class Run:
         for iteration in self.training.iterations():
             self.between_ticks = True
             self.monitor.add(iteration)
+            if self.metrics is not None:
+                done = min(iteration.step / self.params.total_timesteps, 1.0)
+                for row in self.metrics.rows(iteration.episodes, done):
+                    self.monitor.add_metrics(row)
             self.handle_due()
             if self.monitor.target_reached(self.params.target_reward) or stop.is_set():
                 return
@@ -158,6 +185,8 @@ class Run:
         """Write a short video of the best policy, which is the present one; say why where it cannot be drawn."""
         seed, thumbnails = derive_seed(self.config.seed, "video", step), Thumbnails()
         try:
+            if self.evaluator.shared:
+                raise UserError("it needs an environment of its own, and only one may run")
             loaded = load_policy(self.folder.best)
             with (
                 closing(policy_env(loaded, render=True)) as env,
@@ -243,6 +272,9 @@ class Run:
 
     def record(self, replays_dir: Path, most: int) -> Path | None:
         """Record at most so many steps of one episode of the best model; say why where it cannot be drawn."""
+        self.evaluator.close()  # it is needed no more, and perhaps only one may run at a time
+        if not self.keeps_env:
+            self.training.env.close()
         loaded, thumbnails = load_policy(self.folder.path), Thumbnails()
         seed, folder = derive_seed(self.config.seed, "recording"), replay_folder(loaded, replays_dir)
         try:
@@ -346,7 +378,10 @@ def train(
     Raises:
         UserError: anything the user can mend; what was learnt until then is saved in the run folder.
     """
+    if config.metrics is not None:
+        UserMetrics(config.metrics)  # a mistake in its name is told before anything is built
     with ExitStack() as stack:
+        given = training is not None
         if training is None:
             training = build(config)
             stack.enter_context(closing(training.env))
@@ -357,13 +392,17 @@ def train(
             folder = RunFolder.create(
                 runs_dir, training.config, folder_name=folder_name, threads=torch.get_num_threads()
             )
+            notes = code.keep(folder.path, training.config.model_dump(mode="json"))
         else:
             folder = RunFolder.open(resume)
             folder.tidy()
             notes = load_latest(training, monitor, folder)
             refuse_finished(training, monitor, folder)
             folder.resume(training.config)
+        if config.one_instance:
+            notes.append(TAKING_TURNS)
         with closing(Run(training, folder, monitor, resumed=resume is not None, quiet=quiet)) as run:
+            run.keeps_env = given
             return carry_out(run, notes, replays_dir, record_steps)
 
 

@@ -23,7 +23,7 @@ def infos_at(infos: Any, rows: Iterable[int]) -> dict[int, dict[str, Any]]:
 
 
 def plain(info: Any) -> dict[str, Any]:
-    """Return what is a number, text, a small array of numbers, or a dict of these, in what `step` gave as its info."""
+    """Return what is a number, text, a short list or array of these, or a dict of all that, in an info."""
     if not isinstance(info, dict):
         return {}
     found: dict[str, Any] = {}
@@ -33,9 +33,14 @@ def plain(info: Any) -> dict[str, Any]:
         if isinstance(value, dict):
             value = plain(value) or None
         array = isinstance(value, np.ndarray) and value.dtype.kind in "biuf" and value.size <= LARGEST
-        if isinstance(key, str) and (array or isinstance(value, bool | int | float | str | dict)):
+        listed = isinstance(value, list | tuple) and len(value) <= LARGEST and all(map(_is_plain, value))
+        if isinstance(key, str) and (array or listed or _is_plain(value) or isinstance(value, dict)):
             found[key] = value.copy() if array else value
     return found
+
+
+def _is_plain(value: Any) -> bool:
+    return type(value) in (bool, int, float, str)  # a class of the user's own may not be known to another process
 
 
 def _row_of(batch: dict[str, Any], row: int) -> dict[str, Any]:

@@ -79,5 +79,6 @@ class SyncVecEnv(EpisodicVecEnv):
         return picture(frame)
 
     def close(self) -> None:
-        for env in self._envs:
+        envs, self._envs = self._envs, []  # once each: closing twice is not every simulator's
+        for env in envs:
             env.close()

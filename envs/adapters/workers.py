@@ -38,6 +38,7 @@ from envs.adapters.episodes import EpisodeLog
 from envs.adapters.sync import SyncVecEnv
 from envs.api import Obs, Step
 from envs.errors import EnvError, UserError
+from envs.names import Names
 from envs.spaces import ActionCodec, ObservationCodec
 
 _STEP, _STEPPED = b"step", b"stepped"
@@ -110,6 +111,7 @@ class WorkersVecEnv:
 
     backend = "async"
     backend_reason = ""
+    names = Names()
     overlaps = True
     device = "cpu"
     capturable = False

@@ -364,7 +364,7 @@ def test_pictures_are_made_where_they_are_offered(here):
     assert vector.render(1).shape == (400, 600, 3)
     with pytest.raises(UserError, match=r"Walk cannot be drawn: its metadata\['render_modes'\]"):
         make("tests.envs.small_envs:Walk", 1, render=True)
-    with pytest.raises(EnvError, match="not an image"):
+    with pytest.raises(EnvError, match="returned None, not a picture"):
         SyncVecEnv([Drift()]).render()
 
 

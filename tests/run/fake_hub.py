@@ -9,8 +9,11 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
+
+import pytest
 
 SHA = "0123456789abcdef0123456789abcdef01234567"
 
@@ -105,9 +108,15 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def fake_hub() -> Iterator[FakeHub]:
-    """Serve one from a thread."""
+def fake_hub(monkeypatch: pytest.MonkeyPatch, cache: Path) -> Iterator[FakeHub]:
+    """Serve one from a thread, as the one that the hub's library talks to; skip the test where there is no library."""
+    constants = pytest.importorskip("huggingface_hub.constants")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_IMPLICIT_TOKEN", True)
     with FakeHub() as hub:
+        monkeypatch.setattr(constants, "ENDPOINT", hub.endpoint)  # as HF_ENDPOINT does before the first import
+        template = hub.endpoint + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
         thread = threading.Thread(target=hub.serve_forever, daemon=True)
         thread.start()
         try:

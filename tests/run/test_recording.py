@@ -231,7 +231,7 @@ def test_an_environment_that_cannot_be_drawn_says_so(doors, tmp_path):
             "raise OSError('no OpenGL')",
             "being drawn .*: no OpenGL",
         ),
-        ("return np.full((33, 41, 3), 20 * self.t, np.uint8)", "return None", r"render\(\) returned NoneType"),
+        ("return np.full((33, 41, 3), 20 * self.t, np.uint8)", "return None", r"render\(\) returned None"),
         ('"render_modes": ["rgb_array"]', '"render_modes": ["human"]', "cannot be drawn: .* without 'rgb_array'"),
     ):
         other = file.with_name(f"other{len(message)}.py")

@@ -7,6 +7,7 @@ import re
 import shlex
 import shutil
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from agents.__main__ import commands
 from agents.__main__ import main as agents
 from agents.lab.baselines import make_sb3
 from tests.lab.comparison.synthetic import CURVES, write_comparison
+from tests.run.fake_hub import fake_hub
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -84,13 +86,17 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("line", ours())
 def test_an_example(
-    line: str, place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    line: str, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(place)
     python, dash_m, module, *words = shlex.split(line, comments=True)
     assert (python, dash_m) == ("python", "-m")
     command = [module.removeprefix("agents.")] if module != "agents" else []
-    assert agents(small([*command, *words]) if command else words) == 0, capsys.readouterr().err
+    with fake_hub(monkeypatch, tmp_path / "cache") if command == ["hub"] else nullcontext():
+        if words[:1] == ["pull"]:
+            assert agents(["hub", "push", RUN, "--repo", words[1]]) == 0
+            words += ["--runs-dir", str(tmp_path)]
+        assert agents(small([*command, *words]) if command else words) == 0, capsys.readouterr().err
 
 
 def test_what_is_not_typed_here_is_known() -> None:
