@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import shlex
 import sys
 from glob import glob
 from pathlib import Path
@@ -38,19 +37,17 @@ def _compare(argv: list[str]) -> int:
         return _compare_existing(options, argv, options.out)
     if os.name != "posix":
         raise UserError("a comparison runs processes as Linux and macOS do; on Windows run it in WSL.")
-    from rich.console import Console
-
     from agents.lab.comparison.curves import read_curves
     from agents.lab.comparison.plan import plan_tasks
     from agents.lab.comparison.report import report
     from agents.lab.comparison.runner import plan_lines, run_comparison
     from agents.lab.processes import terminated_as_interrupted
+    from agents.run.summary import curves_command
+    from agents.run.terminal import console, typed
     from envs.adapters.workers import cores
 
-    console = Console(highlight=False, soft_wrap=True)
-
-    def say(line: str) -> None:
-        console.print(line, markup=False)
+    screen = console()
+    say = screen.print
 
     for file in options.files:
         read_curves(file)  # a mistake is reported now, not after the trainings
@@ -59,11 +56,11 @@ def _compare(argv: list[str]) -> int:
         say(line)
     if options.list:
         return 0
-    workers, command = options.workers or cores(), shlex.join(["python", "-m", "agents.compare", *argv])
+    workers, command = options.workers or cores(), typed("python", "-m", "agents.compare", *argv)
     with terminated_as_interrupted():
         found = run_comparison(tasks, options.out, workers=workers, trust=options.trust, command=command, say=say)
-        reported = report(options.out, options.out / "report", options.files, console)
-    say(f"curves: tensorboard --logdir {shlex.quote(str(options.out / 'runs'))}")
+        reported = report(options.out, options.out / "report", options.files, screen)
+    say(f"curves: {curves_command(options.out / 'runs')}")
     if options.json:
         print_json(reported | found)
     return int(found["failed"] > 0)
@@ -71,17 +68,16 @@ def _compare(argv: list[str]) -> int:
 
 def _compare_existing(options: Options, argv: list[str], out: Path) -> int:
     """Compare what is trained already; what is no finished run is left out, and said."""
-    from rich.console import Console
-
     from agents.lab.comparison.analysis import analyse
     from agents.lab.comparison.existing import as_results, command_line, read_all, side_by_side
     from agents.lab.comparison.report import write_report
     from agents.lab.comparison.verdict import print_verdict
     from agents.run.folder import RunFolder
+    from agents.run.terminal import console
 
     if len(options.env) > 1:
         raise UserError(f"--env: {' '.join(options.env)} given, but finished runs are compared on one at a time.")
-    console = Console(highlight=False, soft_wrap=True, emoji=False)
+    screen = console()
     given = [sorted(glob(str(path))) if "*" in str(path) else [path] for path in options.runs]  # as shells do
     paths = [Path(path) for found in given for path in found]
     if "*" in str(options.runs) or len(paths) > 1:
@@ -89,7 +85,7 @@ def _compare_existing(options: Options, argv: list[str], out: Path) -> int:
             run = RunFolder(path)
             left_out = "no run" if not run.config_file.is_file() else "not finished" if run.concluded() is None else ""
             if left_out and path.suffix != ".zip":
-                console.print(f"left out: {path} ({left_out})", markup=False)
+                screen.print(f"left out: {path} ({left_out})")
                 paths.remove(path)
     if not paths:
         raise UserError("there is nothing to compare: none of these is a finished run")
@@ -98,10 +94,10 @@ def _compare_existing(options: Options, argv: list[str], out: Path) -> int:
     runs = read_all(paths, env, options.final_eval_episodes, trust=options.trust, vec_normalize=statistics)
     results, sides = as_results(runs, command_line(argv))
     page, verdict = write_report(analyse(results), out)
-    print_verdict(console, verdict, page)
+    print_verdict(screen, verdict, page)
     video = side_by_side(sides, out / "side-by-side.mp4")
     if video is not None:
-        console.print(f"best of each side, side by side: {video}", markup=False)
+        screen.print(f"best of each side, side by side: {video}")
     if options.json:
         found = {"report": str(page), **dataclasses.asdict(verdict), "video": None if video is None else str(video)}
         print_json({**found, "sides": {name: [str(run.path) for run in group] for name, group in sides.items()}})

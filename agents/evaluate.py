@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -90,19 +89,18 @@ def _evaluate(argv: list[str]) -> int:
             raise UserError(f"--{name}: {value} given, at least {least} expected.")
     env_kwargs = parse_env_kwargs(options.env_kwargs)
 
-    from rich.console import Console
-
     from agents.acting.evaluation import evaluate
     from agents.core.types import successes
     from agents.lab.statistics import summarise
     from agents.run.sinks import Working
+    from agents.run.terminal import console
     from envs.seeding import derive_seed
 
     prepare = _model_of_sb3 if options.run is not None and options.run.suffix == ".zip" else _model_of_ours
     env, policy, about = prepare(options, env_kwargs)
     try:
         seed = derive_seed(options.seed, "evaluate")  # never the episodes that the best policy was chosen by
-        with Working("evaluation", "episodes", Console(stderr=True, highlight=False)) as report:
+        with Working("evaluation", "episodes", console(stderr=True)) as report:
             result = evaluate(
                 env,
                 policy,
@@ -145,7 +143,7 @@ def _model_of_ours(options: Options, env_kwargs: dict[str, Any]) -> tuple[VecEnv
     device, _ = choose_device(options.device, env_on_gpu=False, flops=0, batch_size=1)
     loaded = load_policy(run, options.checkpoint, str(device))
     print(*(f"{note}\n" for note in loaded.notes), sep="", end="")
-    copies = 1 if options.one_instance or loaded.config.one_instance else min(PARALLEL, options.episodes)
+    copies = 1 if options.one_instance else min(PARALLEL, options.episodes)
     env = policy_env(loaded, copies, vec="auto", env_id=options.env, env_kwargs=env_kwargs)
     weight = flops(loaded.policy.model, loaded.observation_space)
     use_threads(device, flops=weight, batch_size=env.num_envs)
@@ -179,18 +177,19 @@ def _model_of_sb3(options: Options, env_kwargs: dict[str, Any]) -> tuple[VecEnv,
 
 
 def _print(summary: dict[str, Any], chosen: bool) -> None:
-    from rich.console import Console
-    from rich.markup import escape
     from rich.table import Table
+    from rich.text import Text
 
+    from agents.run.play import watch_fault
     from agents.run.registry import title_of
+    from agents.run.terminal import console, typed
 
     acting = "most likely actions" if summary["deterministic"] else "sampled actions"
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column(style="dim")
     table.add_column()
     rows = [
-        ("return", "[bold]{mean:.2f}[/] ± {std:.2f}  (mean ± standard deviation)"),
+        ("return", "{mean:.2f} ± {std:.2f}  (mean ± standard deviation)"),
         ("95% interval", "{ci_low:.2f} to {ci_high:.2f}  (of the mean, bootstrap)"),
         ("median", "{median:.2f}"),
         ("interquartile mean", "{iqm:.2f}"),
@@ -203,15 +202,15 @@ def _print(summary: dict[str, Any], chosen: bool) -> None:
     if summary["cut"]:
         rows.append(("cut", "{cut:,} of the episodes after {max_steps:,} steps (--max-steps)"))
     for name, value in rows:
-        table.add_row(name, value.format(**{key: escape(v) if isinstance(v, str) else v for key, v in summary.items()}))
-    console = Console(highlight=False, soft_wrap=True)
+        table.add_row(name, value.format(**summary), style="bold" if name == "return" else None)
+    screen = console()
     if not chosen:
-        console.print(f"The run begun last: {escape(summary['run'])}", style="dim")
-    console.print(f"\n[bold]{escape(summary['env'])}[/] · {escape(title_of(summary['algo']))}\n")
-    console.print(table)
-    if not summary["run"].endswith(".zip"):
-        chosen_policy = f"{shlex.quote(summary['run'])} --checkpoint {shlex.quote(summary['checkpoint'])}"
-        console.print(f"\nWatch it:  python -m agents.watch {escape(chosen_policy)}")
+        screen.print(f"The run begun last: {summary['run']}", style="dim")
+    screen.print(Text.assemble("\n", (summary["env"], "bold"), f" · {title_of(summary['algo'])}\n"))
+    screen.print(table)
+    if not summary["run"].endswith(".zip") and watch_fault(summary["env"]) is None:
+        words = (summary["run"], "--checkpoint", summary["checkpoint"])
+        screen.print(f"\nWatch it:  {typed('python', '-m', 'agents.watch', *words)}")
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import fnmatch
+import re
 import shutil
 import sys
 from collections.abc import Sequence
@@ -79,15 +80,21 @@ def _runs(argv: list[str]) -> int:
 
 def _wanted(run: Listed, options: Options) -> bool:
     patterns = ((run.env, options.env), (run.algo, options.algo), (run.name or "", options.name))
-    if not all(pattern is None or fnmatch.fnmatchcase(value, pattern) for value, pattern in patterns):
+    if not all(pattern is None or _like(value, pattern) for value, pattern in patterns):
         return False
     return not (options.finished and not run.finished) and not (options.unfinished and run.finished)
 
 
+def _like(value: str, pattern: str) -> bool:
+    """Whether a pattern fits a value, or, where that is a path, its last part."""
+    return any(fnmatch.fnmatchcase(text, pattern) for text in (value, re.split(r"[/\\]", value)[-1]))
+
+
 def _print(runs: Sequence[Listed]) -> None:
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
+
+    from agents.run.terminal import console
 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for heading in ("run", "steps", "final", "best", "state", "MB"):
@@ -96,9 +103,9 @@ def _print(runs: Sequence[Listed]) -> None:
         final, best = ("" if score is None else f"{score:.1f}" for score in (run.final, run.best))
         cells = (Path(run.run).name, f"{run.steps:,}", final, best, run.state, f"{run.bytes / 1e6:.1f}")
         table.add_row(*map(Text, cells))
-    console = Console(highlight=False, emoji=False)
-    console.print(table)
-    console.print(f"{len(runs)} run{'' if len(runs) == 1 else 's'}, {sum(run.bytes for run in runs) / 1e6:,.1f} MB")
+    screen = console()
+    screen.print(table)
+    screen.print(f"{len(runs)} run{'' if len(runs) == 1 else 's'}, {sum(run.bytes for run in runs) / 1e6:,.1f} MB")
 
 
 def _delete(runs: Sequence[Listed], options: Options) -> int:

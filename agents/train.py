@@ -25,14 +25,14 @@ from agents.run.config import (
     load_config_file,
     merge,
     notation,
-    owners,
+    of_others,
     parse_value,
     resolve,
     takes_many,
-    unknown_name,
 )
 from agents.run.flags import parse_env_kwargs
-from envs.errors import UserError, did_you_mean, nearest
+from agents.run.spellings import suggestion
+from envs.errors import UserError
 
 EXAMPLES = """\
 examples:
@@ -253,10 +253,9 @@ def _unknown_flag(word: str, spec: registry.AlgorithmSpec) -> str:
     name = word.partition("=")[0].lstrip("-").replace("-", "_")
     if not word.startswith("-"):
         return f"unexpected argument {word!r}: every value follows its flag, as in --env CartPole-v1"
-    if owners(name, spec.name):
-        return unknown_name(name, spec, word)
-    names = [*RUN_FIELDS, *spec.config.flat_fields(), *vars(Options())]
-    near = did_you_mean(f"--{name}", map(Layer(FLAGS, {}).label, nearest(name, names)))
+    if said := of_others(name, spec):
+        return f"{word}: {said}"
+    near = suggestion(name, [*RUN_FIELDS, *spec.config.flat_fields(), *vars(Options())], Layer(FLAGS, {}).label)
     return f"{word}: unknown flag.{near} 'python -m agents.train --algo {spec.name} --help' lists all."
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import shlex
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -93,7 +92,7 @@ def _watch(argv: list[str]) -> int:
 
     from agents.run.folder import find_latest_run
     from agents.run.models import load_policy
-    from agents.run.play import frames_per_second
+    from agents.run.play import frames_per_second, watch_fault
     from agents.run.video import check_format, write_video
     from agents.view.show import FollowShow, PolicyShow, ReplayShow, Show, frames
     from agents.view.window import Player, open_screen, run_window
@@ -108,6 +107,8 @@ def _watch(argv: list[str]) -> int:
         run = options.run or find_latest_run(options.runs_dir)
         kind = FollowShow if options.follow else PolicyShow
         show = kind(run, options.checkpoint, options.seed, not options.stochastic, options.replays_dir)
+    if fault := watch_fault(show.env_id):
+        raise UserError(fault)
     print(*getattr(show, "notes", ()), f"{show.env_id} · {show.source}", sep="\n")
 
     fps = options.fps or frames_per_second(show.env_id)
@@ -133,9 +134,11 @@ def _watch(argv: list[str]) -> int:
 
 def tell_of(video: Path) -> None:
     """Say where a video is, and how to play its episode again."""
+    from agents.run.terminal import typed
+
     print(f"Recorded:       {video}")
     if (episode := video.with_suffix(".json")).exists():
-        print(f"Play it again:  python -m agents.watch --replay {shlex.quote(str(episode))}")
+        print(f"Play it again:  python -m agents.watch --replay {typed(episode)}")
 
 
 def refuse_to_follow(options: Options) -> None:

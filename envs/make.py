@@ -32,7 +32,7 @@ from envs.native.gym_env import DYNAMICS, NativeEnv, native_task
 from envs.native.vec_env import NativeVecEnv
 from envs.spaces import ObservationCodec
 
-__all__ = ["VECS", "env_label", "has_time_limit", "is_drawn", "make", "make_single", "reward_threshold"]
+__all__ = ["VECS", "check_renders", "env_label", "has_time_limit", "make", "make_single", "reward_threshold"]
 
 VECS = ("auto", "native", "sync", "async", "vector", "envpool", "ale")
 
@@ -207,13 +207,9 @@ def has_time_limit(env_id: str, env_kwargs: Mapping[str, Any]) -> bool:
     return native_task(spec) is not None or atari.is_game(spec)
 
 
-def is_drawn(env_id: str) -> bool:
-    """Return whether an environment says that it can be drawn."""
-    try:
-        _check_renders(locate(env_id), native=True)
-    except UserError:
-        return False
-    return True
+def check_renders(env_id: str) -> None:
+    """Raise a UserError where an environment says of itself that it cannot be drawn; `native` versions aside."""
+    _check_renders(locate(env_id), native=False)
 
 
 def reward_threshold(env_id: str) -> float | None:

@@ -30,13 +30,17 @@ MOST_FILES, LARGEST, LARGEST_SUM = 200, 2**20, 2**23  # of the copies: how many,
 
 
 def names(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield (setting, name) of all code outside the package that a run's flat settings name."""
+    """Yield (setting, name) of all code that a run's flat settings name and that is neither ours nor Gymnasium's."""
     for setting in SETTINGS:
         value = values.get(setting)
         for entry in value if setting == "wrappers" and isinstance(value, list | tuple) else [value]:
             for name in entry if isinstance(entry, dict) else [entry]:
-                if isinstance(name, str) and (is_user_code(name) or setting == "wrappers"):
+                if isinstance(name, str) and (is_user_code(name) or setting == "wrappers") and not _gymnasiums(name):
                     yield setting, name
+
+
+def _gymnasiums(name: str) -> bool:
+    return _file(name) is None and re.split(r"[.:]", name)[0] == "gymnasium"
 
 
 def refuse(values: Mapping[str, Any], source: str) -> None:

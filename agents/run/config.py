@@ -22,6 +22,7 @@ from pydantic_core import ErrorDetails
 from agents.core.config import AlgoConfig, CompileMode, Settings
 from agents.core.user_code import is_user_code
 from agents.run import code, registry
+from agents.run.spellings import ours, suggestion
 from envs.errors import UserError, did_you_mean, listed
 
 ALIASES = {"n_timesteps": "total_timesteps", "env_wrapper": "wrappers"}  # rl-zoo3's spelling
@@ -258,7 +259,7 @@ def _unfolded(values: dict[str, Any], model: type[Settings], layer: Layer) -> It
             raise UserError(f"{layer.label(name)}: {_show(value)} given, a mapping of settings expected.")
         for inner, setting in _unfolded(value, part, layer):
             if inner not in part.flat_fields():
-                near = did_you_mean(str(inner), part.flat_fields())
+                near = suggestion(str(inner), part.flat_fields())
                 raise UserError(f"{layer.label(name)}.{inner}: unknown setting of {name}.{near}")
             yield inner, setting
 
@@ -269,16 +270,25 @@ def owners(name: str, algo: str) -> list[str]:
     return [other for other, config in configs.items() if name in config.flat_fields() | config.parts()]
 
 
+def of_others(name: str, spec: registry.AlgorithmSpec) -> str:
+    """Say which other packaged algorithms have a setting, by our name or another program's; "" where none has."""
+    known = [*RUN_FIELDS, *spec.config.flat_fields()]
+    fields = {field for other in registry.names() for field in registry.find(other).config.flat_fields()}
+    for meant in [name] if ours(name, known) else [name, *ours(name, fields)]:
+        if others := owners(meant, spec.name):
+            return (
+                f"{'this' if meant == name else meant} is a setting of {listed(others, 'and')}; the run uses "
+                f"{spec.name} (--algo {listed(others, 'or')} would change that)"
+            )
+    return ""
+
+
 def unknown_name(name: str, spec: registry.AlgorithmSpec, label: str) -> str:
     """Say that `name` is no setting of the algorithm, and which is meant perhaps."""
-    algo = spec.name
-    if others := owners(name, algo):
-        return (
-            f"{label}: this is a setting of {listed(others, 'and')}; the run uses {algo} "
-            f"(--algo {listed(others, 'or')} would change that)"
-        )
-    near = did_you_mean(name, [*RUN_FIELDS, *spec.config.flat_fields()])
-    return f"{label}: unknown setting.{near} 'python -m agents.train --algo {algo} --help' lists all."
+    if said := of_others(name, spec):
+        return f"{label}: {said}"
+    near = suggestion(name, [*RUN_FIELDS, *spec.config.flat_fields()])
+    return f"{label}: unknown setting.{near} 'python -m agents.train --algo {spec.name} --help' lists all."
 
 
 def resolve(layers: Sequence[Layer], packaged: bool = True) -> RunConfig:

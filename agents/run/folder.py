@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import platform
 import re
-import shlex
 import subprocess
 import sys
 import time
@@ -19,6 +18,7 @@ from agents.run import code
 from agents.run.config import RunConfig, load_config_file
 from agents.run.registry import label
 from agents.run.storage import disk, tidy, write_text
+from agents.run.terminal import typed
 from envs.errors import UserError, did_you_mean
 from envs.make import env_label
 
@@ -144,7 +144,7 @@ class RunFolder:
         """Add the running command line to `command.txt`."""
         file = self.path / "command.txt"
         with disk("write", file), file.open("a", encoding="utf-8", newline="\n") as stream:
-            stream.write(shlex.join(sys.orig_argv) + "\n")
+            stream.write(typed(*sys.orig_argv) + "\n")
 
     def concluded(self) -> int | None:
         """Return the step at which the run was brought to its end; None if it was not, or was stopped before."""

@@ -17,7 +17,7 @@ from typing import Any
 
 import yaml
 
-from agents.core.user_code import is_user_code
+from agents.run import code
 from agents.run.config import dump_yaml, load_config_file
 from agents.run.folder import RunFolder
 from agents.run.models import LoadedPolicy, load_policy
@@ -172,7 +172,7 @@ def portable(value: Any, name: str = "") -> Any:
         UserError: a value looks like a secret.
     """
     if isinstance(value, dict):
-        return {key: portable(child, str(key)) for key, child in value.items()}
+        return {portable(key): portable(child, str(key)) for key, child in value.items()}  # a wrapper's name is a key
     if isinstance(value, list | tuple):
         return type(value)(portable(child, name) for child in value)
     if not isinstance(value, str):
@@ -225,9 +225,8 @@ def model_card(settings: dict[str, Any], summary: dict[str, Any], repo: str, vid
 
 
 def _code_of(settings: dict[str, Any]) -> list[str]:
-    """Return the settings' names of code that is no part of the suite."""
-    named = [settings.get(name) for name in ("env", "algo", "encoder", "memory")]
-    return [name for name in named if isinstance(name, str) and is_user_code(name)]
+    """Return the settings' names of code that is no part of the suite, each once."""
+    return list(dict.fromkeys(name for _, name in code.names(settings)))
 
 
 def _of_code(needed: list[str]) -> list[str]:

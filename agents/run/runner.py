@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import shlex
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any, cast
@@ -18,7 +17,7 @@ import torch
 
 from agents.acting.evaluation import Evaluation
 from agents.core.schedules import crossings
-from agents.core.signals import handling
+from agents.core.signals import ENDING, handling
 from agents.run import code
 from agents.run.build import Training, build
 from agents.run.config import RECORD_STEPS, RunConfig
@@ -27,15 +26,16 @@ from agents.run.folder import RunFolder
 from agents.run.metrics import UserMetrics
 from agents.run.models import load_policy, save_model
 from agents.run.monitor import LOG_ROWS, Monitor
-from agents.run.play import Moment, frames_per_second, play, policy_env
+from agents.run.play import Moment, frames_per_second, play, policy_env, watch_fault
 from agents.run.recording import record_episode, replay_folder
 from agents.run.registry import title_of
 from agents.run.sinks import ConsoleSink, CsvSink, TensorBoardSink
 from agents.run.storage import atomic_folder, read_tree, write_tree
 from agents.run.summary import Summary, last_screen, resume_command
+from agents.run.terminal import typed
 from agents.run.video import gif_bytes, write_video
 from envs.errors import UserError
-from envs.make import is_drawn, reward_threshold
+from envs.make import reward_threshold
 from envs.seeding import derive_seed
 
 VIDEO_STEPS = 500  # the most that a video during the training shows
@@ -46,16 +46,17 @@ THUMBNAILS = 250  # frames of the small video in TensorBoard, every second one o
 
 @contextmanager
 def stop_signals() -> Iterator[threading.Event]:
-    """Turn the first Ctrl-C or SIGTERM into an event; once that is set, another interrupts at once."""
+    """Turn the first Ctrl-C, `kill` or closed terminal into an event; once that is set, another interrupts at once."""
     stop = threading.Event()
 
     def handle(number: int, frame: object) -> None:
         if stop.is_set():
             raise KeyboardInterrupt
         stop.set()
-        os.write(2, b"\nStopping after this round, to save it whole. Again to stop at once.\n")  # print may be busy
+        with suppress(OSError):  # its terminal is gone
+            os.write(2, b"\nStopping after this round, to save it whole. Again to stop at once.\n")  # print may be busy
 
-    with handling(handle, signal.SIGINT, signal.SIGTERM):
+    with handling(handle, signal.SIGINT, *ENDING):
         yield stop
 
 
@@ -220,8 +221,8 @@ class Run:
         training = self.training
         spaces = training.env.own_spaces
         save_model(self.folder.path, training.algorithm.model, self.config, spaces, training.step)
-        if not self.told_to_watch and training.step < self.params.total_timesteps and is_drawn(self.config.env):
-            self.console.say(f"watch it learn: python -m agents.watch --follow {shlex.quote(str(self.folder.path))}")
+        if not self.told_to_watch and training.step < self.params.total_timesteps and not watch_fault(self.config.env):
+            self.console.say(f"watch it learn: {typed('python', '-m', 'agents.watch', '--follow', self.folder.path)}")
         self.told_to_watch = True
 
     def save_on_error(self, error: BaseException) -> None:
@@ -338,7 +339,7 @@ def load_latest(training: Training, monitor: Monitor, folder: RunFolder) -> list
             said.append(f"checkpoint {step} was passed over: {misfit}{' '.join(str(error).split())}")
             continue
         return said + told
-    anew = f"start it anew: python -m agents.train --config {shlex.quote(str(folder.config_file))}"
+    anew = f"start it anew: {typed('python', '-m', 'agents.train', '--config', folder.config_file)}"
     raise UserError("\n  ".join([f"{folder.path}: there is no checkpoint to resume from; {anew}", *said]))
 
 
@@ -468,7 +469,8 @@ def conclude(run: Run, interrupted: bool, replays_dir: Path, record_steps: int) 
         total_s=round(run.monitor.elapsed(), 3),
         first_step=run.monitor.first,
     )
+    watchable = watch_fault(config.env) is None and (recorded is not None or interrupted or not record_steps)
     run.tensorboard.hparams(config.model_dump(mode="json"))
     run.folder.write_summary(dataclasses.asdict(summary))
-    run.console.final_table(*last_screen(summary, run.monitor.best, recorded))
+    run.console.final_table(*last_screen(summary, run.monitor.best, recorded, watchable))
     return summary

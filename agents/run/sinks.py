@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn
 from rich.table import Table
+from rich.text import Text
 
 from agents.run.storage import disk, write_text
+from agents.run.terminal import console as new_console
 
 Scalars = Mapping[str, float]
 _file_number = count()
@@ -204,7 +205,7 @@ class Working:
         if now - self._began < self.AFTER or self._console.quiet:
             return
         text, waited = f"{self._what}: {done:,} of {total:,} {self._unit}", now - self._shown
-        if self._console.is_terminal:
+        if self._bar is not None or self._console.is_interactive:
             if self._bar is None:
                 self._bar = self._own = _bar(self._console)
             if self._task is None:
@@ -216,7 +217,7 @@ class Working:
             long_ago = waited >= ConsoleSink.LINE_EVERY
             if self._done is not None and not (long_ago and done - self._done >= ConsoleSink.LINE_SHARE * total):
                 return
-            self._console.print(escape(text))
+            self._console.print(text)
         self._shown, self._done = now, done
 
     def __exit__(self, *_: object) -> None:
@@ -228,7 +229,7 @@ class Working:
 
 def _bar(console: Console) -> Progress:
     """Return a bar that is drawn when it is told to, already on the screen."""
-    columns = (BarColumn(bar_width=24), TaskProgressColumn(), TextColumn("{task.description}"))
+    columns = (BarColumn(bar_width=24), TaskProgressColumn(), TextColumn("{task.description}", markup=False))
     bar = Progress(*columns, console=console, auto_refresh=False)
     bar.start()
     return bar
@@ -255,14 +256,14 @@ class ConsoleSink:
     ) -> None:
         """`total` is the budget in environment steps; a resumed run begins at step `initial` with evaluation `best`."""
         self.total, self.initial = total, initial
-        self._console = console or Console(quiet=quiet, soft_wrap=True, highlight=False)
+        self._console = console or new_console(quiet=quiet)
         self._began = self._drawn = time.perf_counter()
         self._step = self._line_step = initial
         self._last_return: float | None = None
         self._best = best
         self._bar: Progress | None = None
         in_notebook = self._console.is_jupyter and find_spec("ipywidgets") is not None
-        if (self._console.is_terminal or in_notebook) and not quiet:
+        if (self._console.is_interactive or in_notebook) and not quiet:
             self._bar = _bar(self._console)
             self._task = self._bar.add_task(self._status(initial), total=total, completed=initial)
 
@@ -284,7 +285,7 @@ class ConsoleSink:
 
     def say(self, line: str) -> None:
         """Print a line, above the bar where there is one."""
-        self._console.print(escape(line))
+        self._console.print(line)
 
     def working(self, what: str, unit: str) -> Working:
         """Return what shows how far something else than the training is."""
@@ -304,11 +305,11 @@ class ConsoleSink:
         table.add_column()
         table.add_column(overflow="fold")  # a path must stay whole
         for name, value in rows.items():
-            table.add_row(escape(name), escape(value))
+            table.add_row(name, value)
         self._console.print(table)
         width = max(map(len, commands), default=0)
         for purpose, command in commands.items():
-            self._console.print(f"  {escape(purpose):{width}}  [bold]{escape(command)}[/bold]")
+            self._console.print(Text.assemble(f"  {purpose:{width}}  ", (command, "bold")))
 
     def _draw(self, bar: Progress) -> None:
         bar.update(self._task, completed=self._step, description=self._status(self._step), refresh=True)

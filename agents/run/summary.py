@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import shlex
+import shutil
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from agents.run.registry import title_of
+from agents.run.terminal import typed
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,13 @@ class Summary:
 
 def resume_command(run: Path | str) -> str:
     """Return the command that goes on with a run."""
-    return f"python -m agents.train --resume {shlex.quote(str(run))}"
+    return typed("python", "-m", "agents.train", "--resume", run)
+
+
+def curves_command(folder: Path) -> str:
+    """Return the command that shows the curves of the runs in a folder; it works outside a venv's shell too."""
+    program = ("tensorboard",) if shutil.which("tensorboard") else ("python", "-m", "tensorboard.main")
+    return typed(*program, "--logdir", folder)
 
 
 def seeds_screen(summaries: Sequence[Summary], asked: int) -> str:
@@ -54,12 +61,18 @@ def seeds_screen(summaries: Sequence[Summary], asked: int) -> str:
         spread = f" +- {statistics.stdev(means):.1f}" if len(means) > 1 else ""
         scores = ", ".join(f"{mean:.1f}" for mean in means)
         lines = [f"{lines[0]}: {statistics.mean(means):.1f}{spread} (standard deviation over seeds; {scores})"]
-    runs = " ".join(shlex.quote(summary.run) for summary in summaries)
-    return "\n".join([*lines, f"  compare them  python -m agents.compare {runs}"])
+    folder = Path(summaries[0].run).parent
+    return "\n".join(
+        [
+            *lines,
+            f"  list runs     {typed('python', '-m', 'agents.runs', '--runs-dir', folder)}",
+            f"  compare them  {typed('python', '-m', 'agents.compare', folder)}/*",
+        ]
+    )
 
 
 def last_screen(
-    summary: Summary, best: tuple[float, int] | None, recorded: Path | None
+    summary: Summary, best: tuple[float, int] | None, recorded: Path | None, watchable: bool
 ) -> tuple[str, dict[str, str], dict[str, str]]:
     """Return the last screen's title, its rows, and the commands to type next."""
     path = summary.run
@@ -82,9 +95,9 @@ def last_screen(
     if recorded is not None:
         rows["recorded episode"] = str(recorded)
     commands = {
-        "watch it play": f"python -m agents.watch {shlex.quote(path)}",
-        "measure it": f"python -m agents.evaluate {shlex.quote(path)}",
-        "see its curves": f"tensorboard --logdir {shlex.quote(str(Path(path).parent))}",
+        **({"watch it play": typed("python", "-m", "agents.watch", path)} if watchable else {}),
+        "measure it": typed("python", "-m", "agents.evaluate", path),
+        "see its curves": curves_command(Path(path).parent),
     }
     title = f"{title_of(summary.algo)} on {summary.env}"
     if summary.interrupted:

@@ -15,7 +15,7 @@ from gymnasium import spaces
 
 from envs.adapters.sync import SyncVecEnv
 from envs.errors import EnvError, UserError
-from envs.make import env_label, has_time_limit, is_drawn, make, make_single
+from envs.make import env_label, has_time_limit, make, make_single
 from envs.native.base import Dynamics
 from envs.native.gym_env import DYNAMICS
 from tests.envs.small_envs import Drift
@@ -412,11 +412,3 @@ def test_gymnasiums_own_warnings_stay_out(recwarn):
 )
 def test_it_is_known_whether_episodes_are_cut(env_id: str, kwargs: dict[str, Any], limited: bool) -> None:
     assert has_time_limit(env_id, kwargs) is limited
-
-
-@pytest.mark.parametrize(
-    ("env_id", "drawn"),
-    [("CartPole-v1", True), ("CliffWalking-v1", True), (f"{SMALL_ENVS}:Drift", True), (f"{SMALL_ENVS}:Walk", False)],
-)
-def test_it_is_known_whether_an_environment_can_be_drawn(env_id: str, drawn: bool) -> None:
-    assert is_drawn(env_id) is drawn

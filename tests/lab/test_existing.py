@@ -49,7 +49,7 @@ def finished():
     return [path for path in paths() if (path / "summary.json").exists()]
 
 
-def test_several_seeds_are_runs_of_their_own(capsys):
+def test_several_seeds_are_runs_of_their_own():
     names = [path.name for path in finished()]
     assert sum("__base__s0__" in name for name in names) == 1
     assert sum("__base__s1__" in name for name in names) == 1

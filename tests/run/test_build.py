@@ -9,6 +9,8 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from agents.algos.dqn.algorithm import DQN
 from agents.algos.ppo.algorithm import PPO
@@ -133,6 +135,39 @@ def test_what_compile_comes_to(device: str, auto: str) -> None:
         "graphs": auto,
         "on": "on",
     }
+
+
+class NoFloat64(TorchDispatchMode):
+    """Refuses what Apple's GPUs do not have."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        for leaf in tree_leaves(out):
+            assert not isinstance(leaf, torch.Tensor) or leaf.dtype != torch.float64 or "lift_fresh" in str(func), func
+        return out
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        PPO_VALUES | {"norm_obs": True, "norm_reward": True},
+        PPO_VALUES | {"env": "Pendulum-v1", "memory": "gru", "squash_output": True},
+        PPO_VALUES | {"env": "Bricks-v0", "learning_rate": "lin_1e-3"},
+        DQN_VALUES | {"norm_obs": True, "n_step_returns": 3},
+        DQN_VALUES | {"vec": "vector"},
+    ],
+)
+def test_no_tensor_is_float64(values: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    shared = torch.from_numpy
+
+    def from_numpy(array: np.ndarray) -> torch.Tensor:
+        assert array.dtype != np.float64
+        return shared(array)
+
+    monkeypatch.setattr(torch, "from_numpy", from_numpy)
+    with NoFloat64():
+        training = advance(built(values, total_timesteps=400), 200)
+        built(values, total_timesteps=400).load_state_dict(deepcopy(training.state_dict()))
 
 
 def training_of(kind: str) -> Training:

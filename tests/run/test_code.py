@@ -222,3 +222,9 @@ def test_one_place_refuses_code_that_is_not_allowed(values: dict) -> None:
     setting = next(name for name in reversed(values))
     with pytest.raises(UserError, match=f"model.json: {setting}: .* is code outside the package"):
         RunConfig.from_dict(values, "model.json", allow_code=False)
+
+
+def test_what_gymnasium_has_is_nobodys_own() -> None:
+    values = {"env": "gymnasium.envs.classic_control:CartPoleEnv", "wrappers": ["gymnasium.wrappers:ClipReward"]}
+    assert list(code.names(values)) == []
+    assert list(code.names({"env": "gymnasium.py:Env"})) == [("env", "gymnasium.py:Env")]

@@ -142,13 +142,14 @@ def test_nothing_sent_names_a_place_on_this_machine(hub: FakeHub, tmp_path: Path
         assert str(tmp_path).encode() not in content, name
     path, notes = pull("me/own", Path("pulled"))
     assert notes == ["it needs code that is not in it: my_envs.py:Signs"]
-    assert load_policy(path).env == "my_envs.py:Signs"
+    assert load_policy(path).env == f"{mine}:Signs"  # found in the working directory
     assert evaluate([str(path), "--episodes", "2"]) == 0  # from here, where the file is
 
 
 def test_paths_become_names_and_secrets_are_refused() -> None:
     paths = {"xml": "/home/me/ant.xml", "deep": [{"file": r"C:\Users\me\a.py:B"}], "home": "~/x.yaml"}
     assert portable(paths) == {"xml": "ant.xml", "deep": [{"file": "a.py:B"}], "home": "x.yaml"}
+    assert portable({"wrappers": [{"/home/me/w.py:W": {"k": 1}}]}) == {"wrappers": [{"w.py:W": {"k": 1}}]}
     plain = {"env": "ALE/Pong-v5", "n_tokens": 3, "token": "", "file": "sub/a.py", "low": [-1.0, "-inf"], "none": None}
     assert portable(plain) == plain
     for name, value in {"api_key": "x", "hub_token": "y", "PASSWORD": "z", "url": "to hf_abcdefghijklmnopqrst"}.items():

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import json
 import math
 import shlex
+import shutil
 import signal
 import sys
 import threading
@@ -24,6 +26,7 @@ from agents.run.runner import KEEP_STATES, Run, stop_signals
 from agents.run.storage import read_tree
 from agents.run.summary import Summary
 from agents.train import main
+from agents.watch import main as watch
 from tests.run.running import USER_ENVS, assert_same, evaluations, resume, rows, signals_at, steps, train
 
 CARTPOLE = "--env CartPole-v1 --env-kwargs max_episode_steps=25 --n-envs 3"
@@ -185,6 +188,7 @@ def test_a_diverged_training_is_told_and_not_saved(tmp_path: Path, capsys: pytes
 
 def test_the_last_screen(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(shutil, "which", lambda name: f"/bin/{name}")
     words = f"{PPO} {SHORT} --eval-freq 150 --final-eval-episodes 2".split()
     assert main(words) == 0
     (run,) = Path("runs").iterdir()
@@ -203,6 +207,35 @@ def test_the_last_screen(tmp_path: Path, capsys: pytest.CaptureFixture[str], mon
     assert "stopped early" in text
     assert f"python -m agents.train --resume {stopped}" in text
     assert "fresh greedy episodes" not in text
+
+
+def test_the_last_screen_suggests_only_what_works(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    short = f"{SHORT} --eval-freq 0"
+    source = USER_ENVS.read_text(encoding="utf-8").replace('"render_modes": ["rgb_array"]', '"render_modes": []')
+    Path("blind.py").write_text(source, encoding="utf-8")
+    blind = "--env blind.py:Signs --n-envs 2 --n-steps 32 --batch-size 64"
+    for words in (f"{blind} {short}", f"{blind} {short} --no-record"):
+        assert main(words.split()) == 0
+        text = capsys.readouterr().out
+        assert "agents.watch" not in text
+        assert "agents.evaluate" in text
+    assert main(f"{PPO} {short} --no-record".split()) == 0
+    assert "agents.watch" in capsys.readouterr().out
+    monkeypatch.setattr(Run, "record", lambda run, replays_dir, most: None)  # as where drawing fails
+    assert main(f"{PPO} {short}".split()) == 0
+    assert "watch it play" not in capsys.readouterr().out
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "pygame" else find(name))
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    assert main(f"{PPO} {short} --no-record".split()) == 0
+    text = capsys.readouterr().out
+    assert "agents.watch" not in text
+    assert "python -m tensorboard.main --logdir runs" in text
+    assert watch([str(next(Path("runs").iterdir()))]) == 2
+    assert "pip install pygame" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("moment", ["evaluate", "record"])

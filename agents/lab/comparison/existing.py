@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
@@ -16,11 +15,13 @@ import numpy as np
 from agents.lab.comparison.curves import RunKey, RunResult, read_evaluations
 from agents.lab.comparison.results import Reference, Results, StoredDocument, StoredTask
 from agents.lab.sb3_policy import load_sb3
+from agents.run.code import absolute
 from agents.run.folder import RunFolder, versions
 from agents.run.models import LoadedPolicy, load_policy
 from agents.run.play import PARALLEL, frames_per_second, play, policy_env, stage
 from agents.run.registry import label as algorithm_label
 from agents.run.storage import read_json
+from agents.run.terminal import typed
 from agents.run.video import Frame, write_video
 from envs.errors import UserError
 from envs.make import make, reward_threshold
@@ -111,7 +112,7 @@ def read_all(
     """
     runs = {path: read_run(path) for path in paths if path.suffix != ".zip"}
     envs = list(dict.fromkeys(run.env for run in runs.values()))
-    env = env or (envs[0] if len(envs) == 1 else None)
+    env = absolute("env", env) or (envs[0] if len(envs) == 1 else None)
     found = [
         runs[path] if path in runs else read_sb3(path, env, episodes, trust=trust, vec_normalize=vec_normalize)
         for path in dict.fromkeys(paths)
@@ -251,4 +252,4 @@ def _beside(players: Sequence[Iterator[Frame]]) -> Iterator[Frame]:
 
 def command_line(argv: Sequence[str]) -> str:
     """Return the command as it was typed."""
-    return shlex.join(["python", "-m", "agents.compare", *argv])
+    return typed("python", "-m", "agents.compare", *argv)
