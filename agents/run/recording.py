@@ -231,7 +231,7 @@ def record_episode(
         for moment in islice(play(playing, loaded.policy, seed, deterministic), step_limit):
             assert moment.frame is not None
             yield moment.frame if picture is None else picture(moment)
-            played.append(replace(moment, frame=None, outputs={}))
+            played.append(replace(moment, frame=None, outputs={}, obs=None))
 
     name = f"step{loaded.step}-seed{seed}{'' if deterministic else '-stochastic'}"
     file, video = folder / f"{name}.json", folder / f"{name}.mp4"

@@ -7,7 +7,7 @@ from contextlib import suppress
 from itertools import count, islice
 from pathlib import Path
 from time import sleep
-from typing import Protocol
+from typing import Any, Protocol
 
 from gymnasium import Space
 
@@ -18,18 +18,38 @@ from agents.run.play import Moment, play, policy_env
 from agents.run.recording import STEP_LIMIT, episode_env, load_episode, record_episode, replay, replay_folder
 from agents.run.registry import title_of
 from agents.run.video import Frame, write_video
-from agents.view.viewer import ViewState, action_bars, render
+from agents.view.observation import pictures, readings
+from agents.view.viewer import SIZE, ViewState, action_bars, render
+from envs.api import VecEnv
 from envs.errors import UserError
 from envs.make import env_label
+from envs.names import Names
 
 POLL = 0.5  # seconds between two looks for a newer model
 
 
 class Panel:
-    """What has been seen of one episode so far."""
+    """What has been seen of one episode so far.
 
-    def __init__(self, title: str, subtitle: str, episode: str, space: Space) -> None:
+    Args:
+        space: canonical, of the actions.
+        seen: canonical, of the observations; None where they are not shown.
+        name: of files with pictures of this episode.
+    """
+
+    def __init__(
+        self,
+        title: str,
+        subtitle: str,
+        episode: str,
+        space: Space,
+        *,
+        seen: Space | None = None,
+        names: Names | None = None,
+        name: str = "episode",
+    ) -> None:
         self.title, self.subtitle, self.episode, self.space = title, subtitle, episode, space
+        self.seen, self.names, self.name = seen, names or Names(), name
         self.moment: Moment | None = None
         self.series: list[float] = []
 
@@ -38,50 +58,63 @@ class Panel:
         self.moment = moment
         self.series.append(float(moment.outputs.get("value", moment.ret)))
 
-    def outcome(self) -> str:
-        """Say how the episode ended, "" while it goes on."""
-        if self.moment is None or not self.moment.ended:
+    def outcome(self, moment: Moment | None = None) -> str:
+        """Say how the episode ended, "" while it goes on, and at a moment before its end."""
+        moment = moment or self.moment
+        if moment is None or not moment.ended:
             return ""
-        return "terminated" if self.moment.terminated else "time limit reached"
+        return "terminated" if moment.terminated else "time limit reached"
 
-    def state(self, status: str = "", keys: bool = False) -> ViewState:
-        """Return what to draw of the last moment seen."""
-        assert self.moment is not None
-        assert self.moment.frame is not None
-        title, bars, hidden = action_bars(self.moment, self.space)
+    def state(self, moment: Moment | None = None, *, status: str = "", sees: bool = True, **more: Any) -> ViewState:
+        """Return what to draw of a moment, the last one seen if it is None.
+
+        Args:
+            sees: whether what the agent sees belongs to it.
+            more: further attributes of `ViewState`.
+        """
+        moment = moment or self.moment
+        assert moment is not None
+        assert moment.frame is not None
+        title, bars, hidden = action_bars(moment, self.space, self.names.actions)
+        shown = sees and self.seen is not None and moment.obs is not None
         return ViewState(
-            frame=self.moment.frame,
+            frame=moment.frame,
             title=self.title,
             subtitle=self.subtitle,
             episode=self.episode,
-            step=self.moment.step,
-            ret=self.moment.ret,
-            reward=self.moment.reward,
-            series_title="value estimate" if "value" in self.moment.outputs else "return",
+            step=moment.step,
+            ret=moment.ret,
+            reward=moment.reward,
+            series_title="value estimate" if "value" in moment.outputs else "return",
             series=self.series,
+            at=moment.step - 1,
             bars_title=title,
             bars=bars,
             hidden=hidden,
             status=status,
-            keys=keys,
+            readings=readings(moment.obs, self.seen, self.names) if shown and self.seen is not None else (),
+            pictures=pictures(moment.obs, self.seen) if shown and self.seen is not None else (),
+            **more,
         )
 
-    def picture(self, moment: Moment) -> Frame:
+    def picture(self, moment: Moment, size: tuple[int, int] = SIZE) -> Frame:
         """Take in a moment and return a video's frame of it."""
         self.see(moment)
-        return render(self.state(self.outcome()))
+        return render(self.state(status=self.outcome()), size)
+
+
+def panel_of(env: VecEnv, title: str, subtitle: str, episode: str, name: str) -> Panel:
+    """Return the panel of an episode in `env`; `name` as for `Panel`."""
+    return Panel(title, subtitle, episode, env.action_space, seen=env.observation_space, names=env.names, name=name)
 
 
 class Show(Protocol):
     """Episodes to watch, counted from 0."""
 
     env_id: str
+    source: str  # what plays, in a few words
+    folder: Path  # where pictures of its episodes go
     finished: bool  # whether no episode follows the one that is open
-
-    @property
-    def source(self) -> str:
-        """What plays, in a few words."""
-        ...
 
     def open(self, index: int) -> tuple[Panel, Iterator[Moment]]:
         """Begin an episode; it breaks off the one before."""
@@ -95,7 +128,7 @@ class Show(Protocol):
         """Return which episodes to record where there is no window; `episodes`, if given, is how many."""
         ...
 
-    def record(self, index: int, fps: float) -> Path:
+    def record(self, index: int, fps: float, size: tuple[int, int] = SIZE) -> Path:
         """Write an episode's video to where recorded episodes go, and return its path."""
         ...
 
@@ -107,57 +140,111 @@ class Show(Protocol):
 class PolicyShow:
     """A policy playing: episode `i` is that of the seed `seed + i`.
 
-    Raises:
-        UserError: no such model, or its environment cannot be made or rendered.
+    Args:
+        env: a 1-environment VecEnv made to be drawn; closed with the show.
+        source: what plays, in a few words.
+        folder: where recorded episodes go.
     """
 
     finished = False
 
-    def __init__(self, path: Path, checkpoint: str, seed: int, deterministic: bool, replays: Path) -> None:
-        self.path, self.seed, self.deterministic, self.replays = path, seed, deterministic, replays
-        self.loaded = load_policy(path, checkpoint)
-        self.notes = self.loaded.notes
-        self.env_id = self.loaded.env
-        self.env = policy_env(self.loaded, render=True)
+    def __init__(
+        self, policy: Policy, env: VecEnv, env_id: str, source: str, seed: int, deterministic: bool, folder: Path
+    ) -> None:
+        self.policy, self.env, self.env_id, self.source = policy, env, env_id, source
+        self.seed, self.deterministic, self.folder = seed, deterministic, folder
 
-    @property
-    def source(self) -> str:
-        loaded = self.loaded
-        name = f"{loaded.name} · " if loaded.name in ("best", "latest") else ""
-        return f"{title_of(loaded.algo)} · {name}{loaded.step:,} steps"
+    def _file(self, seed: int) -> str:
+        """Name files of an episode."""
+        return f"seed{seed}"
 
     def _panel(self, seed: int) -> Panel:
         acting = "most likely actions" if self.deterministic else "sampled actions"
-        return Panel(env_label(self.env_id), self.source, f"seed {seed} · {acting}", self.env.action_space)
+        return panel_of(self.env, env_label(self.env_id), self.source, f"seed {seed} · {acting}", self._file(seed))
 
     def open(self, index: int) -> tuple[Panel, Iterator[Moment]]:
         seed = self.seed + index
-        return self._panel(seed), play(self.env, self.loaded.policy, seed, self.deterministic)
+        return self._panel(seed), play(self.env, self.policy, seed, self.deterministic)
+
+    def switch(self, direction: int) -> str:
+        return ""
+
+    def turns(self, episodes: int | None) -> Iterable[int]:
+        return range(episodes or 1)
+
+    def record(self, index: int, fps: float, size: tuple[int, int] = SIZE) -> Path:
+        video = self.folder / f"{self._file(self.seed + index)}{'' if self.deterministic else '-stochastic'}.mp4"
+        panel, moments = self.open(index)
+        write_video(video, (panel.picture(moment, size) for moment in islice(moments, STEP_LIMIT)), fps)
+        return video
+
+    def close(self) -> None:
+        self.env.close()
+
+
+class RunShow(PolicyShow):
+    """A run's policy playing, which can change to the run's other checkpoints and writes its episodes down.
+
+    Args:
+        env_id, env_kwargs: see `LoadedPolicy.moved`.
+
+    Raises:
+        UserError: no such model, or its environment cannot be made or rendered.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        checkpoint: str,
+        seed: int,
+        deterministic: bool,
+        replays: Path,
+        env_id: str | None = None,
+        env_kwargs: dict[str, Any] | None = None,
+    ) -> None:
+        self.path, self._moved = path, (env_id, env_kwargs)
+        self.loaded = load_policy(path, checkpoint).moved(*self._moved)
+        self.notes = self.loaded.notes
+        env, folder = policy_env(self.loaded, render=True), replay_folder(self.loaded, replays)
+        super().__init__(self.loaded.policy, env, self.loaded.env, self._named(), seed, deterministic, folder)
+
+    def _file(self, seed: int) -> str:
+        return f"step{self.loaded.step}-seed{seed}"
+
+    def _named(self) -> str:
+        loaded = self.loaded
+        name = f"{loaded.name} · " if loaded.name in ("best", "latest") else ""
+        return f"{title_of(loaded.algo)} · {name}{loaded.step:,} steps"
 
     def switch(self, direction: int) -> str:
         steps = [step for step, _ in checkpoints(self.path)]
         beyond = [step for step in steps if (step - self.loaded.step) * direction > 0]
         if not beyond:
             return ""
-        self.loaded = load_policy(self.path, str(min(beyond) if direction > 0 else max(beyond)))
+        wanted = str(min(beyond) if direction > 0 else max(beyond))
+        self._take(wanted)
         return self.loaded.name
 
-    def turns(self, episodes: int | None) -> Iterable[int]:
-        return range(episodes or 1)
+    def _take(self, checkpoint: str) -> None:
+        self.loaded = load_policy(self.path, checkpoint).moved(*self._moved)
+        self.policy, self.source = self.loaded.policy, self._named()
 
-    def record(self, index: int, fps: float) -> Path:
-        seed, folder = self.seed + index, replay_folder(self.loaded, self.replays)
-        picture = self._panel(seed).picture
+    def record(self, index: int, fps: float, size: tuple[int, int] = SIZE) -> Path:
+        seed = self.seed + index
+        panel = self._panel(seed)
         done = record_episode(
-            self.loaded, seed, folder, env=self.env, deterministic=self.deterministic, fps=fps, picture=picture
+            self.loaded,
+            seed,
+            self.folder,
+            env=self.env,
+            deterministic=self.deterministic,
+            fps=fps,
+            picture=lambda moment: panel.picture(moment, size),
         )
         return done.video
 
-    def close(self) -> None:
-        self.env.close()
 
-
-class FollowShow(PolicyShow):
+class FollowShow(RunShow):
     """A run's policy playing while it learns: each episode is that of the newest model that the run has saved.
 
     `switch` leaves the newest for good. Where a model is not whole yet, the one before plays once more; the first is
@@ -176,6 +263,8 @@ class FollowShow(PolicyShow):
         seed: int,
         deterministic: bool,
         replays: Path,
+        env_id: str | None = None,
+        env_kwargs: dict[str, Any] | None = None,
         *,
         say: Callable[[str], None] = print,
         wait: Callable[[], None] = lambda: sleep(POLL),
@@ -191,7 +280,7 @@ class FollowShow(PolicyShow):
                     say(f"{error}; waiting for it")
                 told = True
             wait()
-        super().__init__(path, checkpoint, seed, deterministic, replays)
+        super().__init__(path, checkpoint, seed, deterministic, replays, env_id, env_kwargs)
 
     def renew(self) -> bool:
         """Take the newest model; return whether it is another one than before."""
@@ -200,7 +289,7 @@ class FollowShow(PolicyShow):
         self.finished = RunFolder(self.path).ended  # looked at first, as no model comes after it
         before = self.loaded.step
         with suppress(UserError):
-            self.loaded = load_policy(self.path, self.checkpoint)
+            self._take(self.checkpoint)
         return self.loaded.step != before
 
     def open(self, index: int) -> tuple[Panel, Iterator[Moment]]:
@@ -237,7 +326,7 @@ class ReplayShow:
     finished = False
 
     def __init__(self, file: Path, policy: Policy | None = None) -> None:
-        self.file, self.policy = file, policy
+        self.file, self.policy, self.folder = file, policy, file.parent
         self.recorded = load_episode(file)
         self.env_id = self.recorded.env
         self.source = f"recorded · {self.recorded.checkpoint} · {self.recorded.step:,} steps"
@@ -245,7 +334,7 @@ class ReplayShow:
 
     def open(self, index: int) -> tuple[Panel, Iterator[Moment]]:
         about = f"seed {self.recorded.seed} · {self.recorded.run}"
-        panel = Panel(env_label(self.env_id), self.source, about, self.env.action_space)
+        panel = panel_of(self.env, env_label(self.env_id), self.source, about, self.file.stem)
         return panel, replay(self.env, self.recorded, self.policy)
 
     def switch(self, direction: int) -> str:
@@ -254,20 +343,20 @@ class ReplayShow:
     def turns(self, episodes: int | None) -> Iterable[int]:
         return range(episodes or 1)
 
-    def record(self, index: int, fps: float) -> Path:
+    def record(self, index: int, fps: float, size: tuple[int, int] = SIZE) -> Path:
         video = self.file.with_suffix(".mp4")
-        write_video(video, frames(self, 1, fps), fps)
+        write_video(video, frames(self, 1, fps, size), fps)
         return video
 
     def close(self) -> None:
         self.env.close()
 
 
-def frames(show: Show, episodes: int, fps: float) -> Iterator[Frame]:
+def frames(show: Show, episodes: int, fps: float, size: tuple[int, int] = SIZE) -> Iterator[Frame]:
     """Yield a video of the show's first episodes, cut at `STEP_LIMIT`; each one's last picture stays for a second."""
     for index in range(episodes):
         panel, moments = show.open(index)
         for moment in islice(moments, STEP_LIMIT):
-            frame = panel.picture(moment)
+            frame = panel.picture(moment, size)
             yield frame
         yield from [frame] * round(fps)
