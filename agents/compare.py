@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import sys
 from glob import glob
 from pathlib import Path
@@ -35,8 +34,7 @@ def _compare(argv: list[str]) -> int:
     assert options.out is not None
     if options.runs:
         return _compare_existing(options, argv, options.out)
-    if os.name != "posix":
-        raise UserError("a comparison runs processes as Linux and macOS do; on Windows run it in WSL.")
+
     from agents.lab.comparison.curves import read_curves
     from agents.lab.comparison.plan import plan_tasks
     from agents.lab.comparison.report import report
@@ -44,7 +42,7 @@ def _compare(argv: list[str]) -> int:
     from agents.lab.processes import terminated_as_interrupted
     from agents.run.summary import curves_command
     from agents.run.terminal import console, typed
-    from envs.adapters.workers import cores
+    from envs.processes import cores
 
     screen = console()
     say = screen.print
