@@ -165,7 +165,8 @@ class Player:
         except UserError as error:
             self._tell(str(error))
         else:
-            self._tell(f"saved {path}")
+            print(f"Saved:  {path}")
+            self._tell(f"saved {path.name}")
 
     def _switch(self, direction: int) -> None:
         try:

@@ -239,14 +239,15 @@ def test_a_switch_of_checkpoint_plays_the_episode_that_is_shown():
     assert show.opened == [0, 1, 0]
 
 
-def test_a_picture_is_saved_as_it_is_shown(tmp_path):
+def test_a_picture_is_saved_as_it_is_shown(tmp_path, capsys):
     show = FakeShow(10)
     show.folder = tmp_path / "replays" / "Fake-v0"
     player = Player(show, fps=10)
     player.press("right")
     player.press("s")
     path = show.folder / "episode-frame2.png"
-    assert f"saved {path}" in player.state().status
+    assert f"saved {path.name}" in player.state().status
+    assert str(path) in capsys.readouterr().out
     with Image.open(path) as image:
         assert image.size == SIZE
         np.testing.assert_array_equal(np.asarray(image), render(player.tape.panel.state(player.tape.moment(1))))
