@@ -40,7 +40,7 @@ class Player:
 
     def open(self, index: int) -> None:
         """Begin an episode, or stop after the last."""
-        if self.episodes is not None and index >= self.episodes:
+        if self.show.finished or (self.episodes is not None and index >= self.episodes):
             self.running = False
             return
         self.index = index
