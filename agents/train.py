@@ -36,6 +36,7 @@ EXAMPLES = """\
 examples:
   python -m agents.train --env CartPole-v1
   python -m agents.train --env CartPole-v1 --algo dqn --seed 1 -n 50000 --learning-rate lin_1e-3
+  python -m agents.train --env CartPole-v1 --learning-rate 1e-4 --name lr-1e-4 --seeds 3
   python -m agents.train --resume runs/CartPole-v1__ppo__s0__20260101-120000 -n 200000 --target-reward none
 """
 RESUMABLE = (
@@ -53,6 +54,17 @@ class Options:
         None
     )
     resume: Annotated[Path | None, tyro.conf.arg(metavar="RUN", help="run folder to go on with, exactly")] = None
+    name: Annotated[
+        str | None, tyro.conf.arg(metavar="TEXT", help_behavior_hint="", help="what the run folder's name begins with")
+    ] = None
+    seeds: Annotated[
+        int | None,
+        tyro.conf.arg(
+            metavar="N",
+            help_behavior_hint="",
+            help="train N runs one after the other, from --seed on, each in a folder",
+        ),
+    ] = None
     runs_dir: Annotated[Path, tyro.conf.arg(help="where the run's folder is made")] = Path("runs")
     replays_dir: Annotated[Path, tyro.conf.arg(help="where the recorded episode goes")] = Path("replays")
     record: Annotated[bool, tyro.conf.arg(help="record an episode of the final policy")] = True
@@ -95,19 +107,38 @@ def _train(argv: list[str]) -> int:
     if early.resume:
         refuse_changes(resolve(beneath, packaged=False), given)
     config = resolve([*beneath, Layer(FLAGS, given)], packaged=not early.resume)
+    refuse_misfit(options)
     from agents.run.runner import train
+    from agents.run.seeds import train_seeds
 
-    summary = train(
-        config,
-        runs_dir=options.runs_dir,
-        replays_dir=options.replays_dir,
-        resume=options.resume,
-        quiet=options.quiet,
-        record=options.record,
-    )
+    how: dict[str, Any] = {
+        "runs_dir": options.runs_dir,
+        "replays_dir": options.replays_dir,
+        "prefix": options.name,
+        "quiet": options.quiet,
+        "record": options.record,
+    }
+    if options.seeds is None:
+        summaries = [train(config, resume=options.resume, **how)]
+    else:
+        summaries = train_seeds(config, options.seeds, argv, **how)
     if options.json:
-        print_json(dataclasses.asdict(summary))
-    return 130 if summary.interrupted else 0
+        found = [dataclasses.asdict(summary) for summary in summaries]
+        print_json(found[0] if options.seeds is None else found)
+    return 130 if summaries[-1].interrupted else 0
+
+
+def refuse_misfit(options: Options) -> None:
+    """Raise UserError where options are out of range, or make no sense together."""
+    from agents.run.folder import check_name
+
+    if options.seeds is not None and options.seeds < 1:
+        raise UserError(f"--seeds: {options.seeds} given, at least 1 expected.")
+    for flag, value in (("--seeds", options.seeds), ("--name", options.name)):
+        if options.resume is not None and value is not None:
+            raise UserError(f"--resume and {flag} exclude one another: a run goes on in its own folder")
+    if options.name is not None:
+        check_name(options.name)
 
 
 def _run_config(run: Path) -> Path:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import platform
+import re
 import shlex
 import subprocess
 import sys
 import time
 from dataclasses import dataclass
+from datetime import datetime
 from importlib import metadata
 from itertools import count
 from pathlib import Path
@@ -30,6 +32,8 @@ PACKAGES = (
     "pydantic",
     "safetensors",
 )
+STAMP = "%Y%m%d-%H%M%S"  # when a run was begun, at the end of its folder's name
+DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE)  # Windows takes no file of these names
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +49,7 @@ class RunFolder:
         config: RunConfig,
         *,
         name: str | None = None,
+        prefix: str | None = None,
         device: str | None = None,
         threads: int | None = None,
     ) -> RunFolder:
@@ -54,13 +59,14 @@ class RunFolder:
             runs_dir: made if it is not there.
             config: written to `config.yaml`, all of it.
             name: of a folder in `runs_dir` to use instead, which may be there, without a run in it.
+            prefix: what the folder's name begins with, as `check_name` allows it: `<prefix>__<env>__...`.
             device: the one in use, for `versions.json`.
             threads: PyTorch's thread count, for `versions.json`.
 
         Raises:
             UserError: nothing can be written there.
         """
-        folder = cls(_new_folder(runs_dir, config) if name is None else runs_dir / name)
+        folder = cls(_new_folder(runs_dir, config, prefix) if name is None else runs_dir / name)
         with disk("create", folder.path):
             folder.path.mkdir(parents=True, exist_ok=True)
         folder.append_command()
@@ -148,9 +154,39 @@ class RunFolder:
         write_text(self.path / name, json.dumps(content, indent=2) + "\n")
 
 
-def _new_folder(runs_dir: Path, config: RunConfig) -> Path:
+def check_name(name: str) -> None:
+    """Raise UserError unless every file system takes `name` as the beginning of a folder's name."""
+    plain = re.sub(r"[^A-Za-z0-9._+=-]+", "-", name).lstrip("-._+=")[:64]
+    plain = f"run-{plain}" if DEVICES.match(plain) or not plain else plain
+    if plain != name:
+        raise UserError(
+            f"--name: {name!r} given; 1 to 64 of the letters a to z, digits and . _ + = - expected, a letter or digit "
+            f"first, and no device's name of Windows. For example: --name {plain}"
+        )
+
+
+def _stem(env: str, algo: str, seed: int) -> str:
+    return f"{env_label(env)}__{label(algo)}__s{seed}"
+
+
+def given_name(run: Path, env: str, algo: str, seed: int) -> str:
+    """Return the name that a run of these was given, as its folder's name says; "" where it was given none."""
+    head, stem = run.name.rpartition("__")[0], f"__{_stem(env, algo, seed)}"
+    return head.removesuffix(stem) if head.endswith(stem) else ""
+
+
+def begun(run: Path) -> datetime | None:
+    """Return the local time at which a run was begun, by its folder's name; None where that says none."""
+    try:
+        return datetime.strptime(run.name.rpartition("__")[2][:15], STAMP)
+    except ValueError:
+        return None
+
+
+def _new_folder(runs_dir: Path, config: RunConfig, prefix: str | None) -> Path:
     """Make a folder that was not there, named after a run and the time."""
-    stem = f"{env_label(config.env)}__{label(config.algo)}__s{config.seed}__{time.strftime('%Y%m%d-%H%M%S')}"
+    stem = f"{_stem(config.env, config.algo, config.seed)}__{time.strftime(STAMP)}"
+    stem = stem if prefix is None else f"{prefix}__{stem}"
     for attempt in count(1):
         path = runs_dir / (stem if attempt == 1 else f"{stem}-{attempt}")
         try:

@@ -268,11 +268,14 @@ def train(
     runs_dir: Path,
     replays_dir: Path,
     name: str | None = None,
+    prefix: str | None = None,
     resume: Path | None = None,
     quiet: bool = False,
     record: bool = True,
 ) -> Summary:
     """Train as `config` says, in a new folder in `runs_dir` (`name`, or one of its own), or going on in `resume`.
+
+    `prefix` is what the name of a folder of its own begins with.
 
     Raises:
         UserError: anything the user can mend; what was learnt until then is saved in the run folder.
@@ -282,7 +285,7 @@ def train(
         notes: list[str] = []
         if resume is None:
             device, threads = str(training.policy.device), torch.get_num_threads()
-            folder = RunFolder.create(runs_dir, config, name=name, device=device, threads=threads)
+            folder = RunFolder.create(runs_dir, config, name=name, prefix=prefix, device=device, threads=threads)
         else:
             folder = RunFolder.open(resume)
             folder.tidy()

@@ -191,8 +191,8 @@ def test_json_is_the_last_line(runner: list[dict[str, Any]], capsys: pytest.Capt
     ("line", "message"),
     [
         ("--seed 3", "for example: --env CartPole-v1"),
-        ("--env Some-v0 --gama 3", "--gama: unknown flag. Did you mean --gamma?"),
-        ("--env Some-v0 --gama=3", "--gama=3: unknown flag. Did you mean --gamma?"),
+        ("--env Some-v0 --gama 3", "--gama: unknown flag. Did you mean --gamma"),
+        ("--env Some-v0 --gama=3", "--gama=3: unknown flag. Did you mean --gamma"),
         ("--env Some-v0 --quite", "--quite: unknown flag. Did you mean --quiet"),
         ("--env Some-v0 --gamma 3", "--gamma: 3 is out of range; it must be >= 0 and <= 1"),
         ("--env Some-v0 --n-steps x", "--n-steps: 'x' given, INTEGER expected"),
@@ -243,7 +243,7 @@ def test_help_describes_every_field_and_ends_with_examples(capsys: pytest.Captur
             assert f" {part} options " in shown
             assert str(kind.__doc__) in shown
         assert f"--algo {NAMES}|my_file.py:Class" in shown
-        assert shown.partition("examples:")[2].count("python -m agents.train") == 3
+        assert shown.partition("examples:")[2].count("python -m agents.train") == 4
     assert help_text("", capsys) == help_text("--help", capsys)
 
 
