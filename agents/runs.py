@@ -1,0 +1,151 @@
+"""List the runs there are, what they reached and what they take on the disk, and delete some."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+
+from agents.run.cli import print_json, run_command
+from agents.run.flags import Flag, parse_flags
+from envs.errors import UserError, did_you_mean
+
+if TYPE_CHECKING:
+    from agents.lab.listing import Listed
+
+EXAMPLES = """\
+examples:
+  python -m agents.runs
+  python -m agents.runs --env CartPole-v1 --algo ppo --name lr-1e-4 --json
+  python -m agents.runs --unfinished --delete
+  python -m agents.runs CartPole-v1__ppo__s0__20260101-120000 --delete --yes
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """Flags."""
+
+    runs: Annotated[
+        tyro.conf.Positional[tuple[Path, ...]],
+        tyro.conf.arg(metavar="[RUN ...]", help_behavior_hint="", help="only these, by name or path"),
+    ] = ()
+    env: Annotated[
+        str | None, tyro.conf.arg(metavar="ID", help_behavior_hint="", help="only those on this environment")
+    ] = None
+    algo: Annotated[
+        str | None, tyro.conf.arg(metavar="NAME", help_behavior_hint="", help="only those of this algorithm")
+    ] = None
+    name: Annotated[
+        str | None, tyro.conf.arg(metavar="TEXT", help_behavior_hint="", help="only those with this in their name")
+    ] = None
+    finished: Annotated[Flag, tyro.conf.arg(help="only those that came to their end")] = False
+    unfinished: Annotated[
+        Flag, tyro.conf.arg(help="only those that did not, or not yet: running, stopped, killed, damaged")
+    ] = False
+    delete: Annotated[Flag, tyro.conf.arg(help="delete those that are listed, after asking")] = False
+    yes: Annotated[Flag, tyro.conf.arg(help="delete without asking")] = False
+    runs_dir: Annotated[Path, tyro.conf.arg(help="where runs are")] = Path("runs")
+    json: Annotated[Flag, tyro.conf.arg(help="print the result as a last line")] = False
+    debug: Annotated[Flag, tyro.conf.arg(help="show tracebacks")] = False
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parse, list, delete, print; return the exit code."""
+    return run_command(_runs, argv)
+
+
+def _runs(argv: list[str]) -> int:
+    options = parse_flags(Options, argv, command="python -m agents.runs", about=__doc__, examples=EXAMPLES)
+    if options.finished and options.unfinished:
+        raise UserError("--finished and --unfinished exclude one another: without both, all runs are listed")
+    if options.yes and not options.delete:
+        raise UserError("--yes: it answers what --delete asks, which is not given")
+    wanted = (options.runs, options.env, options.algo, options.name, options.finished, options.unfinished)
+    if options.delete and not any(wanted):
+        raise UserError("--delete: which runs? Name some, or filter them, for example: --unfinished --delete")
+
+    from agents.lab.listing import chosen, list_runs, table
+
+    every = list_runs(options.runs_dir)
+    found = chosen(
+        every,
+        options.runs_dir,
+        options.runs,
+        env=options.env,
+        algo=options.algo,
+        name=options.name,
+        finished=True if options.finished else False if options.unfinished else None,
+    )
+    for line in table(found, datetime.now()):
+        print(line)
+    if not found:
+        print(_nothing(options, every))
+    deleted = _delete(found, options.yes) if options.delete and found else []
+    if options.json:
+        listed: dict[str, Any] = {"runs": [one.document() for one in found], "bytes": sum(one.bytes for one in found)}
+        print_json(listed | ({"deleted": [str(one.path) for one in deleted]} if options.delete else {}))
+    return 0
+
+
+def _nothing(options: Options, every: Sequence[Listed]) -> str:
+    """Say why the list is empty."""
+    if not every:
+        return f"{options.runs_dir} holds no run. Train one: python -m agents.train --env CartPole-v1"
+    near = "".join(
+        did_you_mean(given, dict.fromkeys(value for one in every if (value := getattr(one, flag))))
+        for flag, given in (("env", options.env), ("algo", options.algo))
+        if given is not None and given not in [getattr(one, flag) for one in every]
+    )
+    return f"None of the {len(every):,} runs in {options.runs_dir} is such a one.{near}"
+
+
+def _delete(runs: Sequence[Listed], sure: bool) -> list[Listed]:
+    """Delete runs if whoever is asked agrees; return those that are gone.
+
+    Raises:
+        UserError: there is nobody to ask, or a run cannot be deleted; the message names those that are gone.
+    """
+    what = f"{len(runs):,} run{'s' if len(runs) > 1 else ''}"
+    if not sure and not _agreed(f"Delete {'this' if len(runs) == 1 else 'these'} {what}? [y/N] "):
+        print("Nothing was deleted.")
+        return []
+    gone = list(_deleted(runs))
+    print(f"Deleted {what}.")
+    return gone
+
+
+def _agreed(question: str) -> bool:
+    print(question, end="", file=sys.stderr, flush=True)
+    answer = sys.stdin.readline()
+    if not answer:
+        print(file=sys.stderr)
+        raise UserError("nothing was deleted: there is nobody to ask. To delete without asking, add --yes")
+    return answer.strip().lower() in ("y", "yes")
+
+
+def _deleted(runs: Sequence[Listed]) -> Iterator[Listed]:
+    """Delete each run and yield it. Of a link the link alone goes, never what it leads to."""
+    from agents.run.storage import disk
+
+    for count, one in enumerate(runs):
+        try:
+            with disk("delete", one.path):
+                if one.path.is_symlink():
+                    one.path.unlink()
+                else:
+                    shutil.rmtree(one.path)
+        except UserError as error:
+            error.add_note(f"{count:,} of {len(runs):,} runs were deleted before.")
+            raise
+        yield one
+
+
+if __name__ == "__main__":
+    sys.exit(main())
