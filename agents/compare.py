@@ -1,4 +1,4 @@
-"""Train ours and stable-baselines3 under the same conditions, and report who is better, and how surely."""
+"""Train ours and stable-baselines3 under the same conditions, or take trained runs, and report who is better."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ EXAMPLES = """\
 examples:
   python -m agents.compare --quick
   python -m agents.compare --env CartPole-v1 LunarLander-v3 --algos ppo dqn --against sb3 --seeds 5
+  python -m agents.compare runs/CartPole-v1__ppo__s0__20260101-120000 ppo_cartpole.zip --env CartPole-v1 --trust
   python -m agents.compare --env CartPole-v1 --hyper same --seeds 10 --workers 2 --out runs/same-settings
 """
 
@@ -27,6 +28,8 @@ def main(argv: list[str] | None = None) -> int:
 def _compare(argv: list[str]) -> int:
     given = argv or ["--help"]
     options = parse_flags(Options, given, command="python -m agents.compare", about=__doc__, examples=EXAMPLES)
+    if options.runs:
+        return _compare_trained(options, shlex.join(["python", "-m", "agents.compare", *argv]))
     options = options.completed()
     if os.name != "posix":
         raise UserError("a comparison runs processes as Linux and macOS do; on Windows run it in WSL.")
@@ -59,6 +62,18 @@ def _compare(argv: list[str]) -> int:
     if options.json:
         print_json(reported | found)
     return int(found["failed"] > 0)
+
+
+def _compare_trained(options: Options, command: str) -> int:
+    options.refuse_training()
+    from rich.console import Console
+
+    from agents.lab.comparison.trained import compare_trained
+
+    found = compare_trained(options, command, Console(highlight=False))
+    if options.json:
+        print_json(found)
+    return 0
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ from agents.lab.comparison import figures, tables
 from agents.lab.comparison.analysis import Findings, analyse
 from agents.lab.comparison.curves import SCHEMA
 from agents.lab.comparison.document import Document, Picture, Table
-from agents.lab.comparison.results import StoredTask, import_files, load_results
+from agents.lab.comparison.results import import_files, load_results
 from agents.lab.comparison.verdict import Verdict, make_verdict, print_verdict
 from agents.lab.words import algorithm_name, listed, number, plural, shown, task_name
 from agents.run.storage import disk, write_text
@@ -22,6 +22,7 @@ from agents.run.storage import disk, write_text
 if TYPE_CHECKING:
     from rich.console import Console
 
+Part = Callable[[Document, Findings], None]
 LISTED = 40  # unfinished runs that are named
 EXAMPLE = """\
 env,algo,library,seed,step,return,time
@@ -46,8 +47,10 @@ def report(folder: Path, out: Path, files: Sequence[Path], console: Console) -> 
     return {"report": str(page), **asdict(verdict), **{name: len(runs) for name, runs in counts.items()}}
 
 
-def write_report(findings: Findings, out: Path) -> tuple[Path, Verdict]:
+def write_report(findings: Findings, out: Path, origin: Part | None = None) -> tuple[Path, Verdict]:
     """Write the report of findings into `out`; return its `index.html`, which needs nothing else, and its verdict.
+
+    `origin` adds how the runs came about: without it, they were trained by this comparison.
 
     Raises:
         UserError: something cannot be written. Other files in `out` are left alone.
@@ -62,9 +65,8 @@ def write_report(findings: Findings, out: Path) -> tuple[Path, Verdict]:
     _goals(document, findings)
     _costs(document, findings)
     _missing(document, findings)
-    _method(document, findings)
-    _settings(document, findings)
-    _repeat(document, findings)
+    for part in (_method, _settings, _repeat) if origin is None else (origin,):
+        part(document, findings)
     with disk("write", out):
         out.mkdir(parents=True, exist_ok=True)
         for picture in document.pictures:
@@ -248,16 +250,19 @@ def _settings(document: Document, findings: Findings) -> None:
     stored = [task for task in findings.results.document.pairs if task.settings]
     for task in stored:
         with document.folded(task_name(task.env, task.algo)):
-            document.table(_settings_table(task))
+            sides = {
+                label: values if isinstance(values, dict) else {"": values} for label, values in task.settings.items()
+            }
+            document.table(settings_table(sides))
     if not stored:
         document.text("Not known: these results were imported.")
 
 
-def _settings_table(task: StoredTask) -> Table:
-    """Return the settings of all sides beside one another."""
-    sides = {label: values if isinstance(values, dict) else {"": values} for label, values in task.settings.items()}
+def settings_table(sides: Mapping[str, Mapping[str, Any]], differing: bool = False) -> Table:
+    """Return the settings of all sides beside one another; with `differing`, only those that are not the same."""
     names = list(dict.fromkeys(str(name) for values in sides.values() for name in values))
     rows = [[name, *(_value(values[name]) if name in values else "" for values in sides.values())] for name in names]
+    rows = [row for row in rows if not differing or len(set(row[1:])) > 1]
     return Table(["setting", *map(shown, sides)], rows, texts=1 + len(sides), wrapped=True)
 
 

@@ -108,6 +108,7 @@ class Results:
         unfinished: the runs that were asked for and are not finished, for whatever reason.
         failures: runs that crashed and were not finished since.
         imported: labels whose results came from elsewhere.
+        notes: what else limits what is said.
     """
 
     folder: Path
@@ -116,6 +117,7 @@ class Results:
     unfinished: Sequence[RunKey]
     failures: Sequence[Failure]
     imported: Sequence[str]
+    notes: Sequence[str] = ()
 
 
 def load_results(folder: Path) -> Results:
