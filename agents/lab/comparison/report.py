@@ -259,10 +259,10 @@ def _settings(document: Document, findings: Findings) -> None:
 
 
 def settings_table(sides: Mapping[str, Mapping[str, Any]], differing: bool = False) -> Table:
-    """Return the settings of all sides beside one another; with `differing`, only those that are not the same."""
+    """Return the settings of all sides beside one another; with `differing`, only where two have other values."""
     names = list(dict.fromkeys(str(name) for values in sides.values() for name in values))
     rows = [[name, *(_value(values[name]) if name in values else "" for values in sides.values())] for name in names]
-    rows = [row for row in rows if not differing or len(set(row[1:])) > 1]
+    rows = [row for row in rows if not differing or len(set(row[1:]) - {""}) > 1]
     return Table(["setting", *map(shown, sides)], rows, texts=1 + len(sides), wrapped=True)
 
 

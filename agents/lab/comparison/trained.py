@@ -24,6 +24,7 @@ from agents.lab.stored import read_stored
 from agents.lab.words import algorithm_name, listed, plural, printable
 from agents.run.config import RunConfig
 from agents.run.flags import parse_env_kwargs
+from agents.run.registry import find
 from envs.errors import UserError
 from envs.make import env_label, has_native, reward_threshold
 from envs.seeding import derive_seed
@@ -49,6 +50,7 @@ class Entry:
         curve: steps, mean returns and seconds of its evaluations; empty for a model of SB3's.
         best: the highest of them.
         final: returns of its own final evaluation; empty where there is none.
+        fresh: these were played for this comparison instead.
         figures: as `RunResult` has them.
     """
 
@@ -62,6 +64,7 @@ class Entry:
     curve: tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]] = (NONE, NONE, NONE)
     best: float = -np.inf
     final: NDArray[np.float64] = field(default_factory=lambda: NONE)
+    fresh: bool = False
     figures: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -74,11 +77,6 @@ class Entry:
         given = ", ".join(f"{key}={value}" for key, value in sorted(self.env_kwargs.items()))
         return f"{self.env} ({given})" if given else self.env
 
-    @property
-    def title(self) -> str:
-        """The algorithm, and whose."""
-        return f"SB3 {algorithm_name(self.algo)}" if self.sb3 else algorithm_name(self.algo)
-
 
 def compare_trained(options: Options, command: str, console: Console) -> dict[str, Any]:
     """Compare what `options.runs` names, in each environment, and print what is found.
@@ -90,20 +88,27 @@ def compare_trained(options: Options, command: str, console: Console) -> dict[st
         UserError: fewer than two can be compared, or a file cannot be used.
     """
     entries, left_out = read_entries(options)
-    for path, why in left_out.items():
-        console.print(f"left out: {path}: {why}", style="dim", markup=False, soft_wrap=True)
-    if len(entries) + len(options.files) < 2:
-        raise UserError(
-            f"{plural(len(entries), 'run')} to compare, at least 2 expected: {', '.join(map(str, left_out))}"
-        )
     curves = [curve for file in options.files for curve in read_curves(file)]
     places = dict.fromkeys(entry.place for entry in entries)
     out = OUT if options.out == Options().out else options.out
-    reports = []
+    todo = []
     for place in places:
         here = [entry for entry in entries if entry.place == place]
-        folder = out / env_label(place) if len(places) > 1 else out
         own = [curve for curve in curves if curve.key.env in (place, here[0].env)]
+        if len(here) > 1 and not all(_known(here)):
+            here = _played(here, left_out, options, console)
+        if len(here) + len(own) > 1:
+            todo.append((here, own))
+        else:
+            left_out |= {entry.path: f"nothing else is on {place}" for entry in here}
+    for path, why in left_out.items():
+        console.print(f"left out: {path}: {why}", style="dim", markup=False, soft_wrap=True)
+    if not todo:
+        reasons = "; ".join(f"{path}: {why}" for path, why in left_out.items())
+        raise UserError(f"nothing to compare: at least two runs on one environment expected. {reasons}")
+    reports = []
+    for here, own in todo:
+        folder = out / env_label(here[0].place) if len(todo) > 1 else out
         reports.append(_compare_here(here, own, folder, options, command, console))
     return {"reports": reports, "left_out": {str(path): why for path, why in left_out.items()}}
 
@@ -124,10 +129,16 @@ def read_entries(options: Options) -> tuple[list[Entry], dict[Path, str]]:
         try:
             entries.setdefault(path.resolve(), _our_entry(path))
         except UserError as error:
-            left_out[path] = printable(str(error).partition(" A run holds")[0].removeprefix(f"{path} "))
+            left_out[path] = _without_path(error, path)
     if options.env and not any(entry.sb3 for entry in entries.values()):
         raise UserError("--env: it says what a MODEL.zip learnt; run folders know it themselves")
     return list(entries.values()), left_out
+
+
+def _without_path(error: UserError, path: Path) -> str:
+    """Return what an error says of a path, in short."""
+    said = str(error).partition(" A run holds")[0]
+    return printable(said.removeprefix(str(path)).lstrip(" :/"))
 
 
 def _expanded(path: Path) -> list[Path]:
@@ -172,13 +183,14 @@ def _sb3_entry(path: Path, options: Options) -> Entry:
     data, algo = sb3_data(path), sb3_algo(path)
     if algo is None:
         raise UserError(f"{path} does not say which algorithm it is of")
-    plain = {name: value for name, value in data.items() if isinstance(value, int | float | str) and name[0] != "_"}
-    steps, seed = plain.pop("num_timesteps", 0), plain.pop("seed", 0)
-    settings = {"library": "stable-baselines3", "algo": algo, **plain}
+    steps, seed = data.get("num_timesteps"), data.get("seed")
+    plain = {name: data[name] for name in find(algo).config.flat_fields() if isinstance(data.get(name), int | float)}
+    settings = {"algo": algo, **plain}  # of the same names as ours
     kwargs = parse_env_kwargs(options.env_kwargs)
     seed = seed if isinstance(seed, int) else 0
     figures = {"steps": float(steps)} if isinstance(steps, int) else {}
-    return Entry(path, options.env[0], kwargs, algo, seed, path.stem, settings, figures=figures)
+    name = f"{path.stem} (SB3 {algorithm_name(algo)})"
+    return Entry(path, options.env[0], kwargs, algo, seed, name, settings, figures=figures)
 
 
 def sides_of(entries: Sequence[Entry]) -> dict[str, list[Entry]]:
@@ -198,14 +210,13 @@ def sides_of(entries: Sequence[Entry]) -> dict[str, list[Entry]]:
 
 
 def _labels(groups: Sequence[Sequence[Entry]]) -> list[str]:
-    """Name sides by the first of these that tells them apart: given names, algorithms, settings, paths."""
+    """Name sides by the first of these that tells them apart: given names or algorithms, settings, folders, paths."""
     differing = settings_table({str(i): group[0].settings for i, group in enumerate(groups)}, differing=True).rows
-    names = [{entry.name for entry in group} for group in groups]
+    named = [(group[0].name, algorithm_name(group[0].algo), group) for group in groups]
     ways: list[list[str]] = [
-        [name.pop() if len(name) == 1 else "" for name in names],
-        [group[0].title for group in groups],
+        [(name if len({entry.name for entry in group}) == 1 else "") or algorithm for name, algorithm, group in named],
         [", ".join(f"{row[0]}={row[i + 1]}" for row in differing) for i in range(len(groups))],
-        [group[0].path.stem if group[0].sb3 else group[0].path.name for group in groups],
+        [group[0].path.name for group in groups],
     ]
     for way in ways:
         if all(way) and len(set(way)) == len(way) and max(map(len, way)) <= SHORT:
@@ -225,10 +236,6 @@ def _compare_here(
     sides, first = sides_of(entries), entries[0]
     algos = "/".join(dict.fromkeys(algorithm_name(entry.algo) for entry in entries))
     algo = first.algo if len({entry.algo for entry in entries}) == 1 else algos
-    fresh = len({entry.final.size for entry in entries}) > 1 or not first.final.size
-    if fresh:
-        entries = _played(entries, options, console)
-        sides = sides_of(entries)
     runs = [_result(entry, RunKey(first.place, algo, label, entry.seed)) for label in sides for entry in sides[label]]
     runs += [replace(curve, key=curve.key._replace(env=first.place, algo=algo)) for curve in curves]
     references = {first.place: Reference(threshold=reward_threshold(first.env))}
@@ -251,7 +258,7 @@ def _compare_here(
         else:
             document.text("None that are known.")
         document.heading("How it was measured", "method")
-        document.text(_method(fresh, first.final.size, options))
+        document.text(_method(first))
         paths = [f"{label}, seed {entry.seed}: {entry.path}" for label in sides for entry in sides[label]]
         document.bullets(paths)
         if video is not None:
@@ -284,12 +291,19 @@ def _evaluation(entry: Entry) -> str:
     return shlex.join(["python", "-m", "agents.evaluate", str(entry.path), *more])
 
 
-def _method(fresh: bool, episodes: int, options: Options) -> str:
+def _known(entries: Sequence[Entry]) -> Iterator[bool]:
+    """Yield for each run whether it has a final evaluation of its own, of as many episodes as the others."""
+    for entry in entries:
+        yield entry.final.size == entries[0].final.size > 0
+
+
+def _method(one: Entry) -> str:
+    episodes = f"{one.final.size:,} episodes"
     played = (
-        f"Not all of them have a final evaluation of their own of as many episodes, so the final policies were played "
-        f"afresh: {options.final_eval_episodes:,} episodes, the same for all, with the most likely actions."
-        if fresh
-        else f"Scores are those of each run's own final evaluation: {episodes:,} fresh episodes of the final policy."
+        "Not all of them have a final evaluation of their own of as many episodes, so the final policies were played "
+        f"afresh: {episodes}, the same for all, with the most likely actions."
+        if one.fresh
+        else f"Scores are those of each run's own final evaluation: {episodes} of the final policy."
     )
     return (
         f"Nothing was trained for this report. Runs of the same settings are one side, whatever their seeds. {played} "
@@ -330,8 +344,11 @@ def _open(
     return env, model
 
 
-def _played(entries: Sequence[Entry], options: Options, console: Console) -> list[Entry]:
-    """Return the runs with the returns of their final policies in fresh episodes, the same for all."""
+def _played(entries: Sequence[Entry], left_out: dict[Path, str], options: Options, console: Console) -> list[Entry]:
+    """Return the runs with the returns of their final policies in fresh episodes, the same for all.
+
+    Whose model cannot play is left out.
+    """
     from agents.acting.evaluation import evaluate
     from agents.run.evaluator import PARALLEL
 
@@ -341,9 +358,13 @@ def _played(entries: Sequence[Entry], options: Options, console: Console) -> lis
     found = []
     for entry in entries:
         count = min(PARALLEL[vec], episodes)
-        env, policy = _open(entry, count, vec=vec, checkpoint="latest", render=False, options=options)
+        try:
+            env, policy = _open(entry, count, vec=vec, checkpoint="latest", render=False, options=options)
+        except UserError as error:
+            left_out[entry.path] = _without_path(error, entry.path)
+            continue
         with closing(env):
-            found.append(replace(entry, final=evaluate(env, policy, episodes, seed).returns))
+            found.append(replace(entry, final=evaluate(env, policy, episodes, seed).returns, fresh=True))
     return found
 
 

@@ -72,8 +72,8 @@ def _claim(findings: Findings, outcome: Outcome, other: str) -> str:
 def _headline(findings: Findings, other: str) -> str:
     """Say on how many tasks which side is better, and what could not have been seen."""
     comparisons = findings.against(other)
-    single = "as single runs, " if any(one.unit == "episode" for one in comparisons) else ""
-    text = sentence(single + _claims(findings, other, comparisons))
+    played = "over episodes, " if any(one.unit == "episode" for one in comparisons) else ""
+    text = sentence(played + _claims(findings, other, comparisons))
     return " ".join([text, *_not_visible(comparisons)])
 
 
