@@ -1,0 +1,24 @@
+"""Reinforcement learning from Python: `from agents import PPO, DQN, load`. See `agents.api`."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from agents.api import Model, algorithm, load
+
+    class PPO(Model): ...
+
+    class DQN(Model): ...
+
+    __all__ = ["DQN", "PPO", "Model", "algorithm", "load"]
+
+
+def __getattr__(name: str) -> Any:
+    """Look a name up when it is first asked for: commands start without what they do not need."""
+    if name.startswith("_"):
+        raise AttributeError(f"module 'agents' has no attribute {name!r}")
+    return import_module("agents.api").find(name)
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *import_module("agents.api").names()]

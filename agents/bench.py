@@ -49,9 +49,7 @@ class Options:
     ] = ()
     out: Annotated[
         Path | None,
-        tyro.conf.arg(
-            metavar="FOLDER", help_behavior_hint="", help="for bench.json and bench.png (default: runs/bench/<time>)"
-        ),
+        tyro.conf.arg(metavar="FOLDER", help_behavior_hint="", help="for bench.json (default: runs/bench/<time>)"),
     ] = None
     json: Annotated[Flag, tyro.conf.arg(help="print the result as a last line")] = False
     debug: Annotated[Flag, tyro.conf.arg(help="show tracebacks")] = False
@@ -73,37 +71,36 @@ def _bench(argv: list[str]) -> int:
             raise UserError(f"--{name}: nothing given; it takes {expected}.")
     if os.name != "posix":
         raise UserError("the benchmark measures processes as Linux and macOS do; on Windows run it in WSL.")
-    from rich.console import Console
-
     from agents.lab.benchmark.case import Plan
     from agents.lab.benchmark.catalogue import build_cases, find_gpu
     from agents.lab.benchmark.peers import add_peers
     from agents.lab.benchmark.report import Report, print_cases
     from agents.lab.benchmark.rounds import run_rounds
     from agents.lab.processes import describe_machine, terminated_as_interrupted
+    from agents.run.terminal import console
 
     rounds, seeds = options.rounds or (2 if options.quick else 3), options.seeds or (1 if options.quick else 3)
     plan = Plan(options.cases, options.quick, rounds, seeds, options.threads, cuda=options.device == "cuda")
-    console = Console(highlight=False)
+    screen = console()
     cases, left_out = add_peers(*build_cases(plan), options.peers)  # mistakes are reported before anything is measured
     if options.list:
-        print_cases(console, cases, left_out)
+        print_cases(screen, cases, left_out)
         return 0
     machine = describe_machine()
     folder = options.out or Path("runs", "bench", f"{datetime.now():%Y%m%d-%H%M%S}")
     with terminated_as_interrupted():
-        console.print("importing everything once ...", style="dim")
+        screen.print("importing everything once ...", style="dim")
         machine["gpu"] = find_gpu(required=options.device == "cuda")
         if machine["gpu"] and options.device == "auto":
             cases, left_out = add_peers(*build_cases(dataclasses.replace(plan, cuda=True)), options.peers)
         report = Report(plan, machine, left_out, folder)
         try:
             for result in run_rounds(cases):
-                console.print(report.add(result), style="dim", markup=False, soft_wrap=True)
+                screen.print(report.add(result), style="dim")
         except KeyboardInterrupt:
             report.interrupted = True
-    report.save()
-    report.show(console)
+    report.save_document()
+    report.show(screen)
     if options.json:
         print_json(report.document())
     return 130 if report.interrupted else int(report.failed)

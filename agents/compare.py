@@ -1,9 +1,8 @@
-"""Train ours and stable-baselines3 under the same conditions, or take trained runs, and report who is better."""
+"""Compare finished runs, or train ours and stable-baselines3 alike, and report who is better, and how surely."""
 
 from __future__ import annotations
 
 import os
-import shlex
 import sys
 
 from agents.lab.comparison.options import Options
@@ -14,8 +13,9 @@ from envs.errors import UserError
 EXAMPLES = """\
 examples:
   python -m agents.compare --quick
+  python -m agents.compare runs/*
+  python -m agents.compare runs/CartPole-v1__ppo__s0__20260101-120000 ppo_cartpole.zip --trust
   python -m agents.compare --env CartPole-v1 LunarLander-v3 --algos ppo dqn --against sb3 --seeds 5
-  python -m agents.compare runs/CartPole-v1__ppo__s0__20260101-120000 ppo_cartpole.zip --env CartPole-v1 --trust
   python -m agents.compare --env CartPole-v1 --hyper same --seeds 10 --workers 2 --out runs/same-settings
 """
 
@@ -28,24 +28,25 @@ def main(argv: list[str] | None = None) -> int:
 def _compare(argv: list[str]) -> int:
     given = argv or ["--help"]
     options = parse_flags(Options, given, command="python -m agents.compare", about=__doc__, examples=EXAMPLES)
+    from agents.run.terminal import console, typed
+
+    command = typed("python", "-m", "agents.compare", *argv)
     if options.runs:
-        return _compare_trained(options, shlex.join(["python", "-m", "agents.compare", *argv]))
+        return _compare_trained(options, command)
     options = options.completed()
+    assert options.out is not None
     if os.name != "posix":
         raise UserError("a comparison runs processes as Linux and macOS do; on Windows run it in WSL.")
-    from rich.console import Console
-
     from agents.lab.comparison.curves import read_curves
     from agents.lab.comparison.plan import plan_tasks
     from agents.lab.comparison.report import report
     from agents.lab.comparison.runner import plan_lines, run_comparison
     from agents.lab.processes import terminated_as_interrupted
+    from agents.run.summary import curves_command
     from envs.adapters.workers import cores
 
-    console = Console(highlight=False, soft_wrap=True)
-
-    def say(line: str) -> None:
-        console.print(line, markup=False)
+    screen = console()
+    say = screen.print
 
     for file in options.files:
         read_curves(file)  # a mistake is reported now, not after the trainings
@@ -54,11 +55,11 @@ def _compare(argv: list[str]) -> int:
         say(line)
     if options.list:
         return 0
-    workers, command = options.workers or cores(), shlex.join(["python", "-m", "agents.compare", *argv])
+    workers = options.workers or cores()
     with terminated_as_interrupted():
         found = run_comparison(tasks, options.out, workers=workers, trust=options.trust, command=command, say=say)
-        reported = report(options.out, options.out / "report", options.files, console)
-    say(f"curves: tensorboard --logdir {shlex.quote(str(options.out / 'runs'))}")
+        reported = report(options.out, options.out / "report", options.files, screen)
+    say(f"curves: {curves_command(options.out / 'runs')}")
     if options.json:
         print_json(reported | found)
     return int(found["failed"] > 0)
@@ -66,11 +67,10 @@ def _compare(argv: list[str]) -> int:
 
 def _compare_trained(options: Options, command: str) -> int:
     options.refuse_training()
-    from rich.console import Console
-
     from agents.lab.comparison.trained import compare_trained
+    from agents.run.terminal import console
 
-    found = compare_trained(options, command, Console(highlight=False))
+    found = compare_trained(options, command, console())
     if options.json:
         print_json(found)
     return 0

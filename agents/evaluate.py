@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -25,7 +24,6 @@ examples:
   python -m agents.evaluate runs/CartPole-v1__ppo__s0__20260101-120000 --checkpoint latest --seed 7 --json
   python -m agents.evaluate ppo_cartpole.zip --env CartPole-v1 --trust
 """
-PARALLEL = 10  # environments stepped together
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +49,7 @@ class Options:
         tuple[str, ...],
         tyro.conf.arg(metavar="KEY=VALUE ...", help_behavior_hint="", help="environment arguments over the training's"),
     ] = ()
+    one_instance: Annotated[Flag, tyro.conf.arg(help="only one environment may run at a time")] = False
     algo: Annotated[
         Literal["ppo", "dqn"] | None,
         tyro.conf.arg(metavar="ppo|dqn", help_behavior_hint="", help="of MODEL.zip, where it does not say"),
@@ -111,12 +110,14 @@ def _model_of_ours(options: Options, env_kwargs: dict[str, Any]) -> tuple[VecEnv
     from agents.run.build import flops
     from agents.run.folder import find_latest_run
     from agents.run.models import load_policy
-    from agents.run.play import policy_env
+    from agents.run.play import PARALLEL, policy_env
 
     run = options.run or find_latest_run(options.runs_dir)
     device, _ = choose_device(options.device, env_on_gpu=False, flops=0, batch_size=1)
     loaded = load_policy(run, options.checkpoint, str(device))
-    env = policy_env(loaded, min(PARALLEL, options.episodes), vec="auto", env_id=options.env, env_kwargs=env_kwargs)
+    print(*(f"{note}\n" for note in loaded.notes), sep="", end="")
+    copies = 1 if options.one_instance else min(PARALLEL, options.episodes)
+    env = policy_env(loaded, copies, vec="auto", env_id=options.env, env_kwargs=env_kwargs)
     weight = flops(loaded.policy.model, loaded.observation_space)
     use_threads(device, flops=weight, batch_size=env.num_envs)
     about = {"run": str(run), "checkpoint": loaded.name, "step": loaded.step}
@@ -126,13 +127,14 @@ def _model_of_ours(options: Options, env_kwargs: dict[str, Any]) -> tuple[VecEnv
 def _model_of_sb3(options: Options, env_kwargs: dict[str, Any]) -> tuple[VecEnv, Policy, dict[str, Any]]:
     """Do the same for a model that stable-baselines3 saved."""
     from agents.lab.sb3_policy import load_sb3
+    from agents.run.play import PARALLEL
     from envs.make import make
 
     assert options.run is not None
     if options.env is None:
         raise UserError(f"{options.run} does not say which environment it learnt: add --env, as in --env CartPole-v1")
     model = load_sb3(options.run, options.algo, trust=options.trust, vec_normalize=options.vec_normalize)
-    env = make(options.env, min(PARALLEL, options.episodes), env_kwargs=env_kwargs)
+    env = make(options.env, 1 if options.one_instance else min(PARALLEL, options.episodes), env_kwargs=env_kwargs)
     try:
         model.refuse_unfit(env, options.env)
     except UserError:
@@ -143,18 +145,19 @@ def _model_of_sb3(options: Options, env_kwargs: dict[str, Any]) -> tuple[VecEnv,
 
 
 def _print(summary: dict[str, Any], chosen: bool) -> None:
-    from rich.console import Console
-    from rich.markup import escape
     from rich.table import Table
+    from rich.text import Text
 
+    from agents.run.play import watch_fault
     from agents.run.registry import title_of
+    from agents.run.terminal import console, typed
 
     acting = "most likely actions" if summary["deterministic"] else "sampled actions"
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column(style="dim")
     table.add_column()
     for name, value in (
-        ("return", "[bold]{mean:.2f}[/] ± {std:.2f}  (mean ± standard deviation)"),
+        ("return", "{mean:.2f} ± {std:.2f}  (mean ± standard deviation)"),
         ("95% interval", "{ci_low:.2f} to {ci_high:.2f}  (of the mean, bootstrap)"),
         ("median", "{median:.2f}"),
         ("interquartile mean", "{iqm:.2f}"),
@@ -162,15 +165,15 @@ def _print(summary: dict[str, Any], chosen: bool) -> None:
         ("episodes", "{episodes:,}, seed {seed}, " + acting),
         ("checkpoint", "{checkpoint}, after {step:,} steps"),
     ):
-        table.add_row(name, value.format(**{key: escape(v) if isinstance(v, str) else v for key, v in summary.items()}))
-    console = Console(highlight=False, soft_wrap=True)
+        table.add_row(name, value.format(**summary), style="bold" if name == "return" else None)
+    screen = console()
     if not chosen:
-        console.print(f"The run begun last: {escape(summary['run'])}", style="dim")
-    console.print(f"\n[bold]{escape(summary['env'])}[/] · {escape(title_of(summary['algo']))}\n")
-    console.print(table)
-    if not summary["run"].endswith(".zip"):
-        chosen_policy = f"{shlex.quote(summary['run'])} --checkpoint {shlex.quote(summary['checkpoint'])}"
-        console.print(f"\nWatch it:  python -m agents.watch {escape(chosen_policy)}")
+        screen.print(f"The run begun last: {summary['run']}", style="dim")
+    screen.print(Text.assemble("\n", (summary["env"], "bold"), f" · {title_of(summary['algo'])}\n"))
+    screen.print(table)
+    if not summary["run"].endswith(".zip") and watch_fault(summary["env"]) is None:
+        words = (summary["run"], "--checkpoint", summary["checkpoint"])
+        screen.print(f"\nWatch it:  {typed('python', '-m', 'agents.watch', *words)}")
 
 
 if __name__ == "__main__":

@@ -48,12 +48,11 @@ def _report(argv: list[str]) -> int:
     if "--import" in argv and not options.files:
         raise UserError("--import: nothing given; it takes CSV files.")
 
-    from rich.console import Console
-
     from agents.lab.comparison.report import report
+    from agents.run.terminal import console
 
     folder = options.folder or Path("runs", "comparison")
-    found = report(folder, options.out or folder / "report", options.files, Console(highlight=False))
+    found = report(folder, options.out or folder / "report", options.files, console())
     if options.json:
         print_json(found)
     return 0

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 EXAMPLES = """\
 examples:
   python -m agents.runs
-  python -m agents.runs --env CartPole-v1 --algo ppo --name lr-1e-4 --json
+  python -m agents.runs --env CartPole-v1 --algo ppo --name 'lr-*' --json
   python -m agents.runs --unfinished --delete
   python -m agents.runs CartPole-v1__ppo__s0__20260101-120000 --delete --yes
 """
@@ -37,13 +37,17 @@ class Options:
         tyro.conf.arg(metavar="[RUN ...]", help_behavior_hint="", help="only these, by name or path"),
     ] = ()
     env: Annotated[
-        str | None, tyro.conf.arg(metavar="ID", help_behavior_hint="", help="only those on this environment")
+        str | None,
+        tyro.conf.arg(
+            metavar="ID", help_behavior_hint="", help="only those on this environment; * stands for any text"
+        ),
     ] = None
     algo: Annotated[
-        str | None, tyro.conf.arg(metavar="NAME", help_behavior_hint="", help="only those of this algorithm")
+        str | None,
+        tyro.conf.arg(metavar="NAME", help_behavior_hint="", help="only those of this algorithm; * as above"),
     ] = None
     name: Annotated[
-        str | None, tyro.conf.arg(metavar="TEXT", help_behavior_hint="", help="only those with this in their name")
+        str | None, tyro.conf.arg(metavar="TEXT", help_behavior_hint="", help="only those of this --name; * as above")
     ] = None
     finished: Annotated[Flag, tyro.conf.arg(help="only those that came to their end")] = False
     unfinished: Annotated[

@@ -7,14 +7,14 @@ import dataclasses
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, get_origin
+from typing import Annotated, Any
 
 import tyro
 from pydantic.fields import FieldInfo
 
-from agents.core.config import Settings
+from agents.core.config import Settings, Torsos
 from agents.core.user_code import is_user_code
-from agents.run import registry
+from agents.run import code, registry
 from agents.run.cli import print_json, run_command
 from agents.run.config import (
     FLAGS,
@@ -24,13 +24,14 @@ from agents.run.config import (
     load_config_file,
     merge,
     notation,
-    owners,
+    of_others,
     parse_value,
     resolve,
-    unknown_name,
+    takes_many,
 )
 from agents.run.flags import parse_env_kwargs
-from envs.errors import UserError, did_you_mean, nearest
+from agents.run.spellings import suggestion
+from envs.errors import UserError
 
 EXAMPLES = """\
 examples:
@@ -41,9 +42,9 @@ examples:
 """
 RESUMABLE = (
     *("total_timesteps", "target_reward", "eval_freq", "eval_episodes", "final_eval_episodes", "save_freq"),
-    "device",
+    *("device", "compile", "metrics", "one_instance"),
 )
-ALIASES = {"total_timesteps": ["-n", "--n-timesteps"]}
+ALIASES = {"total_timesteps": ["-n", "--n-timesteps"], "encoder": ["--network"]}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,20 +55,17 @@ class Options:
         None
     )
     resume: Annotated[Path | None, tyro.conf.arg(metavar="RUN", help="run folder to go on with, exactly")] = None
-    name: Annotated[
-        str | None, tyro.conf.arg(metavar="TEXT", help_behavior_hint="", help="what the run folder's name begins with")
-    ] = None
-    seeds: Annotated[
-        int | None,
-        tyro.conf.arg(
-            metavar="N",
-            help_behavior_hint="",
-            help="train N runs one after the other, from --seed on, each in a folder",
-        ),
-    ] = None
     runs_dir: Annotated[Path, tyro.conf.arg(help="where the run's folder is made")] = Path("runs")
     replays_dir: Annotated[Path, tyro.conf.arg(help="where the recorded episode goes")] = Path("replays")
     record: Annotated[bool, tyro.conf.arg(help="record an episode of the final policy")] = True
+    seeds: Annotated[
+        int | None,
+        tyro.conf.arg(
+            metavar="INTEGER",
+            help_behavior_hint="",
+            help="so many runs, one after the other: seeds seed, seed + 1, ...",
+        ),
+    ] = None
     quiet: Annotated[tyro.conf.FlagCreatePairsOff[bool], tyro.conf.arg(help="print nothing but errors")] = False
     json: Annotated[tyro.conf.FlagCreatePairsOff[bool], tyro.conf.arg(help="print the result as a last line")] = False
     debug: Annotated[tyro.conf.FlagCreatePairsOff[bool], tyro.conf.arg(help="show tracebacks")] = False
@@ -81,6 +79,8 @@ class Unset:
 
     def words(self) -> list[str]:
         """Write the value as it would be typed."""
+        if isinstance(self.value, Torsos):
+            return Unset({name: ",".join(map(str, widths)) for name, widths in self.value}).words()
         if isinstance(self.value, dict):
             return [f"{key}={value}" for key, value in self.value.items()]
         values = self.value if isinstance(self.value, list | tuple) else [self.value]
@@ -99,22 +99,27 @@ def _train(argv: list[str]) -> int:
     early, _ = first.parse_known_args(argv)
     if early.config and early.resume:
         raise UserError("--config and --resume exclude one another: a run goes on with its own config.yaml")
-    file = _run_config(Path(early.resume)) if early.resume else Path(early.config) if early.config else None
-    beneath = [Layer(str(file), load_config_file(file))] if file else []
+    beneath, notes = _beneath(early.config, early.resume)
     chosen = {} if early.resume else {name: value for name in ("env", "algo") if (value := getattr(early, name))}
     defaults = merge([*beneath, Layer(FLAGS, chosen)], packaged=not early.resume)
     given, options = parse(argv or ["--help"], {name: value for name, (value, _) in defaults.items()})
     if early.resume:
-        refuse_changes(resolve(beneath, packaged=False), given)
+        before = resolve(beneath, packaged=False)
+        refuse_changes(before, given)
+        if given.get("device", before.device) != before.device and before.compile != "on":
+            given.setdefault("compile", "auto")  # what is best differs with the device
     config = resolve([*beneath, Layer(FLAGS, given)], packaged=not early.resume)
-    refuse_misfit(options)
+    if options.seeds is not None and (options.seeds < 1 or options.resume):
+        what = "at least 1 expected" if options.seeds < 1 else "on --resume there is one run"
+        raise UserError(f"--seeds: {options.seeds} given, {what}.")
     from agents.run.runner import train
     from agents.run.seeds import train_seeds
 
+    if not options.quiet:
+        print(*(f"{note}\n" for note in notes), sep="", end="")
     how: dict[str, Any] = {
         "runs_dir": options.runs_dir,
         "replays_dir": options.replays_dir,
-        "prefix": options.name,
         "quiet": options.quiet,
         "record": options.record,
     }
@@ -128,23 +133,15 @@ def _train(argv: list[str]) -> int:
     return 130 if summaries[-1].interrupted else 0
 
 
-def refuse_misfit(options: Options) -> None:
-    """Raise UserError where options are out of range, or make no sense together."""
-    from agents.run.folder import check_name
-
-    if options.seeds is not None and options.seeds < 1:
-        raise UserError(f"--seeds: {options.seeds} given, at least 1 expected.")
-    for flag, value in (("--seeds", options.seeds), ("--name", options.name)):
-        if options.resume is not None and value is not None:
-            raise UserError(f"--resume and {flag} exclude one another: a run goes on in its own folder")
-    if options.name is not None:
-        check_name(options.name)
-
-
-def _run_config(run: Path) -> Path:
+def _beneath(config: str | None, resume: str | None) -> tuple[list[Layer], list[str]]:
+    """Return the layer beneath the flags, if there is one, and what is to be said of it."""
     from agents.run.folder import RunFolder
 
-    return RunFolder.open(run).config_file
+    if resume:
+        run = RunFolder.open(Path(resume))
+        values, notes = run.settings()
+        return [Layer(str(run.config_file), values)], notes
+    return ([Layer(config, load_config_file(Path(config)))] if config else []), []
 
 
 def refuse_changes(before: RunConfig, given: dict[str, Any]) -> None:
@@ -156,7 +153,7 @@ def refuse_changes(before: RunConfig, given: dict[str, Any]) -> None:
     flag = Layer(FLAGS, {}).label
     was = before.model_dump(mode="json")
     for name in given.keys() - set(RESUMABLE):
-        value = was[name] | given[name] if name == "env_kwargs" else given[name]
+        value = code.absolute(name, was[name] | given[name] if name == "env_kwargs" else given[name])
         if value != was[name] and (value, was[name]) != (None, "none"):
             raise UserError(
                 f"{flag(name)}: the run has {was[name]!r}; with {value!r} it would be another run. "
@@ -231,10 +228,10 @@ def _group(title: str, doc: str, fields: Mapping[str, FieldInfo], defaults: Mapp
 
 def _raw(name: str, field: FieldInfo) -> Any:
     """Tell tyro to hand a flag's words on as YAML would read them: one place judges values, whatever they came from."""
-    many = get_origin(field.annotation) in (tuple, list, dict)
+    many = takes_many(field.annotation)
 
     def read(words: list[str]) -> Any:
-        if get_origin(field.annotation) is dict or field.annotation is str:
+        if name == "env_kwargs" or field.annotation is str:
             return words if many else words[0]
         return [parse_value(word) for word in words] if many else parse_value(words[0])
 
@@ -251,10 +248,9 @@ def _unknown_flag(word: str, spec: registry.AlgorithmSpec) -> str:
     name = word.partition("=")[0].lstrip("-").replace("-", "_")
     if not word.startswith("-"):
         return f"unexpected argument {word!r}: every value follows its flag, as in --env CartPole-v1"
-    if owners(name, spec.name):
-        return unknown_name(name, spec, word)
-    names = [*RUN_FIELDS, *spec.config.flat_fields(), *vars(Options())]
-    near = did_you_mean(f"--{name}", map(Layer(FLAGS, {}).label, nearest(name, names)))
+    if said := of_others(name, spec):
+        return f"{word}: {said}"
+    near = suggestion(name, [*RUN_FIELDS, *spec.config.flat_fields(), *vars(Options())], Layer(FLAGS, {}).label)
     return f"{word}: unknown flag.{near} 'python -m agents.train --algo {spec.name} --help' lists all."
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import shlex
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -87,7 +86,8 @@ def _watch(argv: list[str]) -> int:
 
     from agents.run.folder import find_latest_run
     from agents.run.models import load_policy
-    from agents.run.play import frames_per_second
+    from agents.run.play import frames_per_second, watch_fault
+    from agents.run.terminal import typed
     from agents.run.video import check_format, write_video
     from agents.view.show import PolicyShow, ReplayShow, Show, frames
     from agents.view.window import Player, open_screen, run_window
@@ -101,7 +101,9 @@ def _watch(argv: list[str]) -> int:
     else:
         run = options.run or find_latest_run(options.runs_dir)
         show = PolicyShow(run, options.checkpoint, options.seed, not options.stochastic, options.replays_dir)
-    print(f"{show.env_id} · {show.source}")
+    if fault := watch_fault(show.env_id):
+        raise UserError(fault)
+    print(*getattr(show, "notes", ()), f"{show.env_id} · {show.source}", sep="\n")
 
     fps = options.fps or frames_per_second(show.env_id)
     videos: list[Path] = []
@@ -119,7 +121,7 @@ def _watch(argv: list[str]) -> int:
     for video in videos:
         print(f"Recorded:       {video}")
         if (episode := video.with_suffix(".json")).exists():
-            print(f"Play it again:  python -m agents.watch --replay {shlex.quote(str(episode))}")
+            print(f"Play it again:  python -m agents.watch --replay {typed(episode)}")
     if options.json:
         print_json({"env": show.env_id, "policy": show.source, "videos": [str(video) for video in videos]})
     return 0

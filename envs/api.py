@@ -14,6 +14,8 @@ from typing import Any, Protocol
 import numpy as np
 from gymnasium import Space
 
+from envs.names import Names
+
 Array = Any
 Obs = Any  # Array | dict[str, Array]
 
@@ -25,12 +27,14 @@ class Step:
     Attributes:
         obs: what to act on next, `[N, ...]`: already the first of a new episode where one ended.
         reward: float32 `[N]`, raw.
-        terminated: bool `[N]`: the task itself ended, so nothing follows: cuts the bootstrap.
+        terminated: bool `[N]`: a terminal state was reached, so nothing follows: cuts the bootstrap.
         truncated: bool `[N]`: the episode was cut from outside (a time limit): bootstraps from `next_obs`.
         next_obs: the true successor, `[N, ...]`: the final observation where an episode ended.
             It may be the same object as `obs` on a tick where none did.
         valid: bool `[N]`, or None when all are. False marks the dummy transition that a NEXT_STEP
             autoreset emits after an episode's end; it must reach no buffer and no statistic.
+        infos: what `info` said of the step in each environment whose episode ended, in order; None where it was not
+            asked for (`envs.make.make(infos=True)`), or nothing ended.
     """
 
     obs: Obs
@@ -39,6 +43,7 @@ class Step:
     truncated: Array
     next_obs: Obs
     valid: Array | None = None
+    infos: list[dict[str, Any]] | None = None
 
 
 class VecEnv(Protocol):
@@ -56,9 +61,11 @@ class VecEnv(Protocol):
     num_envs: int
     observation_space: Space  # of one environment, canonical (envs.spaces)
     action_space: Space  # of one environment, canonical
+    own_spaces: tuple[Space, Space]  # of observations and actions, as the environment has them
     device: str  # "cpu" or "cuda"
     backend: str  # one of envs.make.VECS, but never "auto"
     backend_reason: str  # why that backend, in a few words; "" until envs.make.make has chosen it
+    names: Names  # of actions and observations, where it was made to be drawn
     overlaps: bool  # whether environments step between `send` and `receive`, in other processes or threads
     capturable: bool  # whether it speaks tensors, and a step can be compiled or captured in a CUDA graph
 
@@ -113,6 +120,7 @@ class InProcess:
     """The halves of a step that happens in this process: nothing begins before `receive`."""
 
     backend_reason = ""
+    names = Names()
     overlaps = False
     _sent: Array
 

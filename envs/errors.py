@@ -22,7 +22,8 @@ def nearest(name: str, options: Iterable[str], count: int = 3) -> list[str]:
     """Return up to `count` of `options` that resemble `name`, best first, ignoring case."""
     by_lower = {option.lower(): option for option in options}
     found = difflib.get_close_matches(name.lower(), by_lower, n=count, cutoff=0.5)
-    return [by_lower[lower] for lower in found]
+    likeness = [difflib.SequenceMatcher(None, lower, name.lower()).ratio() for lower in found]
+    return [by_lower[lower] for lower, like in zip(found, likeness, strict=True) if like > likeness[0] - 0.3]
 
 
 def did_you_mean(name: str, options: Iterable[str], count: int = 3) -> str:

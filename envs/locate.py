@@ -1,8 +1,9 @@
 """From what a user typed after `--env` to a Gymnasium `EnvSpec`, or to the message that helps them.
 
 An environment is named by a registered id ("CartPole-v1"), by "module:Id", where the module registers the
-id or holds the class, or by a file of the user's own: "path/to/file.py:Class", or "path/to/file.py" alone. The class
-is a `gymnasium.Env`, or has the methods of `envs.native.base.Dynamics`: a native environment.
+id or holds the class, or by a file of the user's own: "path/to/file.py:Name", or "path/to/file.py" alone. What has the
+name is a class of `gymnasium.Env`, a function that returns one (wrapped or not), or a class with the methods of
+`envs.native.base.Dynamics`: a native environment. Wrappers are named alike.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import os
 import re
 import sys
 import zlib
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -26,6 +28,7 @@ from envs.native.base import is_dynamics
 from envs.native.gym_env import native_spec
 
 FILE = re.compile(r"(?P<path>.+\.py)(?::(?P<name>[\w./-]+))?")
+Wrappers = Sequence[str | Mapping[str, Mapping[str, Any]]]  # names, or name -> arguments
 _ATARI = re.compile(r"ALE/|.*(NoFrameskip|Deterministic)-v\d+$")
 
 
@@ -61,6 +64,11 @@ def _registered(env_id: str) -> EnvSpec:
     stem = re.sub(r"-v\d+$", "", env_id).lower()
     newest = _newest_ids()
     hint = f" Did you mean {newest[stem]}?" if stem in newest else did_you_mean(env_id, newest.values())
+    package = env_id.partition("/")[0]
+    if Path(f"{env_id}.py").is_file():
+        hint = f" Did you mean {env_id}.py:Class?"
+    elif package.isidentifier() and (Path(package) / "__init__.py").is_file():
+        hint = f" There is a package of this name here: --env {package}:{env_id if '/' in env_id else 'Id'}"
     raise UserError(
         f"there is no environment {env_id!r}.{hint} "
         "(your own: --env path/to/file.py:Class, or --env module:Id for one that a package registers)"
@@ -143,17 +151,92 @@ def _from_module(module: ModuleType, source: str, name: str | None) -> EnvSpec:
     named: Any = getattr(module, name, None)
     if is_dynamics(named):
         return native_spec(name, named)
-    if _is_environment(named):
-        return EnvSpec(name, entry_point=named)
+    if inspect.isclass(named) and issubclass(named, gymnasium.Wrapper) and needed_arguments(named):
+        raise UserError(
+            f"{source}: {name} is a wrapper around another environment: name that one with --env, and the wrapper with "
+            f"--wrappers {source}:{name}; or name a function that returns the environment with its wrappers"
+        )
+    if callable(named) and (not inspect.isclass(named) or issubclass(named, gymnasium.Env)):
+        creator: Any = named
+        return EnvSpec(name, entry_point=creator)
     options = sorted({*classes, *ids})
     listed = f"; it has {', '.join(options)}" if options else ", and no other"
     raise UserError(f"{source} has no environment {name!r}{listed}.{did_you_mean(name, options)}")
 
 
+def needed_arguments(creator: Callable[..., Any]) -> list[str]:
+    """Return the names of the arguments that a class or function cannot be called without."""
+    found = inspect.signature(creator).parameters.values()
+    optional = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return [each.name for each in found if each.default is each.empty and each.kind not in optional]
+
+
+def locate_wrapper(name: str) -> Callable[..., gymnasium.Env]:
+    """Return what puts a wrapper around an environment: a class of `gymnasium.Wrapper`, or a function of one.
+
+    Args:
+        name: "path/to/file.py:Name", "module:Name" or, as rl-zoo3 writes it, "module.Name".
+
+    Raises:
+        UserError: there is none; the message names what was found instead.
+    """
+    match = FILE.fullmatch(name)
+    source, _, chosen = name.rpartition(":" if ":" in name else ".")
+    if match is None and not source:
+        raise UserError(f"wrapper {name!r}: module:Wrapper or file.py:Wrapper expected")
+    if match is not None:
+        source, chosen = match["path"], match["name"]
+    module = load_module(source) if match is None else load_file(Path(source))
+    own = {
+        key for key, value in vars(module).items() if inspect.isclass(value) and issubclass(value, gymnasium.Wrapper)
+    }
+    own.discard("Wrapper")
+    if chosen is None:
+        raise UserError(f"wrapper {name}: name the one that is meant, such as {name}:{min(own, default='Wrapper')}")
+    found = getattr(module, chosen, None)
+    if callable(found) and (not inspect.isclass(found) or issubclass(found, gymnasium.Wrapper)):
+        return found
+    what = "is no gymnasium.Wrapper, and no function" if found is not None else "is not there"
+    has = f"; {source} has {', '.join(sorted(own))}" if 0 < len(own) <= 8 else ""
+    raise UserError(f"wrapper {name}: {chosen} {what}{has}.{did_you_mean(chosen, own)}")
+
+
+def wrapped(env: gymnasium.Env, wrappers: Wrappers) -> gymnasium.Env:
+    """Put wrappers around an environment, the first one innermost.
+
+    Raises:
+        UserError: a wrapper is not there, takes no such arguments, cannot be built, or is no environment.
+    """
+    for entry in wrappers:
+        for name, arguments in [(entry, {})] if isinstance(entry, str) else entry.items():
+            creator = locate_wrapper(name)
+            try:
+                inspect.signature(creator).bind(env, **arguments)
+            except TypeError as error:
+                takes = list(inspect.signature(creator).parameters)[1:]
+                raise UserError(
+                    f"wrapper {name}: {error} (it takes {', '.join(takes) or 'no arguments'}; "
+                    "in a YAML file as '- module:Wrapper: {argument: value}')"
+                ) from error
+            try:
+                env = creator(env, **arguments)
+            except UserError:
+                raise
+            except (Exception, SystemExit) as error:
+                raise UserError(
+                    f"wrapper {name} could not be put around {env}: {type(error).__name__}: {error}"
+                ) from error
+            if not isinstance(env, gymnasium.Env):
+                raise UserError(f"wrapper {name} returned {type(env).__name__}, a gymnasium.Env expected")
+    return env
+
+
 def _is_environment(value: Any) -> bool:
     if is_dynamics(value):
         return True
-    return inspect.isclass(value) and issubclass(value, gymnasium.Env) and not issubclass(value, gymnasium.Wrapper)
+    if not inspect.isclass(value) or not issubclass(value, gymnasium.Env):
+        return False
+    return not issubclass(value, gymnasium.Wrapper) or not needed_arguments(value)
 
 
 def _comes_from(spec: EnvSpec, module: ModuleType) -> bool:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import inspect
 import statistics
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 from typing import Any
 
@@ -22,15 +23,16 @@ from envs.adapters.threads import EnvPoolVecEnv, ThreadsVecEnv, envpool_differen
 from envs.adapters.vector import adapt
 from envs.adapters.workers import WorkersVecEnv, cores
 from envs.api import VecEnv
-from envs.errors import UserError, did_you_mean
-from envs.locate import env_label, locate, newer_version
+from envs.errors import EnvError, UserError, did_you_mean
+from envs.locate import Wrappers, env_label, locate, newer_version, wrapped
+from envs.names import names_of
 from envs.native.arrays import Arrays, NumpyArrays, TorchArrays
 from envs.native.base import Dynamics, build_dynamics, name_of, paints, parameters
 from envs.native.gym_env import DYNAMICS, NativeEnv, native_task
 from envs.native.vec_env import NativeVecEnv
 from envs.spaces import ObservationCodec
 
-__all__ = ["VECS", "env_label", "make", "make_single", "reward_threshold"]
+__all__ = ["VECS", "check_renders", "env_label", "make", "make_single", "reward_threshold"]
 
 VECS = ("auto", "native", "sync", "async", "vector", "envpool", "ale")
 
@@ -46,9 +48,11 @@ def make(
     vec: str = "auto",
     device: str = "cpu",
     env_kwargs: dict[str, Any] | None = None,
+    wrappers: Wrappers = (),
     rescale_action: bool = False,
     render: bool = False,
     tensors: bool = False,
+    infos: bool = False,
 ) -> VecEnv:
     """Build `num_envs` copies of an environment.
 
@@ -63,10 +67,14 @@ def make(
             Sync and async give the same transitions, and read action masks from `info["action_mask"]`: they become
             a leaf of the observation, see `envs.adapters.masks`.
         device: where native environments live: "cpu" or "cuda"; the others are always on the CPU.
-        env_kwargs: passed to the environment's constructor; `max_episode_steps` sets the time limit.
+        env_kwargs: passed to the environment's constructor; `max_episode_steps` sets the time limit, unless the
+            constructor has an argument of this name, which then gets it.
+        wrappers: put around each environment in order, the first one innermost: "module:Wrapper",
+            "file.py:Wrapper", or such a name -> arguments. The environment is then Gymnasium's own, in sync or async.
         rescale_action: Box actions are in [-1, 1] and mapped onto the bounds, instead of clipped to them.
         render: `VecEnv.render` will be called.
         tensors: native environments take and return torch tensors on the CPU too, to be compiled.
+        infos: `Step.infos` is wanted; native environments have nothing to say there, sync and async fill it.
 
     Raises:
         UserError: the environment cannot be built so; the message says why and what to do.
@@ -77,9 +85,16 @@ def make(
     if vec not in VECS:
         raise UserError(f"vec must be one of {', '.join(VECS)}, got {vec!r}.{did_you_mean(vec, VECS)}")
     spec = locate(env_id)
-    _check_kwargs(spec, kwargs, native=vec in ("auto", "native"))
-    vec, reason, masked = _choose(env_id, spec, num_envs, kwargs, render) if vec == "auto" else (vec, "as asked", None)
+    _check_kwargs(spec, kwargs, native=vec in ("auto", "native") and not wrappers)
+    if vec not in ("auto", "sync", "async") and (wrappers or (infos and vec != "native")):
+        what = "wrappers go around Gymnasium's environments" if wrappers else "metrics read the environment's info"
+        raise UserError(f"{what}, one by one: use --vec sync or --vec async, not --vec {vec}")
+    reason, masked = "as set", None
+    if vec == "auto":
+        single = partial(make_single, env_id, env_kwargs=kwargs, wrappers=wrappers)
+        vec, reason, masked = _choose(single, spec, num_envs, kwargs, render, wrapped=bool(wrappers), infos=infos)
     env: VecEnv
+    first: gymnasium.Env | None = None
     if vec == "native":
         env = _native(spec, num_envs, device, kwargs, rescale_action, tensors, render)
     elif vec == "vector":
@@ -91,27 +106,56 @@ def make(
     else:
         # Another process does not know what this one has registered, but it can find what a file or module holds.
         name = gymnasium.registry.get(env_id, env_id)
-        maker = partial(make_single, name, env_kwargs=kwargs, render_mode="rgb_array" if render else None)
+        mode = "rgb_array" if render else None
+        maker = partial(make_single, name, env_kwargs=kwargs, render_mode=mode, wrappers=wrappers)
         first = maker()
         if gives_masks(first) if masked is None else masked:
             maker, first = partial(build_masked, maker), MaskFromInfo(first)
             reason += "; action masks from info"
         elif sentence := atari.raw_frames(spec, first.observation_space):
             reason += f"; {sentence}"
-        if vec == "async":
-            env = WorkersVecEnv([maker] * num_envs, rescale_action, example=first)
-        else:
-            env = SyncVecEnv([first, *(maker() for _ in range(num_envs - 1))], rescale_action)
+        with _further_copies():
+            if vec == "async":
+                env = WorkersVecEnv([maker] * num_envs, rescale_action, example=first, infos=infos)
+            else:
+                with ExitStack() as made:
+                    made.callback(first.close)
+                    envs = [first, *(_kept(made, maker()) for _ in range(num_envs - 1))]
+                    env = SyncVecEnv(envs, rescale_action, infos=infos)
+                    made.pop_all()
     env.backend_reason = reason
+    if render:
+        env.names = names_of(spec.id, env.observation_space, env.action_space, first)
+    return env
+
+
+@contextmanager
+def _further_copies() -> Iterator[None]:
+    """Say that perhaps only one environment may run at a time, where the first could be built and others not."""
+    try:
+        yield
+    except EnvError:
+        raise
+    except UserError as error:
+        hint = "the first copy could be built, a further one not; if only one may run at a time, add --one-instance"
+        raise UserError(f"{error} ({hint})") from error
+
+
+def _kept(made: ExitStack, env: gymnasium.Env) -> gymnasium.Env:
+    made.callback(env.close)
     return env
 
 
 def make_single(
-    env_id: str | EnvSpec, *, env_kwargs: dict[str, Any] | None = None, render_mode: str | None = None
+    env_id: str | EnvSpec,
+    *,
+    env_kwargs: dict[str, Any] | None = None,
+    render_mode: str | None = None,
+    wrappers: Wrappers = (),
 ) -> gymnasium.Env:
     """Build one environment as Gymnasium does, `render_mode` None, "rgb_array" or "human".
 
-    Games of the Atari emulator come preprocessed; see `envs.adapters.atari`.
+    Games of the Atari emulator come preprocessed; see `envs.adapters.atari`. Wrappers go around what Gymnasium makes.
 
     Raises:
         UserError: as `make`.
@@ -124,17 +168,36 @@ def make_single(
         _check_renders(spec, native=False)
     with _building(spec, kwargs), _quiet_mujoco(spec):
         if atari.is_game(spec):
-            return atari.make_game(spec, kwargs)
+            return wrapped(atari.make_game(spec, kwargs), wrappers)
+        spec, kwargs = _with_own(spec, kwargs)
         env = gymnasium.make(spec, disable_env_checker=True, **kwargs)
         for name in ("observation_space", "action_space"):
             if not isinstance(getattr(env, name, None), gymnasium.Space):
                 raise UserError(f"{spec.id} has no {name}: its __init__ must set self.{name} to a gymnasium.Space")
-        return env
+        return wrapped(env, wrappers)
+
+
+def _with_own(spec: EnvSpec, kwargs: dict[str, Any]) -> tuple[EnvSpec, dict[str, Any]]:
+    """Return the specification with the arguments that the constructor has itself, and the other arguments.
+
+    `gymnasium.make` keeps some names for itself ("max_episode_steps", "id"), even where a constructor has them too.
+    """
+    own = {name: kwargs[name] for name in _arguments(spec) or () if name in kwargs}
+    limit = own.get("max_episode_steps")
+    if limit is not None and spec.max_episode_steps is not None:
+        spec = dataclasses.replace(spec, max_episode_steps=limit)  # or the registered limit would cut it short
+    spec = dataclasses.replace(spec, kwargs={**spec.kwargs, **own})
+    return spec, {name: value for name, value in kwargs.items() if name not in own}
 
 
 def has_native(env_id: str) -> bool:
     """Return whether an environment has a native version, which can live on a GPU."""
     return native_task(locate(env_id)) is not None
+
+
+def check_renders(env_id: str) -> None:
+    """Raise a UserError where an environment says of itself that it cannot be drawn; `native` versions aside."""
+    _check_renders(locate(env_id), native=False)
 
 
 def reward_threshold(env_id: str) -> float | None:
@@ -143,39 +206,50 @@ def reward_threshold(env_id: str) -> float | None:
 
 
 def _choose(
-    env_id: str, spec: EnvSpec, num_envs: int, kwargs: dict[str, Any], render: bool
+    single: Callable[[], gymnasium.Env],
+    spec: EnvSpec,
+    num_envs: int,
+    kwargs: dict[str, Any],
+    render: bool,
+    wrapped: bool,
+    infos: bool,
 ) -> tuple[str, str, bool | None]:
     """Return the backend for `vec="auto"`, why, and whether there are masks in the environment's info, if it is known.
 
     What must be tried is tried with one environment, which is closed again.
     """
     no_resume = "a resumed run begins new episodes"
-    if native_task(spec) is not None:
+    single_only = wrapped or infos
+    if native_task(spec) is not None and not wrapped:
         which = "our own" if spec.id in DYNAMICS else "a native"
         return "native", f"{which} version, all environments in one array", None
     if spec.entry_point is None:
+        if single_only:
+            raise UserError(f"{spec.id} has a vector version alone, which takes neither wrappers nor metrics")
         return "vector", f"there is no other version; {no_resume}", None
-    if not render and atari.is_game(spec):
+    if not render and not single_only and atari.is_game(spec):
         return "ale", f"the emulator's own threads; {no_resume}", None
-    pooled = not render and envpool_fault(spec, kwargs) is None
+    pooled = not render and not single_only and envpool_fault(spec, kwargs) is None
+    vectorised = spec.vector_entry_point is not None and not single_only
+    asked = "with wrappers it is Gymnasium's environment; " if wrapped else "info is read; " if infos else ""
     alone = "there is one environment" if num_envs == 1 else "there is one core" if cores() == 1 else ""
-    if alone and not pooled and spec.vector_entry_point is None:
-        return "sync", alone, None
-    with closing(make_single(env_id, env_kwargs=kwargs)) as trial:
+    if alone and not pooled and not vectorised:
+        return "sync", asked + alone, None
+    with closing(single()) as trial:
         masked = gives_masks(trial)
         spaces = trial.observation_space, trial.action_space
         if pooled and not masked and envpool_difference(spec, *spaces) is None:
             return "envpool", f"EnvPool is installed and has it; {no_resume}", masked
-        if spec.vector_entry_point is not None and not masked:
+        if vectorised and not masked:
             with closing(_vector(spec, 1, kwargs, False)) as many:
                 if spaces == (many.single_observation_space, many.single_action_space):
                     return "vector", f"it brings a vector version of its own; {no_resume}", masked
         if alone:
-            return "sync", alone, masked
+            return "sync", asked + alone, masked
         seconds = _seconds_per_step(trial)
     vec = "async" if num_envs * seconds > _SLOW_TICK else "sync"
     which = "other processes pay" if vec == "async" else "too quick for other processes to pay"
-    return vec, f"a step takes {seconds * 1e6:,.0f} us: {which}", masked
+    return vec, f"{asked}a step takes {seconds * 1e6:,.0f} us: {which}", masked
 
 
 def _seconds_per_step(env: gymnasium.Env) -> float:
@@ -304,7 +378,8 @@ def _accepted(spec: EnvSpec, native: bool) -> list[str] | None:
     if atari.is_game(spec):
         return list(atari.PARAMETERS)
     taken = _arguments(spec)
-    return None if taken is None else sorted({*taken, "max_episode_steps"} - {"render_mode", "num_envs"})
+    kept = {"render_mode"} if spec.entry_point is not None else {"render_mode", "num_envs"}
+    return None if taken is None else sorted({*taken, "max_episode_steps"} - kept)
 
 
 def _arguments(spec: EnvSpec) -> list[str] | None:
@@ -332,12 +407,18 @@ def _check_renders(spec: EnvSpec, native: bool) -> None:
     if task is not None and not paints(task):
         raise UserError(f"{name_of(task)} cannot be drawn: it has no painter(render_mode)")
     creator = _creator(spec)
-    if not inspect.isclass(creator):
-        return
-    metadata: dict[str, Any] = getattr(creator, "metadata", {})
-    modes = metadata.get("render_modes") or []
-    if "rgb_array" not in modes:
-        raise UserError(f"{spec.id} cannot be drawn: its metadata['render_modes'] is {modes}, without 'rgb_array'")
+    metadata: Any = getattr(creator, "metadata", None) if inspect.isclass(creator) else None
+    if isinstance(metadata, dict):  # of a wrapper's class it is a property
+        modes = metadata.get("render_modes") or []
+        if "rgb_array" not in modes:
+            raise UserError(
+                f"{spec.id} cannot be drawn: its metadata['render_modes'] is {modes}, without 'rgb_array':"
+                " add that, and let render() return a picture"
+            )
     arguments = _arguments(spec)
     if arguments is not None and "render_mode" not in arguments:
-        raise UserError(f"{spec.id} cannot be drawn: its constructor takes no render_mode")
+        what = "__init__" if inspect.isclass(creator) else "function"
+        raise UserError(
+            f"{spec.id} cannot be drawn: its {what} must take render_mode=None"
+            f"{', and keep it as self.render_mode' if inspect.isclass(creator) else ''}"
+        )

@@ -26,7 +26,8 @@ from envs.errors import UserError
 
 _OBSERVATIONS = "Box, Discrete, MultiDiscrete and MultiBinary, and Dict and Tuple of these"
 _ACTIONS = "Discrete, Box, MultiDiscrete and MultiBinary"
-_MOST_ENTRIES = 2**26  # of a Box read from a file, which is not trusted to be reasonable
+_MOST_ENTRIES = 2**26  # of a space read from a file, which is not trusted to be reasonable
+_DTYPES = ("float16", "float32", "float64", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)))
 _MISFITS = (ValueError, TypeError, LookupError)  # what NumPy and indexing raise on what fits no array or path
 
 
@@ -113,6 +114,7 @@ class ObservationCodec:
     """Turns raw observations into canonical ones, and refuses what does not fit their space.
 
     Attributes:
+        raw: the environment's own space.
         space: the canonical space of one environment.
 
     Raises:
@@ -120,6 +122,7 @@ class ObservationCodec:
     """
 
     def __init__(self, space: Space) -> None:
+        self.raw = space
         leaves = list(_leaves(space, ()))
         self._plain = not isinstance(space, spaces.Dict | spaces.Tuple)
         if self._plain:
@@ -131,6 +134,14 @@ class ObservationCodec:
             self.space = spaces.Dict({key: leaf.canonical for key, leaf in by_key.items()})
             leaves = [by_key[key] for key in self.space.spaces]
         self._leaves = leaves
+
+    def is_one(self, observation: Any) -> bool:
+        """Whether a raw observation is one environment's, by the shape of its first leaf, rather than a batch."""
+        leaf = self._leaves[0]
+        try:
+            return np.shape(leaf.pick(observation)) == leaf.shape
+        except _MISFITS:
+            return True  # encoding it says what is wrong
 
     def encode(self, raws: Sequence[Any]) -> Obs:
         """Stack N raw observations into fresh canonical arrays `[N, ...]`.
@@ -270,6 +281,7 @@ class ActionCodec:
     actions are clipped to that and mapped onto the bounds.
 
     Attributes:
+        raw: the environment's own space.
         space: the canonical space of one environment.
 
     Raises:
@@ -277,6 +289,7 @@ class ActionCodec:
     """
 
     def __init__(self, space: Space, rescale: bool = False) -> None:
+        self.raw = space
         self._shape: tuple[int, ...] = space.shape or ()
         self._dtype = np.dtype(space.dtype)
         self._start: np.ndarray | None = None
@@ -329,19 +342,32 @@ def refuse_nan(actions: np.ndarray) -> None:
 
 
 def space_to_json(space: Space) -> dict[str, Any]:
-    """Return a canonical space as plain JSON data (infinite bounds as strings)."""
-    if isinstance(space, spaces.Dict):
-        return {"type": "Dict", "spaces": {key: space_to_json(leaf) for key, leaf in space.spaces.items()}}
-    if isinstance(space, spaces.Box):
-        bounds = {"low": _bound_to_json(space.low), "high": _bound_to_json(space.high)}
-        return {"type": "Box", "shape": list(space.shape), "dtype": str(space.dtype), **bounds}
-    if isinstance(space, spaces.Discrete):
-        return {"type": "Discrete", "n": int(space.n)}
-    if isinstance(space, spaces.MultiDiscrete):
-        return {"type": "MultiDiscrete", "nvec": space.nvec.tolist()}
-    if isinstance(space, spaces.MultiBinary):
-        return {"type": "MultiBinary", "n": math.prod(space.shape)}
-    raise UserError(f"{space} is not a canonical space")
+    """Return a space as plain JSON data (infinite bounds as strings).
+
+    Raises:
+        UserError: it is not made of Box, Discrete, MultiDiscrete, MultiBinary, Dict and Tuple.
+    """
+    match space:
+        case spaces.Dict():
+            return {"type": "Dict", "spaces": {key: space_to_json(leaf) for key, leaf in space.spaces.items()}}
+        case spaces.Tuple():
+            return {"type": "Tuple", "spaces": [space_to_json(leaf) for leaf in space.spaces]}
+        case spaces.Box():
+            bounds = {"low": _bound_to_json(space.low), "high": _bound_to_json(space.high)}
+            return {"type": "Box", "shape": list(space.shape), "dtype": str(space.dtype), **bounds}
+        case spaces.Discrete():
+            start = {"start": int(space.start)} if space.start else {}
+            return {"type": "Discrete", "n": int(space.n), **start, **_integer_type(space)}
+        case spaces.MultiDiscrete():
+            start = {"start": space.start.tolist()} if space.start.any() else {}
+            return {"type": "MultiDiscrete", "nvec": space.nvec.tolist(), **start, **_integer_type(space)}
+        case spaces.MultiBinary():
+            return {"type": "MultiBinary", "n": space.n if isinstance(space.n, int) else list(space.shape)}
+    raise UserError(f"{space} cannot be saved: it must be made of {_OBSERVATIONS}")
+
+
+def _integer_type(space: Space) -> dict[str, str]:
+    return {} if space.dtype == np.int64 else {"dtype": str(space.dtype)}
 
 
 def _bound_to_json(bound: np.ndarray) -> list[float | str]:
@@ -355,26 +381,34 @@ def space_from_json(data: Any) -> Space:
     """Return the space that `space_to_json` described.
 
     Raises:
-        UserError: `data` describes no canonical space.
+        UserError: `data` describes no space.
     """
     try:
         match data:
             case {"type": "Dict", "spaces": dict(leaves), **rest} if leaves and not rest:
-                children = {key: space_from_json(leaf) for key, leaf in leaves.items()}
-                if not any(isinstance(child, spaces.Dict) for child in children.values()):
-                    return spaces.Dict(children)
-            case {"type": "Discrete", "n": n, **rest} if not rest:
-                return spaces.Discrete(_count(n))
-            case {"type": "MultiBinary", "n": n, **rest} if not rest:
-                return spaces.MultiBinary(_count(n))
-            case {"type": "MultiDiscrete", "nvec": list(nvec), **rest} if nvec and not rest:
-                return spaces.MultiDiscrete([_count(n) for n in nvec])
-            case {"type": "Box", "shape": list(sides), "dtype": "float32" | "uint8" as dtype, **bounds}:
+                return spaces.Dict({key: space_from_json(leaf) for key, leaf in leaves.items()})
+            case {"type": "Tuple", "spaces": list(leaves), **rest} if leaves and not rest:
+                return spaces.Tuple([space_from_json(leaf) for leaf in leaves])
+            case {"type": "Discrete", "n": n, **rest} if rest.keys() <= {"start", "dtype"}:
+                dtype = _integer_dtype(rest.get("dtype", "int64"))
+                return spaces.Discrete(_count(n), start=_integer(rest.get("start", 0)), dtype=dtype)
+            case {"type": "MultiBinary", "n": list(sides), **rest} if sides and not rest:
                 shape = tuple(_count(side) for side in sides)
-                if shape and math.prod(shape) <= _MOST_ENTRIES and bounds.keys() == {"low", "high"}:
-                    low, high = (_bound_from_json(bounds[name], shape) for name in ("low", "high"))
-                    return spaces.Box(low.astype(dtype), high.astype(dtype), dtype=np.dtype(dtype).type)
-    except (ValueError, TypeError, OverflowError):
+                if math.prod(shape) <= _MOST_ENTRIES:
+                    return spaces.MultiBinary(shape)
+            case {"type": "MultiBinary", "n": n, **rest} if not rest and _count(n) <= _MOST_ENTRIES:
+                return spaces.MultiBinary(n)
+            case {"type": "MultiDiscrete", "nvec": list(nvec), **rest} if nvec and rest.keys() <= {"start", "dtype"}:
+                counts, start = _integers(nvec), _integers(rest["start"]) if "start" in rest else None
+                dtype = _integer_dtype(rest.get("dtype", "int64"))
+                if counts.min() > 0 and counts.max() < 2**31:
+                    return spaces.MultiDiscrete(counts, dtype=dtype, start=start)
+            case {"type": "Box", "shape": list(sides), "dtype": str(dtype), **bounds} if dtype in _DTYPES:
+                shape = tuple(_count(side) for side in sides)
+                if math.prod(shape) <= _MOST_ENTRIES and bounds.keys() == {"low", "high"}:
+                    low, high = (_bound_from_json(bounds[name], shape, dtype) for name in ("low", "high"))
+                    return spaces.Box(low, high, dtype=np.dtype(dtype).type)
+    except (ValueError, TypeError, OverflowError, AssertionError, RecursionError):
         pass
     raise UserError(f"not the description of a space: {_brief(data)}")
 
@@ -385,8 +419,31 @@ def _count(value: Any) -> int:
     return value
 
 
-def _bound_from_json(values: Any, shape: tuple[int, ...]) -> np.ndarray:
-    bound = np.array([float(value) for value in values])
-    if np.isnan(bound).any():
+def _integer_dtype(name: Any) -> type[np.integer[Any]]:
+    if name not in _DTYPES or np.dtype(name).kind not in "iu":
+        raise ValueError("not an integer dtype")
+    return np.dtype(name).type
+
+
+def _integer(value: Any) -> int:
+    if type(value) is not int or abs(value) > 2**64:
+        raise ValueError("not an integer")
+    return value
+
+
+def _integers(values: Any) -> np.ndarray:
+    found = np.array(values)
+    if found.dtype != np.int64 or not found.size:
+        raise ValueError("not integers")
+    return found
+
+
+def _bound_from_json(values: Any, shape: tuple[int, ...], dtype: str) -> np.ndarray:
+    whole = np.dtype(dtype).kind in "iu"
+    bound = np.array([_integer(value) if whole else float(value) for value in values])
+    if not whole and np.isnan(bound).any():
         raise ValueError("NaN")
-    return np.broadcast_to(bound, shape) if bound.size == 1 else bound.reshape(shape)
+    if whole and (bound.min() < np.iinfo(dtype).min or bound.max() > np.iinfo(dtype).max):
+        raise ValueError("out of range")
+    bound = bound.astype(dtype)
+    return bound.reshape(shape) if bound.size == math.prod(shape) else np.broadcast_to(bound, shape)

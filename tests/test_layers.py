@@ -12,6 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PYPROJECT = ROOT / "pyproject.toml"
 REGISTERS = ROOT / "envs" / "native" / "__init__.py"  # importing it must be enough for gymnasium.make
+LOOKS_UP = ROOT / "agents" / "__init__.py"  # names of the Python API, when they are first asked for
 
 
 def lint_imports(folder: Path, config: Path) -> subprocess.CompletedProcess[str]:
@@ -53,9 +54,15 @@ def test_every_room_is_in_the_contract():
 
 @pytest.mark.parametrize("package", ["agents", "envs"])
 def test_packages_run_nothing_on_import(package):
-    files = set((ROOT / package).rglob("__init__.py")) - {REGISTERS}
+    files = set((ROOT / package).rglob("__init__.py")) - {REGISTERS, LOOKS_UP}
     assert files
     assert not [file for file in files if file.read_text().strip()]
+
+
+def test_the_package_that_looks_names_up_imports_nothing_of_ours():
+    script = "import sys, agents; print([name for name in sys.modules if name.startswith(('agents.', 'envs'))])"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 def test_the_package_that_registers_environments_does_nothing_else():

@@ -30,9 +30,10 @@ class Collected:
 
 
 class Collector(Protocol):
-    """Acts and steps from `state` on, and moves it on."""
+    """Acts and steps from `state` on, and moves it on; exploration is scheduled by `total_timesteps`."""
 
     state: ActorState
+    total_timesteps: int
 
     def collect(self, ticks: int, meanwhile: Callable[[], None] | None = None) -> Collected:
         """Make so many ticks.
@@ -67,7 +68,7 @@ class TickCollector:
         successors: bool = False,
     ) -> None:
         self.state = state
-        self._env, self._policy, self._successors, self._total = env, policy, successors, total_timesteps
+        self._env, self._policy, self._successors, self.total_timesteps = env, policy, successors, total_timesteps
         self._device = policy.device
         self._on_host = self._device.type == "cpu"
         self._rows = Rows(ticks, self._device)
@@ -82,10 +83,11 @@ class TickCollector:
         env, state, policy = self._env, self.state, self._policy
         began = perf_counter()
         act, recurrent = policy.actor(), policy.recurrent
-        progress = state.progress(ticks, env.num_envs, self._total)
+        progress = state.progress(ticks, env.num_envs, self.total_timesteps)
         noise = policy.draw_noise((ticks, env.num_envs), progress, state.generator)
         noises = unstacked(tree_map(to_numpy, noise) if self._on_host else noise, ticks)
         obs, carry, finals, valids = self._placed(state.obs), state.carry, [], {}
+        infos: list[list[dict[str, Any]]] = []  # of each tick in which episodes ended
         stepping = elsewhere = 0.0
         for t in range(ticks):
             acted = act(obs, carry, noises[t])
@@ -101,6 +103,8 @@ class TickCollector:
             self._write(t, obs, acted.action, step)
             if step.valid is not None:
                 valids[t] = step.valid
+            if step.infos is not None:
+                infos.append(step.infos)
             if recurrent:
                 carry = acted.carry
             if not self._successors and np.count_nonzero(step.truncated):
@@ -109,6 +113,8 @@ class TickCollector:
                 carry = restarted(carry, to_tensor(_starts(step), self._device))
             obs = self._placed(step.obs)
         trajectory, episodes, last = self._finish(ticks, obs, carry, finals, valids)
+        for part, said in zip(episodes, infos, strict=bool(infos)):
+            part.infos = said
         spent = perf_counter() - began - stepping
         return Collected(trajectory, episodes, {"act": spent, "env": stepping - elsewhere}, last)
 

@@ -30,6 +30,19 @@ class Evaluation:
     returns: NDArray[np.float64]
     lengths: NDArray[np.int64]
 
+    @property
+    def mean(self) -> float:
+        """Mean return."""
+        return float(self.returns.mean())
+
+    @property
+    def std(self) -> float:
+        """Standard deviation of the returns over episodes."""
+        return float(self.returns.std())
+
+    def __repr__(self) -> str:
+        return f"Evaluation(mean={self.mean:.2f}, std={self.std:.2f}, episodes={len(self.returns)})"
+
 
 def policy_generator(policy: Policy, seed: int) -> torch.Generator:
     """Return the random stream that stochastic actions are drawn from outside training."""

@@ -54,7 +54,7 @@ class FusedCollector:
         runtime: Runtime,
     ) -> None:
         self.state = state
-        self._env, self._policy, self._usual, self._total = env, policy, ticks, total_timesteps
+        self._env, self._policy, self._usual, self.total_timesteps = env, policy, ticks, total_timesteps
         self._watch = Watch(policy.model)
         self._version = self._watch.version()
         self._static: dict[str, Any] = {}
@@ -80,7 +80,7 @@ class FusedCollector:
         if self._watch.version() != self._version:
             self._policy.model.eval()  # new layers are in training mode
             self._version = self._watch.version()
-        progress = state.progress(ticks, env.num_envs, self._total)
+        progress = state.progress(ticks, env.num_envs, self.total_timesteps)
         noise = self._policy.draw_noise((ticks, env.num_envs), progress, state.generator)
         carry = tree_map(torch.clone, state.carry)
         run = self._captured if ticks == self._usual else self._ticks

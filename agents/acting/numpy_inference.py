@@ -34,7 +34,6 @@ class NumpyForward:
     def __init__(self, norm: RunningNorm | None, torso: MLP, head: nn.Linear) -> None:
         self._norm = None if norm is None else (norm.mean.numpy(), norm.var.numpy(), norm.clip)
         self._activation = _ACTIVATIONS[torso.activation]
-        self._torso, self._name = torso, torso.activation
         layers = [
             (layer.weight.detach().numpy().T, layer.bias.detach().numpy())
             for layer in (*torso.layers, head)
@@ -45,8 +44,8 @@ class NumpyForward:
 
     @property
     def up_to_date(self) -> bool:
-        """Whether the torso's activation is still the one that is computed."""
-        return self._torso.activation == self._name and not _hooked_everywhere()
+        """Whether there are still no hooks on all modules; what else changes, a `Watch` of the model notices."""
+        return not _hooked_everywhere()
 
     def __call__(self, obs: np.ndarray) -> np.ndarray:
         """Return the head's output `[N, P]` for float32 observations `[N, ...]`."""

@@ -82,11 +82,11 @@ class Algorithm(nn.Module):
 
     @property
     def stops_early(self) -> bool:
-        """Whether `stop` is asked before each step, which costs waiting for the device."""
+        """Whether `stop` is asked before each optimiser step, which costs waiting for the device."""
         return False
 
     def stop(self, aux: dict[str, Tensor], constants: dict[str, Tensor]) -> Tensor:
-        """Return whether to end an update before the step that `aux` belongs to, a bool scalar."""
+        """Return whether to end the minibatches before the optimiser step that `aux` belongs to, a bool scalar."""
         raise NotImplementedError
 
     def metrics(self, aux: dict[str, Tensor], data: dict[str, Any], constants: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -102,7 +102,7 @@ class Algorithm(nn.Module):
         """Adapt what was made from `model` (such as a target network): the model has been changed since."""
 
     def after_update(self, data: dict[str, Any]) -> None:
-        """Change what is no parameter (such as running statistics) after the last step on prepared `data`."""
+        """Change what is no parameter (such as running statistics) after the last optimiser step on prepared `data`."""
 
     def after_round(self, before: int, after: int) -> None:
         """Do what falls due between two counts of environment steps (such as target updates), after their updates."""

@@ -7,9 +7,9 @@ flags give each setting by its own name, which is unique in the whole configurat
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_serializer, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_serializer, model_validator
 from pydantic.fields import FieldInfo
 
 _LINEAR = re.compile(r"lin_(\d+(\.\d*)?([eE][-+]?\d+)?)")
@@ -27,7 +27,61 @@ def _check_schedule(value: float | str) -> float | str:
 Schedule = Annotated[float | str, AfterValidator(_check_schedule)]
 
 
-CompileMode = Literal["auto", "off", "on"]
+Widths = tuple[Annotated[int, Field(gt=0)], ...]
+
+
+class Torsos(BaseModel):
+    """Widths of the hidden layers of the policy and of the value function, each of its own; empty for none."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    notation: ClassVar[str] = "pi=INTEGER,... vf=INTEGER,..."
+
+    pi: Widths
+    vf: Widths
+
+
+def _numbers(value: Any) -> Any:
+    """Read "64,64" as numbers; what is not of that form stays as it is."""
+    text = value.strip(" []") if isinstance(value, str) else None
+    if text is None or not re.fullmatch(r"(\d+\s*(,\s*\d+\s*)*,?)?", text):
+        return value
+    return [int(number) for number in text.split(",") if number]
+
+
+def _read_widths(value: Any) -> Any:
+    """Read what stands for widths: 64 64, "64,64", and by name "pi=64,64" "vf=128", {pi: [64, 64], vf: [128]}."""
+    words = [value] if isinstance(value, str | dict) else value
+    if not isinstance(words, list | tuple):
+        return value
+    named = [word for word in words if isinstance(word, dict) or (isinstance(word, str) and "=" in word)]
+    if not named:
+        lists = [_numbers(word) if isinstance(word, str) else [word] for word in words]
+        return [number for found in lists for number in (found if isinstance(found, list) else [found])]
+    pairs: dict[Any, Any] = {}
+    for word in words:
+        if word not in named:
+            raise ValueError(f"gives {word!r} beside a name; allowed is {_WIDTHS_FORMS}")
+        pairs |= word if isinstance(word, dict) else dict([word.split("=", 1)])
+    if set(pairs) != {"pi", "vf"}:
+        raise ValueError(f"names {', '.join(map(repr, pairs))}; allowed is {_WIDTHS_FORMS}")
+    return {name: _numbers(widths) for name, widths in pairs.items()}
+
+
+def _one_list(value: Any) -> Any:
+    """Read widths for a network that is not a policy with a value function."""
+    try:
+        read = _read_widths(value)
+    except ValueError:
+        read = {}
+    if isinstance(read, dict):
+        raise ValueError("names parts, and only a policy with a value function has pi and vf; allowed is a list: 64 64")
+    return read
+
+
+_WIDTHS_FORMS = "one list (64 64 or 64,64), or both pi=64,64 and vf=128"
+
+
+CompileMode = Literal["auto", "off", "graphs", "on"]
 Activation = Literal["tanh", "relu", "elu", "gelu", "silu"]
 OptimizerName = Literal["adam", "adamw", "sgd", "rmsprop"]
 
@@ -99,7 +153,7 @@ class NetworkConfig(Settings):
         description="what remembers earlier steps: none, gru, or file.py:Class of your own",
     )
     memory_size: int = Field(64, gt=0, description="numbers that the memory holds")
-    net_arch: tuple[Annotated[int, Field(gt=0)], ...] = Field((64, 64), description="widths of the hidden layers")
+    net_arch: Annotated[Widths, BeforeValidator(_one_list)] = Field((64, 64), description="widths of the hidden layers")
     activation: Activation = Field("tanh", description="hidden activation")
     norm_obs: bool = Field(False, description="normalise observations by their running mean and variance")
 
@@ -107,11 +161,27 @@ class NetworkConfig(Settings):
 class ActorCriticConfig(NetworkConfig):
     """What a policy and a value function are made of."""
 
+    net_arch: Annotated[Widths | Torsos, BeforeValidator(_read_widths)] = Field(  # type: ignore[assignment]
+        (64, 64), description="widths of the hidden layers; pi=64,64 vf=128 for policy and value function apart"
+    )
     shared_torso: bool = Field(False, description="one torso for policy and value function instead of two")
     ortho_init: bool = Field(True, description="orthogonal initialisation of the weights")
     log_std_init: float = Field(0.0, description="initial log standard deviation of continuous actions")
     state_dependent_std: bool = Field(False, description="let the network choose the deviation of continuous actions")
     squash_output: bool = Field(False, description="squash continuous actions with tanh and rescale them to the bounds")
+
+    @property
+    def torsos(self) -> Torsos:
+        """The widths for the policy and for the value function, which may be the same."""
+        return self.net_arch if isinstance(self.net_arch, Torsos) else Torsos(pi=self.net_arch, vf=self.net_arch)
+
+    def contradiction(self) -> str | None:
+        if self.shared_torso and isinstance(self.net_arch, Torsos):
+            return (
+                "shared_torso makes one torso for policy and value function, but net_arch gives each its own widths: "
+                "give net_arch as one list, or shared_torso as false."
+            )
+        return super().contradiction()
 
 
 class AlgoConfig(Settings):

@@ -31,7 +31,7 @@ def choose_device(requested: str, *, env_on_gpu: bool, flops: int, batch_size: i
     if requested == "mps" and not mps:
         raise UserError("--device mps: no Apple GPU was found. Use --device cpu, or auto to take what there is.")
     if requested != "auto":
-        return torch.device(requested), "as asked"
+        return torch.device(requested), "as set"
     if not (cuda or mps):
         return torch.device("cpu"), "no GPU was found"
     if env_on_gpu or flops >= HEAVY or batch_size >= LARGE_BATCH:

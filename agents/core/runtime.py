@@ -1,7 +1,8 @@
-"""How a pure step is run: as it is written, compiled, or captured in a graph and replayed.
+"""How a pure function is run: as it is written, compiled, or captured in a graph and replayed.
 
 Small networks spend their time in dispatch, not in arithmetic. On a GPU a whole rollout, and all minibatches of an
-update, are captured once as a CUDA graph and then launched by a single call; on a CPU a step can be compiled.
+update, are captured once as a CUDA graph and then launched by a single call; on a CPU an update or some ticks can be
+compiled.
 """
 
 from __future__ import annotations
@@ -31,6 +32,11 @@ def cuda_graph(function: Callable[[], Any]) -> tuple[Callable[[], Any], Any]:
     return graph.replay, outputs
 
 
+def resolved_mode(mode: CompileMode, device: torch.device) -> CompileMode:
+    """Return what a mode comes to on a device: "auto" takes CUDA graphs, which only CUDA has."""
+    return mode if mode in ("off", "on") else "graphs" if device.type == "cuda" else "off"
+
+
 def _always() -> Hashable:
     return None
 
@@ -45,8 +51,8 @@ class Runtime:
     - `compiled` is for small functions, such as one optimiser step. With mode `on` torch.compile takes some ten
       seconds for each (less the next time: the result is kept on the disk), so `auto` leaves them as they are: it pays
       in long runs only.
-    - `captured` is for long ones, such as all minibatches of an update. On CUDA, `auto` and `on` capture them in a CUDA
-      graph; elsewhere they run as they are. Outputs belong to the graph: the next call overwrites them.
+    - `captured` is for long ones, such as all minibatches of an update. On CUDA, all modes but `off` capture them in a
+      CUDA graph; elsewhere they run as they are. Outputs belong to the graph: the next call overwrites them.
 
     What cannot be compiled or captured runs as it is, and `say` tells so once.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
@@ -72,11 +72,13 @@ class Episodes:
     Attributes:
         count: how many ended.
         returns, lengths: one entry for each; on a device those after the first `count` are not filled.
+        infos: what the environments' `info` said at the end of each; empty where that is not asked for.
     """
 
     count: int | Tensor = 0
     returns: NDArray[np.float64] | Tensor = field(default_factory=lambda: np.empty(0))
     lengths: NDArray[np.int64] | Tensor = field(default_factory=lambda: np.empty(0, np.int64))
+    infos: Sequence[dict[str, Any]] = ()
 
     def read(self) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         """Return the returns and lengths as arrays on the host."""
@@ -90,15 +92,15 @@ class Episodes:
 
 
 @dataclass(slots=True)
-class Progress:
-    """What a training yields each time it could be stopped, saved or looked at.
+class Iteration:
+    """What came of collecting and updating once: yielded where a training can be stopped, saved or looked at.
 
     Attributes:
         step: environment steps taken since the run began.
-        metrics: TensorBoard tag -> value of the updates made since the last Progress; may be empty.
+        metrics: TensorBoard tag -> value of the updates made in it; may be empty.
         latest: TensorBoard tag -> value of what changes over the run (rates, counters), as it is now.
-        episodes: those that ended since the last Progress, in parts.
-        seconds: phase ("env", "act", "copy", "learn") -> time spent in it since the last Progress.
+        episodes: those that ended in it, in parts.
+        seconds: phase ("env", "act", "copy", "learn") -> time spent in it.
     """
 
     step: int

@@ -1,4 +1,4 @@
-"""Classes of the user's own, by name: "path/to/file.py:Class", "path/to/file.py" alone, or "module:Class".
+"""Classes and functions of the user's own, by name: "path/to/file.py:Class", "path/to/file.py" alone, "module:Class".
 
 Finding one runs the file or module that holds it.
 """
@@ -6,9 +6,10 @@ Finding one runs the file or module that holds it.
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from envs.errors import UserError, did_you_mean
 
@@ -31,15 +32,46 @@ def user_class(name: str, kind: type[Kind], what: str) -> type[Kind]:
     Raises:
         UserError: there is no such file, module or class, or it is not derived from `kind`.
     """
+    module, home, chosen = _loaded(name)
+    return class_in(module, home, kind, what, chosen)
+
+
+def user_function(name: str, what: str, call: str) -> Callable[..., Any]:
+    """Return the function that `name` means.
+
+    Args:
+        name: "path/to/file.py:function" or "module:function".
+        what: what it is for, for messages, such as "metrics".
+        call: how it is called, such as "log(info, progress)".
+
+    Raises:
+        UserError: there is no such file, module or function, or it cannot be called so.
+    """
+    if not is_user_code(name):
+        raise UserError(f"{what}: {name!r} given, file.py:function or module:function expected")
+    module, home, chosen = _loaded(name)
+    own = [
+        key for key, value in vars(module).items() if inspect.isfunction(value) and value.__module__ == module.__name__
+    ]
+    has = f"; it has {', '.join(sorted(own))}" if own else ""
+    found = getattr(module, chosen or "", None)
+    if not callable(found):
+        raise UserError(f"{what}: {home} has no function {chosen or ''!r}{has}.{did_you_mean(chosen or '', own)}")
+    try:
+        inspect.signature(found).bind(*call.split(","))
+    except TypeError as error:
+        raise UserError(f"{what}: {name} is called as {call}, but: {error}") from error
+    return found
+
+
+def _loaded(name: str) -> tuple[ModuleType, str, str | None]:
+    """Return the module that a name means, what messages call it, and what is named in it, if something is."""
     from envs.locate import FILE, load_file, load_module  # Gymnasium comes with it
 
-    home, _, chosen = name.rpartition(":")
     if match := FILE.fullmatch(name):
-        home, chosen = match["path"], match["name"]
-        module = load_file(Path(home))
-    else:
-        module = load_module(home)
-    return class_in(module, home, kind, what, chosen)
+        return load_file(Path(match["path"])), match["path"], match["name"]
+    home, _, chosen = name.rpartition(":")
+    return load_module(home), home, chosen
 
 
 def class_in(module: ModuleType, home: str, kind: type[Kind], what: str, chosen: str | None = None) -> type[Kind]:

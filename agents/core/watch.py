@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+from operator import itemgetter
 from typing import Any
 
 from torch import nn
 
 
+def plain_attributes(module: nn.Module) -> dict[str, Any]:
+    """Return the flags, floats and texts among one module's own attributes, such as a Dropout's `p`; not its mode."""
+    found = {name: value for name, value in vars(module).items() if isinstance(value, bool | float | str)}
+    found.pop("training", None)
+    return found
+
+
 class Watch:
-    """Tells versions of a module apart by the structure and state that compiled programs and views rely on."""
+    """Tells versions of a module apart by the structure and state that compiled programs and views rely on.
+
+    Plain attributes are part of it as far as `plain_attributes` goes. Whole numbers are not, as modules count their
+    own calls in them and would be other ones after each; nor is what lists, tuples and other objects hold.
+    """
 
     def __init__(self, module: nn.Module) -> None:
         self._module = module
@@ -16,29 +28,35 @@ class Watch:
         self._take()
 
     def _take(self) -> None:
-        self.modules = [module.__dict__ for module in self._module.modules()]
+        modules = list(self._module.modules())
+        self.modules = [module.__dict__ for module in modules]
+        self._read = [itemgetter("training", *plain_attributes(module)) for module in modules]
         self._parameters = list(self._module.parameters())
         self._seen = self._now()
 
     def _now(self) -> list[Any]:
         found: list[Any] = [
             (
-                fields["training"],
-                len(fields),  # methods given to this module alone
+                read(fields),
+                len(fields),  # methods given to this module alone, and new attributes
                 id(fields.get("forward")),
                 *fields["_forward_hooks"],  # their numbers, which are given once
                 *fields["_forward_pre_hooks"],
                 *map(id, fields["_modules"].values()),
                 *map(id, fields["_parameters"].values()),
             )
-            for fields in self.modules
+            for fields, read in zip(self.modules, self._read, strict=True)
         ]
         found += [(parameter.data_ptr(), parameter.requires_grad) for parameter in self._parameters]
         return found
 
     def version(self) -> int:
         """Return a number that is another one whenever the module has changed since the last call."""
-        if self._now() != self._seen:
+        try:
+            changed = self._now() != self._seen
+        except (KeyError, RuntimeError, ValueError):  # an attribute has gone, or an array or tensor taken its place
+            changed = True
+        if changed:
             self._take()
             self._version += 1
         return self._version

@@ -12,6 +12,8 @@ from agents.core.tree import to_numpy, tree_map
 from agents.data.storage import allocate, writer
 from agents.ops.returns import n_step
 
+HALF = 2**24  # a random number of 48 bits is drawn in halves
+
 
 class Batch(NamedTuple):
     """Sampled transitions: Q(obs, action) should become return_ + discount * max Q(next_obs).
@@ -178,7 +180,8 @@ class ReplayBuffer:
         if self._level is not None:  # the rows filled are always the first
             return torch.randint(self._level[1] * self.num_envs, (count,), generator=generator, device=self.device)
         last_flat = self.size.cumsum(0)
-        flat = (torch.rand(count, generator=generator, device=self.device, dtype=torch.float64) * last_flat[-1]).long()
+        high, low = torch.randint(HALF, (2, count), generator=generator, device=self.device)
+        flat = (high * last_flat[-1] + low * last_flat[-1] // HALF) // HALF  # Apple's GPUs have no float64
         column = torch.searchsorted(last_flat, flat, right=True)
         return (flat - (last_flat - self.size)[column]) * self.num_envs + column
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fnmatch
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -22,6 +24,7 @@ class Listed:
     """A row of the list.
 
     Attributes:
+        name: what it was given with `--name`, or "".
         env, algo, seed, steps: None where the run is damaged.
         best, final: the highest mean return of its evaluations, and that of the final one; None without.
         state: "finished", "stopped", "unfinished" or "damaged".
@@ -31,6 +34,7 @@ class Listed:
     """
 
     path: Path
+    name: str | None
     env: str | None
     algo: str | None
     seed: int | None
@@ -44,7 +48,9 @@ class Listed:
 
     def document(self) -> dict[str, Any]:
         """Return it as JSON has it."""
-        return asdict(self) | {"path": str(self.path), "begun": self.begun.isoformat()}
+        values = asdict(self) | {"begun": self.begun.isoformat()}
+        del values["path"]
+        return {"run": str(self.path), **values}
 
 
 def list_runs(runs_dir: Path) -> list[Listed]:
@@ -64,8 +70,8 @@ def _listed(path: Path) -> Listed:
         run = read_stored(path)
     except UserError as error:
         fault = printable(str(error).removeprefix(f"{path}/"))
-        return Listed(path, None, None, None, None, None, None, "damaged", fault, size, begun_at(path))
-    known = (run.env, run.algo, run.seed, run.steps, run.best, run.final, run.state)
+        return Listed(path, None, None, None, None, None, None, None, "damaged", fault, size, begun_at(path))
+    known = (run.name, run.env, run.algo, run.seed, run.steps, run.best, run.final, run.state)
     return Listed(path, *known, "", size, run.begun)
 
 
@@ -83,7 +89,7 @@ def chosen(
 
     Args:
         names: names in `runs_dir`, or paths of runs that lie there.
-        name: is part of the folder's name.
+        env, algo, name: in these * stands for any text; of a path its last part is enough.
 
     Raises:
         UserError: one of `names` is no run in `runs_dir`.
@@ -97,11 +103,16 @@ def chosen(
         one
         for one in runs
         if (not names or one.path.name in wanted)
-        and env in (None, one.env)
-        and (algo is None or (one.algo is not None and algo in (one.algo, label(one.algo))))
-        and (name is None or name in one.path.name)
+        and all(map(_like, (one.env, one.algo, one.name), (env, algo, name)))
         and finished in (None, one.state == "finished")
     ]
+
+
+def _like(value: str | None, pattern: str | None) -> bool:
+    """Whether a pattern, where there is one, fits a value, or where that is a path its last part."""
+    if pattern is None or value is None:
+        return pattern is None
+    return any(fnmatch.fnmatchcase(text, pattern) for text in (value, re.split(r"[/\\]", value)[-1]))
 
 
 def table(runs: Sequence[Listed], now: datetime) -> Iterator[str]:

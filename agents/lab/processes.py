@@ -16,7 +16,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import IO, Any, NamedTuple
 
-from agents.core.signals import handling
+from agents.core.signals import ENDING, handling
 from envs.errors import UserError
 
 PATIENCE = 1_800.0  # seconds after which a child is killed
@@ -25,20 +25,20 @@ UNIT = 2**20 if sys.platform == "darwin" else 2**10  # of ru_maxrss, in a MB
 
 @contextmanager
 def terminated_as_interrupted() -> Iterator[None]:
-    """Let SIGTERM raise KeyboardInterrupt as Ctrl-C does, so that no child is left behind."""
-    with handling(signal.default_int_handler, signal.SIGTERM):
+    """Let `kill` and a closed terminal raise KeyboardInterrupt as Ctrl-C does, so that no child is left behind."""
+    with handling(signal.default_int_handler, *ENDING):
         yield
 
 
 @contextmanager
 def _interrupted_after() -> Iterator[None]:
-    """Let SIGINT and SIGTERM wait for the end of the block: they would part us from a child that just starts.
+    """Let what would end us wait for the end of the block: they would part us from a child that just starts.
 
     Masking them would not do, as the child inherits the mask.
     """
     came: list[int] = []
     try:
-        with handling(lambda number, _: came.append(number), signal.SIGINT, signal.SIGTERM):
+        with handling(lambda number, _: came.append(number), signal.SIGINT, *ENDING):
             yield
     finally:
         for number in came:

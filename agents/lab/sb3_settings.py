@@ -81,7 +81,8 @@ class Counterpart:
 
 
 def _translate_ppo(values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    return {}, {"net_arch": {"pi": values["net_arch"], "vf": values["net_arch"]}}
+    widths = values["net_arch"]
+    return {}, {"net_arch": widths if isinstance(widths, dict) else {"pi": widths, "vf": widths}}
 
 
 def _translate_dqn(values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -15,8 +15,7 @@ from pydantic import BaseModel, ConfigDict, FiniteFloat
 
 from agents.lab.comparison.curves import Count, Name, Positive, read_evaluations
 from agents.lab.comparison.results import validated
-from agents.run.config import load_config_file
-from agents.run.folder import RunFolder, begun, given_name
+from agents.run.folder import RunFolder, begun
 from agents.run.storage import disk, read_json
 from envs.errors import UserError
 
@@ -35,6 +34,7 @@ class _Settings(_Read):
     env_kwargs: dict[str, Any] = {}
     algo: Name
     seed: Count
+    name: Name | None = None
 
 
 class _Summary(_Read):
@@ -57,7 +57,7 @@ class StoredRun:
     """A run as its files tell it.
 
     Attributes:
-        settings: all that `config.yaml` holds.
+        settings: all that `config.yaml` holds, with the code it names where that is now.
         name: what it was given with `--name`, or "".
         begun: local time.
         curve: steps, mean returns and seconds of training of its evaluations, each of shape [evaluations].
@@ -105,7 +105,8 @@ def read_stored(path: Path) -> StoredRun:
         UserError: there is none, or a file in it is torn or malformed; the message says which.
     """
     run = RunFolder.open(path)
-    settings = load_config_file(_refuse_large(run.config_file))
+    _refuse_large(run.config_file)
+    settings, _ = run.settings()
     known = validated(_Settings, run.config_file, settings)
     curve = read_evaluations(_refuse_large(path / "evaluations.csv"))
     saved = [step for step, _ in run.checkpoints()]
@@ -121,7 +122,7 @@ def read_stored(path: Path) -> StoredRun:
         env_kwargs=known.env_kwargs,
         algo=known.algo,
         seed=known.seed,
-        name=given_name(path, known.env, known.algo, known.seed),
+        name=known.name or "",
         begun=begun_at(path),
         curve=curve,
         steps=summary.steps if summary else steps,

@@ -21,6 +21,7 @@ from envs.seeding import derive_seed
 
 Data = dict[str, Any]
 Aux = dict[str, Tensor]
+HUGE = 1e6  # rewards and observations from which on they are the likely cause of a divergence
 HEALTH = "_health"  # of a step: its loss and gradient norm, summed: finite only if both are
 
 
@@ -31,11 +32,13 @@ class UpdateResult(NamedTuple):
         metrics: TensorBoard tag -> scalar.
         priorities: of the batch's transitions, `[B]`, for the sampler; None if the algorithm has none.
         health: a scalar that is finite as long as losses, gradients and parameters are.
+        data: what was learnt from.
     """
 
     metrics: dict[str, Tensor | float]
     priorities: Tensor | None
     health: Tensor
+    data: Trajectory | Batch | None = None
 
 
 class Learner:
@@ -108,7 +111,7 @@ class Learner:
             health = aux.pop(HEALTH).sum() + self.parameters.vector.sum()
             self.algorithm.after_update(prepared)
             metrics = self.algorithm.metrics(aux, prepared, constants) if aux else {}
-        return UpdateResult({**metrics, **extra} if aux else {}, aux.get("priority"), health)
+        return UpdateResult({**metrics, **extra} if aux else {}, aux.get("priority"), health, data)
 
     def refuse_divergence(self, result: UpdateResult, step: int) -> None:
         """Raise UserError if an update at `step` left a loss, a gradient or a parameter that is not finite."""
@@ -118,8 +121,19 @@ class Learner:
         what = "the parameters are" if not self.parameters.vector.isfinite().all() else "a gradient is"
         raise UserError(
             f"the training diverged: at step {step:,} its loss is {loss:g} and {what} not finite any more; "
-            "try a smaller learning_rate, and look at the size of rewards and observations"
+            f"{self._cause(result.data)}"
         )
+
+    def _cause(self, data: Trajectory | Batch | None) -> str:
+        """Return what most likely made a training on this data diverge, and what to do about it."""
+        if data is not None:
+            rewards = _largest(data.return_ if isinstance(data, Batch) else data.reward)
+            if rewards >= HUGE:
+                return f"rewards reach {rewards:.2g}: scale them in the environment, to about 1"
+            observations = 0.0 if self.algorithm.config.network.norm_obs else _largest(data.obs)
+            if observations >= HUGE:
+                return f"observations reach {observations:.2g}: scale them in the environment, or set norm_obs"
+        return "try a smaller learning_rate, and look at the size of rewards and observations"
 
     def latest(self, progress: float) -> dict[str, float]:
         """Return TensorBoard tag -> what schedules and counters say for data begun at `progress`."""
@@ -234,6 +248,12 @@ class Learner:
         self.optimizer.load_state_dict(state["optimizer"])
         self.n_updates = state["n_updates"]
         self.shuffling.set_state(state["shuffling"])
+
+
+def _largest(values: Any) -> float:
+    """Return the largest magnitude of the floats in a tensor or a dict of tensors."""
+    leaves = values.values() if isinstance(values, dict) else [values]
+    return max((float(leaf.abs().max()) for leaf in leaves if leaf.is_floating_point()), default=0.0)
 
 
 def _part(chunks: Any, i: int) -> Any:

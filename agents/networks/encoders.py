@@ -27,6 +27,8 @@ from agents.networks.pictures import (
 from envs.adapters.masks import ACTION_MASK
 from envs.errors import UserError, did_you_mean
 
+LONGEST = 100_000  # entries of a one-hot vector: beyond, a step of training takes seconds
+
 
 def multiply_adds(module: nn.Module, *inputs: Any) -> tuple[Any, int]:
     """Call a module once without training it, on a batch, and return its output and the multiply-adds of one row.
@@ -86,12 +88,22 @@ class Flat(nn.Module):
 
 
 class OneHot(nn.Module):
-    """Discrete `[B]` or MultiDiscrete `[B, k]` to one-hot vectors side by side."""
+    """Discrete `[B]` or MultiDiscrete `[B, k]` to one-hot vectors side by side.
+
+    Raises:
+        UserError: they would be longer than `LONGEST`.
+    """
 
     def __init__(self, sizes: list[int]) -> None:
         super().__init__()
         self.sizes = sizes
         self.features = sum(sizes)
+        if self.features > LONGEST:
+            raise UserError(
+                f"an observation of {self.features:,} values would become as long a one-hot vector; "
+                f"at most {LONGEST:,} are allowed. Observe the number's parts in a MultiDiscrete, or numbers in a Box, "
+                "or give --encoder a class of your own (with torch.nn.Embedding, for example)."
+            )
         low, high = min(sizes), max(sizes)
         values = f"{low if low == high else f'{low} to {high}'} values"
         self.description = f"one of {values}, one-hot" if len(sizes) == 1 else f"{len(sizes)} of {values}, one-hot"
@@ -125,6 +137,7 @@ class Encoder(nn.Module):
         keys: the Dict's leaves that `leaves` read, in order; None where the one encoder takes the observation whole.
         flops: multiply-adds for one observation (a class that takes the place of all may say them in `flops`).
         description: what was understood, a line for each leaf.
+        name: the configuration's, or what its "auto" came to; "auto" where pictures are read in several ways.
 
     Raises:
         UserError: the space holds what no network reads, or the configuration's encoder does not fit it.
@@ -145,6 +158,9 @@ class Encoder(nn.Module):
         encoders = [_made(name, kind, space)] if whole else [_of_leaf(leaf, kind, config) for leaf in leaves.values()]
         self.leaves = nn.ModuleList(encoders)
         self.features = sum(encoder.features for encoder in encoders)
+        pictures: set[type[nn.Module]] = {type(one) for one in encoders if isinstance(one, PictureEncoder)}
+        names = [row for row, made in ENCODERS.items() if made in (pictures or {Flat})]
+        self.name = name if kind is not None or len(names) > 1 else names[0]
         ignored = " (norm_obs is left to it)" if whole and config.norm_obs else ""
         self.description = "\n".join(
             f"{key}: {getattr(encoder, 'description', f'read by {name}')}{ignored}"

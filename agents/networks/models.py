@@ -157,11 +157,11 @@ class ActorCritic(Model):
         size = parameter_count(action_space)
         continuous = isinstance(action_space, spaces.Box)
         self.split_std = continuous and config.state_dependent_std
-        self.policy_torso = MLP(self.features, config.net_arch, config.activation)
-        self.value_torso = None if config.shared_torso else MLP(self.features, config.net_arch, config.activation)
-        width = self.policy_torso.features
-        self.policy_head = nn.Linear(width, 2 * size if self.split_std else size)
-        self.value_head = nn.Linear(width, 1)
+        widths = config.torsos
+        self.policy_torso = MLP(self.features, widths.pi, config.activation)
+        self.value_torso = None if config.shared_torso else MLP(self.features, widths.vf, config.activation)
+        self.policy_head = nn.Linear(self.policy_torso.features, 2 * size if self.split_std else size)
+        self.value_head = nn.Linear((self.value_torso or self.policy_torso).features, 1)
         deviation = torch.full((size,), config.log_std_init)
         self.log_std = nn.Parameter(deviation) if continuous and not self.split_std else None
         if config.ortho_init:
@@ -212,7 +212,7 @@ class QNetwork(Model):
     def __init__(self, observation_space: Space, action_space: spaces.Discrete, config: NetworkConfig) -> None:
         super().__init__(observation_space, config)
         self.torso = MLP(self.features, config.net_arch, config.activation)
-        self.n_actions = int(action_space.n)
+        self.n_actions = parameter_count(action_space)
         self.head = nn.Linear(self.torso.features, self.n_actions)
 
     def act(self, obs: Obs, carry: Tree) -> tuple[Tensor, Tree]:

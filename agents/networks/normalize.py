@@ -21,7 +21,7 @@ class RunningNorm(nn.Module):
         self.clip = clip
         self.register_buffer("mean", torch.zeros(size))
         self.register_buffer("var", torch.ones(size))
-        self.register_buffer("count", torch.zeros((), dtype=torch.float64))
+        self.register_buffer("count", torch.zeros((), dtype=torch.int64))
 
     @torch.no_grad()
     def update(self, batch: Tensor) -> None:
@@ -30,7 +30,7 @@ class RunningNorm(nn.Module):
         if rows == 0:
             return
         total = self.count + rows
-        share = (rows / total).to(self.mean.dtype)
+        share = rows / total
         delta = batch.mean(dim=0) - self.mean
         variance = batch.var(dim=0, unbiased=False)
         self.var += share * (variance - self.var + delta.square() * (1 - share))

@@ -18,6 +18,8 @@ from torch import Generator, Tensor
 
 from envs.errors import UserError
 
+MOST_OUTPUTS = 100_000  # of a policy head: beyond, a step of training takes seconds
+
 
 class Distribution(Protocol):
     """What a policy needs of an action distribution."""
@@ -223,16 +225,23 @@ def parameter_count(space: Space) -> int:
     """Return how many numbers a policy head puts out for a canonical action space (without deviations).
 
     Raises:
-        UserError: no distribution fits the space.
+        UserError: no distribution fits the space, or they would be more than `MOST_OUTPUTS`.
     """
     match space:
         case spaces.Discrete():
-            return int(space.n)
+            count = int(space.n)
         case spaces.MultiDiscrete():
-            return int(space.nvec.sum())
+            count = int(space.nvec.sum())
         case spaces.MultiBinary() | spaces.Box():
-            return int(space.shape[0])
-    raise UserError(f"no policy acts in {space}: it takes Discrete, Box, MultiDiscrete or MultiBinary actions.")
+            count = int(space.shape[0])
+        case _:
+            raise UserError(f"no policy acts in {space}: it takes Discrete, Box, MultiDiscrete or MultiBinary actions.")
+    if count > MOST_OUTPUTS:
+        raise UserError(
+            f"the actions {space} would need a network of {count:,} outputs; at most {MOST_OUTPUTS:,} are allowed. "
+            "A MultiDiscrete of an action's parts needs fewer."
+        )
+    return count
 
 
 def distribution(

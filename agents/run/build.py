@@ -17,14 +17,15 @@ from agents.acting.state import ActorState
 from agents.core.algorithm import Algorithm
 from agents.core.config import AlgoConfig, OffPolicyConfig
 from agents.core.device import choose_device, use_threads
-from agents.core.runtime import Runtime
-from agents.core.types import Progress
+from agents.core.runtime import Runtime, resolved_mode
+from agents.core.types import Iteration
 from agents.data.replay import ReplayBuffer
 from agents.data.samplers import Sampler, UniformSampler
 from agents.learning.learner import Learner
 from agents.networks.encoders import multiply_adds, zeros
 from agents.run import loops, registry
 from agents.run.config import RunConfig
+from agents.run.memory import refuse_too_large
 from envs.api import VecEnv
 from envs.make import has_native, make
 from envs.native.vec_env import NativeVecEnv
@@ -58,7 +59,7 @@ def flops(model: nn.Module, observation_space: Space) -> int:
 
 @dataclass(slots=True)
 class Training:
-    """Everything a run trains with, and what a checkpoint of it holds."""
+    """Everything a run trains with, and what a checkpoint of it holds; `config` names what "auto" came to."""
 
     config: RunConfig
     env: VecEnv
@@ -80,7 +81,13 @@ class Training:
         """Environment steps taken since the run began."""
         return self.collector.state.step
 
-    def progress(self) -> Iterator[Progress]:
+    def extend(self, params: AlgoConfig) -> None:
+        """Go on under settings that differ in the budget alone."""
+        self.config = self.config.model_copy(update={"params": params})
+        self.algorithm.config = params
+        self.collector.total_timesteps = params.total_timesteps
+
+    def iterations(self) -> Iterator[Iteration]:
         """Train from here to the end of the budget."""
         params: Any = self.config.params
         if self.replay is None or self.sampler is None:
@@ -130,10 +137,15 @@ class Training:
             self.sampler.generator.set_state(state["sampling"])
         if state["env"] is not None:
             return notes + self.env.load_state_dict(state["env"])
+        self.begin_episodes()
+        return [*notes, "the environments begin new episodes: the run broke off in the middle of a step"]
+
+    def begin_episodes(self) -> None:
+        """Reset the environments, which something else has used; no transition leads from before to after."""
         if self.replay is not None:
             self.replay.cut()
-        actor.restart(self.env, self.policy, derive_seed(self.config.seed, "restart", step))
-        return [*notes, "the environments begin new episodes: the run broke off in the middle of a step"]
+        actor = self.collector.state
+        actor.restart(self.env, self.policy, derive_seed(self.config.seed, "restart", actor.step))
 
     def _fresh_streams(self, step: int) -> Any:
         """Return what gives the state of a random stream that has not been used, by the stream's name."""
@@ -152,7 +164,7 @@ def build(config: RunConfig) -> Training:
         UserError: the environment, its spaces or the device do not fit the configuration.
     """
     params = config.params
-    native = config.vec in ("auto", "native") and has_native(config.env)
+    native = config.vec in ("auto", "native") and not config.wrappers and has_native(config.env)
     env_on_gpu = native and params.n_envs >= GPU_ENVS
     device, reason = choose_device(config.device, env_on_gpu=env_on_gpu, flops=0, batch_size=_batch_size(params))
     env = make(
@@ -162,6 +174,8 @@ def build(config: RunConfig) -> Training:
         device=device.type if native and device.type == "cuda" else "cpu",
         tensors=config.compile == "on" and device.type == "cpu",
         env_kwargs=config.env_kwargs,
+        wrappers=config.wrappers,
+        infos=config.metrics is not None,
         rescale_action=params.rescales_action,
     )
     return build_on(env, config, device, reason)
@@ -172,7 +186,7 @@ def _batch_size(params: AlgoConfig) -> int:
 
 
 def build_on(
-    env: VecEnv, config: RunConfig, device: torch.device, reason: str = "as asked", runtime: Runtime | None = None
+    env: VecEnv, config: RunConfig, device: torch.device, reason: str = "as set", runtime: Runtime | None = None
 ) -> Training:
     """Do what `build` does in environments that are there.
 
@@ -181,7 +195,7 @@ def build_on(
         config: its `params` say how many environments there are.
         device: that of `env` where it speaks tensors; chosen anew by the network's size where it does not.
         reason: why that device.
-        runtime: how steps are run; by default as the configuration says.
+        runtime: how updates and rollouts are run; by default as the configuration says.
     """
     params, seed = config.params, config.seed
     algorithm = make_algorithm(config.algo, env.observation_space, env.action_space, params, seed)
@@ -189,8 +203,10 @@ def build_on(
     if not env.capturable:
         device, reason = choose_device(config.device, env_on_gpu=False, flops=weight, batch_size=_batch_size(params))
     use_threads(device, flops=weight, batch_size=_batch_size(params))
+    refuse_too_large(env.observation_space, env.action_space, params, device)
     algorithm.to(device)
-    runtime = runtime or Runtime(config.compile, device)
+    mode = resolved_mode(config.compile, device)
+    runtime = runtime or Runtime(mode, device)
     learner = Learner(algorithm, runtime, seed)
     policy: Any = algorithm.policy
     noise = torch.Generator(device).manual_seed(derive_seed(seed, policy.stream))
@@ -200,7 +216,7 @@ def build_on(
         assert isinstance(params, OffPolicyConfig)
         replay, sampler = _replay(params, runtime, device, seed)
     return Training(
-        config=config.model_copy(update={"vec": env.backend}),  # measured once: a resumed run steps the same way
+        config=_resolved(config, algorithm, {"vec": env.backend, "device": device.type, "compile": mode}),
         env=env,
         algorithm=algorithm,
         learner=learner,
@@ -210,6 +226,15 @@ def build_on(
         device_reason=reason,
         runtime=runtime,
     )
+
+
+def _resolved(config: RunConfig, algorithm: Algorithm, came_to: dict[str, str]) -> RunConfig:
+    """Return a configuration with what its "auto"s came to, so that a resumed run does the same."""
+    network = config.params.network
+    network = network.model_copy(
+        update={"encoder": getattr(getattr(algorithm.model, "encoder", None), "name", network.encoder)}
+    )
+    return config.model_copy(update=came_to | {"params": config.params.model_copy(update={"network": network})})
 
 
 def _collector(env: VecEnv, policy: ModelPolicy, actor: ActorState, params: AlgoConfig, runtime: Runtime) -> Collector:

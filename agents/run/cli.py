@@ -4,29 +4,27 @@ from __future__ import annotations
 
 import json
 import math
-import os
+import re
 import sys
 import traceback
 from collections.abc import Callable
 from typing import Any
 
+from agents.run.terminal import lasting_output
 from envs.errors import UserError
 
 
 def run_command(command: Callable[[list[str]], int], argv: list[str] | None) -> int:
     """Call `command` with the arguments (the process's own for None) and return the exit code.
 
-    A UserError becomes one message on stderr and 2 (`--debug` shows the traceback too); Ctrl-C becomes 130; a reader
-    that hangs up, such as `| head`, a quiet 141, as for other programs.
+    A UserError becomes one message on stderr and 2 (`--debug` shows the traceback too); Ctrl-C becomes 130. A reader
+    that hangs up, such as `| head`, ends no command: it does its work, and then the code is 141 as for other programs.
     """
     arguments = sys.argv[1:] if argv is None else argv
-    try:
+    with lasting_output() as (output, _):
         code = _exit_code(command, arguments)
-    except BrokenPipeError:
-        if not _reader_hung_up("\n"):  # what could not be written is forgotten, so it takes something new to find out
-            raise
-        return 141
-    return 141 if _reader_hung_up() else code
+        output.flush()
+    return code or 141 * output.gone
 
 
 def _exit_code(command: Callable[[list[str]], int], arguments: list[str]) -> int:
@@ -37,6 +35,15 @@ def _exit_code(command: Callable[[list[str]], int], arguments: list[str]) -> int
             traceback.print_exc()
         _say(f"error: {error}", error)
         return 2
+    except (MemoryError, RuntimeError) as error:
+        if not _memory_ran_out(error):
+            raise
+        if "--debug" in arguments:
+            traceback.print_exc()
+        tried = re.search(r"tried to allocate [\d.]+ \w+", str(error), re.IGNORECASE)
+        what = f" ({tried[0].lower()})" if tried else ""
+        _say(f"error: memory ran out{what}; lower n_envs, n_steps, batch_size, buffer_size or net_arch", error)
+        return 2
     except SystemExit as stop:  # how argument parsers end: 0 after --help, 2 after a mistake
         return stop.code if isinstance(stop.code, int) else 2
     except KeyboardInterrupt as error:
@@ -44,15 +51,10 @@ def _exit_code(command: Callable[[list[str]], int], arguments: list[str]) -> int
         return 130
 
 
-def _reader_hung_up(rest: str = "") -> bool:
-    """Write out what is still held back; where nobody reads it, let Python's own end not complain either."""
-    try:
-        sys.stdout.write(rest)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return True
-    return False
+def _memory_ran_out(error: BaseException) -> bool:
+    """Whether an error is NumPy's or PyTorch's way to say so, on any device and system."""
+    words = ("can't allocate memory", "not enough memory", "out of memory")
+    return isinstance(error, MemoryError) or any(word in str(error) for word in words)
 
 
 def _say(message: str, error: BaseException) -> None:

@@ -15,32 +15,66 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import yaml
-from pydantic import Field, SerializeAsAny, ValidationError
+from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from agents.core.config import AlgoConfig, CompileMode, Settings
 from agents.core.user_code import is_user_code
-from agents.run import registry
+from agents.run import code, registry
+from agents.run.spellings import ours, suggestion
 from envs.errors import UserError, did_you_mean, listed
 
-ALIASES = {"n_timesteps": "total_timesteps"}  # rl-zoo3's spelling
+ALIASES = {"n_timesteps": "total_timesteps", "env_wrapper": "wrappers"}  # rl-zoo3's spelling
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 FLAGS = ""  # the source of a layer that holds command-line flags
+
+
+Wrapper = Annotated[str | dict[str, dict[str, Any]], "module:Wrapper"]  # a name, or name -> arguments
+
+
+def _wrappers(value: Any) -> Any:
+    """Read one wrapper alone as a list of one, and `- module:Wrapper:` as one without arguments."""
+    entries = [value] if isinstance(value, str | dict) else [] if value is None else value
+    if not isinstance(entries, list | tuple):
+        return value
+    for entry in entries:
+        if not isinstance(entry, str | dict) or not entry or (isinstance(entry, dict) and len(entry) > 1):
+            raise ValueError("must be a list of module:Wrapper, or in a file of '- module:Wrapper: {argument: value}'")
+    return [
+        {name: {} if given is None else given for name, given in entry.items()} if isinstance(entry, dict) else entry
+        for entry in entries
+    ]
 
 
 class RunConfig(Settings):
     """Everything that determines a run. Its serialised form is flat: hyperparameters lie beside `env` and `seed`."""
 
     env: str = Field(
-        min_length=1, description="environment (always needed): a Gymnasium id, module:Id, or file.py:Class"
+        min_length=1,
+        description="environment (always needed): a Gymnasium id, module:Id, or file.py:Class or file.py:function",
     )
     env_kwargs: dict[str, Any] = Field({}, description="the environment's own arguments, as key=value ...")
+    wrappers: Annotated[list[Wrapper], BeforeValidator(_wrappers)] = Field(
+        [], description="put around env in order, the first innermost: module:Wrapper or file.py:Wrapper of your own"
+    )
+    metrics: str | None = Field(
+        None,
+        min_length=1,
+        description="your own function of an episode's last info and of the run's progress (0 to 1), file.py:function, "
+        "whose numbers are logged",
+    )
+    one_instance: bool = Field(
+        False, description="only one copy of env may run at a time: training, evaluation and recording take turns"
+    )
     algo: str = Field("ppo", description="algorithm; your own as file.py:Class, or module:Class")
     seed: int = Field(0, ge=0, description="all randomness of the run follows from it")
+    name: str | None = Field(
+        None, max_length=100, description="what tells the run from others; part of its folder's name"
+    )
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="where the networks live")
     compile: CompileMode = Field(
-        "auto", description="compile steps of training; auto captures them as CUDA graphs on a GPU, off runs all as is"
+        "auto", description="compile updates and rollouts; graphs only captures them on a CUDA GPU, as auto does there"
     )
     vec: Literal["auto", "native", "sync", "async", "vector", "envpool", "ale"] = Field(
         "auto", description="how the copies of env are stepped; sync and async take Gymnasium's own version"
@@ -49,7 +83,7 @@ class RunConfig(Settings):
 
     def to_yaml(self) -> str:
         """Return all of it, resolved, as a flat YAML document."""
-        return yaml.dump(self.model_dump(mode="json"), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+        return dump_yaml(self.model_dump(mode="json"))
 
     @classmethod
     def from_dict(cls, values: Any, source: str, allow_code: bool = True) -> RunConfig:
@@ -58,16 +92,16 @@ class RunConfig(Settings):
         Args:
             values: what was read.
             source: the file that errors name.
-            allow_code: whether an algorithm of the user's own may be imported, which runs its file.
+            allow_code: whether the settings may name code of the user's own. An algorithm is imported here, the
+                rest by who uses the configuration.
 
         Raises:
-            UserError: as `resolve`, or the algorithm may not be imported.
+            UserError: as `resolve`, or there is code that is not allowed.
         """
         if not isinstance(values, dict):
             raise UserError(f"{source}: the configuration is a {type(values).__name__}, not a mapping")
-        algo = values.get("algo")
-        if not allow_code and isinstance(algo, str) and is_user_code(algo):
-            raise UserError(f"{source}: algo: {algo!r} is code outside the package, and would be run to read this")
+        if not allow_code:
+            code.refuse(values, source)
         return resolve([Layer(source, values)], packaged=False)
 
     @classmethod
@@ -128,6 +162,11 @@ def parse_value(text: str) -> Any:
         return text
 
 
+def dump_yaml(values: dict[str, Any]) -> str:
+    """Write plain values as `load_config_file` reads them."""
+    return yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+
+
 def load_config_file(path: Path) -> dict[str, Any]:
     """Read a YAML mapping; an empty file is an empty mapping.
 
@@ -184,7 +223,7 @@ def merge(layers: Sequence[Layer], packaged: bool = True) -> dict[str, tuple[Any
                 raise UserError(f"{layer.label(name)}: given twice")
             if name == "env_kwargs" and isinstance(before, dict) and isinstance(value, dict):
                 value = before | value
-            merged[name] = (value, layer)
+            merged[name] = (code.absolute(name, value), layer)
     env = merged.get("env", (None,))[0]
     path = packaged_config(spec.name, env) if packaged and isinstance(env, str) else None
     if path is None:
@@ -212,11 +251,14 @@ def _unfolded(values: dict[str, Any], model: type[Settings], layer: Layer) -> It
         if part is None:
             yield name, value
             continue
+        if name == "network" and isinstance(value, str) and "encoder" in part.model_fields:
+            yield "encoder", value
+            continue
         if not isinstance(value, dict):
             raise UserError(f"{layer.label(name)}: {_show(value)} given, a mapping of settings expected.")
         for inner, setting in _unfolded(value, part, layer):
             if inner not in part.flat_fields():
-                near = did_you_mean(str(inner), part.flat_fields())
+                near = suggestion(str(inner), part.flat_fields())
                 raise UserError(f"{layer.label(name)}.{inner}: unknown setting of {name}.{near}")
             yield inner, setting
 
@@ -227,16 +269,25 @@ def owners(name: str, algo: str) -> list[str]:
     return [other for other, config in configs.items() if name in config.flat_fields() | config.parts()]
 
 
+def of_others(name: str, spec: registry.AlgorithmSpec) -> str:
+    """Say which other packaged algorithms have a setting, by our name or another program's; "" where none has."""
+    known = [*RUN_FIELDS, *spec.config.flat_fields()]
+    fields = {field for other in registry.names() for field in registry.find(other).config.flat_fields()}
+    for meant in [name] if ours(name, known) else [name, *ours(name, fields)]:
+        if others := owners(meant, spec.name):
+            return (
+                f"{'this' if meant == name else meant} is a setting of {listed(others, 'and')}; the run uses "
+                f"{spec.name} (--algo {listed(others, 'or')} would change that)"
+            )
+    return ""
+
+
 def unknown_name(name: str, spec: registry.AlgorithmSpec, label: str) -> str:
     """Say that `name` is no setting of the algorithm, and which is meant perhaps."""
-    algo = spec.name
-    if others := owners(name, algo):
-        return (
-            f"{label}: this is a setting of {listed(others, 'and')}; the run uses {algo} "
-            f"(--algo {listed(others, 'or')} would change that)"
-        )
-    near = did_you_mean(name, [*RUN_FIELDS, *spec.config.flat_fields()])
-    return f"{label}: unknown setting.{near} 'python -m agents.train --algo {algo} --help' lists all."
+    if said := of_others(name, spec):
+        return f"{label}: {said}"
+    near = suggestion(name, [*RUN_FIELDS, *spec.config.flat_fields()])
+    return f"{label}: unknown setting.{near} 'python -m agents.train --algo {spec.name} --help' lists all."
 
 
 def resolve(layers: Sequence[Layer], packaged: bool = True) -> RunConfig:
@@ -249,6 +300,8 @@ def resolve(layers: Sequence[Layer], packaged: bool = True) -> RunConfig:
     merged = merge(layers, packaged)
     if "env" not in merged:
         raise UserError("which environment? Give one, for example: --env CartPole-v1")
+    if merged.get("one_instance", (False,))[0] is True:
+        _set_alone(merged, _chosen(layers).config.flat_fields(), layers)
     run = {name: found for name, found in merged.items() if name in RUN_FIELDS}
     own = {name: found for name, found in merged.items() if name not in RUN_FIELDS}
     params = validate(_chosen(layers).config, own)
@@ -256,6 +309,23 @@ def resolve(layers: Sequence[Layer], packaged: bool = True) -> RunConfig:
     if contradiction := config.contradiction():
         raise UserError(contradiction)
     return config
+
+
+def _set_alone(merged: dict[str, Any], fields: dict[str, FieldInfo], layers: Sequence[Layer]) -> None:
+    """Set `n_envs` to 1, and `n_steps` so that a rollout keeps its size, where the user has not set them.
+
+    Raises:
+        UserError: the user's `n_envs` is another.
+    """
+    asked = {name: layer for name, (_, layer) in merged.items() if layer in layers}
+    many = merged["n_envs"][0] if "n_envs" in merged else fields["n_envs"].default
+    if "n_envs" in asked and many != 1:
+        raise UserError(f"{asked['n_envs'].label('n_envs')}: {_show(many)} given, but with one_instance it is 1.")
+    alone = Layer("one_instance", {})
+    merged["n_envs"] = (1, alone)
+    steps = merged["n_steps"][0] if "n_steps" in merged else fields["n_steps"].default if "n_steps" in fields else None
+    if "n_steps" not in asked and isinstance(steps, int):
+        merged["n_steps"] = (steps * many, alone)
 
 
 def validate(model: type[Any], found: dict[str, tuple[Any, Layer]], **fixed: Any) -> Any:
@@ -321,7 +391,7 @@ def notation(annotation: Any) -> str:
     """Write a field's type as `--help` and error messages do: `NUMBER|none`, `INTEGER ...`, `adam|sgd`."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
-        return notation(arguments[0])
+        return next((note for note in arguments[1:] if isinstance(note, str)), notation(arguments[0]))
     if origin is Literal:
         return "|".join(map(str, arguments))
     if origin in (Union, types.UnionType):
@@ -330,4 +400,11 @@ def notation(annotation: Any) -> str:
         return f"{notation(arguments[0])} ..."
     if origin is dict:
         return "KEY=VALUE ..."
-    return _WORDS.get(annotation, "VALUE")
+    return _WORDS.get(annotation, getattr(annotation, "notation", "VALUE"))
+
+
+def takes_many(annotation: Any) -> bool:
+    """Whether a field of this type takes several words."""
+    if get_origin(annotation) in (Union, types.UnionType):
+        return any(map(takes_many, get_args(annotation)))
+    return get_origin(annotation) in (tuple, list, dict)

@@ -7,6 +7,7 @@ from typing import Any
 from agents.acting.evaluation import Evaluation, evaluate
 from agents.core.types import Policy
 from envs.api import VecEnv
+from envs.locate import Wrappers
 from envs.make import make
 from envs.seeding import derive_seed
 
@@ -25,12 +26,13 @@ class Evaluator:
         most_episodes: int,
         n_envs: int = 1,
         env_kwargs: dict[str, Any] | None = None,
+        wrappers: Wrappers = (),
         rescale_action: bool = False,
     ) -> None:
         """Environments are made when the first episode is played.
 
         Args:
-            env_id, env_kwargs, vec, rescale_action: as `envs.make.make` takes them, `vec` a backend's name.
+            env_id, env_kwargs, wrappers, vec, rescale_action: as `envs.make.make` takes them, `vec` a backend's name.
             seed: of the run; each evaluation has its own stream of it.
             most_episodes: of one evaluation, so that no environment is made for nothing.
             n_envs: environments where the backend's number is not fixed.
@@ -41,9 +43,15 @@ class Evaluator:
             "num_envs": min(PARALLEL.get(vec, n_envs), most_episodes),
             "vec": vec,
             "env_kwargs": env_kwargs,
+            "wrappers": wrappers,
             "rescale_action": rescale_action,
         }
         self._env: VecEnv | None = None
+        self.shared = False
+
+    def share(self, env: VecEnv) -> None:
+        """Play in these environments, which are somebody else's to close, from now on."""
+        self.shared, self._env = True, env
 
     @property
     def env(self) -> VecEnv:
@@ -58,7 +66,7 @@ class Evaluator:
 
     def close(self) -> None:
         """Close the environments."""
-        if self._env is not None:
+        if self._env is not None and not self.shared:
             self._env.close()
 
 

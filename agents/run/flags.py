@@ -10,7 +10,8 @@ from typing import Annotated, Any, TypeVar, get_type_hints
 import tyro
 
 from agents.run.config import parse_value
-from envs.errors import UserError, did_you_mean
+from agents.run.spellings import suggestion
+from envs.errors import UserError
 
 Options = TypeVar("Options")
 _DETAIL: type[Any] = type(tyro.conf.arg())  # what annotations are made of
@@ -43,7 +44,9 @@ def parse_flags(options: type[Options], argv: list[str], *, command: str, about:
     for word in argv:  # before parsing, which takes a value that follows an unknown flag for something else
         name = word.partition("=")[0].replace("_", "-")
         if re.match("-[-a-z]", name) and name not in known:  # a negative number is a value
-            raise UserError(f"{word}: unknown flag.{did_you_mean(name, known)} '{command} --help' lists all.")
+            flags = {flag.strip("-").replace("-", "_"): flag for flag in known}
+            near = suggestion(name.strip("-").replace("-", "_"), flags, flags.__getitem__)
+            raise UserError(f"{word}: unknown flag.{near} '{command} --help' lists all.")
     try:
         parsed, unknown = tyro.cli(options, prog=command, description=about, args=argv, return_unknown_args=True)
     except SystemExit as stop:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import platform
 import re
-import shlex
 import subprocess
 import sys
 import time
@@ -16,9 +15,11 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from agents.run.config import RunConfig
+from agents.run import code
+from agents.run.config import RunConfig, load_config_file
 from agents.run.registry import label
 from agents.run.storage import disk, tidy, write_text
+from agents.run.terminal import typed
 from envs.errors import UserError, did_you_mean
 from envs.make import env_label
 
@@ -33,7 +34,6 @@ PACKAGES = (
     "safetensors",
 )
 STAMP = "%Y%m%d-%H%M%S"  # when a run was begun, at the end of its folder's name
-DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE)  # Windows takes no file of these names
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,29 +48,25 @@ class RunFolder:
         runs_dir: Path,
         config: RunConfig,
         *,
-        name: str | None = None,
-        prefix: str | None = None,
-        device: str | None = None,
+        folder_name: str | None = None,
         threads: int | None = None,
     ) -> RunFolder:
-        """Make `<runs_dir>/<env>__<algo>__s<seed>__<time>/` and write what is known before training.
+        """Make `<runs_dir>/<env>__<algo>__[<name>__]s<seed>__<time>/` and write what is known before training.
 
         Args:
             runs_dir: made if it is not there.
-            config: written to `config.yaml`, all of it.
-            name: of a folder in `runs_dir` to use instead, which may be there, without a run in it.
-            prefix: what the folder's name begins with, as `check_name` allows it: `<prefix>__<env>__...`.
-            device: the one in use, for `versions.json`.
+            config: written to `config.yaml`, all of it; its device goes to `versions.json` too.
+            folder_name: of a folder in `runs_dir` to use instead, which may be there, without a run in it.
             threads: PyTorch's thread count, for `versions.json`.
 
         Raises:
             UserError: nothing can be written there.
         """
-        folder = cls(_new_folder(runs_dir, config, prefix) if name is None else runs_dir / name)
+        folder = cls(_new_folder(runs_dir, config) if folder_name is None else runs_dir / folder_name)
         with disk("create", folder.path):
             folder.path.mkdir(parents=True, exist_ok=True)
         folder.append_command()
-        folder._write_json("versions.json", versions() | {"device": device or config.device, "threads": threads})
+        folder._write_json("versions.json", versions() | {"device": config.device, "threads": threads})
         write_text(folder.config_file, config.to_yaml())
         return folder
 
@@ -116,7 +112,15 @@ class RunFolder:
         Raises:
             UserError: the file was spoilt.
         """
-        return RunConfig.from_yaml(self.config_file)
+        return RunConfig.from_dict(self.settings()[0], str(self.config_file))
+
+    def settings(self) -> tuple[dict[str, Any], list[str]]:
+        """Return what `config.yaml` holds, with the code it names where that is now, and what is to be said of that.
+
+        Raises:
+            UserError: the file was spoilt.
+        """
+        return code.find(load_config_file(self.config_file), self.path)
 
     def tidy(self) -> None:
         """Clear away what a killed process left half written."""
@@ -126,13 +130,17 @@ class RunFolder:
     def resume(self, config: RunConfig) -> None:
         """Note that the run goes on as `config` says."""
         self.append_command()
+        self.write_config(config)
+
+    def write_config(self, config: RunConfig) -> None:
+        """Write `config.yaml`."""
         write_text(self.config_file, config.to_yaml())
 
     def append_command(self) -> None:
         """Add the running command line to `command.txt`."""
         file = self.path / "command.txt"
-        with disk("write", file), file.open("a", encoding="utf-8") as stream:
-            stream.write(shlex.join(sys.orig_argv) + "\n")
+        with disk("write", file), file.open("a", encoding="utf-8", newline="\n") as stream:
+            stream.write(typed(*sys.orig_argv) + "\n")
 
     def concluded(self) -> int | None:
         """Return the step at which the run was brought to its end; None if it was not, or was stopped before."""
@@ -154,27 +162,6 @@ class RunFolder:
         write_text(self.path / name, json.dumps(content, indent=2) + "\n")
 
 
-def check_name(name: str) -> None:
-    """Raise UserError unless every file system takes `name` as the beginning of a folder's name."""
-    plain = re.sub(r"[^A-Za-z0-9._+=-]+", "-", name).lstrip("-._+=")[:64]
-    plain = f"run-{plain}" if DEVICES.match(plain) or not plain else plain
-    if plain != name:
-        raise UserError(
-            f"--name: {name!r} given; 1 to 64 of the letters a to z, digits and . _ + = - expected, a letter or digit "
-            f"first, and no device's name of Windows. For example: --name {plain}"
-        )
-
-
-def _stem(env: str, algo: str, seed: int) -> str:
-    return f"{env_label(env)}__{label(algo)}__s{seed}"
-
-
-def given_name(run: Path, env: str, algo: str, seed: int) -> str:
-    """Return the name that a run of these was given, as its folder's name says; "" where it was given none."""
-    head, stem = run.name.rpartition("__")[0], f"__{_stem(env, algo, seed)}"
-    return head.removesuffix(stem) if head.endswith(stem) else ""
-
-
 def begun(run: Path) -> datetime | None:
     """Return the local time at which a run was begun, by its folder's name; None where that says none."""
     try:
@@ -183,10 +170,11 @@ def begun(run: Path) -> datetime | None:
         return None
 
 
-def _new_folder(runs_dir: Path, config: RunConfig, prefix: str | None) -> Path:
+def _new_folder(runs_dir: Path, config: RunConfig) -> Path:
     """Make a folder that was not there, named after a run and the time."""
-    stem = f"{_stem(config.env, config.algo, config.seed)}__{time.strftime(STAMP)}"
-    stem = stem if prefix is None else f"{prefix}__{stem}"
+    named = re.sub(r"[^\w.=+-]+", "-", config.name or "").strip("-.")
+    parts = [env_label(config.env), label(config.algo), *([named] if named else []), f"s{config.seed}"]
+    stem = "__".join([*parts, time.strftime(STAMP)])
     for attempt in count(1):
         path = runs_dir / (stem if attempt == 1 else f"{stem}-{attempt}")
         try:
@@ -197,6 +185,12 @@ def _new_folder(runs_dir: Path, config: RunConfig, prefix: str | None) -> Path:
             if not isinstance(error.__cause__, FileExistsError) or not path.is_dir():
                 raise
     return path
+
+
+def run_of(folder: Path) -> Path:
+    """Return the run that a folder with a model is part of, or the folder itself where it is part of none."""
+    path = folder.resolve()
+    return next((run for run in (path, *path.parents[:2]) if (run / "config.yaml").exists()), path)
 
 
 def runs_in(runs_dir: Path) -> list[Path]:

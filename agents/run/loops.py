@@ -9,19 +9,19 @@ from typing import Any
 from agents.acting.collector import Collected, Collector
 from agents.core.config import OffPolicyConfig, RolloutConfig
 from agents.core.schedules import crossings
-from agents.core.types import Progress
+from agents.core.types import Iteration
 from agents.data.replay import ReplayBuffer
 from agents.data.samplers import Sampler
 from agents.learning.learner import Learner, UpdateResult
 from envs.api import VecEnv
 
-YIELD_TICKS = 64  # the longest stretch without a Progress while there is nothing to learn from yet
+YIELD_TICKS = 64  # the longest stretch without an Iteration while there is nothing to learn from yet
 DRAWN = 8  # minibatches drawn from memory at once
-OVERLAP = 8  # rounds of updates between two Progress where environments step meanwhile
+OVERLAP = 8  # rounds of updates between two yields where environments step meanwhile
 TRANSITION = ("obs", "action", "reward", "terminated", "truncated")
 
 
-def on_policy(collector: Collector, learner: Learner, config: RolloutConfig) -> Iterator[Progress]:
+def on_policy(collector: Collector, learner: Learner, config: RolloutConfig) -> Iterator[Iteration]:
     """Collect a rollout, learn from it, forget it; yield after every update.
 
     Raises:
@@ -35,7 +35,7 @@ def on_policy(collector: Collector, learner: Learner, config: RolloutConfig) -> 
         result = learner.update(collected.trajectory, progress)
         learner.refuse_divergence(result, state.step)  # waits for the device
         seconds = {**collected.seconds, "learn": perf_counter() - began}
-        yield Progress(state.step, result.metrics, learner.latest(progress), collected.episodes, seconds)
+        yield Iteration(state.step, result.metrics, learner.latest(progress), collected.episodes, seconds)
 
 
 def off_policy(
@@ -45,12 +45,12 @@ def off_policy(
     sampler: Sampler,
     learner: Learner,
     config: OffPolicyConfig,
-) -> Iterator[Progress]:
+) -> Iterator[Iteration]:
     """Act, remember, learn from memory; yield after every round of updates.
 
     Intervals count environment steps: with more environments than `train_freq`, a tick is followed by several
     rounds. Where environments step in other processes or threads, the updates that fell due are made while the next
-    tick is under way, without its transitions; some rounds then share one Progress.
+    tick is under way, without its transitions; some rounds then share one `Iteration`.
 
     Raises:
         UserError: the training diverged, or an environment broke its contract.
@@ -58,34 +58,34 @@ def off_policy(
     state, total = collector.state, config.total_timesteps
     rounds = Rounds(sampler, learner, config)
     while state.step < total:
-        progress = Progress(state.step, seconds={"act": 0.0, "env": 0.0, "copy": 0.0, "learn": 0.0})
+        iteration = Iteration(state.step, seconds={"act": 0.0, "env": 0.0, "copy": 0.0, "learn": 0.0})
         for _ in range(OVERLAP if env.overlaps else 1):
             ticks, before = ticks_until_due(state.step, env.num_envs, config), state.step
             collected = collector.collect(ticks, rounds.learn)
-            _remember(replay, collected, progress)
+            _remember(replay, collected, iteration)
             rounds.due(before, state.step - collected.last_steps, state.step)
             if not env.overlaps:
                 rounds.learn()
             if state.step >= total or state.step < config.replay.learning_starts:
                 break
         rounds.learn()
-        progress.step, progress.latest = state.step, learner.latest((state.step - collected.last_steps) / total)
-        progress.seconds["learn"] += rounds.seconds()
+        iteration.step, iteration.latest = state.step, learner.latest((state.step - collected.last_steps) / total)
+        iteration.seconds["learn"] += rounds.seconds()
         if (result := rounds.result()) is not None:
             learner.refuse_divergence(result, state.step)
-            progress.metrics = result.metrics
-        yield progress
+            iteration.metrics = result.metrics
+        yield iteration
 
 
-def _remember(replay: ReplayBuffer, collected: Collected, progress: Progress) -> None:
+def _remember(replay: ReplayBuffer, collected: Collected, iteration: Iteration) -> None:
     """Store a trajectory's transitions, and note its episodes and times."""
     began = perf_counter()
     trajectory = collected.trajectory
     rows: dict[str, Any] = {name: getattr(trajectory, name) for name in TRANSITION}
     replay.extend({**rows, "next_obs": trajectory.next_obs}, trajectory.valid)
-    progress.episodes += collected.episodes
+    iteration.episodes += collected.episodes
     for phase, spent in {**collected.seconds, "copy": perf_counter() - began}.items():
-        progress.seconds[phase] += spent
+        iteration.seconds[phase] += spent
 
 
 def ticks_until_due(step: int, num_envs: int, config: OffPolicyConfig) -> int:

@@ -12,32 +12,42 @@ from typing import Any
 
 import torch
 from gymnasium import Space
+from torch import nn
 
 from agents.acting.policies import ModelPolicy
-from agents.core.algorithm import Algorithm
+from agents.run import code
 from agents.run.build import make_algorithm
 from agents.run.config import RunConfig
-from agents.run.folder import RunFolder
+from agents.run.folder import RunFolder, run_of
 from agents.run.storage import read_tree, write_tree
-from envs.api import VecEnv
 from envs.errors import UserError, did_you_mean
-from envs.spaces import space_from_json, space_to_json
+from envs.spaces import ActionCodec, ObservationCodec, space_from_json, space_to_json
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedPolicy:
     """A policy ready to act, and what it was trained on.
 
-    `path` is the folder that holds the model; `name` is "best", "latest" or the checkpoint's step.
+    `own_spaces` are the environment's, of observations and actions; `observation_space` and `action_space` their
+    canonical forms. `path` is the folder that holds the model; `name` is "best", "latest" or the checkpoint's step;
+    `notes` say where the user's own code is not that of the training.
     """
 
     policy: ModelPolicy
     config: RunConfig
-    observation_space: Space
-    action_space: Space
+    own_spaces: tuple[Space, Space]
     step: int
     path: Path
     name: str
+    notes: tuple[str, ...] = ()
+
+    @property
+    def observation_space(self) -> Space:
+        return ObservationCodec(self.own_spaces[0]).space
+
+    @property
+    def action_space(self) -> Space:
+        return ActionCodec(self.own_spaces[1], self.rescale_action).space
 
     @property
     def env(self) -> str:
@@ -60,15 +70,15 @@ class LoadedPolicy:
         return self.config.seed
 
 
-def save_model(folder: Path, algorithm: Algorithm, config: RunConfig, env: VecEnv, step: int) -> None:
-    """Write a model's two files into `folder`."""
+def save_model(folder: Path, model: nn.Module, config: RunConfig, own_spaces: tuple[Space, Space], step: int) -> None:
+    """Write a model's two files into `folder`; `own_spaces` as `LoadedPolicy` has them."""
     meta = {
         "config": config.model_dump(mode="json"),
-        "observation_space": space_to_json(env.observation_space),
-        "action_space": space_to_json(env.action_space),
+        "observation_space": space_to_json(own_spaces[0]),
+        "action_space": space_to_json(own_spaces[1]),
         "step": step,
     }
-    write_tree(folder, "model", algorithm.model.state_dict(), meta)
+    write_tree(folder, "model", model.state_dict(), meta)
 
 
 def load_model(folder: Path, name: str, device: str = "cpu") -> LoadedPolicy:
@@ -80,20 +90,34 @@ def load_model(folder: Path, name: str, device: str = "cpu") -> LoadedPolicy:
     weights, meta = read_tree(folder, "model")
     file = folder / "model.json"
     try:
-        config = RunConfig.from_dict(meta["config"], source=str(file))
-        observation_space = space_from_json(meta["observation_space"])
-        action_space = space_from_json(meta["action_space"])
+        values, notes = code.find(meta["config"], run_of(folder))
+        config = RunConfig.from_dict(values, source=str(file))
+        own_spaces = space_from_json(meta["observation_space"]), space_from_json(meta["action_space"])
         step = int(meta["step"])
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{file}: not a model description this version can read ({error!r})") from error
     try:
-        algorithm = make_algorithm(config.algo, observation_space, action_space, config.params, seed=0)
+        spaces = ObservationCodec(own_spaces[0]).space, ActionCodec(own_spaces[1], config.params.rescales_action).space
+        algorithm = make_algorithm(config.algo, *spaces, config.params, seed=0)
         algorithm.model.load_state_dict(weights)
     except (RuntimeError, TypeError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{folder / 'model.safetensors'}: the weights do not fit {file.name}: {reason}") from error
     policy: Any = algorithm.to(torch.device(device)).eval().policy
-    return LoadedPolicy(policy, config, observation_space, action_space, step, folder, name)
+    return LoadedPolicy(policy, config, own_spaces, step, folder, name, tuple(notes))
+
+
+def training_state(loaded: LoadedPolicy) -> dict[str, Any] | None:
+    """Return what a training needs to go on exactly from a loaded model, or None where that was not kept.
+
+    Raises:
+        UserError: it is torn or altered.
+    """
+    run = RunFolder(loaded.path)
+    folder = run.checkpoint(loaded.step) if run.config_file.is_file() else loaded.path
+    if not (folder / "state.json").exists():
+        return None
+    return read_tree(folder, "state")[0]
 
 
 def checkpoints(path: Path) -> list[tuple[int, Path]]:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from time import perf_counter
 from typing import Any
 
 import numpy as np
 
-from agents.core.types import Episodes, Progress
+from agents.core.types import Episodes, Iteration
 
 MOST_UNREAD = 1_000  # parts of episodes gathered before they are read
 LOG_ROWS = 200  # about how many rows of scalars a whole run writes at most
@@ -18,20 +18,21 @@ WINDOW = 100  # episodes that rollout/ep_rew_mean and ep_len_mean average over, 
 
 
 class Monitor:
-    """Gathers `Progress` and turns it into TensorBoard scalars.
+    """Gathers `Iteration` and turns it into TensorBoard scalars.
 
     Attributes:
         best: (mean return, step) of the best evaluation so far, or None.
         reached: mean return that confirmed the target at the latest evaluation, or None where nothing did.
+        first: step at which the run began; later than 0 where it goes on with a model that had learnt before.
         handled: step up to which all that fell due (evaluations, rows, checkpoints) has been done.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, first: int = 0) -> None:
+        self.first = self.handled = first
         self.returns: deque[float] = deque(maxlen=WINDOW)
         self.lengths: deque[int] = deque(maxlen=WINDOW)
         self.best: tuple[float, int] | None = None
         self.reached: float | None = None
-        self.handled = 0
         self._metrics: dict[str, list[Any]] = {}
         self._latest: dict[str, float] = {}
         self._episodes: list[Episodes] = []  # read when a row is written: until then a GPU need not be waited for
@@ -45,16 +46,20 @@ class Monitor:
         """Begin to measure time."""
         self._began = perf_counter()
 
-    def add(self, progress: Progress) -> None:
-        """Take in what happened since the last Progress."""
-        self._episodes += progress.episodes
+    def add(self, iteration: Iteration) -> None:
+        """Take in the next one."""
+        self._episodes += iteration.episodes
         if len(self._episodes) > MOST_UNREAD:
             self._read_episodes()
-        self._latest = dict(progress.latest)
-        for tag, value in progress.metrics.items():
-            self._metrics.setdefault(tag, []).append(value)
-        for phase, seconds in progress.seconds.items():
+        self._latest = dict(iteration.latest)
+        self.add_metrics(iteration.metrics)
+        for phase, seconds in iteration.seconds.items():
             self._seconds[phase] = self._seconds.get(phase, 0.0) + seconds
+
+    def add_metrics(self, metrics: Mapping[str, Any]) -> None:
+        """Take in values by tag, of which the next row of scalars has the mean."""
+        for tag, value in metrics.items():
+            self._metrics.setdefault(tag, []).append(value)
 
     def elapsed(self) -> float:
         """Return the seconds that the run has taken, those before it was resumed included."""
@@ -77,7 +82,7 @@ class Monitor:
 
     def fps(self, step: int) -> float:
         """Return the mean environment steps per second of the whole run."""
-        return step / max(self.elapsed(), 1e-9)
+        return (step - self.first) / max(self.elapsed(), 1e-9)
 
     def target_reached(self, target: float | None) -> bool:
         """Whether the latest evaluation confirmed `target`."""
@@ -113,6 +118,7 @@ class Monitor:
             "lengths": list(self.lengths),
             "best": None if self.best is None else list(self.best),
             "reached": self.reached,
+            "first": self.first,
             "handled": self.handled,
             "metrics": {tag: list(map(float, values)) for tag, values in self._metrics.items()},
             "seconds": self._seconds,
@@ -127,6 +133,7 @@ class Monitor:
         self.lengths = deque(state["lengths"], WINDOW)
         self.best = None if state["best"] is None else (float(state["best"][0]), int(state["best"][1]))
         self.reached, self.handled = state["reached"], int(state["handled"])
+        self.first = int(state.get("first", 0))
         self._metrics, self._seconds, self._latest = state["metrics"], state["seconds"], state["latest"]
         self._earlier = float(state["elapsed"])
         self._paused = self._earlier - float(state.get("training_seconds", self._earlier))

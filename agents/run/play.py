@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -15,13 +16,15 @@ from gymnasium.envs.registration import load_env_creator
 from agents.acting.evaluation import Player, env_action, policy_generator
 from agents.core.tree import to_numpy
 from agents.core.types import Policy
+from agents.run.code import absolute
 from agents.run.models import LoadedPolicy
 from envs.api import VecEnv
 from envs.errors import EnvError, UserError
 from envs.locate import locate
-from envs.make import make
+from envs.make import check_renders, make
 from envs.native.gym_env import native_task
 
+PARALLEL = 10  # environments that a policy is measured in together
 HEADLESS = ("dummy", "offscreen")  # SDL's drivers that show nothing
 
 Choose = Callable[[Any], Any]  # observations [1, ...] -> actions [1, ...] as VecEnv.step takes them
@@ -93,6 +96,17 @@ def has_display() -> bool:
     return sys.platform != "linux" or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
 
 
+def watch_fault(env_id: str) -> str | None:
+    """Say why an environment cannot be watched here, as far as can be told without making it; None where it can."""
+    if importlib.util.find_spec("pygame") is None:
+        return "to watch a policy takes the package pygame: pip install pygame"
+    try:
+        check_renders(env_id)
+    except UserError as error:
+        return str(error)
+    return None
+
+
 def stage(env_id: str, num_envs: int = 1, *, render: bool = False, **options: Any) -> VecEnv:
     """`envs.make.make`, with what environments draw with told of a screen or a sound card that is not there.
 
@@ -119,15 +133,17 @@ def policy_env(
     """Make the environment that a policy was trained on, or another one that it fits.
 
     Args:
-        env_id: another environment; the training's own arguments then do not apply.
+        env_id: another environment; the training's own arguments then do not apply, its wrappers do.
         env_kwargs: arguments that go over the training's own.
 
     Raises:
         UserError: the environment cannot be made, or its spaces are not those of the policy.
     """
-    name = env_id or loaded.env
+    name = loaded.env if env_id is None else absolute("env", env_id)
     kwargs = (loaded.env_kwargs if name == loaded.env else {}) | (env_kwargs or {})
-    env = stage(name, num_envs, render=render, vec=vec, env_kwargs=kwargs, rescale_action=loaded.rescale_action)
+    num_envs = 1 if loaded.config.one_instance else num_envs
+    same: dict[str, Any] = {"wrappers": loaded.config.wrappers, "rescale_action": loaded.rescale_action}
+    env = stage(name, num_envs, render=render, vec=vec, env_kwargs=kwargs, **same)
     for what, offered, learnt in (
         ("observations", env.observation_space, loaded.observation_space),
         ("actions", env.action_space, loaded.action_space),

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from agents.acting.evaluation import Player
 from agents.core.types import Policy
+from agents.run.folder import run_of
 from agents.run.models import LoadedPolicy
 from agents.run.play import Moment, frames_per_second, moments, play, policy_env, stage
 from agents.run.storage import disk, write_text
@@ -43,6 +44,7 @@ class RecordedEpisode(BaseModel):
     format: Literal[1] = 1
     env: str
     env_kwargs: dict[str, Any]
+    wrappers: list[str | dict[str, dict[str, Any]]] = []
     rescale_action: bool
     run: str
     checkpoint: str
@@ -75,8 +77,13 @@ class Recorded:
     video: Path
 
 
+def _content(episode: RecordedEpisode) -> dict[str, Any]:
+    """Return what an episode's file holds; without wrappers it is as it was when there were none."""
+    return episode.model_dump(mode="json", exclude=None if episode.wrappers else {"wrappers"})
+
+
 def _checksum(episode: RecordedEpisode) -> str:
-    content = json.dumps(episode.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+    content = json.dumps(_content(episode), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(content.encode()).hexdigest()
 
 
@@ -88,7 +95,7 @@ def save_episode(file: Path, episode: RecordedEpisode) -> None:
     """
     with disk("write", file):
         file.parent.mkdir(parents=True, exist_ok=True)
-    body = {"checksum": _checksum(episode), "episode": episode.model_dump(mode="json")}
+    body = {"checksum": _checksum(episode), "episode": _content(episode)}
     write_text(file, json.dumps(body, allow_nan=False) + "\n")
 
 
@@ -123,8 +130,8 @@ def episode_env(episode: RecordedEpisode, render: bool = True) -> VecEnv:
     Raises:
         UserError: it cannot be made.
     """
-    kwargs, rescale = episode.env_kwargs, episode.rescale_action
-    return stage(episode.env, vec="sync", env_kwargs=kwargs, rescale_action=rescale, render=render)
+    same: dict[str, Any] = {name: getattr(episode, name) for name in ("env_kwargs", "wrappers", "rescale_action")}
+    return stage(episode.env, vec="sync", render=render, **same)
 
 
 def replay(
@@ -184,9 +191,7 @@ def _actions(env: VecEnv, episode: RecordedEpisode) -> np.ndarray:
 
 def run_name(loaded: LoadedPolicy) -> str:
     """Return the name of the run that a policy comes from, or of its folder where it is part of none."""
-    path = loaded.path.resolve()
-    run = next((folder for folder in (path, *path.parents[:2]) if (folder / "config.yaml").exists()), path)
-    return run.name
+    return run_of(loaded.path).name
 
 
 def replay_folder(loaded: LoadedPolicy, replays: Path = Path("replays")) -> Path:
@@ -240,6 +245,7 @@ def record_episode(
     episode = RecordedEpisode(
         env=loaded.env,
         env_kwargs=loaded.env_kwargs,
+        wrappers=loaded.config.wrappers,
         rescale_action=loaded.rescale_action,
         run=run_name(loaded),
         checkpoint=loaded.name,

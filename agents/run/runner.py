@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import shlex
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,40 +16,45 @@ import torch
 
 from agents.acting.evaluation import Evaluation
 from agents.core.schedules import crossings
-from agents.core.signals import handling
+from agents.core.signals import ENDING, handling
+from agents.run import code
 from agents.run.build import Training, build
 from agents.run.config import RunConfig
 from agents.run.evaluator import Evaluator, evaluation_scalars
 from agents.run.folder import RunFolder
+from agents.run.metrics import UserMetrics
 from agents.run.models import load_policy, save_model
 from agents.run.monitor import LOG_ROWS, Monitor
-from agents.run.play import Moment
+from agents.run.play import Moment, watch_fault
 from agents.run.recording import record_episode, replay_folder
 from agents.run.registry import title_of
 from agents.run.sinks import ConsoleSink, CsvSink, TensorBoardSink
 from agents.run.storage import atomic_folder, read_tree, write_tree
 from agents.run.summary import Summary, last_screen, resume_command
+from agents.run.terminal import typed
 from agents.run.video import gif_bytes
 from envs.errors import UserError
 from envs.make import reward_threshold
 from envs.seeding import derive_seed
 
 KEEP_STATES = 2  # checkpoints whose training state is kept; all keep their model
+TAKING_TURNS = "One environment does all in turn: evaluations use the training's, which then begins a new episode."
 THUMBNAILS = 250  # frames of the small video in TensorBoard, every second one of the episode
 
 
 @contextmanager
 def stop_signals() -> Iterator[threading.Event]:
-    """Turn the first Ctrl-C or SIGTERM into an event; once that is set, another interrupts at once."""
+    """Turn the first Ctrl-C, `kill` or closed terminal into an event; once that is set, another interrupts at once."""
     stop = threading.Event()
 
     def handle(number: int, frame: object) -> None:
         if stop.is_set():
             raise KeyboardInterrupt
         stop.set()
-        os.write(2, b"\nStopping after this round, to save it whole. Again to stop at once.\n")  # print may be busy
+        with suppress(OSError):  # its terminal is gone
+            os.write(2, b"\nStopping after this round, to save it whole. Again to stop at once.\n")  # print may be busy
 
-    with handling(handle, signal.SIGINT, signal.SIGTERM):
+    with handling(handle, signal.SIGINT, *ENDING):
         yield stop
 
 
@@ -62,11 +66,12 @@ class Run:
         self.config, self.params = training.config, training.config.params
         kept = monitor.handled if resumed else None
         self.tensorboard = TensorBoardSink(folder.path, purge_step=kept)
-        self.progress = CsvSink(folder.path / "progress.csv", resume_step=kept)
+        self.progress_csv = CsvSink(folder.path / "progress.csv", resume_step=kept)
         self.evaluations = CsvSink(folder.path / "evaluations.csv", resume_step=kept)
         best = None if monitor.best is None else monitor.best[0]
         step = training.step
         self.console = ConsoleSink(self.params.total_timesteps, quiet=quiet, initial=step, best=best)
+        self.keeps_env = False  # whether somebody trains on in the environments afterwards
         self.between_ticks = True  # where the environments' state can be saved
         self.evaluator = Evaluator(
             self.config.env,
@@ -75,22 +80,45 @@ class Run:
             most_episodes=max(self.params.final_eval_episodes, self.params.eval_episodes),
             n_envs=self.params.n_envs,
             env_kwargs=self.config.env_kwargs,
+            wrappers=self.config.wrappers,
             rescale_action=self.params.rescales_action,
         )
+        if self.config.one_instance:
+            self.evaluator.share(training.env)
+        self.metrics = None if self.config.metrics is None else UserMetrics(self.config.metrics)
         self.log_every = max(self.params.total_timesteps // LOG_ROWS, 1)
 
     def evaluate(self, episodes: int, *stream: str | int) -> Evaluation:
         """Play greedily on fresh episodes; `stream` names the random stream they come from."""
-        return self.evaluator.evaluate(self.training.policy, episodes, *stream)
+        if self.params.n_envs == 1 and not self.evaluator.shared:
+            self.find_out_instances()
+        result = self.evaluator.evaluate(self.training.policy, episodes, *stream)
+        if self.evaluator.shared:
+            self.training.begin_episodes()
+        return result
+
+    def find_out_instances(self) -> None:
+        """Go on with the training's one environment for all, where no other can be built beside it."""
+        try:
+            _ = self.evaluator.env
+        except UserError as error:
+            self.config = self.training.config = self.config.model_copy(update={"one_instance": True})
+            self.folder.write_config(self.config)
+            self.evaluator.share(self.training.env)
+            self.console.say(f"no second copy of the environment: {error}. {TAKING_TURNS}")
 
     def loop(self, stop: threading.Event) -> None:
         """Train until the budget, the target or a stop."""
         self.handle_due()
         if self.monitor.target_reached(self.params.target_reward):
             return
-        for progress in self.training.progress():
+        for iteration in self.training.iterations():
             self.between_ticks = True
-            self.monitor.add(progress)
+            self.monitor.add(iteration)
+            if self.metrics is not None:
+                done = min(iteration.step / self.params.total_timesteps, 1.0)
+                for row in self.metrics.rows(iteration.episodes, done):
+                    self.monitor.add_metrics(row)
             self.handle_due()
             if self.monitor.target_reached(self.params.target_reward) or stop.is_set():
                 return
@@ -113,7 +141,7 @@ class Run:
     def log(self, step: int) -> None:
         """Write the scalars gathered since the last row."""
         scalars = self.monitor.scalars(step)
-        for sink in (self.tensorboard, self.progress, self.console):
+        for sink in (self.tensorboard, self.progress_csv, self.console):
             sink.write(step, scalars)
 
     def evaluate_and_keep_best(self, step: int) -> None:
@@ -129,7 +157,7 @@ class Run:
         if self.monitor.best is None or mean > self.monitor.best[0]:
             self.monitor.best = (mean, step)
             with atomic_folder(self.folder.best) as folder:
-                save_model(folder, self.training.algorithm, self.config, self.training.env, step)
+                save_model(folder, self.training.algorithm.model, self.config, self.training.env.own_spaces, step)
         target, self.monitor.reached = self.params.target_reward, None
         if target is not None and mean >= target:
             episodes = max(self.params.final_eval_episodes, self.params.eval_episodes)
@@ -140,7 +168,7 @@ class Run:
         """Save model and training state under the current step; old checkpoints keep their model alone."""
         step = self.training.step
         with atomic_folder(self.folder.checkpoint(step)) as folder:
-            save_model(folder, self.training.algorithm, self.config, self.training.env, step)
+            save_model(folder, self.training.algorithm.model, self.config, self.training.env.own_spaces, step)
             state = {
                 "training": self.training.state_dict(with_env=self.between_ticks),
                 "monitor": self.monitor.state_dict(),
@@ -153,7 +181,7 @@ class Run:
     def save_final(self) -> None:
         """Save the model of the run itself, which is the policy as training left it."""
         training = self.training
-        save_model(self.folder.path, training.algorithm, self.config, training.env, training.step)
+        save_model(self.folder.path, training.algorithm.model, self.config, training.env.own_spaces, training.step)
 
     def save_on_error(self, error: BaseException) -> None:
         """Save what was learnt when training breaks, and note on the error what became of it."""
@@ -201,6 +229,9 @@ class Run:
 
     def record(self, replays_dir: Path) -> Path | None:
         """Record one episode of the best model; say why where the environment cannot be rendered."""
+        self.evaluator.close()  # it is needed no more, and perhaps only one may run at a time
+        if not self.keeps_env:
+            self.training.env.close()
         loaded = load_policy(self.folder.path)
         thumbnails: list[np.ndarray] = []
 
@@ -221,7 +252,7 @@ class Run:
 
     def close(self) -> None:
         """Flush and close everything but the environments of the training."""
-        for part in (self.tensorboard, self.progress, self.evaluations, self.console, self.evaluator):
+        for part in (self.tensorboard, self.progress_csv, self.evaluations, self.console, self.evaluator):
             part.close()
 
 
@@ -244,7 +275,7 @@ def load_latest(training: Training, monitor: Monitor, folder: RunFolder) -> list
             said.append(f"checkpoint {step} was passed over: {misfit}{' '.join(str(error).split())}")
             continue
         return said + told
-    anew = f"start it anew: python -m agents.train --config {shlex.quote(str(folder.config_file))}"
+    anew = f"start it anew: {typed('python', '-m', 'agents.train', '--config', folder.config_file)}"
     raise UserError("\n  ".join([f"{folder.path}: there is no checkpoint to resume from; {anew}", *said]))
 
 
@@ -267,32 +298,43 @@ def train(
     *,
     runs_dir: Path,
     replays_dir: Path,
-    name: str | None = None,
-    prefix: str | None = None,
+    folder_name: str | None = None,
     resume: Path | None = None,
     quiet: bool = False,
     record: bool = True,
+    training: Training | None = None,
 ) -> Summary:
-    """Train as `config` says, in a new folder in `runs_dir` (`name`, or one of its own), or going on in `resume`.
+    """Train as `config` says, in a new folder in `runs_dir` (`folder_name` or its own), or going on in `resume`.
 
-    `prefix` is what the name of a folder of its own begins with.
+    A `training` that is there already goes on, and its environments stay open.
 
     Raises:
         UserError: anything the user can mend; what was learnt until then is saved in the run folder.
     """
-    training, monitor = build(config), Monitor()
-    with closing(training.env):
+    if config.metrics is not None:
+        UserMetrics(config.metrics)  # a mistake in its name is told before anything is built
+    with ExitStack() as stack:
+        given = training is not None
+        if training is None:
+            training = build(config)
+            stack.enter_context(closing(training.env))
+        monitor = Monitor(training.step)
         notes: list[str] = []
         if resume is None:
-            device, threads = str(training.policy.device), torch.get_num_threads()
-            folder = RunFolder.create(runs_dir, config, name=name, prefix=prefix, device=device, threads=threads)
+            folder = RunFolder.create(
+                runs_dir, training.config, folder_name=folder_name, threads=torch.get_num_threads()
+            )
+            notes = code.keep(folder.path, training.config.model_dump(mode="json"))
         else:
             folder = RunFolder.open(resume)
             folder.tidy()
             notes = load_latest(training, monitor, folder)
             refuse_finished(training, monitor, folder)
-            folder.resume(config)
+            folder.resume(training.config)
+        if config.one_instance:
+            notes.append(TAKING_TURNS)
         with closing(Run(training, folder, monitor, resumed=resume is not None, quiet=quiet)) as run:
+            run.keeps_env = given
             return carry_out(run, notes, replays_dir if record else None)
 
 
@@ -340,15 +382,19 @@ def conclude(run: Run, interrupted: bool, replays_dir: Path | None) -> Summary:
         steps=step,
         wall_s=round(wall, 3),
         train_s=round(trained, 3),
-        steps_per_s=round(step / max(wall, 1e-9), 1),
+        steps_per_s=round((step - run.monitor.first) / max(wall, 1e-9), 1),
         eval_mean=mean,
         eval_std=std,
         eval_episodes=episodes,
         solved=solved,
         interrupted=interrupted,
+        first_step=run.monitor.first,
     )
-    recorded = None if replays_dir is None or interrupted else run.record(replays_dir)
+    recorded, watchable = None, watch_fault(config.env) is None
+    if replays_dir is not None and not interrupted:
+        recorded = run.record(replays_dir)
+        watchable = watchable and recorded is not None
     run.tensorboard.hparams(config.model_dump(mode="json"))
     run.folder.write_summary(dataclasses.asdict(summary))
-    run.console.final_table(*last_screen(summary, run.monitor.best, recorded))
+    run.console.final_table(*last_screen(summary, run.monitor.best, recorded, watchable))
     return summary

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import shlex
 import signal
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from agents.run.registry import title_of
 from agents.run.runner import train
 from agents.run.sinks import ConsoleSink
 from agents.run.summary import Summary, resume_command
+from agents.run.terminal import typed
 
 
 def train_seeds(config: RunConfig, count: int, argv: Sequence[str], *, quiet: bool, **how: Any) -> list[Summary]:
@@ -53,7 +54,7 @@ def rest_command(argv: Sequence[str], seed: int, count: int) -> str:
     for before, word in zip(["", *argv], argv, strict=False):
         if before not in flags and word.partition("=")[0] not in flags:
             kept.append(word)
-    return shlex.join(["python", "-m", "agents.train", *kept, "--seed", str(seed), "--seeds", str(count)])
+    return typed("python", "-m", "agents.train", *kept, "--seed", seed, "--seeds", count)
 
 
 def seeds_screen(
@@ -75,5 +76,6 @@ def seeds_screen(
         commands["go on"] = resume_command(done[-1].run)
         if left := count - len(done):
             commands["the seeds left"] = rest_command(argv, done[-1].seed + 1, left)
-    commands["report of them"] = f"python -m agents.compare {shlex.join(one.run for one in done)}"
+    commands["list runs"] = typed("python", "-m", "agents.runs", "--runs-dir", Path(done[0].run).parent)
+    commands["compare them"] = typed("python", "-m", "agents.compare", *(one.run for one in done))
     return title, rows, commands

@@ -10,16 +10,18 @@ import struct
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
 from typing import Any, Protocol
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from rich.table import Table
+from rich.text import Text
 
 from agents.run.storage import disk, write_text
+from agents.run.terminal import console as new_console
 
 Scalars = Mapping[str, float]
 _file_number = count()
@@ -199,17 +201,18 @@ class ConsoleSink:
     ) -> None:
         """`total` is the budget in environment steps; a resumed run begins at step `initial` with evaluation `best`."""
         self.total, self.initial = total, initial
-        self._console = console or Console(quiet=quiet, soft_wrap=True, highlight=False)
+        self._console = console or new_console(quiet=quiet)
         self._began = self._drawn = time.perf_counter()
         self._step = self._line_step = initial
         self._last_return: float | None = None
         self._best = best
         self._bar: Progress | None = None
-        if self._console.is_terminal and not quiet:
+        in_notebook = self._console.is_jupyter and find_spec("ipywidgets") is not None
+        if (self._console.is_interactive or in_notebook) and not quiet:
             self._bar = Progress(
                 BarColumn(bar_width=24),
                 TaskProgressColumn(),
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", markup=False),
                 console=self._console,
                 auto_refresh=False,
             )
@@ -234,7 +237,7 @@ class ConsoleSink:
 
     def say(self, line: str) -> None:
         """Print a line, above the bar where there is one."""
-        self._console.print(escape(line))
+        self._console.print(line)
 
     def close(self) -> None:
         """Draw the bar for the last time."""
@@ -250,11 +253,11 @@ class ConsoleSink:
         table.add_column()
         table.add_column(overflow="fold")  # a path must stay whole
         for name, value in rows.items():
-            table.add_row(escape(name), escape(value))
+            table.add_row(name, value)
         self._console.print(table)
         width = max(map(len, commands), default=0)
         for purpose, command in commands.items():
-            self._console.print(f"  {escape(purpose):{width}}  [bold]{escape(command)}[/bold]")
+            self._console.print(Text.assemble(f"  {purpose:{width}}  ", (command, "bold")))
 
     def _draw(self, bar: Progress) -> None:
         bar.update(self._task, completed=self._step, description=self._status(self._step), refresh=True)

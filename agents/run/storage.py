@@ -13,6 +13,8 @@ import math
 import os
 import re
 import shutil
+import stat
+import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -87,7 +89,7 @@ def write_text(path: Path, text: str) -> None:
         UserError: the disk is full, the folder is missing or may not be written.
     """
     with _atomic_file(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", newline="\n")
 
 
 def _previous(path: Path) -> Path:
@@ -240,8 +242,16 @@ def _json_sha256(body: Any) -> str:
 def _save_tensors(tensors: dict[str, Tensor], file: Path) -> None:
     import safetensors.torch
 
+    file.touch()
+    mode = stat.S_IMODE(file.stat().st_mode)
     try:
-        safetensors.torch.save_file(tensors, file)
+        # The library writes to a file of its own beside the one it is given, for nobody else to read: if the process
+        # dies then, that file lies in a folder that `tidy` knows.
+        with tempfile.TemporaryDirectory(prefix=f"{file.name}.tmp-", dir=file.parent) as place:
+            whole = Path(place) / file.name
+            safetensors.torch.save_file(tensors, whole)
+            whole.chmod(mode)
+            whole.replace(file)
     except safetensors.SafetensorError as error:  # it words the operating system's errors itself
         number = re.search(r"os error (\d+)", str(error))
         raise OSError(int(number[1]) if number else 0, str(error)) from error

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import shlex
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 from agents.run.registry import title_of
+from agents.run.terminal import typed
 
 
 @dataclass(frozen=True, slots=True)
 class Summary:
     """What a run reached; `solved` is None where the environment has no threshold and no target was set.
 
-    `wall_s` counts evaluations and checkpoints until the end of training, `train_s` does not.
+    `wall_s` counts evaluations and checkpoints until the end of training, `train_s` does not. `first_step` is the step
+    that the run began at: later than 0 where it went on with a model that had learnt before.
     """
 
     run: str
@@ -29,19 +31,27 @@ class Summary:
     eval_episodes: int
     solved: bool | None
     interrupted: bool
+    first_step: int = 0
 
 
 def resume_command(run: Path | str) -> str:
     """Return the command that goes on with a run."""
-    return f"python -m agents.train --resume {shlex.quote(str(run))}"
+    return typed("python", "-m", "agents.train", "--resume", run)
+
+
+def curves_command(folder: Path) -> str:
+    """Return the command that shows the curves of the runs in a folder; it works outside a venv's shell too."""
+    program = ("tensorboard",) if shutil.which("tensorboard") else ("python", "-m", "tensorboard.main")
+    return typed(*program, "--logdir", folder)
 
 
 def last_screen(
-    summary: Summary, best: tuple[float, int] | None, recorded: Path | None
+    summary: Summary, best: tuple[float, int] | None, recorded: Path | None, watchable: bool
 ) -> tuple[str, dict[str, str], dict[str, str]]:
     """Return the last screen's title, its rows, and the commands to type next."""
     path = summary.run
-    rows = {"steps": f"{summary.steps:,} in {summary.wall_s:.1f} s ({summary.steps_per_s:,.0f} steps/s)"}
+    trained = summary.steps - summary.first_step
+    rows = {"steps": f"{trained:,} in {summary.wall_s:.1f} s ({summary.steps_per_s:,.0f} steps/s)"}
     if summary.eval_mean is not None:
         rows["final policy"] = (
             f"{summary.eval_mean:.1f} +- {summary.eval_std:.1f} over {summary.eval_episodes} fresh greedy episodes"
@@ -54,9 +64,9 @@ def last_screen(
     if recorded is not None:
         rows["recorded episode"] = str(recorded)
     commands = {
-        "watch it play": f"python -m agents.watch {shlex.quote(path)}",
-        "measure it": f"python -m agents.evaluate {shlex.quote(path)}",
-        "see its curves": f"tensorboard --logdir {shlex.quote(str(Path(path).parent))}",
+        **({"watch it play": typed("python", "-m", "agents.watch", path)} if watchable else {}),
+        "measure it": typed("python", "-m", "agents.evaluate", path),
+        "see its curves": curves_command(Path(path).parent),
     }
     title = f"{title_of(summary.algo)} on {summary.env}"
     if summary.interrupted:

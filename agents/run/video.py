@@ -35,8 +35,8 @@ def check_format(path: Path) -> None:
 def write_video(path: Path, frames: Iterable[Frame], fps: float) -> int:
     """Write a video in one pass over `frames`, which are all of one size; it appears only when it is whole.
 
-    An .mp4 is H.264 in yuv420p, which every player shows; odd sizes are padded by a pixel. A .gif shares one palette
-    made for all its frames, and is at most 640 pixels wide and 25 frames a second.
+    An .mp4 is H.264 in yuv420p, which every player shows; an odd size gets one more row or column, like the last. A
+    .gif shares one palette made for all its frames, and is at most 640 pixels wide and 25 frames a second.
 
     Args:
         path: where to; its folder is made.
@@ -58,8 +58,7 @@ def write_video(path: Path, frames: Iterable[Frame], fps: float) -> int:
             if path.suffix.lower() == ".gif":
                 count = _encode_gif(whole, frames, fps, GIF_WIDTH)
             else:
-                even = "pad=ceil(iw/2)*2:ceil(ih/2)*2"
-                count = _encode(whole, frames, fps, ["-vf", even, *H264])
+                count = _encode(whole, (_even(frame) for frame in frames), fps, H264)
             whole.replace(path)
     return count
 
@@ -103,6 +102,13 @@ def _encode(path: Path, frames: Iterable[Frame], fps: float, options: list[str])
             pipe.write(np.ascontiguousarray(_checked(frame, shape)).data)
             count += 1
     return count
+
+
+def _even(frame: Frame) -> Frame:
+    frame = _checked(frame, None)
+    height, width, _ = frame.shape
+    more = ((0, height % 2), (0, width % 2), (0, 0))
+    return np.pad(frame, more, mode="edge") if height % 2 or width % 2 else frame
 
 
 def _checked(frame: Frame, shape: tuple[int, ...] | None) -> Frame:

@@ -102,6 +102,7 @@ class PolicyShow:
     def __init__(self, path: Path, checkpoint: str, seed: int, deterministic: bool, replays: Path) -> None:
         self.path, self.seed, self.deterministic, self.replays = path, seed, deterministic, replays
         self.loaded = load_policy(path, checkpoint)
+        self.notes = self.loaded.notes
         self.env_id = self.loaded.env
         self.env = policy_env(self.loaded, render=True)
 

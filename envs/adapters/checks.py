@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -31,6 +32,7 @@ _RULES = {
     "reset": "reset must return (observation, info)",
     "step": "step must return (observation, reward, terminated, truncated, info)",
 }
+_ARGUMENT = re.compile(r"\breset\(\) got an unexpected keyword argument '(seed|options)'")
 
 
 def reset_result(result: Any) -> Any:
@@ -59,7 +61,8 @@ def rewards_of(rewards: Sequence[Any] | np.ndarray) -> np.ndarray:
     """
     try:
         array = np.array(rewards, np.float32)
-        if array.ndim == 1 and math.isfinite(array.dot(array)):
+        # A sum of squares is finite only if every entry is; if not, it may just have overflowed.
+        if array.ndim == 1 and (math.isfinite(np.vdot(array, array)) or np.isfinite(array).all()):
             return array
     except (TypeError, ValueError):
         pass
@@ -88,12 +91,44 @@ def flags_of(flags: Sequence[Any] | np.ndarray, name: str) -> np.ndarray:
 
 
 def picture(frame: Any) -> np.ndarray:
-    """Return what an environment rendered, uint8 `[H, W, 3]`; EnvError if it is no picture."""
-    if not isinstance(frame, np.ndarray) or frame.ndim != 3 or frame.shape[2] != 3:
+    """Return what an environment rendered as uint8 `[H, W, 3]`.
+
+    Grey pictures `[H, W]` and `[H, W, 1]` become coloured ones, and the fourth channel of `[H, W, 4]`, transparency,
+    is left out. Floats count from 0 to 1 where none is above 1, else from 0 to 255; truth values are black and white.
+
+    Raises:
+        EnvError: it is no picture; the message names its shape and the remedy.
+    """
+    if frame is None:
         raise EnvError(
-            f"render() returned {type(frame).__name__}, not an image [H, W, 3]: was it made with render=True?"
+            "render() returned None, not a picture [height, width, 3]: where self.render_mode is 'rgb_array' it must"
+            " return one, and __init__ must keep render_mode as self.render_mode"
         )
-    return frame.astype(np.uint8, copy=False)
+    try:
+        pixels = np.asarray(frame)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise EnvError(
+            f"render() returned {type(frame).__name__}, not a picture [height, width, 3]: {error}"
+        ) from error
+    given, shape = f"render() returned {type(frame).__name__} of {pixels.dtype}", list(pixels.shape)
+    if pixels.dtype.kind not in "buif":
+        raise EnvError(f"{given}, not a picture: return a NumPy array uint8 [height, width, 3]")
+    if pixels.ndim not in (2, 3) or (pixels.ndim == 3 and pixels.shape[2] not in (1, 3, 4)) or 0 in shape:
+        remedy = "return a NumPy array of that shape"
+        if pixels.ndim == 3 and pixels.shape[0] in (1, 3, 4):
+            remedy = "its channels come first; return picture.transpose(1, 2, 0)"
+        elif pixels.ndim == 4 and pixels.shape[3] in (1, 3, 4):
+            remedy = "return one picture, the latest, not a sequence of them"
+        raise EnvError(f"{given} {shape}, not a picture [height, width, 3]: {remedy}")
+    if pixels.dtype != np.uint8:
+        low, high = pixels.min(), pixels.max()
+        if not 0 <= low <= high <= 255:  # NaN too
+            raise EnvError(f"{given} {shape} with values from {low} to {high}: they must be from 0 to 255, or 0 to 1")
+        unit = pixels.dtype.kind == "b" or (pixels.dtype.kind == "f" and high <= 1)
+        pixels = np.rint(pixels * np.float32(255) if unit else pixels).astype(np.uint8)
+    if pixels.ndim == 2:
+        pixels = pixels[:, :, None]
+    return pixels.repeat(3, axis=2) if pixels.shape[2] == 1 else pixels[:, :, :3]
 
 
 def flag_dummies(step: Step, dummy: np.ndarray) -> Step:
@@ -113,6 +148,9 @@ def env_error(index: int | None, error: BaseException, where: str) -> EnvError:
         return EnvError(f"{who} returned bad data {where}: {error}")
     if isinstance(error, ValueError) and (rule := _rule_behind(error)) is not None:
         return EnvError(f"{who} returned bad data {where}: {rule}, but a wrapper found {error}")
+    if isinstance(error, TypeError) and (lacking := _ARGUMENT.search(str(error))):
+        rule = "reset must take seed and options, as in `def reset(self, *, seed=None, options=None)`"
+        return EnvError(f"{who} failed {where}: {rule}, but it takes no {lacking[1]}")
     return EnvError(f"{who} raised {type(error).__name__} {where}: {error}")
 
 

@@ -36,6 +36,7 @@ class EpisodicVecEnv(InProcess, ABC):
         self.first = first
         self._observations = ObservationCodec(observation_space)
         self._actions = ActionCodec(action_space, rescale_action)
+        self.own_spaces = self._observations.raw, self._actions.raw
         self.observation_space = self._observations.space
         self.action_space = self._actions.space
         self._check_mask = MaskCheck(self.observation_space, self.action_space)

@@ -11,7 +11,7 @@ import numpy as np
 from envs.adapters.checks import env_error, flags_of, picture, reset_result, rewards_of, step_result
 from envs.adapters.episodes import EpisodeRecord, replay, when
 from envs.adapters.episodic import EpisodicVecEnv
-from envs.api import Obs
+from envs.api import Obs, Step
 from envs.spaces import BadData
 
 
@@ -23,13 +23,24 @@ class SyncVecEnv(EpisodicVecEnv):
         rescale_action: actions are in [-1, 1], to be mapped onto the bounds.
         first: the number of the first of them, where others live in other processes: it decides the seeds
             of their episodes and their names in messages.
+        infos: whether `Step.infos` is wanted.
     """
 
     backend = "sync"
 
-    def __init__(self, envs: Sequence[gymnasium.Env], rescale_action: bool = False, first: int = 0) -> None:
+    def __init__(
+        self, envs: Sequence[gymnasium.Env], rescale_action: bool = False, first: int = 0, infos: bool = False
+    ) -> None:
         super().__init__(len(envs), envs[0].observation_space, envs[0].action_space, rescale_action, first)
         self._envs = list(envs)
+        self._infos: list[dict[str, Any]] = []  # of the last step
+        self._wants_infos = infos
+
+    def step(self, action: np.ndarray) -> Step:
+        step = super().step(action)
+        if self._wants_infos and (ended := np.flatnonzero(step.terminated | step.truncated)).size:
+            step.infos = [dict(self._infos[row]) for row in ended]
+        return step
 
     def _reset_rows(self, rows: Sequence[int] | np.ndarray, seeds: Sequence[int]) -> Obs:
         raws: list[Any] = []
@@ -44,16 +55,19 @@ class SyncVecEnv(EpisodicVecEnv):
 
     def _step_all(self, actions: np.ndarray) -> tuple[Obs, np.ndarray, np.ndarray, np.ndarray]:
         raws: list[Any] = []
+        infos: list[Any] = []
         rewards: list[Any] = []
         terminated: list[Any] = []
         truncated: list[Any] = []
         try:
             for env, action in zip(self._envs, actions, strict=True):
-                observation, reward, ended, cut, _ = step_result(env.step(action))
+                observation, reward, ended, cut, info = step_result(env.step(action))
                 raws.append(observation)
+                infos.append(info if isinstance(info, dict) else {})
                 rewards.append(reward)
                 terminated.append(ended)
                 truncated.append(cut)
+            self._infos = infos
             return (
                 self._observations.encode(raws),
                 rewards_of(rewards),
@@ -76,5 +90,6 @@ class SyncVecEnv(EpisodicVecEnv):
         return picture(frame)
 
     def close(self) -> None:
-        for env in self._envs:
+        envs, self._envs = self._envs, []  # once each: closing twice is not every simulator's
+        for env in envs:
             env.close()

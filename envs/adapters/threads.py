@@ -5,7 +5,7 @@ agree only on the same backend. How each tells of an episode's end:
 
 * EnvPool resets on the next step (NEXT_STEP): the observation that comes with `terminated` or `truncated` is the
   final one, and the next transition is a dummy, whose action is ignored. It knows one flag and the time limit, so an
-  episode whose task ends just at its limit counts as truncated, where Gymnasium would set both flags.
+  episode that terminates just at its limit counts as truncated, where Gymnasium would set both flags.
 * ALE is asked to reset on the same step (SAME_STEP): the final observation is in `infos["final_obs"]`, for every
   environment, and only the rows of those that ended mean anything.
 """

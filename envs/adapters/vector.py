@@ -95,6 +95,7 @@ class GymVectorEnv(InProcess):
         self._same_step = env.metadata["autoreset_mode"] is AutoresetMode.SAME_STEP
         self._observations = ObservationCodec(env.single_observation_space)
         self._actions = ActionCodec(env.single_action_space, rescale_action)
+        self.own_spaces = self._observations.raw, self._actions.raw
         self.observation_space = self._observations.space
         self.action_space = self._actions.space
         self._check_mask = MaskCheck(self.observation_space, self.action_space)

@@ -37,6 +37,7 @@ from envs.adapters.episodes import EpisodeLog
 from envs.adapters.sync import SyncVecEnv
 from envs.api import Obs, Step
 from envs.errors import EnvError, UserError
+from envs.names import Names
 from envs.spaces import ActionCodec, ObservationCodec
 
 _STEP, _STEPPED = b"step", b"stepped"
@@ -101,6 +102,7 @@ class WorkersVecEnv:
         rescale_action: actions are in [-1, 1], to be mapped onto the bounds.
         workers: how many processes; None: as many as there are cores.
         example: one environment, to read its spaces from, and to be closed; None: one is built.
+        infos: whether `Step.infos` is wanted; they cross from the workers pickled.
 
     Raises:
         UserError: an environment could not be built.
@@ -109,6 +111,7 @@ class WorkersVecEnv:
 
     backend = "async"
     backend_reason = ""
+    names = Names()
     overlaps = True
     device = "cpu"
     capturable = False
@@ -119,10 +122,12 @@ class WorkersVecEnv:
         rescale_action: bool = False,
         workers: int | None = None,
         example: gymnasium.Env | None = None,
+        infos: bool = False,
     ) -> None:
         self.num_envs = len(makers)
         example = makers[0]() if example is None else example
         self._observations = ObservationCodec(example.observation_space)
+        self.own_spaces = example.observation_space, example.action_space
         self.observation_space = self._observations.space
         self.action_space = ActionCodec(example.action_space, rescale_action).space
         example.close()
@@ -136,7 +141,7 @@ class WorkersVecEnv:
                 self._start(file.fileno())
         try:
             for worker, share in enumerate(self._shares):
-                build = partial(_build, makers[share], rescale_action, share.start)
+                build = partial(_build, makers[share], rescale_action, share.start, infos)
                 self._send(worker, pickle.dumps(CloudpickleWrapper(build)))
             self._collect("while its environments were being made")
         except BaseException:
@@ -202,7 +207,7 @@ class WorkersVecEnv:
             self._send(worker, _STEP)
 
     def receive(self) -> Step:
-        self._collect("in a step")
+        infos = [info for part in self._collect("in a step") for info in part]
         shared, observations = self._shared, self._observations
         obs = next_obs = observations.tree([leaf.copy() for leaf in shared.obs])
         terminated, truncated = shared.terminated.copy(), shared.truncated.copy()
@@ -210,7 +215,7 @@ class WorkersVecEnv:
         if len(ended):
             next_obs = observations.with_rows(obs, ended, observations.tree([leaf[ended] for leaf in shared.final]))
         valid = None if shared.valid.all() else shared.valid.copy()
-        return Step(obs, shared.reward.copy(), terminated, truncated, next_obs, valid)
+        return Step(obs, shared.reward.copy(), terminated, truncated, next_obs, valid, infos or None)
 
     def step(self, action: np.ndarray) -> Step:
         self.send(action)
@@ -271,8 +276,8 @@ def _with_rows_before(actions: np.ndarray, count: int) -> np.ndarray:
     return np.concatenate((np.zeros((count, *actions.shape[1:]), actions.dtype), actions))
 
 
-def _build(makers: Sequence[Maker], rescale_action: bool, first: int) -> SyncVecEnv:
-    return SyncVecEnv([maker() for maker in makers], rescale_action, first)
+def _build(makers: Sequence[Maker], rescale_action: bool, first: int, infos: bool) -> SyncVecEnv:
+    return SyncVecEnv([maker() for maker in makers], rescale_action, first, infos)
 
 
 def work(socket_fd: str, memory_fd: str, num_envs: str) -> None:
@@ -291,13 +296,23 @@ def work(socket_fd: str, memory_fd: str, num_envs: str) -> None:
                 connection.send_bytes(_answer(env, shared, connection.recv_bytes()))
 
 
+def _pickled_infos(infos: list[dict[str, Any]]) -> bytes:
+    try:
+        return pickle.dumps((infos, None))
+    except Exception as error:
+        raise EnvError(
+            f"its info cannot be sent from another process ({type(error).__name__}: {error}): use --vec sync"
+        ) from error
+
+
 def _answer(env: SyncVecEnv, shared: _SharedArrays, message: bytes) -> bytes:
     """Do what `message` says; return `_STEPPED`, or pickled the result and the error, of which one is None."""
     try:
         if message == _STEP:
             rows = slice(env.first, env.first + env.num_envs)
-            shared.write(rows, env.step(shared.action[rows]))
-            return _STEPPED
+            step = env.step(shared.action[rows])
+            shared.write(rows, step)
+            return _STEPPED if step.infos is None else _pickled_infos(step.infos)
         method, arguments = pickle.loads(message)
         return pickle.dumps((getattr(env, method)(*arguments), None))
     except UserError as error:

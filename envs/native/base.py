@@ -57,7 +57,7 @@ class Dynamics(Protocol):
         ...
 
     def step(self, xp: Any, state: Array, action: Array, uniform: Array) -> tuple[Array, Array, Array]:
-        """Return the next states `[k, N]`, the rewards `[N]`, of any dtype, and whether each task ended, bool `[N]`.
+        """Return the next states `[k, N]`, the rewards `[N]`, of any dtype, and whether each terminated, bool `[N]`.
 
         Args:
             xp: the array module.

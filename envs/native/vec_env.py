@@ -8,7 +8,7 @@ import gymnasium
 import numpy as np
 
 from envs import saved
-from envs.adapters.checks import env_error
+from envs.adapters.checks import env_error, picture
 from envs.adapters.masks import MaskCheck
 from envs.api import Array, InProcess, Obs, Step
 from envs.errors import UserError
@@ -63,6 +63,7 @@ class NativeVecEnv(InProcess):
         self.num_envs = num_envs
         self.device = arrays.device
         self.capturable = arrays.xp is not np
+        self.own_spaces = dynamics.observation_space, dynamics.action_space
         self.observation_space = ObservationCodec(dynamics.observation_space).space
         self.dynamics = Observed(dynamics, self.observation_space)
         self.action_space = ActionCodec(dynamics.action_space, rescale_action).space
@@ -179,9 +180,7 @@ class NativeVecEnv(InProcess):
     def render(self, index: int = 0) -> np.ndarray:
         if self._painter is None:
             self._painter = painter_of(self._rules, "rgb_array")
-        picture = self._painter.paint(self._arrays.to_numpy(self.state[:, index]))
-        assert picture is not None
-        return picture
+        return picture(self._painter.paint(self._arrays.to_numpy(self.state[:, index])))
 
     def close(self) -> None:
         if self._painter is not None:

@@ -140,9 +140,9 @@ def test_memory_reproduces_what_acting_saw_and_bootstraps_with_the_carry_of_that
 def train(env, params, runtime=None):
     training = training_on(env, params, runtime=runtime)
     seen = []
-    for progress in training.progress():
-        metrics = {name: float(value) for name, value in progress.metrics.items()}
-        seen.append((progress.step, metrics, numbers(progress.episodes)))
+    for iteration in training.iterations():
+        metrics = {name: float(value) for name, value in iteration.metrics.items()}
+        seen.append((iteration.step, metrics, numbers(iteration.episodes)))
     return training, seen
 
 
@@ -222,7 +222,7 @@ def test_captured_training_on_cuda_follows_the_plain_one(params):
         runtime.say = said.append
         training = build_on(native("CartPole-v1", params.n_envs, "cuda"), config, device, runtime=runtime)
         found = [
-            (p.step, {k: float(v) for k, v in p.metrics.items()}, numbers(p.episodes)) for p in training.progress()
+            (p.step, {k: float(v) for k, v in p.metrics.items()}, numbers(p.episodes)) for p in training.iterations()
         ]
         seen.append((found[:40], training.learner.parameters.vector.cpu()))
     assert said == []

@@ -56,7 +56,7 @@ def rewards_of(training):
         return collected
 
     training.collector.collect = watched
-    for _ in training.progress():
+    for _ in training.iterations():
         pass
     assert training.learner.n_updates > 20
     return torch.cat(rewards)
@@ -104,7 +104,7 @@ def test_evaluation_takes_legal_actions(kind, fused, deterministic):
 def test_an_observation_to_act_on_that_allows_nothing_is_an_error_in_words(kind, fused):
     training = training_of(kind, 1_000, fused=fused, env_kwargs={"dead": 4})
     with pytest.raises(EnvError, match=r"environment \d+.*action_mask allows no action"):
-        for _ in training.progress():
+        for _ in training.iterations():
             pass
 
 

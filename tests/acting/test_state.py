@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from agents.acting.state import ActorState, EpisodeTracker
-from agents.core.types import Episodes, Progress
+from agents.core.types import Episodes, Iteration
 from agents.run.monitor import Monitor
 from envs.api import Step
 from tests.fakes import ClockEnv
@@ -148,7 +148,7 @@ def test_an_episode_that_never_ends_takes_no_memory():
 
     def tick():
         ended = tracker.update(none_ended.reward, none_ended.terminated)
-        monitor.add(Progress(0, {}, {}, [] if ended is None else [ended], {"env": 0.1}))
+        monitor.add(Iteration(0, {}, {}, [] if ended is None else [ended], {"env": 0.1}))
 
     assert bytes_taken(tick, 5_000) < 2_000  # less than half a byte for each tick
     assert tracker.lengths.tolist() == [7_000] * 4
@@ -162,7 +162,7 @@ def test_episodes_that_end_take_no_more_memory_than_those_averaged_over(on_devic
     none = Episodes(torch.tensor(0), torch.zeros(100), torch.zeros(100, dtype=torch.int64))
 
     def tick():
-        monitor.add(Progress(0, {}, {}, [copy.copy(none if on_device else ended)], {}))
+        monitor.add(Iteration(0, {}, {}, [copy.copy(none if on_device else ended)], {}))
 
     assert bytes_taken(tick, 9_000) < 1_000 * 300  # at the most 1,000 parts are gathered before they are read
     assert len(monitor.returns) == (0 if on_device else 100)

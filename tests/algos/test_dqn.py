@@ -227,7 +227,7 @@ def test_a_linear_schedule_begins_whole_and_its_last_update_still_moves(n_envs):
     training = training_on(ClockEnv(n_envs), config)
     rates, rates_of = [], training.learner.optimizer.rates
     training.learner.optimizer.rates = lambda rate: rates.append(rate) or rates_of(rate)
-    for _ in training.progress():
+    for _ in training.iterations():
         pass
     assert rates == pytest.approx([0.01 * (1 - step / total) for step in range(0, total, n_envs)])
     assert rates[0] == 0.01

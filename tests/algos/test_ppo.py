@@ -39,17 +39,17 @@ def test_every_action_space_learns_and_its_first_ratio_is_1(action_space, option
     options = {**settings, "norm_reward": True, "ent_coef": 0.01, "total_timesteps": 10**6, **options}
     training = training_on(ClockEnv(NUM_ENVS, action_space, dummies=True), PPOConfig.model_validate(options))
     seen, model = record_losses(training), training.algorithm.model
-    loop = training.progress()
+    loop = training.iterations()
     for _ in range(4):  # with norm_obs, the statistics have moved by the second rollout
         before = weights(model)
         seen.clear()
-        progress = next(loop)
+        iteration = next(loop)
         _, (approx_kl, clip_fraction) = seen[0]
         assert approx_kl == pytest.approx(0.0, abs=1e-6)
         assert clip_fraction == 0.0
         assert not weights(model).equal(before)
         assert weights(model).isfinite().all()
-        metrics = {tag: float(value) for tag, value in progress.metrics.items()}
+        metrics = {tag: float(value) for tag, value in iteration.metrics.items()}
         assert all(math.isfinite(value) for value in metrics.values()), metrics
         assert ("train/std" in metrics) == (model.log_std is not None)
     assert any(watched[0] > 1e-7 for _, watched in seen), "later ratios must differ, or the first proves nothing"
@@ -220,8 +220,8 @@ def test_a_linear_schedule_begins_whole_and_its_last_update_still_moves():
     training = training_on(ClockEnv(NUM_ENVS), config)
     shown, moved = [], []
     before = weights(training.algorithm.model)
-    for progress in training.progress():
-        shown.append((progress.latest["train/learning_rate"], progress.latest["train/clip_range"]))
+    for iteration in training.iterations():
+        shown.append((iteration.latest["train/learning_rate"], iteration.latest["train/clip_range"]))
         moved.append(not weights(training.algorithm.model).equal(before))
         before = weights(training.algorithm.model)
     assert shown == [pytest.approx((0.01 * part, 0.4 * part)) for part in (1.0, 0.75, 0.5, 0.25)]

@@ -77,7 +77,7 @@ def test_mps_without_an_apple_gpu_is_refused(machine):
 def test_what_was_asked_for_is_given_where_it_is(machine):
     machine(cuda=True, mps=True)
     for name in ("cpu", "cuda", "mps"):
-        assert choose(name, flops=10**9) == (torch.device(name), "as asked")
+        assert choose(name, flops=10**9) == (torch.device(name), "as set")
 
 
 @pytest.mark.parametrize(

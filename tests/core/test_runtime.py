@@ -32,7 +32,7 @@ CONFIG = PPOConfig.model_validate(
 def train(runtime: Runtime, config: PPOConfig = CONFIG, env: Any = None) -> tuple[Training, list[dict[str, float]]]:
     """Return a training after its whole budget, and the metrics of each iteration."""
     training = training_on(env or ClockEnv(config.n_envs), config, runtime=runtime)
-    metrics = [{tag: float(value) for tag, value in step.metrics.items()} for step in training.progress()]
+    metrics = [{tag: float(value) for tag, value in step.metrics.items()} for step in training.iterations()]
     return training, metrics
 
 

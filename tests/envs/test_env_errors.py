@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
+import warnings
 from functools import partial
 from typing import Any
 
@@ -12,6 +14,7 @@ import pytest
 from gymnasium.vector import SyncVectorEnv
 from gymnasium.wrappers import OrderEnforcing, TimeLimit
 
+from envs.adapters.checks import rewards_of
 from envs.adapters.masks import MaskFromInfo
 from envs.adapters.sync import SyncVecEnv
 from envs.adapters.vector import adapt
@@ -97,6 +100,37 @@ def test_a_reset_that_returns_no_pair_names_the_rule(result, found, wrap):
     message = rf"^environment 0 .* at its reset .*: reset must return \(observation, info\), but it returned {found}$"
     with pytest.raises(EnvError, match=message):
         env.reset(seed=0)
+
+
+class OldArguments(Faulty):
+    def reset(self, seed: int | None = None) -> Any:  # type: ignore[override]
+        return super().reset(seed=seed)
+
+
+class NoArguments(Faulty):
+    def reset(self) -> Any:  # type: ignore[override]
+        return super().reset()
+
+
+@pytest.mark.parametrize(
+    ("env", "wrap", "lacking"),
+    [
+        (NoArguments, lambda env: env, "seed"),
+        (NoArguments, OrderEnforcing, "seed"),
+        (OldArguments, MaskFromInfo, "options"),
+    ],
+)
+def test_a_reset_without_the_arguments_of_gymnasium_names_the_rule(env, wrap, lacking):
+    rule = "reset must take seed and options, as in `def reset(self, *, seed=None, options=None)`"
+    message = rf"^environment 0 failed at its reset .*: {re.escape(rule)}, but it takes no {lacking}$"
+    with pytest.raises(EnvError, match=message):
+        SyncVecEnv([wrap(env())]).reset(seed=0)
+
+
+def test_rewards_whose_squares_overflow_are_taken_in_silence():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert rewards_of([1e20, -1e38]).tolist() == pytest.approx([1e20, -1e38])
 
 
 def test_a_step_of_four_values_names_the_rule_behind_wrappers_too():

@@ -251,7 +251,7 @@ def test_auto_says_what_it_chose_and_why(monkeypatch):
     for name, reason in reasons.items():
         env = make(name, 2)
         assert re.match(reason, f"{env.backend}: {env.backend_reason}"), env.backend_reason
-    assert make("Acrobot-v1", 1, vec="sync").backend_reason == "as asked"
+    assert make("Acrobot-v1", 1, vec="sync").backend_reason == "as set"
 
 
 @dataclass(frozen=True)
@@ -361,7 +361,7 @@ def test_pictures_are_made_where_they_are_offered(here):
     assert vector.render(1).shape == (400, 600, 3)
     with pytest.raises(UserError, match=r"Walk cannot be drawn: its metadata\['render_modes'\]"):
         make("tests.envs.small_envs:Walk", 1, render=True)
-    with pytest.raises(EnvError, match="not an image"):
+    with pytest.raises(EnvError, match="returned None, not a picture"):
         SyncVecEnv([Drift()]).render()
 
 

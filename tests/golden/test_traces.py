@@ -56,9 +56,9 @@ def trace(action_space, config):
     env = ClockEnv(config.n_envs, action_space, dummies=config.network.norm_obs)
     training = training_on(env, config)
     updates, total = [], 0.0
-    for progress in training.progress():
-        total += sum(episodes.read()[0].sum() for episodes in progress.episodes)
-        updates.append({key.removeprefix("train/"): float(value) for key, value in progress.metrics.items()})
+    for iteration in training.iterations():
+        total += sum(episodes.read()[0].sum() for episodes in iteration.episodes)
+        updates.append({key.removeprefix("train/"): float(value) for key, value in iteration.metrics.items()})
     norms = {name: tensor.double().norm().item() for name, tensor in training.algorithm.model.state_dict().items()}
     return {"updates": updates, "norms": norms, "episodes' returns": total, "steps": training.step}
 

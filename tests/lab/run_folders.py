@@ -27,9 +27,9 @@ def write_folder(
 
     Without `final` there is no summary, as of a run that was killed.
     """
-    config = resolve([Layer(FLAGS, {"env": "CartPole-v1", "seed": seed, **settings})])
-    stem = f"{env_label(config.env)}__{config.algo}__s{seed}__{time}"
-    run = runs / (f"{name}__{stem}" if name else stem)
+    config = resolve([Layer(FLAGS, {"env": "CartPole-v1", "seed": seed, "name": name or None, **settings})])
+    named = f"{name}__" if name else ""
+    run = runs / f"{env_label(config.env)}__{config.algo}__{named}s{seed}__{time}"
     run.mkdir(parents=True)
     (run / "config.yaml").write_text(config.to_yaml())
     rows = [f"{step},{value!r},{step / 100}" for step, value in curve]

@@ -27,7 +27,7 @@ def listed(runs: Path, capsys: pytest.CaptureFixture[str], *words: str) -> dict[
 
 
 def names(found: dict[str, Any], part: str = "runs") -> list[str]:
-    return [Path(one["path"] if part == "runs" else one).name for one in found[part]]
+    return [Path(one["run"] if part == "runs" else one).name for one in found[part]]
 
 
 def test_a_row_tells_what_a_run_reached(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -35,7 +35,8 @@ def test_a_row_tells_what_a_run_reached(tmp_path: Path, capsys: pytest.CaptureFi
     (row,) = listed(tmp_path, capsys)["runs"]
     content = sum(file.stat().st_size for file in run.iterdir())
     assert row == {
-        "path": str(run),
+        "run": str(run),
+        "name": "lr-1e-4",
         "env": "CartPole-v1",
         "algo": "ppo",
         "seed": 3,
@@ -58,7 +59,7 @@ def test_the_newest_comes_first_whatever_it_is_called(tmp_path: Path, capsys: py
     times = {"z": "20260101-000000", "a": "20260103-000000", "m": "20260102-000000-2"}
     for name, time in times.items():
         write_folder(tmp_path, name=name, time=time)
-    assert [name[0] for name in names(listed(tmp_path, capsys))] == ["a", "m", "z"]
+    assert [one["name"] for one in listed(tmp_path, capsys)["runs"]] == ["a", "m", "z"]
 
 
 def test_states(tmp_path: Path) -> None:
@@ -111,7 +112,7 @@ def test_a_damaged_run_is_shown_as_damaged_beside_the_others(
     broken = write_folder(tmp_path, 1, time="20260102-000000")
     (broken / file.strip()).write_text(content)
     first, second = listed(tmp_path, capsys)["runs"]
-    assert (first["path"], first["state"], first["env"]) == (str(broken), "damaged", None)
+    assert (first["run"], first["state"], first["env"]) == (str(broken), "damaged", None)
     assert first["fault"].startswith(said)
     assert first["bytes"] == bytes_in(broken)
     assert second["state"] == "finished"
@@ -132,7 +133,7 @@ def test_what_is_left_of_a_run_is_damaged_and_other_folders_are_no_runs(
     assert listed(tmp_path, capsys)["runs"] == []
     (rest / "progress.csv").write_text("step\n")
     (row,) = listed(tmp_path, capsys)["runs"]
-    assert (row["path"], row["state"], row["fault"]) == (str(rest), "damaged", "config.yaml is missing")
+    assert (row["run"], row["state"], row["fault"]) == (str(rest), "damaged", "config.yaml is missing")
 
 
 @pytest.mark.skipif(os.name != "posix", reason="Windows has no such files")
@@ -145,7 +146,7 @@ def test_what_is_no_file_is_not_read(tmp_path: Path, capsys: pytest.CaptureFixtu
 
 
 def test_filters(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    first = write_folder(tmp_path, 0, name="lr")
+    first = write_folder(tmp_path, 0, name="lr-1")
     second = write_folder(tmp_path, 1, algo="dqn", final=None)
     third = write_folder(tmp_path, 2, env="Acrobot-v1")
     broken = write_folder(tmp_path, 3)
@@ -153,7 +154,9 @@ def test_filters(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for words, wanted in {
         "--env CartPole-v1": {first, second},
         "--algo dqn": {second},
-        "--name lr": {first},
+        "--name lr-*": {first},
+        "--name lr": set(),
+        "--env Cart*": {first, second},
         "--finished": {first, third},
         "--unfinished": {second, broken},
         "--env CartPole-v1 --finished": {first},
@@ -242,7 +245,7 @@ def test_deleting_never_follows_a_link(tmp_path: Path, capsys: pytest.CaptureFix
     assert set(names(found, "deleted")) == {run.name, outside.name}
     assert list(runs.iterdir()) == []
     assert bytes_in(elsewhere) == before
-    assert next(one["bytes"] for one in found["runs"] if one["path"].endswith(outside.name)) == 0
+    assert next(one["bytes"] for one in found["runs"] if one["run"].endswith(outside.name)) == 0
 
 
 def test_a_name_outside_the_runs_folder_is_refused(tmp_path: Path) -> None:

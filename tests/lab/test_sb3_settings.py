@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from agents.lab.baselines import make_sb3
-from agents.lab.sb3_settings import load_tuned, tuned_settings
-from agents.run.config import CONFIGS, load_config_file
+from agents.lab.sb3_settings import load_tuned, translate_settings, tuned_settings
+from agents.run.config import CONFIGS, FLAGS, Layer, load_config_file, resolve
 from envs.errors import UserError
 
 FILES = sorted((CONFIGS / "sb3").glob("*/*.yaml"))
@@ -84,3 +84,9 @@ def test_the_initialisation_belongs_to_ppo(tmp_path: Path):
     file.write_text("total_timesteps: 1\npolicy_kwargs:\n  ortho_init: false")
     with pytest.raises(UserError, match="ortho_init: unknown setting"):
         load_tuned(file, "dqn")
+
+
+def test_widths_of_policy_and_value_function_apart_are_sb3s_too() -> None:
+    params = resolve([Layer(FLAGS, {"env": "CartPole-v1", "net_arch": ["pi=32,16", "vf=8"]})]).params
+    settings, _ = translate_settings("ppo", params)
+    assert settings["hyperparameters"]["policy_kwargs"]["net_arch"] == {"pi": [32, 16], "vf": [8]}

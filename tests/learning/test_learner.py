@@ -88,3 +88,22 @@ def test_with_a_memory_minibatches_are_sequences(batch_size, columns):
     rows = torch.cat([minibatch["obs"][0, :, 0] for minibatch in seen])  # which environment
     assert rows.sort().values.equal(rollout.obs[0, :, 0].repeat(2).sort().values)
     assert made.learner.n_updates == len(seen) == 2 * 4 // columns.pop()
+
+
+@pytest.mark.parametrize("make", [make_ppo, make_dqn])
+def test_the_size_of_rewards_and_observations_is_blamed_where_it_is_huge(make):
+    made = make()
+    data = collect(made) if make is make_ppo else make_batch()
+    rewards = data.reward if make is make_ppo else data.return_
+    result = made.learner.update(data, 0.0)._replace(health=torch.tensor(torch.nan))
+
+    def told():
+        with pytest.raises(UserError) as caught:
+            made.learner.refuse_divergence(result, 5)
+        return str(caught.value).partition("finite any more; ")[2]
+
+    assert told().startswith("try a smaller learning_rate")
+    data.obs[0] = -3e6
+    assert told() == "observations reach 3e+06: scale them in the environment, or set norm_obs"
+    rewards[0] = -1e20
+    assert told() == "rewards reach 1e+20: scale them in the environment, to about 1"

@@ -6,6 +6,7 @@ import copy
 import shutil
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -51,6 +52,7 @@ def add_unused(model: Any) -> None:
     model.unused = nn.Parameter(torch.ones(3))
 
 
+OTHER = {"tanh": "relu", "relu": "tanh"}
 CHANGES: dict[str, Any] = {
     "pruned": lambda model: prune.l1_unstructured(torso(model).layers[1], "weight", 0.5),
     "spectral norm": lambda model: parametrizations.spectral_norm(torso(model).layers[1]),
@@ -61,6 +63,7 @@ CHANGES: dict[str, Any] = {
     "forward hook": lambda model: torso(model).layers[0].register_forward_hook(lambda *given: 3 * given[2]),
     "forward pre-hook": lambda model: torso(model).layers[1].register_forward_pre_hook(lambda _, x: (x[0] ** 2,)),
     "forward method": lambda model: setattr(torso(model).layers[1], "forward", lambda x: x + 1),
+    "another activation": lambda model: setattr(torso(model), "activation", OTHER[torso(model).activation]),
     "frozen": lambda model: torso(model).layers[0].requires_grad_(False),
     "unused parameter": add_unused,
     "double and float": lambda model: model.double().float(),
@@ -183,6 +186,17 @@ def test_acting_goes_through_what_is_there(kind, change, request):
         expected = expected if kind == "ppo" else expected.argmax(dim=1)
 
 
+def test_acting_follows_a_bound_that_is_changed():
+    made = make("ppo", norm_obs=True)
+    obs = 5 * torch.randn(6, 3)
+    assert numpy_forward(made.model) is not None
+    before = made.policy.actor()(obs.numpy(), (), None).action
+    made.model.encoder.leaves[0].norm.clip = 0.5
+    acted = torch.as_tensor(made.policy.actor()(obs.numpy(), (), None).action)
+    torch.testing.assert_close(acted, outputs(made.model, obs))
+    assert not np.allclose(acted, before)
+
+
 @each_change
 def test_captured_updates_follow_a_change(change):
     tape = Tape()
@@ -204,7 +218,7 @@ def test_captured_updates_follow_a_change(change):
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler")
-@pytest.mark.parametrize("name", ["pruned", "replaced, of another width", "forward hook"])
+@pytest.mark.parametrize("name", ["pruned", "replaced, of another width", "forward hook", "another activation"])
 def test_compiled_updates_follow_a_change(name):
     said: list[str] = []
     runtime = Runtime("on", torch.device("cpu"))

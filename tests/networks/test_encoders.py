@@ -40,6 +40,13 @@ def test_one_hot_vectors_stand_side_by_side():
     assert made(spaces.Discrete(3))(torch.tensor([2, 0])).tolist() == [[0, 0, 1], [1, 0, 0]]
 
 
+def test_a_one_hot_vector_of_any_length_is_refused_beyond_the_longest():
+    assert made(spaces.Discrete(100_000)).features == 100_000
+    for space in (spaces.Discrete(1_000_000), spaces.MultiDiscrete([50_000, 950_000])):
+        with pytest.raises(UserError, match=r"^an observation of 1,000,000 values .* at most 100,000 are allowed"):
+            made(space)
+
+
 def test_floats_pass_unchanged_without_normalisation():
     obs = observations(SPACES["matrix"][0], 4)
     assert made(SPACES["matrix"][0])(obs).equal(obs.reshape(4, 6))

@@ -203,3 +203,25 @@ def test_state_round_trip_carries_normaliser_statistics():
     assert not outputs(other, obs).equal(outputs(network, obs))
     other.load_state_dict(network.state_dict())
     assert outputs(other, obs).equal(outputs(network, obs))
+
+
+@pytest.mark.parametrize("action_space", ACTIONS, ids=str)
+def test_policy_and_value_function_with_widths_of_their_own(action_space):
+    network = actor_critic(action_space=action_space, net_arch={"pi": [16, 8], "vf": [12]})
+    assert [layer.weight.shape for layer in network.policy_torso.layers] == [(16, network.features), (8, 16)]
+    assert [layer.weight.shape for layer in network.value_torso.layers] == [(12, network.features)]
+    assert (network.policy_head.in_features, network.value_head.in_features) == (8, 12)
+    obs = observations(VECTOR, 3)
+    assert network.value(obs).equal(network(obs).value)
+    network(obs).value.sum().backward()
+    assert all(parameter.grad is None for parameter in network.policy_torso.parameters())
+    assert all(parameter.grad is not None for parameter in network.value_torso.parameters())
+    linear = actor_critic(net_arch={"pi": [4], "vf": []})
+    assert linear.value_head.in_features == linear.features
+    assert linear(obs).value.shape == (3,)
+
+
+def test_equal_widths_by_name_are_the_same_network():
+    one, other = (actor_critic(net_arch=arch) for arch in ((16, 8), {"pi": (16, 8), "vf": (16, 8)}))
+    assert one.state_dict().keys() == other.state_dict().keys()
+    assert all(value.equal(other.state_dict()[name]) for name, value in one.state_dict().items())

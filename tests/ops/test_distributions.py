@@ -299,3 +299,10 @@ def test_squash_is_for_boxes_only():
 def test_other_spaces_are_refused():
     with pytest.raises(UserError, match=r"no policy acts in Text.*Discrete, Box, MultiDiscrete or MultiBinary"):
         parameter_count(spaces.Text(5))
+
+
+@pytest.mark.parametrize("space", [spaces.Discrete(100_001), spaces.MultiDiscrete([100_000, 1])])
+def test_too_many_actions_are_refused(space):
+    assert parameter_count(spaces.Discrete(100_000)) == 100_000
+    with pytest.raises(UserError, match="a network of 100,001 outputs; at most 100,000 are allowed"):
+        parameter_count(space)

@@ -17,7 +17,7 @@ NUM_ENVS = 8
 def learnt(env, params):
     """Train to the end of the budget; return the policy."""
     training = training_on(env, params)
-    for _ in training.progress():
+    for _ in training.iterations():
         pass
     return training.policy
 

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 from copy import deepcopy
-from typing import Any
+from pathlib import Path
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from agents.algos.dqn.algorithm import DQN
 from agents.algos.ppo.algorithm import PPO
+from agents.core.config import CompileMode
+from agents.core.runtime import resolved_mode
 from agents.run.build import Training, build, build_on
 from agents.run.config import FLAGS, Layer, resolve
 from envs.errors import UserError
 from envs.make import make
 from tests.run.running import USER_ENVS, assert_same
 
+ENCODERS = Path(__file__).parents[2] / "docs" / "examples" / "encoder.py"
 PPO_VALUES = {"env": "CartPole-v1", "n_envs": 2, "n_steps": 8, "batch_size": 16, "n_epochs": 1, "device": "cpu"}
 DQN_VALUES = {"env": "CartPole-v1", "algo": "dqn", "n_envs": 3, "learning_starts": 9, "batch_size": 4, "device": "cpu"}
 
@@ -26,8 +32,8 @@ def built(values: dict[str, Any], **more: Any) -> Training:
 
 
 def advance(training: Training, step: int) -> Training:
-    for progress in training.progress():
-        if progress.step >= step:
+    for iteration in training.iterations():
+        if iteration.step >= step:
             break
     return training
 
@@ -95,7 +101,73 @@ def test_a_device_is_chosen_and_the_choice_explained(monkeypatch: pytest.MonkeyP
     assert (training.policy.device.type, training.device_reason) == ("cpu", "no GPU was found")
     with pytest.raises(UserError, match="--device cuda"):
         built(PPO_VALUES, device="cuda")
-    assert built(PPO_VALUES).device_reason == "as asked"
+    assert built(PPO_VALUES).device_reason == "as set"
+
+
+@pytest.mark.parametrize(
+    ("values", "encoder"),
+    [
+        ({"vec": "sync"}, "flat"),
+        ({"env": "Bricks-v0"}, "small"),
+        ({"env": "Bricks-v0", "encoder": "flat"}, "flat"),
+        ({"encoder": f"{ENCODERS}:Fourier"}, f"{ENCODERS}:Fourier"),
+    ],
+)
+def test_the_settings_of_a_training_say_what_was_chosen(
+    values: dict[str, Any], encoder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    training = built(PPO_VALUES | {"device": "auto"} | values)
+    config = training.config
+    assert (config.vec, config.device, config.compile) == (values.get("vec", "native"), "cpu", "off")
+    assert config.params.network.encoder == encoder
+    again = build(config)
+    assert again.config == config
+    assert_same(again.state_dict(), training.state_dict())
+
+
+@pytest.mark.parametrize(("device", "auto"), [("cuda", "graphs"), ("cpu", "off"), ("mps", "off")])
+def test_what_compile_comes_to(device: str, auto: str) -> None:
+    came_to = [resolved_mode(mode, torch.device(device)) for mode in get_args(CompileMode)]
+    assert dict(zip(get_args(CompileMode), came_to, strict=True)) == {
+        "auto": auto,
+        "off": "off",
+        "graphs": auto,
+        "on": "on",
+    }
+
+
+class NoFloat64(TorchDispatchMode):
+    """Refuses what Apple's GPUs do not have."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        for leaf in tree_leaves(out):
+            assert not isinstance(leaf, torch.Tensor) or leaf.dtype != torch.float64 or "lift_fresh" in str(func), func
+        return out
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        PPO_VALUES | {"norm_obs": True, "norm_reward": True},
+        PPO_VALUES | {"env": "Pendulum-v1", "memory": "gru", "squash_output": True},
+        PPO_VALUES | {"env": "Bricks-v0", "learning_rate": "lin_1e-3"},
+        DQN_VALUES | {"norm_obs": True, "n_step_returns": 3},
+        DQN_VALUES | {"vec": "vector"},
+    ],
+)
+def test_no_tensor_is_float64(values: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    shared = torch.from_numpy
+
+    def from_numpy(array: np.ndarray) -> torch.Tensor:
+        assert array.dtype != np.float64
+        return shared(array)
+
+    monkeypatch.setattr(torch, "from_numpy", from_numpy)
+    with NoFloat64():
+        training = advance(built(values, total_timesteps=400), 200)
+        built(values, total_timesteps=400).load_state_dict(deepcopy(training.state_dict()))
 
 
 def training_of(kind: str) -> Training:

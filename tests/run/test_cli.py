@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import subprocess
@@ -14,10 +15,11 @@ from typing import Any
 import pytest
 
 import agents.__main__ as listing
-from agents import train
-from agents.run import registry
+from agents import bench, evaluate, train, watch
+from agents.lab.comparison import options as compare_options
+from agents.run import registry, spellings
 from agents.run.cli import print_json, run_command
-from agents.run.config import FLAGS, Layer, RunConfig, resolve
+from agents.run.config import FLAGS, RUN_FIELDS, Layer, RunConfig, resolve
 from envs.errors import UserError
 from tests.run.running import NAMES, setting_of_others
 
@@ -187,13 +189,44 @@ def test_json_is_the_last_line(runner: list[dict[str, Any]], capsys: pytest.Capt
     }
 
 
+def test_names_of_other_programs_are_none_of_ours() -> None:
+    commands = [train.Options, compare_options.Options, evaluate.Options, watch.Options, bench.Options]
+    settings = {name for algo in registry.names() for name in registry.find(algo).config.flat_fields()}
+    flags = {field.name for options in commands for field in dataclasses.fields(options)}
+    assert spellings._OTHERS.keys() <= settings | set(RUN_FIELDS) | flags
+    words = [word for others in spellings._OTHERS.values() for word in others.split()]
+    assert not {*words, *spellings._NEEDLESS} & (settings | set(RUN_FIELDS) | set(vars(train.Options())))
+    for ours, others in spellings._OTHERS.items():
+        for word in others.split():
+            assert spellings.suggestion(word, [ours, "other"], "--{}".format) == f" Did you mean --{ours}?"
+
+
+@pytest.mark.parametrize("line", ["--num-episodes 3", "--n-eval-episodes=3"])
+def test_other_commands_know_other_spellings_too(line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert evaluate.main(line.split()) == 2
+    assert f"{line.split()[0]}: unknown flag. Did you mean --episodes?" in capsys.readouterr().err
+
+
+def test_files_may_have_other_spellings_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "mine.yaml").write_text("env: Some-v0\nlr: 1e-3\n")
+    assert train.main(["--config", str(tmp_path / "mine.yaml")]) == 2
+    assert "mine.yaml: lr: unknown setting. Did you mean learning_rate?" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [
         ("--seed 3", "for example: --env CartPole-v1"),
-        ("--env Some-v0 --gama 3", "--gama: unknown flag. Did you mean --gamma"),
-        ("--env Some-v0 --gama=3", "--gama=3: unknown flag. Did you mean --gamma"),
+        ("--env Some-v0 --gama 3", "--gama: unknown flag. Did you mean --gamma?"),
+        ("--env Some-v0 --gama=3", "--gama=3: unknown flag. Did you mean --gamma?"),
         ("--env Some-v0 --quite", "--quite: unknown flag. Did you mean --quiet"),
+        ("--env Some-v0 --lr 3", "--lr: unknown flag. Did you mean --learning-rate? 'python"),
+        ("--env Some-v0 --Num_Envs=3", "--Num_Envs=3: unknown flag. Did you mean --n-envs? 'python"),
+        ("--env-id Some-v0", "--env-id: unknown flag. Did you mean --env? 'python"),
+        ("--env Some-v0 --track", "--track: unknown flag. Every run writes its curves into its folder"),
+        ("--env Some-v0 --epsilon 0.1", "--epsilon: exploration_final_eps is a setting of "),
+        ("--env Some-v0 --algo dqn --epsilon 0.1", "--epsilon: unknown flag. Did you mean --exploration-final-eps? '"),
+        ("--env Some-v0 --algo dqn --clip-coef 1", "--clip-coef: clip_range is a setting of ppo"),
         ("--env Some-v0 --gamma 3", "--gamma: 3 is out of range; it must be >= 0 and <= 1"),
         ("--env Some-v0 --n-steps x", "--n-steps: 'x' given, INTEGER expected"),
         ("--env Some-v0 --buffer-size 3", f"--buffer-size: {setting_of_others('buffer_size', 'ppo')}"),
@@ -261,6 +294,16 @@ def test_resume_takes_the_run_as_it_was(run: Path, runner: list[dict[str, Any]])
     assert runner[-1]["resume"] == Path("runs/a")
     before = RunConfig.from_yaml(run / "config.yaml").model_dump()
     assert config.model_dump() == before | {"total_timesteps": 7000, "eval_freq": 0}
+
+
+@pytest.mark.parametrize(("flags", "compiled"), [("", "on"), ("--compile off", "off")])
+def test_a_run_goes_on_on_another_device(run: Path, runner: list[dict[str, Any]], flags: str, compiled: str) -> None:
+    file = run / "config.yaml"
+    for before, after in ({"device": "cpu", "compile": "off"}, "auto"), ({"device": "cpu", "compile": "on"}, compiled):
+        file.write_text(RunConfig.from_yaml(file).model_copy(update=before).to_yaml())
+        assert trained(runner, "--resume runs/a").compile == before["compile"]
+        config = trained(runner, f"--resume runs/a --device cuda {flags if after != 'auto' else ''}")
+        assert (config.device, config.compile) == ("cuda", after)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import pytest
 
 from agents.algos.dqn.config import DQNConfig
 from agents.algos.ppo.config import PPOConfig
+from agents.core.config import Torsos
 from agents.run import config as module
 from agents.run import registry
 from agents.run.config import (
@@ -22,6 +23,7 @@ from agents.run.config import (
     parse_value,
     resolve,
 )
+from agents.train import parse
 from envs.errors import UserError
 from tests.run import running
 from tests.run.running import setting_of_others
@@ -244,7 +246,7 @@ def test_values_read_as_yaml(text: str, value: Any) -> None:
         ({"learning_rate": float("nan")}, "learning_rate: nan given, a finite number expected"),
         ({"norm_obs": "yes"}, r"norm_obs: 'yes' given, true\|false expected"),
         ({"norm_obs": 1}, r"norm_obs: 1 given, true\|false expected"),
-        ({"net_arch": 64}, r"net_arch: 64 given, INTEGER \.\.\. expected"),
+        ({"net_arch": 64}, r"net_arch: 64 given, INTEGER \.\.\.\|pi="),
         ({"net_arch": [64, "x"]}, r"net_arch: \[64, 'x'\] given"),
         ({"net_arch": [64, 0]}, r"net_arch: \[64, 0\] is out of range; it must be > 0"),
         ({"net_arch": [True]}, "net_arch: .* given"),
@@ -336,3 +338,72 @@ def test_empty_config_file(tmp_path: Path) -> None:
 def test_from_dict_wants_a_mapping(values: Any) -> None:
     with pytest.raises(UserError, match=r"model.json: the configuration is a \w+, not a mapping"):
         RunConfig.from_dict(values, "model.json")
+
+
+@pytest.mark.parametrize(
+    ("given", "widths"),
+    [
+        ([64, 32], (64, 32)),
+        (["64,32"], (64, 32)),
+        (["64,", 32], (64, 32)),
+        ("64, 32", (64, 32)),
+        (["pi=64,32", "vf=128"], Torsos(pi=(64, 32), vf=(128,))),
+        ({"pi": [64, 32], "vf": [128]}, Torsos(pi=(64, 32), vf=(128,))),
+        ([{"pi": [64, 32], "vf": [128]}], Torsos(pi=(64, 32), vf=(128,))),
+        (["pi=[64,32]", "vf="], Torsos(pi=(64, 32), vf=())),
+    ],
+)
+def test_widths_of_the_hidden_layers(given: Any, widths: Any, tmp_path: Path) -> None:
+    config = flags(net_arch=given)
+    assert config.params.network.net_arch == widths
+    (tmp_path / "config.yaml").write_text(config.to_yaml())
+    assert RunConfig.from_yaml(tmp_path / "config.yaml") == config
+    if isinstance(widths, tuple):
+        assert flags(algo="dqn", net_arch=given).params.network.net_arch == widths
+
+
+FORMS = "allowed is one list (64 64 or 64,64), or both pi=64,64 and vf=128"
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"net_arch": ["pi=64"]}, f"--net-arch: ['pi=64'] given, but it names 'pi'; {FORMS}."),
+        ({"net_arch": ["pi=64", "qf=3"]}, f"but it names 'pi', 'qf'; {FORMS}."),
+        ({"net_arch": ["pi=64", 64]}, f"but it gives 64 beside a name; {FORMS}."),
+        ({"net_arch": ["pi=64,x", "vf=3"]}, "INTEGER ...|pi=INTEGER,... vf=INTEGER,... expected."),
+        ({"net_arch": ["64;64"]}, "INTEGER ...|pi=INTEGER,... vf=INTEGER,... expected."),
+        ({"net_arch": ["pi=64", "vf=3"], "shared_torso": True}, "give net_arch as one list, or shared_torso as false."),
+        (
+            {"net_arch": ["pi=64", "vf=3"], "algo": "dqn"},
+            "--net-arch: ['pi=64', 'vf=3'] given, but it names parts, and only a policy with a value "
+            "function has pi and vf; allowed is a list: 64 64.",
+        ),
+        ({"wrappers": [3]}, "but it must be a list of module:Wrapper, or in a file of"),
+        ({"wrappers": [{"a:B": 3}]}, "module:Wrapper ... expected"),
+    ],
+)
+def test_mistakes_in_lists_of_words(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError) as raised:
+        flags(**values)
+    assert message in str(raised.value)
+
+
+def test_wrappers_as_flags_and_as_rl_zoo3_writes_them(tmp_path: Path) -> None:
+    (tmp_path / "zoo.yaml").write_text(
+        "env: Some-v0\nenv_wrapper:\n- gymnasium.wrappers.ClipReward:\n    max_reward: 1\n- my_module:Wrapper:\n- b.C\n"
+    )
+    values = load_config_file(tmp_path / "zoo.yaml")
+    found = resolve([Layer("zoo.yaml", values)])
+    assert found.wrappers == [{"gymnasium.wrappers.ClipReward": {"max_reward": 1}}, {"my_module:Wrapper": {}}, "b.C"]
+    (tmp_path / "config.yaml").write_text(found.to_yaml())
+    assert RunConfig.from_yaml(tmp_path / "config.yaml") == found
+    assert flags(wrappers="b.C").wrappers == ["b.C"]
+    given, _ = parse(["--wrappers", "a:B", "{c:D: {e: 2}}"], {"env": "Some-v0"})
+    assert resolve([Layer(FLAGS, {"env": "Some-v0", **given})]).wrappers == ["a:B", {"c:D": {"e": 2}}]
+
+
+def test_an_encoder_may_be_called_network() -> None:
+    assert flags(network="my.py:Mine").params.network.encoder == "my.py:Mine"
+    given, _ = parse(["--network", "my.py:Mine"], {"env": "Some-v0"})
+    assert given == {"encoder": "my.py:Mine"}

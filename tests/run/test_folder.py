@@ -36,8 +36,8 @@ def test_names_are_telling_and_unique_within_a_second(tmp_path: Path) -> None:
 def test_a_new_run_holds_what_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     command = ["python", "-m", "agents.train", "--env", "a b"]
     monkeypatch.setattr(sys, "orig_argv", command)
-    run = RunFolder.create(tmp_path, config(), device="cpu", threads=1)
-    assert run.config() == config()
+    run = RunFolder.create(tmp_path, config(device="cpu"), threads=1)
+    assert run.config() == config(device="cpu")
     assert shlex.split((run.path / "command.txt").read_text()) == command
     versions = json.loads((run.path / "versions.json").read_text())
     assert {"python", "platform", "torch", "numpy", "gymnasium", "git", "device", "threads"} <= versions.keys()

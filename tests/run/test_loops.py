@@ -97,7 +97,7 @@ def test_nothing_happens_until_it_is_pulled_and_it_stops_when_it_is_not():
 @pytest.mark.parametrize(("total", "n_steps", "steps"), [(20, 5, [10, 20]), (21, 5, [10, 20, 30]), (1, 4, [8])])
 def test_whole_rollouts_until_the_budget_is_spent(total, n_steps, steps):
     learner, _, loop = on(ClockEnv(2), total, n_steps)
-    assert [progress.step for progress in loop] == steps
+    assert [iteration.step for iteration in loop] == steps
     begun = [step / total for step in [0, *steps[:-1]]]
     assert learner.updates == list(zip(steps, begun, strict=True)), (
         "an update's rates are those of its data's beginning"
@@ -115,13 +115,13 @@ def test_a_finished_training_takes_no_step():
 
 
 @pytest.mark.parametrize("dummies", [False, True])
-def test_an_update_gets_the_whole_rollout_and_a_progress_says_what_happened(dummies):
+def test_an_update_gets_the_whole_rollout_and_an_iteration_says_what_happened(dummies):
     env = ClockEnv(3, dummies=dummies)
     learner, _, loop = on(env, 10**6, 30)
     clean, lengths = ClockEnv(3, dummies=dummies), []
     obs, taken, t = clean.reset(0), 0, 0
     for number in (1, 2):
-        before, progress = taken, next(loop)
+        before, iteration = taken, next(loop)
         trajectory = learner.data[-1]
         assert trajectory.reward.shape == (30, 3)
         for row in range(30):
@@ -131,14 +131,14 @@ def test_an_update_gets_the_whole_rollout_and_a_progress_says_what_happened(dumm
             taken, t, obs = taken + int(valid.sum()), t + 1, step.obs
             np.testing.assert_array_equal(trajectory.reward[row], step.reward)
             lengths += [int(np.rint(step.next_obs[n, 2] * 8)) for n in (step.terminated | step.truncated).nonzero()[0]]
-        assert progress.step == taken
+        assert iteration.step == taken
         assert (taken < 90 * number) == dummies
-        assert [length for ended in progress.episodes for length in ended.read()[1].tolist()] == lengths
+        assert [length for ended in iteration.episodes for length in ended.read()[1].tolist()] == lengths
         lengths.clear()
-        assert set(progress.seconds) == {"act", "env", "learn"}
-        assert all(seconds >= 0 for seconds in progress.seconds.values())
-        assert {name: float(value) for name, value in progress.metrics.items()} == {"train/loss": number}
-        assert progress.latest == {"train/learning_rate": before / 10**6}
+        assert set(iteration.seconds) == {"act", "env", "learn"}
+        assert all(seconds >= 0 for seconds in iteration.seconds.values())
+        assert {name: float(value) for name, value in iteration.metrics.items()} == {"train/loss": number}
+        assert iteration.latest == {"train/learning_rate": before / 10**6}
 
 
 def off(num_envs, dummies=False, priorities=False, **options):
@@ -160,7 +160,7 @@ def test_intervals_count_environment_steps(num_envs, train_freq, gradient_steps,
     total, starts, sync = 400, 37, 30
     intervals = {"train_freq": train_freq, "gradient_steps": gradient_steps, "learning_starts": starts}
     env, learner, collector, _, loop = off(num_envs, dummies, total_timesteps=total, **intervals)
-    steps = [progress.step for progress in loop]
+    steps = [iteration.step for iteration in loop]
     assert steps[-1] == collector.state.step >= total
     assert (len(env.actions) * num_envs > collector.state.step) == dummies
 
@@ -192,10 +192,10 @@ def test_intervals_count_environment_steps(num_envs, train_freq, gradient_steps,
 def test_warm_up_makes_no_update_and_still_yields():
     options = {"learning_starts": 10**6, "buffer_size": 10**6}
     _, learner, _, _, loop = off(2, total_timesteps=10**6, **options)
-    progress = next(loop)
-    assert progress.step == 2 * YIELD_TICKS
-    assert dict(progress.metrics) == {}
-    assert sum(episodes.count for episodes in progress.episodes) > 5
+    iteration = next(loop)
+    assert iteration.step == 2 * YIELD_TICKS
+    assert dict(iteration.metrics) == {}
+    assert sum(episodes.count for episodes in iteration.episodes) > 5
     assert learner.updates == learner.rounds == learner.checked == []
 
 
@@ -209,20 +209,20 @@ def test_exploration_follows_the_steps_taken():
 def test_nothing_happens_off_policy_either_until_it_is_pulled():
     env, learner, collector, (replay, _), loop = off(2, total_timesteps=1000, train_freq=6)
     assert env.actions == []
-    progress = next(loop)
-    assert progress.step == collector.state.step == len(replay) == 6
+    iteration = next(loop)
+    assert iteration.step == collector.state.step == len(replay) == 6
     assert len(learner.updates) == 1
-    assert progress.metrics["train/loss"].item() == 1.0
-    assert progress.latest == {"train/learning_rate": 4 / 1000}  # that of its update
+    assert iteration.metrics["train/loss"].item() == 1.0
+    assert iteration.latest == {"train/learning_rate": 4 / 1000}  # that of its update
     assert learner.checked == [(1.0, 6)]
-    assert set(progress.seconds) == {"act", "env", "copy", "learn"}
+    assert set(iteration.seconds) == {"act", "env", "copy", "learn"}
     loop.close()
     assert len(env.actions) == 3
 
 
-def test_the_last_progress_is_at_the_budget():
+def test_the_last_iteration_ends_at_the_budget():
     _, _, collector, _, loop = off(3, total_timesteps=10, train_freq=7)
-    assert [progress.step for progress in loop] == [9, 12]
+    assert [iteration.step for iteration in loop] == [9, 12]
     assert collector.state.step == 12
 
 
@@ -288,12 +288,12 @@ def test_what_fell_due_is_learnt_while_environments_step_elsewhere(num_envs):
     assert [at for at, _ in learner.updates] == sorted(at for at, _ in learner.updates)
 
 
-def numbers(progress):
-    episodes = [[part.tolist() for part in ended.read()] for ended in progress.episodes]
+def numbers(iteration):
+    episodes = [[part.tolist() for part in ended.read()] for ended in iteration.episodes]
     return (
-        progress.step,
-        {key: float(value) for key, value in progress.metrics.items()},
-        dict(progress.latest),
+        iteration.step,
+        {key: float(value) for key, value in iteration.metrics.items()},
+        dict(iteration.latest),
         episodes,
     )
 
@@ -301,11 +301,11 @@ def numbers(progress):
 def assert_half_and_half_is_the_whole(make, pulls):
     """`make(seed)` returns a training; one broken off after so many yields and gone on with is like an unbroken one."""
     whole = make(0)
-    expected = [numbers(progress) for progress in whole.progress()]
+    expected = [numbers(iteration) for iteration in whole.iterations()]
     first, second = make(0), make(1)
-    seen = [numbers(progress) for progress in itertools.islice(first.progress(), pulls)]
+    seen = [numbers(iteration) for iteration in itertools.islice(first.iterations(), pulls)]
     assert second.load_state_dict(copy.deepcopy(first.state_dict())) == []
-    seen += [numbers(progress) for progress in second.progress()]
+    seen += [numbers(iteration) for iteration in second.iterations()]
     assert seen == expected
     assert sum(bool(metrics) for _, metrics, _, _ in expected) >= 5
     theirs = whole.algorithm.state_dict()

@@ -37,8 +37,8 @@ CASES: dict[str, dict[str, Any]] = {
 
 def trained(values: dict[str, Any]) -> Training:
     training = build(resolve([Layer(FLAGS, values)], packaged=False))
-    for progress in training.progress():
-        if progress.step >= 64:
+    for iteration in training.iterations():
+        if iteration.step >= 64:
             return training
     raise AssertionError("the budget is larger than that")
 
@@ -47,7 +47,7 @@ def trained(values: dict[str, Any]) -> Training:
 def test_a_loaded_model_acts_as_the_trained_one(values: dict[str, Any], tmp_path: Path) -> None:
     training = trained(values)
     policy, obs = training.policy, training.collector.state.obs
-    save_model(tmp_path, training.algorithm, training.config, training.env, 64)
+    save_model(tmp_path, training.algorithm.model, training.config, training.env.own_spaces, 64)
     loaded = load_model(tmp_path, "x")
     for deterministic in (True, False):
         actions = [
@@ -71,7 +71,7 @@ def test_a_loaded_model_acts_as_the_trained_one(values: dict[str, Any], tmp_path
 
 def test_statistics_are_frozen_in_a_loaded_model(tmp_path: Path) -> None:
     training = trained(CASES["ppo"])
-    save_model(tmp_path, training.algorithm, training.config, training.env, 64)
+    save_model(tmp_path, training.algorithm.model, training.config, training.env.own_spaces, 64)
     loaded = load_model(tmp_path, "x")
     before = {name: value.clone() for name, value in loaded.policy.model.state_dict().items()}  # type: ignore
     assert any("count" in name and value > 0 for name, value in before.items()), "statistics travel with the model"

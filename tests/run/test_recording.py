@@ -70,7 +70,7 @@ def untrained(env: str, folder: Path, algo: str = "ppo", **settings) -> LoadedPo
     spaces = probe.observation_space, probe.action_space
     probe.close()
     policy = make_algorithm(config.algo, *spaces, config.params, seed=3).eval().policy
-    return LoadedPolicy(policy, config, *spaces, step=1024, path=folder, name="best")
+    return LoadedPolicy(policy, config, spaces, step=1024, path=folder, name="best")
 
 
 @pytest.fixture
@@ -230,7 +230,7 @@ def test_an_environment_that_cannot_be_drawn_says_so(doors, tmp_path):
             "raise OSError('no OpenGL')",
             "being drawn .*: no OpenGL",
         ),
-        ("return np.full((33, 41, 3), 20 * self.t, np.uint8)", "return None", r"render\(\) returned NoneType"),
+        ("return np.full((33, 41, 3), 20 * self.t, np.uint8)", "return None", r"render\(\) returned None"),
         ('"render_modes": ["rgb_array"]', '"render_modes": ["human"]', "cannot be drawn: .* without 'rgb_array'"),
     ):
         other = file.with_name(f"other{len(message)}.py")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import json
 import math
 import shlex
+import shutil
 import signal
 import sys
 import threading
@@ -16,7 +18,7 @@ import numpy as np
 import pytest
 
 from agents.acting.evaluation import Evaluation
-from agents.core.types import Episodes, Progress
+from agents.core.types import Episodes, Iteration
 from agents.run import runner
 from agents.run.config import RunConfig
 from agents.run.folder import RunFolder
@@ -25,6 +27,7 @@ from agents.run.runner import KEEP_STATES, Run, stop_signals
 from agents.run.storage import read_tree
 from agents.run.summary import Summary
 from agents.train import main
+from agents.watch import main as watch
 from tests.run.running import USER_ENVS, assert_same, resume, rows, signals_at, steps, train
 
 CARTPOLE = "--env CartPole-v1 --env-kwargs max_episode_steps=25 --n-envs 3"
@@ -163,6 +166,7 @@ def test_the_folder_says_how_it_was_made(tmp_path: Path, monkeypatch: pytest.Mon
     config = RunConfig.from_yaml(run / "config.yaml")
     assert (config.seed, config.params.network.net_arch, config.env_kwargs) == (5, (8, 8), {"max_episode_steps": 25})
     assert config.to_yaml() == (run / "config.yaml").read_text()
+    assert "auto" not in config.model_dump().values()
     versions = json.loads((run / "versions.json").read_text())
     assert {"torch", "gymnasium", "numpy", "python", "git"} <= versions.keys()
     assert (versions["device"], versions["threads"]) == ("cpu", 1)
@@ -198,6 +202,7 @@ def test_a_diverged_training_is_told_and_not_saved(tmp_path: Path, capsys: pytes
 
 def test_the_last_screen(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(shutil, "which", lambda name: f"/bin/{name}")
     words = f"{PPO} {SHORT} --eval-freq 150 --final-eval-episodes 2".split()
     assert main(words) == 0
     (run,) = Path("runs").iterdir()
@@ -216,6 +221,35 @@ def test_the_last_screen(tmp_path: Path, capsys: pytest.CaptureFixture[str], mon
     assert "stopped early" in text
     assert f"python -m agents.train --resume {stopped}" in text
     assert "fresh greedy episodes" not in text
+
+
+def test_the_last_screen_suggests_only_what_works(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    short = f"{SHORT} --eval-freq 0"
+    source = USER_ENVS.read_text(encoding="utf-8").replace('"render_modes": ["rgb_array"]', '"render_modes": []')
+    Path("blind.py").write_text(source, encoding="utf-8")
+    blind = "--env blind.py:Signs --n-envs 2 --n-steps 32 --batch-size 64"
+    for words in (f"{blind} {short}", f"{blind} {short} --no-record"):
+        assert main(words.split()) == 0
+        text = capsys.readouterr().out
+        assert "agents.watch" not in text
+        assert "agents.evaluate" in text
+    assert main(f"{PPO} {short} --no-record".split()) == 0
+    assert "agents.watch" in capsys.readouterr().out
+    monkeypatch.setattr(Run, "record", lambda run, replays_dir: None)  # as where drawing fails
+    assert main(f"{PPO} {short}".split()) == 0
+    assert "agents.watch" not in capsys.readouterr().out
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "pygame" else find(name))
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    assert main(f"{PPO} {short} --no-record".split()) == 0
+    text = capsys.readouterr().out
+    assert "agents.watch" not in text
+    assert "python -m tensorboard.main --logdir runs" in text
+    assert watch([str(next(Path("runs").iterdir()))]) == 2
+    assert "pip install pygame" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("moment", ["evaluate", "record"])
@@ -265,8 +299,8 @@ def episodes(*returns: float) -> list[Episodes]:
 def test_monitor_means() -> None:
     monitor = Monitor()
     assert monitor.scalars(0).keys() == {"time/fps"}
-    monitor.add(Progress(8, {"train/loss": 1.0}, {"train/n_updates": 3.0}, episodes(*range(WINDOW)), {"env": 0.5}))
-    monitor.add(Progress(16, {"train/loss": 4.0}, {"train/n_updates": 5.0}, episodes(1000.0), {"env": 0.25}))
+    monitor.add(Iteration(8, {"train/loss": 1.0}, {"train/n_updates": 3.0}, episodes(*range(WINDOW)), {"env": 0.5}))
+    monitor.add(Iteration(16, {"train/loss": 4.0}, {"train/n_updates": 5.0}, episodes(1000.0), {"env": 0.25}))
     scalars = monitor.scalars(16)
     assert scalars["rollout/ep_rew_mean"] == (sum(range(1, WINDOW)) + 1000) / WINDOW
     assert scalars["rollout/ep_len_mean"] == scalars["rollout/ep_rew_mean"]
@@ -277,11 +311,11 @@ def test_monitor_means() -> None:
 def test_monitor_goes_on_in_the_middle_of_a_row() -> None:
     monitor, copy = Monitor(), Monitor()
     monitor.best, monitor.reached, monitor.handled = (2.5, 8), 3.0, 8
-    monitor.add(Progress(8, {"train/loss": 1.0}, {"train/n_updates": 3.0}, episodes(3.0), {"env": 0.5}))
+    monitor.add(Iteration(8, {"train/loss": 1.0}, {"train/n_updates": 3.0}, episodes(3.0), {"env": 0.5}))
     copy.load_state_dict(json.loads(json.dumps(monitor.state_dict())))
     assert (copy.best, copy.reached, copy.handled) == ((2.5, 8), 3.0, 8)
     assert copy.elapsed() >= monitor.state_dict()["elapsed"] - 1
-    rest = Progress(16, {"train/loss": 4.0}, {"train/n_updates": 5.0}, episodes(5.0), {"env": 0.25})
+    rest = Iteration(16, {"train/loss": 4.0}, {"train/n_updates": 5.0}, episodes(5.0), {"env": 0.25})
     found = []
     for one in (monitor, copy):
         one.add(rest)

@@ -15,6 +15,7 @@ from tensorboard.plugins.hparams import metadata as hparams_metadata
 
 from agents.run import sinks
 from agents.run.sinks import ConsoleSink, CsvSink, TensorBoardSink
+from agents.run.terminal import console as new_console
 from envs.errors import UserError
 
 
@@ -189,7 +190,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 def console(terminal: bool = False) -> tuple[Console, io.StringIO]:
     text = io.StringIO()
-    return Console(file=text, force_terminal=terminal, width=120, color_system=None), text
+    return new_console(file=text, force_terminal=terminal, width=120, color_system=None), text
 
 
 class TestConsole:
@@ -241,12 +242,12 @@ class TestConsole:
         for step in range(10, 1001, 10):
             clock.now += 0.05
             sink.write(step, {"rollout/ep_rew_mean": step})
-        sink.say("[checkpoint]")
+        sink.say("[red].py:Pick: [/] [checkpoint]")
         sink.close()
         sink.close()
         assert text.getvalue().count("\r") < 120  # drawn a few times a second, not at every write
         assert "1,000/1,000 steps" in text.getvalue()
-        assert "[checkpoint]" in text.getvalue()
+        assert "[red].py:Pick: [/] [checkpoint]" in text.getvalue()
 
     def test_quiet_prints_nothing(self, clock: Clock, capfd: pytest.CaptureFixture[str]) -> None:
         sink = ConsoleSink(1000, quiet=True)
@@ -261,9 +262,11 @@ class TestConsole:
         out, text = console()
         sink = ConsoleSink(1000, console=out)
         sink.final_table(
-            "Done [1]", {"mean": "475.0", "run": "runs/[x]"}, {"watch it": "python -m agents.watch runs/[x]"}
+            "Done [1] :pick:",
+            {"mean": "475.0", "run": "runs/[x]:pick:"},
+            {"watch it": "python -m agents.watch runs/[x]:pick:"},
         )
         shown = text.getvalue()
-        assert "Done" in shown
-        assert shown.count("runs/[x]") == 2
-        assert "watch it  python -m agents.watch runs/[x]" in shown
+        assert "Done [1] :pick:" in shown
+        assert shown.count("runs/[x]:pick:") == 2
+        assert "watch it  python -m agents.watch runs/[x]:pick:" in shown

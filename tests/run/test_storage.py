@@ -6,6 +6,7 @@ import errno
 import json
 import math
 import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -275,6 +276,24 @@ def test_a_full_disk_is_told_for_tensors_too(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(safetensors.torch, "save_file", full)
     with pytest.raises(UserError, match=r"cannot write .*state.safetensors: no space left on device"):
         write_tree(tmp_path, "state", {"a": torch.zeros(1)})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_killed_process_left_of_tensors_is_cleared_away(tmp_path: Path) -> None:
+    code = """if True:
+        import os, pathlib, sys, safetensors.torch, torch
+        from agents.run.storage import write_tree
+
+        def die(tensors, file):
+            pathlib.Path(file).with_name(".tmpAbCdEf").touch()  # as the library's own
+            os._exit(9)
+
+        safetensors.torch.save_file = die
+        write_tree(pathlib.Path(sys.argv[1]), "state", {"a": torch.zeros(1)})
+    """
+    assert subprocess.run([sys.executable, "-c", code, str(tmp_path)]).returncode == 9
+    assert list(tmp_path.rglob(".tmpAbCdEf"))
+    tidy(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 

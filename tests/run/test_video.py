@@ -51,7 +51,10 @@ def test_mp4_keeps_every_frame_its_order_and_its_speed(tmp_path):
 
 def test_odd_sizes_are_padded_to_even_ones(tmp_path):
     write_video(tmp_path / "odd.mp4", moving(3, 47, 63), fps=10)
-    assert read(tmp_path / "odd.mp4")[0]["size"] == (64, 48)
+    meta, frames = read(tmp_path / "odd.mp4")
+    assert meta["size"] == (64, 48)
+    np.testing.assert_allclose(frames[0][47], 120, atol=6)
+    np.testing.assert_allclose(frames[0][:8, 63], 120, atol=6)
 
 
 def test_gif_keeps_size_and_duration_and_loses_no_colour(tmp_path):

@@ -50,6 +50,20 @@ def test_a_run_from_start_to_last_screen(
     assert sorted(os.listdir(tmp_path)) == ["replays", "runs"]
 
 
+@pytest.mark.skipif(os.name != "posix", reason="modes are POSIX's")
+@pytest.mark.parametrize("mask", [0o022, 0o027])
+def test_files_of_a_run_all_have_the_mode_that_the_user_wishes(mask: int, tmp_path: Path) -> None:
+    before = os.umask(mask)
+    try:
+        places = f"--runs-dir {tmp_path / 'runs'} --replays-dir {tmp_path / 'replays'}"
+        assert main(f"{DQN} --save-freq 256 --quiet {places}".split()) == 0
+    finally:
+        os.umask(before)
+    modes = {path: path.stat().st_mode & 0o777 for path in tmp_path.rglob("*")}
+    assert len(modes) > 20
+    assert {path: mode for path, mode in modes.items() if mode != (0o777 if path.is_dir() else 0o666) & ~mask} == {}
+
+
 def test_quiet_prints_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     places = f"--runs-dir {tmp_path / 'a'} --replays-dir {tmp_path / 'b'}"
     assert main(f"{PPO} --quiet {places}".split()) == 0

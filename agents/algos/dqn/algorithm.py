@@ -14,6 +14,7 @@ from agents.acting.policies import EpsilonGreedyPolicy
 from agents.algos.dqn.config import DQNConfig
 from agents.core.algorithm import Algorithm
 from agents.core.schedules import crossings
+from agents.core.watch import plain_attributes
 from agents.data.replay import Batch
 from agents.networks.models import QNetwork
 from agents.ops.losses import q_target
@@ -58,7 +59,7 @@ class DQN(Algorithm):
         self.target.share_statistics(self.model)
 
     def follow_model(self) -> None:
-        """Copy the target anew if it no longer has the parameters, modules and hooks of the online network."""
+        """Copy the target anew if it no longer has the parameters, modules, hooks and attributes of the online one."""
         if _structure(self.target) != _structure(self.model):
             self._copy_target()
 
@@ -92,7 +93,13 @@ class DQN(Algorithm):
 
 def _structure(network: nn.Module) -> list[Any]:
     modules = [
-        (type(module), *module._forward_hooks, *module._forward_pre_hooks, vars(module).get("forward"))
+        (
+            type(module),
+            plain_attributes(module),
+            *module._forward_hooks,
+            *module._forward_pre_hooks,
+            vars(module).get("forward"),
+        )
         for module in network.modules()
     ]
     return [*modules, *((name, parameter.shape) for name, parameter in network.named_parameters())]

@@ -1,9 +1,8 @@
-"""A benchmark's results: a JSON document, tables, a picture, and the files they are kept in."""
+"""A benchmark's results: a JSON document, kept in a file, and tables."""
 
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -11,15 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 from agents.lab.benchmark.case import Case, Plan
 from agents.lab.benchmark.rounds import Result, baseline_of, by_case, ratio
-from agents.lab.drawing import GREY, Mark, draw_rows, make_picture
 from agents.lab.words import number
 from agents.run.folder import versions
 from agents.run.storage import disk, write_text
+from agents.run.terminal import typed
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
 METHOD = (
     "Each run is a process of its own; a round runs each program of a case once. Medians; min to max over the runs.",
@@ -74,11 +73,6 @@ class Report:
         """Write `bench.json`."""
         write_text(self.folder / "bench.json", json.dumps(self.document(), indent=1) + "\n")
 
-    def save(self) -> None:
-        """Write `bench.json` and, if there is anything to compare, `bench.png`."""
-        self.save_document()
-        draw(list(self.results.values()), f"{self._where()}, {self.date[:10]}", self.folder / "bench.png")
-
     def _where(self) -> str:
         machine = self.machine
         gpu = machine.get("gpu") or "no GPU"
@@ -95,10 +89,10 @@ class Report:
         console.print(f"Python {self.versions['python']}, {named}; {self.date}")
         console.print("\n".join(METHOD), style="dim")
         if self.left_out:
-            console.print(f"left out: {', '.join(self.left_out)}", markup=False)
+            console.print(f"left out: {', '.join(self.left_out)}")
         if self.interrupted:
             console.print("interrupted: what was measured until then is above", style="bold")
-        console.print(f"results: {self.folder}", soft_wrap=True, markup=False)
+        console.print(f"results: {self.folder}")
 
 
 def _case(case: Case, group: Sequence[Result]) -> dict[str, Any]:
@@ -112,7 +106,7 @@ def _case(case: Case, group: Sequence[Result]) -> dict[str, Any]:
         "results": [
             {
                 "name": result.program.name,
-                "command": shlex.join(result.program.command),
+                "command": typed(*result.program.command),
                 "variables": result.program.variables,
                 "median": result.median(),
                 "min": min(result.values, default=None),
@@ -139,23 +133,28 @@ def _table(first_width: int, headings: dict[str, int]) -> Table:
     return table
 
 
+def _headed(name: str, rest: str) -> Text:
+    """Return a line that begins a part."""
+    from rich.text import Text
+
+    return Text.assemble("\n", (name, "bold"), rest)
+
+
 def _print_case(console: Console, case: Case, group: Sequence[Result]) -> None:
     """Print a line for each program, and beneath them what else there is to say."""
-    from rich.markup import escape
-
     table = _table(21, {case.measure.unit: 9, "min to max": 18, "better": 8, "peak MB": 7, "threads": 7})
     notes, baseline = [], baseline_of(group)
     for result in group:
         name = result.program.name
-        table.add_row(escape(name), *_cells(result, baseline))
+        table.add_row(name, *_cells(result, baseline))
         if case.target is not None and result.runs:
             scores = ", ".join(f"{run['eval_mean']:.0f}" for run in result.runs)
             notes.append(f"{name}: {result.solved} of {len(result.runs)} solved ({scores})")
         notes += [f"{name}: {error}" for error in dict.fromkeys(result.errors)]
-    console.print(f"\n[bold]{case.name}[/]: {case.title}")
+    console.print(_headed(case.name, f": {case.title}"))
     console.print(table)
     for note in notes:
-        console.print(f"  {note}", markup=False)
+        console.print(f"  {note}")
 
 
 def _cells(result: Result, baseline: Result | None) -> list[str]:
@@ -179,56 +178,17 @@ def _print_phases(console: Console, results: Iterable[Result]) -> None:
             means = [sum(shares.get(phase, 0.0) for shares in runs) / len(runs) for phase in names]
             table.add_row(f"{result.case.name}, {result.program.name}", *(f"{100 * mean:.0f}" for mean in means))
     if table.row_count:
-        console.print("\n[bold]where our time goes[/], in percent, over the same part of the steps as steps/s")
+        console.print(_headed("where our time goes", ", in percent, over the same part of the steps as steps/s"))
         console.print(table)
 
 
 def print_cases(console: Console, cases: Sequence[Case], left_out: Sequence[str]) -> None:
     """Print what would be measured, and the command line of each program."""
     for case in cases:
-        console.print(f"\n[bold]{case.name}[/]  {case.title}, {case.measure.unit}, {case.repeats} times")
+        console.print(_headed(case.name, f"  {case.title}, {case.measure.unit}, {case.repeats} times"))
         for program in case.programs:
             variables = " ".join(f"{name}={value}" for name, value in program.variables.items())
-            line = f"{variables} {shlex.join(program.command)}".strip()
-            console.print(f"  {program.name}: {line}", soft_wrap=True, markup=False)
+            line = f"{variables} {typed(*program.command)}".strip()
+            console.print(f"  {program.name}: {line}")
     if left_out:
-        console.print(f"\nleft out: {', '.join(left_out)}", markup=False)
-
-
-def ratios(results: Sequence[Result]) -> dict[str, tuple[str, float]]:
-    """Return row -> (program, times better than the baseline), of each case that has one."""
-    found = {}
-    for case, group in by_case(results):
-        baseline = baseline_of(group)
-        for result in group:
-            if not result.program.baseline and (better := ratio(result, baseline)) is not None:
-                name = result.program.name
-                found[f"{number(better, short=True)}x {case.name}, {name}"] = (name, better)
-    return found
-
-
-def draw(results: Sequence[Result], footer: str, path: Path) -> None:
-    """Draw them into `path`, with `footer` as a line beneath; nothing where nothing can be compared.
-
-    Raises:
-        UserError: the file cannot be written.
-    """
-    found = ratios(results)
-    if not found:
-        return
-    marks = [
-        Mark(row, name, better, min(better, 1), max(better, 1)) for row, (name, better) in enumerate(found.values())
-    ]
-    programs = list(dict.fromkeys(mark.side for mark in marks))
-
-    def paint(axes: Axes) -> None:
-        axes.set_xscale("log", base=2)
-        draw_rows(axes, programs, list(found), marks, legend=False)
-        axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}x")
-        axes.axvline(1, color="black", linewidth=0.9)
-        axes.set_title("Beside stable-baselines3")
-        axes.set_xlabel("times faster or smaller than the baseline")
-        axes.figure.supxlabel(footer, fontsize=5.5, color=GREY)
-
-    with disk("write", path):
-        path.write_bytes(make_picture("bench", "", 1.0 + 0.25 * len(found), paint).png)
+        console.print(f"\nleft out: {', '.join(left_out)}")

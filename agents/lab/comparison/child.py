@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shlex
 import shutil
 import sys
 import threading
@@ -18,11 +17,11 @@ import traceback
 from datetime import UTC, datetime
 from pathlib import Path
 
-from agents.lab.comparison.energy import EnergyMeter
 from agents.lab.comparison.job import ERRORS_FILE, JOB_FILE, RESULT_FILE, Job
 from agents.lab.processes import own_peak_mb
 from agents.run.folder import RunFolder, versions
 from agents.run.storage import write_text
+from agents.run.terminal import typed
 from envs.errors import UserError
 
 PARTS_FILE = "parts.json"
@@ -35,14 +34,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--trust", action="store_true", help="code that comes with a model of SB3's may be run")
     parser.add_argument("--began", type=float, default=time.time(), help="when this process was started")
-    parser.add_argument("--alone", action="store_true", help="nothing else runs: the processor's energy is this run's")
     parser.add_argument("--tied", action="store_true", help="end when standard input is closed")
     options = parser.parse_args(argv)
     if options.tied:
         threading.Thread(target=_end_with_parent, daemon=True).start()
-    meter = EnergyMeter() if options.alone else None
     try:
-        return _carry_out(options.folder, options.began, meter, options.trust)
+        return _carry_out(options.folder, options.began, options.trust)
     except UserError as error:
         said = " ".join(str(error).split())
     except Exception as error:
@@ -57,7 +54,7 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _carry_out(folder: Path, began: float, meter: EnergyMeter | None, trust: bool) -> int:
+def _carry_out(folder: Path, began: float, trust: bool) -> int:
     job = Job.load(folder)
     begun = job.kind == "ours" and any((path / "state.json").exists() for _, path in RunFolder(folder).checkpoints())
     _begin_part(folder, began, anew=not begun)
@@ -75,8 +72,7 @@ def _carry_out(folder: Path, began: float, meter: EnergyMeter | None, trust: boo
         "steps_per_s": found["steps"] / found["train_seconds"] if found["train_seconds"] else 0.0,
         "total_seconds": sum(end - start for start, end in parts),
         "peak_mb": own_peak_mb(),
-        "energy_j": meter.joules() if meter is not None and len(parts) == 1 else None,
-        "command": shlex.join(["python", "-m", "agents.lab.comparison.child", str(folder)]),
+        "command": typed("python", "-m", "agents.lab.comparison.child", folder),
         "versions": versions(),
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         **found,

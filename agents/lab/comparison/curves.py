@@ -65,7 +65,7 @@ class RunResult:
         returns: mean return of each evaluation.
         seconds: of training alone until then; nan where unknown.
         final: returns of the final evaluation's episodes, of shape [episodes]; empty where only a curve is known.
-        figures: `steps`, `train_seconds`, `steps_per_s`, `total_seconds`, and `peak_mb` and `energy_j` where measured.
+        figures: `steps`, `train_seconds`, `steps_per_s`, `total_seconds`, and `peak_mb` where measured.
         command: what was typed, or "".
     """
 

@@ -34,7 +34,7 @@ class Options:
         tyro.conf.arg(
             metavar="[RUN|MODEL.zip ...]",
             help_behavior_hint="",
-            help="compare what is trained already instead: run folders, and models of SB3's (with --env and --trust)",
+            help="run folders of ours and models of SB3's (with --trust) to compare as they are: nothing is trained",
         ),
     ] = ()
     env: Annotated[tuple[str, ...], tyro.conf.arg(metavar="ID ...", help_behavior_hint="", help="environments")] = ()
@@ -77,9 +77,14 @@ class Options:
         Path | None,
         tyro.conf.arg(metavar="FILE", help_behavior_hint="", help="VecNormalize's statistics for MODEL.zip"),
     ] = None
-    out: Annotated[Path, tyro.conf.arg(metavar="FOLDER", help="where all of it lies, and goes on")] = Path(
-        "runs/comparison"
-    )
+    out: Annotated[
+        Path | None,
+        tyro.conf.arg(
+            metavar="FOLDER",
+            help_behavior_hint="",
+            help="where all of it lies, and goes on (default: runs/comparison; runs/compared for finished runs)",
+        ),
+    ] = None
     no_video: Annotated[Flag, tyro.conf.arg(help="of RUN ...: make no video of them side by side")] = False
     quick: Annotated[Flag, tyro.conf.arg(help="a first answer in under five minutes: PPO on CartPole-v1")] = False
     list: Annotated[Flag, tyro.conf.arg(help="show the runs and which are done, and train nothing")] = False
@@ -112,4 +117,5 @@ class Options:
         found = dataclasses.replace(self, **quick)
         if not found.env:
             raise UserError("which environments? Give some, for example: --env CartPole-v1 LunarLander-v3, or --quick")
-        return dataclasses.replace(found, algos=found.algos or ("ppo",), seeds=found.seeds or 5)
+        out = found.out or Path("runs", "comparison")
+        return dataclasses.replace(found, algos=found.algos or ("ppo",), seeds=found.seeds or 5, out=out)

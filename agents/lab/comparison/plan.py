@@ -157,7 +157,12 @@ def _sides(options: Options, same: dict[str, Any], discrete: bool) -> tuple[list
 
 
 def our_side(config: RunConfig, label: str) -> Side:
-    """Return our training with these settings; the seed is not one of them."""
+    """Return our training with these settings; the seed is not one of them.
+
+    Raises:
+        UserError: they have wrappers, which the others lack.
+    """
+    _refuse_wrapped(config, label)
     settings = {name: value for name, value in config.model_dump(mode="json").items() if name != "seed"}
     return Side(label, "ours", "ours", settings)
 
@@ -227,8 +232,17 @@ def model_side(path: Path, ours: RunConfig, *, trust: bool, vec_normalize: Path 
     loaded = load_policy(path, "latest")
     if (loaded.env, loaded.algo) != (ours.env, ours.algo):
         return None
+    _refuse_wrapped(loaded.config, str(path))
     settings = {"model": str(loaded.path.resolve()), "sha256": _sha256(loaded.path / "model.safetensors")}
     return Side(label_of(path), "model", "ours", settings)
+
+
+def _refuse_wrapped(config: RunConfig, what: str) -> None:
+    if config.wrappers:
+        raise UserError(
+            f"{what} has wrappers of its own, and all that is compared must have the same environment: give --env "
+            "a function that returns it with its wrappers, as in --env my.py:make_env"
+        )
 
 
 def label_of(path: Path) -> str:

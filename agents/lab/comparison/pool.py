@@ -44,7 +44,7 @@ def exclusive(out: Path) -> Iterator[int]:
     """
     with disk("write", out):
         out.mkdir(parents=True, exist_ok=True)
-        lock = os.open(out / ".lock", os.O_CREAT | os.O_RDWR, 0o644)
+        lock = os.open(out / ".lock", os.O_CREAT | os.O_RDWR, 0o666)
     try:
         for _ in range(50):
             with suppress(BlockingIOError):
@@ -108,7 +108,7 @@ def _start(job: Job, out: Path, workers: int, lock: int, trust: bool) -> _Runnin
     folder, threads = job.folder(out), str(max(cores() // workers, 1))
     job.save(folder)
     words = [sys.executable, "-m", "agents.lab.comparison.child", str(folder), "--tied", "--began", str(time.time())]
-    words += [*(["--alone"] if workers == 1 else []), *(["--trust"] if trust else [])]
+    words += ["--trust"] if trust else []
     errors = (folder / ERRORS_FILE).open("w+b")
     child = subprocess.Popen(
         words,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -18,6 +17,7 @@ from agents.lab.comparison.results import import_files, load_results
 from agents.lab.comparison.verdict import Verdict, make_verdict, print_verdict
 from agents.lab.words import algorithm_name, listed, number, plural, shown, task_name
 from agents.run.storage import disk, write_text
+from agents.run.terminal import typed
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -176,7 +176,7 @@ evaluations.
 def _costs(document: Document, findings: Findings) -> None:
     if not (table := tables.cost_table(findings)).rows:
         return
-    document.heading("Speed, time, memory, energy", "costs")
+    document.heading("Speed, time, memory", "costs")
     pictures = [
         *figures.draw_costs(findings, "steps_per_s", "steps per second", "speed"),
         *figures.draw_costs(findings, "total_seconds", "seconds of a whole run", "time"),
@@ -188,8 +188,7 @@ def _costs(document: Document, findings: Findings) -> None:
 Medians over seeds; in the pictures a line reaches from the lowest seed to the highest. Training: without evaluations.
 A whole run: from process start to end, evaluations too.
 """
-    energy = tables.COSTS["energy_j"] in table.header
-    document.text(text if energy else f"{text} The processor's energy could not be read.", note=True)
+    document.text(text, note=True)
 
 
 def _missing(document: Document, findings: Findings) -> None:
@@ -280,7 +279,7 @@ def _repeat(document: Document, findings: Findings) -> None:
         with document.folded(f"Run by run ({len(commands)})"):
             document.code("\n".join(commands))
     document.text("This report, from the stored results:")
-    document.code(f"python -m agents.report {shlex.quote(str(results.folder))}")
+    document.code(typed("python", "-m", "agents.report", results.folder))
     if facts := {**results.document.machine, **results.document.versions}:
         document.text("Machine and versions:")
         rows = [[name, "-" if value is None else _value(value)] for name, value in facts.items()]

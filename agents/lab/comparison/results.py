@@ -92,7 +92,6 @@ class _Result(_Run):
     steps_per_s: Positive
     total_seconds: Positive
     peak_mb: Positive | None = None
-    energy_j: Positive | None = None
     returns: Annotated[list[FiniteFloat], Field(min_length=1)]
     command: Text = ""
 
@@ -203,7 +202,7 @@ def read_run(folder: Path) -> RunResult:
     """
     file = folder / "result.json"
     result = validated(_Result, file, read_json(file))
-    costs = ("train_seconds", "steps_per_s", "total_seconds", "peak_mb", "energy_j")
+    costs = ("train_seconds", "steps_per_s", "total_seconds", "peak_mb")
     trained = costs if result.train_seconds else ()  # a model that was only evaluated here has no costs to compare
     figures = {name: float(value) for name in ("steps", *trained) if (value := getattr(result, name)) is not None}
     curve = read_evaluations(folder / "evaluations.csv")

@@ -21,7 +21,6 @@ COSTS = {
     "train_seconds": "training s",
     "total_seconds": "whole run s",
     "peak_mb": "peak MB",
-    "energy_j": "energy J",
 }
 
 
@@ -99,7 +98,7 @@ def goal_table(findings: Findings) -> Table:
 
 
 def cost_table(findings: Findings) -> Table:
-    """Return speed, time, memory and energy of a run: medians over seeds."""
+    """Return speed, time and memory of a run: medians over seeds."""
     sides = [(task, label) for task in findings.tasks for label in task.runs]
     known = [name for name in COSTS if any(task.figure(label, name).size for task, label in sides)]
     rows = []
@@ -154,7 +153,7 @@ def _cell(value: Any) -> str:
 
 
 def _scores(findings: Findings) -> Iterator[Sequence[Any]]:
-    figures = ("steps", "train_seconds", "steps_per_s", "total_seconds", "peak_mb", "energy_j")
+    figures = ("steps", "train_seconds", "steps_per_s", "total_seconds", "peak_mb")
     timed = ("steps_to_goal", "seconds_to_goal")
     yield ("env", "algo", "label", "seed", "score", "normalised", "episodes", *figures, *timed)
     for task in findings.tasks:

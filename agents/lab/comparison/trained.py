@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, field, replace
@@ -25,6 +24,7 @@ from agents.lab.words import algorithm_name, listed, plural, printable
 from agents.run.config import RunConfig
 from agents.run.flags import parse_env_kwargs
 from agents.run.registry import find
+from agents.run.terminal import typed
 from envs.errors import UserError
 from envs.make import env_label, has_native, reward_threshold
 from envs.seeding import derive_seed
@@ -36,6 +36,10 @@ if TYPE_CHECKING:
     from envs.api import VecEnv
 
 OUT = Path("runs", "compared")
+APART = (  # settings that tell no sides apart: they do not change what is learnt
+    *("seed", "name", "device", "compile", "eval_freq", "eval_episodes", "final_eval_episodes", "save_freq"),
+    *("one_instance", "metrics"),
+)
 SHORT = 60  # letters of a side's name, where there is a choice
 NONE = np.empty(0)
 
@@ -46,7 +50,7 @@ class Entry:
 
     Attributes:
         name: what it was called, or "".
-        settings: all but the seed, as far as they are known without running code.
+        settings: what tells sides apart, as far as it is known without running code.
         curve: steps, mean returns and seconds of its evaluations; empty for a model of SB3's.
         best: the highest of them.
         final: returns of its own final evaluation; empty where there is none.
@@ -73,8 +77,9 @@ class Entry:
 
     @property
     def place(self) -> str:
-        """The environment with its arguments."""
-        given = ", ".join(f"{key}={value}" for key, value in sorted(self.env_kwargs.items()))
+        """The environment with its arguments and its wrappers."""
+        around = self.settings.get("wrappers") or ()
+        given = ", ".join([*(f"{key}={value}" for key, value in sorted(self.env_kwargs.items())), *map(str, around)])
         return f"{self.env} ({given})" if given else self.env
 
 
@@ -90,7 +95,7 @@ def compare_trained(options: Options, command: str, console: Console) -> dict[st
     entries, left_out = read_entries(options)
     curves = [curve for file in options.files for curve in read_curves(file)]
     places = dict.fromkeys(entry.place for entry in entries)
-    out = OUT if options.out == Options().out else options.out
+    out = options.out or OUT
     todo = []
     for place in places:
         here = [entry for entry in entries if entry.place == place]
@@ -102,7 +107,7 @@ def compare_trained(options: Options, command: str, console: Console) -> dict[st
         else:
             left_out |= {entry.path: f"nothing else is on {place}" for entry in here}
     for path, why in left_out.items():
-        console.print(f"left out: {path}: {why}", style="dim", markup=False, soft_wrap=True)
+        console.print(f"left out: {path}: {why}", style="dim")
     if not todo:
         reasons = "; ".join(f"{path}: {why}" for path, why in left_out.items())
         raise UserError(f"nothing to compare: at least two runs on one environment expected. {reasons}")
@@ -119,20 +124,22 @@ def read_entries(options: Options) -> tuple[list[Entry], dict[Path, str]]:
     Raises:
         UserError: a path does not exist, or a model of SB3's is not trusted or lacks its environment.
     """
+    paths = {path.resolve(): path for given in options.runs for path in _expanded(given)}
     entries, left_out = dict[Path, Entry](), dict[Path, str]()
-    for path in (found for given in options.runs for found in _expanded(given)):
+    for path in paths.values():
         if not path.exists():
             raise UserError(f"{path} does not exist. Run folders and models of stable-baselines3 (.zip) are compared.")
-        if path.suffix == ".zip" and path.is_file():
-            entries.setdefault(path.resolve(), _sb3_entry(path, options))
-            continue
-        try:
-            entries.setdefault(path.resolve(), _our_entry(path))
-        except UserError as error:
-            left_out[path] = _without_path(error, path)
-    if options.env and not any(entry.sb3 for entry in entries.values()):
+        if path.suffix != ".zip":
+            try:
+                entries[path] = _our_entry(path)
+            except UserError as error:
+                left_out[path] = _without_path(error, path)
+    models = [path for path in paths.values() if path.suffix == ".zip"]
+    if options.env and not models:
         raise UserError("--env: it says what a MODEL.zip learnt; run folders know it themselves")
-    return list(entries.values()), left_out
+    envs = {entry.place: (entry.env, entry.env_kwargs) for entry in entries.values()}
+    entries |= {path: _sb3_entry(path, options, list(envs.values())) for path in models}
+    return [entries[path] for path in paths.values() if path in entries], left_out
 
 
 def _without_path(error: UserError, path: Path) -> str:
@@ -166,7 +173,7 @@ def _our_entry(path: Path) -> Entry:
         algo=run.algo,
         seed=run.seed,
         name=run.name,
-        settings={name: value for name, value in settings.items() if name != "seed"},
+        settings={name: value for name, value in settings.items() if name not in APART},
         curve=run.curve,
         best=best,
         final=run.final_returns(),
@@ -174,23 +181,25 @@ def _our_entry(path: Path) -> Entry:
     )
 
 
-def _sb3_entry(path: Path, options: Options) -> Entry:
+def _sb3_entry(path: Path, options: Options, envs: Sequence[tuple[str, dict[str, Any]]]) -> Entry:
+    """Describe a model that learnt in the environment that `options` says, or else in the one of the runs."""
     from agents.lab.sb3_policy import refuse_untrusted, sb3_algo, sb3_data
 
     refuse_untrusted(path, options.trust)
-    if len(options.env) != 1:
+    if len(options.env or envs) != 1:
         raise UserError(f"{path} does not say which environment it learnt: add --env, as in --env CartPole-v1")
+    env, kwargs = (options.env[0], {}) if options.env else envs[0]
     data, algo = sb3_data(path), sb3_algo(path)
     if algo is None:
         raise UserError(f"{path} does not say which algorithm it is of")
     steps, seed = data.get("num_timesteps"), data.get("seed")
     plain = {name: data[name] for name in find(algo).config.flat_fields() if isinstance(data.get(name), int | float)}
     settings = {"algo": algo, **plain}  # of the same names as ours
-    kwargs = parse_env_kwargs(options.env_kwargs)
+    kwargs = kwargs | parse_env_kwargs(options.env_kwargs)
     seed = seed if isinstance(seed, int) else 0
     figures = {"steps": float(steps)} if isinstance(steps, int) else {}
     name = f"{path.stem} (SB3 {algorithm_name(algo)})"
-    return Entry(path, options.env[0], kwargs, algo, seed, name, settings, figures=figures)
+    return Entry(path, env, kwargs, algo, seed, name, settings, figures=figures)
 
 
 def sides_of(entries: Sequence[Entry]) -> dict[str, list[Entry]]:
@@ -245,10 +254,10 @@ def _compare_here(
     findings = analyse(results, episodes=True)
     settings = {label: group[0].settings for label, group in sides.items()}
     differing = settings_table(settings, differing=True)
-    console.print(f"{first.place}: {listed(list(sides))}", style="bold", markup=False)
+    console.print(f"{first.place}: {listed(list(sides))}", style="bold")
     for name, *values in differing.rows:
         told = "; ".join(f"{label} {value or '-'}" for label, value in zip(sides, values, strict=True))
-        console.print(f"  {name}: {told}", markup=False)
+        console.print(f"  {name}: {told}")
     video = None if options.no_video else _video(sides, out, options, console)
 
     def origin(document: Document, findings: Findings) -> None:
@@ -269,7 +278,7 @@ def _compare_here(
     page, verdict = write_report(findings, out, origin)
     print_verdict(console, verdict, page)
     if video is not None:
-        console.print(f"side by side: {video}", markup=False, soft_wrap=True)
+        console.print(f"side by side: {video}")
     scores = {run.key.label: [one.score for one in runs if one.key.label == run.key.label] for run in runs}
     return {
         "env": first.place,
@@ -288,7 +297,7 @@ def _result(entry: Entry, key: RunKey) -> RunResult:
 
 def _evaluation(entry: Entry) -> str:
     more = ["--env", entry.env, "--trust"] if entry.sb3 else ["--checkpoint", "latest"]
-    return shlex.join(["python", "-m", "agents.evaluate", str(entry.path), *more])
+    return typed("python", "-m", "agents.evaluate", entry.path, *more)
 
 
 def _known(entries: Sequence[Entry]) -> Iterator[bool]:
@@ -353,7 +362,8 @@ def _played(entries: Sequence[Entry], left_out: dict[Path, str], options: Option
     from agents.run.evaluator import PARALLEL
 
     episodes, seed = options.final_eval_episodes, derive_seed(0, "compare")
-    vec = "native" if has_native(entries[0].env) else "sync"
+    first = entries[0]
+    vec = "native" if has_native(first.env) and not first.settings.get("wrappers") else "sync"
     console.print(f"playing {episodes:,} episodes with each of {plural(len(entries), 'run')}", style="dim")
     found = []
     for entry in entries:
@@ -387,7 +397,7 @@ def _video(sides: dict[str, list[Entry]], out: Path, options: Options, console: 
                 fps = frames_per_second(best.env)
             write_video(path, frames(shows, fps), fps)
     except UserError as error:
-        console.print(f"no video: {error}", style="dim", markup=False, soft_wrap=True)
+        console.print(f"no video: {error}", style="dim")
         return None
     if len(sides) > MOST:
         console.print(f"the video shows the first {MOST} of {len(sides)} sides", style="dim")

@@ -5,7 +5,6 @@ SB3's leaves what ours leaves: the same files, tags and evaluations. Each functi
 
 from __future__ import annotations
 
-import shlex
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from agents.core.schedules import crossings
 from agents.lab.comparison.job import JOB_FILE, Job
 from agents.run.evaluator import Evaluator, evaluation_scalars
 from agents.run.storage import read_json
+from agents.run.terminal import typed
 
 
 def train_ours(job: Job, folder: Path, *, resume: bool) -> dict[str, Any] | None:
@@ -27,7 +27,7 @@ def train_ours(job: Job, folder: Path, *, resume: bool) -> dict[str, Any] | None
     run, peak = RunFolder(folder), {}
     if run.concluded() is None:
         config = RunConfig.from_dict({**job.settings, "seed": job.seed}, str(folder / JOB_FILE))
-        place: dict[str, Any] = {"resume": folder} if resume else {"name": folder.name}
+        place: dict[str, Any] = {"resume": folder} if resume else {"folder_name": folder.name}
         if train(config, runs_dir=folder.parent, replays_dir=folder, quiet=True, record=False, **place).interrupted:
             return None
     else:
@@ -38,7 +38,7 @@ def train_ours(job: Job, folder: Path, *, resume: bool) -> dict[str, Any] | None
         "train_seconds": reached["train_s"],
         **read_json(folder / "final_episodes.json"),
         **peak,
-        "command": shlex.join(["python", "-m", "agents.train", "--config", str(run.config_file), "--no-record"]),
+        "command": typed("python", "-m", "agents.train", "--config", run.config_file, "--no-record"),
     }
 
 

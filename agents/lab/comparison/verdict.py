@@ -57,12 +57,12 @@ def make_verdict(findings: Findings) -> Verdict:
 def print_verdict(console: Console, verdict: Verdict, page: Path) -> None:
     """Print a verdict, and where the report lies."""
     for line in verdict.headlines:
-        console.print(line, style="bold", markup=False)
+        console.print(line, style="bold")
     for line in (*verdict.details, *verdict.together):
-        console.print(f"- {line}", markup=False)
+        console.print(f"- {line}")
     for line in verdict.caveats:
-        console.print(f"- {line}", style="dim", markup=False)
-    console.print(f"report: {page}", markup=False, soft_wrap=True)
+        console.print(f"- {line}", style="dim")
+    console.print(f"report: {page}")
 
 
 def _claim(findings: Findings, outcome: Outcome, other: str) -> str:

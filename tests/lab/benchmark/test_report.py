@@ -7,13 +7,12 @@ import json
 from pathlib import Path
 
 import pytest
-from PIL import Image
-from rich.console import Console
 
 from agents.lab.benchmark.case import SECONDS, Plan
-from agents.lab.benchmark.report import Report, draw, ratios
+from agents.lab.benchmark.report import Report
 from agents.lab.benchmark.rounds import Result
 from agents.lab.processes import describe_machine
+from agents.run.terminal import console
 from envs.errors import UserError
 from tests.lab.benchmark.fakes import case, printing, result
 
@@ -32,9 +31,9 @@ def report(tmp_path: Path) -> Report:
 
 
 def shown(report: Report) -> str:
-    console = Console(width=80, record=True, file=io.StringIO())
-    report.show(console)
-    return console.export_text()
+    screen = console(width=80, record=True, file=io.StringIO())
+    report.show(screen)
+    return screen.export_text()
 
 
 def test_the_table_has_each_program_with_its_ratio(report):
@@ -81,21 +80,6 @@ def test_a_line_tells_the_latest_run(report):
     ours, _, peer = report.results.values()
     assert report.add(ours) == "ppo-same 3/3, ours: 11,000 steps/s"
     assert report.add(peer) == "ppo-same 3/3, other: failed with exit code 1: no such thing"
-
-
-def test_the_chart_has_a_row_for_each_that_has_a_ratio(report):
-    assert ratios(list(report.results.values())) == {"2.00x ppo-same, ours": ("ours", 2.0)}
-    report.save()
-    with Image.open(report.folder / "bench.png") as image:
-        assert image.width == 690
-        dark = sum(count for count, pixel in image.convert("RGB").getcolors(1 << 24) if pixel[0] < 50 < 100 < pixel[2])
-    assert dark > 50, "a mark in the first colour, a blue"
-
-
-def test_nothing_to_compare_draws_nothing(tmp_path):
-    file = tmp_path / "bench.png"
-    draw([result(SPEEDS, OURS, 1), Result(SPEEDS, BASE, ["failed"])], "", file)
-    assert not file.exists()
 
 
 def test_a_folder_that_cannot_be_made_is_told(tmp_path):

@@ -42,7 +42,6 @@ def result(env: str, algo: str, label: str, seed: int, **changed: Any) -> dict[s
         "steps_per_s": 2_500.0,
         "total_seconds": 9.0,
         "peak_mb": 350.0 if label == "sb3" else 250.0,
-        "energy_j": None,
         "returns": [10.0, 20.0],
         "lengths": [10, 20],
         "command": f"python -m agents.train --env {env} --algo {algo} --seed {seed}",

@@ -215,3 +215,10 @@ def test_a_failure_is_noted_and_forgotten_once_mended(tmp_path: Path):
     assert record.values["failures"] == [
         {"env": "CartPole-v1", "algo": "ppo", "label": other.label, "seed": 0, "error": "bang"}
     ]
+
+
+def test_wrappers_of_one_side_alone_are_refused(tmp_path):
+    file = tmp_path / "wrapped.yaml"
+    file.write_text("wrappers: [gymnasium.wrappers:TimeAwareObservation]\n")
+    with pytest.raises(UserError, match=r"wrapped has wrappers of its own, .* as in --env my\.py:make_env"):
+        plan_tasks(Options(env=("CartPole-v1",), algos=("ppo",), seeds=1, against=("sb3", str(file))))

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from rich.console import Console
 
 from agents.lab.comparison import figures
 from agents.lab.comparison.curves import read_curves
 from agents.lab.comparison.document import Document, Table
 from agents.lab.comparison.report import report
 from agents.lab.drawing import Picture
+from agents.run.terminal import console
 from tests.lab.comparison.synthetic import CURVES, ENVS, document, learn, result, write_comparison, write_run
 
 VOID = {"meta", "img", "br", "link", "hr"}
@@ -89,7 +89,7 @@ def sketched(monkeypatch):
 
 def write_report(folder, out=None):
     """Write the report of a comparison; return its page."""
-    return Path(report(folder, out or folder / "report", [], Console(file=io.StringIO()))["report"])
+    return Path(report(folder, out or folder / "report", [], console(file=io.StringIO()))["report"])
 
 
 def rows(file):

@@ -26,7 +26,6 @@ def test_a_whole_comparison(tmp_path):
     assert run.steps.tolist() == [2_500 * i for i in range(1, 21)]
     assert run.seconds[-1] == pytest.approx(stored["train_seconds"])
     assert run.figures["steps_per_s"] == stored["steps_per_s"]
-    assert "energy_j" not in run.figures
     assert (found.unfinished, found.failures, found.imported) == ([], [], [])
     assert found.document.references["CartPole-v1"].threshold == 475
 

@@ -13,7 +13,6 @@ import pytest
 
 from agents.lab.baselines import make_sb3
 from agents.lab.comparison import child
-from agents.lab.comparison.energy import EnergyMeter
 from agents.lab.comparison.plan import all_jobs
 from agents.lab.comparison.runner import random_return
 from agents.run import evaluator
@@ -23,7 +22,7 @@ from tests.lab.comparison.running import SHORT, carry_out_here, here, result, ta
 
 RESULT = {
     *("env", "algo", "label", "library", "seed", "steps", "train_seconds", "steps_per_s", "total_seconds", "peak_mb"),
-    *("energy_j", "returns", "lengths", "command", "versions", "at"),
+    *("returns", "lengths", "command", "versions", "at"),
 }
 
 
@@ -61,7 +60,6 @@ def test_both_sides_leave_the_same(algo, tmp_path, monkeypatch):
         assert 0 < found["train_seconds"] < found["total_seconds"]
         assert found["steps_per_s"] == pytest.approx(2_048 / found["train_seconds"])
         assert found["peak_mb"] > 50
-        assert found["energy_j"] is None
     assert len(episodes) == 2
     assert all(played == episodes["SB3Policy"] for played in episodes.values())
     assert len(episodes["SB3Policy"]) == 3, "two evaluations and the final one"
@@ -188,28 +186,3 @@ def test_random_actions_are_measured():
     assert 18 < one < 27
     assert -1_500 < other < -900
     assert one == random_return("CartPole-v1", {}, "native")
-
-
-@pytest.fixture
-def powercap(tmp_path):
-    """Two processor packages, one with a part, and something else."""
-    for name, value in (("intel-rapl:0", 900), ("intel-rapl:0:0", 5), ("intel-rapl:1", 100), ("other", 7)):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "energy_uj").write_text(f"{value}\n")
-        (tmp_path / name / "max_energy_range_uj").write_text("1000\n")
-    return tmp_path
-
-
-def test_energy_is_that_of_all_packages_however_their_counters_wrap(powercap):
-    meter = EnergyMeter(powercap)
-    (powercap / "intel-rapl:0" / "energy_uj").write_text("50\n")
-    (powercap / "intel-rapl:1" / "energy_uj").write_text("130\n")
-    assert meter.joules() == pytest.approx((150 + 30) / 1e6)
-    (powercap / "intel-rapl:1" / "energy_uj").write_text("10\n")
-    assert meter.joules() == pytest.approx((150 + 30 + 880) / 1e6)
-
-
-def test_energy_that_cannot_be_read_is_unknown(powercap, tmp_path):
-    (powercap / "intel-rapl:1" / "energy_uj").unlink()
-    assert EnergyMeter(powercap).joules() is None
-    assert EnergyMeter(tmp_path / "nothing").joules() is None

@@ -241,7 +241,7 @@ def test_costs_are_ratios_of_medians(tmp_path):
     findings = analyse(load_results(tmp_path))
     ratio = typical_ratio(findings, "sb3", "steps_per_s")
     assert ratio == pytest.approx((4, 4_000 / 1_500, 6))  # geometric mean of 8/3 and 6
-    assert typical_ratio(findings, "sb3", "energy_j") is None
+    assert typical_ratio(findings, "sb3", "unknown") is None
     assert make_verdict(findings).together == [
         "Over all 2 comparisons, a run of ours beats a run of SB3 in 50% of cases "
         "(95% interval 50% to 50%; 50% is a tie).",

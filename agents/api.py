@@ -1,0 +1,468 @@
+"""The Python API: train, ask, evaluate, record, save and load from a script or a notebook.
+
+`from agents import PPO, DQN, load`. Every packaged algorithm is a class here, named as in the literature; PyTorch is
+imported when the first one needs it.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+from agents.run import registry
+from agents.run.config import Layer, RunConfig, load_config_file, resolve
+from envs.errors import UserError, did_you_mean
+
+if TYPE_CHECKING:
+    import gymnasium
+
+    from agents.acting.evaluation import Evaluation
+    from agents.acting.policies import ModelPolicy
+    from agents.run.build import Training
+    from agents.run.models import LoadedPolicy
+    from agents.run.monitor import Monitor
+    from agents.run.summary import Summary
+
+SB3_POLICIES = ("MlpPolicy", "CnnPolicy", "MultiInputPolicy", "MlpLstmPolicy")
+SB3_ARGUMENTS = {
+    "verbose": "learn(..., quiet=True) prints nothing",
+    "tensorboard_log": "learn(..., runs_dir='runs') writes a run folder, TensorBoard's events in it",
+    "policy_kwargs": "network settings are settings like all others, such as net_arch=[64, 64]",
+    "policy": "the network follows from the observation space and from settings such as net_arch=[64, 64]",
+    "progress_bar": "learn shows progress unless quiet=True",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a training is: its `step`, and what the curves would show now."""
+
+    step: int
+    _monitor: Monitor
+
+    @property
+    def scalars(self) -> dict[str, float]:
+        """TensorBoard tag -> value since they were last read: `rollout/ep_rew_mean`, `train/loss`, `time/fps`, ..."""
+        return self._monitor.scalars(self.step)
+
+
+@dataclass(frozen=True, slots=True)
+class Video:
+    """A recorded episode; a notebook shows it.
+
+    Attributes:
+        path: of the MP4 file; beside it lies the episode itself, as JSON.
+        total_reward, length: of the episode.
+    """
+
+    path: Path
+    total_reward: float
+    length: int
+
+    def _repr_html_(self) -> str:
+        data = base64.b64encode(self.path.read_bytes()).decode()
+        return f'<video controls autoplay loop muted src="data:video/mp4;base64,{data}"></video>'
+
+
+class Model:
+    """An algorithm on an environment.
+
+    Args:
+        env: a Gymnasium id, "module:Id" or "file.py:Class"; or an environment, its class, or a function that makes it.
+        seed: all randomness follows from it.
+        env_kwargs: the environment's own arguments.
+        device, vec, compile: as the flags of `python -m agents.train`.
+        config: a YAML file of settings, which keyword arguments override.
+        settings: hyperparameters by name, as `python -m agents.train --help` lists them. What is not given comes from
+            the configuration packaged for the environment, where there is one.
+
+    Attributes:
+        config: all settings, resolved.
+
+    Raises:
+        UserError: a setting or the environment is not usable; the message says what is.
+    """
+
+    algo: ClassVar[str] = "ppo"
+
+    def __init__(
+        self,
+        env: Any,
+        *misplaced: Any,
+        seed: int = 0,
+        env_kwargs: dict[str, Any] | None = None,
+        device: str = "auto",
+        vec: str = "auto",
+        compile: str = "auto",
+        config: str | os.PathLike[str] | None = None,
+        **settings: Any,
+    ) -> None:
+        from envs.locate import locate
+        from envs.objects import named
+
+        name = type(self).__name__
+        if misplaced or (isinstance(env, str) and env in SB3_POLICIES):
+            raise UserError(f"{name}(env, ...) takes the environment alone: {SB3_ARGUMENTS['policy']}")
+        if strange := next((key for key in settings if key in SB3_ARGUMENTS), None):
+            raise UserError(f"{name}({strange}=...): there is no such setting here; {SB3_ARGUMENTS[strange]}")
+        env_id, arguments = named(env)
+        locate(env_id)
+        given = {"env": env_id, "algo": self.algo, "seed": seed, "device": device, "vec": vec, "compile": compile}
+        given |= {"env_kwargs": arguments | (env_kwargs or {})}
+        given |= {key: _plain(value) for key, value in settings.items()}
+        beneath = [] if config is None else [Layer(str(config), load_config_file(Path(config)))]
+        self._layers = [*beneath, Layer(name, given)]
+        self._packaged = True
+        self.config = resolve(self._layers)
+        self._training: Training | None = None
+        self._monitor: Monitor | None = None
+        self._loaded: LoadedPolicy | None = None
+
+    @classmethod
+    def _of(cls, loaded: LoadedPolicy) -> Self:
+        """Return a model that acts as a saved one does."""
+        model = cls.__new__(cls)
+        model.config, model._loaded, model._training, model._monitor = loaded.config, loaded, None, None
+        model._layers, model._packaged = [Layer(str(loaded.path), loaded.config.model_dump(mode="json"))], False
+        return model
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.config.env!r}, step={self.num_timesteps})"
+
+    @property
+    def num_timesteps(self) -> int:
+        """Environment steps that it has learnt from."""
+        if self._training is not None:
+            return self._training.step
+        return 0 if self._loaded is None else self._loaded.step
+
+    @property
+    def policy(self) -> ModelPolicy:
+        """What acts; its `model` is an ordinary `torch.nn.Module`."""
+        return self._now().policy
+
+    @property
+    def observation_space(self) -> gymnasium.Space:
+        """The environment's own."""
+        return self._now().own_spaces[0]
+
+    @property
+    def action_space(self) -> gymnasium.Space:
+        """The environment's own."""
+        return self._now().own_spaces[1]
+
+    def train(self, total_timesteps: int | None = None) -> Iterator[Progress]:
+        """Train, and yield after every round; it may be left at any time, and the next call goes on from there.
+
+        Args:
+            total_timesteps: steps from here on; by default those of the settings.
+
+        Raises:
+            UserError: the training diverged, or the environment broke its contract.
+        """
+        from agents.run.monitor import Monitor
+
+        training = self._prepared(total_timesteps)
+        monitor = Monitor(training.step)
+        if self._monitor is not None:  # its newest episodes still count
+            monitor.returns, monitor.lengths = self._monitor.returns, self._monitor.lengths
+        self._monitor = monitor
+        for iteration in training.iterations():
+            monitor.add(iteration)
+            yield Progress(iteration.step, monitor)
+
+    def learn(
+        self,
+        total_timesteps: int | None = None,
+        *,
+        quiet: bool = False,
+        runs_dir: str | os.PathLike[str] | None = None,
+        name: str | None = None,
+        replays_dir: str | os.PathLike[str] | None = None,
+    ) -> Self:
+        """Train, showing progress; called again, it goes on.
+
+        Args:
+            total_timesteps: steps from here on; by default those of the settings.
+            quiet: print nothing.
+            runs_dir: keep the run as the command does, in a folder in this one: curves, evaluations, checkpoints, the
+                best model, and a final evaluation, which `summary` holds. Without it nothing is written.
+            name: what tells the run from others; part of its folder's name.
+            replays_dir: where an episode is recorded at the end; by default none is.
+
+        Raises:
+            UserError: as `train`, or something cannot be written.
+        """
+        if runs_dir is not None:
+            self._run(total_timesteps, quiet, Path(runs_dir), name, None if replays_dir is None else Path(replays_dir))
+            return self
+        from agents.run.monitor import LOG_ROWS
+        from agents.run.sinks import ConsoleSink
+
+        start = self.num_timesteps
+        training = self._prepared(total_timesteps)
+        end = training.config.params.total_timesteps
+        console = ConsoleSink(end, quiet=quiet, initial=start)
+        try:
+            due = start
+            for progress in self.train(end - start):
+                if progress.step >= min(due, end):
+                    due = progress.step + (end - start) // LOG_ROWS
+                    console.write(progress.step, progress.scalars)
+        finally:
+            console.close()
+        return self
+
+    summary: Summary | None = None  # of the last `learn` that kept its run
+
+    def _run(
+        self, total_timesteps: int | None, quiet: bool, runs_dir: Path, name: str | None, replays_dir: Path | None
+    ) -> None:
+        from agents.run.runner import train
+
+        training = self._prepared(total_timesteps)
+        if name is not None:
+            training.config = training.config.model_copy(update={"name": name})
+        self.summary = train(
+            training.config,
+            runs_dir=runs_dir,
+            replays_dir=Path("replays") if replays_dir is None else replays_dir,
+            quiet=quiet,
+            record=replays_dir is not None,
+            training=training,
+        )
+
+    def predict(
+        self,
+        observation: Any,
+        state: Any = None,
+        episode_start: Any = None,
+        deterministic: bool = True,
+        action_masks: Any = None,
+    ) -> tuple[Any, Any]:
+        """Choose an action for one observation, or one for each of a batch, in the environment's own spaces.
+
+        Args:
+            observation: NumPy, or whatever the observation space holds; of a Dict or Tuple, each leaf batched.
+            state: what the last call returned, for models with a memory; None at the start.
+            episode_start: whether an episode starts with it, bool or `[N]`.
+            deterministic: take the most likely action instead of sampling.
+            action_masks: which actions are legal, for environments that say so in `info["action_mask"]`.
+
+        Returns:
+            The action or actions, ready for `env.step`, and the next state.
+
+        Raises:
+            UserError: the observation does not fit the observation space.
+        """
+        import numpy as np
+
+        from envs.adapters.masks import ACTION_MASK
+        from envs.spaces import ActionCodec, BadData, ObservationCodec
+
+        now = self._now()
+        observations = ObservationCodec(now.own_spaces[0])
+        if action_masks is not None:
+            leaves = observation if isinstance(observation, dict) else {"observation": observation}
+            observation = {**leaves, ACTION_MASK: np.asarray(action_masks)}
+        one = observations.is_one(observation)
+        try:
+            obs = observations.encode([observation]) if one else observations.encode_batch(observation)
+        except BadData as error:
+            raise UserError(f"{error} (space: {now.own_spaces[0]})") from error
+        if episode_start is not None:
+            episode_start = np.atleast_1d(np.asarray(episode_start, bool))
+        action, state = now.policy.predict(obs, state, episode_start, deterministic)
+        actions = ActionCodec(now.own_spaces[1], now.rescale_action).decode(_on_host(action))
+        return (actions[0] if one else actions), state
+
+    def evaluate(
+        self, episodes: int = 100, *, seed: int = 0, deterministic: bool = True, env: Any = None
+    ) -> Evaluation:
+        """Play whole episodes in fresh environments, as `python -m agents.evaluate` does; return how each went.
+
+        Args:
+            episodes: how many.
+            seed: the same one plays the same episodes.
+            deterministic: take the most likely actions.
+            env: another environment, as the class takes it.
+
+        Raises:
+            UserError: the environment cannot be made, or the policy does not fit it.
+        """
+        from agents.acting.evaluation import evaluate
+        from agents.run.play import PARALLEL, policy_env
+        from envs.objects import named
+        from envs.seeding import derive_seed
+
+        env_id, kwargs = (None, None) if env is None else named(env)
+        made = policy_env(self._now(), min(PARALLEL, episodes), vec="auto", env_id=env_id, env_kwargs=kwargs)
+        try:
+            return evaluate(made, self.policy, episodes, derive_seed(seed, "evaluate"), deterministic=deterministic)
+        finally:
+            made.close()
+
+    def record(self, folder: str | os.PathLike[str] = "replays", *, seed: int = 0, deterministic: bool = True) -> Video:
+        """Record one episode, which a notebook shows; files of the episode and its video go into `folder`.
+
+        Raises:
+            UserError: the environment cannot be drawn.
+        """
+        from agents.run.recording import record_episode, replay_folder
+        from envs.seeding import derive_seed
+
+        now = self._now()
+        where = replay_folder(now, Path(folder))
+        recorded = record_episode(now, derive_seed(seed, "record"), where, deterministic=deterministic)
+        return Video(recorded.video, recorded.episode.total_reward, recorded.episode.length)
+
+    def save(self, path: str | os.PathLike[str], *, training: bool = True) -> Path:
+        """Write a folder that `load` reads: no pickle, and whole or not there.
+
+        Args:
+            path: the folder, which is replaced if it holds a model.
+            training: keep what it takes to go on training bit for bit: optimiser, random streams, replay buffer.
+
+        Raises:
+            UserError: it cannot be written, or there is something else at `path`.
+        """
+        from agents.run.models import save_model
+        from agents.run.storage import atomic_folder, write_tree
+
+        path, run = Path(path), self._prepared(None) if self._loaded is None else self._training
+        if path.exists() and not (path / "model.json").is_file():
+            raise UserError(f"{path} is there already, and holds no model: give another path")
+        now = self._now()
+        with atomic_folder(path) as folder:
+            save_model(folder, now.policy.model, now.config, now.own_spaces, now.step)
+            if training and run is not None and run.step:
+                write_tree(folder, "state", {"training": run.state_dict()}, {"step": run.step})
+        return path
+
+    def close(self) -> None:
+        """Close the environments that it trains in."""
+        if self._training is not None:
+            self._loaded, training = self._now(), self._training
+            self._training = None
+            training.env.close()
+
+    def _prepared(self, total_timesteps: int | None) -> Training:
+        """Return the training, with a budget of so many steps from here on."""
+        from agents.run.build import build
+
+        step = self.num_timesteps
+        if total_timesteps is not None:
+            if total_timesteps < 1:
+                raise UserError(f"total_timesteps: {total_timesteps} given, at least 1 expected")
+            budget = Layer(type(self).__name__, {"total_timesteps": step + int(total_timesteps)})
+            self.config = resolve([*self._layers, budget], packaged=self._packaged)
+        if self._training is None:
+            self._training = build(self.config)
+            if self._loaded is not None:
+                self._restore(self._training, self._loaded)
+        elif total_timesteps is not None:
+            self._training.extend(self.config.params)
+        return self._training
+
+    def _restore(self, training: Training, loaded: LoadedPolicy) -> None:
+        from agents.run.models import training_state
+
+        if (state := training_state(loaded)) is not None:
+            training.load_state_dict(state["training"])
+            return
+        training.algorithm.model.load_state_dict(loaded.policy.model.state_dict())
+        training.algorithm.follow_model()
+        training.collector.state.step = loaded.step
+
+    def _now(self) -> LoadedPolicy:
+        """Return the policy as it is, and what goes with it."""
+        from agents.run.models import LoadedPolicy
+
+        if self._training is None and self._loaded is not None:
+            return self._loaded
+        training = self._training or self._prepared(None)
+        place = Path(type(self).__name__)
+        return LoadedPolicy(training.policy, training.config, training.env.own_spaces, training.step, place, "latest")
+
+
+def load(path: str | os.PathLike[str] = "latest", checkpoint: str = "best", *, device: str = "cpu") -> Model:
+    """Load a model that `Model.save` or a training wrote.
+
+    Args:
+        path: a run folder, a folder with a model in it, or "latest": the run in `runs/` that was begun last.
+        checkpoint: of a run: "best" by its own evaluations, "latest", or a step. Training it further goes on exactly
+            from a checkpoint whose training state is still there, as "latest" is; from weights alone, the optimiser
+            begins anew.
+        device: where it computes.
+
+    Raises:
+        UserError: there is no such model, or its files are torn, altered or foreign.
+    """
+    from agents.core.device import choose_device
+    from agents.run.folder import find_latest_run
+    from agents.run.models import load_policy
+
+    run = find_latest_run(Path("runs")) if os.fspath(path) == "latest" and not Path("latest").exists() else Path(path)
+    chosen, _ = choose_device(device, env_on_gpu=False, flops=0, batch_size=1)
+    loaded = load_policy(run, str(checkpoint), str(chosen))
+    return algorithm(loaded.config.algo)._of(loaded)
+
+
+def algorithm(name: str) -> type[Model]:
+    """Return the class of an algorithm: "ppo", or one of your own as "my_file.py:Class".
+
+    Raises:
+        UserError: there is none of this name.
+    """
+    spec = registry.find(name)
+    title = registry.title_of(spec.name)
+    if title not in _classes or _classes[title].algo != spec.name:
+        doc = f"{title} on an environment.\n{(Model.__doc__ or '').partition(chr(10))[2]}"
+        _classes[title] = type(title, (Model,), {"algo": spec.name, "__doc__": doc, "__module__": "agents"})
+    return _classes[title]
+
+
+_classes: dict[str, type[Model]] = {}
+
+
+def names() -> list[str]:
+    """Return what `from agents import ...` finds."""
+    return ["Model", "algorithm", "load", *map(registry.title_of, registry.names())]
+
+
+def find(name: str) -> Any:
+    """Return what `from agents import name` means.
+
+    Raises:
+        AttributeError: nothing.
+    """
+    if name in ("Model", "algorithm", "load"):
+        return globals()[name]
+    titles = {registry.title_of(one): one for one in registry.names()}
+    if name in titles:
+        return algorithm(titles[name])
+    raise AttributeError(f"module 'agents' has no attribute {name!r}.{did_you_mean(name, names())}")
+
+
+def _plain(value: Any) -> Any:
+    """Write a setting as a file would: tuples as lists, NumPy's numbers as Python's, paths as text."""
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value.item() if hasattr(value, "item") and not isinstance(value, type) else value
+
+
+def _on_host(action: Any) -> Any:
+    from agents.core.tree import to_numpy
+
+    return to_numpy(action)
+
+
+__all__ = ["Model", "Progress", "RunConfig", "Video", "algorithm", "load"]

@@ -1,0 +1,83 @@
+"""Push a run to the Hugging Face hub, or pull one from there."""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from agents.run.cli import run_command
+from agents.run.flags import Flag, parse_flags
+from envs.errors import UserError, did_you_mean
+
+EXAMPLES = """\
+examples:
+  python -m agents.hub push runs/CartPole-v1__ppo__s0__20260101-120000 --repo user/ppo-CartPole-v1
+  python -m agents.hub pull user/ppo-CartPole-v1
+  python -m agents.hub pull user/ppo-CartPole-v1 --revision main --name theirs
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Push:
+    """Flags of `push`."""
+
+    run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN", help="run folder")]
+    repo: Annotated[str, tyro.conf.arg(metavar="USER/NAME", help="repository; made if it is not there")]
+    private: Annotated[Flag, tyro.conf.arg(help="hide a repository that is made from others")] = False
+    replays_dir: Annotated[Path, tyro.conf.arg(help="where the recorded episode is")] = Path("replays")
+    debug: Annotated[Flag, tyro.conf.arg(help="show tracebacks")] = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Pull:
+    """Flags of `pull`."""
+
+    repo: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="USER/NAME", help="repository")]
+    name: Annotated[
+        str | None,
+        tyro.conf.arg(metavar="TEXT", help_behavior_hint="", help="of the run's folder, if not the repository's"),
+    ] = None
+    revision: Annotated[
+        str | None, tyro.conf.arg(metavar="TEXT", help_behavior_hint="", help="branch, tag or commit")
+    ] = None
+    runs_dir: Annotated[Path, tyro.conf.arg(help="where the run's folder is made")] = Path("runs")
+    debug: Annotated[Flag, tyro.conf.arg(help="show tracebacks")] = False
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parse, push or pull, print; return the exit code."""
+    return run_command(_hub, argv)
+
+
+def _hub(argv: list[str]) -> int:
+    name, rest = (argv[0], argv[1:]) if argv else ("--help", [])
+    if name in ("-h", "--help"):
+        print(f"usage: python -m agents.hub push|pull [flags]\n\n{__doc__}\n")
+        print(f"Help on one:  python -m agents.hub push --help\n\n{EXAMPLES}")
+        return 0
+    if name not in ("push", "pull"):
+        raise UserError(f"{name!r} given, push or pull expected.{did_you_mean(name, ('push', 'pull'))}")
+    command = f"python -m agents.hub {name}"
+    if name == "push":
+        push = parse_flags(Push, rest, command=command, about="Upload a run.", examples=EXAMPLES)
+        from agents.run import hub
+
+        print(*hub.push(push.run, push.repo, replays_dir=push.replays_dir, private=push.private), sep="\n")
+        return 0
+    pull = parse_flags(Pull, rest, command=command, about="Download a run.", examples=EXAMPLES)
+    from agents.run import hub
+
+    run, notes = hub.pull(pull.repo, pull.runs_dir, name=pull.name, revision=pull.revision)
+    print(*notes, f"run folder: {run}", sep="\n")
+    print(f"  watch it play   python -m agents.watch {shlex.quote(str(run))}")
+    print(f"  measure it      python -m agents.evaluate {shlex.quote(str(run))}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,271 @@
+"""Runs on the Hugging Face hub: what acting needs and what was measured, there and back.
+
+Only the files in `FILES` go either way, none of which holds code. Sent, they name no path of this machine; fetched,
+their sizes are known before the first byte of them.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
+
+import yaml
+
+from agents.run import code
+from agents.run.config import dump_yaml, load_config_file
+from agents.run.folder import RunFolder
+from agents.run.models import LoadedPolicy, load_policy
+from agents.run.recording import replay_folder
+from agents.run.registry import title_of
+from agents.run.storage import atomic_folder, read_json, read_tree, write_tree
+from envs.errors import UserError
+from envs.make import env_label
+
+LIBRARY = "deep-rl-suite"
+KB, MB, GB = 2**10, 2**20, 2**30
+_MODEL = {"model.json": 16 * MB, "model.safetensors": 4 * GB}
+FILES = {  # what may lie in a repository -> the most bytes of it
+    "README.md": MB,
+    "config.yaml": 64 * KB,
+    "summary.json": MB,
+    "final_episodes.json": 64 * MB,
+    "evaluations.csv": 64 * MB,
+    "progress.csv": 64 * MB,
+    "replay.mp4": 256 * MB,
+    **_MODEL,
+    **{f"best/{name}": most for name, most in _MODEL.items()},
+}
+_MEASURED = ("final_episodes.json", "evaluations.csv", "progress.csv")  # numbers alone, sent as they are
+_SECRET_NAME = re.compile(r"(^|_)(token|password|passwd|secret|api_?key|access_?key|credentials?)$", re.IGNORECASE)
+_SECRET_VALUE = re.compile(r"\b(hf_|ghp_|github_pat_|sk-)[A-Za-z0-9_-]{16,}")
+_REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
+
+
+def push(run: Path, repo: str, *, replays_dir: Path, private: bool = False, endpoint: str | None = None) -> list[str]:
+    """Upload a run as one commit; return sentences worth telling, the address first.
+
+    Args:
+        run: its folder.
+        repo: "user/name"; made if it is not there.
+        replays_dir: where a recorded episode is looked for.
+        private: whether a repository that is made is hidden from others.
+        endpoint: of another hub than the library's own.
+
+    Raises:
+        UserError: there is no run, it holds what looks like a secret, the hub refuses, or its library is missing.
+    """
+    _check_name(repo)
+    hub = _library()
+    api = hub.HfApi(endpoint=endpoint)
+    with tempfile.TemporaryDirectory() as folder:
+        needed = gather(run, Path(folder), repo, replays_dir)
+        files = _files_in(Path(folder))
+        with _asking("push to", repo):
+            address = api.create_repo(repo, private=private or None, exist_ok=True)
+            there = {file.rfilename for file in api.model_info(repo).siblings or ()}
+            operations = [
+                *(hub.CommitOperationAdd(name, Path(folder, name)) for name in files),
+                # what an earlier push left must not be taken for a part of this one
+                *(hub.CommitOperationDelete(name) for name in sorted(there & FILES.keys() - set(files))),
+            ]
+            api.create_commit(repo, operations, commit_message=f"Add {run.resolve().name}")
+    return [f"{address}: {', '.join(files)}", *_of_code(needed)]
+
+
+def pull(
+    repo: str, runs_dir: Path, *, name: str | None = None, revision: str | None = None, endpoint: str | None = None
+) -> tuple[Path, list[str]]:
+    """Download a run into a new folder; return the folder, and sentences worth telling.
+
+    Args:
+        repo: "user/name".
+        runs_dir: where the folder is made.
+        name: the folder's; by default that of the repository.
+        revision: a branch, tag or commit.
+        endpoint: of another hub than the library's own.
+
+    Raises:
+        UserError: there is no such repository or no run in it, a file is larger than it may be or damaged, the folder
+            is there already, or the hub's library is missing.
+    """
+    _check_name(repo)
+    name = repo.partition("/")[2] if name is None else name
+    if name in ("", ".", "..") or re.search(r'[/\\:*?"<>|\x00-\x1f]', name):
+        raise UserError(f"--name: {name!r} given, the name of a folder expected.")
+    path = runs_dir / name
+    if path.exists():
+        raise UserError(f"{path} is there already: take it away, or give another --name.")
+    api = _library().HfApi(endpoint=endpoint)
+    with _asking("pull from", repo):
+        found = api.model_info(repo, revision=revision, files_metadata=True)
+    sizes = {file.rfilename: file.size for file in found.siblings or ()}
+    others = sorted(sizes.keys() - FILES.keys() - {".gitattributes"})
+    wanted = {file: size for file, size in sizes.items() if file in FILES}
+    if "config.yaml" not in wanted or not wanted.keys() & {"model.json", "best/model.json"}:
+        held = ", ".join(sorted(sizes)[:8]) or "nothing"
+        raise UserError(f"{repo} holds no run of this suite, which has config.yaml and a model; it holds {held}")
+    for file, size in wanted.items():
+        _check_size(f"{repo}: {file}", size, FILES[file])
+    with atomic_folder(path) as folder:
+        with _asking("pull from", repo):
+            for file in wanted:
+                api.hf_hub_download(repo, file, revision=found.sha, local_dir=folder)
+        shutil.rmtree(folder / ".cache", ignore_errors=True)  # the library's own notes
+        for file in wanted:
+            _check_size(f"{repo}: {file}", (folder / file).stat().st_size, FILES[file])
+        config = load_config_file(folder / "config.yaml")
+        for model in ("", "best"):
+            if (folder / model / "model.json").exists():
+                read_tree(folder / model, "model")
+    notes = [f"left there, as no run has them: {', '.join(others[:8])}"] if others else []
+    return path, notes + _of_code(_code_of(config))
+
+
+def gather(run: Path, folder: Path, repo: str, replays_dir: Path) -> list[str]:
+    """Write into `folder` what is sent of a run; return the names of the user's own code that it needs.
+
+    Raises:
+        UserError: there is no run or no model, or its settings hold what looks like a secret.
+    """
+    settings = portable(RunFolder.open(run).config().model_dump(mode="json"))
+    latest, best = (load_policy(run, which) for which in ("latest", "best"))
+    _copy_model(latest, folder)
+    if best.path != latest.path:
+        _copy_model(best, folder / "best")
+    (folder / "config.yaml").write_text(dump_yaml(settings), encoding="utf-8")
+    for name in _MEASURED:
+        if (run / name).exists():
+            shutil.copyfile(run / name, folder / name)
+    summary: dict[str, Any] = {}
+    if (run / "summary.json").exists():
+        summary = portable(read_json(run / "summary.json") | {"run": run.resolve().name})
+        (folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+    videos = sorted(replay_folder(latest, replays_dir).glob("*.mp4"), key=lambda file: file.stat().st_mtime)
+    if videos:
+        shutil.copyfile(videos[-1], folder / "replay.mp4")
+    needed = _code_of(settings)
+    (folder / "README.md").write_text(model_card(settings, summary, repo, bool(videos)), encoding="utf-8")
+    for file in _files_in(folder):
+        _check_size(f"{run}: {file}", (folder / file).stat().st_size, FILES[file])
+        if file.endswith((".md", ".yaml", ".json")) and str(Path.home()) in (folder / file).read_text(encoding="utf-8"):
+            raise UserError(f"{file} would name {Path.home()}, and nothing was sent: take it out of the run's settings")
+    return needed
+
+
+def _copy_model(loaded: LoadedPolicy, folder: Path) -> None:
+    """Write a model's files anew, without what its description says of this machine."""
+    weights, meta = read_tree(loaded.path, "model")
+    folder.mkdir(exist_ok=True)
+    write_tree(folder, "model", weights, portable(meta))
+
+
+def portable(value: Any, name: str = "") -> Any:
+    """Return nested settings in which a path from a root, or from a home folder, is its last part alone.
+
+    Raises:
+        UserError: a value looks like a secret.
+    """
+    if isinstance(value, dict):
+        return {portable(key): portable(child, str(key)) for key, child in value.items()}  # a wrapper's name is a key
+    if isinstance(value, list | tuple):
+        return type(value)(portable(child, name) for child in value)
+    if not isinstance(value, str):
+        return value
+    if (value and _SECRET_NAME.search(name)) or _SECRET_VALUE.search(value):
+        raise UserError(
+            f"{name} looks like a secret, and nothing was sent: let the environment read it from os.environ instead"
+        )
+    rooted = PurePosixPath(value).is_absolute() or PureWindowsPath(value).is_absolute() or value.startswith("~")
+    return re.split(r"[/\\]", value)[-1] if rooted else value
+
+
+def model_card(settings: dict[str, Any], summary: dict[str, Any], repo: str, video: bool) -> str:
+    """Return the README.md of a repository: metadata as the hub's lists read it, then the same for people.
+
+    Args:
+        settings: portable.
+        summary: what `summary.json` holds; {} where the run was not brought to its end.
+        repo: "user/name".
+        video: whether there is one.
+    """
+    env, title = env_label(settings["env"]), title_of(settings["algo"])
+    head: dict[str, Any] = {
+        "library_name": LIBRARY,
+        "tags": [env, "deep-reinforcement-learning", "reinforcement-learning", title.lower(), LIBRARY],
+    }
+    score = None
+    if summary.get("eval_mean") is not None:
+        score = f"{summary['eval_mean']:.2f} +/- {summary['eval_std']:.2f}"
+        result = {
+            "task": {"type": "reinforcement-learning", "name": "reinforcement-learning"},
+            "dataset": {"name": env, "type": env},
+            "metrics": [{"type": "mean_reward", "value": score, "name": "mean_reward"}],
+        }
+        head["model-index"] = [{"name": title, "results": [result]}]
+    needed = _code_of(settings)
+    lines = [
+        f"---\n{yaml.safe_dump(head, sort_keys=False, allow_unicode=True)}---",
+        f"# {title} on {env}",
+        f"Trained with {LIBRARY}, seed {settings['seed']}.",
+        f"Mean reward of the final policy over {summary['eval_episodes']} fresh greedy episodes: **{score}**."
+        if score
+        else "The final policy was not evaluated.",
+        *(["[A recorded episode](replay.mp4)"] if video else []),
+        f"```bash\npython -m agents.hub pull {repo}\npython -m agents.evaluate runs/{repo.partition('/')[2]}\n```",
+        *(f"{sentence}." for sentence in _of_code(needed)),
+        f"## Settings\n\n```yaml\n{dump_yaml(settings)}```",
+    ]
+    return "\n\n".join(lines) + "\n"
+
+
+def _code_of(settings: dict[str, Any]) -> list[str]:
+    """Return the settings' names of code that is no part of the suite, each once."""
+    return list(dict.fromkeys(name for _, name in code.names(settings)))
+
+
+def _of_code(needed: list[str]) -> list[str]:
+    return [f"it needs code that is not in it: {', '.join(needed)}"] if needed else []
+
+
+def _files_in(folder: Path) -> list[str]:
+    return sorted(file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file())
+
+
+def _check_name(repo: str) -> None:
+    if not _REPOSITORY.fullmatch(repo) or ".." in repo or "--" in repo:
+        raise UserError(f"{repo!r} given, a repository expected, such as user/name.")
+
+
+def _check_size(what: str, size: int | None, most: int) -> None:
+    if size is None or size > most:
+        is_ = "has no known size" if size is None else f"has {size:,} bytes"
+        raise UserError(f"{what} {is_}; at most {most:,} are allowed")
+
+
+def _library() -> Any:
+    try:
+        import huggingface_hub
+    except ImportError as error:
+        raise UserError('this needs the package huggingface_hub: pip install -e ".[hub]"') from error
+    return huggingface_hub
+
+
+@contextmanager
+def _asking(action: str, repo: str) -> Iterator[None]:
+    """Turn whatever the hub or its library raises into one sentence."""
+    try:
+        yield
+    except Exception as error:
+        status = getattr(getattr(error, "response", None), "status_code", None)
+        reason = " ".join(str(error).split()) or type(error).__name__
+        if status in (401, 403):
+            reason = "it is not there, or not for you: log in with `hf auth login`, or set HF_TOKEN"
+        elif status == 404:
+            reason = "there is no such repository or revision"
+        raise UserError(f"cannot {action} {repo}: {reason}") from error

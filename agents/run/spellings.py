@@ -1,0 +1,85 @@
+"""What other programs call our settings and flags: a name typed out of habit is answered with ours."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+
+from envs.errors import listed, nearest
+
+# Ours -> the names of CleanRL, rl-zoo3, Tianshou, RLlib and others
+_OTHERS = {
+    "env": "env_id env_name environment task gym_id",
+    "env_kwargs": "env_config env_args",
+    "algo": "algorithm agent run_algo",
+    "seed": "random_seed",
+    "device": "cuda gpu use_gpu use_cuda no_cuda num_gpus",
+    "vec": "vec_env vectorization vectorization_mode",
+    "total_timesteps": "timesteps total_steps max_steps num_timesteps total_frames max_timesteps stop_timesteps steps",
+    "n_envs": "num_envs nenvs num_env envs training_num num_workers num_env_runners num_envs_per_env_runner n_workers",
+    "n_steps": "num_steps nsteps rollout_length rollout_steps rollout_fragment_length step_per_collect horizon",
+    "learning_rate": "lr alpha step_size pi_lr vf_lr policy_lr lr_schedule anneal_lr",
+    "batch_size": "minibatch_size sgd_minibatch_size mini_batch_size num_minibatches nminibatches train_batch_size",
+    "n_epochs": "update_epochs num_epochs num_sgd_iter ppo_epochs k_epochs repeat_per_collect noptepochs epochs",
+    "gamma": "discount discount_factor discount_rate",
+    "gae_lambda": "lam lambda lambda_ gae_lam td_lambda",
+    "ent_coef": "entropy_coef entropy_coeff ent_coeff entropy_cost entropy_coefficient entropy_weight beta",
+    "vf_coef": "value_coef vf_coeff vf_loss_coeff value_loss_coef critic_coef",
+    "clip_range": "clip_coef clip_param eps_clip clip_ratio cliprange clip clip_epsilon ppo_clip",
+    "clip_range_vf": "clip_vloss value_clip vf_clip_param vf_clip",
+    "normalize_advantage": "norm_adv advantage_norm normalize_advantages",
+    "norm_reward": "normalize_reward reward_norm rew_norm normalize_rewards",
+    "norm_obs": "normalize normalize_obs obs_norm normalize_observations",
+    "target_kl": "kl_target max_kl",
+    "max_grad_norm": "grad_clip clip_grad_norm gradient_clip grad_norm",
+    "net_arch": "hidden_sizes hidden_size hidden_dim hidden hid layers fcnet_hiddens num_hidden n_hidden units",
+    "activation": "activation_fn fcnet_activation nonlinearity",
+    "ortho_init": "orthogonal_init orthogonal",
+    "memory": "lstm use_lstm recurrent rnn use_rnn policy_rnn",
+    "memory_size": "lstm_hidden_size lstm_cell_size rnn_size rnn_hidden_size",
+    "buffer_size": "replay_size replay_buffer_size memory_capacity capacity buffer_capacity replay_capacity",
+    "learning_starts": "warmup_steps start_steps learn_start min_buffer_size num_steps_sampled_before_learning_starts",
+    "train_freq": "train_frequency update_every update_freq training_intensity",
+    "gradient_steps": "update_per_step n_updates",
+    "n_step_returns": "n_step nstep multi_step",
+    "target_update_interval": "target_network_frequency target_update_freq target_network_update_freq target_update",
+    "tau": "polyak soft_update",
+    "double_q": "double is_double double_dqn ddqn",
+    "exploration_initial_eps": "start_e eps_start initial_epsilon epsilon_start",
+    "exploration_final_eps": "end_e eps_end final_epsilon epsilon epsilon_end eps eps_train min_epsilon",
+    "exploration_fraction": "eps_decay epsilon_decay exploration_decay",
+    "target_reward": "reward_threshold stop_reward",
+    "eval_freq": "eval_interval evaluation_interval test_freq",
+    "eval_episodes": "n_eval_episodes num_eval_episodes evaluation_duration test_num",
+    "save_freq": "checkpoint_freq save_interval checkpoint_interval",
+    "runs_dir": "logdir log_dir log_folder tensorboard_log output_dir save_path",
+    "config": "conf_file config_file cfg yaml_file hyperparams",
+    "resume": "resume_path trained_agent load checkpoint_path restore",
+    "record": "capture_video save_video video",
+    "quiet": "verbose silent",
+    "episodes": "n_episodes num_episodes n_eval_episodes",
+    "stochastic": "deterministic",
+    "seeds": "n_seeds num_seeds",
+    "workers": "n_jobs num_workers jobs",
+}
+_NEEDLESS = dict.fromkeys(
+    ("track", "wandb", "wandb_project_name", "wandb_entity", "tensorboard", "log_interval"),
+    "Every run writes its curves into its folder, for TensorBoard.",
+) | {"torch_deterministic": "The same seed repeats a run on the CPU as it is."}
+
+
+def ours(name: str, known: Collection[str]) -> list[str]:
+    """Return which of the `known` names another program calls `name`; underscores and case do not matter."""
+    plain = name.replace("-", "_").lower()
+    return [own for own, others in _OTHERS.items() if own in known and plain in others.split()]
+
+
+def suggestion(name: str, known: Collection[str], written: Callable[[str], str] = str) -> str:
+    """Return a sentence, with its leading space, on what is meant by a `name` that is not `known`; "" without an idea.
+
+    Args:
+        written: how a known name is written in it.
+    """
+    if needless := _NEEDLESS.get(name.replace("-", "_").lower()):
+        return f" {needless}"
+    found = ours(name, known) or nearest(name, known)
+    return f" Did you mean {listed(list(map(written, found)), 'or')}?" if found else ""

@@ -1,0 +1,229 @@
+"""The Python API: what `docs/python.md` promises, and its mistakes."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+
+import agents
+from agents import DQN, PPO, load
+from agents.api import Video
+from envs.errors import UserError
+from envs.objects import named
+
+ROOT = Path(__file__).resolve().parents[1]
+SMALL = {"n_envs": 2, "n_steps": 32, "batch_size": 32, "net_arch": [8]}
+
+
+class Odd(gymnasium.Env):
+    """Right is the action 6, whose reward is 1; spaces are none of the canonical ones."""
+
+    metadata = {"render_modes": ["rgb_array"]}  # noqa: RUF012
+    observation_space = spaces.Tuple((spaces.Discrete(3, start=2), spaces.Box(-1, 1, (), np.float64)))
+    action_space = spaces.Discrete(2, start=5)
+
+    def __init__(self, length=8, render_mode=None):
+        self.length, self.render_mode = length, render_mode
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.steps = 0
+        return (2, np.float64(0)), {}
+
+    def step(self, action):
+        assert action in (5, 6)
+        self.steps += 1
+        return (2 + self.steps % 3, np.float64(0.5)), float(action == 6), False, self.steps >= self.length, {}
+
+    def render(self):
+        return np.full((32, 32, 3), self.steps, np.uint8)
+
+
+def weights(model):
+    return torch.cat([value.flatten() for value in model.policy.model.state_dict().values()])
+
+
+@pytest.mark.parametrize(("page", "blocks"), [("docs/python.md", 8), ("README.md", 2)])
+def test_the_page_runs(tmp_path, monkeypatch, page, blocks):
+    monkeypatch.chdir(tmp_path)
+    code = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL)
+    assert len(code) >= blocks
+    exec(compile("\n".join(code), page, "exec"), {"__name__": "page"})
+
+
+def test_names_are_looked_up_without_pytorch():
+    script = "import sys; from agents import PPO, DQN, load; assert 'torch' not in sys.modules; print(PPO.__name__)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert done.stdout.strip() == "PPO"
+    assert {"PPO", "DQN", "Model", "load"} <= set(dir(agents))
+    with pytest.raises(ImportError, match="PP0"):
+        from agents import PP0  # noqa: F401
+    with pytest.raises(AttributeError, match="Did you mean PPO"):
+        agents.PPOO  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    ("env", "length"),
+    [
+        (Odd, 8),
+        (Odd(length=5), 5),
+        (lambda: Odd(length=4), 4),
+        (gymnasium.wrappers.TimeLimit(Odd(), 3), 3),
+    ],
+)
+def test_environments_given_as_objects(env, length):
+    model = PPO(env, seed=3, **SMALL)
+    model.learn(512, quiet=True)
+    result = model.evaluate(4)
+    assert result.lengths.tolist() == [length] * 4
+    assert result.mean == length
+    assert result.std == 0
+    assert repr(result) == f"Evaluation(mean={length}.00, std=0.00, episodes=4)"
+    assert named(env) == named(env), "the same object has the same id again"
+
+
+def test_a_made_environment_is_made_again_as_it_was():
+    assert named(gymnasium.make("Pendulum-v1", g=5.0, max_episode_steps=70, render_mode="rgb_array")) == (
+        "Pendulum-v1",
+        {"g": 5.0, "max_episode_steps": 70},
+    )
+    assert named(gymnasium.make("CartPole-v1")) == ("CartPole-v1", {})
+    assert named(Path("a") / "b.py") == (str(Path("a") / "b.py"), {})
+
+
+def test_predict_speaks_the_environments_own_spaces():
+    model = PPO(Odd, seed=3, **SMALL).learn(1024, quiet=True)
+    assert model.observation_space == Odd.observation_space
+    assert model.action_space == Odd.action_space
+    action, state = model.predict((2, np.float64(0.0)))
+    assert action == 6
+    assert np.shape(action) == ()
+    assert state == ()
+    actions, _ = model.predict((np.array([2, 3, 4]), np.array([0.0, 0.5, 0.5])))
+    assert actions.tolist() == [6, 6, 6]
+    untrained = PPO(Odd, seed=0, **SMALL)
+    drawn = untrained.predict((np.full(200, 2), np.zeros(200)), deterministic=False)[0]
+    assert set(drawn.tolist()) == {5, 6}
+    with pytest.raises(UserError, match=r"observation '0'.*Tuple\(Discrete\(3, start=2\)"):
+        model.predict(np.zeros(4))
+
+
+def test_a_memory_is_carried_and_forgotten_at_an_episodes_start():
+    model = PPO("Corridor-v0", memory="gru", seed=1, **SMALL).learn(128, quiet=True)
+    obs = np.ones(2, np.float32)
+    _, first = model.predict(obs)
+    _, second = model.predict(obs, first)
+    _, again = model.predict(obs, first, episode_start=True)
+    kept, fresh, new = (torch.cat([leaf.flatten() for leaf in _leaves(state)]) for state in (second, first, again))
+    assert not kept.equal(fresh)
+    assert new.equal(fresh)
+
+
+def _leaves(tree):
+    return [leaf for part in tree for leaf in _leaves(part)] if isinstance(tree, tuple) else [tree]
+
+
+def test_masks_from_info_are_handed_on():
+    model = DQN("Taxi-v4" if "Taxi-v4" in gymnasium.registry else "Taxi-v3", n_envs=1, net_arch=[8], learning_starts=50)
+    env = gymnasium.make(model.config.env)
+    obs, info = env.reset(seed=0)
+    for _ in range(30):
+        action, _ = model.predict(obs, action_masks=info["action_mask"])
+        assert info["action_mask"][action] == 1
+        obs, _, terminated, truncated, info = env.step(action)
+        if terminated or truncated:
+            obs, info = env.reset()
+
+
+@pytest.mark.parametrize("kind", [PPO, DQN])
+def test_saved_models_go_on_exactly(tmp_path, kind):
+    sizes = SMALL if kind is PPO else {"n_envs": 2, "net_arch": [8], "learning_starts": 64, "batch_size": 16}
+    model = kind("CartPole-v1", seed=5, **sizes).learn(256, quiet=True)
+    twin = load(model.save(tmp_path / "model"))
+    assert type(twin) is kind
+    assert twin.num_timesteps == model.num_timesteps
+    assert twin.evaluate(3).returns.tolist() == model.evaluate(3).returns.tolist()
+    for one in (model, twin):
+        one.learn(256, quiet=True)
+    assert weights(model).equal(weights(twin))
+    model.save(tmp_path / "model", training=False)
+    assert sorted(file.name for file in (tmp_path / "model").iterdir()) == ["model.json", "model.safetensors"]
+    alone = load(str(tmp_path / "model"))
+    assert weights(alone).equal(weights(model))
+    alone.learn(64, quiet=True)
+    assert alone.num_timesteps == model.num_timesteps + 64
+    (tmp_path / "other").mkdir()
+    with pytest.raises(UserError, match="holds no model"):
+        model.save(tmp_path / "other")
+
+
+def test_leaving_the_loop_and_learning_on_is_one_training():
+    whole = PPO("CartPole-v1", seed=2, **SMALL)
+    for _ in whole.train(640):
+        pass
+    parts = PPO("CartPole-v1", seed=2, **SMALL)
+    for progress in parts.train(640):
+        if progress.step >= 256:
+            break
+    assert parts.num_timesteps == 256
+    parts.learn(640 - 256, quiet=True)
+    assert parts.num_timesteps == whole.num_timesteps == 640
+    assert weights(parts).equal(weights(whole))
+    assert {"rollout/ep_rew_mean", "train/loss", "time/fps"} <= progress.scalars.keys()
+
+
+def test_a_run_kept_from_python(tmp_path):
+    model = PPO("CartPole-v1", seed=0, **SMALL).learn(128, quiet=True)
+    model.learn(256, runs_dir=str(tmp_path), name="kept", quiet=True)
+    assert (model.summary.steps, model.summary.first_step) == (384, 128)
+    assert "__kept__s0__" in model.summary.run
+    last = load(model.summary.run, "latest")
+    assert last.num_timesteps == 384
+    for one in (model, last):
+        one.learn(64, quiet=True)
+    assert weights(last).equal(weights(model))
+
+
+def test_a_recorded_episode_shows_itself(tmp_path):
+    model = PPO(Odd, seed=0, **SMALL)
+    video = model.record(tmp_path)
+    assert isinstance(video, Video)
+    assert video.length == 8
+    assert video.path.is_file()
+    assert 'src="data:video/mp4;base64,' in video._repr_html_()
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: PPO("MlpPolicy", "CartPole-v1"), r"PPO.env, .* takes the environment alone"),
+        (lambda: PPO("CartPole-v1", verbose=1), "PPO.verbose=.*quiet=True"),
+        (lambda: PPO("CartPole-v1", tensorboard_log="x"), "runs_dir="),
+        (lambda: PPO("CartPole-v1", gama=0.9), "PPO: gama: unknown setting. Did you mean gamma"),
+        (lambda: PPO("CartPole-v1", gamma=2), "PPO: gamma: 2 is out of range"),
+        (lambda: PPO("CartPol-v1"), "Did you mean CartPole-v1"),
+        (lambda: PPO(3), "3 is no environment"),
+        (lambda: PPO(gymnasium.make_vec("CartPole-v1", 3)), "n_envs=3"),
+        (lambda: DQN("Pendulum-v1").learn(10), "DQN needs a Discrete action space"),
+        (lambda: PPO("CartPole-v1").learn(0), "total_timesteps: 0 given"),
+        (lambda: load("nowhere"), "nowhere is no run folder"),
+    ],
+)
+def test_mistakes_are_told_in_one_sentence(build, message):
+    with pytest.raises(UserError, match=message):
+        build()
+
+
+def test_an_environment_that_cannot_be_copied_is_refused():
+    env = Odd()
+    env.handle = open(__file__, encoding="utf-8")  # noqa: SIM115
+    with env.handle, pytest.raises(UserError, match=r"this Odd cannot be copied .* give its class, or a function"):
+        PPO(env)
