@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from agents.run.cli import print_json, run_command
-from agents.run.flags import Flag, parse_env_kwargs, parse_flags
+from agents.run.flags import EnvId, EnvKwargs, Flag, SB3Algo, Trust, VecNormalizeFile, parse_env_kwargs, parse_flags
 from envs.errors import UserError
 
 if TYPE_CHECKING:
@@ -42,23 +42,12 @@ class Options:
     episodes: Annotated[int, tyro.conf.arg(help="how many to play")] = 100
     seed: Annotated[int, tyro.conf.arg(help="the same seed plays the same episodes")] = 0
     stochastic: Annotated[Flag, tyro.conf.arg(help="sample actions instead of taking the most likely")] = False
-    env: Annotated[
-        str | None, tyro.conf.arg(metavar="ID", help_behavior_hint="", help="another environment than the training's")
-    ] = None
-    env_kwargs: Annotated[
-        tuple[str, ...],
-        tyro.conf.arg(metavar="KEY=VALUE ...", help_behavior_hint="", help="environment arguments over the training's"),
-    ] = ()
+    env: EnvId = None
+    env_kwargs: EnvKwargs = ()
     one_instance: Annotated[Flag, tyro.conf.arg(help="only one environment may run at a time")] = False
-    algo: Annotated[
-        Literal["ppo", "dqn"] | None,
-        tyro.conf.arg(metavar="ppo|dqn", help_behavior_hint="", help="of MODEL.zip, where it does not say"),
-    ] = None
-    vec_normalize: Annotated[
-        Path | None,
-        tyro.conf.arg(metavar="FILE", help_behavior_hint="", help="VecNormalize's statistics for MODEL.zip"),
-    ] = None
-    trust: Annotated[Flag, tyro.conf.arg(help="load MODEL.zip, which runs code from that file")] = False
+    algo: SB3Algo = None
+    vec_normalize: VecNormalizeFile = None
+    trust: Trust = False
     device: Annotated[Literal["cpu", "cuda", "mps"], tyro.conf.arg(help="where the network computes")] = "cpu"
     runs_dir: Annotated[Path, tyro.conf.arg(help="where runs are, if RUN is not given")] = Path("runs")
     json: Annotated[Flag, tyro.conf.arg(help="print the result as a last line")] = False
@@ -126,20 +115,19 @@ def _model_of_ours(options: Options, env_kwargs: dict[str, Any]) -> tuple[VecEnv
 
 def _model_of_sb3(options: Options, env_kwargs: dict[str, Any]) -> tuple[VecEnv, Policy, dict[str, Any]]:
     """Do the same for a model that stable-baselines3 saved."""
-    from agents.lab.sb3_policy import load_sb3
+    from agents.lab.sb3_policy import sb3_in_env
     from agents.run.play import PARALLEL
-    from envs.make import make
 
     assert options.run is not None
-    if options.env is None:
-        raise UserError(f"{options.run} does not say which environment it learnt: add --env, as in --env CartPole-v1")
-    model = load_sb3(options.run, options.algo, trust=options.trust, vec_normalize=options.vec_normalize)
-    env = make(options.env, 1 if options.one_instance else min(PARALLEL, options.episodes), env_kwargs=env_kwargs)
-    try:
-        model.refuse_unfit(env, options.env)
-    except UserError:
-        env.close()
-        raise
+    model, env = sb3_in_env(
+        options.run,
+        options.env,
+        1 if options.one_instance else min(PARALLEL, options.episodes),
+        trust=options.trust,
+        algo=options.algo,
+        vec_normalize=options.vec_normalize,
+        env_kwargs=env_kwargs,
+    )
     about = {"run": str(options.run), "checkpoint": "model", "step": model.step}
     return env, model, about | {"env": options.env, "algo": model.algo}
 

@@ -5,24 +5,30 @@ from __future__ import annotations
 import dataclasses
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
 from agents.run.cli import print_json, run_command
-from agents.run.flags import Flag, parse_flags
+from agents.run.flags import EnvId, EnvKwargs, Flag, SB3Algo, Trust, VecNormalizeFile, parse_env_kwargs, parse_flags
 from envs.errors import UserError
+
+if TYPE_CHECKING:
+    from agents.view.show import PolicyShow
 
 EXAMPLES = """\
 examples:
   python -m agents.watch
   python -m agents.watch runs/CartPole-v1__ppo__s0__20260101-120000 --checkpoint latest --seed 7
   python -m agents.watch runs/CartPole-v1__ppo__s0__20260101-120000 --record cartpole.gif
+  python -m agents.watch ppo_cartpole.zip --env CartPole-v1 --trust
 
 keys in the window:
-  space         pause                        n     next episode
-  right or .    one step                     [ ]   checkpoint before, after
-  + -           faster, slower               q     quit (or Esc)
+  space         pause                        p n   previous, next episode
+  ← →           one step back, forward       [ ]   checkpoint before, after
+  home end      first step, last             v     what the agent sees
+  click         on the line: to that step    s     save the picture as PNG
+  + -           faster, slower               h q   list the keys, quit
 """
 
 
@@ -35,7 +41,7 @@ class Options:
         tyro.conf.arg(
             metavar="[RUN]",
             help_behavior_hint="",
-            help="run folder, or folder with a model; without it, the run begun last",
+            help="run folder, folder with a model, or MODEL.zip of stable-baselines3; without it, the run begun last",
         ),
     ] = None
     checkpoint: Annotated[str, tyro.conf.arg(metavar="best|latest|STEP", help="which of the run's policies")] = "best"
@@ -65,6 +71,15 @@ class Options:
             metavar="NUMBER", help_behavior_hint="", help="steps per second; if not given, the environment's own"
         ),
     ] = None
+    width: Annotated[
+        int | None,
+        tyro.conf.arg(metavar="PIXELS", help_behavior_hint="", help="of the window or video; the height follows"),
+    ] = None
+    env: EnvId = None
+    env_kwargs: EnvKwargs = ()
+    algo: SB3Algo = None
+    vec_normalize: VecNormalizeFile = None
+    trust: Trust = False
     runs_dir: Annotated[Path, tyro.conf.arg(help="where runs are, if RUN is not given")] = Path("runs")
     replays_dir: Annotated[Path, tyro.conf.arg(help="where episodes go if there is no display")] = Path("replays")
     json: Annotated[Flag, tyro.conf.arg(help="print the result as a last line")] = False
@@ -88,34 +103,45 @@ def _watch(argv: list[str]) -> int:
     from agents.run.models import load_policy
     from agents.run.play import frames_per_second, watch_fault
     from agents.run.terminal import typed
-    from agents.run.video import check_format, write_video
-    from agents.view.show import PolicyShow, ReplayShow, Show, frames
+    from agents.run.video import GIF_WIDTH, check_format, write_video
+    from agents.view.show import ReplayShow, RunShow, Show, frames
+    from agents.view.viewer import size_of
     from agents.view.window import Player, open_screen, run_window
+    from envs.adapters import mujoco
 
     if options.record is not None:
         check_format(options.record)
+    size, env_kwargs = size_of(options.width), parse_env_kwargs(options.env_kwargs)
+    if options.replay is not None and (options.env or env_kwargs):
+        raise UserError("--replay: an episode is played where it was recorded; leave --env and --env-kwargs out.")
     show: Show
     if options.replay is not None:
         policy = None if options.run is None else load_policy(options.run, options.checkpoint).policy
         show = ReplayShow(options.replay, policy)
+    elif options.run is not None and options.run.suffix == ".zip":
+        show = _show_of_sb3(options, env_kwargs)
     else:
-        run = options.run or find_latest_run(options.runs_dir)
-        show = PolicyShow(run, options.checkpoint, options.seed, not options.stochastic, options.replays_dir)
+        run, acting = options.run or find_latest_run(options.runs_dir), not options.stochastic
+        places = options.replays_dir, options.env, env_kwargs
+        show = RunShow(run, options.checkpoint, options.seed, acting, *places)
     if fault := watch_fault(show.env_id):
         raise UserError(fault)
     print(*getattr(show, "notes", ()), f"{show.env_id} · {show.source}", sep="\n")
+    if drawing := mujoco.way():
+        print(drawing)
 
     fps = options.fps or frames_per_second(show.env_id)
     videos: list[Path] = []
     try:
         if options.record is not None:
-            write_video(options.record, frames(show, options.episodes or 1, fps), fps)
+            pictures = frames(show, options.episodes or 1, fps, size)
+            write_video(options.record, pictures, fps, options.width or GIF_WIDTH)
             videos = [options.record]
-        elif screen := open_screen(show.env_id):
+        elif screen := open_screen(show.env_id, size):
             run_window(screen, Player(show, fps, options.episodes))
         else:
             print("There is no display to open a window on, so this is recorded instead.")
-            videos = [show.record(index, fps) for index in range(options.episodes or 1)]
+            videos = [show.record(index, fps, size) for index in range(options.episodes or 1)]
     finally:
         show.close()
     for video in videos:
@@ -125,6 +151,29 @@ def _watch(argv: list[str]) -> int:
     if options.json:
         print_json({"env": show.env_id, "policy": show.source, "videos": [str(video) for video in videos]})
     return 0
+
+
+def _show_of_sb3(options: Options, env_kwargs: dict[str, Any]) -> PolicyShow:
+    """Return the show of a model that stable-baselines3 saved."""
+    from agents.lab.sb3_policy import sb3_in_env
+    from agents.run.registry import title_of
+    from agents.view.show import PolicyShow
+    from envs.make import env_label
+
+    assert options.run is not None
+    model, env = sb3_in_env(
+        options.run,
+        options.env,
+        trust=options.trust,
+        algo=options.algo,
+        vec_normalize=options.vec_normalize,
+        env_kwargs=env_kwargs,
+        render=True,
+    )
+    assert options.env is not None
+    source = f"SB3 {title_of(model.algo)} · {model.step:,} steps"
+    folder = options.replays_dir / env_label(options.env) / options.run.stem
+    return PolicyShow(model, env, options.env, source, options.seed, not options.stochastic, folder)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from typing import Any
 import gymnasium
 from gymnasium.envs.registration import EnvSpec, load_env_creator
 
-from envs.adapters import atari
+from envs.adapters import atari, mujoco
 from envs.adapters.checks import silenced
 from envs.adapters.masks import MaskFromInfo, build_masked, gives_masks
 from envs.adapters.sync import SyncVecEnv
@@ -30,14 +30,13 @@ from envs.native.arrays import Arrays, NumpyArrays, TorchArrays
 from envs.native.base import Dynamics, build_dynamics, name_of, paints, parameters
 from envs.native.gym_env import DYNAMICS, NativeEnv, native_task
 from envs.native.vec_env import NativeVecEnv
-from envs.spaces import ObservationCodec
 
 __all__ = ["VECS", "check_renders", "env_label", "make", "make_single", "reward_threshold"]
 
 VECS = ("auto", "native", "sync", "async", "vector", "envpool", "ale")
 
 _SLOW_TICK = 2e-3  # seconds that all environments take one after the other: from here on other processes pay
-_EXTRAS = {"gymnasium.envs.box2d": "box2d", "gymnasium.envs.mujoco": "mujoco", "ale_py": "atari"}
+_EXTRAS = {"gymnasium.envs.box2d": "box2d", mujoco.HOME: "mujoco", "ale_py": "atari"}
 _MODULES = {"box2d": ("Box2D",), "mujoco": ("mujoco",), "atari": ("ale_py", "cv2")}
 
 
@@ -166,14 +165,17 @@ def make_single(
     if render_mode is not None:
         kwargs["render_mode"] = render_mode
         _check_renders(spec, native=False)
-    with _building(spec, kwargs), _quiet_mujoco(spec):
+    with _building(spec, kwargs), mujoco.quiet(spec):
         if atari.is_game(spec):
             return wrapped(atari.make_game(spec, kwargs), wrappers)
+        aimed = any("camera" in name for name in kwargs)
         spec, kwargs = _with_own(spec, kwargs)
         env = gymnasium.make(spec, disable_env_checker=True, **kwargs)
         for name in ("observation_space", "action_space"):
             if not isinstance(getattr(env, name, None), gymnasium.Space):
                 raise UserError(f"{spec.id} has no {name}: its __init__ must set self.{name} to a gymnasium.Space")
+        if render_mode == "rgb_array" and not aimed:
+            mujoco.follow(env)
         return wrapped(env, wrappers)
 
 
@@ -300,7 +302,7 @@ def _envpool(env_id: str, spec: EnvSpec, num_envs: int, kwargs: dict[str, Any], 
     with closing(make_single(env_id, env_kwargs=kwargs)) as env:
         if (difference := envpool_difference(spec, env.observation_space, env.action_space)) is not None:
             raise UserError(difference)
-        space = ObservationCodec(env.observation_space).space
+        space = env.observation_space
     limit = kwargs.get("max_episode_steps", spec.max_episode_steps)
     with _building(spec, kwargs):
         return EnvPoolVecEnv(spec, num_envs, limit, space, rescale_action)
@@ -337,22 +339,6 @@ def _building(spec: EnvSpec, kwargs: dict[str, Any]) -> Iterator[None]:
 
 def _home(spec: EnvSpec) -> str:
     return spec.entry_point if isinstance(spec.entry_point, str) else ""
-
-
-@contextmanager
-def _quiet_mujoco(spec: EnvSpec) -> Iterator[None]:
-    """Keep MuJoCo's remarks on Gymnasium's models from the terminal, and from a MUJOCO_LOG.TXT wherever we are."""
-    if not _home(spec).startswith("gymnasium.envs.mujoco"):
-        yield
-        return
-    import mujoco
-
-    before = mujoco.get_mju_user_warning()
-    mujoco.set_mju_user_warning(lambda text: None)
-    try:
-        yield
-    finally:
-        mujoco.set_mju_user_warning(before)
 
 
 def _task(spec: EnvSpec, native: bool) -> type[Dynamics] | None:

@@ -17,6 +17,7 @@ from torch import Tensor
 from agents.acting.evaluation import StatelessPolicy
 from agents.core.tree import to_numpy
 from agents.lab.sb3_settings import COUNTERPARTS
+from agents.run.play import stage
 from agents.run.storage import disk
 from envs.api import VecEnv
 from envs.errors import UserError
@@ -49,6 +50,21 @@ class SB3Policy(StatelessPolicy):
         uniform, choice = torch.rand((2, len(actions)), generator=generator)
         random = (choice * int(self._model.action_space.n)).long()
         return torch.where(uniform < epsilon, random, actions)
+
+    @torch.no_grad()
+    def inspect(self, obs: Any, carry: Any) -> dict[str, Tensor]:
+        """Return what a viewer shows of a batch, under the names of our own policies' numbers."""
+        policy = self._model.policy
+        tensors, _ = policy.obs_to_tensor(self._normalised(obs))
+        if hasattr(policy, "q_net"):
+            q = policy.q_net(tensors)
+            return {"value": q.amax(dim=1), "q_values": q}
+        own = policy.get_distribution(tensors).distribution
+        found = {"value": policy.predict_values(tensors).flatten()}
+        if isinstance(own, torch.distributions.Normal):
+            return found | {"mean": own.mean, "std": own.stddev}
+        parts = own if isinstance(own, list) else [own]  # a list where there are several choices
+        return found | {"probabilities": torch.cat([part.probs for part in parts], dim=-1)}
 
     def refuse_unfit(self, env: VecEnv, env_id: str) -> None:
         """Raise UserError if `env`, of which `env_id` is the name, is not what the model learnt."""
@@ -169,3 +185,35 @@ def load_sb3(path: Path, algo: str | None = None, *, trust: bool, vec_normalize:
     if normalizer is not None and not isinstance(normalizer, VecNormalize):
         raise UserError(f"{vec_normalize} holds no VecNormalize, but a {type(normalizer).__name__}")
     return SB3Policy(model, normalizer)
+
+
+def sb3_in_env(
+    path: Path,
+    env_id: str | None,
+    num_envs: int = 1,
+    *,
+    trust: bool,
+    algo: str | None = None,
+    vec_normalize: Path | None = None,
+    env_kwargs: dict[str, Any] | None = None,
+    render: bool = False,
+) -> tuple[SB3Policy, VecEnv]:
+    """Load a model that SB3's `save` wrote, and make the environment that it is to play in.
+
+    Args:
+        path, trust, algo, vec_normalize: see `load_sb3`.
+        env_id, num_envs, env_kwargs, render: see `envs.make.make`; the file itself does not name its environment.
+
+    Raises:
+        UserError: no environment is named, the model is not trusted or cannot be used, or it does not fit.
+    """
+    if env_id is None:
+        raise UserError(f"{path} does not say which environment it learnt: add --env, as in --env CartPole-v1")
+    model = load_sb3(path, algo, trust=trust, vec_normalize=vec_normalize)
+    env = stage(env_id, num_envs, render=render, vec="sync" if render else "auto", env_kwargs=env_kwargs)
+    try:
+        model.refuse_unfit(env, env_id)
+    except UserError:
+        env.close()
+        raise
+    return model, env

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, get_type_hints
 
 import tyro
 
@@ -17,6 +17,22 @@ Options = TypeVar("Options")
 _DETAIL: type[Any] = type(tyro.conf.arg())  # what annotations are made of
 Flag = tyro.conf.FlagCreatePairsOff[bool]
 Count = Annotated[int | None, tyro.conf.arg(metavar="INTEGER", help_behavior_hint="")]
+EnvId = Annotated[
+    str | None, tyro.conf.arg(metavar="ID", help_behavior_hint="", help="another environment than the training's")
+]
+EnvKwargs = Annotated[
+    tuple[str, ...],
+    tyro.conf.arg(metavar="KEY=VALUE ...", help_behavior_hint="", help="environment arguments over the training's"),
+]
+SB3Algo = Annotated[
+    Literal["ppo", "dqn"] | None,
+    tyro.conf.arg(metavar="ppo|dqn", help_behavior_hint="", help="of MODEL.zip, where it does not say"),
+]
+VecNormalizeFile = Annotated[
+    Path | None,
+    tyro.conf.arg(metavar="FILE", help_behavior_hint="", help="VecNormalize's statistics for MODEL.zip"),
+]
+Trust = Annotated[Flag, tyro.conf.arg(help="load MODEL.zip, which runs code from that file")]
 CurveFiles = Annotated[
     tuple[Path, ...],
     tyro.conf.arg(

@@ -6,7 +6,7 @@ A model is two files in one folder: `model.safetensors` (weights and normaliser 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +68,17 @@ class LoadedPolicy:
     @property
     def seed(self) -> int:
         return self.config.seed
+
+    def moved(self, env: str | None = None, env_kwargs: dict[str, Any] | None = None) -> LoadedPolicy:
+        """Return it as one of another environment, to which the training's own arguments do not apply, or of others.
+
+        Args:
+            env: the other environment; None for the training's.
+            env_kwargs: arguments that go over the training's own.
+        """
+        name = self.env if env is None else code.absolute("env", env)
+        kwargs = (self.env_kwargs if name == self.env else {}) | (env_kwargs or {})
+        return replace(self, config=self.config.model_copy(update={"env": name, "env_kwargs": kwargs}))
 
 
 def save_model(folder: Path, model: nn.Module, config: RunConfig, own_spaces: tuple[Space, Space], step: int) -> None:

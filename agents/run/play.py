@@ -16,8 +16,8 @@ from gymnasium.envs.registration import load_env_creator
 from agents.acting.evaluation import Player, env_action, policy_generator
 from agents.core.tree import to_numpy
 from agents.core.types import Policy
-from agents.run.code import absolute
 from agents.run.models import LoadedPolicy
+from envs.adapters import mujoco
 from envs.api import VecEnv
 from envs.errors import EnvError, UserError
 from envs.locate import locate
@@ -41,6 +41,7 @@ class Moment:
         outputs: `Policy.inspect` of the observation; empty where no policy is asked.
         action: canonical.
         ret: sum of the rewards so far, this one included.
+        obs: canonical, what the action was chosen on; None where nothing is rendered.
     """
 
     step: int
@@ -51,6 +52,7 @@ class Moment:
     ret: float
     terminated: bool
     truncated: bool
+    obs: Any = None
 
     @property
     def ended(self) -> bool:
@@ -64,14 +66,18 @@ def moments(
     obs = env.reset(seed)
     ret, count, ended = 0.0, 0, False
     while not ended:
-        frame = _picture(env) if render else None
+        frame, seen = (_picture(env), _row(obs)) if render else (None, None)
         outputs = {} if inspect is None else {key: to_numpy(row)[0] for key, row in inspect(obs).items()}
         action = choose(obs)
         step = env.step(action)
         obs = step.obs
         reward, terminated, truncated = (to_numpy(x)[0].item() for x in (step.reward, step.terminated, step.truncated))
         ret, count, ended = ret + reward, count + 1, terminated or truncated
-        yield Moment(count, frame, outputs, to_numpy(action)[0], reward, ret, terminated, truncated)
+        yield Moment(count, frame, outputs, to_numpy(action)[0], reward, ret, terminated, truncated, seen)
+
+
+def _row(obs: Any) -> Any:
+    return {key: to_numpy(leaf)[0] for key, leaf in obs.items()} if isinstance(obs, dict) else to_numpy(obs)[0]
 
 
 def _picture(env: VecEnv) -> np.ndarray:
@@ -110,14 +116,14 @@ def watch_fault(env_id: str) -> str | None:
 def stage(env_id: str, num_envs: int = 1, *, render: bool = False, **options: Any) -> VecEnv:
     """`envs.make.make`, with what environments draw with told of a screen or a sound card that is not there.
 
-    That is pygame for most of Gymnasium's, and MuJoCo's own renderer.
+    That is pygame for most of Gymnasium's, and MuJoCo's own renderer, which draws in the first way that works here.
     """
     if render:
         os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
         os.environ.setdefault("SDL_AUDIODRIVER", "dummy")
         if not has_display():
             os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
-            os.environ.setdefault("MUJOCO_GL", "egl")
+        mujoco.choose_way(locate(env_id), has_display())
     return make(env_id, num_envs, render=render, **options)
 
 
@@ -133,17 +139,16 @@ def policy_env(
     """Make the environment that a policy was trained on, or another one that it fits.
 
     Args:
-        env_id: another environment; the training's own arguments then do not apply, its wrappers do.
+        env_id: another environment, see `LoadedPolicy.moved`; the wrappers stay.
         env_kwargs: arguments that go over the training's own.
 
     Raises:
         UserError: the environment cannot be made, or its spaces are not those of the policy.
     """
-    name = loaded.env if env_id is None else absolute("env", env_id)
-    kwargs = (loaded.env_kwargs if name == loaded.env else {}) | (env_kwargs or {})
-    num_envs = 1 if loaded.config.one_instance else num_envs
+    loaded = loaded.moved(env_id, env_kwargs)
+    name, num_envs = loaded.env, 1 if loaded.config.one_instance else num_envs
     same: dict[str, Any] = {"wrappers": loaded.config.wrappers, "rescale_action": loaded.rescale_action}
-    env = stage(name, num_envs, render=render, vec=vec, env_kwargs=kwargs, **same)
+    env = stage(name, num_envs, render=render, vec=vec, env_kwargs=loaded.env_kwargs, **same)
     for what, offered, learnt in (
         ("observations", env.observation_space, loaded.observation_space),
         ("actions", env.action_space, loaded.action_space),

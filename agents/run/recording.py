@@ -229,7 +229,7 @@ def record_episode(
         for moment in play(playing, loaded.policy, seed, deterministic):
             assert moment.frame is not None
             yield moment.frame if picture is None else picture(moment)
-            played.append(replace(moment, frame=None, outputs={}))
+            played.append(replace(moment, frame=None, outputs={}, obs=None))
             if moment.step >= step_limit and not moment.ended:
                 raise UserError(f"{loaded.env}: the episode goes on after {step_limit:,} steps, too long to record")
 

@@ -32,11 +32,11 @@ def check_format(path: Path) -> None:
         raise UserError(f"{path}: cannot record to {given}; a video's name ends in .mp4 or .gif.{hint}")
 
 
-def write_video(path: Path, frames: Iterable[Frame], fps: float) -> int:
+def write_video(path: Path, frames: Iterable[Frame], fps: float, gif_width: int = GIF_WIDTH) -> int:
     """Write a video in one pass over `frames`, which are all of one size; it appears only when it is whole.
 
     An .mp4 is H.264 in yuv420p, which every player shows; an odd size gets one more row or column, like the last. A
-    .gif shares one palette made for all its frames, and is at most 640 pixels wide and 25 frames a second.
+    .gif shares one palette made for all its frames, and is at most `gif_width` pixels wide and 25 frames a second.
 
     Args:
         path: where to; its folder is made.
@@ -56,9 +56,9 @@ def write_video(path: Path, frames: Iterable[Frame], fps: float) -> int:
         with tempfile.TemporaryDirectory(prefix=".video-", dir=path.parent) as folder:
             whole = Path(folder) / path.name
             if path.suffix.lower() == ".gif":
-                count = _encode_gif(whole, frames, fps, GIF_WIDTH)
+                count = _encode_gif(whole, frames, fps, gif_width)
             else:
-                count = _encode(whole, (_even(frame) for frame in frames), fps, H264)
+                count = _encode(whole, frames, fps, H264, even=True)
             whole.replace(path)
     return count
 
@@ -88,27 +88,22 @@ def _encode_gif(path: Path, frames: Iterable[Frame], fps: float, max_width: int)
     return count
 
 
-def _encode(path: Path, frames: Iterable[Frame], fps: float, options: list[str]) -> int:
-    """Pipe raw frames into ffmpeg; return how many."""
+def _encode(path: Path, frames: Iterable[Frame], fps: float, options: list[str], even: bool = False) -> int:
+    """Pipe raw frames into ffmpeg, `even`ly sized if so asked; return how many."""
     stream = iter(frames)
     first = next(stream, None)
     if first is None:
         raise UserError(f"cannot record {path.name}: there are no frames")
     shape = _checked(first, None).shape
-    raw = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{shape[1]}x{shape[0]}", "-r", str(fps), "-i", "-"]
+    more = [(0, side % 2 if even else 0) for side in shape[:2]]
+    size = f"{shape[1] + more[1][1]}x{shape[0] + more[0][1]}"
+    raw = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", size, "-r", str(fps), "-i", "-"]
     count = 0
     with _ffmpeg([*raw, *options, str(path)]) as pipe:
         for frame in itertools.chain([first], stream):
-            pipe.write(np.ascontiguousarray(_checked(frame, shape)).data)
+            pipe.write(np.pad(_checked(frame, shape), [*more, (0, 0)], mode="edge").data)
             count += 1
     return count
-
-
-def _even(frame: Frame) -> Frame:
-    frame = _checked(frame, None)
-    height, width, _ = frame.shape
-    more = ((0, height % 2), (0, width % 2), (0, 0))
-    return np.pad(frame, more, mode="edge") if height % 2 or width % 2 else frame
 
 
 def _checked(frame: Frame, shape: tuple[int, ...] | None) -> Frame:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from gymnasium import Space
 
@@ -14,15 +14,35 @@ from agents.run.play import Moment, play, policy_env
 from agents.run.recording import episode_env, load_episode, record_episode, replay, replay_folder
 from agents.run.registry import title_of
 from agents.run.video import Frame, write_video
-from agents.view.viewer import ViewState, action_bars, render
+from agents.view.observation import pictures, readings
+from agents.view.viewer import SIZE, ViewState, action_bars, render
+from envs.api import VecEnv
 from envs.make import env_label
+from envs.names import Names
 
 
 class Panel:
-    """What has been seen of one episode so far."""
+    """What has been seen of one episode so far.
 
-    def __init__(self, title: str, subtitle: str, episode: str, space: Space) -> None:
+    Args:
+        space: canonical, of the actions.
+        seen: canonical, of the observations; None where they are not shown.
+        name: of files with pictures of this episode.
+    """
+
+    def __init__(
+        self,
+        title: str,
+        subtitle: str,
+        episode: str,
+        space: Space,
+        *,
+        seen: Space | None = None,
+        names: Names | None = None,
+        name: str = "episode",
+    ) -> None:
         self.title, self.subtitle, self.episode, self.space = title, subtitle, episode, space
+        self.seen, self.names, self.name = seen, names or Names(), name
         self.moment: Moment | None = None
         self.series: list[float] = []
 
@@ -31,49 +51,62 @@ class Panel:
         self.moment = moment
         self.series.append(float(moment.outputs.get("value", moment.ret)))
 
-    def outcome(self) -> str:
-        """Say how the episode ended, "" while it goes on."""
-        if self.moment is None or not self.moment.ended:
+    def outcome(self, moment: Moment | None = None) -> str:
+        """Say how the episode ended, "" while it goes on, and at a moment before its end."""
+        moment = moment or self.moment
+        if moment is None or not moment.ended:
             return ""
-        return "terminated" if self.moment.terminated else "time limit reached"
+        return "terminated" if moment.terminated else "time limit reached"
 
-    def state(self, status: str = "", keys: bool = False) -> ViewState:
-        """Return what to draw of the last moment seen."""
-        assert self.moment is not None
-        assert self.moment.frame is not None
-        title, bars, hidden = action_bars(self.moment, self.space)
+    def state(self, moment: Moment | None = None, *, status: str = "", sees: bool = True, **more: Any) -> ViewState:
+        """Return what to draw of a moment, the last one seen if it is None.
+
+        Args:
+            sees: whether what the agent sees belongs to it.
+            more: further attributes of `ViewState`.
+        """
+        moment = moment or self.moment
+        assert moment is not None
+        assert moment.frame is not None
+        title, bars, hidden = action_bars(moment, self.space, self.names.actions)
+        shown = sees and self.seen is not None and moment.obs is not None
         return ViewState(
-            frame=self.moment.frame,
+            frame=moment.frame,
             title=self.title,
             subtitle=self.subtitle,
             episode=self.episode,
-            step=self.moment.step,
-            ret=self.moment.ret,
-            reward=self.moment.reward,
-            series_title="value estimate" if "value" in self.moment.outputs else "return",
+            step=moment.step,
+            ret=moment.ret,
+            reward=moment.reward,
+            series_title="value estimate" if "value" in moment.outputs else "return",
             series=self.series,
+            at=moment.step - 1,
             bars_title=title,
             bars=bars,
             hidden=hidden,
             status=status,
-            keys=keys,
+            readings=readings(moment.obs, self.seen, self.names) if shown and self.seen is not None else (),
+            pictures=pictures(moment.obs, self.seen) if shown and self.seen is not None else (),
+            **more,
         )
 
-    def picture(self, moment: Moment) -> Frame:
+    def picture(self, moment: Moment, size: tuple[int, int] = SIZE) -> Frame:
         """Take in a moment and return a video's frame of it."""
         self.see(moment)
-        return render(self.state(self.outcome()))
+        return render(self.state(status=self.outcome()), size)
+
+
+def panel_of(env: VecEnv, title: str, subtitle: str, episode: str, name: str) -> Panel:
+    """Return the panel of an episode in `env`; `name` as for `Panel`."""
+    return Panel(title, subtitle, episode, env.action_space, seen=env.observation_space, names=env.names, name=name)
 
 
 class Show(Protocol):
     """Episodes to watch, counted from 0."""
 
     env_id: str
-
-    @property
-    def source(self) -> str:
-        """What plays, in a few words."""
-        ...
+    source: str  # what plays, in a few words
+    folder: Path  # where pictures of its episodes go
 
     def open(self, index: int) -> tuple[Panel, Iterator[Moment]]:
         """Begin an episode; it breaks off the one before."""
@@ -83,7 +116,7 @@ class Show(Protocol):
         """Go to the checkpoint after (1) or before (-1) this one; return its name, or "" where there is none."""
         ...
 
-    def record(self, index: int, fps: float) -> Path:
+    def record(self, index: int, fps: float, size: tuple[int, int] = SIZE) -> Path:
         """Write an episode's video to where recorded episodes go, and return its path."""
         ...
 
@@ -95,49 +128,100 @@ class Show(Protocol):
 class PolicyShow:
     """A policy playing: episode `i` is that of the seed `seed + i`.
 
+    Args:
+        env: a 1-environment VecEnv made to be drawn; closed with the show.
+        source: what plays, in a few words.
+        folder: where recorded episodes go.
+    """
+
+    def __init__(
+        self, policy: Policy, env: VecEnv, env_id: str, source: str, seed: int, deterministic: bool, folder: Path
+    ) -> None:
+        self.policy, self.env, self.env_id, self.source = policy, env, env_id, source
+        self.seed, self.deterministic, self.folder = seed, deterministic, folder
+
+    def _file(self, seed: int) -> str:
+        """Name files of an episode."""
+        return f"seed{seed}"
+
+    def _panel(self, seed: int) -> Panel:
+        acting = "most likely actions" if self.deterministic else "sampled actions"
+        return panel_of(self.env, env_label(self.env_id), self.source, f"seed {seed} · {acting}", self._file(seed))
+
+    def open(self, index: int) -> tuple[Panel, Iterator[Moment]]:
+        seed = self.seed + index
+        return self._panel(seed), play(self.env, self.policy, seed, self.deterministic)
+
+    def switch(self, direction: int) -> str:
+        return ""
+
+    def record(self, index: int, fps: float, size: tuple[int, int] = SIZE) -> Path:
+        video = self.folder / f"{self._file(self.seed + index)}{'' if self.deterministic else '-stochastic'}.mp4"
+        panel, moments = self.open(index)
+        write_video(video, (panel.picture(moment, size) for moment in moments), fps)
+        return video
+
+    def close(self) -> None:
+        self.env.close()
+
+
+class RunShow(PolicyShow):
+    """A run's policy playing, which can change to the run's other checkpoints and writes its episodes down.
+
+    Args:
+        env_id, env_kwargs: see `LoadedPolicy.moved`.
+
     Raises:
         UserError: no such model, or its environment cannot be made or rendered.
     """
 
-    def __init__(self, path: Path, checkpoint: str, seed: int, deterministic: bool, replays: Path) -> None:
-        self.path, self.seed, self.deterministic, self.replays = path, seed, deterministic, replays
-        self.loaded = load_policy(path, checkpoint)
+    def __init__(
+        self,
+        path: Path,
+        checkpoint: str,
+        seed: int,
+        deterministic: bool,
+        replays: Path,
+        env_id: str | None = None,
+        env_kwargs: dict[str, Any] | None = None,
+    ) -> None:
+        self.path, self._moved = path, (env_id, env_kwargs)
+        self.loaded = load_policy(path, checkpoint).moved(*self._moved)
         self.notes = self.loaded.notes
-        self.env_id = self.loaded.env
-        self.env = policy_env(self.loaded, render=True)
+        env, folder = policy_env(self.loaded, render=True), replay_folder(self.loaded, replays)
+        super().__init__(self.loaded.policy, env, self.loaded.env, self._named(), seed, deterministic, folder)
 
-    @property
-    def source(self) -> str:
+    def _file(self, seed: int) -> str:
+        return f"step{self.loaded.step}-seed{seed}"
+
+    def _named(self) -> str:
         loaded = self.loaded
         name = f"{loaded.name} · " if loaded.name in ("best", "latest") else ""
         return f"{title_of(loaded.algo)} · {name}{loaded.step:,} steps"
-
-    def _panel(self, seed: int) -> Panel:
-        acting = "most likely actions" if self.deterministic else "sampled actions"
-        return Panel(env_label(self.env_id), self.source, f"seed {seed} · {acting}", self.env.action_space)
-
-    def open(self, index: int) -> tuple[Panel, Iterator[Moment]]:
-        seed = self.seed + index
-        return self._panel(seed), play(self.env, self.loaded.policy, seed, self.deterministic)
 
     def switch(self, direction: int) -> str:
         steps = [step for step, _ in checkpoints(self.path)]
         beyond = [step for step in steps if (step - self.loaded.step) * direction > 0]
         if not beyond:
             return ""
-        self.loaded = load_policy(self.path, str(min(beyond) if direction > 0 else max(beyond)))
+        wanted = str(min(beyond) if direction > 0 else max(beyond))
+        self.loaded = load_policy(self.path, wanted).moved(*self._moved)
+        self.policy, self.source = self.loaded.policy, self._named()
         return self.loaded.name
 
-    def record(self, index: int, fps: float) -> Path:
-        seed, folder = self.seed + index, replay_folder(self.loaded, self.replays)
-        picture = self._panel(seed).picture
+    def record(self, index: int, fps: float, size: tuple[int, int] = SIZE) -> Path:
+        seed = self.seed + index
+        panel = self._panel(seed)
         done = record_episode(
-            self.loaded, seed, folder, env=self.env, deterministic=self.deterministic, fps=fps, picture=picture
+            self.loaded,
+            seed,
+            self.folder,
+            env=self.env,
+            deterministic=self.deterministic,
+            fps=fps,
+            picture=lambda moment: panel.picture(moment, size),
         )
         return done.video
-
-    def close(self) -> None:
-        self.env.close()
 
 
 class ReplayShow:
@@ -148,7 +232,7 @@ class ReplayShow:
     """
 
     def __init__(self, file: Path, policy: Policy | None = None) -> None:
-        self.file, self.policy = file, policy
+        self.file, self.policy, self.folder = file, policy, file.parent
         self.recorded = load_episode(file)
         self.env_id = self.recorded.env
         self.source = f"recorded · {self.recorded.checkpoint} · {self.recorded.step:,} steps"
@@ -156,26 +240,26 @@ class ReplayShow:
 
     def open(self, index: int) -> tuple[Panel, Iterator[Moment]]:
         about = f"seed {self.recorded.seed} · {self.recorded.run}"
-        panel = Panel(env_label(self.env_id), self.source, about, self.env.action_space)
+        panel = panel_of(self.env, env_label(self.env_id), self.source, about, self.file.stem)
         return panel, replay(self.env, self.recorded, self.policy)
 
     def switch(self, direction: int) -> str:
         return ""
 
-    def record(self, index: int, fps: float) -> Path:
+    def record(self, index: int, fps: float, size: tuple[int, int] = SIZE) -> Path:
         video = self.file.with_suffix(".mp4")
-        write_video(video, frames(self, 1, fps), fps)
+        write_video(video, frames(self, 1, fps, size), fps)
         return video
 
     def close(self) -> None:
         self.env.close()
 
 
-def frames(show: Show, episodes: int, fps: float) -> Iterator[Frame]:
+def frames(show: Show, episodes: int, fps: float, size: tuple[int, int] = SIZE) -> Iterator[Frame]:
     """Yield a video of the show's first episodes; each one's last picture stays for a second."""
     for index in range(episodes):
         panel, moments = show.open(index)
         for moment in moments:
-            frame = panel.picture(moment)
+            frame = panel.picture(moment, size)
             yield frame
         yield from [frame] * round(fps)

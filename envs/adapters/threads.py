@@ -61,7 +61,7 @@ class EnvPoolVecEnv(ThreadsVecEnv):
         spec: the environment; `envpool_fault` must have found nothing against it.
         num_envs: how many.
         max_episode_steps: the time limit, or None for EnvPool's own.
-        observation_space: Gymnasium's, canonical: EnvPool's has the same form, but not the bounds.
+        observation_space: Gymnasium's: EnvPool's has the same form, but not the bounds.
         rescale_action: actions are in [-1, 1], to be mapped onto the bounds.
     """
 
@@ -76,7 +76,8 @@ class EnvPoolVecEnv(ThreadsVecEnv):
         limit = {} if max_episode_steps is None else {"max_episode_steps": max_episode_steps}
         self._recipe: dict[str, Any] = {"task_id": spec.id, "num_envs": num_envs, **limit}
         super().__init__(self._make(0), "envpool", rescale_action)
-        self.observation_space = observation_space
+        self.observation_space = ObservationCodec(observation_space).space
+        self.own_spaces = observation_space, self._actions.raw
 
     def _make(self, seed: int) -> Any:
         import envpool

@@ -176,6 +176,14 @@ def test_auto_takes_envpool_only_for_the_same_environment():
 
 
 @needs_envpool
+def test_the_spaces_that_a_model_keeps_are_gymnasiums():
+    pytest.importorskip("Box2D")
+    env, own = make("LunarLander-v3", 2), gymnasium.make("LunarLander-v3")
+    assert env.backend == "envpool"
+    assert env.own_spaces == (own.observation_space, own.action_space)
+
+
+@needs_envpool
 def test_an_envpool_that_is_too_old_is_told(monkeypatch):
     monkeypatch.setattr("importlib.metadata.version", lambda package: "1.1.10")
     with pytest.raises(UserError, match=r"EnvPool 1\.1\.10 is too old"):

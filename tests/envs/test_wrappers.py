@@ -112,7 +112,7 @@ def test_wrappers_are_drawn_too(file):
     env = make(f"{file}:Count", vec="sync", wrappers=[f"{file}:Double"], render=True)
     env.reset(0)
     assert env.render().shape == (8, 8, 3)
-    with pytest.raises(UserError, match="make_env cannot be drawn: its function takes no render_mode"):
+    with pytest.raises(UserError, match="make_env cannot be drawn: its function must take render_mode=None"):
         make(f"{file}:make_env", vec="sync", render=True)
 
 

@@ -11,6 +11,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import imageio_ffmpeg
 import numpy as np
 import pytest
 import torch
@@ -18,6 +19,7 @@ import torch
 from agents.evaluate import main as evaluate
 from agents.lab.baselines import make_sb3
 from agents.lab.sb3_policy import SB3Policy, load_sb3, sb3_algo
+from agents.watch import main as watch
 from envs.errors import UserError
 from envs.make import make
 
@@ -174,3 +176,41 @@ def test_a_model_that_does_not_say_its_algorithm_is_asked_for_it(saved, tmp_path
     with pytest.raises(UserError, match="add --algo ppo or --algo dqn"):
         load_sb3(unknown, trust=True)
     assert load_sb3(unknown, "dqn", trust=True).algo == "dqn"
+
+
+def test_a_viewer_is_told_what_sb3s_networks_put_out(ppo, dqn):
+    obs = observations("Pendulum-v1", 5)
+    told = SB3Policy(ppo).inspect(obs, ())
+    normalised = torch.as_tensor(ppo.get_vec_normalize_env().normalize_obs(obs))
+    actions, values, _ = ppo.policy(normalised, deterministic=True)
+    torch.testing.assert_close(told["mean"], actions)
+    torch.testing.assert_close(told["value"], values.flatten())
+    torch.testing.assert_close(told["std"][0], ppo.policy.log_std.exp())
+    obs = observations("CartPole-v1", 5)
+    told = SB3Policy(dqn).inspect(obs, ())
+    torch.testing.assert_close(told["q_values"], dqn.q_net(torch.as_tensor(obs)))
+    torch.testing.assert_close(told["value"], told["q_values"].max(dim=1).values)
+
+
+def test_a_viewer_is_told_the_probability_of_each_of_several_choices():
+    model = make_sb3("ppo", "CartPole-v1", 1, SMALL, 0)
+    told = SB3Policy(model).inspect(observations("CartPole-v1", 3), ())
+    torch.testing.assert_close(told["probabilities"].sum(dim=1), torch.ones(3))
+    assert told["probabilities"].shape == (3, 2)
+
+
+def test_watch_records_a_trusted_model_and_refuses_another(saved, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = [str(saved / "dqn.zip"), "--env", "CartPole-v1", "--env-kwargs", "max_episode_steps=7", "--width", "400"]
+    assert watch(words) == 2
+    assert "add --trust" in capsys.readouterr().err
+    assert watch([*words[:1], "--trust"]) == 2
+    assert "add --env" in capsys.readouterr().err
+    assert watch([*words, "--trust", "--json"]) == 0
+    printed = capsys.readouterr().out
+    assert "CartPole-v1 · SB3 DQN · 60 steps" in printed
+    (video,) = json.loads(printed.splitlines()[-1])["videos"]
+    assert video == str(Path("replays", "CartPole-v1", "dqn", "seed0.mp4"))
+    reader = imageio_ffmpeg.read_frames(video)
+    assert next(reader)["size"] == (400, 224)
+    assert len(list(reader)) == 7

@@ -118,6 +118,11 @@ def test_mistakes_in_evaluate_are_told_in_one_line(run, capsys, words, message):
         ("RUN --record out.avi", "out.avi: cannot record to the format '.avi'"),
         ("RUN --episodes 0", "--episodes: 0 given"),
         ("RUN --fps 0", "--fps: 0.0 given"),
+        ("RUN --width 100", "--width: 100 given, 160 to 3840 pixels"),
+        ("RUN --env-kwargs gravity", "KEY=VALUE expected"),
+        ("RUN --env-kwargs speed=3", "takes no argument 'speed'"),
+        ("RUN --env Acrobot-v1", "does not fit Acrobot-v1"),
+        ("--replay nothing.json --env-kwargs gravity=3", "leave --env and --env-kwargs out"),
         ("RUN --checkpoint bets", "Did you mean best?"),
         ("--replay nothing.json", "cannot read nothing.json"),
         ("--runs-dir elsewhere", "elsewhere holds no run"),
@@ -156,6 +161,15 @@ def test_watch_records_a_gif_with_the_panel(run):
         picture = np.asarray(image.convert("RGB")).astype(int)
     assert picture[20, 630].sum() < 150  # the panel is dark,
     assert picture[180, 60].sum() > 700  # CartPole is white
+
+
+def test_watch_takes_the_environments_arguments_and_a_width(run, capsys):
+    assert watch([run, "--record", "wide.gif", "--width", "700", "--env-kwargs", "max_episode_steps=3"]) == 0
+    with Image.open("wide.gif") as image:
+        assert image.size == (700, 394)
+    assert watch([run, "--seed", "9", "--env-kwargs", "max_episode_steps=3", "--json"]) == 0
+    episode = load_episode(Path(last_json(capsys)["videos"][0]).with_suffix(".json"))
+    assert (episode.length, episode.truncated, episode.env_kwargs) == (3, True, {"max_episode_steps": 3})
 
 
 def test_a_torn_model_is_refused_by_name(place, run, capsys):

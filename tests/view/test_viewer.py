@@ -12,8 +12,7 @@ from gymnasium import spaces
 
 from agents.run.play import Moment
 from agents.view import viewer
-from agents.view.viewer import SIZE, STRIP, Bar, ViewState, action_bars, draw, render
-from agents.view.window import SMALLEST
+from agents.view.viewer import SIZE, SMALLEST, STRIP, Bar, ViewState, action_bars, chart_range, draw, render
 
 GREEN = (10, 200, 40)
 
@@ -55,11 +54,17 @@ LONG = state(
     hidden=1_000_000,
     status="checkpoint 123456789 · paused · 16x speed",
     keys=True,
+    at=1,
+    readings=[(f"the quantity number {i}", "-1.23e-12") for i in range(60)],
+    pictures=[],
 )
+PICTURES = state(pictures=[np.zeros((84, 84, 3), np.uint8)] * 12, readings=[("gauge", "0.5")] * 20, keys=True)
 
 
 @pytest.mark.parametrize("size", [SIZE, (SIZE[0], SIZE[1] + STRIP), SMALLEST, (1800, 600), (900, 1400)])
-@pytest.mark.parametrize("what", [state(), LONG, dataclasses.replace(LONG, keys=False)], ids=["plain", "long", "video"])
+@pytest.mark.parametrize(
+    "what", [state(), LONG, dataclasses.replace(LONG, keys=False), PICTURES], ids=["plain", "long", "video", "pictures"]
+)
 def test_no_text_overlaps_another_or_leaves_the_picture(monkeypatch, size, what):
     written: list[tuple[str, pygame.Rect]] = []
     write = viewer._Writer.__call__
@@ -140,7 +145,7 @@ def test_any_series_can_be_drawn(series):
      (-1e12, "-1.00e12")],
 )  # fmt: skip
 def test_numbers_stay_short(value, text):
-    assert viewer._number(value) == text
+    assert viewer.number(value) == text
 
 
 def test_probabilities():
@@ -205,3 +210,79 @@ def test_illegal_actions_are_called_so():
     assert [row.text == "illegal" for row in rows] == [True, False, True, False]
     assert [row.end for row in rows] == pytest.approx([0.0, 0.04, 0.0, 1.0])
     assert [row.chosen for row in rows] == [False, False, False, True]
+
+
+def test_names_of_actions_stand_beside_their_bars():
+    _, rows, _ = action_bars(moment({"probabilities": [0.2, 0.8]}, 1), spaces.Discrete(2), ("left", "right"))
+    assert [row.label for row in rows] == ["left", "right"]
+    _, rows, _ = action_bars(moment({}, [0.5, 0.1]), spaces.Box(-1, 1, (2,)), ("steer", "gas"))
+    assert [row.label for row in rows] == ["steer", "gas"]
+    outputs = {"probabilities": [0.1, 0.9, 0.2, 0.3, 0.5]}
+    _, rows, _ = action_bars(moment(outputs, [1, 2]), spaces.MultiDiscrete([2, 3]), ("lift", "door"))
+    assert [row.label for row in rows] == ["lift: 0", "lift: 1", "door: 0", "door: 1", "door: 2"]
+
+
+@pytest.mark.parametrize(
+    ("series", "low", "high"),
+    [
+        ([0.0, 10.0], 0, 10),
+        ([3.25, 4.1, 3.7], 3.2, 4.2),
+        ([5.0] * 4, 4.4, 5.6),
+        ([0.0], -1, 1),
+        ([0.0] + [80 + i % 3 for i in range(20)], 80, 82),  # the first value would flatten all others
+        ([0.0] * 20 + [1.0], 0, 1),  # nothing else to be seen
+        ([0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0], 0, 8),
+    ],
+)
+def test_a_charts_bounds_are_round_and_hold_all_but_a_wild_value(series, low, high):
+    assert chart_range(series) == pytest.approx((low, high))
+
+
+def test_a_charts_bounds_change_seldom_as_it_grows():
+    series = np.cumsum(np.random.default_rng(1).normal(size=300))
+    bounds = [chart_range(series[:n]) for n in range(1, 301)]
+    assert sum(one != other for one, other in itertools.pairwise(bounds)) < 40
+
+
+def test_what_was_seen_later_is_grey_and_the_dot_is_at_this_moment():
+    def panel(at):
+        return render(state(series=[0.0, 1.0, 2.0, 3.0, 4.0], at=at, bars=[]))[200:450, SIZE[0] - 310 : SIZE[0] - 44]
+
+    def columns(pixels, color):
+        return (np.abs(pixels.astype(int) - color) < 12).all(axis=2).any(axis=0).nonzero()[0]
+
+    half, whole = panel(2), panel(4)
+    assert columns(half, viewer._ACCENT).max() == pytest.approx(np.mean(columns(whole, viewer._ACCENT)[[0, -1]]), abs=8)
+    assert columns(half, viewer._QUIET).min() > columns(half, viewer._ACCENT).max() - 6
+    assert not len(columns(whole, viewer._QUIET))
+
+
+def test_the_line_below_says_how_far_into_the_episode_this_is():
+    def share(at):
+        surface = pygame.Surface((SIZE[0], SIZE[1] + STRIP))
+        draw(surface, state(series=[1.0] * 101, at=at, keys=True))
+        row = pygame.surfarray.array3d(surface)[:, SIZE[1] + 2].astype(int)
+        return (np.abs(row - viewer._ACCENT) < 5).all(axis=1).mean()
+
+    assert [share(at) for at in (0, 25, 100)] == pytest.approx([0, 0.25, 1], abs=0.01)
+
+
+def test_pictures_that_the_agent_sees_lie_below_the_frame():
+    red = np.zeros((10, 10, 3), np.uint8)
+    red[..., 0] = 250
+    pixels = render(state(pictures=[red, red])).astype(int)
+    seen = (np.abs(pixels - (250, 0, 0)) < 5).all(axis=2)
+    assert seen.sum() == 2 * 90 * 90  # nine times as large, without smoothing
+    assert (
+        seen.any(axis=1).nonzero()[0].min() > (np.abs(pixels - GREEN) < 12).all(axis=2).any(axis=1).nonzero()[0].max()
+    )
+
+
+def test_help_lists_every_key(monkeypatch):
+    written = []
+    write = viewer._Writer.__call__
+    monkeypatch.setattr(
+        viewer._Writer, "__call__", lambda self, *args, **more: [written.append(args[1]), write(self, *args, **more)][1]
+    )
+    render(state(help=True))
+    assert {word for pair in viewer.KEYS for word in pair} <= set(written)

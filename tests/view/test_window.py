@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import numpy as np
 import pygame
 import pytest
 from gymnasium import spaces
+from PIL import Image
 
 from agents.run.play import Moment
+from agents.view.reel import Reel
 from agents.view.show import Panel
-from agents.view.viewer import SIZE, STRIP
-from agents.view.window import AFTERGLOW, SMALLEST, Player, open_screen, paint, run_window
+from agents.view.viewer import KEYS, SIZE, SMALLEST, STRIP, STRIP_KEYS, paint, render
+from agents.view.window import AFTERGLOW, Player, open_screen, run_window, timeline_share
+from agents.watch import EXAMPLES
 from envs.errors import UserError
 
 
 class FakeShow:
     """Episodes of `length` steps; checkpoints 0, 1 and 2, the last of which is torn."""
 
-    env_id, source = "Fake-v0", "fake"
+    env_id, source, folder = "Fake-v0", "fake", Path("replays")
 
     def __init__(self, length: int = 10, terminated: bool = True) -> None:
         self.length, self.terminated, self.checkpoint = length, terminated, 1
@@ -25,15 +31,17 @@ class FakeShow:
 
     def open(self, index: int):
         self.opened.append(index)
-        return Panel("Fake-v0", "fake", f"episode {index}", spaces.Discrete(2)), self._moments()
+        return Panel(
+            "Fake-v0", "fake", f"episode {index}", spaces.Discrete(2), seen=spaces.Box(-1, 1, (4,))
+        ), self._moments()
 
     def _moments(self):
-        frame = np.zeros((40, 60, 3), np.uint8)
         for step in range(1, self.length + 1):
+            frame = np.full((40, 60, 3), step % 256, np.uint8)
             last = step == self.length
             ends = (last and self.terminated, last and not self.terminated)
             outputs = {"value": np.float32(step), "probabilities": np.array([0.5, 0.5])}
-            yield Moment(step, frame, outputs, np.array(1), 2.0, 2.0 * step, *ends)
+            yield Moment(step, frame, outputs, np.array(1), 2.0, 2.0 * step, *ends, obs=np.zeros(4, np.float32))
 
     def switch(self, direction: int) -> str:
         if self.checkpoint + direction == 2:
@@ -131,6 +139,162 @@ def test_it_stops_after_the_episodes_asked_for():
     assert not player.running
 
 
+def test_arrows_go_back_and_forth_through_what_was_seen():
+    show = FakeShow(100)
+    player = Player(show, fps=10)
+    player.tick(0.95)
+    assert step_of(player) == 10
+    for _ in range(4):
+        player.press("left")
+    state = player.state()
+    assert (state.step, state.ret, int(state.frame[0, 0, 0])) == (6, 12.0, 6)
+    assert state.status == "paused · step 6 of 10"
+    assert (state.position, len(state.series)) == (5, 10)
+    player.press("right")
+    assert step_of(player) == 7
+    player.press("end")
+    player.press("right")
+    assert (step_of(player), player.state().status) == (11, "paused")
+    player.press("home")
+    assert step_of(player) == 1
+    player.press(" ")
+    player.tick(0.5)
+    assert step_of(player) == 6  # what was seen plays again
+    player.tick(0.9)
+    assert step_of(player) == 15  # and goes on
+    assert show.opened == [0]
+
+
+def test_episodes_before_are_gone_back_to():
+    show = FakeShow(5)
+    player = Player(show, fps=10)
+    player.tick(1.0)
+    player.press("n")
+    player.press("p")
+    assert (player.tape.index, step_of(player), show.opened) == (0, 1, [0, 1])
+    player.press("p")
+    assert "no earlier episode is kept" in player.state().status
+    player.press("end")
+    assert player.over
+    player.press("right")
+    assert (player.tape.index, step_of(player)) == (1, 1)
+    player.press("left")
+    assert (player.tape.index, step_of(player)) == (0, 5)
+    player.press("n")
+    assert (player.tape.index, show.opened) == (1, [0, 1])
+    player.press("n")
+    assert (player.tape.index, show.opened) == (2, [0, 1, 2])
+    player.press("p")
+    player.press("home")
+    player.press("left")
+    player.press("left")
+    assert player.tape.index == 0
+    player.press("home")
+    player.press("left")
+    assert "nothing before this is kept" in player.state().status
+
+
+def test_an_episode_that_was_left_is_followed_by_the_next():
+    player = Player(FakeShow(50), fps=10)
+    player.tick(0.5)
+    player.press("n")
+    player.press("p")
+    player.tick(3.0)
+    assert player.tape.index == 1
+
+
+def test_the_line_is_clicked_on():
+    player = Player(FakeShow(101), fps=10)
+    player.tick(3.0)
+    player.tick(3.0)
+    player.seek(0.5)
+    assert (step_of(player), player.paused) == (31, True)
+    width, height = SIZE[0], SIZE[1] + STRIP
+    assert timeline_share((width, height), (0, height - STRIP)) == 0
+    assert timeline_share((width, height), (width - 1, height - STRIP + 2)) == 1
+    assert timeline_share((width, height), (5, height - STRIP - 20)) is None
+    assert timeline_share((440, 295), (439, 295 - STRIP // 2)) == 1  # in a window half as large as the smallest
+
+
+def test_a_switch_of_checkpoint_plays_the_episode_that_is_shown():
+    show = FakeShow(3)
+    player = Player(show, fps=10)
+    player.press("n")
+    player.press("p")
+    player.press("[")
+    assert show.opened == [0, 1, 0]
+
+
+def test_a_picture_is_saved_as_it_is_shown(tmp_path):
+    show = FakeShow(10)
+    show.folder = tmp_path / "replays" / "Fake-v0"
+    player = Player(show, fps=10)
+    player.press("right")
+    player.press("s")
+    path = show.folder / "episode-frame2.png"
+    assert f"saved {path}" in player.state().status
+    with Image.open(path) as image:
+        assert image.size == SIZE
+        np.testing.assert_array_equal(np.asarray(image), render(player.tape.panel.state(player.tape.moment(1))))
+    show.folder = path  # a file, so nothing can be put there
+    player.press("s")
+    assert "cannot write" in player.state().status
+
+
+def test_help_and_what_the_agent_sees_come_and_go():
+    player = Player(FakeShow(10), fps=10)
+    assert (player.state().help, len(player.state().readings)) == (False, 4)
+    player.press("h")
+    player.press("v")
+    assert (player.state().help, len(player.state().readings)) == (True, 0)
+    player.press("escape")
+    assert (player.state().help, player.running) == (False, True)
+
+
+def test_every_key_that_is_listed_does_something_and_every_command_lists_it():
+    assert {key for key, _ in STRIP_KEYS} <= {key for key, _ in KEYS}
+    for key, _ in KEYS:
+        for word in key.split():
+            assert word in EXAMPLES, word
+
+
+def test_memory_is_bounded_and_the_oldest_goes_first():
+    rng = np.random.default_rng(0)
+    reel = Reel(budget=200_000, episodes=3)
+
+    def add() -> None:
+        frame = rng.integers(0, 256, (100, 100, 3), np.uint8)  # 30 kB that cannot be compressed
+        step = len(reel.tapes[-1].kept) + 1
+        reel.add(Moment(step, frame, {}, np.array(0), 0.0, 0.0, False, False, obs=np.zeros(4)))
+        assert reel.size <= 200_000
+
+    for index in range(5):
+        reel.begin(index, None)
+        add()
+    assert [tape.index for tape in reel.tapes] == [2, 3, 4]
+    for _ in range(5):
+        add()
+    assert [tape.index for tape in reel.tapes] == [4]
+    assert [packed.moment.step for packed in reel.tapes[0].kept] == [1, 2, 3, 4, 5, 6]
+    add()
+    assert [packed.moment.step for packed in reel.tapes[0].kept] == [2, 3, 4, 5, 6, 7]
+    assert reel.size == sum(packed.size for packed in reel.tapes[0].kept)
+    reel = Reel(budget=10, episodes=3)
+    reel.begin(0, None)
+    reel.add(Moment(1, np.zeros((9, 9, 3), np.uint8), {}, np.array(0), 0.0, 0.0, False, False))
+    assert len(reel.tapes[0].kept) == 1
+
+
+def test_the_player_goes_on_where_the_beginning_was_dropped():
+    player = Player(FakeShow(100), fps=10, reel=Reel(budget=1000))
+    player.tick(2.0)
+    assert step_of(player) == 21
+    player.press("home")
+    state = player.state()
+    assert 1 < state.step < 21
+    assert state.position == state.step - 1
+
+
 @pytest.mark.parametrize("key", ["q", "escape"])
 def test_keys_that_end_it(key):
     player = Player(FakeShow(), fps=10)
@@ -225,3 +389,16 @@ def test_a_small_window_shows_everything_smaller():
     difference = pygame.surfarray.array3d(small).astype(int) - pygame.surfarray.array3d(shrunk)
     assert np.abs(difference).mean() < 1
     assert pygame.surfarray.array3d(small).std() > 5
+
+
+def test_the_window_leaves_opengl_to_the_environment(monkeypatch):
+    """Where SDL shows a window through OpenGL, MuJoCo draws into that window's place."""
+    monkeypatch.setenv("SDL_FRAMEBUFFER_ACCELERATION", "")
+    monkeypatch.delenv("SDL_FRAMEBUFFER_ACCELERATION")
+    monkeypatch.delenv("SDL_VIDEODRIVER", raising=False)
+    monkeypatch.setenv("DISPLAY", ":9999")
+    said = []
+    monkeypatch.setattr(pygame.display, "init", lambda: said.append(os.environ.get("SDL_FRAMEBUFFER_ACCELERATION")))
+    monkeypatch.setattr(pygame.display, "get_driver", lambda: "dummy")
+    open_screen("title")
+    assert said == ["0"]
