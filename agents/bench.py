@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import sys
 from datetime import datetime
 from pathlib import Path
@@ -69,8 +68,7 @@ def _bench(argv: list[str]) -> int:
     for name, expected in (("cases", "names of cases (--list shows them)"), ("peers", "files")):
         if f"--{name}" in argv and not getattr(options, name):
             raise UserError(f"--{name}: nothing given; it takes {expected}.")
-    if os.name != "posix":
-        raise UserError("the benchmark measures processes as Linux and macOS do; on Windows run it in WSL.")
+
     from agents.lab.benchmark.case import Plan
     from agents.lab.benchmark.catalogue import build_cases, find_gpu
     from agents.lab.benchmark.peers import add_peers

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import sys
 
 from agents.lab.comparison.options import Options
 from agents.run.cli import print_json, run_command
 from agents.run.flags import parse_flags
-from envs.errors import UserError
 
 EXAMPLES = """\
 examples:
@@ -35,15 +33,13 @@ def _compare(argv: list[str]) -> int:
         return _compare_trained(options, command)
     options = options.completed()
     assert options.out is not None
-    if os.name != "posix":
-        raise UserError("a comparison runs processes as Linux and macOS do; on Windows run it in WSL.")
     from agents.lab.comparison.curves import read_curves
     from agents.lab.comparison.plan import plan_tasks
     from agents.lab.comparison.report import report
     from agents.lab.comparison.runner import plan_lines, run_comparison
     from agents.lab.processes import terminated_as_interrupted
     from agents.run.summary import curves_command
-    from envs.adapters.workers import cores
+    from envs.processes import cores
 
     screen = console()
     say = screen.print

@@ -21,7 +21,7 @@ from envs.adapters.masks import MaskFromInfo, build_masked, gives_masks
 from envs.adapters.sync import SyncVecEnv
 from envs.adapters.threads import EnvPoolVecEnv, ThreadsVecEnv, envpool_difference, envpool_fault
 from envs.adapters.vector import adapt
-from envs.adapters.workers import WorkersVecEnv, cores
+from envs.adapters.workers import WorkersVecEnv
 from envs.api import VecEnv
 from envs.errors import EnvError, UserError, did_you_mean
 from envs.locate import Wrappers, env_label, locate, newer_version, wrapped
@@ -30,6 +30,7 @@ from envs.native.arrays import Arrays, NumpyArrays, TorchArrays
 from envs.native.base import Dynamics, build_dynamics, name_of, paints, parameters
 from envs.native.gym_env import DYNAMICS, NativeEnv, native_task
 from envs.native.vec_env import NativeVecEnv
+from envs.processes import cores
 
 __all__ = ["VECS", "check_renders", "env_label", "make", "make_single", "reward_threshold"]
 

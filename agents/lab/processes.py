@@ -18,6 +18,7 @@ from typing import IO, Any, NamedTuple
 
 from agents.core.signals import ENDING, handling
 from envs.errors import UserError
+from envs.processes import APART, cores
 
 PATIENCE = 1_800.0  # seconds after which a child is killed
 UNIT = 2**20 if sys.platform == "darwin" else 2**10  # of ru_maxrss, in a MB
@@ -71,16 +72,15 @@ def run_process(words: Sequence[str], variables: Mapping[str, str], patience: fl
                     stdout=output,
                     stderr=errors,
                     env=os.environ | variables,
-                    start_new_session=True,
+                    **APART,
                 )
-            late = threading.Timer(patience, os.killpg, (child.pid, signal.SIGKILL))
+            late = threading.Timer(patience, _kill, (child,))
             late.start()
-            _, status, usage = os.wait4(child.pid, 0)
+            peak = _wait(child)
         except BaseException as error:
             if child is not None:
-                with suppress(ProcessLookupError, ChildProcessError):  # it had just ended
-                    os.killpg(child.pid, signal.SIGKILL)
-                    os.wait4(child.pid, 0)
+                _kill(child)
+                child.wait()
             elif isinstance(error, OSError):
                 reason = os.strerror(error.errno or 0).lower()
                 raise UserError(f"cannot start {words[0]}: {reason}") from error
@@ -88,24 +88,42 @@ def run_process(words: Sequence[str], variables: Mapping[str, str], patience: fl
         finally:
             if late is not None:
                 late.cancel()
-            if child is not None:
-                child.returncode = 0  # it is waited for, which Popen cannot know
         seconds = perf_counter() - began
-        if status:
-            raise UserError(failure(os.waitstatus_to_exitcode(status), errors, late=seconds >= patience))
+        if child.returncode:
+            raise UserError(failure(child.returncode, errors, late=seconds >= patience))
         output.seek(0)
-        peak = usage.ru_maxrss / UNIT
-        # On Linux a child counts from its parent's peak, so that of one that stayed below is unknown. That is why the
-        # benchmark itself imports nothing large before its last child has ended.
-        known = sys.platform != "linux" or peak > own_peak_mb()
-        return Finished(output.read().decode(errors="replace"), seconds, peak if known else None)
+        return Finished(output.read().decode(errors="replace"), seconds, peak)
 
 
-def own_peak_mb() -> float:
-    """Return the most memory in MB that this process has taken so far, whatever its parent took."""
+def _kill(child: subprocess.Popen[bytes]) -> None:
+    """End a child at once; where there are process groups, with all that it has started."""
+    with suppress(ProcessLookupError):  # it had just ended
+        if hasattr(os, "killpg"):
+            os.killpg(child.pid, signal.SIGKILL)
+        else:
+            child.kill()
+
+
+def _wait(child: subprocess.Popen[bytes]) -> float | None:
+    """Wait for a child's end; return the most memory in MB that it took, None where that is unknown."""
+    if not hasattr(os, "wait4"):
+        child.wait()
+        return None
+    _, status, usage = os.wait4(child.pid, 0)
+    child.returncode = os.waitstatus_to_exitcode(status)  # Popen cannot know
+    peak: float = usage.ru_maxrss / UNIT
+    # On Linux a child counts from its parent's peak, so that of one that stayed below is unknown. That is why the
+    # benchmark itself imports nothing large before its last child has ended.
+    return peak if sys.platform != "linux" or peak > (own_peak_mb() or 0) else None
+
+
+def own_peak_mb() -> float | None:
+    """Return the most memory in MB that this process has taken so far, whatever its parent took; None on Windows."""
     if sys.platform != "linux":
-        import resource
-
+        try:
+            import resource
+        except ImportError:
+            return None
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / UNIT
     status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
     return int(status.partition("VmHWM:")[2].split()[0]) / UNIT
@@ -141,15 +159,17 @@ def last_json(output: str) -> dict[str, Any]:
 
 
 def describe_machine() -> dict[str, Any]:
-    """Return `cpu`, `cores` (of them we may use `usable`), `memory_gb` and `load`, the mean of the last minute."""
-    usable = len(os.sched_getaffinity(0)) if platform.system() == "Linux" else os.cpu_count()
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    """Return `cpu`, `cores` (of them we may use `usable`), `memory_gb` and `load`, the mean of the last minute.
+
+    Windows does not tell the last two, which are None there.
+    """
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30 if hasattr(os, "sysconf") else None
     return {
         "cpu": _processor(),
         "cores": os.cpu_count(),
-        "usable": usable,
-        "memory_gb": round(memory / 2**30, 1),
-        "load": round(os.getloadavg()[0], 2),
+        "usable": cores(),
+        "memory_gb": None if memory is None else round(memory, 1),
+        "load": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
     }
 
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from agents.run.storage import disk
 from envs.errors import UserError, did_you_mean
+from envs.processes import APART
 
 Frame = np.ndarray  # uint8 [H, W, 3]
 
@@ -125,9 +126,7 @@ def _ffmpeg(arguments: list[str]) -> Iterator[IO[bytes]]:
     command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-y", *arguments]
     with tempfile.TemporaryFile() as log:
         # In a session of its own, Ctrl-C reaches only us and what was recorded can still be completed.
-        process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=log, start_new_session=True
-        )
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=log, **APART)
         assert process.stdin is not None
         try:
             yield process.stdin

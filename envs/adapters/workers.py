@@ -4,6 +4,9 @@ A worker steps a `SyncVecEnv`, so transitions, seeds, positions and messages are
 observations, rewards and flags lie in memory that all share; a worker's socket carries the message to step, the
 message that it has stepped, and, pickled between processes that are all ours, everything rare.
 
+Workers inherit socket and memory as descriptors. Windows has no such thing: there a worker connects to a port of this
+machine, showing a secret that its standard input told, and the memory is a file that it opens by name.
+
 A worker is a fresh interpreter, not a fork: a fork would copy locks that other threads (torch's, TensorBoard's) may
 hold just then. It imports neither torch nor the program's main module, and ends when its socket closes, however
 that came about, so none outlives the main process.
@@ -11,10 +14,12 @@ that came about, so none outlives the main process.
 
 from __future__ import annotations
 
+import hmac
 import math
 import mmap
 import os
 import pickle
+import secrets
 import signal
 import socket
 import subprocess
@@ -38,22 +43,20 @@ from envs.adapters.sync import SyncVecEnv
 from envs.api import Obs, Step
 from envs.errors import EnvError, UserError
 from envs.names import Names
+from envs.processes import APART, cores
 from envs.spaces import ActionCodec, ObservationCodec
 
 _STEP, _STEPPED = b"step", b"stepped"
 _PROGRAM = "import sys; sys.path[:] = sys.argv[4:]; from envs.adapters.workers import work; work(*sys.argv[1:4])"
+_INHERITED = os.name == "posix"  # descriptors are
+_SECRET = 32  # bytes
 _SECONDS_TO_CLOSE = 5.0  # seconds that a worker has to close its environments
 
 Maker = Callable[[], gymnasium.Env]
 
 
-def cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-
-
 class _SharedArrays:
-    """The arrays that the processes share, one after the other in the memory of file `fd`.
+    """The arrays that the processes share, one after the other in the memory of file `fd`, empty at first.
 
     Attributes:
         action: canonical, `[N, ...]`.
@@ -70,7 +73,8 @@ class _SharedArrays:
         columns += [*observation, *observation]
         counts = [num_envs * math.prod(shape) for shape, _ in columns]
         room = [-(-count * dtype.itemsize // 64) * 64 for count, (_, dtype) in zip(counts, columns, strict=True)]
-        os.truncate(fd, sum(room))
+        if os.fstat(fd).st_size == 0:
+            os.truncate(fd, sum(room))
         memory = mmap.mmap(fd, sum(room))
         arrays = [
             np.frombuffer(memory, dtype, count, start).reshape(num_envs, *shape)
@@ -135,10 +139,19 @@ class WorkersVecEnv:
         self._shares = [slice(start, stop) for start, stop in pairwise(ends)]
         self._processes: list[subprocess.Popen[bytes]] = []
         self._sockets: list[Connection] = []
-        with tempfile.TemporaryFile(dir="/dev/shm" if os.path.isdir("/dev/shm") else None) as file:
-            self._shared = _SharedArrays(file.fileno(), self.num_envs, self.observation_space, self.action_space)
+        self._file: str | None = None
+        spaces_ = self.observation_space, self.action_space
+        if _INHERITED:
+            with tempfile.TemporaryFile(dir="/dev/shm" if os.path.isdir("/dev/shm") else None) as file:
+                self._shared = _SharedArrays(file.fileno(), self.num_envs, *spaces_)
+                for _ in self._shares:
+                    self._start(file.fileno())
+        else:
+            fd, self._file = tempfile.mkstemp(prefix="envs-")
+            self._shared = _SharedArrays(fd, self.num_envs, *spaces_)
+            os.close(fd)
             for _ in self._shares:
-                self._start(file.fileno())
+                self._start_unrelated(self._file)
         try:
             for worker, share in enumerate(self._shares):
                 build = partial(_build, makers[share], rescale_action, share.start, infos)
@@ -155,10 +168,22 @@ class WorkersVecEnv:
                 [sys.executable, "-c", _PROGRAM, *map(str, (theirs.fileno(), memory, self.num_envs)), *sys.path],
                 stdin=subprocess.DEVNULL,
                 pass_fds=(theirs.fileno(), memory),
-                start_new_session=True,  # Ctrl-C is for the main process, which ends things in order
+                **APART,
             )
             self._processes.append(process)
         self._sockets.append(Connection(ours.detach()))
+
+    def _start_unrelated(self, memory: str) -> None:
+        """Start a worker that inherits nothing."""
+        secret = secrets.token_bytes(_SECRET)
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            words = [sys.executable, "-c", _PROGRAM, f":{server.getsockname()[1]}", memory, str(self.num_envs)]
+            process = subprocess.Popen([*words, *sys.path], stdin=subprocess.PIPE, **APART)
+            self._processes.append(process)
+            assert process.stdin is not None
+            with suppress(OSError), process.stdin:  # if it is dead, `_collect` finds that too
+                process.stdin.write(secret)
+            self._sockets.append(Connection(_accepted(server, secret, process).detach()))
 
     def _send(self, worker: int, message: bytes) -> None:
         with suppress(ConnectionError):  # if it is dead, `_collect` finds that too
@@ -269,6 +294,32 @@ class WorkersVecEnv:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+        if self._file is not None:
+            del self._shared  # Windows removes no file that is mapped
+            with suppress(OSError):
+                os.remove(self._file)
+            self._file = None
+
+
+def _accepted(server: socket.socket, secret: bytes, process: subprocess.Popen[bytes]) -> socket.socket:
+    """Return the connection that a worker makes to `server`; a closed one if it ends before."""
+    server.settimeout(0.1)
+    while process.poll() is None:
+        with suppress(TimeoutError):
+            ours, _ = server.accept()
+            ours.settimeout(_SECONDS_TO_CLOSE)
+            shown = b""
+            with suppress(OSError):
+                while len(shown) < _SECRET and (more := ours.recv(_SECRET - len(shown))):
+                    shown += more
+            if hmac.compare_digest(shown, secret):
+                ours.settimeout(None)
+                ours.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                return ours
+            ours.close()
+    ours, theirs = socket.socketpair()
+    theirs.close()
+    return ours
 
 
 def _with_rows_before(actions: np.ndarray, count: int) -> np.ndarray:
@@ -280,16 +331,28 @@ def _build(makers: Sequence[Maker], rescale_action: bool, first: int, infos: boo
     return SyncVecEnv([maker() for maker in makers], rescale_action, first, infos)
 
 
-def work(socket_fd: str, memory_fd: str, num_envs: str) -> None:
-    """Be a worker: build environments, and do with them what the socket says, until it closes."""
+def work(link: str, memory: str, num_envs: str) -> None:
+    """Be a worker: build environments, and do with them what the socket says, until it closes.
+
+    Args:
+        link: the socket's descriptor, or ":" and the port to connect to.
+        memory: descriptor or name of the file with the shared memory.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    connection = Connection(int(socket_fd))
+    if link.startswith(":"):
+        theirs = socket.create_connection(("127.0.0.1", int(link[1:])))
+        theirs.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        theirs.sendall(sys.stdin.buffer.read(_SECRET))
+        memory_fd = os.open(memory, os.O_RDWR | getattr(os, "O_BINARY", 0))
+        connection = Connection(theirs.detach())
+    else:
+        memory_fd, connection = int(memory), Connection(int(link))
     with suppress(EOFError, ConnectionError):
         try:
             env = pickle.loads(connection.recv_bytes())()
         except UserError as error:
             return connection.send_bytes(pickle.dumps((None, error)))
-        shared = _SharedArrays(int(memory_fd), int(num_envs), env.observation_space, env.action_space)
+        shared = _SharedArrays(memory_fd, int(num_envs), env.observation_space, env.action_space)
         connection.send_bytes(pickle.dumps((None, None)))
         with closing(env):
             while True:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,7 @@ import gymnasium
 import numpy as np
 import pytest
 
+from envs.adapters import workers as module
 from envs.adapters.sync import SyncVecEnv
 from envs.adapters.workers import WorkersVecEnv
 from envs.errors import EnvError, UserError
@@ -36,6 +40,49 @@ class Reporter(gymnasium.Env):
         return int(sys.argv[0] != "-c"), float(os.getpid() % 4096), False, False, {}
 
 
+@pytest.fixture(params=[True, False], ids=["inherited", "connected"])
+def links(request, monkeypatch, tmp_path):
+    """Both ways to reach workers; the second is that of Windows, which inherits no descriptors."""
+    monkeypatch.setattr(module, "_INHERITED", request.param)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    yield
+    assert list(tmp_path.iterdir()) == [], "the shared memory's file is gone"
+
+
+@pytest.mark.usefixtures("links")
+def test_a_killed_worker_is_told_however_it_was_reached():
+    env = WorkersVecEnv([Drift] * 2, workers=2)
+    env.reset(seed=0)
+    env._processes[1].kill()
+    env._processes[1].wait()
+    with pytest.raises(EnvError, match=r"a process died in a step: environment 1 \(exit code -9\)"):
+        env.step(np.zeros((2, 1), np.float32))
+    env.close()
+
+
+def test_a_worker_that_never_starts_is_told(monkeypatch):
+    monkeypatch.setattr(module, "_INHERITED", False)
+    monkeypatch.setattr(module, "_PROGRAM", "raise SystemExit(3)")
+    with pytest.raises(EnvError, match=r"a process died while its environments were being made: .* \(exit code 3\)"):
+        WorkersVecEnv([Drift], workers=1)
+
+
+def test_a_stranger_on_the_port_is_turned_away():
+    secret, alive = b"s" * 32, subprocess.Popen([sys.executable, "-S", "-c", "input()"], stdin=subprocess.PIPE)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        connected = [socket.create_connection(server.getsockname()) for _ in range(3)]
+        connected[0].sendall(b"x" * 32)
+        connected[1].close()
+        connected[2].sendall(secret)
+        with closing(module._accepted(server, secret, alive)) as ours:
+            assert ours.getpeername() == connected[2].getsockname()
+    assert connected[0].recv(1) == b""
+    for each in (connected[0], connected[2]):
+        each.close()
+    alive.communicate()
+
+
+@pytest.mark.usefixtures("links")
 @pytest.mark.parametrize("workers", [1, 2, 5, 9])
 def test_shares_of_any_size_are_stepped_as_sync(workers):
     env, sync = WorkersVecEnv([Drift] * N, workers=workers), SyncVecEnv([Drift() for _ in range(N)])

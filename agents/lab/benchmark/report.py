@@ -76,7 +76,8 @@ class Report:
     def _where(self) -> str:
         machine = self.machine
         gpu = machine.get("gpu") or "no GPU"
-        return f"{machine['cpu']}, {machine['usable']} cores, {machine['memory_gb']:.0f} GB, {gpu}"
+        memory = "" if machine["memory_gb"] is None else f"{machine['memory_gb']:.0f} GB, "
+        return f"{machine['cpu']}, {machine['usable']} cores, {memory}{gpu}"
 
     def show(self, console: Console) -> None:
         """Print the tables and where they were measured."""
@@ -85,7 +86,8 @@ class Report:
         _print_phases(console, self.results.values())
         packages = ("torch", "gymnasium", "stable-baselines3", "numpy")
         named = ", ".join(f"{package} {self.versions[package]}" for package in packages)
-        console.print(f"\n{self._where()}, load {self.machine['load']} at the start")
+        load = "" if self.machine["load"] is None else f", load {self.machine['load']} at the start"
+        console.print(f"\n{self._where()}{load}")
         console.print(f"Python {self.versions['python']}, {named}; {self.date}")
         console.print("\n".join(METHOD), style="dim")
         if self.left_out:

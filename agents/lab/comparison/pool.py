@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import signal
 import subprocess
@@ -18,8 +17,8 @@ from agents.lab.comparison.curves import RunResult
 from agents.lab.comparison.job import ERRORS_FILE, Job, finished_run
 from agents.lab.processes import failure
 from agents.run.storage import disk
-from envs.adapters.workers import cores
 from envs.errors import UserError
+from envs.processes import APART, cores
 
 PATIENCE = 15.0  # seconds that children have to save what they learnt
 POLL = 0.05  # seconds between two looks at the children
@@ -47,8 +46,8 @@ def exclusive(out: Path) -> Iterator[int]:
         lock = os.open(out / ".lock", os.O_CREAT | os.O_RDWR, 0o666)
     try:
         for _ in range(50):
-            with suppress(BlockingIOError):
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            with suppress(OSError):  # another one has it
+                _take(lock)
                 break
             time.sleep(0.1)
         else:
@@ -56,6 +55,18 @@ def exclusive(out: Path) -> Iterator[int]:
         yield lock
     finally:
         os.close(lock)
+
+
+def _take(lock: int) -> None:
+    """Lock a file, or raise an OSError. On Windows children do not inherit the lock."""
+    try:
+        import fcntl
+    except ImportError:
+        import msvcrt
+
+        msvcrt.locking(lock, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
+    else:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def run_jobs(
@@ -116,7 +127,7 @@ def _start(job: Job, out: Path, workers: int, lock: int, trust: bool) -> _Runnin
         stdout=subprocess.DEVNULL,
         stderr=errors,
         env=os.environ | {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads},
-        start_new_session=True,
-        pass_fds=[lock],
+        **APART,
+        pass_fds=[lock] if os.name == "posix" else (),
     )
     return _Running(job, child, errors)

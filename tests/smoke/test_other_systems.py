@@ -1,0 +1,105 @@
+"""Without what Linux has and Windows or macOS have not, the commands work all the same."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+TAKEN_AWAY = """if True:
+    import os, signal, sys, types
+    import asyncio, multiprocessing.popen_spawn_posix, numpy, torch, scipy.stats, tensorboard.summary  # use them
+
+    for module, names in (
+        (signal, ["SIGHUP"]),
+        (os, ["fork", "forkpty", "geteuid", "getuid", "killpg", "setsid", "wait4", "getloadavg", "sysconf", "uname"]),
+    ):
+        for name in names:
+            delattr(module, name)
+    for name in ("fcntl", "resource", "pty", "termios"):
+        sys.modules[name] = None
+    locked = set()
+
+    def locking(fd, mode, count):
+        assert (mode, count) == (2, 1)
+        locked.add(fd)
+
+    sys.modules["msvcrt"] = types.SimpleNamespace(LK_NBLCK=2, locking=locking)
+    isdir = os.path.isdir
+    os.path.isdir = lambda path: path != "/dev/shm" and isdir(path)
+    import envs.adapters.workers as workers
+
+    workers._INHERITED = False
+"""
+SMALL = "--env CartPole-v1 --env-kwargs max_episode_steps=25 -n 512 --n-envs 2 --n-steps 64 --batch-size 64"
+
+
+def run(place: Path, code: str) -> str:
+    """Run code in a process that lacks all of that; return what it printed."""
+    done = subprocess.run([sys.executable, "-c", TAKEN_AWAY + code], cwd=place, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+def test_every_module_is_imported(tmp_path: Path) -> None:
+    run(
+        tmp_path,
+        """
+    import importlib, pkgutil, agents, envs
+    for package in (agents, envs):
+        for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+            if not module.name.endswith("__main__"):
+                importlib.import_module(module.name)
+    """,
+    )
+
+
+@pytest.mark.parametrize("vec", ["native", "async"])
+def test_a_run_is_trained_recorded_resumed_and_evaluated(vec: str, tmp_path: Path) -> None:
+    printed = run(
+        tmp_path,
+        f"""
+    from agents import evaluate, train
+    words = "{SMALL} --vec {vec} --eval-freq 256 --eval-episodes 2 --final-eval-episodes 2 --json".split()
+    assert train.main(words) == 0
+    (run,) = os.listdir("runs")
+    assert train.main(["--resume", f"runs/{{run}}", "-n", "1024", "--json"]) == 0
+    assert evaluate.main(["--episodes", "2", "--json"]) == 0
+    """,
+    )
+    results = [json.loads(line) for line in printed.splitlines() if line.startswith("{")]
+    assert [result["steps"] for result in results[:2]] == [512, 1024]
+    assert results[2]["episodes"] == 2
+    assert list(tmp_path.rglob("*.mp4"))
+
+
+def test_programs_are_measured_and_compared(tmp_path: Path) -> None:
+    run(
+        tmp_path,
+        """
+    import pathlib, pytest
+    from agents import compare
+    from agents.lab.benchmark.report import Report
+    from agents.lab.benchmark.case import Plan
+    from agents.lab.processes import describe_machine, own_peak_mb, run_process
+    from agents.run.terminal import console
+    from envs.errors import UserError
+
+    finished = run_process([sys.executable, "-S", "-c", "print(1)"], {})
+    assert (finished.output.strip(), finished.peak_mb) == ("1", None)
+    with pytest.raises(UserError, match="too slow"):
+        run_process([sys.executable, "-S", "-c", "import time; time.sleep(60)"], {}, patience=0.1)
+    machine = describe_machine()
+    assert (machine["memory_gb"], machine["load"]) == (None, None)
+    Report(Plan(), machine | {"gpu": None}, [], pathlib.Path("bench")).show(console())
+    platform, sys.platform = sys.platform, "darwin"
+    assert own_peak_mb() is None
+    sys.platform = platform
+    words = "--env CartPole-v1 --algos ppo --seeds 1 --total-timesteps 2000 --eval-episodes 2 --final-eval-episodes 2"
+    assert compare.main([*words.split(), "--out", "compared", "--workers", "1"]) == 0
+    assert locked and os.path.exists("compared/report/index.html")
+    """,
+    )
