@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from agents.core.signals import handling
+from agents.run import runner
 from agents.run.config import RunConfig
 from agents.run.registry import title_of
-from agents.run.runner import train
 from agents.run.sinks import ConsoleSink
 from agents.run.summary import Summary, resume_command
 from agents.run.terminal import typed
@@ -35,7 +35,7 @@ def train_seeds(config: RunConfig, count: int, argv: Sequence[str], *, quiet: bo
         for seed in range(config.seed, config.seed + count):
             left = config.seed + count - seed - 1
             try:
-                done.append(train(config.model_copy(update={"seed": seed}), quiet=quiet, **how))
+                done.append(runner.train(config.model_copy(update={"seed": seed}), quiet=quiet, **how))
             except BaseException as error:
                 if left and (done or isinstance(error, KeyboardInterrupt)):
                     error.add_note(f"The seeds that were not begun: {rest_command(argv, seed + 1, left)}")

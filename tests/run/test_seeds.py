@@ -58,7 +58,7 @@ def test_the_summary_has_mean_and_spread(
 
     run = RunFolder(train(tmp_path, SMALL))
     one = Summary(**json.loads((run.path / "summary.json").read_text()))
-    monkeypatch.setattr(seeds, "train", reached)
+    monkeypatch.setattr(seeds.runner, "train", reached)
     seeds.train_seeds(run.config(), 3, [], quiet=False)
     told = capsys.readouterr().out
     assert "30.0 over 3 seeds" in told
