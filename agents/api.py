@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from agents.run import registry
-from agents.run.config import Layer, RunConfig, load_config_file, resolve
+from agents.run.config import RECORD_STEPS, Layer, RunConfig, load_config_file, resolve
 from envs.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
@@ -232,7 +232,7 @@ class Model:
             runs_dir=runs_dir,
             replays_dir=Path("replays") if replays_dir is None else replays_dir,
             quiet=quiet,
-            record=replays_dir is not None,
+            record_steps=0 if replays_dir is None else RECORD_STEPS,
             training=training,
         )
 
@@ -295,14 +295,19 @@ class Model:
             UserError: the environment cannot be made, or the policy does not fit it.
         """
         from agents.acting.evaluation import evaluate
+        from agents.run.evaluator import most_steps_of
         from agents.run.play import PARALLEL, policy_env
         from envs.objects import named
         from envs.seeding import derive_seed
 
         env_id, kwargs = (None, None) if env is None else named(env)
         made = policy_env(self._now(), min(PARALLEL, episodes), vec="auto", env_id=env_id, env_kwargs=kwargs)
+        limit = most_steps_of(
+            self.config, env_id or self.config.env, self.config.env_kwargs if kwargs is None else kwargs
+        )
         try:
-            return evaluate(made, self.policy, episodes, derive_seed(seed, "evaluate"), deterministic=deterministic)
+            stream = derive_seed(seed, "evaluate")
+            return evaluate(made, self.policy, episodes, stream, deterministic=deterministic, step_limit=limit)
         finally:
             made.close()
 

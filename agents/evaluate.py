@@ -44,6 +44,14 @@ class Options:
     stochastic: Annotated[Flag, tyro.conf.arg(help="sample actions instead of taking the most likely")] = False
     env: EnvId = None
     env_kwargs: EnvKwargs = ()
+    max_steps: Annotated[
+        int | None,
+        tyro.conf.arg(
+            metavar="N",
+            help_behavior_hint="",
+            help="steps after which an episode is cut; if not given, only where the environment has no time limit",
+        ),
+    ] = None
     one_instance: Annotated[Flag, tyro.conf.arg(help="only one environment may run at a time")] = False
     algo: SB3Algo = None
     vec_normalize: VecNormalizeFile = None
@@ -61,23 +69,39 @@ def main(argv: list[str] | None = None) -> int:
 
 def _evaluate(argv: list[str]) -> int:
     options = parse_flags(Options, argv, command="python -m agents.evaluate", about=__doc__, examples=EXAMPLES)
-    if options.episodes < 1:
-        raise UserError(f"--episodes: {options.episodes} given, at least 1 expected.")
-    if options.seed < 0:
-        raise UserError(f"--seed: {options.seed} given, at least 0 expected.")
+    for name, value, least in (
+        ("episodes", options.episodes, 1),
+        ("seed", options.seed, 0),
+        ("max-steps", options.max_steps, 1),
+    ):
+        if value is not None and value < least:
+            raise UserError(f"--{name}: {value} given, at least {least} expected.")
     env_kwargs = parse_env_kwargs(options.env_kwargs)
 
     from agents.acting.evaluation import evaluate
+    from agents.core.types import successes
     from agents.lab.statistics import summarise
+    from agents.run.sinks import Working
+    from agents.run.terminal import console
     from envs.seeding import derive_seed
 
     prepare = _model_of_sb3 if options.run is not None and options.run.suffix == ".zip" else _model_of_ours
     env, policy, about = prepare(options, env_kwargs)
     try:
         seed = derive_seed(options.seed, "evaluate")  # never the episodes that the best policy was chosen by
-        result = evaluate(env, policy, options.episodes, seed, deterministic=not options.stochastic)
+        with Working("evaluation", "episodes", console(stderr=True)) as report:
+            result = evaluate(
+                env,
+                policy,
+                options.episodes,
+                seed,
+                deterministic=not options.stochastic,
+                step_limit=about["max_steps"],
+                report=report,
+            )
     finally:
         env.close()
+    reported = successes(result.infos)
     summary = {
         **about,
         "seed": options.seed,
@@ -86,6 +110,8 @@ def _evaluate(argv: list[str]) -> int:
         **summarise(result.returns, result.lengths),
         "length_min": int(result.lengths.min()),
         "length_max": int(result.lengths.max()),
+        "cut": result.cut,
+        "success_rate": sum(reported) / len(reported) if reported else None,
     }
     _print(summary, chosen=options.run is not None)
     if options.json:
@@ -97,6 +123,7 @@ def _model_of_ours(options: Options, env_kwargs: dict[str, Any]) -> tuple[VecEnv
     """Return environments, the policy that is to play in them, and what the summary says of it."""
     from agents.core.device import choose_device, use_threads
     from agents.run.build import flops
+    from agents.run.evaluator import most_steps_of
     from agents.run.folder import find_latest_run
     from agents.run.models import load_policy
     from agents.run.play import PARALLEL, policy_env
@@ -109,13 +136,17 @@ def _model_of_ours(options: Options, env_kwargs: dict[str, Any]) -> tuple[VecEnv
     env = policy_env(loaded, copies, vec="auto", env_id=options.env, env_kwargs=env_kwargs)
     weight = flops(loaded.policy.model, loaded.observation_space)
     use_threads(device, flops=weight, batch_size=env.num_envs)
+    name = options.env or loaded.env
+    kwargs = (loaded.env_kwargs if name == loaded.env else {}) | env_kwargs
+    limit = options.max_steps or most_steps_of(loaded.config, name, kwargs)
     about = {"run": str(run), "checkpoint": loaded.name, "step": loaded.step}
-    return env, loaded.policy, about | {"env": options.env or loaded.env, "algo": loaded.algo}
+    return env, loaded.policy, about | {"env": name, "algo": loaded.algo, "max_steps": limit}
 
 
 def _model_of_sb3(options: Options, env_kwargs: dict[str, Any]) -> tuple[VecEnv, Policy, dict[str, Any]]:
     """Do the same for a model that stable-baselines3 saved."""
     from agents.lab.sb3_policy import sb3_in_env
+    from agents.run.evaluator import most_steps_of
     from agents.run.play import PARALLEL
 
     assert options.run is not None
@@ -128,8 +159,10 @@ def _model_of_sb3(options: Options, env_kwargs: dict[str, Any]) -> tuple[VecEnv,
         vec_normalize=options.vec_normalize,
         env_kwargs=env_kwargs,
     )
+    assert options.env is not None
+    limit = options.max_steps or most_steps_of(None, options.env, env_kwargs)
     about = {"run": str(options.run), "checkpoint": "model", "step": model.step}
-    return env, model, about | {"env": options.env, "algo": model.algo}
+    return env, model, about | {"env": options.env, "algo": model.algo, "max_steps": limit}
 
 
 def _print(summary: dict[str, Any], chosen: bool) -> None:
@@ -144,7 +177,7 @@ def _print(summary: dict[str, Any], chosen: bool) -> None:
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column(style="dim")
     table.add_column()
-    for name, value in (
+    rows = [
         ("return", "{mean:.2f} ± {std:.2f}  (mean ± standard deviation)"),
         ("95% interval", "{ci_low:.2f} to {ci_high:.2f}  (of the mean, bootstrap)"),
         ("median", "{median:.2f}"),
@@ -152,7 +185,12 @@ def _print(summary: dict[str, Any], chosen: bool) -> None:
         ("episode length", "{length_mean:.1f} steps  ({length_min:,} to {length_max:,})"),
         ("episodes", "{episodes:,}, seed {seed}, " + acting),
         ("checkpoint", "{checkpoint}, after {step:,} steps"),
-    ):
+    ]
+    if summary["success_rate"] is not None:
+        rows.insert(1, ("success rate", "{success_rate:.1%}  (of the episodes that reported it)"))
+    if summary["cut"]:
+        rows.append(("cut", "{cut:,} of the episodes after {max_steps:,} steps (--max-steps)"))
+    for name, value in rows:
         table.add_row(name, value.format(**summary), style="bold" if name == "return" else None)
     screen = console()
     if not chosen:

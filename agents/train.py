@@ -18,6 +18,7 @@ from agents.run import code, registry
 from agents.run.cli import print_json, run_command
 from agents.run.config import (
     FLAGS,
+    RECORD_STEPS,
     RUN_FIELDS,
     Layer,
     RunConfig,
@@ -41,8 +42,8 @@ examples:
   python -m agents.train --resume runs/CartPole-v1__ppo__s0__20260101-120000 -n 200000 --target-reward none
 """
 RESUMABLE = (
-    *("total_timesteps", "target_reward", "eval_freq", "eval_episodes", "final_eval_episodes", "save_freq"),
-    *("device", "compile", "metrics", "one_instance"),
+    *("total_timesteps", "target_reward", "eval_freq", "eval_share", "eval_max_steps", "eval_episodes"),
+    *("final_eval_episodes", "save_freq", "video_freq", "device", "compile", "metrics", "one_instance"),
 )
 ALIASES = {"total_timesteps": ["-n", "--n-timesteps"], "encoder": ["--network"]}
 
@@ -57,7 +58,8 @@ class Options:
     resume: Annotated[Path | None, tyro.conf.arg(metavar="RUN", help="run folder to go on with, exactly")] = None
     runs_dir: Annotated[Path, tyro.conf.arg(help="where the run's folder is made")] = Path("runs")
     replays_dir: Annotated[Path, tyro.conf.arg(help="where the recorded episode goes")] = Path("replays")
-    record: Annotated[bool, tyro.conf.arg(help="record an episode of the final policy")] = True
+    record: Annotated[bool, tyro.conf.arg(help="record an episode of the best policy at the end")] = True
+    record_steps: Annotated[int, tyro.conf.arg(help="steps after which the recorded episode is cut")] = RECORD_STEPS
     seeds: Annotated[
         int | None,
         tyro.conf.arg(
@@ -108,7 +110,11 @@ def _train(argv: list[str]) -> int:
         refuse_changes(before, given)
         if given.get("device", before.device) != before.device and before.compile != "on":
             given.setdefault("compile", "auto")  # what is best differs with the device
+        if "eval_freq" in given:
+            given.setdefault("eval_share", "auto")  # it goes with the frequency
     config = resolve([*beneath, Layer(FLAGS, given)], packaged=not early.resume)
+    if options.record_steps < 1:
+        raise UserError(f"--record-steps: {options.record_steps} given, at least 1 expected.")
     if options.seeds is not None and (options.seeds < 1 or options.resume):
         what = "at least 1 expected" if options.seeds < 1 else "on --resume there is one run"
         raise UserError(f"--seeds: {options.seeds} given, {what}.")
@@ -121,7 +127,7 @@ def _train(argv: list[str]) -> int:
         "runs_dir": options.runs_dir,
         "replays_dir": options.replays_dir,
         "quiet": options.quiet,
-        "record": options.record,
+        "record_steps": options.record_steps if options.record else 0,
     }
     if options.seeds is None:
         summaries = [train(config, resume=options.resume, **how)]

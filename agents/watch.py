@@ -21,6 +21,7 @@ examples:
   python -m agents.watch
   python -m agents.watch runs/CartPole-v1__ppo__s0__20260101-120000 --checkpoint latest --seed 7
   python -m agents.watch runs/CartPole-v1__ppo__s0__20260101-120000 --record cartpole.gif
+  python -m agents.watch --follow
   python -m agents.watch ppo_cartpole.zip --env CartPole-v1 --trust
 
 keys in the window:
@@ -45,6 +46,9 @@ class Options:
         ),
     ] = None
     checkpoint: Annotated[str, tyro.conf.arg(metavar="best|latest|STEP", help="which of the run's policies")] = "best"
+    follow: Annotated[
+        Flag, tyro.conf.arg(help="play the newest model again and again while the run learns, until it has ended")
+    ] = False
     seed: Annotated[int, tyro.conf.arg(help="of the first episode; each later one's is one more")] = 0
     stochastic: Annotated[Flag, tyro.conf.arg(help="sample actions instead of taking the most likely")] = False
     episodes: Annotated[
@@ -99,12 +103,14 @@ def _watch(argv: list[str]) -> int:
     if options.fps is not None and not 0 < options.fps <= 1000:
         raise UserError(f"--fps: {options.fps} given, a number above 0 and at most 1000 expected.")
 
+    if options.follow:
+        refuse_to_follow(options)
+
     from agents.run.folder import find_latest_run
     from agents.run.models import load_policy
     from agents.run.play import frames_per_second, watch_fault
-    from agents.run.terminal import typed
     from agents.run.video import GIF_WIDTH, check_format, write_video
-    from agents.view.show import ReplayShow, RunShow, Show, frames
+    from agents.view.show import FollowShow, ReplayShow, RunShow, Show, frames
     from agents.view.viewer import size_of
     from agents.view.window import Player, open_screen, run_window
     from envs.adapters import mujoco
@@ -123,7 +129,8 @@ def _watch(argv: list[str]) -> int:
     else:
         run, acting = options.run or find_latest_run(options.runs_dir), not options.stochastic
         places = options.replays_dir, options.env, env_kwargs
-        show = RunShow(run, options.checkpoint, options.seed, acting, *places)
+        kind = FollowShow if options.follow else RunShow
+        show = kind(run, options.checkpoint, options.seed, acting, *places)
     if fault := watch_fault(show.env_id):
         raise UserError(fault)
     print(*getattr(show, "notes", ()), f"{show.env_id} · {show.source}", sep="\n")
@@ -137,20 +144,39 @@ def _watch(argv: list[str]) -> int:
             pictures = frames(show, options.episodes or 1, fps, size)
             write_video(options.record, pictures, fps, options.width or GIF_WIDTH)
             videos = [options.record]
+            tell_of(options.record)
         elif screen := open_screen(show.env_id, size):
             run_window(screen, Player(show, fps, options.episodes))
         else:
             print("There is no display to open a window on, so this is recorded instead.")
-            videos = [show.record(index, fps, size) for index in range(options.episodes or 1)]
+            for index in show.turns(options.episodes):
+                videos.append(show.record(index, fps, size))
+                tell_of(videos[-1])
     finally:
         show.close()
-    for video in videos:
-        print(f"Recorded:       {video}")
-        if (episode := video.with_suffix(".json")).exists():
-            print(f"Play it again:  python -m agents.watch --replay {typed(episode)}")
     if options.json:
         print_json({"env": show.env_id, "policy": show.source, "videos": [str(video) for video in videos]})
     return 0
+
+
+def tell_of(video: Path) -> None:
+    """Say where a video is, and how to play its episode again."""
+    from agents.run.terminal import typed
+
+    print(f"Recorded:       {video}")
+    if (episode := video.with_suffix(".json")).exists():
+        print(f"Play it again:  python -m agents.watch --replay {typed(episode)}")
+
+
+def refuse_to_follow(options: Options) -> None:
+    """Raise UserError where --follow makes no sense beside the other flags."""
+    for name, other in (("--record", options.record), ("--replay", options.replay)):
+        if other is not None:
+            raise UserError(f"--follow and {name} exclude one another: --follow shows a run as it learns")
+    if options.run is not None and options.run.suffix == ".zip":
+        raise UserError(f"--follow shows a run as it learns, and {options.run} is a model that does not learn any more")
+    if options.checkpoint not in ("best", "latest"):
+        raise UserError(f"--checkpoint: {options.checkpoint} given, but --follow plays the newest: best or latest.")
 
 
 def _show_of_sb3(options: Options, env_kwargs: dict[str, Any]) -> PolicyShow:

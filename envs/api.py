@@ -8,7 +8,7 @@ and MultiDiscrete, counted from zero); see `envs.spaces`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -33,8 +33,8 @@ class Step:
             It may be the same object as `obs` on a tick where none did.
         valid: bool `[N]`, or None when all are. False marks the dummy transition that a NEXT_STEP
             autoreset emits after an episode's end; it must reach no buffer and no statistic.
-        infos: what `info` said of the step in each environment whose episode ended, in order; None where it was not
-            asked for (`envs.make.make(infos=True)`), or nothing ended.
+        infos: number of environment -> what its `info` held as its episode ended: numbers, text, small arrays, and
+            dicts of these. Environments without any are left out; native ones have none.
     """
 
     obs: Obs
@@ -43,7 +43,7 @@ class Step:
     truncated: Array
     next_obs: Obs
     valid: Array | None = None
-    infos: list[dict[str, Any]] | None = None
+    infos: dict[int, dict[str, Any]] = field(default_factory=dict)
 
 
 class VecEnv(Protocol):

@@ -7,7 +7,7 @@ import importlib.util
 import inspect
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 from typing import Any
@@ -32,7 +32,7 @@ from envs.native.gym_env import DYNAMICS, NativeEnv, native_task
 from envs.native.vec_env import NativeVecEnv
 from envs.processes import cores
 
-__all__ = ["VECS", "check_renders", "env_label", "make", "make_single", "reward_threshold"]
+__all__ = ["VECS", "check_renders", "env_label", "has_time_limit", "make", "make_single", "reward_threshold"]
 
 VECS = ("auto", "native", "sync", "async", "vector", "envpool", "ale")
 
@@ -74,7 +74,8 @@ def make(
         rescale_action: Box actions are in [-1, 1] and mapped onto the bounds, instead of clipped to them.
         render: `VecEnv.render` will be called.
         tensors: native environments take and return torch tensors on the CPU too, to be compiled.
-        infos: `Step.infos` is wanted; native environments have nothing to say there, sync and async fill it.
+        infos: the environment's own `info` is wanted in `Step.infos`, where other versions of it may say other things:
+            sync or async, or native, which says nothing.
 
     Raises:
         UserError: the environment cannot be built so; the message says why and what to do.
@@ -116,12 +117,12 @@ def make(
             reason += f"; {sentence}"
         with _further_copies():
             if vec == "async":
-                env = WorkersVecEnv([maker] * num_envs, rescale_action, example=first, infos=infos)
+                env = WorkersVecEnv([maker] * num_envs, rescale_action, example=first)
             else:
                 with ExitStack() as made:
                     made.callback(first.close)
                     envs = [first, *(_kept(made, maker()) for _ in range(num_envs - 1))]
-                    env = SyncVecEnv(envs, rescale_action, infos=infos)
+                    env = SyncVecEnv(envs, rescale_action)
                     made.pop_all()
     env.backend_reason = reason
     if render:
@@ -196,6 +197,17 @@ def _with_own(spec: EnvSpec, kwargs: dict[str, Any]) -> tuple[EnvSpec, dict[str,
 def has_native(env_id: str) -> bool:
     """Return whether an environment has a native version, which can live on a GPU."""
     return native_task(locate(env_id)) is not None
+
+
+def has_time_limit(env_id: str, env_kwargs: Mapping[str, Any]) -> bool:
+    """Return whether an environment's episodes are known to be cut: by an argument, its registration, or its nature.
+
+    One that counts the steps of its episodes by itself does not say so.
+    """
+    spec = locate(env_id)
+    if "max_episode_steps" in env_kwargs or spec.max_episode_steps is not None:
+        return (env_kwargs.get("max_episode_steps", spec.max_episode_steps) or -1) > 0
+    return native_task(spec) is not None or atari.is_game(spec)
 
 
 def check_renders(env_id: str) -> None:

@@ -182,5 +182,11 @@ _KINDS = {
 }
 
 
+# what Gymnasium's models call joints -> words; the axes are those of the plane that a robot moves in
+_JOINTS = {"rootx": "x", "rootz": "height", "rooty": "tilt"} | {
+    f"{side[0]}{part}": f"{side} {part}" for side in ("back", "front") for part in ("thigh", "shin", "foot")
+}
+
+
 def _words(name: str) -> str:
-    return name.replace("_", " ")
+    return _JOINTS.get(name, name.removesuffix("_joint").replace("_", " "))

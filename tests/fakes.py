@@ -25,6 +25,9 @@ class ClockEnv(InProcess):
 
     With `dummies`, each end is followed by the transition that a NEXT_STEP autoreset makes; it is worth 1000
     and its action counts for nothing. The seed says which episode comes first.
+
+    At an episode's end `info` has its `length` and as `is_success` whether it terminated, but in environment 1, where
+    there is nothing.
     """
 
     device, backend, capturable = "cpu", "sync", False
@@ -65,12 +68,14 @@ class ClockEnv(InProcess):
         kind = self._episode % 3
         terminated, truncated = done & (kind != 1), done & (kind != 0)
         next_obs = self._obs()
+        infos = {row: {"length": int(self._t[row]), "is_success": bool(terminated[row])} for row in done.nonzero()[0]}
+        infos.pop(1, None)
         if self.dummies:
             self._resetting = done
-            return Step(next_obs, reward, terminated, truncated, next_obs, ~dummy)
+            return Step(next_obs, reward, terminated, truncated, next_obs, ~dummy, infos)
         self._episode = self._episode + done
         self._t = np.where(done, 0, self._t)
-        return Step(self._obs(), reward, terminated, truncated, next_obs)
+        return Step(self._obs(), reward, terminated, truncated, next_obs, infos=infos)
 
     def state_dict(self) -> dict[str, Any]:
         return {"episode": self._episode, "t": self._t, "resetting": self._resetting}

@@ -87,7 +87,7 @@ class TickCollector:
         noise = policy.draw_noise((ticks, env.num_envs), progress, state.generator)
         noises = unstacked(tree_map(to_numpy, noise) if self._on_host else noise, ticks)
         obs, carry, finals, valids = self._placed(state.obs), state.carry, [], {}
-        infos: list[list[dict[str, Any]]] = []  # of each tick in which episodes ended
+        infos: dict[int, dict[int, dict[str, Any]]] = {}
         stepping = elsewhere = 0.0
         for t in range(ticks):
             acted = act(obs, carry, noises[t])
@@ -103,8 +103,8 @@ class TickCollector:
             self._write(t, obs, acted.action, step)
             if step.valid is not None:
                 valids[t] = step.valid
-            if step.infos is not None:
-                infos.append(step.infos)
+            if step.infos:
+                infos[t] = step.infos
             if recurrent:
                 carry = acted.carry
             if not self._successors and np.count_nonzero(step.truncated):
@@ -112,9 +112,7 @@ class TickCollector:
             if recurrent:
                 carry = restarted(carry, to_tensor(_starts(step), self._device))
             obs = self._placed(step.obs)
-        trajectory, episodes, last = self._finish(ticks, obs, carry, finals, valids)
-        for part, said in zip(episodes, infos, strict=bool(infos)):
-            part.infos = said
+        trajectory, episodes, last = self._finish(ticks, obs, carry, finals, valids, infos)
         spent = perf_counter() - began - stepping
         return Collected(trajectory, episodes, {"act": spent, "env": stepping - elsewhere}, last)
 
@@ -139,7 +137,13 @@ class TickCollector:
         return Final(torch.full_like(n, t), n, obs, tree_map(lambda leaf: leaf[n], carry))
 
     def _finish(
-        self, ticks: int, obs: Any, carry: Any, finals: list[Final], valids: dict[int, np.ndarray]
+        self,
+        ticks: int,
+        obs: Any,
+        carry: Any,
+        finals: list[Final],
+        valids: dict[int, np.ndarray],
+        infos: dict[int, dict[int, dict[str, Any]]],
     ) -> tuple[Trajectory, list[Episodes], int]:
         """Move the state on; return the trajectory, the episodes that ended, and the steps of the last tick."""
         state, host = self.state, self._host_rows
@@ -153,6 +157,9 @@ class TickCollector:
             for t, flags in valids.items():
                 valid[t] = flags
         episodes = state.tracker.extend(found["reward"], done, valid)
+        if infos:
+            for t, ended in zip(done.any(axis=1).nonzero()[0].tolist(), episodes, strict=True):
+                ended.infos = [infos.get(t, {}).get(row, {}) for row in done[t].nonzero()[0].tolist()]
         if valid is not None:
             start[1:] |= ~valid
         steps = [self._env.num_envs] * ticks if valid is None else valid.sum(axis=1).tolist()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,8 @@ from envs.api import VecEnv
 from envs.errors import UserError
 from envs.seeding import derive_seed
 
+MOST_STEPS = 200_000  # of an evaluated episode where nobody set a limit
+
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
@@ -25,10 +28,14 @@ class Evaluation:
     Attributes:
         returns: undiscounted raw return of each episode, float64 `[episodes]`.
         lengths: steps of each episode, int64 `[episodes]`.
+        infos: what `info` held at the end of each (`envs.api.Step.infos`), {} where that was nothing.
+        cut: how many the step limit cut short, which count with their return so far; None where none was set.
     """
 
     returns: NDArray[np.float64]
     lengths: NDArray[np.int64]
+    infos: Sequence[dict[str, Any]] = ()
+    cut: int | None = None
 
     @property
     def mean(self) -> float:
@@ -55,12 +62,16 @@ def evaluate(
     episodes: int,
     seed: int,
     deterministic: bool = True,
-    step_limit: int = 200_000,
+    step_limit: int | None = None,
+    report: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
     """Play `episodes` episodes from `env.reset(seed)` on and return how each went.
 
     Every environment has a quota and its first episodes count, however long they take. Taking those that
     finish first instead would favour short episodes: bad ones where living pays, good ones where it costs.
+
+    An episode that reaches the step limit counts with its return so far. As no environment begins another episode
+    before its own has ended, the others are waited for, and what is left to play begins with a new reset.
 
     Args:
         env: reset here; it goes on stepping environments whose quota is full until the last one's is.
@@ -68,19 +79,20 @@ def evaluate(
         episodes: how many, at least 1; the quotas differ by at most one.
         seed: of the environments and, where `deterministic` is False, of the actions' own stream.
         deterministic: take the most likely action instead of sampling.
-        step_limit: steps that one episode may last.
+        step_limit: steps after which an episode is cut; None for `MOST_STEPS`, which no usual episode has.
+        report: called after every tick with the episodes done and `episodes`.
 
     Raises:
-        UserError: fewer than one episode, or one longer than `step_limit`.
+        UserError: fewer than one episode.
         EnvError: an environment broke its contract.
     """
     if episodes < 1:
         raise UserError(f"an evaluation needs at least 1 episode; {episodes} were asked for")
     quota = episodes // env.num_envs + (np.arange(env.num_envs) < episodes % env.num_envs)
     player = Player(policy, env.num_envs, None if deterministic else policy_generator(policy, seed))
-    tracker = EpisodeTracker(env.num_envs)
-    returns: list[float] = []
-    lengths: list[int] = []
+    limit, cuts, resets = step_limit or MOST_STEPS, 0, 0
+    tracker, was_cut = EpisodeTracker(env.num_envs), np.zeros(env.num_envs, bool)
+    played: list[tuple[float, int, dict[str, Any]]] = []
 
     obs = env.reset(seed)
     while quota.any():
@@ -93,16 +105,26 @@ def evaluate(
         player.start(done if valid is None else done | ~valid)
         if (ended := tracker.update(to_numpy(step.reward), done, valid)) is not None:
             for index, return_, length in zip(done.nonzero()[0], *ended.read(), strict=True):
-                if quota[index]:
+                if quota[index] and not was_cut[index]:
                     quota[index] -= 1
-                    returns.append(return_)
-                    lengths.append(length)
-        if (endless := (tracker.lengths >= step_limit) & (quota > 0)).any():
-            raise UserError(
-                f"the evaluation gave up: environment {endless.argmax()} took {step_limit:,} steps without ending its "
-                "episode; give it a time limit: --env-kwargs max_episode_steps=1000"
-            )
-    return Evaluation(np.array(returns, np.float64), np.array(lengths, np.int64))
+                    played.append((return_, length, step.infos.get(index, {})))
+            was_cut &= ~done
+        if tracker.lengths.max() >= limit:
+            for index in ((tracker.lengths >= limit) & (quota > 0) & ~was_cut).nonzero()[0]:
+                quota[index] -= 1
+                cuts += 1
+                was_cut[index] = True
+                played.append((tracker.returns[index], tracker.lengths[index], {}))
+            if quota.any() and not quota[~was_cut].any():
+                resets += 1
+                obs = env.reset(derive_seed(seed, "after a cut", resets))
+                tracker, was_cut = EpisodeTracker(env.num_envs), np.zeros(env.num_envs, bool)
+                player.start(~was_cut)
+        if report is not None:
+            report(len(played), episodes)
+    returns, lengths, infos = zip(*played, strict=True)
+    cut = None if step_limit is None and not cuts else cuts
+    return Evaluation(np.array(returns, np.float64), np.array(lengths, np.int64), infos, cut)
 
 
 class StatelessPolicy:

@@ -24,7 +24,20 @@ def _check_schedule(value: float | str) -> float | str:
     return value
 
 
+def _check_positive(value: Any) -> Any:
+    if isinstance(value, int | float) and value <= 0:
+        raise ValueError("must be > 0")
+    return value
+
+
+def _check_not_negative(value: Any) -> Any:
+    if isinstance(value, int | float) and value < 0:
+        raise ValueError("must be >= 0")
+    return value
+
+
 Schedule = Annotated[float | str, AfterValidator(_check_schedule)]
+Auto = Literal["auto"]
 
 
 Widths = tuple[Annotated[int, Field(gt=0)], ...]
@@ -192,10 +205,25 @@ class AlgoConfig(Settings):
     target_reward: float | None = Field(
         None, description="stop once an evaluation's mean return reaches this; none trains the whole budget"
     )
-    eval_freq: int = Field(10_000, ge=0, description="environment steps between evaluations; 0 for none")
+    eval_freq: Annotated[int | Auto, AfterValidator(_check_not_negative)] = Field(
+        "auto", description="environment steps between evaluations; 0 for none, auto for 20 in a run"
+    )
+    eval_share: Annotated[float | Auto | None, AfterValidator(_check_positive)] = Field(
+        "auto",
+        description="an evaluation is left out where those before it took more than this many times the steps trained; "
+        "none leaves out none; auto is 1 where eval_freq is auto, else none",
+    )
+    eval_max_steps: Annotated[int | Auto | None, AfterValidator(_check_positive)] = Field(
+        "auto",
+        description="steps after which an evaluation cuts an episode; none for no cut; auto cuts only where the "
+        "environment has no time limit",
+    )
     eval_episodes: int = Field(20, gt=0, description="episodes of each evaluation")
     final_eval_episodes: int = Field(100, ge=0, description="episodes of the last evaluation; 0 for none")
     save_freq: int = Field(50_000, ge=0, description="environment steps between checkpoints; 0 saves only at the end")
+    video_freq: int = Field(
+        0, ge=0, description="environment steps between videos of the best policy so far, at evaluations; 0 for none"
+    )
     learning_rate: Schedule = Field(3e-4, description="optimiser step size; lin_X falls linearly from X to 0")
     gamma: float = Field(0.99, ge=0, le=1, description="discount factor")
     max_grad_norm: float | None = Field(

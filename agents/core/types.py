@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
@@ -72,7 +72,8 @@ class Episodes:
     Attributes:
         count: how many ended.
         returns, lengths: one entry for each; on a device those after the first `count` are not filled.
-        infos: what the environments' `info` said at the end of each; empty where that is not asked for.
+        infos: what `info` held at the end of each (`envs.api.Step.infos`), {} where that was nothing; () if it was
+            nothing for all of them.
     """
 
     count: int | Tensor = 0
@@ -89,6 +90,12 @@ class Episodes:
         if isinstance(lengths, Tensor):
             lengths = lengths.cpu().numpy()
         return returns[:kept], lengths[:kept]
+
+
+def successes(infos: Iterable[Mapping[str, Any]]) -> list[float]:
+    """Return `info["is_success"]` (1 for yes, 0 for no) of those episodes whose infos have it, as SB3 reads it."""
+    found = [info["is_success"] for info in infos if isinstance(info.get("is_success"), bool | int | float)]
+    return [float(success) for success in found]
 
 
 @dataclass(slots=True)

@@ -135,7 +135,10 @@ COUNTERPARTS = {
 }
 # What `translate_settings` handles by itself, and what says how long a run is and not how it learns
 COMMON = ("n_envs", "max_grad_norm", "net_arch", "activation", "optimizer", "norm_obs", "norm_reward")
-PROTOCOL = ("total_timesteps", "target_reward", "eval_freq", "eval_episodes", "final_eval_episodes", "save_freq")
+PROTOCOL = (
+    *("total_timesteps", "target_reward", "save_freq", "video_freq"),
+    *("eval_freq", "eval_share", "eval_max_steps", "eval_episodes", "final_eval_episodes"),
+)
 OFF = (None, False, 0, "none", "auto")  # a setting that is not in use
 
 

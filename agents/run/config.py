@@ -27,6 +27,7 @@ from envs.errors import UserError, did_you_mean, listed
 
 ALIASES = {"n_timesteps": "total_timesteps", "env_wrapper": "wrappers"}  # rl-zoo3's spelling
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+RECORD_STEPS = 1_000  # the most of the episode recorded at the end of a run, if nothing else is said
 FLAGS = ""  # the source of a layer that holds command-line flags
 
 

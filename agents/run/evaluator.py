@@ -2,16 +2,57 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from agents.acting.evaluation import Evaluation, evaluate
-from agents.core.types import Policy
+from agents.core.types import Policy, successes
+from agents.run.config import RunConfig
 from envs.api import VecEnv
 from envs.locate import Wrappers
-from envs.make import make
+from envs.make import has_time_limit, make
 from envs.seeding import derive_seed
 
+EVALUATIONS = 20  # of a run, where their frequency is chosen for it
+LEAST_MAX_STEPS, USUAL_MAX_STEPS = 1_000, 10_000
 PARALLEL = {"native": 100, "sync": 10}  # evaluation environments by backend; others have as many as the training
+
+
+def settled(config: RunConfig, first: int = 0) -> RunConfig:
+    """Return `config` with what its evaluations would choose by themselves ("auto") chosen.
+
+    Args:
+        first: step at which the run begins.
+    """
+    params = config.params
+    steps = params.total_timesteps - first
+    chosen: dict[str, Any] = {}
+    if params.eval_freq == "auto":
+        chosen["eval_freq"] = max(steps // EVALUATIONS, 1)
+    if params.eval_share == "auto":
+        chosen["eval_share"] = 1.0 if params.eval_freq == "auto" else None
+    if params.eval_max_steps == "auto":
+        chosen["eval_max_steps"] = most_steps(config.env, config.env_kwargs, steps, params.eval_episodes)
+    return config.model_copy(update={"params": params.model_copy(update=chosen)})
+
+
+def most_steps(env_id: str, env_kwargs: dict[str, Any], total_timesteps: int, eval_episodes: int) -> int | None:
+    """Return after how many steps an evaluation cuts an episode; None where the environment has a time limit.
+
+    All its episodes together then take at most a quarter of the training's steps, unless that would be less than
+    `LEAST_MAX_STEPS` for each.
+    """
+    if has_time_limit(env_id, env_kwargs):
+        return None
+    return max(total_timesteps // (4 * eval_episodes), LEAST_MAX_STEPS)
+
+
+def most_steps_of(config: RunConfig | None, env_id: str, env_kwargs: dict[str, Any]) -> int | None:
+    """Return the same for the policy of a run (None: of something else) that plays outside it, perhaps elsewhere."""
+    if has_time_limit(env_id, env_kwargs):
+        return None
+    chosen = None if config is None else config.params.eval_max_steps
+    return chosen if isinstance(chosen, int) else USUAL_MAX_STEPS
 
 
 class Evaluator:
@@ -28,6 +69,7 @@ class Evaluator:
         env_kwargs: dict[str, Any] | None = None,
         wrappers: Wrappers = (),
         rescale_action: bool = False,
+        max_steps: int | None = None,
     ) -> None:
         """Environments are made when the first episode is played.
 
@@ -36,8 +78,9 @@ class Evaluator:
             seed: of the run; each evaluation has its own stream of it.
             most_episodes: of one evaluation, so that no environment is made for nothing.
             n_envs: environments where the backend's number is not fixed.
+            max_steps: steps after which an episode is cut, or None.
         """
-        self.seed = seed
+        self.seed, self.max_steps = seed, max_steps
         self._arguments: dict[str, Any] = {
             "env_id": env_id,
             "num_envs": min(PARALLEL.get(vec, n_envs), most_episodes),
@@ -60,9 +103,12 @@ class Evaluator:
             self._env = make(**self._arguments)
         return self._env
 
-    def evaluate(self, policy: Policy, episodes: int, *stream: str | int) -> Evaluation:
+    def evaluate(
+        self, policy: Policy, episodes: int, *stream: str | int, report: Callable[[int, int], None] | None = None
+    ) -> Evaluation:
         """Let `policy` play `episodes` episodes; `stream` names the random stream they come from."""
-        return evaluate(self.env, policy, episodes, derive_seed(self.seed, *stream))
+        seed = derive_seed(self.seed, *stream)
+        return evaluate(self.env, policy, episodes, seed, step_limit=self.max_steps, report=report)
 
     def close(self) -> None:
         """Close the environments."""
@@ -72,9 +118,14 @@ class Evaluator:
 
 def evaluation_scalars(result: Evaluation, training_seconds: float) -> dict[str, float]:
     """Return TensorBoard tag -> value of an evaluation after `training_seconds` of training."""
-    return {
+    found = {
         "eval/mean_reward": float(result.returns.mean()),
         "eval/std_reward": float(result.returns.std()),
         "eval/mean_ep_length": float(result.lengths.mean()),
         "time/time_elapsed": training_seconds,
     }
+    if reported := successes(result.infos):
+        found["eval/success_rate"] = sum(reported) / len(reported)
+    if result.cut is not None:
+        found["eval/cut_episodes"] = float(result.cut)
+    return found

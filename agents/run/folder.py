@@ -97,6 +97,10 @@ class RunFolder:
         """Where the best model by evaluation lies."""
         return self.path / "best"
 
+    def video(self, step: int) -> Path:
+        """Return where the video of the policy at `step` goes; names sort as steps do."""
+        return self.path / "videos" / f"{step:012d}.mp4"
+
     def checkpoint(self, step: int) -> Path:
         """Return the folder of the checkpoint at `step`; names sort as steps do."""
         return self.path / "checkpoints" / f"{step:012d}"
@@ -128,7 +132,9 @@ class RunFolder:
             tidy(folder)
 
     def resume(self, config: RunConfig) -> None:
-        """Note that the run goes on as `config` says."""
+        """Note that the run goes on as `config` says, and so has no summary."""
+        with disk("write", self.path):
+            (self.path / "summary.json").unlink(missing_ok=True)
         self.append_command()
         self.write_config(config)
 
@@ -149,6 +155,11 @@ class RunFolder:
             return None if summary["interrupted"] else int(summary["steps"])
         except (OSError, ValueError, TypeError, KeyError):
             return None
+
+    @property
+    def ended(self) -> bool:
+        """Whether the run has come to its end, or was stopped."""
+        return (self.path / "summary.json").exists()
 
     def write_summary(self, summary: dict[str, Any]) -> None:
         """Write `summary.json`."""

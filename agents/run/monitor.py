@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from agents.core.types import Episodes, Iteration
+from agents.core.types import Episodes, Iteration, successes
 
 MOST_UNREAD = 1_000  # parts of episodes gathered before they are read
 LOG_ROWS = 200  # about how many rows of scalars a whole run writes at most
-WINDOW = 100  # episodes that rollout/ep_rew_mean and ep_len_mean average over, as in SB3
+WINDOW = 100  # episodes that rollout/ep_rew_mean, ep_len_mean and success_rate average over, as in SB3
 
 
 class Monitor:
@@ -25,14 +25,20 @@ class Monitor:
         reached: mean return that confirmed the target at the latest evaluation, or None where nothing did.
         first: step at which the run began; later than 0 where it goes on with a model that had learnt before.
         handled: step up to which all that fell due (evaluations, rows, checkpoints) has been done.
+        evaluated: steps that evaluations have taken, without those that confirm a target.
+        last_video: step of the last video.
+        spent: "evaluation", "recording" or "saving" -> seconds.
     """
 
     def __init__(self, first: int = 0) -> None:
         self.first = self.handled = first
         self.returns: deque[float] = deque(maxlen=WINDOW)
         self.lengths: deque[int] = deque(maxlen=WINDOW)
+        self.successes: deque[float] = deque(maxlen=WINDOW)
         self.best: tuple[float, int] | None = None
         self.reached: float | None = None
+        self.evaluated, self.last_video = 0, first
+        self.spent: dict[str, float] = {}
         self._metrics: dict[str, list[Any]] = {}
         self._latest: dict[str, float] = {}
         self._episodes: list[Episodes] = []  # read when a row is written: until then a GPU need not be waited for
@@ -66,13 +72,15 @@ class Monitor:
         return self._earlier + perf_counter() - self._began
 
     @contextmanager
-    def paused(self) -> Iterator[None]:
-        """Let what happens within count as no training: evaluations, checkpoints, recordings."""
+    def paused(self, kind: str) -> Iterator[None]:
+        """Let what happens within count as no training, but as `kind`: "evaluation", "recording" or "saving"."""
         self._paused_since = perf_counter()
         try:
             yield
         finally:
-            self._paused += perf_counter() - self._paused_since
+            seconds = perf_counter() - self._paused_since
+            self._paused += seconds
+            self.spent[kind] = self.spent.get(kind, 0.0) + seconds
             self._paused_since = None
 
     def training_seconds(self) -> float:
@@ -83,6 +91,10 @@ class Monitor:
     def fps(self, step: int) -> float:
         """Return the mean environment steps per second of the whole run."""
         return (step - self.first) / max(self.elapsed(), 1e-9)
+
+    def may_evaluate(self, step: int, share: float | None) -> bool:
+        """Whether evaluations have taken at most `share` times the steps trained; None sets no bound."""
+        return share is None or self.evaluated <= share * (step - self.first)
 
     def target_reached(self, target: float | None) -> bool:
         """Whether the latest evaluation confirmed `target`."""
@@ -95,6 +107,8 @@ class Monitor:
         if self.returns:
             found["rollout/ep_rew_mean"] = float(np.mean(self.returns))
             found["rollout/ep_len_mean"] = float(np.mean(self.lengths))
+        if self.successes:
+            found["rollout/success_rate"] = float(np.mean(self.successes))
         found["time/fps"] = self.fps(step)
         found |= {f"time/{phase}": seconds for phase, seconds in self._seconds.items()}
         found |= {tag: float(sum(map(float, values)) / len(values)) for tag, values in self._metrics.items()}
@@ -108,6 +122,7 @@ class Monitor:
             returns, lengths = episodes.read()
             self.returns.extend(returns.tolist())
             self.lengths.extend(lengths.tolist())
+            self.successes.extend(successes(episodes.infos))
         self._episodes.clear()
 
     def state_dict(self) -> dict[str, Any]:
@@ -116,10 +131,14 @@ class Monitor:
         return {
             "returns": list(self.returns),
             "lengths": list(self.lengths),
+            "successes": list(self.successes),
             "best": None if self.best is None else list(self.best),
             "reached": self.reached,
             "first": self.first,
             "handled": self.handled,
+            "evaluated": self.evaluated,
+            "last_video": self.last_video,
+            "spent": self.spent,
             "metrics": {tag: list(map(float, values)) for tag, values in self._metrics.items()},
             "seconds": self._seconds,
             "latest": self._latest,
@@ -131,8 +150,11 @@ class Monitor:
         """Take back what `state_dict` returned."""
         self.returns = deque(state["returns"], WINDOW)
         self.lengths = deque(state["lengths"], WINDOW)
+        self.successes = deque(state.get("successes", ()), WINDOW)
         self.best = None if state["best"] is None else (float(state["best"][0]), int(state["best"][1]))
         self.reached, self.handled = state["reached"], int(state["handled"])
+        self.evaluated, self.last_video = int(state.get("evaluated", 0)), int(state.get("last_video", 0))
+        self.spent = dict(state.get("spent", {}))
         self.first = int(state.get("first", 0))
         self._metrics, self._seconds, self._latest = state["metrics"], state["seconds"], state["latest"]
         self._earlier = float(state["elapsed"])

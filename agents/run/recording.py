@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,7 +29,7 @@ from envs.api import VecEnv
 from envs.errors import UserError
 from envs.make import env_label
 
-STEP_LIMIT = 20_000  # of a recorded episode: eleven minutes at 30 frames a second
+STEP_LIMIT = 20_000  # of a recorded episode, which is cut there: eleven minutes at 30 frames a second
 SIZE_LIMIT = 256 * 2**20  # bytes; a larger file is none of ours
 MANIFEST = "manifest.json"
 
@@ -36,7 +37,8 @@ MANIFEST = "manifest.json"
 class RecordedEpisode(BaseModel):
     """All that it takes to play an episode again on a 1-environment `sync` VecEnv, and to know that it is the same.
 
-    `seed` is the one given to `VecEnv.reset`; `actions` are canonical; `checkpoint` and `step` name the policy.
+    `seed` is the one given to `VecEnv.reset`; `actions` are canonical; `checkpoint` and `step` name the policy. Neither
+    `terminated` nor `truncated` means that the recording stopped before the episode did.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
@@ -63,8 +65,6 @@ class RecordedEpisode(BaseModel):
     def _consistent(self) -> RecordedEpisode:
         if not len(self.actions) == len(self.rewards) == self.length:
             raise ValueError(f"{self.length} steps, {len(self.actions)} actions and {len(self.rewards)} rewards")
-        if not (self.terminated or self.truncated):
-            raise ValueError("the episode has no end")
         return self
 
 
@@ -167,6 +167,8 @@ def replay(
             end = f"{'ended' if moment.ended else 'did not end'} at step {played}"
             raise _differs(episode, f"the episode {end}; the recorded one ended at step {episode.length}")
         yield moment
+        if last:
+            return
 
 
 def _differs(episode: RecordedEpisode, how: str) -> UserError:
@@ -218,20 +220,18 @@ def record_episode(
         env: `policy_env(loaded, render=True)`; made and closed here where it is None.
         fps: of the video; the environment's own where it is None.
         picture: what the video shows of each moment; the environment's own picture where it is None.
+        step_limit: steps after which the recording stops.
 
     Raises:
-        UserError: the environment cannot be rendered, a file cannot be written, or the episode does not end within
-            `step_limit` steps.
+        UserError: the environment cannot be rendered, or a file cannot be written.
     """
     played: list[Moment] = []
 
     def frames() -> Iterator[Frame]:
-        for moment in play(playing, loaded.policy, seed, deterministic):
+        for moment in islice(play(playing, loaded.policy, seed, deterministic), step_limit):
             assert moment.frame is not None
             yield moment.frame if picture is None else picture(moment)
             played.append(replace(moment, frame=None, outputs={}, obs=None))
-            if moment.step >= step_limit and not moment.ended:
-                raise UserError(f"{loaded.env}: the episode goes on after {step_limit:,} steps, too long to record")
 
     name = f"step{loaded.step}-seed{seed}{'' if deterministic else '-stochastic'}"
     file, video = folder / f"{name}.json", folder / f"{name}.mp4"

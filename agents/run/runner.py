@@ -6,10 +6,11 @@ import dataclasses
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -19,24 +20,25 @@ from agents.core.schedules import crossings
 from agents.core.signals import ENDING, handling
 from agents.run import code
 from agents.run.build import Training, build
-from agents.run.config import RunConfig
-from agents.run.evaluator import Evaluator, evaluation_scalars
+from agents.run.config import RECORD_STEPS, RunConfig
+from agents.run.evaluator import EVALUATIONS, Evaluator, evaluation_scalars, settled
 from agents.run.folder import RunFolder
 from agents.run.metrics import UserMetrics
 from agents.run.models import load_policy, save_model
 from agents.run.monitor import LOG_ROWS, Monitor
-from agents.run.play import Moment, watch_fault
+from agents.run.play import Moment, frames_per_second, play, policy_env, watch_fault
 from agents.run.recording import record_episode, replay_folder
 from agents.run.registry import title_of
 from agents.run.sinks import ConsoleSink, CsvSink, TensorBoardSink
 from agents.run.storage import atomic_folder, read_tree, write_tree
 from agents.run.summary import Summary, last_screen, resume_command
 from agents.run.terminal import typed
-from agents.run.video import gif_bytes
+from agents.run.video import gif_bytes, write_video
 from envs.errors import UserError
 from envs.make import reward_threshold
 from envs.seeding import derive_seed
 
+VIDEO_STEPS = 500  # the most that a video during the training shows
 KEEP_STATES = 2  # checkpoints whose training state is kept; all keep their model
 TAKING_TURNS = "One environment does all in turn: evaluations use the training's, which then begins a new episode."
 THUMBNAILS = 250  # frames of the small video in TensorBoard, every second one of the episode
@@ -63,7 +65,8 @@ class Run:
 
     def __init__(self, training: Training, folder: RunFolder, monitor: Monitor, *, resumed: bool, quiet: bool) -> None:
         self.training, self.folder, self.monitor = training, folder, monitor
-        self.config, self.params = training.config, training.config.params
+        self.config = training.config
+        self.params = cast(Any, training.config.params)  # settled: nothing is "auto" any more
         kept = monitor.handled if resumed else None
         self.tensorboard = TensorBoardSink(folder.path, purge_step=kept)
         self.progress_csv = CsvSink(folder.path / "progress.csv", resume_step=kept)
@@ -82,17 +85,22 @@ class Run:
             env_kwargs=self.config.env_kwargs,
             wrappers=self.config.wrappers,
             rescale_action=self.params.rescales_action,
+            max_steps=self.params.eval_max_steps,
         )
         if self.config.one_instance:
             self.evaluator.share(training.env)
         self.metrics = None if self.config.metrics is None else UserMetrics(self.config.metrics)
         self.log_every = max(self.params.total_timesteps // LOG_ROWS, 1)
+        self.save_every = self.params.eval_freq or max(self.params.total_timesteps // EVALUATIONS, 1)
+        self.told_to_watch = False
 
     def evaluate(self, episodes: int, *stream: str | int) -> Evaluation:
         """Play greedily on fresh episodes; `stream` names the random stream they come from."""
+        what = {"final": "final evaluation", "confirmation": "confirming the target"}.get(str(stream[0]), "evaluation")
         if self.params.n_envs == 1 and not self.evaluator.shared:
             self.find_out_instances()
-        result = self.evaluator.evaluate(self.training.policy, episodes, *stream)
+        with self.console.working(what, "episodes") as report:
+            result = self.evaluator.evaluate(self.training.policy, episodes, *stream, report=report)
         if self.evaluator.shared:
             self.training.begin_episodes()
         return result
@@ -128,14 +136,23 @@ class Run:
     def handle_due(self) -> None:
         """Do what fell due since the last time; after a resume, what was left undone when the run broke off."""
         before, step, params = self.monitor.handled, self.training.step, self.params
-        if crossings(before, step, params.eval_freq):
-            with self.monitor.paused():
-                self.evaluate_and_keep_best(step)
+        evaluated = 0
+        if crossings(before, step, params.eval_freq) and self.monitor.may_evaluate(step, params.eval_share):
+            with self.monitor.paused("evaluation"):
+                evaluated = self.evaluate_and_keep_best(step)
+            is_best = self.monitor.best is not None and self.monitor.best[1] == step
+            if is_best and crossings(self.monitor.last_video, step, params.video_freq):
+                with self.monitor.paused("recording"):
+                    self.record_best(step)
         if crossings(before, step, self.log_every):
             self.log(step)
+        if crossings(before, step, self.save_every):
+            with self.monitor.paused("saving"):
+                self.save_latest()
         self.monitor.handled = step
+        self.monitor.evaluated += evaluated
         if crossings(before, step, params.save_freq):
-            with self.monitor.paused():
+            with self.monitor.paused("saving"):
                 self.checkpoint()
 
     def log(self, step: int) -> None:
@@ -144,8 +161,8 @@ class Run:
         for sink in (self.tensorboard, self.progress_csv, self.console):
             sink.write(step, scalars)
 
-    def evaluate_and_keep_best(self, step: int) -> None:
-        """Evaluate, keep the best model, and note whether the target is reached.
+    def evaluate_and_keep_best(self, step: int) -> int:
+        """Evaluate, keep the best model, and note whether the target is reached; return the steps it took.
 
         A first look at few episodes can be lucky, so a target reached there is confirmed on fresh ones.
         """
@@ -163,6 +180,27 @@ class Run:
             episodes = max(self.params.final_eval_episodes, self.params.eval_episodes)
             confirmed = float(self.evaluate(episodes, "confirmation", step).returns.mean())
             self.monitor.reached = confirmed if confirmed >= target else None
+        return int(result.lengths.sum())
+
+    def record_best(self, step: int) -> None:
+        """Write a short video of the best policy, which is the present one; say why where it cannot be drawn."""
+        seed, thumbnails = derive_seed(self.config.seed, "video", step), Thumbnails()
+        try:
+            if self.evaluator.shared:
+                raise UserError("it needs an environment of its own, and only one may run")
+            loaded = load_policy(self.folder.best)
+            with (
+                closing(policy_env(loaded, render=True)) as env,
+                self.console.working("recording a video", "steps at most") as report,
+            ):
+                played = islice(play(env, loaded.policy, seed), VIDEO_STEPS)
+                frames = (thumbnails.picture(moment, report, VIDEO_STEPS) for moment in played)
+                write_video(self.folder.video(step), frames, frames_per_second(self.config.env))
+        except UserError as error:
+            self.console.say(f"no video was recorded at step {step:,}: {error}")
+        else:
+            self.tensorboard.video("eval/video", step, thumbnails.gif())
+        self.monitor.last_video = step
 
     def checkpoint(self) -> None:
         """Save model and training state under the current step; old checkpoints keep their model alone."""
@@ -178,10 +216,14 @@ class Run:
             for name in ("state.json", "state.safetensors"):
                 (old / name).unlink(missing_ok=True)
 
-    def save_final(self) -> None:
-        """Save the model of the run itself, which is the policy as training left it."""
+    def save_latest(self) -> None:
+        """Save the policy as it is as the model of the run itself; say once that it can be watched."""
         training = self.training
-        save_model(self.folder.path, training.algorithm.model, self.config, training.env.own_spaces, training.step)
+        spaces = training.env.own_spaces
+        save_model(self.folder.path, training.algorithm.model, self.config, spaces, training.step)
+        if not self.told_to_watch and training.step < self.params.total_timesteps and not watch_fault(self.config.env):
+            self.console.say(f"watch it learn: {typed('python', '-m', 'agents.watch', '--follow', self.folder.path)}")
+        self.told_to_watch = True
 
     def save_on_error(self, error: BaseException) -> None:
         """Save what was learnt when training breaks, and note on the error what became of it."""
@@ -192,7 +234,7 @@ class Run:
             return
         what = "What was learnt"
         try:
-            self.save_final()
+            self.save_latest()
             what = "The model is saved, but the state of its training"
             if self.between_ticks or not self.folder.checkpoint(self.training.step).exists():
                 self.checkpoint()  # in the middle of a rollout, one made before it is the better one
@@ -220,6 +262,8 @@ class Run:
             self.console.say("the first rounds compile, up to a minute; the next run finds the result on the disk")
         for line in model.encoder.description.splitlines() if hasattr(model, "encoder") else ():
             self.console.say(line)
+        if params.eval_max_steps is not None:
+            self.console.say(f"evaluations cut episodes after {params.eval_max_steps:,} steps (--eval-max-steps)")
         self.console.say(f"run folder: {self.folder.path}")
         for note in notes:
             self.console.say(note)
@@ -227,33 +271,53 @@ class Run:
         self.tensorboard.text("config", f"| setting | value |\n|---|---|\n{rows}")
         self.monitor.start()
 
-    def record(self, replays_dir: Path) -> Path | None:
-        """Record one episode of the best model; say why where the environment cannot be rendered."""
+    def record(self, replays_dir: Path, most: int) -> Path | None:
+        """Record at most so many steps of one episode of the best model; say why where it cannot be drawn."""
         self.evaluator.close()  # it is needed no more, and perhaps only one may run at a time
         if not self.keeps_env:
             self.training.env.close()
-        loaded = load_policy(self.folder.path)
-        thumbnails: list[np.ndarray] = []
-
-        def picture(moment: Moment) -> np.ndarray:
-            assert moment.frame is not None
-            if moment.step % 2 and len(thumbnails) < THUMBNAILS:
-                thumbnails.append(moment.frame[::2, ::2])
-            return moment.frame
-
-        seed = derive_seed(self.config.seed, "recording")
+        loaded, thumbnails = load_policy(self.folder.path), Thumbnails()
+        seed, folder = derive_seed(self.config.seed, "recording"), replay_folder(loaded, replays_dir)
         try:
-            recorded = record_episode(loaded, seed, replay_folder(loaded, replays_dir), picture=picture)
+            with self.console.working("recording an episode", "steps at most") as report:
+                recorded = record_episode(
+                    loaded,
+                    seed,
+                    folder,
+                    picture=lambda moment: thumbnails.picture(moment, report, most),
+                    step_limit=most,
+                )
         except UserError as error:
             self.console.say(f"no episode was recorded: {error}")
             return None
-        self.tensorboard.video("eval/video", self.training.step, gif_bytes(thumbnails, fps=15))
+        if not (recorded.episode.terminated or recorded.episode.truncated):
+            self.console.say(f"the recorded episode is cut after {most:,} steps (--record-steps)")
+        self.tensorboard.video("eval/video", self.training.step, thumbnails.gif())
         return recorded.video
 
     def close(self) -> None:
         """Flush and close everything but the environments of the training."""
         for part in (self.tensorboard, self.progress_csv, self.evaluations, self.console, self.evaluator):
             part.close()
+
+
+class Thumbnails:
+    """Small frames of a video as it is recorded, for TensorBoard."""
+
+    def __init__(self) -> None:
+        self._frames: list[np.ndarray] = []
+
+    def picture(self, moment: Moment, report: Callable[[int, int], None], most: int) -> np.ndarray:
+        """Return a moment's frame, once it is reported that this step of `most` is done."""
+        assert moment.frame is not None
+        report(moment.step, most)
+        if moment.step % 2 and len(self._frames) < THUMBNAILS:
+            self._frames.append(moment.frame[::2, ::2])
+        return moment.frame
+
+    def gif(self) -> bytes:
+        """Return them as an animated GIF."""
+        return gif_bytes(self._frames, fps=15)
 
 
 def load_latest(training: Training, monitor: Monitor, folder: RunFolder) -> list[str]:
@@ -301,12 +365,16 @@ def train(
     folder_name: str | None = None,
     resume: Path | None = None,
     quiet: bool = False,
-    record: bool = True,
+    record_steps: int = RECORD_STEPS,
     training: Training | None = None,
 ) -> Summary:
     """Train as `config` says, in a new folder in `runs_dir` (`folder_name` or its own), or going on in `resume`.
 
     A `training` that is there already goes on, and its environments stay open.
+
+    Args:
+        replays_dir: where an episode of the best policy is recorded at the end.
+        record_steps: the most steps of it that are recorded; 0 records none.
 
     Raises:
         UserError: anything the user can mend; what was learnt until then is saved in the run folder.
@@ -318,6 +386,7 @@ def train(
         if training is None:
             training = build(config)
             stack.enter_context(closing(training.env))
+        training.config = settled(training.config, training.step)
         monitor = Monitor(training.step)
         notes: list[str] = []
         if resume is None:
@@ -335,25 +404,25 @@ def train(
             notes.append(TAKING_TURNS)
         with closing(Run(training, folder, monitor, resumed=resume is not None, quiet=quiet)) as run:
             run.keeps_env = given
-            return carry_out(run, notes, replays_dir if record else None)
+            return carry_out(run, notes, replays_dir, record_steps)
 
 
-def carry_out(run: Run, notes: list[str], replays_dir: Path | None) -> Summary:
+def carry_out(run: Run, notes: list[str], replays_dir: Path, record_steps: int) -> Summary:
     """Train, save and conclude; whatever breaks off, the error notes what was saved and how to go on."""
     with stop_signals() as stop:
         try:
             run.print_header(notes)
             run.loop(stop)
-            with run.monitor.paused():
+            with run.monitor.paused("saving"):
                 run.checkpoint()
-            run.save_final()
+            run.save_latest()
         except BaseException as error:
             run.save_on_error(error)
             raise
         interrupted = stop.is_set()
         stop.set()  # all is saved: from here on a signal interrupts at once
         try:
-            return conclude(run, interrupted, replays_dir)
+            return conclude(run, interrupted, replays_dir, record_steps)
         except BaseException as error:
             error.add_note(
                 f"The training is saved, but not yet brought to its end. To do that: {resume_command(run.folder.path)}"
@@ -361,19 +430,25 @@ def carry_out(run: Run, notes: list[str], replays_dir: Path | None) -> Summary:
             raise
 
 
-def conclude(run: Run, interrupted: bool, replays_dir: Path | None) -> Summary:
+def conclude(run: Run, interrupted: bool, replays_dir: Path, record_steps: int) -> Summary:
     """Evaluate the final policy on fresh episodes, record one, and write the summary."""
     config, step = run.config, run.training.step
     wall, trained = run.monitor.elapsed(), run.monitor.training_seconds()
     episodes = 0 if interrupted else run.params.final_eval_episodes
-    mean = std = solved = None
+    mean = std = solved = cut = recorded = None
     if episodes:
-        result = run.evaluate(episodes, "final")
+        with run.monitor.paused("evaluation"):
+            result = run.evaluate(episodes, "final")
+        cut = result.cut
         mean, std = float(result.returns.mean()), float(result.returns.std())
         run.folder.write_final_episodes(result.returns.tolist(), result.lengths.tolist())
         threshold = reward_threshold(config.env)
         threshold = run.params.target_reward if threshold is None else threshold
         solved = None if threshold is None else mean >= threshold
+    if record_steps and not interrupted:
+        with run.monitor.paused("recording"):
+            recorded = run.record(replays_dir, record_steps)
+    spent = run.monitor.spent
     summary = Summary(
         run=str(run.folder.path),
         env=config.env,
@@ -386,14 +461,15 @@ def conclude(run: Run, interrupted: bool, replays_dir: Path | None) -> Summary:
         eval_mean=mean,
         eval_std=std,
         eval_episodes=episodes,
+        eval_cut=cut,
         solved=solved,
         interrupted=interrupted,
+        eval_s=round(spent.get("evaluation", 0.0), 3),
+        record_s=round(spent.get("recording", 0.0), 3),
+        total_s=round(run.monitor.elapsed(), 3),
         first_step=run.monitor.first,
     )
-    recorded, watchable = None, watch_fault(config.env) is None
-    if replays_dir is not None and not interrupted:
-        recorded = run.record(replays_dir)
-        watchable = watchable and recorded is not None
+    watchable = watch_fault(config.env) is None and (recorded is not None or interrupted or not record_steps)
     run.tensorboard.hparams(config.model_dump(mode="json"))
     run.folder.write_summary(dataclasses.asdict(summary))
     run.console.final_table(*last_screen(summary, run.monitor.best, recorded, watchable))

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -180,6 +180,61 @@ class CsvSink:
         self._writer = csv.DictWriter(self._stream, self._columns, lineterminator="\n")
 
 
+class Working:
+    """Shows how far a piece of work is, if it takes more than two seconds: a bar on a terminal, elsewhere plain lines.
+
+    It is drawn only from within calls. Use it in a `with` statement, which takes the bar away at the end.
+    """
+
+    AFTER = 2.0  # seconds before it is shown
+
+    def __init__(self, what: str, unit: str, console: Console, bar: Progress | None = None) -> None:
+        """Say `what` is done and what it is counted in; `bar` is the one that the console shows already, if it does."""
+        self._what, self._unit, self._console, self._bar = what, unit, console, bar
+        self._began = self._shown = time.perf_counter()
+        self._done: int | None = None  # when it was shown last
+        self._own: Progress | None = None
+        self._task: TaskID | None = None
+
+    def __enter__(self) -> Working:
+        return self
+
+    def __call__(self, done: int, total: int) -> None:
+        """Note that `done` of `total` are done, or of at most `total`."""
+        now = time.perf_counter()
+        if now - self._began < self.AFTER or self._console.quiet:
+            return
+        text, waited = f"{self._what}: {done:,} of {total:,} {self._unit}", now - self._shown
+        if self._bar is not None or self._console.is_interactive:
+            if self._bar is None:
+                self._bar = self._own = _bar(self._console)
+            if self._task is None:
+                self._task = self._bar.add_task(text)
+            elif waited < ConsoleSink.DRAW_EVERY:
+                return
+            self._bar.update(self._task, total=total, completed=done, description=text, refresh=True)
+        else:
+            long_ago = waited >= ConsoleSink.LINE_EVERY
+            if self._done is not None and not (long_ago and done - self._done >= ConsoleSink.LINE_SHARE * total):
+                return
+            self._console.print(text)
+        self._shown, self._done = now, done
+
+    def __exit__(self, *_: object) -> None:
+        if self._own is not None:
+            self._own.stop()
+        elif self._bar is not None and self._task is not None:
+            self._bar.remove_task(self._task)
+
+
+def _bar(console: Console) -> Progress:
+    """Return a bar that is drawn when it is told to, already on the screen."""
+    columns = (BarColumn(bar_width=24), TaskProgressColumn(), TextColumn("{task.description}", markup=False))
+    bar = Progress(*columns, console=console, auto_refresh=False)
+    bar.start()
+    return bar
+
+
 class ConsoleSink:
     """A progress bar on a terminal; elsewhere a plain line now and then; with `quiet` nothing at all.
 
@@ -209,15 +264,8 @@ class ConsoleSink:
         self._bar: Progress | None = None
         in_notebook = self._console.is_jupyter and find_spec("ipywidgets") is not None
         if (self._console.is_interactive or in_notebook) and not quiet:
-            self._bar = Progress(
-                BarColumn(bar_width=24),
-                TaskProgressColumn(),
-                TextColumn("{task.description}", markup=False),
-                console=self._console,
-                auto_refresh=False,
-            )
+            self._bar = _bar(self._console)
             self._task = self._bar.add_task(self._status(initial), total=total, completed=initial)
-            self._bar.start()
 
     def write(self, step: int, scalars: Scalars) -> None:
         """Show how far the run is; `rollout/ep_rew_mean` and `eval/mean_reward` are the tags shown."""
@@ -238,6 +286,10 @@ class ConsoleSink:
     def say(self, line: str) -> None:
         """Print a line, above the bar where there is one."""
         self._console.print(line)
+
+    def working(self, what: str, unit: str) -> Working:
+        """Return what shows how far something else than the training is."""
+        return Working(what, unit, self._console, self._bar)
 
     def close(self) -> None:
         """Draw the bar for the last time."""

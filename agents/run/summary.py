@@ -14,8 +14,10 @@ from agents.run.terminal import typed
 class Summary:
     """What a run reached; `solved` is None where the environment has no threshold and no target was set.
 
-    `wall_s` counts evaluations and checkpoints until the end of training, `train_s` does not. `first_step` is the step
-    that the run began at: later than 0 where it went on with a model that had learnt before.
+    `wall_s` counts evaluations and checkpoints until the end of training, `train_s` does not. `total_s` counts all
+    until the summary is written; of it all evaluations took `eval_s`, and recordings `record_s`. `eval_cut` counts the
+    episodes of the final evaluation that were cut, None where it had no limit. `first_step` is the step that the run
+    began at: later than 0 where it went on with a model that had learnt before.
     """
 
     run: str
@@ -29,8 +31,12 @@ class Summary:
     eval_mean: float | None
     eval_std: float | None
     eval_episodes: int
+    eval_cut: int | None
     solved: bool | None
     interrupted: bool
+    eval_s: float
+    record_s: float
+    total_s: float
     first_step: int = 0
 
 
@@ -56,10 +62,15 @@ def last_screen(
         rows["final policy"] = (
             f"{summary.eval_mean:.1f} +- {summary.eval_std:.1f} over {summary.eval_episodes} fresh greedy episodes"
         )
+        if summary.eval_cut:
+            rows["final policy"] += f", {summary.eval_cut} of them cut (--eval-max-steps)"
     if best is not None:
         rows["best evaluation"] = f"{best[0]:.1f} at step {best[1]:,}"
     if summary.solved is not None:
         rows["solved"] = "yes" if summary.solved else "no"
+    spent = {"training": summary.train_s, "evaluation": summary.eval_s, "recording": summary.record_s}
+    parts = ", ".join(f"{kind} {seconds:.1f} s" for kind, seconds in spent.items() if seconds)
+    rows["time"] = f"{summary.total_s:.1f} s: {parts}"
     rows["run folder"] = path
     if recorded is not None:
         rows["recorded episode"] = str(recorded)

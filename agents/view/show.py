@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from itertools import count, islice
 from pathlib import Path
+from time import sleep
 from typing import Any, Protocol
 
 from gymnasium import Space
 
 from agents.core.types import Policy
+from agents.run.folder import RunFolder
 from agents.run.models import checkpoints, load_policy
 from agents.run.play import Moment, play, policy_env
-from agents.run.recording import episode_env, load_episode, record_episode, replay, replay_folder
+from agents.run.recording import STEP_LIMIT, episode_env, load_episode, record_episode, replay, replay_folder
 from agents.run.registry import title_of
 from agents.run.video import Frame, write_video
 from agents.view.observation import pictures, readings
 from agents.view.viewer import SIZE, ViewState, action_bars, render
 from envs.api import VecEnv
+from envs.errors import UserError
 from envs.make import env_label
 from envs.names import Names
+
+POLL = 0.5  # seconds between two looks for a newer model
 
 
 class Panel:
@@ -107,6 +114,7 @@ class Show(Protocol):
     env_id: str
     source: str  # what plays, in a few words
     folder: Path  # where pictures of its episodes go
+    finished: bool  # whether no episode follows the one that is open
 
     def open(self, index: int) -> tuple[Panel, Iterator[Moment]]:
         """Begin an episode; it breaks off the one before."""
@@ -114,6 +122,10 @@ class Show(Protocol):
 
     def switch(self, direction: int) -> str:
         """Go to the checkpoint after (1) or before (-1) this one; return its name, or "" where there is none."""
+        ...
+
+    def turns(self, episodes: int | None) -> Iterable[int]:
+        """Return which episodes to record where there is no window; `episodes`, if given, is how many."""
         ...
 
     def record(self, index: int, fps: float, size: tuple[int, int] = SIZE) -> Path:
@@ -133,6 +145,8 @@ class PolicyShow:
         source: what plays, in a few words.
         folder: where recorded episodes go.
     """
+
+    finished = False
 
     def __init__(
         self, policy: Policy, env: VecEnv, env_id: str, source: str, seed: int, deterministic: bool, folder: Path
@@ -155,10 +169,13 @@ class PolicyShow:
     def switch(self, direction: int) -> str:
         return ""
 
+    def turns(self, episodes: int | None) -> Iterable[int]:
+        return range(episodes or 1)
+
     def record(self, index: int, fps: float, size: tuple[int, int] = SIZE) -> Path:
         video = self.folder / f"{self._file(self.seed + index)}{'' if self.deterministic else '-stochastic'}.mp4"
         panel, moments = self.open(index)
-        write_video(video, (panel.picture(moment, size) for moment in moments), fps)
+        write_video(video, (panel.picture(moment, size) for moment in islice(moments, STEP_LIMIT)), fps)
         return video
 
     def close(self) -> None:
@@ -205,9 +222,12 @@ class RunShow(PolicyShow):
         if not beyond:
             return ""
         wanted = str(min(beyond) if direction > 0 else max(beyond))
-        self.loaded = load_policy(self.path, wanted).moved(*self._moved)
-        self.policy, self.source = self.loaded.policy, self._named()
+        self._take(wanted)
         return self.loaded.name
+
+    def _take(self, checkpoint: str) -> None:
+        self.loaded = load_policy(self.path, checkpoint).moved(*self._moved)
+        self.policy, self.source = self.loaded.policy, self._named()
 
     def record(self, index: int, fps: float, size: tuple[int, int] = SIZE) -> Path:
         seed = self.seed + index
@@ -224,12 +244,86 @@ class RunShow(PolicyShow):
         return done.video
 
 
+class FollowShow(RunShow):
+    """A run's policy playing while it learns: each episode is that of the newest model that the run has saved.
+
+    `switch` leaves the newest for good. Where a model is not whole yet, the one before plays once more; the first is
+    waited for, unless the run has ended.
+
+    Args:
+        checkpoint: "best" or "latest".
+        say: takes the reason for waiting.
+        wait: lets a little time pass.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        checkpoint: str,
+        seed: int,
+        deterministic: bool,
+        replays: Path,
+        env_id: str | None = None,
+        env_kwargs: dict[str, Any] | None = None,
+        *,
+        say: Callable[[str], None] = print,
+        wait: Callable[[], None] = lambda: sleep(POLL),
+    ) -> None:
+        self.checkpoint, self.wait, self._follows = checkpoint, wait, True
+        run, told = RunFolder.open(path), False
+        while not run.ended:
+            try:
+                load_policy(path, checkpoint)
+                break
+            except UserError as error:
+                if not told:
+                    say(f"{error}; waiting for it")
+                told = True
+            wait()
+        super().__init__(path, checkpoint, seed, deterministic, replays, env_id, env_kwargs)
+
+    def renew(self) -> bool:
+        """Take the newest model; return whether it is another one than before."""
+        if not self._follows:
+            return False
+        self.finished = RunFolder(self.path).ended  # looked at first, as no model comes after it
+        before = self.loaded.step
+        with suppress(UserError):
+            self._take(self.checkpoint)
+        return self.loaded.step != before
+
+    def open(self, index: int) -> tuple[Panel, Iterator[Moment]]:
+        self.renew()
+        return super().open(index)
+
+    def switch(self, direction: int) -> str:
+        self._follows = self.finished = False
+        return super().switch(direction)
+
+    def turns(self, episodes: int | None) -> Iterable[int]:
+        """Return one episode for each model, as soon as there is a newer one, until the run has ended."""
+        return islice(self._newer_models(), episodes)
+
+    def _newer_models(self) -> Iterator[int]:
+        numbers, newer = count(), True
+        self.renew()
+        while True:
+            if newer:
+                yield next(numbers)
+            if self.finished:
+                return
+            self.wait()
+            newer = self.renew()
+
+
 class ReplayShow:
     """One recorded episode, verified as it plays; `policy`, if given, says what it would make of each moment.
 
     Raises:
         UserError: the file is no episode, or its environment cannot be made or rendered.
     """
+
+    finished = False
 
     def __init__(self, file: Path, policy: Policy | None = None) -> None:
         self.file, self.policy, self.folder = file, policy, file.parent
@@ -246,6 +340,9 @@ class ReplayShow:
     def switch(self, direction: int) -> str:
         return ""
 
+    def turns(self, episodes: int | None) -> Iterable[int]:
+        return range(episodes or 1)
+
     def record(self, index: int, fps: float, size: tuple[int, int] = SIZE) -> Path:
         video = self.file.with_suffix(".mp4")
         write_video(video, frames(self, 1, fps, size), fps)
@@ -256,10 +353,10 @@ class ReplayShow:
 
 
 def frames(show: Show, episodes: int, fps: float, size: tuple[int, int] = SIZE) -> Iterator[Frame]:
-    """Yield a video of the show's first episodes; each one's last picture stays for a second."""
+    """Yield a video of the show's first episodes, cut at `STEP_LIMIT`; each one's last picture stays for a second."""
     for index in range(episodes):
         panel, moments = show.open(index)
-        for moment in moments:
+        for moment in islice(moments, STEP_LIMIT):
             frame = panel.picture(moment, size)
             yield frame
         yield from [frame] * round(fps)

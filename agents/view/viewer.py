@@ -53,7 +53,7 @@ STRIP = 44  # height of the strip of keys
 TIMELINE = 5  # of which the line that says how far into the episode this is
 _PANEL, _PAD, _ROW = 372, 26, 25
 _LABEL = 132  # pixels that an action's name may take
-_CELL, _CELL_ROW, _MAX_CELL_ROWS, _TILE = 138, 20, 4, 96  # of what the agent sees
+_CELL_ROW, _MAX_CELL_ROWS, _VALUE, _TILE = 20, 5, 66, 96  # of what the agent sees
 _BACK, _SIDE, _TRACK, _LINE = (15, 18, 26), (22, 26, 37), (36, 42, 58), (48, 55, 74)
 _TEXT, _MUTED = (232, 236, 244), (139, 148, 170)
 _QUIET, _ACCENT, _WARM = (84, 103, 146), (94, 206, 190), (243, 189, 106)
@@ -186,7 +186,7 @@ def draw(surface: Surface, state: ViewState) -> None:
     surface.fill(_BACK)
     panel = pygame.Rect(width - _PANEL, 0, _PANEL, bottom)
     left = pygame.Rect(0, 0, panel.left, bottom)
-    seen = _Seen(state, left.width - 2 * _PAD)
+    seen = _Seen(state, left.width - 2 * _PAD, write)
     _draw_picture(surface, pygame.Rect(0, 0, left.width, bottom - seen.height), state, write)
     seen.draw(surface, pygame.Rect(_PAD, bottom - seen.height, left.width - 2 * _PAD, seen.height), write)
     pygame.draw.rect(surface, _SIDE, panel)
@@ -334,7 +334,7 @@ def _draw_picture(surface: Surface, area: Rect, state: ViewState, write: _Writer
     place = picture.get_rect(center=room.center)
     surface.blit(picture, place)
     pygame.draw.rect(surface, _LINE, place.inflate(2, 2), 1, border_radius=3)
-    if state.status:
+    if state.status and not state.help:
         text = write.font(13, True).size(state.status)
         pill = pygame.Rect(0, 0, min(text[0] + 26, room.width), 30)
         pill.midtop = (room.centerx, place.top + 12)
@@ -345,11 +345,12 @@ def _draw_picture(surface: Surface, area: Rect, state: ViewState, write: _Writer
 class _Seen:
     """The strip below the picture: what the agent sees, as pictures and as numbers with their names."""
 
-    def __init__(self, state: ViewState, width: int) -> None:
+    def __init__(self, state: ViewState, width: int, write: _Writer) -> None:
         self.pictures, self.readings = state.pictures, state.readings
-        self.columns = max(1, width // _CELL)
+        cell = _VALUE + max((write.font(12).size(name)[0] for name, _ in self.readings), default=0)
+        self.columns = max(1, width // (cell + 18))
         self.rows = min(-(-len(self.readings) // self.columns), 1 if self.pictures else _MAX_CELL_ROWS)
-        self.tiles = 28 + _TILE if self.pictures else 0
+        self.tiles = _TILE + 10 if self.pictures else 0
         self.height = 0
         if self.pictures or self.readings:
             self.height = 22 + self.tiles * bool(self.pictures) + self.rows * _CELL_ROW + _PAD - 6
@@ -534,8 +535,8 @@ def _draw_timeline(surface: Surface, strip: Rect, state: ViewState) -> None:
 def _draw_help(surface: Surface, area: Rect, write: _Writer) -> None:
     import pygame
 
-    box = pygame.Rect(0, 0, 396, len(KEYS) * 32 + 36)
+    box = pygame.Rect(0, 0, 396, len(KEYS) * 29 + 32)
     box.center = area.center
-    _rounded(surface, box, _SIDE, 10, 245)
+    _rounded(surface, box, _SIDE, 10)
     for i, (key, does) in enumerate(KEYS):
-        _draw_key(surface, box.left + 24, box.top + 34 + i * 32, key, does, write, 104)
+        _draw_key(surface, box.left + 24, box.top + 30 + i * 29, key, does, write, 104)

@@ -40,7 +40,7 @@ class Player:
 
     def open(self, index: int) -> None:
         """Begin an episode, or stop after the last."""
-        if self.episodes is not None and index >= self.episodes:
+        if self.show.finished or (self.episodes is not None and index >= self.episodes):
             self.running = False
             return
         self.index = index
@@ -165,7 +165,8 @@ class Player:
         except UserError as error:
             self._tell(str(error))
         else:
-            self._tell(f"saved {path}")
+            print(f"Saved:  {path}")
+            self._tell(f"saved {path.name}")
 
     def _switch(self, direction: int) -> None:
         try:

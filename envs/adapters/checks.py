@@ -135,7 +135,8 @@ def flag_dummies(step: Step, dummy: np.ndarray) -> Step:
     """Return `step` with the rows that `dummy` names marked as no transitions, without reward or end."""
     valid = ~dummy
     reward = np.where(valid, step.reward, np.float32(0))
-    return Step(step.obs, reward, step.terminated & valid, step.truncated & valid, step.next_obs, valid)
+    infos = {row: info for row, info in step.infos.items() if valid[row]}
+    return Step(step.obs, reward, step.terminated & valid, step.truncated & valid, step.next_obs, valid, infos)
 
 
 def env_error(index: int | None, error: BaseException, where: str) -> EnvError:

@@ -12,6 +12,7 @@ from gymnasium import Space
 from envs import saved
 from envs.adapters.checks import env_error, flag_dummies
 from envs.adapters.episodes import EpisodeLog, EpisodeRecord, when
+from envs.adapters.infos import infos_at
 from envs.adapters.masks import MaskCheck
 from envs.api import InProcess, Obs, Step
 from envs.errors import EnvError
@@ -49,8 +50,11 @@ class EpisodicVecEnv(InProcess, ABC):
         """Reset these environments and return their observations, canonical, `[len(rows), ...]`."""
 
     @abstractmethod
-    def _step_all(self, actions: np.ndarray) -> tuple[Obs, np.ndarray, np.ndarray, np.ndarray]:
-        """Step with the environments' own actions; return obs, reward float32, terminated, truncated bool `[N]`."""
+    def _step_all(self, actions: np.ndarray) -> tuple[Obs, np.ndarray, np.ndarray, np.ndarray, Any]:
+        """Step with the environments' own actions; return what they returned, checked but for the infos.
+
+        That is obs canonical, reward float32, terminated and truncated bool `[N]`, and infos as `infos_at` takes them.
+        """
 
     @abstractmethod
     def _replay_all(self, records: Sequence[EpisodeRecord]) -> Sequence[Any]:
@@ -70,12 +74,16 @@ class EpisodicVecEnv(InProcess, ABC):
         return self._obs
 
     def step(self, action: np.ndarray) -> Step:
-        next_obs, reward, terminated, truncated = self._step_all(self._actions.decode(action))
+        next_obs, reward, terminated, truncated, infos = self._step_all(self._actions.decode(action))
         self._log.record(action)
         done = terminated | truncated
-        obs = self._begin_episodes(np.flatnonzero(done), next_obs) if np.count_nonzero(done) else next_obs
+        obs, found = next_obs, {}
+        if np.count_nonzero(done):
+            rows = np.flatnonzero(done)
+            found = infos_at(infos, rows)
+            obs = self._begin_episodes(rows, next_obs)
         self._obs = self._to_act_on(obs)
-        step = Step(self._obs, reward, terminated, truncated, next_obs)
+        step = Step(self._obs, reward, terminated, truncated, next_obs, infos=found)
         if self._dummy is not None:
             step, self._dummy = flag_dummies(step, self._dummy), None
         return step

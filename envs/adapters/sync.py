@@ -11,7 +11,7 @@ import numpy as np
 from envs.adapters.checks import env_error, flags_of, picture, reset_result, rewards_of, step_result
 from envs.adapters.episodes import EpisodeRecord, replay, when
 from envs.adapters.episodic import EpisodicVecEnv
-from envs.api import Obs, Step
+from envs.api import Obs
 from envs.spaces import BadData
 
 
@@ -23,24 +23,13 @@ class SyncVecEnv(EpisodicVecEnv):
         rescale_action: actions are in [-1, 1], to be mapped onto the bounds.
         first: the number of the first of them, where others live in other processes: it decides the seeds
             of their episodes and their names in messages.
-        infos: whether `Step.infos` is wanted.
     """
 
     backend = "sync"
 
-    def __init__(
-        self, envs: Sequence[gymnasium.Env], rescale_action: bool = False, first: int = 0, infos: bool = False
-    ) -> None:
+    def __init__(self, envs: Sequence[gymnasium.Env], rescale_action: bool = False, first: int = 0) -> None:
         super().__init__(len(envs), envs[0].observation_space, envs[0].action_space, rescale_action, first)
         self._envs = list(envs)
-        self._infos: list[dict[str, Any]] = []  # of the last step
-        self._wants_infos = infos
-
-    def step(self, action: np.ndarray) -> Step:
-        step = super().step(action)
-        if self._wants_infos and (ended := np.flatnonzero(step.terminated | step.truncated)).size:
-            step.infos = [dict(self._infos[row]) for row in ended]
-        return step
 
     def _reset_rows(self, rows: Sequence[int] | np.ndarray, seeds: Sequence[int]) -> Obs:
         raws: list[Any] = []
@@ -53,26 +42,26 @@ class SyncVecEnv(EpisodicVecEnv):
             at = error.row if isinstance(error, BadData) and error.row is not None else len(raws)
             raise env_error(self.first + int(rows[at]), error, when(seeds[at], 0)) from error
 
-    def _step_all(self, actions: np.ndarray) -> tuple[Obs, np.ndarray, np.ndarray, np.ndarray]:
+    def _step_all(self, actions: np.ndarray) -> tuple[Obs, np.ndarray, np.ndarray, np.ndarray, list[Any]]:
         raws: list[Any] = []
-        infos: list[Any] = []
         rewards: list[Any] = []
         terminated: list[Any] = []
         truncated: list[Any] = []
+        infos: list[Any] = []
         try:
             for env, action in zip(self._envs, actions, strict=True):
                 observation, reward, ended, cut, info = step_result(env.step(action))
                 raws.append(observation)
-                infos.append(info if isinstance(info, dict) else {})
                 rewards.append(reward)
                 terminated.append(ended)
                 truncated.append(cut)
-            self._infos = infos
+                infos.append(info)
             return (
                 self._observations.encode(raws),
                 rewards_of(rewards),
                 flags_of(terminated, "terminated"),
                 flags_of(truncated, "truncated"),
+                infos,
             )
         except (Exception, SystemExit) as error:
             at = error.row if isinstance(error, BadData) and error.row is not None else len(raws)

@@ -13,6 +13,7 @@ from envs import saved
 from envs.adapters.checks import env_error, flag_dummies, flags_of, picture, rewards_of, silenced
 from envs.adapters.episodes import EpisodeRecord
 from envs.adapters.episodic import EpisodicVecEnv
+from envs.adapters.infos import infos_at
 from envs.adapters.masks import MaskCheck
 from envs.api import InProcess, Obs, Step, VecEnv
 from envs.errors import EnvError, UserError
@@ -62,14 +63,15 @@ class ManualVectorEnv(EpisodicVecEnv):
             batch, _ = self._env.reset(seed=all_seeds, options={"reset_mask": mask})  # type: ignore[arg-type]
             return self._observations.encode_batch(_take(batch, rows))
 
-    def _step_all(self, actions: np.ndarray) -> tuple[Obs, np.ndarray, np.ndarray, np.ndarray]:
+    def _step_all(self, actions: np.ndarray) -> tuple[Obs, np.ndarray, np.ndarray, np.ndarray, Any]:
         with _as_env_error("in a step"):
-            batch, reward, terminated, truncated, _ = self._env.step(actions)
+            batch, reward, terminated, truncated, infos = self._env.step(actions)
             return (
                 self._observations.encode_batch(batch),
                 rewards_of(reward),
                 flags_of(terminated, "terminated"),
                 flags_of(truncated, "truncated"),
+                infos,
             )
 
     def _replay_all(self, records: Sequence[EpisodeRecord]) -> Sequence[Any]:
@@ -133,9 +135,13 @@ class GymVectorEnv(InProcess):
         terminated, truncated = flags_of(terminations, "terminated"), flags_of(truncations, "truncated")
         ended = terminated | truncated
         self._check_mask(obs, None if self._same_step else ended)
-        next_obs = self._with_finals(obs, np.flatnonzero(ended), infos) if self._same_step and ended.any() else obs
+        next_obs, found = obs, {}
+        if ended.any():
+            rows = np.flatnonzero(ended)
+            found = infos_at(infos.get("final_info", {}) if self._same_step else infos, rows)
+            next_obs = self._with_finals(obs, rows, infos) if self._same_step else obs
         self._ticks += 1
-        step = Step(obs, reward, terminated, truncated, next_obs)
+        step = Step(obs, reward, terminated, truncated, next_obs, infos=found)
         if self._dummy is not None:
             step, self._dummy = flag_dummies(step, self._dummy), None
         if not self._same_step and ended.any():

@@ -2,7 +2,8 @@
 
 A worker steps a `SyncVecEnv`, so transitions, seeds, positions and messages are those of that. Actions,
 observations, rewards and flags lie in memory that all share; a worker's socket carries the message to step, the
-message that it has stepped, and, pickled between processes that are all ours, everything rare.
+message that it has stepped, and, pickled between processes that are all ours, everything rare: infos of ended
+episodes too.
 
 Workers inherit socket and memory as descriptors. Windows has no such thing: there a worker connects to a port of this
 machine, showing a secret that its standard input told, and the memory is a file that it opens by name.
@@ -106,7 +107,6 @@ class WorkersVecEnv:
         rescale_action: actions are in [-1, 1], to be mapped onto the bounds.
         workers: how many processes; None: as many as there are cores.
         example: one environment, to read its spaces from, and to be closed; None: one is built.
-        infos: whether `Step.infos` is wanted; they cross from the workers pickled.
 
     Raises:
         UserError: an environment could not be built.
@@ -126,7 +126,6 @@ class WorkersVecEnv:
         rescale_action: bool = False,
         workers: int | None = None,
         example: gymnasium.Env | None = None,
-        infos: bool = False,
     ) -> None:
         self.num_envs = len(makers)
         example = makers[0]() if example is None else example
@@ -154,7 +153,7 @@ class WorkersVecEnv:
                 self._start_unrelated(self._file)
         try:
             for worker, share in enumerate(self._shares):
-                build = partial(_build, makers[share], rescale_action, share.start, infos)
+                build = partial(_build, makers[share], rescale_action, share.start)
                 self._send(worker, pickle.dumps(CloudpickleWrapper(build)))
             self._collect("while its environments were being made")
         except BaseException:
@@ -232,7 +231,7 @@ class WorkersVecEnv:
             self._send(worker, _STEP)
 
     def receive(self) -> Step:
-        infos = [info for part in self._collect("in a step") for info in part]
+        answers = self._collect("in a step")
         shared, observations = self._shared, self._observations
         obs = next_obs = observations.tree([leaf.copy() for leaf in shared.obs])
         terminated, truncated = shared.terminated.copy(), shared.truncated.copy()
@@ -240,7 +239,8 @@ class WorkersVecEnv:
         if len(ended):
             next_obs = observations.with_rows(obs, ended, observations.tree([leaf[ended] for leaf in shared.final]))
         valid = None if shared.valid.all() else shared.valid.copy()
-        return Step(obs, shared.reward.copy(), terminated, truncated, next_obs, valid, infos or None)
+        infos = {row: info for found in answers for row, info in found.items()}
+        return Step(obs, shared.reward.copy(), terminated, truncated, next_obs, valid, infos)
 
     def step(self, action: np.ndarray) -> Step:
         self.send(action)
@@ -327,8 +327,8 @@ def _with_rows_before(actions: np.ndarray, count: int) -> np.ndarray:
     return np.concatenate((np.zeros((count, *actions.shape[1:]), actions.dtype), actions))
 
 
-def _build(makers: Sequence[Maker], rescale_action: bool, first: int, infos: bool) -> SyncVecEnv:
-    return SyncVecEnv([maker() for maker in makers], rescale_action, first, infos)
+def _build(makers: Sequence[Maker], rescale_action: bool, first: int) -> SyncVecEnv:
+    return SyncVecEnv([maker() for maker in makers], rescale_action, first)
 
 
 def work(link: str, memory: str, num_envs: str) -> None:
@@ -359,23 +359,18 @@ def work(link: str, memory: str, num_envs: str) -> None:
                 connection.send_bytes(_answer(env, shared, connection.recv_bytes()))
 
 
-def _pickled_infos(infos: list[dict[str, Any]]) -> bytes:
-    try:
-        return pickle.dumps((infos, None))
-    except Exception as error:
-        raise EnvError(
-            f"its info cannot be sent from another process ({type(error).__name__}: {error}): use --vec sync"
-        ) from error
-
-
 def _answer(env: SyncVecEnv, shared: _SharedArrays, message: bytes) -> bytes:
-    """Do what `message` says; return `_STEPPED`, or pickled the result and the error, of which one is None."""
+    """Do what `message` says; return `_STEPPED`, or pickled the result and the error, of which one is None.
+
+    The result of a step is the infos of the episodes that ended, where there are any.
+    """
     try:
         if message == _STEP:
             rows = slice(env.first, env.first + env.num_envs)
             step = env.step(shared.action[rows])
             shared.write(rows, step)
-            return _STEPPED if step.infos is None else _pickled_infos(step.infos)
+            infos = {env.first + row: info for row, info in step.infos.items()}
+            return pickle.dumps((infos, None)) if infos else _STEPPED
         method, arguments = pickle.loads(message)
         return pickle.dumps((getattr(env, method)(*arguments), None))
     except UserError as error:

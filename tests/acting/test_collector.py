@@ -299,3 +299,13 @@ def test_each_observation_crosses_to_the_device_once(monkeypatch, algo, ticks):
         names = {"reward", "terminated", "truncated"} | ({"next_obs"} if algo == "dqn" else set())
         assert whole_columns.keys() == names
         assert all(len(column) == ticks for column in whole_columns.values())
+
+
+@pytest.mark.parametrize("dummies", [False, True])
+def test_each_episodes_info_lies_beside_its_length(dummies):
+    _, collector = start(ClockEnv(3, dummies=dummies, lengths=lambda i, episode: 4 + episode + (i == 2)))
+    ended = collector.collect(20).episodes
+    found = [pair for episodes in ended for pair in zip(episodes.lengths, episodes.infos, strict=True)]
+    assert [length for length, info in found if info] == [info["length"] for _, info in found if info]
+    assert 0 < sum(info == {} for _, info in found) < len(found)
+    assert any(len(episodes.infos) > 1 for episodes in ended)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from agents.acting.evaluation import evaluate
-from agents.core.types import Acted
+from agents.core.types import Acted, successes
 from envs.errors import UserError
 from tests.fakes import ClockEnv
 
@@ -108,16 +108,41 @@ def test_actions_arrive_as_numpy_and_the_seed_as_given():
     assert env.actions[0].dtype == np.int64
 
 
-def test_an_environment_that_never_ends_is_refused_by_name():
-    env = ClockEnv(3, lengths=lambda i, episode: 10**9 if i == 1 else 2)
-    with pytest.raises(UserError, match=r"environment 1 took 500 steps .* time limit"):
-        evaluate(env, Coin(), 3, seed=0, step_limit=500)
+@pytest.mark.parametrize("dummies", [False, True])
+def test_an_episode_that_does_not_end_is_cut_and_counts_with_its_return_so_far(dummies):
+    env = ClockEnv(3, lengths=lambda i, episode: 10**9 if i == 1 else 2, dummies=dummies)
+    result = evaluate(env, Coin(), 3, seed=0, step_limit=500)
+    assert (result.lengths.tolist(), result.returns.tolist(), result.cut) == ([2, 2, 500], [1, 1, 167], 1)
+    assert len(env.actions) == 500
 
 
-def test_an_endless_environment_is_noticed_behind_one_that_is_owed_nothing():
-    env = ClockEnv(2, lengths=lambda i, episode: 10**9 if episode else (50, 5)[i])
-    with pytest.raises(UserError, match="environment 0 took 500 steps"):
-        evaluate(env, Coin(), 3, seed=0, step_limit=500)
+def test_what_is_left_to_play_after_cuts_begins_with_a_reset():
+    env = ClockEnv(2, lengths=lambda i, episode: 10**9 if i == 0 else 30)
+    policy = Counts()
+    result = evaluate(env, policy, 4, seed=0, step_limit=40)
+    assert (result.lengths.tolist(), result.cut) == ([30, 40, 30, 40], 2)
+    assert len(env.actions) == 60 + 40, "environment 1 is waited for"
+    assert [count for count, _ in policy.counts] == [*range(60), *range(40)], "what is remembered begins anew"
+
+
+def test_after_a_cut_the_next_episode_may_begin_by_itself():
+    env = ClockEnv(2, lengths=lambda i, episode: 45 if i else 10 if episode else 60)
+    result = evaluate(env, Coin(), 4, seed=0, step_limit=50)
+    assert (result.lengths.tolist(), result.cut, len(env.actions)) == ([45, 50, 10, 45], 1, 90)
+
+
+@pytest.mark.parametrize(("limit", "cut"), [(None, None), (7, 0), (6, 3)])
+def test_an_episode_that_ends_at_the_limit_is_not_cut(limit, cut):
+    result = evaluate(ClockEnv(3, lengths=lambda i, episode: 7), Coin(), 3, seed=0, step_limit=limit)
+    assert result.cut == cut
+    assert result.lengths.tolist() == [6 if cut else 7] * 3
+
+
+def test_every_tick_reports_the_episodes_done():
+    told = []
+    env = ClockEnv(2, lengths=lambda i, episode: 3 * (i + 1))
+    evaluate(env, Coin(), 2, seed=0, report=lambda done, all_of_them: told.append((done, all_of_them)))
+    assert told == [(0, 2)] * 2 + [(1, 2)] * 3 + [(2, 2)]
 
 
 def test_an_endless_environment_that_is_owed_nothing_does_no_harm():
@@ -145,3 +170,12 @@ def test_what_is_remembered_is_of_the_running_episode(dummies):
         steps = np.where(ends, 0, steps + 1)
     assert policy.counts == expected
     assert max(map(max, expected)) > 4
+
+
+@pytest.mark.parametrize("dummies", [False, True])
+def test_each_episodes_info_lies_beside_its_length(dummies):
+    result = evaluate(ClockEnv(3, dummies=dummies), Coin(), episodes=9, seed=0)
+    assert sum(info == {} for info in result.infos) == 3
+    told = [info["length"] if info else length for length, info in zip(result.lengths, result.infos, strict=True)]
+    assert told == result.lengths.tolist()
+    assert sorted(successes(result.infos)) == [0.0] * 2 + [1.0] * 4

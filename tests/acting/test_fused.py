@@ -52,7 +52,7 @@ class OneByOne(InProcess):
 
     def step(self, action):
         step = self.env.step(torch.from_numpy(action))
-        return Step(*(to_numpy(getattr(step, name)).copy() for name in Step.__slots__[:-1]))
+        return Step(*(to_numpy(getattr(step, name)).copy() for name in Step.__slots__[:5]))
 
     def state_dict(self):
         return self.env.state_dict()

@@ -39,7 +39,10 @@ class Walk(gymnasium.Env):
         assert 5 <= action < 8
         self.t += 1
         self.x += int(action) - 5
-        return self._observe(), self.x + 0.5, self.x > 3, self.t >= 3, {"t": self.t}
+        info = {"t": self.t, "object": object(), "large": np.zeros(1_001)}
+        if self.x > 3 or self.t >= 3:
+            info |= {"is_success": self.x > 3, "sums": {"x": np.float64(self.x), "pair": np.array([self.x, self.t])}}
+        return self._observe(), self.x + 0.5, self.x > 3, self.t >= 3, info
 
     def _observe(self) -> Any:
         bits = np.array([self.x % 2, self.t % 2], np.int8)

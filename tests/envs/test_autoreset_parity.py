@@ -115,6 +115,24 @@ def test_only_a_next_step_autoreset_emits_dummies():
         assert any(valid is not None for valid in valids) == ("next step" in name), name
 
 
+@pytest.mark.parametrize("name", MAKERS)
+def test_every_backend_tells_what_info_held_as_an_episode_ended_and_of_no_other_step(name):
+    env = MAKERS[name]()
+    env.reset(seed=0)
+    found: list[list[bool]] = [[] for _ in range(N)]
+    while min(map(len, found)) < 6:
+        step = env.step(np.arange(N))
+        assert step.infos.keys() == set(np.flatnonzero(step.terminated | step.truncated))
+        for row, info in step.infos.items():
+            x, t = int(step.next_obs["place"][row, 0]), int(step.next_obs["more/0"][row])
+            np.testing.assert_array_equal(info["sums"].pop("pair"), [x, t])
+            assert info == {"t": t, "is_success": bool(step.terminated[row]), "sums": {"x": x}}
+            assert (type(info["t"]), type(info["is_success"]), type(info["sums"]["x"])) == (int, bool, float)
+            found[row].append(info["is_success"])
+    env.close()
+    assert {success for row in found for success in row} == {True, False}
+
+
 def test_modes_find_their_adapter():
     assert isinstance(adapt(SyncVectorEnv([Walk], autoreset_mode=AutoresetMode.DISABLED)), ManualVectorEnv)
     assert isinstance(adapt(SyncVectorEnv([Walk])), GymVectorEnv)

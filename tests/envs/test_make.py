@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 import gymnasium
@@ -14,10 +15,12 @@ from gymnasium import spaces
 
 from envs.adapters.sync import SyncVecEnv
 from envs.errors import EnvError, UserError
-from envs.make import env_label, make, make_single
+from envs.make import env_label, has_time_limit, make, make_single
 from envs.native.base import Dynamics
 from envs.native.gym_env import DYNAMICS
 from tests.envs.small_envs import Drift
+
+SMALL_ENVS = Path(__file__).with_name("small_envs.py")
 
 GRID = """
 import gymnasium, numpy as np
@@ -393,3 +396,19 @@ def test_labels_are_safe_in_paths(env_id, label):
 def test_gymnasiums_own_warnings_stay_out(recwarn):
     walk(make("tests.envs.small_envs:Walk", 2, vec="sync"))
     assert [str(warning.message) for warning in recwarn] == []
+
+
+@pytest.mark.parametrize(
+    ("env_id", "kwargs", "limited"),
+    [
+        ("CartPole-v1", {}, True),
+        ("Bricks-v0", {}, True),
+        ("CliffWalking-v1", {}, False),
+        ("CliffWalking-v1", {"max_episode_steps": 100}, True),
+        ("CartPole-v1", {"max_episode_steps": -1}, False),
+        (f"{SMALL_ENVS}:Drift", {}, False),
+        (f"{SMALL_ENVS}:Drift", {"max_episode_steps": 7}, True),
+    ],
+)
+def test_it_is_known_whether_episodes_are_cut(env_id: str, kwargs: dict[str, Any], limited: bool) -> None:
+    assert has_time_limit(env_id, kwargs) is limited

@@ -116,9 +116,9 @@ def test_the_emulators_games_name_their_actions():
 def test_muscles_and_joints_of_mujoco_are_those_of_the_model():
     pytest.importorskip("mujoco")
     cheetah = names("HalfCheetah-v5")
-    assert cheetah.actions == ("bthigh", "bshin", "bfoot", "fthigh", "fshin", "ffoot")
-    assert cheetah.observations[""][:3] == ("rootz", "rooty", "bthigh")
-    assert cheetah.observations[""][8:10] == ("rootx speed", "rootz speed")
+    assert cheetah.actions == ("back thigh", "back shin", "back foot", "front thigh", "front shin", "front foot")
+    assert cheetah.observations[""][:3] == ("height", "tilt", "back thigh")
+    assert cheetah.observations[""][8:10] == ("x speed", "height speed")
     assert len(cheetah.observations[""]) == 17
     ant = names("Ant-v5")
     assert ant.actions[:2] == ("hip 4", "ankle 4")
@@ -126,4 +126,5 @@ def test_muscles_and_joints_of_mujoco_are_those_of_the_model():
     assert ant.observations[""][27] == "cfrc ext 0"
     assert len(ant.observations[""]) == 105
     assert len(names("Hopper-v4").observations[""]) == 11
+    assert names("Walker2d-v4").actions[:4] == ("thigh", "leg", "foot", "thigh left")
     assert names("Reacher-v5").observations[""][0] == "cos 1"

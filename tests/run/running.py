@@ -11,12 +11,15 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
+import pytest
 import torch
 
 from agents.acting.collector import TickCollector
+from agents.acting.evaluation import Evaluation
 from agents.run import registry
 from agents.run.config import owners
 from agents.run.folder import RunFolder, find_latest_run
+from agents.run.runner import Run
 from agents.run.storage import read_tree
 from agents.train import main
 from envs.errors import listed
@@ -72,7 +75,7 @@ def last_state(run: Path) -> dict[str, Any]:
     """Return the training state in the newest checkpoint, without what tells the time."""
     _, newest = RunFolder(run).checkpoints()[-1]
     state, _ = read_tree(newest, "state")
-    for timing in ("elapsed", "training_seconds", "seconds"):
+    for timing in ("elapsed", "training_seconds", "seconds", "spent"):
         del state["monitor"][timing]
     return state
 
@@ -108,3 +111,17 @@ def assert_same(one: Any, other: Any, path: str = "") -> None:
         np.testing.assert_array_equal(one, other, err_msg=path)
     else:
         assert one == other, path
+
+
+def evaluations(means: dict[str, list[float]], monkeypatch: pytest.MonkeyPatch) -> list[tuple[str | int, ...]]:
+    """Let evaluations return these means in turn (the last one for ever), by stream; return what is asked for."""
+    asked: list[tuple[str | int, ...]] = []
+
+    def evaluate(run: Run, episodes: int, *stream: str | int) -> Evaluation:
+        asked.append((episodes, *stream))
+        name = str(stream[0])
+        mean = means[name].pop(0) if len(means[name]) > 1 else means[name][0]
+        return Evaluation(np.array([mean - 1, mean + 1]), np.array([7, 9]))
+
+    monkeypatch.setattr(Run, "evaluate", evaluate)
+    return asked

@@ -172,12 +172,14 @@ def test_options_reach_the_runner(runner: list[dict[str, Any]]) -> None:
         "replays_dir": Path("replays"),
         "resume": None,
         "quiet": False,
-        "record": True,
+        "record_steps": 1_000,
     }
     assert {name: runner[-1][name] for name in defaults} == defaults
     trained(runner, "--env Some-v0 --runs-dir a --replays-dir b --quiet --no-record")
-    changed = {"runs_dir": Path("a"), "replays_dir": Path("b"), "resume": None, "quiet": True, "record": False}
+    changed = {"runs_dir": Path("a"), "replays_dir": Path("b"), "resume": None, "quiet": True, "record_steps": 0}
     assert {name: runner[-1][name] for name in changed} == changed
+    trained(runner, "--env Some-v0 --record-steps 70")
+    assert runner[-1]["record_steps"] == 70
 
 
 def test_json_is_the_last_line(runner: list[dict[str, Any]], capsys: pytest.CaptureFixture[str]) -> None:

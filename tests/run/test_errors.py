@@ -15,9 +15,7 @@ from typing import Any
 import pytest
 import torch
 
-from agents.acting.evaluation import evaluate as play_episodes
 from agents.evaluate import main as evaluate
-from agents.run import evaluator
 from agents.run.folder import RunFolder
 from agents.run.storage import read_tree, write_tree
 from agents.train import main
@@ -71,7 +69,7 @@ WORDS = {
     "--env CartPole-v1 --env-kwargs gravty=3": "CartPole-v1 takes no argument 'gravty'",
     "--env nothing.py": "there is no file 'nothing.py'",
     "--env nothing:Thing-v0": "there is no module 'nothing'",
-    f"--env {ENVS}:Singns": "has no environment 'Singns'; it has Endless, Faulty, Levers, Signs. Did you mean Signs",
+    f"--env {ENVS}:Singns": "has no environment 'Singns'; it has Endless, .*, Reports, Signs. Did you mean Signs",
     f"--env {ENVS}": "must define one gymnasium.Env class, or name it",
     f"--env {ENVS}:Faulty --env-kwargs fault=reset at=0": "environment 0 raised FileNotFoundError at its reset",
     "--env CartPole-v1 extra": "unexpected argument 'extra'",
@@ -158,17 +156,6 @@ def test_an_environment_broken_from_the_first_step_leaves_nothing_to_go_on_with(
     assert "\n" not in message
     (run,) = Path("runs").iterdir()
     assert "there is no checkpoint to resume from" in told(f"--resume {run}")
-
-
-def test_an_evaluation_that_never_ends(told: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(evaluator, "evaluate", lambda *arguments: play_episodes(*arguments, step_limit=500))
-    words = f"{FAULTY.replace('Faulty', 'Endless')} {PPO} --final-eval-episodes 1 --no-record --quiet"
-    error, note = told(words).splitlines()
-    assert "took 500 steps without ending its episode; give it a time limit" in error
-    assert note.startswith("The training is saved, but not yet brought to its end. To do that: python -m agents.train")
-    error, note = told(f"{words} --eval-freq 100").splitlines()
-    assert "took 500 steps without ending" in error
-    assert note.startswith("What was learnt is saved.")
 
 
 def no_space_for(name: str, monkeypatch: pytest.MonkeyPatch, after: int = 0) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from pathlib import Path
 
 import gymnasium
@@ -240,10 +241,16 @@ def test_an_environment_that_cannot_be_drawn_says_so(doors, tmp_path):
     assert not list(tmp_path.glob("out/*"))
 
 
-def test_an_episode_too_long_to_record_leaves_nothing(doors, tmp_path):
-    with pytest.raises(UserError, match="goes on after 10 steps"):
-        record_episode(untrained(doors, tmp_path), 0, tmp_path / "out", step_limit=10)
-    assert list((tmp_path / "out").iterdir()) == []
+def test_a_long_episode_is_cut_and_what_is_there_plays_again(doors, tmp_path):
+    recorded = record_episode(untrained(doors, tmp_path), 0, tmp_path / "out", step_limit=10)
+    episode = load_episode(recorded.file)
+    assert (episode.length, len(episode.actions), episode.terminated, episode.truncated) == (10, 10, False, False)
+    with closing(episode_env(episode, render=False)) as env:
+        played = list(replay(env, episode, render=False))
+        assert [moment.reward for moment in played] == episode.rewards
+        ended_too_soon = episode.model_copy(update={"length": 9, "actions": episode.actions[:9], "truncated": True})
+        with pytest.raises(UserError, match="did not end at step 9"):
+            list(replay(env, ended_too_soon, render=False))
 
 
 def test_the_manifest_leaves_out_what_is_no_episode(tmp_path):
@@ -282,7 +289,6 @@ def spoilt(change) -> str:
         (spoilt(lambda body: body["episode"].update(actions=[0, 1])), "3 steps, 2 actions and 3 rewards"),
         (spoilt(lambda body: body["episode"].update(actions=[0, 1, {}])), "actions"),
         (spoilt(lambda body: body["episode"].update(rewards=[1.0, float("nan"), 1.0])), "rewards"),
-        (spoilt(lambda body: body["episode"].update(terminated=False)), "no end"),
     ],
 )
 def test_a_spoilt_file_is_refused_by_name(tmp_path, content, message):

@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from agents.acting.evaluation import Evaluation
 from agents.core.types import Episodes, Iteration
 from agents.run import runner
 from agents.run.config import RunConfig
@@ -28,7 +27,7 @@ from agents.run.storage import read_tree
 from agents.run.summary import Summary
 from agents.train import main
 from agents.watch import main as watch
-from tests.run.running import USER_ENVS, assert_same, resume, rows, signals_at, steps, train
+from tests.run.running import USER_ENVS, assert_same, evaluations, resume, rows, signals_at, steps, train
 
 CARTPOLE = "--env CartPole-v1 --env-kwargs max_episode_steps=25 --n-envs 3"
 PPO = f"{CARTPOLE} --n-steps 16 --batch-size 24 --n-epochs 2"
@@ -41,11 +40,12 @@ QUIET = f"{SHORT} --eval-freq 0 --save-freq 0"
 def test_looking_does_not_disturb(algorithm: str, tmp_path: Path) -> None:
     blind = train(tmp_path / "blind", f"{algorithm} {QUIET}")
     watched = tmp_path / "watched"
-    words = f"{algorithm} {SHORT} --eval-freq 40 --save-freq 30 --final-eval-episodes 2 --quiet"
+    words = f"{algorithm} {SHORT} --eval-freq 40 --save-freq 30 --final-eval-episodes 2 --video-freq 40 --quiet"
     assert main([*words.split(), "--runs-dir", str(watched), "--replays-dir", str(watched / "replays")]) == 0
-    assert list(watched.rglob("*.mp4"))
+    assert list((watched / "replays").rglob("*.mp4"))
     (run,) = (folder for folder in watched.iterdir() if folder.name != "replays")
     assert len(steps(run, "evaluations.csv")) >= 6
+    assert list((run / "videos").iterdir())
     assert_same(read_tree(blind, "model")[0], read_tree(run, "model")[0])
     assert rows(blind, "progress.csv") == rows(run, "progress.csv")
 
@@ -62,20 +62,6 @@ def test_an_interval_falls_due_at_the_first_tick_past_each_multiple(
     assert steps(run, "evaluations.csv") == due(70)
     assert [step for step, _ in RunFolder(run).checkpoints()] == sorted({*due(100), last})
     assert steps(run, "progress.csv") == list(range(tick, last + 1, tick))
-
-
-def evaluations(means: dict[str, list[float]], monkeypatch: pytest.MonkeyPatch) -> list[tuple[str | int, ...]]:
-    """Let evaluations return these means in turn (the last one for ever), by stream; return what is asked for."""
-    asked: list[tuple[str | int, ...]] = []
-
-    def evaluate(run: Run, episodes: int, *stream: str | int) -> Evaluation:
-        asked.append((episodes, *stream))
-        name = str(stream[0])
-        mean = means[name].pop(0) if len(means[name]) > 1 else means[name][0]
-        return Evaluation(np.array([mean - 1, mean + 1]), np.array([7, 9]))
-
-    monkeypatch.setattr(Run, "evaluate", evaluate)
-    return asked
 
 
 @pytest.mark.parametrize(("confirmed", "evaluated"), [(19.9, [96, 144, 240, 288]), (20.0, [96])])
@@ -238,9 +224,9 @@ def test_the_last_screen_suggests_only_what_works(
         assert "agents.evaluate" in text
     assert main(f"{PPO} {short} --no-record".split()) == 0
     assert "agents.watch" in capsys.readouterr().out
-    monkeypatch.setattr(Run, "record", lambda run, replays_dir: None)  # as where drawing fails
+    monkeypatch.setattr(Run, "record", lambda run, replays_dir, most: None)  # as where drawing fails
     assert main(f"{PPO} {short}".split()) == 0
-    assert "agents.watch" not in capsys.readouterr().out
+    assert "watch it play" not in capsys.readouterr().out
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "pygame" else find(name))
     monkeypatch.setattr(shutil, "which", lambda name: None)
@@ -248,7 +234,7 @@ def test_the_last_screen_suggests_only_what_works(
     text = capsys.readouterr().out
     assert "agents.watch" not in text
     assert "python -m tensorboard.main --logdir runs" in text
-    assert watch([str(next(Path("runs").iterdir()))]) == 2
+    assert watch([str(next(Path("runs").glob("CartPole*")))]) == 2
     assert "pip install pygame" in capsys.readouterr().err
 
 
@@ -328,11 +314,16 @@ def test_monitor_leaves_out_what_is_no_training_before_and_after_a_resume(monkey
     monkeypatch.setattr("agents.run.monitor.perf_counter", lambda: float(next(clock)))
     monitor = Monitor()
     monitor.start()  # at 10
-    with monitor.paused():  # from 20 to 40
+    with monitor.paused("evaluation"):  # from 20 to 40
         assert monitor.training_seconds() == 10.0
         state = monitor.state_dict()  # the run's seconds are read at 30
     assert (state["elapsed"], state["training_seconds"]) == (20.0, 10.0)
     assert monitor.training_seconds() == 20.0  # at 50
+    with monitor.paused("recording"):  # from 60 to 70
+        pass
+    with monitor.paused("evaluation"):  # from 80 to 90
+        pass
+    assert monitor.spent == {"evaluation": 30.0, "recording": 10.0}
     copy = Monitor()
     copy.load_state_dict(json.loads(json.dumps(state)))
     copy.start()

@@ -14,7 +14,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.hparams import metadata as hparams_metadata
 
 from agents.run import sinks
-from agents.run.sinks import ConsoleSink, CsvSink, TensorBoardSink
+from agents.run.sinks import ConsoleSink, CsvSink, TensorBoardSink, Working
 from agents.run.terminal import console as new_console
 from envs.errors import UserError
 
@@ -270,3 +270,61 @@ class TestConsole:
         assert "Done [1] :pick:" in shown
         assert shown.count("runs/[x]:pick:") == 2
         assert "watch it  python -m agents.watch runs/[x]:pick:" in shown
+
+
+class TestWorking:
+    def test_what_is_quick_is_not_shown(self, clock: Clock) -> None:
+        for terminal in (False, True):
+            out, text = console(terminal)
+            with Working("evaluation", "episodes", out) as report:
+                for done in range(20):
+                    clock.now += 0.09
+                    report(done, 20)
+            assert text.getvalue() == ""
+
+    def test_plain_lines_after_two_seconds_and_then_every_tenth(self, clock: Clock) -> None:
+        out, text = console()
+        with ConsoleSink(1_000, console=out).working("final evaluation", "episodes") as report:
+            for _ in range(40):  # nothing is done for 20 s
+                clock.now += 0.5
+                report(0, 100)
+            for done in range(1, 101):
+                clock.now += 1
+                report(done, 100)
+        assert text.getvalue().splitlines() == [
+            "final evaluation: 0 of 100 episodes",
+            *(f"final evaluation: {done} of 100 episodes" for done in range(10, 101, 10)),
+        ]
+
+    def test_a_slow_one_says_no_more_than_a_line_in_five_seconds(self, clock: Clock) -> None:
+        out, text = console()
+        with Working("recording", "steps", out) as report:
+            for done in range(1, 11):
+                clock.now += 2
+                report(done, 10)
+        assert [line.split()[1] for line in text.getvalue().splitlines()] == ["1", "4", "7", "10"]
+
+    def test_a_terminal_shows_a_bar_beside_that_of_the_training_and_takes_it_away(self, clock: Clock) -> None:
+        out, text = console(terminal=True)
+        sink = ConsoleSink(1_000, console=out)
+        with sink.working("evaluation", "episodes") as report:
+            for done in range(1, 41):
+                clock.now += 0.1
+                report(done, 40)
+            assert 5 <= text.getvalue().count("of 40 episodes") <= 12  # from 2 s on, five times a second
+        before = len(text.getvalue())
+        sink.close()
+        assert "evaluation" not in text.getvalue()[before:]
+
+    def test_a_terminal_without_a_training_has_a_bar_too(self, clock: Clock) -> None:
+        out, text = console(terminal=True)
+        with Working("evaluation", "episodes", out) as report:
+            clock.now = 3.0
+            report(7, 10)
+        assert "evaluation: 7 of 10 episodes" in text.getvalue()
+
+    def test_quiet_prints_nothing(self, clock: Clock, capfd: pytest.CaptureFixture[str]) -> None:
+        with ConsoleSink(10, quiet=True).working("evaluation", "episodes") as report:
+            clock.now = 60.0
+            report(1, 2)
+        assert capfd.readouterr() == ("", "")

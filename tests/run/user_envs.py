@@ -105,3 +105,14 @@ class Endless(Faulty):
 
     def step(self, action: int) -> Any:
         return self._observe(), 1.0, False, False, {}
+
+
+class Reports(Faulty):
+    """Episodes of 20 steps that report whether they were a success: always `success`."""
+
+    def __init__(self, success: bool = True) -> None:
+        super().__init__()
+        self.success = success
+
+    def step(self, action: int) -> Any:
+        return *super().step(action)[:4], {"is_success": self.success}

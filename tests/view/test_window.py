@@ -23,7 +23,7 @@ from envs.errors import UserError
 class FakeShow:
     """Episodes of `length` steps; checkpoints 0, 1 and 2, the last of which is torn."""
 
-    env_id, source, folder = "Fake-v0", "fake", Path("replays")
+    env_id, source, folder, finished = "Fake-v0", "fake", Path("replays"), False
 
     def __init__(self, length: int = 10, terminated: bool = True) -> None:
         self.length, self.terminated, self.checkpoint = length, terminated, 1
@@ -50,6 +50,9 @@ class FakeShow:
             return ""
         self.checkpoint += direction
         return str(self.checkpoint)
+
+    def turns(self, episodes):
+        raise NotImplementedError
 
     def record(self, index, fps):
         raise NotImplementedError
@@ -139,6 +142,17 @@ def test_it_stops_after_the_episodes_asked_for():
     assert not player.running
 
 
+def test_it_stops_once_the_show_has_nothing_more():
+    show = FakeShow(length=2)
+    player = Player(show, fps=1)
+    player.press("n")
+    assert player.running
+    show.finished = True
+    player.press("n")
+    assert not player.running
+    assert show.opened == [0, 1]
+
+
 def test_arrows_go_back_and_forth_through_what_was_seen():
     show = FakeShow(100)
     player = Player(show, fps=10)
@@ -225,14 +239,15 @@ def test_a_switch_of_checkpoint_plays_the_episode_that_is_shown():
     assert show.opened == [0, 1, 0]
 
 
-def test_a_picture_is_saved_as_it_is_shown(tmp_path):
+def test_a_picture_is_saved_as_it_is_shown(tmp_path, capsys):
     show = FakeShow(10)
     show.folder = tmp_path / "replays" / "Fake-v0"
     player = Player(show, fps=10)
     player.press("right")
     player.press("s")
     path = show.folder / "episode-frame2.png"
-    assert f"saved {path}" in player.state().status
+    assert f"saved {path.name}" in player.state().status
+    assert str(path) in capsys.readouterr().out
     with Image.open(path) as image:
         assert image.size == SIZE
         np.testing.assert_array_equal(np.asarray(image), render(player.tape.panel.state(player.tape.moment(1))))

@@ -13,7 +13,7 @@ import numpy as np
 
 from agents.core.schedules import crossings
 from agents.lab.comparison.job import JOB_FILE, Job
-from agents.run.evaluator import Evaluator, evaluation_scalars
+from agents.run.evaluator import Evaluator, evaluation_scalars, most_steps
 from agents.run.storage import read_json
 from agents.run.terminal import typed
 
@@ -28,7 +28,7 @@ def train_ours(job: Job, folder: Path, *, resume: bool) -> dict[str, Any] | None
     if run.concluded() is None:
         config = RunConfig.from_dict({**job.settings, "seed": job.seed}, str(folder / JOB_FILE))
         place: dict[str, Any] = {"resume": folder} if resume else {"folder_name": folder.name}
-        if train(config, runs_dir=folder.parent, replays_dir=folder, quiet=True, record=False, **place).interrupted:
+        if train(config, runs_dir=folder.parent, replays_dir=folder, quiet=True, record_steps=0, **place).interrupted:
             return None
     else:
         peak = {"peak_mb": None}  # only its result was left to write, by a process that does not train
@@ -45,7 +45,8 @@ def train_ours(job: Job, folder: Path, *, resume: bool) -> dict[str, Any] | None
 def _evaluator(job: Job, rescale_action: bool = False) -> Evaluator:
     most = max(job.eval_episodes, job.final_eval_episodes)
     env: dict[str, Any] = {"vec": job.vec, "env_kwargs": job.env_kwargs, "rescale_action": rescale_action}
-    return Evaluator(job.env, job.seed, most_episodes=most, **env)
+    limit = most_steps(job.env, job.env_kwargs, job.budget, job.eval_episodes)  # as ours has by itself
+    return Evaluator(job.env, job.seed, most_episodes=most, max_steps=limit, **env)
 
 
 def _final(job: Job, evaluator: Evaluator, policy: Any) -> dict[str, Any]:
@@ -97,7 +98,7 @@ class _Recorder:
         """Evaluate and write what fell due since the last time."""
         before, self.monitor.handled = self.monitor.handled, step
         if crossings(before, step, self._job.eval_freq):
-            with self.monitor.paused():
+            with self.monitor.paused("evaluation"):
                 result = self.evaluator.evaluate(self.policy, self._job.eval_episodes, "evaluation", step)
                 scalars = evaluation_scalars(result, self.monitor.training_seconds())
                 for sink in (self._tensorboard, self._evaluations):

@@ -44,9 +44,9 @@ def test_both_sides_leave_the_same(algo, tmp_path, monkeypatch):
     episodes: dict[str, list[Any]] = {}
     evaluate = evaluator.evaluate
 
-    def noted(env, policy, count, seed):
+    def noted(env, policy, count, seed, **more):
         episodes.setdefault(type(policy).__name__, []).append((env.backend, env.num_envs, count, seed))
-        return evaluate(env, policy, count, seed)
+        return evaluate(env, policy, count, seed, **more)
 
     monkeypatch.setattr(evaluator, "evaluate", noted)
     folders = carry_out_here(tasks_of(algo=algo, hyper="same"), tmp_path)
@@ -79,9 +79,9 @@ def test_evaluations_do_not_count_as_training(label, tmp_path, monkeypatch):
     (job,) = (job for job in all_jobs(tasks_of(total_timesteps=3_072)) if job.label == label)
     evaluate = Evaluator.evaluate
 
-    def slow(self, policy, count, *stream):
+    def slow(self, policy, count, *stream, **more):
         time.sleep(0.4)
-        return evaluate(self, policy, count, *stream)
+        return evaluate(self, policy, count, *stream, **more)
 
     monkeypatch.setattr(Evaluator, "evaluate", slow)
     found = rows(here(job, tmp_path), "evaluations.csv")
