@@ -1,30 +1,30 @@
-"""List the runs that there are: what was trained, how well it did, and what it takes on the disk; delete some."""
+"""List the runs there are, what they reached and what they take on the disk, and delete some."""
 
 from __future__ import annotations
 
 import dataclasses
-import fnmatch
-import re
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
 from agents.run.cli import print_json, run_command
 from agents.run.flags import Flag, parse_flags
-from envs.errors import UserError
+from envs.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
-    from agents.run.listing import Listed
+    from agents.lab.listing import Listed
 
 EXAMPLES = """\
 examples:
   python -m agents.runs
-  python -m agents.runs --env CartPole-v1 --algo ppo --finished
-  python -m agents.runs --name 'lr-*' --unfinished --delete
+  python -m agents.runs --env CartPole-v1 --algo ppo --name 'lr-*' --json
+  python -m agents.runs --unfinished --delete
+  python -m agents.runs CartPole-v1__ppo__s0__20260101-120000 --delete --yes
 """
 
 
@@ -34,99 +34,121 @@ class Options:
 
     runs: Annotated[
         tyro.conf.Positional[tuple[Path, ...]],
-        tyro.conf.arg(metavar="[RUN ...]", help_behavior_hint="", help="these alone; without any, all in --runs-dir"),
+        tyro.conf.arg(metavar="[RUN ...]", help_behavior_hint="", help="only these, by name or path"),
     ] = ()
     env: Annotated[
         str | None,
-        tyro.conf.arg(metavar="ID", help_behavior_hint="", help="of this environment; * stands for any text"),
+        tyro.conf.arg(
+            metavar="ID", help_behavior_hint="", help="only those on this environment; * stands for any text"
+        ),
     ] = None
     algo: Annotated[
-        str | None, tyro.conf.arg(metavar="NAME", help_behavior_hint="", help="of this algorithm; * as above")
+        str | None,
+        tyro.conf.arg(metavar="NAME", help_behavior_hint="", help="only those of this algorithm; * as above"),
     ] = None
     name: Annotated[
-        str | None, tyro.conf.arg(metavar="TEXT", help_behavior_hint="", help="of this --name; * as above")
+        str | None, tyro.conf.arg(metavar="TEXT", help_behavior_hint="", help="only those of this --name; * as above")
     ] = None
-    finished: Annotated[Flag, tyro.conf.arg(help="those alone that came to their end")] = False
-    unfinished: Annotated[Flag, tyro.conf.arg(help="those alone that did not")] = False
-    delete: Annotated[Flag, tyro.conf.arg(help="delete the runs listed, after asking")] = False
+    finished: Annotated[Flag, tyro.conf.arg(help="only those that came to their end")] = False
+    unfinished: Annotated[
+        Flag, tyro.conf.arg(help="only those that did not, or not yet: running, stopped, killed, damaged")
+    ] = False
+    delete: Annotated[Flag, tyro.conf.arg(help="delete those that are listed, after asking")] = False
     yes: Annotated[Flag, tyro.conf.arg(help="delete without asking")] = False
     runs_dir: Annotated[Path, tyro.conf.arg(help="where runs are")] = Path("runs")
-    json: Annotated[Flag, tyro.conf.arg(help="print the list as a last line")] = False
+    json: Annotated[Flag, tyro.conf.arg(help="print the result as a last line")] = False
     debug: Annotated[Flag, tyro.conf.arg(help="show tracebacks")] = False
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Parse, list, delete; return the exit code: 1 where a deletion was refused."""
+    """Parse, list, delete, print; return the exit code."""
     return run_command(_runs, argv)
 
 
 def _runs(argv: list[str]) -> int:
     options = parse_flags(Options, argv, command="python -m agents.runs", about=__doc__, examples=EXAMPLES)
     if options.finished and options.unfinished:
-        raise UserError("--finished and --unfinished exclude one another")
-    from agents.run.folder import RunFolder, runs_in
-    from agents.run.listing import listed
+        raise UserError("--finished and --unfinished exclude one another: without both, all runs are listed")
+    if options.yes and not options.delete:
+        raise UserError("--yes: it answers what --delete asks, which is not given")
+    wanted = (options.runs, options.env, options.algo, options.name, options.finished, options.unfinished)
+    if options.delete and not any(wanted):
+        raise UserError("--delete: which runs? Name some, or filter them, for example: --unfinished --delete")
 
-    paths = [RunFolder.open(path).path for path in options.runs] or runs_in(options.runs_dir)
-    found = [run for path in reversed(paths) if _wanted(run := listed(path), options)]
+    from agents.lab.listing import chosen, list_runs, table
+
+    every = list_runs(options.runs_dir)
+    found = chosen(
+        every,
+        options.runs_dir,
+        options.runs,
+        env=options.env,
+        algo=options.algo,
+        name=options.name,
+        finished=True if options.finished else False if options.unfinished else None,
+    )
+    for line in table(found, datetime.now()):
+        print(line)
     if not found:
-        print(f"no run{' like that' if paths else ''} in {options.runs_dir}")
-    else:
-        _print(found)
+        print(_nothing(options, every))
+    deleted = _delete(found, options.yes) if options.delete and found else []
     if options.json:
-        print_json({"runs": [dataclasses.asdict(run) for run in found]})
-    return _delete(found, options) if options.delete and found else 0
-
-
-def _wanted(run: Listed, options: Options) -> bool:
-    patterns = ((run.env, options.env), (run.algo, options.algo), (run.name or "", options.name))
-    if not all(pattern is None or _like(value, pattern) for value, pattern in patterns):
-        return False
-    return not (options.finished and not run.finished) and not (options.unfinished and run.finished)
-
-
-def _like(value: str, pattern: str) -> bool:
-    """Whether a pattern fits a value, or, where that is a path, its last part."""
-    return any(fnmatch.fnmatchcase(text, pattern) for text in (value, re.split(r"[/\\]", value)[-1]))
-
-
-def _print(runs: Sequence[Listed]) -> None:
-    from rich.table import Table
-    from rich.text import Text
-
-    from agents.run.terminal import console
-
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for heading in ("run", "steps", "final", "best", "state", "MB"):
-        table.add_column(heading, justify="left" if heading in ("run", "state") else "right", overflow="fold")
-    for run in runs:
-        final, best = ("" if score is None else f"{score:.1f}" for score in (run.final, run.best))
-        cells = (Path(run.run).name, f"{run.steps:,}", final, best, run.state, f"{run.bytes / 1e6:.1f}")
-        table.add_row(*map(Text, cells))
-    screen = console()
-    screen.print(table)
-    screen.print(f"{len(runs)} run{'' if len(runs) == 1 else 's'}, {sum(run.bytes for run in runs) / 1e6:,.1f} MB")
-
-
-def _delete(runs: Sequence[Listed], options: Options) -> int:
-    """Delete folders of runs, and nothing that a link leads to."""
-    if not options.yes:
-        if not sys.stdin.isatty():
-            raise UserError("nobody is there to be asked: add --yes to delete the runs listed")
-        if (
-            input(f"Delete {'this run' if len(runs) == 1 else f'these {len(runs)} runs'}? [y/N] ").strip().lower()
-            != "y"
-        ):
-            print("nothing was deleted")
-            return 1
-    for run in runs:
-        path = Path(run.run)
-        if path.is_symlink():
-            path.unlink()
-        else:
-            shutil.rmtree(path)
-    print(f"deleted {len(runs)} run{'' if len(runs) == 1 else 's'}")
+        listed: dict[str, Any] = {"runs": [one.document() for one in found], "bytes": sum(one.bytes for one in found)}
+        print_json(listed | ({"deleted": [str(one.path) for one in deleted]} if options.delete else {}))
     return 0
+
+
+def _nothing(options: Options, every: Sequence[Listed]) -> str:
+    """Say why the list is empty."""
+    if not every:
+        return f"{options.runs_dir} holds no run. Train one: python -m agents.train --env CartPole-v1"
+    near = "".join(
+        did_you_mean(given, dict.fromkeys(value for one in every if (value := getattr(one, flag))))
+        for flag, given in (("env", options.env), ("algo", options.algo))
+        if given is not None and given not in [getattr(one, flag) for one in every]
+    )
+    return f"None of the {len(every):,} runs in {options.runs_dir} is such a one.{near}"
+
+
+def _delete(runs: Sequence[Listed], sure: bool) -> list[Listed]:
+    """Delete runs if whoever is asked agrees; return those that are gone.
+
+    Raises:
+        UserError: there is nobody to ask, or a run cannot be deleted; the message names those that are gone.
+    """
+    what = f"{len(runs):,} run{'s' if len(runs) > 1 else ''}"
+    if not sure and not _agreed(f"Delete {'this' if len(runs) == 1 else 'these'} {what}? [y/N] "):
+        print("Nothing was deleted.")
+        return []
+    gone = list(_deleted(runs))
+    print(f"Deleted {what}.")
+    return gone
+
+
+def _agreed(question: str) -> bool:
+    print(question, end="", file=sys.stderr, flush=True)
+    answer = sys.stdin.readline()
+    if not answer:
+        print(file=sys.stderr)
+        raise UserError("nothing was deleted: there is nobody to ask. To delete without asking, add --yes")
+    return answer.strip().lower() in ("y", "yes")
+
+
+def _deleted(runs: Sequence[Listed]) -> Iterator[Listed]:
+    """Delete each run and yield it. Of a link the link alone goes, never what it leads to."""
+    from agents.run.storage import disk
+
+    for count, one in enumerate(runs):
+        try:
+            with disk("delete", one.path):
+                if one.path.is_symlink():
+                    one.path.unlink()
+                else:
+                    shutil.rmtree(one.path)
+        except UserError as error:
+            error.add_note(f"{count:,} of {len(runs):,} runs were deleted before.")
+            raise
+        yield one
 
 
 if __name__ == "__main__":

@@ -61,8 +61,13 @@ class Options:
     record: Annotated[bool, tyro.conf.arg(help="record an episode of the best policy at the end")] = True
     record_steps: Annotated[int, tyro.conf.arg(help="steps after which the recorded episode is cut")] = RECORD_STEPS
     seeds: Annotated[
-        int, tyro.conf.arg(metavar="INTEGER", help="so many runs, one after the other: seeds seed, seed + 1, ...")
-    ] = 1
+        int | None,
+        tyro.conf.arg(
+            metavar="INTEGER",
+            help_behavior_hint="",
+            help="so many runs, one after the other: seeds seed, seed + 1, ...",
+        ),
+    ] = None
     quiet: Annotated[tyro.conf.FlagCreatePairsOff[bool], tyro.conf.arg(help="print nothing but errors")] = False
     json: Annotated[tyro.conf.FlagCreatePairsOff[bool], tyro.conf.arg(help="print the result as a last line")] = False
     debug: Annotated[tyro.conf.FlagCreatePairsOff[bool], tyro.conf.arg(help="show tracebacks")] = False
@@ -110,31 +115,27 @@ def _train(argv: list[str]) -> int:
     config = resolve([*beneath, Layer(FLAGS, given)], packaged=not early.resume)
     if options.record_steps < 1:
         raise UserError(f"--record-steps: {options.record_steps} given, at least 1 expected.")
-    if options.seeds < 1 or (options.seeds > 1 and options.resume):
-        what = "on --resume there is one run" if options.seeds > 1 else "at least 1 expected"
+    if options.seeds is not None and (options.seeds < 1 or options.resume):
+        what = "at least 1 expected" if options.seeds < 1 else "on --resume there is one run"
         raise UserError(f"--seeds: {options.seeds} given, {what}.")
     from agents.run.runner import train
-    from agents.run.summary import seeds_screen
+    from agents.run.seeds import train_seeds
 
     if not options.quiet:
         print(*(f"{note}\n" for note in notes), sep="", end="")
-    summaries = []
-    for seed in range(config.seed, config.seed + options.seeds):
-        summary = train(
-            config.model_copy(update={"seed": seed}),
-            runs_dir=options.runs_dir,
-            replays_dir=options.replays_dir,
-            resume=options.resume,
-            quiet=options.quiet,
-            record_steps=options.record_steps if options.record else 0,
-        )
-        summaries.append(summary)
-        if options.json:
-            print_json(dataclasses.asdict(summary))
-        if summary.interrupted:
-            break
-    if options.seeds > 1 and not options.quiet:
-        print(seeds_screen(summaries, options.seeds))
+    how: dict[str, Any] = {
+        "runs_dir": options.runs_dir,
+        "replays_dir": options.replays_dir,
+        "quiet": options.quiet,
+        "record_steps": options.record_steps if options.record else 0,
+    }
+    if options.seeds is None:
+        summaries = [train(config, resume=options.resume, **how)]
+    else:
+        summaries = train_seeds(config, options.seeds, argv, **how)
+    if options.json:
+        found = [dataclasses.asdict(summary) for summary in summaries]
+        print_json(found[0] if options.seeds is None else found)
     return 130 if summaries[-1].interrupted else 0
 
 

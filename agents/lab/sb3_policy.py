@@ -22,6 +22,8 @@ from agents.run.storage import disk
 from envs.api import VecEnv
 from envs.errors import UserError
 
+DATA_LIMIT = 64 * 2**20  # bytes of what a model says of itself that are read
+
 
 class SB3Policy(StatelessPolicy):
     """An algorithm of SB3's. See `agents.core.types.Policy`.
@@ -109,16 +111,28 @@ def sb3_algo(path: Path) -> str | None:
     Raises:
         UserError: the file cannot be read, or is no model of SB3's.
     """
-    with disk("read", path):
-        content = path.read_bytes()[:4]
+    data = sb3_data(path)
+    found = [algo for algo, there in COUNTERPARTS.items() if there.mark in data]
+    return found[0] if len(found) == 1 else None
+
+
+def sb3_data(path: Path) -> dict[str, Any]:
+    """Return what a model of SB3's says of itself in JSON; nothing in the file is run.
+
+    Raises:
+        UserError: the file cannot be read, or is no model of SB3's.
+    """
+    with disk("read", path), path.open("rb") as stream:
+        content = stream.read(4)
     try:
-        with zipfile.ZipFile(path) as archive:
-            data = json.loads(archive.read("data"))
-        found = [algo for algo, there in COUNTERPARTS.items() if there.mark in data]
+        with zipfile.ZipFile(path) as archive, archive.open("data") as packed:
+            data = json.loads(packed.read(DATA_LIMIT))
+        if not isinstance(data, dict):
+            raise TypeError("its data are no mapping")
+        return data
     except (zipfile.BadZipFile, KeyError, ValueError, TypeError, OSError, RecursionError) as error:
         what = "is no zip archive" if content != b"PK\x03\x04" else "holds no model of stable-baselines3"
         raise UserError(f"{path} {what} ({type(error).__name__}: {error})") from error
-    return found[0] if len(found) == 1 else None
 
 
 def refuse_untrusted(path: Path, trust: bool) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from datetime import timedelta
 
 LABELS = {"ours": "ours", "sb3": "SB3"}
 
@@ -60,6 +61,28 @@ def duration(seconds: float) -> str:
     if seconds < 100:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 6_000 else f"{seconds / 3_600:.1f} h"
+
+
+def age(time: timedelta) -> str:
+    """Write how long ago something was, in its largest unit."""
+    seconds = max(time.total_seconds(), 0)
+    for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= length:
+            return f"{seconds // length:,.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def size(count: int) -> str:
+    """Write a number of bytes in kB, MB or GB of powers of ten."""
+    for unit, length in (("GB", 1e9), ("MB", 1e6)):
+        if count >= length:
+            return f"{count / length:,.1f} {unit}"
+    return f"{count / 1e3:.1f} kB"
+
+
+def printable(text: str) -> str:
+    """Put a space where a character could not be printed."""
+    return "".join(letter if letter.isprintable() else " " for letter in text)
 
 
 def plural(count: int, noun: str) -> str:

@@ -62,7 +62,11 @@ def _say(message: str, error: BaseException) -> None:
     print(message, *getattr(error, "__notes__", ()), sep="\n", file=sys.stderr)
 
 
-def print_json(values: dict[str, Any]) -> None:
-    """Print one JSON object on one line; inf and nan, which JSON lacks, become null."""
+def print_json(values: dict[str, Any] | list[dict[str, Any]]) -> None:
+    """Print a JSON object, or a list of them, on one line; inf and nan, which JSON lacks, become null."""
+    print(json.dumps([_sayable(one) for one in values] if isinstance(values, list) else _sayable(values)), flush=True)
+
+
+def _sayable(values: dict[str, Any]) -> dict[str, Any]:
     unsayable = [key for key, value in values.items() if isinstance(value, float) and not math.isfinite(value)]
-    print(json.dumps(values | dict.fromkeys(unsayable)), flush=True)
+    return values | dict.fromkeys(unsayable)

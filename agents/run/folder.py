@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
+from datetime import datetime
 from importlib import metadata
 from itertools import count
 from pathlib import Path
@@ -32,6 +33,7 @@ PACKAGES = (
     "pydantic",
     "safetensors",
 )
+STAMP = "%Y%m%d-%H%M%S"  # when a run was begun, at the end of its folder's name
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,11 +173,19 @@ class RunFolder:
         write_text(self.path / name, json.dumps(content, indent=2) + "\n")
 
 
+def begun(run: Path) -> datetime | None:
+    """Return the local time at which a run was begun, by its folder's name; None where that says none."""
+    try:
+        return datetime.strptime(run.name.rpartition("__")[2][:15], STAMP)
+    except ValueError:
+        return None
+
+
 def _new_folder(runs_dir: Path, config: RunConfig) -> Path:
     """Make a folder that was not there, named after a run and the time."""
     named = re.sub(r"[^\w.=+-]+", "-", config.name or "").strip("-.")
     parts = [env_label(config.env), label(config.algo), *([named] if named else []), f"s{config.seed}"]
-    stem = "__".join([*parts, time.strftime("%Y%m%d-%H%M%S")])
+    stem = "__".join([*parts, time.strftime(STAMP)])
     for attempt in count(1):
         path = runs_dir / (stem if attempt == 1 else f"{stem}-{attempt}")
         try:

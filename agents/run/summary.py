@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import statistics
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,24 +49,6 @@ def curves_command(folder: Path) -> str:
     """Return the command that shows the curves of the runs in a folder; it works outside a venv's shell too."""
     program = ("tensorboard",) if shutil.which("tensorboard") else ("python", "-m", "tensorboard.main")
     return typed(*program, "--logdir", folder)
-
-
-def seeds_screen(summaries: Sequence[Summary], asked: int) -> str:
-    """Return what several runs, which differ in their seeds, reached together."""
-    means = [summary.eval_mean for summary in summaries if summary.eval_mean is not None]
-    lines = [f"{len(means)} of {asked} seeds finished"]
-    if means:
-        spread = f" +- {statistics.stdev(means):.1f}" if len(means) > 1 else ""
-        scores = ", ".join(f"{mean:.1f}" for mean in means)
-        lines = [f"{lines[0]}: {statistics.mean(means):.1f}{spread} (standard deviation over seeds; {scores})"]
-    folder = Path(summaries[0].run).parent
-    return "\n".join(
-        [
-            *lines,
-            f"  list runs     {typed('python', '-m', 'agents.runs', '--runs-dir', folder)}",
-            f"  compare them  {typed('python', '-m', 'agents.compare', folder)}/*",
-        ]
-    )
 
 
 def last_screen(

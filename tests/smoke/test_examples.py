@@ -16,6 +16,7 @@ from agents.__main__ import commands
 from agents.__main__ import main as agents
 from agents.lab.baselines import make_sb3
 from tests.lab.comparison.synthetic import CURVES, write_comparison
+from tests.lab.run_folders import write_folder
 from tests.run.fake_hub import fake_hub
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -57,6 +58,10 @@ def small(words: list[str]) -> list[str]:
         words = [*words, "-n", "256", *BUDGET]
     if words[0] == "bench":
         words = [*words, "--list"]
+    if words[0] == "runs":  # others need the run
+        words = [word for word in words if word not in ("--delete", "--yes")]
+    if words[0] == "compare" and words[1:] and words[1].startswith("runs/"):
+        return ["compare", "second", *words[1:], "--no-video", "--out", "elsewhere", "--final-eval-episodes", "2"]
     if words[0] == "compare" and len(words) > 1:
         words = [*words, "--list", "--out", "elsewhere"]
     if words[0] == "evaluate":
@@ -78,6 +83,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run.rename(place / RUN)
     make_sb3("ppo", "CartPole-v1", 1, {"n_steps": 64}, 0).save(place / MODEL)
     write_comparison(place / "runs" / "comparison")
+    write_folder(place, env_kwargs={"max_episode_steps": 20}, gamma=0.5, final=[9.0]).rename(place / "second")
     (place / "results.csv").write_text(CURVES)
     shutil.copytree(place / RUN, place / "kept" / run.name)
     shutil.copytree(ROOT / "docs" / "examples", place / "docs" / "examples")

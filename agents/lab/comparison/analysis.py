@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,7 +42,12 @@ class Outcome(Enum):
     UNKNOWN = "too few seeds"
 
 
-Sides = tuple[NDArray[np.float64], NDArray[np.float64]]  # one number for each run of the reference and the other label
+class Sides(NamedTuple):
+    """What is compared of the reference and the other label: a number for each "seed" or "episode" of theirs."""
+
+    ours: NDArray[np.float64]
+    theirs: NDArray[np.float64]
+    unit: str = "seed"
 
 
 @dataclass(frozen=True)
@@ -103,6 +109,13 @@ class Task:
             found.append(first_reaching(at, run.returns, self.goal or 0.0) if known else math.nan)
         return np.array(found)
 
+    def scores_or_episodes(self, ours: str, theirs: str) -> Sides:
+        """Return the scores of two labels' runs; where one has a single run, the returns of all final episodes."""
+        first, second = (np.concatenate([run.final for run in self.runs[label]]) for label in (ours, theirs))
+        if min(len(self.runs[ours]), len(self.runs[theirs])) > 1 or not (first.size and second.size):
+            return Sides(self.scores[ours], self.scores[theirs])
+        return Sides(first, second, "episode")
+
     def over_training(self, ours: str, theirs: str) -> Sides | None:
         """Return the mean return over training of two labels' runs, over the steps that all their curves cover.
 
@@ -115,7 +128,7 @@ class Task:
         if first > last:
             return None
         means = np.array([mean_between(run.steps, run.returns, first, last) for run in runs])
-        return means[: len(self.runs[ours])], means[len(self.runs[ours]) :]
+        return Sides(means[: len(self.runs[ours])], means[len(self.runs[ours]) :])
 
     def figure(self, label: str, name: str) -> NDArray[np.float64]:
         """Return one of `RunResult.figures` for the runs that have it."""
@@ -128,9 +141,10 @@ class Comparison:
 
     Attributes:
         against: the other label.
-        ours, theirs: one number for each run of the reference and of the other, of shape [seeds].
+        ours, theirs: one number for each run of the reference and of the other, of shape [seeds]; or for each episode.
         found: reference less the other.
         adjusted: Holm's p-value over all tasks against this label.
+        unit: what the numbers are of, "seed" or "episode".
     """
 
     task: Task
@@ -139,6 +153,7 @@ class Comparison:
     theirs: NDArray[np.float64]
     found: Difference
     adjusted: float
+    unit: str = "seed"
 
     @property
     def outcome(self) -> Outcome:
@@ -196,13 +211,19 @@ class Findings:
         return [one for one in self.scores if one.against == label]
 
 
-def analyse(results: Results) -> Findings:
-    """Compute all that a comparison shows."""
+def analyse(results: Results, *, episodes: bool = False) -> Findings:
+    """Compute all that a comparison shows; with `episodes`, sides of a single run are compared over its episodes."""
     asked = [label for task in results.document.pairs for label in task.labels]
     found = dict.fromkeys([*asked, *(run.key.label for run in results.runs)])
     labels = sorted(found, key=lambda label: (label != OURS, label in results.imported))
     reference, tasks = labels[0], _tasks(results, labels)
-    scores = _compare(tasks, labels, lambda task, label: (task.scores[reference], task.scores[label]))
+
+    def scored(task: Task, label: str) -> Sides:
+        if episodes:
+            return task.scores_or_episodes(reference, label)
+        return Sides(task.scores[reference], task.scores[label])
+
+    scores = _compare(tasks, labels, scored)
     learning = _compare(tasks, labels, lambda task, label: task.over_training(reference, label))
     return Findings(results, reference, labels, tasks, scores, learning, list(_sections(tasks, labels)))
 
@@ -214,9 +235,9 @@ def _compare(
     found = []
     for label in labels[1:]:
         shared = [(task, measure(task, label)) for task in tasks if {labels[0], label} <= task.runs.keys()]
-        known = [(task, sides, difference(*sides)) for task, sides in shared if sides is not None]
+        known = [(task, sides, difference(sides.ours, sides.theirs)) for task, sides in shared if sides is not None]
         for (task, sides, one), adjusted in zip(known, holm([one.p for *_, one in known]), strict=True):
-            found.append(Comparison(task, label, *sides, one, adjusted))
+            found.append(Comparison(task, label, sides.ours, sides.theirs, one, adjusted, sides.unit))
     return [one for task in tasks for one in found if one.task is task]
 
 

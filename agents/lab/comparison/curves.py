@@ -93,8 +93,10 @@ def read_evaluations(file: Path) -> tuple[NDArray[np.float64], NDArray[np.float6
     if file.exists():
         with disk("read", file):
             text = file.read_text(encoding="utf-8", errors="replace")
-        reader = csv.DictReader(io.StringIO(text))
-        if missing := [column for column in EVALUATIONS[:2] if column not in (reader.fieldnames or ())]:
+        whole = text[: text.rfind("\n") + 1]  # a process that was killed may leave half a row
+        reader = csv.DictReader(io.StringIO(whole or text))
+        missing = [column for column in EVALUATIONS[:2] if column not in (reader.fieldnames or ())]
+        if missing and reader.fieldnames != ["step"]:  # which is all there is before the first evaluation
             raise UserError(f"{file} is malformed: there is no column {missing[0]!r}")
         for row in reader:
             try:

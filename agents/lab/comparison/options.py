@@ -18,6 +18,10 @@ QUICK: dict[str, Any] = {
     "total_timesteps": 50_000,
     "workers": 2,
 }
+TRAINING = (
+    *("algos", "against", "hyper", "seeds", "workers", "total_timesteps", "eval_freq", "eval_episodes"),
+    *("quick", "list"),
+)
 COUNTS = ("seeds", "workers", "total_timesteps", "eval_freq", "eval_episodes", "final_eval_episodes")
 
 
@@ -30,7 +34,7 @@ class Options:
         tyro.conf.arg(
             metavar="[RUN|MODEL.zip ...]",
             help_behavior_hint="",
-            help="finished runs of ours and models of SB3's to compare as they are: nothing is trained",
+            help="run folders of ours and models of SB3's (with --trust) to compare as they are: nothing is trained",
         ),
     ] = ()
     env: Annotated[tuple[str, ...], tyro.conf.arg(metavar="ID ...", help_behavior_hint="", help="environments")] = ()
@@ -81,10 +85,22 @@ class Options:
             help="where all of it lies, and goes on (default: runs/comparison; runs/compared for finished runs)",
         ),
     ] = None
+    no_video: Annotated[Flag, tyro.conf.arg(help="of RUN ...: make no video of them side by side")] = False
     quick: Annotated[Flag, tyro.conf.arg(help="a first answer in under five minutes: PPO on CartPole-v1")] = False
     list: Annotated[Flag, tyro.conf.arg(help="show the runs and which are done, and train nothing")] = False
     json: Annotated[Flag, tyro.conf.arg(help="print the result as a last line")] = False
     debug: Annotated[Flag, tyro.conf.arg(help="show tracebacks")] = False
+
+    def refuse_training(self) -> None:
+        """Raise UserError for a flag that belongs to a training, where what is compared is trained already."""
+        for field in dataclasses.fields(self):
+            if field.name in TRAINING and getattr(self, field.name) != field.default:
+                raise UserError(
+                    f"--{field.name.replace('_', '-')}: it is for what is trained by the comparison; "
+                    f"{self.runs[0]} is compared as it is."
+                )
+        if self.final_eval_episodes < 1:
+            raise UserError(f"--final-eval-episodes: {self.final_eval_episodes} given, at least 1 expected.")
 
     def completed(self) -> Options:
         """Return them with what `--quick` sets and with defaults.
@@ -99,8 +115,6 @@ class Options:
                 raise UserError(f"--{name.replace('_', '-')}: {count} given, at least 1 expected.")
         parse_env_kwargs(self.env_kwargs)
         found = dataclasses.replace(self, **quick)
-        if found.runs:
-            return dataclasses.replace(found, out=found.out or Path("runs", "compared"))
         if not found.env:
             raise UserError("which environments? Give some, for example: --env CartPole-v1 LunarLander-v3, or --quick")
         out = found.out or Path("runs", "comparison")

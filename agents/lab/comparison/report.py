@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,7 @@ from agents.lab.comparison import figures, tables
 from agents.lab.comparison.analysis import Findings, analyse
 from agents.lab.comparison.curves import SCHEMA
 from agents.lab.comparison.document import Document, Picture, Table
-from agents.lab.comparison.results import StoredTask, import_files, load_results
+from agents.lab.comparison.results import import_files, load_results
 from agents.lab.comparison.verdict import Verdict, make_verdict, print_verdict
 from agents.lab.words import algorithm_name, listed, number, plural, shown, task_name
 from agents.run.storage import disk, write_text
@@ -22,6 +22,7 @@ from agents.run.terminal import typed
 if TYPE_CHECKING:
     from rich.console import Console
 
+Part = Callable[[Document, Findings], None]
 LISTED = 40  # unfinished runs that are named
 EXAMPLE = """\
 env,algo,library,seed,step,return,time
@@ -46,8 +47,10 @@ def report(folder: Path, out: Path, files: Sequence[Path], console: Console) -> 
     return {"report": str(page), **asdict(verdict), **{name: len(runs) for name, runs in counts.items()}}
 
 
-def write_report(findings: Findings, out: Path) -> tuple[Path, Verdict]:
+def write_report(findings: Findings, out: Path, origin: Part | None = None) -> tuple[Path, Verdict]:
     """Write the report of findings into `out`; return its `index.html`, which needs nothing else, and its verdict.
+
+    `origin` adds how the runs came about: without it, they were trained by this comparison.
 
     Raises:
         UserError: something cannot be written. Other files in `out` are left alone.
@@ -62,9 +65,8 @@ def write_report(findings: Findings, out: Path) -> tuple[Path, Verdict]:
     _goals(document, findings)
     _costs(document, findings)
     _missing(document, findings)
-    _method(document, findings)
-    _settings(document, findings)
-    _repeat(document, findings)
+    for part in (_method, _settings, _repeat) if origin is None else (origin,):
+        part(document, findings)
     with disk("write", out):
         out.mkdir(parents=True, exist_ok=True)
         for picture in document.pictures:
@@ -207,13 +209,7 @@ def _missing(document: Document, findings: Findings) -> None:
 
 def _method(document: Document, findings: Findings) -> None:
     document.heading("How it was measured", "method")
-    if findings.results.as_they_are:
-        document.text("""
-The runs were trained before, each by itself, and are compared as they are: budgets, settings and evaluations are each
-run's own. Runs that differ in their seeds alone are one side. Every comparison is over seeds: a run is one number,
-however many its episodes.
-""")
-    elif stored := findings.results.document.pairs:
+    if stored := findings.results.document.pairs:
         document.text("""
 All sides train on the same environments for the same number of steps. Evaluations are played in environments of their
 own, whose seeds are the same for all sides, with the most likely action, and count raw rewards. Every comparison is
@@ -238,7 +234,7 @@ arguments.
             for env, ((zero, one), threshold) in scales.items()
         ]
         document.table(Table(["environment", "0: random actions", "1: goal", "which is"], rows))
-    if left := [task for task in findings.results.document.pairs if task.left_out]:
+    if left := [task for task in stored if task.left_out]:
         document.text("What SB3 went without, for want of an equivalent or of steps:")
         document.bullets([f"{task_name(task.env, task.algo)}: {', '.join(task.left_out)}" for task in left])
     if findings.results.imported:
@@ -250,21 +246,22 @@ the curve.
 
 def _settings(document: Document, findings: Findings) -> None:
     document.heading("Settings", "settings")
-    if findings.results.as_they_are:
-        document.text("Those alone that differ between sides.")
     stored = [task for task in findings.results.document.pairs if task.settings]
     for task in stored:
         with document.folded(task_name(task.env, task.algo)):
-            document.table(_settings_table(task))
+            sides = {
+                label: values if isinstance(values, dict) else {"": values} for label, values in task.settings.items()
+            }
+            document.table(settings_table(sides))
     if not stored:
         document.text("Not known: these results were imported.")
 
 
-def _settings_table(task: StoredTask) -> Table:
-    """Return the settings of all sides beside one another."""
-    sides = {label: values if isinstance(values, dict) else {"": values} for label, values in task.settings.items()}
+def settings_table(sides: Mapping[str, Mapping[str, Any]], differing: bool = False) -> Table:
+    """Return the settings of all sides beside one another; with `differing`, only where two have other values."""
     names = list(dict.fromkeys(str(name) for values in sides.values() for name in values))
     rows = [[name, *(_value(values[name]) if name in values else "" for values in sides.values())] for name in names]
+    rows = [row for row in rows if not differing or len(set(row[1:]) - {""}) > 1]
     return Table(["setting", *map(shown, sides)], rows, texts=1 + len(sides), wrapped=True)
 
 
@@ -276,21 +273,18 @@ def _repeat(document: Document, findings: Findings) -> None:
     results = findings.results
     document.heading("Repeat it", "repeat")
     if results.document.commands:
-        kept = "" if results.as_they_are else " (finished runs are kept; give another --out to train them again)"
-        document.text(f"The whole comparison{kept}:")
+        document.text("The whole comparison (finished runs are kept; give another --out to train them again):")
         document.code("\n".join(results.document.commands))
     if commands := [run.command for run in results.runs if run.command]:
         with document.folded(f"Run by run ({len(commands)})"):
             document.code("\n".join(commands))
-    if not results.as_they_are:
-        document.text("This report, from the stored results:")
-        document.code(typed("python", "-m", "agents.report", results.folder))
+    document.text("This report, from the stored results:")
+    document.code(typed("python", "-m", "agents.report", results.folder))
     if facts := {**results.document.machine, **results.document.versions}:
         document.text("Machine and versions:")
         rows = [[name, "-" if value is None else _value(value)] for name, value in facts.items()]
         document.table(Table(["what", "which"], rows, texts=2, wrapped=True))
-    if not results.as_they_are:
-        document.text(
-            f"Results from elsewhere join as a CSV file: python -m agents.report FOLDER --import FILE.csv. {SCHEMA}"
-        )
-        document.code(EXAMPLE)
+    document.text(
+        f"Results from elsewhere join as a CSV file: python -m agents.report FOLDER --import FILE.csv. {SCHEMA}"
+    )
+    document.code(EXAMPLE)

@@ -11,6 +11,7 @@ import numpy as np
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 
 from agents.lab.comparison.curves import Count, Name, Positive, RunKey, RunResult, read_curves, read_evaluations
+from agents.lab.words import printable
 from agents.run.storage import disk, read_json, write_text
 from envs.errors import UserError
 
@@ -21,19 +22,14 @@ WHAT = (
 )
 
 
-def _printable(text: str) -> str:
-    """Put a space where a character could not be printed."""
-    return "".join(letter if letter.isprintable() else " " for letter in text)
-
-
-Text = Annotated[str, AfterValidator(_printable)]
+Text = Annotated[str, AfterValidator(printable)]
 
 
 class _Stored(BaseModel):
     model_config = ConfigDict(strict=True, frozen=True, extra="ignore")
 
 
-Stored = TypeVar("Stored", bound=_Stored)
+Stored = TypeVar("Stored", bound=BaseModel)
 
 
 class StoredTask(_Stored):
@@ -111,7 +107,7 @@ class Results:
         unfinished: the runs that were asked for and are not finished, for whatever reason.
         failures: runs that crashed and were not finished since.
         imported: labels whose results came from elsewhere.
-        as_they_are: whether the runs were trained before, each by itself, and are compared as they are.
+        notes: what else limits what is said.
     """
 
     folder: Path
@@ -120,7 +116,7 @@ class Results:
     unfinished: Sequence[RunKey]
     failures: Sequence[Failure]
     imported: Sequence[str]
-    as_they_are: bool = False
+    notes: Sequence[str] = ()
 
 
 def load_results(folder: Path) -> Results:
@@ -170,13 +166,18 @@ def check_folder(folder: Path) -> None:
         raise UserError(f"{folder} is no comparison folder: there is no comparison.json. {WHAT}")
 
 
-def _read(model: type[Stored], file: Path, body: dict[str, Any]) -> Stored:
+def validated(model: type[Stored], file: Path, body: dict[str, Any]) -> Stored:
+    """Return what a file holds as `model` takes it.
+
+    Raises:
+        UserError: it does not fit; the message says where.
+    """
     try:
         return model.model_validate(body)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         place = ".".join(map(str, first["loc"]))
-        raise UserError(f"{file} is malformed: {_printable(place)[:200]}: {first['msg']}") from error
+        raise UserError(f"{file} is malformed: {printable(place)[:200]}: {first['msg']}") from error
 
 
 def read_document(file: Path) -> StoredDocument:
@@ -190,7 +191,7 @@ def read_document(file: Path) -> StoredDocument:
         raise UserError(f"{file} is foreign: this program did not write it")
     if body.get("version") != VERSION:
         raise UserError(f"{file} has format version {body.get('version')!r}; this program reads version {VERSION}")
-    return _read(StoredDocument, file, body)
+    return validated(StoredDocument, file, body)
 
 
 def read_run(folder: Path) -> RunResult:
@@ -200,7 +201,7 @@ def read_run(folder: Path) -> RunResult:
         UserError: it is not there, or a file of it is torn or malformed.
     """
     file = folder / "result.json"
-    result = _read(_Result, file, read_json(file))
+    result = validated(_Result, file, read_json(file))
     costs = ("train_seconds", "steps_per_s", "total_seconds", "peak_mb")
     trained = costs if result.train_seconds else ()  # a model that was only evaluated here has no costs to compare
     figures = {name: float(value) for name in ("steps", *trained) if (value := getattr(result, name)) is not None}

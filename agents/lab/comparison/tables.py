@@ -187,7 +187,8 @@ def _pairs(findings: Findings) -> Iterator[Sequence[Any]]:
             for runs in (one.ours, one.theirs):
                 sides += [runs.size, float(runs.mean()), float(runs.std(ddof=1)) if runs.size > 1 else math.nan]
             value, low, high, p, detectable = one.found
-            what = (task.env, task.algo, hyper, budget, measure, findings.reference, one.against)
+            measured = measure if one.unit == "seed" else f"{measure} over {one.unit}s"
+            what = (task.env, task.algo, hyper, budget, measured, findings.reference, one.against)
             yield (*what, *sides, value, low, high, p, one.adjusted, detectable, one.outcome.value)
 
 

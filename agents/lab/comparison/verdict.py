@@ -72,7 +72,8 @@ def _claim(findings: Findings, outcome: Outcome, other: str) -> str:
 def _headline(findings: Findings, other: str) -> str:
     """Say on how many tasks which side is better, and what could not have been seen."""
     comparisons = findings.against(other)
-    text = sentence(_claims(findings, other, comparisons))
+    played = "over episodes, " if any(one.unit == "episode" for one in comparisons) else ""
+    text = sentence(played + _claims(findings, other, comparisons))
     return " ".join([text, *_not_visible(comparisons)])
 
 
@@ -93,7 +94,8 @@ def _not_visible(comparisons: Sequence[Comparison]) -> Iterator[str]:
     if not same:
         return
     seeds = [size for one in same for size in (one.ours.size, one.theirs.size)]
-    few = plural(max(seeds), "seed") if min(seeds) == max(seeds) else f"{min(seeds)} to {max(seeds)} seeds"
+    unit = same[0].unit
+    few = plural(max(seeds), unit) if min(seeds) == max(seeds) else f"{min(seeds)} to {max(seeds)} {unit}s"
     if len(same) == 1:
         least = same[0].found.detectable
         if not math.isnan(least):
@@ -114,9 +116,9 @@ def _detail(findings: Findings, comparison: Comparison) -> str:
     claim = _claim(findings, comparison.outcome, comparison.against)
     text = f"{comparison.task.name}: {claim}, {number(ours.mean())} against {number(theirs.mean())}"
     if comparison.outcome is Outcome.UNKNOWN:
-        return f"{text} ({plural(ours.size, 'seed')} and {plural(theirs.size, 'seed')})."
+        return f"{text} ({plural(ours.size, comparison.unit)} and {plural(theirs.size, comparison.unit)})."
     if found.low == found.high:
-        return f"{text} (no seed differs from another)."
+        return f"{text} (no {comparison.unit} differs from another)."
     text += f" (difference {number(found.value)}, 95% interval {interval(found.low, found.high)}"
     if comparison.outcome is not Outcome.SAME:
         return f"{text})."
@@ -177,7 +179,13 @@ def _caveats(findings: Findings) -> Iterator[str]:
         tasks = f"{len(without)} of {len(results.document.pairs)} tasks"
         many = f"something on {tasks} (How it was measured lists it), such as "
         yield f"SB3 went without {many if len(without) > 1 else ''}{first}"
-    if unscaled := [task.name for task in findings.tasks if task.scale is None]:
+    if findings.sections and (unscaled := [task.name for task in findings.tasks if task.scale is None]):
         yield f"not in the aggregates, for want of a scale from random play to a goal: {'; '.join(unscaled)}"
-    if any(one.outcome is Outcome.SAME for one in findings.scores):
-        yield "no difference shown does not mean equal: it means that so many seeds cannot tell"
+    if same := [one.unit for one in findings.scores if one.outcome is Outcome.SAME]:
+        yield f"no difference shown does not mean equal: it means that so many {same[0]}s cannot tell"
+    if single := [shown(one.against) for one in findings.scores if one.unit == "episode"]:
+        yield (
+            f"one run on a side ({listed(single)} against {shown(findings.reference)}), so episodes are compared: that "
+            "says which of these policies plays better, not which settings learn better; another seed may turn it over"
+        )
+    yield from results.notes

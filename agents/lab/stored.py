@@ -1,0 +1,179 @@
+"""A run folder read for those who compare and list: what it says of itself, with suspicion, and no model loaded."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, FiniteFloat
+
+from agents.lab.comparison.curves import Count, Name, Positive, read_evaluations
+from agents.lab.comparison.results import validated
+from agents.run.folder import RunFolder, begun
+from agents.run.storage import disk, read_json
+from envs.errors import UserError
+
+TRACES = ("config.yaml", "versions.json", "progress.csv", "model.json")  # each tells of a run, torn as it may be
+LIMIT = 64 * 2**20  # bytes; a larger file is none of ours
+
+
+class _Read(BaseModel):
+    model_config = ConfigDict(strict=True, frozen=True)
+
+
+class _Settings(_Read):
+    """What `config.yaml` has in every run."""
+
+    env: Name
+    env_kwargs: dict[str, Any] = {}
+    algo: Name
+    seed: Count
+    name: Name | None = None
+
+
+class _Summary(_Read):
+    """What is read of `summary.json`."""
+
+    steps: Count
+    train_s: Positive
+    eval_mean: FiniteFloat | None = None
+    interrupted: bool
+
+
+class _Final(_Read):
+    """What is read of `final_episodes.json`."""
+
+    returns: list[FiniteFloat]
+
+
+@dataclass(frozen=True)
+class StoredRun:
+    """A run as its files tell it.
+
+    Attributes:
+        settings: all that `config.yaml` holds, with the code it names where that is now.
+        name: what it was given with `--name`, or "".
+        begun: local time.
+        curve: steps, mean returns and seconds of training of its evaluations, each of shape [evaluations].
+        steps: environment steps that it is known to have taken.
+        state: "finished", "stopped" (by a signal) or "unfinished" (it still runs, or was killed).
+        final: mean return of its final evaluation; None where it is not finished, or had none.
+        train_seconds: nan where it is not finished.
+    """
+
+    path: Path
+    settings: dict[str, Any]
+    env: str
+    env_kwargs: dict[str, Any]
+    algo: str
+    seed: int
+    name: str
+    begun: datetime
+    curve: tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
+    steps: int
+    state: str
+    final: float | None
+    train_seconds: float
+
+    @property
+    def best(self) -> float | None:
+        """The highest mean return of its evaluations; None without any."""
+        return float(self.curve[1].max()) if self.curve[1].size else None
+
+    def final_returns(self) -> NDArray[np.float64]:
+        """Return the returns of the final evaluation's episodes; none where the run is not finished.
+
+        Raises:
+            UserError: their file is malformed.
+        """
+        file = self.path / "final_episodes.json"
+        if self.final is None or not file.exists():
+            return np.empty(0)
+        return np.array(validated(_Final, file, _small_json(file)).returns, np.float64)
+
+
+def read_stored(path: Path) -> StoredRun:
+    """Read a run folder.
+
+    Raises:
+        UserError: there is none, or a file in it is torn or malformed; the message says which.
+    """
+    run = RunFolder.open(path)
+    _refuse_large(run.config_file)
+    settings, _ = run.settings()
+    known = validated(_Settings, run.config_file, settings)
+    curve = read_evaluations(_refuse_large(path / "evaluations.csv"))
+    saved = [step for step, _ in run.checkpoints()]
+    summary, steps = None, max([0, *saved[-1:], *map(int, curve[0][-1:])])
+    if (path / "summary.json").exists():
+        found = validated(_Summary, path / "summary.json", _small_json(path / "summary.json"))
+        summary = found if found.steps >= steps else None  # it went on after that
+    finished = summary is not None and not summary.interrupted
+    return StoredRun(
+        path=path,
+        settings=settings,
+        env=known.env,
+        env_kwargs=known.env_kwargs,
+        algo=known.algo,
+        seed=known.seed,
+        name=known.name or "",
+        begun=begun_at(path),
+        curve=curve,
+        steps=summary.steps if summary else steps,
+        state="finished" if finished else "stopped" if summary else "unfinished",
+        final=summary.eval_mean if summary and finished else None,
+        train_seconds=summary.train_s if summary and finished else float("nan"),
+    )
+
+
+def begun_at(path: Path) -> datetime:
+    """Return when a run was begun: as its folder's name says, or else when the folder was last changed."""
+    with disk("read", path):
+        return begun(path) or datetime.fromtimestamp(path.lstat().st_mtime)
+
+
+def run_folders(runs_dir: Path) -> list[Path]:
+    """Return the folders in `runs_dir` that hold a run, or what is left of one, the one begun last first.
+
+    Raises:
+        UserError: `runs_dir` is there, but cannot be read.
+    """
+    if not runs_dir.exists():
+        return []
+    with disk("read", runs_dir):
+        found = [path for path in runs_dir.iterdir() if any((path / trace).is_file() for trace in TRACES)]
+    return sorted(found, key=lambda path: (begun_at(path), path.name), reverse=True)
+
+
+def bytes_in(folder: Path) -> int:
+    """Return the bytes of all files in a folder; no link is followed, and what cannot be read counts nothing."""
+    return sum(_sizes(folder))
+
+
+def _sizes(folder: Path) -> Iterator[int]:
+    for place, _, files in os.walk(folder):
+        for name in files:
+            try:
+                yield os.lstat(os.path.join(place, name)).st_size
+            except OSError:
+                continue
+
+
+def _small_json(file: Path) -> dict[str, Any]:
+    return read_json(_refuse_large(file))
+
+
+def _refuse_large(file: Path) -> Path:
+    """Return a file that is of a size that ours have, or not there."""
+    if file.exists() and not file.is_file():
+        raise UserError(f"{file} is foreign: it is no file")
+    with disk("read", file):
+        if file.exists() and file.stat().st_size > LIMIT:
+            raise UserError(f"{file} is foreign: it is larger than {LIMIT // 2**20} MB")
+    return file
