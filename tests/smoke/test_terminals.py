@@ -96,7 +96,7 @@ def test_a_narrow_terminal(place: Path) -> None:
     code, shown = on_terminal(TRAIN, place, NO_COLOR="1")
     assert code == 0
     assert re.search(r"\x1b\[(\d+;)*[39]\d", shown) is None, "a colour"
-    assert f"on {NAME}: " in shown
+    assert f"{NAME}: " in shown
     table = [line for line in shown.splitlines() if "│" in line]
     assert table
     assert max(map(len, table)) <= 60
