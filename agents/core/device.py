@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 
 from envs.errors import UserError
@@ -52,6 +53,8 @@ def use_threads(device: torch.device, *, flops: int, batch_size: int) -> int:
         flops: its multiply-adds for one observation.
         batch_size: observations in a minibatch.
     """
+    for kind in (np.float32, np.float64):
+        np.finfo(kind)  # before 2.4, NumPy finds these out when first asked, and would warn after the next line
     torch.set_flush_denormal(True)
     small = flops < HEAVY and batch_size < LARGE_BATCH and flops * batch_size <= SHARED
     if device.type == "cpu" and small:
