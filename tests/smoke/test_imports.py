@@ -23,7 +23,7 @@ TRAINING = HELP | {
         "safetensors",
     ),
     *("rich", "pygments", "markdown_it", "mdurl", "tensorboard", "google", "absl", "fsspec", "packaging", "six"),
-    "tqdm",  # PyTorch takes it where it is installed
+    *("tqdm", "cuda"),  # PyTorch takes them where they are installed
 }
 # parts of the allowed that take long, and that nothing but compiling, drawing or statistics needs
 HEAVY = {"torch._dynamo", "torch._inductor", "sympy", "scipy", "matplotlib", "pygame", "stable_baselines3", "PIL"}
