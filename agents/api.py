@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from agents.run import registry
-from agents.run.config import RECORD_STEPS, Layer, RunConfig, load_config_file, resolve
+from agents.run.config import RECORD_STEPS, Layer, load_config_file, resolve
 from envs.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
@@ -82,12 +82,14 @@ class Model:
 
     Attributes:
         config: all settings, resolved.
+        summary: what the last `learn` with a `runs_dir` reached.
 
     Raises:
         UserError: a setting or the environment is not usable; the message says what is.
     """
 
     algo: ClassVar[str] = "ppo"
+    summary: Summary | None = None
 
     def __init__(
         self,
@@ -217,8 +219,6 @@ class Model:
             console.close()
         return self
 
-    summary: Summary | None = None  # of the last `learn` that kept its run
-
     def _run(
         self, total_timesteps: int | None, quiet: bool, runs_dir: Path, name: str | None, replays_dir: Path | None
     ) -> None:
@@ -261,6 +261,7 @@ class Model:
         """
         import numpy as np
 
+        from agents.core.tree import to_numpy
         from envs.adapters.masks import ACTION_MASK
         from envs.spaces import ActionCodec, BadData, ObservationCodec
 
@@ -277,7 +278,7 @@ class Model:
         if episode_start is not None:
             episode_start = np.atleast_1d(np.asarray(episode_start, bool))
         action, state = now.policy.predict(obs, state, episode_start, deterministic)
-        actions = ActionCodec(now.own_spaces[1], now.rescale_action).decode(_on_host(action))
+        actions = ActionCodec(now.own_spaces[1], now.rescale_action).decode(to_numpy(action))
         return (actions[0] if one else actions), state
 
     def evaluate(
@@ -300,14 +301,11 @@ class Model:
         from envs.objects import named
         from envs.seeding import derive_seed
 
-        env_id, kwargs = (None, None) if env is None else named(env)
-        made = policy_env(self._now(), min(PARALLEL, episodes), vec="auto", env_id=env_id, env_kwargs=kwargs)
-        limit = most_steps_of(
-            self.config, env_id or self.config.env, self.config.env_kwargs if kwargs is None else kwargs
-        )
+        now = self._now() if env is None else self._now().moved(*named(env))
+        limit, stream = most_steps_of(now.config, now.env, now.env_kwargs), derive_seed(seed, "evaluate")
+        made = policy_env(now, min(PARALLEL, episodes), vec="auto")
         try:
-            stream = derive_seed(seed, "evaluate")
-            return evaluate(made, self.policy, episodes, stream, deterministic=deterministic, step_limit=limit)
+            return evaluate(made, now.policy, episodes, stream, deterministic=deterministic, step_limit=limit)
         finally:
             made.close()
 
@@ -436,7 +434,7 @@ _classes: dict[str, type[Model]] = {}
 
 def names() -> list[str]:
     """Return what `from agents import ...` finds."""
-    return ["Model", "algorithm", "load", *map(registry.title_of, registry.names())]
+    return [*__all__, *map(registry.title_of, registry.names())]
 
 
 def find(name: str) -> Any:
@@ -445,7 +443,7 @@ def find(name: str) -> Any:
     Raises:
         AttributeError: nothing.
     """
-    if name in ("Model", "algorithm", "load"):
+    if name in __all__:
         return globals()[name]
     titles = {registry.title_of(one): one for one in registry.names()}
     if name in titles:
@@ -464,10 +462,4 @@ def _plain(value: Any) -> Any:
     return value.item() if hasattr(value, "item") and not isinstance(value, type) else value
 
 
-def _on_host(action: Any) -> Any:
-    from agents.core.tree import to_numpy
-
-    return to_numpy(action)
-
-
-__all__ = ["Model", "Progress", "RunConfig", "Video", "algorithm", "load"]
+__all__ = ["Model", "Progress", "Video", "algorithm", "load"]

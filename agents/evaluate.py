@@ -130,17 +130,15 @@ def _model_of_ours(options: Options, env_kwargs: dict[str, Any]) -> tuple[VecEnv
 
     run = options.run or find_latest_run(options.runs_dir)
     device, _ = choose_device(options.device, env_on_gpu=False, flops=0, batch_size=1)
-    loaded = load_policy(run, options.checkpoint, str(device))
+    loaded = load_policy(run, options.checkpoint, str(device)).moved(options.env, env_kwargs)
     print(*(f"{note}\n" for note in loaded.notes), sep="", end="")
     copies = 1 if options.one_instance else min(PARALLEL, options.episodes)
-    env = policy_env(loaded, copies, vec="auto", env_id=options.env, env_kwargs=env_kwargs)
+    env = policy_env(loaded, copies, vec="auto")
     weight = flops(loaded.policy.model, loaded.observation_space)
     use_threads(device, flops=weight, batch_size=env.num_envs)
-    name = options.env or loaded.env
-    kwargs = (loaded.env_kwargs if name == loaded.env else {}) | env_kwargs
-    limit = options.max_steps or most_steps_of(loaded.config, name, kwargs)
+    limit = options.max_steps or most_steps_of(loaded.config, loaded.env, loaded.env_kwargs)
     about = {"run": str(run), "checkpoint": loaded.name, "step": loaded.step}
-    return env, loaded.policy, about | {"env": name, "algo": loaded.algo, "max_steps": limit}
+    return env, loaded.policy, about | {"env": loaded.env, "algo": loaded.algo, "max_steps": limit}
 
 
 def _model_of_sb3(options: Options, env_kwargs: dict[str, Any]) -> tuple[VecEnv, Policy, dict[str, Any]]:

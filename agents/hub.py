@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import shlex
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -12,6 +11,7 @@ import tyro
 
 from agents.run.cli import run_command
 from agents.run.flags import Flag, parse_flags
+from agents.run.terminal import typed
 from envs.errors import UserError, did_you_mean
 
 EXAMPLES = """\
@@ -74,8 +74,8 @@ def _hub(argv: list[str]) -> int:
 
     run, notes = hub.pull(pull.repo, pull.runs_dir, name=pull.name, revision=pull.revision)
     print(*notes, f"run folder: {run}", sep="\n")
-    print(f"  watch it play   python -m agents.watch {shlex.quote(str(run))}")
-    print(f"  measure it      python -m agents.evaluate {shlex.quote(str(run))}")
+    print(f"  watch it play   {typed('python', '-m', 'agents.watch', run)}")
+    print(f"  measure it      {typed('python', '-m', 'agents.evaluate', run)}")
     return 0
 
 

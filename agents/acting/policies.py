@@ -229,7 +229,9 @@ class EpsilonGreedyPolicy(ModelPolicy):
 
     def epsilon(self, progress: Any) -> Any:
         """Return the chance of a random action when `progress` (0 to 1) of the training is done, or that of many."""
-        return linear(self._initial, self._final, progress / self._fraction if self._fraction else progress * 0 + 1.0)
+        if not self._fraction:
+            return self._final
+        return linear(self._initial, self._final, progress / self._fraction)
 
     def schedules(self, progress: float) -> dict[str, float]:
         return {"rollout/exploration_rate": self.epsilon(progress)}

@@ -10,8 +10,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from agents.lab.stored import begun_at, bytes_in, read_stored, run_folders
+from agents.lab.stored import bytes_in, read_stored, run_folders
 from agents.lab.words import age, number, plural, printable, size
+from agents.run.folder import begun
 from agents.run.registry import label
 from envs.errors import UserError, did_you_mean
 
@@ -70,7 +71,7 @@ def _listed(path: Path) -> Listed:
         run = read_stored(path)
     except UserError as error:
         fault = printable(str(error).removeprefix(f"{path}/"))
-        return Listed(path, None, None, None, None, None, None, None, "damaged", fault, size, begun_at(path))
+        return Listed(path, None, None, None, None, None, None, None, "damaged", fault, size, begun(path))
     known = (run.name, run.env, run.algo, run.seed, run.steps, run.best, run.final, run.state)
     return Listed(path, *known, "", size, run.begun)
 

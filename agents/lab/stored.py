@@ -123,19 +123,13 @@ def read_stored(path: Path) -> StoredRun:
         algo=known.algo,
         seed=known.seed,
         name=known.name or "",
-        begun=begun_at(path),
+        begun=begun(path),
         curve=curve,
         steps=summary.steps if summary else steps,
         state="finished" if finished else "stopped" if summary else "unfinished",
         final=summary.eval_mean if summary and finished else None,
         train_seconds=summary.train_s if summary and finished else float("nan"),
     )
-
-
-def begun_at(path: Path) -> datetime:
-    """Return when a run was begun: as its folder's name says, or else when the folder was last changed."""
-    with disk("read", path):
-        return begun(path) or datetime.fromtimestamp(path.lstat().st_mtime)
 
 
 def run_folders(runs_dir: Path) -> list[Path]:
@@ -148,7 +142,7 @@ def run_folders(runs_dir: Path) -> list[Path]:
         return []
     with disk("read", runs_dir):
         found = [path for path in runs_dir.iterdir() if any((path / trace).is_file() for trace in TRACES)]
-    return sorted(found, key=lambda path: (begun_at(path), path.name), reverse=True)
+    return sorted(found, key=lambda path: (begun(path), path.name), reverse=True)
 
 
 def bytes_in(folder: Path) -> int:

@@ -173,12 +173,17 @@ class RunFolder:
         write_text(self.path / name, json.dumps(content, indent=2) + "\n")
 
 
-def begun(run: Path) -> datetime | None:
-    """Return the local time at which a run was begun, by its folder's name; None where that says none."""
+def begun(run: Path) -> datetime:
+    """Return the local time at which a run was begun: as its folder's name says, or else when that was last changed.
+
+    Raises:
+        UserError: the name says none, and the folder cannot be looked at.
+    """
     try:
         return datetime.strptime(run.name.rpartition("__")[2][:15], STAMP)
     except ValueError:
-        return None
+        with disk("read", run):
+            return datetime.fromtimestamp(run.lstat().st_mtime)
 
 
 def _new_folder(runs_dir: Path, config: RunConfig) -> Path:
@@ -207,7 +212,7 @@ def run_of(folder: Path) -> Path:
 def runs_in(runs_dir: Path) -> list[Path]:
     """Return the run folders in `runs_dir`, the one begun last at the end."""
     found = [file.parent for file in runs_dir.glob("*/config.yaml")]
-    return sorted(found, key=lambda run: (run.name.rpartition("__")[2], run.name))
+    return sorted(found, key=lambda run: (begun(run), run.name))
 
 
 def find_latest_run(runs_dir: Path) -> Path:

@@ -132,20 +132,13 @@ def policy_env(
     num_envs: int = 1,
     *,
     vec: str = "sync",
-    env_id: str | None = None,
-    env_kwargs: dict[str, Any] | None = None,
     render: bool = False,
 ) -> VecEnv:
-    """Make the environment that a policy was trained on, or another one that it fits.
-
-    Args:
-        env_id: another environment, see `LoadedPolicy.moved`; the wrappers stay.
-        env_kwargs: arguments that go over the training's own.
+    """Make the environment that a policy was trained on; `LoadedPolicy.moved` names another one that it fits.
 
     Raises:
         UserError: the environment cannot be made, or its spaces are not those of the policy.
     """
-    loaded = loaded.moved(env_id, env_kwargs)
     name, num_envs = loaded.env, 1 if loaded.config.one_instance else num_envs
     same: dict[str, Any] = {"wrappers": loaded.config.wrappers, "rescale_action": loaded.rescale_action}
     env = stage(name, num_envs, render=render, vec=vec, env_kwargs=loaded.env_kwargs, **same)

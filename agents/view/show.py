@@ -252,6 +252,7 @@ class FollowShow(RunShow):
 
     Args:
         checkpoint: "best" or "latest".
+        others: as `RunShow` takes them.
         say: takes the reason for waiting.
         wait: lets a little time pass.
     """
@@ -260,12 +261,7 @@ class FollowShow(RunShow):
         self,
         path: Path,
         checkpoint: str,
-        seed: int,
-        deterministic: bool,
-        replays: Path,
-        env_id: str | None = None,
-        env_kwargs: dict[str, Any] | None = None,
-        *,
+        *others: Any,
         say: Callable[[str], None] = print,
         wait: Callable[[], None] = lambda: sleep(POLL),
     ) -> None:
@@ -280,7 +276,7 @@ class FollowShow(RunShow):
                     say(f"{error}; waiting for it")
                 told = True
             wait()
-        super().__init__(path, checkpoint, seed, deterministic, replays, env_id, env_kwargs)
+        super().__init__(path, checkpoint, *others)
 
     def renew(self) -> bool:
         """Take the newest model; return whether it is another one than before."""

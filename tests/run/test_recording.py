@@ -370,18 +370,18 @@ def test_an_environment_with_dice_of_its_own_is_found_out(doors, tmp_path):
 def test_a_policy_meets_only_environments_it_fits(tmp_path):
     loaded = untrained("CartPole-v1", tmp_path)
     with pytest.raises(UserError, match=r"does not fit Acrobot-v1: it learnt observations .*\(4,\).* not .*\(6,\)"):
-        policy_env(loaded, env_id="Acrobot-v1")
+        policy_env(loaded.moved("Acrobot-v1"))
 
 
 def test_other_arguments_and_other_environments_are_taken(tmp_path):
     loaded = untrained("CartPole-v1", tmp_path, env_kwargs={"max_episode_steps": 5})
 
-    def length(**options) -> int:
-        return len(list(play(policy_env(loaded, **options), loaded.policy, 0, render=False)))
+    def length(*other) -> int:
+        return len(list(play(policy_env(loaded.moved(*other)), loaded.policy, 0, render=False)))
 
     assert length() == 5
-    assert length(env_kwargs={"max_episode_steps": 3}) == 3
-    assert length(env_id="CartPole-v0") > 5
+    assert length(None, {"max_episode_steps": 3}) == 3
+    assert length("CartPole-v0") > 5
 
 
 def test_frames_per_second_are_the_environments_own(doors):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import signal
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -36,7 +38,10 @@ def test_the_folders_name_has_the_name_and_none_is_overwritten(tmp_path: Path, m
     assert [run.name for run in made] == [stem, f"{stem}-2"]
     monkeypatch.undo()  # reading times takes the same clock
     assert [str(begun(run)) for run in made] == ["2026-01-02 03:04:05"] * 2
-    assert begun(Path("mine")) is None
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    os.utime(mine, (1_000_000_000, 1_000_000_000))
+    assert begun(mine) == datetime.fromtimestamp(1_000_000_000), "a name without a time"
 
 
 def test_each_seed_is_a_run_like_one_trained_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
