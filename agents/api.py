@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from agents.run import registry
-from agents.run.config import RECORD_STEPS, Layer, load_config_file, resolve
+from agents.run import code, registry
+from agents.run.config import RECORD_STEPS, Layer, config_layer, resolve
 from envs.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
@@ -77,6 +77,7 @@ class Model:
         env_kwargs: the environment's own arguments.
         device, vec, compile: as the flags of `python -m agents.train`.
         config: a YAML file of settings, which keyword arguments override.
+        trust: run code outside the package that this file names; or the names of the code that may be run.
         settings: hyperparameters by name, as `python -m agents.train --help` lists them. What is not given comes from
             the configuration packaged for the environment, where there is one.
 
@@ -101,6 +102,7 @@ class Model:
         vec: str = "auto",
         compile: str = "auto",
         config: str | os.PathLike[str] | None = None,
+        trust: code.Trust = False,
         **settings: Any,
     ) -> None:
         from envs.locate import locate
@@ -116,7 +118,7 @@ class Model:
         given = {"env": env_id, "algo": self.algo, "seed": seed, "device": device, "vec": vec, "compile": compile}
         given |= {"env_kwargs": arguments | (env_kwargs or {})}
         given |= {key: _plain(value) for key, value in settings.items()}
-        beneath = [] if config is None else [Layer(str(config), load_config_file(Path(config)))]
+        beneath = [] if config is None else [config_layer(Path(config), trust)]
         self._layers = [*beneath, Layer(name, given)]
         self._packaged = True
         self.config = resolve(self._layers)
@@ -342,6 +344,7 @@ class Model:
         now = self._now()
         with atomic_folder(path) as folder:
             save_model(folder, now.policy.model, now.config, now.own_spaces, now.step)
+            code.keep(folder, now.config.model_dump(mode="json"))
             if training and run is not None and run.step:
                 write_tree(folder, "state", {"training": run.state_dict()}, {"step": run.step})
         return path
@@ -392,7 +395,13 @@ class Model:
         return LoadedPolicy(training.policy, training.config, training.env.own_spaces, training.step, place, "latest")
 
 
-def load(path: str | os.PathLike[str] = "latest", checkpoint: str = "best", *, device: str = "cpu") -> Model:
+def load(
+    path: str | os.PathLike[str] = "latest",
+    checkpoint: str = "best",
+    *,
+    device: str = "cpu",
+    trust: code.Trust = False,
+) -> Model:
     """Load a model that `Model.save` or a training wrote.
 
     Args:
@@ -401,9 +410,12 @@ def load(path: str | os.PathLike[str] = "latest", checkpoint: str = "best", *, d
             from a checkpoint whose training state is still there, as "latest" is; from weights alone, the optimiser
             begins anew.
         device: where it computes.
+        trust: run code outside the package that its files name, though it was not made by you on this machine; or
+            the names of the code that may be run.
 
     Raises:
-        UserError: there is no such model, or its files are torn, altered or foreign.
+        UserError: there is no such model, its files are torn, altered or foreign, or they name code that is not to
+            be run.
     """
     from agents.core.device import choose_device
     from agents.run.folder import find_latest_run
@@ -411,7 +423,7 @@ def load(path: str | os.PathLike[str] = "latest", checkpoint: str = "best", *, d
 
     run = find_latest_run(Path("runs")) if os.fspath(path) == "latest" and not Path("latest").exists() else Path(path)
     chosen, _ = choose_device(device, env_on_gpu=False, flops=0, batch_size=1)
-    loaded = load_policy(run, str(checkpoint), str(chosen))
+    loaded = load_policy(run, str(checkpoint), str(chosen), trust=trust)
     return algorithm(loaded.config.algo)._of(loaded)
 
 

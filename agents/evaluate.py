@@ -127,11 +127,14 @@ def _model_of_ours(options: Options, env_kwargs: dict[str, Any]) -> tuple[VecEnv
     from agents.run.folder import find_latest_run
     from agents.run.models import load_policy
     from agents.run.play import PARALLEL, policy_env
+    from agents.run.terminal import say
 
     run = options.run or find_latest_run(options.runs_dir)
     device, _ = choose_device(options.device, env_on_gpu=False, flops=0, batch_size=1)
-    loaded = load_policy(run, options.checkpoint, str(device)).moved(options.env, env_kwargs)
-    print(*(f"{note}\n" for note in loaded.notes), sep="", end="")
+    loaded = load_policy(
+        run, options.checkpoint, str(device), trust=options.trust, env=options.env, env_kwargs=env_kwargs
+    )
+    say(*loaded.notes)
     copies = 1 if options.one_instance else min(PARALLEL, options.episodes)
     env = policy_env(loaded, copies, vec="auto")
     weight = flops(loaded.policy.model, loaded.observation_space)

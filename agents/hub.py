@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
 from agents.run.cli import run_command
-from agents.run.flags import Flag, parse_flags
-from agents.run.terminal import typed
+from agents.run.flags import Flag, Trust, parse_flags
+from agents.run.terminal import say, typed
 from envs.errors import UserError, did_you_mean
 
 EXAMPLES = """\
@@ -29,6 +29,7 @@ class Push:
     run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN", help="run folder")]
     repo: Annotated[str, tyro.conf.arg(metavar="USER/NAME", help="repository; made if it is not there")]
     private: Annotated[Flag, tyro.conf.arg(help="hide a repository that is made from others")] = False
+    trust: Trust = False
     replays_dir: Annotated[Path, tyro.conf.arg(help="where the recorded episode is")] = Path("replays")
     debug: Annotated[Flag, tyro.conf.arg(help="show tracebacks")] = False
 
@@ -67,15 +68,19 @@ def _hub(argv: list[str]) -> int:
         push = parse_flags(Push, rest, command=command, about="Upload a run.", examples=EXAMPLES)
         from agents.run import hub
 
-        print(*hub.push(push.run, push.repo, replays_dir=push.replays_dir, private=push.private), sep="\n")
+        how: dict[str, Any] = {"replays_dir": push.replays_dir, "private": push.private, "trust": push.trust}
+        say(*hub.push(push.run, push.repo, **how))
         return 0
     pull = parse_flags(Pull, rest, command=command, about="Download a run.", examples=EXAMPLES)
     from agents.run import hub
 
     run, notes = hub.pull(pull.repo, pull.runs_dir, name=pull.name, revision=pull.revision)
-    print(*notes, f"run folder: {run}", sep="\n")
-    print(f"  watch it play   {typed('python', '-m', 'agents.watch', run)}")
-    print(f"  measure it      {typed('python', '-m', 'agents.evaluate', run)}")
+    say(
+        *notes,
+        f"run folder: {run}",
+        f"  watch it play   {typed('python', '-m', 'agents.watch', run)}",
+        f"  measure it      {typed('python', '-m', 'agents.evaluate', run)}",
+    )
     return 0
 
 

@@ -14,6 +14,7 @@ import tyro
 
 from agents.run.cli import print_json, run_command
 from agents.run.flags import Flag, parse_flags
+from agents.run.terminal import say
 from envs.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
@@ -87,10 +88,9 @@ def _runs(argv: list[str]) -> int:
         name=options.name,
         finished=True if options.finished else False if options.unfinished else None,
     )
-    for line in table(found, datetime.now()):
-        print(line)
+    say(*table(found, datetime.now()))
     if not found:
-        print(_nothing(options, every))
+        say(_nothing(options, every))
     deleted = _delete(found, options.yes) if options.delete and found else []
     if options.json:
         listed: dict[str, Any] = {"runs": [one.document() for one in found], "bytes": sum(one.bytes for one in found)}

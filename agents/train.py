@@ -22,7 +22,7 @@ from agents.run.config import (
     RUN_FIELDS,
     Layer,
     RunConfig,
-    load_config_file,
+    config_layer,
     merge,
     notation,
     of_others,
@@ -30,8 +30,9 @@ from agents.run.config import (
     resolve,
     takes_many,
 )
-from agents.run.flags import parse_env_kwargs
+from agents.run.flags import Trust, parse_env_kwargs
 from agents.run.spellings import suggestion
+from agents.run.terminal import say
 from envs.errors import UserError
 
 EXAMPLES = """\
@@ -68,6 +69,7 @@ class Options:
             help="so many runs, one after the other: seeds seed, seed + 1, ...",
         ),
     ] = None
+    trust: Trust = False
     quiet: Annotated[tyro.conf.FlagCreatePairsOff[bool], tyro.conf.arg(help="print nothing but errors")] = False
     json: Annotated[tyro.conf.FlagCreatePairsOff[bool], tyro.conf.arg(help="print the result as a last line")] = False
     debug: Annotated[tyro.conf.FlagCreatePairsOff[bool], tyro.conf.arg(help="show tracebacks")] = False
@@ -98,10 +100,11 @@ def _train(argv: list[str]) -> int:
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     for name in ("--env", "--algo", "--config", "--resume"):
         first.add_argument(name, nargs="?")
+    first.add_argument("--trust", action="store_true")
     early, _ = first.parse_known_args(argv)
     if early.config and early.resume:
         raise UserError("--config and --resume exclude one another: a run goes on with its own config.yaml")
-    beneath, notes = _beneath(early.config, early.resume)
+    beneath, notes = _beneath(early.config, early.resume, early.trust or code.typed_in(argv))
     chosen = {} if early.resume else {name: value for name in ("env", "algo") if (value := getattr(early, name))}
     defaults = merge([*beneath, Layer(FLAGS, chosen)], packaged=not early.resume)
     given, options = parse(argv or ["--help"], {name: value for name, (value, _) in defaults.items()})
@@ -122,7 +125,7 @@ def _train(argv: list[str]) -> int:
     from agents.run.seeds import train_seeds
 
     if not options.quiet:
-        print(*(f"{note}\n" for note in notes), sep="", end="")
+        say(*notes)
     how: dict[str, Any] = {
         "runs_dir": options.runs_dir,
         "replays_dir": options.replays_dir,
@@ -139,15 +142,15 @@ def _train(argv: list[str]) -> int:
     return 130 if summaries[-1].interrupted else 0
 
 
-def _beneath(config: str | None, resume: str | None) -> tuple[list[Layer], list[str]]:
+def _beneath(config: str | None, resume: str | None, trust: code.Trust) -> tuple[list[Layer], list[str]]:
     """Return the layer beneath the flags, if there is one, and what is to be said of it."""
     from agents.run.folder import RunFolder
 
     if resume:
         run = RunFolder.open(Path(resume))
-        values, notes = run.settings()
+        values, notes = run.settings(trust)
         return [Layer(str(run.config_file), values)], notes
-    return ([Layer(config, load_config_file(Path(config)))] if config else []), []
+    return ([config_layer(Path(config), trust)] if config else []), []
 
 
 def refuse_changes(before: RunConfig, given: dict[str, Any]) -> None:

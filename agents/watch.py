@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -106,9 +107,12 @@ def _watch(argv: list[str]) -> int:
     if options.follow:
         refuse_to_follow(options)
 
+    from agents.run import code
     from agents.run.folder import find_latest_run
     from agents.run.models import load_policy
     from agents.run.play import frames_per_second, watch_fault
+    from agents.run.recording import load_episode
+    from agents.run.terminal import say
     from agents.run.video import GIF_WIDTH, check_format, write_video
     from agents.view.show import FollowShow, ReplayShow, RunShow, Show, frames
     from agents.view.viewer import size_of
@@ -118,24 +122,29 @@ def _watch(argv: list[str]) -> int:
     if options.record is not None:
         check_format(options.record)
     size, env_kwargs = size_of(options.width), parse_env_kwargs(options.env_kwargs)
-    if options.replay is not None and (options.env or env_kwargs):
-        raise UserError("--replay: an episode is played where it was recorded; leave --env and --env-kwargs out.")
+    if options.replay is not None and env_kwargs:
+        raise UserError("--replay: an episode is played where it was recorded; leave --env-kwargs out.")
     show: Show
     if options.replay is not None:
-        policy = None if options.run is None else load_policy(options.run, options.checkpoint).policy
-        show = ReplayShow(options.replay, policy)
+        recorded = load_episode(options.replay, trust=options.trust or code.typed_in([options.env or ""]))
+        if options.env and code.absolute("env", options.env) != recorded.env:
+            raise UserError(f"--replay: the episode is played where it was recorded, {recorded.env}; leave --env out.")
+        policy = None
+        if options.run is not None:
+            policy = load_policy(options.run, options.checkpoint, trust=options.trust, env=recorded.env).policy
+        show = ReplayShow(options.replay, recorded, policy)
     elif options.run is not None and options.run.suffix == ".zip":
         show = _show_of_sb3(options, env_kwargs)
     else:
         run, acting = options.run or find_latest_run(options.runs_dir), not options.stochastic
-        places = options.replays_dir, options.env, env_kwargs
+        load: Any = partial(load_policy, run, trust=options.trust, env=options.env, env_kwargs=env_kwargs)
         kind = FollowShow if options.follow else RunShow
-        show = kind(run, options.checkpoint, options.seed, acting, *places)
+        show = kind(run, load, options.checkpoint, options.seed, acting, options.replays_dir)
     if fault := watch_fault(show.env_id):
         raise UserError(fault)
-    print(*getattr(show, "notes", ()), f"{show.env_id} · {show.source}", sep="\n")
+    say(*getattr(show, "notes", ()), f"{show.env_id} · {show.source}")
     if drawing := mujoco.way():
-        print(drawing)
+        say(drawing)
 
     fps = options.fps or frames_per_second(show.env_id)
     videos: list[Path] = []
@@ -161,11 +170,11 @@ def _watch(argv: list[str]) -> int:
 
 def tell_of(video: Path) -> None:
     """Say where a video is, and how to play its episode again."""
-    from agents.run.terminal import typed
+    from agents.run.terminal import say, typed
 
-    print(f"Recorded:       {video}")
+    say(f"Recorded:       {video}")
     if (episode := video.with_suffix(".json")).exists():
-        print(f"Play it again:  python -m agents.watch --replay {typed(episode)}")
+        say(f"Play it again:  python -m agents.watch --replay {typed(episode)}")
 
 
 def refuse_to_follow(options: Options) -> None:

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, FiniteFloat
 
 from agents.lab.comparison.curves import Count, Name, Positive, read_evaluations
 from agents.lab.comparison.results import validated
+from agents.run.config import load_config_file
 from agents.run.folder import RunFolder, begun
 from agents.run.storage import disk, read_json
 from envs.errors import UserError
@@ -106,7 +107,7 @@ def read_stored(path: Path) -> StoredRun:
     """
     run = RunFolder.open(path)
     _refuse_large(run.config_file)
-    settings, _ = run.settings()
+    settings = load_config_file(run.config_file)
     known = validated(_Settings, run.config_file, settings)
     curve = read_evaluations(_refuse_large(path / "evaluations.csv"))
     saved = [step for step, _ in run.checkpoints()]

@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
-from agents.run.terminal import lasting_output
+from agents.run.terminal import lasting_output, visible
 from envs.errors import UserError
 
 
@@ -59,7 +59,8 @@ def _memory_ran_out(error: BaseException) -> bool:
 
 def _say(message: str, error: BaseException) -> None:
     """Print a message on stderr, and beneath it what was noted on the way up."""
-    print(message, *getattr(error, "__notes__", ()), sep="\n", file=sys.stderr)
+    for line in (message, *getattr(error, "__notes__", ())):
+        print(visible(line), file=sys.stderr)
 
 
 def print_json(values: dict[str, Any] | list[dict[str, Any]]) -> None:

@@ -3,53 +3,102 @@
 Settings name it: "path/to/file.py:Name", or "module:Name". A run keeps the path of a file whole, so that it means the
 same from any working directory, and copies into `code/` what was imported from the file's folder. The original is
 used as long as it is there and unchanged, and the copy where it is not. No PyTorch here.
+
+Files may come from anybody, so code that they name is imported only if the user agreed: they typed the same name,
+said `--trust`, or made the run on this machine, which its signature shows.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
 import site
 import sys
 import sysconfig
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import cache
 from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
 from agents.core.user_code import is_user_code
-from agents.run.storage import disk, write_text
+from agents.run import signature
+from agents.run.storage import disk, read_json, write_text
 from envs import errors
 from envs.errors import UserError
 
 SETTINGS = ("env", "wrappers", "algo", "encoder", "memory", "metrics")  # those that may name code
-FOLDER, LIST = "code", "folders.json"
+NO_CODE = ("name", "env_kwargs")  # free text, and the environment's own arguments
+FOLDER, LIST, SIGNATURE = "code", "folders.json", "signature.json"
 MOST_FILES, LARGEST, LARGEST_SUM = 200, 2**20, 2**23  # of the copies: how many, and bytes of one and of all
+Trust = bool | Collection[str]  # what files name may be imported: all of it, or what the user typed
 
 
 def names(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield (setting, name) of all code that a run's flat settings name and that is neither ours nor Gymnasium's."""
-    for setting in SETTINGS:
-        value = values.get(setting)
-        for entry in value if setting == "wrappers" and isinstance(value, list | tuple) else [value]:
-            for name in entry if isinstance(entry, dict) else [entry]:
-                if isinstance(name, str) and (is_user_code(name) or setting == "wrappers") and not _gymnasiums(name):
-                    yield setting, name
+    """Yield (setting, name) of all code outside the package that a run's settings name, flat or in their parts."""
+    for setting, value in values.items():
+        if setting not in NO_CODE:
+            yield from _names("wrappers" if setting == "env_wrapper" else setting, value)
 
 
-def _gymnasiums(name: str) -> bool:
-    return _file(name) is None and re.split(r"[.:]", name)[0] == "gymnasium"
+def _names(setting: str, value: Any) -> Iterator[tuple[str, str]]:
+    if isinstance(value, str):
+        if _is_code(setting, value):
+            yield setting, value
+    elif isinstance(value, list | tuple):
+        for entry in value:
+            yield from _names(setting, entry)
+    elif isinstance(value, dict) and setting == "wrappers":
+        yield from _names(setting, list(value))  # their arguments are no names
+    elif isinstance(value, dict):
+        yield from names(value)
 
 
-def refuse(values: Mapping[str, Any], source: str) -> None:
-    """Raise UserError if settings from `source` name code outside the package.
+def _is_code(setting: str, name: str) -> bool:
+    if setting != "wrappers":
+        return is_user_code(name) or name.startswith("GymV")  # these make what their arguments name
+    home, _, chosen = name.replace(":", ".").rpartition(".")
+    gymnasiums = _file(name) is None and home == "gymnasium.wrappers" and chosen.isidentifier()
+    return not gymnasiums or chosen == "RecordVideo"  # which writes files wherever it is told
+
+
+def typed_in(words: Sequence[str]) -> frozenset[str]:
+    """Return what a user typed that may be the name of code, as `refuse` takes it."""
+    return frozenset(word.partition("=")[2] if word.startswith("--") else word for word in words)
+
+
+def refuse(
+    values: Mapping[str, Any], source: str, run: Path | None = None, trust: Trust = False, *, replaced: str = ""
+) -> None:
+    """Raise UserError if settings from a file name code outside the package to which the user has not agreed.
 
     This is the one place that says whether code which a file names may be imported.
+
+    Args:
+        values: settings, flat.
+        source: the file that they are from, for the message.
+        run: the folder whose signature may say that the user made them; None: there is none.
+        trust: all code, or the names that the user typed.
+        replaced: a setting that is not used, as the user gave another.
     """
-    for setting, name in names(values):
-        raise UserError(f"{source}: {setting}: {name!r} is code outside the package, and would be run to use this")
+    named = [(setting, name) for setting, name in names(values) if setting != replaced]
+    if trust is True or not named:
+        return
+    typed = set() if trust is False else {absolute("env", word) for word in trust}
+    signed = None if run is None else _signed(run)
+    reason = "it was not made by you on this machine" if signed is None else "the run was not made with it"
+    if signed == set():
+        reason = f"the run was made on another machine, or {FOLDER}/ has been changed since"
+    for setting, name in named:
+        if absolute(setting, name) in typed or f"{setting}: {name}" in (signed or ()):
+            continue
+        instead = f"--{setting} {name}" if setting == "env" else ""
+        raise UserError(
+            f"{source}: {setting}: {name!r} is code outside the package, which this would run, and {reason}. If you "
+            f"trust it, add --trust{' or ' + instead if instead else ''} (in Python trust=True)"
+        )
 
 
 def renamed(setting: str, value: Any, rename: Callable[[str], str]) -> Any:
@@ -117,11 +166,14 @@ def _imported(folder: Path) -> Iterator[Path]:
 
 
 def keep(run: Path, values: Mapping[str, Any]) -> list[str]:
-    """Copy the user's own code that a run has imported into its folder; return a sentence for what was left out.
+    """Copy the user's own code that a run has imported into its folder, and sign it as made here.
 
     Args:
         run: the run's folder.
         values: its settings, flat; the code they name has been imported.
+
+    Returns:
+        A sentence for what was left out.
 
     Raises:
         UserError: nothing can be written there.
@@ -148,6 +200,7 @@ def keep(run: Path, values: Mapping[str, Any]) -> list[str]:
         with disk("write", run / FOLDER):
             (run / FOLDER).mkdir(exist_ok=True)
         write_text(run / FOLDER / LIST, json.dumps(kept, indent=2, ensure_ascii=False) + "\n")
+    sign(run, values)
     if not left_out:
         return []
     return [
@@ -156,7 +209,56 @@ def keep(run: Path, values: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def find(values: Any, run: Path) -> tuple[Any, list[str]]:
+def sign(run: Path, values: Mapping[str, Any]) -> None:
+    """Note in a run's folder that this user runs the code that its settings name, and as it is there.
+
+    What the folder is signed for already stays so.
+
+    Raises:
+        UserError: nothing can be written there.
+    """
+    signed = sorted({f"{setting}: {name}" for setting, name in names(values)} | (_signed(run) or set()))
+    if not signed or (made := signature.sign(_content(run, signed))) is None:
+        return
+    with disk("write", run / FOLDER):
+        (run / FOLDER).mkdir(exist_ok=True)
+    write_text(run / FOLDER / SIGNATURE, json.dumps({"code": signed, "signature": made}, indent=2) + "\n")
+
+
+def _signed(run: Path) -> set[str] | None:
+    """Return "setting: name" of the code with which this user has made a run; none if it is not as they made it.
+
+    Where there is no signature at all, that is None.
+    """
+    file = run / FOLDER / SIGNATURE
+    if not file.is_file():
+        return None
+    try:
+        found = read_json(file)
+        signed = [str(name) for name in found["code"]]
+        return set(signed) if signature.made_here(_content(run, signed), found["signature"]) else set()
+    except (UserError, OSError, LookupError, TypeError):
+        return set()
+
+
+def _content(run: Path, signed: list[str]) -> bytes:
+    """Return what is signed: the names, and every file in `code/`, so that nothing can be put beside them."""
+    digests, total = dict[str, str](), 0
+    files = list(islice((run / FOLDER).rglob("*"), 10 * MOST_FILES))
+    if len(files) == 10 * MOST_FILES:
+        raise UserError(f"{run / FOLDER}: more files than a run copies")
+    for file in sorted(files):
+        if file == run / FOLDER / SIGNATURE or (file.is_dir() and not file.is_symlink()):
+            continue
+        with disk("read", file):
+            size = file.lstat().st_size
+            if file.is_symlink() or not file.is_file() or (total := total + size) > 2 * LARGEST_SUM:
+                raise UserError(f"{file}: no file that a run copies")
+            digests[file.relative_to(run / FOLDER).as_posix()] = hashlib.sha256(file.read_bytes()).hexdigest()
+    return json.dumps([signed, digests], sort_keys=True).encode()
+
+
+def find(values: Any, run: Path, source: str, trust: Trust = False, *, replaced: str = "") -> tuple[Any, list[str]]:
     """Return a run's settings with the places where the code they name is now, and a sentence for each copy used.
 
     What a module needs to be imported is put on `sys.path`; nothing is imported yet.
@@ -164,20 +266,26 @@ def find(values: Any, run: Path) -> tuple[Any, list[str]]:
     Args:
         values: the settings as they were written.
         run: the run's folder, which may have no copies.
+        source, trust, replaced: as `refuse` takes them.
 
     Raises:
-        UserError: the list of copies is damaged.
+        UserError: the user has not agreed to their code, or the list of copies is damaged.
     """
     if not isinstance(values, dict):
         return values, []  # who reads the settings says what is wrong
+    refuse(values, source, run, trust, replaced=replaced)
+    named = [name for setting, name in names(values) if setting != replaced]
+    if not named:
+        return values, []  # so that nothing in the folder can be imported
     places, said = dict[str, Path](), list[str]()
-    modules = [name for _, name in names(values) if _file(name) is None]
+    modules = [name for name in named if _file(name) is None]
     for key, original in _listed(run).items():
         copy = (run / FOLDER / key).resolve()
         difference = _difference(Path(original), copy)
         place = Path(original) if difference is None else copy
         if difference is not None:
-            said.append(f"{difference}: the run's own copy is used, {copy} (what you change there is used too)")
+            said.append(f"{difference}: the run's own copy is used, {copy}")
+            _write_no_bytecode()
         if (difference is not None or modules) and str(place) not in sys.path:
             sys.path.insert(0, str(place))  # before the working folder, which may hold others of the same name
         places |= {_slashes(original): place, f"*/{FOLDER}/{key}": place}
@@ -191,6 +299,12 @@ def find(values: Any, run: Path) -> tuple[Any, list[str]]:
         return name if place is None else f"{place / file}{name[len(path) :]}"
 
     return {setting: renamed(setting, value, moved) for setting, value in values.items()}, said
+
+
+def _write_no_bytecode() -> None:
+    """Let Python put no files beside the modules it imports: a run's copies are signed as they are."""
+    sys.dont_write_bytecode = True
+    os.environ["PYTHONDONTWRITEBYTECODE"] = "1"  # in environments' processes
 
 
 def _slashes(path: str) -> str:

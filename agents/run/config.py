@@ -87,28 +87,24 @@ class RunConfig(Settings):
         return dump_yaml(self.model_dump(mode="json"))
 
     @classmethod
-    def from_dict(cls, values: Any, source: str, allow_code: bool = True) -> RunConfig:
-        """Read the flat form back.
+    def from_dict(cls, values: Any, source: str) -> RunConfig:
+        """Read the flat form back. An algorithm of the user's own is imported: see `code.refuse`.
 
         Args:
             values: what was read.
             source: the file that errors name.
-            allow_code: whether the settings may name code of the user's own. An algorithm is imported here, the
-                rest by who uses the configuration.
 
         Raises:
-            UserError: as `resolve`, or there is code that is not allowed.
+            UserError: as `resolve`.
         """
         if not isinstance(values, dict):
             raise UserError(f"{source}: the configuration is a {type(values).__name__}, not a mapping")
-        if not allow_code:
-            code.refuse(values, source)
         return resolve([Layer(source, values)], packaged=False)
 
     @classmethod
-    def from_yaml(cls, path: Path, allow_code: bool = True) -> RunConfig:
-        """Read what `to_yaml` wrote; `allow_code` as for `from_dict`."""
-        return cls.from_dict(load_config_file(path), str(path), allow_code)
+    def from_yaml(cls, path: Path) -> RunConfig:
+        """Read what `to_yaml` wrote."""
+        return cls.from_dict(load_config_file(path), str(path))
 
 
 RUN_FIELDS = {name: field for name, field in RunConfig.model_fields.items() if name != "params"}
@@ -188,6 +184,21 @@ def load_config_file(path: Path) -> dict[str, Any]:
     if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
         raise UserError(f"{path}: must be a mapping of names to values, such as 'learning_rate: 3e-4'")
     return values
+
+
+def config_layer(path: Path, trust: code.Trust = False) -> Layer:
+    """Read a file of settings as a layer.
+
+    Args:
+        path: a YAML file; one that lies in a run's folder shares its signature.
+        trust: which code outside the package may be imported (`code.refuse`).
+
+    Raises:
+        UserError: as `load_config_file`, or the user has not agreed to the code.
+    """
+    values = load_config_file(path)
+    code.refuse(values, str(path), path.parent, trust)
+    return Layer(str(path), values)
 
 
 def packaged_config(algo: str, env_id: str) -> Path | None:

@@ -32,7 +32,9 @@ VecNormalizeFile = Annotated[
     Path | None,
     tyro.conf.arg(metavar="FILE", help_behavior_hint="", help="VecNormalize's statistics for MODEL.zip"),
 ]
-Trust = Annotated[Flag, tyro.conf.arg(help="load MODEL.zip, which runs code from that file")]
+Trust = Annotated[
+    Flag, tyro.conf.arg(help="run the code that a run, a model or a file of settings of somebody else brings or names")
+]
 CurveFiles = Annotated[
     tuple[Path, ...],
     tyro.conf.arg(

@@ -110,21 +110,24 @@ class RunFolder:
         found = (self.path / "checkpoints").glob("[0-9]*")
         return sorted((int(folder.name), folder) for folder in found if folder.name.isdecimal() and folder.is_dir())
 
-    def config(self) -> RunConfig:
-        """Read `config.yaml`.
+    def config(self, trust: code.Trust = False) -> RunConfig:
+        """Read `config.yaml`; `trust` as for `settings`.
 
         Raises:
-            UserError: the file was spoilt.
+            UserError: as `settings`.
         """
-        return RunConfig.from_dict(self.settings()[0], str(self.config_file))
+        return RunConfig.from_dict(self.settings(trust)[0], str(self.config_file))
 
-    def settings(self) -> tuple[dict[str, Any], list[str]]:
+    def settings(self, trust: code.Trust = False) -> tuple[dict[str, Any], list[str]]:
         """Return what `config.yaml` holds, with the code it names where that is now, and what is to be said of that.
 
+        Args:
+            trust: which code outside the package may be imported (`code.refuse`).
+
         Raises:
-            UserError: the file was spoilt.
+            UserError: the file was spoilt, or the user has not agreed to the code.
         """
-        return code.find(load_config_file(self.config_file), self.path)
+        return code.find(load_config_file(self.config_file), self.path, str(self.config_file), trust)
 
     def tidy(self) -> None:
         """Clear away what a killed process left half written."""

@@ -47,7 +47,15 @@ _SECRET_VALUE = re.compile(r"\b(hf_|ghp_|github_pat_|sk-)[A-Za-z0-9_-]{16,}")
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 
 
-def push(run: Path, repo: str, *, replays_dir: Path, private: bool = False, endpoint: str | None = None) -> list[str]:
+def push(
+    run: Path,
+    repo: str,
+    *,
+    replays_dir: Path,
+    private: bool = False,
+    endpoint: str | None = None,
+    trust: code.Trust = False,
+) -> list[str]:
     """Upload a run as one commit; return sentences worth telling, the address first.
 
     Args:
@@ -56,15 +64,17 @@ def push(run: Path, repo: str, *, replays_dir: Path, private: bool = False, endp
         replays_dir: where a recorded episode is looked for.
         private: whether a repository that is made is hidden from others.
         endpoint: of another hub than the library's own.
+        trust: which code outside the package may be imported to read the run (`code.refuse`).
 
     Raises:
-        UserError: there is no run, it holds what looks like a secret, the hub refuses, or its library is missing.
+        UserError: there is no run, it needs code that is not to be run or holds what looks like a secret, the hub
+            refuses, or its library is missing.
     """
     _check_name(repo)
     hub = _library()
     api = hub.HfApi(endpoint=endpoint)
     with tempfile.TemporaryDirectory() as folder:
-        needed = gather(run, Path(folder), repo, replays_dir)
+        needed = gather(run, Path(folder), repo, replays_dir, trust)
         files = _files_in(Path(folder))
         with _asking("push to", repo):
             address = api.create_repo(repo, private=private or None, exist_ok=True)
@@ -127,14 +137,14 @@ def pull(
     return path, notes + _of_code(_code_of(config))
 
 
-def gather(run: Path, folder: Path, repo: str, replays_dir: Path) -> list[str]:
+def gather(run: Path, folder: Path, repo: str, replays_dir: Path, trust: code.Trust = False) -> list[str]:
     """Write into `folder` what is sent of a run; return the names of the user's own code that it needs.
 
     Raises:
         UserError: there is no run or no model, or its settings hold what looks like a secret.
     """
-    settings = portable(RunFolder.open(run).config().model_dump(mode="json"))
-    latest, best = (load_policy(run, which) for which in ("latest", "best"))
+    settings = portable(RunFolder.open(run).config(trust).model_dump(mode="json"))
+    latest, best = (load_policy(run, which, trust=trust) for which in ("latest", "best"))
     _copy_model(latest, folder)
     if best.path != latest.path:
         _copy_model(best, folder / "best")

@@ -6,7 +6,9 @@ A model is two files in one folder: `model.safetensors` (weights and normaliser 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -92,16 +94,22 @@ def save_model(folder: Path, model: nn.Module, config: RunConfig, own_spaces: tu
     write_tree(folder, "model", model.state_dict(), meta)
 
 
-def load_model(folder: Path, name: str, device: str = "cpu") -> LoadedPolicy:
+def load_model(
+    folder: Path, name: str, device: str = "cpu", *, trust: code.Trust = False, replaced: str = ""
+) -> LoadedPolicy:
     """Load the model in `folder`.
 
+    Args:
+        trust, replaced: which code outside the package, named by its files, may be imported (`code.refuse`).
+
     Raises:
-        UserError: a file is missing, torn, altered, foreign, or its weights do not fit its description.
+        UserError: a file is missing, torn, altered, foreign, or its weights do not fit its description; or the user
+            has not agreed to the code that it needs.
     """
     weights, meta = read_tree(folder, "model")
     file = folder / "model.json"
     try:
-        values, notes = code.find(meta["config"], run_of(folder))
+        values, notes = code.find(meta["config"], run_of(folder), str(file), trust, replaced=replaced)
         config = RunConfig.from_dict(values, source=str(file))
         own_spaces = space_from_json(meta["observation_space"]), space_from_json(meta["action_space"])
         step = int(meta["step"])
@@ -136,29 +144,46 @@ def checkpoints(path: Path) -> list[tuple[int, Path]]:
     return RunFolder(path).checkpoints()
 
 
-def load_policy(path: Path, checkpoint: str = "best", device: str = "cpu") -> LoadedPolicy:
+def load_policy(
+    path: Path,
+    checkpoint: str = "best",
+    device: str = "cpu",
+    *,
+    trust: code.Trust = False,
+    env: str | None = None,
+    env_kwargs: dict[str, Any] | None = None,
+) -> LoadedPolicy:
     """Load a run's policy, or the model in any folder that holds one.
 
     Args:
         path: a run folder, or a folder with `model.json` in it (or that file).
         checkpoint: "best" by the run's own evaluations (the last where there were none), "latest", or a step.
         device: where the networks go.
+        trust: as `load_model` takes it.
+        env, env_kwargs: as `LoadedPolicy.moved` takes them; the training's environment is not imported then.
 
     Raises:
-        UserError: no such model or checkpoint, or its files are unusable.
+        UserError: no such model or checkpoint, or its files are unusable, or `load_model` refuses its code.
     """
+    replaced = "" if env is None else "env"
+    load = partial(load_model, device=device, trust=trust, replaced=replaced)
+    return _chosen(path, checkpoint, load).moved(env, env_kwargs)
+
+
+def _chosen(path: Path, checkpoint: str, load: Callable[[Path, str], LoadedPolicy]) -> LoadedPolicy:
+    """Call `load` with the folder and the name of the model that is meant."""
     path = path.parent if path.name in ("model.json", "model.safetensors") else path
     if not (path / "config.yaml").exists() and (path / "model.json").exists():
-        return load_model(path, path.name, device)
+        return load(path, path.name)
     run = RunFolder.open(path)
     saved = {str(step): folder for step, folder in run.checkpoints()}
     if checkpoint == "best" and (run.best / "model.json").exists():
-        return load_model(run.best, "best", device)
+        return load(run.best, "best")
     if checkpoint in ("best", "latest"):
         newest = list(saved)[-1:]  # a run that was killed after a resume has a model older than its checkpoints
-        model = load_model(path, "latest", device) if (path / "model.json").exists() else None
+        model = load(path, "latest") if (path / "model.json").exists() else None
         if newest and (model is None or model.step < int(newest[0])):
-            model = load_model(saved[newest[0]], "latest", device)
+            model = load(saved[newest[0]], "latest")
         if model is None:
             raise UserError(f"{path}: this run has saved no model yet")
         return model
@@ -167,4 +192,4 @@ def load_policy(path: Path, checkpoint: str = "best", device: str = "cpu") -> Lo
         raise UserError(
             f"{path}: no checkpoint {checkpoint!r}; there are {', '.join(allowed)}.{did_you_mean(checkpoint, allowed)}"
         )
-    return load_model(saved[checkpoint], checkpoint, device)
+    return load(saved[checkpoint], checkpoint)

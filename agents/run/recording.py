@@ -20,9 +20,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from agents.acting.evaluation import Player
 from agents.core.types import Policy
+from agents.run import code
 from agents.run.folder import run_of
 from agents.run.models import LoadedPolicy
 from agents.run.play import Moment, frames_per_second, moments, play, policy_env, stage
+from agents.run.signature import made_here, sign
 from agents.run.storage import disk, write_text
 from agents.run.video import Frame, write_video
 from envs.api import VecEnv
@@ -95,15 +97,20 @@ def save_episode(file: Path, episode: RecordedEpisode) -> None:
     """
     with disk("write", file):
         file.parent.mkdir(parents=True, exist_ok=True)
-    body = {"checksum": _checksum(episode), "episode": _content(episode)}
+    checksum = _checksum(episode)
+    body = {"checksum": checksum, "signature": sign(checksum.encode()), "episode": _content(episode)}
     write_text(file, json.dumps(body, allow_nan=False) + "\n")
 
 
-def load_episode(file: Path) -> RecordedEpisode:
+def load_episode(file: Path, trust: code.Trust = False) -> RecordedEpisode:
     """Read an episode file.
 
+    Args:
+        file: where it is.
+        trust: which code outside the package that it names may be imported to play it (`code.refuse`).
+
     Raises:
-        UserError: it is missing, torn, altered, or no episode.
+        UserError: it is missing, torn, altered, or no episode; or the user has not agreed to the code that it needs.
     """
     with disk("read", file):
         if file.stat().st_size > SIZE_LIMIT:
@@ -121,6 +128,8 @@ def load_episode(file: Path) -> RecordedEpisode:
         raise UserError(f"{file} is no recorded episode, or only part of one ({error})") from error
     if checksum != _checksum(episode):
         raise UserError(f"{file} was altered: it does not match its own checksum")
+    if not made_here(checksum.encode(), body.get("signature")):
+        code.refuse({"env": episode.env, "wrappers": episode.wrappers}, str(file), trust=trust)
     return episode
 
 
@@ -276,7 +285,7 @@ def write_manifest(folder: Path) -> None:
         if file.name == MANIFEST:
             continue
         try:
-            episode = load_episode(file)
+            episode = load_episode(file, trust=True)  # nothing is played
         except UserError:
             continue
         entry = {"file": file.name, "video": file.with_suffix(".mp4").name}

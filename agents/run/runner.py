@@ -39,6 +39,7 @@ from envs.make import reward_threshold
 from envs.seeding import derive_seed
 
 VIDEO_STEPS = 500  # the most that a video during the training shows
+SAVE_EVERY = 1.0  # seconds between two models that are saved to be watched; writing one takes milliseconds
 KEEP_STATES = 2  # checkpoints whose training state is kept; all keep their model
 TAKING_TURNS = "One environment does all in turn: evaluations use the training's, which then begins a new episode."
 THUMBNAILS = 250  # frames of the small video in TensorBoard, every second one of the episode
@@ -93,6 +94,7 @@ class Run:
         self.log_every = max(self.params.total_timesteps // LOG_ROWS, 1)
         self.save_every = self.params.eval_freq or max(self.params.total_timesteps // EVALUATIONS, 1)
         self.told_to_watch = False
+        self.saved = -SAVE_EVERY  # at how many seconds the newest model was
 
     def evaluate(self, episodes: int, *stream: str | int) -> Evaluation:
         """Play greedily on fresh episodes; `stream` names the random stream they come from."""
@@ -146,9 +148,10 @@ class Run:
                     self.record_best(step)
         if crossings(before, step, self.log_every):
             self.log(step)
-        if crossings(before, step, self.save_every):
+        if crossings(before, step, self.save_every) and self.monitor.elapsed() >= self.saved + SAVE_EVERY:
             with self.monitor.paused("saving"):
                 self.save_latest()
+            self.saved = self.monitor.elapsed()
         self.monitor.handled = step
         self.monitor.evaluated += evaluated
         if crossings(before, step, params.save_freq):
@@ -188,7 +191,7 @@ class Run:
         try:
             if self.evaluator.shared:
                 raise UserError("it needs an environment of its own, and only one may run")
-            loaded = load_policy(self.folder.best)
+            loaded = load_policy(self.folder.best, trust=True)
             with (
                 closing(policy_env(loaded, render=True)) as env,
                 self.console.working("recording a video", "steps at most") as report,
@@ -276,7 +279,7 @@ class Run:
         self.evaluator.close()  # it is needed no more, and perhaps only one may run at a time
         if not self.keeps_env:
             self.training.env.close()
-        loaded, thumbnails = load_policy(self.folder.path), Thumbnails()
+        loaded, thumbnails = load_policy(self.folder.path, trust=True), Thumbnails()
         seed, folder = derive_seed(self.config.seed, "recording"), replay_folder(loaded, replays_dir)
         try:
             with self.console.working("recording an episode", "steps at most") as report:
@@ -400,6 +403,7 @@ def train(
             notes = load_latest(training, monitor, folder)
             refuse_finished(training, monitor, folder)
             folder.resume(training.config)
+            code.sign(folder.path, training.config.model_dump(mode="json"))
         if config.one_instance:
             notes.append(TAKING_TURNS)
         with closing(Run(training, folder, monitor, resumed=resume is not None, quiet=quiet)) as run:

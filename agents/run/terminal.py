@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import io
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -15,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rich.console import Console
 
+# Of ASCII and Latin-1, but for the tab and the new line; and those that turn the direction of writing around.
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 _ASCII = {"·": "-", "±": "+-", "…": "...", "→": "->"}
 
 
@@ -25,10 +28,30 @@ def typed(*words: object) -> str:
 
 
 def console(**options: Any) -> Console:
-    """Return Rich's console that prints text as it is: names may hold what it would take for markup or emoji."""
-    from rich.console import Console
+    """Return Rich's console that prints text as it is: names may hold what it would take for markup or emoji.
 
-    return Console(soft_wrap=True, highlight=False, markup=False, emoji=False, **options)
+    Texts, which may come from files, reach the terminal without control characters; its own pass.
+    """
+    from rich.console import Console
+    from rich.segment import Segment
+
+    class Plain(Console):
+        def render(self, renderable: Any, options: Any = None) -> Any:
+            for text, style, control in super().render(renderable, options):
+                yield Segment(text if control else visible(text), style, control)
+
+    return Plain(soft_wrap=True, highlight=False, markup=False, emoji=False, **options)
+
+
+def say(*lines: object) -> None:
+    """Print lines on standard output, without control characters."""
+    for line in lines:
+        print(visible(str(line)))
+
+
+def visible(text: str) -> str:
+    """Write control characters, which would tell the terminal what to do, as Python writes them: "\\x1b"."""
+    return text if text.isprintable() else _CONTROL.sub(lambda found: repr(found[0])[1:-1], text)
 
 
 @contextmanager

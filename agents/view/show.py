@@ -13,9 +13,9 @@ from gymnasium import Space
 
 from agents.core.types import Policy
 from agents.run.folder import RunFolder
-from agents.run.models import checkpoints, load_policy
+from agents.run.models import LoadedPolicy, checkpoints
 from agents.run.play import Moment, play, policy_env
-from agents.run.recording import STEP_LIMIT, episode_env, load_episode, record_episode, replay, replay_folder
+from agents.run.recording import STEP_LIMIT, RecordedEpisode, episode_env, record_episode, replay, replay_folder
 from agents.run.registry import title_of
 from agents.run.video import Frame, write_video
 from agents.view.observation import pictures, readings
@@ -186,7 +186,8 @@ class RunShow(PolicyShow):
     """A run's policy playing, which can change to the run's other checkpoints and writes its episodes down.
 
     Args:
-        env_id, env_kwargs: see `LoadedPolicy.moved`.
+        path: of the run.
+        load: returns one of its policies, by the checkpoint's name: `load_policy` without that.
 
     Raises:
         UserError: no such model, or its environment cannot be made or rendered.
@@ -195,15 +196,14 @@ class RunShow(PolicyShow):
     def __init__(
         self,
         path: Path,
+        load: Callable[[str], LoadedPolicy],
         checkpoint: str,
         seed: int,
         deterministic: bool,
         replays: Path,
-        env_id: str | None = None,
-        env_kwargs: dict[str, Any] | None = None,
     ) -> None:
-        self.path, self._moved = path, (env_id, env_kwargs)
-        self.loaded = load_policy(path, checkpoint).moved(*self._moved)
+        self.path, self.load = path, load
+        self.loaded = load(checkpoint)
         self.notes = self.loaded.notes
         env, folder = policy_env(self.loaded, render=True), replay_folder(self.loaded, replays)
         super().__init__(self.loaded.policy, env, self.loaded.env, self._named(), seed, deterministic, folder)
@@ -226,7 +226,7 @@ class RunShow(PolicyShow):
         return self.loaded.name
 
     def _take(self, checkpoint: str) -> None:
-        self.loaded = load_policy(self.path, checkpoint).moved(*self._moved)
+        self.loaded = self.load(checkpoint)
         self.policy, self.source = self.loaded.policy, self._named()
 
     def record(self, index: int, fps: float, size: tuple[int, int] = SIZE) -> Path:
@@ -260,6 +260,7 @@ class FollowShow(RunShow):
     def __init__(
         self,
         path: Path,
+        load: Callable[[str], LoadedPolicy],
         checkpoint: str,
         *others: Any,
         say: Callable[[str], None] = print,
@@ -269,14 +270,14 @@ class FollowShow(RunShow):
         run, told = RunFolder.open(path), False
         while not run.ended:
             try:
-                load_policy(path, checkpoint)
+                load(checkpoint)
                 break
             except UserError as error:
                 if not told:
                     say(f"{error}; waiting for it")
                 told = True
             wait()
-        super().__init__(path, checkpoint, *others)
+        super().__init__(path, load, checkpoint, *others)
 
     def renew(self) -> bool:
         """Take the newest model; return whether it is another one than before."""
@@ -316,14 +317,13 @@ class ReplayShow:
     """One recorded episode, verified as it plays; `policy`, if given, says what it would make of each moment.
 
     Raises:
-        UserError: the file is no episode, or its environment cannot be made or rendered.
+        UserError: its environment cannot be made or rendered.
     """
 
     finished = False
 
-    def __init__(self, file: Path, policy: Policy | None = None) -> None:
-        self.file, self.policy, self.folder = file, policy, file.parent
-        self.recorded = load_episode(file)
+    def __init__(self, file: Path, recorded: RecordedEpisode, policy: Policy | None = None) -> None:
+        self.file, self.recorded, self.policy, self.folder = file, recorded, policy, file.parent
         self.env_id = self.recorded.env
         self.source = f"recorded · {self.recorded.checkpoint} · {self.recorded.step:,} steps"
         self.env = episode_env(self.recorded)

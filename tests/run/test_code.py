@@ -12,7 +12,7 @@ import pytest
 
 from agents.evaluate import main as evaluate
 from agents.run import code
-from agents.run.config import FLAGS, Layer, RunConfig, load_config_file, resolve
+from agents.run.config import FLAGS, Layer, load_config_file, resolve
 from agents.run.folder import RunFolder
 from agents.run.models import load_policy
 from agents.watch import main as watch
@@ -130,8 +130,7 @@ def test_the_copy_is_used_where_the_original_changed_or_is_gone(
     assert (mean, said[:1]) == (
         15.0,
         [
-            f"{arm} has changed since the run began: the run's own copy is used, {copy} "
-            "(what you change there is used too)"
+            f"{arm} has changed since the run began: the run's own copy is used, {copy}",
         ],
     )
     resume(run, "-n 128")
@@ -169,7 +168,7 @@ def test_a_module_of_ones_own_is_found_again_too(
 
 def test_nothing_installed_is_copied(tmp_path: Path) -> None:
     run = train(tmp_path, f"--env gymnasium.envs.classic_control:CartPoleEnv {WORDS} --env-kwargs max_episode_steps=9")
-    assert not (run / "code").exists()
+    assert [file.name for file in (run / "code").iterdir()] == ["signature.json"]
 
 
 def test_what_is_too_large_is_left_out_and_said(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -192,7 +191,7 @@ def test_a_damaged_list_of_copies_is_told(tmp_path: Path) -> None:
     for text in ("{", "[1]", '{"../up": "/x"}', '{"..": "/x"}', '{"a": 3}', "[" * 10_000):
         (tmp_path / "code" / "folders.json").write_text(text)
         with pytest.raises(UserError, match=r"folders\.json is damaged"):
-            code.find({"env": "CartPole-v1"}, tmp_path)
+            code.find({"env": "my.py:Env"}, tmp_path, "config.yaml", trust=True)
 
 
 def test_paths_of_another_system_are_understood(tmp_path: Path) -> None:
@@ -200,7 +199,7 @@ def test_paths_of_another_system_are_understood(tmp_path: Path) -> None:
     (tmp_path / "code" / "proj" / "my.py").write_text("")
     (tmp_path / "code" / "folders.json").write_text(json.dumps({"proj": r"C:\Users\me\proj"}))
     path = list(sys.path)
-    values, said = code.find({"env": r"C:\Users\me\proj\my.py:Env", "seed": 3}, tmp_path)
+    values, said = code.find({"env": r"C:\Users\me\proj\my.py:Env", "seed": 3}, tmp_path, "config.yaml", trust=True)
     sys.path[:] = path
     assert values == {"env": f"{tmp_path / 'code' / 'proj' / 'my.py'}:Env", "seed": 3}
     assert len(said) == 1
@@ -221,10 +220,12 @@ def test_paths_of_another_system_are_understood(tmp_path: Path) -> None:
 def test_one_place_refuses_code_that_is_not_allowed(values: dict) -> None:
     setting = next(name for name in reversed(values))
     with pytest.raises(UserError, match=f"model.json: {setting}: .* is code outside the package"):
-        RunConfig.from_dict(values, "model.json", allow_code=False)
+        code.refuse(values, "model.json")
 
 
-def test_what_gymnasium_has_is_nobodys_own() -> None:
-    values = {"env": "gymnasium.envs.classic_control:CartPoleEnv", "wrappers": ["gymnasium.wrappers:ClipReward"]}
-    assert list(code.names(values)) == []
+def test_gymnasiums_wrappers_are_nobodys_own() -> None:
+    wrappers = ["gymnasium.wrappers:ClipReward", {"gymnasium.wrappers.TimeLimit": {"max_episode_steps": 9}}]
+    assert list(code.names({"env": "CartPole-v1", "wrappers": wrappers})) == []
+    for writes_files in ("gymnasium.wrappers.RecordVideo", "gymnasium.utils.save_video"):
+        assert list(code.names({"wrappers": [writes_files]})) == [("wrappers", writes_files)]
     assert list(code.names({"env": "gymnasium.py:Env"})) == [("env", "gymnasium.py:Env")]

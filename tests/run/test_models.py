@@ -48,7 +48,7 @@ def test_a_loaded_model_acts_as_the_trained_one(values: dict[str, Any], tmp_path
     training = trained(values)
     policy, obs = training.policy, training.collector.state.obs
     save_model(tmp_path, training.algorithm.model, training.config, training.env.own_spaces, 64)
-    loaded = load_model(tmp_path, "x")
+    loaded = load_model(tmp_path, "x", trust=True)
     for deterministic in (True, False):
         actions = [
             one.predict(obs, deterministic=deterministic, generator=torch.Generator().manual_seed(3))[0]
@@ -72,7 +72,7 @@ def test_a_loaded_model_acts_as_the_trained_one(values: dict[str, Any], tmp_path
 def test_statistics_are_frozen_in_a_loaded_model(tmp_path: Path) -> None:
     training = trained(CASES["ppo"])
     save_model(tmp_path, training.algorithm.model, training.config, training.env.own_spaces, 64)
-    loaded = load_model(tmp_path, "x")
+    loaded = load_model(tmp_path, "x", trust=True)
     before = {name: value.clone() for name, value in loaded.policy.model.state_dict().items()}  # type: ignore
     assert any("count" in name and value > 0 for name, value in before.items()), "statistics travel with the model"
     far = tree_map(lambda leaf: leaf + 100, training.collector.state.obs)

@@ -249,18 +249,6 @@ def test_settings_that_do_not_fit(folder: Path, body: str, message: str) -> None
         resolve([Layer(FLAGS, {"env": "CartPole-v1", "algo": "my_file.py"})])
 
 
-def test_reading_a_configuration_runs_no_code_where_that_is_not_allowed(folder: Path) -> None:
-    (folder / "my_file.py").write_text(ALONE)
-    for algo in ("my_file.py:Bold", "my_file.py", "my_file:Bold"):
-        with pytest.raises(UserError, match=f"model.json: algo: '{algo}' is code outside the package"):
-            RunConfig.from_dict({"env": "CartPole-v1", "algo": algo}, "model.json", allow_code=False)
-    assert not (folder / "it_ran").exists()
-    for algo in ("ppo", "dqn"):
-        assert RunConfig.from_dict({"env": "CartPole-v1", "algo": algo}, "model.json", allow_code=False).algo == algo
-    RunConfig.from_dict({"env": "CartPole-v1", "algo": "my_file.py:Bold"}, "model.json")
-    assert (folder / "it_ran").exists()
-
-
 def test_the_default_of_a_class_is_allowed_by_it() -> None:
     for algo in registry.names():
         config: AlgoConfig = registry.find(algo).config()

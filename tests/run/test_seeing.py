@@ -87,6 +87,7 @@ def test_a_model_to_watch_is_there_early_and_that_is_said_once(
 ) -> None:
     found: list[tuple[Path, int]] = []
     save = runner.save_model
+    monkeypatch.setattr(runner, "SAVE_EVERY", 0.0)
     monkeypatch.setattr(runner, "save_model", lambda *of: (found.append((of[0], of[-1])), save(*of)))
     places = f"--runs-dir {tmp_path} --no-record"
     assert main(f"{CARTPOLE} {SHORT} --eval-freq {freq} {places}".split()) == 0

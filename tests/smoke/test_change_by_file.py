@@ -48,7 +48,8 @@ def test_everything_by_the_name_of_a_file(
     (tmp_path / "mine.py").write_text(FILE)
     (tmp_path / "mine.yaml").write_text(YAML)
     monkeypatch.chdir(tmp_path)
-    parts = "--env mine.py:make_env --env-kwargs goal=5 --config mine.yaml --network mine.py:Two --metrics mine.py:log"
+    parts = "--env mine.py:make_env --env-kwargs goal=5 --config mine.yaml --trust"
+    parts += " --network mine.py:Two --metrics mine.py:log"
     assert train([*parts.split(), *WORDS.split()]) == 0
     summary = json.loads(capsys.readouterr().out.splitlines()[-1])
     run = tmp_path / summary["run"]

@@ -122,7 +122,7 @@ def test_mistakes_in_evaluate_are_told_in_one_line(run, capsys, words, message):
         ("RUN --env-kwargs gravity", "KEY=VALUE expected"),
         ("RUN --env-kwargs speed=3", "takes no argument 'speed'"),
         ("RUN --env Acrobot-v1", "does not fit Acrobot-v1"),
-        ("--replay nothing.json --env-kwargs gravity=3", "leave --env and --env-kwargs out"),
+        ("--replay nothing.json --env-kwargs gravity=3", "leave --env-kwargs out"),
         ("RUN --checkpoint bets", "Did you mean best?"),
         ("--replay nothing.json", "cannot read nothing.json"),
         ("--runs-dir elsewhere", "elsewhere holds no run"),

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from agents.run.models import load_policy
 from agents.train import main as train
 from agents.view.show import FollowShow
 from agents.watch import main as watch
@@ -46,7 +48,14 @@ class Going:
         """Follow it; what happens in each wait is said, and there must be no more of them."""
         self.left, self.said = list(waits), list[str]()
         show = FollowShow(
-            self.path, "best", 0, True, self.path / "replays", say=self.said.append, wait=lambda: self.left.pop(0)()
+            self.path,
+            partial(load_policy, self.path),
+            "best",
+            0,
+            True,
+            self.path / "replays",
+            say=self.said.append,
+            wait=lambda: self.left.pop(0)(),
         )
         return show
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from agents.run.flags import Count, CurveFiles, Flag, parse_env_kwargs
+from agents.run.flags import Count, CurveFiles, Flag, Trust, parse_env_kwargs
 from envs.errors import UserError
 
 QUICK: dict[str, Any] = {
@@ -72,7 +72,7 @@ class Options:
         tyro.conf.arg(metavar="KEY=VALUE ...", help_behavior_hint="", help="environment arguments"),
     ] = ()
     files: CurveFiles = ()
-    trust: Annotated[Flag, tyro.conf.arg(help="load MODEL.zip, which runs code from that file")] = False
+    trust: Trust = False
     vec_normalize: Annotated[
         Path | None,
         tyro.conf.arg(metavar="FILE", help_behavior_hint="", help="VecNormalize's statistics for MODEL.zip"),

@@ -15,7 +15,7 @@ from agents.lab.comparison.job import Job, Side, Task
 from agents.lab.comparison.options import Options
 from agents.lab.sb3_settings import COUNTERPARTS, Unfit, counterpart, translate_settings, tuned_settings
 from agents.lab.words import task_name
-from agents.run.config import FLAGS, Layer, RunConfig, load_config_file, resolve
+from agents.run.config import FLAGS, Layer, RunConfig, config_layer, resolve
 from agents.run.flags import parse_env_kwargs
 from agents.run.registry import label
 from agents.run.storage import disk
@@ -145,7 +145,7 @@ def _sides(options: Options, same: dict[str, Any], discrete: bool) -> tuple[list
             side, without = sb3_side(name, ours, options.hyper, discrete)
             left_out += without
         elif name.endswith((".yaml", ".yml")):
-            side = other_side(Path(name), same)
+            side = other_side(Path(name), same, options.trust)
         elif found := model_side(Path(name), ours, trust=options.trust, vec_normalize=options.vec_normalize):
             side = found
         else:
@@ -189,17 +189,17 @@ def sb3_side(name: str, ours: RunConfig, hyper: str, discrete: bool) -> tuple[Si
     return Side(name.replace(":", "-"), "sb3", "sb3", settings), left_out
 
 
-def other_side(file: Path, same: dict[str, Any]) -> Side:
+def other_side(file: Path, same: dict[str, Any], trust: bool) -> Side:
     """Return our training with the settings of a YAML file over those packaged for the environment.
 
     Raises:
         UserError: the file cannot be used, or is for something else than what is the `same` for all sides.
     """
-    values = load_config_file(file)
+    layer = config_layer(file, trust)
     for name in ("env", "algo"):
-        if values.get(name, same[name]) != same[name]:
+        if (values := layer.values).get(name, same[name]) != same[name]:
             raise UserError(f"{file}: {name} is {values[name]!r}, but it is to be compared on {same[name]!r}")
-    return our_side(resolve([Layer(str(file), values), Layer(FLAGS, same)]), label_of(file))
+    return our_side(resolve([layer, Layer(FLAGS, same)]), label_of(file))
 
 
 def model_side(path: Path, ours: RunConfig, *, trust: bool, vec_normalize: Path | None) -> Side | None:
@@ -229,7 +229,7 @@ def model_side(path: Path, ours: RunConfig, *, trust: bool, vec_normalize: Path 
         )
     from agents.run.models import load_policy
 
-    loaded = load_policy(path, "latest")
+    loaded = load_policy(path, "latest", trust=trust)
     if (loaded.env, loaded.algo) != (ours.env, ours.algo):
         return None
     _refuse_wrapped(loaded.config, str(path))

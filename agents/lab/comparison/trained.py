@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,7 @@ from agents.lab.comparison.results import Reference, Results, StoredDocument
 from agents.lab.comparison.verdict import print_verdict
 from agents.lab.stored import read_stored
 from agents.lab.words import algorithm_name, listed, plural, printable
+from agents.run import code
 from agents.run.config import RunConfig
 from agents.run.flags import parse_env_kwargs
 from agents.run.registry import find
@@ -131,7 +132,7 @@ def read_entries(options: Options) -> tuple[list[Entry], dict[Path, str]]:
             raise UserError(f"{path} does not exist. Run folders and models of stable-baselines3 (.zip) are compared.")
         if path.suffix != ".zip":
             try:
-                entries[path] = _our_entry(path)
+                entries[path] = _our_entry(path, options.trust)
             except UserError as error:
                 left_out[path] = _without_path(error, path)
     models = [path for path in paths.values() if path.suffix == ".zip"]
@@ -155,22 +156,20 @@ def _expanded(path: Path) -> list[Path]:
     return sorted(path.parent.glob(path.name)) or [path]
 
 
-def _our_entry(path: Path) -> Entry:
+def _our_entry(path: Path, trust: bool) -> Entry:
     run = read_stored(path)
-    try:  # with the defaults of settings that are newer than the run
-        config = RunConfig.from_dict(run.settings, str(path / "config.yaml"), allow_code=False)
-        settings = config.model_dump(mode="json")
-    except UserError:
-        settings = run.settings
+    settings, _ = code.find(run.settings, path, str(path / "config.yaml"), trust)
+    with suppress(UserError):  # with the defaults of settings that are newer than the run
+        settings = RunConfig.from_dict(settings, str(path / "config.yaml")).model_dump(mode="json")
     figures = {"steps": float(run.steps)}
     if run.train_seconds > 0:
         figures |= {"train_seconds": run.train_seconds, "steps_per_s": run.steps / run.train_seconds}
     best = -np.inf if run.best is None else run.best
     return Entry(
         path=path,
-        env=run.env,
+        env=settings["env"],
         env_kwargs=run.env_kwargs,
-        algo=run.algo,
+        algo=settings["algo"],
         seed=run.seed,
         name=run.name,
         settings={name: value for name, value in settings.items() if name not in APART},
@@ -339,7 +338,7 @@ def _open(
     if not entry.sb3:
         from agents.run.models import load_policy
 
-        loaded = load_policy(entry.path, checkpoint)
+        loaded = load_policy(entry.path, checkpoint, trust=options.trust)
         return policy_env(loaded, num_envs, vec=vec, render=render), loaded.policy
     from agents.lab.sb3_policy import load_sb3
 

@@ -68,7 +68,7 @@ def evaluate_model(job: Job, trust: bool) -> dict[str, Any]:
         policy = load_sb3(path, algo, trust=trust, vec_normalize=Path(statistics) if statistics else None)
         step, rescale = policy.step, False
     else:
-        loaded = load_policy(path, "latest")
+        loaded = load_policy(path, "latest", trust=trust)
         policy, step, rescale = loaded.policy, loaded.step, loaded.rescale_action
     with closing(_evaluator(job, rescale)) as evaluator:
         if job.library == "sb3":
