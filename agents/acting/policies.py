@@ -17,6 +17,7 @@ from agents.core.tree import restarted, rows_of, to_numpy, to_tensor, tree_map, 
 from agents.core.types import Act, Acted, Obs, Tree
 from agents.core.watch import Watch
 from agents.data.trajectory import Trajectory
+from agents.networks.heads import Noise
 from agents.networks.models import ActorCritic, QNetwork, action_mask
 from agents.ops.distributions import draw_noise, masked
 from agents.ops.exploration import epsilon_greedy, legal_action, random_action
@@ -236,9 +237,15 @@ class EpsilonGreedyPolicy(ModelPolicy):
     def schedules(self, progress: float) -> dict[str, float]:
         return {"rollout/exploration_rate": self.epsilon(progress)}
 
+    def step(self, obs: Obs, carry: Tree, noise: Tree) -> Acted:
+        if noise is None or not self.model.noise_size:
+            return super().step(obs, carry, noise)
+        q, carry = self.model.act(obs, carry, Noise(noise[2]))
+        return Acted(*self.choose(q, action_mask(obs), noise), carry)
+
     def actor(self) -> Act:
         act = super().actor()
-        if self.model.masked or self.recurrent:
+        if self.model.masked or self.recurrent or self.model.noise_size:
             return act
 
         def explore_or_act(obs: Obs, carry: Tree, noise: Tree) -> Acted:
@@ -253,20 +260,23 @@ class EpsilonGreedyPolicy(ModelPolicy):
 
         return explore_or_act
 
-    def draw_noise(
-        self, shape: tuple[int, ...], progress: Progress, generator: torch.Generator
-    ) -> tuple[Tensor, Tensor]:
-        """Draw for each environment whether it explores, and a uniform number for the action it takes then."""
+    def draw_noise(self, shape: tuple[int, ...], progress: Progress, generator: torch.Generator) -> tuple[Tensor, ...]:
+        """Draw for each environment whether it explores, a uniform number for the action it takes then, and what
+        noisy layers take, if there are any.
+        """
         epsilon = self.epsilon(progress)
         if isinstance(epsilon, ndarray):
             epsilon = to_tensor(epsilon.astype(np.float32)[:, None], generator.device)
         coin, uniform = torch.rand((2, *shape), generator=generator, device=generator.device)
-        return coin < epsilon, uniform
+        if not self.model.noise_size:
+            return coin < epsilon, uniform
+        layers = torch.randn((*shape, self.model.noise_size), generator=generator, device=generator.device)
+        return coin < epsilon, uniform, layers
 
     def choose(self, parameters: Any, mask: Tensor | None, noise: Tree) -> tuple[Any, Any]:
         action = masked(parameters, mask).argmax(-1)
         if noise is not None:
-            explore, uniform = noise
+            explore, uniform = noise[:2]
             random = random_action(uniform, self.model.n_actions) if mask is None else legal_action(uniform, mask)
             action = epsilon_greedy(action, explore, random)
         return action, action

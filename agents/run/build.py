@@ -20,7 +20,7 @@ from agents.core.device import choose_device, use_threads
 from agents.core.runtime import Runtime, resolved_mode
 from agents.core.types import Iteration
 from agents.data.replay import ReplayBuffer
-from agents.data.samplers import Sampler, UniformSampler
+from agents.data.samplers import PrioritizedSampler, Sampler, UniformSampler
 from agents.learning.learner import Learner
 from agents.networks.encoders import multiply_adds, zeros
 from agents.run import loops, registry
@@ -107,7 +107,7 @@ class Training:
             "actor": self.collector.state.state_dict(),
             "env": self.env.state_dict() if with_env else None,
             "replay": None if self.replay is None else self.replay.state_dict(),
-            "sampling": None if self.sampler is None else self.sampler.generator.get_state(),
+            "sampling": None if self.sampler is None else self.sampler.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> list[str]:
@@ -129,13 +129,13 @@ class Training:
             state = state | {
                 "learner": state["learner"] | {"shuffling": fresh("minibatch")},
                 "actor": state["actor"] | {"generator": fresh(self.policy.stream)},
-                "sampling": fresh("replay"),
+                "sampling": state["sampling"] and state["sampling"] | {"generator": fresh("replay")},
             }
         self.learner.load_state_dict(state["learner"])
         actor.load_state_dict(state["actor"])
         if self.replay is not None and self.sampler is not None:
             self.replay.load_state_dict(state["replay"])
-            self.sampler.generator.set_state(state["sampling"])
+            self.sampler.load_state_dict(state["sampling"])
         if state["env"] is not None:
             return notes + self.env.load_state_dict(state["env"])
         self.begin_episodes()
@@ -255,5 +255,8 @@ def _replay(params: OffPolicyConfig, runtime: Runtime, device: torch.device, see
     generator = torch.Generator(device).manual_seed(derive_seed(seed, "replay"))
     per_round = settings.train_freq if settings.gradient_steps == -1 else settings.gradient_steps
     usual = min(per_round, loops.DRAWN) * params.batch_size
-    sampler = UniformSampler(replay, params.gamma, settings.n_step_returns, generator, usual, compiled=runtime.compiled)
-    return replay, sampler
+    how: Any = (replay, params.gamma, settings.n_step_returns, generator, usual, runtime.compiled)
+    if not settings.prioritized_replay:
+        return replay, UniformSampler(*how)
+    numbers = {name: getattr(settings, f"prioritized_replay_{name}") for name in ("alpha", "beta0", "eps")}
+    return replay, PrioritizedSampler(*how, **numbers)
