@@ -187,17 +187,20 @@ class QNetwork(Model):
             self.head: nn.Linear | QHead = nn.Linear(self.torso.features, self.n_actions)
             self.noise_size = 0
             return
-        self.torso = MLP(self.features, widths[:-1], *how)
+        sampled = config.distribution == "iqn"
+        # the last hidden layer belongs to the streams; but IQN's places are of learnt features, not of numbers seen
+        hidden = 0 if not widths or (sampled and len(widths) == 1) else widths[-1]
+        self.torso = MLP(self.features, widths[:-1] if hidden else widths, *how)
         self.head = QHead(
             self.torso.features,
-            widths[-1] if widths else 0,
+            hidden,
             self.n_actions,
             self.values.atoms,
             config.activation,
             layer_norm=config.layer_norm,
             dueling=config.dueling,
             noisy_std=config.noisy_std if config.noisy else None,
-            sampled=config.distribution == "iqn",
+            sampled=sampled,
         )
         self.noise_size = self.head.noise_size
 
