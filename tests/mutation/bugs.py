@@ -43,7 +43,7 @@ BUGS = [
             "gamma * power_K[last_B]",
             "gamma * power_K[-1]",
             "n-step: gamma to the power of n where the window is shorter",
-            "Hessel et al. 2018 as often reimplemented",
+            "n-step returns as often reimplemented",
         ),
         (
             "(terminated_BK | truncated_BK) | (steps_K",
@@ -352,7 +352,7 @@ BUGS = [
             "(head - 1 - index // self.num_envs) % self.rows + 1",
             "(head - index // self.num_envs) % self.rows + 1",
             "replay: n-step windows go on across the write head",
-            "Hessel et al. 2018 as often reimplemented",
+            "n-step returns as often reimplemented",
         ),
         (
             'take("next_obs", last), index)',
@@ -462,7 +462,7 @@ BUGS = [
             "running_N = running_N * ~last_TN[t]",
             "running_N = running_N * 1.0",
             "norm_reward: the discounted return goes on into the next episode",
-            "OpenAI Baselines' VecNormalize before its returns were reset; Engstrom et al. 2020, arXiv:2005.12729",
+            "VecNormalize as often reimplemented",
         ),
         (
             "return_TN[valid_TN]",
@@ -552,7 +552,6 @@ BUGS = [
             "HALF_LENGTH = 0.5",
             "HALF_LENGTH = 1.0",
             "CartPole: the pole's length for half of it",
-            "Florian 2007 on CartPole",
         ),
     ),
     *_in(
@@ -965,5 +964,430 @@ BUGS = [
             "np.nan_to_num(values) / max(high, 1e-9)",
             "watch: bars of Q-values from 0 instead of the lowest",
         ),
+    ),
+    *_in(
+        "agents/ops/distributions.py",
+        "tests/ops/test_distributions.py",
+        (
+            "(noise < self.logits.sigmoid()).long()",
+            "(noise > self.logits.sigmoid()).long()",
+            "MultiBinary: coins fall the other way",
+        ),
+        (
+            "torch.stack([part.entropy(action) for part in self.parts]).sum(dim=0)",
+            "torch.stack([part.entropy(action) for part in self.parts]).mean(dim=0)",
+            "MultiDiscrete: the entropy is the mean of its parts",
+        ),
+        (
+            "noise = ((action - self.mean) / std).detach()",
+            "noise = (action - self.mean) / std",
+            "tanh: the entropy has no gradient through the mean",
+        ),
+        ("return action.tanh()", "return action.clamp(-1, 1)", "tanh: the environment gets clipped actions"),
+    ),
+    *_in(
+        "agents/acting/state.py",
+        "tests/acting/test_state.py tests/run/test_loops.py",
+        (
+            "np.arange(self.step, self.step + ticks * num_envs, num_envs) / total",
+            "np.arange(ticks) * num_envs / total",
+            "exploration: its schedule begins anew with each rollout",
+        ),
+        (
+            'state["returns"].copy(), state["lengths"].copy()',
+            'state["returns"] * 0, state["lengths"].copy()',
+            "resume: the returns of running episodes begin at 0",
+        ),
+    ),
+    *_in(
+        "agents/acting/policies.py",
+        "tests/acting/test_state.py tests/networks/test_memory.py tests/algos/test_ppo.py",
+        (
+            "            state = restarted(state, to_tensor(episode_start, self.device))",
+            "            state = state",
+            "predict: episode_start does not clear the memory",
+            "episode_start of SB3-contrib's recurrent predict",
+        ),
+    ),
+    *_in(
+        "agents/acting/fused.py",
+        "tests/acting/test_fused.py",
+        (
+            "carry = restarted(acted.carry, start)",
+            "carry = acted.carry",
+            "fused: memory goes on into the next episode",
+        ),
+        (
+            "place = rank - 1 - (ended - count).clamp(min=0)",
+            "place = rank - 1",
+            "fused: reports the oldest episodes of a rollout as the newest",
+        ),
+    ),
+    *_in(
+        "agents/learning/optimizer.py",
+        "tests/learning/test_optimizer.py tests/learning/test_modules.py",
+        (
+            "view.copy_(parts[name].view(view.shape))",
+            "view.copy_(parts[name].view(view.shape) * 0)",
+            "moments of all layers are lost as one is replaced",
+        ),
+        (
+            'self.steps = state["steps"]',
+            "self.steps = 0",
+            "resume: Adam corrects its biases as if it began anew",
+            "optimisers that are not saved with the model",
+        ),
+    ),
+    *_in(
+        "agents/learning/learner.py",
+        "tests/learning/test_learner.py tests/algos/test_ppo.py",
+        (
+            'size = max(self.algorithm.batch_size // len(data["start"]), 1)',
+            "size = self.algorithm.batch_size",
+            "memory: batch_size counts sequences instead of transitions",
+        ),
+        (
+            "kept = trajectory.valid.flatten().nonzero().squeeze(1)",
+            "kept = torch.arange(trajectory.valid.numel(), device=trajectory.valid.device)",
+            "made-up transitions are learnt from",
+            "Gymnasium issue 1451, and its migration guide to 1.0",
+        ),
+    ),
+    *_in(
+        "agents/core/watch.py",
+        "tests/core/test_watch.py tests/learning/test_parameters.py",
+        (
+            "(parameter.data_ptr(), parameter.requires_grad)",
+            "(parameter.data_ptr(), True)",
+            "a layer frozen during the training is still trained",
+        ),
+    ),
+    *_in(
+        "agents/networks/encoders.py",
+        "tests/networks/test_encoders.py",
+        (
+            "x if x.dim() == 2 else x.reshape(x.shape[0], -1)",
+            "x if x.dim() == 2 else x.flatten(2)[:, 0]",
+            "vectors of several axes: the first row alone is read",
+        ),
+        (
+            "RunningNorm(self.features) if normalize and self.scale is None else None",
+            "RunningNorm(self.features) if normalize else None",
+            "norm_obs: bytes are scaled and normalised too",
+        ),
+        (
+            "if key != ACTION_MASK}",
+            "if key}",
+            "masks are read as observations",
+        ),
+    ),
+    *_in(
+        "agents/networks/models.py",
+        "tests/networks/test_models.py tests/networks/test_memory.py",
+        (
+            "log_std.clamp(-20, 2)",
+            "log_std.clamp(-20, 20)",
+            "deviations that follow the state are not bounded",
+        ),
+        (
+            "nn.init.constant_(self.policy_head.bias[size:], config.log_std_init)",
+            "nn.init.constant_(self.policy_head.bias[:size], config.log_std_init)",
+            "log_std_init moves the means where deviations follow the state",
+        ),
+    ),
+    *_in(
+        "agents/networks/memory.py",
+        "tests/networks/test_memory.py",
+        (
+            "self.cell.bias_ih[size : 2 * size], KEEP",
+            "self.cell.bias_ih[:size], KEEP",
+            "GRU: the reset gates begin open instead of the update gates",
+        ),
+    ),
+    *_in(
+        "agents/networks/pictures.py",
+        "tests/networks/test_pictures.py tests/networks/test_encoders.py",
+        (
+            "best = max(readings, key=lambda reading: (reading.square, reading.area))",
+            "best = min(readings, key=lambda reading: (reading.square, reading.area))",
+            "pictures: the axis of channels is taken for a side",
+        ),
+    ),
+    *_in(
+        "agents/algos/dqn/algorithm.py",
+        "tests/learning/test_modules.py tests/algos/test_dqn.py",
+        (
+            "if _structure(self.target) != _structure(self.model):",
+            "if False:",
+            "DQN: the target keeps the layers that the online network has lost",
+        ),
+    ),
+    *_in(
+        "envs/adapters/episodes.py",
+        "tests/envs/test_positions.py",
+        (
+            "observation, _ = env.reset(seed=record.seed)",
+            "observation, _ = env.reset()",
+            "resume: an episode is replayed from another beginning",
+        ),
+        (
+            "if terminated or truncated:",
+            "if terminated:",
+            "resume: a replayed episode goes on beyond its time limit",
+        ),
+    ),
+    *_in(
+        "envs/adapters/episodic.py",
+        "tests/envs/test_positions.py",
+        (
+            "elif not self._observations.agrees(obs, row, reached):",
+            "elif False:",
+            "resume: an environment that replays differently is taken for restored",
+        ),
+        (
+            "self._dummy = dummy if dummy.any() else None",
+            "self._dummy = None",
+            "resume: the transition from a lost position to a new episode is learnt from",
+        ),
+    ),
+    *_in(
+        "envs/native/vec_env.py",
+        "tests/envs/test_native.py tests/envs/test_positions.py",
+        (
+            'arrays.seed(derive_seed(seed, "env"))',
+            "arrays.seed(0)",
+            "native: every seed is the same",
+            "environments that are never seeded, or all alike",
+        ),
+        (
+            "self.steps = arrays.assign(self.steps, arrays.from_numpy(steps))",
+            "self.steps = arrays.assign(self.steps, arrays.zeros(self.num_envs))",
+            "native: after a resume time limits begin anew",
+        ),
+    ),
+    *_in(
+        "envs/native/vec_env.py",
+        "tests/envs/test_native.py tests/envs/test_spaces.py tests/envs/test_autoreset_parity.py",
+        (
+            "action * self._scale[0] + self._scale[1]",
+            "action * self._scale[0]",
+            "native: rescaled actions miss bounds that do not lie around 0",
+        ),
+    ),
+    *_in(
+        "agents/run/build.py",
+        "tests/run/test_build.py",
+        (
+            'policy, derive_seed(seed, "training"), noise)',
+            "policy, seed, noise)",
+            "training's environments begin with the run's own seed, as somebody else's may",
+        ),
+    ),
+    *_in(
+        "agents/run/loops.py",
+        "tests/run/test_loops.py",
+        (
+            "left = -(-(config.total_timesteps - step) // num_envs)",
+            "left = YIELD_TICKS",
+            "DQN: goes on beyond its budget",
+        ),
+    ),
+    *_in(
+        "agents/run/runner.py",
+        "tests/run/test_runner.py tests/run/test_seeing.py",
+        (
+            "solved = None if threshold is None else mean >= threshold",
+            "solved = None if threshold is None else mean > threshold",
+            "a mean at the threshold itself does not solve",
+        ),
+        (
+            'result = run.evaluate(episodes, "final")',
+            'result = run.evaluate(episodes, "confirmation", step)',
+            "the final score is that of the episodes which ended the run",
+            "reporting the score that stopped the training",
+        ),
+        (
+            "return int(result.lengths.sum())",
+            "return len(result.lengths)",
+            "evaluations count episodes where steps are shared",
+        ),
+    ),
+    *_in(
+        "agents/run/evaluator.py",
+        "tests/run/test_seeing.py",
+        (
+            "steps = params.total_timesteps - first",
+            "steps = params.total_timesteps",
+            "a training that goes on evaluates as often as a whole one",
+        ),
+    ),
+    *_in(
+        "agents/run/metrics.py",
+        "tests/run/test_metrics.py",
+        (
+            'yield self._row({"episode": {"r": return_, "l": length}} | info, progress)',
+            'yield self._row({"episode": {"r": length, "l": return_}} | info, progress)',
+            "--metrics: return and length are exchanged",
+        ),
+    ),
+    *_in(
+        "agents/run/models.py",
+        "tests/run/test_models.py",
+        (
+            'if checkpoint == "best" and (run.best',
+            'if checkpoint == "latest" and (run.best',
+            "the best model is played where the latest is asked for",
+        ),
+    ),
+    *_in(
+        "agents/run/play.py",
+        "tests/run/test_recording.py tests/run/test_models.py",
+        (
+            '"rescale_action": loaded.rescale_action}',
+            '"rescale_action": False}',
+            "a policy of rescaled actions is evaluated with clipped ones",
+            "wrappers of the training that the evaluation lacks",
+        ),
+    ),
+    *_in(
+        "agents/run/recording.py",
+        "tests/run/test_recording.py",
+        (
+            "    if checksum != _checksum(episode):",
+            "    if not checksum:",
+            "the checksum of a recorded episode is not compared",
+        ),
+        (
+            "if np.float32(moment.reward).tobytes() != np.float32(recorded).tobytes():",
+            "if not np.isfinite(recorded):",
+            "a recorded episode that plays otherwise is not noticed",
+        ),
+    ),
+    *_in(
+        "agents/run/hub.py",
+        "tests/run/test_hub.py",
+        (
+            "if (value and _SECRET_NAME.search(name)) or _SECRET_VALUE.search(value):",
+            "if value and _SECRET_NAME.search(name):",
+            "hub: a secret under a harmless name is sent",
+        ),
+        (
+            "there & FILES.keys() - set(files)",
+            "there & set()",
+            "hub: files of an earlier push are taken for parts of this one",
+        ),
+    ),
+    *_in(
+        "agents/evaluate.py",
+        "tests/smoke/test_watch_evaluate.py tests/run/test_models.py",
+        (
+            "deterministic=not options.stochastic,\n                step_limit",
+            "deterministic=True,\n                step_limit",
+            "evaluate: --stochastic has no effect",
+        ),
+    ),
+    *_in(
+        "agents/lab/sb3_settings.py",
+        "tests/lab/test_sb3_settings.py",
+        (
+            "ticks = max(train_freq // n_envs, 1)",
+            "ticks = train_freq",
+            "SB3 gets a train_freq in steps where it counts ticks of all environments",
+            "SB3's train_freq, which counts calls",
+        ),
+        (
+            '"max_grad_norm"] = UNCLIPPED if values["max_grad_norm"] is None else values["max_grad_norm"]',
+            '"max_grad_norm"] = 0.5 if values["max_grad_norm"] is None else values["max_grad_norm"]',
+            "SB3 clips gradients where we do not",
+        ),
+    ),
+    *_in(
+        "agents/lab/sb3_policy.py",
+        "tests/lab/test_sb3_policy.py",
+        (
+            "return arrays if self._normalizer is None else self._normalizer.normalize_obs(arrays)",
+            "return arrays",
+            "a model of SB3's is evaluated without its VecNormalize",
+            "VecNormalize statistics that are not loaded with the model",
+        ),
+    ),
+    *_in(
+        "agents/lab/stored.py",
+        "tests/lab/test_listing.py",
+        (
+            "summary = found if found.steps >= steps else None",
+            "summary = found",
+            "a run that went on after its summary counts as finished",
+        ),
+    ),
+    *_in(
+        "agents/lab/statistics.py",
+        "tests/lab/test_statistics.py",
+        (
+            "return np.median([task.mean(axis=-1) for task in tasks], axis=0)",
+            "return np.mean([np.median(task, axis=-1) for task in tasks], axis=0)",
+            "median: the mean of medians for the median of means",
+            RELIABLE,
+        ),
+        (
+            "largest = max(largest, min(1.0,",
+            "largest = max(0.0, min(1.0,",
+            "Holm: a smaller p may become the larger one",
+        ),
+        (
+            "t.ppf(0.975, freedom)",
+            "t.ppf(0.95, freedom)",
+            "detectable differences of a one-sided test",
+        ),
+    ),
+    *_in(
+        "agents/lab/comparison/analysis.py",
+        "tests/lab/comparison/test_verdict.py",
+        (
+            "if self.adjusted >= LEVEL:",
+            "if self.found.p >= LEVEL:",
+            "the verdict forgets how many comparisons there are",
+            DEEP,
+        ),
+        (
+            "float(np.exp(np.mean(np.log(ratios))))",
+            "float(np.mean(ratios))",
+            "ratios are averaged arithmetically",
+            "Fleming & Wallace 1986",
+        ),
+    ),
+    *_in(
+        "agents/lab/comparison/curves.py",
+        "tests/lab/comparison/test_results.py tests/lab/comparison/test_report.py",
+        (
+            "self.final.mean() if self.final.size else self.returns[-1]",
+            "self.returns.max() if self.returns.size else self.final.mean()",
+            "scores are those of the best evaluation instead of the final policy",
+            DEEP,
+        ),
+    ),
+    *_in(
+        "agents/view/observation.py",
+        "tests/view/test_observation.py",
+        (
+            "if path == ACTION_MASK or picture_layout(leaf) is not None:",
+            "if picture_layout(leaf) is not None:",
+            "watch: masks are shown as numbers that the agent sees",
+        ),
+    ),
+    *_in(
+        "agents/view/window.py",
+        "tests/view/test_window.py",
+        (
+            "self._show(before, len(before.kept) - 1)",
+            "self._show(before, 0)",
+            "watch: a step back from an episode's first goes to the first of the one before",
+        ),
+        (
+            'f"step {self.at + 1:,} of {len(self.tape.kept):,}"',
+            'f"step {self.at:,} of {len(self.tape.kept):,}"',
+            "watch: the place in an episode is counted from 0",
+        ),
+        ("self.open(self.tape.index)", "self.open(self.index + 1)", "watch: another checkpoint plays another episode"),
     ),
 ]
