@@ -9,7 +9,7 @@ import gymnasium
 import numpy as np
 
 from envs import saved
-from envs.errors import EnvError, UserError
+from envs.errors import EnvError, UserError, words_of
 from envs.seeding import derive_seed
 
 MOST_BYTES = 2**18  # of one episode's actions: 32,768 of Discrete, more than the longest game of Atari has
@@ -136,7 +136,7 @@ def replay(env: gymnasium.Env, record: EpisodeRecord) -> Any:
             if terminated or truncated:
                 return EnvError(f"replayed, its episode ended after {count} of {len(record.actions)} steps")
     except (Exception, SystemExit) as error:
-        return EnvError(f"replayed, it raised {type(error).__name__} at step {count}: {error}")
+        return EnvError(f"replayed, it raised {type(error).__name__} at step {count}: {words_of(error)}")
     return observation
 
 

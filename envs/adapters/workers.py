@@ -41,6 +41,7 @@ from gymnasium import Space, spaces
 from gymnasium.vector.utils import CloudpickleWrapper
 
 from envs import saved
+from envs.adapters.checks import closed
 from envs.adapters.episodes import EpisodeLog
 from envs.adapters.sync import SyncVecEnv
 from envs.api import Obs, Step
@@ -129,12 +130,11 @@ class WorkersVecEnv:
         example: gymnasium.Env | None = None,
     ) -> None:
         self.num_envs = len(makers)
-        example = makers[0]() if example is None else example
-        self._observations = ObservationCodec(example.observation_space)
-        self.own_spaces = example.observation_space, example.action_space
-        self.observation_space = self._observations.space
-        self.action_space = ActionCodec(example.action_space, rescale_action).space
-        example.close()
+        with closed(makers[0]() if example is None else example) as example:
+            self._observations = ObservationCodec(example.observation_space)
+            self.own_spaces = example.observation_space, example.action_space
+            self.observation_space = self._observations.space
+            self.action_space = ActionCodec(example.action_space, rescale_action).space
         ends = np.linspace(0, self.num_envs, min(workers or cores(), self.num_envs) + 1).astype(int).tolist()
         self._shares = [slice(start, stop) for start, stop in pairwise(ends)]
         self._processes: list[subprocess.Popen[bytes]] = []
@@ -351,7 +351,7 @@ def work(link: str, memory: str, num_envs: str, parent: str) -> None:
     if link.startswith(":"):
         theirs = socket.create_connection(("127.0.0.1", int(link[1:])))
         theirs.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        theirs.sendall(sys.stdin.buffer.raw.read(_SECRET))
+        theirs.sendall(os.read(0, _SECRET))
         memory_fd = os.open(memory, os.O_RDWR | getattr(os, "O_BINARY", 0))
         connection = Connection(theirs.detach())
     else:
