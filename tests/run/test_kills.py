@@ -70,7 +70,7 @@ def kill_until_it_ends(
             command = [*words.split(), "--runs-dir", str(folder / str(kills)), "--no-record", "--quiet"]
         else:
             command = ["--resume", str(run), "--no-record", "--quiet"]
-        child = in_child(command)
+        child = in_child(command, folder.with_suffix(".said"))
         child.join(chance.uniform(0.0, seconds))
         alive = child.is_alive()
         if not alive and child.exitcode in (0, 2) and run is not None and RunFolder(run).concluded() is not None:
@@ -79,7 +79,7 @@ def kill_until_it_ends(
         child.join()
         wait_for(lambda: not processes(marked))
         if not alive:
-            assert child.exitcode == 0
+            assert child.exitcode == 0, folder.with_suffix(".said").read_text()
             run = run or next((folder / str(kills)).iterdir())
             return run, kills
         if run is None:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from agents.lab.comparison.job import ERRORS_FILE, JOB_FILE, RESULT_FILE, Job
 from agents.lab.processes import own_peak_mb
+from agents.run.cli import leave
 from agents.run.folder import RunFolder, versions
 from agents.run.storage import write_text
 from agents.run.terminal import typed
@@ -98,4 +99,6 @@ def _parts(folder: Path) -> list[tuple[float, float]]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    leave(code)
+    sys.exit(code)
