@@ -1152,7 +1152,7 @@ BUGS = [
     ),
     *_in(
         "envs/native/vec_env.py",
-        "tests/envs/test_native.py tests/envs/test_positions.py",
+        "tests/envs/test_own_dynamics.py tests/envs/test_positions.py",
         (
             'arrays.seed(derive_seed(seed, "env"))',
             "arrays.seed(0)",
@@ -1167,7 +1167,7 @@ BUGS = [
     ),
     *_in(
         "envs/native/vec_env.py",
-        "tests/envs/test_native.py tests/envs/test_spaces.py tests/envs/test_autoreset_parity.py",
+        "tests/envs/test_native.py",
         (
             "action * self._scale[0] + self._scale[1]",
             "action * self._scale[0]",
