@@ -1288,7 +1288,7 @@ BUGS = [
     ),
     *_in(
         "agents/lab/sb3_settings.py",
-        "tests/lab/test_sb3_settings.py",
+        "tests/lab/test_baselines.py",
         (
             "ticks = max(train_freq // n_envs, 1)",
             "ticks = train_freq",
