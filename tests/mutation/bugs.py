@@ -1459,11 +1459,6 @@ BUGS = [
             "start = {}",
             "spaces: the start of Discrete is not saved with a model",
         ),
-        (
-            "np.array_equal(a[0], b[row])",
-            "np.shape(a[0]) == np.shape(b[row])",
-            "resume: any observation counts as the one that was saved",
-        ),
     ),
     *_in(
         "envs/adapters/checks.py",
@@ -1511,11 +1506,6 @@ BUGS = [
             "the packaged configuration overrides the user's",
         ),
         ("value = before | value", "value = value | before", "env_kwargs of a file override those of flags"),
-        (
-            'merged["n_steps"] = (steps * many, alone)',
-            'merged["n_steps"] = (steps, alone)',
-            "--one-instance shrinks the rollout to one environment's part",
-        ),
     ),
     *_in(
         "agents/run/runner.py",
@@ -1649,6 +1639,24 @@ BUGS = [
             'load_policy(path, "best", trust=trust)',
             "a run that is compared is scored by the model that its evaluations chose",
             DEEP,
+        ),
+    ),
+    *_in(
+        "envs/spaces.py",
+        "tests/envs/test_positions.py",
+        (
+            "np.array_equal(a[0], b[row])",
+            "np.shape(a[0]) == np.shape(b[row])",
+            "resume: any observation counts as the one that was saved",
+        ),
+    ),
+    *_in(
+        "agents/run/config.py",
+        "tests/run/test_one_instance.py",
+        (
+            'merged["n_steps"] = (steps * many, alone)',
+            'merged["n_steps"] = (steps, alone)',
+            "--one-instance shrinks the rollout to one environment's part",
         ),
     ),
 ]
