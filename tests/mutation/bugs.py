@@ -1574,11 +1574,6 @@ BUGS = [
             "            if not path.exists():\n                shutil.rmtree(left)",
             "what a killed replacement left is deleted where it should come back",
         ),
-        (
-            "tensor.clone() if shared or storage.nbytes() != tensor.nbytes else tensor",
-            "tensor.clone() if shared else tensor",
-            "a view is saved with all of its storage",
-        ),
     ),
     *_in(
         "agents/run/sinks.py",
@@ -1614,9 +1609,9 @@ BUGS = [
         "tests/lab/test_baselines.py",
         (
             "VecNormalize(env, training=False, norm_obs=statistics.norm_obs, norm_reward=False)",
-            "VecNormalize(env, training=False, norm_obs=statistics.norm_obs, norm_reward=True)",
-            "SB3 is scored by normalised rewards",
-            "evaluating through VecNormalize with norm_reward",
+            "VecNormalize(env, training=True, norm_obs=statistics.norm_obs, norm_reward=False)",
+            "SB3's normalisation learns from the episodes that score it",
+            "SB3's VecNormalize with training=True in evaluations",
         ),
         ("return lambda left: left * start", "return lambda left: (1 - left) * start", "SB3's schedules rise"),
         (
