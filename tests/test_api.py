@@ -184,6 +184,9 @@ def test_leaving_the_loop_and_learning_on_is_one_training():
 
 def test_what_is_loaded_without_a_trainings_state_learns_on_from_its_weights(tmp_path):
     model = PPO("CartPole-v1", seed=2, learning_rate=1e-30, **SMALL).learn(64, quiet=True)
+    with torch.no_grad():
+        for parameter in model.policy.model.parameters():
+            parameter.add_(0.1)  # another model than the seed alone makes
     alone = load(model.save(tmp_path / "model", training=False))
     for _ in range(2):
         alone.learn(64, quiet=True)
