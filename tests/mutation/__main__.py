@@ -1,6 +1,6 @@
 """Plant each bug of the list in a copy of the project, run the tests that should notice, and say which one did.
 
-python -m tests.mutation            all of them: about half an hour
+python -m tests.mutation            all of them: up to an hour
 python -m tests.mutation replay     those whose file or description holds the word
 """
 
