@@ -402,6 +402,7 @@ def train(
             folder.tidy()
             notes = load_latest(training, monitor, folder)
             refuse_finished(training, monitor, folder)
+            notes += training.schedules_since(folder.budget(training.config.params))
             folder.resume(training.config)
             code.sign(folder.path, training.config.model_dump(mode="json"))
         if config.one_instance:
