@@ -133,7 +133,9 @@ class RunFolder:
     def budget(self, params: AlgoConfig) -> AlgoConfig:
         """Return `params` with the steps that the run and its schedules had, as `config.yaml` says."""
         found = load_config_file(self.config_file)
-        return params.model_copy(update={name: found[name] for name in ("total_timesteps", "schedule_total") if name in found})
+        return params.model_copy(
+            update={name: found[name] for name in ("total_timesteps", "schedule_total") if name in found}
+        )
 
     def tidy(self) -> None:
         """Clear away what a killed process left half written."""
