@@ -44,16 +44,8 @@ examples:
 """
 RESUMABLE = (
     *("total_timesteps", "schedule_total", "target_reward", "eval_freq", "eval_share", "eval_max_steps"),
-    *(
-        "eval_episodes",
-        "final_eval_episodes",
-        "save_freq",
-        "video_freq",
-        "device",
-        "compile",
-        "metrics",
-        "one_instance",
-    ),
+    *("eval_episodes", "final_eval_episodes", "save_freq", "video_freq", "device", "compile", "metrics"),
+    *("one_instance", "action_names", "observation_names"),
 )
 ALIASES = {"total_timesteps": ["-n", "--n-timesteps"], "encoder": ["--network"]}
 

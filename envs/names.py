@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import gymnasium
@@ -92,11 +92,12 @@ def names_of(env_id: str, observation_space: Space, action_space: Space, env: gy
         seen[""].append(list(_joints(core, core.model)))
     metadata = getattr(core, "metadata", None) or {}
     if (given := metadata.get("action_names")) is not None:
-        actions = [_checked("action_names", given, _choices(core.action_space))]
+        actions = [_checked("metadata['action_names']", given, _choices(core.action_space))]
     if (given := metadata.get("observation_names")) is not None:
         own = _leaves(core.observation_space)
         parts = given if isinstance(given, Mapping) else {"": given}
-        seen = {path: [_checked("observation_names", names, _numbers(own.get(path)))] for path, names in parts.items()}
+        what = "metadata['observation_names']"
+        seen = {path: [_checked(what, names, _numbers(own.get(path)))] for path, names in parts.items()}
     found: dict[str, tuple[str, ...]] = {}
     for path, leaf in _leaves(observation_space).items():
         # the one observation of an environment whose masks were put beside it is called so
@@ -104,6 +105,29 @@ def names_of(env_id: str, observation_space: Space, action_space: Space, env: gy
         if names := _fitting(candidates, _numbers(leaf)):
             found[path] = names
     return Names(_fitting(actions, _choices(action_space)), found)
+
+
+def renamed(
+    names: Names,
+    actions: Sequence[str],
+    observations: Sequence[str],
+    observation_space: Space,
+    action_space: Space,
+) -> Names:
+    """Return names with those in their place that a user gave for the actions, and for an observation of one row.
+
+    Raises:
+        UserError: there are not as many as there are actions or numbers.
+    """
+    if actions:
+        names = replace(names, actions=tuple(_checked("action_names", actions, _choices(action_space) or 0)))
+    if observations:
+        leaves = _leaves(observation_space)
+        path = "observation" if "observation" in leaves else ""
+        count = _numbers(leaves.get(path)) or 0
+        found = tuple(_checked("observation_names", observations, count))
+        names = replace(names, observations={**names.observations, path: found})
+    return names
 
 
 def _leaves(space: Space) -> Mapping[str, Space]:
@@ -129,11 +153,11 @@ def _fitting(candidates: Sequence[Sequence[str]], count: int | None) -> tuple[st
 
 
 def _checked(what: str, names: Any, count: int | None) -> list[str]:
-    """Return names from an environment's metadata; UserError where they are no texts, or not `count`."""
+    """Return names that a user gave; UserError where they are no texts, or not `count`."""
     if not isinstance(names, Sequence) or isinstance(names, str) or not all(isinstance(name, str) for name in names):
-        raise UserError(f"metadata[{what!r}] must be a list of texts, got {names!r}")
+        raise UserError(f"{what} must be a list of texts, got {names!r}")
     if count is not None and len(names) != count:
-        raise UserError(f"metadata[{what!r}] has {len(names)} names, {count} expected")
+        raise UserError(f"{what} has {len(names)} names, {count} expected")
     return list(names)
 
 

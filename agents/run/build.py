@@ -28,6 +28,7 @@ from agents.run.config import RunConfig
 from agents.run.memory import refuse_too_large
 from envs.api import VecEnv
 from envs.make import has_native, make
+from envs.names import renamed
 from envs.native.vec_env import NativeVecEnv
 from envs.seeding import derive_seed
 
@@ -218,6 +219,8 @@ def build_on(
         runtime: how updates and rollouts are run; by default as the configuration says.
     """
     params, seed = config.params, config.seed
+    spaces = env.observation_space, env.action_space
+    env.names = renamed(env.names, config.action_names, config.observation_names, *spaces)
     algorithm = make_algorithm(config.algo, env.observation_space, env.action_space, params, seed)
     weight = flops(algorithm.model, env.observation_space)
     if not env.capturable:

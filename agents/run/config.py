@@ -68,6 +68,8 @@ class RunConfig(Settings):
     one_instance: bool = Field(
         False, description="only one copy of env may run at a time: training, evaluation and recording take turns"
     )
+    action_names: list[str] = Field([], description="what pictures call the actions, for an env that does not say")
+    observation_names: list[str] = Field([], description="the same for the numbers of an observation of one row")
     algo: str = Field("ppo", description="algorithm; your own as file.py:Class, or module:Class")
     seed: int = Field(0, ge=0, description="all randomness of the run follows from it")
     name: str | None = Field(

@@ -22,6 +22,7 @@ from envs.api import VecEnv
 from envs.errors import EnvError, UserError
 from envs.locate import locate
 from envs.make import check_renders, make
+from envs.names import renamed
 from envs.native.gym_env import native_task
 
 PARALLEL = 10  # environments that a policy is measured in together
@@ -149,6 +150,8 @@ def policy_env(
         if offered != learnt:
             env.close()
             raise UserError(f"{loaded.path}: this policy does not fit {name}: it learnt {what} {learnt}, not {offered}")
+    own = loaded.config.action_names, loaded.config.observation_names
+    env.names = renamed(env.names, *own, env.observation_space, env.action_space)
     return env
 
 

@@ -9,7 +9,7 @@ from gymnasium import spaces
 
 from envs.errors import UserError
 from envs.make import make
-from envs.names import _ACTIONS, _OBSERVATIONS, names_of
+from envs.names import _ACTIONS, _OBSERVATIONS, Names, names_of, renamed
 
 
 def names(env_id: str, **kwargs):
@@ -128,3 +128,20 @@ def test_muscles_and_joints_of_mujoco_are_those_of_the_model():
     assert len(names("Hopper-v4").observations[""]) == 11
     assert names("Walker2d-v4").actions[:4] == ("thigh", "leg", "foot", "thigh left")
     assert names("Reacher-v5").observations[""][0] == "cos 1"
+
+
+def test_a_user_may_give_names_for_an_environment_that_does_not_say():
+    one = spaces.Box(-1, 1, (2,)), spaces.Discrete(3)
+    known = Names(("a", "b", "c"), {"": ("x", "y")})
+    assert renamed(known, [], [], *one) is known
+    assert renamed(known, ["left", "stay", "right"], ["place", "speed"], *one) == Names(
+        ("left", "stay", "right"), {"": ("place", "speed")}
+    )
+    beside_mask = spaces.Dict(observation=spaces.Discrete(5), action_mask=spaces.MultiBinary(3))
+    assert renamed(Names(), [], ["cell"], beside_mask, one[1]) == Names((), {"observation": ("cell",)})
+    for actions, numbers, message in (
+        (["left"], [], "action_names has 1 names, 3 expected"),
+        ([], ["x"], "observation_names has 1 names, 2 expected"),
+    ):
+        with pytest.raises(UserError, match=message):
+            renamed(known, actions, numbers, *one)

@@ -1,4 +1,4 @@
-"""Half a run, saved and gone on with, is the whole run bit for bit, or the run says that it is not: over what there is."""
+"""Half a run, saved and gone on with, is the whole run bit for bit, or the run says that it is not."""
 
 from __future__ import annotations
 
@@ -82,7 +82,8 @@ EXACT = {
     "ppo Taxi async, masks": f"--env Taxi-v4 --vec async {PPO}",
     "ppo FrozenLake sync, Discrete": f"--env FrozenLake-v1 --vec sync {PPO}",
     "dqn Blackjack sync, Tuple": f"--env Blackjack-v1 --vec sync {DQN}",
-    "ppo CartPole sync, wrapped": f"--env CartPole-v1 --vec sync {PPO} --wrappers gymnasium.wrappers:TimeAwareObservation",
+    "ppo CartPole sync, wrapped": f"--env CartPole-v1 --vec sync {PPO} "
+    "--wrappers gymnasium.wrappers:TimeAwareObservation",
     "dqn Lucky sync, a global stream that its reset seeds": f"--env {CARRYING}:Lucky --vec sync {DQN} --n-envs 1"
     " --env-kwargs reseeds=true --eval-freq 0",
 }

@@ -23,7 +23,7 @@ def test_our_training_runs_through_the_front_door(tmp_path):
     (folder,) = tmp_path.iterdir()
     assert folder.name.startswith("CartPole-v1__ppo__s3__")
     assert (figures["steps"], figures["threads"], figures["eval_mean"]) == (2048, 1, None)
-    assert 0.5 < sum(figures["phases"][phase] for phase in ("act", "env", "learn")) <= 1
+    assert all(figures["phases"][phase] > 0 for phase in ("act", "env", "learn"))
     assert sum(figures["phases"].values()) == pytest.approx(1)
     assert figures["total_s"] > figures["seconds"] > 0
 
