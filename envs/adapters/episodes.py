@@ -3,27 +3,48 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import gymnasium
 import numpy as np
 
 from envs import saved
-from envs.errors import EnvError, UserError
+from envs.adapters import carried
+from envs.errors import EnvError, UserError, listed
 from envs.seeding import derive_seed
 
+<<<<<<< HEAD
 MOST_STEPS = 2**15  # of one episode: more than the longest game of Atari has
 MOST_BYTES = 2**17  # of its actions, which limits those of many numbers
+=======
+MOST_BYTES = 2**18  # of one episode's actions: 32,768 of Discrete, more than the longest game of Atari has
+MOST_NAMED = 5  # attributes
+>>>>>>> main
 
 
 class EpisodeRecord(NamedTuple):
     """The seed that an environment's episode began with, and every action `[T, ...]` taken in it.
 
-    `actions` is None where the episode has become too long to keep them.
+    `actions` is None where the episode has become too long to keep them. `return_` is the sum of its rewards, NaN
+    where it is not known, and `checksums` are those of the environment (`carried.checksums`) at the record's end.
     """
 
     seed: int
     actions: np.ndarray | None
+    return_: float = math.nan
+    checksums: Mapping[str, int] = {}
+
+
+class Reached(NamedTuple):
+    """The raw observation at the end of a record, and why the environment may go on otherwise than it did from there.
+
+    `signs` say what else is not as it was, `causes` what no seed decides.
+    """
+
+    observation: Any
+    signs: list[str]
+    causes: list[str]
 
 
 class EpisodeLog:
@@ -51,11 +72,17 @@ class EpisodeLog:
         self._seed = seed
         self._episodes = np.zeros(self._num_envs, np.int64)
         self._starts = np.zeros(self._num_envs, np.int64)  # row of each episode's first action; negative: not kept
+<<<<<<< HEAD
         self._actions = np.empty((min(256, self._longest + 1), *self._row_shape), self._dtype)
+=======
+        self._returns = np.zeros(self._num_envs)
+        self._actions = np.empty((256, *self._row_shape), self._dtype)
+>>>>>>> main
         self._rows = 0
 
-    def record(self, actions: np.ndarray) -> None:
-        """Add one tick's canonical actions."""
+    def record(self, actions: np.ndarray, rewards: np.ndarray) -> None:
+        """Add one tick's canonical actions and its rewards, float32 `[N]`."""
+        self._returns += rewards
         if self._rows == len(self._actions):
             self._make_room()
         self._actions[self._rows] = actions
@@ -65,6 +92,7 @@ class EpisodeLog:
         """Begin environment `index`'s next episode after the last recorded action; return its seed."""
         self._episodes[index] += 1
         self._starts[index] = self._rows
+        self._returns[index] = 0
         return self.seed_of(index)
 
     def seed_of(self, index: int) -> int:
@@ -76,9 +104,13 @@ class EpisodeLog:
         return self._rows - int(self._starts[index])
 
     def records(self) -> list[EpisodeRecord]:
-        """Return each environment's present episode."""
+        """Return each environment's present episode, without checksums."""
         return [
-            EpisodeRecord(self.seed_of(index), self._actions[start : self._rows, index] if start >= 0 else None)
+            EpisodeRecord(
+                self.seed_of(index),
+                self._actions[start : self._rows, index] if start >= 0 else None,
+                float(self._returns[index]),
+            )
             for index, start in enumerate(self._starts)
         ]
 
@@ -94,6 +126,7 @@ class EpisodeLog:
             "episodes": self._episodes.copy(),
             "starts": self._starts - oldest,
             "actions": self._actions[oldest : self._rows].copy(),
+            "returns": self._returns.copy(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -105,15 +138,21 @@ class EpisodeLog:
         seed = saved.entry(state, "seed", int)
         episodes = saved.array(state.get("episodes"), "episodes", (self._num_envs,), np.int64)
         starts = saved.array(state.get("starts"), "starts", (self._num_envs,), np.int64)
+<<<<<<< HEAD
         wide = self._dtype.kind == "u" and getattr(state.get("actions"), "dtype", None) == np.int64  # earlier versions'
         kind = np.dtype(np.int64) if wide else self._dtype
         actions = saved.array(state.get("actions"), "actions", (None, *self._row_shape), kind).astype(self._dtype)
+=======
+        actions = saved.array(state.get("actions"), "actions", (None, *self._row_shape), self._dtype)
+        unknown = np.full(self._num_envs, math.nan)  # earlier versions did not save them
+        returns = saved.array(state.get("returns", unknown), "returns", (self._num_envs,), np.float64)
+>>>>>>> main
         dropped = starts < 0
         too_short = (len(actions) - starts[dropped] <= self._longest).any()
         if seed < 0 or episodes.min() < 0 or too_short or starts.max() > len(actions):
             raise UserError("the saved environment position is damaged: it points outside its recorded actions")
         self.begin(seed)
-        self._episodes, self._starts = episodes, starts
+        self._episodes, self._starts, self._returns = episodes, starts, returns
         self._actions, self._rows = np.concatenate((actions, self._actions)), len(actions)
 
     def _make_room(self) -> None:
@@ -126,6 +165,7 @@ class EpisodeLog:
         self._rows -= oldest
 
 
+<<<<<<< HEAD
 def _smallest_dtype(action_space: gymnasium.Space) -> np.dtype:
     """Return the smallest dtype that holds a canonical action."""
     match action_space:
@@ -139,23 +179,36 @@ def _smallest_dtype(action_space: gymnasium.Space) -> np.dtype:
 
 
 def replay(env: gymnasium.Env, record: EpisodeRecord) -> Any:
+=======
+def replay(env: gymnasium.Env, record: EpisodeRecord) -> Reached | EnvError:
+>>>>>>> main
     """Bring `env` to the end of `record` (whose actions are the environment's own).
 
     Returns:
-        The observation there, or an EnvError saying why it was not reached.
+        What was reached, or an EnvError saying why it was not.
     """
     if record.actions is None:
         return EnvError("its episode had become too long to keep its actions")
-    count = 0
+    begun = carried.checksums(env)
+    count, return_ = 0, 0.0
     try:
         observation, _ = env.reset(seed=record.seed)
         for count, action in enumerate(record.actions, 1):
-            observation, _, terminated, truncated, _ = env.step(action)
+            observation, reward, terminated, truncated, _ = env.step(action)
+            return_ += float(np.float32(reward))
             if terminated or truncated:
                 return EnvError(f"replayed, its episode ended after {count} of {len(record.actions)} steps")
     except (Exception, SystemExit) as error:
         return EnvError(f"replayed, it raised {type(error).__name__} at step {count}: {error}")
-    return observation
+    other = return_ != record.return_ and not math.isnan(record.return_)
+    now, who = carried.checksums(env), type(env.unwrapped).__name__
+    signs = ["replayed, its actions led to other rewards"] if other else []
+    if changed := carried.attributes_changed(now, record.checksums):
+        as_before = "are not as they were" if len(changed) > 1 else "is not as it was"
+        signs.append(f"{listed(changed[:MOST_NAMED], 'and')} {as_before}")
+    used = carried.streams_used(begun, now, record.checksums)
+    causes = [f"{who} draws from the global stream of {name}, which its seed does not decide" for name in used]
+    return Reached(observation, signs, causes)
 
 
 def when(seed: int | None, step: int) -> str:

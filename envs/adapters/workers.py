@@ -40,6 +40,7 @@ from gymnasium.vector.utils import CloudpickleWrapper
 
 from envs import saved
 from envs.adapters.episodes import EpisodeLog
+from envs.adapters.episodic import saved_checksums, sentences
 from envs.adapters.sync import SyncVecEnv
 from envs.api import Obs, Step
 from envs.errors import EnvError, UserError
@@ -286,12 +287,16 @@ class WorkersVecEnv:
             "episodes": np.concatenate([part["episodes"] for part in parts]),
             "starts": np.concatenate([part["starts"] + rows for part, rows in zip(parts, missing, strict=True)]),
             "actions": np.concatenate(actions, axis=1),
+            "returns": np.concatenate([part["returns"] for part in parts]),
             "obs": [np.concatenate(leaf) for leaf in zip(*[part["obs"] for part in parts], strict=True)],
             "dummy": np.concatenate([part["dummy"] for part in parts]),
+            "checksums": [one for part in parts for one in part["checksums"]],
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> list[str]:
-        EpisodeLog(self.num_envs, self.action_space).load_state_dict(state)  # it must fit before it is cut up
+        log = EpisodeLog(self.num_envs, self.action_space)
+        log.load_state_dict(state)  # it must fit before it is cut up
+        returns, checksums = log.state_dict()["returns"], saved_checksums(state, self.num_envs)
         dummy = saved.array(state.get("dummy"), "dummy", (self.num_envs,), bool)
         obs = self._observations.from_arrays(saved.entry(state, "obs", list), self.num_envs)
         leaves = self._observations.arrays(obs)
@@ -301,13 +306,20 @@ class WorkersVecEnv:
                 "episodes": state["episodes"][share],
                 "starts": state["starts"][share],
                 "actions": state["actions"][:, share],
+                "returns": returns[share],
                 "obs": [leaf[share] for leaf in leaves],
                 "dummy": dummy[share],
+                "checksums": checksums[share],
             }
             for share in self._shares
         ]
-        told = self._call("while its position was restored", "load_state_dict", [(part,) for part in parts])
-        return [sentence for part in told for sentence in part]
+        found = self._call("while its position was restored", "restore", [(part,) for part in parts])
+        lost, doubted = ({row: why for part in found for row, why in part[kind].items()} for kind in (0, 1))
+        return sentences(lost, doubted)
+
+    def doubts(self) -> str | None:
+        self._send(0, pickle.dumps(("doubts", ())))
+        return self._collect("while it was tried out", [0])[0]
 
     def render(self, index: int = 0) -> np.ndarray:
         worker = next(i for i, share in enumerate(self._shares) if index < share.stop)

@@ -175,7 +175,8 @@ def test_a_vector_environment_begins_anew_and_says_so():
 def test_a_manual_vector_environment_says_what_it_cannot():
     env = adapt(SyncVectorEnv([Walk] * N, autoreset_mode="Disabled"))
     env.reset(seed=0)
-    assert len(env.load_state_dict(env.state_dict())) == N
+    (told,) = env.load_state_dict(env.state_dict())
+    assert told.startswith("environments 0, 1 and 2 could not be put back where they were and begin new episodes")
     assert not env.step(np.zeros(N, np.int64)).valid.any()
 
 
@@ -238,7 +239,7 @@ def test_the_log_keeps_what_replaying_needs_and_no_more():
     log.begin(7)
     actions = np.random.default_rng(0).standard_normal((3000, 2, 1)).astype(np.float32)
     for tick, action in enumerate(actions):
-        log.record(action)
+        log.record(action, action[:, 0])
         if tick % 10 == 9:
             log.next_episode(0)
         if tick == 1700:
@@ -247,10 +248,12 @@ def test_the_log_keeps_what_replaying_needs_and_no_more():
     np.testing.assert_array_equal(short.actions, actions[3000:, 0])
     np.testing.assert_array_equal(long.actions, actions[1701:, 1])
     assert len(log.state_dict()["actions"]) == 3000 - 1701
+    assert short.return_ == 0
+    assert long.return_ == pytest.approx(actions[1701:, 1].sum(dtype=np.float64))
     copy = EpisodeLog(2, ActionCodec(Drift().action_space).space)
     copy.load_state_dict(log.state_dict())
     for one, other in zip(copy.records(), log.records(), strict=True):
-        assert one.seed == other.seed
+        assert (one.seed, one.return_) == (other.seed, other.return_)
         np.testing.assert_array_equal(one.actions, other.actions)
 
 
@@ -280,7 +283,7 @@ def test_an_episode_that_never_ends_takes_no_more_than_its_bytes(few_bytes):
     actions = rng.standard_normal((40_000, 3, 1)).astype(np.float32)
     sizes = []
     for tick, action in enumerate(actions):
-        log.record(action)
+        log.record(action, action[:, 0])
         if tick % 100 == 99:
             log.next_episode(0)
         if tick % FEW == FEW - 1:
