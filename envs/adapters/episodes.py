@@ -14,13 +14,9 @@ from envs.adapters import carried
 from envs.errors import EnvError, UserError, listed
 from envs.seeding import derive_seed
 
-<<<<<<< HEAD
 MOST_STEPS = 2**15  # of one episode: more than the longest game of Atari has
 MOST_BYTES = 2**17  # of its actions, which limits those of many numbers
-=======
-MOST_BYTES = 2**18  # of one episode's actions: 32,768 of Discrete, more than the longest game of Atari has
 MOST_NAMED = 5  # attributes
->>>>>>> main
 
 
 class EpisodeRecord(NamedTuple):
@@ -72,12 +68,8 @@ class EpisodeLog:
         self._seed = seed
         self._episodes = np.zeros(self._num_envs, np.int64)
         self._starts = np.zeros(self._num_envs, np.int64)  # row of each episode's first action; negative: not kept
-<<<<<<< HEAD
-        self._actions = np.empty((min(256, self._longest + 1), *self._row_shape), self._dtype)
-=======
         self._returns = np.zeros(self._num_envs)
-        self._actions = np.empty((256, *self._row_shape), self._dtype)
->>>>>>> main
+        self._actions = np.empty((min(256, self._longest + 1), *self._row_shape), self._dtype)
         self._rows = 0
 
     def record(self, actions: np.ndarray, rewards: np.ndarray) -> None:
@@ -138,15 +130,11 @@ class EpisodeLog:
         seed = saved.entry(state, "seed", int)
         episodes = saved.array(state.get("episodes"), "episodes", (self._num_envs,), np.int64)
         starts = saved.array(state.get("starts"), "starts", (self._num_envs,), np.int64)
-<<<<<<< HEAD
         wide = self._dtype.kind == "u" and getattr(state.get("actions"), "dtype", None) == np.int64  # earlier versions'
         kind = np.dtype(np.int64) if wide else self._dtype
         actions = saved.array(state.get("actions"), "actions", (None, *self._row_shape), kind).astype(self._dtype)
-=======
-        actions = saved.array(state.get("actions"), "actions", (None, *self._row_shape), self._dtype)
         unknown = np.full(self._num_envs, math.nan)  # earlier versions did not save them
         returns = saved.array(state.get("returns", unknown), "returns", (self._num_envs,), np.float64)
->>>>>>> main
         dropped = starts < 0
         too_short = (len(actions) - starts[dropped] <= self._longest).any()
         if seed < 0 or episodes.min() < 0 or too_short or starts.max() > len(actions):
@@ -165,7 +153,6 @@ class EpisodeLog:
         self._rows -= oldest
 
 
-<<<<<<< HEAD
 def _smallest_dtype(action_space: gymnasium.Space) -> np.dtype:
     """Return the smallest dtype that holds a canonical action."""
     match action_space:
@@ -178,10 +165,7 @@ def _smallest_dtype(action_space: gymnasium.Space) -> np.dtype:
     return np.dtype(np.float32)
 
 
-def replay(env: gymnasium.Env, record: EpisodeRecord) -> Any:
-=======
 def replay(env: gymnasium.Env, record: EpisodeRecord) -> Reached | EnvError:
->>>>>>> main
     """Bring `env` to the end of `record` (whose actions are the environment's own).
 
     Returns:

@@ -323,12 +323,12 @@ def test_what_endless_episodes_take_is_bounded_for_any_action(space, each, num_e
     longest = min(episodes.MOST_BYTES // each, episodes.MOST_STEPS)
     action = np.stack([space.sample()] * num_envs)
     for _ in range(longest):
-        log.record(action)
+        log.record(action, np.zeros(len(action), np.float32))
     saved = log.state_dict()["actions"]
     assert saved.nbytes == longest * each * num_envs <= episodes.MOST_BYTES * num_envs
     assert (saved == action).all()
     for _ in range(longest + 2):
-        log.record(action)
+        log.record(action, np.zeros(len(action), np.float32))
     assert log._actions.nbytes <= max(2 * episodes.MOST_BYTES, each) * num_envs
     assert log.state_dict()["actions"].nbytes == 0
     assert [record.actions for record in log.records()] == [None] * num_envs
@@ -337,7 +337,7 @@ def test_what_endless_episodes_take_is_bounded_for_any_action(space, each, num_e
 def test_actions_that_earlier_versions_saved_are_read():
     log, action = EpisodeLog(2, spaces.Discrete(4)), np.array([1, 3])
     log.begin(0)
-    log.record(action)
+    log.record(action, np.zeros(len(action), np.float32))
     state = log.state_dict()
     log.load_state_dict({**state, "actions": state["actions"].astype(np.int64)})
     assert [record.actions.tolist() for record in log.records()] == [[1], [3]]
