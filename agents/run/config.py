@@ -71,7 +71,7 @@ class RunConfig(Settings):
     action_names: list[str] = Field([], description="what pictures call the actions, for an env that does not say")
     observation_names: list[str] = Field([], description="the same for the numbers of an observation of one row")
     algo: str = Field("ppo", description="algorithm; your own as file.py:Class, or module:Class")
-    seed: int = Field(0, ge=0, description="all randomness of the run follows from it")
+    seed: int = Field(0, ge=0, lt=2**64, description="all randomness of the run follows from it")
     name: str | None = Field(
         None, max_length=100, description="what tells the run from others; part of its folder's name"
     )
@@ -389,7 +389,7 @@ def _explain(error: ErrorDetails, field: FieldInfo, value: Any) -> str:
     if _BOUNDS.keys() & violated.keys():
         kinds = {type(bound).__name__.lower(): bound for bound in field.metadata}
         bounds = violated | {kind: getattr(bound, kind) for kind, bound in kinds.items() if kind in _BOUNDS}
-        allowed = [f"{sign} {bounds[kind]:g}" for kind, sign in _BOUNDS.items() if kind in bounds]
+        allowed = [f"{sign} {bounds[kind]:.12g}" for kind, sign in _BOUNDS.items() if kind in bounds]
         return f"{_show(value)} is out of range; it must be {' and '.join(allowed)}."
     if error["type"] == "value_error":
         return f"{_show(value)} given, but it {error['msg'].removeprefix('Value error, ')}."
