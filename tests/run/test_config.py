@@ -253,7 +253,7 @@ def test_values_read_as_yaml(text: str, value: Any) -> None:
         ({"optimizer": "adma"}, r"optimizer: 'adma' given, adam\|adamw\|sgd\|rmsprop expected. Did you mean adam"),
         ({"device": "gpu"}, r"device: 'gpu' given, auto\|cpu\|cuda\|mps expected"),
         ({"seed": -1}, "seed: -1 is out of range; it must be >= 0"),
-        ({"seed": 2**64}, "seed: 18446744073709551616 is out of range; it must be >= 0 and < 1.84467e"),
+        ({"seed": 2**64}, "seed: 18446744073709551616 is out of range; it must be >= 0 and < 1.84467"),
         ({"eval_episodes": 10**9}, "eval_episodes: 1000000000 is out of range; it must be > 0 and <= 1000000"),
         (
             {"final_eval_episodes": 10**9},

@@ -65,8 +65,10 @@ def test_what_learns_is_not_remarked_upon(tmp_path: Path, capsys: pytest.Capture
 
 @pytest.mark.parametrize(
     ("low", "high", "told"),
-    [(-1, 1, False), (-2, 2, False), (-0.4, 0.4, False), (0, 1, False), (-np.inf, np.inf, False)]
-    + [(100, 200, True), (-9, -3, True), (-100, 100, True), (-0.01, 0.01, True)],
+    [
+        *((-1, 1, False), (-2, 2, False), (-0.4, 0.4, False), (0, 1, False), (-np.inf, np.inf, False)),
+        *((100, 200, True), (-9, -3, True), (-100, 100, True), (-0.01, 0.01, True)),
+    ],
 )
 def test_which_bounds_are_far_from_a_policys_beginning(low: float, high: float, told: bool) -> None:
     space = spaces.Box(low, high, (2,), np.float32)
