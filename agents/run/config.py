@@ -74,7 +74,7 @@ class RunConfig(Settings):
     preset: str | None = Field(
         None, min_length=1, description="parts of the algorithm that belong together, such as rainbow of dqn"
     )
-    seed: int = Field(0, ge=0, description="all randomness of the run follows from it")
+    seed: int = Field(0, ge=0, lt=2**64, description="all randomness of the run follows from it")
     name: str | None = Field(
         None, max_length=100, description="what tells the run from others; part of its folder's name"
     )
@@ -407,7 +407,7 @@ def _explain(error: ErrorDetails, field: FieldInfo, value: Any) -> str:
     if _BOUNDS.keys() & violated.keys():
         kinds = {type(bound).__name__.lower(): bound for bound in field.metadata}
         bounds = violated | {kind: getattr(bound, kind) for kind, bound in kinds.items() if kind in _BOUNDS}
-        allowed = [f"{sign} {bounds[kind]:g}" for kind, sign in _BOUNDS.items() if kind in bounds]
+        allowed = [f"{sign} {bounds[kind]:.12g}" for kind, sign in _BOUNDS.items() if kind in bounds]
         return f"{_show(value)} is out of range; it must be {' and '.join(allowed)}."
     if error["type"] == "value_error":
         return f"{_show(value)} given, but it {error['msg'].removeprefix('Value error, ')}."

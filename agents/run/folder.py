@@ -15,6 +15,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+from agents.core.config import AlgoConfig
 from agents.run import code
 from agents.run.config import RunConfig, load_config_file
 from agents.run.registry import label
@@ -38,9 +39,14 @@ STAMP = "%Y%m%d-%H%M%S"  # when a run was begun, at the end of its folder's name
 
 @dataclass(frozen=True, slots=True)
 class RunFolder:
-    """Paths within one run."""
+    """Paths within one run.
+
+    Attributes:
+        typed: how messages name it, where that is not `path`.
+    """
 
     path: Path
+    typed: Path | None = None
 
     @classmethod
     def create(
@@ -88,6 +94,25 @@ class RunFolder:
             near = did_you_mean(path.name, beside) or f" Beside it: {', '.join(beside[-3:])}."
         raise UserError(f"{path} is no run folder: it {what}. A run holds config.yaml, checkpoints/ and a model.{near}")
 
+    def fixed(self) -> RunFolder:
+        """Return the same folder by its whole path, which holds wherever an environment leads this process."""
+        return RunFolder(self.path.absolute(), self.shown)
+
+    @property
+    def shown(self) -> Path:
+        """How messages and commands to type name it."""
+        return self.path if self.typed is None else self.typed
+
+    @property
+    def there(self) -> bool:
+        """Whether the run is where it was: nobody has deleted or moved it."""
+        return self.config_file.is_file()
+
+    def refuse_gone(self) -> None:
+        """Raise UserError if somebody has deleted or moved the run."""
+        if not self.there:
+            raise UserError(f"the run folder {self.shown} is gone: it was deleted or moved while it was trained in")
+
     @property
     def config_file(self) -> Path:
         return self.path / "config.yaml"
@@ -110,6 +135,11 @@ class RunFolder:
         found = (self.path / "checkpoints").glob("[0-9]*")
         return sorted((int(folder.name), folder) for folder in found if folder.name.isdecimal() and folder.is_dir())
 
+    def resumable(self) -> tuple[int, Path] | None:
+        """Return `(step, folder)` of the newest checkpoint with a training state; None without any."""
+        found = [one for one in self.checkpoints() if (one[1] / "state.json").exists()]
+        return found[-1] if found else None
+
     def config(self, trust: code.Trust = False) -> RunConfig:
         """Read `config.yaml`; `trust` as for `settings`.
 
@@ -128,6 +158,13 @@ class RunFolder:
             UserError: the file was spoilt, or the user has not agreed to the code.
         """
         return code.find(load_config_file(self.config_file), self.path, str(self.config_file), trust)
+
+    def budget(self, params: AlgoConfig) -> AlgoConfig:
+        """Return `params` with the steps that the run and its schedules had, as `config.yaml` says."""
+        found = load_config_file(self.config_file)
+        return params.model_copy(
+            update={name: found[name] for name in ("total_timesteps", "schedule_total") if name in found}
+        )
 
     def tidy(self) -> None:
         """Clear away what a killed process left half written."""

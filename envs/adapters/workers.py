@@ -10,7 +10,7 @@ machine, showing a secret that its standard input told, and the memory is a file
 
 A worker is a fresh interpreter, not a fork: a fork would copy locks that other threads (torch's, TensorBoard's) may
 hold just then. It imports neither torch nor the program's main module, and ends when its socket closes, however
-that came about, so none outlives the main process.
+that came about; in the middle of a step, when its standard input does. So none outlives the main process.
 """
 
 from __future__ import annotations
@@ -26,12 +26,14 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 from collections.abc import Callable, Sequence
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 from functools import partial
 from itertools import accumulate, pairwise
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import IO, Any
 
 import gymnasium
 import numpy as np
@@ -39,19 +41,20 @@ from gymnasium import Space, spaces
 from gymnasium.vector.utils import CloudpickleWrapper
 
 from envs import saved
+from envs.adapters.checks import closed
 from envs.adapters.episodes import EpisodeLog
+from envs.adapters.episodic import saved_checksums, sentences
 from envs.adapters.sync import SyncVecEnv
 from envs.api import Obs, Step
 from envs.errors import EnvError, UserError
 from envs.names import Names
-from envs.processes import APART, cores
+from envs.processes import APART, SECONDS_TO_CLOSE, cores, kill, parent_word, tie
 from envs.spaces import ActionCodec, ObservationCodec
 
 _STEP, _STEPPED = b"step", b"stepped"
-_PROGRAM = "import sys; sys.path[:] = sys.argv[4:]; from envs.adapters.workers import work; work(*sys.argv[1:4])"
+_PROGRAM = "import sys; sys.path[:] = sys.argv[5:]; from envs.adapters.workers import work; work(*sys.argv[1:5])"
 _INHERITED = os.name == "posix"  # descriptors are
 _SECRET = 32  # bytes
-_SECONDS_TO_CLOSE = 5.0  # seconds that a worker has to close its environments
 
 Maker = Callable[[], gymnasium.Env]
 
@@ -75,7 +78,7 @@ class _SharedArrays:
         counts = [num_envs * math.prod(shape) for shape, _ in columns]
         room = [-(-count * dtype.itemsize // 64) * 64 for count, (_, dtype) in zip(counts, columns, strict=True)]
         if os.fstat(fd).st_size == 0:
-            os.truncate(fd, sum(room))
+            _reserve(fd, sum(room))
         memory = mmap.mmap(fd, sum(room))
         arrays = [
             np.frombuffer(memory, dtype, count, start).reshape(num_envs, *shape)
@@ -95,6 +98,19 @@ class _SharedArrays:
                 shared[rows] = leaf
 
 
+def _reserve(fd: int, size: int) -> None:
+    """Give an empty file its size with room for all of it: touching memory that has none ends a process on the spot.
+
+    Raises:
+        OSError: there is no room.
+    """
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(fd, 0, size)
+        return
+    while size:
+        size -= os.write(fd, bytes(min(size, 2**20)))
+
+
 def _leaves(obs: Obs) -> list[np.ndarray]:
     return list(obs.values()) if isinstance(obs, dict) else [obs]
 
@@ -109,7 +125,7 @@ class WorkersVecEnv:
         example: one environment, to read its spaces from, and to be closed; None: one is built.
 
     Raises:
-        UserError: an environment could not be built.
+        UserError: an environment could not be built, or there is no room for what the processes share.
         EnvError: a worker ended before its environments were ready.
     """
 
@@ -128,29 +144,23 @@ class WorkersVecEnv:
         example: gymnasium.Env | None = None,
     ) -> None:
         self.num_envs = len(makers)
-        example = makers[0]() if example is None else example
-        self._observations = ObservationCodec(example.observation_space)
-        self.own_spaces = example.observation_space, example.action_space
-        self.observation_space = self._observations.space
-        self.action_space = ActionCodec(example.action_space, rescale_action).space
-        example.close()
+        with closed(makers[0]() if example is None else example) as example:
+            self._observations = ObservationCodec(example.observation_space)
+            self.own_spaces = example.observation_space, example.action_space
+            self.observation_space = self._observations.space
+            self.action_space = ActionCodec(example.action_space, rescale_action).space
         ends = np.linspace(0, self.num_envs, min(workers or cores(), self.num_envs) + 1).astype(int).tolist()
         self._shares = [slice(start, stop) for start, stop in pairwise(ends)]
         self._processes: list[subprocess.Popen[bytes]] = []
         self._sockets: list[Connection] = []
         self._file: str | None = None
         spaces_ = self.observation_space, self.action_space
-        if _INHERITED:
-            with tempfile.TemporaryFile(dir="/dev/shm" if os.path.isdir("/dev/shm") else None) as file:
-                self._shared = _SharedArrays(file.fileno(), self.num_envs, *spaces_)
-                for _ in self._shares:
-                    self._start(file.fileno())
-        else:
-            fd, self._file = tempfile.mkstemp(prefix="envs-")
-            self._shared = _SharedArrays(fd, self.num_envs, *spaces_)
-            os.close(fd)
+        with self._share(*spaces_) as file:
             for _ in self._shares:
-                self._start_unrelated(self._file)
+                if self._file is None:
+                    self._start(file.fileno())
+                else:
+                    self._start_unrelated(self._file)
         try:
             for worker, share in enumerate(self._shares):
                 build = partial(_build, makers[share], rescale_action, share.start)
@@ -160,12 +170,35 @@ class WorkersVecEnv:
             self.close()
             raise
 
+    def _share(self, observation_space: Space, action_space: Space) -> IO[bytes]:
+        """Make the arrays that are shared; return their file, which is memory if there is room, else on the disk."""
+        problems = []
+        for folder in ["/dev/shm", None] if _INHERITED and os.path.isdir("/dev/shm") else [None]:
+            try:
+                with ExitStack() as unless_kept:
+                    if _INHERITED:
+                        file: IO[bytes] = unless_kept.enter_context(tempfile.TemporaryFile(dir=folder))
+                    else:
+                        fd, self._file = tempfile.mkstemp(prefix="envs-")
+                        unless_kept.callback(self._remove_file)
+                        file = unless_kept.enter_context(os.fdopen(fd, "w+b"))
+                    self._shared = _SharedArrays(file.fileno(), self.num_envs, observation_space, action_space)
+                    unless_kept.pop_all()
+                    return file
+            except (OSError, OverflowError) as error:
+                problems.append(f"{folder or 'the folder of temporary files'}: {str(error).lower()}")
+        raise UserError(
+            f"no room for what {len(self._shares)} processes share of {self.num_envs} environments "
+            f"({'; '.join(problems)}): lower n_envs, or use --vec sync"
+        )
+
     def _start(self, memory: int) -> None:
         ours, theirs = socket.socketpair()
+        words = [sys.executable, "-c", _PROGRAM]
         with theirs:
             process = subprocess.Popen(
-                [sys.executable, "-c", _PROGRAM, *map(str, (theirs.fileno(), memory, self.num_envs)), *sys.path],
-                stdin=subprocess.DEVNULL,
+                [*words, *map(str, (theirs.fileno(), memory, self.num_envs)), parent_word(), *sys.path],
+                stdin=subprocess.PIPE,
                 pass_fds=(theirs.fileno(), memory),
                 **APART,
             )
@@ -177,11 +210,12 @@ class WorkersVecEnv:
         secret = secrets.token_bytes(_SECRET)
         with socket.create_server(("127.0.0.1", 0)) as server:
             words = [sys.executable, "-c", _PROGRAM, f":{server.getsockname()[1]}", memory, str(self.num_envs)]
-            process = subprocess.Popen([*words, *sys.path], stdin=subprocess.PIPE, **APART)
+            process = subprocess.Popen([*words, parent_word(), *sys.path], stdin=subprocess.PIPE, **APART)
             self._processes.append(process)
             assert process.stdin is not None
-            with suppress(OSError), process.stdin:  # if it is dead, `_collect` finds that too
+            with suppress(OSError):  # if it is dead, `_collect` finds that too
                 process.stdin.write(secret)
+                process.stdin.flush()
             self._sockets.append(Connection(_accepted(server, secret, process).detach()))
 
     def _send(self, worker: int, message: bytes) -> None:
@@ -212,7 +246,7 @@ class WorkersVecEnv:
             if share.stop == share.start + 1
             else f"environments {share.start} to {share.stop - 1}"
         )
-        return f"{which} (exit code {self._processes[worker].wait(_SECONDS_TO_CLOSE)})"
+        return f"{which} (exit code {self._processes[worker].wait(SECONDS_TO_CLOSE)})"
 
     def _call(self, where: str, method: str, arguments: Sequence[tuple[Any, ...]]) -> list[Any]:
         """Call a method of every worker's `SyncVecEnv`, each with arguments of its own, and return the results."""
@@ -256,12 +290,16 @@ class WorkersVecEnv:
             "episodes": np.concatenate([part["episodes"] for part in parts]),
             "starts": np.concatenate([part["starts"] + rows for part, rows in zip(parts, missing, strict=True)]),
             "actions": np.concatenate(actions, axis=1),
+            "returns": np.concatenate([part["returns"] for part in parts]),
             "obs": [np.concatenate(leaf) for leaf in zip(*[part["obs"] for part in parts], strict=True)],
             "dummy": np.concatenate([part["dummy"] for part in parts]),
+            "checksums": [one for part in parts for one in part["checksums"]],
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> list[str]:
-        EpisodeLog(self.num_envs, self.action_space).load_state_dict(state)  # it must fit before it is cut up
+        log = EpisodeLog(self.num_envs, self.action_space)
+        log.load_state_dict(state)  # it must fit before it is cut up
+        returns, checksums = log.state_dict()["returns"], saved_checksums(state, self.num_envs)
         dummy = saved.array(state.get("dummy"), "dummy", (self.num_envs,), bool)
         obs = self._observations.from_arrays(saved.entry(state, "obs", list), self.num_envs)
         leaves = self._observations.arrays(obs)
@@ -271,13 +309,20 @@ class WorkersVecEnv:
                 "episodes": state["episodes"][share],
                 "starts": state["starts"][share],
                 "actions": state["actions"][:, share],
+                "returns": returns[share],
                 "obs": [leaf[share] for leaf in leaves],
                 "dummy": dummy[share],
+                "checksums": checksums[share],
             }
             for share in self._shares
         ]
-        told = self._call("while its position was restored", "load_state_dict", [(part,) for part in parts])
-        return [sentence for part in told for sentence in part]
+        found = self._call("while its position was restored", "restore", [(part,) for part in parts])
+        lost, doubted = ({row: why for part in found for row, why in part[kind].items()} for kind in (0, 1))
+        return sentences(lost, doubted)
+
+    def doubts(self) -> str | None:
+        self._send(0, pickle.dumps(("doubts", ())))
+        return self._collect("while it was tried out", [0])[0]
 
     def render(self, index: int = 0) -> np.ndarray:
         worker = next(i for i, share in enumerate(self._shares) if index < share.stop)
@@ -288,17 +333,25 @@ class WorkersVecEnv:
         """Let every worker close its environments and end; one that does not is killed."""
         for connection in self._sockets:
             connection.close()
+        limit = time.monotonic() + SECONDS_TO_CLOSE
         for process in self._processes:
             try:
-                process.wait(_SECONDS_TO_CLOSE)
+                process.wait(max(limit - time.monotonic(), 0.1))
             except subprocess.TimeoutExpired:
-                process.kill()
+                kill(process)
                 process.wait()
+            assert process.stdin is not None
+            with suppress(OSError):  # it may still hold what a dead process did not take
+                process.stdin.close()
         if self._file is not None:
             del self._shared  # Windows removes no file that is mapped
-            with suppress(OSError):
-                os.remove(self._file)
-            self._file = None
+            self._remove_file()
+
+    def _remove_file(self) -> None:
+        assert self._file is not None
+        with suppress(OSError):
+            os.remove(self._file)
+        self._file = None
 
 
 def _accepted(server: socket.socket, secret: bytes, process: subprocess.Popen[bytes]) -> socket.socket:
@@ -307,7 +360,7 @@ def _accepted(server: socket.socket, secret: bytes, process: subprocess.Popen[by
     while process.poll() is None:
         with suppress(TimeoutError):
             ours, _ = server.accept()
-            ours.settimeout(_SECONDS_TO_CLOSE)
+            ours.settimeout(SECONDS_TO_CLOSE)
             shown = b""
             with suppress(OSError):
                 while len(shown) < _SECRET and (more := ours.recv(_SECRET - len(shown))):
@@ -331,22 +384,25 @@ def _build(makers: Sequence[Maker], rescale_action: bool, first: int) -> SyncVec
     return SyncVecEnv([maker() for maker in makers], rescale_action, first)
 
 
-def work(link: str, memory: str, num_envs: str) -> None:
+def work(link: str, memory: str, num_envs: str, parent: str) -> None:
     """Be a worker: build environments, and do with them what the socket says, until it closes.
 
     Args:
         link: the socket's descriptor, or ":" and the port to connect to.
         memory: descriptor or name of the file with the shared memory.
+        parent: as `tie` takes it.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    ending = threading.Event()
     if link.startswith(":"):
         theirs = socket.create_connection(("127.0.0.1", int(link[1:])))
         theirs.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        theirs.sendall(sys.stdin.buffer.read(_SECRET))
+        theirs.sendall(os.read(0, _SECRET))
         memory_fd = os.open(memory, os.O_RDWR | getattr(os, "O_BINARY", 0))
         connection = Connection(theirs.detach())
     else:
         memory_fd, connection = int(memory), Connection(int(link))
+    tie(parent, ending)
     with suppress(EOFError, ConnectionError):
         try:
             env = pickle.loads(connection.recv_bytes())()
@@ -355,8 +411,11 @@ def work(link: str, memory: str, num_envs: str) -> None:
         shared = _SharedArrays(memory_fd, int(num_envs), env.observation_space, env.action_space)
         connection.send_bytes(pickle.dumps((None, None)))
         with closing(env):
-            while True:
-                connection.send_bytes(_answer(env, shared, connection.recv_bytes()))
+            try:
+                while True:
+                    connection.send_bytes(_answer(env, shared, connection.recv_bytes()))
+            finally:
+                ending.set()
 
 
 def _answer(env: SyncVecEnv, shared: _SharedArrays, message: bytes) -> bytes:

@@ -83,6 +83,60 @@ def test_a_stranger_on_the_port_is_turned_away():
 
 
 @pytest.mark.usefixtures("links")
+@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="room is reserved by writing")
+@pytest.mark.usefixtures("links")
+def test_room_for_what_is_shared_is_reserved_in_memory_or_else_on_the_disk(monkeypatch, tmp_path):
+    """Memory that is mapped beyond what its file system holds kills the first who touches it, without a word."""
+    reserve, places = os.posix_fallocate, []
+
+    def full(fd, start, size):
+        places.append(os.fstat(fd).st_dev)
+        if places[-1] == os.stat("/dev/shm").st_dev or len(places) > 1:
+            raise OSError(28, "No space left on device")
+        reserve(fd, start, size)
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    if module._INHERITED:
+        with pytest.raises(UserError, match=r"no room .* of 2 environments \(/dev/shm: .*no space left.*; the folder"):
+            WorkersVecEnv([Drift] * 2, workers=2)
+        assert places == [os.stat("/dev/shm").st_dev, tmp_path.stat().st_dev]
+    places.clear()
+    monkeypatch.setattr(module, "_INHERITED", False)
+    with closing(WorkersVecEnv([Drift] * 2, workers=2)) as env:
+        assert env.reset(seed=0).shape == (2, 3)
+    assert places == [tmp_path.stat().st_dev]
+    with pytest.raises(
+        UserError, match=r"no room .* \(the folder of temporary files: .*\): lower n_envs, or use --vec"
+    ):
+        WorkersVecEnv([Drift] * 2, workers=2)
+
+
+SMALL_MEMORY = """
+import tempfile, numpy as np
+from envs.adapters.workers import WorkersVecEnv
+from envs.errors import UserError
+from tests.envs.small_envs import Drift
+try:
+    env = WorkersVecEnv([Drift] * 800, workers=2)
+    env.reset(0)
+    print(env.step(np.zeros((800, 1), np.float32)).obs.shape)
+    env.close()
+except UserError as error:
+    print(error)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="mounts are Linux's")
+@pytest.mark.parametrize("options", ["size=16k", "ro"])
+def test_a_memory_file_system_too_small_or_read_only_kills_no_process(options):
+    words = ["unshare", "-rm", "sh", "-c"]
+    if subprocess.run([*words, "mount -t tmpfs tmpfs /dev/shm"], capture_output=True).returncode:
+        pytest.skip("mounting is not allowed here")
+    command = f"mount -t tmpfs -o {options} tmpfs /dev/shm && exec {sys.executable} -c '{SMALL_MEMORY}'"
+    done = subprocess.run([*words, command], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("(800, 3)\n", "")
+
+
 @pytest.mark.parametrize("workers", [1, 2, 5, 9])
 def test_shares_of_any_size_are_stepped_as_sync(workers):
     env, sync = WorkersVecEnv([Drift] * N, workers=workers), SyncVecEnv([Drift() for _ in range(N)])
@@ -199,19 +253,24 @@ def test_what_cannot_be_built_in_a_worker_is_told():
 
 
 ORPHANS = """
-import sys, time
-from envs.make import make
-env = make("Acrobot-v1", 2, vec="async")
+import sys
+import numpy as np
+sys.path.append(sys.argv[1])
+from envs.adapters.workers import WorkersVecEnv
+from tests.envs.small_envs import Busy
+env = WorkersVecEnv([Busy.idle, Busy.sleeping, Busy.holding], workers=3)
 env.reset(seed=0)
 print(*[process.pid for process in env._processes], flush=True)
-time.sleep(60)
+env.step(np.zeros((3, *env.action_space.shape), np.float32))
 """
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="no /proc, no signals")
 def test_no_worker_outlives_a_main_process_that_is_killed():
+    """One waits, one sleeps for a minute in its step, and one does so without ever letting Python's lock go."""
     root = str(Path(__file__).parents[2])
     main = subprocess.Popen(
-        [sys.executable, "-c", ORPHANS],
+        [sys.executable, "-c", ORPHANS, root],
         stdout=subprocess.PIPE,
         text=True,
         cwd=root,
@@ -219,10 +278,12 @@ def test_no_worker_outlives_a_main_process_that_is_killed():
     )
     assert main.stdout is not None
     pids = [int(word) for word in main.stdout.readline().split()]
-    assert pids
+    assert len(pids) == 3
+    assert [main.stdout.readline().strip() for _ in pids] == ["in its step"] * 3
     main.kill()
     main.wait()
-    deadline = time.monotonic() + 5
+    pids = pids if sys.platform == "linux" else pids[:2]
+    deadline = time.monotonic() + 30
     while any(map(_running, pids)):
         assert time.monotonic() < deadline
         time.sleep(0.02)

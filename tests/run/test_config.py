@@ -253,6 +253,13 @@ def test_values_read_as_yaml(text: str, value: Any) -> None:
         ({"optimizer": "adma"}, r"optimizer: 'adma' given, adam\|adamw\|sgd\|rmsprop expected. Did you mean adam"),
         ({"device": "gpu"}, r"device: 'gpu' given, auto\|cpu\|cuda\|mps expected"),
         ({"seed": -1}, "seed: -1 is out of range; it must be >= 0"),
+        ({"seed": 2**64}, "seed: 18446744073709551616 is out of range; it must be >= 0 and < 1.84467"),
+        ({"eval_episodes": 10**9}, "eval_episodes: 1000000000 is out of range; it must be > 0 and <= 1000000"),
+        (
+            {"final_eval_episodes": 10**9},
+            "final_eval_episodes: 1000000000 is out of range; it must be >= 0 and <= 1000000",
+        ),
+        ({"algo": "dqn", "n_envs": 4, "n_step_returns": 10**9}, "n_step_returns 1000000000 is more than the 25000 st"),
         ({"env": ""}, "env: '' given"),
         ({"env": None}, "env: none given, TEXT expected"),
         ({"env_kwargs": 3}, "env_kwargs: 3 given"),

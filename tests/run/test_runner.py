@@ -291,7 +291,17 @@ def test_monitor_means() -> None:
     assert scalars["rollout/ep_rew_mean"] == (sum(range(1, WINDOW)) + 1000) / WINDOW
     assert scalars["rollout/ep_len_mean"] == scalars["rollout/ep_rew_mean"]
     assert (scalars["train/loss"], scalars["time/env"]) == (2.5, 0.75)
+    assert monitor.scalars(16) == pytest.approx(scalars, rel=1), "until the row is written it can be made again"
+    monitor.begin_row()
     assert monitor.scalars(16).keys() == {"time/fps", "rollout/ep_rew_mean", "rollout/ep_len_mean"}
+
+
+def test_speed_is_of_the_steps_of_this_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter((0.0, 10.0, 14.0))
+    monkeypatch.setattr("agents.run.monitor.perf_counter", lambda: next(clock))
+    monitor = Monitor(first=1_000)
+    monitor.start()
+    assert monitor.scalars(1_200)["time/fps"] == 50.0
 
 
 def test_monitor_goes_on_in_the_middle_of_a_row() -> None:
