@@ -18,6 +18,8 @@ from agents.core.algorithm import Algorithm
 from agents.core.config import AlgoConfig, OffPolicyConfig
 from agents.core.device import choose_device, use_threads
 from agents.core.runtime import Runtime, resolved_mode
+from agents.core.saved import count, part, within
+from agents.core.tree import to_numpy, tree_map
 from agents.core.types import Iteration
 from agents.data.replay import ReplayBuffer
 from agents.data.samplers import Sampler, UniformSampler
@@ -27,6 +29,7 @@ from agents.run import loops, registry
 from agents.run.config import RunConfig
 from agents.run.memory import refuse_too_large
 from envs.api import VecEnv
+from envs.errors import UserError
 from envs.make import has_native, make
 from envs.names import renamed
 from envs.native.vec_env import NativeVecEnv
@@ -47,6 +50,20 @@ def make_algorithm(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(seed, "network"))
         return kind(observation_space, action_space, params)
+
+
+def refuse_spoilt(saved: Any, mine: dict[str, Any]) -> None:
+    """Refuse weights and statistics that are not finite where those of a fresh model, `mine`, are.
+
+    Raises:
+        ValueError: there are some; the message names the first.
+    """
+    for name, fresh in mine.items():
+        found = saved.get(name) if isinstance(saved, dict) else None
+        if not isinstance(found, torch.Tensor) or found.shape != fresh.shape or not found.is_floating_point():
+            continue
+        if not (found.isfinite() | ~fresh.isfinite().to(found.device)).all():
+            raise ValueError(f"{name} holds NaN or infinite values")
 
 
 def flops(model: nn.Module, observation_space: Space) -> int:
@@ -116,10 +133,11 @@ class Training:
         Raises:
             LookupError, TypeError, ValueError, RuntimeError, UserError: the state is not one of such a training.
         """
-        actor, step = self.collector.state, int(state["actor"]["step"])
+        actor, step = self.collector.state, count(part(part(state, "actor"), "step"), "step")
+        refuse_spoilt(part(state, "algorithm"), self.algorithm.state_dict())
         self.algorithm.load_state_dict(state["algorithm"])
         notes = []
-        device, was = self.policy.device.type, str(state["device"])
+        device, was = self.policy.device.type, str(part(state, "device"))[:20]
         if device != was:
             notes.append(
                 f"the run was on {was} and goes on on {device}: its random streams begin anew, so it does not repeat "
@@ -127,19 +145,38 @@ class Training:
             )
             fresh = self._fresh_streams(step)
             state = state | {
-                "learner": state["learner"] | {"shuffling": fresh("minibatch")},
+                "learner": part(state, "learner") | {"shuffling": fresh("minibatch")},
                 "actor": state["actor"] | {"generator": fresh(self.policy.stream)},
                 "sampling": fresh("replay"),
             }
-        self.learner.load_state_dict(state["learner"])
+        self.learner.load_state_dict(part(state, "learner"))
         actor.load_state_dict(state["actor"])
+        within(tree_map(to_numpy, actor.obs), self.env.observation_space, "obs")
         if self.replay is not None and self.sampler is not None:
-            self.replay.load_state_dict(state["replay"])
-            self.sampler.generator.set_state(state["sampling"])
-        if state["env"] is not None:
+            self._load_replay(part(state, "replay"))
+            self.sampler.generator.set_state(part(state, "sampling"))
+        if part(state, "env") is not None:
             return notes + self.env.load_state_dict(state["env"])
         self.begin_episodes()
         return [*notes, "the environments begin new episodes: the run broke off in the middle of a step"]
+
+    def _load_replay(self, state: Any) -> None:
+        """Take back the transitions, which must be of these environments."""
+        assert self.replay is not None
+        env, n = self.env, self.env.num_envs
+        flag = torch.zeros(n, dtype=torch.bool)
+        tick = {
+            "obs": zeros(env.observation_space, n),
+            "action": zeros(env.action_space, n),
+            "reward": torch.zeros(n),
+            "terminated": flag,
+            "truncated": flag,
+            "next_obs": zeros(env.observation_space, n),
+        }
+        self.replay.load_state_dict(state, tick)
+        for name, leaf in state["store"].items():
+            if name in ("obs", "action", "next_obs"):
+                within(tree_map(to_numpy, leaf), env.action_space if name == "action" else env.observation_space, name)
 
     def begin_episodes(self) -> None:
         """Reset the environments, which something else has used; no transition leads from before to after."""
@@ -156,6 +193,18 @@ class Training:
             return torch.Generator(self.policy.device).manual_seed(seed).get_state()
 
         return fresh
+
+
+def restore(training: Training, state: dict[str, Any]) -> list[str]:
+    """Take back a checkpoint's state of a training; return a sentence for each thing that could not be restored.
+
+    Raises:
+        UserError: it is not one of such a training.
+    """
+    try:
+        return training.load_state_dict(part(state, "training"))
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError) as error:
+        raise UserError(f"it does not fit this run: {' '.join(str(error).split())}") from error
 
 
 def build(config: RunConfig) -> Training:
