@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from gymnasium import Space
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from agents.acting.collector import Collector, TickCollector
 from agents.acting.fused import FusedCollector
@@ -27,7 +31,7 @@ from agents.learning.learner import Learner
 from agents.networks.encoders import multiply_adds, zeros
 from agents.run import loops, registry
 from agents.run.config import RunConfig
-from agents.run.memory import refuse_too_large
+from agents.run.memory import free_bytes, refuse_too_large
 from envs.api import VecEnv
 from envs.errors import UserError
 from envs.make import has_native, make
@@ -38,16 +42,47 @@ from envs.seeding import derive_seed
 GPU_ENVS = 256  # native environments from which on a GPU has enough to do at each tick
 
 
+class _Room(TorchFunctionMode):
+    """Lets no more parameters be made than `most` bytes take; their sizes are known before they are filled."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self.most, self.made = most, 0
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.empty:
+            shape = args[0] if args and isinstance(args[0], tuple | list) else args
+            if all(type(side) is int for side in shape):
+                self.made += 4 * math.prod(shape)
+            if self.made > self.most:
+                raise UserError(
+                    f"the networks would take more than {self.made / 1e9:,.1f} GB of parameters (one of them is "
+                    f"{' x '.join(map(str, shape))}), and there is room for {self.most / 1e9:,.1f} GB: net_arch and the "
+                    "like, or the spaces, are too large"
+                )
+        return func(*args, **(kwargs or {}))
+
+
 def make_algorithm(
-    name: str, observation_space: Space, action_space: Space, params: AlgoConfig, seed: int
+    name: str,
+    observation_space: Space,
+    action_space: Space,
+    params: AlgoConfig,
+    seed: int,
+    most: int | None = None,
 ) -> Algorithm:
     """Build an algorithm on the CPU; its networks' first weights follow from `seed`, and nothing else is drawn.
 
+    Args:
+        most: bytes that its parameters may take; None for the memory that is free.
+
     Raises:
-        UserError: there is no such algorithm, or it does not fit the spaces or its settings.
+        UserError: there is no such algorithm, or it does not fit the spaces or its settings, or is too large.
     """
     kind: Any = registry.find(name).load()
-    with torch.random.fork_rng(devices=[]):
+    free = free_bytes(torch.device("cpu"))
+    room = min(sys.maxsize if free is None else free, sys.maxsize if most is None else most)
+    with torch.random.fork_rng(devices=[]), _Room(room):
         torch.manual_seed(derive_seed(seed, "network"))
         return kind(observation_space, action_space, params)
 
@@ -174,9 +209,12 @@ class Training:
             "next_obs": zeros(env.observation_space, n),
         }
         self.replay.load_state_dict(state, tick)
+        size = to_numpy(state["size"])
+        filled = np.arange(size.max())[:, None] < size  # what is above was never written
         for name, leaf in state["store"].items():
             if name in ("obs", "action", "next_obs"):
-                within(tree_map(to_numpy, leaf), env.action_space if name == "action" else env.observation_space, name)
+                space = env.action_space if name == "action" else env.observation_space
+                within(tree_map(lambda array: to_numpy(array)[filled], leaf), space, name)
 
     def begin_episodes(self) -> None:
         """Reset the environments, which something else has used; no transition leads from before to after."""

@@ -26,6 +26,8 @@ from agents.run.storage import read_tree, write_tree
 from envs.errors import UserError, did_you_mean
 from envs.spaces import ActionCodec, ObservationCodec, space_from_json, space_to_json
 
+FEW_BYTES = 64 * 2**20  # that an algorithm may take beside its model, whose description may say anything
+
 
 @dataclass(frozen=True, slots=True)
 class LoadedPolicy:
@@ -118,7 +120,8 @@ def load_model(
         raise UserError(f"{file}: not a model description this version can read ({error!r})") from error
     try:
         spaces = ObservationCodec(own_spaces[0]).space, ActionCodec(own_spaces[1], config.params.rescales_action).space
-        algorithm = make_algorithm(config.algo, *spaces, config.params, seed=0)
+        held = sum(leaf.nbytes for leaf in weights.values() if isinstance(leaf, torch.Tensor))
+        algorithm = make_algorithm(config.algo, *spaces, config.params, seed=0, most=8 * held + FEW_BYTES)
         refuse_spoilt(weights, algorithm.model.state_dict())
         algorithm.model.load_state_dict(weights)
     except (RuntimeError, TypeError, ValueError, AttributeError) as error:
