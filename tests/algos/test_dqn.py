@@ -135,6 +135,17 @@ def test_the_target_shares_the_normaliser_from_the_first_update_on():
     assert target.encoder(seen.obs).equal(made.model.encoder(seen.obs))
 
 
+def test_the_target_takes_over_other_buffers_whole():
+    """Such as BatchNorm's, which an encoder of one's own may have."""
+    made = make_dqn(tau=0.5)
+    made.model.register_buffer("seen", torch.tensor(1.0))
+    made.algorithm._copy_target()
+    made.model.seen.fill_(5.0)
+    assert made.algorithm.target.seen.item() == 1.0
+    made.algorithm.update_target()
+    assert made.algorithm.target.seen.item() == made.model.seen.item() == 5.0
+
+
 def test_epsilon_falls_over_its_share_of_the_budget_and_stays():
     made = make_dqn(exploration_fraction=0.2, exploration_initial_eps=0.9, exploration_final_eps=0.1)
     epsilons = [made.policy.epsilon(progress) for progress in (0.0, 0.1, 0.2, 0.7, 1.0)]

@@ -13,7 +13,7 @@ from gymnasium import spaces
 from agents.algos.ppo.config import PPOConfig
 from agents.ops.losses import divergence
 from agents.ops.returns import gae
-from tests.algos.making import BOX, N_STEPS, NUM_ENVS, collect, make_ppo, watch_losses, weights
+from tests.algos.making import BOX, N_STEPS, NUM_ENVS, collect, make_dqn, make_ppo, watch_losses, weights
 from tests.fakes import ClockEnv, training_on
 
 ACTIONS = [spaces.Discrete(3), BOX, spaces.MultiDiscrete([2, 3]), spaces.MultiBinary(3)]
@@ -144,6 +144,36 @@ def test_kl_stops_the_update_before_the_step():
     assert make_ppo(target_kl=1e6).update(rollout)["train/early_stop"] == 0.0
 
 
+@pytest.mark.parametrize(("share", "stops"), [(1.45, False), (1.55, True)])
+def test_an_update_ends_beyond_one_and_a_half_times_the_target(share, stops):
+    algorithm = make_ppo(target_kl=0.02).algorithm
+    ratio = torch.tensor(1.2, dtype=torch.float64)  # whose k3 estimate is 0.2 - log 1.2
+    algorithm.config = algorithm.config.model_copy(update={"target_kl": (0.2 - math.log(1.2)) / share})
+    aux = {"log_ratio": ratio.log().expand(5)}
+    assert bool(algorithm.stop(aux, {"clip_range": torch.tensor(0.2)})) == stops
+
+
+def test_adams_epsilon_is_that_of_the_papers_implementations():
+    assert make_ppo().learner.optimizer.eps == 1e-5  # OpenAI Baselines', and so SB3's
+    assert make_dqn().learner.optimizer.eps == 1e-8
+
+
+def test_rewards_are_scaled_by_returns_that_end_with_their_episodes():
+    made = make_ppo(norm_reward=True, gamma=0.9)
+    rollout = collect(made, n_steps=30)
+    assert rollout.terminated.any()
+    assert rollout.truncated.any()
+    returns, running = [], torch.zeros(NUM_ENVS)
+    for reward, *ends in zip(rollout.reward, rollout.terminated, rollout.truncated, strict=True):
+        running = 0.9 * running + reward
+        returns.append(running)
+        running = torch.where(ends[0] | ends[1], 0.0, running)
+    made.update(rollout)
+    scale = made.algorithm.reward_scale
+    torch.testing.assert_close(scale.statistics.var, torch.stack(returns).var(correction=0)[None])
+    torch.testing.assert_close(scale.returns, running)
+
+
 @pytest.mark.parametrize(("batch_size", "sizes"), [(32, {32}), (31, {16}), (1000, {32}), (5, {4, 5}), (1, {1})])
 def test_minibatches_are_even_and_no_small_rest_is_left(batch_size, sizes):
     made = make_ppo(batch_size=batch_size, n_epochs=2)
@@ -193,6 +223,8 @@ def test_an_update_is_the_gradient_step_on_paper(max_grad_norm):
     assert metrics["train/loss"] == pytest.approx(loss.item(), rel=1e-4)
     assert metrics["train/value_loss"] == pytest.approx(critic.item(), rel=1e-4)
     assert metrics["train/entropy_loss"] == pytest.approx(-entropy.item(), rel=1e-4)
+    unexplained = (return_ - old_value.flatten()).var() / return_.var()
+    assert metrics["train/explained_variance"] == pytest.approx(1 - unexplained.item(), rel=1e-4)
     torch.testing.assert_close(weights(made.model), weights(network), atol=1e-6, rtol=1e-4)
 
 

@@ -193,6 +193,21 @@ def test_a_damaged_native_position_is_refused(name):
             env.load_state_dict(broken)
 
 
+def test_each_episode_of_each_environment_has_a_seed_of_its_own():
+    """The same ones however many processes share the environments."""
+    whole, rest = EpisodeLog(3, Drift().action_space), EpisodeLog(2, Drift().action_space, first=1)
+    seeds = []
+    for log in (whole, rest):
+        log.begin(7)
+        begun = [[log.seed_of(index) for index in range(log._num_envs)]]
+        begun += [[log.next_episode(index) for index in range(log._num_envs)] for _ in range(3)]
+        seeds.append(np.array(begun))
+    assert len(np.unique(seeds[0])) == 4 * 3
+    np.testing.assert_array_equal(seeds[1], seeds[0][:, 1:])
+    whole.begin(8)
+    assert whole.seed_of(0) not in seeds[0]
+
+
 def test_the_log_keeps_what_replaying_needs_and_no_more():
     log = EpisodeLog(2, ActionCodec(Drift().action_space).space)
     log.begin(7)

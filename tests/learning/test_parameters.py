@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn.utils import prune
 
-from agents.learning.parameters import FlatParameters
+from agents.learning.parameters import FlatParameters, clipped
 from envs.errors import UserError
 from tests.algos.making import weights
 from tests.learning.test_optimizer import network, squares
@@ -39,6 +39,17 @@ def test_the_gradient_is_that_of_the_parameters_in_their_order():
     assert loss.equal(output.square().sum())
     assert not output.requires_grad
     assert not loss.requires_grad
+
+
+@pytest.mark.parametrize("max_norm", [0.1, 4.9, 5.1, 1e6])
+def test_a_gradient_is_clipped_as_torch_does(max_norm):
+    gradient = torch.tensor([3.0, 0.0, -4.0])
+    leaf = nn.Parameter(torch.zeros(3))
+    leaf.grad = gradient.clone()
+    norm = nn.utils.clip_grad_norm_([leaf], max_norm)
+    found = clipped(gradient, norm, max_norm)
+    torch.testing.assert_close(found, leaf.grad)
+    assert found.equal(gradient) == (max_norm > 5), "a smaller one stays as it is"
 
 
 def test_unused_parameters_get_zeros():

@@ -123,6 +123,17 @@ def test_gradients_stop_at_an_episodes_start_and_pass_through_time(memory):
     assert x.grad[:, 1].any(dim=-1).all()
 
 
+def test_a_gru_begins_by_keeping_most_of_what_it_remembers():
+    """Without weights nothing is written anew, and what was there stays by the bias of the update gates alone."""
+    gru = GRU(2, 3)
+    with torch.no_grad():
+        gru.cell.weight_ih.zero_()
+        gru.cell.weight_hh.zero_()
+        carry = torch.tensor([[1.0, -2.0, 0.5]])
+        _, after = gru(torch.ones(1, 2), carry)
+    torch.testing.assert_close(after, carry * 0.880797)
+
+
 def test_the_gru_is_pytorchs():
     torch.manual_seed(0)
     ours, theirs = GRU(3, 5), torch.nn.GRU(3, 5)

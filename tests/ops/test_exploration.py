@@ -8,7 +8,7 @@ import scipy.stats
 import torch
 from gymnasium import spaces
 
-from agents.ops.exploration import epsilon_greedy, legal_action
+from agents.ops.exploration import epsilon_greedy, legal_action, random_action
 from tests.algos.making import OBS, make_dqn, make_ppo
 
 N_ACTIONS, DRAWS = 20, 100_000
@@ -26,6 +26,13 @@ def test_epsilon_greedy_takes_the_random_action_where_it_explores(as_numpy):
     arrays = [torch.tensor([3, 0, 2]), torch.tensor([True, False, True]), torch.tensor([1, 2, 2])]
     arrays = [array.numpy() for array in arrays] if as_numpy else arrays
     assert epsilon_greedy(*arrays).tolist() == [1, 0, 2]
+
+
+@pytest.mark.parametrize("as_numpy", [False, True])
+def test_each_action_has_an_equal_share_of_the_uniform_numbers(as_numpy):
+    uniform = np.array([0.0, 0.249, 0.25, 0.5, 0.749, 0.75, np.nextafter(np.float32(1), np.float32(0))], np.float32)
+    action = random_action(uniform if as_numpy else torch.from_numpy(uniform), 4)
+    assert action.tolist() == [0, 0, 1, 2, 2, 3, 3]
 
 
 @pytest.mark.parametrize("legal", [1, 2, 5, 20])

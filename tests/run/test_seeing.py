@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import signal
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,12 @@ import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from agents.acting.evaluation import Evaluation
+from agents.acting.evaluation import Evaluation, StatelessPolicy
 from agents.core.types import Episodes, Iteration
 from agents.evaluate import main as evaluate
 from agents.run import runner
 from agents.run.config import FLAGS, Layer, resolve
-from agents.run.evaluator import evaluation_scalars, most_steps_of, settled
+from agents.run.evaluator import Evaluator, evaluation_scalars, most_steps_of, settled
 from agents.run.folder import RunFolder
 from agents.run.monitor import Monitor
 from agents.run.runner import Run
@@ -65,6 +66,31 @@ def test_what_was_chosen_is_written_and_twenty_evaluations_are_made(tmp_path: Pa
     assert steps(run, "evaluations.csv") == list(range(48, 961, 48))
     written = RunFolder(run).config().params
     assert (written.eval_freq, written.eval_share, written.eval_max_steps) == (48, None, None)
+
+
+class Leaning(StatelessPolicy):
+    """Pushes the cart to where the pole leans: episodes of some forty steps, as they begin."""
+
+    def choose(self, obs: Any, generator: Any) -> np.ndarray:
+        return (obs[:, 2] > 0).astype(np.int64)
+
+
+def test_no_two_evaluations_play_the_same_episodes() -> None:
+    """Not those that choose the best model, confirm a target or give the final score, nor those of another seed."""
+    streams: list[tuple[str | int, ...]] = [("evaluation", 100), ("evaluation", 200), ("confirmation", 100), ("final",)]
+    played = []
+    for seed in (0, 1):
+        with closing(Evaluator("CartPole-v1", seed, vec="native", most_episodes=8)) as evaluator:
+            found = [evaluator.evaluate(Leaning(), 8, *stream).lengths.tolist() for stream in [*streams, *streams]]
+        assert found[: len(streams)] == found[len(streams) :], "the same ones whoever plays"
+        played += [tuple(lengths) for lengths in found[: len(streams)]]
+    assert len(set(played)) == len(played)
+
+
+def test_a_share_is_of_the_steps_of_this_training() -> None:
+    monitor = Monitor(first=1_000)
+    monitor.evaluated = 50
+    assert [monitor.may_evaluate(step, 0.5) for step in (1_000, 1_099, 1_100)] == [False, False, True]
 
 
 @pytest.mark.parametrize("stopped", [False, True])

@@ -50,6 +50,7 @@ def tree() -> dict[Any, Any]:
             "a": {"b": torch.zeros(2)},
             "#0": torch.ones(3),
             0: torch.zeros(0, 3),
+            "0": torch.full((2,), 5.0),
             "~": torch.tensor(7),
             "$array": "text",
             "é\n": 1,

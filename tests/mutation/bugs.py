@@ -1,0 +1,1393 @@
+"""Bugs to be planted: mistakes that others have made, and such as could be made here.
+
+All of them let a training run to its end, and most of them let it learn something. A mistake that leaves every number
+as it is belongs on no such list (a gradient through DQN's target, whose parameters are frozen and whose argmax has
+none; a population's deviation for a sample's when advantages are normalised, which rounds away).
+"""
+
+from __future__ import annotations
+
+from tests.mutation.planting import Bug
+
+LIMITS = "Pardo et al. 2018, arXiv:1712.00378; SB3 issues 284 and 633; CleanRL issue 198"
+DETAILS = "Huang et al. 2022, The 37 implementation details of PPO"
+VECTOR = "stable-baselines issue 245: what a vector environment returns at an episode's end is the next one's beginning"
+MATTERS = "Engstrom et al. 2020, Implementation matters, arXiv:2005.12729"
+DEEP = "Henderson et al. 2018, Deep RL that matters, arXiv:1709.06560"
+RELIABLE = "Agarwal et al. 2021, arXiv:2108.13264"
+
+
+def _in(file: str, tests: str, *bugs: tuple[str, ...]) -> list[Bug]:
+    return [Bug(file, tests, *bug) for bug in bugs]
+
+
+BUGS = [
+    *_in(
+        "agents/ops/returns.py",
+        "tests/ops/test_returns.py",
+        (
+            "gamma * (~terminated_TN)",
+            "gamma * (~(terminated_TN | truncated_TN))",
+            "GAE: a time limit counts as a termination",
+            LIMITS,
+        ),
+        (
+            "gae_lambda * (~(terminated_TN | truncated_TN))",
+            "gae_lambda * (~terminated_TN)",
+            "GAE: advantages of the next episode leak into one cut by a time limit",
+            LIMITS,
+        ),
+        ("gamma * gae_lambda * (~(", "gae_lambda * (~(", "GAE: the recursion decays by lambda alone"),
+        ("advantage_TN + value_TN", "advantage_TN + next_value_TN", "GAE: the return is that of the successor's value"),
+        (
+            "gamma * power_K[last_B]",
+            "gamma * power_K[-1]",
+            "n-step: gamma to the power of n where the window is shorter",
+            "n-step returns as often reimplemented",
+        ),
+        (
+            "(terminated_BK | truncated_BK) | (steps_K",
+            "terminated_BK | (steps_K",
+            "n-step: rewards of the next episode are summed across a time limit",
+            LIMITS,
+        ),
+        ("length_B[:, None] - 1", "length_B[:, None]", "n-step: a window goes one step beyond what is stored"),
+    ),
+    *_in(
+        "agents/ops/losses.py",
+        "tests/ops/test_losses.py",
+        ("torch.minimum(", "torch.maximum(", "PPO: the larger of the two surrogates", DETAILS),
+        (
+            "advantage_B + clip_range * advantage_B.abs()",
+            "advantage_B + clip_range * advantage_B",
+            "PPO: ratios of negative advantages are clipped at the wrong end",
+            DETAILS,
+        ),
+        (
+            "(growth_B - log_ratio_B).mean()",
+            "(-log_ratio_B).mean()",
+            "approx_kl: the estimator that may be negative",
+            "Schulman 2020, Approximating KL divergence",
+        ),
+        ("growth_B.abs() > clip_range", "growth_B > clip_range", "clip_fraction counts ratios that rose alone"),
+        (
+            "old_value_B + (value_B - old_value_B)",
+            "return_B + (value_B - return_B)",
+            "value clipping around the return instead of the old value",
+            DETAILS,
+        ),
+        (
+            "next_target_q_BA.gather(1, best_B1)",
+            "next_online_q_BA.gather(1, best_B1)",
+            "Double DQN: the online network judges its own choice",
+            "van Hasselt et al. 2016, arXiv:1509.06461",
+        ),
+        (
+            "return (advantage_B - center) / (std + 1e-8)",
+            "return advantage_B / (std + 1e-8)",
+            "advantages are scaled, but not centred",
+            DETAILS,
+        ),
+        ("/ valid_B.sum().clamp(min=1)", "/ valid_B.numel()", "means count dummy transitions as zeros"),
+    ),
+    *_in(
+        "agents/ops/distributions.py",
+        "tests/ops/test_distributions.py",
+        (
+            "- self.log_std - 0.5 * math.log(2 * math.pi)).sum",
+            "- 0.5 * math.log(2 * math.pi)).sum",
+            "Gaussian: a density without its normalisation",
+        ),
+        (
+            "Gaussian.log_prob(self, action) - _log_det(action)",
+            "Gaussian.log_prob(self, action) + _log_det(action)",
+            "tanh: the sign of the change of variables",
+            "Haarnoja et al. 2018, arXiv:1801.01290, appendix C",
+        ),
+        (
+            "return -(self.log_p.exp() * self.log_p).sum",
+            "return (self.log_p.exp() * self.log_p).sum",
+            "Categorical: the entropy is negative",
+        ),
+        (
+            "math.log(2 * math.pi * math.e)",
+            "math.log(2 * math.pi)",
+            "Gaussian: the entropy lacks its half for each axis",
+        ),
+        (
+            "torch.where(mask, values, torch.finfo(values.dtype).min / 1024)",
+            "torch.where(mask, values, 0.0)",
+            "masks: the logit of an illegal action becomes 0",
+            "Huang & Ontanon 2022, arXiv:2006.14171",
+        ),
+        (
+            ".log_().neg_().log_().neg_()",
+            ".log_().neg_().log_()",
+            "Gumbel noise with the wrong sign, so that samples are not of the softmax",
+            "the Gumbel-max trick as often reimplemented",
+        ),
+    ),
+    *_in(
+        "agents/ops/exploration.py",
+        "tests/ops/test_exploration.py",
+        ("> rank.clamp(", ">= rank.clamp(", "exploration: the action one rank too low, which may be illegal"),
+        ("action = uniform * n", "action = uniform * (n - 1)", "exploration never takes the last action"),
+    ),
+    *_in(
+        "agents/core/schedules.py",
+        "tests/core/test_schedules.py",
+        (
+            "max(1.0 - progress, 0.0)",
+            "min(progress, 1.0)",
+            "schedules rise instead of falling, as SB3's argument is what remains of the progress",
+            "SB3's progress_remaining",
+        ),
+        (
+            "after // every - before // every if every",
+            "int(after % every == 0) if every",
+            "intervals are missed where steps grow by the number of environments",
+            "SB3's eval_freq, which counts calls",
+        ),
+    ),
+    *_in(
+        "agents/core/tree.py",
+        "tests/core/test_tree.py",
+        ("leaf * ~start.view(", "leaf * start.view(", "memory: kept where an episode starts, lost elsewhere"),
+    ),
+    *_in(
+        "agents/algos/ppo/algorithm.py",
+        "tests/algos/test_ppo.py",
+        ("torch.sub(loss, entropy", "torch.add(loss, entropy", "PPO: the entropy is punished", DETAILS),
+        (
+            "torch.add(surrogate, critic, alpha=config.vf_coef)",
+            "torch.add(surrogate, critic)",
+            "PPO: vf_coef has no effect on the loss",
+        ),
+        (
+            "> 1.5 * self.config.target_kl",
+            "> self.config.target_kl",
+            "PPO: stops at target_kl instead of one and a half times that",
+        ),
+        ("optimizer_eps = 1e-5", "optimizer_eps = 1e-8", "PPO: Adam with PyTorch's epsilon", DETAILS),
+        (
+            'explained_variance(data["value"], data["return"])',
+            'explained_variance(data["return"], data["value"])',
+            "explained variance of the returns by themselves: arguments exchanged",
+        ),
+        (
+            "self.reward_scale(reward, data.terminated | data.truncated, data.valid)",
+            "self.reward_scale(reward, data.terminated, data.valid)",
+            "norm_reward: discounted returns go on across a time limit",
+            LIMITS,
+        ),
+    ),
+    *_in(
+        "agents/algos/dqn/algorithm.py",
+        "tests/algos/test_dqn.py",
+        (
+            "list(self.model.parameters()), self.config.tau)",
+            "list(self.model.parameters()), 1 - self.config.tau)",
+            "DQN: tau is the share that the target keeps",
+            "Lillicrap et al. 2016's tau and others' polyak, which are each other's complement",
+        ),
+        (
+            "online = model(next_obs).q if",
+            "online = self.target(next_obs).q if",
+            "Double DQN: the target network chooses the action that it judges",
+            "van Hasselt et al. 2016, arXiv:1509.06461",
+        ),
+        (
+            "if crossings(before, after, self.config.target_update_interval)",
+            "if after % self.config.target_update_interval == 0",
+            "DQN: the target's updates are missed where steps grow by the number of environments",
+            "SB3's target_update_interval, which counts calls",
+        ),
+        (
+            "self.target.share_statistics(self.model)",
+            "self.target.train(False)",
+            "DQN: the target normalises by statistics of its own, which never change",
+        ),
+        ("mine.copy_(theirs)", "theirs.copy_(mine)", "DQN: the target's buffers overwrite the online network's"),
+    ),
+    *_in(
+        "agents/acting/collector.py",
+        "tests/acting/test_collector.py",
+        (
+            "tree_map(lambda leaf: leaf[rows], step.next_obs)",
+            "tree_map(lambda leaf: leaf[rows], step.obs)",
+            "collector: bootstraps from the next episode's first observation",
+            VECTOR,
+        ),
+        (
+            'row["next_obs"] = step.next_obs',
+            'row["next_obs"] = step.obs',
+            "collector: the next episode's first observation goes to the replay buffer as successor",
+            VECTOR,
+        ),
+        (
+            "carry = restarted(carry, to_tensor(_starts(step), self._device))",
+            "carry = restarted(carry, to_tensor(step.terminated, self._device))",
+            "collector: memory goes on across a time limit",
+            "episode_starts of recurrent PPO",
+        ),
+        (
+            "start=to_tensor(start[:-1], self._device)",
+            "start=to_tensor(start[1:], self._device)",
+            "collector: episodes seem to start one step early",
+            "episode_starts of recurrent PPO",
+        ),
+        (
+            "self._final(t, step, carry)",
+            "self._final(t, step, state.carry)",
+            "collector: a final observation is looked at with the rollout's first memory",
+        ),
+        (
+            "* ticks if valid is None else valid.sum(axis=1).tolist()",
+            "* ticks",
+            "collector: transitions that an autoreset made up count as steps",
+            "Gymnasium issue 1451, of its autoreset on the next step",
+        ),
+        (
+            "return done if step.valid is None else done | ~step.valid",
+            "return done",
+            "collector: memory of the episode before is kept after a made-up transition",
+        ),
+    ),
+    *_in(
+        "agents/acting/evaluation.py",
+        "tests/acting/test_evaluation.py",
+        (
+            "< episodes % env.num_envs)",
+            "<= episodes % env.num_envs)",
+            "evaluation: one episode more than was asked for",
+        ),
+        (
+            "None if deterministic else policy_generator(policy, seed))\n    limit",
+            "policy_generator(policy, seed))\n    limit",
+            "evaluation: deterministic=True samples all the same",
+            DEEP,
+        ),
+        (
+            "player.start(done if valid is None else done | ~valid)",
+            "player.start(done & False)",
+            "evaluation: memory goes on into the next episode",
+            "episode_start of SB3-contrib's recurrent predict",
+        ),
+        (
+            "played.append((return_, length, step.infos.get(index, {})))",
+            "played.append((return_ / length, length, step.infos.get(index, {})))",
+            "evaluation: mean rewards of steps instead of returns",
+        ),
+    ),
+    *_in(
+        "agents/acting/state.py",
+        "tests/acting/test_state.py",
+        ("self.returns[done] = 0", "self.returns[~done] = 0", "returns go on into the next episode"),
+        (
+            "np.add.reduce(reward, axis=0, dtype=np.float64)",
+            "np.add.reduce(reward, axis=0)",
+            "returns of long episodes are summed in float32",
+        ),
+    ),
+    *_in(
+        "agents/acting/policies.py",
+        "tests/algos/test_dqn.py",
+        ("return coin < epsilon, uniform", "return coin > epsilon, uniform", "epsilon is the chance to be greedy"),
+        (
+            "progress / self._fraction",
+            "progress",
+            "epsilon falls over the whole training whatever exploration_fraction says",
+        ),
+    ),
+    *_in(
+        "agents/acting/policies.py",
+        "tests/acting/test_policies.py tests/algos/test_ppo.py",
+        (
+            "self.model.value(tree_map(lambda leaf: leaf[cut], trajectory.next_obs))",
+            "self.model.value(tree_map(lambda leaf: leaf[cut], trajectory.obs))",
+            "PPO: bootstraps from the last observation instead of its successor",
+            LIMITS,
+        ),
+        (
+            "torch.cat([value[1:], last[None]])",
+            "torch.cat([value[1:], value[-1:]])",
+            "PPO: the rollout's last value instead of that of what follows",
+            DETAILS,
+        ),
+    ),
+    *_in(
+        "agents/acting/policies.py",
+        "tests/acting/test_masks.py",
+        (
+            "action = masked(parameters, mask).argmax(-1)",
+            "action = masked(parameters, None).argmax(-1)",
+            "DQN: a greedy action may be illegal",
+        ),
+    ),
+    *_in(
+        "agents/acting/fused.py",
+        "tests/acting/test_fused.py",
+        (
+            "obs, returns, lengths = following, returns",
+            "obs, returns, lengths = next_obs, returns",
+            "fused: acts on the last episode's final observation",
+            VECTOR,
+        ),
+    ),
+    *_in(
+        "agents/acting/numpy_inference.py",
+        "tests/acting/test_numpy_inference.py",
+        ("/ np.sqrt(var + np.float32(1e-8))", "/ (var + np.float32(1e-8))", "NumPy: divides by the variance"),
+    ),
+    *_in(
+        "agents/data/replay.py",
+        "tests/data/test_replay.py",
+        (
+            "torch.randint(self._level[1] * self.num_envs, (count,)",
+            "torch.randint(self.rows * self.num_envs, (count,)",
+            "replay: draws rows that were never written",
+            "replay buffers that draw up to their capacity",
+        ),
+        (
+            "(head - 1 - index // self.num_envs) % self.rows + 1",
+            "(head - index // self.num_envs) % self.rows + 1",
+            "replay: n-step windows go on across the write head",
+            "n-step returns as often reimplemented",
+        ),
+        (
+            'take("next_obs", last), index)',
+            'take("next_obs", index), index)',
+            "replay: n-step bootstraps from the first successor",
+        ),
+        (
+            '~take("terminated", index) * gamma',
+            '~(take("terminated", index) | take("truncated", index)) * gamma',
+            "replay: a time limit counts as a termination",
+            LIMITS,
+        ),
+        (
+            "writer(self.head)[columns] - 1, self._columns",
+            "writer(self.head)[columns], self._columns",
+            "replay: a cut marks the oldest transition instead of the newest",
+        ),
+        ("flat, right=True)", "flat, right=False)", "replay: a column too early where columns are filled unevenly"),
+        (
+            'self._size.copy_(state["size"])',
+            'self._size.copy_(state["head"])',
+            "replay: a full buffer is loaded as one filled up to its head",
+        ),
+    ),
+    *_in(
+        "agents/data/samplers.py",
+        "tests/data/test_samplers.py tests/data/test_replay.py",
+        (
+            "if self._n_step_returns > 1 else None",
+            "if self._n_step_returns > 2 else None",
+            "replay: two steps are summed as one",
+        ),
+    ),
+    *_in(
+        "agents/learning/parameters.py",
+        "tests/learning/test_parameters.py",
+        (
+            "(norm + 1e-6)).clamp(max=1.0)",
+            "(norm + 1e-6))",
+            "clipping: small gradients are scaled up to the norm",
+            "gradients normalised instead of clipped",
+        ),
+    ),
+    *_in(
+        "agents/learning/learner.py",
+        "tests/learning/test_learner.py tests/learning/test_modules.py tests/algos/test_ppo.py",
+        ("return -(-rows // size)", "return rows // size", "minibatches: the rest makes the others larger than asked"),
+        (
+            "[torch.randperm(rows, generator=self.shuffling, device=device) for _ in range(self.algorithm.n_epochs)]",
+            "[torch.randperm(rows, generator=self.shuffling, device=device)] * self.algorithm.n_epochs",
+            "minibatches: the same ones in each epoch",
+            DETAILS,
+        ),
+        (
+            "return _gathered(found), len(found) - 1",
+            "return _gathered(found), len(found)",
+            "early stop: counts the step that was not taken",
+        ),
+        (
+            "self.parameters.train(False)",
+            "self.parameters.train(True)",
+            "acting with dropout, as the network is left in training mode",
+            "a forgotten model.eval()",
+        ),
+        (
+            "gradient if max_norm is None else clipped(gradient, norm, max_norm)",
+            "gradient",
+            "max_grad_norm has no effect",
+            DETAILS,
+        ),
+    ),
+    *_in(
+        "agents/learning/optimizer.py",
+        "tests/learning/test_optimizer.py",
+        (
+            "self.eps * root, decay)",
+            "self.eps, decay)",
+            "Adam: epsilon added before the bias correction",
+            "TensorFlow's Adam, whose epsilon is the paper's epsilon hat",
+        ),
+        ("scale = root / (1 - 0.9**steps)", "scale = root", "Adam: the mean's bias is not corrected"),
+        (
+            "decay = 1 - 0.01 * learning_rate",
+            "decay = 1 - 0.01",
+            "AdamW: weight decay that does not follow the learning rate",
+            "Loshchilov & Hutter 2019, arXiv:1711.05101",
+        ),
+        ("rate = rate * scale", "rate = rate * 1.0", "frozen parameters (a factor of 0) are stepped"),
+    ),
+    *_in(
+        "agents/networks/normalize.py",
+        "tests/networks/test_normalize.py",
+        (
+            "return ((x - self.mean) * (self.var + 1e-8).rsqrt())",
+            "self.update(x)\n        return ((x - self.mean) * (self.var + 1e-8).rsqrt())",
+            "normalisation: statistics change while acting and evaluating",
+            "SB3's VecNormalize with training=True in evaluations",
+        ),
+        ("delta.square() * (1 - share)", "delta.square()", "normalisation: the variance of two parts is too large"),
+        (
+            "(self.var + 1e-8).rsqrt()).clamp(-self.clip, self.clip)",
+            "(self.var + 1e-8).rsqrt())",
+            "normalisation: observations are not clipped",
+            DETAILS,
+        ),
+        (
+            "running_N = running_N * ~last_TN[t]",
+            "running_N = running_N * 1.0",
+            "norm_reward: the discounted return goes on into the next episode",
+            "VecNormalize as often reimplemented",
+        ),
+        (
+            "return_TN[valid_TN]",
+            "return_TN.flatten()",
+            "norm_reward: made-up transitions count in the statistics",
+            "Gymnasium issue 1451",
+        ),
+        (
+            "(self.statistics.var + 1e-8).rsqrt()",
+            "(reward_TN.var() + 1e-8).rsqrt()",
+            "norm_reward: scales by the deviation of rewards instead of returns",
+            MATTERS,
+        ),
+    ),
+    *_in(
+        "agents/networks/pictures.py",
+        "tests/networks/test_pictures.py tests/networks/test_encoders.py",
+        (
+            "if self.shifted else x) * self.factor",
+            "if self.shifted else x)",
+            "pictures are not scaled to [0, 1]",
+            DETAILS,
+        ),
+        (
+            "x = x.permute(0, *(axis for axis in range(1, x.dim()) if axis not in sides), *sides)",
+            "x = x.reshape(len(x), *(x.shape[i] for i in range(1, x.dim()) if i not in sides), "
+            "*(x.shape[i] for i in sides))",
+            "pictures: axes reshaped instead of permuted",
+            "PyTorch's channels first, as often reimplemented",
+        ),
+    ),
+    *_in(
+        "agents/networks/memory.py",
+        "tests/networks/test_memory.py",
+        (
+            "self.cell(x_N, restarted(carry, start_N))",
+            "self.cell(x_N, carry)",
+            "memory: sequences are learnt from across the start of an episode",
+            DETAILS,
+        ),
+    ),
+    *_in(
+        "agents/networks/models.py",
+        "tests/networks/test_models.py",
+        (
+            "orthogonal(self.policy_head, 0.01)",
+            "orthogonal(self.policy_head, 1.0)",
+            "PPO: the policy begins far from uniform",
+            DETAILS,
+        ),
+        (
+            "torso = self.policy_torso if self.value_torso is None else self.value_torso",
+            "torso = self.policy_torso",
+            "values of successors go through the policy's torso",
+        ),
+    ),
+    *_in(
+        "envs/native/vec_env.py",
+        "tests/envs/test_native.py",
+        (
+            "np.asarray(reward, np.float32), terminated, truncated, next_obs)",
+            "np.asarray(reward, np.float32), terminated, truncated, obs)",
+            "native: the successor of an episode's last step is the next one's beginning",
+            VECTOR,
+        ),
+        (
+            "truncated = self.steps >= self._limit",
+            "truncated = self.steps > self._limit",
+            "native: a limit one step late",
+        ),
+        (
+            "np.asarray(reward, np.float32), terminated, truncated, next_obs)",
+            "np.asarray(reward, np.float32), done, truncated, next_obs)",
+            "native: an episode cut by its limit is called terminated too",
+            LIMITS,
+        ),
+        (
+            "steps = xp.where(done, 0, steps)",
+            "steps = xp.where(terminated, 0, steps)",
+            "native tensors: the count of steps goes on after a time limit",
+        ),
+    ),
+    *_in(
+        "envs/native/tasks/cartpole.py",
+        "tests/envs/test_native.py",
+        (
+            "HALF_LENGTH = 0.5",
+            "HALF_LENGTH = 1.0",
+            "CartPole: the pole's length for half of it",
+        ),
+    ),
+    *_in(
+        "envs/native/tasks/pendulum.py",
+        "tests/envs/test_native.py",
+        ("0.1 * xp.square(speed)", "0.1 * abs(speed)", "Pendulum: the cost of speed"),
+    ),
+    *_in(
+        "envs/native/tasks/acrobot.py",
+        "tests/envs/test_native.py",
+        ("k1 + 2 * (k2 + k3) + k4", "k1 + 2 * k2 + 2 * k1 + k4", "Acrobot: a stage of Runge and Kutta's"),
+    ),
+    *_in(
+        "envs/native/tasks/mountaincar.py",
+        "tests/envs/test_native.py",
+        (
+            "following[1] = xp.where((position <= LEFT) & (speed < 0), 0.0, speed)",
+            "following[1] = speed",
+            "MountainCar: the wall does not stop the car",
+        ),
+    ),
+    *_in(
+        "envs/native/tasks/corridor.py",
+        "tests/envs/test_games.py",
+        ("side * (walked == 0)", "side * (walked >= 0)", "Corridor: the cue stays, so that no memory is needed"),
+    ),
+    *_in(
+        "envs/native/tasks/bricks.py",
+        "tests/envs/test_games.py",
+        (
+            "next_x - corner * across",
+            "next_x - broken * across",
+            "Bricks: a ball that breaks a brick does not slide on",
+        ),
+    ),
+    *_in(
+        "envs/adapters/vector.py",
+        "tests/envs/test_autoreset_parity.py",
+        (
+            "self._with_finals(obs, rows, infos) if self._same_step else obs",
+            "obs",
+            "vector environments: final_obs of a same-step autoreset is not looked at",
+            VECTOR,
+        ),
+        (
+            "            self._dummy = ended",
+            "            self._dummy = None",
+            "vector environments: what a next-step autoreset makes up is learnt from",
+            "Gymnasium issue 1451, and its migration guide to 1.0",
+        ),
+    ),
+    *_in(
+        "envs/adapters/episodic.py",
+        "tests/envs/test_autoreset_parity.py",
+        (
+            "Step(self._obs, reward, terminated, truncated, next_obs, infos=found)",
+            "Step(self._obs, reward, terminated, truncated, self._obs, infos=found)",
+            "sync: the successor of an episode's last step is the next one's beginning",
+            VECTOR,
+        ),
+    ),
+    *_in(
+        "envs/adapters/episodes.py",
+        "tests/envs/test_positions.py tests/envs/test_workers.py tests/envs/test_autoreset_parity.py",
+        (
+            '"env", self._first + index, int(',
+            '"env", index, int(',
+            "async: environments of different processes have the same seeds",
+            "vector environments that give all copies one seed",
+        ),
+        (
+            "self._episodes[index] += 1",
+            "self._episodes[index] += 0",
+            "sync: each episode begins with the same seed",
+            "env.reset(seed=seed) in the loop instead of before it",
+        ),
+    ),
+    *_in(
+        "envs/adapters/sync.py",
+        "tests/envs/test_autoreset_parity.py",
+        (
+            'flags_of(truncated, "truncated")',
+            'flags_of(terminated, "truncated")',
+            "sync: terminations are reported as time limits too",
+        ),
+    ),
+    *_in(
+        "envs/adapters/workers.py",
+        "tests/envs/test_workers.py tests/envs/test_autoreset_parity.py",
+        (
+            "ended = np.flatnonzero(terminated | truncated)",
+            "ended = np.flatnonzero(terminated)",
+            "async: the successor at a time limit is the next episode's beginning",
+            VECTOR,
+        ),
+    ),
+    *_in(
+        "envs/adapters/masks.py",
+        "tests/envs/test_masks.py",
+        (
+            "legal = np.add.reduceat(obs[ACTION_MASK] != 0, self._starts, axis=1, dtype=np.int64)",
+            "legal = (obs[ACTION_MASK] != 0).sum(axis=1, keepdims=True)",
+            "masks: a MultiDiscrete needs one legal choice in all, not in each",
+        ),
+    ),
+    *_in(
+        "envs/spaces.py",
+        "tests/envs/test_spaces.py",
+        (
+            "(actions.reshape(-1, *self._shape) + self._start)",
+            "actions.reshape(-1, *self._shape)",
+            "spaces: actions of Discrete(n, start=k) begin at 0",
+            "Discrete's start, as often overlooked",
+        ),
+        (
+            "batch = batch.astype(np.int64) - self.start",
+            "batch = batch.astype(np.int64)",
+            "spaces: observations of Discrete(n, start=k) are taken from 0",
+            "Discrete's start, as often overlooked",
+        ),
+        (
+            "(high - low) / 2, (high + low) / 2",
+            "(high - low), (high + low) / 2",
+            "rescaled actions reach twice as far as the bounds",
+        ),
+        (
+            "return np.minimum(np.maximum(raw, self._low, out=raw), self._high, out=raw)",
+            "return raw",
+            "actions beyond the bounds reach the environment",
+            DETAILS,
+        ),
+    ),
+    *_in(
+        "envs/locate.py",
+        "tests/envs/test_wrappers.py",
+        (
+            "    for entry in wrappers:",
+            "    for entry in reversed(wrappers):",
+            "wrappers go around in the opposite order",
+        ),
+    ),
+    *_in(
+        "envs/make.py",
+        "tests/envs/test_wrappers.py",
+        (
+            "spec = dataclasses.replace(spec, max_episode_steps=limit)",
+            "spec = dataclasses.replace(spec, max_episode_steps=spec.max_episode_steps)",
+            "a registered time limit cuts short what was given a longer one",
+        ),
+    ),
+    *_in(
+        "agents/run/loops.py",
+        "tests/run/test_loops.py",
+        (
+            "learner.update(collected.trajectory, progress)",
+            "learner.update(collected.trajectory, state.step / total)",
+            "schedules: the last update has rate 0, the first not the full one",
+            DETAILS,
+        ),
+        (
+            "updates = crossings(last, after,",
+            "updates = int(after > before) * crossings(last, last + config.replay.train_freq,",
+            "DQN: one round a tick, however many steps it made",
+            "SB3's train_freq, which counts calls",
+        ),
+        (
+            "if after >= self._config.replay.learning_starts:",
+            "if after > 2 * self._config.replay.learning_starts:",
+            "DQN: learning starts late",
+        ),
+        (
+            "self._learner.algorithm.after_round(before, after)",
+            "self._learner.algorithm.after_round(last, after)",
+            "DQN: target updates that fell due in earlier ticks of a round are left out",
+        ),
+        (
+            "minibatch.indices, self._result.priorities",
+            "minibatch.indices.flip(0), self._result.priorities",
+            "priorities go to other transitions than those they are of",
+        ),
+    ),
+    *_in(
+        "agents/run/build.py",
+        "tests/run/test_build.py",
+        (
+            '"learner": self.learner.state_dict(),',
+            '"learner": self.learner.state_dict() | {"n_updates": 0},',
+            "checkpoints: the number of updates begins anew",
+        ),
+        ("            self.replay.cut()", "            pass", "replay: n-step windows span a reset in between"),
+    ),
+    *_in(
+        "agents/run/runner.py",
+        "tests/run/test_runner.py",
+        (
+            "mean > self.monitor.best[0]",
+            "mean < self.monitor.best[0]",
+            "the best model is the worst",
+            "evaluation callbacks whose comparison is turned round for costs",
+        ),
+        (
+            "self.folder.checkpoints()[:-KEEP_STATES]",
+            "self.folder.checkpoints()[KEEP_STATES:]",
+            "checkpoints: the newest states are thrown away",
+        ),
+        (
+            "confirmed if confirmed >= target else None",
+            "mean if mean >= target else None",
+            "the target is reached by the lucky evaluation that is to be confirmed",
+            "early stopping on the evaluations that the best model is chosen by",
+        ),
+        (
+            "self.monitor.best = (mean, step)",
+            "self.monitor.best = (mean, self.monitor.handled)",
+            "the best model is noted under an earlier step",
+        ),
+    ),
+    *_in(
+        "agents/run/runner.py",
+        "tests/run/test_resume.py",
+        (
+            "in reversed(folder.checkpoints()):",
+            "in folder.checkpoints():",
+            "resume: from the oldest checkpoint instead of the newest",
+        ),
+    ),
+    *_in(
+        "agents/run/evaluator.py",
+        "tests/run/test_runner.py tests/run/test_seeing.py tests/acting/test_evaluation.py",
+        (
+            "seed = derive_seed(self.seed, *stream)",
+            "seed = derive_seed(self.seed)",
+            "the final evaluation plays the episodes that the best model was chosen by",
+            "scores on the seeds that were selected on; " + DEEP,
+        ),
+    ),
+    *_in(
+        "agents/run/monitor.py",
+        "tests/run/test_runner.py tests/run/test_seeing.py",
+        (
+            "self.evaluated <= share * (step - self.first)",
+            "self.evaluated <= share * step",
+            "evaluations count the steps of an earlier training as this one's",
+        ),
+        (
+            "float(sum(map(float, values)) / len(values))",
+            "float(values[-1])",
+            "scalars: the last value of a row for the mean",
+        ),
+    ),
+    *_in(
+        "agents/run/seeds.py",
+        "tests/run/test_seeds.py",
+        (
+            'update={"seed": seed}',
+            'update={"seed": config.seed}',
+            "--seeds trains the same seed again and again",
+            DEEP,
+        ),
+        ("scores.std(ddof=1)", "scores.std()", "--seeds: the deviation of a population for that of a sample"),
+    ),
+    *_in(
+        "agents/run/sinks.py",
+        "tests/run/test_sinks.py",
+        (
+            'int(row["step"]) <= last_step',
+            'int(row["step"]) < last_step',
+            "resume: the row at the step of the checkpoint is cut off",
+        ),
+        (
+            "Event(step=purge_step + 1,",
+            "Event(step=purge_step,",
+            "resume: TensorBoard hides the step of the checkpoint",
+        ),
+    ),
+    *_in(
+        "agents/run/storage.py",
+        "tests/run/test_storage.py",
+        (
+            "os.replace(temporary, path)",
+            "shutil.copyfile(temporary, path)",
+            "files are copied into their place, which a crash may leave half done",
+        ),
+        (
+            'if _file_sha256(tensor_file) != body["tensors_sha256"]:',
+            'if not body["tensors_sha256"]:',
+            "the checksum of the numbers is not compared",
+        ),
+        ("    if altered:", "    if checksum is None:", "the checksum of the structure is not compared"),
+        (
+            "path.rename(previous)",
+            "shutil.rmtree(path)",
+            "folders are deleted before the new one is in their place",
+        ),
+        (
+            'part = f"#{key}" if isinstance(key, int)',
+            'part = f"{key}" if isinstance(key, int)',
+            "the keys 1 and '1' are stored in one place",
+        ),
+    ),
+    *_in(
+        "agents/run/models.py",
+        "tests/run/test_models.py",
+        (
+            "model.step < int(newest[0])",
+            "model.step > int(newest[0])",
+            "the latest model is the older one of two",
+        ),
+    ),
+    *_in(
+        "agents/run/play.py",
+        "tests/run/test_recording.py",
+        ("ret, count, ended = ret + reward,", "ret, count, ended = reward,", "episodes: the return is the last reward"),
+        (
+            "obs = step.obs\n        reward, term",
+            "obs = step.next_obs\n        frame = _picture(env) if render else None\n        reward, term",
+            "pictures show what came of an action, beside the values of before",
+        ),
+    ),
+    *_in(
+        "agents/lab/statistics.py",
+        "tests/lab/test_statistics.py",
+        (
+            "trim_mean(np.concatenate(tasks, axis=-1), 0.25,",
+            "trim_mean(np.concatenate(tasks, axis=-1), 0.125,",
+            "IQM: an eighth is cut at each end, a quarter in all",
+            RELIABLE,
+        ),
+        (
+            "np.minimum(task, 1)",
+            "task",
+            "optimality gap: scores above 1 make up for others",
+            RELIABLE,
+        ),
+        ("confidence_level=confidence", "confidence_level=confidence**2", "bootstrap: a 90% interval called 95%"),
+        ("welch = ttest_ind(x, y, equal_var=False)", "welch = ttest_ind(x, y)", "Student's t for Welch's", DEEP),
+        ("(len(known) - place) * p_values[index]", "len(known) * p_values[index]", "Holm: every p as in Bonferroni's"),
+        (
+            "np.float64) >= threshold)",
+            "np.float64) > threshold)",
+            "a curve that touches the threshold does not reach it",
+        ),
+        (
+            "np.trapezoid(heights, places) / (last - first)",
+            "np.mean(heights)",
+            "the mean height of a curve forgets how far evaluations lie apart",
+            "area under a curve as the mean of its points",
+        ),
+        (
+            "samples[: len(ours)], samples[len(ours) :]",
+            "samples[len(ours) :], samples[: len(ours)]",
+            "the probability of improvement is the other side's",
+        ),
+    ),
+    *_in(
+        "agents/lab/comparison/analysis.py",
+        "tests/lab/comparison/test_verdict.py",
+        ("if self.found.value > 0 else", "if self.found.value < 0 else", "the verdict is turned round"),
+        (
+            "(scores - zero) / (one - zero)",
+            "scores / one",
+            "normalised scores do not count from random play",
+            "human-normalised scores without the random one",
+        ),
+        (
+            "first, last = float(max(run.steps[0] for run in runs)), float(min(",
+            "first, last = float(min(run.steps[0] for run in runs)), float(max(",
+            "curves are compared beyond what they share",
+        ),
+    ),
+    *_in(
+        "agents/view/show.py",
+        "tests/view/test_window.py tests/view/test_follow.py tests/view/test_viewer.py",
+        (
+            "            step=moment.step,",
+            "            step=moment.step - 1,",
+            "watch: the step shown is the one before",
+        ),
+        (
+            '"terminated" if moment.terminated else',
+            '"terminated" if not moment.terminated else',
+            "watch: says time limit where an episode terminated",
+        ),
+        (
+            'self.source, f"seed {seed} · {acting}"',
+            'self.source, f"seed {self.seed} · {acting}"',
+            "watch: the seed shown is that of the first episode",
+        ),
+        (
+            "            at=moment.step - 1,",
+            "            at=len(self.series) - 1,",
+            "watch: going back does not move the dot",
+        ),
+        (
+            "str(min(beyond) if direction > 0 else max(beyond))",
+            "str(max(beyond) if direction > 0 else min(beyond))",
+            "watch: [ and ] skip to the first and the last checkpoint",
+        ),
+    ),
+    *_in(
+        "agents/view/reel.py",
+        "tests/view/test_window.py",
+        ("tape.kept.popleft().size", "tape.kept.pop().size", "watch: forgets the newest moments instead of the oldest"),
+    ),
+    *_in(
+        "agents/view/viewer.py",
+        "tests/view/test_viewer.py",
+        (
+            "(np.nan_to_num(values) - low) / max(high - low, 1e-9)",
+            "np.nan_to_num(values) / max(high, 1e-9)",
+            "watch: bars of Q-values from 0 instead of the lowest",
+        ),
+    ),
+    *_in(
+        "agents/ops/distributions.py",
+        "tests/ops/test_distributions.py",
+        (
+            "(noise < self.logits.sigmoid()).long()",
+            "(noise > self.logits.sigmoid()).long()",
+            "MultiBinary: coins fall the other way",
+        ),
+        (
+            "torch.stack([part.entropy(action) for part in self.parts]).sum(dim=0)",
+            "torch.stack([part.entropy(action) for part in self.parts]).mean(dim=0)",
+            "MultiDiscrete: the entropy is the mean of its parts",
+        ),
+        (
+            "noise = ((action - self.mean) / std).detach()",
+            "noise = (action - self.mean) / std",
+            "tanh: the entropy has no gradient through the mean",
+        ),
+        ("return action.tanh()", "return action.clamp(-1, 1)", "tanh: the environment gets clipped actions"),
+    ),
+    *_in(
+        "agents/acting/state.py",
+        "tests/acting/test_state.py tests/run/test_loops.py",
+        (
+            "np.arange(self.step, self.step + ticks * num_envs, num_envs) / total",
+            "np.arange(ticks) * num_envs / total",
+            "exploration: its schedule begins anew with each rollout",
+        ),
+        (
+            'state["returns"].copy(), state["lengths"].copy()',
+            'state["returns"] * 0, state["lengths"].copy()',
+            "resume: the returns of running episodes begin at 0",
+        ),
+    ),
+    *_in(
+        "agents/acting/policies.py",
+        "tests/acting/test_state.py tests/networks/test_memory.py tests/algos/test_ppo.py",
+        (
+            "            state = restarted(state, to_tensor(episode_start, self.device))",
+            "            state = state",
+            "predict: episode_start does not clear the memory",
+            "episode_start of SB3-contrib's recurrent predict",
+        ),
+    ),
+    *_in(
+        "agents/acting/fused.py",
+        "tests/acting/test_fused.py",
+        (
+            "carry = restarted(acted.carry, start)",
+            "carry = acted.carry",
+            "fused: memory goes on into the next episode",
+        ),
+        (
+            "place = rank - 1 - (ended - count).clamp(min=0)",
+            "place = rank - 1",
+            "fused: reports the oldest episodes of a rollout as the newest",
+        ),
+    ),
+    *_in(
+        "agents/learning/optimizer.py",
+        "tests/learning/test_optimizer.py tests/learning/test_modules.py",
+        (
+            "view.copy_(parts[name].view(view.shape))",
+            "view.copy_(parts[name].view(view.shape) * 0)",
+            "moments of all layers are lost as one is replaced",
+        ),
+        (
+            'self.steps = state["steps"]',
+            "self.steps = 0",
+            "resume: Adam corrects its biases as if it began anew",
+            "optimisers that are not saved with the model",
+        ),
+    ),
+    *_in(
+        "agents/learning/learner.py",
+        "tests/learning/test_learner.py tests/algos/test_ppo.py",
+        (
+            'size = max(self.algorithm.batch_size // len(data["start"]), 1)',
+            "size = self.algorithm.batch_size",
+            "memory: batch_size counts sequences instead of transitions",
+        ),
+        (
+            "kept = trajectory.valid.flatten().nonzero().squeeze(1)",
+            "kept = torch.arange(trajectory.valid.numel(), device=trajectory.valid.device)",
+            "made-up transitions are learnt from",
+            "Gymnasium issue 1451, and its migration guide to 1.0",
+        ),
+    ),
+    *_in(
+        "agents/core/watch.py",
+        "tests/core/test_watch.py tests/learning/test_parameters.py",
+        (
+            "(parameter.data_ptr(), parameter.requires_grad)",
+            "(parameter.data_ptr(), True)",
+            "a layer frozen during the training is still trained",
+        ),
+    ),
+    *_in(
+        "agents/networks/encoders.py",
+        "tests/networks/test_encoders.py",
+        (
+            "x if x.dim() == 2 else x.reshape(x.shape[0], -1)",
+            "x if x.dim() == 2 else x.flatten(2)[:, 0]",
+            "vectors of several axes: the first row alone is read",
+        ),
+        (
+            "RunningNorm(self.features) if normalize and self.scale is None else None",
+            "RunningNorm(self.features) if normalize else None",
+            "norm_obs: bytes are scaled and normalised too",
+        ),
+        (
+            "if key != ACTION_MASK}",
+            "if key}",
+            "masks are read as observations",
+        ),
+    ),
+    *_in(
+        "agents/networks/models.py",
+        "tests/networks/test_models.py tests/networks/test_memory.py",
+        (
+            "log_std.clamp(-20, 2)",
+            "log_std.clamp(-20, 20)",
+            "deviations that follow the state are not bounded",
+        ),
+        (
+            "nn.init.constant_(self.policy_head.bias[size:], config.log_std_init)",
+            "nn.init.constant_(self.policy_head.bias[:size], config.log_std_init)",
+            "log_std_init moves the means where deviations follow the state",
+        ),
+    ),
+    *_in(
+        "agents/networks/memory.py",
+        "tests/networks/test_memory.py",
+        (
+            "self.cell.bias_ih[size : 2 * size], KEEP",
+            "self.cell.bias_ih[:size], KEEP",
+            "GRU: the reset gates begin open instead of the update gates",
+        ),
+    ),
+    *_in(
+        "agents/networks/pictures.py",
+        "tests/networks/test_pictures.py tests/networks/test_encoders.py",
+        (
+            "best = max(readings, key=lambda reading: (reading.square, reading.area))",
+            "best = min(readings, key=lambda reading: (reading.square, reading.area))",
+            "pictures: the axis of channels is taken for a side",
+        ),
+    ),
+    *_in(
+        "agents/algos/dqn/algorithm.py",
+        "tests/learning/test_modules.py tests/algos/test_dqn.py",
+        (
+            "if _structure(self.target) != _structure(self.model):",
+            "if False:",
+            "DQN: the target keeps the layers that the online network has lost",
+        ),
+    ),
+    *_in(
+        "envs/adapters/episodes.py",
+        "tests/envs/test_positions.py",
+        (
+            "observation, _ = env.reset(seed=record.seed)",
+            "observation, _ = env.reset()",
+            "resume: an episode is replayed from another beginning",
+        ),
+        (
+            "if terminated or truncated:",
+            "if terminated:",
+            "resume: a replayed episode goes on beyond its time limit",
+        ),
+    ),
+    *_in(
+        "envs/adapters/episodic.py",
+        "tests/envs/test_positions.py",
+        (
+            "elif not self._observations.agrees(obs, row, reached):",
+            "elif False:",
+            "resume: an environment that replays differently is taken for restored",
+        ),
+        (
+            "self._dummy = dummy if dummy.any() else None",
+            "self._dummy = None",
+            "resume: the transition from a lost position to a new episode is learnt from",
+        ),
+    ),
+    *_in(
+        "envs/native/vec_env.py",
+        "tests/envs/test_native.py tests/envs/test_positions.py",
+        (
+            'arrays.seed(derive_seed(seed, "env"))',
+            "arrays.seed(0)",
+            "native: every seed is the same",
+            "environments that are never seeded, or all alike",
+        ),
+        (
+            "self.steps = arrays.assign(self.steps, arrays.from_numpy(steps))",
+            "self.steps = arrays.assign(self.steps, arrays.zeros(self.num_envs))",
+            "native: after a resume time limits begin anew",
+        ),
+    ),
+    *_in(
+        "envs/native/vec_env.py",
+        "tests/envs/test_native.py tests/envs/test_spaces.py tests/envs/test_autoreset_parity.py",
+        (
+            "action * self._scale[0] + self._scale[1]",
+            "action * self._scale[0]",
+            "native: rescaled actions miss bounds that do not lie around 0",
+        ),
+    ),
+    *_in(
+        "agents/run/build.py",
+        "tests/run/test_build.py",
+        (
+            'policy, derive_seed(seed, "training"), noise)',
+            "policy, seed, noise)",
+            "training's environments begin with the run's own seed, as somebody else's may",
+        ),
+    ),
+    *_in(
+        "agents/run/loops.py",
+        "tests/run/test_loops.py",
+        (
+            "left = -(-(config.total_timesteps - step) // num_envs)",
+            "left = YIELD_TICKS",
+            "DQN: goes on beyond its budget",
+        ),
+    ),
+    *_in(
+        "agents/run/runner.py",
+        "tests/run/test_runner.py tests/run/test_seeing.py",
+        (
+            "solved = None if threshold is None else mean >= threshold",
+            "solved = None if threshold is None else mean > threshold",
+            "a mean at the threshold itself does not solve",
+        ),
+        (
+            'result = run.evaluate(episodes, "final")',
+            'result = run.evaluate(episodes, "confirmation", step)',
+            "the final score is that of the episodes which ended the run",
+            "reporting the score that stopped the training",
+        ),
+        (
+            "return int(result.lengths.sum())",
+            "return len(result.lengths)",
+            "evaluations count episodes where steps are shared",
+        ),
+    ),
+    *_in(
+        "agents/run/evaluator.py",
+        "tests/run/test_seeing.py",
+        (
+            "steps = params.total_timesteps - first",
+            "steps = params.total_timesteps",
+            "a training that goes on evaluates as often as a whole one",
+        ),
+    ),
+    *_in(
+        "agents/run/metrics.py",
+        "tests/run/test_metrics.py",
+        (
+            'yield self._row({"episode": {"r": return_, "l": length}} | info, progress)',
+            'yield self._row({"episode": {"r": length, "l": return_}} | info, progress)',
+            "--metrics: return and length are exchanged",
+        ),
+    ),
+    *_in(
+        "agents/run/models.py",
+        "tests/run/test_models.py",
+        (
+            'if checkpoint == "best" and (run.best',
+            'if checkpoint == "latest" and (run.best',
+            "the best model is played where the latest is asked for",
+        ),
+    ),
+    *_in(
+        "agents/run/play.py",
+        "tests/run/test_recording.py tests/run/test_models.py",
+        (
+            '"rescale_action": loaded.rescale_action}',
+            '"rescale_action": False}',
+            "a policy of rescaled actions is evaluated with clipped ones",
+            "wrappers of the training that the evaluation lacks",
+        ),
+    ),
+    *_in(
+        "agents/run/recording.py",
+        "tests/run/test_recording.py",
+        (
+            "    if checksum != _checksum(episode):",
+            "    if not checksum:",
+            "the checksum of a recorded episode is not compared",
+        ),
+        (
+            "if np.float32(moment.reward).tobytes() != np.float32(recorded).tobytes():",
+            "if not np.isfinite(recorded):",
+            "a recorded episode that plays otherwise is not noticed",
+        ),
+    ),
+    *_in(
+        "agents/run/hub.py",
+        "tests/run/test_hub.py",
+        (
+            "if (value and _SECRET_NAME.search(name)) or _SECRET_VALUE.search(value):",
+            "if value and _SECRET_NAME.search(name):",
+            "hub: a secret under a harmless name is sent",
+        ),
+        (
+            "there & FILES.keys() - set(files)",
+            "there & set()",
+            "hub: files of an earlier push are taken for parts of this one",
+        ),
+    ),
+    *_in(
+        "agents/evaluate.py",
+        "tests/smoke/test_watch_evaluate.py tests/run/test_models.py",
+        (
+            "deterministic=not options.stochastic,\n                step_limit",
+            "deterministic=True,\n                step_limit",
+            "evaluate: --stochastic has no effect",
+        ),
+    ),
+    *_in(
+        "agents/lab/sb3_settings.py",
+        "tests/lab/test_sb3_settings.py",
+        (
+            "ticks = max(train_freq // n_envs, 1)",
+            "ticks = train_freq",
+            "SB3 gets a train_freq in steps where it counts ticks of all environments",
+            "SB3's train_freq, which counts calls",
+        ),
+        (
+            '"max_grad_norm"] = UNCLIPPED if values["max_grad_norm"] is None else values["max_grad_norm"]',
+            '"max_grad_norm"] = 0.5 if values["max_grad_norm"] is None else values["max_grad_norm"]',
+            "SB3 clips gradients where we do not",
+        ),
+    ),
+    *_in(
+        "agents/lab/sb3_policy.py",
+        "tests/lab/test_sb3_policy.py",
+        (
+            "return arrays if self._normalizer is None else self._normalizer.normalize_obs(arrays)",
+            "return arrays",
+            "a model of SB3's is evaluated without its VecNormalize",
+            "VecNormalize statistics that are not loaded with the model",
+        ),
+    ),
+    *_in(
+        "agents/lab/stored.py",
+        "tests/lab/test_listing.py",
+        (
+            "summary = found if found.steps >= steps else None",
+            "summary = found",
+            "a run that went on after its summary counts as finished",
+        ),
+    ),
+    *_in(
+        "agents/lab/statistics.py",
+        "tests/lab/test_statistics.py",
+        (
+            "return np.median([task.mean(axis=-1) for task in tasks], axis=0)",
+            "return np.mean([np.median(task, axis=-1) for task in tasks], axis=0)",
+            "median: the mean of medians for the median of means",
+            RELIABLE,
+        ),
+        (
+            "largest = max(largest, min(1.0,",
+            "largest = max(0.0, min(1.0,",
+            "Holm: a smaller p may become the larger one",
+        ),
+        (
+            "t.ppf(0.975, freedom)",
+            "t.ppf(0.95, freedom)",
+            "detectable differences of a one-sided test",
+        ),
+    ),
+    *_in(
+        "agents/lab/comparison/analysis.py",
+        "tests/lab/comparison/test_verdict.py",
+        (
+            "if self.adjusted >= LEVEL:",
+            "if self.found.p >= LEVEL:",
+            "the verdict forgets how many comparisons there are",
+            DEEP,
+        ),
+        (
+            "float(np.exp(np.mean(np.log(ratios))))",
+            "float(np.mean(ratios))",
+            "ratios are averaged arithmetically",
+            "Fleming & Wallace 1986",
+        ),
+    ),
+    *_in(
+        "agents/lab/comparison/curves.py",
+        "tests/lab/comparison/test_results.py tests/lab/comparison/test_report.py",
+        (
+            "self.final.mean() if self.final.size else self.returns[-1]",
+            "self.returns.max() if self.returns.size else self.final.mean()",
+            "scores are those of the best evaluation instead of the final policy",
+            DEEP,
+        ),
+    ),
+    *_in(
+        "agents/view/observation.py",
+        "tests/view/test_observation.py",
+        (
+            "if path == ACTION_MASK or picture_layout(leaf) is not None:",
+            "if picture_layout(leaf) is not None:",
+            "watch: masks are shown as numbers that the agent sees",
+        ),
+    ),
+    *_in(
+        "agents/view/window.py",
+        "tests/view/test_window.py",
+        (
+            "self._show(before, len(before.kept) - 1)",
+            "self._show(before, 0)",
+            "watch: a step back from an episode's first goes to the first of the one before",
+        ),
+        (
+            'f"step {self.at + 1:,} of {len(self.tape.kept):,}"',
+            'f"step {self.at:,} of {len(self.tape.kept):,}"',
+            "watch: the place in an episode is counted from 0",
+        ),
+        ("self.open(self.tape.index)", "self.open(self.index + 1)", "watch: another checkpoint plays another episode"),
+    ),
+]
