@@ -27,7 +27,7 @@ from envs.errors import UserError, did_you_mean, listed
 
 ALIASES = {"n_timesteps": "total_timesteps", "env_wrapper": "wrappers"}  # rl-zoo3's spelling
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
-MOST_BYTES, MOST_VALUES, MOST_DEPTH = 2**20, 50_000, 50  # of a file of settings
+MOST_BYTES, MOST_VALUES, MOST_DEPTH = 2**20, 10_000, 50  # of a file of settings
 RECORD_STEPS = 1_000  # the most of the episode recorded at the end of a run, if nothing else is said
 FLAGS = ""  # the source of a layer that holds command-line flags
 
@@ -130,6 +130,15 @@ class _Loader(yaml.SafeLoader):
 
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 (PyYAML's own class attribute)
 
+    made = depth = 0  # nodes composed so far, and how deep the present one lies
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        self.made, self.depth = self.made + 1, self.depth + 1
+        _refuse_much(self.made, self.depth - 1, None)
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
+
     def get_single_node(self) -> yaml.Node | None:
         node = super().get_single_node()
         if node is not None:
@@ -143,6 +152,12 @@ class _Loader(yaml.SafeLoader):
                 raise yaml.constructor.ConstructorError(None, None, f"{found} is given twice", node.start_mark)
             seen.add(found)
         return super().construct_mapping(node, deep)
+
+
+def _refuse_much(values: int, depth: int, where: yaml.Mark | None) -> None:
+    if values > MOST_VALUES or depth > MOST_DEPTH:
+        what = f"more than {MOST_VALUES:,} values" if values > MOST_VALUES else f"lists more than {MOST_DEPTH} deep"
+        raise yaml.constructor.ConstructorError(None, None, f"{what}, aliases written out", where)
 
 
 def _measure(node: yaml.Node, known: dict[yaml.Node, tuple[int, int]]) -> tuple[int, int]:
@@ -161,9 +176,7 @@ def _measure(node: yaml.Node, known: dict[yaml.Node, tuple[int, int]]) -> tuple[
     inner = [child for pair in node.value for child in (pair if isinstance(pair, tuple) else (pair,))]
     found = [_measure(child, known) for child in inner]
     size, depth = 1 + sum(count for count, _ in found), 1 + max((below for _, below in found), default=0)
-    if size > MOST_VALUES or depth > MOST_DEPTH:
-        what = f"more than {MOST_VALUES:,} values" if size > MOST_VALUES else f"lists more than {MOST_DEPTH} deep"
-        raise yaml.constructor.ConstructorError(None, None, f"{what}, aliases written out", node.start_mark)
+    _refuse_much(size, depth, node.start_mark)
     known[node] = size, depth
     return size, depth
 

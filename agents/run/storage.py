@@ -65,10 +65,11 @@ def opened(file: Path, limit: int | None = LIMIT, *, follow: bool = False) -> It
             raise UserError(f"{file} is a symbolic link, which is not followed: what a folder holds must lie in it")
         ways = ("O_NOCTTY", "O_NONBLOCK", "O_CLOEXEC", "O_BINARY", "O_NOINHERIT", *([] if follow else ["O_NOFOLLOW"]))
         descriptor = os.open(file, os.O_RDONLY | sum(getattr(os, way, 0) for way in ways))
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode):
+            os.close(descriptor)
+            raise UserError(f"cannot read {file}: it is no file, but {_kind(found.st_mode)}")
         with open(descriptor, "rb") as stream:
-            found = os.fstat(descriptor)
-            if not stat.S_ISREG(found.st_mode):
-                raise UserError(f"cannot read {file}: it is no file, but {_kind(found.st_mode)}")
             if limit is not None and found.st_size > limit:
                 most = f"{limit / 1e9:,.1f} GB" if limit >= 1e9 else f"{limit // 2**20} MB"
                 raise UserError(f"{file} is foreign: it has {found.st_size:,} bytes, and ours at most {most}")

@@ -18,15 +18,48 @@ import yaml
 from agents.run import storage
 
 NASTY: list[Any] = [
-    None, True, -1, 0, 3, 2**31, 2**63, 10**30, 10**400, -0.5, 1e308, float("inf"), float("nan"), "", "x", "a\0b",
-    "\ud800", "é" * 5000, "/" + "d/" * 2500, "../../x", "nowhere.py:Env", "\x1b[2J", [], {}, [[]], [0] * 100_000, {"x": 1},
-    {"$float": "nan"}, {"$int": "0x" + "f" * 5000}, {"$int": 3}, {"$tuple": [1, 2]}, {"$items": [[1, 2]]}, {"$array": "x"},
-    {"type": "Box", "shape": [2**26], "dtype": "float32", "low": [0], "high": [1]}, {"type": "Discrete", "n": 2**40},
-    {"type": "Discrete", "n": 2**30}, [10**6, 10**6],
-]  # fmt: skip
+    None,
+    True,
+    -1,
+    0,
+    3,
+    2**31,
+    2**63,
+    10**30,
+    10**400,
+    -0.5,
+    1e308,
+    float("inf"),
+    float("nan"),
+    "",
+    "x",
+    "a\0b",
+    "\ud800",
+    "é" * 5000,
+    "/" + "d/" * 2500,
+    "../../x",
+    "nowhere.py:Env",
+    "\x1b[2J",
+    [],
+    {},
+    [[]],
+    [0] * 100_000,
+    {"x": 1},
+    {"$float": "nan"},
+    {"$int": "0x" + "f" * 5000},
+    {"$int": 3},
+    {"$tuple": [1, 2]},
+    {"$items": [[1, 2]]},
+    {"$array": "x"},
+    {"type": "Box", "shape": [2**26], "dtype": "float32", "low": [0], "high": [1]},
+    {"type": "Discrete", "n": 2**40},
+    {"type": "Discrete", "n": 2**30},
+    [10**6, 10**6],
+]
 CELLS = ["", "inf", "nan", "1e400", "-1", "x", "9" * 5000, "é" * 200_000, "\0", '"', "1.5", "0", "1e300"]
 TEXTS = [
-    "a: &a [x]\nb: &b [*a, *a]\n" + "".join(f"c{i}: &c{i} [{', '.join([f'*c{i - 1}' if i else '*b'] * 9)}]\n" for i in range(9)),
+    "a: &a [x]\nb: &b [*a, *a]\n"
+    + "".join(f"c{i}: &c{i} [{', '.join([f'*c{i - 1}' if i else '*b'] * 9)}]\n" for i in range(9)),
     "env: &a [*a]\n",
     "".join(f"k{i}: 1\n" for i in range(50_000)),
     "env: " + "[" * 5000,
@@ -34,7 +67,7 @@ TEXTS = [
     "seed: " + "1" * 100_000 + "\n",
     'env: "\\ud800"\n',
     "net_arch: [1000000, 1000000]\n",
-]  # fmt: skip
+]
 
 
 def places(tree: Any, at: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
@@ -90,13 +123,15 @@ def numbers(random: Random, file: Path) -> str:
     ways: dict[str, Callable[[], torch.Tensor]] = {
         "nan": lambda: torch.full_like(old, float("nan") if floats else 1),
         "inf": lambda: torch.full_like(old, float("inf") if floats else 0),
-        "large": lambda: torch.full_like(old, 1e30 if floats else torch.iinfo(old.dtype).max if old.dtype != torch.bool else 1),
+        "large": lambda: torch.full_like(old, 1e30 if floats else 1 if old.dtype == torch.bool else 127),
         "negative": lambda: torch.full_like(old, -7 if old.dtype not in (torch.bool, torch.uint8) else 1),
-        "dtype": lambda: old.to(random.choice([torch.float64, torch.int32, torch.bool, torch.bfloat16, torch.complex64])),
+        "dtype": lambda: old.to(
+            random.choice([torch.float64, torch.int32, torch.bool, torch.bfloat16, torch.complex64])
+        ),
         "shape": lambda: old.flatten()[: max(old.numel() - 1, 0)].clone(),
         "wider": lambda: torch.zeros(*old.shape, 2, dtype=old.dtype),
         "scalar": lambda: torch.zeros((), dtype=old.dtype),
-    }  # fmt: skip
+    }
     way = random.choice([*ways, "gone"])
     if way == "gone":
         del tensors[name]

@@ -170,12 +170,23 @@ def write_episode(run: Path) -> None:
     save_episode(
         run / "episode.json",
         RecordedEpisode(
-            env=loaded.env, env_kwargs=loaded.env_kwargs, rescale_action=loaded.rescale_action, run=run.name,
-            checkpoint="latest", step=loaded.step, deterministic=True, gymnasium=gymnasium.__version__, seed=3,
-            total_reward=end.ret, length=end.step, terminated=end.terminated, truncated=end.truncated,
-            actions=[np.asarray(moment.action).tolist() for moment in played], rewards=[moment.reward for moment in played],
+            env=loaded.env,
+            env_kwargs=loaded.env_kwargs,
+            rescale_action=loaded.rescale_action,
+            run=run.name,
+            checkpoint="latest",
+            step=loaded.step,
+            deterministic=True,
+            gymnasium=gymnasium.__version__,
+            seed=3,
+            total_reward=end.ret,
+            length=end.step,
+            terminated=end.terminated,
+            truncated=end.truncated,
+            actions=[np.asarray(moment.action).tolist() for moment in played],
+            rewards=[moment.reward for moment in played],
         ),
-    )  # fmt: skip
+    )
 
 
 def case(run: Path, place: Path, number: int) -> Iterator[tuple[str, str, str]]:
