@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from gymnasium import spaces
 import agents
 from agents import DQN, PPO, load
 from agents.api import Video
+from agents.evaluate import main as evaluate_command
 from envs.errors import UserError
 from envs.objects import named
 
@@ -178,6 +180,36 @@ def test_leaving_the_loop_and_learning_on_is_one_training():
     assert parts.num_timesteps == whole.num_timesteps == 640
     assert weights(parts).equal(weights(whole))
     assert {"rollout/ep_rew_mean", "train/loss", "time/fps"} <= progress.scalars.keys()
+
+
+def test_what_is_loaded_without_a_trainings_state_learns_on_from_its_weights(tmp_path):
+    model = PPO("CartPole-v1", seed=2, learning_rate=1e-30, **SMALL).learn(64, quiet=True)
+    with torch.no_grad():
+        for parameter in model.policy.model.parameters():
+            parameter.add_(0.1)  # another model than the seed alone makes
+    alone = load(model.save(tmp_path / "model", training=False))
+    for _ in range(2):
+        alone.learn(64, quiet=True)
+        torch.testing.assert_close(weights(alone), weights(model))  # steps of this size change nothing
+
+
+def test_means_of_episodes_go_on_with_the_next_call():
+    model = PPO("MountainCar-v0", n_envs=1, n_steps=100, batch_size=50, net_arch=[8])
+    assert ["rollout/ep_rew_mean" in progress.scalars for progress in model.train(200)] == [False, True]
+    assert [progress.scalars["rollout/ep_rew_mean"] for progress in model.train(100)] == [-200.0]
+
+
+def test_the_same_seed_plays_the_episodes_of_the_command(tmp_path, capsys):
+    model = PPO("CartPole-v1", seed=2, **SMALL)
+    found = model.evaluate(4, seed=3)
+    assert evaluate_command([str(model.save(tmp_path / "model")), "--episodes", "4", "--seed", "3", "--json"]) == 0
+    summary = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert (summary["mean"], summary["length_min"], summary["length_max"]) == (
+        found.mean,
+        found.lengths.min(),
+        found.lengths.max(),
+    )
+    assert len(set(found.lengths.tolist())) > 1
 
 
 def test_a_run_kept_from_python(tmp_path):

@@ -125,6 +125,15 @@ def test_what_is_left_to_play_after_cuts_begins_with_a_reset():
     assert [count for count, _ in policy.counts] == [*range(60), *range(40)], "what is remembered begins anew"
 
 
+def test_after_cuts_other_episodes_are_played(monkeypatch):
+    env = ClockEnv(2, lengths=lambda i, episode: 10**9 if i == 0 else 30)
+    seeds, reset = [], env.reset
+    monkeypatch.setattr(env, "reset", lambda seed: seeds.append(seed) or reset(seed))
+    assert evaluate(env, Coin(), 6, seed=5, step_limit=40).cut == 3
+    assert seeds[0] == 5
+    assert len(set(seeds)) == len(seeds) == 3
+
+
 def test_after_a_cut_the_next_episode_may_begin_by_itself():
     env = ClockEnv(2, lengths=lambda i, episode: 45 if i else 10 if episode else 60)
     result = evaluate(env, Coin(), 4, seed=0, step_limit=50)

@@ -295,6 +295,21 @@ def test_a_step_can_be_captured_in_a_cuda_graph(task):
         assert torch.equal(step.obs, expected.obs)
 
 
+class Uneven(Pendulum):
+    """Its bounds do not lie around 0."""
+
+    @property
+    def action_space(self) -> gymnasium.spaces.Box:
+        return gymnasium.spaces.Box(-1.0, 3.0, (1,))
+
+
+@pytest.mark.parametrize("arrays", [NumpyArrays, lambda: TorchArrays("cpu")])
+def test_rescaled_actions_reach_bounds_that_do_not_lie_around_0(arrays):
+    env = NativeVecEnv(Uneven(), N, arrays(), rescale_action=True)
+    given = env._arrays.from_numpy(np.array([[-1.0], [0.0], [0.5], [7.0]], np.float32))
+    assert env.decode(given).tolist() == [[-1.0], [1.0], [2.0], [3.0]]
+
+
 def test_rescaled_actions_reach_the_bounds():
     plain, rescaled = (NativeVecEnv(Pendulum(), 2, NumpyArrays(), rescale) for rescale in (False, True))
     assert rescaled.action_space == gymnasium.spaces.Box(-1, 1, (1,))

@@ -11,12 +11,13 @@ import pytest
 from gymnasium.vector import SyncVectorEnv
 
 from envs.adapters import episodes
-from envs.adapters.episodes import EpisodeLog
+from envs.adapters.checks import flag_dummies
+from envs.adapters.episodes import EpisodeLog, EpisodeRecord, replay
 from envs.adapters.sync import SyncVecEnv
 from envs.adapters.vector import adapt
 from envs.adapters.workers import WorkersVecEnv
 from envs.api import Step, VecEnv
-from envs.errors import UserError
+from envs.errors import EnvError, UserError
 from envs.make import make
 from envs.spaces import ActionCodec
 from tests.envs.small_envs import Drift, Walk
@@ -132,6 +133,29 @@ def test_what_cannot_be_replayed_is_said_and_its_first_transition_marked():
     assert not step.truncated[1]
     np.testing.assert_array_equal(step.obs[[0, 2]], after.obs[[0, 2]])
     assert env.step(actions[4]).valid is None
+
+
+def test_what_a_made_up_transition_says_of_itself_is_left_out():
+    obs, flags, rewards = np.arange(2.0), np.ones(2, bool), np.array([3, 4], np.float32)
+    step = flag_dummies(
+        Step(obs, rewards, flags, flags, obs, infos={0: {"a": 1}, 1: {"a": 2}}), np.array([False, True])
+    )
+    assert step.valid is not None
+    for found in (step.valid, step.terminated, step.truncated):
+        assert found.tolist() == [True, False]
+    assert step.reward.tolist() == [3.0, 0.0]
+    assert step.infos == {0: {"a": 1}}
+
+
+@pytest.mark.parametrize(("action", "ended"), [(5, 3), (6, 2)], ids=["time limit", "termination"])
+def test_an_episode_that_ends_earlier_as_it_is_replayed_was_not_reached(action, ended):
+    env = Walk()
+    env.reset()
+    reached = replay(env, EpisodeRecord(0, np.full(5, action)))
+    assert isinstance(reached, EnvError)
+    assert str(reached) == f"replayed, its episode ended after {ended} of 5 steps"
+    env.reset()
+    assert not isinstance(replay(env, EpisodeRecord(0, np.full(1, action))), EnvError)
 
 
 def test_a_vector_environment_begins_anew_and_says_so():

@@ -100,7 +100,9 @@ def test_the_size_of_rewards_and_observations_is_blamed_where_it_is_huge(make):
     def told():
         with pytest.raises(UserError) as caught:
             made.learner.refuse_divergence(result, 5)
-        return str(caught.value).partition("finite any more; ")[2]
+        found, _, why = str(caught.value).partition(" any more; ")
+        assert found.endswith(f"its loss is {float(result.metrics['train/loss']):g} and a gradient is not finite")
+        return why
 
     assert told().startswith("try a smaller learning_rate")
     data.obs[0] = -3e6

@@ -1152,7 +1152,7 @@ BUGS = [
     ),
     *_in(
         "envs/native/vec_env.py",
-        "tests/envs/test_native.py tests/envs/test_positions.py",
+        "tests/envs/test_own_dynamics.py tests/envs/test_positions.py",
         (
             'arrays.seed(derive_seed(seed, "env"))',
             "arrays.seed(0)",
@@ -1167,7 +1167,7 @@ BUGS = [
     ),
     *_in(
         "envs/native/vec_env.py",
-        "tests/envs/test_native.py tests/envs/test_spaces.py tests/envs/test_autoreset_parity.py",
+        "tests/envs/test_native.py",
         (
             "action * self._scale[0] + self._scale[1]",
             "action * self._scale[0]",
@@ -1288,7 +1288,7 @@ BUGS = [
     ),
     *_in(
         "agents/lab/sb3_settings.py",
-        "tests/lab/test_sb3_settings.py",
+        "tests/lab/test_baselines.py",
         (
             "ticks = max(train_freq // n_envs, 1)",
             "ticks = train_freq",
@@ -1389,5 +1389,269 @@ BUGS = [
             "watch: the place in an episode is counted from 0",
         ),
         ("self.open(self.tape.index)", "self.open(self.index + 1)", "watch: another checkpoint plays another episode"),
+    ),
+    *_in(
+        "agents/acting/collector.py",
+        "tests/acting/test_collector.py tests/run/test_loops.py",
+        (
+            "state.step += sum(steps)",
+            "state.step += self._env.num_envs * ticks",
+            "the count of steps has made-up ones in it",
+        ),
+        (
+            "for row in done[t].nonzero()[0].tolist()]",
+            "for row in done[t].nonzero()[0].tolist()[::-1]]",
+            "infos of episodes that end together are those of one another",
+        ),
+    ),
+    *_in(
+        "agents/acting/evaluation.py",
+        "tests/acting/test_evaluation.py",
+        (
+            'derive_seed(seed, "after a cut", resets)',
+            "seed",
+            "evaluation: after a cut the same episodes are played again",
+        ),
+        (
+            "if tracker.lengths.max() >= limit:",
+            "if tracker.lengths.max() > limit:",
+            "evaluation: episodes are cut one step late",
+        ),
+    ),
+    *_in(
+        "agents/data/replay.py",
+        "tests/data/test_replay.py",
+        ("self.cut(~valid)", "self.cut(valid)", "replay: episodes are cut where no autoreset was"),
+        (
+            "self._level = (row + 1) % self.rows, min(size + 1, self.rows)",
+            "self._level = (row + 1) % self.rows, min(size + 1, self.rows - 1)",
+            "replay: the last row is never drawn",
+        ),
+    ),
+    *_in(
+        "agents/learning/learner.py",
+        "tests/learning/test_learner.py tests/learning/test_modules.py tests/algos/test_ppo.py tests/algos/test_dqn.py",
+        (
+            "aux | {HEALTH: loss + norm}",
+            "aux | {HEALTH: loss}",
+            "a gradient that is not finite goes unnoticed where the parameters stay finite",
+        ),
+        (
+            'loss = float(result.metrics.get("train/loss", torch.nan))',
+            'loss = float(result.metrics.get("train/value_loss", torch.nan))',
+            "the loss at which a training diverged is another one",
+        ),
+    ),
+    *_in(
+        "agents/learning/optimizer.py",
+        "tests/learning/test_optimizer.py",
+        (
+            'square.mul_(0.99 if self.name == "rmsprop" else 0.999)',
+            "square.mul_(0.999)",
+            "RMSprop: squares are forgotten at Adam's rate",
+        ),
+    ),
+    *_in(
+        "envs/spaces.py",
+        "tests/envs/test_spaces.py",
+        (
+            'start = {"start": int(space.start)} if space.start else {}',
+            "start = {}",
+            "spaces: the start of Discrete is not saved with a model",
+        ),
+    ),
+    *_in(
+        "envs/adapters/checks.py",
+        "tests/envs/test_autoreset_parity.py tests/envs/test_positions.py tests/envs/test_render.py",
+        (
+            "step.terminated & valid, step.truncated & valid",
+            "step.terminated, step.truncated & valid",
+            "made-up transitions may end an episode",
+        ),
+        (
+            "reward = np.where(valid, step.reward, np.float32(0))",
+            "reward = step.reward",
+            "made-up transitions have a reward",
+        ),
+        (
+            'unit = pixels.dtype.kind == "b" or (pixels.dtype.kind == "f" and high <= 1)',
+            'unit = pixels.dtype.kind == "b"',
+            "pictures of floats from 0 to 1 are black",
+        ),
+    ),
+    *_in(
+        "envs/adapters/infos.py",
+        "tests/envs/test_autoreset_parity.py tests/envs/test_wrappers.py",
+        (
+            "if has is not None and not has[row]:",
+            "if has is None:",
+            "infos of vector environments are taken from those that gave none",
+        ),
+    ),
+    *_in(
+        "envs/native/arrays.py",
+        "tests/envs/test_native.py tests/envs/test_own_dynamics.py",
+        (
+            "return values.copy()",
+            "return values",
+            "a saved position changes with the environment",
+        ),
+    ),
+    *_in(
+        "agents/run/config.py",
+        "tests/run/test_config.py",
+        (
+            "return merge([Layer(str(path), values), *layers], packaged=False)",
+            "return merge([*layers, Layer(str(path), values)], packaged=False)",
+            "the packaged configuration overrides the user's",
+        ),
+        ("value = before | value", "value = value | before", "env_kwargs of a file override those of flags"),
+    ),
+    *_in(
+        "agents/run/runner.py",
+        "tests/run/test_resume.py tests/run/test_seeing.py",
+        (
+            "        evaluated = 0\n",
+            "        evaluated = 0\n        self.monitor.handled = step\n",
+            "an evaluation that broke off counts as done",
+        ),
+        (
+            "self.training.state_dict(with_env=self.between_ticks)",
+            "self.training.state_dict(with_env=True)",
+            "a position in the middle of a tick is saved as if it were whole",
+        ),
+        (
+            "self.monitor.evaluated += evaluated",
+            "self.monitor.evaluated = evaluated",
+            "the share of evaluations forgets",
+        ),
+    ),
+    *_in(
+        "agents/run/runner.py",
+        "tests/run/test_one_instance.py",
+        (
+            "            self.training.begin_episodes()",
+            "            pass",
+            "one environment for all: training goes on in an evaluation's episode",
+        ),
+    ),
+    *_in(
+        "agents/run/monitor.py",
+        "tests/run/test_runner.py tests/run/test_seeing.py",
+        (
+            "self._paused = self._earlier - float(",
+            "self._paused = 0.0 * float(",
+            "resume: evaluations before it count as training",
+        ),
+        (
+            "return (step - self.first) / max(self.elapsed(), 1e-9)",
+            "return step / max(self.elapsed(), 1e-9)",
+            "steps of an earlier training count in the speed of this one",
+        ),
+        (
+            'found["rollout/ep_rew_mean"] = float(np.mean(self.returns))',
+            'found["rollout/ep_rew_mean"] = float(np.median(self.returns))',
+            "ep_rew_mean is a median",
+        ),
+    ),
+    *_in(
+        "agents/run/storage.py",
+        "tests/run/test_storage.py",
+        (
+            "            _sync(temporary)\n            os.replace",
+            "            os.replace",
+            "files take their place before they are on the disk",
+            "rename without fsync",
+        ),
+        (
+            '            for written in sorted(temporary.rglob("*")):\n                _sync(written)\n',
+            "",
+            "folders take their place before their files are on the disk",
+            "rename without fsync",
+        ),
+        (
+            "            if path.exists():\n                shutil.rmtree(left)",
+            "            if not path.exists():\n                shutil.rmtree(left)",
+            "what a killed replacement left is deleted where it should come back",
+        ),
+    ),
+    *_in(
+        "agents/run/sinks.py",
+        "tests/run/test_sinks.py",
+        ('text[: text.rfind("\\n") + 1]', "text", "resume: a torn last row is taken for whole"),
+    ),
+    *_in(
+        "agents/api.py",
+        "tests/test_api.py",
+        (
+            'derive_seed(seed, "evaluate")',
+            'derive_seed(seed, "final")',
+            "model.evaluate plays other episodes than the command does",
+        ),
+        (
+            '{"total_timesteps": step + int(total_timesteps)}',
+            '{"total_timesteps": int(total_timesteps)}',
+            "learn called again counts its steps from 0",
+        ),
+        (
+            "training.algorithm.model.load_state_dict(loaded.policy.model.state_dict())",
+            "training.algorithm.model.load_state_dict(training.algorithm.model.state_dict())",
+            "a loaded model learns from scratch",
+        ),
+        (
+            "monitor.returns, monitor.lengths = self._monitor.returns",
+            "monitor.returns, monitor.lengths = monitor.returns",
+            "means of episodes begin anew with each call of train",
+        ),
+    ),
+    *_in(
+        "agents/lab/baselines.py",
+        "tests/lab/test_baselines.py",
+        (
+            "VecNormalize(env, training=False, norm_obs=statistics.norm_obs, norm_reward=False)",
+            "VecNormalize(env, training=True, norm_obs=statistics.norm_obs, norm_reward=False)",
+            "SB3's normalisation learns from the episodes that score it",
+            "SB3's VecNormalize with training=True in evaluations",
+        ),
+        ("return lambda left: left * start", "return lambda left: (1 - left) * start", "SB3's schedules rise"),
+        (
+            "return (steps - first) / max(seconds - then, 1e-9)",
+            "return steps / max(seconds - then, 1e-9)",
+            "the steady speed counts the steps before it",
+        ),
+    ),
+    *_in(
+        "agents/lab/comparison/training.py",
+        "tests/lab/comparison/test_sides.py",
+        (
+            'evaluator.evaluate(policy, job.final_eval_episodes, "final")',
+            'evaluator.evaluate(policy, job.final_eval_episodes, "last")',
+            "the two sides are scored on different episodes",
+            DEEP,
+        ),
+        (
+            'load_policy(path, "latest", trust=trust)',
+            'load_policy(path, "best", trust=trust)',
+            "a run that is compared is scored by the model that its evaluations chose",
+            DEEP,
+        ),
+    ),
+    *_in(
+        "envs/spaces.py",
+        "tests/envs/test_positions.py",
+        (
+            "np.array_equal(a[0], b[row])",
+            "np.shape(a[0]) == np.shape(b[row])",
+            "resume: any observation counts as the one that was saved",
+        ),
+    ),
+    *_in(
+        "agents/run/config.py",
+        "tests/run/test_one_instance.py",
+        (
+            'merged["n_steps"] = (steps * many, alone)',
+            'merged["n_steps"] = (steps, alone)',
+            "--one-instance shrinks the rollout to one environment's part",
+        ),
     ),
 ]

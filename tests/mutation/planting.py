@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).parents[2]
-PARTS = ("agents", "envs", "configs", "tests", "docs/examples", "pyproject.toml", "README.md")  # that tests need
+PARTS = ("agents", "envs", "configs", "tests", "docs", "pyproject.toml", "README.md")  # that tests need
 SECONDS = 600  # after which a run of tests counts as hanging, which is no failure of a test
 
 

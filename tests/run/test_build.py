@@ -20,6 +20,7 @@ from agents.run.build import Training, build, build_on
 from agents.run.config import FLAGS, Layer, resolve
 from envs.errors import UserError
 from envs.make import make
+from envs.seeding import derive_seed
 from tests.run.running import USER_ENVS, assert_same
 
 ENCODERS = Path(__file__).parents[2] / "docs" / "examples" / "encoder.py"
@@ -54,6 +55,14 @@ def test_the_seed_is_all_that_matters() -> None:
     assert not np.array_equal(one.collector.state.obs, other.collector.state.obs)
     weights = [training.algorithm.model.state_dict() for training in (one, other)]
     assert any(not torch.equal(value, weights[1][name]) for name, value in weights[0].items())
+
+
+def test_a_trainings_episodes_are_not_those_that_its_seed_alone_begins() -> None:
+    """Whoever watches a policy with the run's own seed sees episodes that it was not trained on."""
+    training = built(PPO_VALUES, seed=1)
+    env = make(training.config.env, training.env.num_envs, env_kwargs=training.config.env_kwargs)
+    assert not np.isin(training.collector.state.obs, env.reset(1)).any()
+    np.testing.assert_array_equal(training.collector.state.obs, env.reset(derive_seed(1, "training")))
 
 
 @pytest.mark.parametrize("values", [PPO_VALUES, DQN_VALUES])

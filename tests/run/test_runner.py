@@ -294,6 +294,14 @@ def test_monitor_means() -> None:
     assert monitor.scalars(16).keys() == {"time/fps", "rollout/ep_rew_mean", "rollout/ep_len_mean"}
 
 
+def test_speed_is_of_the_steps_of_this_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter((0.0, 10.0, 14.0))
+    monkeypatch.setattr("agents.run.monitor.perf_counter", lambda: next(clock))
+    monitor = Monitor(first=1_000)
+    monitor.start()
+    assert monitor.scalars(1_200)["time/fps"] == 50.0
+
+
 def test_monitor_goes_on_in_the_middle_of_a_row() -> None:
     monitor, copy = Monitor(), Monitor()
     monitor.best, monitor.reached, monitor.handled = (2.5, 8), 3.0, 8

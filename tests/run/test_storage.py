@@ -350,6 +350,44 @@ def test_atomic_folder_leaves_the_old_one_on_failure(tmp_path: Path) -> None:
     assert content(tmp_path) == ["best"]
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows opens no folders to sync them")
+def test_what_takes_its_place_is_on_the_disk_before_and_its_folder_after(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: set[int] = set()
+    moved = []
+    fsync, replace, rename = os.fsync, os.replace, Path.rename
+
+    def syncing(descriptor: int) -> None:
+        synced.add(os.fstat(descriptor).st_ino)
+        fsync(descriptor)
+
+    def in_place(source: Path, target: Path) -> None:
+        parts = [source, *source.rglob("*")] if source.is_dir() else [source]
+        assert {part.stat().st_ino for part in parts} <= synced, f"{target.name} is not on the disk yet"
+        moved.append(target.name)
+        synced.discard(target.parent.stat().st_ino)
+
+    def replacing(source: Path, target: Path) -> None:
+        in_place(source, target)
+        replace(source, target)
+
+    def renaming(source: Path, target: Path) -> Path:
+        in_place(source, target)
+        return rename(source, target)
+
+    monkeypatch.setattr(os, "fsync", syncing)
+    monkeypatch.setattr(os, "replace", replacing)
+    monkeypatch.setattr(Path, "rename", renaming)
+    write_text(tmp_path / "a.txt", "text")
+    assert tmp_path.stat().st_ino in synced
+    with atomic_folder(tmp_path / "best") as folder:
+        (folder / "inner").mkdir()
+        (folder / "inner" / "plain").write_text("written without a sync of its own")
+    assert tmp_path.stat().st_ino in synced
+    assert moved == ["a.txt", "best"]
+
+
 @pytest.mark.parametrize("dies_at", [0, 1])
 def test_tidy_mends_what_a_killed_replacement_left(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dies_at: int
