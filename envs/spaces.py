@@ -386,7 +386,7 @@ def space_from_json(data: Any) -> Space:
     try:
         if (entries := _entries(data)) > _MOST_ENTRIES:
             raise UserError(
-                f"not the description of a space that is read: it has {entries:,} entries, and at most {_MOST_ENTRIES:,} are allowed"
+                f"not the description of a space: it has {entries:,} entries, and at most {_MOST_ENTRIES:,} are allowed"
             )
         return _space(data)
     except (ValueError, TypeError, OverflowError, AssertionError, RecursionError) as error:

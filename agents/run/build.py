@@ -57,8 +57,8 @@ class _Room(TorchFunctionMode):
             if self.made > self.most:
                 raise UserError(
                     f"the networks would take more than {self.made / 1e9:,.1f} GB of parameters (one of them is "
-                    f"{' x '.join(map(str, shape))}), and there is room for {self.most / 1e9:,.1f} GB: net_arch and the "
-                    "like, or the spaces, are too large"
+                    f"{' x '.join(map(str, shape))}), and there is room for {self.most / 1e9:,.1f} GB: net_arch "
+                    "and the like, or the spaces, are too large"
                 )
         return func(*args, **(kwargs or {}))
 
