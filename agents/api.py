@@ -125,6 +125,7 @@ class Model:
         self._training: Training | None = None
         self._monitor: Monitor | None = None
         self._loaded: LoadedPolicy | None = None
+        self._schedules_told: list[str] = []
 
     @classmethod
     def _of(cls, loaded: LoadedPolicy) -> Self:
@@ -206,9 +207,12 @@ class Model:
             return self
         from agents.run.monitor import LOG_ROWS
         from agents.run.sinks import ConsoleSink
+        from agents.run.terminal import say
 
         start = self.num_timesteps
         training = self._prepared(total_timesteps)
+        if not quiet:
+            say(*self._schedules_told)
         end = training.config.params.total_timesteps
         console = ConsoleSink(end, quiet=quiet, initial=start)
         try:
@@ -225,8 +229,11 @@ class Model:
         self, total_timesteps: int | None, quiet: bool, runs_dir: Path, name: str | None, replays_dir: Path | None
     ) -> None:
         from agents.run.runner import train
+        from agents.run.terminal import say
 
         training = self._prepared(total_timesteps)
+        if not quiet:
+            say(*self._schedules_told)
         if name is not None:
             training.config = training.config.model_copy(update={"name": name})
         self.summary = train(
@@ -360,7 +367,7 @@ class Model:
         """Return the training, with a budget of so many steps from here on."""
         from agents.run.build import build
 
-        step = self.num_timesteps
+        step, before = self.num_timesteps, self.config.params
         if total_timesteps is not None:
             if total_timesteps < 1:
                 raise UserError(f"total_timesteps: {total_timesteps} given, at least 1 expected")
@@ -372,6 +379,7 @@ class Model:
                 self._restore(self._training, self._loaded)
         elif total_timesteps is not None:
             self._training.extend(self.config.params)
+        self._schedules_told = self._training.schedules_since(before) if step else []
         return self._training
 
     def _restore(self, training: Training, loaded: LoadedPolicy) -> None:

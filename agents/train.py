@@ -43,9 +43,9 @@ examples:
   python -m agents.train --resume runs/CartPole-v1__ppo__s0__20260101-120000 -n 200000 --target-reward none
 """
 RESUMABLE = (
-    *("total_timesteps", "target_reward", "eval_freq", "eval_share", "eval_max_steps", "eval_episodes"),
-    *("final_eval_episodes", "save_freq", "video_freq", "device", "compile", "metrics", "one_instance"),
-    *("action_names", "observation_names"),
+    *("total_timesteps", "schedule_total", "target_reward", "eval_freq", "eval_share", "eval_max_steps"),
+    *("eval_episodes", "final_eval_episodes", "save_freq", "video_freq", "device", "compile", "metrics"),
+    *("one_instance", "action_names", "observation_names"),
 )
 ALIASES = {"total_timesteps": ["-n", "--n-timesteps"], "encoder": ["--network"]}
 

@@ -107,6 +107,13 @@ class VecEnv(Protocol):
         """
         ...
 
+    def doubts(self) -> str | None:
+        """Try whether an episode follows from its seed and actions alone; say why not, or None where nothing is seen.
+
+        To be called before a `reset`: an environment is played in.
+        """
+        ...
+
     def render(self, index: int = 0) -> np.ndarray:
         """Return environment `index` as an image, uint8 `[H, W, 3]`."""
         ...
@@ -132,3 +139,6 @@ class InProcess:
 
     def step(self, action: Array) -> Step:
         raise NotImplementedError
+
+    def doubts(self) -> str | None:
+        return None

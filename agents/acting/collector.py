@@ -30,10 +30,10 @@ class Collected:
 
 
 class Collector(Protocol):
-    """Acts and steps from `state` on, and moves it on; exploration is scheduled by `total_timesteps`."""
+    """Acts and steps from `state` on, and moves it on; exploration is scheduled over `schedule_steps`."""
 
     state: ActorState
-    total_timesteps: int
+    schedule_steps: int
 
     def collect(self, ticks: int, meanwhile: Callable[[], None] | None = None) -> Collected:
         """Make so many ticks.
@@ -53,7 +53,7 @@ class TickCollector:
         policy: acts.
         state: what is kept between two ticks; it changes once a trajectory is whole.
         ticks: how many ticks are collected at the most.
-        total_timesteps: environment steps of the whole training, which exploration is scheduled by.
+        schedule_steps: environment steps over which exploration is scheduled.
         successors: whether trajectories hold every successor, or only those that truncated episodes ended with.
     """
 
@@ -64,11 +64,11 @@ class TickCollector:
         state: ActorState,
         *,
         ticks: int,
-        total_timesteps: int,
+        schedule_steps: int,
         successors: bool = False,
     ) -> None:
         self.state = state
-        self._env, self._policy, self._successors, self.total_timesteps = env, policy, successors, total_timesteps
+        self._env, self._policy, self._successors, self.schedule_steps = env, policy, successors, schedule_steps
         self._device = policy.device
         self._on_host = self._device.type == "cpu"
         self._rows = Rows(ticks, self._device)
@@ -83,7 +83,7 @@ class TickCollector:
         env, state, policy = self._env, self.state, self._policy
         began = perf_counter()
         act, recurrent = policy.actor(), policy.recurrent
-        progress = state.progress(ticks, env.num_envs, self.total_timesteps)
+        progress = state.progress(ticks, env.num_envs, self.schedule_steps)
         noise = policy.draw_noise((ticks, env.num_envs), progress, state.generator)
         noises = unstacked(tree_map(to_numpy, noise) if self._on_host else noise, ticks)
         obs, carry, finals, valids = self._placed(state.obs), state.carry, [], {}

@@ -39,7 +39,7 @@ class FusedCollector:
         state: what is kept between two ticks.
         ticks: how many there usually are at a time. So many are captured as one where the runtime captures; another
             number runs as it is.
-        total_timesteps: environment steps of the whole training, which exploration is scheduled by.
+        schedule_steps: environment steps over which exploration is scheduled.
         runtime: how ticks are run.
     """
 
@@ -50,11 +50,11 @@ class FusedCollector:
         state: ActorState,
         *,
         ticks: int,
-        total_timesteps: int,
+        schedule_steps: int,
         runtime: Runtime,
     ) -> None:
         self.state = state
-        self._env, self._policy, self._usual, self.total_timesteps = env, policy, ticks, total_timesteps
+        self._env, self._policy, self._usual, self.schedule_steps = env, policy, ticks, schedule_steps
         self._watch = Watch(policy.model)
         self._version = self._watch.version()
         self._static: dict[str, Any] = {}
@@ -80,7 +80,7 @@ class FusedCollector:
         if self._watch.version() != self._version:
             self._policy.model.eval()  # new layers are in training mode
             self._version = self._watch.version()
-        progress = state.progress(ticks, env.num_envs, self.total_timesteps)
+        progress = state.progress(ticks, env.num_envs, self.schedule_steps)
         noise = self._policy.draw_noise((ticks, env.num_envs), progress, state.generator)
         carry = tree_map(torch.clone, state.carry)
         run = self._captured if ticks == self._usual else self._ticks

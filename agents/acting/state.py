@@ -92,8 +92,8 @@ class ActorState:
         return cls(0, env.reset(seed), np.ones(n, bool), policy.initial_carry(n), EpisodeTracker(n), generator)
 
     def progress(self, ticks: int, num_envs: int, total: int) -> np.ndarray:
-        """Return the part of a training of `total` steps that is done at each of the next ticks, float64 `[T]`."""
-        return np.arange(self.step, self.step + ticks * num_envs, num_envs) / total
+        """Return the part of `total` steps that is done at each of the next ticks, at most 1, float64 `[T]`."""
+        return np.minimum(np.arange(self.step, self.step + ticks * num_envs, num_envs) / total, 1.0)
 
     def restart(self, env: VecEnv, policy: Policy, seed: int) -> None:
         """Reset the environments; the count of steps and the random stream go on."""

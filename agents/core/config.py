@@ -201,6 +201,12 @@ class AlgoConfig(Settings):
     """Fields that every algorithm has; each algorithm adds its own."""
 
     total_timesteps: int = Field(100_000, gt=0, description="environment steps to train for")
+    schedule_total: int | None = Field(
+        None,
+        gt=0,
+        description="environment steps over which schedules (lin_X, epsilon) run, to stay at their end value after "
+        "them; none for total_timesteps",
+    )
     n_envs: int = Field(8, gt=0, description="environments stepped together")
     target_reward: float | None = Field(
         None, description="stop once an evaluation's mean return reaches this; none trains the whole budget"
@@ -231,6 +237,11 @@ class AlgoConfig(Settings):
     )
     optimizer: OptimizerName = Field("adam", description="optimiser")
     network: NetworkConfig = NetworkConfig()
+
+    @property
+    def schedule_steps(self) -> int:
+        """Environment steps over which schedules run."""
+        return self.total_timesteps if self.schedule_total is None else self.schedule_total
 
     @property
     def rescales_action(self) -> bool:

@@ -138,7 +138,27 @@ class Training:
         """Go on under settings that differ in the budget alone."""
         self.config = self.config.model_copy(update={"params": params})
         self.algorithm.config = params
-        self.collector.total_timesteps = params.total_timesteps
+        self.collector.schedule_steps = params.schedule_steps
+
+    def schedules_since(self, before: AlgoConfig) -> list[str]:
+        """Say what became of each schedule as the settings `before` were replaced by the present ones."""
+        then, now, total = before.schedule_steps, self.config.params.schedule_steps, self.config.params.total_timesteps
+        was, is_, first, last = map(self._scheduled, (self.step / then, self.step / now, 0.0, 1.0))
+        if changed := [f"{name} was {was[name]:.3g} and is {is_[name]:.3g}" for name in is_ if was[name] != is_[name]]:
+            return [
+                f"schedules now run over {now:,} steps, before over {then:,}: {', '.join(changed)} "
+                f"(--schedule-total {then} leaves them as they were)"
+            ]
+        if total != before.total_timesteps and (kept := [name for name in is_ if first[name] != last[name]]):
+            stay = ", ".join(f"{name} is {is_[name]:.3g} as before" for name in kept)
+            return [f"schedules run over {now:,} steps, and then stay at their end value: {stay}"]
+        return []
+
+    def _scheduled(self, progress: float) -> dict[str, float]:
+        """Return the values that change over a run when `progress` of its schedules is done, by their names."""
+        progress = min(progress, 1.0)
+        found = self.algorithm.constants(progress) | self.policy.schedules(progress)
+        return {name.rpartition("/")[2]: float(value) for name, value in found.items()}
 
     def iterations(self) -> Iterator[Iteration]:
         """Train from here to the end of the budget."""
@@ -328,12 +348,12 @@ def _resolved(config: RunConfig, algorithm: Algorithm, came_to: dict[str, str]) 
 
 
 def _collector(env: VecEnv, policy: ModelPolicy, actor: ActorState, params: AlgoConfig, runtime: Runtime) -> Collector:
-    total, off_policy = params.total_timesteps, isinstance(params, OffPolicyConfig)
+    steps, off_policy = params.schedule_steps, isinstance(params, OffPolicyConfig)
     if isinstance(env, NativeVecEnv) and env.capturable:
         usual = max(params.replay.train_freq // env.num_envs, 1) if off_policy else params.n_steps  # type: ignore[attr-defined]
-        return FusedCollector(env, policy, actor, ticks=usual, total_timesteps=total, runtime=runtime)
+        return FusedCollector(env, policy, actor, ticks=usual, schedule_steps=steps, runtime=runtime)
     ticks = loops.YIELD_TICKS if off_policy else params.n_steps  # type: ignore[attr-defined]
-    return TickCollector(env, policy, actor, ticks=ticks, total_timesteps=total, successors=off_policy)
+    return TickCollector(env, policy, actor, ticks=ticks, schedule_steps=steps, successors=off_policy)
 
 
 def _replay(params: OffPolicyConfig, runtime: Runtime, device: torch.device, seed: int) -> tuple[ReplayBuffer, Sampler]:

@@ -15,7 +15,7 @@ from envs.seeding import derive_seed
 
 EVALUATIONS = 20  # of a run, where their frequency is chosen for it
 LEAST_MAX_STEPS, USUAL_MAX_STEPS = 1_000, 10_000
-PARALLEL = {"native": 100, "sync": 10}  # evaluation environments by backend; others have as many as the training
+PARALLEL = {"native": 100, "sync": 10}  # evaluation environments by backend; others have as many as sync
 
 
 def settled(config: RunConfig, first: int = 0) -> RunConfig:
@@ -65,7 +65,6 @@ class Evaluator:
         *,
         vec: str,
         most_episodes: int,
-        n_envs: int = 1,
         env_kwargs: dict[str, Any] | None = None,
         wrappers: Wrappers = (),
         rescale_action: bool = False,
@@ -77,13 +76,12 @@ class Evaluator:
             env_id, env_kwargs, wrappers, vec, rescale_action: as `envs.make.make` takes them, `vec` a backend's name.
             seed: of the run; each evaluation has its own stream of it.
             most_episodes: of one evaluation, so that no environment is made for nothing.
-            n_envs: environments where the backend's number is not fixed.
             max_steps: steps after which an episode is cut, or None.
         """
         self.seed, self.max_steps = seed, max_steps
         self._arguments: dict[str, Any] = {
             "env_id": env_id,
-            "num_envs": min(PARALLEL.get(vec, n_envs), most_episodes),
+            "num_envs": min(PARALLEL.get(vec, PARALLEL["sync"]), most_episodes),
             "vec": vec,
             "env_kwargs": env_kwargs,
             "wrappers": wrappers,
@@ -91,6 +89,7 @@ class Evaluator:
         }
         self._env: VecEnv | None = None
         self.shared = False
+        self._tried = False
 
     def share(self, env: VecEnv) -> None:
         """Play in these environments, which are somebody else's to close, from now on."""
@@ -102,6 +101,16 @@ class Evaluator:
         if self._env is None:
             self._env = make(**self._arguments)
         return self._env
+
+    def doubts(self) -> str | None:
+        """Say, the first time, why the environment's episodes may not repeat; None where nothing is seen."""
+        tried, self._tried = self._tried, True
+        if tried or (why := self.env.doubts()) is None:
+            return None
+        return (
+            f"an episode of {self._arguments['env_id']} does not follow from its seed and actions alone, so neither "
+            f"evaluations nor a resumed run repeat exactly ({why})"
+        )
 
     def evaluate(
         self, policy: Policy, episodes: int, *stream: str | int, report: Callable[[int, int], None] | None = None

@@ -15,6 +15,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+from agents.core.config import AlgoConfig
 from agents.run import code
 from agents.run.config import RunConfig, load_config_file
 from agents.run.registry import label
@@ -131,6 +132,13 @@ class RunFolder:
             UserError: the file was spoilt, or the user has not agreed to the code.
         """
         return code.find(load_config_file(self.config_file), self.path, str(self.config_file), trust)
+
+    def budget(self, params: AlgoConfig) -> AlgoConfig:
+        """Return `params` with the steps that the run and its schedules had, as `config.yaml` says."""
+        found = load_config_file(self.config_file)
+        return params.model_copy(
+            update={name: found[name] for name in ("total_timesteps", "schedule_total") if name in found}
+        )
 
     def tidy(self) -> None:
         """Clear away what a killed process left half written."""

@@ -29,7 +29,7 @@ def on_policy(collector: Collector, learner: Learner, config: RolloutConfig) -> 
     """
     state, total = collector.state, config.total_timesteps
     while state.step < total:
-        progress = state.step / total
+        progress = min(state.step / config.schedule_steps, 1.0)
         collected = collector.collect(config.n_steps)
         began = perf_counter()
         result = learner.update(collected.trajectory, progress)
@@ -69,7 +69,8 @@ def off_policy(
             if state.step >= total or state.step < config.replay.learning_starts:
                 break
         rounds.learn()
-        iteration.step, iteration.latest = state.step, learner.latest((state.step - collected.last_steps) / total)
+        iteration.step = state.step
+        iteration.latest = learner.latest(min((state.step - collected.last_steps) / config.schedule_steps, 1.0))
         iteration.seconds["learn"] += rounds.seconds()
         if (result := rounds.result()) is not None:
             learner.refuse_divergence(result, state.step)
@@ -121,7 +122,7 @@ class Rounds:
         began, config, size = perf_counter(), self._config, self._config.batch_size
         (before, last, after), self._due = self._due, None
         updates = crossings(last, after, config.replay.train_freq) * self.per_round
-        progress = min(last / config.total_timesteps, 1.0)
+        progress = min(last / config.schedule_steps, 1.0)
         for start in range(0, updates, DRAWN):
             batch = self._sampler.sample(min(updates - start, DRAWN) * size)
             for minibatch in batch.split(size):

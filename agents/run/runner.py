@@ -83,7 +83,6 @@ class Run:
             self.config.seed,
             vec=training.env.backend,
             most_episodes=max(self.params.final_eval_episodes, self.params.eval_episodes),
-            n_envs=self.params.n_envs,
             env_kwargs=self.config.env_kwargs,
             wrappers=self.config.wrappers,
             rescale_action=self.params.rescales_action,
@@ -102,6 +101,8 @@ class Run:
         what = {"final": "final evaluation", "confirmation": "confirming the target"}.get(str(stream[0]), "evaluation")
         if self.params.n_envs == 1 and not self.evaluator.shared:
             self.find_out_instances()
+        if (doubts := self.evaluator.doubts()) is not None:
+            self.console.say(doubts)
         with self.console.working(what, "episodes") as report:
             result = self.evaluator.evaluate(self.training.policy, episodes, *stream, report=report)
         if self.evaluator.shared:
@@ -405,6 +406,7 @@ def train(
             folder.tidy()
             notes = load_latest(training, monitor, folder)
             refuse_finished(training, monitor, folder)
+            notes += training.schedules_since(folder.budget(training.config.params))
             folder.resume(training.config)
             code.sign(folder.path, training.config.model_dump(mode="json"))
         if config.one_instance:

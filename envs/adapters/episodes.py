@@ -3,26 +3,44 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import gymnasium
 import numpy as np
 
 from envs import saved
-from envs.errors import EnvError, UserError
+from envs.adapters import carried
+from envs.errors import EnvError, UserError, listed
 from envs.seeding import derive_seed
 
-MOST_BYTES = 2**18  # of one episode's actions: 32,768 of Discrete, more than the longest game of Atari has
+MOST_STEPS = 2**15  # of one episode: more than the longest game of Atari has
+MOST_BYTES = 2**17  # of its actions, which limits those of many numbers
+MOST_NAMED = 5  # attributes
 
 
 class EpisodeRecord(NamedTuple):
     """The seed that an environment's episode began with, and every action `[T, ...]` taken in it.
 
-    `actions` is None where the episode has become too long to keep them.
+    `actions` is None where the episode has become too long to keep them. `return_` is the sum of its rewards, NaN
+    where it is not known, and `checksums` are those of the environment (`carried.checksums`) at the record's end.
     """
 
     seed: int
     actions: np.ndarray | None
+    return_: float = math.nan
+    checksums: Mapping[str, int] = {}
+
+
+class Reached(NamedTuple):
+    """The raw observation at the end of a record, and why the environment may go on otherwise than it did from there.
+
+    `signs` say what else is not as it was, `causes` what no seed decides.
+    """
+
+    observation: Any
+    signs: list[str]
+    causes: list[str]
 
 
 class EpisodeLog:
@@ -31,15 +49,18 @@ class EpisodeLog:
     Episode e of environment i is reset with `derive_seed(seed, "env", i, e)`, whatever the backend. The N
     environments are number `first` and those after it, where others live elsewhere.
 
-    An episode whose actions take more than `MOST_BYTES` is kept without them, and cannot be restored.
+    Of an episode that has become longer than `MOST_STEPS`, or whose actions take more than `MOST_BYTES`, none is kept,
+    and it cannot be restored. So what is kept is bounded however long episodes are: a position takes at most
+    `MOST_BYTES` for each environment.
     """
 
     def __init__(self, num_envs: int, action_space: gymnasium.Space, first: int = 0) -> None:
         self._num_envs = num_envs
         self._first = first
         self._row_shape = (num_envs, *(action_space.shape or ()))
-        self._dtype = np.dtype(np.float32 if isinstance(action_space, gymnasium.spaces.Box) else np.int64)
-        self._longest = MOST_BYTES // (self._dtype.itemsize * math.prod(self._row_shape[1:]))  # steps that are kept
+        self._dtype = _smallest_dtype(action_space)
+        each = self._dtype.itemsize * math.prod(self._row_shape[1:])
+        self._longest = min(MOST_BYTES // each, MOST_STEPS)  # steps that are kept
         self.begin(0)
 
     def begin(self, seed: int) -> None:
@@ -47,11 +68,13 @@ class EpisodeLog:
         self._seed = seed
         self._episodes = np.zeros(self._num_envs, np.int64)
         self._starts = np.zeros(self._num_envs, np.int64)  # row of each episode's first action; negative: not kept
-        self._actions = np.empty((256, *self._row_shape), self._dtype)
+        self._returns = np.zeros(self._num_envs)
+        self._actions = np.empty((min(256, self._longest + 1), *self._row_shape), self._dtype)
         self._rows = 0
 
-    def record(self, actions: np.ndarray) -> None:
-        """Add one tick's canonical actions."""
+    def record(self, actions: np.ndarray, rewards: np.ndarray) -> None:
+        """Add one tick's canonical actions and its rewards, float32 `[N]`."""
+        self._returns += rewards
         if self._rows == len(self._actions):
             self._make_room()
         self._actions[self._rows] = actions
@@ -61,6 +84,7 @@ class EpisodeLog:
         """Begin environment `index`'s next episode after the last recorded action; return its seed."""
         self._episodes[index] += 1
         self._starts[index] = self._rows
+        self._returns[index] = 0
         return self.seed_of(index)
 
     def seed_of(self, index: int) -> int:
@@ -72,9 +96,13 @@ class EpisodeLog:
         return self._rows - int(self._starts[index])
 
     def records(self) -> list[EpisodeRecord]:
-        """Return each environment's present episode."""
+        """Return each environment's present episode, without checksums."""
         return [
-            EpisodeRecord(self.seed_of(index), self._actions[start : self._rows, index] if start >= 0 else None)
+            EpisodeRecord(
+                self.seed_of(index),
+                self._actions[start : self._rows, index] if start >= 0 else None,
+                float(self._returns[index]),
+            )
             for index, start in enumerate(self._starts)
         ]
 
@@ -90,6 +118,7 @@ class EpisodeLog:
             "episodes": self._episodes.copy(),
             "starts": self._starts - oldest,
             "actions": self._actions[oldest : self._rows].copy(),
+            "returns": self._returns.copy(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -101,13 +130,17 @@ class EpisodeLog:
         seed = saved.entry(state, "seed", int)
         episodes = saved.array(state.get("episodes"), "episodes", (self._num_envs,), np.int64)
         starts = saved.array(state.get("starts"), "starts", (self._num_envs,), np.int64)
-        actions = saved.array(state.get("actions"), "actions", (None, *self._row_shape), self._dtype)
+        wide = self._dtype.kind == "u" and getattr(state.get("actions"), "dtype", None) == np.int64  # earlier versions'
+        kind = np.dtype(np.int64) if wide else self._dtype
+        actions = saved.array(state.get("actions"), "actions", (None, *self._row_shape), kind).astype(self._dtype)
+        unknown = np.full(self._num_envs, math.nan)  # earlier versions did not save them
+        returns = saved.array(state.get("returns", unknown), "returns", (self._num_envs,), np.float64)
         dropped = starts < 0
         too_short = (len(actions) - starts[dropped] <= self._longest).any()
         if seed < 0 or episodes.min() < 0 or too_short or starts.max() > len(actions):
             raise UserError("the saved environment position is damaged: it points outside its recorded actions")
         self.begin(seed)
-        self._episodes, self._starts = episodes, starts
+        self._episodes, self._starts, self._returns = episodes, starts, returns
         self._actions, self._rows = np.concatenate((actions, self._actions)), len(actions)
 
     def _make_room(self) -> None:
@@ -120,24 +153,46 @@ class EpisodeLog:
         self._rows -= oldest
 
 
-def replay(env: gymnasium.Env, record: EpisodeRecord) -> Any:
+def _smallest_dtype(action_space: gymnasium.Space) -> np.dtype:
+    """Return the smallest dtype that holds a canonical action."""
+    match action_space:
+        case gymnasium.spaces.Discrete():
+            return np.min_scalar_type(int(action_space.n) - 1)
+        case gymnasium.spaces.MultiDiscrete():
+            return np.min_scalar_type(int(action_space.nvec.max()) - 1)
+        case gymnasium.spaces.MultiBinary():
+            return np.dtype(np.uint8)
+    return np.dtype(np.float32)
+
+
+def replay(env: gymnasium.Env, record: EpisodeRecord) -> Reached | EnvError:
     """Bring `env` to the end of `record` (whose actions are the environment's own).
 
     Returns:
-        The observation there, or an EnvError saying why it was not reached.
+        What was reached, or an EnvError saying why it was not.
     """
     if record.actions is None:
         return EnvError("its episode had become too long to keep its actions")
-    count = 0
+    begun = carried.checksums(env)
+    count, return_ = 0, 0.0
     try:
         observation, _ = env.reset(seed=record.seed)
         for count, action in enumerate(record.actions, 1):
-            observation, _, terminated, truncated, _ = env.step(action)
+            observation, reward, terminated, truncated, _ = env.step(action)
+            return_ += float(np.float32(reward))
             if terminated or truncated:
                 return EnvError(f"replayed, its episode ended after {count} of {len(record.actions)} steps")
     except (Exception, SystemExit) as error:
         return EnvError(f"replayed, it raised {type(error).__name__} at step {count}: {error}")
-    return observation
+    other = return_ != record.return_ and not math.isnan(record.return_)
+    now, who = carried.checksums(env), type(env.unwrapped).__name__
+    signs = ["replayed, its actions led to other rewards"] if other else []
+    if changed := carried.attributes_changed(now, record.checksums):
+        as_before = "are not as they were" if len(changed) > 1 else "is not as it was"
+        signs.append(f"{listed(changed[:MOST_NAMED], 'and')} {as_before}")
+    used = carried.streams_used(begun, now, record.checksums)
+    causes = [f"{who} draws from the global stream of {name}, which its seed does not decide" for name in used]
+    return Reached(observation, signs, causes)
 
 
 def when(seed: int | None, step: int) -> str:

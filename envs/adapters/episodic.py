@@ -11,11 +11,11 @@ from gymnasium import Space
 
 from envs import saved
 from envs.adapters.checks import env_error, flag_dummies
-from envs.adapters.episodes import EpisodeLog, EpisodeRecord, when
+from envs.adapters.episodes import EpisodeLog, EpisodeRecord, Reached, when
 from envs.adapters.infos import infos_at
 from envs.adapters.masks import MaskCheck
 from envs.api import InProcess, Obs, Step
-from envs.errors import EnvError
+from envs.errors import EnvError, UserError, listed
 from envs.spaces import ActionCodec, BadData, ObservationCodec
 
 
@@ -57,8 +57,12 @@ class EpisodicVecEnv(InProcess, ABC):
         """
 
     @abstractmethod
-    def _replay_all(self, records: Sequence[EpisodeRecord]) -> Sequence[Any]:
-        """Return the raw observation at each record's end (raw actions too), or an EnvError: why it was not reached."""
+    def _replay_all(self, records: Sequence[EpisodeRecord]) -> Sequence[Reached | EnvError]:
+        """Return what was reached at each record's end (raw actions too), or an EnvError: why it was not."""
+
+    def _checksums(self) -> list[dict[str, int]]:
+        """Return those of each environment (`carried.checksums`), or {} where they are out of reach."""
+        return [{}] * self.num_envs
 
     @abstractmethod
     def render(self, index: int = 0) -> np.ndarray: ...
@@ -75,7 +79,7 @@ class EpisodicVecEnv(InProcess, ABC):
 
     def step(self, action: np.ndarray) -> Step:
         next_obs, reward, terminated, truncated, infos = self._step_all(self._actions.decode(action))
-        self._log.record(action)
+        self._log.record(action, reward)
         done = terminated | truncated
         obs, found = next_obs, {}
         if np.count_nonzero(done):
@@ -103,28 +107,82 @@ class EpisodicVecEnv(InProcess, ABC):
 
     def state_dict(self) -> dict[str, Any]:
         dummy = np.zeros(self.num_envs, bool) if self._dummy is None else self._dummy
-        return {**self._log.state_dict(), "obs": self._observations.arrays(self._obs), "dummy": dummy}
+        obs = self._observations.arrays(self._obs)
+        return {**self._log.state_dict(), "obs": obs, "dummy": dummy, "checksums": self._checksums()}
 
     def load_state_dict(self, state: dict[str, Any]) -> list[str]:
+        return sentences(*self.restore(state))
+
+    def restore(self, state: dict[str, Any]) -> tuple[dict[int, str], dict[int, str]]:
+        """Go back to a saved position; return why an environment begins a new episode, and why one may differ.
+
+        Both are by the environment's number.
+        """
         dummy = saved.array(state.get("dummy"), "dummy", (self.num_envs,), bool)
         obs = self._observations.from_arrays(saved.entry(state, "obs", list), self.num_envs)
         self._log.load_state_dict(state)
         records = [
-            EpisodeRecord(seed, None if actions is None else self._actions.decode(actions))
-            for seed, actions in self._log.records()
+            record._replace(
+                actions=None if record.actions is None else self._actions.decode(record.actions), checksums=checksums
+            )
+            for record, checksums in zip(self._log.records(), saved_checksums(state, self.num_envs), strict=True)
         ]
-        reasons = {}
+        lost: dict[int, str] = {}
+        doubted: dict[int, str] = {}
         for row, reached in enumerate(self._replay_all(records)):
-            if isinstance(reached, EnvError):
-                reasons[row] = str(reached)
-            elif not self._observations.agrees(obs, row, reached):
-                reasons[row] = "replayed, its actions led to another observation"
-        if reasons:
-            obs = self._begin_episodes(list(reasons), obs)
-            dummy[list(reasons)] = True
+            if (why := self._missed(obs, row, reached)) is not None:
+                lost[row] = why
+            elif isinstance(reached, Reached) and (reasons := [*reached.signs, *reached.causes]):
+                doubted[row] = "; ".join(reasons)
+        if lost:
+            obs = self._begin_episodes(list(lost), obs)
+            dummy[list(lost)] = True
         self._obs = obs
         self._dummy = dummy if dummy.any() else None
-        return [
-            f"environment {self.first + row} could not be put back where it was and begins a new episode ({reason})"
-            for row, reason in reasons.items()
-        ]
+        return self._numbered(lost), self._numbered(doubted)
+
+    def _missed(self, obs: Obs, row: int, reached: Reached | EnvError) -> str | None:
+        """Return why what was reached is not row `row` of the canonical `obs`, or None where it is."""
+        if isinstance(reached, EnvError):
+            return str(reached)
+        if self._observations.agrees(obs, row, reached.observation):
+            return None
+        return "; ".join(["replayed, its actions led to another observation", *reached.causes])
+
+    def _numbered(self, reasons: dict[int, str]) -> dict[int, str]:
+        return {self.first + row: why for row, why in reasons.items()}
+
+
+def saved_checksums(state: dict[str, Any], num_envs: int) -> list[dict[str, int]]:
+    """Return what `_checksums` returned; {} for each where an earlier version saved none.
+
+    Raises:
+        UserError: they are not those of so many environments.
+    """
+    if "checksums" not in state:
+        return [{}] * num_envs
+    found = saved.entry(state, "checksums", list)
+    if len(found) != num_envs or not all(isinstance(one, dict) for one in found):
+        raise UserError(f"the saved environment position is damaged: 'checksums' are not those of {num_envs}")
+    return found
+
+
+def sentences(lost: dict[int, str], doubted: dict[int, str]) -> list[str]:
+    """Say which environments begin new episodes, which may go on otherwise, and why: a sentence for each reason."""
+    said = []
+    for why, rows in _by_reason(lost):
+        told = "it was and begins a new episode" if len(rows) == 1 else "they were and begin new episodes"
+        said.append(f"{_environments(rows)} could not be put back where {told} ({why})")
+    for why, rows in _by_reason(doubted):
+        said.append(f"{_environments(rows)} may go on otherwise than in an unbroken run: resuming is not exact ({why})")
+    return said
+
+
+def _by_reason(reasons: dict[int, str]) -> list[tuple[str, list[int]]]:
+    return [(why, [row for row in reasons if reasons[row] == why]) for why in dict.fromkeys(reasons.values())]
+
+
+def _environments(rows: list[int]) -> str:
+    if len(rows) > 4:
+        return f"{len(rows)} environments, {rows[0]} to {rows[-1]},"
+    return f"environment{'s' if rows[1:] else ''} {listed([str(row) for row in rows], 'and')}"

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
 import gymnasium
 import numpy as np
 
+from envs.adapters.carried import checksums
 from envs.adapters.checks import env_error, flags_of, picture, reset_result, rewards_of, step_result
-from envs.adapters.episodes import EpisodeRecord, replay, when
+from envs.adapters.episodes import EpisodeRecord, Reached, replay, when
 from envs.adapters.episodic import EpisodicVecEnv
 from envs.api import Obs
+from envs.errors import EnvError
+from envs.seeding import derive_seed
 from envs.spaces import BadData
+
+TRIED = 32  # steps of an episode that are played twice
 
 
 class SyncVecEnv(EpisodicVecEnv):
@@ -67,8 +73,35 @@ class SyncVecEnv(EpisodicVecEnv):
             at = error.row if isinstance(error, BadData) and error.row is not None else len(raws)
             raise env_error(self.first + at, error, when(self._log.seed_of(at), self._log.steps_of(at) + 1)) from error
 
-    def _replay_all(self, records: Sequence[EpisodeRecord]) -> list[Any]:
+    def _replay_all(self, records: Sequence[EpisodeRecord]) -> list[Reached | EnvError]:
         return [replay(env, record) for env, record in zip(self._envs, records, strict=True)]
+
+    def doubts(self) -> str | None:
+        env = self._envs[0]
+        space = copy.deepcopy(env.action_space)  # its random stream is the environment's
+        space.seed(0)
+        return self._doubts(env, [space.sample() for _ in range(TRIED)])
+
+    def _doubts(self, env: gymnasium.Env, actions: list[Any]) -> str | None:
+        seed, count, return_ = derive_seed(0, "doubts"), 0, 0.0
+        try:
+            observation, _ = env.reset(seed=seed)
+            for count, action in enumerate(actions):
+                observation, reward, terminated, truncated, _ = env.step(action)
+                if terminated or truncated:
+                    return self._doubts(env, actions[:count])  # positions lie within episodes
+                return_ += float(np.float32(reward))
+            obs = self._observations.encode([observation])
+        except (Exception, SystemExit):
+            return None  # it is broken, which playing will tell, or the action was illegal
+        reached = replay(env, EpisodeRecord(seed, np.array(actions), return_, checksums(env)))
+        missed = self._missed(obs, 0, reached)
+        return (
+            missed if isinstance(reached, EnvError) else missed or "; ".join([*reached.signs, *reached.causes]) or None
+        )
+
+    def _checksums(self) -> list[dict[str, int]]:
+        return [checksums(env) for env in self._envs]
 
     def render(self, index: int = 0) -> np.ndarray:
         try:

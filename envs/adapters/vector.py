@@ -11,7 +11,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 
 from envs import saved
 from envs.adapters.checks import env_error, flag_dummies, flags_of, picture, rewards_of, silenced
-from envs.adapters.episodes import EpisodeRecord
+from envs.adapters.episodes import EpisodeRecord, Reached
 from envs.adapters.episodic import EpisodicVecEnv
 from envs.adapters.infos import infos_at
 from envs.adapters.masks import MaskCheck
@@ -74,7 +74,7 @@ class ManualVectorEnv(EpisodicVecEnv):
                 infos,
             )
 
-    def _replay_all(self, records: Sequence[EpisodeRecord]) -> Sequence[Any]:
+    def _replay_all(self, records: Sequence[EpisodeRecord]) -> Sequence[Reached | EnvError]:
         return [EnvError("its vector environment offers no way to go back to a position")] * self.num_envs
 
     def render(self, index: int = 0) -> np.ndarray:

@@ -27,11 +27,11 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 from functools import partial
 from itertools import accumulate, pairwise
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import IO, Any
 
 import gymnasium
 import numpy as np
@@ -40,6 +40,7 @@ from gymnasium.vector.utils import CloudpickleWrapper
 
 from envs import saved
 from envs.adapters.episodes import EpisodeLog
+from envs.adapters.episodic import saved_checksums, sentences
 from envs.adapters.sync import SyncVecEnv
 from envs.api import Obs, Step
 from envs.errors import EnvError, UserError
@@ -75,7 +76,7 @@ class _SharedArrays:
         counts = [num_envs * math.prod(shape) for shape, _ in columns]
         room = [-(-count * dtype.itemsize // 64) * 64 for count, (_, dtype) in zip(counts, columns, strict=True)]
         if os.fstat(fd).st_size == 0:
-            os.truncate(fd, sum(room))
+            _reserve(fd, sum(room))
         memory = mmap.mmap(fd, sum(room))
         arrays = [
             np.frombuffer(memory, dtype, count, start).reshape(num_envs, *shape)
@@ -95,6 +96,19 @@ class _SharedArrays:
                 shared[rows] = leaf
 
 
+def _reserve(fd: int, size: int) -> None:
+    """Give an empty file its size with room for all of it: touching memory that has none ends a process on the spot.
+
+    Raises:
+        OSError: there is no room.
+    """
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(fd, 0, size)
+        return
+    while size:
+        size -= os.write(fd, bytes(min(size, 2**20)))
+
+
 def _leaves(obs: Obs) -> list[np.ndarray]:
     return list(obs.values()) if isinstance(obs, dict) else [obs]
 
@@ -109,7 +123,7 @@ class WorkersVecEnv:
         example: one environment, to read its spaces from, and to be closed; None: one is built.
 
     Raises:
-        UserError: an environment could not be built.
+        UserError: an environment could not be built, or there is no room for what the processes share.
         EnvError: a worker ended before its environments were ready.
     """
 
@@ -140,17 +154,12 @@ class WorkersVecEnv:
         self._sockets: list[Connection] = []
         self._file: str | None = None
         spaces_ = self.observation_space, self.action_space
-        if _INHERITED:
-            with tempfile.TemporaryFile(dir="/dev/shm" if os.path.isdir("/dev/shm") else None) as file:
-                self._shared = _SharedArrays(file.fileno(), self.num_envs, *spaces_)
-                for _ in self._shares:
-                    self._start(file.fileno())
-        else:
-            fd, self._file = tempfile.mkstemp(prefix="envs-")
-            self._shared = _SharedArrays(fd, self.num_envs, *spaces_)
-            os.close(fd)
+        with self._share(*spaces_) as file:
             for _ in self._shares:
-                self._start_unrelated(self._file)
+                if self._file is None:
+                    self._start(file.fileno())
+                else:
+                    self._start_unrelated(self._file)
         try:
             for worker, share in enumerate(self._shares):
                 build = partial(_build, makers[share], rescale_action, share.start)
@@ -159,6 +168,28 @@ class WorkersVecEnv:
         except BaseException:
             self.close()
             raise
+
+    def _share(self, observation_space: Space, action_space: Space) -> IO[bytes]:
+        """Make the arrays that are shared; return their file, which is memory if there is room, else on the disk."""
+        problems = []
+        for folder in ["/dev/shm", None] if _INHERITED and os.path.isdir("/dev/shm") else [None]:
+            try:
+                with ExitStack() as unless_kept:
+                    if _INHERITED:
+                        file: IO[bytes] = unless_kept.enter_context(tempfile.TemporaryFile(dir=folder))
+                    else:
+                        fd, self._file = tempfile.mkstemp(prefix="envs-")
+                        unless_kept.callback(self._remove_file)
+                        file = unless_kept.enter_context(os.fdopen(fd, "w+b"))
+                    self._shared = _SharedArrays(file.fileno(), self.num_envs, observation_space, action_space)
+                    unless_kept.pop_all()
+                    return file
+            except (OSError, OverflowError) as error:
+                problems.append(f"{folder or 'the folder of temporary files'}: {str(error).lower()}")
+        raise UserError(
+            f"no room for what {len(self._shares)} processes share of {self.num_envs} environments "
+            f"({'; '.join(problems)}): lower n_envs, or use --vec sync"
+        )
 
     def _start(self, memory: int) -> None:
         ours, theirs = socket.socketpair()
@@ -256,12 +287,16 @@ class WorkersVecEnv:
             "episodes": np.concatenate([part["episodes"] for part in parts]),
             "starts": np.concatenate([part["starts"] + rows for part, rows in zip(parts, missing, strict=True)]),
             "actions": np.concatenate(actions, axis=1),
+            "returns": np.concatenate([part["returns"] for part in parts]),
             "obs": [np.concatenate(leaf) for leaf in zip(*[part["obs"] for part in parts], strict=True)],
             "dummy": np.concatenate([part["dummy"] for part in parts]),
+            "checksums": [one for part in parts for one in part["checksums"]],
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> list[str]:
-        EpisodeLog(self.num_envs, self.action_space).load_state_dict(state)  # it must fit before it is cut up
+        log = EpisodeLog(self.num_envs, self.action_space)
+        log.load_state_dict(state)  # it must fit before it is cut up
+        returns, checksums = log.state_dict()["returns"], saved_checksums(state, self.num_envs)
         dummy = saved.array(state.get("dummy"), "dummy", (self.num_envs,), bool)
         obs = self._observations.from_arrays(saved.entry(state, "obs", list), self.num_envs)
         leaves = self._observations.arrays(obs)
@@ -271,13 +306,20 @@ class WorkersVecEnv:
                 "episodes": state["episodes"][share],
                 "starts": state["starts"][share],
                 "actions": state["actions"][:, share],
+                "returns": returns[share],
                 "obs": [leaf[share] for leaf in leaves],
                 "dummy": dummy[share],
+                "checksums": checksums[share],
             }
             for share in self._shares
         ]
-        told = self._call("while its position was restored", "load_state_dict", [(part,) for part in parts])
-        return [sentence for part in told for sentence in part]
+        found = self._call("while its position was restored", "restore", [(part,) for part in parts])
+        lost, doubted = ({row: why for part in found for row, why in part[kind].items()} for kind in (0, 1))
+        return sentences(lost, doubted)
+
+    def doubts(self) -> str | None:
+        self._send(0, pickle.dumps(("doubts", ())))
+        return self._collect("while it was tried out", [0])[0]
 
     def render(self, index: int = 0) -> np.ndarray:
         worker = next(i for i, share in enumerate(self._shares) if index < share.stop)
@@ -296,9 +338,13 @@ class WorkersVecEnv:
                 process.wait()
         if self._file is not None:
             del self._shared  # Windows removes no file that is mapped
-            with suppress(OSError):
-                os.remove(self._file)
-            self._file = None
+            self._remove_file()
+
+    def _remove_file(self) -> None:
+        assert self._file is not None
+        with suppress(OSError):
+            os.remove(self._file)
+        self._file = None
 
 
 def _accepted(server: socket.socket, secret: bytes, process: subprocess.Popen[bytes]) -> socket.socket:

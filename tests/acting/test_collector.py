@@ -54,7 +54,7 @@ class Scribe:
 def start(env, ticks=20, policy=None, **options):
     policy = policy or Scribe()
     state = ActorState.begin(env, policy, 0, torch.Generator())
-    return policy, TickCollector(env, policy, state, ticks=ticks, total_timesteps=600, **options)
+    return policy, TickCollector(env, policy, state, ticks=ticks, schedule_steps=600, **options)
 
 
 def replayed(env):

@@ -85,7 +85,7 @@ def collect(made: Made, env: VecEnv | None = None, seed: int = 0, n_steps: int =
     """Return a rollout of an algorithm's policy from `env.reset(seed)` on."""
     env = env or ClockEnv(NUM_ENVS, made.model.action_space)
     state = ActorState.begin(env, made.policy, seed, torch.Generator().manual_seed(seed))
-    return TickCollector(env, made.policy, state, ticks=n_steps, total_timesteps=10**6).collect(n_steps).trajectory
+    return TickCollector(env, made.policy, state, ticks=n_steps, schedule_steps=10**6).collect(n_steps).trajectory
 
 
 def make_batch(size: int = 32, seed: int = 0, discount: float = 0.9, n_actions: int = 4) -> Batch:

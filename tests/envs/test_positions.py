@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from gymnasium import spaces
 from gymnasium.vector import SyncVectorEnv
 
 from envs.adapters import episodes
@@ -174,7 +175,8 @@ def test_a_vector_environment_begins_anew_and_says_so():
 def test_a_manual_vector_environment_says_what_it_cannot():
     env = adapt(SyncVectorEnv([Walk] * N, autoreset_mode="Disabled"))
     env.reset(seed=0)
-    assert len(env.load_state_dict(env.state_dict())) == N
+    (told,) = env.load_state_dict(env.state_dict())
+    assert told.startswith("environments 0, 1 and 2 could not be put back where they were and begin new episodes")
     assert not env.step(np.zeros(N, np.int64)).valid.any()
 
 
@@ -237,7 +239,7 @@ def test_the_log_keeps_what_replaying_needs_and_no_more():
     log.begin(7)
     actions = np.random.default_rng(0).standard_normal((3000, 2, 1)).astype(np.float32)
     for tick, action in enumerate(actions):
-        log.record(action)
+        log.record(action, action[:, 0])
         if tick % 10 == 9:
             log.next_episode(0)
         if tick == 1700:
@@ -246,10 +248,12 @@ def test_the_log_keeps_what_replaying_needs_and_no_more():
     np.testing.assert_array_equal(short.actions, actions[3000:, 0])
     np.testing.assert_array_equal(long.actions, actions[1701:, 1])
     assert len(log.state_dict()["actions"]) == 3000 - 1701
+    assert short.return_ == 0
+    assert long.return_ == pytest.approx(actions[1701:, 1].sum(dtype=np.float64))
     copy = EpisodeLog(2, ActionCodec(Drift().action_space).space)
     copy.load_state_dict(log.state_dict())
     for one, other in zip(copy.records(), log.records(), strict=True):
-        assert one.seed == other.seed
+        assert (one.seed, one.return_) == (other.seed, other.return_)
         np.testing.assert_array_equal(one.actions, other.actions)
 
 
@@ -279,7 +283,7 @@ def test_an_episode_that_never_ends_takes_no_more_than_its_bytes(few_bytes):
     actions = rng.standard_normal((40_000, 3, 1)).astype(np.float32)
     sizes = []
     for tick, action in enumerate(actions):
-        log.record(action)
+        log.record(action, action[:, 0])
         if tick % 100 == 99:
             log.next_episode(0)
         if tick % FEW == FEW - 1:
@@ -298,6 +302,47 @@ def test_an_episode_that_never_ends_takes_no_more_than_its_bytes(few_bytes):
     assert [copy.steps_of(row) for row in range(3)] == [log.steps_of(row) for row in range(3)]
     assert copy.records()[2].actions is None
     np.testing.assert_array_equal(copy.records()[1].actions, two.actions)
+
+
+@pytest.mark.parametrize(
+    ("space", "each"),
+    [
+        (spaces.Discrete(6), 1),
+        (spaces.Discrete(257), 2),
+        (spaces.MultiDiscrete([3, 300]), 4),
+        (spaces.MultiBinary(5), 5),
+        (spaces.Box(-1, 1, (17,)), 68),
+        (spaces.Box(-1, 1, (400,)), 1600),
+        (spaces.Box(-1, 1, (40_000,)), 160_000),
+    ],
+)
+@pytest.mark.parametrize("num_envs", [1, 8])
+def test_what_endless_episodes_take_is_bounded_for_any_action(space, each, num_envs):
+    """A position takes at most `MOST_BYTES` for each environment, and memory twice that, or one action."""
+    log = EpisodeLog(num_envs, space)
+    longest = min(episodes.MOST_BYTES // each, episodes.MOST_STEPS)
+    action = np.stack([space.sample()] * num_envs)
+    for _ in range(longest):
+        log.record(action, np.zeros(len(action), np.float32))
+    saved = log.state_dict()["actions"]
+    assert saved.nbytes == longest * each * num_envs <= episodes.MOST_BYTES * num_envs
+    assert (saved == action).all()
+    for _ in range(longest + 2):
+        log.record(action, np.zeros(len(action), np.float32))
+    assert log._actions.nbytes <= max(2 * episodes.MOST_BYTES, each) * num_envs
+    assert log.state_dict()["actions"].nbytes == 0
+    assert [record.actions for record in log.records()] == [None] * num_envs
+
+
+def test_actions_that_earlier_versions_saved_are_read():
+    log, action = EpisodeLog(2, spaces.Discrete(4)), np.array([1, 3])
+    log.begin(0)
+    log.record(action, np.zeros(len(action), np.float32))
+    state = log.state_dict()
+    log.load_state_dict({**state, "actions": state["actions"].astype(np.int64)})
+    assert [record.actions.tolist() for record in log.records()] == [[1], [3]]
+    with pytest.raises(UserError, match="'actions' is float32"):
+        log.load_state_dict({**state, "actions": state["actions"].astype(np.float32)})
 
 
 @pytest.mark.parametrize("steps", [FEW, FEW + 1, 2 * FEW])

@@ -362,7 +362,7 @@ def test_captured_steps_know_training_from_evaluation_mode():
     made.model.policy_head.weight.data.mul_(1000)
     made.model.policy_torso = nn.Sequential(made.model.policy_torso, nn.Dropout(0.5))
     state = ActorState.begin(env, made.policy, 0, torch.Generator().manual_seed(0))
-    collector = FusedCollector(env, made.policy, state, ticks=N_STEPS, total_timesteps=1000, runtime=runtime)
+    collector = FusedCollector(env, made.policy, state, ticks=N_STEPS, schedule_steps=1000, runtime=runtime)
     noise = torch.zeros_like(made.policy.draw_noise((N_STEPS, NUM_ENVS), 0.0, state.generator))
     made.policy.draw_noise = lambda *_: noise
     modes, recorded = [], []

@@ -1,6 +1,6 @@
 """Plant each bug of the list in a copy of the project, run the tests that should notice, and say which one did.
 
-python -m tests.mutation            all of them: about half an hour
+python -m tests.mutation            all of them: up to an hour
 python -m tests.mutation replay     those whose file or description holds the word
 """
 
@@ -18,7 +18,9 @@ from tests.mutation.planting import caught_by, copy_project, first_failure
 
 def main(words: list[str]) -> int:
     """Return how many bugs no test noticed."""
-    chosen = [bug for bug in BUGS if all(word in f"{bug.file} {bug.what}" for word in words)]
+    chosen = [bug for bug in BUGS if all(word.lower() in f"{bug.file} {bug.what}".lower() for word in words)]
+    if not chosen:
+        raise SystemExit(f"of {len(BUGS)} planted bugs, none has {' and '.join(words)} in its file or description")
     if hasattr(os, "nice"):
         os.nice(10)
     with tempfile.TemporaryDirectory() as place:

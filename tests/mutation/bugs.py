@@ -451,7 +451,7 @@ BUGS = [
             "normalisation: statistics change while acting and evaluating",
             "SB3's VecNormalize with training=True in evaluations",
         ),
-        ("delta.square() * (1 - share)", "delta.square()", "normalisation: the variance of two parts is too large"),
+        ("delta * (delta * (1 - share))", "delta.square()", "normalisation: the variance of two parts is too large"),
         (
             "(self.var + 1e-8).rsqrt()).clamp(-self.clip, self.clip)",
             "(self.var + 1e-8).rsqrt())",
@@ -1140,8 +1140,8 @@ BUGS = [
         "envs/adapters/episodic.py",
         "tests/envs/test_positions.py",
         (
-            "elif not self._observations.agrees(obs, row, reached):",
-            "elif False:",
+            "if self._observations.agrees(obs, row, reached.observation):",
+            "if True:",
             "resume: an environment that replays differently is taken for restored",
         ),
         (

@@ -7,13 +7,13 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Collection
 from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).parents[2]
 PARTS = ("agents", "envs", "configs", "tests", "docs", "pyproject.toml", "README.md")  # that tests need
-SECONDS = 600  # after which a run of tests counts as hanging, which is no failure of a test
+SECONDS = 600  # for each file of tests, after which they count as hanging, which is no failure of a test
 
 
 class Bug(NamedTuple):
@@ -57,16 +57,18 @@ def copy_project(folder: Path) -> None:
             shutil.copy(source, target)
 
 
-def first_failure(folder: Path, tests: Iterable[str]) -> str:
+def first_failure(folder: Path, tests: Collection[str]) -> str:
     """Run tests in a copy until one fails, and return which; "" where all pass.
 
     Raises:
-        RuntimeError: they did not run to an end.
+        RuntimeError, subprocess.TimeoutExpired: they did not run to an end.
     """
     # no bytecode: a file planted twice within a second could have the size and the time of the one compiled before
     own = {"PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-n", "0", "-p", "no:cacheprovider", *tests]
-    done = subprocess.run(command, cwd=folder, env=os.environ | own, capture_output=True, text=True, timeout=SECONDS)
+    done = subprocess.run(
+        command, cwd=folder, env=os.environ | own, capture_output=True, text=True, timeout=SECONDS * len(tests)
+    )
     failed = re.search(r"^(?:FAILED|ERROR) (.+?)(?: - |$)", done.stdout, re.MULTILINE)
     if done.returncode == 0:
         return ""
@@ -79,7 +81,7 @@ def caught_by(bug: Bug, folder: Path) -> str:
     """Plant a bug in a copy, and take it out again; return the test that failed, or "".
 
     Raises:
-        RuntimeError: the tests did not run to an end.
+        RuntimeError, subprocess.TimeoutExpired: the tests did not run to an end.
     """
     file = folder / bug.file
     right = file.read_text(encoding="utf-8")

@@ -22,6 +22,7 @@ from agents.run.folder import RunFolder, find_latest_run
 from agents.run.runner import Run
 from agents.run.storage import read_tree
 from agents.train import main
+from envs.adapters.carried import GLOBAL_STREAMS
 from envs.errors import listed
 
 USER_ENVS = Path(__file__).with_name("user_envs.py")
@@ -72,11 +73,14 @@ def assert_same_run(one: Path, other: Path) -> None:
 
 
 def last_state(run: Path) -> dict[str, Any]:
-    """Return the training state in the newest checkpoint, without what tells the time."""
+    """Return the training state in the newest checkpoint, without what tells the time or of the process."""
     _, newest = RunFolder(run).checkpoints()[-1]
     state, _ = read_tree(newest, "state")
     for timing in ("elapsed", "training_seconds", "seconds", "spent"):
         del state["monitor"][timing]
+    for checksums in (state["training"]["env"] or {}).get("checksums", []):
+        for stream in GLOBAL_STREAMS:  # as nobody seeds them, they differ from process to process
+            checksums.pop(stream, None)
     return state
 
 

@@ -72,7 +72,7 @@ class Notes:
 
 def collector_of(env, ticks, total, **options):
     state = ActorState.begin(env, Ones(), 0, torch.Generator())
-    return TickCollector(env, Ones(), state, ticks=ticks, total_timesteps=total, **options)
+    return TickCollector(env, Ones(), state, ticks=ticks, schedule_steps=total, **options)
 
 
 def on(env, total, n_steps):
