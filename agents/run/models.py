@@ -124,6 +124,8 @@ def load_model(
         algorithm = make_algorithm(config.algo, *spaces, config.params, seed=0, most=8 * held + FEW_BYTES)
         refuse_spoilt(weights, algorithm.model.state_dict())
         algorithm.model.load_state_dict(weights)
+    except UserError as error:
+        raise UserError(f"{file}: {error}") from error
     except (RuntimeError, TypeError, ValueError, AttributeError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{folder / 'model.safetensors'}: the weights do not fit {file.name}: {reason}") from error
