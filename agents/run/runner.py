@@ -6,7 +6,7 @@ import dataclasses
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from itertools import islice
 from pathlib import Path
@@ -31,6 +31,7 @@ from agents.run.monitor import LOG_ROWS, Monitor
 from agents.run.play import Moment, frames_per_second, play, policy_env, watch_fault
 from agents.run.recording import record_episode, replay_folder
 from agents.run.registry import title_of
+from agents.run.remarks import Remarks, of_actions, of_settings
 from agents.run.sinks import ConsoleSink, CsvSink, TensorBoardSink
 from agents.run.storage import atomic_folder, read_tree, write_tree
 from agents.run.summary import Summary, last_screen, resume_command
@@ -97,6 +98,7 @@ class Run:
         )
         if self.config.one_instance:
             self.evaluator.share(training.env)
+        self.remarks = Remarks(training.env.observation_space)
         self.metrics = None if self.config.metrics is None else UserMetrics(self.config.metrics)
         self.log_every = max(self.params.total_timesteps // LOG_ROWS, 1)
         self.save_every = self.params.eval_freq or max(self.params.total_timesteps // EVALUATIONS, 1)
@@ -181,6 +183,8 @@ class Run:
         """
         self.folder.refuse_gone()
         scalars = self.monitor.scalars(step)
+        self.say(self.remarks.of_observations(self.training.collector.state.obs))
+        self.say(self.remarks.of_returns(self.monitor.returns, self.monitor.lengths))
         for sink in (self.tensorboard, self.progress_csv, self.console):
             sink.write(step, scalars)
 
@@ -296,6 +300,11 @@ class Run:
         code.keep(made.path, self.config.model_dump(mode="json"))
         self.folder = RunFolder(made.path, self.folder.shown.parent / made.path.name)
 
+    def say(self, lines: Iterable[str]) -> None:
+        """Print each on a line of its own."""
+        for line in lines:
+            self.console.say(line)
+
     def print_header(self, notes: list[str]) -> None:
         """Say what runs where, and write the configuration to TensorBoard."""
         training, config, params = self.training, self.config, self.params
@@ -314,8 +323,7 @@ class Run:
         if params.eval_max_steps is not None:
             self.console.say(f"evaluations cut episodes after {params.eval_max_steps:,} steps (--eval-max-steps)")
         self.console.say(f"run folder: {self.folder.shown}")
-        for note in notes:
-            self.console.say(note)
+        self.say([*notes, *of_settings(params), *of_actions(training.env.own_spaces[1], params.rescales_action)])
         rows = "".join(f"| {key} | {value} |\n" for key, value in config.model_dump(mode="json").items())
         self.tensorboard.text("config", f"| setting | value |\n|---|---|\n{rows}")
         self.monitor.start()
@@ -539,5 +547,6 @@ def conclude(run: Run, interrupted: bool, replays: tuple[Path, Path], record_ste
     watchable = watch_fault(config.env) is None and (recorded is not None or interrupted or not record_steps)
     run.tensorboard.hparams(config.model_dump(mode="json"))
     run.folder.write_summary(dataclasses.asdict(summary))
+    run.say(run.remarks.at_the_end(run.monitor.returns))
     run.console.final_table(*last_screen(summary, run.monitor.best, recorded, watchable))
     return summary
