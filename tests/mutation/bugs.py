@@ -372,7 +372,7 @@ BUGS = [
         ),
         ("flat, right=True)", "flat, right=False)", "replay: a column too early where columns are filled unevenly"),
         (
-            'self._size.copy_(state["size"])',
+            "self._size.copy_(size)",
             'self._size.copy_(state["head"])',
             "replay: a full buffer is loaded as one filled up to its head",
         ),
@@ -836,7 +836,7 @@ BUGS = [
             "files are copied into their place, which a crash may leave half done",
         ),
         (
-            'if _file_sha256(tensor_file) != body["tensors_sha256"]:',
+            'if hashlib.file_digest(stream, "sha256").hexdigest() != body["tensors_sha256"]:',
             'if not body["tensors_sha256"]:',
             "the checksum of the numbers is not compared",
         ),
@@ -994,8 +994,8 @@ BUGS = [
             "exploration: its schedule begins anew with each rollout",
         ),
         (
-            'state["returns"].copy(), state["lengths"].copy()',
-            'state["returns"] * 0, state["lengths"].copy()',
+            "self.tracker.returns, self.tracker.lengths = returns, lengths",
+            "self.tracker.returns, self.tracker.lengths = returns * 0, lengths",
             "resume: the returns of running episodes begin at 0",
         ),
     ),
@@ -1032,8 +1032,8 @@ BUGS = [
             "moments of all layers are lost as one is replaced",
         ),
         (
-            'self.steps = state["steps"]',
-            "self.steps = 0",
+            "        self.steps = steps",
+            "        self.steps = 0",
             "resume: Adam corrects its biases as if it began anew",
             "optimisers that are not saved with the model",
         ),
@@ -1539,8 +1539,8 @@ BUGS = [
         "agents/run/monitor.py",
         "tests/run/test_runner.py tests/run/test_seeing.py",
         (
-            "self._paused = self._earlier - float(",
-            "self._paused = 0.0 * float(",
+            "self._paused = self._earlier - (saved",
+            "self._paused = 0.0 * (saved",
             "resume: evaluations before it count as training",
         ),
         (

@@ -332,7 +332,7 @@ def test_config_file_that_is_not_there(tmp_path: Path) -> None:
     (tmp_path / "pendulum.yaml").write_text("gamma: 0.5")
     with pytest.raises(UserError, match=r"pendulm.yaml: there is no such config file. Did you mean pendulum.yaml\?"):
         load_config_file(tmp_path / "pendulm.yaml")
-    with pytest.raises(UserError, match=r"cannot read .*: is a directory"):
+    with pytest.raises(UserError, match=r"cannot read .*: it is no file, but a folder"):
         load_config_file(tmp_path)
 
 
