@@ -385,10 +385,11 @@ class Model:
         return self._training
 
     def _restore(self, training: Training, loaded: LoadedPolicy) -> None:
+        from agents.run.build import restore
         from agents.run.models import training_state
 
         if (state := training_state(loaded)) is not None:
-            training.load_state_dict(state["training"])
+            restore(training, state)
             return
         training.algorithm.model.load_state_dict(loaded.policy.model.state_dict())
         training.algorithm.follow_model()

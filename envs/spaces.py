@@ -26,7 +26,7 @@ from envs.errors import UserError
 
 _OBSERVATIONS = "Box, Discrete, MultiDiscrete and MultiBinary, and Dict and Tuple of these"
 _ACTIONS = "Discrete, Box, MultiDiscrete and MultiBinary"
-_MOST_ENTRIES = 2**26  # of a space: 256 MiB of float32
+_MOST_ENTRIES = 2**24  # of a space, described in a file or an environment's own: 64 MiB of float32
 _DTYPES = ("float16", "float32", "float64", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)))
 _MISFITS = (ValueError, TypeError, LookupError)  # what NumPy and indexing raise on what fits no array or path
 
@@ -389,33 +389,55 @@ def space_from_json(data: Any) -> Space:
         UserError: `data` describes no space.
     """
     try:
-        match data:
-            case {"type": "Dict", "spaces": dict(leaves), **rest} if leaves and not rest:
-                return spaces.Dict({key: space_from_json(leaf) for key, leaf in leaves.items()})
-            case {"type": "Tuple", "spaces": list(leaves), **rest} if leaves and not rest:
-                return spaces.Tuple([space_from_json(leaf) for leaf in leaves])
-            case {"type": "Discrete", "n": n, **rest} if rest.keys() <= {"start", "dtype"}:
-                dtype = _integer_dtype(rest.get("dtype", "int64"))
-                return spaces.Discrete(_count(n), start=_integer(rest.get("start", 0)), dtype=dtype)
-            case {"type": "MultiBinary", "n": list(sides), **rest} if sides and not rest:
-                shape = tuple(_count(side) for side in sides)
-                if math.prod(shape) <= _MOST_ENTRIES:
-                    return spaces.MultiBinary(shape)
-            case {"type": "MultiBinary", "n": n, **rest} if not rest and _count(n) <= _MOST_ENTRIES:
-                return spaces.MultiBinary(n)
-            case {"type": "MultiDiscrete", "nvec": list(nvec), **rest} if nvec and rest.keys() <= {"start", "dtype"}:
-                counts, start = _integers(nvec), _integers(rest["start"]) if "start" in rest else None
-                dtype = _integer_dtype(rest.get("dtype", "int64"))
-                if counts.min() > 0 and counts.max() < 2**31:
-                    return spaces.MultiDiscrete(counts, dtype=dtype, start=start)
-            case {"type": "Box", "shape": list(sides), "dtype": str(dtype), **bounds} if dtype in _DTYPES:
-                shape = tuple(_count(side) for side in sides)
-                if math.prod(shape) <= _MOST_ENTRIES and bounds.keys() == {"low", "high"}:
-                    low, high = (_bound_from_json(bounds[name], shape, dtype) for name in ("low", "high"))
-                    return spaces.Box(low, high, dtype=np.dtype(dtype).type)
-    except (ValueError, TypeError, OverflowError, AssertionError, RecursionError):
-        pass
-    raise UserError(f"not the description of a space: {_brief(data)}")
+        if (entries := _entries(data)) > _MOST_ENTRIES:
+            raise UserError(
+                f"not the description of a space: it has {entries:,} entries, and at most {_MOST_ENTRIES:,} are allowed"
+            )
+        return _space(data)
+    except (ValueError, TypeError, OverflowError, AssertionError, RecursionError) as error:
+        raise UserError(f"not the description of a space: {_brief(data)}") from error
+
+
+def _entries(data: Any) -> int:
+    """Return how many numbers the spaces described have, where that is plain."""
+    match data:
+        case {"spaces": dict(leaves)}:
+            return sum(map(_entries, leaves.values()))
+        case {"spaces": list(leaves)}:
+            return sum(map(_entries, leaves))
+        case {"shape": list(sides)} | {"n": list(sides)}:
+            return math.prod(_count(side) for side in sides)
+        case {"type": "MultiBinary", "n": n}:
+            return _count(n)
+    return 1
+
+
+def _space(data: Any) -> Space:
+    """Return the space that was described; anything unexpected raises ValueError, TypeError or OverflowError."""
+    match data:
+        case {"type": "Dict", "spaces": dict(leaves), **rest} if leaves and not rest:
+            return spaces.Dict({key: _space(leaf) for key, leaf in leaves.items()})
+        case {"type": "Tuple", "spaces": list(leaves), **rest} if leaves and not rest:
+            return spaces.Tuple([_space(leaf) for leaf in leaves])
+        case {"type": "Discrete", "n": n, **rest} if rest.keys() <= {"start", "dtype"}:
+            dtype = _integer_dtype(rest.get("dtype", "int64"))
+            return spaces.Discrete(_count(n), start=_integer(rest.get("start", 0)), dtype=dtype)
+        case {"type": "MultiBinary", "n": list(sides), **rest} if sides and not rest:
+            shape = tuple(_count(side) for side in sides)
+            return spaces.MultiBinary(shape)
+        case {"type": "MultiBinary", "n": n, **rest} if not rest:
+            return spaces.MultiBinary(n)
+        case {"type": "MultiDiscrete", "nvec": list(nvec), **rest} if nvec and rest.keys() <= {"start", "dtype"}:
+            counts, start = _integers(nvec), _integers(rest["start"]) if "start" in rest else None
+            dtype = _integer_dtype(rest.get("dtype", "int64"))
+            if counts.min() > 0 and counts.max() < 2**31:
+                return spaces.MultiDiscrete(counts, dtype=dtype, start=start)
+        case {"type": "Box", "shape": list(sides), "dtype": str(dtype), **bounds} if dtype in _DTYPES:
+            shape = tuple(_count(side) for side in sides)
+            if bounds.keys() == {"low", "high"}:
+                low, high = (_bound_from_json(bounds[name], shape, dtype) for name in ("low", "high"))
+                return spaces.Box(low, high, dtype=np.dtype(dtype).type)
+    raise ValueError("none that is known")
 
 
 def _count(value: Any) -> int:

@@ -274,10 +274,11 @@ class EpsilonGreedyPolicy(ModelPolicy):
         if isinstance(epsilon, ndarray):
             epsilon = to_tensor(epsilon.astype(np.float32)[:, None], generator.device)
         coin, uniform = torch.rand((2, *shape), generator=generator, device=generator.device)
+        explore = coin < epsilon
         if not self.model.noise_size:
-            return coin < epsilon, uniform
+            return explore, uniform
         layers = torch.randn((*shape, self.model.noise_size), generator=generator, device=generator.device)
-        return coin < epsilon, uniform, layers
+        return explore, uniform, layers
 
     def choose(self, parameters: Any, mask: Tensor | None, noise: Tree) -> tuple[Any, Any]:
         action = masked(parameters, mask).argmax(-1)

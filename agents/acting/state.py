@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from agents.core.saved import count, like, part
 from agents.core.tree import to_numpy, to_tensor, tree_map
 from agents.core.types import Episodes, Policy, Tree
 from envs.api import VecEnv
@@ -116,14 +117,18 @@ class ActorState:
 
         Raises:
             RuntimeError: the generator's state is one of another kind of device; all else is restored.
+            ValueError: the state is none of such an actor.
         """
-        self.step = state["step"]
+        mine = self.state_dict()
+        saved = {name: like(part(state, name), mine[name], name) for name in ("obs", "start", "carry")}
+        returns, lengths = (like(part(state, name), mine[name], name).copy() for name in ("returns", "lengths"))
+        self.step = count(part(state, "step"), "step")
         self.obs, self.start, self.carry = (
-            tree_map(_like, mine, state[name])
+            tree_map(_like, mine, saved[name])
             for name, mine in (("obs", self.obs), ("start", self.start), ("carry", self.carry))
         )
-        self.tracker.returns, self.tracker.lengths = state["returns"].copy(), state["lengths"].copy()
-        self.generator.set_state(state["generator"])
+        self.tracker.returns, self.tracker.lengths = returns, lengths
+        self.generator.set_state(part(state, "generator"))
 
 
 def _like(mine: Any, saved: Any) -> Any:

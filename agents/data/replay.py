@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from agents.core.saved import like, part
 from agents.core.tree import to_numpy, tree_map
 from agents.data.storage import allocate, writer
 from agents.ops.returns import n_step
@@ -208,23 +209,34 @@ class ReplayBuffer:
         level = self._level is not None
         return {"rows": self.rows, "level": level, "head": self.head, "size": self.size, "store": store}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: dict[str, Any], tick: dict[str, Any] | None = None) -> None:
         """Take back what `state_dict` returned.
 
+        Args:
+            tick: what `add` takes, for its keys, dtypes and shapes; None to believe the state.
+
         Raises:
-            ValueError: the buffer has another capacity or number of environments.
+            ValueError: the buffer has another capacity, number of environments or kind of transitions.
         """
-        if state["rows"] != self.rows or state["head"].shape != self.head.shape:
-            raise ValueError(
-                f"saved replay has {state['rows']} rows x {len(state['head'])}, this one {self.rows} x {self.num_envs}"
-            )
-        self._head.copy_(state["head"])
-        self._size.copy_(state["size"])
-        self._level = (int(self._head[0]), int(self._size[0])) if state["level"] else None
+        rows, head, size, store = (part(state, name) for name in ("rows", "head", "size", "store"))
+        if rows != self.rows or getattr(head, "shape", None) != self._head.shape:
+            columns = len(head) if getattr(head, "shape", ()) else None
+            raise ValueError(f"saved replay has {rows} rows x {columns}, this one {self.rows} x {self.num_envs}")
+        like(head, self._head, "head"), like(size, self._size, "size")
+        level, filled = part(state, "level") is True, int(size.max())
+        if not (head.min() >= 0 and head.max() < self.rows and size.min() >= 0 and filled <= self.rows):
+            raise ValueError("the saved replay's heads and sizes point outside it")
+        if level and (head.min() < head.max() or size.min() < filled):
+            raise ValueError("the saved replay's columns are not as long as one another")
+        if tick is not None:
+            like(store, tick if filled or store else {}, "replay", filled)
+        self._head.copy_(head)
+        self._size.copy_(size)
+        self._level = (int(head[0]), int(size[0])) if level else None
 
         def fill(saved: Tensor) -> Tensor:
             leaf = torch.empty((self.rows, *saved.shape[1:]), dtype=saved.dtype, device=self.device)
             leaf[: len(saved)] = saved
             return leaf
 
-        self._keep({key: tree_map(fill, value) for key, value in state["store"].items()})
+        self._keep({key: tree_map(fill, value) for key, value in store.items()})

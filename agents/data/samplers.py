@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from agents.core.saved import like, part
 from agents.data.replay import Batch, ReplayBuffer, assemble
 
 Compile = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -85,7 +86,7 @@ class UniformSampler:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """See `Sampler`."""
-        self.generator.set_state(state["generator"])
+        self.generator.set_state(part(state, "generator"))
 
 
 class PrioritizedSampler(UniformSampler):
@@ -131,11 +132,13 @@ class PrioritizedSampler(UniformSampler):
         return {"priorities": self._sums.leaves, "largest": self._largest, **super().state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        priorities = state["priorities"].to(self._replay.device)
-        if priorities.shape != self._sums.leaves.shape or not (priorities >= 0).all():
-            raise ValueError(f"the saved priorities are not {len(self._sums.leaves)} numbers that are not negative")
-        self._sums.write(torch.arange(len(priorities), device=priorities.device), priorities)
-        self._largest = state["largest"].to(priorities.device)
+        found = like(part(state, "priorities"), self._sums.leaves, "priorities")
+        largest = like(part(state, "largest"), self._largest, "largest")
+        if not (found.isfinite() & (found >= 0)).all() or not (largest.isfinite() and largest > 0):
+            raise ValueError("priorities are numbers that are not negative, and finite")
+        device = self._replay.device
+        self._sums.write(torch.arange(len(found), device=device), found.to(device))
+        self._largest = largest.to(device)
         self._replay.news = []
         super().load_state_dict(state)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +17,7 @@ from agents.acting.evaluation import StatelessPolicy
 from agents.core.tree import to_numpy
 from agents.lab.sb3_settings import COUNTERPARTS
 from agents.run.play import stage
-from agents.run.storage import disk
+from agents.run.storage import disk, opened, parse_json
 from envs.api import VecEnv
 from envs.errors import UserError
 
@@ -122,17 +121,17 @@ def sb3_data(path: Path) -> dict[str, Any]:
     Raises:
         UserError: the file cannot be read, or is no model of SB3's.
     """
-    with disk("read", path), path.open("rb") as stream:
+    with opened(path, None, follow=True) as stream:
         content = stream.read(4)
-    try:
-        with zipfile.ZipFile(path) as archive, archive.open("data") as packed:
-            data = json.loads(packed.read(DATA_LIMIT))
-        if not isinstance(data, dict):
-            raise TypeError("its data are no mapping")
-        return data
-    except (zipfile.BadZipFile, KeyError, ValueError, TypeError, OSError, RecursionError) as error:
-        what = "is no zip archive" if content != b"PK\x03\x04" else "holds no model of stable-baselines3"
-        raise UserError(f"{path} {what} ({type(error).__name__}: {error})") from error
+        try:
+            with zipfile.ZipFile(stream) as archive, archive.open("data") as packed:
+                data = parse_json(packed.read(DATA_LIMIT))
+            if not isinstance(data, dict):
+                raise TypeError("its data are no mapping")
+            return data
+        except Exception as error:  # zipfile raises whatever its decompressors do
+            what = "is no zip archive" if content != b"PK\x03\x04" else "holds no model of stable-baselines3"
+            raise UserError(f"{path} {what} ({type(error).__name__}: {error})") from error
 
 
 def refuse_untrusted(path: Path, trust: bool) -> None:

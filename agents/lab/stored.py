@@ -18,10 +18,8 @@ from agents.lab.comparison.results import validated
 from agents.run.config import load_config_file
 from agents.run.folder import RunFolder, begun
 from agents.run.storage import disk, read_json
-from envs.errors import UserError
 
 TRACES = ("config.yaml", "versions.json", "progress.csv", "model.json")  # each tells of a run, torn as it may be
-LIMIT = 64 * 2**20  # bytes; a larger file is none of ours
 
 
 class _Read(BaseModel):
@@ -96,7 +94,7 @@ class StoredRun:
         file = self.path / "final_episodes.json"
         if self.final is None or not file.exists():
             return np.empty(0)
-        return np.array(validated(_Final, file, _small_json(file)).returns, np.float64)
+        return np.array(validated(_Final, file, read_json(file)).returns, np.float64)
 
 
 def read_stored(path: Path) -> StoredRun:
@@ -106,14 +104,13 @@ def read_stored(path: Path) -> StoredRun:
         UserError: there is none, or a file in it is torn or malformed; the message says which.
     """
     run = RunFolder.open(path)
-    _refuse_large(run.config_file)
     settings = load_config_file(run.config_file)
     known = validated(_Settings, run.config_file, settings)
-    curve = read_evaluations(_refuse_large(path / "evaluations.csv"))
+    curve = read_evaluations(path / "evaluations.csv")
     saved = [step for step, _ in run.checkpoints()]
     summary, steps = None, max([0, *saved[-1:], *map(int, curve[0][-1:])])
     if (path / "summary.json").exists():
-        found = validated(_Summary, path / "summary.json", _small_json(path / "summary.json"))
+        found = validated(_Summary, path / "summary.json", read_json(path / "summary.json"))
         summary = found if found.steps >= steps else None  # it went on after that
     finished = summary is not None and not summary.interrupted
     return StoredRun(
@@ -158,17 +155,3 @@ def _sizes(folder: Path) -> Iterator[int]:
                 yield os.lstat(os.path.join(place, name)).st_size
             except OSError:
                 continue
-
-
-def _small_json(file: Path) -> dict[str, Any]:
-    return read_json(_refuse_large(file))
-
-
-def _refuse_large(file: Path) -> Path:
-    """Return a file that is of a size that ours have, or not there."""
-    if file.exists() and not file.is_file():
-        raise UserError(f"{file} is foreign: it is no file")
-    with disk("read", file):
-        if file.exists() and file.stat().st_size > LIMIT:
-            raise UserError(f"{file} is foreign: it is larger than {LIMIT // 2**20} MB")
-    return file

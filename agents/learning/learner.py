@@ -11,6 +11,7 @@ from torch import Tensor
 
 from agents.core.algorithm import Algorithm
 from agents.core.runtime import Runtime
+from agents.core.saved import count, part
 from agents.core.tree import tree_map
 from agents.data.replay import Batch
 from agents.data.trajectory import Trajectory
@@ -246,9 +247,9 @@ class Learner:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take back what `state_dict` returned; the generator's state, which fits one kind of device, comes last."""
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.n_updates = state["n_updates"]
-        self.shuffling.set_state(state["shuffling"])
+        self.optimizer.load_state_dict(part(state, "optimizer"))
+        self.n_updates = count(part(state, "n_updates"), "n_updates")
+        self.shuffling.set_state(part(state, "shuffling"))
 
 
 def _largest(values: Any) -> float:

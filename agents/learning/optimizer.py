@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from agents.core.config import OptimizerName
+from agents.core.saved import count, like, part
 from agents.learning.parameters import FlatParameters
 from envs.errors import UserError, not_one_of
 
@@ -89,10 +90,18 @@ class Optimizer:
         return {"moments": {str(index): moment for index, moment in enumerate(self.moments)}, "steps": self.steps}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take back what `state_dict` returned."""
-        for index, moment in enumerate(self.moments):
-            moment.copy_(state["moments"][str(index)])
-        self.steps = state["steps"]
+        """Take back what `state_dict` returned.
+
+        Raises:
+            ValueError: it is the state of another optimiser.
+        """
+        mine, steps = self.state_dict()["moments"], count(part(state, "steps"), "the optimizer's steps")
+        saved = like(part(state, "moments"), mine, "moments")
+        if not all(moment.isfinite().all() for moment in saved.values()):
+            raise ValueError("the optimizer's moments hold NaN or infinite values")
+        for name, moment in mine.items():
+            moment.copy_(saved[name])
+        self.steps = steps
 
 
 def _shapes(parameters: FlatParameters) -> dict[str, torch.Size]:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from gymnasium import Space
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from agents.acting.collector import Collector, TickCollector
 from agents.acting.fused import FusedCollector
@@ -18,6 +22,8 @@ from agents.core.algorithm import Algorithm
 from agents.core.config import AlgoConfig, OffPolicyConfig
 from agents.core.device import choose_device, use_threads
 from agents.core.runtime import Runtime, resolved_mode
+from agents.core.saved import count, part, within
+from agents.core.tree import to_numpy, tree_map
 from agents.core.types import Iteration
 from agents.data.replay import ReplayBuffer
 from agents.data.samplers import PrioritizedSampler, Sampler, UniformSampler
@@ -25,8 +31,9 @@ from agents.learning.learner import Learner
 from agents.networks.encoders import multiply_adds, zeros
 from agents.run import loops, registry
 from agents.run.config import RunConfig
-from agents.run.memory import refuse_too_large, refuse_too_large_network
+from agents.run.memory import free_bytes, refuse_too_large, refuse_too_large_network
 from envs.api import VecEnv
+from envs.errors import UserError
 from envs.make import has_native, make
 from envs.names import renamed
 from envs.native.vec_env import NativeVecEnv
@@ -35,18 +42,63 @@ from envs.seeding import derive_seed
 GPU_ENVS = 256  # native environments from which on a GPU has enough to do at each tick
 
 
+class _Room(TorchFunctionMode):
+    """Lets no more parameters be made than `most` bytes take; their sizes are known before they are filled."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self.most, self.made = most, 0
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.empty:
+            shape = args[0] if args and isinstance(args[0], tuple | list) else args
+            if all(type(side) is int for side in shape):
+                self.made += 4 * math.prod(shape)
+            if self.made > self.most:
+                raise UserError(
+                    f"the networks would take more than {self.made / 1e9:,.1f} GB of parameters (one of them is "
+                    f"{' x '.join(map(str, shape))}), and there is room for {self.most / 1e9:,.1f} GB: net_arch "
+                    "and the like, or the spaces, are too large"
+                )
+        return func(*args, **(kwargs or {}))
+
+
 def make_algorithm(
-    name: str, observation_space: Space, action_space: Space, params: AlgoConfig, seed: int
+    name: str,
+    observation_space: Space,
+    action_space: Space,
+    params: AlgoConfig,
+    seed: int,
+    most: int | None = None,
 ) -> Algorithm:
     """Build an algorithm on the CPU; its networks' first weights follow from `seed`, and nothing else is drawn.
 
+    Args:
+        most: bytes that its parameters may take; None for the memory that is free.
+
     Raises:
-        UserError: there is no such algorithm, or it does not fit the spaces or its settings.
+        UserError: there is no such algorithm, or it does not fit the spaces or its settings, or is too large.
     """
     kind: Any = registry.find(name).load()
-    with torch.random.fork_rng(devices=[]):
+    free = free_bytes(torch.device("cpu"))
+    room = min(sys.maxsize if free is None else free, sys.maxsize if most is None else most)
+    with torch.random.fork_rng(devices=[]), _Room(room):
         torch.manual_seed(derive_seed(seed, "network"))
         return kind(observation_space, action_space, params)
+
+
+def refuse_spoilt(saved: Any, mine: dict[str, Any]) -> None:
+    """Refuse weights and statistics that are not finite where those of a fresh model, `mine`, are.
+
+    Raises:
+        ValueError: there are some; the message names the first.
+    """
+    for name, fresh in mine.items():
+        found = saved.get(name) if isinstance(saved, dict) else None
+        if not isinstance(found, torch.Tensor) or found.shape != fresh.shape or not found.is_floating_point():
+            continue
+        if not (found.isfinite() | ~fresh.isfinite().to(found.device)).all():
+            raise ValueError(f"{name} holds NaN or infinite values")
 
 
 def flops(model: nn.Module, observation_space: Space) -> int:
@@ -136,10 +188,11 @@ class Training:
         Raises:
             LookupError, TypeError, ValueError, RuntimeError, UserError: the state is not one of such a training.
         """
-        actor, step = self.collector.state, int(state["actor"]["step"])
+        actor, step = self.collector.state, count(part(part(state, "actor"), "step"), "step")
+        refuse_spoilt(part(state, "algorithm"), self.algorithm.state_dict())
         self.algorithm.load_state_dict(state["algorithm"])
         notes = []
-        device, was = self.policy.device.type, str(state["device"])
+        device, was = self.policy.device.type, str(part(state, "device"))[:20]
         if device != was:
             notes.append(
                 f"the run was on {was} and goes on on {device}: its random streams begin anew, so it does not repeat "
@@ -147,19 +200,41 @@ class Training:
             )
             fresh = self._fresh_streams(step)
             state = state | {
-                "learner": state["learner"] | {"shuffling": fresh("minibatch")},
+                "learner": part(state, "learner") | {"shuffling": fresh("minibatch")},
                 "actor": state["actor"] | {"generator": fresh(self.policy.stream)},
-                "sampling": state["sampling"] and state["sampling"] | {"generator": fresh("replay")},
+                "sampling": dict(part(state, "sampling") or {}) | {"generator": fresh("replay")},
             }
-        self.learner.load_state_dict(state["learner"])
+        self.learner.load_state_dict(part(state, "learner"))
         actor.load_state_dict(state["actor"])
+        within(tree_map(to_numpy, actor.obs), self.env.observation_space, "obs")
         if self.replay is not None and self.sampler is not None:
-            self.replay.load_state_dict(state["replay"])
-            self.sampler.load_state_dict(state["sampling"])
-        if state["env"] is not None:
+            self._load_replay(part(state, "replay"))
+            self.sampler.load_state_dict(part(state, "sampling"))
+        if part(state, "env") is not None:
             return notes + self.env.load_state_dict(state["env"])
         self.begin_episodes()
         return [*notes, "the environments begin new episodes: the run broke off in the middle of a step"]
+
+    def _load_replay(self, state: Any) -> None:
+        """Take back the transitions, which must be of these environments."""
+        assert self.replay is not None
+        env, n = self.env, self.env.num_envs
+        flag = torch.zeros(n, dtype=torch.bool)
+        tick = {
+            "obs": zeros(env.observation_space, n),
+            "action": zeros(env.action_space, n),
+            "reward": torch.zeros(n),
+            "terminated": flag,
+            "truncated": flag,
+            "next_obs": zeros(env.observation_space, n),
+        }
+        self.replay.load_state_dict(state, tick)
+        size = to_numpy(state["size"])
+        filled = np.arange(size.max())[:, None] < size  # what is above was never written
+        for name, leaf in state["store"].items():
+            if name in ("obs", "action", "next_obs"):
+                space = env.action_space if name == "action" else env.observation_space
+                within(tree_map(lambda array: to_numpy(array)[filled], leaf), space, name)
 
     def begin_episodes(self) -> None:
         """Reset the environments, which something else has used; no transition leads from before to after."""
@@ -176,6 +251,18 @@ class Training:
             return torch.Generator(self.policy.device).manual_seed(seed).get_state()
 
         return fresh
+
+
+def restore(training: Training, state: dict[str, Any]) -> list[str]:
+    """Take back a checkpoint's state of a training; return a sentence for each thing that could not be restored.
+
+    Raises:
+        UserError: it is not one of such a training.
+    """
+    try:
+        return training.load_state_dict(part(state, "training"))
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError) as error:
+        raise UserError(f"it does not fit this run: {' '.join(str(error).split())}") from error
 
 
 def build(config: RunConfig) -> Training:

@@ -55,6 +55,13 @@ def _exit_code(command: Callable[[list[str]], int], arguments: list[str]) -> int
             traceback.print_exc()
         _say(f"error: {error}", error)
         return 2
+    except OSError as error:
+        if error.filename is None or error.strerror is None:
+            raise
+        if "--debug" in arguments:
+            traceback.print_exc()
+        _say(f"error: {error.filename}: {error.strerror.lower()}", error)  # a name too long, a disk taken out
+        return 2
     except (MemoryError, RuntimeError) as error:
         if not _memory_ran_out(error):
             raise

@@ -6,7 +6,6 @@ Every mistake in a layer becomes one UserError that names the file or the flag. 
 from __future__ import annotations
 
 import math
-import os
 import re
 import types
 from collections.abc import Iterator, Sequence
@@ -23,10 +22,12 @@ from agents.core.config import AlgoConfig, CompileMode, Settings
 from agents.core.user_code import is_user_code
 from agents.run import code, registry
 from agents.run.spellings import ours, suggestion
+from agents.run.storage import read_bytes, refuse_unsound
 from envs.errors import UserError, did_you_mean, listed, not_one_of
 
 ALIASES = {"n_timesteps": "total_timesteps", "env_wrapper": "wrappers"}  # rl-zoo3's spelling
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+MOST_BYTES, MOST_VALUES, MOST_DEPTH = 2**20, 10_000, 50  # of a file of settings
 RECORD_STEPS = 1_000  # the most of the episode recorded at the end of a run, if nothing else is said
 FLAGS = ""  # the source of a layer that holds command-line flags
 
@@ -132,12 +133,55 @@ class _Loader(yaml.SafeLoader):
 
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 (PyYAML's own class attribute)
 
+    made = depth = 0  # nodes composed so far, and how deep the present one lies
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        self.made, self.depth = self.made + 1, self.depth + 1
+        _refuse_much(self.made, self.depth - 1, None)
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
+
+    def get_single_node(self) -> yaml.Node | None:
+        node = super().get_single_node()
+        if node is not None:
+            _measure(node, {})
+        return node
+
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for key in keys:
-            if keys.count(key) > 1:
-                raise yaml.constructor.ConstructorError(None, None, f"{key!r} is given twice", node.start_mark)
+        seen = set()
+        for key, _ in node.value:
+            if (found := repr(self.construct_object(key, deep=True))) in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"{found} is given twice", node.start_mark)
+            seen.add(found)
         return super().construct_mapping(node, deep)
+
+
+def _refuse_much(values: int, depth: int, where: yaml.Mark | None) -> None:
+    if values > MOST_VALUES or depth > MOST_DEPTH:
+        what = f"more than {MOST_VALUES:,} values" if values > MOST_VALUES else f"lists more than {MOST_DEPTH} deep"
+        raise yaml.constructor.ConstructorError(None, None, f"{what}, aliases written out", where)
+
+
+def _measure(node: yaml.Node, known: dict[yaml.Node, tuple[int, int]]) -> tuple[int, int]:
+    """Return how many values a document holds and how deep, with aliases (`*name`) written out.
+
+    Raises:
+        ConstructorError: too many or too deep for settings, or an alias that holds itself.
+        ValueError: a text is none (`refuse_unsound`).
+    """
+    if isinstance(node, yaml.ScalarNode):
+        refuse_unsound(node.value)
+        return 1, 0
+    if node in known:
+        return known[node]
+    known[node] = (MOST_VALUES, 0)  # until it is known: an alias within its own value
+    inner = [child for pair in node.value for child in (pair if isinstance(pair, tuple) else (pair,))]
+    found = [_measure(child, known) for child in inner]
+    size, depth = 1 + sum(count for count, _ in found), 1 + max((below for _, below in found), default=0)
+    _refuse_much(size, depth, node.start_mark)
+    known[node] = size, depth
+    return size, depth
 
 
 class _Dumper(yaml.SafeDumper):
@@ -176,12 +220,12 @@ def load_config_file(path: Path) -> dict[str, Any]:
         UserError: the file is missing, unreadable, not YAML or not a mapping with text keys.
     """
     try:
-        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
-    except FileNotFoundError as error:
+        values = yaml.load(read_bytes(path, MOST_BYTES, follow=True).decode(), Loader=_Loader)
+    except UserError as error:
+        if not isinstance(error.__cause__, FileNotFoundError):
+            raise
         beside = [file.name for file in path.parent.glob("*.y*ml")]
         raise UserError(f"{path}: there is no such config file.{did_you_mean(path.name, beside)}") from error
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {os.strerror(error.errno or 0).lower()}") from error
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise UserError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
     if values is None:
@@ -247,7 +291,10 @@ def merge(layers: Sequence[Layer], packaged: bool = True) -> dict[str, tuple[Any
     paths = [packaged_config(spec.name, env) if isinstance(env, str) else None]
     if preset is not None and source is not None:
         paths.append(_preset(spec.name, preset, source.label("preset")))
-    beneath = [Layer(str(path), load_config_file(path)) for path in paths if path is not None]
+    beneath = []
+    for path in filter(None, paths):
+        values = {key: value for key, value in load_config_file(path).items() if key not in ("env", "algo")}
+        beneath.append(Layer(str(path), values))
     return merge([*beneath, *layers], packaged=False) if beneath else merged
 
 

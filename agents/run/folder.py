@@ -19,7 +19,7 @@ from agents.core.config import AlgoConfig
 from agents.run import code
 from agents.run.config import RunConfig, load_config_file
 from agents.run.registry import label
-from agents.run.storage import disk, tidy, write_text
+from agents.run.storage import disk, read_json, refuse_links, tidy, write_text
 from agents.run.terminal import typed
 from envs.errors import UserError, did_you_mean
 from envs.make import env_label
@@ -66,11 +66,12 @@ class RunFolder:
             threads: PyTorch's thread count, for `versions.json`.
 
         Raises:
-            UserError: nothing can be written there.
+            UserError: nothing can be written there, or a link lies there.
         """
         folder = cls(_new_folder(runs_dir, config) if folder_name is None else runs_dir / folder_name)
         with disk("create", folder.path):
             folder.path.mkdir(parents=True, exist_ok=True)
+        refuse_links(folder.path)
         folder.append_command()
         folder._write_json("versions.json", versions() | {"device": config.device, "threads": threads})
         write_text(folder.config_file, config.to_yaml())
@@ -81,10 +82,12 @@ class RunFolder:
         """Return the run at `path`.
 
         Raises:
-            UserError: there is none; the message says what a run has, and names runs nearby.
+            UserError: there is none, and the message says what a run has and names runs nearby; or what it holds leads
+                elsewhere (`refuse_links`).
         """
         folder = cls(path)
         if folder.config_file.is_file():
+            refuse_links(path)
             return folder
         what = "has no config.yaml" if path.is_dir() else "is a file" if path.exists() else "does not exist"
         around = next((parent for parent in path.parents if (parent / "config.yaml").is_file()), None)
@@ -191,9 +194,9 @@ class RunFolder:
     def concluded(self) -> int | None:
         """Return the step at which the run was brought to its end; None if it was not, or was stopped before."""
         try:
-            summary = json.loads((self.path / "summary.json").read_text(encoding="utf-8"))
+            summary = read_json(self.path / "summary.json")
             return None if summary["interrupted"] else int(summary["steps"])
-        except (OSError, ValueError, TypeError, KeyError):
+        except (UserError, ValueError, TypeError, KeyError, OverflowError):
             return None
 
     @property

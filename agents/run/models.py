@@ -17,13 +17,16 @@ from gymnasium import Space
 from torch import nn
 
 from agents.acting.policies import ModelPolicy
+from agents.core.saved import count
 from agents.run import code
-from agents.run.build import make_algorithm
+from agents.run.build import make_algorithm, refuse_spoilt
 from agents.run.config import RunConfig
 from agents.run.folder import RunFolder, run_of
 from agents.run.storage import read_tree, write_tree
 from envs.errors import UserError, did_you_mean
 from envs.spaces import ActionCodec, ObservationCodec, space_from_json, space_to_json
+
+FEW_BYTES = 64 * 2**20  # that an algorithm may take beside its model, whose description may say anything
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,14 +115,18 @@ def load_model(
         values, notes = code.find(meta["config"], run_of(folder), str(file), trust, replaced=replaced)
         config = RunConfig.from_dict(values, source=str(file))
         own_spaces = space_from_json(meta["observation_space"]), space_from_json(meta["action_space"])
-        step = int(meta["step"])
+        step = count(meta["step"], "step")
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{file}: not a model description this version can read ({error!r})") from error
     try:
         spaces = ObservationCodec(own_spaces[0]).space, ActionCodec(own_spaces[1], config.params.rescales_action).space
-        algorithm = make_algorithm(config.algo, *spaces, config.params, seed=0)
+        held = sum(leaf.nbytes for leaf in weights.values() if isinstance(leaf, torch.Tensor))
+        algorithm = make_algorithm(config.algo, *spaces, config.params, seed=0, most=8 * held + FEW_BYTES)
+        refuse_spoilt(weights, algorithm.model.state_dict())
         algorithm.model.load_state_dict(weights)
-    except (RuntimeError, TypeError) as error:
+    except UserError as error:
+        raise UserError(f"{file}: {error}") from error
+    except (RuntimeError, TypeError, ValueError, AttributeError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{folder / 'model.safetensors'}: the weights do not fit {file.name}: {reason}") from error
     policy: Any = algorithm.to(torch.device(device)).eval().policy

@@ -6,10 +6,12 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from time import perf_counter
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 
+from agents.core.saved import MOST
 from agents.core.types import Episodes, Iteration, successes
 
 MOST_UNREAD = 1_000  # parts of episodes gathered before they are read
@@ -149,15 +151,46 @@ class Monitor:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take back what `state_dict` returned."""
-        self.returns = deque(state["returns"], WINDOW)
-        self.lengths = deque(state["lengths"], WINDOW)
-        self.successes = deque(state.get("successes", ()), WINDOW)
-        self.best = None if state["best"] is None else (float(state["best"][0]), int(state["best"][1]))
-        self.reached, self.handled = state["reached"], int(state["handled"])
-        self.evaluated, self.last_video = int(state.get("evaluated", 0)), int(state.get("last_video", 0))
-        self.spent = dict(state.get("spent", {}))
-        self.first = int(state.get("first", 0))
-        self._metrics, self._seconds, self._latest = state["metrics"], state["seconds"], state["latest"]
-        self._earlier = float(state["elapsed"])
-        self._paused = self._earlier - float(state.get("training_seconds", self._earlier))
+        """Take back what `state_dict` returned.
+
+        Raises:
+            ValueError: it is the state of something else.
+        """
+        try:
+            saved = _State.model_validate(state)
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise ValueError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+        self.returns, self.lengths = deque(saved.returns, WINDOW), deque(saved.lengths, WINDOW)
+        self.successes = deque(saved.successes, WINDOW)
+        self.best, self.reached, self.handled = saved.best, saved.reached, saved.handled
+        self.evaluated, self.last_video, self.first = saved.evaluated, saved.last_video, saved.first
+        self.spent, self._metrics, self._seconds, self._latest = saved.spent, saved.metrics, saved.seconds, saved.latest
+        self._earlier = saved.elapsed
+        self._paused = self._earlier - (saved.elapsed if saved.training_seconds is None else saved.training_seconds)
+
+
+_Count = Annotated[int, Field(ge=0, le=MOST)]
+_Seconds = Annotated[FiniteFloat, Field(ge=0)]
+
+
+class _State(BaseModel):
+    """What a checkpoint holds of a monitor."""
+
+    model_config = ConfigDict(strict=True)
+
+    returns: list[float]
+    lengths: list[_Count]
+    successes: list[float] = []
+    best: Annotated[tuple[float, _Count] | None, Field(strict=False)]
+    reached: float | None
+    first: _Count = 0
+    handled: _Count
+    evaluated: _Count = 0
+    last_video: _Count = 0
+    spent: dict[str, _Seconds] = {}
+    metrics: dict[str, list[float]]
+    seconds: dict[str, _Seconds]
+    latest: dict[str, float]
+    elapsed: _Seconds
+    training_seconds: FiniteFloat | None = None

@@ -25,7 +25,7 @@ from agents.run.folder import run_of
 from agents.run.models import LoadedPolicy
 from agents.run.play import Moment, frames_per_second, moments, play, policy_env, stage
 from agents.run.signature import made_here, sign
-from agents.run.storage import disk, write_text
+from agents.run.storage import disk, parse_json, read_bytes, write_text
 from agents.run.video import Frame, write_video
 from envs.api import VecEnv
 from envs.errors import UserError
@@ -112,19 +112,16 @@ def load_episode(file: Path, trust: code.Trust = False) -> RecordedEpisode:
     Raises:
         UserError: it is missing, torn, altered, or no episode; or the user has not agreed to the code that it needs.
     """
-    with disk("read", file):
-        if file.stat().st_size > SIZE_LIMIT:
-            raise UserError(f"{file} is no recorded episode: it is larger than {SIZE_LIMIT // 2**20} MB")
-        content = file.read_bytes()
+    content = read_bytes(file, SIZE_LIMIT, follow=True)
     try:
-        body = json.loads(content)
+        body = parse_json(content)
         episode = RecordedEpisode.model_validate_json(json.dumps(body["episode"]))
         checksum = body["checksum"]
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
         raise UserError(f"{file} is no recorded episode: {f'{where}: ' if where else ''}{first['msg']}") from error
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
+    except (ValueError, TypeError, KeyError, IndexError, OverflowError, RecursionError) as error:
         raise UserError(f"{file} is no recorded episode, or only part of one ({error})") from error
     if checksum != _checksum(episode):
         raise UserError(f"{file} was altered: it does not match its own checksum")
@@ -282,7 +279,7 @@ def write_manifest(folder: Path) -> None:
     """
     entries = []
     for file in sorted(folder.glob("*.json")):
-        if file.name == MANIFEST:
+        if file.name == MANIFEST or file.is_symlink():
             continue
         try:
             episode = load_episode(file, trust=True)  # nothing is played

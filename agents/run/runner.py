@@ -16,10 +16,11 @@ import numpy as np
 import torch
 
 from agents.acting.evaluation import Evaluation
+from agents.core.saved import part
 from agents.core.schedules import crossings
 from agents.core.signals import ENDING, handling
 from agents.run import code
-from agents.run.build import Training, build
+from agents.run.build import Training, build, restore
 from agents.run.config import RECORD_STEPS, RunConfig
 from agents.run.evaluator import EVALUATIONS, Evaluator, evaluation_scalars, settled
 from agents.run.folder import RunFolder
@@ -359,8 +360,8 @@ class Run:
 
     def close(self) -> None:
         """Flush and close everything but the environments of the training."""
-        for part in (self.tensorboard, self.progress_csv, self.evaluations, self.console, self.evaluator):
-            part.close()
+        for each in (self.tensorboard, self.progress_csv, self.evaluations, self.console, self.evaluator):
+            each.close()
 
 
 class Thumbnails:
@@ -394,9 +395,11 @@ def load_latest(training: Training, monitor: Monitor, folder: RunFolder) -> list
             continue
         try:
             state, _ = read_tree(path, "state")
-            told = training.load_state_dict(state["training"])
-            monitor.load_state_dict(state["monitor"])
-        except (UserError, LookupError, TypeError, ValueError, RuntimeError) as error:
+            told = restore(training, state)
+            monitor.load_state_dict(part(state, "monitor"))
+            if training.step != step:
+                raise ValueError(f"it is of step {training.step}")
+        except (UserError, ValueError) as error:
             misfit = "" if isinstance(error, UserError) else "it does not fit this run: "
             said.append(f"checkpoint {step} was passed over: {misfit}{' '.join(str(error).split())}")
             continue

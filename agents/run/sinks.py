@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
+import re
 import socket
 import struct
 import time
@@ -20,8 +21,9 @@ from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextC
 from rich.table import Table
 from rich.text import Text
 
-from agents.run.storage import disk, write_text
+from agents.run.storage import disk, read_bytes, write_text
 from agents.run.terminal import console as new_console
+from envs.errors import UserError
 
 Scalars = Mapping[str, float]
 _file_number = count()
@@ -159,13 +161,17 @@ class CsvSink:
 
     def _read(self, last_step: int | None) -> list[dict[str, str]]:
         """Return the whole rows up to `last_step`; a torn last row is left out."""
-        with disk("read", self._path):
-            text = self._path.read_text(encoding="utf-8", errors="replace")
+        text = read_bytes(self._path).decode(errors="replace")
         reader = csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1]))
-        if "step" not in (reader.fieldnames or ()):
-            return []
-        self._columns = list(reader.fieldnames or ())
-        rows = [row for row in reader if row["step"].isdecimal() and None not in row]
+        try:
+            if "step" not in (reader.fieldnames or ()):
+                return []
+            self._columns = list(dict.fromkeys(reader.fieldnames or ()))
+            rows = [row for row in reader if re.fullmatch("[0-9]{1,15}", row["step"] or "") and None not in row]
+        except csv.Error as error:
+            raise UserError(
+                f"{self._path}, line {reader.line_num}: {error}. Take it away to go on without it"
+            ) from error
         return [row for row in rows if last_step is None or int(row["step"]) <= last_step]
 
     def _rewrite(self, rows: list[dict[str, str]]) -> None:

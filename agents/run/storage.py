@@ -18,6 +18,7 @@ import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 FORMAT = "deep-rl-suite tree"
 VERSION = 1
 _KINDS = ("torch", "numpy", "scalar")
+LIMIT = 64 * 2**20  # bytes of a file that is read whole; a larger one is none of ours
 
 
 @contextmanager
@@ -45,6 +47,70 @@ def disk(action: str, path: Path) -> Iterator[None]:
     except OSError as error:
         reason = os.strerror(error.errno).lower() if error.errno else str(error)
         raise UserError(f"cannot {action} {_final(path)}: {reason}") from error
+
+
+@contextmanager
+def opened(file: Path, limit: int | None = LIMIT, *, follow: bool = False) -> Iterator[BufferedReader]:
+    """Open a file that may have been put there by anybody: `with opened(file) as stream: ...`.
+
+    Args:
+        limit: the most bytes that it may have.
+        follow: whether it may be a symbolic link, as a file that the user named may.
+
+    Raises:
+        UserError: it cannot be read, is larger, a link, or no file (a folder, a pipe or a device).
+    """
+    with disk("read", file):
+        if not follow and file.is_symlink():
+            raise UserError(f"{file} is a symbolic link, which is not followed: what a folder holds must lie in it")
+        ways = ("O_NOCTTY", "O_NONBLOCK", "O_CLOEXEC", "O_BINARY", "O_NOINHERIT", *([] if follow else ["O_NOFOLLOW"]))
+        descriptor = os.open(file, os.O_RDONLY | sum(getattr(os, way, 0) for way in ways))
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode):
+            os.close(descriptor)
+            raise UserError(f"cannot read {file}: it is no file, but {_kind(found.st_mode)}")
+        with open(descriptor, "rb") as stream:
+            if limit is not None and found.st_size > limit:
+                most = f"{limit / 1e9:,.1f} GB" if limit >= 1e9 else f"{limit // 2**20} MB"
+                raise UserError(f"{file} is foreign: it has {found.st_size:,} bytes, and ours at most {most}")
+            yield stream
+
+
+def _kind(mode: int) -> str:
+    return "a folder" if stat.S_ISDIR(mode) else "a pipe" if stat.S_ISFIFO(mode) else "a device or socket"
+
+
+def read_bytes(file: Path, limit: int = LIMIT, *, follow: bool = False) -> bytes:
+    """Return what a file holds; arguments and errors as of `opened`."""
+    with opened(file, limit, follow=follow) as stream:
+        return stream.read(limit)
+
+
+def refuse_links(folder: Path) -> None:
+    """Refuse a folder in which, at any depth, lies anything but files and folders.
+
+    Links lead elsewhere, for reading and for writing, and pipes are waited on for ever.
+
+    Raises:
+        UserError: there is one; or a folder cannot be read.
+    """
+    waiting = [str(folder)]
+    while waiting:
+        place = waiting.pop()
+        with disk("read", Path(place)):
+            try:
+                entries = list(os.scandir(place))
+            except FileNotFoundError:  # another process has just replaced it
+                continue
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                waiting.append(entry.path)
+            elif entry.is_symlink():
+                raise UserError(
+                    f"{entry.path} is a symbolic link, which is not followed: what {folder} holds must lie in it"
+                )
+            elif not entry.is_file(follow_symlinks=False) and os.path.lexists(entry.path):
+                raise UserError(f"{entry.path} is neither a file nor a folder, which is all that {folder} may hold")
 
 
 def _temporary(path: Path) -> Path:
@@ -175,12 +241,16 @@ def read_tree(folder: Path, name: str) -> tuple[dict[Any, Any], dict[str, Any]]:
         UserError: a file is missing, torn, altered, foreign or malformed; the message says which file, and how.
     """
     import safetensors.torch
+    import torch
+
+    from agents.run.memory import free_bytes  # and with it PyTorch
 
     json_file, tensor_file = folder / f"{name}.json", folder / f"{name}.safetensors"
     body = _read_body(json_file)
-    with disk("read", tensor_file):
-        if _file_sha256(tensor_file) != body["tensors_sha256"]:
+    with opened(tensor_file, free_bytes(torch.device("cpu"))) as stream:
+        if hashlib.file_digest(stream, "sha256").hexdigest() != body["tensors_sha256"]:
             raise UserError(f"{tensor_file} is torn or was altered: it does not match the checksum in {json_file.name}")
+    with disk("read", tensor_file):
         try:
             tensors = safetensors.torch.load_file(tensor_file)
         except (safetensors.SafetensorError, KeyError) as error:
@@ -189,7 +259,7 @@ def read_tree(folder: Path, name: str) -> tuple[dict[Any, Any], dict[str, Any]]:
         tree, meta = _decode(body["tree"], tensors), _decode(body["meta"], {})
         if not isinstance(tree, dict) or not isinstance(meta, dict):
             raise TypeError("tree and meta must be mappings")
-    except (LookupError, TypeError, ValueError, RecursionError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise UserError(f"{json_file} is malformed: {type(error).__name__}: {error}") from error
     return tree, meta
 
@@ -200,15 +270,37 @@ def read_json(file: Path) -> dict[str, Any]:
     Raises:
         UserError: it cannot be read, or holds none.
     """
-    with disk("read", file):
-        content = file.read_bytes()
+    content = read_bytes(file)
     try:
-        body = json.loads(content)
-    except (ValueError, RecursionError) as error:
+        body = parse_json(content)
+    except ValueError as error:
         raise UserError(f"{file} is torn or malformed: it is no JSON ({error})") from error
     if not isinstance(body, dict):
         raise UserError(f"{file} is foreign or malformed: it holds no JSON object")
     return body
+
+
+def parse_json(content: bytes) -> Any:
+    """Read JSON that may be anything.
+
+    Raises:
+        ValueError: it is none, is nested too deeply, or holds text that no file of ours has (`refuse_unsound`).
+    """
+    try:
+        body = json.loads(content)
+        if b"\\u" in content:
+            refuse_unsound(json.dumps(body, ensure_ascii=False))
+        return body
+    except RecursionError as error:
+        raise ValueError(str(error)) from error
+
+
+def refuse_unsound(text: str) -> None:
+    """Raise ValueError for text with half a surrogate pair, which no output can encode, or NUL, which no path has."""
+    if "\\u0000" in text or "\0" in text:
+        raise ValueError("it holds the character NUL")
+    if not text.isascii():
+        text.encode()
 
 
 def _read_body(file: Path) -> dict[str, Any]:

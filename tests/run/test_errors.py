@@ -255,7 +255,7 @@ def test_a_torn_altered_or_foreign_model(run: Path, told: Callable[..., str]) ->
     ("change", "message"),
     [
         ({"net_arch": [16]}, "the weights do not fit model.json"),
-        ({"net_arch": [2**40, 2**40]}, "the weights do not fit model.json"),
+        ({"net_arch": [2**40, 2**40]}, "the networks would take more than 8,796.1 GB"),
         ({"learning_rat": 3}, "learning_rat: unknown setting. Did you mean learning_rate"),
         ({"gamma": 7}, "gamma: 7 is out of range"),
         ({"env": None}, "env: none given, TEXT expected"),

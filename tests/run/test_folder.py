@@ -6,6 +6,7 @@ import json
 import shlex
 import subprocess
 import sys
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ def config(**values: object) -> RunConfig:
 
 @pytest.fixture
 def stopped_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    datetime.strptime("2026", "%Y")  # its first call asks strftime for the names of days
     monkeypatch.setattr(module.time, "strftime", lambda _: "20260102-030405")
 
 

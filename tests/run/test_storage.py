@@ -161,7 +161,7 @@ class TestSpoiltFiles:
     def test_a_folder_in_its_place(self, stored: Path, file: str) -> None:
         (stored / file).unlink()
         (stored / file).mkdir()
-        with pytest.raises(UserError, match=rf"cannot read .*{file}: is a directory"):
+        with pytest.raises(UserError, match=rf"cannot read .*{file}: it is no file, but a folder"):
             read_tree(stored, "model")
 
     def test_from_another_save(self, stored: Path, file: str) -> None:

@@ -19,7 +19,7 @@ from agents.lab.comparison.job import ERRORS_FILE, JOB_FILE, RESULT_FILE, Job
 from agents.lab.processes import own_peak_mb
 from agents.run.cli import leave
 from agents.run.folder import RunFolder, versions
-from agents.run.storage import write_text
+from agents.run.storage import parse_json, read_bytes, write_text
 from agents.run.terminal import typed
 from envs.errors import UserError
 from envs.processes import tie
@@ -93,8 +93,9 @@ def _begin_part(folder: Path, began: float, *, anew: bool) -> None:
 def _parts(folder: Path) -> list[tuple[float, float]]:
     """Return when each process that worked on the run began and ended."""
     try:
-        return [(float(began), float(ended)) for began, ended in json.loads((folder / PARTS_FILE).read_text("utf-8"))]
-    except (OSError, ValueError, TypeError):
+        parts = parse_json(read_bytes(folder / PARTS_FILE))
+        return [(float(began), float(ended)) for began, ended in parts]
+    except (UserError, ValueError, TypeError, OverflowError):
         return []
 
 

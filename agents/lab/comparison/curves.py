@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import AfterValidator, BaseModel, Field, FiniteFloat, ValidationError
 
-from agents.run.storage import disk
+from agents.run.storage import read_bytes
 from envs.errors import UserError, did_you_mean
 
 COLUMNS = ("env", "algo", "library", "seed", "step", "return", "time")
@@ -39,7 +39,8 @@ def _line(text: str) -> str:
 
 
 Name = Annotated[str, Field(max_length=200), AfterValidator(_line)]
-Count = Annotated[int, Field(ge=0, le=10**15)]
+MOST_STEPS = 10**15
+Count = Annotated[int, Field(ge=0, le=MOST_STEPS)]
 Positive = Annotated[FiniteFloat, Field(ge=0)]
 
 
@@ -91,21 +92,24 @@ def read_evaluations(file: Path) -> tuple[NDArray[np.float64], NDArray[np.float6
     """
     found: list[tuple[float, float, float]] = []
     if file.exists():
-        with disk("read", file):
-            text = file.read_text(encoding="utf-8", errors="replace")
+        text = read_bytes(file).decode(errors="replace")
         whole = text[: text.rfind("\n") + 1]  # a process that was killed may leave half a row
         reader = csv.DictReader(io.StringIO(whole or text))
-        missing = [column for column in EVALUATIONS[:2] if column not in (reader.fieldnames or ())]
+        try:
+            missing = [column for column in EVALUATIONS[:2] if column not in (reader.fieldnames or ())]
+        except csv.Error as error:
+            raise UserError(f"{file} is malformed: {error}") from error
         if missing and reader.fieldnames != ["step"]:  # which is all there is before the first evaluation
             raise UserError(f"{file} is malformed: there is no column {missing[0]!r}")
-        for row in reader:
-            try:
+        try:
+            for row in reader:
                 step, value, time = (float(row.get(column) or "nan") for column in EVALUATIONS)
-                if not math.isfinite(step + value) or math.isinf(time) or (found and step <= found[-1][0]):
+                fits = math.isfinite(value) and not math.isinf(time) and step.is_integer() and 0 <= step <= MOST_STEPS
+                if not fits or (found and step <= found[-1][0]):
                     raise ValueError
-            except ValueError as error:
-                raise UserError(f"{file}, line {reader.line_num}: rising steps and finite numbers expected") from error
-            found.append((step, value, time))
+                found.append((step, value, time))
+        except (csv.Error, ValueError) as error:
+            raise UserError(f"{file}, line {reader.line_num}: rising steps and finite numbers expected") from error
     steps, returns, seconds = np.array(found, np.float64).reshape(-1, 3).T
     return steps, returns, seconds
 
@@ -120,8 +124,7 @@ def read_curves(file: Path) -> list[RunResult]:
     Raises:
         UserError: the file cannot be read, or a row is malformed; the message says which line, and how.
     """
-    with disk("read", file):
-        content = file.read_bytes()
+    content = read_bytes(file, follow=True)
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -18,7 +18,7 @@ from agents.lab.words import task_name
 from agents.run.config import FLAGS, Layer, RunConfig, config_layer, resolve
 from agents.run.flags import parse_env_kwargs
 from agents.run.registry import label
-from agents.run.storage import disk
+from agents.run.storage import opened
 from envs.errors import UserError, did_you_mean
 from envs.make import has_native, make
 
@@ -252,5 +252,5 @@ def label_of(path: Path) -> str:
 
 
 def _sha256(file: Path) -> str:
-    with disk("read", file), file.open("rb") as stream:
+    with opened(file, None, follow=True) as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FiniteFloat, 
 
 from agents.lab.comparison.curves import Count, Name, Positive, RunKey, RunResult, read_curves, read_evaluations
 from agents.lab.words import printable
-from agents.run.storage import disk, read_json, write_text
+from agents.run.storage import disk, read_bytes, read_json, refuse_links, write_text
 from envs.errors import UserError
 
 FORMAT, VERSION, FILE = "deep-rl-suite comparison", 1, "comparison.json"
@@ -158,12 +158,13 @@ def check_folder(folder: Path) -> None:
     """Refuse what is no comparison folder.
 
     Raises:
-        UserError: it is missing, a file, or holds nothing of a comparison.
+        UserError: it is missing, a file, or holds nothing of a comparison, or what leads elsewhere.
     """
     if not folder.is_dir():
         raise UserError(f"{folder} {'is a file' if folder.exists() else 'does not exist'}. {WHAT}")
     if not (folder / FILE).exists() and not (folder / "imported").is_dir():
         raise UserError(f"{folder} is no comparison folder: there is no comparison.json. {WHAT}")
+    refuse_links(folder)
 
 
 def validated(model: type[Stored], file: Path, body: dict[str, Any]) -> Stored:
@@ -220,10 +221,9 @@ def import_files(folder: Path, files: Iterable[Path]) -> None:
     texts: dict[Path, str] = {}
     for file in files:
         read_curves(file)
-        with disk("read", file):
-            text = file.read_text(encoding="utf-8-sig")
+        text = read_bytes(file, follow=True).decode("utf-8-sig")
         place = folder / "imported" / f"{file.stem}.csv"
-        if (place.exists() and place.read_text(encoding="utf-8") != text) or texts.get(place, text) != text:
+        if (place.exists() and read_bytes(place).decode(errors="replace") != text) or texts.get(place, text) != text:
             raise UserError(f"{file}: {place} is there already and differs; rename one of them.")
         texts[place] = text
     for place, text in texts.items():
