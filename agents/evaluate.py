@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
+from agents.core.config import MOST_EPISODES
 from agents.run.cli import print_json, run_command
 from agents.run.flags import EnvId, EnvKwargs, Flag, SB3Algo, Trust, VecNormalizeFile, parse_env_kwargs, parse_flags
 from envs.errors import UserError
@@ -76,6 +77,8 @@ def _evaluate(argv: list[str]) -> int:
     ):
         if value is not None and value < least:
             raise UserError(f"--{name}: {value} given, at least {least} expected.")
+    if options.episodes > MOST_EPISODES:
+        raise UserError(f"--episodes: {options.episodes} given, at most {MOST_EPISODES} expected.")
     env_kwargs = parse_env_kwargs(options.env_kwargs)
 
     from agents.acting.evaluation import evaluate

@@ -47,6 +47,7 @@ RESUMABLE = (
     *("eval_episodes", "final_eval_episodes", "save_freq", "video_freq", "device", "compile", "metrics"),
     *("one_instance", "action_names", "observation_names"),
 )
+MOST_SEEDS = 10_000
 ALIASES = {"total_timesteps": ["-n", "--n-timesteps"], "encoder": ["--network"]}
 
 
@@ -119,8 +120,8 @@ def _train(argv: list[str]) -> int:
     config = resolve([*beneath, Layer(FLAGS, given)], packaged=not early.resume)
     if options.record_steps < 1:
         raise UserError(f"--record-steps: {options.record_steps} given, at least 1 expected.")
-    if options.seeds is not None and (options.seeds < 1 or options.resume):
-        what = "at least 1 expected" if options.seeds < 1 else "on --resume there is one run"
+    if options.seeds is not None and (not 1 <= options.seeds <= MOST_SEEDS or options.resume):
+        what = "on --resume there is one run" if options.resume else f"from 1 to {MOST_SEEDS} expected"
         raise UserError(f"--seeds: {options.seeds} given, {what}.")
     from agents.run.runner import train
     from agents.run.seeds import train_seeds

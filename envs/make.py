@@ -36,6 +36,7 @@ __all__ = ["VECS", "check_renders", "env_label", "has_time_limit", "make", "make
 
 VECS = ("auto", "native", "sync", "async", "vector", "envpool", "ale")
 
+MOST_COPIES = 10_000  # that are built one by one, as objects
 _SLOW_TICK = 2e-3  # seconds that all environments take one after the other: from here on other processes pay
 _EXTRAS = {"gymnasium.envs.box2d": "box2d", mujoco.HOME: "mujoco", "ale_py": "atari"}
 _MODULES = {"box2d": ("Box2D",), "mujoco": ("mujoco",), "atari": ("ale_py", "cv2")}
@@ -104,6 +105,8 @@ def make(
         if render:
             raise UserError(f"environments of --vec {vec} cannot be drawn: use --vec sync")
         env = (_envpool if vec == "envpool" else _ale)(env_id, spec, num_envs, kwargs, rescale_action)
+    elif num_envs > MOST_COPIES:
+        raise UserError(f"n_envs {num_envs}: at most {MOST_COPIES:,} environments can be built one by one")
     else:
         # Another process does not know what this one has registered, but it can find what a file or module holds.
         name = gymnasium.registry.get(env_id, env_id)

@@ -26,7 +26,7 @@ from envs.errors import UserError
 
 _OBSERVATIONS = "Box, Discrete, MultiDiscrete and MultiBinary, and Dict and Tuple of these"
 _ACTIONS = "Discrete, Box, MultiDiscrete and MultiBinary"
-_MOST_ENTRIES = 2**26  # of a space read from a file, which is not trusted to be reasonable
+_MOST_ENTRIES = 2**26  # of a space: 256 MiB of float32
 _DTYPES = ("float16", "float32", "float64", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)))
 _MISFITS = (ValueError, TypeError, LookupError)  # what NumPy and indexing raise on what fits no array or path
 
@@ -240,6 +240,9 @@ def _leaves(space: Space, path: tuple[Any, ...]) -> Iterator[_Leaf]:
     elif isinstance(space, spaces.Tuple):
         for index, child in enumerate(space.spaces):
             yield from _leaves(child, (*path, index))
+    elif (entries := math.prod(space.shape or ())) > _MOST_ENTRIES:
+        where = f" {'/'.join(map(str, path))!r}" if path else ""
+        raise UserError(f"observation space{where} has {entries:,} entries; at most {_MOST_ENTRIES:,} are allowed")
     elif isinstance(space, spaces.Box):
         shape = space.shape or (1,)
         if space.dtype == np.uint8:
@@ -294,6 +297,8 @@ class ActionCodec:
         self._dtype = np.dtype(space.dtype)
         self._start: np.ndarray | None = None
         self._scale: np.ndarray | None = None
+        if (entries := math.prod(self._shape)) > _MOST_ENTRIES:
+            raise UserError(f"action space has {entries:,} entries; at most {_MOST_ENTRIES:,} are allowed")
         if isinstance(space, spaces.Discrete | spaces.MultiDiscrete):
             self._start, count = _int_range(space)
             self.space: Space = _from_zero(count)

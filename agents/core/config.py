@@ -12,6 +12,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_serializer, model_validator
 from pydantic.fields import FieldInfo
 
+MOST_EPISODES = 1_000_000  # of one evaluation, which keeps them all
 _LINEAR = re.compile(r"lin_(\d+(\.\d*)?([eE][-+]?\d+)?)")
 
 
@@ -224,8 +225,10 @@ class AlgoConfig(Settings):
         description="steps after which an evaluation cuts an episode; none for no cut; auto cuts only where the "
         "environment has no time limit",
     )
-    eval_episodes: int = Field(20, gt=0, description="episodes of each evaluation")
-    final_eval_episodes: int = Field(100, ge=0, description="episodes of the last evaluation; 0 for none")
+    eval_episodes: int = Field(20, gt=0, le=MOST_EPISODES, description="episodes of each evaluation")
+    final_eval_episodes: int = Field(
+        100, ge=0, le=MOST_EPISODES, description="episodes of the last evaluation; 0 for none"
+    )
     save_freq: int = Field(50_000, ge=0, description="environment steps between checkpoints; 0 saves only at the end")
     video_freq: int = Field(
         0, ge=0, description="environment steps between videos of the best policy so far, at evaluations; 0 for none"
@@ -282,4 +285,10 @@ class OffPolicyConfig(AlgoConfig):
                     f"{name} {size} is larger than the buffer (buffer_size {replay.buffer_size}): "
                     f"lower {name}, or raise buffer_size."
                 )
+        if replay.n_step_returns > (rows := replay.buffer_size // self.n_envs):
+            return (
+                f"n_step_returns {replay.n_step_returns} is more than the {rows} steps of each environment that the "
+                f"buffer holds (buffer_size {replay.buffer_size}, n_envs {self.n_envs}): lower n_step_returns, "
+                "or raise buffer_size."
+            )
         return super().contradiction()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -10,9 +12,16 @@ class RunningNorm(nn.Module):
     """Shift and scale vectors to mean 0 and variance 1, clipped to +-`clip`.
 
     The statistics change only in `update`, which the training step calls; acting never touches them.
+
+    Attributes:
+        mean, var: of all rows seen, `[size]`.
+        remainder: what float32 leaves out of `mean`, `[size]`: without it a large mean would hide small deviations,
+            and no longer move once a batch is a small share of all.
+        count: rows seen.
     """
 
     mean: Tensor
+    remainder: Tensor
     var: Tensor
     count: Tensor
 
@@ -20,22 +29,35 @@ class RunningNorm(nn.Module):
         super().__init__()
         self.clip = clip
         self.register_buffer("mean", torch.zeros(size))
+        self.register_buffer("remainder", torch.zeros(size))
         self.register_buffer("var", torch.ones(size))
         self.register_buffer("count", torch.zeros((), dtype=torch.int64))
 
     @torch.no_grad()
     def update(self, batch: Tensor) -> None:
-        """Take in a batch `[B, size]` (Chan et al. 1979, parallel variance)."""
+        """Take in a batch `[B, size]` (Chan et al. 1979, parallel variance).
+
+        All is computed relative to the batch's first row, so that a constant is its own mean, and its variance 0.
+        """
         rows = batch.shape[0]
         if rows == 0:
             return
         total = self.count + rows
         share = rows / total
-        delta = batch.mean(dim=0) - self.mean
+        first = batch[0]
+        batch = batch - first
+        delta = (first - self.mean) + (batch.mean(dim=0) - self.remainder)
         variance = batch.var(dim=0, unbiased=False)
-        self.var += share * (variance - self.var + delta.square() * (1 - share))
-        self.mean += share * delta
+        self.var += share * (variance - self.var + delta * (delta * (1 - share)))
+        moved = self.remainder + share * delta
+        mean = self.mean + moved
+        self.remainder.copy_(moved - (mean - self.mean))
+        self.mean.copy_(mean)
         self.count.copy_(total)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        state_dict.setdefault(f"{prefix}remainder", torch.zeros_like(self.mean))  # earlier models have none
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def forward(self, x: Tensor) -> Tensor:
         return ((x - self.mean) * (self.var + 1e-8).rsqrt()).clamp(-self.clip, self.clip)

@@ -25,7 +25,7 @@ from agents.learning.learner import Learner
 from agents.networks.encoders import multiply_adds, zeros
 from agents.run import loops, registry
 from agents.run.config import RunConfig
-from agents.run.memory import refuse_too_large
+from agents.run.memory import refuse_too_large, refuse_too_large_network
 from envs.api import VecEnv
 from envs.make import has_native, make
 from envs.names import renamed
@@ -221,6 +221,7 @@ def build_on(
     params, seed = config.params, config.seed
     spaces = env.observation_space, env.action_space
     env.names = renamed(env.names, config.action_names, config.observation_names, *spaces)
+    refuse_too_large_network(env.observation_space, params, device)
     algorithm = make_algorithm(config.algo, env.observation_space, env.action_space, params, seed)
     weight = flops(algorithm.model, env.observation_space)
     if not env.capturable:

@@ -71,7 +71,7 @@ class RunConfig(Settings):
     action_names: list[str] = Field([], description="what pictures call the actions, for an env that does not say")
     observation_names: list[str] = Field([], description="the same for the numbers of an observation of one row")
     algo: str = Field("ppo", description="algorithm; your own as file.py:Class, or module:Class")
-    seed: int = Field(0, ge=0, description="all randomness of the run follows from it")
+    seed: int = Field(0, ge=0, lt=2**64, description="all randomness of the run follows from it")
     name: str | None = Field(
         None, max_length=100, description="what tells the run from others; part of its folder's name"
     )

@@ -1,4 +1,4 @@
-"""How much memory a training's transitions take, and whether there is as much."""
+"""How much memory a training's transitions and networks take, and whether there is as much."""
 
 from __future__ import annotations
 
@@ -6,17 +6,22 @@ import ctypes
 import os
 import re
 import sys
+from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import torch
-from gymnasium import Space
+from gymnasium import Space, spaces
 
-from agents.core.config import AlgoConfig, OffPolicyConfig, RolloutConfig
+from agents.core.config import AlgoConfig, OffPolicyConfig, RolloutConfig, Torsos
 from agents.networks.encoders import zeros
+from agents.networks.pictures import picture_layout
 from envs.errors import UserError
 
 FLAGS = 6  # bytes of a transition's reward, float32, and of its two flags
+SHUFFLED = 12  # bytes that an epoch keeps of a transition: its place in the order, int64, and its log-ratio
+COPIES = {"sgd": 2, "rmsprop": 3}  # of each weight, its gradient and the optimiser's moments included; others keep 4
 
 
 def transition_bytes(observation_space: Space, action_space: Space, successors: bool) -> int:
@@ -33,6 +38,77 @@ def _bytes(tree: Any) -> int:
     return sum(map(_bytes, tree.values())) if isinstance(tree, dict) else tree.nbytes
 
 
+def network_bytes(inputs: int, widths: Sequence[int], memory_size: int, rows: int, copies: int) -> int:
+    """Return the bytes that a network takes at least, and what it computes.
+
+    Args:
+        inputs: numbers of an observation.
+        widths: of the hidden layers.
+        memory_size: numbers of a memory between observation and layers; 0 for none.
+        rows: observations that are looked at together.
+        copies: of each weight.
+    """
+    layers = [inputs, *([memory_size] if memory_size else []), *widths]
+    weights = sum(a * b for a, b in pairwise(layers)) + memory_size * (2 * inputs + 3 * memory_size)  # a GRU's 3 gates
+    return 4 * (weights * copies + rows * max(layers))
+
+
+def _numbers(space: Space) -> int:
+    """Return how many numbers of a canonical observation a network reads as they are, pictures aside."""
+    match space:
+        case spaces.Dict():
+            return sum(map(_numbers, space.values()))
+        case spaces.Box():
+            return 0 if picture_layout(space) is not None else int(space.low.size)
+    return 0
+
+
+def refuse_too_large_network(observation_space: Space, params: AlgoConfig, device: torch.device) -> None:
+    """Refuse networks larger than the memory that is free, before they are built.
+
+    Raises:
+        UserError: the message says which widths fit.
+    """
+    network, free = params.network, free_bytes(device)
+    torsos = [network.net_arch.pi, network.net_arch.vf] if isinstance(network.net_arch, Torsos) else [network.net_arch]
+    rows = params.n_steps * params.n_envs if isinstance(params, RolloutConfig) else getattr(params, "batch_size", 1)
+    inputs = _numbers(observation_space)
+    copies, memory_size = COPIES.get(params.optimizer, 4), network.memory_size if network.memory else 0
+
+    def needed(memory_size: int, torsos: Sequence[Sequence[int]]) -> int:
+        return max(network_bytes(inputs, widths, memory_size, rows, copies) for widths in torsos)
+
+    widest = max((max(widths, default=0) for widths in torsos), default=0)
+    if free is None or needed(memory_size, torsos) <= free or max(widest, memory_size) <= 64:
+        return  # what is left to say of small networks, running out of memory says
+    if memory_size >= widest:
+        name, given = "memory_size", str(memory_size)
+        fits = _largest(lambda size: needed(size, torsos) <= 0.9 * free)
+    else:
+        name, given = "net_arch", "; ".join(" ".join(map(str, widths)) for widths in torsos)
+        fits = _largest(lambda size: needed(memory_size, [[size] * len(widths) for widths in torsos]) <= 0.9 * free)
+    raise UserError(
+        f"{name} {given}: the network and what it computes would take {needed(memory_size, torsos) / 1e9:,.1f} GB, and "
+        f"{free / 1e9:,.1f} GB of memory are free: "
+        + (
+            f"{'widths of' if name == 'net_arch' else name} {_rounded_down(fits)} would fit"
+            if fits
+            else "lower n_envs, n_steps or batch_size too"
+        )
+    )
+
+
+def _largest(fits: Callable[[int], bool]) -> int:
+    """Return the largest number that fits, where all below it do; 0 where none does."""
+    low, high = 0, 1
+    while fits(high):
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    return low
+
+
 def refuse_too_large(observation_space: Space, action_space: Space, params: AlgoConfig, device: torch.device) -> None:
     """Refuse a replay buffer, or rollouts, larger than the memory that is free.
 
@@ -47,10 +123,19 @@ def refuse_too_large(observation_space: Space, action_space: Space, params: Algo
         return
     free = free_bytes(device)
     each = transition_bytes(observation_space, action_space, isinstance(params, OffPolicyConfig))
+    epochs = getattr(params, "n_epochs", 1)
+    if free is not None and count * each <= free < count * SHUFFLED * epochs:
+        taken, fits = count * SHUFFLED * epochs / 1e9, _rounded_down(free // (count * SHUFFLED))
+        raise UserError(
+            f"n_epochs {epochs}: so many passes over {count:,} transitions take {taken:,.1f} GB, "
+            f"and {free / 1e9:,.1f} GB of memory are free: n_epochs {fits} would fit"
+        )
     if free is None or count * each <= free:
         return
     fits = _rounded_down(int(0.9 * free) // (each * parts))  # the rest is for the networks
     advice = f"{name} {fits} would fit" if fits else "not even one for each environment would fit"
+    if not fits and (envs := int(0.9 * free) // (each * count // parts)):
+        advice = f"n_envs {_rounded_down(envs)} would fit"
     shared = f" x n_envs {parts}" if parts > 1 else ""
     raise UserError(
         f"{name} {count // parts}{shared}: so many transitions of {each:,} bytes take {count * each / 1e9:,.1f} GB, "

@@ -14,7 +14,8 @@ from envs.adapters import carried
 from envs.errors import EnvError, UserError, listed
 from envs.seeding import derive_seed
 
-MOST_BYTES = 2**18  # of one episode's actions: 32,768 of Discrete, more than the longest game of Atari has
+MOST_STEPS = 2**15  # of one episode: more than the longest game of Atari has
+MOST_BYTES = 2**17  # of its actions, which limits those of many numbers
 MOST_NAMED = 5  # attributes
 
 
@@ -48,15 +49,18 @@ class EpisodeLog:
     Episode e of environment i is reset with `derive_seed(seed, "env", i, e)`, whatever the backend. The N
     environments are number `first` and those after it, where others live elsewhere.
 
-    An episode whose actions take more than `MOST_BYTES` is kept without them, and cannot be restored.
+    Of an episode that has become longer than `MOST_STEPS`, or whose actions take more than `MOST_BYTES`, none is kept,
+    and it cannot be restored. So what is kept is bounded however long episodes are: a position takes at most
+    `MOST_BYTES` for each environment.
     """
 
     def __init__(self, num_envs: int, action_space: gymnasium.Space, first: int = 0) -> None:
         self._num_envs = num_envs
         self._first = first
         self._row_shape = (num_envs, *(action_space.shape or ()))
-        self._dtype = np.dtype(np.float32 if isinstance(action_space, gymnasium.spaces.Box) else np.int64)
-        self._longest = MOST_BYTES // (self._dtype.itemsize * math.prod(self._row_shape[1:]))  # steps that are kept
+        self._dtype = _smallest_dtype(action_space)
+        each = self._dtype.itemsize * math.prod(self._row_shape[1:])
+        self._longest = min(MOST_BYTES // each, MOST_STEPS)  # steps that are kept
         self.begin(0)
 
     def begin(self, seed: int) -> None:
@@ -65,7 +69,7 @@ class EpisodeLog:
         self._episodes = np.zeros(self._num_envs, np.int64)
         self._starts = np.zeros(self._num_envs, np.int64)  # row of each episode's first action; negative: not kept
         self._returns = np.zeros(self._num_envs)
-        self._actions = np.empty((256, *self._row_shape), self._dtype)
+        self._actions = np.empty((min(256, self._longest + 1), *self._row_shape), self._dtype)
         self._rows = 0
 
     def record(self, actions: np.ndarray, rewards: np.ndarray) -> None:
@@ -126,7 +130,9 @@ class EpisodeLog:
         seed = saved.entry(state, "seed", int)
         episodes = saved.array(state.get("episodes"), "episodes", (self._num_envs,), np.int64)
         starts = saved.array(state.get("starts"), "starts", (self._num_envs,), np.int64)
-        actions = saved.array(state.get("actions"), "actions", (None, *self._row_shape), self._dtype)
+        wide = self._dtype.kind == "u" and getattr(state.get("actions"), "dtype", None) == np.int64  # earlier versions'
+        kind = np.dtype(np.int64) if wide else self._dtype
+        actions = saved.array(state.get("actions"), "actions", (None, *self._row_shape), kind).astype(self._dtype)
         unknown = np.full(self._num_envs, math.nan)  # earlier versions did not save them
         returns = saved.array(state.get("returns", unknown), "returns", (self._num_envs,), np.float64)
         dropped = starts < 0
@@ -145,6 +151,18 @@ class EpisodeLog:
         self._actions[: len(kept)] = kept
         self._starts -= oldest
         self._rows -= oldest
+
+
+def _smallest_dtype(action_space: gymnasium.Space) -> np.dtype:
+    """Return the smallest dtype that holds a canonical action."""
+    match action_space:
+        case gymnasium.spaces.Discrete():
+            return np.min_scalar_type(int(action_space.n) - 1)
+        case gymnasium.spaces.MultiDiscrete():
+            return np.min_scalar_type(int(action_space.nvec.max()) - 1)
+        case gymnasium.spaces.MultiBinary():
+            return np.dtype(np.uint8)
+    return np.dtype(np.float32)
 
 
 def replay(env: gymnasium.Env, record: EpisodeRecord) -> Reached | EnvError:

@@ -27,11 +27,11 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 from functools import partial
 from itertools import accumulate, pairwise
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import IO, Any
 
 import gymnasium
 import numpy as np
@@ -76,7 +76,7 @@ class _SharedArrays:
         counts = [num_envs * math.prod(shape) for shape, _ in columns]
         room = [-(-count * dtype.itemsize // 64) * 64 for count, (_, dtype) in zip(counts, columns, strict=True)]
         if os.fstat(fd).st_size == 0:
-            os.truncate(fd, sum(room))
+            _reserve(fd, sum(room))
         memory = mmap.mmap(fd, sum(room))
         arrays = [
             np.frombuffer(memory, dtype, count, start).reshape(num_envs, *shape)
@@ -96,6 +96,19 @@ class _SharedArrays:
                 shared[rows] = leaf
 
 
+def _reserve(fd: int, size: int) -> None:
+    """Give an empty file its size with room for all of it: touching memory that has none ends a process on the spot.
+
+    Raises:
+        OSError: there is no room.
+    """
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(fd, 0, size)
+        return
+    while size:
+        size -= os.write(fd, bytes(min(size, 2**20)))
+
+
 def _leaves(obs: Obs) -> list[np.ndarray]:
     return list(obs.values()) if isinstance(obs, dict) else [obs]
 
@@ -110,7 +123,7 @@ class WorkersVecEnv:
         example: one environment, to read its spaces from, and to be closed; None: one is built.
 
     Raises:
-        UserError: an environment could not be built.
+        UserError: an environment could not be built, or there is no room for what the processes share.
         EnvError: a worker ended before its environments were ready.
     """
 
@@ -141,17 +154,12 @@ class WorkersVecEnv:
         self._sockets: list[Connection] = []
         self._file: str | None = None
         spaces_ = self.observation_space, self.action_space
-        if _INHERITED:
-            with tempfile.TemporaryFile(dir="/dev/shm" if os.path.isdir("/dev/shm") else None) as file:
-                self._shared = _SharedArrays(file.fileno(), self.num_envs, *spaces_)
-                for _ in self._shares:
-                    self._start(file.fileno())
-        else:
-            fd, self._file = tempfile.mkstemp(prefix="envs-")
-            self._shared = _SharedArrays(fd, self.num_envs, *spaces_)
-            os.close(fd)
+        with self._share(*spaces_) as file:
             for _ in self._shares:
-                self._start_unrelated(self._file)
+                if self._file is None:
+                    self._start(file.fileno())
+                else:
+                    self._start_unrelated(self._file)
         try:
             for worker, share in enumerate(self._shares):
                 build = partial(_build, makers[share], rescale_action, share.start)
@@ -160,6 +168,28 @@ class WorkersVecEnv:
         except BaseException:
             self.close()
             raise
+
+    def _share(self, observation_space: Space, action_space: Space) -> IO[bytes]:
+        """Make the arrays that are shared; return their file, which is memory if there is room, else on the disk."""
+        problems = []
+        for folder in ["/dev/shm", None] if _INHERITED and os.path.isdir("/dev/shm") else [None]:
+            try:
+                with ExitStack() as unless_kept:
+                    if _INHERITED:
+                        file: IO[bytes] = unless_kept.enter_context(tempfile.TemporaryFile(dir=folder))
+                    else:
+                        fd, self._file = tempfile.mkstemp(prefix="envs-")
+                        unless_kept.callback(self._remove_file)
+                        file = unless_kept.enter_context(os.fdopen(fd, "w+b"))
+                    self._shared = _SharedArrays(file.fileno(), self.num_envs, observation_space, action_space)
+                    unless_kept.pop_all()
+                    return file
+            except (OSError, OverflowError) as error:
+                problems.append(f"{folder or 'the folder of temporary files'}: {str(error).lower()}")
+        raise UserError(
+            f"no room for what {len(self._shares)} processes share of {self.num_envs} environments "
+            f"({'; '.join(problems)}): lower n_envs, or use --vec sync"
+        )
 
     def _start(self, memory: int) -> None:
         ours, theirs = socket.socketpair()
@@ -308,9 +338,13 @@ class WorkersVecEnv:
                 process.wait()
         if self._file is not None:
             del self._shared  # Windows removes no file that is mapped
-            with suppress(OSError):
-                os.remove(self._file)
-            self._file = None
+            self._remove_file()
+
+    def _remove_file(self) -> None:
+        assert self._file is not None
+        with suppress(OSError):
+            os.remove(self._file)
+        self._file = None
 
 
 def _accepted(server: socket.socket, secret: bytes, process: subprocess.Popen[bytes]) -> socket.socket:

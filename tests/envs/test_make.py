@@ -412,3 +412,9 @@ def test_gymnasiums_own_warnings_stay_out(recwarn):
 )
 def test_it_is_known_whether_episodes_are_cut(env_id: str, kwargs: dict[str, Any], limited: bool) -> None:
     assert has_time_limit(env_id, kwargs) is limited
+
+
+@pytest.mark.parametrize("vec", ["sync", "async"])
+def test_more_copies_than_can_be_built_one_by_one_are_refused(vec):
+    with pytest.raises(UserError, match="n_envs 1000000000: at most 10,000 environments can be built one by one"):
+        make("CartPole-v1", 10**9, vec=vec)

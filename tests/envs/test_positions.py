@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from gymnasium import spaces
 from gymnasium.vector import SyncVectorEnv
 
 from envs.adapters import episodes
@@ -301,6 +302,47 @@ def test_an_episode_that_never_ends_takes_no_more_than_its_bytes(few_bytes):
     assert [copy.steps_of(row) for row in range(3)] == [log.steps_of(row) for row in range(3)]
     assert copy.records()[2].actions is None
     np.testing.assert_array_equal(copy.records()[1].actions, two.actions)
+
+
+@pytest.mark.parametrize(
+    ("space", "each"),
+    [
+        (spaces.Discrete(6), 1),
+        (spaces.Discrete(257), 2),
+        (spaces.MultiDiscrete([3, 300]), 4),
+        (spaces.MultiBinary(5), 5),
+        (spaces.Box(-1, 1, (17,)), 68),
+        (spaces.Box(-1, 1, (400,)), 1600),
+        (spaces.Box(-1, 1, (40_000,)), 160_000),
+    ],
+)
+@pytest.mark.parametrize("num_envs", [1, 8])
+def test_what_endless_episodes_take_is_bounded_for_any_action(space, each, num_envs):
+    """A position takes at most `MOST_BYTES` for each environment, and memory twice that, or one action."""
+    log = EpisodeLog(num_envs, space)
+    longest = min(episodes.MOST_BYTES // each, episodes.MOST_STEPS)
+    action = np.stack([space.sample()] * num_envs)
+    for _ in range(longest):
+        log.record(action, np.zeros(len(action), np.float32))
+    saved = log.state_dict()["actions"]
+    assert saved.nbytes == longest * each * num_envs <= episodes.MOST_BYTES * num_envs
+    assert (saved == action).all()
+    for _ in range(longest + 2):
+        log.record(action, np.zeros(len(action), np.float32))
+    assert log._actions.nbytes <= max(2 * episodes.MOST_BYTES, each) * num_envs
+    assert log.state_dict()["actions"].nbytes == 0
+    assert [record.actions for record in log.records()] == [None] * num_envs
+
+
+def test_actions_that_earlier_versions_saved_are_read():
+    log, action = EpisodeLog(2, spaces.Discrete(4)), np.array([1, 3])
+    log.begin(0)
+    log.record(action, np.zeros(len(action), np.float32))
+    state = log.state_dict()
+    log.load_state_dict({**state, "actions": state["actions"].astype(np.int64)})
+    assert [record.actions.tolist() for record in log.records()] == [[1], [3]]
+    with pytest.raises(UserError, match="'actions' is float32"):
+        log.load_state_dict({**state, "actions": state["actions"].astype(np.float32)})
 
 
 @pytest.mark.parametrize("steps", [FEW, FEW + 1, 2 * FEW])

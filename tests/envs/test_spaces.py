@@ -297,3 +297,19 @@ def test_what_describes_no_space_is_refused(data):
 def test_a_space_that_no_network_reads_is_not_written():
     with pytest.raises(UserError, match="cannot be saved: it must be made of Box"):
         space_to_json(spaces.Text(3))
+
+
+class Vast(spaces.Box):
+    """A space of a terabyte, without its bounds."""
+
+    def __init__(self) -> None:
+        self._shape, self.dtype = (10**6, 10**6), np.dtype(np.float32)
+
+
+def test_a_space_of_more_entries_than_fit_is_refused_before_anything_is_made_of_it() -> None:
+    with pytest.raises(UserError, match="observation space has 1,000,000,000,000 entries; at most 67,108,864 are all"):
+        ObservationCodec(Vast())
+    with pytest.raises(UserError, match="observation space 'a/0' has 1,000,000,000,000 entries"):
+        ObservationCodec(spaces.Dict(a=spaces.Tuple([Vast()])))
+    with pytest.raises(UserError, match="action space has 1,000,000,000,000 entries; at most 67,108,864 are allowed"):
+        ActionCodec(Vast())

@@ -83,6 +83,60 @@ def test_a_stranger_on_the_port_is_turned_away():
 
 
 @pytest.mark.usefixtures("links")
+@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="room is reserved by writing")
+@pytest.mark.usefixtures("links")
+def test_room_for_what_is_shared_is_reserved_in_memory_or_else_on_the_disk(monkeypatch, tmp_path):
+    """Memory that is mapped beyond what its file system holds kills the first who touches it, without a word."""
+    reserve, places = os.posix_fallocate, []
+
+    def full(fd, start, size):
+        places.append(os.fstat(fd).st_dev)
+        if places[-1] == os.stat("/dev/shm").st_dev or len(places) > 1:
+            raise OSError(28, "No space left on device")
+        reserve(fd, start, size)
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    if module._INHERITED:
+        with pytest.raises(UserError, match=r"no room .* of 2 environments \(/dev/shm: .*no space left.*; the folder"):
+            WorkersVecEnv([Drift] * 2, workers=2)
+        assert places == [os.stat("/dev/shm").st_dev, tmp_path.stat().st_dev]
+    places.clear()
+    monkeypatch.setattr(module, "_INHERITED", False)
+    with closing(WorkersVecEnv([Drift] * 2, workers=2)) as env:
+        assert env.reset(seed=0).shape == (2, 3)
+    assert places == [tmp_path.stat().st_dev]
+    with pytest.raises(
+        UserError, match=r"no room .* \(the folder of temporary files: .*\): lower n_envs, or use --vec"
+    ):
+        WorkersVecEnv([Drift] * 2, workers=2)
+
+
+SMALL_MEMORY = """
+import tempfile, numpy as np
+from envs.adapters.workers import WorkersVecEnv
+from envs.errors import UserError
+from tests.envs.small_envs import Drift
+try:
+    env = WorkersVecEnv([Drift] * 800, workers=2)
+    env.reset(0)
+    print(env.step(np.zeros((800, 1), np.float32)).obs.shape)
+    env.close()
+except UserError as error:
+    print(error)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="mounts are Linux's")
+@pytest.mark.parametrize("options", ["size=16k", "ro"])
+def test_a_memory_file_system_too_small_or_read_only_kills_no_process(options):
+    words = ["unshare", "-rm", "sh", "-c"]
+    if subprocess.run([*words, "mount -t tmpfs tmpfs /dev/shm"], capture_output=True).returncode:
+        pytest.skip("mounting is not allowed here")
+    command = f"mount -t tmpfs -o {options} tmpfs /dev/shm && exec {sys.executable} -c '{SMALL_MEMORY}'"
+    done = subprocess.run([*words, command], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("(800, 3)\n", "")
+
+
 @pytest.mark.parametrize("workers", [1, 2, 5, 9])
 def test_shares_of_any_size_are_stepped_as_sync(workers):
     env, sync = WorkersVecEnv([Drift] * N, workers=workers), SyncVecEnv([Drift() for _ in range(N)])

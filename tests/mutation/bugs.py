@@ -451,7 +451,7 @@ BUGS = [
             "normalisation: statistics change while acting and evaluating",
             "SB3's VecNormalize with training=True in evaluations",
         ),
-        ("delta.square() * (1 - share)", "delta.square()", "normalisation: the variance of two parts is too large"),
+        ("delta * (delta * (1 - share))", "delta.square()", "normalisation: the variance of two parts is too large"),
         (
             "(self.var + 1e-8).rsqrt()).clamp(-self.clip, self.clip)",
             "(self.var + 1e-8).rsqrt())",

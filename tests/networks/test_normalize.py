@@ -45,6 +45,51 @@ def test_a_single_row_centres_and_does_not_blow_up():
     assert norm(torch.tensor([[3.0], [4.0], [2.0]])).flatten().tolist() == [0.0, 10.0, -10.0]
 
 
+@pytest.mark.parametrize("constant", [123456.7, -3e-20, 0.1, 1e30])
+def test_a_constant_is_its_own_mean_however_often_it_is_seen(constant):
+    """A mean that is a rounding error off, over a deviation of as much, would read as 1, or as 10."""
+    rows = torch.tensor([[constant]]).expand(37, 1)
+    norm = RunningNorm(1)
+    for _ in range(1000):
+        norm.update(rows)
+    assert norm.mean.equal(rows[0])
+    assert norm.var.item() == norm(rows[:1]).item() == 0.0
+
+
+def test_a_small_deviation_beside_a_large_mean_is_found():
+    rng = np.random.default_rng(3)
+    norm, seen = RunningNorm(1), []
+    for _ in range(1000):
+        rows = (123456.7 + 0.05 * rng.normal(size=(16, 1))).astype(np.float32)
+        norm.update(torch.from_numpy(rows))
+        seen.append(rows.astype(np.float64))
+    exact = np.concatenate(seen)
+    assert norm.mean.item() + norm.remainder.item() == pytest.approx(exact.mean(), abs=1e-6)
+    assert norm.var.item() == pytest.approx(exact.var(), rel=1e-3)
+
+
+def test_the_mean_still_moves_where_a_batch_is_a_small_share_of_all():
+    norm = RunningNorm(1)
+    norm.count.fill_(10**9)
+    norm.mean.fill_(1000.0)
+    mean, count = 1000.0, 10**9
+    for _ in range(2000):  # each moves it by a thousandth of what float32 can tell apart at 1000
+        norm.update(torch.full((8, 1), 1003.0))
+        count += 8
+        mean += 8 / count * (1003 - mean)
+    assert norm.mean.item() + norm.remainder.item() - 1000 == pytest.approx(mean - 1000, rel=1e-3)
+    assert mean - 1000 == pytest.approx(4.8e-5, rel=1e-3)
+
+
+def test_statistics_saved_by_earlier_versions_are_read():
+    norm, old = RunningNorm(2), RunningNorm(2)
+    old.update(torch.tensor([[1.0, 5.0], [2.0, 9.0]]))
+    norm.remainder.fill_(1.0)
+    norm.load_state_dict({key: value for key, value in old.state_dict().items() if key != "remainder"})
+    assert norm.remainder.tolist() == [0.0, 0.0]
+    assert norm.mean.equal(old.mean)
+
+
 def test_output_is_clipped():
     norm = RunningNorm(1, clip=2.0)
     norm.update(torch.tensor([[-1.0], [1.0]]))

@@ -13,7 +13,8 @@ from gymnasium import spaces
 
 from agents.run import memory
 from agents.run.cli import run_command
-from agents.run.memory import free_bytes, refuse_too_large, transition_bytes
+from agents.run.config import Layer, resolve
+from agents.run.memory import free_bytes, refuse_too_large, refuse_too_large_network, transition_bytes
 from envs.errors import UserError
 from tests.run.test_build import DQN_VALUES, PPO_VALUES, advance, built
 
@@ -67,6 +68,59 @@ def test_so_are_rollouts(monkeypatch: pytest.MonkeyPatch) -> None:
         "n_steps 1000000000 x n_envs 2: so many transitions of 30 bytes take 60.0 GB, and 30.0 GB of memory are free: "
         "n_steps 450000000 would fit"
     )
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (
+            {"n_envs": 10**9},
+            "n_steps 16 x n_envs 1000000000: so many transitions of 30 bytes take 480.0 GB, and 30.0 GB of memory are "
+            "free: n_envs 56000000 would fit",
+        ),
+        (
+            {"n_epochs": 10**12},
+            "n_epochs 1000000000000: so many passes over 32 transitions take 384,000.0 GB, and 30.0 GB of memory are "
+            "free: n_epochs 78000000 would fit",
+        ),
+        (
+            {"net_arch": [10**6, 10**6]},
+            "net_arch 1000000 1000000: the network and what it computes would take 16,000.2 GB, and 30.0 GB of memory "
+            "are free: widths of 41000 would fit",
+        ),
+        (
+            {"net_arch": ["pi=64", "vf=1000000000000000000"]},
+            "net_arch 64; 1000000000000000000: the network and what it computes would take 192,000,000,000.0 GB, and "
+            "30.0 GB of memory are free: widths of 140000000 would fit",
+        ),
+        (
+            {"memory": "gru", "memory_size": 10**6},
+            "memory_size 1000000: the network and what it computes would take 48,001.3 GB, and 30.0 GB of memory are "
+            "free: memory_size 23000 would fit",
+        ),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_every_size_is_refused_with_one_that_fits(
+    values: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = refusal(PPO_VALUES | {"n_steps": 16} | values, 30 * 10**9, monkeypatch)
+    assert found == message
+    name, fits = ("net_arch", found.split()[-3]) if "widths" in found else found.split()[-4:-2]
+    size = [int(fits)] * found.count("1000000 ") if name == "net_arch" else int(fits)
+    monkeypatch.setattr(memory, "free_bytes", lambda device: 30 * 10**9)
+    params: Any = resolve([Layer("", PPO_VALUES | {"n_steps": 16} | values | {name: size})]).params
+    refuse_too_large_network(spaces.Box(-10, 10, (4,)), params, CPU)
+    refuse_too_large(spaces.Box(-10, 10, (4,)), spaces.Discrete(2), params, CPU)
+
+
+def test_pictures_and_small_networks_are_left_to_what_running_out_of_memory_says(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(memory, "free_bytes", lambda device: 10)
+    params = resolve([Layer("", PPO_VALUES)]).params
+    refuse_too_large_network(spaces.Box(-1, 1, (4,)), params, CPU)
+    assert memory._numbers(spaces.Dict(eye=spaces.Box(0, 255, (84, 84, 3), "uint8"), at=spaces.Box(-1, 1, (3,)))) == 3
 
 
 def test_where_nobody_says_what_is_free_nothing_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
