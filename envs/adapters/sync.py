@@ -40,6 +40,7 @@ class SyncVecEnv(EpisodicVecEnv):
 
     def _reset_rows(self, rows: Sequence[int] | np.ndarray, seeds: Sequence[int]) -> Obs:
         raws: list[Any] = []
+        self._between = False
         try:
             for row, seed in zip(rows, seeds, strict=True):
                 observation, _ = reset_result(self._envs[row].reset(seed=seed))
