@@ -87,7 +87,7 @@ def test_what_becomes_of_schedules_is_said(scenario: str, tmp_path: Path, capsys
     said = " ".join(capsys.readouterr().out.split())
     assert "schedules now run over 900 steps, before over 450:" in said
     assert f"{SCHEDULES[scenario]} (--schedule-total 450 leaves them as they were)" in said
-    assert main(["--resume", str(kept), "--no-record", *"-n 900 --schedule-total 450".split()]) == 0
+    assert main(["--resume", str(kept), "--no-record", *["-n", "900", "--schedule-total", "450"]]) == 0
     said = " ".join(capsys.readouterr().out.split())
     assert "schedules run over 450 steps, and then stay at their end value: learning_rate is 0 as before" in said
     rates = {row["step"]: float(row["train/learning_rate"]) for row in rows(kept, "progress.csv")}
