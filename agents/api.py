@@ -47,7 +47,9 @@ class Progress:
     @property
     def scalars(self) -> dict[str, float]:
         """TensorBoard tag -> value since they were last read: `rollout/ep_rew_mean`, `train/loss`, `time/fps`, ..."""
-        return self._monitor.scalars(self.step)
+        scalars = self._monitor.scalars(self.step)
+        self._monitor.begin_row()
+        return scalars
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,7 +52,7 @@ class Options:
     ] = None
     finished: Annotated[Flag, tyro.conf.arg(help="only those that came to their end")] = False
     unfinished: Annotated[
-        Flag, tyro.conf.arg(help="only those that did not, or not yet: running, stopped, killed, damaged")
+        Flag, tyro.conf.arg(help="only those that did not, or not yet: training, stopped, killed, damaged")
     ] = False
     delete: Annotated[Flag, tyro.conf.arg(help="delete those that are listed, after asking")] = False
     yes: Annotated[Flag, tyro.conf.arg(help="delete without asking")] = False
@@ -121,7 +121,7 @@ def _delete(runs: Sequence[Listed], sure: bool) -> list[Listed]:
         print("Nothing was deleted.")
         return []
     gone = list(_deleted(runs))
-    print(f"Deleted {what}.")
+    print(f"Deleted {len(gone):,} run{'' if len(gone) == 1 else 's'}.")
     return gone
 
 
@@ -135,10 +135,15 @@ def _agreed(question: str) -> bool:
 
 
 def _deleted(runs: Sequence[Listed]) -> Iterator[Listed]:
-    """Delete each run and yield it. Of a link the link alone goes, never what it leads to."""
+    """Delete each run and yield it. Of a link the link alone goes, never what it leads to; one in training stays."""
+    from agents.run.lock import trainer_of
     from agents.run.storage import disk
 
-    for count, one in enumerate(runs):
+    count = 0
+    for one in runs:
+        if not one.path.is_symlink() and (trainer := trainer_of(one.path)) is not None:
+            say(f"Not deleted: {one.path} is being trained by {trainer}.")
+            continue
         try:
             with disk("delete", one.path):
                 if one.path.is_symlink():
@@ -148,6 +153,7 @@ def _deleted(runs: Sequence[Listed]) -> Iterator[Listed]:
         except UserError as error:
             error.add_note(f"{count:,} of {len(runs):,} runs were deleted before.")
             raise
+        count += 1
         yield one
 
 

@@ -18,6 +18,14 @@ class EnvError(UserError):
     """An environment broke its contract (raised, or returned NaN, a wrong shape or a wrong dtype)."""
 
 
+def words_of(error: BaseException) -> str:
+    """Return an error's text, also where the class that raised it is foreign and cannot make it."""
+    try:
+        return str(error)
+    except Exception as second:
+        return f"(its text cannot be read: {type(second).__name__})"
+
+
 def nearest(name: str, options: Iterable[str], count: int = 3) -> list[str]:
     """Return up to `count` of `options` that resemble `name`, best first, ignoring case."""
     by_lower = {option.lower(): option for option in options}

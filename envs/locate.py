@@ -23,7 +23,7 @@ from typing import Any
 import gymnasium
 from gymnasium.envs.registration import EnvSpec
 
-from envs.errors import UserError, did_you_mean
+from envs.errors import UserError, did_you_mean, words_of
 from envs.native.base import is_dynamics
 from envs.native.gym_env import native_spec
 
@@ -102,7 +102,9 @@ def load_module(module: str) -> ModuleType:
             raise UserError(f"there is no module {module!r}, neither installed nor in {here}") from error
         raise UserError(f"module {module!r} needs {error.name!r}, which is not installed") from error
     except (Exception, SystemExit) as error:
-        raise UserError(f"module {module!r} could not be imported: {type(error).__name__}: {error}") from error
+        raise UserError(
+            f"module {module!r} could not be imported: {type(error).__name__}: {words_of(error)}"
+        ) from error
 
 
 def load_file(path: Path) -> ModuleType:
@@ -127,7 +129,7 @@ def load_file(path: Path) -> ModuleType:
         del sys.modules[name]
         if not isinstance(error, Exception | SystemExit):
             raise
-        raise UserError(f"{path} could not be imported: {type(error).__name__}: {error}") from error
+        raise UserError(f"{path} could not be imported: {type(error).__name__}: {words_of(error)}") from error
     return module
 
 
@@ -215,7 +217,7 @@ def wrapped(env: gymnasium.Env, wrappers: Wrappers) -> gymnasium.Env:
             except TypeError as error:
                 takes = list(inspect.signature(creator).parameters)[1:]
                 raise UserError(
-                    f"wrapper {name}: {error} (it takes {', '.join(takes) or 'no arguments'}; "
+                    f"wrapper {name}: {words_of(error)} (it takes {', '.join(takes) or 'no arguments'}; "
                     "in a YAML file as '- module:Wrapper: {argument: value}')"
                 ) from error
             try:
@@ -224,7 +226,7 @@ def wrapped(env: gymnasium.Env, wrappers: Wrappers) -> gymnasium.Env:
                 raise
             except (Exception, SystemExit) as error:
                 raise UserError(
-                    f"wrapper {name} could not be put around {env}: {type(error).__name__}: {error}"
+                    f"wrapper {name} could not be put around {env}: {type(error).__name__}: {words_of(error)}"
                 ) from error
             if not isinstance(env, gymnasium.Env):
                 raise UserError(f"wrapper {name} returned {type(env).__name__}, a gymnasium.Env expected")

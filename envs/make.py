@@ -8,7 +8,7 @@ import inspect
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
 
@@ -16,14 +16,14 @@ import gymnasium
 from gymnasium.envs.registration import EnvSpec, load_env_creator
 
 from envs.adapters import atari, box2d, mujoco
-from envs.adapters.checks import silenced
+from envs.adapters.checks import closed, silenced
 from envs.adapters.masks import MaskFromInfo, build_masked, gives_masks
 from envs.adapters.sync import SyncVecEnv
 from envs.adapters.threads import EnvPoolVecEnv, ThreadsVecEnv, envpool_difference, envpool_fault
 from envs.adapters.vector import adapt
 from envs.adapters.workers import WorkersVecEnv
 from envs.api import VecEnv
-from envs.errors import EnvError, UserError, did_you_mean
+from envs.errors import EnvError, UserError, did_you_mean, words_of
 from envs.locate import Wrappers, env_label, locate, newer_version, wrapped
 from envs.names import names_of
 from envs.native.arrays import Arrays, NumpyArrays, TorchArrays
@@ -253,13 +253,13 @@ def _choose(
     alone = "there is one environment" if num_envs == 1 else "there is one core" if cores() == 1 else ""
     if alone and not pooled and not vectorised:
         return "sync", asked + alone, None
-    with closing(single()) as trial:
+    with closed(single()) as trial:
         masked = gives_masks(trial)
         spaces = trial.observation_space, trial.action_space
         if pooled and not masked and envpool_difference(spec, *spaces) is None:
             return "envpool", f"EnvPool is installed and has it; {no_resume}", masked
         if vectorised and not masked:
-            with closing(_vector(spec, 1, kwargs, False)) as many:
+            with closed(_vector(spec, 1, kwargs, False)) as many:
                 if spaces == (many.single_observation_space, many.single_action_space):
                     return "vector", f"it brings a vector version of its own; {no_resume}", masked
         if alone:
@@ -315,7 +315,7 @@ def _vector(spec: EnvSpec, num_envs: int, kwargs: dict[str, Any], render: bool) 
 def _envpool(env_id: str, spec: EnvSpec, num_envs: int, kwargs: dict[str, Any], rescale_action: bool) -> EnvPoolVecEnv:
     if (fault := envpool_fault(spec, kwargs)) is not None:
         raise UserError(fault)
-    with closing(make_single(env_id, env_kwargs=kwargs)) as env:
+    with closed(make_single(env_id, env_kwargs=kwargs)) as env:
         if (difference := envpool_difference(spec, env.observation_space, env.action_space)) is not None:
             raise UserError(difference)
         space = env.observation_space
@@ -350,7 +350,9 @@ def _building(spec: EnvSpec, kwargs: dict[str, Any]) -> Iterator[None]:
         if isinstance(error, ModuleNotFoundError):
             raise UserError(f"{spec.id} needs the package {error.name!r}: pip install {error.name}") from error
         given = ", ".join(f"{key}={value!r}" for key, value in kwargs.items()) or "no arguments"
-        raise UserError(f"{spec.id} could not be built with {given}: {type(error).__name__}: {error}") from error
+        raise UserError(
+            f"{spec.id} could not be built with {given}: {type(error).__name__}: {words_of(error)}"
+        ) from error
 
 
 def _home(spec: EnvSpec) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 import gymnasium
 
-from envs.errors import UserError
+from envs.errors import UserError, words_of
 from envs.native.base import is_dynamics
 from envs.native.gym_env import native_spec
 
@@ -62,7 +62,7 @@ def _same_again(env: gymnasium.Env) -> tuple[str, dict[str, Any]]:
         copy.deepcopy(env)
     except Exception as error:
         raise UserError(
-            f"this {name} cannot be copied ({type(error).__name__}: {error}): "
+            f"this {name} cannot be copied ({type(error).__name__}: {words_of(error)}): "
             "give its class, or a function that makes it"
         ) from error
 

@@ -14,18 +14,24 @@ ENDING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP", "SIGBREAK
 
 
 @contextmanager
-def handling(handler: Callable[[int, Any], object], *numbers: signal.Signals) -> Iterator[None]:
+def handling(handler: Callable[[int, Any], object], *numbers: signal.Signals) -> Iterator[Callable[[], None]]:
     """Let `handler` take these signals until the block ends. Only the main thread gets any: in others, do nothing.
 
-    A terminal's end stays ignored where `nohup` has it ignored.
+    A terminal's end stays ignored where `nohup` has it ignored. What is yielded takes the signals again, from code
+    within the block that has put handlers of its own in their place.
     """
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield lambda: None
         return
     ignored = [number for number in ENDING if signal.getsignal(number) is signal.SIG_IGN]
     before = {number: signal.signal(number, handler) for number in numbers if number not in ignored}
+
+    def take_again() -> None:
+        for number in before:
+            signal.signal(number, handler)
+
     try:
-        yield
+        yield take_again
     finally:
         for number, earlier in before.items():
             signal.signal(number, earlier)

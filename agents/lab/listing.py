@@ -13,6 +13,7 @@ from typing import Any
 from agents.lab.stored import bytes_in, read_stored, run_folders
 from agents.lab.words import age, number, plural, printable, size
 from agents.run.folder import begun
+from agents.run.lock import trainer_of
 from agents.run.registry import label
 from envs.errors import UserError, did_you_mean
 
@@ -28,7 +29,7 @@ class Listed:
         name: what it was given with `--name`, or "".
         env, algo, seed, steps: None where the run is damaged.
         best, final: the highest mean return of its evaluations, and that of the final one; None without.
-        state: "finished", "stopped", "unfinished" or "damaged".
+        state: "training", "finished", "stopped", "unfinished" or "damaged".
         fault: what is damaged, or "".
         bytes: of all its files.
         begun: local time.
@@ -65,14 +66,37 @@ def list_runs(runs_dir: Path) -> list[Listed]:
 
 def _listed(path: Path) -> Listed:
     size = 0 if path.is_symlink() else bytes_in(path)
+    training = trainer_of(path) is not None
     try:
         if not (path / "config.yaml").is_file():
             raise UserError("config.yaml is missing")
         run = read_stored(path)
     except UserError as error:
         fault = printable(str(error).removeprefix(f"{path}/"))
-        return Listed(path, None, None, None, None, None, None, None, "damaged", fault, size, begun(path))
-    known = (run.name, run.env, run.algo, run.seed, run.steps, run.best, run.final, run.state)
+        return Listed(
+            path,
+            None,
+            None,
+            None,
+            None,
+            None,
+            None,
+            None,
+            "training" if training else "damaged",
+            fault,
+            size,
+            begun(path),
+        )
+    known = (
+        run.name,
+        run.env,
+        run.algo,
+        run.seed,
+        run.steps,
+        run.best,
+        run.final,
+        "training" if training else run.state,
+    )
     return Listed(path, *known, "", size, run.begun)
 
 

@@ -11,14 +11,14 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from time import perf_counter
 from typing import IO, Any, NamedTuple
 
 from agents.core.signals import ENDING, handling
 from envs.errors import UserError
-from envs.processes import APART, cores
+from envs.processes import APART, cores, kill, parent_word
 
 PATIENCE = 1_800.0  # seconds after which a child is killed
 UNIT = 2**20 if sys.platform == "darwin" else 2**10  # of ru_maxrss, in a MB
@@ -67,19 +67,19 @@ def run_process(words: Sequence[str], variables: Mapping[str, str], patience: fl
         try:
             with _interrupted_after():
                 child = subprocess.Popen(
-                    words,
-                    stdin=subprocess.DEVNULL,
+                    _tied(words),
+                    stdin=subprocess.PIPE,
                     stdout=output,
                     stderr=errors,
                     env=os.environ | variables,
                     **APART,
                 )
-            late = threading.Timer(patience, _kill, (child,))
+            late = threading.Timer(patience, kill, (child,))
             late.start()
             peak = _wait(child)
         except BaseException as error:
             if child is not None:
-                _kill(child)
+                kill(child)
                 child.wait()
             elif isinstance(error, OSError):
                 reason = os.strerror(error.errno or 0).lower()
@@ -88,6 +88,8 @@ def run_process(words: Sequence[str], variables: Mapping[str, str], patience: fl
         finally:
             if late is not None:
                 late.cancel()
+            if child is not None and child.stdin is not None:
+                child.stdin.close()
         seconds = perf_counter() - began
         if child.returncode:
             raise UserError(failure(child.returncode, errors, late=seconds >= patience))
@@ -95,13 +97,12 @@ def run_process(words: Sequence[str], variables: Mapping[str, str], patience: fl
         return Finished(output.read().decode(errors="replace"), seconds, peak)
 
 
-def _kill(child: subprocess.Popen[bytes]) -> None:
-    """End a child at once; where there are process groups, with all that it has started."""
-    with suppress(ProcessLookupError):  # it had just ended
-        if hasattr(os, "killpg"):
-            os.killpg(child.pid, signal.SIGKILL)
-        else:
-            child.kill()
+def _tied(words: Sequence[str]) -> list[str]:
+    """Return a command that runs a module (`python -m MODULE ...`) as one that ends with us; others as they are."""
+    program, *rest = words
+    if program != sys.executable or rest[:1] != ["-m"]:
+        return [*words]
+    return [program, "-m", "envs.processes", parent_word(), *rest[1:]]
 
 
 def _wait(child: subprocess.Popen[bytes]) -> float | None:

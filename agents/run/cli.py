@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 import sys
+import threading
 import traceback
 from collections.abc import Callable
 from typing import Any
@@ -24,7 +26,25 @@ def run_command(command: Callable[[list[str]], int], argv: list[str] | None) -> 
     with lasting_output() as (output, _):
         code = _exit_code(command, arguments)
         output.flush()
-    return code or 141 * output.gone
+        code = code or 141 * output.gone
+        if argv is None:
+            leave(code)
+    return code
+
+
+def leave(code: int) -> None:
+    """End this process with `code` at once where a thread that somebody else left would keep it from ending.
+
+    All work is done by then; Python would wait for the thread, perhaps for ever.
+    """
+    left = [one for one in threading.enumerate() if not one.daemon and one is not threading.main_thread()]
+    if not left:
+        return
+    names = ", ".join(repr(one.name) for one in left)
+    print(visible(f"ended without waiting for threads that were left: {names}"), file=sys.stderr)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _exit_code(command: Callable[[list[str]], int], arguments: list[str]) -> int:

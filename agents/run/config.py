@@ -389,7 +389,7 @@ def _explain(error: ErrorDetails, field: FieldInfo, value: Any) -> str:
     if _BOUNDS.keys() & violated.keys():
         kinds = {type(bound).__name__.lower(): bound for bound in field.metadata}
         bounds = violated | {kind: getattr(bound, kind) for kind, bound in kinds.items() if kind in _BOUNDS}
-        allowed = [f"{sign} {bounds[kind]:g}" for kind, sign in _BOUNDS.items() if kind in bounds]
+        allowed = [f"{sign} {bounds[kind]:.12g}" for kind, sign in _BOUNDS.items() if kind in bounds]
         return f"{_show(value)} is out of range; it must be {' and '.join(allowed)}."
     if error["type"] == "value_error":
         return f"{_show(value)} given, but it {error['msg'].removeprefix('Value error, ')}."

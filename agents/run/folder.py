@@ -39,9 +39,14 @@ STAMP = "%Y%m%d-%H%M%S"  # when a run was begun, at the end of its folder's name
 
 @dataclass(frozen=True, slots=True)
 class RunFolder:
-    """Paths within one run."""
+    """Paths within one run.
+
+    Attributes:
+        typed: how messages name it, where that is not `path`.
+    """
 
     path: Path
+    typed: Path | None = None
 
     @classmethod
     def create(
@@ -89,6 +94,25 @@ class RunFolder:
             near = did_you_mean(path.name, beside) or f" Beside it: {', '.join(beside[-3:])}."
         raise UserError(f"{path} is no run folder: it {what}. A run holds config.yaml, checkpoints/ and a model.{near}")
 
+    def fixed(self) -> RunFolder:
+        """Return the same folder by its whole path, which holds wherever an environment leads this process."""
+        return RunFolder(self.path.absolute(), self.shown)
+
+    @property
+    def shown(self) -> Path:
+        """How messages and commands to type name it."""
+        return self.path if self.typed is None else self.typed
+
+    @property
+    def there(self) -> bool:
+        """Whether the run is where it was: nobody has deleted or moved it."""
+        return self.config_file.is_file()
+
+    def refuse_gone(self) -> None:
+        """Raise UserError if somebody has deleted or moved the run."""
+        if not self.there:
+            raise UserError(f"the run folder {self.shown} is gone: it was deleted or moved while it was trained in")
+
     @property
     def config_file(self) -> Path:
         return self.path / "config.yaml"
@@ -110,6 +134,11 @@ class RunFolder:
         """Return `(step, folder)` of each checkpoint, oldest first."""
         found = (self.path / "checkpoints").glob("[0-9]*")
         return sorted((int(folder.name), folder) for folder in found if folder.name.isdecimal() and folder.is_dir())
+
+    def resumable(self) -> tuple[int, Path] | None:
+        """Return `(step, folder)` of the newest checkpoint with a training state; None without any."""
+        found = [one for one in self.checkpoints() if (one[1] / "state.json").exists()]
+        return found[-1] if found else None
 
     def config(self, trust: code.Trust = False) -> RunConfig:
         """Read `config.yaml`; `trust` as for `settings`.

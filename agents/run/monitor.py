@@ -101,7 +101,7 @@ class Monitor:
         return target is not None and self.reached is not None and self.reached >= target
 
     def scalars(self, step: int) -> dict[str, float]:
-        """Return tag -> value of everything since the last call, means where there were several."""
+        """Return tag -> value of everything since the last row, means where there were several."""
         self._read_episodes()
         found: dict[str, float] = {}
         if self.returns:
@@ -112,10 +112,12 @@ class Monitor:
         found["time/fps"] = self.fps(step)
         found |= {f"time/{phase}": seconds for phase, seconds in self._seconds.items()}
         found |= {tag: float(sum(map(float, values)) / len(values)) for tag, values in self._metrics.items()}
-        found |= self._latest
+        return found | self._latest
+
+    def begin_row(self) -> None:
+        """Forget what the row of scalars that is written now had the means of."""
         for gathered in (self._metrics, self._seconds, self._latest):
             gathered.clear()
-        return found
 
     def _read_episodes(self) -> None:
         for episodes in self._episodes:

@@ -6,7 +6,7 @@ import dataclasses
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from itertools import islice
 from pathlib import Path
@@ -23,12 +23,14 @@ from agents.run.build import Training, build
 from agents.run.config import RECORD_STEPS, RunConfig
 from agents.run.evaluator import EVALUATIONS, Evaluator, evaluation_scalars, settled
 from agents.run.folder import RunFolder
+from agents.run.lock import Lock
 from agents.run.metrics import UserMetrics
 from agents.run.models import load_policy, save_model
 from agents.run.monitor import LOG_ROWS, Monitor
 from agents.run.play import Moment, frames_per_second, play, policy_env, watch_fault
 from agents.run.recording import record_episode, replay_folder
 from agents.run.registry import title_of
+from agents.run.remarks import Remarks, of_actions, of_settings
 from agents.run.sinks import ConsoleSink, CsvSink, TensorBoardSink
 from agents.run.storage import atomic_folder, read_tree, write_tree
 from agents.run.summary import Summary, last_screen, resume_command
@@ -45,10 +47,16 @@ TAKING_TURNS = "One environment does all in turn: evaluations use the training's
 THUMBNAILS = 250  # frames of the small video in TensorBoard, every second one of the episode
 
 
+class Stop(threading.Event):
+    """Set when a run is to stop; `take_again` takes the signals from an environment that has put handlers in place."""
+
+    take_again: Callable[[], None]
+
+
 @contextmanager
-def stop_signals() -> Iterator[threading.Event]:
+def stop_signals() -> Iterator[Stop]:
     """Turn the first Ctrl-C, `kill` or closed terminal into an event; once that is set, another interrupts at once."""
-    stop = threading.Event()
+    stop = Stop()
 
     def handle(number: int, frame: object) -> None:
         if stop.is_set():
@@ -57,7 +65,7 @@ def stop_signals() -> Iterator[threading.Event]:
         with suppress(OSError):  # its terminal is gone
             os.write(2, b"\nStopping after this round, to save it whole. Again to stop at once.\n")  # print may be busy
 
-    with handling(handle, signal.SIGINT, *ENDING):
+    with handling(handle, signal.SIGINT, *ENDING) as stop.take_again:
         yield stop
 
 
@@ -89,6 +97,7 @@ class Run:
         )
         if self.config.one_instance:
             self.evaluator.share(training.env)
+        self.remarks = Remarks(training.env.observation_space)
         self.metrics = None if self.config.metrics is None else UserMetrics(self.config.metrics)
         self.log_every = max(self.params.total_timesteps // LOG_ROWS, 1)
         self.save_every = self.params.eval_freq or max(self.params.total_timesteps // EVALUATIONS, 1)
@@ -118,9 +127,10 @@ class Run:
             self.evaluator.share(self.training.env)
             self.console.say(f"no second copy of the environment: {error}. {TAKING_TURNS}")
 
-    def loop(self, stop: threading.Event) -> None:
+    def loop(self, stop: Stop) -> None:
         """Train until the budget, the target or a stop."""
         self.handle_due()
+        logged = self.training.step
         if self.monitor.target_reached(self.params.target_reward):
             return
         for iteration in self.training.iterations():
@@ -131,6 +141,9 @@ class Run:
                 for row in self.metrics.rows(iteration.episodes, done):
                     self.monitor.add_metrics(row)
             self.handle_due()
+            if crossings(logged, iteration.step, self.log_every):
+                logged = iteration.step
+                stop.take_again()
             if self.monitor.target_reached(self.params.target_reward) or stop.is_set():
                 return
             self.between_ticks = False
@@ -147,21 +160,30 @@ class Run:
             if is_best and crossings(self.monitor.last_video, step, params.video_freq):
                 with self.monitor.paused("recording"):
                     self.record_best(step)
-        if crossings(before, step, self.log_every):
+        if row := crossings(before, step, self.log_every):
             self.log(step)
+        self.monitor.handled = step
+        self.monitor.evaluated += evaluated
+        if row:
+            self.monitor.begin_row()  # not before it is noted as done: a break would leave the row's second try empty
         if crossings(before, step, self.save_every) and self.monitor.elapsed() >= self.saved + SAVE_EVERY:
             with self.monitor.paused("saving"):
                 self.save_latest()
             self.saved = self.monitor.elapsed()
-        self.monitor.handled = step
-        self.monitor.evaluated += evaluated
         if crossings(before, step, params.save_freq):
             with self.monitor.paused("saving"):
                 self.checkpoint()
 
     def log(self, step: int) -> None:
-        """Write the scalars gathered since the last row."""
+        """Write the scalars gathered since the last row.
+
+        Raises:
+            UserError: the run folder is gone, or cannot be written.
+        """
+        self.folder.refuse_gone()
         scalars = self.monitor.scalars(step)
+        self.say(self.remarks.of_observations(self.training.collector.state.obs))
+        self.say(self.remarks.of_returns(self.monitor.returns, self.monitor.lengths))
         for sink in (self.tensorboard, self.progress_csv, self.console):
             sink.write(step, scalars)
 
@@ -207,7 +229,11 @@ class Run:
         self.monitor.last_video = step
 
     def checkpoint(self) -> None:
-        """Save model and training state under the current step; old checkpoints keep their model alone."""
+        """Save model and training state under the current step; old checkpoints keep their model alone.
+
+        In the middle of a round no state of an old one goes: one from between two rounds may be among them.
+        """
+        self.folder.refuse_gone()
         step = self.training.step
         with atomic_folder(self.folder.checkpoint(step)) as folder:
             save_model(folder, self.training.algorithm.model, self.config, self.training.env.own_spaces, step)
@@ -216,17 +242,18 @@ class Run:
                 "monitor": self.monitor.state_dict(),
             }
             write_tree(folder, "state", state, {"step": step})
-        for _, old in self.folder.checkpoints()[:-KEEP_STATES]:
+        for _, old in self.folder.checkpoints()[:-KEEP_STATES] if self.between_ticks else ():
             for name in ("state.json", "state.safetensors"):
                 (old / name).unlink(missing_ok=True)
 
     def save_latest(self) -> None:
         """Save the policy as it is as the model of the run itself; say once that it can be watched."""
+        self.folder.refuse_gone()
         training = self.training
         spaces = training.env.own_spaces
         save_model(self.folder.path, training.algorithm.model, self.config, spaces, training.step)
         if not self.told_to_watch and training.step < self.params.total_timesteps and not watch_fault(self.config.env):
-            self.console.say(f"watch it learn: {typed('python', '-m', 'agents.watch', '--follow', self.folder.path)}")
+            self.console.say(f"watch it learn: {typed('python', '-m', 'agents.watch', '--follow', self.folder.shown)}")
         self.told_to_watch = True
 
     def save_on_error(self, error: BaseException) -> None:
@@ -234,22 +261,48 @@ class Run:
         if not self.training.step:
             return
         if not all(parameter.isfinite().all() for parameter in self.training.algorithm.model.parameters()):
-            error.add_note(f"The network is not saved, as its weights are not finite any more; see {self.folder.path}.")
+            error.add_note(
+                f"The network is not saved, as its weights are not finite any more; see {self.folder.shown}."
+            )
             return
         what = "What was learnt"
         try:
+            if not self.folder.there:
+                self.begin_elsewhere()
             self.save_latest()
             what = "The model is saved, but the state of its training"
-            if self.between_ticks or not self.folder.checkpoint(self.training.step).exists():
-                self.checkpoint()  # in the middle of a rollout, one made before it is the better one
-            error.add_note(f"What was learnt is saved. To go on: {resume_command(self.folder.path)}")
+            kept = None if self.between_ticks else self.folder.resumable()
+            if kept is not None and (isinstance(error, KeyboardInterrupt) or kept[0] == self.training.step):
+                # from in between two rounds it goes on as if it had never stopped, which this one could not
+                error.add_note(
+                    f"The model is saved as it was. To go on from the checkpoint at step {kept[0]:,}: "
+                    f"{resume_command(self.folder.shown)}"
+                )
+                return
+            self.checkpoint()
+            error.add_note(f"What was learnt is saved. To go on: {resume_command(self.folder.shown)}")
         except UserError as second:
             reason = ", for the same reason" if str(second) == str(error) else f": {second}"
             error.add_note(f"{what} could not be saved{reason}.")
-            if saved := self.folder.checkpoints():
+            if saved := self.folder.resumable():
                 error.add_note(
-                    f"To go on from the checkpoint at step {saved[-1][0]:,}: {resume_command(self.folder.path)}"
+                    f"To go on from the checkpoint at step {saved[0]:,}: {resume_command(self.folder.shown)}"
                 )
+
+    def begin_elsewhere(self) -> None:
+        """Go on in a new run folder, beside the place of the one that is gone.
+
+        Raises:
+            UserError: nothing can be written there.
+        """
+        made = RunFolder.create(self.folder.path.parent, self.config, threads=torch.get_num_threads())
+        code.keep(made.path, self.config.model_dump(mode="json"))
+        self.folder = RunFolder(made.path, self.folder.shown.parent / made.path.name)
+
+    def say(self, lines: Iterable[str]) -> None:
+        """Print each on a line of its own."""
+        for line in lines:
+            self.console.say(line)
 
     def print_header(self, notes: list[str]) -> None:
         """Say what runs where, and write the configuration to TensorBoard."""
@@ -268,20 +321,25 @@ class Run:
             self.console.say(line)
         if params.eval_max_steps is not None:
             self.console.say(f"evaluations cut episodes after {params.eval_max_steps:,} steps (--eval-max-steps)")
-        self.console.say(f"run folder: {self.folder.path}")
-        for note in notes:
-            self.console.say(note)
+        self.console.say(f"run folder: {self.folder.shown}")
+        self.say([*notes, *of_settings(params), *of_actions(training.env.own_spaces[1], params.rescales_action)])
         rows = "".join(f"| {key} | {value} |\n" for key, value in config.model_dump(mode="json").items())
         self.tensorboard.text("config", f"| setting | value |\n|---|---|\n{rows}")
         self.monitor.start()
 
-    def record(self, replays_dir: Path, most: int) -> Path | None:
-        """Record at most so many steps of one episode of the best model; say why where it cannot be drawn."""
+    def record(self, replays: tuple[Path, Path], most: int) -> Path | None:
+        """Record at most so many steps of one episode of the best model; say why where it cannot be drawn.
+
+        Args:
+            replays: the folder of recorded episodes, by its whole path and as messages name it.
+            most: steps.
+        """
+        place, typed_place = replays
         self.evaluator.close()  # it is needed no more, and perhaps only one may run at a time
         if not self.keeps_env:
             self.training.env.close()
         loaded, thumbnails = load_policy(self.folder.path, trust=True), Thumbnails()
-        seed, folder = derive_seed(self.config.seed, "recording"), replay_folder(loaded, replays_dir)
+        seed, folder = derive_seed(self.config.seed, "recording"), replay_folder(loaded, place)
         try:
             with self.console.working("recording an episode", "steps at most") as report:
                 recorded = record_episode(
@@ -297,7 +355,7 @@ class Run:
         if not (recorded.episode.terminated or recorded.episode.truncated):
             self.console.say(f"the recorded episode is cut after {most:,} steps (--record-steps)")
         self.tensorboard.video("eval/video", self.training.step, thumbnails.gif())
-        return recorded.video
+        return typed_place / recorded.video.relative_to(place)
 
     def close(self) -> None:
         """Flush and close everything but the environments of the training."""
@@ -343,8 +401,8 @@ def load_latest(training: Training, monitor: Monitor, folder: RunFolder) -> list
             said.append(f"checkpoint {step} was passed over: {misfit}{' '.join(str(error).split())}")
             continue
         return said + told
-    anew = f"start it anew: {typed('python', '-m', 'agents.train', '--config', folder.config_file)}"
-    raise UserError("\n  ".join([f"{folder.path}: there is no checkpoint to resume from; {anew}", *said]))
+    anew = f"start it anew: {typed('python', '-m', 'agents.train', '--config', folder.shown / folder.config_file.name)}"
+    raise UserError("\n  ".join([f"{folder.shown}: there is no checkpoint to resume from; {anew}", *said]))
 
 
 def refuse_finished(training: Training, monitor: Monitor, folder: RunFolder) -> None:
@@ -358,7 +416,7 @@ def refuse_finished(training: Training, monitor: Monitor, folder: RunFolder) -> 
         done, more = f"at step {step:,} it reached its target_reward {params.target_reward:g}", "--target-reward none"
     else:
         return
-    raise UserError(f"{folder.path} is finished: {done}. To train on: {resume_command(folder.path)} {more}")
+    raise UserError(f"{folder.shown} is finished: {done}. To train on: {resume_command(folder.shown)} {more}")
 
 
 def train(
@@ -385,35 +443,41 @@ def train(
     """
     if config.metrics is not None:
         UserMetrics(config.metrics)  # a mistake in its name is told before anything is built
+    replays = replays_dir.absolute(), replays_dir
     with ExitStack() as stack:
-        given = training is not None
+        given, folder = training is not None, None
+        if resume is not None:
+            folder = RunFolder.open(resume).fixed()
+            lock = stack.enter_context(closing(Lock(folder.path)))
         if training is None:
             training = build(config)
             stack.enter_context(closing(training.env))
         training.config = settled(training.config, training.step)
         monitor = Monitor(training.step)
         notes: list[str] = []
-        if resume is None:
+        if folder is None:
             folder = RunFolder.create(
                 runs_dir, training.config, folder_name=folder_name, threads=torch.get_num_threads()
-            )
+            ).fixed()
+            lock = stack.enter_context(closing(Lock(folder.path)))
             notes = code.keep(folder.path, training.config.model_dump(mode="json"))
         else:
-            folder = RunFolder.open(resume)
             folder.tidy()
             notes = load_latest(training, monitor, folder)
             refuse_finished(training, monitor, folder)
             notes += training.schedules_since(folder.budget(training.config.params))
             folder.resume(training.config)
             code.sign(folder.path, training.config.model_dump(mode="json"))
+        if lock.note:
+            notes.append(lock.note)
         if config.one_instance:
             notes.append(TAKING_TURNS)
         with closing(Run(training, folder, monitor, resumed=resume is not None, quiet=quiet)) as run:
             run.keeps_env = given
-            return carry_out(run, notes, replays_dir, record_steps)
+            return carry_out(run, notes, replays, record_steps)
 
 
-def carry_out(run: Run, notes: list[str], replays_dir: Path, record_steps: int) -> Summary:
+def carry_out(run: Run, notes: list[str], replays: tuple[Path, Path], record_steps: int) -> Summary:
     """Train, save and conclude; whatever breaks off, the error notes what was saved and how to go on."""
     with stop_signals() as stop:
         try:
@@ -428,15 +492,17 @@ def carry_out(run: Run, notes: list[str], replays_dir: Path, record_steps: int) 
         interrupted = stop.is_set()
         stop.set()  # all is saved: from here on a signal interrupts at once
         try:
-            return conclude(run, interrupted, replays_dir, record_steps)
+            return conclude(run, interrupted, replays, record_steps)
         except BaseException as error:
-            error.add_note(
-                f"The training is saved, but not yet brought to its end. To do that: {resume_command(run.folder.path)}"
-            )
+            if run.folder.there:
+                do = resume_command(run.folder.shown)
+                error.add_note(f"The training is saved, but not yet brought to its end. To do that: {do}")
+            else:
+                run.save_on_error(error)
             raise
 
 
-def conclude(run: Run, interrupted: bool, replays_dir: Path, record_steps: int) -> Summary:
+def conclude(run: Run, interrupted: bool, replays: tuple[Path, Path], record_steps: int) -> Summary:
     """Evaluate the final policy on fresh episodes, record one, and write the summary."""
     config, step = run.config, run.training.step
     wall, trained = run.monitor.elapsed(), run.monitor.training_seconds()
@@ -453,10 +519,10 @@ def conclude(run: Run, interrupted: bool, replays_dir: Path, record_steps: int) 
         solved = None if threshold is None else mean >= threshold
     if record_steps and not interrupted:
         with run.monitor.paused("recording"):
-            recorded = run.record(replays_dir, record_steps)
+            recorded = run.record(replays, record_steps)
     spent = run.monitor.spent
     summary = Summary(
-        run=str(run.folder.path),
+        run=str(run.folder.shown),
         env=config.env,
         algo=config.algo,
         seed=config.seed,
@@ -478,5 +544,6 @@ def conclude(run: Run, interrupted: bool, replays_dir: Path, record_steps: int) 
     watchable = watch_fault(config.env) is None and (recorded is not None or interrupted or not record_steps)
     run.tensorboard.hparams(config.model_dump(mode="json"))
     run.folder.write_summary(dataclasses.asdict(summary))
+    run.say(run.remarks.at_the_end(run.monitor.returns))
     run.console.final_table(*last_screen(summary, run.monitor.best, recorded, watchable))
     return summary

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 import traceback
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -13,7 +14,7 @@ import gymnasium
 import numpy as np
 
 from envs.api import Step
-from envs.errors import EnvError
+from envs.errors import EnvError, words_of
 from envs.spaces import BadData
 
 
@@ -26,6 +27,22 @@ def silenced() -> Iterator[None]:
         yield
     finally:
         gymnasium.logger.min_level = level
+
+
+@contextmanager
+def closed(env: Any, who: str = "an environment") -> Iterator[Any]:
+    """Yield an environment, and close it at the end of the block; where it raises then, warn of that and go on.
+
+    What was done in it is done: an error in `close` is no reason to lose it.
+    """
+    try:
+        yield env
+    finally:
+        try:
+            env.close()
+        except (Exception, SystemExit) as error:
+            said = f"{who} raised {type(error).__name__} when it was closed: {words_of(error)}"
+            warnings.warn(said, RuntimeWarning, stacklevel=3)
 
 
 _RULES = {
@@ -108,7 +125,7 @@ def picture(frame: Any) -> np.ndarray:
         pixels = np.asarray(frame)
     except (TypeError, ValueError, RuntimeError) as error:
         raise EnvError(
-            f"render() returned {type(frame).__name__}, not a picture [height, width, 3]: {error}"
+            f"render() returned {type(frame).__name__}, not a picture [height, width, 3]: {words_of(error)}"
         ) from error
     given, shape = f"render() returned {type(frame).__name__} of {pixels.dtype}", list(pixels.shape)
     if pixels.dtype.kind not in "buif":
@@ -148,15 +165,15 @@ def env_error(index: int | None, error: BaseException, where: str) -> EnvError:
     if isinstance(error, BadData):
         return EnvError(f"{who} returned bad data {where}: {error}")
     if isinstance(error, ValueError) and (rule := _rule_behind(error)) is not None:
-        return EnvError(f"{who} returned bad data {where}: {rule}, but a wrapper found {error}")
-    if isinstance(error, TypeError) and (lacking := _ARGUMENT.search(str(error))):
+        return EnvError(f"{who} returned bad data {where}: {rule}, but a wrapper found {words_of(error)}")
+    if isinstance(error, TypeError) and (lacking := _ARGUMENT.search(words_of(error))):
         rule = "reset must take seed and options, as in `def reset(self, *, seed=None, options=None)`"
         return EnvError(f"{who} failed {where}: {rule}, but it takes no {lacking[1]}")
-    return EnvError(f"{who} raised {type(error).__name__} {where}: {error}")
+    return EnvError(f"{who} raised {type(error).__name__} {where}: {words_of(error)}")
 
 
 def _rule_behind(error: ValueError) -> str | None:
     """Return the rule that an environment broke whose result a wrapper of Gymnasium's could not unpack, if it did."""
     *_, last = traceback.extract_tb(error.__traceback__)
-    unpacked = "to unpack" in str(error) and "gymnasium/wrappers" in last.filename.replace("\\", "/")
+    unpacked = "to unpack" in words_of(error) and "gymnasium/wrappers" in last.filename.replace("\\", "/")
     return _RULES.get(last.name) if unpacked else None

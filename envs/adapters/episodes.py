@@ -11,7 +11,7 @@ import numpy as np
 
 from envs import saved
 from envs.adapters import carried
-from envs.errors import EnvError, UserError, listed
+from envs.errors import EnvError, UserError, listed, words_of
 from envs.seeding import derive_seed
 
 MOST_STEPS = 2**15  # of one episode: more than the longest game of Atari has
@@ -183,7 +183,7 @@ def replay(env: gymnasium.Env, record: EpisodeRecord) -> Reached | EnvError:
             if terminated or truncated:
                 return EnvError(f"replayed, its episode ended after {count} of {len(record.actions)} steps")
     except (Exception, SystemExit) as error:
-        return EnvError(f"replayed, it raised {type(error).__name__} at step {count}: {error}")
+        return EnvError(f"replayed, it raised {type(error).__name__} at step {count}: {words_of(error)}")
     other = return_ != record.return_ and not math.isnan(record.return_)
     now, who = carried.checksums(env), type(env.unwrapped).__name__
     signs = ["replayed, its actions led to other rewards"] if other else []

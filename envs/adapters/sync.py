@@ -10,7 +10,7 @@ import gymnasium
 import numpy as np
 
 from envs.adapters.carried import checksums
-from envs.adapters.checks import env_error, flags_of, picture, reset_result, rewards_of, step_result
+from envs.adapters.checks import closed, env_error, flags_of, picture, reset_result, rewards_of, step_result
 from envs.adapters.episodes import EpisodeRecord, Reached, replay, when
 from envs.adapters.episodic import EpisodicVecEnv
 from envs.api import Obs
@@ -117,5 +117,6 @@ class SyncVecEnv(EpisodicVecEnv):
 
     def close(self) -> None:
         envs, self._envs = self._envs, []  # once each: closing twice is not every simulator's
-        for env in envs:
-            env.close()
+        for index, env in enumerate(envs):
+            with closed(env, f"environment {self.first + index}"):
+                pass

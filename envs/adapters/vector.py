@@ -10,7 +10,7 @@ import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 
 from envs import saved
-from envs.adapters.checks import env_error, flag_dummies, flags_of, picture, rewards_of, silenced
+from envs.adapters.checks import closed, env_error, flag_dummies, flags_of, picture, rewards_of, silenced
 from envs.adapters.episodes import EpisodeRecord, Reached
 from envs.adapters.episodic import EpisodicVecEnv
 from envs.adapters.infos import infos_at
@@ -81,7 +81,8 @@ class ManualVectorEnv(EpisodicVecEnv):
         return _picture(self._env, index)
 
     def close(self) -> None:
-        self._env.close()
+        with closed(self._env, "the vector environment"):
+            pass
 
 
 class GymVectorEnv(InProcess):
@@ -172,7 +173,8 @@ class GymVectorEnv(InProcess):
         return _picture(self._env, index)
 
     def close(self) -> None:
-        self._env.close()
+        with closed(self._env, "the vector environment"):
+            pass
 
 
 def _picture(env: VectorEnv, index: int) -> np.ndarray:

@@ -10,7 +10,7 @@ machine, showing a secret that its standard input told, and the memory is a file
 
 A worker is a fresh interpreter, not a fork: a fork would copy locks that other threads (torch's, TensorBoard's) may
 hold just then. It imports neither torch nor the program's main module, and ends when its socket closes, however
-that came about, so none outlives the main process.
+that came about; in the middle of a step, when its standard input does. So none outlives the main process.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing, suppress
 from functools import partial
@@ -39,20 +41,20 @@ from gymnasium import Space, spaces
 from gymnasium.vector.utils import CloudpickleWrapper
 
 from envs import saved
+from envs.adapters.checks import closed
 from envs.adapters.episodes import EpisodeLog
 from envs.adapters.episodic import saved_checksums, sentences
 from envs.adapters.sync import SyncVecEnv
 from envs.api import Obs, Step
 from envs.errors import EnvError, UserError
 from envs.names import Names
-from envs.processes import APART, cores
+from envs.processes import APART, SECONDS_TO_CLOSE, cores, kill, parent_word, tie
 from envs.spaces import ActionCodec, ObservationCodec
 
 _STEP, _STEPPED = b"step", b"stepped"
-_PROGRAM = "import sys; sys.path[:] = sys.argv[4:]; from envs.adapters.workers import work; work(*sys.argv[1:4])"
+_PROGRAM = "import sys; sys.path[:] = sys.argv[5:]; from envs.adapters.workers import work; work(*sys.argv[1:5])"
 _INHERITED = os.name == "posix"  # descriptors are
 _SECRET = 32  # bytes
-_SECONDS_TO_CLOSE = 5.0  # seconds that a worker has to close its environments
 
 Maker = Callable[[], gymnasium.Env]
 
@@ -142,12 +144,11 @@ class WorkersVecEnv:
         example: gymnasium.Env | None = None,
     ) -> None:
         self.num_envs = len(makers)
-        example = makers[0]() if example is None else example
-        self._observations = ObservationCodec(example.observation_space)
-        self.own_spaces = example.observation_space, example.action_space
-        self.observation_space = self._observations.space
-        self.action_space = ActionCodec(example.action_space, rescale_action).space
-        example.close()
+        with closed(makers[0]() if example is None else example) as example:
+            self._observations = ObservationCodec(example.observation_space)
+            self.own_spaces = example.observation_space, example.action_space
+            self.observation_space = self._observations.space
+            self.action_space = ActionCodec(example.action_space, rescale_action).space
         ends = np.linspace(0, self.num_envs, min(workers or cores(), self.num_envs) + 1).astype(int).tolist()
         self._shares = [slice(start, stop) for start, stop in pairwise(ends)]
         self._processes: list[subprocess.Popen[bytes]] = []
@@ -193,10 +194,11 @@ class WorkersVecEnv:
 
     def _start(self, memory: int) -> None:
         ours, theirs = socket.socketpair()
+        words = [sys.executable, "-c", _PROGRAM]
         with theirs:
             process = subprocess.Popen(
-                [sys.executable, "-c", _PROGRAM, *map(str, (theirs.fileno(), memory, self.num_envs)), *sys.path],
-                stdin=subprocess.DEVNULL,
+                [*words, *map(str, (theirs.fileno(), memory, self.num_envs)), parent_word(), *sys.path],
+                stdin=subprocess.PIPE,
                 pass_fds=(theirs.fileno(), memory),
                 **APART,
             )
@@ -208,11 +210,12 @@ class WorkersVecEnv:
         secret = secrets.token_bytes(_SECRET)
         with socket.create_server(("127.0.0.1", 0)) as server:
             words = [sys.executable, "-c", _PROGRAM, f":{server.getsockname()[1]}", memory, str(self.num_envs)]
-            process = subprocess.Popen([*words, *sys.path], stdin=subprocess.PIPE, **APART)
+            process = subprocess.Popen([*words, parent_word(), *sys.path], stdin=subprocess.PIPE, **APART)
             self._processes.append(process)
             assert process.stdin is not None
-            with suppress(OSError), process.stdin:  # if it is dead, `_collect` finds that too
+            with suppress(OSError):  # if it is dead, `_collect` finds that too
                 process.stdin.write(secret)
+                process.stdin.flush()
             self._sockets.append(Connection(_accepted(server, secret, process).detach()))
 
     def _send(self, worker: int, message: bytes) -> None:
@@ -243,7 +246,7 @@ class WorkersVecEnv:
             if share.stop == share.start + 1
             else f"environments {share.start} to {share.stop - 1}"
         )
-        return f"{which} (exit code {self._processes[worker].wait(_SECONDS_TO_CLOSE)})"
+        return f"{which} (exit code {self._processes[worker].wait(SECONDS_TO_CLOSE)})"
 
     def _call(self, where: str, method: str, arguments: Sequence[tuple[Any, ...]]) -> list[Any]:
         """Call a method of every worker's `SyncVecEnv`, each with arguments of its own, and return the results."""
@@ -330,12 +333,16 @@ class WorkersVecEnv:
         """Let every worker close its environments and end; one that does not is killed."""
         for connection in self._sockets:
             connection.close()
+        limit = time.monotonic() + SECONDS_TO_CLOSE
         for process in self._processes:
             try:
-                process.wait(_SECONDS_TO_CLOSE)
+                process.wait(max(limit - time.monotonic(), 0.1))
             except subprocess.TimeoutExpired:
-                process.kill()
+                kill(process)
                 process.wait()
+            assert process.stdin is not None
+            with suppress(OSError):  # it may still hold what a dead process did not take
+                process.stdin.close()
         if self._file is not None:
             del self._shared  # Windows removes no file that is mapped
             self._remove_file()
@@ -353,7 +360,7 @@ def _accepted(server: socket.socket, secret: bytes, process: subprocess.Popen[by
     while process.poll() is None:
         with suppress(TimeoutError):
             ours, _ = server.accept()
-            ours.settimeout(_SECONDS_TO_CLOSE)
+            ours.settimeout(SECONDS_TO_CLOSE)
             shown = b""
             with suppress(OSError):
                 while len(shown) < _SECRET and (more := ours.recv(_SECRET - len(shown))):
@@ -377,22 +384,25 @@ def _build(makers: Sequence[Maker], rescale_action: bool, first: int) -> SyncVec
     return SyncVecEnv([maker() for maker in makers], rescale_action, first)
 
 
-def work(link: str, memory: str, num_envs: str) -> None:
+def work(link: str, memory: str, num_envs: str, parent: str) -> None:
     """Be a worker: build environments, and do with them what the socket says, until it closes.
 
     Args:
         link: the socket's descriptor, or ":" and the port to connect to.
         memory: descriptor or name of the file with the shared memory.
+        parent: as `tie` takes it.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    ending = threading.Event()
     if link.startswith(":"):
         theirs = socket.create_connection(("127.0.0.1", int(link[1:])))
         theirs.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        theirs.sendall(sys.stdin.buffer.read(_SECRET))
+        theirs.sendall(os.read(0, _SECRET))
         memory_fd = os.open(memory, os.O_RDWR | getattr(os, "O_BINARY", 0))
         connection = Connection(theirs.detach())
     else:
         memory_fd, connection = int(memory), Connection(int(link))
+    tie(parent, ending)
     with suppress(EOFError, ConnectionError):
         try:
             env = pickle.loads(connection.recv_bytes())()
@@ -401,8 +411,11 @@ def work(link: str, memory: str, num_envs: str) -> None:
         shared = _SharedArrays(memory_fd, int(num_envs), env.observation_space, env.action_space)
         connection.send_bytes(pickle.dumps((None, None)))
         with closing(env):
-            while True:
-                connection.send_bytes(_answer(env, shared, connection.recv_bytes()))
+            try:
+                while True:
+                    connection.send_bytes(_answer(env, shared, connection.recv_bytes()))
+            finally:
+                ending.set()
 
 
 def _answer(env: SyncVecEnv, shared: _SharedArrays, message: bytes) -> bytes:

@@ -13,7 +13,7 @@ import numpy as np
 from gymnasium import Space, spaces
 
 from envs.api import Array, Obs
-from envs.errors import UserError
+from envs.errors import UserError, words_of
 from envs.native.painters import Painter
 from envs.spaces import ActionCodec, ObservationCodec
 
@@ -184,7 +184,7 @@ def build_dynamics(task: type[Dynamics], arguments: dict[str, Any]) -> Dynamics:
     except UserError:
         raise
     except Exception as error:
-        raise UserError(f"{name} raised {type(error).__name__} when it was tried out: {error}") from error
+        raise UserError(f"{name} raised {type(error).__name__} when it was tried out: {words_of(error)}") from error
     if reason is not None:
         raise UserError(f"{name}: {reason}")
     return dynamics

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import sys
 import time
@@ -184,3 +185,28 @@ class Deck:
             "luck": luck[:, None],
             "picture": xp.broadcast_to((luck * 255)[:, None, None, None], (len(luck), 2, 2, 1)),
         }
+
+
+class Busy(Drift):
+    """Says that it is about to, and spends a minute in its step: asleep, or holding on to Python's lock."""
+
+    def __init__(self, wait: Any) -> None:
+        super().__init__()
+        self.wait = wait
+
+    @classmethod
+    def idle(cls) -> Busy:
+        return cls(lambda seconds: None)
+
+    @classmethod
+    def sleeping(cls) -> Busy:
+        return cls(time.sleep)
+
+    @classmethod
+    def holding(cls) -> Busy:
+        return cls(ctypes.PyDLL(None).sleep)
+
+    def step(self, action: Any) -> Any:
+        print("in its step", flush=True)
+        self.wait(60)
+        return super().step(action)

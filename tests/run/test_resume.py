@@ -11,12 +11,18 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 import pytest
 
+from agents.acting.collector import TickCollector
+from agents.learning.learner import Learner
+from agents.run import runner
 from agents.run.config import RunConfig
 from agents.run.folder import RunFolder
 from agents.run.runner import Run
+from agents.run.sinks import CsvSink
 from agents.run.storage import read_tree
 from agents.train import main
 from tests.run.running import (
@@ -141,7 +147,7 @@ def test_a_break_in_mid_tick_is_saved_without_the_environments(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with signals_at(311, signal.SIGINT, signal.SIGINT):
-        run = train(tmp_path, f"{SCENARIOS['dqn native']} {BUDGET}", code=130)
+        run = train(tmp_path, f"{SCENARIOS['dqn native']} {BUDGET} --save-freq 0", code=130)
     assert capsys.readouterr().err == (
         f"interrupted\nWhat was learnt is saved. To go on: python -m agents.train --resume {run}\n"
     )
@@ -151,6 +157,48 @@ def test_a_break_in_mid_tick_is_saved_without_the_environments(
     assert state["training"]["env"] is None
     resume(run)
     assert RunFolder(run).checkpoints()[-1][0] == 450
+
+
+@pytest.mark.parametrize("scenario", ["ppo native", "dqn native"])
+@pytest.mark.parametrize(
+    ("part", "again"),
+    [
+        ((TickCollector, "_write"), False),
+        ((Learner, "update"), False),
+        ((Run, "evaluate"), True),
+        ((Run, "save_latest"), True),
+        ((Run, "checkpoint"), True),
+        ((CsvSink, "write"), True),
+    ],
+    ids=["rollout", "update", "evaluation", "saving", "checkpoint", "row"],
+)
+def test_two_ctrl_c_leave_an_exact_checkpoint_to_go_on_from(
+    scenario: str, part: tuple[type, str], again: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`again`: between two rounds all that was learnt can be saved exactly; within one the checkpoint before it is."""
+    words = f"{SCENARIOS[scenario]} {BUDGET}"
+    unbroken = train(tmp_path / "unbroken", words)
+    kind, name = part
+    whole, broken = getattr(kind, name), []
+
+    def breaking(self: Any, *arguments: Any, **options: Any) -> Any:
+        result = whole(self, *arguments, **options)
+        if not broken and list(tmp_path.glob("broken/*/checkpoints/*/state.json")):
+            broken.append(True)
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
+        return result
+
+    with mock.patch.object(kind, name, breaking), mock.patch.object(runner, "SAVE_EVERY", 0.0):
+        run = train(tmp_path / "broken", words, code=130)
+    kept = RunFolder(run).resumable()
+    assert kept is not None
+    state, _ = read_tree(kept[1], "state")
+    assert state["training"]["env"] is not None
+    said = "What was learnt is saved." if again else f"To go on from the checkpoint at step {kept[0]}:"
+    assert said in capsys.readouterr().err
+    resume(run)
+    assert_same_run(unbroken, run)
 
 
 @pytest.mark.parametrize("stream", ["evaluation", "confirmation"])
@@ -173,12 +221,12 @@ def test_an_evaluation_that_broke_off_is_done_again(
     assert_same_run(unbroken, run)
 
 
-def in_child(words: list[str]) -> multiprocessing.Process:
-    """Start the command in a copy of this process, which costs no import of PyTorch."""
+def in_child(words: list[str], said: Path | str = os.devnull) -> multiprocessing.Process:
+    """Start the command in a copy of this process, which costs no import of PyTorch; what it says goes to `said`."""
 
     def command() -> None:
         os.setpgid(0, 0)
-        sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+        sys.stdout = sys.stderr = open(said, "w", buffering=1)  # noqa: SIM115
         os._exit(main(words))
 
     child = multiprocessing.get_context("fork").Process(target=command)

@@ -291,6 +291,8 @@ def test_monitor_means() -> None:
     assert scalars["rollout/ep_rew_mean"] == (sum(range(1, WINDOW)) + 1000) / WINDOW
     assert scalars["rollout/ep_len_mean"] == scalars["rollout/ep_rew_mean"]
     assert (scalars["train/loss"], scalars["time/env"]) == (2.5, 0.75)
+    assert monitor.scalars(16) == pytest.approx(scalars, rel=1), "until the row is written it can be made again"
+    monitor.begin_row()
     assert monitor.scalars(16).keys() == {"time/fps", "rollout/ep_rew_mean", "rollout/ep_len_mean"}
 
 

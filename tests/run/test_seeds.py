@@ -97,10 +97,13 @@ def test_the_command_for_the_rest_keeps_all_other_flags() -> None:
     assert shlex.split(rest_command(argv, 7, 1))[3:] == shlex.split("--env 'a b' --name x -n 10 --seed 7 --seeds 1")
 
 
-@pytest.mark.parametrize(("words", "said"), [("--seeds 0", "0 given"), ("--seeds -2", "-2 given")])
-def test_too_few_seeds(tmp_path: Path, capsys: pytest.CaptureFixture[str], words: str, said: str) -> None:
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [("--seeds 0", "0 given"), ("--seeds -2", "-2 given"), ("--seeds 1000000000", "1000000000 given")],
+)
+def test_too_few_or_too_many_seeds(tmp_path: Path, capsys: pytest.CaptureFixture[str], words: str, said: str) -> None:
     assert called(tmp_path, words) == 2
-    assert f"--seeds: {said}, at least 1 expected." in capsys.readouterr().err
+    assert f"--seeds: {said}, from 1 to 10000 expected." in capsys.readouterr().err
     assert not (tmp_path / "runs").exists()
 
 

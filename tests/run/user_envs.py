@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 import os
+import random
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -116,3 +122,76 @@ class Reports(Faulty):
 
     def step(self, action: int) -> Any:
         return *super().step(action)[:4], {"is_success": self.success}
+
+
+class Sleeper(Signs):
+    """Sleeps for a minute in its step number 60 if there is a file `bed`, and takes the file away before."""
+
+    def __init__(self, bed: str = "", render_mode: str | None = None) -> None:
+        super().__init__(render_mode)
+        self.bed, self.taken = Path(bed), 0
+
+    def step(self, action: int) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        self.taken += 1
+        if self.taken == 60 and self.bed.is_file():
+            self.bed.unlink(missing_ok=True)
+            time.sleep(60)
+        return super().step(action)
+
+
+class Rude(Signs):
+    """Leads the process elsewhere, prints, draws from and seeds what all share, takes signals, and leaves a thread.
+
+    It cannot be closed. `manners` names what it does of that: all by default.
+    """
+
+    ALL = "chdir print seed signals thread close"
+
+    def __init__(self, manners: str = ALL, render_mode: str | None = None) -> None:
+        super().__init__(render_mode)
+        self.manners = manners.split()
+
+    def step(self, action: int) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        if "chdir" in self.manners:
+            os.chdir("/")
+        if "print" in self.manners:
+            print("a line of the environment's")
+        if "seed" in self.manners:
+            random.seed(1)
+            np.random.seed(1)  # noqa: NPY002
+            if torch := sys.modules.get("torch"):
+                torch.manual_seed(1)
+        if "signals" in self.manners and threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, signal.SIG_IGN)
+            self.manners.remove("signals")
+        if "thread" in self.manners:
+            threading.Thread(target=time.sleep, args=(3600,), name="left by an environment").start()
+            self.manners.remove("thread")
+        return super().step(action)
+
+    def close(self) -> None:
+        if "close" in self.manners:
+            raise ConnectionResetError("the simulator had gone")
+
+
+class Silent(Exception):
+    """An error whose text cannot be made, and which no other process can read."""
+
+    def __init__(self) -> None:
+        self.held = threading.Lock()
+
+    def __str__(self) -> str:
+        raise ValueError("no words")
+
+
+class Speechless(Signs):
+    """Fails at its step number 90 with an error that says nothing."""
+
+    taken = 0
+
+    def step(self, action: int) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        self.taken += 1
+        if self.taken == 90:
+            raise Silent
+        return super().step(action)

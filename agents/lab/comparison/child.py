@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import shutil
 import sys
-import threading
 import time
 import traceback
 from datetime import UTC, datetime
@@ -19,10 +17,12 @@ from pathlib import Path
 
 from agents.lab.comparison.job import ERRORS_FILE, JOB_FILE, RESULT_FILE, Job
 from agents.lab.processes import own_peak_mb
+from agents.run.cli import leave
 from agents.run.folder import RunFolder, versions
 from agents.run.storage import write_text
 from agents.run.terminal import typed
 from envs.errors import UserError
+from envs.processes import tie
 
 PARTS_FILE = "parts.json"
 INTERRUPTED = 130
@@ -34,10 +34,10 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--trust", action="store_true", help="code that comes with a model of SB3's may be run")
     parser.add_argument("--began", type=float, default=time.time(), help="when this process was started")
-    parser.add_argument("--tied", action="store_true", help="end when standard input is closed")
+    parser.add_argument("--tied", metavar="PARENT", help="end when standard input is closed")
     options = parser.parse_args(argv)
     if options.tied:
-        threading.Thread(target=_end_with_parent, daemon=True).start()
+        tie(options.tied)
     try:
         return _carry_out(options.folder, options.began, options.trust)
     except UserError as error:
@@ -47,11 +47,6 @@ def main(argv: list[str] | None = None) -> int:
         said = f"{type(error).__name__}: {' '.join(str(error).split())}"
     print(said, file=sys.stderr)
     return 1
-
-
-def _end_with_parent() -> None:
-    os.read(0, 1)  # returns once nobody can write to it any more
-    os._exit(1)
 
 
 def _carry_out(folder: Path, began: float, trust: bool) -> int:
@@ -104,4 +99,6 @@ def _parts(folder: Path) -> list[tuple[float, float]]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    leave(code)
+    sys.exit(code)

@@ -18,7 +18,7 @@ from agents.lab.comparison.job import ERRORS_FILE, Job, finished_run
 from agents.lab.processes import failure
 from agents.run.storage import disk
 from envs.errors import UserError
-from envs.processes import APART, cores
+from envs.processes import APART, cores, kill, parent_word
 
 PATIENCE = 15.0  # seconds that children have to save what they learnt
 POLL = 0.05  # seconds between two looks at the children
@@ -96,7 +96,7 @@ def run_jobs(
         for run in running:
             with suppress(subprocess.TimeoutExpired):
                 run.child.wait(max(limit - time.monotonic(), 0.1))
-            run.child.kill()
+            kill(run.child)
             run.child.wait()
             run.close()
 
@@ -118,7 +118,8 @@ class _Running(NamedTuple):
 def _start(job: Job, out: Path, workers: int, lock: int, trust: bool) -> _Running:
     folder, threads = job.folder(out), str(max(cores() // workers, 1))
     job.save(folder)
-    words = [sys.executable, "-m", "agents.lab.comparison.child", str(folder), "--tied", "--began", str(time.time())]
+    words = [sys.executable, "-m", "agents.lab.comparison.child", str(folder), "--tied", parent_word()]
+    words += ["--began", str(time.time())]
     words += ["--trust"] if trust else []
     errors = (folder / ERRORS_FILE).open("w+b")
     child = subprocess.Popen(

@@ -1,0 +1,136 @@
+"""Kill a training again and again: little is lost, nothing is left behind, and it ends as one that nobody killed."""
+
+from __future__ import annotations
+
+import os
+import random
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from agents.run.folder import RunFolder
+from tests.run.running import USER_ENVS, assert_same_run, resume, steps, train
+from tests.run.test_resume import BUDGET, DQN, PPO, SCENARIOS, in_child
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="it looks at processes in /proc")
+long_test = pytest.mark.skipif("LONG_TESTS" not in os.environ, reason="takes minutes: set LONG_TESTS=1")
+MARK = "TEST_OF_KILLS"
+SAVE = 40  # steps between checkpoints
+ROUND = 102  # the most steps from one round to the next: 34 ticks of 3 environments, before DQN begins to learn
+KILLED = {
+    "ppo native": SCENARIOS["ppo native"],
+    "dqn native": SCENARIOS["dqn native"],
+    "ppo sync": SCENARIOS["ppo sync dict"],
+    "dqn sync": SCENARIOS["dqn sync"],
+    "ppo async": SCENARIOS["ppo async multidiscrete"],
+    "dqn async": SCENARIOS["dqn async"],
+}
+
+
+@pytest.fixture
+def marked(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A word in the environment variables of all that this test starts."""
+    word = f"{MARK}={uuid.uuid4().hex}"
+    monkeypatch.setenv(*word.split("="))
+    yield word
+    for pid in processes(word):
+        os.kill(pid, 9)
+
+
+def processes(word: str) -> list[int]:
+    """Return the processes with this word in the environment variables that they were started with."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            ended = (folder / "stat").read_text().rpartition(")")[2].split()[0] in "ZX"
+            if not ended and word.encode() in (folder / "environ").read_bytes().split(b"\0"):
+                found.append(int(folder.name))
+    return found
+
+
+def wait_for(condition: Callable[[], object]) -> None:
+    limit = time.monotonic() + 50
+    while not condition():
+        assert time.monotonic() < limit
+        time.sleep(0.01)
+
+
+def kill_until_it_ends(
+    words: str, folder: Path, chance: random.Random, seconds: float, marked: str
+) -> tuple[Path, int]:
+    """Train, killed at random within so many seconds of each start; return the run, and how often it was killed."""
+    kills, run = 0, None
+    while True:
+        if run is None:
+            command = [*words.split(), "--runs-dir", str(folder / str(kills)), "--no-record", "--quiet"]
+        else:
+            command = ["--resume", str(run), "--no-record", "--quiet"]
+        child = in_child(command, folder.with_suffix(".said"))
+        child.join(chance.uniform(0.0, seconds))
+        alive = child.is_alive()
+        if not alive and child.exitcode in (0, 2) and run is not None and RunFolder(run).concluded() is not None:
+            return run, kills
+        child.kill()
+        child.join()
+        wait_for(lambda: not processes(marked))
+        if not alive:
+            assert child.exitcode == 0, folder.with_suffix(".said").read_text()
+            run = run or next((folder / str(kills)).iterdir())
+            return run, kills
+        if run is None:
+            found = [path for path in (folder / str(kills)).glob("*") if RunFolder(path).resumable()]
+            run = found[0] if found else None
+        kills += 1
+        if run is not None:
+            saved = RunFolder(run).resumable()
+            assert saved is not None, "what was saved once stays"
+            assert max([0, *steps(run, "progress.csv")]) - saved[0] <= SAVE + ROUND
+
+
+def assert_killed_runs_end_alike(scenario: str, least: int, folder: Path, marked: str) -> None:
+    words = f"{KILLED[scenario]} {BUDGET} --save-freq {SAVE} --eval-freq 100"
+    began = time.monotonic()
+    unbroken = train(folder / "unbroken", words)
+    seconds = time.monotonic() - began
+    chance, kills = random.Random(scenario), 0
+    for attempt in range(1_000):
+        run, more = kill_until_it_ends(words, folder / f"killed-{attempt}", chance, seconds, marked)
+        kills += more
+        assert_same_run(unbroken, run)
+        assert not list(run.rglob(".*")), "nothing half written is left"
+        if kills >= least:
+            break
+    print(f"{scenario}: {kills} kills, {attempt + 1} runs")
+    assert kills >= least
+
+
+@long_test
+@pytest.mark.parametrize("scenario", KILLED)
+def test_killed_a_hundred_times_all_runs_end_as_an_unbroken_one(scenario: str, tmp_path: Path, marked: str) -> None:
+    assert_killed_runs_end_alike(scenario, 17, tmp_path, marked)  # of each of the six: 102
+
+
+def test_killed_with_workers_a_run_ends_as_an_unbroken_one(tmp_path: Path, marked: str) -> None:
+    assert_killed_runs_end_alike("ppo async", 2, tmp_path, marked)
+
+
+@pytest.mark.parametrize("algorithm", [PPO, pytest.param(DQN, marks=long_test)], ids=["ppo", "dqn"])
+def test_killed_while_an_environment_sleeps_nothing_is_left_behind(algorithm: str, tmp_path: Path, marked: str) -> None:
+    bed = tmp_path / "bed"
+    words = f"--env {USER_ENVS}:Sleeper --env-kwargs bed={bed} --vec async {algorithm} {BUDGET} --save-freq {SAVE}"
+    unbroken = train(tmp_path / "unbroken", words)
+    bed.touch()
+    child = in_child([*words.split(), "--runs-dir", str(tmp_path / "killed"), "--no-record", "--quiet"])
+    wait_for(lambda: not bed.exists())
+    assert len(processes(marked)) > 1, "workers are found"
+    child.kill()
+    child.join()
+    wait_for(lambda: not processes(marked))
+    (run,) = (tmp_path / "killed").iterdir()
+    resume(run)
+    assert_same_run(unbroken, run)
