@@ -84,8 +84,6 @@ EXACT = {
     "dqn Blackjack sync, Tuple": f"--env Blackjack-v1 --vec sync {DQN}",
     "ppo CartPole sync, wrapped": f"--env CartPole-v1 --vec sync {PPO} "
     "--wrappers gymnasium.wrappers:TimeAwareObservation",
-    "dqn Lucky sync, a global stream that its reset seeds": f"--env {CARRYING}:Lucky --vec sync {DQN} --n-envs 1"
-    " --env-kwargs reseeds=true --eval-freq 0",
 }
 OTHERWISE = {
     # name -> words, what is said on resuming, and what already before
