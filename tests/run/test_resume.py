@@ -75,6 +75,43 @@ def test_more_steps_than_at_first(tmp_path: Path) -> None:
     assert len((run / "command.txt").read_text().splitlines()) == 2
 
 
+SCHEDULES = {
+    # scenario -> at step 480 (ppo) or 450 (dqn), with the rest as it was: under 900 steps instead of 450
+    "ppo native": "learning_rate was 0 and is 0.000467",
+    "dqn sync": "learning_rate was 0 and is 0.0005, exploration_rate was 0.05 and is 0.525",
+}
+
+
+@pytest.mark.parametrize("scenario", SCHEDULES)
+def test_what_becomes_of_schedules_is_said(scenario: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = f"{SCENARIOS[scenario]} {BUDGET} --learning-rate lin_1e-3"
+    words += " --exploration-fraction 1 --exploration-final-eps 0.05" if "dqn" in scenario else " --clip-range 0.2"
+    run = train(tmp_path / "run", words)
+    kept = Path(shutil.copytree(run, tmp_path / "kept"))
+    capsys.readouterr()
+    assert main(["--resume", str(run), "--no-record", "-n", "900"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "schedules now run over 900 steps, before over 450:" in said
+    assert f"{SCHEDULES[scenario]} (--schedule-total 450 leaves them as they were)" in said
+    assert main(["--resume", str(kept), "--no-record", *["-n", "900", "--schedule-total", "450"]]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "schedules run over 450 steps, and then stay at their end value: learning_rate is 0 as before" in said
+    rates = {row["step"]: float(row["train/learning_rate"]) for row in rows(kept, "progress.csv")}
+    assert {rate for step, rate in rates.items() if int(step) > 560} == {0.0}
+    assert RunConfig.from_yaml(kept / "config.yaml").params.schedule_total == 450
+
+
+@pytest.mark.parametrize("scenario", ["ppo native", "dqn native"])
+def test_with_schedules_of_their_own_length_two_budgets_are_one(scenario: str, tmp_path: Path) -> None:
+    """Schedules that end in the middle: a run that is made longer is the long one."""
+    words = f"{SCENARIOS[scenario]} {BUDGET} --learning-rate lin_1e-3 --schedule-total 400"
+    words += " --train-freq 6" if "dqn" in scenario else ""  # the shorter budget ends with a round of updates
+    longer = train(tmp_path / "longer", f"{words} -n 576")
+    run = train(tmp_path / "run", f"{words} -n 288")
+    resume(run, "-n 576")
+    assert_same(read_tree(longer, "model"), read_tree(run, "model"))
+
+
 def test_a_finished_run_says_so_and_stays_as_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = train(tmp_path, f"{SCENARIOS['ppo native']} {BUDGET} -n 100 --final-eval-episodes 1")
     before = {file: file.read_bytes() for file in run.rglob("*") if file.is_file()}
