@@ -142,7 +142,7 @@ def test_nothing_sent_names_a_place_on_this_machine(hub: FakeHub, tmp_path: Path
         assert str(tmp_path).encode() not in content, name
     path, notes = pull("me/own", Path("pulled"))
     assert notes == ["it needs code that is not in it: my_envs.py:Signs"]
-    with pytest.raises(UserError, match="my_envs.py:Signs' is code outside the package"):
+    with pytest.raises(UserError, match=r"my_envs\.py:Signs' is code outside the package"):
         load_policy(path)  # as it comes from the hub
     assert load_policy(path, trust=True).env == f"{mine}:Signs"  # found in the working directory
     assert evaluate([str(path), "--episodes", "2", "--trust"]) == 0  # from here, where the file is
