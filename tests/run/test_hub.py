@@ -142,8 +142,10 @@ def test_nothing_sent_names_a_place_on_this_machine(hub: FakeHub, tmp_path: Path
         assert str(tmp_path).encode() not in content, name
     path, notes = pull("me/own", Path("pulled"))
     assert notes == ["it needs code that is not in it: my_envs.py:Signs"]
-    assert load_policy(path).env == f"{mine}:Signs"  # found in the working directory
-    assert evaluate([str(path), "--episodes", "2"]) == 0  # from here, where the file is
+    with pytest.raises(UserError, match=r"my_envs\.py:Signs' is code outside the package"):
+        load_policy(path)  # as it comes from the hub
+    assert load_policy(path, trust=True).env == f"{mine}:Signs"  # found in the working directory
+    assert evaluate([str(path), "--episodes", "2", "--trust"]) == 0  # from here, where the file is
 
 
 def test_paths_become_names_and_secrets_are_refused() -> None:

@@ -62,15 +62,19 @@ def test_the_system_takes_a_lock_from_the_dead(tmp_path: Path) -> None:
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
 def test_a_copy_of_the_process_holds_no_lock(tmp_path: Path) -> None:
     held = Lock(tmp_path)
-    (ours, theirs), child = os.pipe(), os.fork()
+    (ours, theirs), (begun, begins) = os.pipe(), os.pipe()
+    child = os.fork()
     if not child:
         os.close(theirs)
+        os.write(begins, b".")
         os.read(ours, 1)  # until the parent has looked
         os._exit(0)
     os.close(ours)
+    os.read(begun, 1)
     held.close()
     assert trainer_of(tmp_path) is None
-    os.close(theirs)
+    for descriptor in (theirs, begun, begins):
+        os.close(descriptor)
     os.waitpid(child, 0)
 
 

@@ -165,7 +165,9 @@ def test_with_nohup_a_training_goes_on_without_its_terminal(place: Path) -> None
 @posix
 @pytest.mark.parametrize("number", [signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)])
 def test_what_asks_a_training_to_end_lets_it_save(number: signal.Signals, place: Path) -> None:
-    child = subprocess.Popen(ENDLESS, cwd=place, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    how = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    # under nohup the tests, and so their children, would ignore that the terminal is closed
+    child = subprocess.Popen(ENDLESS, cwd=place, preexec_fn=lambda: signal.signal(number, signal.SIG_DFL), **how)
     assert child.stdout is not None
     while b"run folder" not in child.stdout.readline():
         assert child.poll() is None
