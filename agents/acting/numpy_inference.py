@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from agents.networks.encoders import Encoder, Flat
-from agents.networks.models import MLP
+from agents.networks.layers import MLP
 from agents.networks.normalize import RunningNorm
 
 LARGEST = 100 * 64 * 64  # rows x inputs x outputs of a layer: beyond, PyTorch's kernels are the faster ones
@@ -73,7 +73,7 @@ def numpy_forward(model: nn.Module) -> NumpyForward | None:
         return None
     path: Any = model.acting_path
     encoder, torso, head = path()
-    if type(encoder) is not Encoder or encoder.keys is not None or type(torso) is not MLP:
+    if type(encoder) is not Encoder or encoder.keys is not None or type(torso) is not MLP or torso.norms is not None:
         return None
     (leaf,) = encoder.leaves
     if type(leaf) is not Flat or leaf.scale is not None or torso.activation not in _ACTIVATIONS:

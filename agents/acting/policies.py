@@ -17,7 +17,8 @@ from agents.core.tree import restarted, rows_of, to_numpy, to_tensor, tree_map, 
 from agents.core.types import Act, Acted, Obs, Tree
 from agents.core.watch import Watch
 from agents.data.trajectory import Trajectory
-from agents.networks.models import ActorCritic, QNetwork, action_mask
+from agents.networks.heads import Noise
+from agents.networks.models import ActorCritic, ActorCriticOutput, QNetwork, QOutput, action_mask
 from agents.ops.distributions import draw_noise, masked
 from agents.ops.exploration import epsilon_greedy, legal_action, random_action
 from envs.errors import UserError
@@ -155,6 +156,40 @@ class ModelPolicy(ABC):
     def inspect(self, obs: Obs, carry: Tree) -> dict[str, Tensor]:
         """Return what a viewer shows of a batch. See `agents.core.types.Policy`."""
 
+    @abstractmethod
+    def read(self, output: Any, action: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what an output of `unroll` says of the actions taken, and the states' values; `[...]` each."""
+
+    @torch.no_grad()
+    def evaluate(self, trajectory: Trajectory) -> tuple[Tensor, Tensor, Tensor]:
+        """Return what `read` says of a trajectory's actions, the values and the successors' values, `[T, N]`.
+
+        The policy does not change in a rollout, so this is worked out in one pass here rather than in each tick.
+        """
+        said, value = self._unroll_all(trajectory)
+        last = self.model.value(trajectory.last_obs, trajectory.last_carry)
+        next_value = torch.cat([value[1:], last[None]])
+        if trajectory.final is not None:
+            t, n, obs, carry = trajectory.final
+            next_value[t, n] = self.model.value(obs, carry)
+        elif trajectory.next_obs is not None and trajectory.truncated.any():
+            cut = trajectory.truncated
+            next_value[cut] = self.model.value(tree_map(lambda leaf: leaf[cut], trajectory.next_obs))
+        return said, value, next_value
+
+    def _unroll_all(self, trajectory: Trajectory) -> tuple[Tensor, Tensor]:
+        shape = trajectory.reward.shape
+        if self.recurrent:
+            return self.read(self.unroll(trajectory.obs, trajectory.carry, trajectory.start), trajectory.action)
+        obs, action = tree_map(lambda leaf: leaf.flatten(0, 1), (trajectory.obs, trajectory.action))
+        rows, found = UNROLL_ROWS.get(action.device.type, 65536), []
+        for start in range(0, len(action), rows):
+            part = slice(start, start + rows)
+            output = self.unroll(tree_map(lambda leaf, part=part: leaf[part], obs))
+            found.append(self.read(output, action[part]))
+        said, values = (torch.cat(parts).view(shape) for parts in zip(*found, strict=True))
+        return said, values
+
 
 class ActorCriticPolicy(ModelPolicy):
     """Samples from the model's action distribution; greedy is its mode."""
@@ -180,36 +215,8 @@ class ActorCriticPolicy(ModelPolicy):
         output = self.model.output(tree_to_tensor(obs, self.device), carry)
         return {"value": output.value, **output.distribution.describe()}
 
-    @torch.no_grad()
-    def evaluate(self, trajectory: Trajectory) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the log-probabilities of a trajectory's actions, the values and the successors' values, `[T, N]`.
-
-        The policy does not change in a rollout, so this is worked out in one pass here rather than in each tick.
-        """
-        log_prob, value = self._unroll_all(trajectory)
-        last = self.model.value(trajectory.last_obs, trajectory.last_carry)
-        next_value = torch.cat([value[1:], last[None]])
-        if trajectory.final is not None:
-            t, n, obs, carry = trajectory.final
-            next_value[t, n] = self.model.value(obs, carry)
-        elif trajectory.next_obs is not None and trajectory.truncated.any():
-            cut = trajectory.truncated
-            next_value[cut] = self.model.value(tree_map(lambda leaf: leaf[cut], trajectory.next_obs))
-        return log_prob, value, next_value
-
-    def _unroll_all(self, trajectory: Trajectory) -> tuple[Tensor, Tensor]:
-        shape = trajectory.reward.shape
-        if self.recurrent:
-            output = self.unroll(trajectory.obs, trajectory.carry, trajectory.start)
-            return output.distribution.log_prob(trajectory.action), output.value
-        obs, action = tree_map(lambda leaf: leaf.flatten(0, 1), (trajectory.obs, trajectory.action))
-        rows, log_probs, values = UNROLL_ROWS.get(action.device.type, 65536), [], []
-        for start in range(0, len(action), rows):
-            part = slice(start, start + rows)
-            output = self.unroll(tree_map(lambda leaf, part=part: leaf[part], obs))
-            log_probs.append(output.distribution.log_prob(action[part]))
-            values.append(output.value)
-        return torch.cat(log_probs).view(shape), torch.cat(values).view(shape)
+    def read(self, output: ActorCriticOutput, action: Tensor) -> tuple[Tensor, Tensor]:
+        return output.distribution.log_prob(action), output.value
 
 
 class EpsilonGreedyPolicy(ModelPolicy):
@@ -236,9 +243,15 @@ class EpsilonGreedyPolicy(ModelPolicy):
     def schedules(self, progress: float) -> dict[str, float]:
         return {"rollout/exploration_rate": self.epsilon(progress)}
 
+    def step(self, obs: Obs, carry: Tree, noise: Tree) -> Acted:
+        if noise is None or not self.model.noise_size:
+            return super().step(obs, carry, noise)
+        q, carry = self.model.act(obs, carry, Noise(noise[2]))
+        return Acted(*self.choose(q, action_mask(obs), noise), carry)
+
     def actor(self) -> Act:
         act = super().actor()
-        if self.model.masked or self.recurrent:
+        if self.model.masked or self.recurrent or self.model.noise_size:
             return act
 
         def explore_or_act(obs: Obs, carry: Tree, noise: Tree) -> Acted:
@@ -253,20 +266,24 @@ class EpsilonGreedyPolicy(ModelPolicy):
 
         return explore_or_act
 
-    def draw_noise(
-        self, shape: tuple[int, ...], progress: Progress, generator: torch.Generator
-    ) -> tuple[Tensor, Tensor]:
-        """Draw for each environment whether it explores, and a uniform number for the action it takes then."""
+    def draw_noise(self, shape: tuple[int, ...], progress: Progress, generator: torch.Generator) -> tuple[Tensor, ...]:
+        """Draw for each environment whether it explores, a uniform number for the action it takes then, and what
+        noisy layers take, if there are any.
+        """
         epsilon = self.epsilon(progress)
         if isinstance(epsilon, ndarray):
             epsilon = to_tensor(epsilon.astype(np.float32)[:, None], generator.device)
         coin, uniform = torch.rand((2, *shape), generator=generator, device=generator.device)
-        return coin < epsilon, uniform
+        explore = coin < epsilon
+        if not self.model.noise_size:
+            return explore, uniform
+        layers = torch.randn((*shape, self.model.noise_size), generator=generator, device=generator.device)
+        return explore, uniform, layers
 
     def choose(self, parameters: Any, mask: Tensor | None, noise: Tree) -> tuple[Any, Any]:
         action = masked(parameters, mask).argmax(-1)
         if noise is not None:
-            explore, uniform = noise
+            explore, uniform = noise[:2]
             random = random_action(uniform, self.model.n_actions) if mask is None else legal_action(uniform, mask)
             action = epsilon_greedy(action, explore, random)
         return action, action
@@ -276,3 +293,6 @@ class EpsilonGreedyPolicy(ModelPolicy):
         obs = tree_to_tensor(obs, self.device)
         q, mask = self.model.output(obs, carry).q, action_mask(obs)
         return {"value": q.amax(dim=1), "q_values": q if mask is None else q.masked_fill(~mask, torch.nan)}
+
+    def read(self, output: QOutput, action: Tensor) -> tuple[Tensor, Tensor]:
+        return output.q.gather(-1, action[..., None]).squeeze(-1), output.q.amax(-1)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Literal
 
+import torch
 from torch import Tensor, nn
 
 from agents.core.config import AlgoConfig
@@ -62,6 +63,10 @@ class Algorithm(nn.Module):
             `valid` are handed on by the Learner.
         """
         raise NotImplementedError
+
+    def draw(self, rows: int, generator: torch.Generator) -> dict[str, Any]:
+        """Return what the loss of a replayed batch of so many transitions takes at random, to be put beside it."""
+        return {}
 
     def loss(self, model: nn.Module, minibatch: dict[str, Any], constants: dict[str, Tensor]) -> tuple[Tensor, Any]:
         """Return the loss of a minibatch, a scalar, and what `metrics` and `stop` read of it.

@@ -198,6 +198,39 @@ class ActorCriticConfig(NetworkConfig):
         return super().contradiction()
 
 
+class QNetworkConfig(NetworkConfig):
+    """What an action-value network is made of."""
+
+    activation: Activation = Field("relu", description="hidden activation")
+    layer_norm: bool = Field(False, description="normalise each hidden layer (LayerNorm)")
+    dueling: bool = Field(False, description="streams of their own for the state's value and the actions' advantages")
+    noisy: bool = Field(False, description="noisy linear layers in the head explore and learn how much")
+    noisy_std: float = Field(0.5, gt=0, description="noise of noisy layers at the start")
+    distribution: Literal["none", "c51", "qr", "iqn"] = Field(
+        "none", description="learn the distribution of returns: c51 on fixed returns, qr and iqn by its quantiles"
+    )
+    n_atoms: int = Field(51, gt=1, description="returns that c51 gives probabilities to")
+    v_min: float = Field(-100.0, description="least of them")
+    v_max: float = Field(100.0, description="largest of them")
+    n_quantiles: int = Field(32, gt=0, description="quantiles of qr and iqn")
+    rescale_values: bool = Field(False, description="learn returns on a scale on which large ones are nearer")
+
+    def contradiction(self) -> str | None:
+        if self.rescale_values and self.distribution != "none":
+            return f"rescale_values is for expected returns, and distribution {self.distribution} learns all of them."
+        if self.v_min >= self.v_max:
+            return f"v_min {self.v_min:g} is not below v_max {self.v_max:g}: c51 learns returns between the two."
+        return super().contradiction()
+
+
+class ExplorationConfig(Settings):
+    """How often a random action is taken (epsilon-greedy)."""
+
+    exploration_fraction: float = Field(0.1, ge=0, le=1, description="part of the budget over which epsilon falls")
+    exploration_initial_eps: float = Field(1.0, ge=0, le=1, description="epsilon at the start")
+    exploration_final_eps: float = Field(0.05, ge=0, le=1, description="epsilon at the end")
+
+
 class AlgoConfig(Settings):
     """Fields that every algorithm has; each algorithm adds its own."""
 
@@ -266,6 +299,12 @@ class ReplayConfig(Settings):
     train_freq: int = Field(4, gt=0, description="environment steps between rounds of updates")
     gradient_steps: int = Field(1, ge=-1, description="updates in a round; -1 for as many as steps were taken")
     n_step_returns: int = Field(1, gt=0, description="rewards summed before bootstrapping")
+    prioritized_replay: bool = Field(False, description="draw transitions by how wrong their values were")
+    prioritized_replay_alpha: float = Field(0.6, ge=0, le=1, description="how much that counts; 0 for uniform draws")
+    prioritized_replay_beta0: float = Field(
+        0.4, ge=0, le=1, description="how much of the bias is corrected at first; all of it at the end"
+    )
+    prioritized_replay_eps: float = Field(1e-6, gt=0, description="added to every error")
 
 
 class OffPolicyConfig(AlgoConfig):

@@ -98,6 +98,7 @@ class ReplayBuffer:
         self.store: dict[str, Any] = {}
         self.flat: dict[str, Any] = {}
         self._writers: list[tuple[str, Any]] = []
+        self.news: list[Tensor] | None = None  # what was written since a sampler last looked, if one does
 
     def __len__(self) -> int:
         return int(self.size.sum())
@@ -164,12 +165,22 @@ class ReplayBuffer:
         self._level = row, size
 
     def _write(self, index: Any, tick: dict[str, Any]) -> None:
+        if self.news is not None:
+            self.news.append(self._positions(index))
         for key, rows in self._writers:
             if isinstance(rows, dict):
                 for leaf, array in rows.items():
                     array[index] = tick[key][leaf]
             else:
                 rows[index] = tick[key]
+
+    def _positions(self, index: Any) -> Tensor:
+        """Return what an index of rows, or of rows and columns, means in `flat`."""
+        if isinstance(index, tuple):
+            row, column = (torch.as_tensor(part, device=self.device) for part in index)
+            return row * self.num_envs + column
+        rows = index if isinstance(index, slice) else slice(index, index + 1)
+        return torch.arange(rows.start * self.num_envs, rows.stop * self.num_envs, device=self.device)
 
     def cut(self, columns: Any = ...) -> None:
         """Let no window go on after the newest transition of these columns: what follows is another episode."""

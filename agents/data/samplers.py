@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from agents.core.saved import like, part
 from agents.data.replay import Batch, ReplayBuffer, assemble
 
 Compile = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -18,12 +19,23 @@ class Sampler(Protocol):
 
     generator: torch.Generator
 
-    def sample(self, count: int) -> Batch:
-        """Draw so many transitions; its `indices` name them, its `weight` corrects how likely each was."""
+    def sample(self, count: int, progress: float) -> Batch:
+        """Draw so many transitions; its `indices` name them, its `weight` corrects how likely each was.
+
+        `progress` is the part (0 to 1) of the training that is done.
+        """
         ...
 
     def update_priorities(self, indices: Tensor, priorities: Tensor) -> None:
         """Take in what an update made of the transitions `indices`, `[B]`."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what it needs to go on bit for bit, the store excepted."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what `state_dict` returned; the generator's state, which fits one kind of device, comes last."""
         ...
 
 
@@ -56,12 +68,122 @@ class UniformSampler:
 
         self._plain, self._compiled = plain, compiled(plain)
 
-    def sample(self, count: int) -> Batch:
+    def sample(self, count: int, progress: float) -> Batch:
         """See `Sampler`."""
-        index = self._replay.draw(count, self.generator)
+        return self._assembled(self._replay.draw(count, self.generator))
+
+    def _assembled(self, index: Tensor) -> Batch:
         length = self._replay.length(index) if self._n_step_returns > 1 else None
-        run = self._compiled if count == self._usual else self._plain  # one size is compiled, no more
+        run = self._compiled if len(index) == self._usual else self._plain  # one size is compiled, no more
         return run(self._replay.flat, index, length)
 
     def update_priorities(self, indices: Tensor, priorities: Tensor) -> None:
         """Nothing: all transitions stay equally likely."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """See `Sampler`."""
+        return {"generator": self.generator.get_state()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """See `Sampler`."""
+        self.generator.set_state(part(state, "generator"))
+
+
+class PrioritizedSampler(UniformSampler):
+    """Transitions are drawn in proportion to |error|^alpha (Schaul et al. 2016, arXiv:1511.05952, sec. 3.3).
+
+    New ones have the largest priority there has been, so that each is likely to be learnt from once. `weight` corrects
+    the bias by (N P)^-beta, divided by the largest of the batch; beta rises to 1 by the end of the training.
+
+    Args:
+        alpha, beta0, eps: of priorities, (|error| + eps)^alpha, and of weights, at the start.
+        others: as `UniformSampler` takes them.
+    """
+
+    def __init__(self, replay: ReplayBuffer, *others: Any, alpha: float, beta0: float, eps: float, **more: Any) -> None:
+        super().__init__(replay, *others, **more)
+        self._alpha, self._beta0, self._eps = alpha, beta0, eps
+        self._sums = SumTree(replay.rows * replay.num_envs, replay.device)
+        self._largest = torch.ones((), device=replay.device)
+        replay.news = []
+
+    def sample(self, count: int, progress: float) -> Batch:
+        """See `Sampler`."""
+        self._take_in_news()
+        priority, index = self._sums.draw(count, self.generator)
+        beta = self._beta0 + (1 - self._beta0) * min(progress, 1.0)
+        weight = (priority / priority.amin()) ** -beta  # N and the sum of all cancel
+        return self._assembled(index)._replace(weight=weight)
+
+    def _take_in_news(self) -> None:
+        if news := self._replay.news:
+            written = torch.cat(news)
+            self._sums.write(written, self._largest.expand(len(written)))
+            news.clear()
+
+    def update_priorities(self, indices: Tensor, priorities: Tensor) -> None:
+        """See `Sampler`; `priorities` are errors, which need not be powers yet."""
+        raised = (priorities + self._eps) ** self._alpha
+        self._largest = torch.maximum(self._largest, raised.max())
+        self._sums.write(indices, raised)
+
+    def state_dict(self) -> dict[str, Any]:
+        self._take_in_news()
+        return {"priorities": self._sums.leaves, "largest": self._largest, **super().state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        found = like(part(state, "priorities"), self._sums.leaves, "priorities")
+        largest = like(part(state, "largest"), self._largest, "largest")
+        if not (found.isfinite() & (found >= 0)).all() or not (largest.isfinite() and largest > 0):
+            raise ValueError("priorities are numbers that are not negative, and finite")
+        device = self._replay.device
+        self._sums.write(torch.arange(len(found), device=device), found.to(device))
+        self._largest = largest.to(device)
+        self._replay.news = []
+        super().load_state_dict(state)
+
+
+class SumTree:
+    """Numbers that are not negative, and the sums of blocks of them, of blocks of blocks, ... for drawing by size.
+
+    Every operation is a few array operations for a whole batch. Sums are worked out anew from what they are of, so
+    they do not drift.
+    """
+
+    WIDTH = 64  # numbers in a block
+
+    def __init__(self, count: int, device: torch.device) -> None:
+        self._levels = [torch.zeros(-(-count // self.WIDTH) * self.WIDTH, device=device)]
+        while len(self._levels[-1]) > self.WIDTH:
+            blocks = len(self._levels[-1]) // self.WIDTH
+            self._levels.append(torch.zeros(-(-blocks // self.WIDTH) * self.WIDTH, device=device))
+        self._count = count
+
+    @property
+    def leaves(self) -> Tensor:
+        """The numbers, `[count]`."""
+        return self._levels[0][: self._count]
+
+    def write(self, index: Tensor, value: Tensor) -> None:
+        """Set numbers `[B]`; of equal indices one of the values is taken."""
+        self._levels[0][index] = value
+        for below, level in zip(self._levels, self._levels[1:], strict=False):
+            index = (index // self.WIDTH).unique() if len(index) > self.WIDTH else index // self.WIDTH
+            level[index] = below.view(-1, self.WIDTH)[index].sum(1)
+
+    def draw(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Draw `count` of the numbers, each as likely as it is large; return them and their indices.
+
+        One that is 0 is never drawn, whatever rounding does. Each level has random numbers of its own: one alone would
+        be too coarse for the leaves of a large tree.
+        """
+        device = self._levels[0].device
+        index = torch.zeros(count, dtype=torch.int64, device=device)
+        for level in reversed(self._levels):
+            blocks = level.view(-1, self.WIDTH)[index]
+            ends = blocks.cumsum(1)
+            target = torch.rand((count, 1), generator=generator, device=device) * ends[:, -1:]
+            # the first whose end lies beyond the target, or else the last that is not 0
+            inside = torch.minimum((ends <= target).sum(1), (ends < ends[:, -1:]).sum(1))
+            index = index * self.WIDTH + inside
+        return self._levels[0][index], index

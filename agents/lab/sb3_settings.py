@@ -139,6 +139,13 @@ PROTOCOL = (
     *("total_timesteps", "target_reward", "save_freq", "video_freq"),
     *("eval_freq", "eval_share", "eval_max_steps", "eval_episodes", "final_eval_episodes"),
 )
+DETAILS = {  # of parts: without the part they change nothing
+    "memory": ("memory_size",),
+    "noisy": ("noisy_std",),
+    "distribution": ("n_atoms", "v_min", "v_max", "n_quantiles"),
+    "munchausen": ("munchausen_alpha", "munchausen_tau", "munchausen_clip"),
+    "prioritized_replay": tuple(f"prioritized_replay_{name}" for name in ("alpha", "beta0", "eps")),
+}
 OFF = (None, False, 0, "none", "auto")  # a setting that is not in use
 
 
@@ -162,8 +169,7 @@ def translate_settings(algo: str, params: AlgoConfig) -> tuple[dict[str, Any], l
     arguments["max_grad_norm"] = UNCLIPPED if values["max_grad_norm"] is None else values["max_grad_norm"]
     normalize = {"norm_obs": values["norm_obs"], "norm_reward": values.get("norm_reward", False)}
     known = {*there.arguments, *there.network, *there.translated, *COMMON, *PROTOCOL}
-    if values.get("memory") is None:
-        known.add("memory_size")
+    known |= {detail for part, details in DETAILS.items() if values.get(part) in OFF for detail in details}
     left_out = [name for name, value in values.items() if name not in known and value not in OFF]
     return {
         "algo": algo,

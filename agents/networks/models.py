@@ -6,25 +6,24 @@ sequences `[T, N, ...]` with the carry they begin with and where episodes start.
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Callable
-from typing import NamedTuple, get_args
+from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from gymnasium import Space, spaces
 from torch import Tensor, nn
 
-from agents.core.config import Activation, ActorCriticConfig, NetworkConfig
+from agents.core.config import ActorCriticConfig, NetworkConfig, QNetworkConfig
 from agents.core.tree import tree_map
 from agents.core.types import Obs, Tree
 from agents.networks.encoders import Encoder
+from agents.networks.heads import QUIET, Noise, QHead
+from agents.networks.layers import MLP, orthogonal
 from agents.networks.memory import build_memory
 from agents.networks.normalize import RunningNorm
 from agents.ops.distributions import Distribution, distribution, masked, parameter_count
+from agents.ops.values import Categorical, Expected, Quantiles, Rescaled, Values
 from envs.adapters.masks import ACTION_MASK
-from envs.errors import UserError, not_one_of
 
 
 class ActorCriticOutput(NamedTuple):
@@ -35,55 +34,19 @@ class ActorCriticOutput(NamedTuple):
 
 
 class QOutput(NamedTuple):
-    """Action values `[..., A]`; those of illegal actions are below all others."""
+    """Action values `[..., A]`; those of illegal actions are below all others.
 
-    q: Tensor
-
-
-def tanh(x: Tensor) -> Tensor:
-    """Return tanh; compiled, through the sigmoid, for which the compiler has a kernel six times as fast."""
-    return 2 * torch.sigmoid(2 * x) - 1 if torch.compiler.is_compiling() else torch.tanh(x)
-
-
-ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "tanh": tanh,
-    "relu": torch.relu,
-    "elu": F.elu,
-    "gelu": F.gelu,
-    "silu": F.silu,
-}
-
-
-class MLP(nn.Module):
-    """Linear layers with an activation after each.
-
-    Raises:
-        UserError: there is no such activation.
+    `atoms` are the numbers that stand for each action's distribution of returns, `[..., A, K]`; None without one.
     """
 
-    def __init__(self, inputs: int, widths: tuple[int, ...], activation: Activation) -> None:
-        super().__init__()
-        if activation not in get_args(Activation):
-            raise UserError(f"activation: {not_one_of(activation, ACTIVATIONS)}")
-        sizes = [inputs, *widths]
-        self.layers = nn.ModuleList(nn.Linear(i, o) for i, o in itertools.pairwise(sizes))
-        self.features = sizes[-1]
-        self.activation = activation
+    q: Tensor
+    atoms: Tensor | None = None
 
-    def forward(self, x: Tensor) -> Tensor:
-        activation = ACTIVATIONS[self.activation]
-        for layer in self.layers:
-            x = activation(layer(x))
-        return x
-
-
-def orthogonal(module: nn.Module, gain: float) -> None:
-    """Initialise every linear and convolutional layer orthogonally, biases at 0 (Saxe et al. 2014)."""
-    for layer in module.modules():
-        if isinstance(layer, nn.Linear | nn.Conv2d):
-            nn.init.orthogonal_(layer.weight, gain)
-            if layer.bias is not None:
-                nn.init.zeros_(layer.bias)
+    def of(self, action: Tensor) -> Tensor:
+        """Return the numbers of one action of each row, `[B]` or `[B, K]`."""
+        if self.atoms is None:
+            return self.q.gather(1, action[:, None]).squeeze(1)
+        return self.atoms[torch.arange(len(action), device=action.device), action]
 
 
 def action_mask(obs: Obs) -> Tensor | None:
@@ -207,27 +170,76 @@ class ActorCritic(Model):
 
 
 class QNetwork(Model):
-    """Action values for a Discrete action space; the head is a part of its own, to be exchanged."""
+    """Action values for a Discrete action space, or the distributions of returns whose means they are.
 
-    def __init__(self, observation_space: Space, action_space: spaces.Discrete, config: NetworkConfig) -> None:
+    Attributes:
+        values: what the head's numbers stand for.
+        noise_size: standard normal numbers that noisy layers take for each row; 0 without any.
+    """
+
+    def __init__(self, observation_space: Space, action_space: spaces.Discrete, config: QNetworkConfig) -> None:
         super().__init__(observation_space, config)
-        self.torso = MLP(self.features, config.net_arch, config.activation)
         self.n_actions = parameter_count(action_space)
-        self.head = nn.Linear(self.torso.features, self.n_actions)
+        self.values = values_of(config)
+        widths, how = config.net_arch, (config.activation, config.layer_norm)
+        if not (config.dueling or config.noisy or config.distribution != "none"):
+            self.torso = MLP(self.features, widths, *how)
+            self.head: nn.Linear | QHead = nn.Linear(self.torso.features, self.n_actions)
+            self.noise_size = 0
+            return
+        sampled = config.distribution == "iqn"
+        # the last hidden layer belongs to the streams; but IQN's places are of learnt features, not of numbers seen
+        hidden = 0 if not widths or (sampled and len(widths) == 1) else widths[-1]
+        self.torso = MLP(self.features, widths[:-1] if hidden else widths, *how)
+        self.head = QHead(
+            self.torso.features,
+            hidden,
+            self.n_actions,
+            self.values.atoms,
+            config.activation,
+            layer_norm=config.layer_norm,
+            dueling=config.dueling,
+            noisy_std=config.noisy_std if config.noisy else None,
+            sampled=sampled,
+        )
+        self.noise_size = self.head.noise_size
 
-    def act(self, obs: Obs, carry: Tree) -> tuple[Tensor, Tree]:
+    def act(self, obs: Obs, carry: Tree, noise: Noise = QUIET) -> tuple[Tensor, Tree]:
         """Return the action values of one step's observations, not masked, and the next carry."""
         features, carry = self.look(obs, carry)
-        return self.head(self.torso(features)), carry
+        return self._heads(features, noise).q, carry
+
+    def value(self, obs: Obs, carry: Tree = ()) -> Tensor:
+        """Return the value of the best action of one step's observations, `[N]`."""
+        return self.output(obs, carry).q.amax(-1)
 
     def output(self, obs: Obs, carry: Tree) -> QOutput:
         """Return the output of one step's observations `[N, ...]`."""
         return QOutput(masked(self.act(obs, carry)[0], action_mask(obs)))
 
-    def forward(self, obs: Obs, carry: Tree = (), start: Tensor | None = None) -> QOutput:
+    def forward(self, obs: Obs, carry: Tree = (), start: Tensor | None = None, noise: Noise = QUIET) -> QOutput:
         """Return the action values of a batch `[B, ...]`, or of sequences `[T, N, ...]` from `carry` on."""
-        return QOutput(masked(self.head(self.torso(self.read(obs, carry, start))), action_mask(obs)))
+        q, atoms = self._heads(self.read(obs, carry, start), noise)
+        return QOutput(masked(q, action_mask(obs)), atoms)
 
-    def acting_path(self) -> tuple[Encoder, MLP, nn.Linear]:
+    def _heads(self, features: Tensor, noise: Noise) -> QOutput:
+        latent = self.torso(features)
+        if not isinstance(self.head, QHead):
+            return QOutput(self.head(latent))
+        atoms = self.head(latent, noise)
+        if isinstance(self.values, Expected):
+            return QOutput(atoms.squeeze(-1))
+        return QOutput(self.values.mean(atoms), atoms)
+
+    def acting_path(self) -> tuple[Encoder, MLP, nn.Module]:
         """Return the modules that `act` goes through when there is no memory."""
         return self.encoder, self.torso, self.head
+
+
+def values_of(config: QNetworkConfig) -> Values:
+    """Return what an action-value network's numbers stand for."""
+    if config.distribution == "c51":
+        return Categorical(config.v_min, config.v_max, config.n_atoms)
+    if config.distribution == "none":
+        return Rescaled() if config.rescale_values else Expected()
+    return Quantiles(config.n_quantiles)

@@ -74,17 +74,3 @@ def normalized(advantage_B: Tensor, valid_B: Tensor | None = None) -> Tensor:
         return (advantage_B - center) / (variance.sqrt() + 1e-8)
     std, center = torch.std_mean(advantage_B)
     return (advantage_B - center) / (std + 1e-8)
-
-
-def q_target(return_B: Tensor, discount_B: Tensor, next_target_q_BA: Tensor, next_online_q_BA: Tensor | None) -> Tensor:
-    """Return the bootstrapped target `[B]`: return + discount * Q_target(next, a*).
-
-    a* maximises `next_online_q` (Double DQN, van Hasselt et al. 2016, arXiv:1509.06461, eq. 4), or the target
-    itself where that is None (Mnih et al. 2015). A discount of 0 marks a termination.
-    """
-    if next_online_q_BA is None:
-        next_q_B = next_target_q_BA.amax(dim=1)
-    else:
-        best_B1 = next_online_q_BA.argmax(dim=1, keepdim=True)
-        next_q_B = next_target_q_BA.gather(1, best_B1).squeeze(1)
-    return torch.addcmul(return_B, discount_B, next_q_B)

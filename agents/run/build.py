@@ -26,7 +26,7 @@ from agents.core.saved import count, part, within
 from agents.core.tree import to_numpy, tree_map
 from agents.core.types import Iteration
 from agents.data.replay import ReplayBuffer
-from agents.data.samplers import Sampler, UniformSampler
+from agents.data.samplers import PrioritizedSampler, Sampler, UniformSampler
 from agents.learning.learner import Learner
 from agents.networks.encoders import multiply_adds, zeros
 from agents.run import loops, registry
@@ -179,7 +179,7 @@ class Training:
             "actor": self.collector.state.state_dict(),
             "env": self.env.state_dict() if with_env else None,
             "replay": None if self.replay is None else self.replay.state_dict(),
-            "sampling": None if self.sampler is None else self.sampler.generator.get_state(),
+            "sampling": None if self.sampler is None else self.sampler.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> list[str]:
@@ -202,14 +202,14 @@ class Training:
             state = state | {
                 "learner": part(state, "learner") | {"shuffling": fresh("minibatch")},
                 "actor": state["actor"] | {"generator": fresh(self.policy.stream)},
-                "sampling": fresh("replay"),
+                "sampling": dict(part(state, "sampling") or {}) | {"generator": fresh("replay")},
             }
         self.learner.load_state_dict(part(state, "learner"))
         actor.load_state_dict(state["actor"])
         within(tree_map(to_numpy, actor.obs), self.env.observation_space, "obs")
         if self.replay is not None and self.sampler is not None:
             self._load_replay(part(state, "replay"))
-            self.sampler.generator.set_state(part(state, "sampling"))
+            self.sampler.load_state_dict(part(state, "sampling"))
         if part(state, "env") is not None:
             return notes + self.env.load_state_dict(state["env"])
         self.begin_episodes()
@@ -363,5 +363,8 @@ def _replay(params: OffPolicyConfig, runtime: Runtime, device: torch.device, see
     generator = torch.Generator(device).manual_seed(derive_seed(seed, "replay"))
     per_round = settings.train_freq if settings.gradient_steps == -1 else settings.gradient_steps
     usual = min(per_round, loops.DRAWN) * params.batch_size
-    sampler = UniformSampler(replay, params.gamma, settings.n_step_returns, generator, usual, compiled=runtime.compiled)
-    return replay, sampler
+    how: Any = (replay, params.gamma, settings.n_step_returns, generator, usual, runtime.compiled)
+    if not settings.prioritized_replay:
+        return replay, UniformSampler(*how)
+    numbers = {name: getattr(settings, f"prioritized_replay_{name}") for name in ("alpha", "beta0", "eps")}
+    return replay, PrioritizedSampler(*how, **numbers)

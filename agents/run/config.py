@@ -23,7 +23,7 @@ from agents.core.user_code import is_user_code
 from agents.run import code, registry
 from agents.run.spellings import ours, suggestion
 from agents.run.storage import read_bytes, refuse_unsound
-from envs.errors import UserError, did_you_mean, listed
+from envs.errors import UserError, did_you_mean, listed, not_one_of
 
 ALIASES = {"n_timesteps": "total_timesteps", "env_wrapper": "wrappers"}  # rl-zoo3's spelling
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
@@ -72,6 +72,9 @@ class RunConfig(Settings):
     action_names: list[str] = Field([], description="what pictures call the actions, for an env that does not say")
     observation_names: list[str] = Field([], description="the same for the numbers of an observation of one row")
     algo: str = Field("ppo", description="algorithm; your own as file.py:Class, or module:Class")
+    preset: str | None = Field(
+        None, min_length=1, description="parts of the algorithm that belong together, such as rainbow of dqn"
+    )
     seed: int = Field(0, ge=0, lt=2**64, description="all randomness of the run follows from it")
     name: str | None = Field(
         None, max_length=100, description="what tells the run from others; part of its folder's name"
@@ -282,12 +285,30 @@ def merge(layers: Sequence[Layer], packaged: bool = True) -> dict[str, tuple[Any
             if name == "env_kwargs" and isinstance(before, dict) and isinstance(value, dict):
                 value = before | value
             merged[name] = (code.absolute(name, value), layer)
-    env = merged.get("env", (None,))[0]
-    path = packaged_config(spec.name, env) if packaged and isinstance(env, str) else None
-    if path is None:
+    if not packaged:
         return merged
-    values = {key: value for key, value in load_config_file(path).items() if key not in ("env", "algo")}
-    return merge([Layer(str(path), values), *layers], packaged=False)
+    env, (preset, source) = merged.get("env", (None,))[0], merged.get("preset", (None, None))
+    paths = [packaged_config(spec.name, env) if isinstance(env, str) else None]
+    if preset is not None and source is not None:
+        paths.append(_preset(spec.name, preset, source.label("preset")))
+    beneath = []
+    for path in filter(None, paths):
+        values = {key: value for key, value in load_config_file(path).items() if key not in ("env", "algo")}
+        beneath.append(Layer(str(path), values))
+    return merge([*beneath, *layers], packaged=False) if beneath else merged
+
+
+def _preset(algo: str, name: Any, label: str) -> Path:
+    """Return the file of a preset.
+
+    Raises:
+        UserError: the algorithm has none of this name.
+    """
+    found = {path.stem: path for path in sorted((CONFIGS / algo / "presets").glob("*.yaml"))}
+    if name not in found:
+        has = not_one_of(str(name), list(found)) if found else f"{_show(name)} given, but {algo} has no presets"
+        raise UserError(f"{label}: {has}")
+    return found[name]
 
 
 def _chosen(layers: Sequence[Layer]) -> registry.AlgorithmSpec:

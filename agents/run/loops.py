@@ -124,7 +124,7 @@ class Rounds:
         updates = crossings(last, after, config.replay.train_freq) * self.per_round
         progress = min(last / config.schedule_steps, 1.0)
         for start in range(0, updates, DRAWN):
-            batch = self._sampler.sample(min(updates - start, DRAWN) * size)
+            batch = self._sampler.sample(min(updates - start, DRAWN) * size, progress)
             for minibatch in batch.split(size):
                 self._result = self._learner.update(minibatch, progress)
                 if self._result.priorities is not None:

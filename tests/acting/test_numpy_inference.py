@@ -10,8 +10,7 @@ from torch import nn
 from torch.nn.utils import parametrizations, prune
 
 from agents.acting.numpy_inference import NumpyForward, numpy_forward
-from agents.algos.dqn.config import QNetworkConfig
-from agents.core.config import ActorCriticConfig
+from agents.core.config import ActorCriticConfig, QNetworkConfig
 from agents.learning.parameters import FlatParameters
 from agents.networks.models import ActorCritic, QNetwork
 

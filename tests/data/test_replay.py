@@ -19,7 +19,7 @@ GAMMA = 0.9
 
 def sampled(replay, count, gamma, n_step_returns, generator):
     """Return so many transitions drawn uniformly."""
-    return UniformSampler(replay, gamma, n_step_returns, generator).sample(count)
+    return UniformSampler(replay, gamma, n_step_returns, generator).sample(count, 0.0)
 
 
 class Ledger:

@@ -1,11 +1,12 @@
-"""The uniform sampler: what it draws, of what size, by which stream, and that compiling is for one size only."""
+"""Samplers: what they draw, of what size, by which stream, and that compiling is for one size only."""
 
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 
-from agents.data.samplers import UniformSampler
+from agents.data.samplers import PrioritizedSampler, SumTree, UniformSampler
 from tests.data.test_replay import GAMMA, Ledger
 
 
@@ -15,7 +16,7 @@ def sampler(ledger, n=1, seed=0, **options):
 
 def test_indices_name_the_transitions_that_were_drawn():
     ledger = Ledger(23, 3, dummies=0.2).add(15)
-    batch = sampler(ledger, 3).sample(200)
+    batch = sampler(ledger, 3).sample(200, 0.0)
     store = ledger.replay.store
     for key, drawn in (("obs", batch.obs), ("action", batch.action)):
         assert store[key].flatten(0, 1)[batch.indices].equal(drawn)
@@ -26,7 +27,7 @@ def test_indices_name_the_transitions_that_were_drawn():
 
 def test_a_batch_is_split_in_order():
     ledger = Ledger(30, 2).add(20)
-    batch = sampler(ledger).sample(50)
+    batch = sampler(ledger).sample(50, 0.0)
     parts = list(batch.split(16))
     assert [len(part.action) for part in parts] == [16, 16, 16, 2]
     for name in batch._fields:
@@ -40,13 +41,13 @@ def test_a_batch_is_split_in_order():
 def test_each_draw_goes_on_with_the_stream():
     ledger = Ledger(30, 2).add(20)
     once, twice = sampler(ledger), sampler(ledger)
-    first, second = once.sample(40), once.sample(40)
+    first, second = once.sample(40, 0.0), once.sample(40, 0.0)
     assert not first.indices.equal(second.indices)
-    assert twice.sample(40).indices.equal(first.indices)
+    assert twice.sample(40, 0.0).indices.equal(first.indices)
     state = twice.generator.get_state()
-    assert twice.sample(40).indices.equal(second.indices)
+    assert twice.sample(40, 0.0).indices.equal(second.indices)
     twice.generator.set_state(state)
-    assert twice.sample(40).indices.equal(second.indices)
+    assert twice.sample(40, 0.0).indices.equal(second.indices)
 
 
 def test_only_the_usual_size_is_compiled():
@@ -62,7 +63,7 @@ def test_only_the_usual_size_is_compiled():
     ledger = Ledger(30, 2).add(20)
     fast, plain = sampler(ledger, 3, usual=32, compiled=compiled), sampler(ledger, 3)
     for count in (32, 16, 32, 7):
-        got, wanted = fast.sample(count), plain.sample(count)
+        got, wanted = fast.sample(count, 0.0), plain.sample(count, 0.0)
         for name in ("obs", "action", "return_", "discount", "next_obs", "indices"):
             assert getattr(got, name).equal(getattr(wanted, name))
     assert sizes == [32, 32]
@@ -71,17 +72,119 @@ def test_only_the_usual_size_is_compiled():
 def test_priorities_change_nothing():
     ledger = Ledger(30, 2).add(20)
     told, plain = sampler(ledger), sampler(ledger)
-    batch = told.sample(30)
+    batch = told.sample(30, 0.0)
     told.update_priorities(batch.indices, torch.linspace(0, 1000, 30))
-    plain.sample(30)
-    assert told.sample(30).indices.equal(plain.sample(30).indices)
+    plain.sample(30, 0.0)
+    assert told.sample(30, 0.0).indices.equal(plain.sample(30, 0.0).indices)
 
 
 def test_what_is_drawn_later_holds_what_was_stored_since():
     ledger = Ledger(8, 1).add(8)
     draws = sampler(ledger)
-    before = set(draws.sample(200).obs.flatten().tolist())
+    before = set(draws.sample(200, 0.0).obs.flatten().tolist())
     ledger.add(8)
-    after = set(draws.sample(200).obs.flatten().tolist())
+    after = set(draws.sample(200, 0.0).obs.flatten().tolist())
     assert before == set(np.arange(8.0))
     assert after == set(np.arange(8.0, 16.0))
+
+
+def prioritized(ledger, seed=0, **options):
+    numbers = {"alpha": 0.6, "beta0": 0.4, "eps": 1e-6} | options
+    return PrioritizedSampler(ledger.replay, GAMMA, 1, torch.Generator().manual_seed(seed), **numbers)
+
+
+def chi_square(counts, expected):
+    """Return how many standard deviations the statistic lies from its mean, for bins that expect enough."""
+    kept = expected > 5
+    statistic = ((counts - expected)[kept] ** 2 / expected[kept]).sum()
+    degrees = int(kept.sum()) - 1
+    return float((statistic - degrees) / np.sqrt(2 * degrees))
+
+
+@pytest.mark.parametrize("count", [1, 63, 64, 65, 5000])
+def test_numbers_are_drawn_as_often_as_they_are_large(count):
+    draw = torch.Generator().manual_seed(count)
+    tree, size = SumTree(count, torch.device("cpu")), torch.rand(count, generator=draw) ** 3
+    size[torch.rand(count, generator=draw) < 0.3] = 0
+    size[count // 2] = 1.0
+    tree.write(torch.arange(count), size)
+    values, found = tree.draw(400_000, draw)
+    assert values.equal(size[found])
+    counts = torch.bincount(found, minlength=count).numpy()
+    assert (counts[size.numpy() == 0] == 0).all()
+    if count > 1:
+        assert abs(chi_square(counts, 400_000 * (size / size.double().sum()).numpy())) < 4
+
+
+def test_sums_follow_every_write():
+    draw, count = torch.Generator().manual_seed(0), 10_000
+    tree, kept = SumTree(count, torch.device("cpu")), torch.zeros(count)
+    for _ in range(20):
+        index = torch.randint(count, (300,), generator=draw)
+        value = torch.rand(300, generator=draw)
+        value = torch.where(index.bincount(minlength=count)[index] > 1, 0.25, value)  # which of several is written
+        tree.write(index, value)
+        kept[index] = value
+    assert tree.leaves.equal(kept)
+    for below, level in zip(tree._levels, tree._levels[1:], strict=False):
+        sums = below.view(-1, SumTree.WIDTH).sum(1)
+        torch.testing.assert_close(level[: len(sums)], sums)
+
+
+def test_only_what_is_stored_is_drawn_and_what_is_new_has_the_largest_priority():
+    ledger = Ledger(60, 3, dummies=0.2)
+    sampler, replay = prioritized(ledger), ledger.replay
+    ledger.add(11)
+    stored = {row * 3 + column for column in range(3) for row in range(int(replay.size[column]))}
+    assert len(stored) < 33, "dummies are not stored"
+    assert set(sampler.sample(5000, 0.0).indices.tolist()) == stored
+    sampler.update_priorities(torch.tensor(sorted(stored)), torch.full((len(stored),), 7.0))
+    ledger.add(5)
+    sampler.sample(1, 0.0)
+    leaves = sampler._sums.leaves
+    assert (leaves > 0).sum() == replay.size.sum() > len(stored)
+    torch.testing.assert_close(leaves[leaves > 0], torch.full((len(replay),), 7.0**0.6), rtol=1e-5, atol=0)
+
+
+def test_what_is_overwritten_loses_its_priority():
+    ledger = Ledger(8, 2)
+    sampler = prioritized(ledger)
+    ledger.add(4)
+    sampler.sample(1, 0.0)
+    sampler.update_priorities(torch.arange(8), torch.tensor([5.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0]))
+    sampler.update_priorities(torch.arange(8), torch.tensor([0.1, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0]))
+    ledger.add(1)  # row 0 again
+    sampler.sample(1, 0.0)
+    torch.testing.assert_close(sampler._sums.leaves[:2], torch.full((2,), (5.0 + 1e-6) ** 0.6))
+
+
+def test_weights_undo_what_priorities_favour():
+    ledger = Ledger(40, 2)
+    sampler = prioritized(ledger, alpha=1.0, beta0=0.4)
+    ledger.add(20)
+    sampler.sample(1, 0.0)
+    errors = torch.rand(40, generator=torch.Generator().manual_seed(1)) + 0.1
+    sampler.update_priorities(torch.arange(40), errors)
+    batch = sampler.sample(200_000, 1.0)
+    assert batch.weight.max() == 1
+    mass = torch.bincount(batch.indices, weights=batch.weight, minlength=40)
+    torch.testing.assert_close(mass / mass.mean(), torch.ones(40), atol=0.1, rtol=0)
+    halfway = sampler.sample(1000, 0.5)
+    least = errors[halfway.indices].min()
+    torch.testing.assert_close(halfway.weight, (errors[halfway.indices] / least) ** -0.7, atol=1e-4, rtol=1e-4)
+
+
+def test_a_prioritized_sampler_goes_on_bit_for_bit():
+    ledger = Ledger(50, 2)
+    one = prioritized(ledger)
+    ledger.add(30)
+    batch = one.sample(64, 0.3)
+    one.update_priorities(batch.indices, torch.arange(64.0))
+    state = one.state_dict()
+    other = prioritized(ledger, seed=9)
+    other.load_state_dict({name: value.clone() for name, value in state.items()})
+    first, second = one.sample(64, 0.4), other.sample(64, 0.4)
+    assert first.indices.equal(second.indices)
+    assert first.weight.equal(second.weight)
+    with pytest.raises(ValueError, match=r"priorities is float32 \[50\], float32 \[60\] expected"):
+        prioritized(Ledger(60, 2)).load_state_dict(state)

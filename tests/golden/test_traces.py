@@ -14,6 +14,7 @@ from gymnasium import spaces
 
 from agents.algos.dqn.config import DQNConfig
 from agents.algos.ppo.config import PPOConfig
+from agents.algos.pqn.config import PQNConfig
 from tests.fakes import ClockEnv, training_on
 
 FILE = Path(__file__).with_name("traces.json")
@@ -47,6 +48,29 @@ CASES = {
     "dqn, every option": (
         spaces.Discrete(3),
         DQNConfig(**DQN_SMALL, n_step_returns=3, tau=0.5, norm_obs=True, exploration_fraction=0.5, optimizer="adamw"),
+    ),
+    "dqn, rainbow": (
+        spaces.Discrete(3),
+        DQNConfig(
+            **DQN_SMALL,
+            **{"dueling": True, "noisy": True, "distribution": "c51", "n_atoms": 11, "v_min": -5, "v_max": 9},
+            prioritized_replay=True,
+            n_step_returns=3,
+        ),
+    ),
+    "dqn, btr": (
+        spaces.Discrete(3),
+        DQNConfig(
+            **DQN_SMALL,
+            **{"dueling": True, "distribution": "iqn", "n_quantiles": 4, "layer_norm": True, "munchausen": True},
+            prioritized_replay=True,
+        ),
+    ),
+    "dqn, quantiles": (spaces.Discrete(3), DQNConfig(**DQN_SMALL, distribution="qr", n_quantiles=5)),
+    "dqn, rescaled": (spaces.Discrete(3), DQNConfig(**DQN_SMALL, rescale_values=True)),
+    "pqn": (
+        spaces.Discrete(3),
+        PQNConfig(**PPO_SMALL, learning_rate=0.03, exploration_fraction=0.5, norm_obs=True),
     ),
 }
 
@@ -87,4 +111,4 @@ def test_two_runs_give_the_same_bits(name):
 
 def test_nothing_is_stored_that_no_case_checks():
     assert json.loads(FILE.read_text()).keys() == CASES.keys()
-    assert FILE.stat().st_size < 20_000
+    assert FILE.stat().st_size < 40_000

@@ -77,12 +77,6 @@ BUGS = [
             DETAILS,
         ),
         (
-            "next_target_q_BA.gather(1, best_B1)",
-            "next_online_q_BA.gather(1, best_B1)",
-            "Double DQN: the online network judges its own choice",
-            "van Hasselt et al. 2016, arXiv:1509.06461",
-        ),
-        (
             "return (advantage_B - center) / (std + 1e-8)",
             "return advantage_B / (std + 1e-8)",
             "advantages are scaled, but not centred",
@@ -191,8 +185,8 @@ BUGS = [
             "Lillicrap et al. 2016's tau and others' polyak, which are each other's complement",
         ),
         (
-            "online = model(next_obs).q if",
-            "online = self.target(next_obs).q if",
+            'best = model(next_obs, (), None, noise["choice"]).q.argmax(1)',
+            "best = after.q.argmax(1)",
             "Double DQN: the target network chooses the action that it judges",
             "van Hasselt et al. 2016, arXiv:1509.06461",
         ),
@@ -292,7 +286,7 @@ BUGS = [
     *_in(
         "agents/acting/policies.py",
         "tests/algos/test_dqn.py",
-        ("return coin < epsilon, uniform", "return coin > epsilon, uniform", "epsilon is the chance to be greedy"),
+        ("explore = coin < epsilon", "explore = coin > epsilon", "epsilon is the chance to be greedy"),
         (
             "progress / self._fraction",
             "progress",
@@ -378,8 +372,42 @@ BUGS = [
         ),
     ),
     *_in(
+        "agents/ops/values.py",
+        "tests/ops/test_values.py",
+        (
+            ".clamp(0, self.atoms - 1)",
+            ".clamp(0, self.atoms)",
+            "C51: the mass of the largest return is lost to rounding",
+            "C51 implementations that lose mass where a return falls on an atom",
+        ),
+        (
+            "(tau[..., None] - (error_BKJ < 0).to(tau.dtype))",
+            "(tau[..., None] - (error_BKJ > 0).to(tau.dtype))",
+            "quantiles: the loss is that of the opposite ones",
+            "Dabney et al. 2017, arXiv:1710.10044, eq. 8",
+        ),
+        (
+            "(weight_BKJ * huber_BKJ).mean(-1).sum(-1)",
+            "(weight_BKJ * huber_BKJ).sum(-1).mean(-1)",
+            "quantiles: a mean over quantiles and a sum over targets",
+        ),
+        ("torch.where(pi > 0, -temperature * log_pi, 0)", "-temperature * log_pi", "illegal actions add entropy"),
+    ),
+    *_in(
         "agents/data/samplers.py",
         "tests/data/test_samplers.py tests/data/test_replay.py",
+        (
+            "weight = (priority / priority.amin()) ** -beta",
+            "weight = (priority / priority.amin()) ** beta",
+            "prioritised replay: what is drawn often counts more",
+            "Schaul et al. 2016, arXiv:1511.05952, sec. 3.4",
+        ),
+        (
+            "self._largest.expand(len(written))",
+            "torch.ones(len(written))",
+            "prioritised replay: new transitions begin at 1 whatever the others have",
+            "Schaul et al. 2016, algorithm 1",
+        ),
         (
             "if self._n_step_returns > 1 else None",
             "if self._n_step_returns > 2 else None",
@@ -1501,8 +1529,8 @@ BUGS = [
         "agents/run/config.py",
         "tests/run/test_config.py",
         (
-            "return merge([Layer(str(path), values), *layers], packaged=False)",
-            "return merge([*layers, Layer(str(path), values)], packaged=False)",
+            "return merge([*beneath, *layers], packaged=False)",
+            "return merge([*layers, *beneath], packaged=False)",
             "the packaged configuration overrides the user's",
         ),
         ("value = before | value", "value = value | before", "env_kwargs of a file override those of flags"),

@@ -10,9 +10,9 @@ import pytest
 import torch
 from gymnasium import spaces
 
-from agents.algos.dqn.config import QNetworkConfig
-from agents.core.config import ActorCriticConfig
-from agents.networks.models import MLP, ActorCritic, QNetwork, action_mask
+from agents.core.config import ActorCriticConfig, QNetworkConfig
+from agents.networks.layers import MLP
+from agents.networks.models import ActorCritic, QNetwork, action_mask
 from agents.ops.distributions import SquashedGaussian, draw_noise
 from tests.networks.encoding import EVERYTHING, SPACES, observations
 

@@ -7,8 +7,7 @@ import math
 import pytest
 import torch
 
-from agents.ops.distributions import masked
-from agents.ops.losses import divergence, mean, normalized, ppo_policy_loss, q_target, value_loss
+from agents.ops.losses import divergence, mean, normalized, ppo_policy_loss, value_loss
 
 
 def policy_loss(ratios, advantages, clip_range=0.2):
@@ -95,18 +94,6 @@ def test_normalized_equal_advantages_are_0_and_not_nan():
     assert normalized(torch.full((5,), 2.5)).tolist() == [0.0] * 5
 
 
-def test_double_dqn_picks_with_the_online_network_and_evaluates_with_the_target():
-    target, online = torch.tensor([[1.0, 2.0, 9.0]]), torch.tensor([[5.0, 7.0, 6.0]])
-    reward, discount = torch.tensor([0.5]), torch.tensor([0.9])
-    assert q_target(reward, discount, target, online).item() == pytest.approx(0.5 + 0.9 * 2.0)
-    assert q_target(reward, discount, target, None).item() == pytest.approx(0.5 + 0.9 * 9.0)
-
-
-def test_a_discount_of_0_is_the_return_alone():
-    q = torch.tensor([[1.0, 2.0], [30.0, 4.0]])
-    assert q_target(torch.tensor([0.5, 1.0]), torch.tensor([0.0, 1.0]), q, q).tolist() == [0.5, 31.0]
-
-
 def test_transitions_that_are_not_real_count_for_nothing():
     generator = torch.Generator().manual_seed(0)
     valid = torch.rand(4, 8, generator=generator) < 0.6
@@ -122,16 +109,3 @@ def test_transitions_that_are_not_real_count_for_nothing():
     nothing = torch.zeros_like(valid)
     assert mean(first, nothing).item() == 0.0
     assert normalized(first, nothing).isfinite().all()
-
-
-@pytest.mark.parametrize("double", [False, True])
-def test_the_target_is_the_best_of_the_legal_actions(double):
-    generator = torch.Generator().manual_seed(0)
-    target, online = torch.randn(2, 50, 6, generator=generator)
-    mask = torch.rand(50, 6, generator=generator) < 0.4
-    mask[:, 2] = True
-    found = q_target(torch.zeros(50), torch.ones(50), masked(target, mask), masked(online, mask) if double else None)
-    choosing = online if double else target
-    for row in range(50):
-        (legal,) = mask[row].nonzero(as_tuple=True)
-        assert found[row] == target[row, legal[choosing[row, legal].argmax()]]

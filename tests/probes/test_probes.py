@@ -1,12 +1,15 @@
-"""Both algorithms learn each probe to the value and the actions that its formula gives."""
+"""Each algorithm learns each probe to the value and the actions that its formula gives."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from agents.algos.dqn.config import DQNConfig
 from agents.algos.ppo.config import PPOConfig
+from agents.algos.pqn.config import PQNConfig
+from agents.ops.values import rescale
 from tests.fakes import training_on
 from tests.probes.probe_env import Aim, Bet, Choice, Constant, Cue, Delay, Endless, Finite, Match, Recall
 
@@ -34,6 +37,12 @@ def dqn(env, steps=2_000, **options):
     return learnt(env, DQNConfig(**{**settings, "total_timesteps": steps, "exploration_final_eps": 0.2, **options}))
 
 
+def pqn(env, steps=4_000, **options):
+    settings = {"learning_rate": "lin_0.02", "gamma": GAMMA, "n_steps": 16, "batch_size": 64, "net_arch": (16,)}
+    settings |= {"n_envs": NUM_ENVS, "total_timesteps": steps, "n_epochs": 4, "exploration_fraction": 0.5}
+    return learnt(env, PQNConfig(**{**settings, "exploration_final_eps": 0.2, **options}))
+
+
 def inspected(policy, observations):
     return policy.inspect(np.array(observations, np.float32), policy.initial_carry(len(observations)))
 
@@ -50,20 +59,20 @@ def actions(policy, *observations):
     return policy.predict(np.array(observations, np.float32))[0].tolist()
 
 
-BOTH = pytest.mark.parametrize("learn", [ppo, dqn])
+EACH = pytest.mark.parametrize("learn", [ppo, dqn, pqn])
 
 
-@BOTH
+@EACH
 def test_a_constant_reward_is_the_value(learn):
     assert values(learn(Constant(NUM_ENVS)), [0]) == pytest.approx([1.0], abs=0.05)
 
 
-@BOTH
+@EACH
 def test_the_value_depends_on_the_observation(learn):
     assert values(learn(Cue(NUM_ENVS)), [-1], [1]) == pytest.approx([-1.0, 1.0], abs=0.05)
 
 
-@BOTH
+@EACH
 def test_a_later_reward_is_discounted(learn):
     assert values(learn(Delay(NUM_ENVS)), [0], [1]) == pytest.approx([GAMMA, 1.0], abs=0.05)
 
@@ -73,7 +82,7 @@ def test_a_later_reward_is_discounted_over_n_steps():
     assert values(agent, [0], [1]) == pytest.approx([GAMMA, 1.0], abs=0.05)
 
 
-@BOTH
+@EACH
 def test_the_better_action_is_found(learn):
     assert actions(learn(Choice(NUM_ENVS)), [0]) == [1]
 
@@ -82,27 +91,27 @@ def test_q_values_of_both_actions():
     assert q_values(dqn(Choice(NUM_ENVS)), [0]) == pytest.approx(np.array([[-1.0, 1.0]]), abs=0.05)
 
 
-@BOTH
+@EACH
 def test_the_right_action_depends_on_the_observation(learn):
     agent = learn(Match(NUM_ENVS))
     assert actions(agent, [-1], [1]) == [0, 1]
-    if learn is dqn:
+    if learn is not ppo:
         assert q_values(agent, [-1], [1]) == pytest.approx(np.array([[1.0, -1.0], [-1.0, 1.0]]), abs=0.1)
 
 
-@BOTH
+@EACH
 def test_a_small_cost_is_paid_for_a_later_gain(learn):
     agent = learn(Bet(NUM_ENVS))
     assert actions(agent, [0, 0]) == [1]
     assert values(agent, [0, 0], [1, 1]) == pytest.approx([GAMMA - 0.1, 1.0], abs=0.05)
 
 
-@BOTH
+@EACH
 def test_a_truncation_does_not_cut_the_value(learn):
     assert values(learn(Endless(NUM_ENVS)), [0]) == pytest.approx([1 / (1 - GAMMA)], rel=0.02)
 
 
-@BOTH
+@EACH
 def test_a_termination_does(learn):
     times = np.arange(4)
     expected = (1 - GAMMA ** (4 - times)) / (1 - GAMMA)
@@ -127,6 +136,10 @@ def test_what_is_seen_no_more_is_remembered():
     assert recalled(ppo(Recall(NUM_ENVS), steps=6_000, memory="gru", memory_size=16)) == [0, 1]
 
 
+def test_action_values_remember_too():
+    assert recalled(pqn(Recall(NUM_ENVS), steps=10_000, memory="gru", memory_size=16)) == [0, 1]
+
+
 def test_without_memory_it_is_not():
     """So the probe before shows memory and nothing else."""
     one, other = recalled(ppo(Recall(NUM_ENVS), steps=6_000))
@@ -147,3 +160,39 @@ def test_memory_does_not_cross_an_episode_end():
 def test_a_truncation_does_not_cut_the_value_with_memory(options):
     policy = ppo(Endless(NUM_ENVS), memory="gru", memory_size=8, **options)
     assert values(policy, [0]) == pytest.approx([1 / (1 - GAMMA)], rel=0.03)
+
+
+SUPPORT = {"v_min": -2.0, "v_max": 6.0}
+PARTS = {
+    "dueling": {"dueling": True},
+    "noisy": {"noisy": True, "exploration_initial_eps": 0.0, "exploration_final_eps": 0.0},
+    "c51": {"distribution": "c51", **SUPPORT},
+    "qr": {"distribution": "qr", "n_quantiles": 8},
+    "iqn": {"distribution": "iqn", "n_quantiles": 8},
+    "rescaled": {"rescale_values": True},
+    "prioritized": {"prioritized_replay": True},
+    "layer norm": {"layer_norm": True},
+    "rainbow": {
+        **{"dueling": True, "noisy": True, "distribution": "c51", "prioritized_replay": True, "n_step_returns": 3},
+        **SUPPORT,
+    },
+    "btr": {
+        **{"dueling": True, "noisy": True, "distribution": "iqn", "prioritized_replay": True, "n_step_returns": 3},
+        **{"n_quantiles": 8, "munchausen": True, "munchausen_alpha": 0.0},
+    },
+}
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_every_part_of_dqn_learns_the_same_values(part):
+    """Also all together. Munchausen's bonus changes what is learnt, so here it has no weight."""
+
+    def scaled(expected):
+        wanted = torch.tensor(expected)
+        return (rescale(wanted) if part == "rescaled" else wanted).numpy()
+
+    agent = dqn(Match(NUM_ENVS), steps=3_000, **PARTS[part])
+    assert actions(agent, [-1], [1]) == [0, 1]
+    assert q_values(agent, [-1], [1]) == pytest.approx(scaled([[1.0, -1.0], [-1.0, 1.0]]), abs=0.15)
+    later = values(dqn(Delay(NUM_ENVS), steps=3_000, **PARTS[part]), [0], [1])
+    assert later == pytest.approx(scaled([GAMMA, 1.0]), abs=0.1)

@@ -193,7 +193,9 @@ def training_of(kind: str) -> Training:
 def as_if_from_cuda(state: dict[str, Any]) -> dict[str, Any]:
     """Return a state like one saved on a GPU, whose random streams are states of another size."""
     foreign = torch.zeros(16, dtype=torch.uint8)
-    state = deepcopy(state) | {"device": "cuda", "sampling": None if state["sampling"] is None else foreign}
+    state = deepcopy(state) | {"device": "cuda"}
+    if state["sampling"] is not None:
+        state["sampling"]["generator"] = foreign
     state["learner"]["shuffling"] = state["actor"]["generator"] = foreign
     if "generator" in state["env"]:
         state["env"]["generator"] = {"torch": foreign.numpy()}

@@ -212,7 +212,7 @@ def test_values_read_as_yaml(text: str, value: Any) -> None:
         ({"params": {}}, "f.yaml: params: unknown setting"),
         ({"buffer_size": 1}, f"f.yaml: buffer_size: {setting_of_others('buffer_size', 'ppo')}"),
         ({"algo": "dqn", "gae_lambda": 1}, f"gae_lambda: {setting_of_others('gae_lambda', 'dqn')}"),
-        ({"algo": "dqqn"}, rf"f.yaml: algo: 'dqqn' given, {NAMES} expected. Did you mean dqn\?"),
+        ({"algo": "dqqn"}, rf"f.yaml: algo: 'dqqn' given, {NAMES} expected. Did you mean dqn or pqn\?"),
         ({"algo": ["ppo"]}, "algo: .* given"),
         ({"algo": None}, f"algo: none given, {NAMES} expected"),
         ({"algo": ""}, f"algo: '' given, {NAMES} expected"),

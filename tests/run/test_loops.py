@@ -254,7 +254,7 @@ def test_the_memory_holds_every_real_transition_with_its_true_successor(num_envs
                 real[key] = (1, step.reward[n], discount, *decode_clock(step.next_obs[n]))
         obs = step.obs
     assert len(replay) == collector.state.step == len(real)
-    batch = sampler.sample(8000)
+    batch = sampler.sample(8000, 0.0)
     drawn = {
         tuple(key): (action, reward, discount, *following)
         for key, action, reward, discount, following in zip(

@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 
 from agents.run.config import CONFIGS, FLAGS, Layer, load_config_file, packaged_config, resolve
+from envs.errors import UserError
 from envs.locate import locate
 
-FILES = sorted(file for file in CONFIGS.rglob("*.*") if file.parent.parent.name != "sb3")  # those have tests apart
+APART = ("sb3", "presets")  # those have tests of their own
+FILES = sorted(file for file in CONFIGS.rglob("*.yaml") if not {*APART} & {*file.parts})
 PROMISED = {
     "ppo": "CartPole-v1 Acrobot-v1 MountainCar-v0 LunarLander-v3 Pendulum-v1 MountainCarContinuous-v0 "
     "BipedalWalker-v3 HalfCheetah-v5 Hopper-v5 Bricks-v0",
@@ -37,3 +39,26 @@ def test_a_config(file: Path) -> None:
     first = file.read_text().splitlines()[0].lower()
     assert first.startswith("# ")
     assert "rl-zoo3" in first or "our own" in first, "where do the settings come from?"
+
+
+PRESETS = sorted(CONFIGS.glob("*/presets/*.yaml"))
+
+
+@pytest.mark.parametrize("file", PRESETS, ids=[str(file.relative_to(CONFIGS)) for file in PRESETS])
+def test_a_preset_lies_over_the_packaged_settings_and_beneath_the_users(file: Path) -> None:
+    algorithm, settings = file.parent.parent.name, load_config_file(file)
+    given = {"env": "LunarLander-v3", "algo": algorithm, "preset": file.stem}
+    chosen = resolve([Layer(FLAGS, given)]).model_dump(mode="json")
+    assert {name: chosen[name] for name in settings} == settings
+    assert chosen["buffer_size"] == 100_000, "as packaged for LunarLander"
+    assert chosen["preset"] == file.stem
+    assert resolve([Layer(FLAGS, given | {"double_q": not chosen["double_q"]})]).params.double_q != chosen["double_q"]
+    again = resolve([Layer("config.yaml", chosen | {"n_step_returns": 7})], packaged=False)
+    assert again.params.replay.n_step_returns == 7, "what a run has resolved stays"
+
+
+def test_a_preset_that_is_not_there() -> None:
+    with pytest.raises(UserError, match=r"--preset: 'rainbw' given.*Did you mean rainbow\?"):
+        resolve([Layer(FLAGS, {"env": "CartPole-v1", "algo": "dqn", "preset": "rainbw"})])
+    with pytest.raises(UserError, match="ppo has no presets"):
+        resolve([Layer(FLAGS, {"env": "CartPole-v1", "preset": "rainbow"})])

@@ -6,7 +6,6 @@ import copy
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from gymnasium import Space, spaces
 from torch import Tensor, nn
 
@@ -16,8 +15,9 @@ from agents.core.algorithm import Algorithm
 from agents.core.schedules import crossings
 from agents.core.watch import plain_attributes
 from agents.data.replay import Batch
+from agents.networks.heads import QUIET, Noise
 from agents.networks.models import QNetwork
-from agents.ops.losses import q_target
+from agents.ops.values import munchausen_bonus, soft_policy
 from envs.errors import UserError
 
 
@@ -68,16 +68,56 @@ class DQN(Algorithm):
         self.model.update_statistics(data.obs)
         return data._asdict()
 
+    def draw(self, rows: int, generator: torch.Generator) -> dict[str, Any]:
+        """Return the noise of noisy layers, one for all rows, and the places of sampled quantiles, for each pass."""
+        size, network = self.model.noise_size, self.config.network
+        sampled = network.distribution == "iqn"
+        if not size and not sampled:
+            return {}
+
+        def noise() -> Noise:
+            where: Any = {"generator": generator, "device": generator.device}
+            layers = torch.randn(1, size, **where) if size else None
+            return Noise(layers, torch.rand(rows, network.n_quantiles, **where) if sampled else None)
+
+        return {"noise": {name: noise() for name in ("online", "target", "choice")}}
+
     def loss(
         self, model: nn.Module, minibatch: dict[str, Any], constants: dict[str, Tensor]
     ) -> tuple[Tensor, dict[str, Tensor]]:
+        noise = minibatch.get("noise") or dict.fromkeys(("online", "target", "choice"), QUIET)
         with torch.no_grad():
-            next_obs = minibatch["next_obs"]
-            online = model(next_obs).q if self.config.double_q else None
-            target = q_target(minibatch["return_"], minibatch["discount"], self.target(next_obs).q, online)
-        q_value = model(minibatch["obs"]).q.gather(1, minibatch["action"][:, None]).squeeze(1)
-        loss = F.smooth_l1_loss(q_value, target)
-        return loss, {"loss": loss.detach(), "q_mean": q_value.detach().mean()}
+            target = self._backed_up(model, minibatch, noise)
+        taken = model(minibatch["obs"], (), None, noise["online"]).of(minibatch["action"])
+        loss_B = self.model.values.loss(taken, target, noise["online"].tau)
+        weight = minibatch["weight"]
+        loss = (loss_B if weight is None else loss_B * weight).mean()
+        aux = {"loss": loss.detach(), "q_mean": self.model.values.mean(taken.detach()).mean()}
+        if weight is not None:
+            error = (taken - target).abs() if taken.dim() == 1 else loss_B  # of distributions, how far they are apart
+            aux["priority"] = error.detach()
+        return loss, aux
+
+    def _backed_up(self, model: nn.Module, minibatch: dict[str, Any], noise: dict[str, Noise]) -> Tensor:
+        """Return the targets `[B, ...]` of a batch's transitions."""
+        config, values = self.config.target, self.model.values
+        return_, discount, next_obs = (minibatch[name] for name in ("return_", "discount", "next_obs"))
+        after = self.target(next_obs, (), None, noise["target"])
+        if config.munchausen:
+            q = self.target(minibatch["obs"], (), None, noise["target"]).q
+            least, temperature = config.munchausen_clip, config.munchausen_tau
+            bonus = munchausen_bonus(q, minibatch["action"], config.munchausen_alpha, temperature, least)
+            policy = soft_policy(after.q, temperature)
+            return values.soft_backup(
+                return_ + bonus, discount, after.q if after.atoms is None else after.atoms, *policy
+            )
+        if self.config.double_q:  # van Hasselt et al. 2016, eq. 4
+            best = model(next_obs, (), None, noise["choice"]).q.argmax(1)
+        elif after.atoms is None:
+            return values.backup(return_, discount, after.q.amax(1))
+        else:
+            best = after.q.argmax(1)
+        return values.backup(return_, discount, after.of(best))
 
     def after_round(self, before: int, after: int) -> None:
         if crossings(before, after, self.config.target_update_interval):

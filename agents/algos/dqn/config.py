@@ -1,24 +1,19 @@
-"""DQN's hyperparameters, named as in stable-baselines3."""
+"""DQN's hyperparameters, named as in stable-baselines3; those of prioritised replay as in its version 2."""
 
 from __future__ import annotations
 
 from pydantic import Field
 
-from agents.core.config import Activation, NetworkConfig, OffPolicyConfig, Schedule, Settings
+from agents.core.config import ExplorationConfig, OffPolicyConfig, QNetworkConfig, Schedule, Settings
 
 
-class QNetworkConfig(NetworkConfig):
-    """What the action-value network is made of."""
+class MunchausenConfig(Settings):
+    """A bonus for actions that the policy takes anyway (Vieillard et al. 2020, arXiv:2007.14430)."""
 
-    activation: Activation = Field("relu", description="hidden activation")
-
-
-class ExplorationConfig(Settings):
-    """How often a random action is taken (epsilon-greedy)."""
-
-    exploration_fraction: float = Field(0.1, ge=0, le=1, description="part of the budget over which epsilon falls")
-    exploration_initial_eps: float = Field(1.0, ge=0, le=1, description="epsilon at the start")
-    exploration_final_eps: float = Field(0.05, ge=0, le=1, description="epsilon at the end")
+    munchausen: bool = Field(False, description="add the scaled log-probability of the action taken to the reward")
+    munchausen_alpha: float = Field(0.9, ge=0, le=1, description="its weight")
+    munchausen_tau: float = Field(0.03, gt=0, description="temperature of the policy that values stand for")
+    munchausen_clip: float = Field(-1.0, lt=0, description="the least that is added, before the weight")
 
 
 class DQNConfig(OffPolicyConfig):
@@ -31,4 +26,5 @@ class DQNConfig(OffPolicyConfig):
     tau: float = Field(1.0, gt=0, le=1, description="share of the online network mixed into the target (1 copies it)")
     double_q: bool = Field(True, description="let the online network choose the target's action (Double DQN)")
     exploration: ExplorationConfig = ExplorationConfig()
+    target: MunchausenConfig = MunchausenConfig()
     network: QNetworkConfig = QNetworkConfig()

@@ -1,0 +1,59 @@
+"""Parallelised Q-learning (Gallici et al. 2025, arXiv:2407.04811)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gymnasium import Space, spaces
+from torch import Tensor, nn
+
+from agents.acting.policies import EpsilonGreedyPolicy
+from agents.algos.pqn.config import PQNConfig
+from agents.core.algorithm import Algorithm
+from agents.data.trajectory import Trajectory
+from agents.networks.models import QNetwork
+from agents.ops.losses import mean
+from agents.ops.returns import gae
+from envs.errors import UserError
+
+
+class PQN(Algorithm):
+    """Action values, learnt from rollouts towards their own lambda-returns, over several epochs of minibatches.
+
+    Raises:
+        UserError: the action space is not Discrete.
+    """
+
+    config_class = PQNConfig
+    model: QNetwork
+    policy: EpsilonGreedyPolicy
+
+    def __init__(self, observation_space: Space, action_space: Space, config: PQNConfig) -> None:
+        super().__init__(config)
+        if not isinstance(action_space, spaces.Discrete):
+            raise UserError(f"PQN needs a Discrete action space; this environment has {action_space}. Use --algo ppo.")
+        self.model = QNetwork(observation_space, action_space, config.network)
+        eps = config.exploration
+        self.policy = EpsilonGreedyPolicy(
+            self.model, eps.exploration_initial_eps, eps.exploration_final_eps, eps.exploration_fraction
+        )
+        self.n_epochs, self.batch_size = config.n_epochs, config.batch_size
+
+    def prepare(self, data: Trajectory, constants: dict[str, Tensor]) -> dict[str, Any]:
+        """Return Q(lambda) targets `[T, N]` (eq. 6): those of GAE whose values are those of the best actions."""
+        _, value, next_value = self.policy.evaluate(data)
+        ends = data.terminated, data.truncated
+        _, return_ = gae(data.reward, value, next_value, *ends, self.config.gamma, self.config.q_lambda)
+        return {"action": data.action, "return": return_}
+
+    def loss(
+        self, model: nn.Module, minibatch: dict[str, Any], constants: dict[str, Tensor]
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        q = model(minibatch["obs"], minibatch.get("carry", ()), minibatch.get("start")).q
+        taken = q.gather(-1, minibatch["action"][..., None]).squeeze(-1)
+        loss = 0.5 * mean((taken - minibatch["return"]).square(), minibatch.get("valid"))
+        return loss, {"loss": loss.detach(), "q_mean": taken.detach().mean()}
+
+    def after_update(self, data: dict[str, Any]) -> None:
+        """Let the normalisers take in the observations: so the values that acted are those first updated."""
+        self.model.update_statistics(data["obs"])

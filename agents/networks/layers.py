@@ -1,0 +1,94 @@
+"""Layers that networks are made of."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+from typing import get_args
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from agents.core.config import Activation
+from envs.errors import UserError, not_one_of
+
+
+def tanh(x: Tensor) -> Tensor:
+    """Return tanh; compiled, through the sigmoid, for which the compiler has a kernel six times as fast."""
+    return 2 * torch.sigmoid(2 * x) - 1 if torch.compiler.is_compiling() else torch.tanh(x)
+
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "tanh": tanh,
+    "relu": torch.relu,
+    "elu": F.elu,
+    "gelu": F.gelu,
+    "silu": F.silu,
+}
+
+
+class MLP(nn.Module):
+    """Linear layers with an activation after each, and between the two, if asked for, layer normalisation.
+
+    Raises:
+        UserError: there is no such activation.
+    """
+
+    def __init__(self, inputs: int, widths: tuple[int, ...], activation: Activation, layer_norm: bool = False) -> None:
+        super().__init__()
+        if activation not in get_args(Activation):
+            raise UserError(f"activation: {not_one_of(activation, ACTIVATIONS)}")
+        sizes = [inputs, *widths]
+        self.layers = nn.ModuleList(nn.Linear(i, o) for i, o in itertools.pairwise(sizes))
+        self.norms = nn.ModuleList(nn.LayerNorm(width) for width in widths) if layer_norm else None
+        self.features = sizes[-1]
+        self.activation = activation
+
+    def forward(self, x: Tensor) -> Tensor:
+        activation = ACTIVATIONS[self.activation]
+        for i, layer in enumerate(self.layers):
+            x = layer(x)
+            x = activation(x if self.norms is None else self.norms[i](x))
+        return x
+
+
+def orthogonal(module: nn.Module, gain: float) -> None:
+    """Initialise every linear and convolutional layer orthogonally, biases at 0 (Saxe et al. 2014)."""
+    for layer in module.modules():
+        if isinstance(layer, nn.Linear | nn.Conv2d):
+            nn.init.orthogonal_(layer.weight, gain)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+
+
+class NoisyLinear(nn.Module):
+    """A linear layer whose weights are disturbed by factorised noise (Fortunato et al. 2018, arXiv:1706.10295, sec. 3).
+
+    The noise comes in as an argument, `inputs + outputs` standard normal numbers for each row or for all of them; the
+    disturbed weights are never written down, as W x + sigma_W (e_out e_in^T) x is W x + e_out sigma_W (e_in x).
+
+    Args:
+        std: sigma_0, the size of the noise at the start, divided by the root of `inputs`.
+    """
+
+    def __init__(self, inputs: int, outputs: int, std: float) -> None:
+        super().__init__()
+        self.mean = nn.Linear(inputs, outputs)
+        self.deviation = nn.Linear(inputs, outputs)
+        self.inputs, self.noise_size = inputs, inputs + outputs
+        bound = 1 / math.sqrt(inputs)
+        for parameter in (self.mean.weight, self.mean.bias):
+            nn.init.uniform_(parameter, -bound, bound)
+        for parameter in (self.deviation.weight, self.deviation.bias):
+            nn.init.constant_(parameter, std * bound)
+
+    def forward(self, x: Tensor, noise: Tensor | None = None) -> Tensor:
+        """Return the outputs `[..., outputs]` of `x` `[..., inputs]`; without noise `[..., D]`, those of the means."""
+        y = self.mean(x)
+        if noise is None:
+            return y
+        noise = noise.sign() * noise.abs().sqrt()
+        into, out = noise[..., : self.inputs], noise[..., self.inputs :]
+        return torch.addcmul(y, out, self.deviation(into * x))
