@@ -33,6 +33,7 @@ SETTINGS = ("env", "wrappers", "algo", "encoder", "memory", "metrics")  # those 
 NO_CODE = ("name", "env_kwargs")  # free text, and the environment's own arguments
 FOLDER, LIST, SIGNATURE = "code", "folders.json", "signature.json"
 MOST_FILES, LARGEST, LARGEST_SUM = 200, 2**20, 2**23  # of the copies: how many, and bytes of one and of all
+_LEFT = re.compile(r"\.(folders|signature)\.json\.tmp-[0-9a-f]{12}")  # what a kill leaves; no name of a module
 Trust = bool | Collection[str]  # what files name may be imported: all of it, or what the user typed
 
 
@@ -217,8 +218,9 @@ def sign(run: Path, values: Mapping[str, Any]) -> None:
     Raises:
         UserError: nothing can be written there.
     """
-    signed = sorted({f"{setting}: {name}" for setting, name in names(values)} | (_signed(run) or set()))
-    if not signed or (made := signature.sign(_content(run, signed))) is None:
+    before = _signed(run) or set()
+    signed = sorted({f"{setting}: {name}" for setting, name in names(values)} | before)
+    if set(signed) == before or (made := signature.sign(_content(run, signed))) is None:
         return
     with disk("write", run / FOLDER):
         (run / FOLDER).mkdir(exist_ok=True)
@@ -249,6 +251,8 @@ def _content(run: Path, signed: list[str]) -> bytes:
         raise UserError(f"{run / FOLDER}: more files than a run copies")
     for file in sorted(files):
         if file == run / FOLDER / SIGNATURE or (file.is_dir() and not file.is_symlink()):
+            continue
+        if file.parent == run / FOLDER and _LEFT.fullmatch(file.name):
             continue
         with disk("read", file):
             size = file.lstat().st_size

@@ -231,6 +231,14 @@ def test_another_user_or_machine_has_another_key(
     agents.load(tmp_path / "plain")
 
 
+def test_what_a_kill_left_half_written_changes_nothing(own: Path) -> None:
+    (own / "code" / ".signature.json.tmp-0123456789ab").write_text("{")
+    agents.load(own)
+    before = (own / "code" / "signature.json").stat().st_mtime_ns
+    assert train_main(["--resume", str(own), "-n", "128", "--quiet", "--no-record"]) == 0
+    assert (own / "code" / "signature.json").stat().st_mtime_ns == before, "there was nothing new to sign"
+
+
 @pytest.mark.parametrize("change", ["edit", "add", "cache", "names", "folders", "link", "list"])
 def test_what_was_changed_in_a_run_is_not_what_was_signed(change: str, own: Path, tmp_path: Path) -> None:
     copy = next((own / "code").glob("*/mine.py"))
