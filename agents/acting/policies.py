@@ -12,6 +12,7 @@ from numpy import ndarray
 from torch import Tensor
 
 from agents.acting.numpy_inference import NumpyForward, numpy_forward
+from agents.core.config import ExplorationConfig
 from agents.core.schedules import linear
 from agents.core.tree import restarted, rows_of, to_numpy, to_tensor, tree_map, tree_to_tensor
 from agents.core.types import Act, Acted, Obs, Tree
@@ -224,15 +225,15 @@ class EpsilonGreedyPolicy(ModelPolicy):
 
     Args:
         model: puts out action values.
-        initial_eps, final_eps, fraction: epsilon falls linearly from the first to the second over this part of the
-            training.
+        exploration: from which epsilon to which, over what part of the training.
     """
 
     stream = "exploration"
 
-    def __init__(self, model: QNetwork, initial_eps: float, final_eps: float, fraction: float) -> None:
+    def __init__(self, model: QNetwork, exploration: ExplorationConfig) -> None:
         self.model = model
-        self._initial, self._final, self._fraction = initial_eps, final_eps, fraction
+        self._initial, self._final = exploration.exploration_initial_eps, exploration.exploration_final_eps
+        self._fraction = exploration.exploration_fraction
 
     def epsilon(self, progress: Any) -> Any:
         """Return the chance of a random action when `progress` (0 to 1) of the training is done, or that of many."""

@@ -40,10 +40,7 @@ class DQN(Algorithm):
         if config.network.memory is not None:
             raise UserError("DQN replays single transitions and has no memory: leave --memory at none, or use PPO.")
         self.model = QNetwork(observation_space, action_space, config.network)
-        eps = config.exploration
-        self.policy = EpsilonGreedyPolicy(
-            self.model, eps.exploration_initial_eps, eps.exploration_final_eps, eps.exploration_fraction
-        )
+        self.policy = EpsilonGreedyPolicy(self.model, config.exploration)
         self._copy_target()
 
     def _copy_target(self) -> None:

@@ -33,10 +33,7 @@ class PQN(Algorithm):
         if not isinstance(action_space, spaces.Discrete):
             raise UserError(f"PQN needs a Discrete action space; this environment has {action_space}. Use --algo ppo.")
         self.model = QNetwork(observation_space, action_space, config.network)
-        eps = config.exploration
-        self.policy = EpsilonGreedyPolicy(
-            self.model, eps.exploration_initial_eps, eps.exploration_final_eps, eps.exploration_fraction
-        )
+        self.policy = EpsilonGreedyPolicy(self.model, config.exploration)
         self.n_epochs, self.batch_size = config.n_epochs, config.batch_size
 
     def prepare(self, data: Trajectory, constants: dict[str, Tensor]) -> dict[str, Any]:
