@@ -9,11 +9,13 @@ from __future__ import annotations
 from typing import Any, ClassVar, Literal
 
 import torch
+from gymnasium import Space, spaces
 from torch import Tensor, nn
 
 from agents.core.config import AlgoConfig
 from agents.core.schedules import scheduled
 from agents.core.types import Policy
+from envs.errors import UserError
 
 
 class Algorithm(nn.Module):
@@ -47,6 +49,19 @@ class Algorithm(nn.Module):
     def __init__(self, config: AlgoConfig) -> None:
         super().__init__()
         self.config: Any = config
+
+    @classmethod
+    def discrete(cls, action_space: Space) -> spaces.Discrete:
+        """Return an action space that must be Discrete.
+
+        Raises:
+            UserError: it is not.
+        """
+        if not isinstance(action_space, spaces.Discrete):
+            raise UserError(
+                f"{cls.__name__} needs a Discrete action space; this environment has {action_space}. Use --algo ppo."
+            )
+        return action_space
 
     def constants(self, progress: float) -> dict[str, float]:
         """Return the numbers that change over a run, for data begun when `progress` (0 to 1) of its budget was spent.

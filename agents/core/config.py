@@ -291,6 +291,22 @@ class RolloutConfig(AlgoConfig):
     n_steps: int = Field(128, gt=0, description="steps of each environment in one rollout")
 
 
+class EpochsConfig(RolloutConfig):
+    """What algorithms share that go over each rollout several times, in minibatches."""
+
+    batch_size: int = Field(256, gt=0, description="transitions in a minibatch")
+    n_epochs: int = Field(4, gt=0, description="passes over each rollout")
+
+    def contradiction(self) -> str | None:
+        rollout = self.n_steps * self.n_envs
+        if self.batch_size > rollout:
+            return (
+                f"batch_size {self.batch_size} is larger than a whole rollout of {rollout} transitions "
+                f"(n_steps {self.n_steps} x n_envs {self.n_envs}): lower batch_size, or raise n_steps or n_envs."
+            )
+        return super().contradiction()
+
+
 class ReplayConfig(Settings):
     """The store of transitions, and when they are learnt from."""
 

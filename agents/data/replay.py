@@ -13,6 +13,7 @@ from agents.core.tree import to_numpy, tree_map
 from agents.data.storage import allocate, writer
 from agents.ops.returns import n_step
 
+MOST_NEWS = 1_000  # parts of what is new, before they are put together
 HALF = 2**24  # a random number of 48 bits is drawn in halves
 
 
@@ -167,6 +168,8 @@ class ReplayBuffer:
     def _write(self, index: Any, tick: dict[str, Any]) -> None:
         if self.news is not None:
             self.news.append(self._positions(index))
+            if len(self.news) > MOST_NEWS:
+                self.news[:] = [torch.cat(self.news).unique()]  # so that it takes no more than the buffer has places
         for key, rows in self._writers:
             if isinstance(rows, dict):
                 for leaf, array in rows.items():

@@ -73,31 +73,10 @@ def _listed(path: Path) -> Listed:
         run = read_stored(path)
     except UserError as error:
         fault = printable(str(error).removeprefix(f"{path}/"))
-        return Listed(
-            path,
-            None,
-            None,
-            None,
-            None,
-            None,
-            None,
-            None,
-            "training" if training else "damaged",
-            fault,
-            size,
-            begun(path),
-        )
-    known = (
-        run.name,
-        run.env,
-        run.algo,
-        run.seed,
-        run.steps,
-        run.best,
-        run.final,
-        "training" if training else run.state,
-    )
-    return Listed(path, *known, "", size, run.begun)
+        unknown = (None,) * 7
+        return Listed(path, *unknown, "training" if training else "damaged", fault, size, begun(path))
+    known = (run.name, run.env, run.algo, run.seed, run.steps, run.best, run.final)
+    return Listed(path, *known, "training" if training else run.state, "", size, run.begun)
 
 
 def chosen(

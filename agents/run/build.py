@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,7 +11,6 @@ import numpy as np
 import torch
 from gymnasium import Space
 from torch import nn
-from torch.overrides import TorchFunctionMode
 
 from agents.acting.collector import Collector, TickCollector
 from agents.acting.fused import FusedCollector
@@ -31,7 +29,7 @@ from agents.learning.learner import Learner
 from agents.networks.encoders import multiply_adds, zeros
 from agents.run import loops, registry
 from agents.run.config import RunConfig
-from agents.run.memory import free_bytes, refuse_too_large, refuse_too_large_network
+from agents.run.memory import Room, free_bytes, refuse_too_large, refuse_too_large_network
 from envs.api import VecEnv
 from envs.errors import UserError
 from envs.make import has_native, make
@@ -40,27 +38,6 @@ from envs.native.vec_env import NativeVecEnv
 from envs.seeding import derive_seed
 
 GPU_ENVS = 256  # native environments from which on a GPU has enough to do at each tick
-
-
-class _Room(TorchFunctionMode):
-    """Lets no more parameters be made than `most` bytes take; their sizes are known before they are filled."""
-
-    def __init__(self, most: int) -> None:
-        super().__init__()
-        self.most, self.made = most, 0
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func is torch.empty:
-            shape = args[0] if args and isinstance(args[0], tuple | list) else args
-            if all(type(side) is int for side in shape):
-                self.made += 4 * math.prod(shape)
-            if self.made > self.most:
-                raise UserError(
-                    f"the networks would take more than {self.made / 1e9:,.1f} GB of parameters (one of them is "
-                    f"{' x '.join(map(str, shape))}), and there is room for {self.most / 1e9:,.1f} GB: net_arch "
-                    "and the like, or the spaces, are too large"
-                )
-        return func(*args, **(kwargs or {}))
 
 
 def make_algorithm(
@@ -82,7 +59,7 @@ def make_algorithm(
     kind: Any = registry.find(name).load()
     free = free_bytes(torch.device("cpu"))
     room = min(sys.maxsize if free is None else free, sys.maxsize if most is None else most)
-    with torch.random.fork_rng(devices=[]), _Room(room):
+    with torch.random.fork_rng(devices=[]), Room(room):
         torch.manual_seed(derive_seed(seed, "network"))
         return kind(observation_space, action_space, params)
 

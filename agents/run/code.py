@@ -18,6 +18,7 @@ import site
 import sys
 import sysconfig
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import cache
 from itertools import count, islice
 from pathlib import Path
@@ -321,14 +322,10 @@ def _listed(run: Path) -> dict[str, str]:
     file = run / FOLDER / LIST
     if not file.is_file():
         return {}
-    with disk("read", file), file.open(encoding="utf-8") as stream:
-        text = stream.read(2**20)
-    try:
-        found = json.loads(text)
+    with suppress(UserError):
+        found = read_json(file)
         if all(isinstance(place, str) and re.fullmatch(r"[^/\\]*[^/\\.][^/\\]*", key) for key, place in found.items()):
             return found
-    except (ValueError, RecursionError, AttributeError):
-        pass
     raise UserError(f"{file} is damaged: it must say for each folder beside it where it was copied from")
 
 

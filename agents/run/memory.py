@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import math
 import os
 import re
 import sys
@@ -13,6 +14,7 @@ from typing import Any
 
 import torch
 from gymnasium import Space, spaces
+from torch.overrides import TorchFunctionMode
 
 from agents.core.config import AlgoConfig, OffPolicyConfig, RolloutConfig, Torsos
 from agents.networks.encoders import zeros
@@ -107,6 +109,27 @@ def _largest(fits: Callable[[int], bool]) -> int:
         middle = (low + high) // 2
         low, high = (middle, high) if fits(middle) else (low, middle)
     return low
+
+
+class Room(TorchFunctionMode):
+    """Lets no more parameters be made than `most` bytes take; their sizes are known before they are filled."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self.most, self.made = most, 0
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.empty:
+            shape = args[0] if args and isinstance(args[0], tuple | list) else args
+            if all(type(side) is int for side in shape):
+                self.made += 4 * math.prod(shape)
+            if self.made > self.most:
+                raise UserError(
+                    f"the networks would take more than {self.made / 1e9:,.1f} GB of parameters (one of them is "
+                    f"{' x '.join(map(str, shape))}), and there is room for {self.most / 1e9:,.1f} GB: net_arch "
+                    "and the like, or the spaces, are too large"
+                )
+        return func(*args, **(kwargs or {}))
 
 
 def refuse_too_large(observation_space: Space, action_space: Space, params: AlgoConfig, device: torch.device) -> None:

@@ -131,7 +131,6 @@ class Run:
     def loop(self, stop: Stop) -> None:
         """Train until the budget, the target or a stop."""
         self.handle_due()
-        logged = self.training.step
         if self.monitor.target_reached(self.params.target_reward):
             return
         for iteration in self.training.iterations():
@@ -141,17 +140,19 @@ class Run:
                 done = min(iteration.step / self.params.total_timesteps, 1.0)
                 for row in self.metrics.rows(iteration.episodes, done):
                     self.monitor.add_metrics(row)
-            self.handle_due()
-            if crossings(logged, iteration.step, self.log_every):
-                logged = iteration.step
+            if self.handle_due():
                 stop.take_again()
             if self.monitor.target_reached(self.params.target_reward) or stop.is_set():
                 return
             self.between_ticks = False
         self.between_ticks = True
 
-    def handle_due(self) -> None:
-        """Do what fell due since the last time; after a resume, what was left undone when the run broke off."""
+    def handle_due(self) -> bool:
+        """Do what fell due since the last time; after a resume, what was left undone when the run broke off.
+
+        Returns:
+            Whether a row of scalars was written.
+        """
         before, step, params = self.monitor.handled, self.training.step, self.params
         evaluated = 0
         if crossings(before, step, params.eval_freq) and self.monitor.may_evaluate(step, params.eval_share):
@@ -174,6 +175,7 @@ class Run:
         if crossings(before, step, params.save_freq):
             with self.monitor.paused("saving"):
                 self.checkpoint()
+        return bool(row)
 
     def log(self, step: int) -> None:
         """Write the scalars gathered since the last row.

@@ -146,6 +146,18 @@ def test_only_what_is_stored_is_drawn_and_what_is_new_has_the_largest_priority()
     torch.testing.assert_close(leaves[leaves > 0], torch.full((len(replay),), 7.0**0.6), rtol=1e-5, atol=0)
 
 
+def test_what_is_new_takes_bounded_room_until_it_is_looked_at(monkeypatch):
+    monkeypatch.setattr("agents.data.replay.MOST_NEWS", 10)
+    ledger = Ledger(8, 2)
+    sampler, news = prioritized(ledger), ledger.replay.news
+    for _ in range(100):
+        ledger.add(1)
+        assert len(news) <= 11
+        assert sum(map(len, news)) <= 8 + 10 * 2
+    assert set(sampler.sample(500, 0.0).indices.tolist()) == set(range(8))
+    assert not news
+
+
 def test_what_is_overwritten_loses_its_priority():
     ledger = Ledger(8, 2)
     sampler = prioritized(ledger)

@@ -23,10 +23,8 @@ def test_a_program_that_is_not_there_is_told():
 
 
 def test_a_program_that_never_ends_is_given_up():
-    began = time.monotonic()
     with pytest.raises(UserError, match="too slow"):
-        run_process([sys.executable, "-S", "-c", "import time; time.sleep(60)"], {}, patience=0.2)
-    assert time.monotonic() - began < 10
+        run_process([sys.executable, "-S", "-c", "import time; time.sleep(10**6)"], {}, patience=0.2)
 
 
 def test_no_child_is_left_behind(tmp_path):

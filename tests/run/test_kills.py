@@ -7,7 +7,7 @@ import random
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -16,6 +16,7 @@ import pytest
 from agents.run.folder import RunFolder
 from tests.run.running import USER_ENVS, assert_same_run, resume, steps, train
 from tests.run.test_resume import BUDGET, DQN, PPO, SCENARIOS, in_child
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="it looks at processes in /proc")
 long_test = pytest.mark.skipif("LONG_TESTS" not in os.environ, reason="takes minutes: set LONG_TESTS=1")
@@ -51,13 +52,6 @@ def processes(word: str) -> list[int]:
             if not ended and word.encode() in (folder / "environ").read_bytes().split(b"\0"):
                 found.append(int(folder.name))
     return found
-
-
-def wait_for(condition: Callable[[], object]) -> None:
-    limit = time.monotonic() + 50
-    while not condition():
-        assert time.monotonic() < limit
-        time.sleep(0.01)
 
 
 def kill_until_it_ends(

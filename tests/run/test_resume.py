@@ -35,6 +35,7 @@ from tests.run.running import (
     steps,
     train,
 )
+from tests.waiting import wait_for
 
 PPO = "--n-envs 3 --n-steps 16 --batch-size 24 --n-epochs 2"
 DQN = "--algo dqn --n-envs 3 --learning-starts 100 --buffer-size 240 --batch-size 16"
@@ -232,13 +233,6 @@ def in_child(words: list[str], said: Path | str = os.devnull) -> multiprocessing
     child = multiprocessing.get_context("fork").Process(target=command)
     child.start()
     return child
-
-
-def wait_for(condition: Callable[[], object]) -> None:
-    limit = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < limit
-        time.sleep(0.005)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no fork")

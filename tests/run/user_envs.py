@@ -125,7 +125,7 @@ class Reports(Faulty):
 
 
 class Sleeper(Signs):
-    """Sleeps for a minute in its step number 60 if there is a file `bed`, and takes the file away before."""
+    """Sleeps for ever in its step number 60 if there is a file `bed`, and takes the file away before."""
 
     def __init__(self, bed: str = "", render_mode: str | None = None) -> None:
         super().__init__(render_mode)
@@ -135,7 +135,7 @@ class Sleeper(Signs):
         self.taken += 1
         if self.taken == 60 and self.bed.is_file():
             self.bed.unlink(missing_ok=True)
-            time.sleep(60)
+            time.sleep(10**6)
         return super().step(action)
 
 

@@ -6,7 +6,7 @@ import copy
 from typing import Any
 
 import torch
-from gymnasium import Space, spaces
+from gymnasium import Space
 from torch import Tensor, nn
 
 from agents.acting.policies import EpsilonGreedyPolicy
@@ -35,11 +35,10 @@ class DQN(Algorithm):
 
     def __init__(self, observation_space: Space, action_space: Space, config: DQNConfig) -> None:
         super().__init__(config)
-        if not isinstance(action_space, spaces.Discrete):
-            raise UserError(f"DQN needs a Discrete action space; this environment has {action_space}. Use --algo ppo.")
+        actions = self.discrete(action_space)
         if config.network.memory is not None:
             raise UserError("DQN replays single transitions and has no memory: leave --memory at none, or use PPO.")
-        self.model = QNetwork(observation_space, action_space, config.network)
+        self.model = QNetwork(observation_space, actions, config.network)
         self.policy = EpsilonGreedyPolicy(self.model, config.exploration)
         self._copy_target()
 

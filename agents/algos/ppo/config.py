@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from agents.core.config import ActorCriticConfig, RolloutConfig, Schedule
+from agents.core.config import ActorCriticConfig, EpochsConfig, Schedule
 
 
-class PPOConfig(RolloutConfig):
+class PPOConfig(EpochsConfig):
     """Proximal policy optimisation (Schulman et al. 2017, arXiv:1707.06347)."""
 
-    batch_size: int = Field(256, gt=0, description="transitions in a minibatch")
-    n_epochs: int = Field(4, gt=0, description="passes over each rollout")
     gae_lambda: float = Field(0.95, ge=0, le=1, description="GAE's bias-variance trade-off")
     clip_range: Schedule = Field(0.2, description="how far a probability ratio may move; lin_X falls linearly to 0")
     clip_range_vf: float | None = Field(None, gt=0, description="the same for the value function; none for no clipping")
@@ -27,12 +25,3 @@ class PPOConfig(RolloutConfig):
     def rescales_action(self) -> bool:
         """Squashed actions are always rescaled: tanh gives [-1, 1]."""
         return self.rescale_action or self.network.squash_output
-
-    def contradiction(self) -> str | None:
-        rollout = self.n_steps * self.n_envs
-        if self.batch_size > rollout:
-            return (
-                f"batch_size {self.batch_size} is larger than a whole rollout of {rollout} transitions "
-                f"(n_steps {self.n_steps} x n_envs {self.n_envs}): lower batch_size, or raise n_steps or n_envs."
-            )
-        return super().contradiction()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gymnasium import Space, spaces
+from gymnasium import Space
 from torch import Tensor, nn
 
 from agents.acting.policies import EpsilonGreedyPolicy
@@ -14,7 +14,6 @@ from agents.data.trajectory import Trajectory
 from agents.networks.models import QNetwork
 from agents.ops.losses import mean
 from agents.ops.returns import gae
-from envs.errors import UserError
 
 
 class PQN(Algorithm):
@@ -30,9 +29,7 @@ class PQN(Algorithm):
 
     def __init__(self, observation_space: Space, action_space: Space, config: PQNConfig) -> None:
         super().__init__(config)
-        if not isinstance(action_space, spaces.Discrete):
-            raise UserError(f"PQN needs a Discrete action space; this environment has {action_space}. Use --algo ppo.")
-        self.model = QNetwork(observation_space, action_space, config.network)
+        self.model = QNetwork(observation_space, self.discrete(action_space), config.network)
         self.policy = EpsilonGreedyPolicy(self.model, config.exploration)
         self.n_epochs, self.batch_size = config.n_epochs, config.batch_size
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from agents.core.config import ExplorationConfig, QNetworkConfig, RolloutConfig, Schedule
+from agents.core.config import EpochsConfig, ExplorationConfig, QNetworkConfig, Schedule
 
 
 class NormalizedQNetworkConfig(QNetworkConfig):
@@ -28,13 +28,12 @@ class LongExplorationConfig(ExplorationConfig):
     exploration_final_eps: float = Field(0.02, ge=0, le=1, description="epsilon at the end")
 
 
-class PQNConfig(RolloutConfig):
+class PQNConfig(EpochsConfig):
     """Parallelised Q-learning (Gallici et al. 2025, arXiv:2407.04811): no replay, no target network."""
 
     n_envs: int = Field(16, gt=0, description="environments stepped together")
     n_steps: int = Field(32, gt=0, description="steps of each environment in one rollout")
     batch_size: int = Field(128, gt=0, description="transitions in a minibatch")
-    n_epochs: int = Field(4, gt=0, description="passes over each rollout")
     learning_rate: Schedule = Field("lin_1e-3", description="optimiser step size; lin_X falls linearly from X to 0")
     q_lambda: float = Field(0.65, ge=0, le=1, description="lambda of the returns: 0 for one step, 1 for whole episodes")
     max_grad_norm: float | None = Field(
@@ -42,12 +41,3 @@ class PQNConfig(RolloutConfig):
     )
     exploration: LongExplorationConfig = LongExplorationConfig()
     network: NormalizedQNetworkConfig = NormalizedQNetworkConfig()
-
-    def contradiction(self) -> str | None:
-        rollout = self.n_steps * self.n_envs
-        if self.batch_size > rollout:
-            return (
-                f"batch_size {self.batch_size} is larger than a whole rollout of {rollout} transitions "
-                f"(n_steps {self.n_steps} x n_envs {self.n_envs}): lower batch_size, or raise n_steps or n_envs."
-            )
-        return super().contradiction()

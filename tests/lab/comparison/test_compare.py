@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +20,10 @@ from agents.lab.comparison.pool import exclusive
 from agents.run import registry
 from envs.errors import UserError
 from tests.lab.comparison.running import result
+from tests.waiting import wait_for
 
 SMALL = ["--env-kwargs", "max_episode_steps=20", "--eval-episodes", "2", "--final-eval-episodes", "4"]
 WORDS = ["--env", "CartPole-v1", *SMALL]
-
-
-def wait_for(condition: Callable[[], object], seconds: float = 60) -> None:
-    limit = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < limit
-        time.sleep(0.005)
 
 
 def last_json(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
