@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from statistics import fmean
 from time import perf_counter
 from typing import Annotated, Any
 
-import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 
 from agents.core.saved import MOST
@@ -107,13 +107,13 @@ class Monitor:
         self._read_episodes()
         found: dict[str, float] = {}
         if self.returns:
-            found["rollout/ep_rew_mean"] = float(np.mean(self.returns))
-            found["rollout/ep_len_mean"] = float(np.mean(self.lengths))
+            found["rollout/ep_rew_mean"] = fmean(self.returns)
+            found["rollout/ep_len_mean"] = fmean(self.lengths)
         if self.successes:
-            found["rollout/success_rate"] = float(np.mean(self.successes))
+            found["rollout/success_rate"] = fmean(self.successes)
         found["time/fps"] = self.fps(step)
         found |= {f"time/{phase}": seconds for phase, seconds in self._seconds.items()}
-        found |= {tag: float(sum(map(float, values)) / len(values)) for tag, values in self._metrics.items()}
+        found |= {tag: fmean(map(float, values)) for tag, values in self._metrics.items()}
         return found | self._latest
 
     def begin_row(self) -> None:

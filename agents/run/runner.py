@@ -42,6 +42,7 @@ from envs.make import reward_threshold
 from envs.seeding import derive_seed
 
 VIDEO_STEPS = 500  # the most that a video during the training shows
+LOOK_EVERY = 1.0  # seconds between two looks at what goes on around the training
 SAVE_EVERY = 1.0  # seconds between two models that are saved to be watched; writing one takes milliseconds
 KEEP_STATES = 2  # checkpoints whose training state is kept; all keep their model
 TAKING_TURNS = "One environment does all in turn: evaluations use the training's, which then begins a new episode."
@@ -103,7 +104,8 @@ class Run:
         self.log_every = max(self.params.total_timesteps // LOG_ROWS, 1)
         self.save_every = self.params.eval_freq or max(self.params.total_timesteps // EVALUATIONS, 1)
         self.told_to_watch = False
-        self.saved = -SAVE_EVERY  # at how many seconds the newest model was
+        self.looked = -LOOK_EVERY  # at how many seconds of the run it last looked around
+        self.saved = 0.0  # at how many seconds the newest model was
 
     def evaluate(self, episodes: int, *stream: str | int) -> Evaluation:
         """Play greedily on fresh episodes; `stream` names the random stream they come from."""
@@ -142,6 +144,8 @@ class Run:
                     self.monitor.add_metrics(row)
             if self.handle_due():
                 stop.take_again()
+            if self.monitor.elapsed() >= self.looked + LOOK_EVERY:
+                self.look_around()
             if self.monitor.target_reached(self.params.target_reward) or stop.is_set():
                 return
             self.between_ticks = False
@@ -177,16 +181,24 @@ class Run:
                 self.checkpoint()
         return bool(row)
 
+    def look_around(self) -> None:
+        """Say what most likely keeps the run from learning.
+
+        Raises:
+            UserError: the run folder is gone.
+        """
+        self.looked = self.monitor.elapsed()
+        self.folder.refuse_gone()
+        self.say(self.remarks.of_observations(self.training.collector.state.obs))
+        self.say(self.remarks.of_returns(self.monitor.returns, self.monitor.lengths))
+
     def log(self, step: int) -> None:
         """Write the scalars gathered since the last row.
 
         Raises:
-            UserError: the run folder is gone, or cannot be written.
+            UserError: they cannot be written.
         """
-        self.folder.refuse_gone()
         scalars = self.monitor.scalars(step)
-        self.say(self.remarks.of_observations(self.training.collector.state.obs))
-        self.say(self.remarks.of_returns(self.monitor.returns, self.monitor.lengths))
         for sink in (self.tensorboard, self.progress_csv, self.console):
             sink.write(step, scalars)
 
@@ -549,6 +561,6 @@ def conclude(run: Run, interrupted: bool, replays: tuple[Path, Path], record_ste
     watchable = watch_fault(config.env) is None and (recorded is not None or interrupted or not record_steps)
     run.tensorboard.hparams(config.model_dump(mode="json"))
     run.folder.write_summary(dataclasses.asdict(summary))
-    run.say(run.remarks.at_the_end(run.monitor.returns))
+    run.say(run.remarks.at_the_end(run.monitor.returns, run.monitor.lengths))
     run.console.final_table(*last_screen(summary, run.monitor.best, recorded, watchable))
     return summary
