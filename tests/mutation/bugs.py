@@ -825,7 +825,7 @@ BUGS = [
             "evaluations count the steps of an earlier training as this one's",
         ),
         (
-            "float(sum(map(float, values)) / len(values))",
+            "fmean(map(float, values))",
             "float(values[-1])",
             "scalars: the last value of a row for the mean",
         ),
@@ -1577,8 +1577,8 @@ BUGS = [
             "steps of an earlier training count in the speed of this one",
         ),
         (
-            'found["rollout/ep_rew_mean"] = float(np.mean(self.returns))',
-            'found["rollout/ep_rew_mean"] = float(np.median(self.returns))',
+            'found["rollout/ep_rew_mean"] = fmean(self.returns)',
+            'found["rollout/ep_rew_mean"] = sorted(self.returns)[len(self.returns) // 2]',
             "ep_rew_mean is a median",
         ),
     ),
