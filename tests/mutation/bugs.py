@@ -179,12 +179,6 @@ BUGS = [
         "agents/algos/dqn/algorithm.py",
         "tests/algos/test_dqn.py",
         (
-            "list(self.model.parameters()), self.config.tau)",
-            "list(self.model.parameters()), 1 - self.config.tau)",
-            "DQN: tau is the share that the target keeps",
-            "Lillicrap et al. 2016's tau and others' polyak, which are each other's complement",
-        ),
-        (
             'best = model(next_obs, (), None, noise["choice"]).q.argmax(1)',
             "best = after.q.argmax(1)",
             "Double DQN: the target network chooses the action that it judges",
@@ -196,12 +190,22 @@ BUGS = [
             "DQN: the target's updates are missed where steps grow by the number of environments",
             "SB3's target_update_interval, which counts calls",
         ),
+    ),
+    *_in(
+        "agents/networks/target.py",
+        "tests/algos/test_dqn.py",
         (
-            "self.target.share_statistics(self.model)",
-            "self.target.train(False)",
-            "DQN: the target normalises by statistics of its own, which never change",
+            "list(model.parameters()), tau)",
+            "list(model.parameters()), 1 - tau)",
+            "target networks: tau is the share that the target keeps",
+            "Lillicrap et al. 2016's tau and others' polyak, which are each other's complement",
         ),
-        ("mine.copy_(theirs)", "theirs.copy_(mine)", "DQN: the target's buffers overwrite the online network's"),
+        (
+            "target.share_statistics(model)",
+            "target.train(False)",
+            "target networks: a target normalises by statistics of its own, which never change",
+        ),
+        ("mine.copy_(theirs)", "theirs.copy_(mine)", "target networks: their buffers overwrite the online network's"),
     ),
     *_in(
         "agents/acting/collector.py",
@@ -1145,7 +1149,7 @@ BUGS = [
         "agents/algos/dqn/algorithm.py",
         "tests/learning/test_modules.py tests/algos/test_dqn.py",
         (
-            "if _structure(self.target) != _structure(self.model):",
+            "if not alike(self.target, self.model):",
             "if False:",
             "DQN: the target keeps the layers that the online network has lost",
         ),
