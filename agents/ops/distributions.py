@@ -199,6 +199,16 @@ class SquashedGaussian(Gaussian):
     def log_prob(self, action: Tensor) -> Tensor:
         return Gaussian.log_prob(self, action) - _log_det(action)
 
+    def draw(self, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the squashed actions that standard normal `noise` `[B, d]` makes, and their log-probabilities `[B]`.
+
+        Both have the gradient of the distribution's parameters (reparametrisation), and are what `sample`, `to_env` and
+        `log_prob` would return.
+        """
+        action = self.sample(noise)
+        log_prob = (-0.5 * noise.square() - self.log_std - 0.5 * math.log(2 * math.pi)).sum(dim=-1)
+        return action.tanh(), log_prob - _log_det(action)
+
     def entropy(self, action: Tensor) -> Tensor:
         """The Gaussian's entropy and the expected log-determinant of tanh, of which `action` is the one sample.
 
