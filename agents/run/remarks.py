@@ -91,7 +91,7 @@ class Remarks:
             yield f"rewards reach {largest:.2g} a step: scale them in the environment, to about 1"
 
     def at_the_end(self, returns: Any, lengths: Any) -> Iterator[str]:
-        """Yield what the newest episodes' rewards are not good for: too large, or none told better actions from worse."""
+        """Yield what is wrong with the newest episodes' rewards: too large, or none told better actions from worse."""
         yield from self.of_returns(returns, lengths)
         if len(returns) >= FEW and not np.any(returns):
             yield f"each of the last {len(returns):,} episodes returned 0: no reward told which actions are better"
