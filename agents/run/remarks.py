@@ -14,6 +14,7 @@ from agents.learning.learner import HUGE
 
 FAR, NEAR = 10.0, 0.1  # bounds beyond or within these are far from the deviation of 1 with which policies begin
 ROWS = 64  # observations that are looked at together
+MANY_UPDATES = 100  # for each step
 FEW = 20  # episodes, before anything is said of their returns
 
 
@@ -29,6 +30,11 @@ def of_settings(params: AlgoConfig) -> Iterator[str]:
         )
     if not isinstance(params, OffPolicyConfig):
         return
+    if params.replay.gradient_steps > (most := MANY_UPDATES * params.replay.train_freq):
+        yield (
+            f"gradient_steps {params.replay.gradient_steps:,} after every train_freq {params.replay.train_freq:,} steps: "
+            f"more than {most:,} take long, and the run can only be stopped and saved after all of them"
+        )
     for name, value in (("learning_starts", params.replay.learning_starts), ("train_freq", params.replay.train_freq)):
         if value > total:
             yield f"nothing will be learnt: {name} {value:,} is more than the {total:,} steps of the run"
