@@ -30,10 +30,11 @@ def of_settings(params: AlgoConfig) -> Iterator[str]:
         )
     if not isinstance(params, OffPolicyConfig):
         return
-    if params.replay.gradient_steps > (most := MANY_UPDATES * params.replay.train_freq):
+    updates, steps = params.replay.gradient_steps, params.replay.train_freq
+    if updates > (most := MANY_UPDATES * steps):
         yield (
-            f"gradient_steps {params.replay.gradient_steps:,} after every train_freq {params.replay.train_freq:,} steps: "
-            f"more than {most:,} take long, and the run can only be stopped and saved after all of them"
+            f"gradient_steps {updates:,} after every train_freq {steps:,} steps: more than {most:,} take long, and the "
+            "run can only be stopped and saved after all of them"
         )
     for name, value in (("learning_starts", params.replay.learning_starts), ("train_freq", params.replay.train_freq)):
         if value > total:
