@@ -226,7 +226,9 @@ class QNetworkConfig(NetworkConfig):
 class SoftActorCriticConfig(NetworkConfig):
     """What a squashed policy and its critics of continuous actions are made of."""
 
-    net_arch: Annotated[Widths, BeforeValidator(_one_list)] = Field((256, 256), description="widths of the hidden layers")
+    net_arch: Annotated[Widths, BeforeValidator(_one_list)] = Field(
+        (256, 256), description="widths of the hidden layers"
+    )
     activation: Activation = Field("relu", description="hidden activation")
     n_critics: int = Field(2, gt=0, description="critics, each with weights of its own")
     truncated_quantiles: bool = Field(

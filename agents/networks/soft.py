@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from typing import Any
 
 import torch
 from gymnasium import Space, spaces
@@ -32,7 +33,8 @@ class Critics(Model):
         sizes, members = [self.features + actions, *config.net_arch, self.values.atoms], config.n_critics
         self.layers = nn.ModuleList(Ensemble(members, i, o) for i, o in itertools.pairwise(sizes))
         shapes = [(sizes[0],), *((members, 1, size) for size in sizes[1:-1])]
-        self.norms = nn.ModuleList(BatchNorm(*shape) for shape in shapes) if config.batch_norm else None
+        norms = [BatchNorm(*shape) for shape in shapes] if config.batch_norm else []
+        self.norms = nn.ModuleList(norms)
         self.activation = config.activation
 
     def forward(
@@ -49,10 +51,11 @@ class Critics(Model):
         x = torch.cat([features.detach() if frozen else features, action], dim=-1)
         for i, layer in enumerate(self.layers):
             x = ACTIVATIONS[self.activation](x) if i else x
-            if self.norms is not None:
+            if self.norms:
+                norm: Any = self.norms[i]
                 if learn:
-                    self.norms[i].update(x)
-                x = self.norms[i](x, batch, frozen)
+                    norm.update(x)
+                x = norm(x, batch, frozen)
             x = layer(x, frozen)
         return x
 

@@ -33,7 +33,7 @@ class Least:
         return (numbers_NBK - target_BJ).abs().mean(0).squeeze(-1)
 
     def loss(self, numbers_NBK: Tensor, target_BJ: Tensor) -> Tensor:
-        """Return half the squared errors, summed over the critics, `[B]` (Haarnoja et al. 2018, arXiv:1812.05905, eq. 5)."""
+        """Return half the squared errors, summed over the critics, `[B]` (Haarnoja et al. 2018, eq. 5)."""
         return 0.5 * (numbers_NBK - target_BJ).square().sum(0).squeeze(-1)
 
 

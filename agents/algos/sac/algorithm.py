@@ -91,7 +91,9 @@ class SAC(Algorithm):
             aux["priority"] = values.error(taken.detach(), target)
         return loss, aux
 
-    def _judged(self, model: Any, obs: Any, action: Tensor, next_obs: Any, next_action: Tensor) -> tuple[Tensor, Tensor]:
+    def _judged(
+        self, model: Any, obs: Any, action: Tensor, next_obs: Any, next_action: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """Return what the critics say of the actions taken, and what targets are made of of the next ones.
 
         Without a target network both go through the critics together, so that they are normalised by the statistics

@@ -26,7 +26,9 @@ class LargeReplayConfig(ReplayConfig):
     """The store of transitions, and when they are learnt from."""
 
     buffer_size: int = Field(1_000_000, gt=0, description="transitions that the replay buffer holds")
-    learning_starts: int = Field(100, ge=0, description="environment steps with random actions, before the first update")
+    learning_starts: int = Field(
+        100, ge=0, description="environment steps with random actions, before the first update"
+    )
     train_freq: int = Field(1, gt=0, description="environment steps between rounds of updates")
 
 
