@@ -192,6 +192,72 @@ BUGS = [
         ),
     ),
     *_in(
+        "agents/algos/sac/algorithm.py",
+        "tests/algos/test_sac.py tests/probes/test_probes.py",
+        (
+            "after, -coef * next_log_prob)",
+            "after, 0 * next_log_prob)",
+            "SAC: targets without the entropy",
+            "Haarnoja et al. 2018, arXiv:1812.05905, eq. 3",
+        ),
+        ("drawn, frozen=True)", "drawn)", "SAC: the policy's loss trains the critics to flatter it"),
+        ("-log_coef * (log_prob", "log_coef * (log_prob", "SAC: the weight of the entropy runs away from its target"),
+        (
+            "log_coef.detach().exp()",
+            "log_coef.exp()",
+            "SAC: the policy's loss lowers the weight of the entropy",
+        ),
+        (
+            "self.config.replay.learning_starts / self.config.schedule_steps",
+            "config.replay.learning_starts / config.schedule_steps",
+            "SAC: after a longer budget actions stay random for ever",
+        ),
+        (
+            "self.model.critics(*joined, batch=True, learn=True)",
+            "self.model.critics(*joined, batch=True)",
+            "CrossQ: the running statistics stay as they begin",
+        ),
+        (
+            'joined = _joined(data["obs"], data["action"], data["next_obs"], next_action)',
+            'joined = data["obs"], data["action"]',
+            "CrossQ: the running statistics know nothing of the next states",
+        ),
+        ("return taken, after.detach()", "return taken, after", "CrossQ: targets have a gradient"),
+    ),
+    *_in(
+        "agents/ops/critics.py",
+        "tests/ops/test_critics.py",
+        ("numbers_NBK.squeeze(-1).amin(0)", "numbers_NBK.squeeze(-1).mean(0)", "SAC: the mean critic counts"),
+        (
+            "next_NBK.transpose(0, 1).flatten(1).sort(-1).values",
+            "next_NBK.sort(-1).values.transpose(0, 1).flatten(1)",
+            "TQC: whole critics are left out rather than the largest quantiles of all",
+        ),
+    ),
+    *_in(
+        "agents/networks/layers.py",
+        "tests/networks/test_soft.py",
+        (
+            "if frozen else (self.weight, self.bias)\n        return torch.baddbmm",
+            "if False else (self.weight, self.bias)\n        return torch.baddbmm",
+            "frozen critics are trained",
+        ),
+    ),
+    *_in(
+        "agents/ops/distributions.py",
+        "tests/ops/test_distributions.py",
+        (
+            "self._log_prob_of_noise(noise) - _log_det(action)",
+            "self._log_prob_of_noise(noise)",
+            "SAC: the density of the action before it is squashed",
+        ),
+    ),
+    *_in(
+        "agents/acting/policies.py",
+        "tests/algos/test_sac.py",
+        ("torch.erf(normal * math.sqrt(0.5))", "torch.erf(normal)", "SAC: the random beginning prefers the bounds"),
+    ),
+    *_in(
         "agents/networks/target.py",
         "tests/algos/test_dqn.py",
         (

@@ -216,9 +216,7 @@ CATALOGUE: dict[str, Entry] = {
     "dqn-default": Entry(
         "DQN CartPole-v1, each as it comes", partial(as_they_come, algo="dqn", steps=40_000, sb3_steps=20_000)
     ),
-    "sac-same": _training(
-        "SAC Pendulum-v1, 1 environment, same settings", "sac", SAME_SAC, 2_000, env="Pendulum-v1", quick=True
-    ),
+    "sac-same": _training("SAC Pendulum-v1, 1 environment, same settings", "sac", SAME_SAC, 2_000, env="Pendulum-v1"),
     "env-cartpole": Entry("CartPole-v1 alone, 4,096 environments", stepping, quick=True),
     "solve-ppo": Entry(
         "PPO CartPole-v1, process start to solved",
