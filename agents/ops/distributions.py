@@ -208,7 +208,8 @@ class SquashedGaussian(Gaussian):
         `log_prob` would return.
         """
         action = self.sample(noise)
-        return action.tanh(), self._log_prob_of_noise(noise) - _log_det(action)
+        log_prob = self._log_prob_of_noise(noise) - _log_det(action)
+        return self.to_env(action), log_prob
 
     def entropy(self, action: Tensor) -> Tensor:
         """The Gaussian's entropy and the expected log-determinant of tanh, of which `action` is the one sample.
