@@ -136,6 +136,15 @@ def test_a_fixed_weight_is_not_learnt():
     made = make_sac(ent_coef=0.2)
     assert made.model.log_ent_coef is None
     assert made.update(batch_of()).keys() == {"train/critic_loss", "train/actor_loss"}
+    assert made.learner.latest(0.5)["train/ent_coef"] == 0.2
+
+
+def test_a_training_that_diverges_says_how_large_its_losses_are():
+    made = make_sac()
+    batch = batch_of()
+    result = made.learner.update(batch._replace(return_=batch.return_ + torch.inf), 0.0)
+    with pytest.raises(UserError, match="at step 7 its loss is inf"):
+        made.learner.refuse_divergence(result, 7)
 
 
 @pytest.mark.parametrize(

@@ -57,6 +57,10 @@ class SAC(Algorithm):
         if self.target is not None and not alike(self.target, self.model.critics):
             self.target = self._target()
 
+    def constants(self, progress: float) -> dict[str, float]:
+        fixed = {} if self.model.log_ent_coef is not None else {"ent_coef": self.config.ent_coef}
+        return super().constants(progress) | fixed
+
     def prepare(self, data: Batch, constants: dict[str, Tensor]) -> dict[str, Any]:
         """Let the normalisers take in the observations; return the batch by name."""
         self.model.update_statistics(data.obs)
@@ -69,7 +73,7 @@ class SAC(Algorithm):
 
     def loss(self, model: Any, minibatch: dict[str, Any], constants: dict[str, Tensor]) -> tuple[Tensor, Any]:
         values, noise, log_coef = self.model.critics.values, minibatch["noise"], model.log_ent_coef
-        coef = self.config.ent_coef if log_coef is None else log_coef.detach().exp()
+        coef = constants["ent_coef"] if log_coef is None else log_coef.detach().exp()
         obs, next_obs, action = (minibatch[name] for name in ("obs", "next_obs", "action"))
         with torch.no_grad():
             next_action, next_log_prob = model(next_obs).draw(noise["next"])
