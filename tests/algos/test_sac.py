@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 
@@ -14,6 +15,7 @@ from gymnasium import spaces
 from agents.algos.sac.config import SACConfig
 from agents.core.runtime import Runtime
 from agents.data.replay import Batch
+from agents.networks.layers import Ensemble
 from agents.run.config import FLAGS, Layer, resolve
 from envs.errors import UserError
 from tests.algos.making import BOX, make, make_batch, weights
@@ -110,6 +112,17 @@ def test_an_update_is_three_gradient_steps_on_paper(options):
     moved = weights(model.critics)
     assert not moved.equal(online)
     torch.testing.assert_close(weights(made.algorithm.target), (behind + moved) / 2)
+
+
+def test_the_target_follows_layers_that_have_been_replaced():
+    made = disagreeing(tau=1.0)
+    for width in (16, 8):  # the structure stays the same at first
+        layers = made.model.critics.layers
+        for i, (inputs, outputs) in enumerate(itertools.pairwise([5, width, 1])):
+            layers[i] = Ensemble(2, inputs, outputs)
+        made.update(batch_of(seed=width))
+        assert weights(made.algorithm.target).equal(weights(made.model.critics))
+        assert not any(parameter.requires_grad for parameter in made.algorithm.target.parameters())
 
 
 def test_what_has_ended_is_not_bootstrapped():

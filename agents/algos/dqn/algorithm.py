@@ -15,7 +15,7 @@ from agents.core.schedules import crossings
 from agents.data.replay import Batch
 from agents.networks.heads import QUIET, Noise
 from agents.networks.models import QNetwork
-from agents.networks.target import alike, copied, follow
+from agents.networks.target import alike, copied, follow, tensors
 from agents.ops.values import munchausen_bonus, soft_policy
 from envs.errors import UserError
 
@@ -111,4 +111,4 @@ class DQN(Algorithm):
 
     def update_target(self) -> None:
         """Move the target network towards the online one by `tau`."""
-        follow(self.target, self.model, self.config.tau)
+        follow(tensors(self.target), tensors(self.model), self.config.tau)
