@@ -93,11 +93,11 @@ class Invaders(StickyGame):
         at_edge = (edge >= 0) & ((block >> ROWS * edge.clip(0, COLUMNS)) % (1 << ROWS) > 0)
         sinks, goes = moves & at_edge, moves & ~at_edge
         bottom = BOTTOM - top  # of its rows, the one that is at the picture's bottom
-        over = over | (sinks & (bottom < ROWS) & (((block >> bottom) & TOP_ROW) > 0))
+        landed = sinks & (bottom < ROWS) & (((block >> bottom) & TOP_ROW) > 0)
         way = xp.where(sinks, -way, way)
         left, top = left + way * goes, top + sinks * 1
         move_wait = xp.where(moves, xp.minimum(count, move_every), move_wait)
-        over = over | _holds(block, _spot(xp, left, top, cannon))
+        over = over | landed | _holds(block, _spot(xp, left, top, cannon))
 
         columns = xp.arange(COLUMNS, device=state.device)[:, None]
         distance = left + columns - x
@@ -106,7 +106,7 @@ class Invaders(StickyGame):
         aliens = (block >> ROWS * column) % (1 << ROWS)
         lowest = (aliens > 1) * 1 + (aliens > 3) * 1 + (aliens > 7) * 1
         alien_fires = alien_reload == 0
-        alien_shot = xp.where(alien_fires, (top + lowest) * WIDE + left + column + 1, alien_shot)
+        alien_shot = xp.where(alien_fires, (top + lowest).clip(0, BOTTOM) * WIDE + left + column + 1, alien_shot)
         alien_reload = xp.where(alien_fires, ALIEN_RELOAD, alien_reload)
 
         spots = _spot(xp, left, top, shots)
@@ -123,7 +123,7 @@ class Invaders(StickyGame):
             xp.where(cleared, FULL_BLOCK, block),
             xp.where(cleared, BLOCK, count),
             xp.where(cleared, FIRST_LEFT, left),
-            top * ~cleared,
+            (top - landed * 1) * ~cleared,  # in the picture at an end, too
             way,
             move_wait - 1,
             move_every,

@@ -40,7 +40,7 @@ class Submarine(StickyGame):
     fly one cell a step. An enemy that is shot is gone, reward 1. Who meets an enemy or its shot is lost: terminated.
 
     A diver comes every 30 steps and moves every 6. Whom the submarine meets is taken aboard, 6 at most. Under water
-    there is oxygen for 200 steps; who has none left is lost. Row 0 is the surface: there the submarine gets oxygen and
+    there is oxygen for 200 steps; who begins a step with none is lost. Row 0 is the surface: there the submarine gets oxygen and
     one diver leaves, or, when all 6 are aboard, all do, reward 1 for each tenth of the oxygen that was left. Who comes
     up with no diver aboard is lost. Each time it comes up enemies come one step sooner, down to every step, and every
     other time they wait one step less between moves, down to 2.
@@ -140,7 +140,7 @@ class Submarine(StickyGame):
         )
 
         surfaces = (y == 0) & (up == 0)
-        lost = lost | (oxygen < 0) | (surfaces & (aboard == 0))
+        lost = lost | (oxygen <= 0) | (surfaces & (aboard == 0))
         full = surfaces & (aboard == BOARD)
         reward = (struck | run_into).sum(0) + full * _bar(oxygen)
         aboard = xp.where(full, 0, aboard - surfaces * 1)
