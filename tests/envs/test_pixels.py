@@ -13,7 +13,6 @@ from envs.native.arrays import NumpyArrays
 from envs.native.pixels import WIDE, StickyGame
 from envs.native.tasks.crossing import CAR, KERB, SLOWNESS, Crossing
 from envs.native.tasks.invaders import ALIEN, ALIEN_SHOT, FULL_BLOCK, GOES_LEFT, GOES_RIGHT, Invaders
-from envs.native.tasks.submarine import _parts as parts
 from envs.native.tasks.submarine import (
     ABOARD,
     DIVER,
@@ -26,6 +25,7 @@ from envs.native.tasks.submarine import (
     SUB,
     Submarine,
 )
+from envs.native.tasks.submarine import _parts as parts
 from envs.native.tasks.treasure import ENEMY, GOLD, TRAIL, Treasure
 from envs.native.vec_env import NativeVecEnv
 
@@ -50,8 +50,33 @@ def value(game: StickyGame, state: np.ndarray, name: str) -> int:
 ROWS: dict[type[StickyGame], list[str]] = {
     Treasure: ["x", "y", "spawn_wait", "spawn_every", "move_wait", "move_every", "ramp_wait", "levels"],
     Crossing: ["y", "pace"],
-    Invaders: "x block count left top way move_wait move_every alien_reload reload alien_shot".split(),
-    Submarine: "x y facing oxygen aboard enemy_wait enemy_every diver_wait move_every levels reload up".split(),
+    Invaders: [
+        "x",
+        "block",
+        "count",
+        "left",
+        "top",
+        "way",
+        "move_wait",
+        "move_every",
+        "alien_reload",
+        "reload",
+        "alien_shot",
+    ],
+    Submarine: [
+        "x",
+        "y",
+        "facing",
+        "oxygen",
+        "aboard",
+        "enemy_wait",
+        "enemy_every",
+        "diver_wait",
+        "move_every",
+        "levels",
+        "reload",
+        "up",
+    ],
 }
 
 
@@ -143,7 +168,10 @@ def test_the_walker_moves_in_every_third_step():
     assert found == [9, 9, 8, 8, 8, 7, 7, 7, 6]
 
 
-@pytest.mark.parametrize(("at", "wait", "speed", "hit"), [(4, 5, 2, True), (3, 0, 2, True), (5, 0, -2, True), (3, 1, 2, False)])
+@pytest.mark.parametrize(
+    ("at", "wait", "speed", "hit"),
+    [(4, 5, 2, True), (4, 0, 2, True), (3, 0, 2, True), (5, 0, -2, True), (3, 1, 2, False)],
+)
 def test_who_is_hit_is_back_at_the_kerb(at, wait, speed, hit):
     game = Crossing(sticky_action_prob=0.0)
     state, reward, over = play(game, road(y=5, at=at, wait=wait, speed=speed), STAY)
@@ -256,7 +284,9 @@ def test_a_fish_swims_into_a_shot():
     assert (total, cells(game, after, FISH), cells(game, after, SHOT)) == (1, set(), set())
 
 
-@pytest.mark.parametrize(("enemies", "over"), [([(6, 5, -1, 0)], True), ([(6, 5, -1, 1)], False), ([(6, 4, -1, 0)], False)])
+@pytest.mark.parametrize(
+    ("enemies", "over"), [([(6, 5, -1, 0)], True), ([(6, 5, -1, 1)], False), ([(6, 4, -1, 0)], False)]
+)
 def test_who_meets_an_enemy_is_lost(enemies, over):
     assert play(Submarine(sticky_action_prob=0.0), sea(enemies=enemies, x=5), STAY)[2] == over
 

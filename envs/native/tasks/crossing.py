@@ -20,7 +20,9 @@ KINDS = 2 * SPEEDS  # of cars: their speeds, to the left and to the right
 COLUMN = 4  # of the walker
 KERB = SIDE - 1
 PACE = 3  # steps between two of the walker
-WALKER, CAR, SLOWNESS = range(3)  # and four channels more: the trail is in SLOWNESS - 1 + what the car's speed is called
+WALKER, CAR, SLOWNESS = range(
+    3
+)  # and four channels more: the trail is in SLOWNESS - 1 + what the car's speed is called
 CHANNELS = SLOWNESS + SPEEDS
 UP, DOWN = 1, 2
 
@@ -85,7 +87,11 @@ class Crossing(StickyGame):
         at, _, speed = state[2:-1].reshape(3, LANES, -1)
         lanes = xp.arange(1, LANES + 1, device=state.device)[:, None] * WIDE + 1
         behind = (at - xp.sign(speed)) % SIDE
-        shown = (WALKER, (state[:1] * WIDE + COLUMN + 1)), (CAR, lanes + at), (SLOWNESS - 1 + abs(speed), lanes + behind)
+        shown = (
+            (WALKER, (state[:1] * WIDE + COLUMN + 1)),
+            (CAR, lanes + at),
+            (SLOWNESS - 1 + abs(speed), lanes + behind),
+        )
         return seen(xp, CHANNELS, shown)
 
 

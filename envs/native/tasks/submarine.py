@@ -40,18 +40,20 @@ class Submarine(StickyGame):
     fly one cell a step. An enemy that is shot is gone, reward 1. Who meets an enemy or its shot is lost: terminated.
 
     A diver comes every 30 steps and moves every 6. Whom the submarine meets is taken aboard, 6 at most. Under water
-    there is oxygen for 200 steps; who begins a step with none is lost. Row 0 is the surface: there the submarine gets oxygen and
-    one diver leaves, or, when all 6 are aboard, all do, reward 1 for each tenth of the oxygen that was left. Who comes
-    up with no diver aboard is lost. Each time it comes up enemies come one step sooner, down to every step, and every
-    other time they wait one step less between moves, down to 2.
+    there is oxygen for 200 steps; who begins a step with none is lost. Row 0 is the surface: there the submarine gets
+    oxygen and one diver leaves, or, when all 6 are aboard, all do, reward 1 for each tenth of the oxygen that was left.
+    Who comes up with no diver aboard is lost. Each time it comes up enemies come one step sooner, down to every step,
+    and every other time they wait one step less between moves, down to 2.
+
+    MinAtar's own code, against its description, counts -1 aboard after all 6 have left; here it is 0.
 
     Observations are uint8 `[10, 10, 10]`, 0 or 255; the channels are the submarine's front and back, its shots, trails
     (the cell behind each enemy and diver), the enemies' shots, fish, enemy submarines, in row 9 a bar for the oxygen
     from the left and one for the divers aboard from the right, its last cell free, and divers.
 
-    The state's rows, int64, are the submarine's column, row, and direction (-1 or 1), the oxygen, the divers aboard, the
-    steps until the next enemy and between enemies, until the next diver, that enemies wait between moves, how often
-    it was harder, the steps until it may fire, and whether it has been at the surface since it came up; places (see
+    The state's rows, int64, are the submarine's column, row, and direction (-1 or 1), the oxygen, the divers aboard,
+    the steps until the next enemy and between enemies, until the next diver, that enemies wait between moves, how
+    often it was harder, the steps until it may fire, and whether it is at the surface; places (see
     `envs.native.pixels`), directions and waits of what is in the sea: first the 30 enemies that came last, which also
     have the steps until they fire plus 1, 0 for fish, and the place and the direction of their shot; then 2 divers, and
     the submarine's 2 shots, without a wait; and the last action.
@@ -88,7 +90,9 @@ class Submarine(StickyGame):
         return scalars, xp.concatenate([rows(xp, uniform, 0)] * sum(sizes))
 
     def play(self, xp: Any, state: Array, action: Array, uniform: Array) -> tuple[Sequence[Array], Array, Array]:
-        x, y, facing, oxygen, aboard, enemy_wait, enemy_every, diver_wait, move_every, levels, reload, up = state[:SCALARS]
+        x, y, facing, oxygen, aboard, enemy_wait, enemy_every, diver_wait, move_every, levels, reload, up = state[
+            :SCALARS
+        ]
         enemies, divers, shots = _parts(state)
 
         comes, side = _newcomer(xp, uniform[0], uniform[2])

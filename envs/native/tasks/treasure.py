@@ -100,5 +100,9 @@ class Treasure(StickyGame):
         x, y = state[:2]
         at, way, gold = state[8:-1].reshape(3, LANES, -1)
         lanes = xp.arange(1, LANES + 1, device=state.device)[:, None] * WIDE + 1
-        shown = (PLAYER, (y * WIDE + x + 1)[None]), (TRAIL, lanes + at - way), (ENEMY + gold * (GOLD - ENEMY), lanes + at)
+        shown = (
+            (PLAYER, (y * WIDE + x + 1)[None]),
+            (TRAIL, lanes + at - way),
+            (ENEMY + gold * (GOLD - ENEMY), lanes + at),
+        )
         return seen(xp, len(CHANNELS), shown)
