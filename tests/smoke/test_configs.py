@@ -14,7 +14,7 @@ APART = ("sb3", "presets")  # those have tests of their own
 FILES = sorted(file for file in CONFIGS.rglob("*.yaml") if not {*APART} & {*file.parts})
 PROMISED = {
     "ppo": "CartPole-v1 Acrobot-v1 MountainCar-v0 LunarLander-v3 Pendulum-v1 MountainCarContinuous-v0 "
-    "BipedalWalker-v3 HalfCheetah-v5 Hopper-v5 Bricks-v0",
+    "BipedalWalker-v3 HalfCheetah-v5 Hopper-v5 Bricks-v0 Treasure-v0 Crossing-v0 Submarine-v0 Invaders-v0",
     "dqn": "CartPole-v1 Acrobot-v1 MountainCar-v0 LunarLander-v3",
     "sac": "Pendulum-v1 HalfCheetah-v5 Hopper-v5",
 }
