@@ -164,7 +164,7 @@ class NetworkConfig(Settings):
     memory: str | None = Field(
         None,
         min_length=1,
-        description="what remembers earlier steps: none, gru, or file.py:Class of your own",
+        description="what remembers earlier steps: none, gru, lstm, or file.py:Class of your own",
     )
     memory_size: int = Field(64, gt=0, description="numbers that the memory holds")
     net_arch: Annotated[Widths, BeforeValidator(_one_list)] = Field((64, 64), description="widths of the hidden layers")
@@ -321,6 +321,11 @@ class ReplayConfig(Settings):
         0.4, ge=0, le=1, description="how much of the bias is corrected at first; all of it at the end"
     )
     prioritized_replay_eps: float = Field(1e-6, gt=0, description="added to every error")
+    sequence_length: int = Field(20, gt=0, description="steps of a sequence that a memory is trained on")
+    burn_in: int = Field(0, ge=0, description="steps before them that only bring what is remembered up to date")
+    prioritized_replay_eta: float = Field(
+        0.9, ge=0, le=1, description="share of the largest error in the priority of a sequence; the rest is the mean's"
+    )
 
 
 class OffPolicyConfig(AlgoConfig):
@@ -330,6 +335,11 @@ class OffPolicyConfig(AlgoConfig):
     batch_size: int = Field(64, gt=0, description="transitions in a minibatch")
     target_update_interval: int = Field(1_000, gt=0, description="environment steps between target updates")
     replay: ReplayConfig = ReplayConfig()
+
+    @property
+    def drawn(self) -> int:
+        """What is drawn for a minibatch: so many transitions or, with memory, sequences of as many together."""
+        return max(self.batch_size // self.replay.sequence_length, 1) if self.network.memory else self.batch_size
 
     def contradiction(self) -> str | None:
         replay = self.replay
@@ -346,4 +356,22 @@ class OffPolicyConfig(AlgoConfig):
                 f"buffer holds (buffer_size {replay.buffer_size}, n_envs {self.n_envs}): lower n_step_returns, "
                 "or raise buffer_size."
             )
+        if self.network.memory:
+            whole = replay.burn_in + replay.sequence_length
+            together = f"burn_in {replay.burn_in} and sequence_length {replay.sequence_length}"
+            if replay.n_step_returns > replay.sequence_length:
+                return (
+                    f"n_step_returns {replay.n_step_returns} is more than the steps that a memory is trained on "
+                    f"together (sequence_length {replay.sequence_length}): lower it, or raise sequence_length."
+                )
+            if whole > rows:
+                return (
+                    f"{together} are more than the {rows} steps of each environment that the buffer holds "
+                    f"(buffer_size {replay.buffer_size}, n_envs {self.n_envs}): lower them, or raise buffer_size."
+                )
+            if whole * self.n_envs > replay.learning_starts:
+                return (
+                    f"{together} take {whole * self.n_envs} steps of n_envs {self.n_envs} environments, and "
+                    f"learning_starts {replay.learning_starts} is before that: raise learning_starts."
+                )
         return super().contradiction()
