@@ -7,6 +7,7 @@ flags give each setting by its own name, which is unique in the whole configurat
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_serializer, model_validator
@@ -151,6 +152,32 @@ class Settings(BaseModel):
     def contradiction(self) -> str | None:
         """Say which settings, each allowed, exclude one another, and what to change; None where all fit."""
         return next(filter(None, (getattr(self, part).contradiction() for part in self.parts())), None)
+
+
+OFF = (None, False, 0, "none", "auto")  # a setting that is not in use
+# part -> with which value of it (None: any that is not off), which settings are in use
+DETAILS: tuple[tuple[str, tuple[str, ...] | None, tuple[str, ...]], ...] = (
+    ("memory", None, ("memory_size", "sequence_length", "burn_in", "prioritized_replay_eta")),
+    ("noisy", None, ("noisy_std",)),
+    ("distribution", ("c51",), ("n_atoms", "v_min", "v_max")),
+    ("distribution", ("qr", "iqn"), ("n_quantiles",)),
+    ("munchausen", None, ("munchausen_alpha", "munchausen_tau", "munchausen_clip")),
+    ("prioritized_replay", None, tuple(f"prioritized_replay_{name}" for name in ("alpha", "beta0", "eps", "eta"))),
+)
+
+
+def idle(values: Mapping[str, Any]) -> set[str]:
+    """Return the names of settings that change nothing, as the part that they belong to is not in use.
+
+    Args:
+        values: an algorithm's settings by name.
+    """
+    found: set[str] = set()
+    for part, needed, details in DETAILS:
+        value = values.get(part)
+        if part in values and (value in OFF or (needed is not None and value not in needed)):
+            found |= set(details) & values.keys()
+    return found
 
 
 class NetworkConfig(Settings):

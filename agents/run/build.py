@@ -293,7 +293,7 @@ def build_on(
     if not env.capturable:
         device, reason = choose_device(config.device, env_on_gpu=False, flops=weight, batch_size=_batch_size(params))
     use_threads(device, flops=weight, batch_size=_batch_size(params))
-    refuse_too_large(env.observation_space, env.action_space, params, device)
+    refuse_too_large(env.observation_space, env.action_space, params, device, algorithm.policy.initial_carry(1))
     algorithm.to(device)
     mode = resolved_mode(config.compile, device)
     runtime = runtime or Runtime(mode, device)

@@ -34,6 +34,9 @@ def params_of(kind, steps, num_envs=20, **options):
         settings = {"train_freq": 2 * num_envs, "batch_size": 64, "learning_starts": 1_000, "exploration_fraction": 0.8}
         preset = kind.partition(", ")[2]
         parts = load_config_file(CONFIGS / "dqn" / "presets" / f"{preset}.yaml") if preset and not memory else memory
+        if memory:
+            settings |= {"train_freq": 5 * num_envs, "batch_size": 90, "sequence_length": 9}
+            common |= {"learning_rate": 0.01}
         support = {"v_min": -2.0, "v_max": 20.0, "exploration_final_eps": 0.05}
         return DQNConfig(**{**settings, **parts, **support, **common})
     if "pqn" in kind:
