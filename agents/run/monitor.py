@@ -9,7 +9,7 @@ from statistics import fmean
 from time import perf_counter
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
 
 from agents.core.saved import MOST
 from agents.core.types import Episodes, Iteration, successes
@@ -160,7 +160,7 @@ class Monitor:
             saved = _State.model_validate(state)
         except ValidationError as error:
             first = error.errors()[0]
-            raise ValueError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+            raise ValueError(f"{'.'.join(map(str, first['loc'])) or 'episodes'}: {first['msg']}") from error
         self.returns, self.lengths = deque(saved.returns, WINDOW), deque(saved.lengths, WINDOW)
         self.successes = deque(saved.successes, WINDOW)
         self.best, self.reached, self.handled = saved.best, saved.reached, saved.handled
@@ -194,3 +194,9 @@ class _State(BaseModel):
     latest: dict[str, float]
     elapsed: _Seconds
     training_seconds: FiniteFloat | None = None
+
+    @model_validator(mode="after")
+    def _of_the_same_episodes(self) -> _State:
+        if len(self.returns) != len(self.lengths):
+            raise ValueError(f"returns of {len(self.returns)} episodes, and lengths of {len(self.lengths)}")
+        return self

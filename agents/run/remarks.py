@@ -14,6 +14,7 @@ from agents.learning.learner import HUGE
 
 FAR, NEAR = 10.0, 0.1  # bounds beyond or within these are far from the deviation of 1 with which policies begin
 ROWS = 64  # observations that are looked at together
+MANY_UPDATES = 100  # for each step
 FEW = 20  # episodes, before anything is said of their returns
 
 
@@ -29,6 +30,12 @@ def of_settings(params: AlgoConfig) -> Iterator[str]:
         )
     if not isinstance(params, OffPolicyConfig):
         return
+    updates, steps = params.replay.gradient_steps, params.replay.train_freq
+    if updates > (most := MANY_UPDATES * steps):
+        yield (
+            f"gradient_steps {updates:,} after every train_freq {steps:,} steps: more than {most:,} take long, and the "
+            "run can only be stopped and saved after all of them"
+        )
     for name, value in (("learning_starts", params.replay.learning_starts), ("train_freq", params.replay.train_freq)):
         if value > total:
             yield f"nothing will be learnt: {name} {value:,} is more than the {total:,} steps of the run"
@@ -91,7 +98,7 @@ class Remarks:
             yield f"rewards reach {largest:.2g} a step: scale them in the environment, to about 1"
 
     def at_the_end(self, returns: Any, lengths: Any) -> Iterator[str]:
-        """Yield what the newest episodes' rewards are not good for: too large, or none told better actions from worse."""
+        """Yield what is wrong with the newest episodes' rewards: too large, or none told better actions from worse."""
         yield from self.of_returns(returns, lengths)
         if len(returns) >= FEW and not np.any(returns):
             yield f"each of the last {len(returns):,} episodes returned 0: no reward told which actions are better"

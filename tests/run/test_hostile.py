@@ -238,6 +238,7 @@ def test_every_part_of_a_state_is_checked(run: Path) -> None:
     ("name", "value", "message"),
     [
         ("returns", None, "returns: .*list"),
+        ("returns", [1.0], "episodes: .*returns of 1 episodes, and lengths of 0"),
         ("handled", -5, "handled: .*greater than or equal to 0"),
         ("best", [1.0], "best"),
         ("metrics", {"a": 3}, r"metrics\.a: .*list"),

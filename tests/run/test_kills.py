@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import subprocess
 import sys
 import time
 import uuid
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from agents.lab.comparison.job import RESULT_FILE
 from agents.run.folder import RunFolder
 from tests.run.running import USER_ENVS, assert_same_run, resume, steps, train
 from tests.run.test_resume import BUDGET, DQN, PPO, SCENARIOS, in_child
@@ -128,3 +130,32 @@ def test_killed_while_an_environment_sleeps_nothing_is_left_behind(algorithm: st
     (run,) = (tmp_path / "killed").iterdir()
     resume(run)
     assert_same_run(unbroken, run)
+
+
+@long_test
+@pytest.mark.parametrize("starting", [0, 1, 2])
+def test_a_killed_comparison_leaves_nothing_running_and_goes_on(starting: int, tmp_path: Path, marked: str) -> None:
+    """Killed while its run number `starting` trains, 0 being the first."""
+    small = "-n 1500 --eval-episodes 2 --final-eval-episodes 5 --seeds 2 --workers 1"
+    words = [sys.executable, "-m", "agents.compare", "--env", "CartPole-v1", *small.split(), "--out", str(tmp_path)]
+    child = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    done = f"runs/*/*/{RESULT_FILE}"
+    wait_for(lambda: len(list(tmp_path.glob("runs/*/*/progress.csv"))) > starting)
+    child.kill()
+    child.wait()
+    wait_for(lambda: not processes(marked))
+    kept = {file: file.stat().st_mtime_ns for file in tmp_path.glob(done)}
+    assert len(kept) in (starting, starting + 1)
+    assert subprocess.run(words, capture_output=True).returncode == 0
+    assert len(list(tmp_path.glob(done))) == 4
+    assert {file: file.stat().st_mtime_ns for file in kept} == kept, "what was done is not done again"
+
+
+@long_test
+def test_a_killed_benchmark_leaves_nothing_running(tmp_path: Path, marked: str) -> None:
+    words = [sys.executable, "-m", "agents.bench", "--cases", "ppo-64", "--rounds", "1"]
+    child = subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    wait_for(lambda: len(processes(marked)) > 1)
+    child.kill()
+    child.wait()
+    wait_for(lambda: not processes(marked))
