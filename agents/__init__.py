@@ -1,4 +1,4 @@
-"""Reinforcement learning from Python: `from agents import PPO, DQN, load`. See `agents.api`."""
+"""Reinforcement learning from Python: `from agents import PPO, DQN, SAC, load`. See `agents.api`."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any

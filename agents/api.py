@@ -1,7 +1,7 @@
 """The Python API: train, ask, evaluate, record, save and load from a script or a notebook.
 
-`from agents import PPO, DQN, load`. Every packaged algorithm is a class here, named as in the literature; PyTorch is
-imported when the first one needs it.
+`from agents import PPO, DQN, SAC, load`. Every packaged algorithm is a class here, named as in the literature; PyTorch
+is imported when the first one needs it.
 """
 
 from __future__ import annotations

@@ -28,12 +28,16 @@ _ACTIONS = {
     "CliffWalking": ["up|right|down|left"],
     "CliffWalkingSlippery": ["up|right|down|left"],
     "Corridor": ["left|right"],
+    "Crossing": ["stay|up|down"],
     "FrozenLake": ["left|down|right|up"],
+    "Invaders": ["stay|left|right|fire"],
     "LunarLander": ["nothing|left engine|main engine|right engine", "main engine|side engines"],
     "MountainCar": ["left|nothing|right"],
     "MountainCarContinuous": ["force"],
     "Pendulum": ["torque"],
+    "Submarine": ["stay|left|up|right|down|fire"],
     "Taxi": ["south|north|east|west|pick up|drop off"],
+    "Treasure": ["stay|left|up|right|down"],
 }
 _OBSERVATIONS = {
     "Acrobot": ["cos 1|sin 1|cos 2|sin 2|speed 1|speed 2"],

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import numpy as np
@@ -20,7 +22,8 @@ from agents.core.watch import Watch
 from agents.data.trajectory import Trajectory
 from agents.networks.heads import Noise
 from agents.networks.models import ActorCritic, ActorCriticOutput, QNetwork, QOutput, action_mask
-from agents.ops.distributions import draw_noise, masked
+from agents.networks.soft import SoftActorCritic
+from agents.ops.distributions import SquashedGaussian, draw_noise, masked
 from agents.ops.exploration import epsilon_greedy, legal_action, random_action
 from envs.errors import UserError
 
@@ -218,6 +221,50 @@ class ActorCriticPolicy(ModelPolicy):
 
     def read(self, output: ActorCriticOutput, action: Tensor) -> tuple[Tensor, Tensor]:
         return output.distribution.log_prob(action), output.value
+
+
+class SquashedPolicy(ModelPolicy):
+    """Samples from a squashed Gaussian, or at the beginning uniformly; greedy is its mode.
+
+    What is stored is the squashed action, which is what critics are asked about.
+
+    Args:
+        model: its head stands for a squashed Gaussian.
+        random_until: returns the part (0 to 1) of the training up to which actions are uniform.
+    """
+
+    stream = "policy"
+    _on_tensors = True
+
+    def __init__(self, model: SoftActorCritic, random_until: Callable[[], float]) -> None:
+        self.model = model
+        self._random_until = random_until
+
+    def draw_noise(self, shape: tuple[int, ...], progress: Progress, generator: torch.Generator) -> tuple[Tensor, ...]:
+        """Draw for each environment whether its action is uniform, and standard normal numbers for either kind."""
+        uniform = np.broadcast_to(np.expand_dims(np.asarray(progress) < min(self._random_until(), 1.0), -1), shape)
+        normal = torch.randn((*shape, self.model.size), generator=generator, device=generator.device)
+        return to_tensor(uniform.copy(), generator.device), normal
+
+    def choose(self, parameters: Any, mask: Tensor | None, noise: Tree) -> tuple[Any, Any]:
+        distribution = self.model.distribution(parameters)
+        if noise is None:
+            action = distribution.to_env(distribution.mode())
+        else:
+            uniform, normal = map(torch.as_tensor, noise)
+            # the distribution function of a normal number is uniform: 2 Phi(z) - 1 in [-1, 1]
+            spread = torch.erf(normal * math.sqrt(0.5))
+            action = torch.where(uniform[..., None], spread, distribution.to_env(distribution.sample(normal)))
+        return action, action
+
+    @torch.no_grad()
+    def inspect(self, obs: Obs, carry: Tree) -> dict[str, Tensor]:
+        obs = tree_to_tensor(obs, self.device)
+        distribution, critics = self.model(obs), self.model.critics
+        return {"value": critics.values.value(critics(obs, distribution.mode().tanh())), **distribution.describe()}
+
+    def read(self, output: SquashedGaussian, action: Tensor) -> tuple[Tensor, Tensor]:
+        raise NotImplementedError("its actions are learnt from one by one, and never by trajectory")
 
 
 class EpsilonGreedyPolicy(ModelPolicy):

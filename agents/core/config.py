@@ -161,6 +161,7 @@ DETAILS: tuple[tuple[str, tuple[str, ...] | None, tuple[str, ...]], ...] = (
     ("noisy", None, ("noisy_std",)),
     ("distribution", ("c51",), ("n_atoms", "v_min", "v_max")),
     ("distribution", ("qr", "iqn"), ("n_quantiles",)),
+    ("truncated_quantiles", None, ("n_quantiles", "top_quantiles_to_drop_per_net")),
     ("munchausen", None, ("munchausen_alpha", "munchausen_tau", "munchausen_clip")),
     ("prioritized_replay", None, tuple(f"prioritized_replay_{name}" for name in ("alpha", "beta0", "eps", "eta"))),
 )
@@ -247,6 +248,33 @@ class QNetworkConfig(NetworkConfig):
             return f"rescale_values is for expected returns, and distribution {self.distribution} learns all of them."
         if self.v_min >= self.v_max:
             return f"v_min {self.v_min:g} is not below v_max {self.v_max:g}: c51 learns returns between the two."
+        return super().contradiction()
+
+
+class SoftActorCriticConfig(NetworkConfig):
+    """What a squashed policy and its critics of continuous actions are made of."""
+
+    net_arch: Annotated[Widths, BeforeValidator(_one_list)] = Field(
+        (256, 256), description="widths of the hidden layers"
+    )
+    activation: Activation = Field("relu", description="hidden activation")
+    n_critics: int = Field(2, gt=0, description="critics, each with weights of its own")
+    truncated_quantiles: bool = Field(
+        False, description="critics learn quantiles of the return, and targets leave out the largest (TQC)"
+    )
+    n_quantiles: int = Field(25, gt=1, description="quantiles that each critic learns")
+    top_quantiles_to_drop_per_net: int = Field(2, ge=0, description="how many of them for each critic are left out")
+    batch_norm: bool = Field(
+        False, description="normalise the inputs of the critics' layers over batches, and go without target (CrossQ)"
+    )
+
+    def contradiction(self) -> str | None:
+        dropped = self.top_quantiles_to_drop_per_net
+        if self.truncated_quantiles and dropped >= self.n_quantiles:
+            return (
+                f"top_quantiles_to_drop_per_net {dropped} leaves none of n_quantiles {self.n_quantiles}: lower the "
+                "first, or raise the second."
+            )
         return super().contradiction()
 
 
@@ -360,7 +388,6 @@ class OffPolicyConfig(AlgoConfig):
 
     n_envs: int = Field(1, gt=0, description="environments stepped together")
     batch_size: int = Field(64, gt=0, description="transitions in a minibatch")
-    target_update_interval: int = Field(1_000, gt=0, description="environment steps between target updates")
     replay: ReplayConfig = ReplayConfig()
 
     @property

@@ -58,6 +58,10 @@ class SB3Policy(StatelessPolicy):
         if hasattr(policy, "q_net"):
             q = policy.q_net(tensors)
             return {"value": q.amax(dim=1), "q_values": q}
+        if hasattr(policy, "critic"):
+            mean, log_std, _ = policy.actor.get_action_dist_params(tensors)
+            values = torch.cat(policy.critic(tensors, mean.tanh()), dim=1)
+            return {"value": values.amin(dim=1), "mean": mean.tanh(), "std": log_std.exp()}
         own = policy.get_distribution(tensors).distribution
         found = {"value": policy.predict_values(tensors).flatten()}
         if isinstance(own, torch.distributions.Normal):

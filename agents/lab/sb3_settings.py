@@ -50,7 +50,15 @@ TUNED_DQN = _model(
     **{"train_freq": Count, "gradient_steps": Annotated[int, Field(ge=-1)], "exploration_fraction": Share},
     **{"exploration_initial_eps": Share, "exploration_final_eps": Share},
 )
+TUNED_SAC = _model(
+    Settings,
+    **{"total_timesteps": (Count, ...), "n_envs": (Count, 1), "normalize": (bool, False)},
+    **{"learning_rate": Schedule, "batch_size": Count, "gamma": Share, "tau": Share, "ent_coef": float | str},
+    **{"buffer_size": Count, "learning_starts": Annotated[int, Field(ge=0)], "train_freq": Count},
+    **{"gradient_steps": Annotated[int, Field(ge=-1)], "use_sde": (bool, False)},
+)
 TUNED_NETWORKS = _model(Settings, net_arch=tuple[Count, ...], activation_fn=Activation)  # `policy_kwargs`
+TUNED_SAC_NETWORKS = _model(TUNED_NETWORKS, log_std_init=float)
 TUNED_PPO_NETWORKS = _model(TUNED_NETWORKS, log_std_init=float, ortho_init=(bool, True))
 
 
@@ -66,7 +74,8 @@ class Counterpart:
         eps: of our optimiser.
         tuned, tuned_networks: what a file of tuned settings may hold.
         mark: a setting that only this algorithm's saved models have.
-        discrete_only: it needs Discrete actions.
+        actions: the kind of action space that it needs, if only one will do.
+        clips: whether it has `max_grad_norm`.
     """
 
     arguments: tuple[str, ...]
@@ -77,7 +86,8 @@ class Counterpart:
     tuned: type[BaseModel]
     tuned_networks: type[BaseModel]
     mark: str
-    discrete_only: bool = False
+    actions: str | None = None
+    clips: bool = True
 
 
 def _translate_ppo(values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -85,7 +95,7 @@ def _translate_ppo(values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str,
     return {}, {"net_arch": widths if isinstance(widths, dict) else {"pi": widths, "vf": widths}}
 
 
-def _translate_dqn(values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+def _translate_off_policy(values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Count `train_freq` and `gradient_steps` as SB3 does, in ticks of all environments where we count steps."""
     train_freq, n_envs = values["train_freq"], values["n_envs"]
     gradient_steps = train_freq if values["gradient_steps"] == -1 else values["gradient_steps"]
@@ -125,12 +135,24 @@ COUNTERPARTS = {
         ),
         network=(),
         translated=("train_freq", "gradient_steps", "n_step_returns"),
-        translate=_translate_dqn,
+        translate=_translate_off_policy,
         eps=1e-8,
         tuned=TUNED_DQN,
         tuned_networks=TUNED_NETWORKS,
         mark="exploration_fraction",
-        discrete_only=True,
+        actions="Discrete",
+    ),
+    "sac": Counterpart(
+        arguments=(*SHARED, "buffer_size", "learning_starts", "tau", "ent_coef", "target_entropy"),
+        network=("n_critics",),
+        translated=("train_freq", "gradient_steps", "n_step_returns"),
+        translate=_translate_off_policy,
+        eps=1e-8,
+        tuned=TUNED_SAC,
+        tuned_networks=TUNED_SAC_NETWORKS,
+        mark="target_entropy",
+        actions="Box",
+        clips=False,
     ),
 }
 # What `translate_settings` handles by itself, and what says how long a run is and not how it learns
@@ -158,9 +180,12 @@ def translate_settings(algo: str, params: AlgoConfig) -> tuple[dict[str, Any], l
         policy["optimizer_kwargs"] = {"eps": there.eps}
     policy |= {name: values[name] for name in there.network}
     arguments |= {name: values[name] for name in there.arguments}
-    arguments["max_grad_norm"] = UNCLIPPED if values["max_grad_norm"] is None else values["max_grad_norm"]
+    if there.clips:
+        arguments["max_grad_norm"] = UNCLIPPED if values["max_grad_norm"] is None else values["max_grad_norm"]
     normalize = {"norm_obs": values["norm_obs"], "norm_reward": values.get("norm_reward", False)}
     known = {*there.arguments, *there.network, *there.translated, *COMMON, *PROTOCOL}
+    if not there.clips:
+        known.remove("max_grad_norm")
     known |= idle(values)
     left_out = [name for name, value in values.items() if name not in known and value not in OFF]
     return {

@@ -132,13 +132,22 @@ class FlatParameters:
 
 
 class _WithParameters:
-    """Calls a network with other parameters than its own."""
+    """Calls a network, or a module of it, with other parameters than its own."""
 
     def __init__(self, network: nn.Module, parameters: dict[str, Tensor]) -> None:
         self._network, self._parameters = network, parameters
 
-    def __call__(self, *args: Any) -> Any:
-        return torch.func.functional_call(self._network, self._parameters, args)
+    def __call__(self, *args: Any, **named: Any) -> Any:
+        return torch.func.functional_call(self._network, self._parameters, args, named)
+
+    def __getattr__(self, name: str) -> Any:
+        if name in self._parameters:
+            return self._parameters[name]
+        found, prefix = getattr(self._network, name), f"{name}."
+        if not isinstance(found, nn.Module):
+            return found
+        inner = {key.removeprefix(prefix): value for key, value in self._parameters.items() if key.startswith(prefix)}
+        return _WithParameters(found, inner)
 
 
 def clipped(gradient: Tensor, norm: Tensor, max_norm: float) -> Tensor:

@@ -54,6 +54,63 @@ class MLP(nn.Module):
         return x
 
 
+class Ensemble(nn.Module):
+    """Linear layers side by side, each with weights of its own, as one batched product."""
+
+    def __init__(self, members: int, inputs: int, outputs: int) -> None:
+        super().__init__()
+        bound = 1 / math.sqrt(inputs)  # of nn.Linear
+        self.weight = nn.Parameter(torch.empty(members, inputs, outputs).uniform_(-bound, bound))
+        self.bias = nn.Parameter(torch.empty(members, 1, outputs).uniform_(-bound, bound))
+
+    def forward(self, x: Tensor, frozen: bool = False) -> Tensor:
+        """Return each member's outputs `[n, B, outputs]` of `x`, `[n, B, inputs]`, or `[B, inputs]` for all of them.
+
+        Args:
+            frozen: gradients go through to `x` alone.
+        """
+        weight, bias = (self.weight.detach(), self.bias.detach()) if frozen else (self.weight, self.bias)
+        return torch.baddbmm(bias, x.expand(len(weight), *x.shape[-2:]), weight)
+
+
+class BatchNorm(nn.Module):
+    """Batch normalisation (Ioffe & Szegedy 2015, arXiv:1502.03167) that is told which statistics to take.
+
+    Its running statistics change in `update` alone, so that a step of training stays a function of its arguments.
+
+    Args:
+        shape: of what is normalised, but for the batch, which is the last axis but one: `[size]`, or `[n, 1, size]`.
+        momentum: share of a new batch in the running statistics.
+    """
+
+    mean: Tensor
+    var: Tensor
+
+    def __init__(self, *shape: int, momentum: float = 0.01, eps: float = 1e-3) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(shape))
+        self.bias = nn.Parameter(torch.zeros(shape))
+        self.register_buffer("mean", torch.zeros(shape))
+        self.register_buffer("var", torch.ones(shape))
+        self.momentum, self.eps = momentum, eps
+
+    def forward(self, x: Tensor, batch: bool, frozen: bool = False) -> Tensor:
+        """Normalise `x` by its own statistics if `batch`, else by the running ones; `frozen` as in `Ensemble`."""
+        weight, bias = (self.weight.detach(), self.bias.detach()) if frozen else (self.weight, self.bias)
+        if batch:
+            var, mean = torch.var_mean(x, dim=-2, correction=0, keepdim=True)
+        else:
+            var, mean = self.var, self.mean
+        return torch.addcmul(bias, (x - mean) * (var + self.eps).rsqrt(), weight)
+
+    @torch.no_grad()
+    def update(self, x: Tensor) -> None:
+        """Move the running statistics towards those of a batch."""
+        var, mean = torch.var_mean(x, dim=-2, keepdim=True)
+        self.mean.lerp_(mean.view_as(self.mean), self.momentum)
+        self.var.lerp_(var.view_as(self.var), self.momentum)
+
+
 def orthogonal(module: nn.Module, gain: float) -> None:
     """Initialise every linear and convolutional layer orthogonally, biases at 0 (Saxe et al. 2014)."""
     for layer in module.modules():

@@ -118,7 +118,7 @@ class Model(nn.Module):
 
     def share_statistics(self, other: Model) -> None:
         """Use another model's normalisers, of the same structure, from now on."""
-        for mine, theirs in zip(list(self.modules()), list(other.modules()), strict=True):
+        for mine, theirs in zip(list(self.encoder.modules()), list(other.encoder.modules()), strict=True):
             for name, child in list(mine.named_children()):
                 if isinstance(child, RunningNorm):
                     setattr(mine, name, getattr(theirs, name))

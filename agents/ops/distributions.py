@@ -176,8 +176,10 @@ class Gaussian:
         return self.mean
 
     def log_prob(self, action: Tensor) -> Tensor:
-        z = (action - self.mean) * (-self.log_std).exp()
-        return (-0.5 * z.square() - self.log_std - 0.5 * math.log(2 * math.pi)).sum(dim=-1)
+        return self._log_prob_of_noise((action - self.mean) * (-self.log_std).exp())
+
+    def _log_prob_of_noise(self, noise: Tensor) -> Tensor:
+        return (-0.5 * noise.square() - self.log_std - 0.5 * math.log(2 * math.pi)).sum(dim=-1)
 
     def entropy(self, action: Tensor) -> Tensor:
         return (self.log_std + 0.5 * math.log(2 * math.pi * math.e)).expand_as(self.mean).sum(dim=-1)
@@ -198,6 +200,16 @@ class SquashedGaussian(Gaussian):
 
     def log_prob(self, action: Tensor) -> Tensor:
         return Gaussian.log_prob(self, action) - _log_det(action)
+
+    def draw(self, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the squashed actions that standard normal `noise` `[B, d]` makes, and their log-probabilities `[B]`.
+
+        Both have the gradient of the distribution's parameters (reparametrisation), and are what `sample`, `to_env` and
+        `log_prob` would return.
+        """
+        action = self.sample(noise)
+        log_prob = self._log_prob_of_noise(noise) - _log_det(action)
+        return self.to_env(action), log_prob
 
     def entropy(self, action: Tensor) -> Tensor:
         """The Gaussian's entropy and the expected log-determinant of tanh, of which `action` is the one sample.

@@ -25,8 +25,8 @@ EnvKwargs = Annotated[
     tyro.conf.arg(metavar="KEY=VALUE ...", help_behavior_hint="", help="environment arguments over the training's"),
 ]
 SB3Algo = Annotated[
-    Literal["ppo", "dqn"] | None,
-    tyro.conf.arg(metavar="ppo|dqn", help_behavior_hint="", help="of MODEL.zip, where it does not say"),
+    Literal["ppo", "dqn", "sac"] | None,
+    tyro.conf.arg(metavar="ppo|dqn|sac", help_behavior_hint="", help="of MODEL.zip, where it does not say"),
 ]
 VecNormalizeFile = Annotated[
     Path | None,

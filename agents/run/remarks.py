@@ -40,9 +40,9 @@ def of_settings(params: AlgoConfig) -> Iterator[str]:
         if value > total:
             yield f"nothing will be learnt: {name} {value:,} is more than the {total:,} steps of the run"
             return
-    if params.target_update_interval > total:
+    if (interval := getattr(params, "target_update_interval", 0)) > total:
         yield (
-            f"the target network stays as it begins: target_update_interval {params.target_update_interval:,} is more "
+            f"the target network stays as it begins: target_update_interval {interval:,} is more "
             f"than the {total:,} steps of the run"
         )
 

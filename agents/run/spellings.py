@@ -22,7 +22,8 @@ _OTHERS = {
     "n_epochs": "update_epochs num_epochs num_sgd_iter ppo_epochs k_epochs repeat_per_collect noptepochs epochs",
     "gamma": "discount discount_factor discount_rate",
     "gae_lambda": "lam lambda lambda_ gae_lam td_lambda",
-    "ent_coef": "entropy_coef entropy_coeff ent_coeff entropy_cost entropy_coefficient entropy_weight beta",
+    "ent_coef": "entropy_coef entropy_coeff ent_coeff entropy_cost entropy_coefficient entropy_weight beta "
+    "initial_alpha init_temperature autotune",
     "vf_coef": "value_coef vf_coeff vf_loss_coeff value_loss_coef critic_coef",
     "clip_range": "clip_coef clip_param eps_clip clip_ratio cliprange clip clip_epsilon ppo_clip",
     "clip_range_vf": "clip_vloss value_clip vf_clip_param vf_clip",
@@ -42,7 +43,10 @@ _OTHERS = {
     "gradient_steps": "update_per_step n_updates",
     "n_step_returns": "n_step nstep multi_step",
     "target_update_interval": "target_network_frequency target_update_freq target_network_update_freq target_update",
-    "tau": "polyak soft_update",
+    "tau": "polyak polyak_tau soft_update",
+    "target_entropy": "target_ent entropy_target",
+    "n_critics": "n_qs num_critics n_q_networks num_qs",
+    "truncated_quantiles": "tqc",
     "double_q": "double is_double double_dqn ddqn",
     "exploration_initial_eps": "start_e eps_start initial_epsilon epsilon_start",
     "exploration_final_eps": "end_e eps_end final_epsilon epsilon epsilon_end eps eps_train min_epsilon",
@@ -64,7 +68,10 @@ _OTHERS = {
 _NEEDLESS = dict.fromkeys(
     ("track", "wandb", "wandb_project_name", "wandb_entity", "tensorboard", "log_interval"),
     "Every run writes its curves into its folder, for TensorBoard.",
-) | {"torch_deterministic": "The same seed repeats a run on the CPU as it is."}
+) | {
+    "torch_deterministic": "The same seed repeats a run on the CPU as it is.",
+    **dict.fromkeys(("use_sde", "sde_sample_freq"), "There is no state-dependent exploration (gSDE): leave it out."),
+}
 
 
 def ours(name: str, known: Collection[str]) -> list[str]:

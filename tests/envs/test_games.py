@@ -17,6 +17,7 @@ from envs.native.tasks.corridor import Corridor
 from envs.native.vec_env import NativeVecEnv
 
 LEFT, STAY, RIGHT = 0, 1, 2
+GAMES = [f"native/{name}-v0" for name in ("Treasure", "Crossing", "Submarine", "Invaders")]
 NONE = np.empty((0, 1))  # of the random numbers that a step of these games takes
 
 
@@ -183,7 +184,7 @@ def test_a_corridor_that_is_too_short_or_too_long_is_refused(length, build):
         build("native/Corridor-v0", **arguments)
 
 
-@pytest.mark.parametrize("task_id", ["native/Bricks-v0", "native/Corridor-v0"])
+@pytest.mark.parametrize("task_id", ["native/Bricks-v0", "native/Corridor-v0", *GAMES])
 def test_the_picture_shows_what_happens(task_id):
     env = gymnasium.make(task_id, render_mode="rgb_array")
     env.reset(seed=0)
@@ -191,7 +192,8 @@ def test_the_picture_shows_what_happens(task_id):
     assert first.dtype == np.uint8
     assert first.shape[2] == 3
     assert all(side % 2 == 0 for side in first.shape[:2])  # as videos need
-    env.step(1)
+    for _ in range(4):
+        env.step(1)
     assert (env.render() != first).any()
     vec = make(task_id, 3)
     vec.reset(seed=0)

@@ -136,6 +136,7 @@ def test_what_is_wrong_with_a_users_file_is_told(here, name, message):
         ("LunarLander-v2", "LunarLander-v3"),
         ("MountinCar-v0", "MountainCar-v0"),
         ("Brick-v0", "Bricks-v0"),
+        ("Submarin-v0", "Submarine-v0"),
         ("corridor", "Corridor-v0"),
         ("HalfCheetah-v1", "HalfCheetah-v5"),
     ],

@@ -67,6 +67,10 @@ MAKERS: dict[str, tuple[Callable[[], VecEnv], Callable[[], VecEnv]]] = {
     "native CartPole": (partial(make, "CartPole-v1", N),) * 2,
     "native Pendulum": (partial(make, "Pendulum-v1", N, rescale_action=True),) * 2,
     "native Bricks": (partial(make, "Bricks-v0", N),) * 2,
+    **{
+        f"native {name}": (partial(make, f"{name}-v0", N),) * 2
+        for name in ("Treasure", "Crossing", "Submarine", "Invaders")
+    },
     "native Corridor": (partial(make, "Corridor-v0", N),) * 2,
     "Taxi": (partial(make, "Taxi-v4", N, vec="sync"), partial(make, "Taxi-v4", N, vec="async")),
     "Blackjack": (partial(make, "Blackjack-v1", N, vec="sync"),) * 2,

@@ -15,6 +15,7 @@ from gymnasium import spaces
 from agents.algos.dqn.config import DQNConfig
 from agents.algos.ppo.config import PPOConfig
 from agents.algos.pqn.config import PQNConfig
+from agents.algos.sac.config import SACConfig
 from tests.fakes import ClockEnv, training_on
 
 FILE = Path(__file__).with_name("traces.json")
@@ -23,6 +24,11 @@ PPO_SMALL = {"n_envs": 4, "n_steps": 16, "batch_size": 32, "n_epochs": 2, "net_a
 DQN_SMALL = {"n_envs": 2, "learning_starts": 32, "buffer_size": 64, "batch_size": 16, "net_arch": (8,)} | {
     "train_freq": 8,
     "target_update_interval": 40,
+    "total_timesteps": 128,
+    "learning_rate": 0.01,
+}
+SAC_SMALL = {"n_envs": 2, "learning_starts": 32, "buffer_size": 64, "batch_size": 16, "net_arch": (8,)} | {
+    "train_freq": 8,
     "total_timesteps": 128,
     "learning_rate": 0.01,
 }
@@ -76,6 +82,16 @@ CASES = {
         ),
     ),
     "dqn, rescaled": (spaces.Discrete(3), DQNConfig(**DQN_SMALL, rescale_values=True)),
+    "sac": (spaces.Box(-1, 1, (2,)), SACConfig(**SAC_SMALL)),
+    "sac, tqc, every option": (
+        spaces.Box(-1, 1, (2,)),
+        SACConfig(
+            **SAC_SMALL,
+            **{"truncated_quantiles": True, "n_quantiles": 5, "n_critics": 3, "ent_coef": "auto_0.1", "tau": 0.5},
+            **{"n_step_returns": 3, "prioritized_replay": True, "norm_obs": True, "target_entropy": -1.0},
+        ),
+    ),
+    "sac, crossq": (spaces.Box(-1, 1, (2,)), SACConfig(**SAC_SMALL, batch_norm=True, ent_coef=0.1)),
     "pqn": (
         spaces.Discrete(3),
         PQNConfig(**PPO_SMALL, learning_rate=0.03, exploration_fraction=0.5, norm_obs=True),

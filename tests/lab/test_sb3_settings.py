@@ -18,6 +18,7 @@ PROMISED = {
     "ppo": "CartPole-v1 Acrobot-v1 MountainCar-v0 LunarLander-v3 Pendulum-v1 MountainCarContinuous-v0 "
     "BipedalWalker-v3 HalfCheetah-v5 Hopper-v5",
     "dqn": "CartPole-v1 Acrobot-v1 MountainCar-v0 LunarLander-v3",
+    "sac": "Pendulum-v1 HalfCheetah-v5 Hopper-v5",
 }
 
 
@@ -49,8 +50,8 @@ def test_a_file_builds_a_model_with_its_values(file: Path):
             value = float(str(value).removeprefix("lin_"))
         assert found == value, name
     widths = [layer.out_features for layer in model.policy.modules() if isinstance(layer, torch.nn.Linear)]
-    assert set(widths[:2]) == set(networks.get("net_arch", [64, 64]))
-    assert (model.policy.activation_fn is torch.nn.ReLU) == (networks.get("activation_fn") == "relu" or algo == "dqn")
+    assert set(widths[:2]) == set(networks.get("net_arch", [256, 256] if algo == "sac" else [64, 64]))
+    assert (model.policy.activation_fn is torch.nn.ReLU) == (networks.get("activation_fn") == "relu" or algo != "ppo")
     if "log_std_init" in networks:
         assert model.policy.log_std.unique().item() == pytest.approx(networks["log_std_init"])
     if (statistics := model.get_vec_normalize_env()) is not None:

@@ -179,12 +179,6 @@ BUGS = [
         "agents/algos/dqn/algorithm.py",
         "tests/algos/test_dqn.py",
         (
-            "list(self.model.parameters()), self.config.tau)",
-            "list(self.model.parameters()), 1 - self.config.tau)",
-            "DQN: tau is the share that the target keeps",
-            "Lillicrap et al. 2016's tau and others' polyak, which are each other's complement",
-        ),
-        (
             'best = self._look(model, "online", minibatch, noise["choice"], ahead=True).q.argmax(1)',
             "best = after.q.argmax(1)",
             "Double DQN: the target network chooses the action that it judges",
@@ -196,12 +190,6 @@ BUGS = [
             "DQN: the target's updates are missed where steps grow by the number of environments",
             "SB3's target_update_interval, which counts calls",
         ),
-        (
-            "self.target.share_statistics(self.model)",
-            "self.target.train(False)",
-            "DQN: the target normalises by statistics of its own, which never change",
-        ),
-        ("mine.copy_(theirs)", "theirs.copy_(mine)", "DQN: the target's buffers overwrite the online network's"),
         (
             'leaf[minibatch["last"]], output) if ahead',
             "leaf, output) if ahead",
@@ -222,6 +210,88 @@ BUGS = [
             "self.memory(x, carry)",
             "memory: successors are judged with what is remembered of the episode before",
         ),
+    ),
+    *_in(
+        "agents/algos/sac/algorithm.py",
+        "tests/algos/test_sac.py tests/probes/test_probes.py",
+        (
+            "after, -coef * next_log_prob)",
+            "after, 0 * next_log_prob)",
+            "SAC: targets without the entropy",
+            "Haarnoja et al. 2018, arXiv:1812.05905, eq. 3",
+        ),
+        ("drawn, frozen=True)", "drawn)", "SAC: the policy's loss trains the critics to flatter it"),
+        ("-log_coef * (log_prob", "log_coef * (log_prob", "SAC: the weight of the entropy runs away from its target"),
+        (
+            "log_coef.detach().exp()",
+            "log_coef.exp()",
+            "SAC: the policy's loss lowers the weight of the entropy",
+        ),
+        (
+            "self.config.replay.learning_starts / self.config.schedule_steps",
+            "config.replay.learning_starts / config.schedule_steps",
+            "SAC: after a longer budget actions stay random for ever",
+        ),
+        (
+            "self.model.critics(*joined, batch=True, learn=True)",
+            "self.model.critics(*joined, batch=True)",
+            "CrossQ: the running statistics stay as they begin",
+        ),
+        (
+            'joined = _joined(data["obs"], data["action"], data["next_obs"], next_action)',
+            'joined = data["obs"], data["action"]',
+            "CrossQ: the running statistics know nothing of the next states",
+        ),
+        ("return taken, after.detach()", "return taken, after", "CrossQ: targets have a gradient"),
+    ),
+    *_in(
+        "agents/ops/critics.py",
+        "tests/ops/test_critics.py",
+        ("numbers_NBK.squeeze(-1).amin(0)", "numbers_NBK.squeeze(-1).mean(0)", "SAC: the mean critic counts"),
+        (
+            "next_NBK.transpose(0, 1).flatten(1).sort(-1).values",
+            "next_NBK.sort(-1).values.transpose(0, 1).flatten(1)",
+            "TQC: whole critics are left out rather than the largest quantiles of all",
+        ),
+    ),
+    *_in(
+        "agents/networks/layers.py",
+        "tests/networks/test_soft.py",
+        (
+            "if frozen else (self.weight, self.bias)\n        return torch.baddbmm",
+            "if False else (self.weight, self.bias)\n        return torch.baddbmm",
+            "frozen critics are trained",
+        ),
+    ),
+    *_in(
+        "agents/ops/distributions.py",
+        "tests/ops/test_distributions.py",
+        (
+            "self._log_prob_of_noise(noise) - _log_det(action)",
+            "self._log_prob_of_noise(noise)",
+            "SAC: the density of the action before it is squashed",
+        ),
+    ),
+    *_in(
+        "agents/acting/policies.py",
+        "tests/algos/test_sac.py",
+        ("torch.erf(normal * math.sqrt(0.5))", "torch.erf(normal)", "SAC: the random beginning prefers the bounds"),
+    ),
+    *_in(
+        "agents/networks/target.py",
+        "tests/algos/test_dqn.py",
+        (
+            "list(model.parameters()), tau)",
+            "list(model.parameters()), 1 - tau)",
+            "target networks: tau is the share that the target keeps",
+            "Lillicrap et al. 2016's tau and others' polyak, which are each other's complement",
+        ),
+        (
+            "target.share_statistics(model)",
+            "target.train(False)",
+            "target networks: a target normalises by statistics of its own, which never change",
+        ),
+        ("mine.copy_(theirs)", "theirs.copy_(mine)", "target networks: their buffers overwrite the online network's"),
     ),
     *_in(
         "agents/acting/collector.py",
@@ -664,6 +734,44 @@ BUGS = [
             "next_x - corner * across",
             "next_x - broken * across",
             "Bricks: a ball that breaks a brick does not slide on",
+        ),
+    ),
+    *_in(
+        "envs/native/pixels.py",
+        "tests/envs/test_pixels.py",
+        (
+            "self.sticky_action_prob, state[-1], action)",
+            "0, state[-1], action)",
+            "games after MinAtar's: no action sticks",
+        ),
+    ),
+    *_in(
+        "envs/native/tasks/treasure.py",
+        "tests/envs/test_pixels.py",
+        ("way * ~(taken | (at < 0)", "way * ~((at < 0)", "Treasure: gold that was taken is still there"),
+    ),
+    *_in(
+        "envs/native/tasks/crossing.py",
+        "tests/envs/test_pixels.py",
+        (
+            "((at == COLUMN) | (following == COLUMN))",
+            "(following == COLUMN)",
+            "Crossing: who steps in front of a car that drives on is not hit",
+        ),
+    ),
+    *_in(
+        "envs/native/tasks/invaders.py",
+        "tests/envs/test_pixels.py",
+        ("xp.minimum(count, move_every)", "move_every", "Invaders: few aliens are as slow as many"),
+    ),
+    *_in(
+        "envs/native/tasks/submarine.py",
+        "tests/envs/test_pixels.py",
+        ("(enemy_wait == 0) & ~barred", "enemy_wait == 0", "Submarine: enemies of one row go both ways"),
+        (
+            "xp.where(full, 0, aboard - surfaces * 1)",
+            "aboard - surfaces * 1",
+            "Submarine: five of six divers stay aboard",
         ),
     ),
     *_in(
@@ -1196,7 +1304,7 @@ BUGS = [
         "agents/algos/dqn/algorithm.py",
         "tests/learning/test_modules.py tests/algos/test_dqn.py",
         (
-            "if _structure(self.target) != _structure(self.model):",
+            "if not alike(self.target, self.model):",
             "if False:",
             "DQN: the target keeps the layers that the online network has lost",
         ),

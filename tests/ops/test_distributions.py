@@ -203,6 +203,18 @@ def test_squashed_gaussian():
     torch.testing.assert_close(ours.to_env(ours.mode()), mean.tanh())
 
 
+def test_a_drawn_action_has_the_density_of_a_squashed_one_and_the_gradient_of_its_noise():
+    mean, log_std, normal = noise(BATCH, 3), noise(BATCH, 3, seed=1), noise(BATCH, 3, seed=2)
+    mean.requires_grad_(), log_std.requires_grad_()
+    ours = SquashedGaussian(mean, log_std)
+    action, log_prob = ours.draw(normal)
+    torch.testing.assert_close(action, ours.to_env(ours.sample(normal)))
+    expected = ours.log_prob(ours.sample(normal))
+    torch.testing.assert_close(log_prob, expected)
+    found, wanted = (torch.autograd.grad(each.sum(), (mean, log_std)) for each in (log_prob, expected))
+    torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-4)
+
+
 def by_quadrature(mean, log_std):
     """Return the entropy of a squashed Gaussian of one number, and its slope by the mean and by log sigma."""
     mean, log_std = (torch.tensor(value, dtype=torch.float64, requires_grad=True) for value in (mean, log_std))

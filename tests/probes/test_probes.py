@@ -9,6 +9,7 @@ import torch
 from agents.algos.dqn.config import DQNConfig
 from agents.algos.ppo.config import PPOConfig
 from agents.algos.pqn.config import PQNConfig
+from agents.algos.sac.config import SACConfig
 from agents.ops.values import rescale
 from tests.fakes import training_on
 from tests.probes.probe_env import Aim, Bet, Choice, Constant, Cue, Delay, Endless, Finite, Match, Recall
@@ -41,6 +42,15 @@ def pqn(env, steps=4_000, **options):
     settings = {"learning_rate": "lin_0.02", "gamma": GAMMA, "n_steps": 16, "batch_size": 64, "net_arch": (16,)}
     settings |= {"n_envs": NUM_ENVS, "total_timesteps": steps, "n_epochs": 4, "exploration_fraction": 0.5}
     return learnt(env, PQNConfig(**{**settings, "exploration_final_eps": 0.2, **options}))
+
+
+def sac(env, steps=2_000, **options):
+    """Train in an environment whose actions, if they are Discrete, become continuous; without an entropy in values."""
+    if env.action_space != Aim.action_space:
+        env.action_space = Aim.action_space
+    settings = {"learning_rate": 0.01, "gamma": GAMMA, "learning_starts": 200, "buffer_size": 2_000, "net_arch": (16,)}
+    settings |= {"n_envs": NUM_ENVS, "train_freq": 8, "batch_size": 64, "tau": 0.05, "ent_coef": 0.0}
+    return learnt(env, SACConfig(**{**settings, "total_timesteps": steps, **options}))
 
 
 def inspected(policy, observations):
@@ -122,6 +132,33 @@ def test_a_termination_does(learn):
 def test_a_continuous_action_is_aimed(options):
     agent = ppo(Aim(NUM_ENVS), learning_rate="lin_0.02", **options)
     assert np.ravel(actions(agent, [-1], [1])) == pytest.approx([-0.5, 0.5], abs=0.1)
+
+
+SOFT = {
+    "sac": {},
+    "tqc": {"truncated_quantiles": True, "n_quantiles": 8, "top_quantiles_to_drop_per_net": 1},
+    "crossq": {"batch_norm": True},
+}
+
+
+@pytest.mark.parametrize("options", SOFT.values(), ids=SOFT)
+def test_a_squashed_policy_aims(options):
+    agent = sac(Aim(NUM_ENVS), 3_000, ent_coef="auto", target_entropy=-2.0, **options)
+    assert np.ravel(actions(agent, [-1], [1])) == pytest.approx([-0.5, 0.5], abs=0.15)
+
+
+def test_critics_of_actions_learn_what_values_are():
+    assert values(sac(Constant(NUM_ENVS)), [0]) == pytest.approx([1.0], abs=0.05)
+    assert values(sac(Delay(NUM_ENVS)), [0], [1]) == pytest.approx([GAMMA, 1.0], abs=0.05)
+    assert values(sac(Delay(NUM_ENVS), n_step_returns=3), [0], [1]) == pytest.approx([GAMMA, 1.0], abs=0.05)
+    assert values(sac(Endless(NUM_ENVS), tau=0.3), [0]) == pytest.approx([1 / (1 - GAMMA)], rel=0.05)
+
+
+def test_the_entropy_is_part_of_the_value():
+    """Of an action that is worth nothing the policy becomes uniform: log 2 for each step, with weight 0.5."""
+    agent = sac(Endless(NUM_ENVS), 4_000, ent_coef=0.5, tau=0.3)
+    expected = (1 + GAMMA * 0.5 * np.log(2)) / (1 - GAMMA)
+    assert values(agent, [0]) == pytest.approx([expected], rel=0.05)
 
 
 def recalled(policy):

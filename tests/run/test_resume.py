@@ -38,6 +38,7 @@ from tests.run.running import (
 from tests.waiting import wait_for
 
 PPO = "--n-envs 3 --n-steps 16 --batch-size 24 --n-epochs 2"
+SAC = "--algo sac --n-envs 3 --learning-starts 100 --buffer-size 240 --batch-size 16 --train-freq 6 --net-arch 16"
 DQN = "--algo dqn --n-envs 3 --learning-starts 100 --buffer-size 240 --batch-size 16"
 BUDGET = "--total-timesteps 450 --target-reward none --eval-freq 150 --eval-episodes 2 --save-freq 130"
 BUDGET += " --final-eval-episodes 0 --device cpu"
@@ -50,6 +51,8 @@ SCENARIOS = {
     "dqn sync": f"--env CartPole-v1 --vec sync {DQN} --train-freq 7 --gradient-steps 3 --target-update-interval 50",
     "dqn sync dict": f"--env {USER_ENVS}:Signs --vec sync {DQN} --n-step-returns 2 --norm-obs --tau 0.5",
     "dqn async": f"--env {USER_ENVS}:Signs --vec async {DQN}",
+    "sac native": f"--env Pendulum-v1 --vec native {SAC} --norm-obs",
+    "sac sync, crossq": f"--env Pendulum-v1 --vec sync {SAC} --preset crossq",
 }
 
 

@@ -64,6 +64,8 @@ EXACT = {
     "dqn Bricks native": f"--env Bricks-v0 --vec native {DQN}",
     "dqn Bricks sync": f"--env Bricks-v0 --vec sync {DQN}",
     "dqn Bricks async": f"--env Bricks-v0 --vec async {DQN}",
+    "ppo Submarine native": f"--env Submarine-v0 --vec native {PPO}",
+    "dqn Invaders sync": f"--env Invaders-v0 --vec sync {DQN}",
     "* ppo Corridor native, memory": f"--env Corridor-v0 --vec native {GRU}",
     "* dqn Corridor native, memory": f"--env Corridor-v0 --vec native {RECURRENT}",
     "dqn Corridor sync, memory": f"--env Corridor-v0 --vec sync {RECURRENT} --prioritized-replay --norm-obs",

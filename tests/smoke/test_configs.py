@@ -14,8 +14,9 @@ APART = ("sb3", "presets")  # those have tests of their own
 FILES = sorted(file for file in CONFIGS.rglob("*.yaml") if not {*APART} & {*file.parts})
 PROMISED = {
     "ppo": "CartPole-v1 Acrobot-v1 MountainCar-v0 LunarLander-v3 Pendulum-v1 MountainCarContinuous-v0 "
-    "BipedalWalker-v3 HalfCheetah-v5 Hopper-v5 Bricks-v0",
+    "BipedalWalker-v3 HalfCheetah-v5 Hopper-v5 Bricks-v0 Treasure-v0 Crossing-v0 Submarine-v0 Invaders-v0",
     "dqn": "CartPole-v1 Acrobot-v1 MountainCar-v0 LunarLander-v3",
+    "sac": "Pendulum-v1 HalfCheetah-v5 Hopper-v5",
 }
 
 
@@ -47,12 +48,17 @@ PRESETS = sorted(CONFIGS.glob("*/presets/*.yaml"))
 @pytest.mark.parametrize("file", PRESETS, ids=[str(file.relative_to(CONFIGS)) for file in PRESETS])
 def test_a_preset_lies_over_the_packaged_settings_and_beneath_the_users(file: Path) -> None:
     algorithm, settings = file.parent.parent.name, load_config_file(file)
-    given = {"env": "LunarLander-v3", "algo": algorithm, "preset": file.stem}
+    env = "Pendulum-v1" if algorithm == "sac" else "LunarLander-v3"
+    given = {"env": env, "algo": algorithm, "preset": file.stem}
     chosen = resolve([Layer(FLAGS, given)]).model_dump(mode="json")
     assert {name: chosen[name] for name in settings} == settings
-    assert chosen["buffer_size"] == 100_000, "as packaged for LunarLander"
+    packaged = load_config_file(CONFIGS / algorithm / f"{env}.yaml")
+    assert packaged.keys() - settings.keys()
+    assert all(chosen[name] == value for name, value in packaged.items() if name not in settings), "as packaged"
     assert chosen["preset"] == file.stem
-    assert resolve([Layer(FLAGS, given | {"double_q": not chosen["double_q"]})]).params.double_q != chosen["double_q"]
+    part = next(name for name, value in settings.items() if isinstance(value, bool))
+    flags = given | {part: not settings[part]}
+    assert resolve([Layer(FLAGS, flags)]).model_dump(mode="json")[part] != settings[part], "flags lie over a preset"
     again = resolve([Layer("config.yaml", chosen | {"n_step_returns": 7})], packaged=False)
     assert again.params.replay.n_step_returns == 7, "what a run has resolved stays"
 

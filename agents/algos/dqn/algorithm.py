@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 import torch
@@ -14,10 +13,10 @@ from agents.algos.dqn.config import DQNConfig
 from agents.core.algorithm import Algorithm
 from agents.core.schedules import crossings
 from agents.core.tree import tree_map
-from agents.core.watch import plain_attributes
 from agents.data.replay import Batch
 from agents.networks.heads import QUIET, Noise
 from agents.networks.models import QNetwork, QOutput
+from agents.networks.target import alike, copied, follow
 from agents.ops.values import munchausen_bonus, soft_policy
 
 
@@ -45,19 +44,10 @@ class DQN(Algorithm):
 
     def _copy_target(self) -> None:
         """Make the target network a copy of the online one, with the same normalisers."""
-        # pruned weights are worked out from others at each call; only parameters can be copied
-        worked_out = {
-            id(value): value.detach().clone()
-            for module in self.model.modules()
-            for value in vars(module).values()
-            if isinstance(value, Tensor) and not value.is_leaf
-        }
-        self.target = copy.deepcopy(self.model, worked_out).requires_grad_(False).eval()
-        self.target.share_statistics(self.model)
+        self.target = copied(self.model)
 
     def follow_model(self) -> None:
-        """Copy the target anew if it no longer has the parameters, modules, hooks and attributes of the online one."""
-        if _structure(self.target) != _structure(self.model):
+        if not alike(self.target, self.model):
             self._copy_target()
 
     def prepare(self, data: Batch, constants: dict[str, Tensor]) -> dict[str, Any]:
@@ -159,23 +149,6 @@ class DQN(Algorithm):
         if crossings(before, after, self.config.target_update_interval):
             self.update_target()
 
-    @torch.no_grad()
     def update_target(self) -> None:
-        """Move the target network towards the online one by `tau` (1 copies it), its statistics all the way."""
-        torch._foreach_lerp_(list(self.target.parameters()), list(self.model.parameters()), self.config.tau)
-        for mine, theirs in zip(self.target.buffers(), self.model.buffers(), strict=True):
-            mine.copy_(theirs)
-
-
-def _structure(network: nn.Module) -> list[Any]:
-    modules = [
-        (
-            type(module),
-            plain_attributes(module),
-            *module._forward_hooks,
-            *module._forward_pre_hooks,
-            vars(module).get("forward"),
-        )
-        for module in network.modules()
-    ]
-    return [*modules, *((name, parameter.shape) for name, parameter in network.named_parameters())]
+        """Move the target network towards the online one by `tau`."""
+        follow(self.target, self.model, self.config.tau)

@@ -23,6 +23,7 @@ class DQNConfig(OffPolicyConfig):
     max_grad_norm: float | None = Field(
         10.0, gt=0, description="gradients are scaled down to this norm; none leaves them as they are"
     )
+    target_update_interval: int = Field(1_000, gt=0, description="environment steps between target updates")
     tau: float = Field(1.0, gt=0, le=1, description="share of the online network mixed into the target (1 copies it)")
     double_q: bool = Field(True, description="let the online network choose the target's action (Double DQN)")
     exploration: ExplorationConfig = ExplorationConfig()

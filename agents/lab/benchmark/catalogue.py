@@ -49,6 +49,18 @@ SAME_DQN: dict[str, Any] = {
 }
 
 
+SAME_SAC: dict[str, Any] = {
+    "n_envs": 1,
+    "batch_size": 256,
+    "train_freq": 1,
+    "gradient_steps": 1,
+    "buffer_size": 20_000,
+    "learning_starts": 100,
+    "learning_rate": 1e-3,
+    "net_arch": [256, 256],
+}
+
+
 def worker(task: str, **arguments: Any) -> tuple[str, ...]:
     """Return the words that run a function of `workers` in a process of its own."""
     return (sys.executable, "-m", "agents.lab.benchmark.workers", task, json.dumps(arguments))
@@ -204,6 +216,7 @@ CATALOGUE: dict[str, Entry] = {
     "dqn-default": Entry(
         "DQN CartPole-v1, each as it comes", partial(as_they_come, algo="dqn", steps=40_000, sb3_steps=20_000)
     ),
+    "sac-same": _training("SAC Pendulum-v1, 1 environment, same settings", "sac", SAME_SAC, 2_000, env="Pendulum-v1"),
     "env-cartpole": Entry("CartPole-v1 alone, 4,096 environments", stepping, quick=True),
     "solve-ppo": Entry(
         "PPO CartPole-v1, process start to solved",

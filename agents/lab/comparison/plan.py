@@ -87,7 +87,7 @@ def _plan_task(env: str, algo: str, options: Options) -> PlannedTask:
         asked["env_kwargs"] = parse_env_kwargs(options.env_kwargs)
     packaged = resolve([Layer(FLAGS, asked)])
     vec = "native" if has_native(env) else "sync"  # as SB3 steps them, and what goes on bit for bit
-    discrete = _refuse_misfit(packaged, vec)
+    actions = _refuse_misfit(packaged, vec)
     tuned = tuned_settings(algo, env) if algo in COUNTERPARTS and options.hyper == "tuned" else None
     budget = options.total_timesteps or (packaged.params.total_timesteps if tuned is None else tuned[1])
     if options.eval_freq is not None and options.eval_freq > budget:
@@ -107,16 +107,14 @@ def _plan_task(env: str, algo: str, options: Options) -> PlannedTask:
     )
     same = {name: value for name, value in vars(task).items() if name != "budget"}
     same |= {"total_timesteps": budget, "save_freq": max(budget // CHECKPOINTS, 1)}
-    sides, left_out = _sides(options, same | {"device": "cpu", "target_reward": None}, discrete)
+    sides, left_out = _sides(options, same | {"device": "cpu", "target_reward": None}, actions)
     return PlannedTask(
         **vars(task), hyper=options.hyper, seeds=list(range(options.seeds or 0)), sides=sides, left_out=left_out
     )
 
 
-def _refuse_misfit(config: RunConfig, vec: str) -> bool:
-    """Build the environment and its algorithm, which may not fit one another; return whether actions are Discrete."""
-    from gymnasium import spaces
-
+def _refuse_misfit(config: RunConfig, vec: str) -> str:
+    """Build the environment and its algorithm, which may not fit one another; return the kind of action space."""
     from agents.run.build import make_algorithm
 
     rescale = config.params.rescales_action
@@ -125,15 +123,15 @@ def _refuse_misfit(config: RunConfig, vec: str) -> bool:
             make_algorithm(config.algo, env.observation_space, env.action_space, config.params, seed=0)
         except UserError as error:
             raise Unfit(str(error)) from error
-        return isinstance(env.action_space, spaces.Discrete)
+        return type(env.action_space).__name__
 
 
-def _sides(options: Options, same: dict[str, Any], discrete: bool) -> tuple[list[Side], list[str]]:
+def _sides(options: Options, same: dict[str, Any], actions: str) -> tuple[list[Side], list[str]]:
     """Return who is compared, and what SB3 lacks.
 
     Args:
         same: settings that are the same for all: environment, algorithm, budget, protocol, device.
-        discrete: whether the actions are Discrete.
+        actions: the kind of action space, such as "Discrete".
     """
     ours = resolve([Layer(FLAGS, same)])
     sides, left_out = [our_side(ours, "ours")], list[str]()
@@ -142,7 +140,7 @@ def _sides(options: Options, same: dict[str, Any], discrete: bool) -> tuple[list
             left_out.append("an algorithm of this name")
             continue
         if _is_sb3(name):
-            side, without = sb3_side(name, ours, options.hyper, discrete)
+            side, without = sb3_side(name, ours, options.hyper, actions)
             left_out += without
         elif name.endswith((".yaml", ".yml")):
             side = other_side(Path(name), same, options.trust)
@@ -167,15 +165,15 @@ def our_side(config: RunConfig, label: str) -> Side:
     return Side(label, "ours", "ours", settings)
 
 
-def sb3_side(name: str, ours: RunConfig, hyper: str, discrete: bool) -> tuple[Side, list[str]]:
+def sb3_side(name: str, ours: RunConfig, hyper: str, actions: str) -> tuple[Side, list[str]]:
     """Return SB3's training, and what it lacks: of our settings, or of what its own are tuned for.
 
     "sb3" may have our settings; with "sb3:ALGO" SB3 has its own.
     """
     algo = name.partition(":")[2] or ours.algo
     there = counterpart(algo)
-    if there.discrete_only and not discrete:
-        raise Unfit(f"{algo.upper()} of stable-baselines3 needs Discrete actions")
+    if there.actions not in (actions, None):
+        raise Unfit(f"{algo.upper()} of stable-baselines3 needs {there.actions} actions")
     left_out = list[str]()
     if name == "sb3" and hyper == "same":
         settings, left_out = translate_settings(algo, ours.params)

@@ -5,17 +5,15 @@ Source of the idea, of the channels and of the sizes: Young & Tian (2019), arXiv
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import numpy as np
 from gymnasium import spaces
 
 from envs.api import Array
-from envs.native.base import Dynamics
-from envs.native.painters import PicturePainter
+from envs.native.pixels import SIDE, Look, PixelGame, light
 
-SIDE = 10
 BOTTOM = SIDE - 1
 TOP_ROW, ROWS = 1, 3  # of the wall
 BELOW = TOP_ROW + ROWS
@@ -23,13 +21,9 @@ FULL_WALL = ((1 << ROWS * SIDE) - 1) << TOP_ROW * SIDE
 CHANNELS = 4
 PADDLE, BALL, TRAIL, BRICK = range(CHANNELS)
 
-CELL = 32  # pixels of the picture
-BACKGROUND = (16, 20, 32)
-COLOURS = {BRICK: (214, 84, 68), TRAIL: (62, 72, 100), BALL: (250, 240, 210), PADDLE: (86, 164, 232)}
-
 
 @dataclass(frozen=True, slots=True)
-class Bricks(Dynamics):
+class Bricks(PixelGame):
     """Keep the ball in play with a paddle two cells wide, and break bricks with it.
 
     Cells are counted from the top left; the wall fills rows 1 to 3, and the paddle moves along row 9. In each step
@@ -58,12 +52,14 @@ class Bricks(Dynamics):
     reward_threshold: ClassVar[float | None] = 30.0
     render_fps: ClassVar[int] = 15
     uniforms: ClassVar[int] = 2
+    looks: ClassVar[Mapping[int, Look]] = {
+        BRICK: Look((214, 84, 68)),
+        TRAIL: Look((62, 72, 100)),
+        BALL: Look((250, 240, 210)),
+        PADDLE: Look((86, 164, 232)),
+    }
 
     max_episode_steps: int = 500
-
-    @property
-    def observation_space(self) -> spaces.Box:
-        return spaces.Box(0, 255, (SIDE, SIDE, CHANNELS), np.uint8)
 
     @property
     def action_space(self) -> spaces.Discrete:
@@ -112,26 +108,13 @@ class Bricks(Dynamics):
                 (last_y * SIDE + last_x) * CHANNELS + TRAIL,
             )
         )
-        lit = xp.full(places.shape, 255, dtype=xp.uint8, device=device)  # a number would be copied to a GPU every time
-        image.reshape(-1)[places + xp.arange(count, device=device) * (SIDE * SIDE * CHANNELS)] = lit
+        light(xp, image, places)
         wall_bits = xp.asarray(wall >> TOP_ROW * SIDE, dtype=xp.int32)
         bricks = wall_bits[:, None] >> xp.arange(ROWS * SIDE, dtype=xp.int32, device=device)
         bricks &= 1
         bricks *= 255
         image[:, TOP_ROW:BELOW, :, BRICK] = bricks.reshape(count, ROWS, SIDE)
         return image
-
-    def painter(self, render_mode: str) -> PicturePainter:
-        return PicturePainter(self._picture, render_mode, self.env_id, self.render_fps)
-
-    def _picture(self, state: np.ndarray) -> np.ndarray:
-        (cells,) = self.observe(np, state[:, None])
-        small = np.full((SIDE, SIDE, 3), BACKGROUND, np.uint8)
-        for channel, colour in COLOURS.items():
-            small[cells[:, :, channel] > 0] = colour
-        picture = small.repeat(CELL, axis=0).repeat(CELL, axis=1)
-        picture[::CELL] = picture[:, ::CELL] = BACKGROUND  # a gap between cells
-        return picture
 
 
 def _place(x: Array, y: Array) -> Array:

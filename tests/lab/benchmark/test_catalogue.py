@@ -18,6 +18,7 @@ from agents.lab.benchmark.catalogue import (
     MOST_ENVS,
     SAME_DQN,
     SAME_PPO,
+    SAME_SAC,
     build_cases,
 )
 from agents.lab.sb3_settings import translate_settings
@@ -26,7 +27,7 @@ from agents.train import parse
 from envs.errors import UserError
 
 DOCS = Path(__file__).resolve().parents[3] / "docs" / "performance.md"
-SAME = {"ppo-same": SAME_PPO, "ppo-64": MANY_ENVS, "ppo-256": MOST_ENVS, "dqn-same": SAME_DQN}
+SAME = {"ppo-same": SAME_PPO, "ppo-64": MANY_ENVS, "ppo-256": MOST_ENVS, "dqn-same": SAME_DQN, "sac-same": SAME_SAC}
 SAME |= {"ppo-lunarlander": SAME_PPO, "ppo-halfcheetah": SAME_PPO}
 
 

@@ -1,0 +1,55 @@
+"""Target networks: copies that follow the network in training slowly, and carry no gradient."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from agents.core.watch import plain_attributes
+from agents.networks.models import Model
+
+Copied = TypeVar("Copied", bound=Model)
+
+
+def copied(model: Copied) -> Copied:
+    """Return a copy of a model that is not trained and has the same normalisers."""
+    # pruned weights are worked out from others at each call; only parameters can be copied
+    worked_out = {
+        id(value): value.detach().clone()
+        for module in model.modules()
+        for value in vars(module).values()
+        if isinstance(value, Tensor) and not value.is_leaf
+    }
+    target = copy.deepcopy(model, worked_out).requires_grad_(False).eval()
+    target.share_statistics(model)
+    return target
+
+
+@torch.no_grad()
+def follow(target: nn.Module, model: nn.Module, tau: float) -> None:
+    """Move a target's parameters towards the model's by the share `tau` (1 copies them), its statistics all the way."""
+    torch._foreach_lerp_(list(target.parameters()), list(model.parameters()), tau)
+    for mine, theirs in zip(target.buffers(), model.buffers(), strict=True):
+        mine.copy_(theirs)
+
+
+def alike(target: nn.Module, model: nn.Module) -> bool:
+    """Return whether both have the same parameters, modules, hooks and attributes, whatever the parameters' values."""
+    return _structure(target) == _structure(model)
+
+
+def _structure(network: nn.Module) -> list[Any]:
+    modules = [
+        (
+            type(module),
+            plain_attributes(module),
+            *module._forward_hooks,
+            *module._forward_pre_hooks,
+            vars(module).get("forward"),
+        )
+        for module in network.modules()
+    ]
+    return [*modules, *((name, parameter.shape) for name, parameter in network.named_parameters())]
