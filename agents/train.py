@@ -5,14 +5,14 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
 from pydantic.fields import FieldInfo
 
-from agents.core.config import Settings, Torsos
+from agents.core.config import Settings, Torsos, idle
 from agents.core.user_code import is_user_code
 from agents.run import code, registry
 from agents.run.cli import print_json, run_command
@@ -109,7 +109,11 @@ def _train(argv: list[str]) -> int:
     beneath, notes = _beneath(early.config, early.resume, early.trust or code.typed_in(argv))
     chosen = {} if early.resume else {name: value for name in ("env", "algo") if (value := getattr(early, name))}
     defaults = merge([*beneath, Layer(FLAGS, chosen)], packaged=not early.resume)
-    given, options = parse(argv or ["--help"], {name: value for name, (value, _) in defaults.items()})
+    words = [word for word in argv if word not in ("-h", "--help")]
+    if len(words) < len(argv) or not argv:  # help is on what the other flags choose
+        given, _ = parse(words, _values(defaults))
+        parse(["--help"], _values(merge([*beneath, Layer(FLAGS, given)], packaged=not early.resume)), helping=True)
+    given, options = parse(argv, _values(defaults))
     if early.resume:
         before = resolve(beneath, packaged=False)
         refuse_changes(before, given)
@@ -144,6 +148,10 @@ def _train(argv: list[str]) -> int:
     return 130 if summaries[-1].interrupted else 0
 
 
+def _values(merged: Mapping[str, tuple[Any, Layer]]) -> dict[str, Any]:
+    return {name: value for name, (value, _) in merged.items()}
+
+
 def _beneath(config: str | None, resume: str | None, trust: code.Trust) -> tuple[list[Layer], list[str]]:
     """Return the layer beneath the flags, if there is one, and what is to be said of it."""
     from agents.run.folder import RunFolder
@@ -172,12 +180,13 @@ def refuse_changes(before: RunConfig, given: dict[str, Any]) -> None:
             )
 
 
-def parse(argv: list[str], defaults: Mapping[str, Any]) -> tuple[dict[str, Any], Options]:
+def parse(argv: list[str], defaults: Mapping[str, Any], helping: bool = False) -> tuple[dict[str, Any], Options]:
     """Return the settings that `argv` gives, raw, and the command's options.
 
     Args:
         argv: the arguments.
         defaults: name -> value of what the layers beneath the flags set; `--help` shows them.
+        helping: leave out the flags of parts that are not in use.
 
     Raises:
         UserError: a flag is unknown.
@@ -185,7 +194,9 @@ def parse(argv: list[str], defaults: Mapping[str, Any]) -> tuple[dict[str, Any],
     """
     spec = registry.find(defaults.get("algo", RUN_FIELDS["algo"].default), "--algo")
     groups = {"run": _group("Run", "What is trained on what.", RUN_FIELDS, defaults)}
-    groups |= dict(_groups("algorithm" if is_user_code(spec.name) else spec.name, spec.config, defaults))
+    resolved = {name: field.default for name, field in spec.config.flat_fields().items()} | dict(defaults)
+    hidden = idle(resolved) if helping else set()
+    groups |= dict(_groups("algorithm" if is_user_code(spec.name) else spec.name, spec.config, defaults, hidden))
     kinds = [(title, type(group)) for title, group in groups.items()]
     command: Any = dataclasses.make_dataclass("Flags", [*kinds, ("command", Options)])
     try:
@@ -213,13 +224,15 @@ def parse(argv: list[str], defaults: Mapping[str, Any]) -> tuple[dict[str, Any],
     return given, parsed.command
 
 
-def _groups(title: str, model: type[Settings], defaults: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Yield the flags of settings, and of each of their parts, as a titled group."""
+def _groups(
+    title: str, model: type[Settings], defaults: Mapping[str, Any], hidden: Collection[str]
+) -> Iterator[tuple[str, Any]]:
+    """Yield the flags of settings, and of each of their parts, as a titled group, but for those that are hidden."""
     parts = model.parts()
-    own = {name: field for name, field in model.model_fields.items() if name not in parts}
+    own = {name: field for name, field in model.model_fields.items() if name not in [*parts, *hidden]}
     yield title, _group(title, model.__doc__ or "", own, defaults)
     for name, part in parts.items():
-        yield from _groups(name, part, defaults)
+        yield from _groups(name, part, defaults, hidden)
 
 
 def _group(title: str, doc: str, fields: Mapping[str, FieldInfo], defaults: Mapping[str, Any]) -> Any:

@@ -54,7 +54,8 @@ class TickCollector:
         state: what is kept between two ticks; it changes once a trajectory is whole.
         ticks: how many ticks are collected at the most.
         schedule_steps: environment steps over which exploration is scheduled.
-        successors: whether trajectories hold every successor, or only those that truncated episodes ended with.
+        successors: whether trajectories hold every successor, and with memory every carry, or only the successors that
+            truncated episodes ended with.
     """
 
     def __init__(
@@ -100,7 +101,7 @@ class TickCollector:
                 elsewhere = perf_counter() - since
             step = env.receive()
             stepping += perf_counter() - sending
-            self._write(t, obs, acted.action, step)
+            self._write(t, obs, carry, acted.action, step)
             if step.valid is not None:
                 valids[t] = step.valid
             if step.infos:
@@ -119,15 +120,18 @@ class TickCollector:
     def _placed(self, obs: Any) -> Any:
         return obs if self._on_host else tree_to_tensor(obs, self._device)
 
-    def _write(self, t: int, obs: Any, action: Any, step: Step) -> None:
+    def _write(self, t: int, obs: Any, carry: Any, action: Any, step: Step) -> None:
         """Store a tick; what is on the host in any case crosses to the device once for all ticks."""
         row = {"reward": step.reward, "terminated": step.terminated, "truncated": step.truncated}
+        acting = {"obs": obs, "action": action}
         if self._successors:
             row["next_obs"] = step.next_obs
+            if self._policy.recurrent:
+                acting["carries"] = carry
         if self._on_host:
-            row["obs"], row["action"] = obs, action
+            row |= acting
         else:
-            self._rows.write(t, {"obs": obs, "action": action})
+            self._rows.write(t, acting)
         self._host_rows.write(t, row)
 
     def _final(self, t: int, step: Step, carry: Any) -> Final:

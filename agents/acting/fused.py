@@ -41,6 +41,7 @@ class FusedCollector:
             number runs as it is.
         schedule_steps: environment steps over which exploration is scheduled.
         runtime: how ticks are run.
+        carries: whether trajectories hold every carry; successors they always hold.
     """
 
     def __init__(
@@ -52,8 +53,10 @@ class FusedCollector:
         ticks: int,
         schedule_steps: int,
         runtime: Runtime,
+        carries: bool = False,
     ) -> None:
         self.state = state
+        self._carries = carries and policy.recurrent
         self._env, self._policy, self._usual, self.schedule_steps = env, policy, ticks, schedule_steps
         self._watch = Watch(policy.model)
         self._version = self._watch.version()
@@ -161,7 +164,11 @@ class FusedCollector:
 
     def _trajectory(self, rows: dict[str, Any], carry: Any) -> Trajectory:
         names = ("obs", "action", "reward", "start", "terminated", "truncated")
-        final, next_obs = None, rows["next_obs"]
+        final, next_obs, carries = None, rows["next_obs"], None
+        if self._carries:  # that of a tick is what the one before has left
+            later = tree_map(lambda leaf: leaf[:-1].flatten(0, 1), rows["carry"])
+            later = restarted(later, rows["start"][1:].flatten())
+            carries = tree_map(lambda leaf, rest: torch.cat([leaf, rest]).view(-1, *leaf.shape), carry, later)
         if self._policy.recurrent:  # a final observation is looked at with the carry of its tick
             t, n = rows["truncated"].nonzero(as_tuple=True)
             final = Final(t, n, *tree_map(lambda leaf: leaf[t, n], (next_obs, rows["carry"])))
@@ -172,6 +179,7 @@ class FusedCollector:
             last_carry=self.state.carry,
             final=final,
             next_obs=next_obs,
+            carries=carries,
         )
 
 

@@ -132,4 +132,5 @@ class ActorState:
 
 
 def _like(mine: Any, saved: Any) -> Any:
-    return to_tensor(saved, mine.device) if isinstance(mine, torch.Tensor) else to_numpy(saved)
+    """Return a copy: a saved array may lie at any address, and where it lies changes a product's last bits."""
+    return to_tensor(saved, mine.device).clone() if isinstance(mine, torch.Tensor) else to_numpy(saved).copy()

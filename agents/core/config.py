@@ -7,6 +7,7 @@ flags give each setting by its own name, which is unique in the whole configurat
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_serializer, model_validator
@@ -153,6 +154,33 @@ class Settings(BaseModel):
         return next(filter(None, (getattr(self, part).contradiction() for part in self.parts())), None)
 
 
+OFF = (None, False, 0, "none", "auto")  # a setting that is not in use
+# part -> with which value of it (None: any that is not off), which settings are in use
+DETAILS: tuple[tuple[str, tuple[str, ...] | None, tuple[str, ...]], ...] = (
+    ("memory", None, ("memory_size", "sequence_length", "burn_in", "prioritized_replay_eta")),
+    ("noisy", None, ("noisy_std",)),
+    ("distribution", ("c51",), ("n_atoms", "v_min", "v_max")),
+    ("distribution", ("qr", "iqn"), ("n_quantiles",)),
+    ("truncated_quantiles", None, ("n_quantiles", "top_quantiles_to_drop_per_net")),
+    ("munchausen", None, ("munchausen_alpha", "munchausen_tau", "munchausen_clip")),
+    ("prioritized_replay", None, tuple(f"prioritized_replay_{name}" for name in ("alpha", "beta0", "eps", "eta"))),
+)
+
+
+def idle(values: Mapping[str, Any]) -> set[str]:
+    """Return the names of settings that change nothing, as the part that they belong to is not in use.
+
+    Args:
+        values: an algorithm's settings by name.
+    """
+    found: set[str] = set()
+    for part, needed, details in DETAILS:
+        value = values.get(part)
+        if part in values and (value in OFF or (needed is not None and value not in needed)):
+            found |= set(details) & values.keys()
+    return found
+
+
 class NetworkConfig(Settings):
     """What the networks are made of. Algorithms hand this to the model that they train, untouched."""
 
@@ -164,7 +192,7 @@ class NetworkConfig(Settings):
     memory: str | None = Field(
         None,
         min_length=1,
-        description="what remembers earlier steps: none, gru, or file.py:Class of your own",
+        description="what remembers earlier steps: none, gru, lstm, or file.py:Class of your own",
     )
     memory_size: int = Field(64, gt=0, description="numbers that the memory holds")
     net_arch: Annotated[Widths, BeforeValidator(_one_list)] = Field((64, 64), description="widths of the hidden layers")
@@ -348,6 +376,11 @@ class ReplayConfig(Settings):
         0.4, ge=0, le=1, description="how much of the bias is corrected at first; all of it at the end"
     )
     prioritized_replay_eps: float = Field(1e-6, gt=0, description="added to every error")
+    sequence_length: int = Field(20, gt=0, description="steps of a sequence that a memory is trained on")
+    burn_in: int = Field(0, ge=0, description="steps before them that only bring what is remembered up to date")
+    prioritized_replay_eta: float = Field(
+        0.9, ge=0, le=1, description="share of the largest error in the priority of a sequence; the rest is the mean's"
+    )
 
 
 class OffPolicyConfig(AlgoConfig):
@@ -356,6 +389,11 @@ class OffPolicyConfig(AlgoConfig):
     n_envs: int = Field(1, gt=0, description="environments stepped together")
     batch_size: int = Field(64, gt=0, description="transitions in a minibatch")
     replay: ReplayConfig = ReplayConfig()
+
+    @property
+    def drawn(self) -> int:
+        """What is drawn for a minibatch: so many transitions or, with memory, sequences of as many together."""
+        return max(self.batch_size // self.replay.sequence_length, 1) if self.network.memory else self.batch_size
 
     def contradiction(self) -> str | None:
         replay = self.replay
@@ -372,4 +410,22 @@ class OffPolicyConfig(AlgoConfig):
                 f"buffer holds (buffer_size {replay.buffer_size}, n_envs {self.n_envs}): lower n_step_returns, "
                 "or raise buffer_size."
             )
+        if self.network.memory:
+            whole = replay.burn_in + replay.sequence_length
+            together = f"burn_in {replay.burn_in} and sequence_length {replay.sequence_length}"
+            if replay.n_step_returns > replay.sequence_length:
+                return (
+                    f"n_step_returns {replay.n_step_returns} is more than the steps that a memory is trained on "
+                    f"together (sequence_length {replay.sequence_length}): lower it, or raise sequence_length."
+                )
+            if whole > rows:
+                return (
+                    f"{together} are more than the {rows} steps of each environment that the buffer holds "
+                    f"(buffer_size {replay.buffer_size}, n_envs {self.n_envs}): lower them, or raise buffer_size."
+                )
+            if whole * self.n_envs > replay.learning_starts:
+                return (
+                    f"{together} take {whole * self.n_envs} steps of n_envs {self.n_envs} environments, and "
+                    f"learning_starts {replay.learning_starts} is before that: raise learning_starts."
+                )
         return super().contradiction()

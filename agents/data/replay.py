@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -22,6 +23,10 @@ class Batch(NamedTuple):
 
     `indices` says which of the buffer's transitions they are, `[B]`; `weight` how much each counts, None where all
     count alike.
+
+    With memory these are sequences, `[B, T, ...]`, and `indices` and `weight` are of those. They begin with `carry`
+    `[B, ...]`; `start` says where another episode begins, and `last` which step is the last of each one's return:
+    its `next_obs` is to bootstrap from.
     """
 
     obs: Any
@@ -31,6 +36,9 @@ class Batch(NamedTuple):
     next_obs: Any
     indices: Tensor
     weight: Tensor | None = None
+    carry: Any = None
+    start: Tensor | None = None
+    last: Tensor | None = None
 
     def split(self, size: int) -> Iterator[Batch]:
         """Cut it into batches of `size`."""
@@ -57,12 +65,7 @@ def assemble(
             only where those are more than one.
     """
 
-    def take(key: str, where: Tensor) -> Any:
-        column = flat[key]
-        if isinstance(column, dict):
-            return {name: leaf.index_select(0, where) for name, leaf in column.items()}
-        return column.index_select(0, where)
-
+    take = partial(gather, flat)
     if length is None or n_step_returns == 1:
         last, return_, discount = index, take("reward", index), ~take("terminated", index) * gamma
     else:
@@ -74,6 +77,40 @@ def assemble(
         return_, offset, discount = n_step(rewards, terminated, truncated, length.clamp(max=n_step_returns), gamma)
         last = window.gather(1, offset[:, None]).squeeze(1)
     return Batch(take("obs", index), take("action", index), return_, discount, take("next_obs", last), index)
+
+
+def gather(flat: dict[str, Any], key: str, where: Tensor) -> Any:
+    """Return the rows `where`, int64 `[B]`, of one of the store's columns."""
+    column = flat[key]
+    if isinstance(column, dict):
+        return {name: leaf.index_select(0, where) for name, leaf in column.items()}
+    return column.index_select(0, where)
+
+
+def assemble_sequences(
+    flat: dict[str, Any], num_envs: int, index: Tensor, length: int, gamma: float, n_step_returns: int
+) -> Batch:
+    """Gather sequences of `length` stored transitions; returns end where the episode or the sequence does.
+
+    Args:
+        flat, num_envs, gamma, n_step_returns: as `assemble` takes them.
+        index: their first transitions, `[B]`.
+        length: T, the transitions in each.
+    """
+    steps = torch.arange(length, device=index.device)
+    where = (index[:, None] + steps * num_envs) % len(flat["reward"])
+    obs, action, reward, terminated, truncated, next_obs = (
+        tree_map(lambda leaf: leaf.unflatten(0, where.shape), gather(flat, key, where.flatten()))
+        for key in ("obs", "action", "reward", "terminated", "truncated", "next_obs")
+    )
+    start = torch.zeros_like(terminated)  # what the first step begins with has been stored
+    start[:, 1:] = (terminated | truncated)[:, :-1]
+    window = (steps[:, None] + torch.arange(n_step_returns, device=index.device)).clamp(max=length - 1)
+    rows = [column[:, window].flatten(0, 1) for column in (reward, terminated, truncated)]
+    left = (length - steps).clamp(max=n_step_returns).repeat(len(index))
+    return_, offset, discount = (column.view_as(where) for column in n_step(rows[0], rows[1], rows[2], left, gamma))
+    carry = gather(flat, "carry", index)
+    return Batch(obs, action, return_, discount, next_obs, index, None, carry, start, steps + offset)
 
 
 class ReplayBuffer:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from agents.core.saved import like, part
-from agents.data.replay import Batch, ReplayBuffer, assemble
+from agents.data.replay import Batch, ReplayBuffer, assemble, assemble_sequences
 
 Compile = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -27,7 +27,9 @@ class Sampler(Protocol):
         ...
 
     def update_priorities(self, indices: Tensor, priorities: Tensor) -> None:
-        """Take in what an update made of the transitions `indices`, `[B]`."""
+        """Take in what an update made of the transitions or sequences `indices`, `[B]`: one number for each transition,
+        those of sequences `[T * B]`.
+        """
         ...
 
     def state_dict(self) -> dict[str, Any]:
@@ -61,7 +63,7 @@ class UniformSampler:
         compiled: Compile = lambda function: function,
     ) -> None:
         self.generator = generator
-        self._replay, self._usual, self._n_step_returns = replay, usual, n_step_returns
+        self._replay, self._usual, self._gamma, self._n_step_returns = replay, usual, gamma, n_step_returns
 
         def plain(flat: dict[str, Any], index: Tensor, length: Tensor | None) -> Batch:
             return assemble(flat, replay.num_envs, index, length, gamma, n_step_returns)
@@ -117,9 +119,12 @@ class PrioritizedSampler(UniformSampler):
 
     def _take_in_news(self) -> None:
         if news := self._replay.news:
-            written = torch.cat(news)
-            self._sums.write(written, self._largest.expand(len(written)))
+            self._admit(torch.cat(news))
             news.clear()
+
+    def _admit(self, written: Tensor) -> None:
+        """Make what has been written likely to be drawn."""
+        self._sums.write(written, self._largest.expand(len(written)))
 
     def update_priorities(self, indices: Tensor, priorities: Tensor) -> None:
         """See `Sampler`; `priorities` are errors, which need not be powers yet."""
@@ -141,6 +146,51 @@ class PrioritizedSampler(UniformSampler):
         self._largest = largest.to(device)
         self._replay.news = []
         super().load_state_dict(state)
+
+
+class SequenceSampler(PrioritizedSampler):
+    """Draws whole sequences, for networks with memory (R2D2: Kapturowski et al. 2019, sec. 2.3 and 3).
+
+    A sequence begins at any stored transition that enough others follow in its column, so it never crosses the write
+    head; where it crosses the end of an episode, `Batch.start` says so. What is remembered at its beginning is what the
+    actor remembered then. Its priority is eta times the largest of its errors and 1 - eta times their mean.
+
+    Args:
+        sequence_length: transitions that are learnt from.
+        burn_in: transitions before those.
+        eta: of priorities.
+        others: as `PrioritizedSampler` takes them; with alpha 0 all sequences are as likely.
+    """
+
+    def __init__(self, *others: Any, sequence_length: int, burn_in: int, eta: float, **more: Any) -> None:
+        super().__init__(*others, **more)
+        self._length, self._eta = burn_in + sequence_length, eta
+
+    def _assembled(self, index: Tensor) -> Batch:
+        replay = self._replay
+        return assemble_sequences(replay.flat, replay.num_envs, index, self._length, self._gamma, self._n_step_returns)
+
+    def _whole(self, index: Tensor) -> Tensor:
+        """Return whether all transitions of the sequences that begin there are stored, `[B]`."""
+        replay = self._replay
+        length = replay.length(index)
+        return (length >= self._length) & (length <= replay.size[index % replay.num_envs])
+
+    def _admit(self, written: Tensor) -> None:
+        """Let those sequences be drawn that are whole now, and those no longer that have been written over."""
+        steps = (self._length - 1) * self._replay.num_envs
+        changed = torch.cat([written, (written - steps) % len(self._sums.leaves)])
+        self._sums.write(changed, torch.where(self._whole(changed), self._largest, 0))
+
+    def update_priorities(self, indices: Tensor, priorities: Tensor) -> None:
+        errors = priorities.view(-1, len(indices))
+        super().update_priorities(indices, self._eta * errors.amax(0) + (1 - self._eta) * errors.mean(0))
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        super().load_state_dict(state)
+        found = self._sums.leaves
+        if (found[~self._whole(torch.arange(len(found), device=found.device))] > 0).any():
+            raise ValueError("priorities are of sequences that are not stored")
 
 
 class SumTree:

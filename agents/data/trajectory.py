@@ -36,6 +36,7 @@ class Trajectory:
             `next_obs` has them.
         next_obs: every true successor, `[T, N, ...]`, if the collector keeps them.
         valid: False on dummy transitions, which belong to no minibatch; None when all are real.
+        carries: the recurrent state that each observation was acted on with, if the collector keeps them.
     """
 
     obs: Any
@@ -50,3 +51,4 @@ class Trajectory:
     final: Final | None = None
     next_obs: Any = None
     valid: Tensor | None = None
+    carries: Any = None

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, Field, create_model
 
-from agents.core.config import Activation, AlgoConfig, Schedule, Settings
+from agents.core.config import OFF, Activation, AlgoConfig, Schedule, Settings, idle
 from agents.run.config import Layer, load_config_file, packaged_config, validate
 from agents.run.registry import label
 from envs.errors import UserError, did_you_mean
@@ -161,15 +161,6 @@ PROTOCOL = (
     *("total_timesteps", "target_reward", "save_freq", "video_freq"),
     *("eval_freq", "eval_share", "eval_max_steps", "eval_episodes", "final_eval_episodes"),
 )
-DETAILS = {  # of parts: without the part they change nothing
-    "memory": ("memory_size",),
-    "noisy": ("noisy_std",),
-    "distribution": ("n_atoms", "v_min", "v_max", "n_quantiles"),
-    "truncated_quantiles": ("n_quantiles", "top_quantiles_to_drop_per_net"),
-    "munchausen": ("munchausen_alpha", "munchausen_tau", "munchausen_clip"),
-    "prioritized_replay": tuple(f"prioritized_replay_{name}" for name in ("alpha", "beta0", "eps")),
-}
-OFF = (None, False, 0, "none", "auto")  # a setting that is not in use
 
 
 def translate_settings(algo: str, params: AlgoConfig) -> tuple[dict[str, Any], list[str]]:
@@ -195,8 +186,7 @@ def translate_settings(algo: str, params: AlgoConfig) -> tuple[dict[str, Any], l
     known = {*there.arguments, *there.network, *there.translated, *COMMON, *PROTOCOL}
     if not there.clips:
         known.remove("max_grad_norm")
-    unused = [details for part, details in DETAILS.items() if part in values and values[part] in OFF]
-    known |= {detail for details in unused for detail in details}
+    known |= idle(values)
     left_out = [name for name, value in values.items() if name not in known and value not in OFF]
     return {
         "algo": algo,

@@ -98,7 +98,7 @@ class Learner:
         with torch.no_grad():
             prepared = self.algorithm.prepare(data, constants)
             if isinstance(data, Batch):
-                prepared |= self.algorithm.draw(len(data.action), self.shuffling)
+                prepared |= self.algorithm.draw(len(prepared["action"]), self.shuffling)
                 self.parameters.train(True)
                 aux = self._step(prepared, constants, self.optimizer.rates(rate)[0])
                 taken, extra = 1, {}

@@ -7,7 +7,7 @@ file of your own.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -16,25 +16,37 @@ from agents.core.tree import restarted
 from agents.core.user_code import is_user_code, user_class
 from envs.errors import UserError, not_one_of
 
-KEEP = 2.0  # bias of the update gate: a share sigmoid(2) = 0.88 of what is remembered stays at each step
+KEEP = 2.0  # bias of gates that keep: a share sigmoid(2) = 0.88 of what is remembered stays at each step
 
 
-class GRU(nn.Module):
-    """Gated recurrent unit (Cho et al. 2014, arXiv:1406.1078). Its carry is `[N, size]`, zero at an episode's start."""
+class Cell(nn.Module):
+    """A memory of one cell, which begins by keeping. Its carry is `[N, parts * size]`, zero at an episode's start.
+
+    Attributes:
+        kind: what the cell is.
+        parts: how many times `size` numbers it hands on.
+    """
+
+    kind: ClassVar[Any]
+    parts: ClassVar[int] = 1
 
     def __init__(self, inputs: int, size: int) -> None:
         super().__init__()
-        self.cell = nn.GRUCell(inputs, size)
+        self.cell = self.kind(inputs, size)
         self.features = size
         nn.init.orthogonal_(self.cell.weight_hh)
         nn.init.zeros_(self.cell.bias_hh)
         nn.init.zeros_(self.cell.bias_ih)
-        # update gates, the middle third, begin open to the past (Tallec & Ollivier 2018, arXiv:1804.11188)
+        # the gates that keep, second of all, begin open to the past (Tallec & Ollivier 2018, arXiv:1804.11188)
         nn.init.constant_(self.cell.bias_ih[size : 2 * size], KEEP)
+
+    def step(self, x: Tensor, carry: Tensor) -> tuple[Tensor, Tensor]:
+        """Take in one step `[N, inputs]`; return what is remembered, `[N, size]`, and the next carry."""
+        raise NotImplementedError
 
     def initial_carry(self, num_envs: int) -> Tensor:
         """Return the carry of `num_envs` episodes that start."""
-        return self.cell.weight_hh.new_zeros(num_envs, self.features)
+        return self.cell.weight_hh.new_zeros(num_envs, self.parts * self.features)
 
     def forward(self, x: Tensor, carry: Tensor, start: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Take in one step `[N, inputs]`, or with `start`, bool `[T, N]`, a sequence `[T, N, inputs]`.
@@ -43,16 +55,36 @@ class GRU(nn.Module):
             What is remembered, `[N, size]` or `[T, N, size]`, and the carry after the (last) step.
         """
         if start is None:
-            carry = self.cell(x, carry)
-            return carry, carry
+            return self.step(x, carry)
         outputs = []
         for x_N, start_N in zip(x.unbind(), start.unbind(), strict=True):
-            carry = self.cell(x_N, restarted(carry, start_N))
-            outputs.append(carry)
+            output, carry = self.step(x_N, restarted(carry, start_N))
+            outputs.append(output)
         return torch.stack(outputs), carry
 
 
-MEMORIES: dict[str, Any] = {"gru": GRU}
+class GRU(Cell):
+    """Gated recurrent unit (Cho et al. 2014, arXiv:1406.1078); its carry is what it remembers."""
+
+    kind = nn.GRUCell
+
+    def step(self, x: Tensor, carry: Tensor) -> tuple[Tensor, Tensor]:
+        carry = self.cell(x, carry)
+        return carry, carry
+
+
+class LSTM(Cell):
+    """Long short-term memory (Hochreiter & Schmidhuber 1997); its carry is what it says and what it keeps."""
+
+    kind = nn.LSTMCell
+    parts = 2
+
+    def step(self, x: Tensor, carry: Tensor) -> tuple[Tensor, Tensor]:
+        said, kept = self.cell(x, carry.chunk(2, dim=-1))
+        return said, torch.cat([said, kept], dim=-1)
+
+
+MEMORIES: dict[str, Any] = {"gru": GRU, "lstm": LSTM}
 
 
 def build_memory(name: str | None, inputs: int, size: int) -> Any:

@@ -14,7 +14,7 @@ from gymnasium import Space, spaces
 from torch import Tensor, nn
 
 from agents.core.config import ActorCriticConfig, NetworkConfig, QNetworkConfig
-from agents.core.tree import tree_map
+from agents.core.tree import restarted, tree_map
 from agents.core.types import Obs, Tree
 from agents.networks.encoders import Encoder
 from agents.networks.heads import QUIET, Noise, QHead
@@ -82,13 +82,33 @@ class Model(nn.Module):
         features = self.encoder(obs)
         return (features, carry) if self.memory is None else self.memory(features, carry)
 
-    def read(self, obs: Obs, carry: Tree, start: Tensor | None) -> Tensor:
-        """Return the features of a batch `[B, F]`, or, with memory, of sequences `[T, N, F]`."""
+    def read(self, obs: Obs, carry: Tree, start: Tensor | None, next_obs: Obs | None = None) -> Tensor:
+        """Return the features of a batch `[B, F]`, or, with memory, of sequences `[T, N, F]`.
+
+        Args:
+            obs, carry, start: see `forward`.
+            next_obs: with memory, what came after each step of the sequences: the features are then of these, each
+                seen with what is remembered of its own episode up to it.
+        """
         if self.memory is None:
             return self.encoder(obs)
         assert start is not None
-        features = self.encoder(tree_map(lambda leaf: leaf.flatten(0, 1), obs))
-        return self.memory(features.view(*start.shape, -1), carry, start)[0]
+        features = self._encoded(obs).view(*start.shape, -1)
+        if next_obs is None:
+            return self.memory(features, carry, start)[0]
+        carries = []
+        for x, begins in zip(features.unbind(), start.unbind(), strict=True):
+            _, carry = self.memory(x, restarted(carry, begins))
+            carries.append(carry)
+        return self.memory(self._encoded(next_obs), torch.cat(carries))[0].view(*start.shape, -1)
+
+    def remember(self, obs: Obs, carry: Tree, start: Tensor) -> Tree:
+        """Return the carry after sequences `[T, N, ...]` that begin with `carry`."""
+        return self.memory(self._encoded(obs).view(*start.shape, -1), carry, start)[1]
+
+    def _encoded(self, obs: Obs) -> Tensor:
+        """Return what the encoder makes of sequences `[T, N, ...]`, one step after the other, `[T * N, F]`."""
+        return self.encoder(tree_map(lambda leaf: leaf.flatten(0, 1), obs))
 
     def update_statistics(self, obs: Obs) -> None:
         """Let the normalisers take in observations `[B, ...]`, or `[T, N, ...]` with memory."""
@@ -217,10 +237,20 @@ class QNetwork(Model):
         """Return the output of one step's observations `[N, ...]`."""
         return QOutput(masked(self.act(obs, carry)[0], action_mask(obs)))
 
-    def forward(self, obs: Obs, carry: Tree = (), start: Tensor | None = None, noise: Noise = QUIET) -> QOutput:
-        """Return the action values of a batch `[B, ...]`, or of sequences `[T, N, ...]` from `carry` on."""
-        q, atoms = self._heads(self.read(obs, carry, start), noise)
-        return QOutput(masked(q, action_mask(obs)), atoms)
+    def forward(
+        self,
+        obs: Obs,
+        carry: Tree = (),
+        start: Tensor | None = None,
+        noise: Noise = QUIET,
+        next_obs: Obs | None = None,
+    ) -> QOutput:
+        """Return the action values of a batch `[B, ...]`, or of sequences `[T, N, ...]` from `carry` on.
+
+        With memory and `next_obs`, the values are of what came after each step (see `read`).
+        """
+        q, atoms = self._heads(self.read(obs, carry, start, next_obs), noise)
+        return QOutput(masked(q, action_mask(obs if next_obs is None else next_obs)), atoms)
 
     def _heads(self, features: Tensor, noise: Noise) -> QOutput:
         latent = self.torso(features)

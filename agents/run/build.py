@@ -24,7 +24,7 @@ from agents.core.saved import count, part, within
 from agents.core.tree import to_numpy, tree_map
 from agents.core.types import Iteration
 from agents.data.replay import ReplayBuffer
-from agents.data.samplers import PrioritizedSampler, Sampler, UniformSampler
+from agents.data.samplers import PrioritizedSampler, Sampler, SequenceSampler, UniformSampler
 from agents.learning.learner import Learner
 from agents.networks.encoders import multiply_adds, zeros
 from agents.run import loops, registry
@@ -205,6 +205,8 @@ class Training:
             "truncated": flag,
             "next_obs": zeros(env.observation_space, n),
         }
+        if self.policy.recurrent:
+            tick["carry"] = self.policy.initial_carry(n)
         self.replay.load_state_dict(state, tick)
         size = to_numpy(state["size"])
         filled = np.arange(size.max())[:, None] < size  # what is above was never written
@@ -291,7 +293,7 @@ def build_on(
     if not env.capturable:
         device, reason = choose_device(config.device, env_on_gpu=False, flops=weight, batch_size=_batch_size(params))
     use_threads(device, flops=weight, batch_size=_batch_size(params))
-    refuse_too_large(env.observation_space, env.action_space, params, device)
+    refuse_too_large(env.observation_space, env.action_space, params, device, algorithm.policy.initial_carry(1))
     algorithm.to(device)
     mode = resolved_mode(config.compile, device)
     runtime = runtime or Runtime(mode, device)
@@ -329,7 +331,9 @@ def _collector(env: VecEnv, policy: ModelPolicy, actor: ActorState, params: Algo
     steps, off_policy = params.schedule_steps, isinstance(params, OffPolicyConfig)
     if isinstance(env, NativeVecEnv) and env.capturable:
         usual = max(params.replay.train_freq // env.num_envs, 1) if off_policy else params.n_steps  # type: ignore[attr-defined]
-        return FusedCollector(env, policy, actor, ticks=usual, schedule_steps=steps, runtime=runtime)
+        return FusedCollector(
+            env, policy, actor, ticks=usual, schedule_steps=steps, runtime=runtime, carries=off_policy
+        )
     ticks = loops.YIELD_TICKS if off_policy else params.n_steps  # type: ignore[attr-defined]
     return TickCollector(env, policy, actor, ticks=ticks, schedule_steps=steps, successors=off_policy)
 
@@ -339,9 +343,12 @@ def _replay(params: OffPolicyConfig, runtime: Runtime, device: torch.device, see
     replay = ReplayBuffer(settings.buffer_size, params.n_envs, device)
     generator = torch.Generator(device).manual_seed(derive_seed(seed, "replay"))
     per_round = settings.train_freq if settings.gradient_steps == -1 else settings.gradient_steps
-    usual = min(per_round, loops.DRAWN) * params.batch_size
+    usual = min(per_round, loops.DRAWN) * params.drawn
     how: Any = (replay, params.gamma, settings.n_step_returns, generator, usual, runtime.compiled)
-    if not settings.prioritized_replay:
-        return replay, UniformSampler(*how)
     numbers = {name: getattr(settings, f"prioritized_replay_{name}") for name in ("alpha", "beta0", "eps")}
-    return replay, PrioritizedSampler(*how, **numbers)
+    if params.network.memory is not None:
+        if not settings.prioritized_replay:
+            numbers["alpha"] = 0.0  # all sequences are as likely
+        numbers |= {"eta": settings.prioritized_replay_eta, "burn_in": settings.burn_in}
+        return replay, SequenceSampler(*how, **numbers, sequence_length=settings.sequence_length)
+    return replay, PrioritizedSampler(*how, **numbers) if settings.prioritized_replay else UniformSampler(*how)

@@ -83,6 +83,8 @@ def _remember(replay: ReplayBuffer, collected: Collected, iteration: Iteration) 
     began = perf_counter()
     trajectory = collected.trajectory
     rows: dict[str, Any] = {name: getattr(trajectory, name) for name in TRANSITION}
+    if trajectory.carries is not None:
+        rows["carry"] = trajectory.carries
     replay.extend({**rows, "next_obs": trajectory.next_obs}, trajectory.valid)
     iteration.episodes += collected.episodes
     for phase, spent in {**collected.seconds, "copy": perf_counter() - began}.items():
@@ -119,7 +121,7 @@ class Rounds:
         """Make what is due."""
         if self._due is None:
             return
-        began, config, size = perf_counter(), self._config, self._config.batch_size
+        began, config, size = perf_counter(), self._config, self._config.drawn
         (before, last, after), self._due = self._due, None
         updates = crossings(last, after, config.replay.train_freq) * self.per_round
         progress = min(last / config.schedule_steps, 1.0)

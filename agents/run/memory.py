@@ -132,8 +132,16 @@ class Room(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def refuse_too_large(observation_space: Space, action_space: Space, params: AlgoConfig, device: torch.device) -> None:
+def refuse_too_large(
+    observation_space: Space, action_space: Space, params: AlgoConfig, device: torch.device, carry: Any = ()
+) -> None:
     """Refuse a replay buffer, or rollouts, larger than the memory that is free.
+
+    Args:
+        observation_space, action_space: canonical (envs.spaces).
+        params: what says how many transitions there are.
+        device: where they lie.
+        carry: what a memory holds in one environment; a replay buffer keeps it with each transition.
 
     Raises:
         UserError: the message says how many transitions fit.
@@ -146,6 +154,7 @@ def refuse_too_large(observation_space: Space, action_space: Space, params: Algo
         return
     free = free_bytes(device)
     each = transition_bytes(observation_space, action_space, isinstance(params, OffPolicyConfig))
+    each += carry.nbytes if name == "buffer_size" and carry != () else 0
     epochs = getattr(params, "n_epochs", 1)
     if free is not None and count * each <= free < count * SHUFFLED * epochs:
         taken, fits = count * SHUFFLED * epochs / 1e9, _rounded_down(free // (count * SHUFFLED))

@@ -23,6 +23,7 @@ from tests.fakes import algo_of, training_on
 
 PPO = PPOConfig(n_envs=5, n_steps=60, batch_size=100, n_epochs=2, net_arch=(8,), total_timesteps=1200)
 GRU = PPOConfig(**{**PPO.model_dump(), "memory": "gru", "memory_size": 6})
+LSTM = {"memory": "lstm", "memory_size": 6, "sequence_length": 8, "burn_in": 2}
 DQN = DQNConfig(
     n_envs=3,
     total_timesteps=1500,
@@ -36,6 +37,7 @@ DQN = DQNConfig(
     n_step_returns=2,
     net_arch=(8,),
 )
+RECURRENT = DQNConfig(**{**DQN.model_dump(), **LSTM})
 
 
 class OneByOne(InProcess):
@@ -70,7 +72,14 @@ def numbers(episodes):
 
 @pytest.mark.parametrize(
     ("task", "params"),
-    [("CartPole-v1", PPO), ("Pendulum-v1", PPO), ("CartPole-v1", GRU), ("Corridor-v0", GRU), ("CartPole-v1", DQN)],
+    [
+        ("CartPole-v1", PPO),
+        ("Pendulum-v1", PPO),
+        ("CartPole-v1", GRU),
+        ("Corridor-v0", GRU),
+        ("CartPole-v1", DQN),
+        ("CartPole-v1", RECURRENT),
+    ],
 )
 def test_it_collects_what_ticks_one_by_one_do(task, params):
     training = training_on(native(task, params.n_envs), params)
@@ -87,7 +96,7 @@ def test_it_collects_what_ticks_one_by_one_do(task, params):
         starts.append(int(one.start.sum()))
         used = one.truncated | ~one.terminated
         torch.testing.assert_close(successors(one)[used], successors(other)[used], atol=1e-5, rtol=1e-4)
-        if params is not DQN:
+        if params in (PPO, GRU):
             judged = training.policy.evaluate(one), twin.policy.evaluate(other)
             for a, b in zip(*judged, strict=True):
                 a, b = a[used], b[used]
@@ -135,6 +144,23 @@ def test_memory_reproduces_what_acting_saw_and_bootstraps_with_the_carry_of_that
             carry = torch.where(ended[:, None], 0.0, after)
         torch.testing.assert_close(training.collector.state.carry, carry)
     assert kinds >= {(True, False), (False, True), (False, False)}
+
+
+@pytest.mark.parametrize("fused", [False, True])
+@torch.no_grad()
+def test_a_trajectory_to_be_replayed_holds_what_was_remembered_at_each_tick(fused):
+    env = native("CartPole-v1", 3)
+    training = training_on(env if fused else OneByOne(env), RECURRENT)
+    assert isinstance(training.collector, FusedCollector) == fused
+    carry = training.policy.initial_carry(3)
+    for ticks in (1, 40, 7):
+        trajectory = training.collector.collect(ticks).trajectory
+        for t in range(ticks):
+            torch.testing.assert_close(trajectory.carries[t], carry, atol=1e-6, rtol=0)
+            carry = training.algorithm.model.act(trajectory.obs[t], carry)[1]
+            carry = torch.where((trajectory.terminated[t] | trajectory.truncated[t])[:, None], 0.0, carry)
+    assert carry.any()
+    assert training_on(native("CartPole-v1", 5), GRU).collector.collect(3).trajectory.carries is None
 
 
 def train(env, params, runtime=None):
@@ -228,7 +254,7 @@ def test_captured_training_on_cuda_follows_the_plain_one(params):
     assert said == []
     for (step, metrics, episodes), (wanted_step, wanted, wanted_episodes) in zip(seen[1][0], seen[0][0], strict=True):
         assert (step, episodes) == (wanted_step, wanted_episodes)
-        if params is not DQN:
+        if params in (PPO, GRU):
             assert metrics == pytest.approx(wanted, rel=1e-3, abs=1e-4)
     if params is not DQN:
         torch.testing.assert_close(seen[1][1], seen[0][1], atol=1e-5, rtol=1e-4)

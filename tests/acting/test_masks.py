@@ -24,18 +24,21 @@ from tests.fakes import training_on
 
 MASKED = f"{Path(__file__).with_name('masked_env.py')}:Masked"
 long_test = pytest.mark.skipif("LONG_TESTS" not in os.environ, reason="takes minutes: set LONG_TESTS=1")
-KINDS = ["ppo", "ppo, gru", "dqn", "dqn, rainbow", "dqn, btr", "pqn", "pqn, gru"]
+KINDS = ["ppo", "ppo, gru", "dqn", "dqn, rainbow", "dqn, btr", "dqn, gru", "pqn", "pqn, gru"]
 
 
 def params_of(kind, steps, num_envs=20, **options):
     common = {"n_envs": num_envs, "total_timesteps": steps, "net_arch": (16,), "learning_rate": 0.003} | options
+    memory = {"memory": "gru", "memory_size": 8} if "gru" in kind else {}
     if "dqn" in kind:
         settings = {"train_freq": 2 * num_envs, "batch_size": 64, "learning_starts": 1_000, "exploration_fraction": 0.8}
         preset = kind.partition(", ")[2]
-        parts = load_config_file(CONFIGS / "dqn" / "presets" / f"{preset}.yaml") if preset else {}
+        parts = load_config_file(CONFIGS / "dqn" / "presets" / f"{preset}.yaml") if preset and not memory else memory
+        if memory:
+            settings |= {"train_freq": 5 * num_envs, "batch_size": 90, "sequence_length": 9}
+            common |= {"learning_rate": 0.01}
         support = {"v_min": -2.0, "v_max": 20.0, "exploration_final_eps": 0.05}
         return DQNConfig(**{**settings, **parts, **support, **common})
-    memory = {"memory": "gru", "memory_size": 8} if "gru" in kind else {}
     if "pqn" in kind:
         return PQNConfig(n_steps=25, batch_size=10 * num_envs, exploration_fraction=0.8, **memory, **common)
     return PPOConfig(n_steps=25, batch_size=10 * num_envs, n_epochs=2, **memory, **common)

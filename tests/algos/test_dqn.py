@@ -12,6 +12,8 @@ from gymnasium import spaces
 
 from agents.algos.dqn.algorithm import DQN
 from agents.algos.dqn.config import DQNConfig
+from agents.data.replay import Batch
+from agents.networks.heads import QUIET
 from agents.ops.exploration import random_action
 from envs.errors import UserError
 from tests.algos.making import BOX, OBS, make_batch, make_dqn, weights
@@ -36,11 +38,9 @@ def act(made, obs, stream, progress=0.0):
     return torch.as_tensor(made.policy.actor()(obs, (), noise).action)
 
 
-def test_only_discrete_actions_and_no_memory():
+def test_only_discrete_actions():
     with pytest.raises(UserError, match=r"DQN needs a Discrete action space.*Box.*--algo ppo"):
         DQN(OBS, BOX, DQNConfig())
-    with pytest.raises(UserError, match=r"has no memory: leave --memory at none"):
-        make_dqn(memory="gru")
 
 
 def test_the_target_begins_as_a_copy_and_is_not_trained():
@@ -294,3 +294,135 @@ def test_masks_reach_the_targets():
         twin = make_dqn(obs_space=space, double_q=double_q)
         assert twin.update(wrapped)["train/loss"] == pytest.approx(expected.item(), rel=1e-5)
         assert weights(twin.model).isfinite().all()
+
+
+LENGTH, BURN_IN, ROWS = 5, 3, 6
+EARLY = {"memory_size": 8, "sequence_length": LENGTH, "burn_in": BURN_IN}
+
+
+def recurrent(**options):
+    """Return a DQN with memory whose networks disagree, and whose weights are so large that what it remembers shows."""
+    made = make_dqn(**{"memory": "gru", "optimizer": "sgd", "learning_rate": 0.1, **EARLY, **options})
+    draw = generator(5)
+    with torch.no_grad():
+        for parameter in [*made.model.parameters(), *made.algorithm.target.parameters()]:
+            parameter.mul_(1.5).add_(0.2 * torch.randn(parameter.shape, generator=draw))
+    return made
+
+
+def sequences(made, seed=0, length=BURN_IN + LENGTH, n_step_returns=3):
+    """Return sequences of random transitions, which cross the ends of episodes, as a sampler hands them out."""
+    draw, last = generator(seed), torch.arange(length) + torch.randint(n_step_returns, (ROWS, length))
+    carry = torch.randn(made.model.initial_carry(ROWS).shape, generator=draw)
+    obs, next_obs = torch.randn(2, ROWS, length, 3, generator=draw)
+    start = torch.rand(ROWS, length, generator=draw) < 0.25
+    start[:, 0] = False
+    return Batch(
+        obs=obs,
+        action=torch.randint(4, (ROWS, length), generator=draw),
+        return_=torch.randn(ROWS, length, generator=draw),
+        discount=torch.rand(ROWS, length, generator=draw),
+        next_obs=next_obs,
+        indices=torch.arange(ROWS),
+        weight=torch.rand(ROWS, generator=draw),
+        carry=carry,
+        start=start,
+        last=last.clamp(max=length - 1),
+    )
+
+
+def one_step(network, obs, carry, noise=QUIET):
+    """Return what a network says of single observations `[n, 3]` with carries `[n, ...]`, and the next carries."""
+    features, carry = network.look(obs, carry)
+    return network._heads(features, noise), carry
+
+
+def by_steps(network, batch):
+    """Return the action values of each step and of its successor, `[B][T]` of `[A]` each, worked out one by one."""
+    q, next_q = [], []
+    for b in range(ROWS):
+        carry, now, following = batch.carry[b : b + 1], [], []
+        for t in range(batch.start.shape[1]):
+            carry = torch.zeros_like(carry) if batch.start[b, t] else carry
+            if t == BURN_IN:
+                carry = carry.detach()
+            output, carry = one_step(network, batch.obs[b, t : t + 1], carry)
+            now.append(output.q[0])
+            following.append(one_step(network, batch.next_obs[b, t : t + 1], carry)[0].q[0].detach())
+        q.append(now)
+        next_q.append(following)
+    return q, next_q
+
+
+@pytest.mark.parametrize("memory", ["gru", "lstm"])
+@pytest.mark.parametrize("double_q", [False, True])
+def test_an_update_on_sequences_is_the_gradient_step_on_paper(memory, double_q):
+    made = recurrent(memory=memory, double_q=double_q, max_grad_norm=None)
+    batch, network = sequences(made), copy.deepcopy(made.model)
+    (q, chosen), (_, judged) = by_steps(network, batch), by_steps(made.algorithm.target, batch)
+    losses, errors = [], torch.zeros(LENGTH, ROWS)
+    for b in range(ROWS):
+        for t in range(BURN_IN, BURN_IN + LENGTH):
+            last = int(batch.last[b, t])
+            best = (chosen if double_q else judged)[b][last].argmax()
+            goal = batch.return_[b, t] + batch.discount[b, t] * judged[b][last][best]
+            error = (q[b][t][batch.action[b, t]] - goal).abs()
+            errors[t - BURN_IN, b] = error.detach()
+            losses.append(batch.weight[b] * torch.where(error < 1, 0.5 * error.square(), error - 0.5))
+    loss = torch.stack(losses).mean()
+    loss.backward()
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter -= 0.1 * parameter.grad
+    result = made.learner.update(batch, 0.0)
+    assert float(result.metrics["train/loss"]) == pytest.approx(loss.item(), rel=1e-5)
+    torch.testing.assert_close(result.priorities.view(LENGTH, ROWS), errors, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(weights(made.model), weights(network), atol=1e-6, rtol=1e-4)
+
+
+PARTS = [
+    {"distribution": "c51", "dueling": True},
+    {"distribution": "qr"},
+    {"distribution": "iqn", "noisy": True, "munchausen": True},
+    {"noisy": True, "dueling": True, "rescale_values": True},
+    {"munchausen": True, "layer_norm": True},
+]
+
+
+@pytest.mark.parametrize("parts", PARTS, ids=lambda parts: "+".join(map(str, parts)))
+@torch.no_grad()
+def test_every_part_says_of_sequences_what_it_says_step_by_step(parts):
+    made = recurrent(**parts)
+    algorithm, batch = made.algorithm, sequences(made)
+    minibatch = algorithm.prepare(batch, {})
+    drawn = algorithm.draw(LENGTH * ROWS, generator())
+    noise = drawn["noise"]["online"] if drawn else QUIET
+    for name, network in (("online", made.model), ("target", algorithm.target)):
+        said = algorithm._look(network, name, minibatch, noise)
+        ahead = algorithm._look(network, name, minibatch, noise, ahead=True)
+        carry, following, compared = batch.carry, [], 0
+        for t in range(BURN_IN + LENGTH):
+            carry = torch.where(batch.start[:, t, None], 0.0, carry)
+            place = slice(max(t - BURN_IN, 0) * ROWS, (max(t - BURN_IN, 0) + 1) * ROWS)
+            here = noise if noise.tau is None else noise._replace(tau=noise.tau[place])
+            output, carry = one_step(network, batch.obs[:, t], carry, here)
+            following.append(one_step(network, batch.next_obs[:, t], carry, here)[0])
+            if t >= BURN_IN:
+                for got, wanted in zip(said, output, strict=True):
+                    assert (got is None) == (wanted is None)
+                    if got is not None:
+                        torch.testing.assert_close(got[place], wanted, atol=1e-5, rtol=1e-4)
+                        compared += 1
+        last = batch.last[:, BURN_IN:].T.flatten()
+        wanted = torch.stack([following[int(t)].q[i % ROWS] for i, t in enumerate(last)])
+        torch.testing.assert_close(ahead.q, wanted, atol=1e-5, rtol=1e-4)
+        assert compared >= LENGTH
+    assert np.isfinite(list(made.update(batch).values())).all()
+
+
+def test_the_normaliser_takes_in_whole_sequences():
+    made = recurrent(norm_obs=True)
+    batch = sequences(made)
+    made.update(batch)
+    (norm,) = [leaf.norm for leaf in made.model.encoder.leaves]
+    torch.testing.assert_close(norm.mean, batch.obs.mean((0, 1)))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from agents.data.samplers import PrioritizedSampler, SumTree, UniformSampler
+from agents.data.samplers import PrioritizedSampler, SequenceSampler, SumTree, UniformSampler
 from tests.data.test_replay import GAMMA, Ledger
 
 
@@ -31,7 +31,7 @@ def test_a_batch_is_split_in_order():
     parts = list(batch.split(16))
     assert [len(part.action) for part in parts] == [16, 16, 16, 2]
     for name in batch._fields:
-        if name != "weight":
+        if getattr(batch, name) is not None:
             assert torch.cat([getattr(part, name) for part in parts]).equal(getattr(batch, name)), name
     assert all(part.weight is None for part in parts)
     weighted = batch._replace(weight=torch.arange(50.0))
@@ -200,3 +200,115 @@ def test_a_prioritized_sampler_goes_on_bit_for_bit():
     assert first.weight.equal(second.weight)
     with pytest.raises(ValueError, match=r"priorities is float32 \[50\], float32 \[60\] expected"):
         prioritized(Ledger(60, 2)).load_state_dict(state)
+
+
+class Chain(Ledger):
+    """A ledger whose transitions have a carry, the number of their `obs` and a half."""
+
+    def __init__(self, *args, **options):
+        super().__init__(*args, **options)
+        add = self.replay.add
+
+        def with_carry(tick, valid=None):
+            add({**tick, "carry": tick["obs"] + 0.5}, valid)
+
+        self.replay.add = with_carry
+
+
+def chained(ledger, length, burn_in=0, n=1, seed=0, **options):
+    numbers = {"alpha": 0.0, "beta0": 0.4, "eps": 1e-6, "eta": 0.9} | options
+    stream = torch.Generator().manual_seed(seed)
+    return SequenceSampler(ledger.replay, GAMMA, n, stream, sequence_length=length, burn_in=burn_in, **numbers)
+
+
+def whole(ledger, length):
+    """Return first number -> the transitions of each sequence of this length that is stored."""
+    found = {}
+    for rows in ledger.rows:
+        rows = list(rows)
+        found |= {rows[i][0]: rows[i : i + length] for i in range(len(rows) - length + 1)}
+    return found
+
+
+@pytest.mark.parametrize("dummies", [0.0, 0.3])
+@pytest.mark.parametrize(("capacity", "num_envs"), [(40, 1), (41, 3)])
+@pytest.mark.parametrize(("length", "burn_in", "n"), [(1, 0, 1), (4, 0, 1), (5, 0, 3), (2, 3, 2)])
+def test_sequences_equal_those_of_plain_lists(capacity, num_envs, dummies, length, burn_in, n):
+    ledger = Chain(capacity, num_envs, seed=length, dummies=dummies)
+    sampler, length = chained(ledger, length, burn_in, n), length + burn_in
+    for ticks in (length + 6, 1, 9, 40, 1, 3):
+        ledger.add(ticks)
+        expected = whole(ledger, length)
+        batch = sampler.sample(300, 0.0)
+        assert batch.weight.eq(1).all()
+        assert batch.carry.equal(batch.obs[:, 0] + 0.5)
+        firsts = batch.obs[:, 0, 0].tolist()
+        assert set(firsts) <= expected.keys(), "a sequence that is not stored was drawn"
+        if len(expected) < 40:
+            assert set(firsts) == expected.keys(), "and all that are stored can be"
+        for b, first in enumerate(firsts[:60]):
+            steps, begins = expected[first], False
+            for t, (number, action, _, terminated, truncated, next_obs) in enumerate(steps):
+                assert batch.obs[b, t].item() == number
+                assert batch.action[b, t].item() == action
+                assert batch.next_obs[b, t].item() == next_obs
+                assert batch.start[b, t].item() == begins
+                begins = terminated or truncated
+                total, last = 0.0, t
+                for last in range(t, min(t + n, length)):
+                    total += GAMMA ** (last - t) * steps[last][2]
+                    if steps[last][3] or steps[last][4]:
+                        break
+                assert batch.last[b, t].item() == last
+                assert batch.return_[b, t].item() == pytest.approx(total, abs=1e-5)
+                discount = 0.0 if steps[last][3] else GAMMA ** (last - t + 1)
+                assert batch.discount[b, t].item() == pytest.approx(discount)
+
+
+def test_a_sequence_is_drawn_by_its_largest_error_and_its_mean():
+    ledger = Chain(30, 2)
+    sampler = chained(ledger, 3, alpha=1.0)
+    ledger.add(10)
+    batch = sampler.sample(4, 0.0)
+    errors = torch.rand(3, 4) * 5
+    indices = torch.tensor([0, 2, 5, 9])  # rows 0 to 4, of both columns
+    sampler.update_priorities(indices, errors.flatten())
+    expected = 0.9 * errors.amax(0) + 0.1 * errors.mean(0) + 1e-6
+    torch.testing.assert_close(sampler._sums.leaves[indices], expected)
+    assert sampler.sample(9, 0.0).weight.amax() == 1.0
+    rows = torch.arange(30) // 2
+    assert (sampler._sums.leaves[rows >= 8] == 0).all(), "what three steps do not follow is never drawn"
+    assert (sampler._sums.leaves[rows < 8] > 0).all()
+    assert batch.weight.shape == (4,)
+
+
+def test_a_sequence_written_over_is_not_drawn_until_it_is_whole_again():
+    ledger = Chain(10, 1, ends=0.0)
+    sampler = chained(ledger, 4)
+    ledger.add(10)
+    sampler.sample(1, 0.0)
+    assert sampler._sums.leaves.tolist() == [1.0] * 7 + [0.0] * 3
+    for written in range(1, 25):
+        ledger.add()
+        sampler.sample(1, 0.0)
+        newest = (written - 1) % 10
+        cut = {(newest - back) % 10 for back in range(3)}
+        assert sampler._sums.leaves.tolist() == [0.0 if row in cut else 1.0 for row in range(10)]
+
+
+def test_a_loaded_sequence_sampler_goes_on_and_refuses_what_is_not_stored():
+    ledger = Chain(20, 2)
+    first = chained(ledger, 3, alpha=0.7)
+    ledger.add(8)
+    first.sample(1, 0.0)
+    first.update_priorities(torch.tensor([2, 3]), torch.rand(6) * 4)
+    state = {**first.state_dict(), "priorities": first.state_dict()["priorities"].clone()}
+    wanted = first.sample(50, 0.2)
+    twin = chained(ledger, 3, alpha=0.7, seed=9)
+    twin.load_state_dict(state)
+    got = twin.sample(50, 0.2)
+    assert got.indices.equal(wanted.indices)
+    assert got.weight.equal(wanted.weight)
+    state["priorities"][int(torch.nonzero(state["priorities"] == 0)[0])] = 1.0
+    with pytest.raises(ValueError, match="priorities are of sequences that are not stored"):
+        twin.load_state_dict(state)

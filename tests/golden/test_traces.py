@@ -73,6 +73,14 @@ CASES = {
         ),
     ),
     "dqn, quantiles": (spaces.Discrete(3), DQNConfig(**DQN_SMALL, distribution="qr", n_quantiles=5)),
+    "dqn, memory": (
+        spaces.Discrete(3),
+        DQNConfig(
+            **DQN_SMALL,
+            **{"memory": "lstm", "memory_size": 4, "sequence_length": 4, "burn_in": 2, "n_step_returns": 3},
+            **{"norm_obs": True, "dueling": True, "rescale_values": True, "prioritized_replay": True},
+        ),
+    ),
     "dqn, rescaled": (spaces.Discrete(3), DQNConfig(**DQN_SMALL, rescale_values=True)),
     "sac": (spaces.Box(-1, 1, (2,)), SACConfig(**SAC_SMALL)),
     "sac, tqc, every option": (

@@ -179,7 +179,7 @@ BUGS = [
         "agents/algos/dqn/algorithm.py",
         "tests/algos/test_dqn.py",
         (
-            'best = model(next_obs, (), None, noise["choice"]).q.argmax(1)',
+            'best = self._look(model, "online", minibatch, noise["choice"], ahead=True).q.argmax(1)',
             "best = after.q.argmax(1)",
             "Double DQN: the target network chooses the action that it judges",
             "van Hasselt et al. 2016, arXiv:1509.06461",
@@ -189,6 +189,26 @@ BUGS = [
             "if after % self.config.target_update_interval == 0",
             "DQN: the target's updates are missed where steps grow by the number of environments",
             "SB3's target_update_interval, which counts calls",
+        ),
+        (
+            'leaf[minibatch["last"]], output) if ahead',
+            "leaf, output) if ahead",
+            "memory: returns of n steps bootstrap from the first successor",
+        ),
+        (
+            "network.remember(before[0], data.carry, before[1])",
+            "data.carry",
+            "memory: what was stored is taken for what is remembered after the burn-in",
+            "Kapturowski et al. 2019, R2D2, sec. 3",
+        ),
+    ),
+    *_in(
+        "agents/networks/models.py",
+        "tests/algos/test_dqn.py",
+        (
+            "self.memory(x, restarted(carry, begins))",
+            "self.memory(x, carry)",
+            "memory: successors are judged with what is remembered of the episode before",
         ),
     ),
     *_in(
@@ -442,6 +462,21 @@ BUGS = [
         ),
     ),
     *_in(
+        "agents/data/replay.py",
+        "tests/data/test_samplers.py",
+        (
+            "(terminated | truncated)[:, :-1]",
+            "terminated[:, :-1]",
+            "sequences: what is remembered goes on across a time limit",
+            LIMITS,
+        ),
+        (
+            "(length - steps).clamp(max=n_step_returns).repeat(len(index))",
+            "(length - steps).clamp(max=n_step_returns).repeat_interleave(len(index))",
+            "sequences: the steps left of one are taken for another's",
+        ),
+    ),
+    *_in(
         "agents/ops/values.py",
         "tests/ops/test_values.py",
         (
@@ -482,6 +517,22 @@ BUGS = [
             "if self._n_step_returns > 1 else None",
             "if self._n_step_returns > 2 else None",
             "replay: two steps are summed as one",
+        ),
+        (
+            "(length >= self._length) & (length <=",
+            "(length >= self._length - 1) & (length <=",
+            "sequences go on across the write head",
+        ),
+        (
+            " & (length <= replay.size[index % replay.num_envs])",
+            "",
+            "sequences begin before anything was stored",
+        ),
+        (
+            "self._eta * errors.amax(0) + (1 - self._eta) * errors.mean(0)",
+            "errors.mean(0)",
+            "a sequence's priority is the mean of its errors alone",
+            "Kapturowski et al. 2019, R2D2, sec. 2.3",
         ),
     ),
     *_in(
@@ -596,8 +647,8 @@ BUGS = [
         "agents/networks/memory.py",
         "tests/networks/test_memory.py",
         (
-            "self.cell(x_N, restarted(carry, start_N))",
-            "self.cell(x_N, carry)",
+            "self.step(x_N, restarted(carry, start_N))",
+            "self.step(x_N, carry)",
             "memory: sequences are learnt from across the start of an episode",
             DETAILS,
         ),
@@ -1237,7 +1288,7 @@ BUGS = [
         (
             "self.cell.bias_ih[size : 2 * size], KEEP",
             "self.cell.bias_ih[:size], KEEP",
-            "GRU: the reset gates begin open instead of the update gates",
+            "memory: the first gates begin open instead of those that keep",
         ),
     ),
     *_in(

@@ -177,6 +177,20 @@ def test_action_values_remember_too():
     assert recalled(pqn(Recall(NUM_ENVS), steps=10_000, memory="gru", memory_size=16)) == [0, 1]
 
 
+@pytest.mark.parametrize("parts", [{"memory": "gru"}, {"memory": "lstm", "burn_in": 2, "prioritized_replay": True}])
+def test_they_do_from_replayed_sequences(parts):
+    how = {"memory_size": 16, "sequence_length": 4, "n_step_returns": 2, "batch_size": 128, "train_freq": 16}
+    policy = dqn(Recall(NUM_ENVS), steps=4_000, **how, **parts)
+    assert recalled(policy) == [0, 1]
+    assert values(policy, [-1, 0], [1, 0]) == pytest.approx([GAMMA, GAMMA], abs=0.15)
+
+
+def test_a_truncation_does_not_cut_the_value_of_replayed_sequences():
+    how = {"sequence_length": 6, "burn_in": 2, "n_step_returns": 3, "batch_size": 96, "train_freq": 16}
+    policy = dqn(Endless(NUM_ENVS), steps=4_000, memory="gru", memory_size=8, **how)
+    assert values(policy, [0]) == pytest.approx([1 / (1 - GAMMA)], rel=0.05)
+
+
 def test_without_memory_it_is_not():
     """So the probe before shows memory and nothing else."""
     one, other = recalled(ppo(Recall(NUM_ENVS), steps=6_000))

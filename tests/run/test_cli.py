@@ -16,6 +16,7 @@ import pytest
 
 import agents.__main__ as listing
 from agents import bench, evaluate, train, watch
+from agents.core.config import idle
 from agents.lab.comparison import options as compare_options
 from agents.run import registry, spellings
 from agents.run.cli import print_json, run_command
@@ -271,15 +272,46 @@ def test_help_describes_every_field_and_ends_with_examples(capsys: pytest.Captur
     for algo in registry.names():
         shown = help_text(f"--algo {algo} --help", capsys)
         config = registry.find(algo).config
-        for name, field in config.flat_fields().items():
-            assert f"--{name.replace('_', '-')}" in shown
-            assert str(field.description) in shown
+        fields = config.flat_fields()
+        shut = idle({name: field.default for name, field in fields.items()})
+        for name, field in fields.items():
+            assert (f"--{name.replace('_', '-')}" in shown.replace(",", " ").split()) == (name not in shut)
+            assert str(field.description) in shown or name in shut
         for part, kind in {algo: config, **config.parts()}.items():
             assert f" {part} options " in shown
             assert str(kind.__doc__) in shown
         assert f"--algo {NAMES}|my_file.py:Class" in shown
         assert shown.partition("examples:")[2].count("python -m agents.train") == 4
     assert help_text("", capsys) == help_text("--help", capsys)
+
+
+@pytest.mark.parametrize(
+    ("line", "shown", "not_shown"),
+    [
+        ("--algo dqn", "--munchausen --distribution --memory --dueling", "--munchausen-tau --n-atoms --burn-in"),
+        ("--algo dqn --munchausen", "--munchausen-tau", "--noisy-std --n-quantiles"),
+        ("--algo dqn --distribution c51", "--n-atoms --v-min", "--n-quantiles"),
+        ("--algo dqn --distribution=qr", "--n-quantiles", "--n-atoms --v-min"),
+        ("--algo dqn --memory gru", "--memory-size --burn-in --sequence-length", "--prioritized-replay-eta"),
+        ("--algo dqn --preset r2d2", "--burn-in --prioritized-replay-alpha --prioritized-replay-eta", "--noisy-std"),
+        ("--algo dqn --preset r2d2 --memory none", "--prioritized-replay-alpha", "--prioritized-replay-eta --burn-in"),
+        ("--memory lstm", "--memory-size", "--burn-in"),
+        ("--algo ppo", "--memory", "--memory-size"),
+    ],
+)
+def test_help_shows_the_settings_of_parts_that_are_in_use(
+    line: str, shown: str, not_shown: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for text in (help_text(f"--help --env CartPole-v1 {line}", capsys), help_text(f"{line} -h", capsys)):
+        words = text.replace(",", " ").split()
+        assert set(shown.split()) <= set(words)
+        assert not set(not_shown.split()) & set(words)
+
+
+def test_a_part_is_set_up_whether_help_shows_it_or_not(runner: list[dict[str, Any]]) -> None:
+    params: Any = trained(runner, "--env Some-v0 --algo dqn --munchausen-tau 0.5 --munchausen").params
+    assert params.target.munchausen
+    assert params.target.munchausen_tau == 0.5
 
 
 @pytest.fixture

@@ -260,6 +260,15 @@ def test_values_read_as_yaml(text: str, value: Any) -> None:
             "final_eval_episodes: 1000000000 is out of range; it must be >= 0 and <= 1000000",
         ),
         ({"algo": "dqn", "n_envs": 4, "n_step_returns": 10**9}, "n_step_returns 1000000000 is more than the 25000 st"),
+        ({"algo": "dqn", "memory": "gru", "n_step_returns": 21}, "n_step_returns 21 is more than the steps that a mem"),
+        (
+            {"algo": "dqn", "memory": "gru", "burn_in": 90, "buffer_size": 1000, "n_envs": 10},
+            "burn_in 90 and sequence_length 20 are more than the 100 steps of each environment",
+        ),
+        (
+            {"algo": "dqn", "memory": "gru", "burn_in": 31, "n_envs": 20},
+            "burn_in 31 and sequence_length 20 take 1020 steps of n_envs 20 environments, and learning_starts 1000 is",
+        ),
         ({"env": ""}, "env: '' given"),
         ({"env": None}, "env: none given, TEXT expected"),
         ({"env_kwargs": 3}, "env_kwargs: 3 given"),

@@ -24,6 +24,7 @@ MASKED = Path(__file__).parents[1] / "acting" / "masked_env.py"
 PPO = "--n-envs 3 --n-steps 16 --batch-size 24 --n-epochs 2"
 DQN = "--algo dqn --n-envs 3 --learning-starts 100 --buffer-size 300 --batch-size 16 --train-freq 6"
 GRU = f"{PPO} --memory gru --memory-size 8 --batch-size 16"
+RECURRENT = f"{DQN} --memory gru --memory-size 8 --sequence-length 8 --burn-in 4 --n-step-returns 3"
 STEPS = 600
 BUDGET = f"--total-timesteps {STEPS} --target-reward none --eval-freq 250 --eval-episodes 2 --save-freq 0"
 BUDGET += " --final-eval-episodes 0 --device cpu --learning-rate lin_1e-3 --eval-max-steps 60"
@@ -66,6 +67,9 @@ EXACT = {
     "ppo Submarine native": f"--env Submarine-v0 --vec native {PPO}",
     "dqn Invaders sync": f"--env Invaders-v0 --vec sync {DQN}",
     "* ppo Corridor native, memory": f"--env Corridor-v0 --vec native {GRU}",
+    "* dqn Corridor native, memory": f"--env Corridor-v0 --vec native {RECURRENT}",
+    "dqn Corridor sync, memory": f"--env Corridor-v0 --vec sync {RECURRENT} --prioritized-replay --norm-obs",
+    "dqn Masked native, memory": f"--env {MASKED}:Masked --vec native {RECURRENT} --memory lstm",
     "ppo Corridor sync, memory": f"--env Corridor-v0 --vec sync {GRU}",
     "ppo Corridor async, memory": f"--env Corridor-v0 --vec async {GRU}",
     "ppo CartPole sync, memory": f"--env CartPole-v1 --vec sync {GRU} --norm-obs",

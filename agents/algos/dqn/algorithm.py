@@ -12,19 +12,22 @@ from agents.acting.policies import EpsilonGreedyPolicy
 from agents.algos.dqn.config import DQNConfig
 from agents.core.algorithm import Algorithm
 from agents.core.schedules import crossings
+from agents.core.tree import tree_map
 from agents.data.replay import Batch
 from agents.networks.heads import QUIET, Noise
-from agents.networks.models import QNetwork
+from agents.networks.models import QNetwork, QOutput
 from agents.networks.target import alike, copied, follow, tensors
 from agents.ops.values import munchausen_bonus, soft_policy
-from envs.errors import UserError
 
 
 class DQN(Algorithm):
     """Action values, learnt from replayed transitions towards targets of a network that follows slowly.
 
+    With memory it learns from sequences (R2D2: Kapturowski et al. 2019, "Recurrent experience replay in distributed
+    reinforcement learning").
+
     Raises:
-        UserError: the action space is not Discrete, or there is a memory.
+        UserError: the action space is not Discrete.
     """
 
     config_class = DQNConfig
@@ -35,8 +38,6 @@ class DQN(Algorithm):
     def __init__(self, observation_space: Space, action_space: Space, config: DQNConfig) -> None:
         super().__init__(config)
         actions = self.discrete(action_space)
-        if config.network.memory is not None:
-            raise UserError("DQN replays single transitions and has no memory: leave --memory at none, or use PPO.")
         self.model = QNetwork(observation_space, actions, config.network)
         self.policy = EpsilonGreedyPolicy(self.model, config.exploration)
         self._copy_target()
@@ -52,7 +53,33 @@ class DQN(Algorithm):
     def prepare(self, data: Batch, constants: dict[str, Tensor]) -> dict[str, Any]:
         """Let the normalisers take in the observations; return the batch by name."""
         self.model.update_statistics(data.obs)
-        return data._asdict()
+        return self._sequences(data) if self.model.recurrent else data._asdict()
+
+    def _sequences(self, data: Batch) -> dict[str, Any]:
+        """Return sequences by name: observations `[T, B, ...]`, with what each network remembers at their beginning,
+        `[B, ...]`, and what belongs to single transitions `[T * B]`, one step after the other.
+
+        Their first steps are only for what is remembered, and are then left out.
+        """
+        early = self.config.replay.burn_in
+        turned = tree_map(
+            lambda leaf: leaf.transpose(0, 1),
+            {
+                name: getattr(data, name)
+                for name in ("obs", "next_obs", "start", "action", "return_", "discount", "last")
+            },
+        )
+        carries = dict.fromkeys(("online", "target"), data.carry)
+        if early:
+            before = tree_map(lambda leaf: leaf[:early], (turned["obs"], turned["start"]))
+            turned = tree_map(lambda leaf: leaf[early:], turned)
+            for name, network in (("online", self.model), ("target", self.target)):
+                carries[name] = network.remember(before[0], data.carry, before[1])
+        length, rows = turned["start"].shape
+        flat = {name: turned[name].flatten() for name in ("action", "return_", "discount")}
+        last = (turned["last"] - early) * rows + torch.arange(rows, device=data.indices.device)
+        weight = None if data.weight is None else data.weight.repeat(length)
+        return {**turned, **flat, "last": last.flatten(), "weight": weight, "carries": carries}
 
     def draw(self, rows: int, generator: torch.Generator) -> dict[str, Any]:
         """Return the noise of noisy layers, one for all rows, and the places of sampled quantiles, for each pass."""
@@ -74,7 +101,7 @@ class DQN(Algorithm):
         noise = minibatch.get("noise") or dict.fromkeys(("online", "target", "choice"), QUIET)
         with torch.no_grad():
             target = self._backed_up(model, minibatch, noise)
-        taken = model(minibatch["obs"], (), None, noise["online"]).of(minibatch["action"])
+        taken = self._look(model, "online", minibatch, noise["online"]).of(minibatch["action"])
         loss_B = self.model.values.loss(taken, target, noise["online"].tau)
         weight = minibatch["weight"]
         loss = (loss_B if weight is None else loss_B * weight).mean()
@@ -84,13 +111,26 @@ class DQN(Algorithm):
             aux["priority"] = error.detach()
         return loss, aux
 
+    def _look(
+        self, network: nn.Module, name: str, minibatch: dict[str, Any], noise: Noise, ahead: bool = False
+    ) -> QOutput:
+        """Return what a network says of transitions, `[B, ...]`, or, looking ahead, of what to bootstrap from."""
+        if not self.model.recurrent:
+            return network(minibatch["next_obs" if ahead else "obs"], (), None, noise)
+        start, next_obs = minibatch["start"], minibatch["next_obs"] if ahead else None
+        if noise.tau is not None:
+            noise = noise._replace(tau=noise.tau.unflatten(0, start.shape))
+        output = network(minibatch["obs"], minibatch["carries"][name], start, noise, next_obs)
+        output = tree_map(lambda leaf: leaf.flatten(0, 1), output)
+        return tree_map(lambda leaf: leaf[minibatch["last"]], output) if ahead else output
+
     def _backed_up(self, model: nn.Module, minibatch: dict[str, Any], noise: dict[str, Noise]) -> Tensor:
         """Return the targets `[B, ...]` of a batch's transitions."""
         config, values = self.config.target, self.model.values
-        return_, discount, next_obs = (minibatch[name] for name in ("return_", "discount", "next_obs"))
-        after = self.target(next_obs, (), None, noise["target"])
+        return_, discount = minibatch["return_"], minibatch["discount"]
+        after = self._look(self.target, "target", minibatch, noise["target"], ahead=True)
         if config.munchausen:
-            q = self.target(minibatch["obs"], (), None, noise["target"]).q
+            q = self._look(self.target, "target", minibatch, noise["target"]).q
             least, temperature = config.munchausen_clip, config.munchausen_tau
             bonus = munchausen_bonus(q, minibatch["action"], config.munchausen_alpha, temperature, least)
             policy = soft_policy(after.q, temperature)
@@ -98,7 +138,7 @@ class DQN(Algorithm):
                 return_ + bonus, discount, after.q if after.atoms is None else after.atoms, *policy
             )
         if self.config.double_q:  # van Hasselt et al. 2016, eq. 4
-            best = model(next_obs, (), None, noise["choice"]).q.argmax(1)
+            best = self._look(model, "online", minibatch, noise["choice"], ahead=True).q.argmax(1)
         elif after.atoms is None:
             return values.backup(return_, discount, after.q.amax(1))
         else:
