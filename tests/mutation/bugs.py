@@ -497,6 +497,7 @@ BUGS = [
             "quantiles: a mean over quantiles and a sum over targets",
         ),
         ("torch.where(pi > 0, -temperature * log_pi, 0)", "-temperature * log_pi", "illegal actions add entropy"),
+        ("q_BA.logsumexp(-1) -", "q_BA.mean(-1) -", "CQL: the mean value is kept small", "Kumar et al. 2020, eq. 4"),
     ),
     *_in(
         "agents/data/samplers.py",
