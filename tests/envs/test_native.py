@@ -28,6 +28,7 @@ from envs.native.tasks.cartpole import CartPole
 from envs.native.tasks.corridor import Corridor
 from envs.native.tasks.mountaincar import MountainCar, MountainCarContinuous
 from envs.native.tasks.pendulum import Pendulum
+from envs.native.tasks.treasure import Treasure
 from envs.native.vec_env import NativeVecEnv, tick
 from envs.spaces import ObservationCodec
 from tests.envs.small_envs import Deck
@@ -320,7 +321,7 @@ def test_rescaled_actions_reach_the_bounds():
     np.testing.assert_array_equal(one.next_obs, other.next_obs)
 
 
-@pytest.mark.parametrize("task", [CartPole(), Bricks(), Corridor()], ids=str)
+@pytest.mark.parametrize("task", [CartPole(), Bricks(), Corridor(), Treasure()], ids=str)
 def test_nothing_given_out_is_written_to_again(task):
     env = NativeVecEnv(task, N, NumpyArrays())
     kept = [env.reset(seed=0)]
