@@ -7,7 +7,7 @@ sequences `[T, N, ...]` with the carry they begin with and where episodes start.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from gymnasium import Space, spaces
@@ -282,7 +282,8 @@ class QNetwork(Model):
 
 def _bound(layers: nn.ModuleList, place: int) -> None:
     """Bound a layer by its spectral norm: the last hidden one alone (Gogianu et al. 2021, arXiv:2105.05246)."""
-    layers[place] = SpectralLinear(layers[place])
+    layer: Any = layers[place]
+    layers[place] = SpectralLinear(layer)
 
 
 def values_of(config: QNetworkConfig) -> Values:
