@@ -16,6 +16,7 @@ from agents.core.config import Settings, Torsos, idle
 from agents.core.user_code import is_user_code
 from agents.run import code, registry
 from agents.run.cli import print_json, run_command
+from agents.run.config import ALIASES as SPELLINGS
 from agents.run.config import (
     FLAGS,
     RECORD_STEPS,
@@ -48,7 +49,7 @@ RESUMABLE = (
     *("one_instance", "action_names", "observation_names"),
 )
 MOST_SEEDS = 10_000
-ALIASES = {"total_timesteps": ["-n", "--n-timesteps"], "encoder": ["--network"]}
+ALIASES = {"total_timesteps": ["-n"], "encoder": ["--network"]}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -240,7 +241,8 @@ def _group(title: str, doc: str, fields: Mapping[str, FieldInfo], defaults: Mapp
     flags: list[Any] = []
     for name, field in fields.items():
         default = defaults.get(name, None if field.is_required() else field.default)
-        described = tyro.conf.arg(help=field.description, aliases=ALIASES.get(name))
+        others = [f"--{other.replace('_', '-')}" for other, own in SPELLINGS.items() if own == name]
+        described = tyro.conf.arg(help=field.description, aliases=ALIASES.get(name, []) + others or None)
         if field.annotation is bool:
             default = default if isinstance(default, bool) else field.default
             flags.append((name, Annotated[bool, described], default))

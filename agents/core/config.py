@@ -231,6 +231,7 @@ class QNetworkConfig(NetworkConfig):
 
     activation: Activation = Field("relu", description="hidden activation")
     layer_norm: bool = Field(False, description="normalise each hidden layer (LayerNorm)")
+    spectral_norm: bool = Field(False, description="bound how much the last hidden layer can stretch (spectral norm)")
     dueling: bool = Field(False, description="streams of their own for the state's value and the actions' advantages")
     noisy: bool = Field(False, description="noisy linear layers in the head explore and learn how much")
     noisy_std: float = Field(0.5, gt=0, description="noise of noisy layers at the start")
@@ -246,6 +247,9 @@ class QNetworkConfig(NetworkConfig):
     def contradiction(self) -> str | None:
         if self.rescale_values and self.distribution != "none":
             return f"rescale_values is for expected returns, and distribution {self.distribution} learns all of them."
+        if self.spectral_norm and (self.noisy or not self.net_arch):
+            what = "noisy makes that layer's weights random" if self.noisy else "net_arch is empty"
+            return f"spectral_norm is for the last hidden layer, and {what}: leave one of the two out."
         if self.v_min >= self.v_max:
             return f"v_min {self.v_min:g} is not below v_max {self.v_max:g}: c51 learns returns between the two."
         return super().contradiction()

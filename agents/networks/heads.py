@@ -88,9 +88,14 @@ class QHead(nn.Module):
         self.advantage = Stream(features, hidden, n_actions * each, *how)
         self.value = Stream(features, hidden, each, *how) if dueling else None
         self.embedding = nn.Linear(COSINES, features) if sampled else None
-        sizes = [sum(stream.noise_sizes) for stream in (self.advantage, self.value) if stream is not None]
+        sizes = [sum(stream.noise_sizes) for stream in self.streams]
         self.noise_split = sizes
         self.noise_size = sum(sizes)
+
+    @property
+    def streams(self) -> list[Stream]:
+        """The one or two streams."""
+        return [self.advantage] if self.value is None else [self.advantage, self.value]
 
     def forward(self, features: Tensor, noise: Noise = QUIET) -> Tensor:
         layers = noise.layers

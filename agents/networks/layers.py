@@ -120,6 +120,34 @@ def orthogonal(module: nn.Module, gain: float) -> None:
                 nn.init.zeros_(layer.bias)
 
 
+class SpectralLinear(nn.Linear):
+    """A linear layer whose weights are divided by their largest singular value (Miyato et al. 2018, arXiv:1802.05957).
+
+    That is u^T W v for the singular vectors, which a pass leaves alone: `refresh` brings them up to date, by one power
+    iteration at each call.
+    """
+
+    u: Tensor
+    v: Tensor
+
+    def __init__(self, like: nn.Linear) -> None:
+        super().__init__(like.in_features, like.out_features)
+        self.load_state_dict(like.state_dict())
+        self.register_buffer("u", F.normalize(torch.randn(like.out_features), dim=0))
+        self.register_buffer("v", torch.zeros(like.in_features))
+        for _ in range(15):
+            self.refresh()
+
+    @torch.no_grad()
+    def refresh(self) -> None:
+        """Bring the singular vectors nearer to those of the present weights."""
+        self.v.copy_(F.normalize(self.u @ self.weight, dim=0))
+        self.u.copy_(F.normalize(self.weight @ self.v, dim=0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight / (self.u @ self.weight @ self.v), self.bias)
+
+
 class NoisyLinear(nn.Module):
     """A linear layer whose weights are disturbed by factorised noise (Fortunato et al. 2018, arXiv:1706.10295, sec. 3).
 

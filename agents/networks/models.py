@@ -7,7 +7,7 @@ sequences `[T, N, ...]` with the carry they begin with and where episodes start.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from gymnasium import Space, spaces
@@ -18,7 +18,7 @@ from agents.core.tree import restarted, tree_map
 from agents.core.types import Obs, Tree
 from agents.networks.encoders import Encoder
 from agents.networks.heads import QUIET, Noise, QHead
-from agents.networks.layers import MLP, orthogonal
+from agents.networks.layers import MLP, SpectralLinear, orthogonal
 from agents.networks.memory import build_memory
 from agents.networks.normalize import RunningNorm
 from agents.ops.distributions import Distribution, distribution, masked, parameter_count
@@ -206,6 +206,8 @@ class QNetwork(Model):
             self.torso = MLP(self.features, widths, *how)
             self.head: nn.Linear | QHead = nn.Linear(self.torso.features, self.n_actions)
             self.noise_size = 0
+            if config.spectral_norm:
+                _bound(self.torso.layers, -1)
             return
         sampled = config.distribution == "iqn"
         # the last hidden layer belongs to the streams; but IQN's places are of learnt features, not of numbers seen
@@ -223,6 +225,18 @@ class QNetwork(Model):
             sampled=sampled,
         )
         self.noise_size = self.head.noise_size
+        if config.spectral_norm and not hidden:
+            _bound(self.torso.layers, -1)
+        elif config.spectral_norm:
+            for stream in self.head.streams:
+                _bound(stream.layers, -2)
+
+    def update_statistics(self, obs: Obs) -> None:
+        """Do what `Model` does, and bring the bounds of layers up to date."""
+        super().update_statistics(obs)
+        for layer in self.modules():
+            if isinstance(layer, SpectralLinear):
+                layer.refresh()
 
     def act(self, obs: Obs, carry: Tree, noise: Noise = QUIET) -> tuple[Tensor, Tree]:
         """Return the action values of one step's observations, not masked, and the next carry."""
@@ -264,6 +278,12 @@ class QNetwork(Model):
     def acting_path(self) -> tuple[Encoder, MLP, nn.Module]:
         """Return the modules that `act` goes through when there is no memory."""
         return self.encoder, self.torso, self.head
+
+
+def _bound(layers: nn.ModuleList, place: int) -> None:
+    """Bound a layer by its spectral norm: the last hidden one alone (Gogianu et al. 2021, arXiv:2105.05246)."""
+    layer: Any = layers[place]
+    layers[place] = SpectralLinear(layer)
 
 
 def values_of(config: QNetworkConfig) -> Values:

@@ -175,6 +175,14 @@ def munchausen_bonus(q_BA: Tensor, action_B: Tensor, alpha: float, temperature: 
     return alpha * (-shift_BA.gather(1, action_B[:, None]).squeeze(1)).clamp(least, 0)
 
 
+def conservative_gap(q_BA: Tensor, action_B: Tensor) -> Tensor:
+    """Return log sum_a exp Q(s, a) - Q(s, a taken), `[B]`, which CQL(H) makes small (Kumar et al. 2020, eq. 4).
+
+    arXiv:2006.04779. Actions whose values are masked add nothing.
+    """
+    return q_BA.logsumexp(-1) - q_BA.gather(1, action_B[:, None]).squeeze(1)
+
+
 def rescale(x: Tensor, epsilon: float = 1e-3) -> Tensor:
     """Return h(x) = sign(x)(sqrt(|x| + 1) - 1) + epsilon x (Pohlen et al. 2018, arXiv:1805.11593, prop. A.1)."""
     return x.sign() * ((x.abs() + 1).sqrt() - 1) + epsilon * x

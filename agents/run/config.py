@@ -25,7 +25,11 @@ from agents.run.spellings import ours, suggestion
 from agents.run.storage import read_bytes, refuse_unsound
 from envs.errors import UserError, did_you_mean, listed, not_one_of
 
-ALIASES = {"n_timesteps": "total_timesteps", "env_wrapper": "wrappers"}  # rl-zoo3's spelling
+ALIASES = {
+    **{"n_timesteps": "total_timesteps", "env_wrapper": "wrappers"},  # rl-zoo3's spelling
+    **{"num_envs": "n_envs", "start_e": "exploration_initial_eps", "end_e": "exploration_final_eps"},  # CleanRL's
+    **{"train_frequency": "train_freq", "target_network_frequency": "target_update_interval"},
+}
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 MOST_BYTES, MOST_VALUES, MOST_DEPTH = 2**20, 10_000, 50  # of a file of settings
 RECORD_STEPS = 1_000  # the most of the episode recorded at the end of a run, if nothing else is said

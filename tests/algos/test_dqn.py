@@ -426,3 +426,18 @@ def test_the_normaliser_takes_in_whole_sequences():
     made.update(batch)
     (norm,) = [leaf.norm for leaf in made.model.encoder.leaves]
     torch.testing.assert_close(norm.mean, batch.obs.mean((0, 1)))
+
+
+@pytest.mark.parametrize("memory", [None, "gru"])
+def test_the_conservative_penalty_is_added_as_it_weighs(memory):
+    plain, kept = (recurrent(memory=memory, cql_alpha=alpha) for alpha in (0.0, 0.5))
+    batch = sequences(kept) if memory else make_batch()
+    minibatch = kept.algorithm.prepare(batch, {})
+    q = kept.algorithm._look(kept.model, "online", minibatch, QUIET).q
+    weight = 1.0 if minibatch["weight"] is None else minibatch["weight"]
+    gap = (weight * (q.exp().sum(1).log() - q[torch.arange(len(q)), minibatch["action"]])).mean()
+    first, second = (made.learner.update(batch, 0.0) for made in (plain, kept))
+    added = float(second.metrics["train/loss"]) - float(first.metrics["train/loss"])
+    assert added == pytest.approx(0.5 * gap.item(), rel=1e-4)
+    if memory:
+        assert first.priorities.equal(second.priorities), "what was wrong of the values, without the penalty"

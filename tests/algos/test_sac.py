@@ -234,6 +234,17 @@ def test_batch_norm_takes_the_place_of_the_target():
     torch.testing.assert_close(inputs.var[:3], both.var(0), atol=2e-2, rtol=0)
 
 
+@pytest.mark.parametrize("options", [{}, {"batch_norm": True}], ids=["sac", "crossq"])
+def test_targets_have_no_gradient(options, monkeypatch):
+    made, seen = make_sac(**options), []
+    values = type(made.model.critics.values)
+    loss = values.loss
+    monkeypatch.setattr(values, "loss", lambda self, numbers, goal: seen.append(goal) or loss(self, numbers, goal))
+    made.update(batch_of())
+    assert len(seen) == 1
+    assert not seen[0].requires_grad
+
+
 def test_each_transition_counts_by_its_weight():
     made = make_sac()
     prepared = made.algorithm.prepare(batch_of(4), {}) | made.algorithm.draw(4, torch.Generator())

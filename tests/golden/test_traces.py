@@ -81,6 +81,10 @@ CASES = {
             **{"norm_obs": True, "dueling": True, "rescale_values": True, "prioritized_replay": True},
         ),
     ),
+    "dqn, bounded and conservative": (
+        spaces.Discrete(3),
+        DQNConfig(**DQN_SMALL, dueling=True, spectral_norm=True, cql_alpha=0.5),
+    ),
     "dqn, rescaled": (spaces.Discrete(3), DQNConfig(**DQN_SMALL, rescale_values=True)),
     "sac": (spaces.Box(-1, 1, (2,)), SACConfig(**SAC_SMALL)),
     "sac, tqc, every option": (

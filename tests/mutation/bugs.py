@@ -203,6 +203,11 @@ BUGS = [
         ),
     ),
     *_in(
+        "agents/networks/layers.py",
+        "tests/networks/test_models.py",
+        ("self.weight @ self.v, dim=0", "self.u, dim=0", "spectral norm: the iteration stands still"),
+    ),
+    *_in(
         "agents/networks/models.py",
         "tests/algos/test_dqn.py",
         (
@@ -497,6 +502,7 @@ BUGS = [
             "quantiles: a mean over quantiles and a sum over targets",
         ),
         ("torch.where(pi > 0, -temperature * log_pi, 0)", "-temperature * log_pi", "illegal actions add entropy"),
+        ("q_BA.logsumexp(-1) -", "q_BA.mean(-1) -", "CQL: the mean value is kept small", "Kumar et al. 2020, eq. 4"),
     ),
     *_in(
         "agents/data/samplers.py",

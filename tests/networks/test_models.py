@@ -11,9 +11,10 @@ import torch
 from gymnasium import spaces
 
 from agents.core.config import ActorCriticConfig, QNetworkConfig
-from agents.networks.layers import MLP
+from agents.networks.layers import MLP, SpectralLinear
 from agents.networks.models import ActorCritic, QNetwork, action_mask
 from agents.ops.distributions import SquashedGaussian, draw_noise
+from tests.algos.making import make_batch, make_dqn
 from tests.networks.encoding import EVERYTHING, SPACES, observations
 
 VECTOR = SPACES["vector"][0]
@@ -225,3 +226,42 @@ def test_equal_widths_by_name_are_the_same_network():
     one, other = (actor_critic(net_arch=arch) for arch in ((16, 8), {"pi": (16, 8), "vf": (16, 8)}))
     assert one.state_dict().keys() == other.state_dict().keys()
     assert all(value.equal(other.state_dict()[name]) for name, value in one.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("options", "names"),
+    [
+        ({}, ["torso.layers.1"]),
+        ({"dueling": True}, ["head.advantage.layers.0", "head.value.layers.0"]),
+        ({"distribution": "iqn", "net_arch": (32,)}, ["torso.layers.0"]),
+        ({"distribution": "qr"}, ["head.advantage.layers.0"]),
+    ],
+)
+def test_only_the_last_hidden_layers_are_bounded_and_as_the_singular_values_say(options, names):
+    made = make_dqn(
+        **{"net_arch": (32, 16), "spectral_norm": True, "optimizer": "sgd", "learning_rate": 0.5, **options}
+    )
+    found = {name: layer for name, layer in made.model.named_modules() if isinstance(layer, SpectralLinear)}
+    assert [*found] == names
+    for seed in range(200):
+        made.update(make_batch(seed=seed))
+    made.algorithm.update_target()
+    for network in (made.model, made.algorithm.target):
+        layers = dict(network.named_modules())
+        for name in names:
+            layer = layers[name]
+            layer.refresh()
+            inputs = torch.eye(layer.in_features)
+            effective = (layer(inputs) - layer.bias).T
+            exact = layer.weight / torch.linalg.matrix_norm(layer.weight, 2)
+            torch.testing.assert_close(effective, exact, atol=0.02, rtol=0)
+
+
+def test_a_pass_through_a_bounded_layer_changes_nothing_and_its_scale_does_not_matter():
+    layer = SpectralLinear(torch.nn.Linear(5, 3))
+    x, before = torch.randn(7, 5), copy.deepcopy(layer.state_dict())
+    said = layer.train()(x)
+    assert all(layer.state_dict()[name].equal(value) for name, value in before.items())
+    with torch.no_grad():
+        layer.weight.mul_(10)
+    torch.testing.assert_close(layer(x), said)

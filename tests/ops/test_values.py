@@ -12,6 +12,7 @@ from agents.ops.values import (
     Expected,
     Quantiles,
     Rescaled,
+    conservative_gap,
     midpoints,
     munchausen_bonus,
     rescale,
@@ -135,6 +136,14 @@ def test_munchausens_bonus_in_closed_form():
     torch.testing.assert_close(found, 0.9 * torch.tensor([-math.log(2), -1.0, -math.log(2)]))
     cold = munchausen_bonus(q, torch.tensor([0, 0, 0]), alpha=0.5, temperature=0.03, least=-1.0)
     torch.testing.assert_close(cold, 0.5 * 0.03 * torch.tensor([-math.log(2), 0.0, -math.log(2)]), atol=1e-6, rtol=0)
+
+
+def test_the_conservative_gap_in_closed_form():
+    q = torch.tensor([[1.0, 1.0, 1.0], [math.log(2), 0.0, math.log(3)], [2.0, torch.finfo(torch.float32).min, 2.0]])
+    found = conservative_gap(q, torch.tensor([0, 1, 2]))
+    torch.testing.assert_close(found, torch.tensor([math.log(3), math.log(6), math.log(2)]))
+    gradient = torch.autograd.grad(conservative_gap(q.requires_grad_(), torch.tensor([0, 1, 2])).sum(), q)[0]
+    torch.testing.assert_close(gradient, q.softmax(-1) - torch.eye(3), msg="the softmax policy less the action taken")
 
 
 def test_an_illegal_action_has_no_part_in_a_soft_policy():

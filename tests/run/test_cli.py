@@ -308,6 +308,25 @@ def test_help_shows_the_settings_of_parts_that_are_in_use(
         assert not set(not_shown.split()) & set(words)
 
 
+def test_cleanrls_flags_are_taken_for_ours(runner: list[dict[str, Any]]) -> None:
+    line = (
+        "--env Some-v0 --algo dqn --total-timesteps 9000 --num-envs 4 --start-e 0.9 --end-e 0.03 --v-min -7 --v-max 7"
+    )
+    more = "--exploration-fraction 0.3 --target-network-frequency 77 --train-frequency 12 --n-atoms 21 --n-quantiles 9"
+    params: Any = trained(runner, f"{line} {more}").params
+    assert (params.total_timesteps, params.n_envs, params.target_update_interval) == (9000, 4, 77)
+    assert params.replay.train_freq == 12
+    assert tuple(params.exploration.model_dump().values()) == (0.3, 0.9, 0.03)
+    network = params.network
+    assert (network.n_atoms, network.v_min, network.v_max, network.n_quantiles) == (21, -7.0, 7.0, 9)
+
+
+def test_files_may_have_cleanrls_names(runner: list[dict[str, Any]], tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("env: Some-v0\nalgo: pqn\nnum_envs: 6\nend_e: 0.01\nbatch_size: 32\n")
+    params: Any = trained(runner, f"--config {tmp_path / 'mine.yaml'}").params
+    assert (params.n_envs, params.exploration.exploration_final_eps) == (6, 0.01)
+
+
 def test_a_part_is_set_up_whether_help_shows_it_or_not(runner: list[dict[str, Any]]) -> None:
     params: Any = trained(runner, "--env Some-v0 --algo dqn --munchausen-tau 0.5 --munchausen").params
     assert params.target.munchausen

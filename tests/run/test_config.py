@@ -260,6 +260,14 @@ def test_values_read_as_yaml(text: str, value: Any) -> None:
             "final_eval_episodes: 1000000000 is out of range; it must be >= 0 and <= 1000000",
         ),
         ({"algo": "dqn", "n_envs": 4, "n_step_returns": 10**9}, "n_step_returns 1000000000 is more than the 25000 st"),
+        (
+            {"algo": "dqn", "spectral_norm": True, "noisy": True},
+            "spectral_norm is for the last hidden layer, and noisy",
+        ),
+        (
+            {"algo": "pqn", "spectral_norm": True, "net_arch": []},
+            "spectral_norm is for the last hidden layer, and net_a",
+        ),
         ({"algo": "dqn", "memory": "gru", "n_step_returns": 21}, "n_step_returns 21 is more than the steps that a mem"),
         (
             {"algo": "dqn", "memory": "gru", "burn_in": 90, "buffer_size": 1000, "n_envs": 10},

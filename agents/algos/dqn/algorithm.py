@@ -17,7 +17,7 @@ from agents.data.replay import Batch
 from agents.networks.heads import QUIET, Noise
 from agents.networks.models import QNetwork, QOutput
 from agents.networks.target import alike, copied, follow, tensors
-from agents.ops.values import munchausen_bonus, soft_policy
+from agents.ops.values import conservative_gap, munchausen_bonus, soft_policy
 
 
 class DQN(Algorithm):
@@ -101,13 +101,17 @@ class DQN(Algorithm):
         noise = minibatch.get("noise") or dict.fromkeys(("online", "target", "choice"), QUIET)
         with torch.no_grad():
             target = self._backed_up(model, minibatch, noise)
-        taken = self._look(model, "online", minibatch, noise["online"]).of(minibatch["action"])
+        output, action = self._look(model, "online", minibatch, noise["online"]), minibatch["action"]
+        taken = output.of(action)
         loss_B = self.model.values.loss(taken, target, noise["online"].tau)
         weight = minibatch["weight"]
+        if weight is not None:
+            error = (taken - target).abs() if taken.dim() == 1 else loss_B  # of distributions, how far they are apart
+        if self.config.cql_alpha:
+            loss_B = loss_B + self.config.cql_alpha * conservative_gap(output.q, action)
         loss = (loss_B if weight is None else loss_B * weight).mean()
         aux = {"loss": loss.detach(), "q_mean": self.model.values.mean(taken.detach()).mean()}
         if weight is not None:
-            error = (taken - target).abs() if taken.dim() == 1 else loss_B  # of distributions, how far they are apart
             aux["priority"] = error.detach()
         return loss, aux
 

@@ -26,6 +26,9 @@ class DQNConfig(OffPolicyConfig):
     target_update_interval: int = Field(1_000, gt=0, description="environment steps between target updates")
     tau: float = Field(1.0, gt=0, le=1, description="share of the online network mixed into the target (1 copies it)")
     double_q: bool = Field(True, description="let the online network choose the target's action (Double DQN)")
+    cql_alpha: float = Field(
+        0.0, ge=0, description="weight of a penalty on values of actions not taken, for data of others; 0 for none"
+    )
     exploration: ExplorationConfig = ExplorationConfig()
     target: MunchausenConfig = MunchausenConfig()
     network: QNetworkConfig = QNetworkConfig()
