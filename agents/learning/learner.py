@@ -119,7 +119,8 @@ class Learner:
         """Raise UserError if an update at `step` left a loss, a gradient or a parameter that is not finite."""
         if math.isfinite(result.health.item()):
             return
-        loss = float(result.metrics.get("train/loss", torch.nan))
+        parts = {tag: value for tag, value in result.metrics.items() if tag.endswith("loss")}
+        loss = float(parts.get("train/loss", sum(parts.values())))
         what = "the parameters are" if not self.parameters.vector.isfinite().all() else "a gradient is"
         raise UserError(
             f"the training diverged: at step {step:,} its loss is {loss:g} and {what} not finite any more; "

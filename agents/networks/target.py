@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -28,11 +28,23 @@ def copied(model: Copied) -> Copied:
     return target
 
 
+class Tensors(NamedTuple):
+    """A network's parameters and buffers; looking for them takes longer than changing them."""
+
+    parameters: list[Tensor]
+    buffers: list[Tensor]
+
+
+def tensors(network: nn.Module) -> Tensors:
+    """Return a network's tensors, which are others once a layer has been replaced."""
+    return Tensors(list(network.parameters()), list(network.buffers()))
+
+
 @torch.no_grad()
-def follow(target: nn.Module, model: nn.Module, tau: float) -> None:
+def follow(target: Tensors, model: Tensors, tau: float) -> None:
     """Move a target's parameters towards the model's by the share `tau` (1 copies them), its statistics all the way."""
-    torch._foreach_lerp_(list(target.parameters()), list(model.parameters()), tau)
-    for mine, theirs in zip(target.buffers(), model.buffers(), strict=True):
+    torch._foreach_lerp_(target.parameters, model.parameters, tau)
+    for mine, theirs in zip(target.buffers, model.buffers, strict=True):
         mine.copy_(theirs)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 
@@ -14,6 +15,7 @@ from gymnasium import spaces
 from agents.algos.sac.config import SACConfig
 from agents.core.runtime import Runtime
 from agents.data.replay import Batch
+from agents.networks.layers import Ensemble
 from agents.run.config import FLAGS, Layer, resolve
 from envs.errors import UserError
 from tests.algos.making import BOX, make, make_batch, weights
@@ -112,6 +114,17 @@ def test_an_update_is_three_gradient_steps_on_paper(options):
     torch.testing.assert_close(weights(made.algorithm.target), (behind + moved) / 2)
 
 
+def test_the_target_follows_layers_that_have_been_replaced():
+    made = disagreeing(tau=1.0)
+    for width in (16, 8):  # the structure stays the same at first
+        layers = made.model.critics.layers
+        for i, (inputs, outputs) in enumerate(itertools.pairwise([5, width, 1])):
+            layers[i] = Ensemble(2, inputs, outputs)
+        made.update(batch_of(seed=width))
+        assert weights(made.algorithm.target).equal(weights(made.model.critics))
+        assert not any(parameter.requires_grad for parameter in made.algorithm.target.parameters())
+
+
 def test_what_has_ended_is_not_bootstrapped():
     made = disagreeing(**SGD)
     seen = []
@@ -136,6 +149,15 @@ def test_a_fixed_weight_is_not_learnt():
     made = make_sac(ent_coef=0.2)
     assert made.model.log_ent_coef is None
     assert made.update(batch_of()).keys() == {"train/critic_loss", "train/actor_loss"}
+    assert made.learner.latest(0.5)["train/ent_coef"] == 0.2
+
+
+def test_a_training_that_diverges_says_how_large_its_losses_are():
+    made = make_sac()
+    batch = batch_of()
+    result = made.learner.update(batch._replace(return_=batch.return_ + torch.inf), 0.0)
+    with pytest.raises(UserError, match="at step 7 its loss is inf"):
+        made.learner.refuse_divergence(result, 7)
 
 
 @pytest.mark.parametrize(
@@ -210,6 +232,17 @@ def test_batch_norm_takes_the_place_of_the_target():
         made.algorithm.after_update(made.algorithm.prepare(batch, {}) | made.algorithm.draw(256, torch.Generator()))
     torch.testing.assert_close(inputs.mean[:3], both.mean(0), atol=5e-3, rtol=0)  # of both halves of a batch
     torch.testing.assert_close(inputs.var[:3], both.var(0), atol=2e-2, rtol=0)
+
+
+@pytest.mark.parametrize("options", [{}, {"batch_norm": True}], ids=["sac", "crossq"])
+def test_targets_have_no_gradient(options, monkeypatch):
+    made, seen = make_sac(**options), []
+    values = type(made.model.critics.values)
+    loss = values.loss
+    monkeypatch.setattr(values, "loss", lambda self, numbers, goal: seen.append(goal) or loss(self, numbers, goal))
+    made.update(batch_of())
+    assert len(seen) == 1
+    assert not seen[0].requires_grad
 
 
 def test_each_transition_counts_by_its_weight():

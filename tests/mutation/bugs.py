@@ -286,8 +286,8 @@ BUGS = [
         "agents/networks/target.py",
         "tests/algos/test_dqn.py",
         (
-            "list(model.parameters()), tau)",
-            "list(model.parameters()), 1 - tau)",
+            "target.parameters, model.parameters, tau)",
+            "target.parameters, model.parameters, 1 - tau)",
             "target networks: tau is the share that the target keeps",
             "Lillicrap et al. 2016's tau and others' polyak, which are each other's complement",
         ),
@@ -1630,8 +1630,8 @@ BUGS = [
             "a gradient that is not finite goes unnoticed where the parameters stay finite",
         ),
         (
-            'loss = float(result.metrics.get("train/loss", torch.nan))',
-            'loss = float(result.metrics.get("train/value_loss", torch.nan))',
+            'parts.get("train/loss", sum(parts.values()))',
+            'parts.get("train/value_loss", sum(parts.values()))',
             "the loss at which a training diverged is another one",
         ),
     ),

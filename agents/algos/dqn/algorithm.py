@@ -16,7 +16,7 @@ from agents.core.tree import tree_map
 from agents.data.replay import Batch
 from agents.networks.heads import QUIET, Noise
 from agents.networks.models import QNetwork, QOutput
-from agents.networks.target import alike, copied, follow
+from agents.networks.target import alike, copied, follow, tensors
 from agents.ops.values import conservative_gap, munchausen_bonus, soft_policy
 
 
@@ -155,4 +155,4 @@ class DQN(Algorithm):
 
     def update_target(self) -> None:
         """Move the target network towards the online one by `tau`."""
-        follow(self.target, self.model, self.config.tau)
+        follow(tensors(self.target), tensors(self.model), self.config.tau)

@@ -14,7 +14,7 @@ from agents.core.algorithm import Algorithm
 from agents.core.tree import tree_map
 from agents.data.replay import Batch
 from agents.networks.soft import SoftActorCritic
-from agents.networks.target import alike, copied, follow
+from agents.networks.target import alike, copied, follow, tensors
 from envs.errors import UserError
 
 
@@ -47,15 +47,22 @@ class SAC(Algorithm):
         )
         auto = config.target_entropy == "auto"
         self.target_entropy = -float(self.model.size) if auto else float(config.target_entropy)
-        self.target = self._target()
+        # a copy of the critics to bootstrap from; CrossQ does without
+        self.target = None if config.network.batch_norm else copied(self.model.critics)
+        self._find_tensors()
 
-    def _target(self) -> Any:
-        """Return a copy of the critics to bootstrap from; None where CrossQ does without."""
-        return None if self.config.network.batch_norm else copied(self.model.critics)
+    def _find_tensors(self) -> None:
+        if self.target is not None:
+            self._tensors = tensors(self.target), tensors(self.model.critics)
 
     def follow_model(self) -> None:
         if self.target is not None and not alike(self.target, self.model.critics):
-            self.target = self._target()
+            self.target = copied(self.model.critics)
+        self._find_tensors()
+
+    def constants(self, progress: float) -> dict[str, float]:
+        fixed = {} if self.model.log_ent_coef is not None else {"ent_coef": self.config.ent_coef}
+        return super().constants(progress) | fixed
 
     def prepare(self, data: Batch, constants: dict[str, Tensor]) -> dict[str, Any]:
         """Let the normalisers take in the observations; return the batch by name."""
@@ -69,7 +76,7 @@ class SAC(Algorithm):
 
     def loss(self, model: Any, minibatch: dict[str, Any], constants: dict[str, Tensor]) -> tuple[Tensor, Any]:
         values, noise, log_coef = self.model.critics.values, minibatch["noise"], model.log_ent_coef
-        coef = self.config.ent_coef if log_coef is None else log_coef.detach().exp()
+        coef = constants["ent_coef"] if log_coef is None else log_coef.detach().exp()
         obs, next_obs, action = (minibatch[name] for name in ("obs", "next_obs", "action"))
         with torch.no_grad():
             next_action, next_log_prob = model(next_obs).draw(noise["next"])
@@ -110,7 +117,7 @@ class SAC(Algorithm):
     def after_update(self, data: dict[str, Any]) -> None:
         """Move the target critics by `tau`; without them, let the running statistics take in the batch."""
         if self.target is not None:
-            follow(self.target, self.model.critics, self.config.tau)
+            follow(*self._tensors, self.config.tau)
             return
         next_action, _ = self.model(data["next_obs"]).draw(data["noise"]["next"])
         joined = _joined(data["obs"], data["action"], data["next_obs"], next_action)
