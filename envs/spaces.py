@@ -316,7 +316,10 @@ class ActionCodec:
         if not rescale:
             return _float_box(space.low.ravel(), space.high.ravel(), (size,))
         if not space.is_bounded():
-            raise UserError(f"actions cannot be rescaled to {space}, which has infinite bounds: leave rescaling off")
+            raise UserError(
+                f"actions from -1 to 1 cannot be mapped onto {space}, which has infinite bounds: give it finite ones, or "
+                "use --algo ppo without --rescale-action and --squash-output"
+            )
         low, high = space.low.astype(np.float64), space.high.astype(np.float64)
         self._scale, self._middle = (high - low) / 2, (high + low) / 2
         return _float_box(-1.0, 1.0, (size,))
