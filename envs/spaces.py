@@ -317,7 +317,7 @@ class ActionCodec:
             return _float_box(space.low.ravel(), space.high.ravel(), (size,))
         if not space.is_bounded():
             raise UserError(
-                f"actions from -1 to 1 cannot be mapped onto {space}, which has infinite bounds: give it finite ones, or "
+                f"actions from -1 to 1 cannot be mapped onto {space}, which has infinite bounds: give finite ones, or "
                 "use --algo ppo without --rescale-action and --squash-output"
             )
         low, high = space.low.astype(np.float64), space.high.astype(np.float64)
