@@ -123,8 +123,11 @@ class PrioritizedSampler(UniformSampler):
             news.clear()
 
     def _admit(self, written: Tensor) -> None:
-        """Make what has been written likely to be drawn."""
-        self._sums.write(written, self._largest.expand(len(written)))
+        """Make what has been written likely to be drawn, and what has been forgotten impossible."""
+        priority = self._largest.expand(len(written))
+        if self._replay.frames:
+            priority = torch.where(self._replay.holds(written), priority, 0)
+        self._sums.write(written, priority)
 
     def update_priorities(self, indices: Tensor, priorities: Tensor) -> None:
         """See `Sampler`; `priorities` are errors, which need not be powers yet."""
