@@ -17,12 +17,14 @@ from gymnasium import Space, spaces
 from torch.overrides import TorchFunctionMode
 
 from agents.core.config import AlgoConfig, OffPolicyConfig, RolloutConfig, Torsos
+from agents.data.frames import SPARE
 from agents.networks.encoders import zeros
 from agents.networks.pictures import picture_layout
 from envs.errors import UserError
 
 FLAGS = 6  # bytes of a transition's reward, float32, and of its two flags
 SHUFFLED = 12  # bytes that an epoch keeps of a transition: its place in the order, int64, and its log-ratio
+LARGE = 4_096  # bytes of an observation from which on a replay buffer stores each of its frames once
 COPIES = {"sgd": 2, "rmsprop": 3}  # of each weight, its gradient and the optimiser's moments included; others keep 4
 
 
@@ -31,9 +33,42 @@ def transition_bytes(observation_space: Space, action_space: Space, successors: 
 
     Args:
         observation_space, action_space: canonical (envs.spaces).
-        successors: whether the next observation is stored too.
+        successors: whether the next observation is stored too, as it is in a replay buffer.
     """
-    return (1 + successors) * _bytes(zeros(observation_space, 1)) + _bytes(zeros(action_space, 1)) + FLAGS
+    taken = (1 + successors) * _bytes(zeros(observation_space, 1)) + _bytes(zeros(action_space, 1)) + FLAGS
+    for name, axis in frame_axes(observation_space).items() if successors else ():
+        leaf = zeros(observation_space[name] if name else observation_space, 1)
+        colours = leaf.dim() == 4 and axis is not None and leaf.shape[axis + 1] == 3
+        stack = 1 if axis is None or colours else leaf.shape[axis + 1]
+        frame = leaf.nbytes // stack
+        taken += frame + frame // SPARE + 2 * 4 * stack + 8 - 2 * leaf.nbytes
+    return taken
+
+
+def frame_axes(observation_space: Space) -> dict[str, int | None]:
+    """Return those observations whose frames a replay buffer stores once each, and the axis that may stack them.
+
+    They are those that are large, by the name of the leaf, "" where there is one alone. Whether frames are stacked
+    along that axis the buffer finds out; None where there is none.
+    """
+    leaves = observation_space.spaces if isinstance(observation_space, spaces.Dict) else {"": observation_space}
+    found: dict[str, int | None] = {}
+    for name, leaf in leaves.items():
+        if isinstance(leaf, spaces.Box) and zeros(leaf, 1).nbytes >= LARGE:
+            layout = picture_layout(leaf)
+            stacked = layout is not None and layout.channels > 1
+            found[name] = None if layout is None or not stacked else 0 if layout.side else len(leaf.shape) - 1
+    return found
+
+
+def replay_bytes(observation_space: Space, action_space: Space, carry: Any = ()) -> int:
+    """Return the bytes that one transition takes in a replay buffer.
+
+    Args:
+        observation_space, action_space: canonical (envs.spaces).
+        carry: what a memory holds in one environment, which is kept with each transition.
+    """
+    return transition_bytes(observation_space, action_space, successors=True) + (0 if carry == () else carry.nbytes)
 
 
 def _bytes(tree: Any) -> int:
