@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from agents.core.saved import like, part
+from agents.core.tree import tree_to_tensor
 from agents.data.replay import Batch, ReplayBuffer, assemble, assemble_sequences
 
 Compile = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -91,6 +92,36 @@ class UniformSampler:
         self.generator.set_state(part(state, "generator"))
 
 
+class Elsewhere:
+    """A sampler whose store is not where updates are made: minibatches and priorities are brought over.
+
+    Args:
+        sampler: of the store.
+        device: where updates are made.
+    """
+
+    def __init__(self, sampler: Sampler, device: torch.device) -> None:
+        self._sampler, self._device, self.generator = sampler, device, sampler.generator
+
+    def sample(self, count: int, progress: float) -> Batch:
+        """See `Sampler`."""
+        batch: Batch = tree_to_tensor(self._sampler.sample(count, progress), self._device)
+        return batch
+
+    def update_priorities(self, indices: Tensor, priorities: Tensor) -> None:
+        """See `Sampler`."""
+        there = self.generator.device
+        self._sampler.update_priorities(indices.to(there), priorities.to(there))
+
+    def state_dict(self) -> dict[str, Any]:
+        """See `Sampler`."""
+        return self._sampler.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """See `Sampler`."""
+        self._sampler.load_state_dict(state)
+
+
 class PrioritizedSampler(UniformSampler):
     """Transitions are drawn in proportion to |error|^alpha (Schaul et al. 2016, arXiv:1511.05952, sec. 3.3).
 
@@ -105,14 +136,14 @@ class PrioritizedSampler(UniformSampler):
     def __init__(self, replay: ReplayBuffer, *others: Any, alpha: float, beta0: float, eps: float, **more: Any) -> None:
         super().__init__(replay, *others, **more)
         self._alpha, self._beta0, self._eps = alpha, beta0, eps
-        self._sums = SumTree(replay.rows * replay.num_envs, replay.device)
+        self._priorities = Priorities(replay.rows * replay.num_envs, replay.device)
         self._largest = torch.ones((), device=replay.device)
         replay.news = []
 
     def sample(self, count: int, progress: float) -> Batch:
         """See `Sampler`."""
         self._take_in_news()
-        priority, index = self._sums.draw(count, self.generator)
+        priority, index = self._priorities.draw(count, self.generator)
         beta = self._beta0 + (1 - self._beta0) * min(progress, 1.0)
         weight = (priority / priority.amin()) ** -beta  # N and the sum of all cancel
         return self._assembled(index)._replace(weight=weight)
@@ -127,25 +158,25 @@ class PrioritizedSampler(UniformSampler):
         priority = self._largest.expand(len(written))
         if self._replay.frames:
             priority = torch.where(self._replay.holds(written), priority, 0)
-        self._sums.write(written, priority)
+        self._priorities.write(written, priority)
 
     def update_priorities(self, indices: Tensor, priorities: Tensor) -> None:
         """See `Sampler`; `priorities` are errors, which need not be powers yet."""
         raised = (priorities + self._eps) ** self._alpha
         self._largest = torch.maximum(self._largest, raised.max())
-        self._sums.write(indices, raised)
+        self._priorities.write(indices, raised)
 
     def state_dict(self) -> dict[str, Any]:
         self._take_in_news()
-        return {"priorities": self._sums.leaves, "largest": self._largest, **super().state_dict()}
+        return {"priorities": self._priorities.numbers, "largest": self._largest, **super().state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        found = like(part(state, "priorities"), self._sums.leaves, "priorities")
+        found = like(part(state, "priorities"), self._priorities.numbers, "priorities")
         largest = like(part(state, "largest"), self._largest, "largest")
         if not (found.isfinite() & (found >= 0)).all() or not (largest.isfinite() and largest > 0):
             raise ValueError("priorities are numbers that are not negative, and finite")
         device = self._replay.device
-        self._sums.write(torch.arange(len(found), device=device), found.to(device))
+        self._priorities.write(torch.arange(len(found), device=device), found.to(device))
         self._largest = largest.to(device)
         self._replay.news = []
         super().load_state_dict(state)
@@ -182,8 +213,8 @@ class SequenceSampler(PrioritizedSampler):
     def _admit(self, written: Tensor) -> None:
         """Let those sequences be drawn that are whole now, and those no longer that have been written over."""
         steps = (self._length - 1) * self._replay.num_envs
-        changed = torch.cat([written, (written - steps) % len(self._sums.leaves)])
-        self._sums.write(changed, torch.where(self._whole(changed), self._largest, 0))
+        changed = torch.cat([written, (written - steps) % len(self._priorities.numbers)])
+        self._priorities.write(changed, torch.where(self._whole(changed), self._largest, 0))
 
     def update_priorities(self, indices: Tensor, priorities: Tensor) -> None:
         errors = priorities.view(-1, len(indices))
@@ -191,52 +222,56 @@ class SequenceSampler(PrioritizedSampler):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         super().load_state_dict(state)
-        found = self._sums.leaves
+        found = self._priorities.numbers
         if (found[~self._whole(torch.arange(len(found), device=found.device))] > 0).any():
             raise ValueError("priorities are of sequences that are not stored")
 
 
-class SumTree:
-    """Numbers that are not negative, and the sums of blocks of them, of blocks of blocks, ... for drawing by size.
+class Priorities:
+    """Numbers that are not negative, in blocks, for drawing by size.
 
-    Every operation is a few array operations for a whole batch. Sums are worked out anew from what they are of, so
-    they do not drift.
+    Every operation is a few array operations for a whole batch. Cumulative sums are kept of each block and of all
+    blocks: a block is looked up in those, then a number in its block. They are worked out anew from what they are of,
+    so they do not drift.
     """
 
     WIDTH = 64  # numbers in a block
+    BELOW_ONE = 1 - 2.0**-22  # so far below that a sum times it is rounded to less than the sum
 
     def __init__(self, count: int, device: torch.device) -> None:
-        self._levels = [torch.zeros(-(-count // self.WIDTH) * self.WIDTH, device=device)]
-        while len(self._levels[-1]) > self.WIDTH:
-            blocks = len(self._levels[-1]) // self.WIDTH
-            self._levels.append(torch.zeros(-(-blocks // self.WIDTH) * self.WIDTH, device=device))
         self._count = count
+        self._numbers = torch.zeros(-(-count // self.WIDTH) * self.WIDTH, device=device)
+        self._within = torch.zeros_like(self._numbers).view(-1, self.WIDTH)
+        self._fine = torch.float32 if device.type == "mps" else torch.float64  # Apple's GPUs have none
+        self._blocks: Tensor | None = None  # cumulative sums of whole blocks, since the last write
 
     @property
-    def leaves(self) -> Tensor:
+    def numbers(self) -> Tensor:
         """The numbers, `[count]`."""
-        return self._levels[0][: self._count]
+        return self._numbers[: self._count]
 
     def write(self, index: Tensor, value: Tensor) -> None:
         """Set numbers `[B]`; of equal indices one of the values is taken."""
-        self._levels[0][index] = value
-        for below, level in zip(self._levels, self._levels[1:], strict=False):
-            index = (index // self.WIDTH).unique() if len(index) > self.WIDTH else index // self.WIDTH
-            level[index] = below.view(-1, self.WIDTH)[index].sum(1)
+        self._numbers[index] = value
+        block = index // self.WIDTH
+        if len(index) > self.WIDTH:
+            block = block.unique()
+        self._within[block] = self._numbers.view(-1, self.WIDTH).index_select(0, block).cumsum(1)
+        self._blocks = None
 
     def draw(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Draw `count` of the numbers, each as likely as it is large; return them and their indices.
 
-        One that is 0 is never drawn, whatever rounding does. Each level has random numbers of its own: one alone would
-        be too coarse for the leaves of a large tree.
+        One that is 0 is never drawn, whatever rounding does. Blocks and numbers have random numbers of their own: one
+        alone would be too coarse for the numbers of a large buffer.
         """
-        device = self._levels[0].device
-        index = torch.zeros(count, dtype=torch.int64, device=device)
-        for level in reversed(self._levels):
-            blocks = level.view(-1, self.WIDTH)[index]
-            ends = blocks.cumsum(1)
-            target = torch.rand((count, 1), generator=generator, device=device) * ends[:, -1:]
-            # the first whose end lies beyond the target, or else the last that is not 0
-            inside = torch.minimum((ends <= target).sum(1), (ends < ends[:, -1:]).sum(1))
-            index = index * self.WIDTH + inside
-        return self._levels[0][index], index
+        if self._blocks is None:
+            self._blocks = self._within[:, -1].cumsum(0, dtype=self._fine)
+        where: Any = {"generator": generator, "device": self._within.device}
+        which = torch.rand(count, dtype=self._fine, **where).mul_(self._blocks[-1] * self.BELOW_ONE)
+        block = torch.searchsorted(self._blocks, which, right=True)
+        part = torch.rand((count, 1), **where).mul_(self.BELOW_ONE)
+        ends = self._within.index_select(0, block)
+        inside = torch.searchsorted(ends, part.mul_(ends[:, -1:]), right=True)
+        index = torch.add(inside.squeeze(1), block, alpha=self.WIDTH)
+        return self._numbers.index_select(0, index), index

@@ -28,33 +28,25 @@ def allocate(shape: tuple[int, ...], like: Any, device: torch.device) -> Tensor:
     return torch.empty(shape, dtype=dtype_of(like), device=device)
 
 
-class OnDisk:
-    """Makes tensors that lie in files, which the system keeps in memory as far as there is room, and vanish with them.
+def on_disk(folder: Path, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    """Return a tensor in a file, of which the system keeps in memory what there is room for.
 
-    Attributes:
-        folder: where the files lie; they have no names there where the system can do without.
+    The file vanishes with the tensor, or with the process; it has no name in `folder` where the system can do without.
+
+    Raises:
+        OSError: the disk has no room for it.
     """
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def __call__(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-        """Return a tensor, not filled with anything in particular.
-
-        Raises:
-            OSError: the disk has no room for it.
-        """
-        size = max(math.prod(shape) * dtype.itemsize, 1)
-        with tempfile.TemporaryFile(dir=self.folder, prefix=".replay.tmp-") as file:
-            if hasattr(os, "posix_fallocate"):  # a disk that is full later would end the process
-                os.posix_fallocate(file.fileno(), 0, size)
-            else:
-                block = bytes(2**20)
-                for start in range(0, size, len(block)):
-                    file.write(block[: size - start])
-                file.flush()
-            mapped = np.memmap(file, np.uint8, "r+", shape=(size,))
-        return torch.from_numpy(mapped)[: math.prod(shape) * dtype.itemsize].view(dtype).view(shape)
+    size = max(math.prod(shape) * dtype.itemsize, 1)
+    with tempfile.TemporaryFile(dir=folder, prefix=".replay.tmp-") as file:
+        if hasattr(os, "posix_fallocate"):  # a disk that turns out to be full later would end the process
+            os.posix_fallocate(file.fileno(), 0, size)
+        else:
+            block = bytes(2**20)
+            for start in range(0, size, len(block)):
+                file.write(block[: size - start])
+            file.flush()
+        mapped = np.memmap(file, np.uint8, "r+", shape=(size,))
+    return torch.from_numpy(mapped)[: math.prod(shape) * dtype.itemsize].view(dtype).view(shape)
 
 
 def writer(tensor: Tensor) -> Any:

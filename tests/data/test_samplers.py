@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from agents.data.samplers import PrioritizedSampler, SequenceSampler, SumTree, UniformSampler
+from agents.data.samplers import Priorities, PrioritizedSampler, SequenceSampler, UniformSampler
 from tests.data.test_replay import GAMMA, Ledger
 
 
@@ -104,11 +104,11 @@ def chi_square(counts, expected):
 @pytest.mark.parametrize("count", [1, 63, 64, 65, 5000])
 def test_numbers_are_drawn_as_often_as_they_are_large(count):
     draw = torch.Generator().manual_seed(count)
-    tree, size = SumTree(count, torch.device("cpu")), torch.rand(count, generator=draw) ** 3
+    drawn, size = Priorities(count, torch.device("cpu")), torch.rand(count, generator=draw) ** 3
     size[torch.rand(count, generator=draw) < 0.3] = 0
     size[count // 2] = 1.0
-    tree.write(torch.arange(count), size)
-    values, found = tree.draw(400_000, draw)
+    drawn.write(torch.arange(count), size)
+    values, found = drawn.draw(400_000, draw)
     assert values.equal(size[found])
     counts = torch.bincount(found, minlength=count).numpy()
     assert (counts[size.numpy() == 0] == 0).all()
@@ -118,17 +118,19 @@ def test_numbers_are_drawn_as_often_as_they_are_large(count):
 
 def test_sums_follow_every_write():
     draw, count = torch.Generator().manual_seed(0), 10_000
-    tree, kept = SumTree(count, torch.device("cpu")), torch.zeros(count)
+    kept, expected = Priorities(count, torch.device("cpu")), torch.zeros(count)
     for _ in range(20):
         index = torch.randint(count, (300,), generator=draw)
         value = torch.rand(300, generator=draw)
         value = torch.where(index.bincount(minlength=count)[index] > 1, 0.25, value)  # which of several is written
-        tree.write(index, value)
-        kept[index] = value
-    assert tree.leaves.equal(kept)
-    for below, level in zip(tree._levels, tree._levels[1:], strict=False):
-        sums = below.view(-1, SumTree.WIDTH).sum(1)
-        torch.testing.assert_close(level[: len(sums)], sums)
+        kept.write(index, value)
+        expected[index] = value
+        kept.draw(1, draw)
+    assert kept.numbers.equal(expected)
+    blocks = torch.nn.functional.pad(expected, (0, -count % Priorities.WIDTH)).view(-1, Priorities.WIDTH)
+    torch.testing.assert_close(kept._within, blocks.cumsum(1))
+    assert kept._blocks is not None
+    torch.testing.assert_close(kept._blocks, blocks.double().sum(1).cumsum(0), rtol=1e-6, atol=0)
 
 
 def test_only_what_is_stored_is_drawn_and_what_is_new_has_the_largest_priority():
@@ -141,9 +143,9 @@ def test_only_what_is_stored_is_drawn_and_what_is_new_has_the_largest_priority()
     sampler.update_priorities(torch.tensor(sorted(stored)), torch.full((len(stored),), 7.0))
     ledger.add(5)
     sampler.sample(1, 0.0)
-    leaves = sampler._sums.leaves
-    assert (leaves > 0).sum() == replay.size.sum() > len(stored)
-    torch.testing.assert_close(leaves[leaves > 0], torch.full((len(replay),), 7.0**0.6), rtol=1e-5, atol=0)
+    numbers = sampler._priorities.numbers
+    assert (numbers > 0).sum() == replay.size.sum() > len(stored)
+    torch.testing.assert_close(numbers[numbers > 0], torch.full((len(replay),), 7.0**0.6), rtol=1e-5, atol=0)
 
 
 def test_what_is_new_takes_bounded_room_until_it_is_looked_at(monkeypatch):
@@ -167,7 +169,7 @@ def test_what_is_overwritten_loses_its_priority():
     sampler.update_priorities(torch.arange(8), torch.tensor([0.1, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0]))
     ledger.add(1)  # row 0 again
     sampler.sample(1, 0.0)
-    torch.testing.assert_close(sampler._sums.leaves[:2], torch.full((2,), (5.0 + 1e-6) ** 0.6))
+    torch.testing.assert_close(sampler._priorities.numbers[:2], torch.full((2,), (5.0 + 1e-6) ** 0.6))
 
 
 def test_weights_undo_what_priorities_favour():
@@ -239,7 +241,7 @@ def test_sequences_equal_those_of_plain_lists(capacity, num_envs, dummies, lengt
     for ticks in (length + 6, 1, 9, 40, 1, 3):
         ledger.add(ticks)
         expected = whole(ledger, length)
-        batch = sampler.sample(300, 0.0)
+        batch = sampler.sample(600, 0.0)
         assert batch.weight.eq(1).all()
         assert batch.carry.equal(batch.obs[:, 0] + 0.5)
         firsts = batch.obs[:, 0, 0].tolist()
@@ -274,11 +276,11 @@ def test_a_sequence_is_drawn_by_its_largest_error_and_its_mean():
     indices = torch.tensor([0, 2, 5, 9])  # rows 0 to 4, of both columns
     sampler.update_priorities(indices, errors.flatten())
     expected = 0.9 * errors.amax(0) + 0.1 * errors.mean(0) + 1e-6
-    torch.testing.assert_close(sampler._sums.leaves[indices], expected)
+    torch.testing.assert_close(sampler._priorities.numbers[indices], expected)
     assert sampler.sample(9, 0.0).weight.amax() == 1.0
     rows = torch.arange(30) // 2
-    assert (sampler._sums.leaves[rows >= 8] == 0).all(), "what three steps do not follow is never drawn"
-    assert (sampler._sums.leaves[rows < 8] > 0).all()
+    assert (sampler._priorities.numbers[rows >= 8] == 0).all(), "what three steps do not follow is never drawn"
+    assert (sampler._priorities.numbers[rows < 8] > 0).all()
     assert batch.weight.shape == (4,)
 
 
@@ -287,13 +289,13 @@ def test_a_sequence_written_over_is_not_drawn_until_it_is_whole_again():
     sampler = chained(ledger, 4)
     ledger.add(10)
     sampler.sample(1, 0.0)
-    assert sampler._sums.leaves.tolist() == [1.0] * 7 + [0.0] * 3
+    assert sampler._priorities.numbers.tolist() == [1.0] * 7 + [0.0] * 3
     for written in range(1, 25):
         ledger.add()
         sampler.sample(1, 0.0)
         newest = (written - 1) % 10
         cut = {(newest - back) % 10 for back in range(3)}
-        assert sampler._sums.leaves.tolist() == [0.0 if row in cut else 1.0 for row in range(10)]
+        assert sampler._priorities.numbers.tolist() == [0.0 if row in cut else 1.0 for row in range(10)]
 
 
 def test_a_loaded_sequence_sampler_goes_on_and_refuses_what_is_not_stored():

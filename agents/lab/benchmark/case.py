@@ -20,6 +20,7 @@ class Measure(NamedTuple):
 
 SPEED = Measure("steps_per_s", "steps/s", True)
 SECONDS = Measure("total_s", "seconds", False)
+BATCHES = Measure("batches_per_s", "batches/s", True)
 BYTES = Measure("bytes_per_transition", "bytes", False)
 
 

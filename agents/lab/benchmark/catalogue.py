@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from agents.lab.benchmark.case import BYTES, SECONDS, SPEED, Case, Measure, Plan, Program
+from agents.lab.benchmark.case import BATCHES, BYTES, SECONDS, SPEED, Case, Measure, Plan, Program
 from agents.lab.benchmark.ours import read_summary, read_training, train_command
 from agents.lab.processes import last_json, run_process
 from agents.lab.sb3_settings import translate_settings, tuned_settings
@@ -151,6 +151,14 @@ def replay(plan: Plan, observation: str) -> list[Program]:
     ]
 
 
+def sampling(plan: Plan) -> list[Program]:
+    """Minibatches of 256 from a million transitions."""
+    return [
+        Program("uniform", worker("sampling", prioritized=False), baseline=True),
+        Program("prioritised", worker("sampling", prioritized=True)),
+    ]
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """A case of the catalogue.
@@ -232,6 +240,7 @@ CATALOGUE: dict[str, Entry] = {
         target=SOLVED,
     ),
     "imports": Entry("Starting Python and importing", importing, SECONDS, quick=True),
+    "sampling": Entry("Drawing 256 of 1,000,000 transitions", sampling, BATCHES),
     "replay-cartpole": Entry(
         "Replay buffer, one transition of CartPole-v1", partial(replay, observation="cartpole"), BYTES, quick=True
     ),

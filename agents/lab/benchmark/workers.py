@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
+from functools import partial
 from time import perf_counter
 from typing import Any
 
@@ -88,6 +89,32 @@ def replay_ours(observation: str) -> dict[str, Any]:
     return {"bytes_per_transition": held_bytes(vars(buffer)) / capacity}
 
 
+def sampling(prioritized: bool) -> dict[str, Any]:
+    """Draw minibatches of 256 from a full replay buffer of a million transitions."""
+    import torch
+
+    from agents.data.replay import ReplayBuffer
+    from agents.data.samplers import PrioritizedSampler, UniformSampler
+
+    torch.set_num_threads(1)
+    random, capacity = torch.Generator().manual_seed(0), 1_000_000
+    replay = ReplayBuffer(capacity, 1, torch.device("cpu"))
+    options: tuple[Any, ...] = (replay, 0.99, 1, random)
+    kind = partial(PrioritizedSampler, alpha=0.6, beta0=0.4, eps=1e-6) if prioritized else UniformSampler
+    sampler = kind(*options)
+    for _ in range(10):
+        obs, flags = torch.zeros(capacity // 10, 1, 4), torch.zeros(capacity // 10, 1, dtype=torch.bool)
+        tick = {"obs": obs, "action": flags.long(), "reward": flags.float(), "next_obs": obs}
+        replay.extend(tick | {"terminated": flags, "truncated": flags})
+    sampler.update_priorities(torch.arange(capacity), torch.rand(capacity, generator=random))
+    seconds = []
+    for _ in range(1_000):
+        began = perf_counter()
+        sampler.sample(256, 0.5)
+        seconds.append(perf_counter() - began)
+    return {"batches_per_s": 1 / float(np.median(seconds)), "threads": 1}
+
+
 def replay_sb3(observation: str) -> dict[str, Any]:
     """Return what SB3's replay buffer takes for each transition."""
     from gymnasium import spaces
@@ -134,7 +161,7 @@ def warm() -> dict[str, Any]:
     return {"gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None}
 
 
-TASKS = {task.__name__: task for task in (sb3, step_native, step_gymnasium, replay_ours, replay_sb3, warm)}
+TASKS = {task.__name__: task for task in (sb3, step_native, step_gymnasium, replay_ours, replay_sb3, sampling, warm)}
 
 if __name__ == "__main__":
     print(json.dumps(TASKS[sys.argv[1]](**json.loads(sys.argv[2]))))
