@@ -155,7 +155,7 @@ COUNTERPARTS = {
         clips=False,
     ),
 }
-# What `translate_settings` handles by itself, and what says how long a run is, or where things lie, and not how it learns
+# What `translate_settings` handles by itself, and what says how long a run is or where it stores, not how it learns
 COMMON = ("n_envs", "max_grad_norm", "net_arch", "activation", "optimizer", "norm_obs", "norm_reward")
 PROTOCOL = (
     *("total_timesteps", "target_reward", "save_freq", "video_freq", "replay_storage"),
