@@ -11,7 +11,25 @@ from functools import partial
 from time import perf_counter
 from typing import Any
 
+from envs.errors import UserError
 from envs.make import make_single
+
+
+def sb3_class(algo: str) -> Any:
+    """Return the class of an algorithm, by its name in small letters, of SB3 or of its contributions.
+
+    Raises:
+        UserError: it is one of the contributions, which are not installed.
+    """
+    import stable_baselines3
+
+    if hasattr(stable_baselines3, algo.upper()):
+        return getattr(stable_baselines3, algo.upper())
+    try:
+        import sb3_contrib
+    except ImportError as error:
+        raise UserError(f'{algo} of SB3 needs its contributions: pip install -e ".[contrib]"') from error
+    return getattr(sb3_contrib, algo.upper())
 
 
 def make_sb3(
@@ -34,7 +52,6 @@ def make_sb3(
         seed: of networks, policy and environments.
         normalize: arguments of VecNormalize, or None to go without.
     """
-    import stable_baselines3
     from gymnasium import spaces
     from stable_baselines3.common.preprocessing import is_image_space
     from stable_baselines3.common.vec_env import VecNormalize
@@ -45,8 +62,7 @@ def make_sb3(
     if normalize is not None:
         env = VecNormalize(env, **normalize)
     policy = "MultiInputPolicy" if nested else "CnnPolicy" if image else "MlpPolicy"
-    algorithm = getattr(stable_baselines3, algo.upper())
-    return algorithm(policy, env, seed=seed, device="cpu", **_arguments(hyperparameters))
+    return sb3_class(algo)(policy, env, seed=seed, device="cpu", **_arguments(hyperparameters))
 
 
 def _make_envs(env_id: str, n_envs: int, seed: int, env_kwargs: Mapping[str, Any] | None) -> Any:

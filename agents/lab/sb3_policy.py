@@ -15,6 +15,7 @@ from torch import Tensor
 
 from agents.acting.evaluation import StatelessPolicy
 from agents.core.tree import to_numpy
+from agents.lab.baselines import sb3_class
 from agents.lab.sb3_settings import COUNTERPARTS
 from agents.run.play import stage
 from agents.run.storage import disk, opened, parse_json
@@ -55,8 +56,8 @@ class SB3Policy(StatelessPolicy):
         """Return what a viewer shows of a batch, under the names of our own policies' numbers."""
         policy = self._model.policy
         tensors, _ = policy.obs_to_tensor(self._normalised(obs))
-        if hasattr(policy, "q_net"):
-            q = policy.q_net(tensors)
+        if hasattr(policy, "q_net") or hasattr(policy, "quantile_net"):
+            q = policy.q_net(tensors) if hasattr(policy, "q_net") else policy.quantile_net(tensors).mean(dim=1)
             return {"value": q.amax(dim=1), "q_values": q}
         if hasattr(policy, "critic"):
             mean, log_std, _ = policy.actor.get_action_dist_params(tensors)
@@ -115,7 +116,7 @@ def sb3_algo(path: Path) -> str | None:
         UserError: the file cannot be read, or is no model of SB3's.
     """
     data = sb3_data(path)
-    found = [algo for algo, there in COUNTERPARTS.items() if there.mark in data]
+    found = [algo for algo, there in COUNTERPARTS.items() if there.mark in data and there.unlike not in data]
     return found[0] if len(found) == 1 else None
 
 
@@ -171,12 +172,11 @@ def load_sb3(path: Path, algo: str | None = None, *, trust: bool, vec_normalize:
         raise UserError(f"{path} is a model of {str(stored).upper()}, not of {name.upper()}")
     import pickle
 
-    import stable_baselines3
     from stable_baselines3.common.vec_env import VecNormalize
 
-    normalizer = None
+    normalizer, kind = None, sb3_class(name)
     try:
-        model = getattr(stable_baselines3, name.upper()).load(path, device="cpu")
+        model = kind.load(path, device="cpu")
         if vec_normalize is not None:
             with disk("read", vec_normalize), vec_normalize.open("rb") as stream:
                 normalizer = pickle.load(stream)

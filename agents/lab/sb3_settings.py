@@ -7,7 +7,7 @@ can be sent to another process: `lin_X` is a linear schedule; activations and op
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -58,13 +58,14 @@ TUNED_SAC = _model(
     **{"gradient_steps": Annotated[int, Field(ge=-1)], "use_sde": (bool, False)},
 )
 TUNED_NETWORKS = _model(Settings, net_arch=tuple[Count, ...], activation_fn=Activation)  # `policy_kwargs`
+TUNED_QRDQN_NETWORKS = _model(TUNED_NETWORKS, n_quantiles=Count)
 TUNED_SAC_NETWORKS = _model(TUNED_NETWORKS, log_std_init=float)
 TUNED_PPO_NETWORKS = _model(TUNED_NETWORKS, log_std_init=float, ortho_init=(bool, True))
 
 
 @dataclass(frozen=True, slots=True)
 class Counterpart:
-    """The algorithm of the same name in SB3, whose class is called so in capital letters.
+    """The algorithm of the same name in SB3 or its contributions, whose class is called so in capital letters.
 
     Attributes:
         arguments: names of our settings that are SB3's arguments too.
@@ -73,7 +74,8 @@ class Counterpart:
         translate: makes SB3's arguments of those, and further `policy_kwargs`.
         eps: of our optimiser.
         tuned, tuned_networks: what a file of tuned settings may hold.
-        mark: a setting that only this algorithm's saved models have.
+        mark, unlike: a setting that this algorithm's saved models have, and one that they have not, unlike others with
+            that mark.
         actions: the kind of action space that it needs, if only one will do.
         clips: whether it has `max_grad_norm`.
     """
@@ -88,6 +90,7 @@ class Counterpart:
     mark: str
     actions: str | None = None
     clips: bool = True
+    unlike: str | None = None
 
 
 def _translate_ppo(values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -140,6 +143,7 @@ COUNTERPARTS = {
         tuned=TUNED_DQN,
         tuned_networks=TUNED_NETWORKS,
         mark="exploration_fraction",
+        unlike="n_quantiles",
         actions="Discrete",
     ),
     "sac": Counterpart(
@@ -155,6 +159,9 @@ COUNTERPARTS = {
         clips=False,
     ),
 }
+COUNTERPARTS["qrdqn"] = replace(
+    COUNTERPARTS["dqn"], tuned_networks=TUNED_QRDQN_NETWORKS, mark="n_quantiles", unlike=None
+)
 # What `translate_settings` handles by itself, and what says how long a run is or where it stores, not how it learns
 COMMON = ("n_envs", "max_grad_norm", "net_arch", "activation", "optimizer", "norm_obs", "norm_reward")
 PROTOCOL = (

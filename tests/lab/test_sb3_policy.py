@@ -7,6 +7,7 @@ import io
 import json
 import pickle
 import re
+import sys
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,11 @@ from typing import Any
 import imageio_ffmpeg
 import numpy as np
 import pytest
+import stable_baselines3
 import torch
 
 from agents.evaluate import main as evaluate
-from agents.lab.baselines import make_sb3
+from agents.lab.baselines import make_sb3, sb3_class
 from agents.lab.sb3_policy import SB3Policy, load_sb3, sb3_algo
 from agents.watch import main as watch
 from envs.errors import UserError
@@ -214,3 +216,25 @@ def test_watch_records_a_trusted_model_and_refuses_another(saved, tmp_path, caps
     reader = imageio_ffmpeg.read_frames(video)
     assert next(reader)["size"] == (400, 224)
     assert len(list(reader)) == 7
+
+
+def test_models_of_the_contributions_are_played_and_shown(tmp_path):
+    sb3_contrib = pytest.importorskip("sb3_contrib")
+    model = sb3_contrib.QRDQN("MlpPolicy", "CartPole-v1", policy_kwargs={"net_arch": [8], "n_quantiles": 5}, seed=0)
+    model.save(tmp_path / "qrdqn.zip")
+    assert sb3_algo(tmp_path / "qrdqn.zip") == "qrdqn"
+    policy = load_sb3(tmp_path / "qrdqn.zip", trust=True)
+    obs = observations("CartPole-v1", 6)
+    with torch.no_grad():
+        expected = model.policy.quantile_net(torch.as_tensor(obs)).mean(dim=1)
+    shown = policy.inspect(obs, ())
+    torch.testing.assert_close(shown["q_values"], expected)
+    torch.testing.assert_close(shown["value"], expected.amax(dim=1))
+    assert policy.choose(obs, None).equal(expected.argmax(dim=1))
+
+
+def test_contributions_that_are_not_installed_are_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "sb3_contrib", None)
+    assert sb3_class("dqn") is stable_baselines3.DQN
+    with pytest.raises(UserError, match=r"qrdqn of SB3 needs its contributions: pip install"):
+        sb3_class("qrdqn")

@@ -25,6 +25,8 @@ PPO = "--n-envs 3 --n-steps 16 --batch-size 24 --n-epochs 2"
 DQN = "--algo dqn --n-envs 3 --learning-starts 100 --buffer-size 300 --batch-size 16 --train-freq 6"
 GRU = f"{PPO} --memory gru --memory-size 8 --batch-size 16"
 RECURRENT = f"{DQN} --memory gru --memory-size 8 --sequence-length 8 --burn-in 4 --n-step-returns 3"
+SAC = "--algo sac --n-envs 3 --learning-starts 100 --buffer-size 300 --batch-size 16 --train-freq 6 --net-arch 16 16"
+PRESETS = ("dqn", "double", "rainbow", "btr")
 STEPS = 600
 BUDGET = f"--total-timesteps {STEPS} --target-reward none --eval-freq 250 --eval-episodes 2 --save-freq 0"
 BUDGET += " --final-eval-episodes 0 --device cpu --learning-rate lin_1e-3 --eval-max-steps 60"
@@ -88,6 +90,21 @@ EXACT = {
     "ppo Taxi async, masks": f"--env Taxi-v4 --vec async {PPO}",
     "ppo FrozenLake sync, Discrete": f"--env FrozenLake-v1 --vec sync {PPO}",
     "dqn Blackjack sync, Tuple": f"--env Blackjack-v1 --vec sync {DQN}",
+    "dqn Signs sync, spectral norm and conservative": f"--env {USER_ENVS}:Signs --vec sync {DQN} --spectral-norm "
+    "--cql-alpha 0.5",
+    "dqn CartPole native, rescaled": f"--env CartPole-v1 --vec native {DQN} --rescale-values --munchausen",
+    "pqn CartPole native": f"--env CartPole-v1 --algo pqn --vec native {PPO} --norm-obs",
+    "pqn Corridor sync, memory": f"--env Corridor-v0 --algo pqn --vec sync {GRU}",
+    "pqn Taxi async, masks": f"--env Taxi-v4 --algo pqn --vec async {PPO}",
+    "sac Pendulum native": f"--env Pendulum-v1 --vec native {SAC} --prioritized-replay",
+    "sac Pendulum async": f"--env Pendulum-v1 --vec async {SAC} --norm-obs",
+    **{f"dqn CartPole sync, preset {name}": f"--env CartPole-v1 --vec sync {DQN} --preset {name}" for name in PRESETS},
+    "dqn CartPole native, preset r2d2": f"--env CartPole-v1 --vec native {DQN} --preset r2d2 --sequence-length 8 "
+    "--burn-in 4 --memory-size 8",
+    **{
+        f"sac Pendulum sync, preset {name}": f"--env Pendulum-v1 --vec sync {SAC} --preset {name}"
+        for name in ("tqc", "crossq")
+    },
     "ppo CartPole sync, wrapped": f"--env CartPole-v1 --vec sync {PPO} "
     "--wrappers gymnasium.wrappers:TimeAwareObservation",
 }

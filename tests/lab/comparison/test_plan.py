@@ -59,7 +59,7 @@ def test_another_algorithm_of_sb3_has_its_own_settings():
     assert (other, found.left_out) == (tuned_settings("dqn", "CartPole-v1")[0], [])
     job = next(job for job in all_jobs([found]) if job.label == "sb3-dqn")
     assert (job.kind, job.algo, job.folder(Path()).parts) == ("sb3", "ppo", ("runs", "sb3-dqn", "CartPole-v1__ppo__s0"))
-    with pytest.raises(UserError, match=r"no algorithm known to match 'dqm'\. Did you mean dqn\?"):
+    with pytest.raises(UserError, match=r"no algorithm known to match 'dqm'\. Did you mean dqn or qrdqn\?"):
         planned(("sb3:dqm",))
     with pytest.raises(UserError, match="Pendulum-v1, PPO: DQN of stable-baselines3 needs Discrete actions"):
         planned(("sb3:dqn",), env=["Pendulum-v1"])
