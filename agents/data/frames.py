@@ -103,6 +103,7 @@ class Frames:
         self._counts = np.full((num_envs, self.stack), BLANK)
         self._first = np.zeros((rows, num_envs), np.int64)  # count of the oldest frame that a transition needs
         self._head = np.zeros(num_envs, np.int64)  # frames stored so far
+        self._tail = np.zeros(num_envs, np.int64)  # no frame before that is needed; looked up when room is short
         self._written = np.zeros(num_envs, np.int64)  # transitions stored so far
         self.kept = np.zeros(num_envs, np.int64)
 
@@ -122,25 +123,24 @@ class Frames:
         counts = self._counts[columns]
         for i in np.flatnonzero(~known):
             counts[i] = self._store(int(columns[i]), before[i])
-        following = np.roll(counts, -1, axis=1)
-        grown = columns[moved]
+        following, grown = np.empty_like(counts), columns[moved]
+        following[:, :-1] = counts[:, 1:]
         following[moved, -1] = self._head[grown]
-        places = self._name(self._head[grown], grown)
+        places = self._head[grown] % self._size * self._num_envs + grown
         self._ring[places] = after[:, -1] if len(grown) == len(columns) else after[:, -1][moved]
         self._marked.note(places)
         self._head[grown] += 1
         for i in np.flatnonzero(~moved):
             following[i] = self._store(int(columns[i]), after[i])
         self._last_rows[columns], self._counts[columns] = after, following
-        self._first[self._written[columns] % self._rows, columns] = np.minimum(
-            self._oldest(counts, columns), self._oldest(following, columns)
-        )
+        both = np.concatenate([counts, following], axis=1)
+        self._first[self._written[columns] % self._rows, columns] = self._oldest(both, columns)
         self._written[columns] += 1
         self.kept[columns] += 1
-        one, other = (self._name(found, columns[:, None]) for found in (counts, following))
+        names: Any = self._name(both, columns[:, None])
         if self._device.type != "cpu":
-            return torch.from_numpy(one).to(self._device), torch.from_numpy(other).to(self._device)
-        return one, other
+            names = torch.from_numpy(names).to(self._device)
+        return names[:, : self.stack], names[:, self.stack :]
 
     def _name(self, counts: np.ndarray, columns: np.ndarray) -> np.ndarray:
         """Return where frames lie in the ring."""
@@ -153,12 +153,15 @@ class Frames:
 
     def _make_room(self, columns: np.ndarray, more: np.ndarray) -> None:
         """Forget the oldest transitions of columns whose rings do not hold so many frames more."""
+        if (self._head[columns] + more - self._tail[columns] <= self._size).all():
+            return
         needed = self._oldest(self._counts[columns], columns)  # the next observation may name these
         while True:
             kept = self.kept[columns]
             first = self._first[(self._written[columns] - kept) % self._rows, columns]
             oldest = np.where(kept > 0, np.minimum(first, needed), needed)
             short = (self._head[columns] + more - oldest > self._size) & (kept > 0)
+            self._tail[columns] = oldest
             if not short.any():
                 return
             self.kept[columns[short]] -= 1

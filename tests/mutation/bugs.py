@@ -476,13 +476,13 @@ BUGS = [
             "buffers that stack frames by index alone",
         ),
         (
-            "self._head[columns] + more - oldest > self._size",
-            "self._head[columns] + more - oldest > 2 * self._size",
+            "(self._head[columns] + more - oldest > self._size)",
+            "(self._head[columns] + more - oldest > 2 * self._size)",
             "frames: a stack reaches beyond the write head",
         ),
         (
-            "following = np.roll(counts, -1, axis=1)",
-            "following = counts.copy()",
+            "following[:, :-1] = counts[:, 1:]",
+            "following[:, :-1] = counts[:, :-1]",
             "frames: a successor has the frames of its predecessor",
         ),
         (
