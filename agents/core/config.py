@@ -370,6 +370,10 @@ class ReplayConfig(Settings):
     """The store of transitions, and when they are learnt from."""
 
     buffer_size: int = Field(100_000, gt=0, description="transitions that the replay buffer holds")
+    replay_storage: Literal["device", "memory", "disk"] = Field(
+        "device",
+        description="where they lie: with the network (device), in main memory, or in files in the run folder (disk)",
+    )
     learning_starts: int = Field(1_000, ge=0, description="environment steps before the first update")
     train_freq: int = Field(4, gt=0, description="environment steps between rounds of updates")
     gradient_steps: int = Field(1, ge=-1, description="updates in a round; -1 for as many as steps were taken")

@@ -7,6 +7,8 @@ from typing import Any
 from gymnasium import spaces
 from gymnasium.spaces import Space
 
+from agents.core.tree import to_numpy
+
 MOST = 10**15  # of anything that is counted
 
 
@@ -64,18 +66,22 @@ def _words(form: tuple[str, list[int]]) -> str:
     return f"{form[0]} {form[1]}"
 
 
-def within(value: Any, space: Space, name: str) -> None:
+def within(value: Any, space: Space, name: str, rows: Any = ...) -> None:
     """Refuse whole numbers that are no choices of a canonical space, of whatever leading shape.
+
+    Args:
+        rows: an index of those that count.
 
     Raises:
         ValueError: there is one.
     """
     if isinstance(space, spaces.Dict):
         for key, leaf in space.items():
-            within(value[key], leaf, f"{name}/{key}")
+            within(value[key], leaf, f"{name}/{key}", rows)
         return
     most = {spaces.Discrete: "n", spaces.MultiDiscrete: "nvec"}.get(type(space))
-    if most is None or not value.size:
+    if most is None:
         return
+    value = to_numpy(value)[rows]
     if (value < 0).any() or (value >= getattr(space, most)).any():
         raise ValueError(f"{name} holds numbers that {space} does not have")

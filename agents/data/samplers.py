@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from agents.core.saved import like, part
+from agents.core.tree import tree_to_tensor
 from agents.data.replay import Batch, ReplayBuffer, assemble, assemble_sequences
 
 Compile = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -91,6 +92,36 @@ class UniformSampler:
         self.generator.set_state(part(state, "generator"))
 
 
+class Elsewhere:
+    """A sampler whose store is not where updates are made: minibatches and priorities are brought over.
+
+    Args:
+        sampler: of the store.
+        device: where updates are made.
+    """
+
+    def __init__(self, sampler: Sampler, device: torch.device) -> None:
+        self._sampler, self._device, self.generator = sampler, device, sampler.generator
+
+    def sample(self, count: int, progress: float) -> Batch:
+        """See `Sampler`."""
+        batch: Batch = tree_to_tensor(self._sampler.sample(count, progress), self._device)
+        return batch
+
+    def update_priorities(self, indices: Tensor, priorities: Tensor) -> None:
+        """See `Sampler`."""
+        there = self.generator.device
+        self._sampler.update_priorities(indices.to(there), priorities.to(there))
+
+    def state_dict(self) -> dict[str, Any]:
+        """See `Sampler`."""
+        return self._sampler.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """See `Sampler`."""
+        self._sampler.load_state_dict(state)
+
+
 class PrioritizedSampler(UniformSampler):
     """Transitions are drawn in proportion to |error|^alpha (Schaul et al. 2016, arXiv:1511.05952, sec. 3.3).
 
@@ -123,8 +154,11 @@ class PrioritizedSampler(UniformSampler):
             news.clear()
 
     def _admit(self, written: Tensor) -> None:
-        """Make what has been written likely to be drawn."""
-        self._priorities.write(written, self._largest.expand(len(written)))
+        """Make what has been written likely to be drawn, and what has been forgotten impossible."""
+        priority = self._largest.expand(len(written))
+        if self._replay.frames:
+            priority = torch.where(self._replay.holds(written), priority, 0)
+        self._priorities.write(written, priority)
 
     def update_priorities(self, indices: Tensor, priorities: Tensor) -> None:
         """See `Sampler`; `priorities` are errors, which need not be powers yet."""

@@ -2,18 +2,51 @@
 
 from __future__ import annotations
 
+import math
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from agents.core.tree import tree_map
 
+Allocate = Callable[[tuple[int, ...], torch.dtype], Tensor]
+
+
+def dtype_of(array: Any) -> torch.dtype:
+    """Return the dtype that an array or tensor has as a tensor."""
+    return array.dtype if isinstance(array, Tensor) else torch.from_numpy(array[:0]).dtype
+
 
 def allocate(shape: tuple[int, ...], like: Any, device: torch.device) -> Tensor:
     """Return an empty tensor of `shape` with the dtype of an array or tensor."""
-    dtype = like.dtype if isinstance(like, Tensor) else torch.from_numpy(like[:0]).dtype
-    return torch.empty(shape, dtype=dtype, device=device)
+    return torch.empty(shape, dtype=dtype_of(like), device=device)
+
+
+def on_disk(folder: Path, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    """Return a tensor in a file, of which the system keeps in memory what there is room for.
+
+    The file vanishes with the tensor, or with the process; it has no name in `folder` where the system can do without.
+
+    Raises:
+        OSError: the disk has no room for it.
+    """
+    size = max(math.prod(shape) * dtype.itemsize, 1)
+    with tempfile.TemporaryFile(dir=folder, prefix=".replay.tmp-") as file:
+        if hasattr(os, "posix_fallocate"):  # a disk that turns out to be full later would end the process
+            os.posix_fallocate(file.fileno(), 0, size)
+        else:
+            block = bytes(2**20)
+            for start in range(0, size, len(block)):
+                file.write(block[: size - start])
+            file.flush()
+        mapped = np.memmap(file, np.uint8, "r+", shape=(size,))
+    return torch.from_numpy(mapped)[: math.prod(shape) * dtype.itemsize].view(dtype).view(shape)
 
 
 def writer(tensor: Tensor) -> Any:

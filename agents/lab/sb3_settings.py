@@ -162,10 +162,10 @@ COUNTERPARTS = {
 COUNTERPARTS["qrdqn"] = replace(
     COUNTERPARTS["dqn"], tuned_networks=TUNED_QRDQN_NETWORKS, mark="n_quantiles", unlike=None
 )
-# What `translate_settings` handles by itself, and what says how long a run is and not how it learns
+# What `translate_settings` handles by itself, and what says how long a run is or where it stores, not how it learns
 COMMON = ("n_envs", "max_grad_norm", "net_arch", "activation", "optimizer", "norm_obs", "norm_reward")
 PROTOCOL = (
-    *("total_timesteps", "target_reward", "save_freq", "video_freq"),
+    *("total_timesteps", "target_reward", "save_freq", "video_freq", "replay_storage"),
     *("eval_freq", "eval_share", "eval_max_steps", "eval_episodes", "final_eval_episodes"),
 )
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from gymnasium import Space
 from torch import nn
@@ -21,15 +21,24 @@ from agents.core.config import AlgoConfig, OffPolicyConfig
 from agents.core.device import choose_device, use_threads
 from agents.core.runtime import Runtime, resolved_mode
 from agents.core.saved import count, part, within
-from agents.core.tree import to_numpy, tree_map
+from agents.core.tree import to_numpy
 from agents.core.types import Iteration
 from agents.data.replay import ReplayBuffer
-from agents.data.samplers import PrioritizedSampler, Sampler, SequenceSampler, UniformSampler
+from agents.data.samplers import Elsewhere, PrioritizedSampler, Sampler, SequenceSampler, UniformSampler
 from agents.learning.learner import Learner
 from agents.networks.encoders import multiply_adds, zeros
 from agents.run import loops, registry
 from agents.run.config import RunConfig
-from agents.run.memory import Room, free_bytes, refuse_too_large, refuse_too_large_network
+from agents.run.memory import (
+    Place,
+    Room,
+    frame_axes,
+    free_bytes,
+    refuse_too_large,
+    refuse_too_large_network,
+    refuse_too_large_on_disk,
+    replay_bytes,
+)
 from envs.api import VecEnv
 from envs.errors import UserError
 from envs.make import has_native, make
@@ -100,6 +109,7 @@ class Training:
     sampler: Sampler | None
     device_reason: str
     runtime: Runtime
+    place: Place | None = None
 
     @property
     def policy(self) -> ModelPolicy:
@@ -179,11 +189,12 @@ class Training:
             state = state | {
                 "learner": part(state, "learner") | {"shuffling": fresh("minibatch")},
                 "actor": state["actor"] | {"generator": fresh(self.policy.stream)},
-                "sampling": dict(part(state, "sampling") or {}) | {"generator": fresh("replay")},
+                "sampling": dict(part(state, "sampling") or {})
+                | {"generator": fresh("replay", self.policy.device if self.replay is None else self.replay.device)},
             }
         self.learner.load_state_dict(part(state, "learner"))
         actor.load_state_dict(state["actor"])
-        within(tree_map(to_numpy, actor.obs), self.env.observation_space, "obs")
+        within(actor.obs, self.env.observation_space, "obs")
         if self.replay is not None and self.sampler is not None:
             self._load_replay(part(state, "replay"))
             self.sampler.load_state_dict(part(state, "sampling"))
@@ -208,12 +219,42 @@ class Training:
         if self.policy.recurrent:
             tick["carry"] = self.policy.initial_carry(n)
         self.replay.load_state_dict(state, tick)
-        size = to_numpy(state["size"])
-        filled = np.arange(size.max())[:, None] < size  # what is above was never written
-        for name, leaf in state["store"].items():
-            if name in ("obs", "action", "next_obs"):
-                space = env.action_space if name == "action" else env.observation_space
-                within(tree_map(lambda array: to_numpy(array)[filled], leaf), space, name)
+        if not self.replay.store:
+            return
+        every = torch.arange(self.replay.rows * n, device=self.replay.device)
+        held = to_numpy(every[self.replay.holds(every)])  # what is elsewhere was never written
+        for name in ("obs", "action", "next_obs"):
+            space = env.action_space if name == "action" else env.observation_space
+            within(self.replay.flat[name], space, name, held)
+
+    @property
+    def replayed_bytes(self) -> int:
+        """Bytes that a transition takes in the replay buffer."""
+        carry = self.policy.initial_carry(1)
+        return replay_bytes(self.env.observation_space, self.env.action_space, carry)
+
+    def replay_said(self) -> list[str]:
+        """Say how much memory the replay buffer will take, and where, if there is one."""
+        if self.place is None or self.replay is None:
+            return []
+        size, each = self.replay.rows * self.replay.num_envs, self.replayed_bytes
+        return [
+            f"replay buffer: {size:,} transitions of {each:,} bytes, {size * each / 1e9:,.2f} GB {self.place.where}"
+        ]
+
+    def keep_files_in(self, folder: Path) -> None:
+        """Let what is stored on the disk lie in a folder."""
+        if self.place is not None:
+            self.place.folder = folder
+
+    def refuse_too_large_on_disk(self, folder: Path, *, resumed: bool) -> None:
+        """Refuse a replay buffer in files for which a folder's disk has no room.
+
+        Raises:
+            UserError: the message says how many transitions fit.
+        """
+        if self.place is not None and self.place.on_disk:
+            refuse_too_large_on_disk(self.replayed_bytes, self.config.params, folder, resumed=resumed)  # type: ignore[arg-type]
 
     def begin_episodes(self) -> None:
         """Reset the environments, which something else has used; no transition leads from before to after."""
@@ -225,9 +266,9 @@ class Training:
     def _fresh_streams(self, step: int) -> Any:
         """Return what gives the state of a random stream that has not been used, by the stream's name."""
 
-        def fresh(name: str) -> torch.Tensor:
+        def fresh(name: str, device: torch.device = self.policy.device) -> torch.Tensor:
             seed = derive_seed(self.config.seed, "resumed", step, name)
-            return torch.Generator(self.policy.device).manual_seed(seed).get_state()
+            return torch.Generator(device).manual_seed(seed).get_state()
 
         return fresh
 
@@ -293,7 +334,10 @@ def build_on(
     if not env.capturable:
         device, reason = choose_device(config.device, env_on_gpu=False, flops=weight, batch_size=_batch_size(params))
     use_threads(device, flops=weight, batch_size=_batch_size(params))
-    refuse_too_large(env.observation_space, env.action_space, params, device, algorithm.policy.initial_carry(1))
+    place = Place(params.replay.replay_storage, device) if isinstance(params, OffPolicyConfig) else None
+    if place is None or not place.on_disk:
+        where, carry = device if place is None else place.device, algorithm.policy.initial_carry(1)
+        refuse_too_large(env.observation_space, env.action_space, params, where, carry)
     algorithm.to(device)
     mode = resolved_mode(config.compile, device)
     runtime = runtime or Runtime(mode, device)
@@ -304,7 +348,9 @@ def build_on(
     replay = sampler = None
     if algorithm.data == "replay":
         assert isinstance(params, OffPolicyConfig)
-        replay, sampler = _replay(params, runtime, device, seed)
+        assert place is not None
+        replay, sampler = _replay(params, frame_axes(env.observation_space), place, runtime, seed)
+        sampler = sampler if place.device.type == device.type else Elsewhere(sampler, device)
     return Training(
         config=_resolved(config, algorithm, {"vec": env.backend, "device": device.type, "compile": mode}),
         env=env,
@@ -315,6 +361,7 @@ def build_on(
         sampler=sampler,
         device_reason=reason,
         runtime=runtime,
+        place=place,
     )
 
 
@@ -338,10 +385,12 @@ def _collector(env: VecEnv, policy: ModelPolicy, actor: ActorState, params: Algo
     return TickCollector(env, policy, actor, ticks=ticks, schedule_steps=steps, successors=off_policy)
 
 
-def _replay(params: OffPolicyConfig, runtime: Runtime, device: torch.device, seed: int) -> tuple[ReplayBuffer, Sampler]:
+def _replay(
+    params: OffPolicyConfig, axes: dict[str, int | None], place: Place, runtime: Runtime, seed: int
+) -> tuple[ReplayBuffer, Sampler]:
     settings = params.replay
-    replay = ReplayBuffer(settings.buffer_size, params.n_envs, device)
-    generator = torch.Generator(device).manual_seed(derive_seed(seed, "replay"))
+    replay = ReplayBuffer(settings.buffer_size, params.n_envs, place.device, axes, place)
+    generator = torch.Generator(place.device).manual_seed(derive_seed(seed, "replay"))
     per_round = settings.train_freq if settings.gradient_steps == -1 else settings.gradient_steps
     usual = min(per_round, loops.DRAWN) * params.drawn
     how: Any = (replay, params.gamma, settings.n_step_returns, generator, usual, runtime.compiled)

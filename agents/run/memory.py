@@ -6,7 +6,9 @@ import ctypes
 import math
 import os
 import re
+import shutil
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -14,15 +16,20 @@ from typing import Any
 
 import torch
 from gymnasium import Space, spaces
+from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from agents.core.config import AlgoConfig, OffPolicyConfig, RolloutConfig, Torsos
+from agents.data.frames import SPARE
+from agents.data.storage import on_disk
 from agents.networks.encoders import zeros
 from agents.networks.pictures import picture_layout
+from agents.run.storage import disk
 from envs.errors import UserError
 
 FLAGS = 6  # bytes of a transition's reward, float32, and of its two flags
 SHUFFLED = 12  # bytes that an epoch keeps of a transition: its place in the order, int64, and its log-ratio
+LARGE = 4_096  # bytes of an observation from which on a replay buffer stores each of its frames once
 COPIES = {"sgd": 2, "rmsprop": 3}  # of each weight, its gradient and the optimiser's moments included; others keep 4
 
 
@@ -31,9 +38,45 @@ def transition_bytes(observation_space: Space, action_space: Space, successors: 
 
     Args:
         observation_space, action_space: canonical (envs.spaces).
-        successors: whether the next observation is stored too.
+        successors: whether the next observation is stored too, as it is in a replay buffer.
     """
-    return (1 + successors) * _bytes(zeros(observation_space, 1)) + _bytes(zeros(action_space, 1)) + FLAGS
+    taken = (1 + successors) * _bytes(zeros(observation_space, 1)) + _bytes(zeros(action_space, 1)) + FLAGS
+    for name, axis in frame_axes(observation_space).items() if successors else ():
+        leaf = zeros(_leaves(observation_space)[name], 1)
+        colours = leaf.dim() == 4 and axis is not None and leaf.shape[axis + 1] == 3
+        stack = 1 if axis is None or colours else leaf.shape[axis + 1]
+        frame = leaf.nbytes // stack
+        taken += frame + frame // SPARE + 2 * 4 * stack + 8 - 2 * leaf.nbytes
+    return taken
+
+
+def _leaves(space: Space) -> dict[str, Space]:
+    return dict(space.spaces) if isinstance(space, spaces.Dict) else {"": space}
+
+
+def frame_axes(observation_space: Space) -> dict[str, int | None]:
+    """Return those observations whose frames a replay buffer stores once each, and the axis that may stack them.
+
+    They are those that are large, by the name of the leaf, "" where there is one alone. Whether frames are stacked
+    along that axis the buffer finds out; None where there is none.
+    """
+    found: dict[str, int | None] = {}
+    for name, leaf in _leaves(observation_space).items():
+        if isinstance(leaf, spaces.Box) and zeros(leaf, 1).nbytes >= LARGE:
+            layout = picture_layout(leaf)
+            stacked = layout is not None and layout.channels > 1
+            found[name] = None if layout is None or not stacked else 0 if layout.side else len(leaf.shape) - 1
+    return found
+
+
+def replay_bytes(observation_space: Space, action_space: Space, carry: Any = ()) -> int:
+    """Return the bytes that one transition takes in a replay buffer.
+
+    Args:
+        observation_space, action_space: canonical (envs.spaces).
+        carry: what a memory holds in one environment, which is kept with each transition.
+    """
+    return transition_bytes(observation_space, action_space, successors=True) + (0 if carry == () else carry.nbytes)
 
 
 def _bytes(tree: Any) -> int:
@@ -153,8 +196,10 @@ def refuse_too_large(
     else:
         return
     free = free_bytes(device)
-    each = transition_bytes(observation_space, action_space, isinstance(params, OffPolicyConfig))
-    each += carry.nbytes if name == "buffer_size" and carry != () else 0
+    if isinstance(params, OffPolicyConfig):
+        each = replay_bytes(observation_space, action_space, carry)
+    else:
+        each = transition_bytes(observation_space, action_space, successors=False)
     epochs = getattr(params, "n_epochs", 1)
     if free is not None and count * each <= free < count * SHUFFLED * epochs:
         taken, fits = count * SHUFFLED * epochs / 1e9, _rounded_down(free // (count * SHUFFLED))
@@ -173,6 +218,86 @@ def refuse_too_large(
         f"{name} {count // parts}{shared}: so many transitions of {each:,} bytes take {count * each / 1e9:,.1f} GB, "
         f"and {free / 1e9:,.1f} GB of memory are free: {advice}"
     )
+
+
+class Place:
+    """Where a replay buffer's tensors are made, and whether there is room for them.
+
+    Attributes:
+        device: of the tensors.
+        folder: where files lie that tensors are in.
+    """
+
+    def __init__(self, storage: str, device: torch.device) -> None:
+        self.on_disk = storage == "disk"
+        self.device = device if storage == "device" else torch.device("cpu")
+        self.folder = Path(tempfile.gettempdir())
+
+    def __call__(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+        """Make a tensor.
+
+        Raises:
+            UserError: there is no room for it.
+        """
+        size, free = math.prod(shape) * dtype.itemsize, self.free()
+        if free is not None and size > free:
+            raise UserError(
+                f"the replay buffer needs {size / 1e9:,.1f} GB {self.where}, and {free / 1e9:,.1f} GB are free: lower "
+                "buffer_size"
+            )
+        if not self.on_disk:
+            return torch.empty(shape, dtype=dtype, device=self.device)
+        with disk("write", self.folder):
+            return on_disk(self.folder, shape, dtype)
+
+    @property
+    def where(self) -> str:
+        """In words."""
+        return f"on the disk of {self.folder}" if self.on_disk else f"in memory ({self.device})"
+
+    def free(self) -> int | None:
+        """Return the bytes that can still be had."""
+        return free_on_disk(self.folder) if self.on_disk else free_bytes(self.device)
+
+
+def refuse_too_large_on_disk(each: int, params: OffPolicyConfig, folder: Path, *, resumed: bool) -> None:
+    """Refuse a replay buffer in files for which, with its checkpoints, a disk has no room.
+
+    Two checkpoints are kept while a third is written; they share what has not changed.
+
+    Args:
+        each: bytes of a transition.
+        params: what says how many there are, and how often they are saved.
+        folder: on the disk, or to be made there.
+        resumed: whether a checkpoint lies there already.
+
+    Raises:
+        UserError: the message says how many transitions fit.
+    """
+    count, free = params.replay.buffer_size, free_on_disk(folder)
+
+    def needed(count: int) -> int:
+        return each * (count * (1 if resumed else 2) + 2 * min(params.save_freq, count))
+
+    if free is not None and needed(count) > free:
+        fits = _rounded_down(_largest(lambda count: needed(count) <= 0.9 * free))
+        raise UserError(
+            f"buffer_size {count}: so many transitions of {each:,} bytes and their checkpoints take "
+            f"{needed(count) / 1e9:,.1f} GB on the disk of {folder}, and {free / 1e9:,.1f} GB are free: "
+            f"buffer_size {fits} would fit"
+        )
+
+
+def free_on_disk(folder: Path) -> int | None:
+    """Return the bytes that are free on the disk of a folder, or where it would be made; None where that is unknown."""
+    for place in (folder, *folder.parents):
+        try:
+            return shutil.disk_usage(place).free
+        except FileNotFoundError:
+            continue
+        except OSError:
+            return None
+    return None
 
 
 def _rounded_down(number: int) -> int:

@@ -33,7 +33,7 @@ from agents.run.recording import record_episode, replay_folder
 from agents.run.registry import title_of
 from agents.run.remarks import Remarks, of_actions, of_settings
 from agents.run.sinks import ConsoleSink, CsvSink, TensorBoardSink
-from agents.run.storage import atomic_folder, read_tree, write_tree
+from agents.run.storage import atomic_folder, read_tree, remove_tree, write_tree
 from agents.run.summary import Summary, last_screen, resume_command
 from agents.run.terminal import typed
 from agents.run.video import gif_bytes, write_video
@@ -249,17 +249,16 @@ class Run:
         In the middle of a round no state of an old one goes: one from between two rounds may be among them.
         """
         self.folder.refuse_gone()
-        step = self.training.step
+        step, earlier = self.training.step, self.folder.resumable()
         with atomic_folder(self.folder.checkpoint(step)) as folder:
             save_model(folder, self.training.algorithm.model, self.config, self.training.env.own_spaces, step)
             state = {
                 "training": self.training.state_dict(with_env=self.between_ticks),
                 "monitor": self.monitor.state_dict(),
             }
-            write_tree(folder, "state", state, {"step": step})
+            write_tree(folder, "state", state, {"step": step}, None if earlier is None else earlier[1])
         for _, old in self.folder.checkpoints()[:-KEEP_STATES] if self.between_ticks else ():
-            for name in ("state.json", "state.safetensors"):
-                (old / name).unlink(missing_ok=True)
+            remove_tree(old, "state")
 
     def save_latest(self) -> None:
         """Save the policy as it is as the model of the run itself; say once that it can be watched."""
@@ -332,6 +331,7 @@ class Run:
         training.runtime.say = self.console.say
         if training.runtime.compiles:
             self.console.say("the first rounds compile, up to a minute; the next run finds the result on the disk")
+        self.say(training.replay_said())
         for line in model.encoder.description.splitlines() if hasattr(model, "encoder") else ():
             self.console.say(line)
         if params.eval_max_steps is not None:
@@ -469,6 +469,7 @@ def train(
         if training is None:
             training = build(config)
             stack.enter_context(closing(training.env))
+            training.refuse_too_large_on_disk(runs_dir if folder is None else folder.path, resumed=folder is not None)
         training.config = settled(training.config, training.step)
         monitor = Monitor(training.step)
         notes: list[str] = []
@@ -478,8 +479,10 @@ def train(
             ).fixed()
             lock = stack.enter_context(closing(Lock(folder.path)))
             notes = code.keep(folder.path, training.config.model_dump(mode="json"))
+            training.keep_files_in(folder.path)
         else:
             folder.tidy()
+            training.keep_files_in(folder.path)
             notes = load_latest(training, monitor, folder)
             refuse_finished(training, monitor, folder)
             notes += training.schedules_since(folder.budget(training.config.params))

@@ -17,7 +17,8 @@ import stat
 import tempfile
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,10 +28,13 @@ import numpy as np
 from envs.errors import UserError
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
 FORMAT = "deep-rl-suite tree"
 VERSION = 1
+PART = ".part"  # what the names of files end in that hold a part of a tensor
+_PART_DTYPES = ("uint8", "bool", "int32", "int64", "float32")
 _KINDS = ("torch", "numpy", "scalar")
 LIMIT = 64 * 2**20  # bytes of a file that is read whole; a larger one is none of ours
 
@@ -209,18 +213,26 @@ def tidy(folder: Path) -> None:
                 left.unlink()
 
 
-def write_tree(folder: Path, name: str, tree: dict[Any, Any], meta: dict[str, Any] | None = None) -> None:
+def write_tree(
+    folder: Path, name: str, tree: dict[Any, Any], meta: dict[str, Any] | None = None, earlier: Path | None = None
+) -> None:
     """Write `tree` and `meta` to `NAME.safetensors` and `NAME.json` in `folder`, which exists.
 
     Leaves: tensors (from any device), NumPy arrays and scalars, ints of any size, floats (inf and nan too), bools,
     None and strings; containers: lists, tuples, and dicts with string or integer keys. All come back as they were,
     except that tensors come back on the CPU. Each file is atomic; to replace both as one, use `atomic_folder`.
 
+    Leaves may be `Parts` too, of which each part is a file named by its checksum; they come back as `StoredParts`.
+
+    Args:
+        earlier: a folder in which parts that have not changed may lie already; they get a second name in `folder`.
+
     Raises:
         UserError: the disk is full or may not be written.
         TypeError: a leaf or a key is of another type.
     """
     tensors: dict[str, Tensor] = {}
+    _write_parts(tree, folder, earlier)
     body: dict[str, Any] = {
         "format": FORMAT,
         "version": VERSION,
@@ -256,12 +268,98 @@ def read_tree(folder: Path, name: str) -> tuple[dict[Any, Any], dict[str, Any]]:
         except (safetensors.SafetensorError, KeyError) as error:
             raise UserError(f"{tensor_file} is malformed: {error}") from error
     try:
-        tree, meta = _decode(body["tree"], tensors), _decode(body["meta"], {})
+        tree, meta = _decode(body["tree"], tensors, folder), _decode(body["meta"], {}, folder)
         if not isinstance(tree, dict) or not isinstance(meta, dict):
             raise TypeError("tree and meta must be mappings")
     except (LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise UserError(f"{json_file} is malformed: {type(error).__name__}: {error}") from error
     return tree, meta
+
+
+def _write_parts(tree: Any, folder: Path, earlier: Path | None) -> None:
+    """Write the parts of all `Parts` in a tree that do not lie in `earlier`."""
+    from agents.core.parts import Parts
+
+    if isinstance(tree, dict):
+        for child in tree.values():
+            _write_parts(child, folder, earlier)
+    elif isinstance(tree, Parts):
+        for i, (start, stop) in enumerate(tree.spans()):
+            if earlier is not None and _linked(tree.digests[i], earlier, folder):
+                continue
+            content = tree.bytes_of(start, stop).data
+            digest = hashlib.sha256(content).hexdigest()
+            with disk("write", folder), _part_file(folder, digest).open("wb") as stream:
+                stream.write(content)
+            tree.digests[i] = digest
+
+
+def _linked(digest: str | None, earlier: Path, folder: Path) -> bool:
+    """Give a part in `earlier` a second name in `folder`; return whether that was possible."""
+    if digest is None:
+        return False
+    with suppress(OSError):  # it is gone, or this file system has no second names
+        if not _part_file(folder, digest).exists():
+            os.link(_part_file(earlier, digest), _part_file(folder, digest))
+        return True
+    return False
+
+
+def _part_file(folder: Path, digest: str) -> Path:
+    return folder / f"{digest}{PART}"
+
+
+def remove_tree(folder: Path, name: str) -> None:
+    """Remove what `write_tree` wrote, where it is there."""
+    for file in (folder / f"{name}.json", folder / f"{name}.safetensors", *folder.glob(f"*{PART}")):
+        file.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredParts:
+    """A tensor that lies in files of `rows` rows each (the last may have fewer), named by their checksums."""
+
+    folder: Path
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+    rows: int
+    digests: list[str]
+
+    @classmethod
+    def of(cls, content: dict[str, Any], folder: Path) -> StoredParts:
+        """Make one of what `_encode` says of `Parts`.
+
+        Raises:
+            LookupError, TypeError, ValueError: it does not say that.
+        """
+        import torch
+
+        shape, rows, digests = (content[name] for name in ("shape", "rows", "files"))
+        numbers = [rows, *shape]
+        if not shape or any(type(number) is not int or not 0 <= number < 2**48 for number in numbers) or not rows:
+            raise ValueError(f"shape {shape!r:.60} in parts of {rows!r:.60} rows")
+        if len(digests) != -(-shape[0] // rows) or not all(re.fullmatch("[0-9a-f]{64}", name) for name in digests):
+            raise ValueError(f"{len(digests)} files of {rows} rows hold {shape[0]}")
+        dtype = getattr(torch, content["dtype"]) if content["dtype"] in _PART_DTYPES else None
+        if dtype is None:
+            raise ValueError(f"dtype {content['dtype']!r:.60}")
+        return cls(folder, dtype, tuple(shape), rows, list(digests))
+
+    def read(self, into: Tensor) -> None:
+        """Read it into a tensor of its dtype and shape, on the CPU.
+
+        Raises:
+            UserError: a file is missing, torn or altered.
+        """
+        import torch
+
+        for i, digest in enumerate(self.digests):
+            array = into[i * self.rows : (i + 1) * self.rows].reshape(-1).view(torch.uint8).numpy().data
+            file = _part_file(self.folder, digest)
+            with opened(file, array.nbytes) as stream:
+                whole = stream.readinto(array) == array.nbytes
+            if not whole or hashlib.sha256(array).hexdigest() != digest:
+                raise UserError(f"{file} is torn or was altered: it does not match the checksum in its name")
 
 
 def read_json(file: Path) -> dict[str, Any]:
@@ -378,8 +476,13 @@ def _encode(value: Any, path: str, tensors: dict[str, Tensor] | None) -> Any:
         return value if value.bit_length() < 64 else {"$int": hex(value)}
     if type(value) is float:
         return value if math.isfinite(value) else {"$float": repr(value)}
+    from agents.core.parts import Parts
+
     if tensors is None:
         raise TypeError(f"{path}: {type(value).__name__} cannot be stored here")
+    if isinstance(value, Parts):
+        dtype = str(value.dtype).removeprefix("torch.")
+        return {"$parts": {"dtype": dtype, "shape": list(value.shape), "rows": value.rows, "files": value.digests}}
     return _encode_array(value, path, tensors)
 
 
@@ -403,24 +506,26 @@ def _join(path: str, key: str | int) -> str:
     return f"{path}/{part or '~'}" if path else part or "~"
 
 
-def _decode(value: Any, tensors: dict[str, Tensor]) -> Any:
+def _decode(value: Any, tensors: dict[str, Tensor], folder: Path) -> Any:
     """Undo `_encode`; anything unexpected raises LookupError, TypeError or ValueError."""
     if isinstance(value, list):
-        return [_decode(child, tensors) for child in value]
+        return [_decode(child, tensors, folder) for child in value]
     if not isinstance(value, dict):
         return value
     tag = next((key for key in value if key.startswith("$")), None)
     if tag is None:
-        return {key: _decode(child, tensors) for key, child in value.items()}
+        return {key: _decode(child, tensors, folder) for key, child in value.items()}
     content = value[tag]
     if tag == "$items":
-        return {key: _decode(child, tensors) for key, child in content}
+        return {key: _decode(child, tensors, folder) for key, child in content}
     if tag == "$tuple":
-        return tuple(_decode(child, tensors) for child in content)
+        return tuple(_decode(child, tensors, folder) for child in content)
     if tag == "$int":
         return int(content, 16)
     if tag == "$float":
         return float(content)
+    if tag == "$parts":
+        return StoredParts.of(content, folder)
     if tag != "$array" or value["kind"] not in _KINDS:
         raise ValueError(f"unknown value {value}")
     tensor = tensors[content]

@@ -455,8 +455,8 @@ BUGS = [
             LIMITS,
         ),
         (
-            "writer(self.head)[columns] - 1, self._columns",
-            "writer(self.head)[columns], self._columns",
+            "rows = writer(self.head)[columns] - 1",
+            "rows = writer(self.head)[columns] % self.rows",
             "replay: a cut marks the oldest transition instead of the newest",
         ),
         ("flat, right=True)", "flat, right=False)", "replay: a column too early where columns are filled unevenly"),
@@ -464,6 +464,73 @@ BUGS = [
             "self._size.copy_(size)",
             'self._size.copy_(state["head"])',
             "replay: a full buffer is loaded as one filled up to its head",
+        ),
+    ),
+    *_in(
+        "agents/data/frames.py",
+        "tests/data/test_frames.py",
+        (
+            "known = alike(before, self._last_rows[columns])",
+            "known = np.ones(len(columns), bool)",
+            "frames: a stack goes on across the start of an episode",
+            "buffers that stack frames by index alone",
+        ),
+        (
+            "(self._head[columns] + more - oldest > self._size)",
+            "(self._head[columns] + more - oldest > 2 * self._size)",
+            "frames: a stack reaches beyond the write head",
+        ),
+        (
+            "following[:, :-1] = counts[:, 1:]",
+            "following[:, :-1] = counts[:, :-1]",
+            "frames: a successor has the frames of its predecessor",
+        ),
+        (
+            "counts >= head[:, None]",
+            "counts > head[:, None] + 10**10",
+            "frames: a file may name frames that are not there",
+        ),
+    ),
+    *_in(
+        "agents/data/replay.py",
+        "tests/data/test_frames.py",
+        (
+            "row = (row + torch.where(self.size < self.rows, self.head - self.size, 0)[column]) % self.rows",
+            "row = row % self.rows",
+            "replay: what was forgotten is drawn",
+        ),
+        (
+            "rows = (head[column] - 1 - kept[column]",
+            "rows = (head[column] - kept[column]",
+            "replay: of what was forgotten, the wrong ones are told to samplers",
+        ),
+    ),
+    *_in(
+        "agents/data/samplers.py",
+        "tests/data/test_frames.py",
+        (
+            "torch.where(self._replay.holds(written), priority, 0)",
+            "priority",
+            "prioritised replay: what was forgotten is drawn",
+        ),
+    ),
+    *_in(
+        "agents/core/parts.py",
+        "tests/run/test_replay_files.py",
+        (".max() > then)", ".max() > then + 1)", "checkpoints: a part that has changed is not written again"),
+        (
+            "self._written[start // GRAIN : (stop - 1) // GRAIN + 1]",
+            "self._written[start // GRAIN : max((stop - 1) // GRAIN, start // GRAIN + 1)]",
+            "checkpoints: changes at the end of a part are overlooked",
+        ),
+    ),
+    *_in(
+        "agents/run/storage.py",
+        "tests/run/test_replay_files.py",
+        (
+            "if not whole or hashlib.sha256(array).hexdigest() != digest:",
+            "if not whole:",
+            "checkpoints: an altered part is believed",
         ),
     ),
     *_in(

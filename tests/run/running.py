@@ -20,7 +20,7 @@ from agents.run import registry
 from agents.run.config import owners
 from agents.run.folder import RunFolder, find_latest_run
 from agents.run.runner import Run
-from agents.run.storage import read_tree
+from agents.run.storage import StoredParts, read_tree
 from agents.train import main
 from envs.adapters.carried import GLOBAL_STREAMS
 from envs.errors import listed
@@ -65,6 +65,8 @@ def assert_same_run(one: Path, other: Path) -> None:
     for folder in ("", "best"):
         (weights, meta), (others, other_meta) = (read_tree(run / folder, "model") for run in (one, other))
         assert_same(weights, others)
+        for settings in (meta["config"], other_meta["config"]):
+            settings.pop("replay_storage", None)  # where transitions lie changes nothing
         assert meta == other_meta
     assert_same(last_state(one), last_state(other))
     for name in ("progress.csv", "evaluations.csv"):
@@ -75,13 +77,23 @@ def assert_same_run(one: Path, other: Path) -> None:
 def last_state(run: Path) -> dict[str, Any]:
     """Return the training state in the newest checkpoint, without what tells the time or of the process."""
     _, newest = RunFolder(run).checkpoints()[-1]
-    state, _ = read_tree(newest, "state")
+    state = whole(read_tree(newest, "state")[0])
     for timing in ("elapsed", "training_seconds", "seconds", "spent"):
         del state["monitor"][timing]
     for checksums in (state["training"]["env"] or {}).get("checksums", []):
         for stream in GLOBAL_STREAMS:  # as nobody seeds them, they differ from process to process
             checksums.pop(stream, None)
     return state
+
+
+def whole(tree: Any) -> Any:
+    """Return a tree that was read, with tensors in the place of those that lie in parts."""
+    if isinstance(tree, dict):
+        return {key: whole(value) for key, value in tree.items()}
+    if not isinstance(tree, StoredParts):
+        return tree
+    tree.read(read := torch.empty(tree.shape, dtype=tree.dtype))
+    return read
 
 
 def rows(run: Path, name: str) -> list[dict[str, str]]:

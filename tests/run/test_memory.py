@@ -11,10 +11,11 @@ import pytest
 import torch
 from gymnasium import spaces
 
+from agents.lab.benchmark.workers import held_bytes
 from agents.run import memory
 from agents.run.cli import run_command
 from agents.run.config import Layer, resolve
-from agents.run.memory import free_bytes, refuse_too_large, refuse_too_large_network, transition_bytes
+from agents.run.memory import frame_axes, free_bytes, refuse_too_large, refuse_too_large_network, transition_bytes
 from envs.errors import UserError
 from tests.run.test_build import DQN_VALUES, PPO_VALUES, advance, built
 
@@ -36,7 +37,36 @@ def test_a_transition_takes_what_the_replay_buffer_holds_of_it(env: str) -> None
 def test_a_transition_of_a_rollout_has_no_successor() -> None:
     space = spaces.Dict(camera=spaces.Box(0, 255, (84, 84, 4), "uint8"), place=spaces.Discrete(9))
     assert transition_bytes(space, spaces.Discrete(3), successors=False) == 28224 + 8 + 8 + 6
-    assert transition_bytes(space, spaces.Box(-1, 1, (2,)), successors=True) == 2 * (28224 + 8) + 8 + 6
+
+
+def test_a_stored_transition_of_large_pictures_has_one_frame_and_the_names_of_eight() -> None:
+    stack, colours, floats = (
+        spaces.Box(0, 255, (84, 84, 4), "uint8"),
+        spaces.Box(0, 255, (84, 84, 3), "uint8"),
+        spaces.Box(-1, 1, (2_000,), "float32"),
+    )
+    space = spaces.Dict(camera=stack, place=spaces.Discrete(9))
+    one = 7056 + 7056 // 64 + 2 * 4 * 4 + 8
+    assert transition_bytes(space, spaces.Box(-1, 1, (2,)), successors=True) == one + 2 * 8 + 8 + 6
+    assert transition_bytes(stack, spaces.Discrete(6), successors=True) == one + 8 + 6 <= 7_300
+    for whole, size in ((colours, 84 * 84 * 3), (floats, 8_000)):
+        assert transition_bytes(whole, spaces.Discrete(6), successors=True) == size + size // 64 + 2 * 4 + 8 + 8 + 6
+    assert frame_axes(space) == {"camera": 2}
+    assert frame_axes(floats) == {"": None}
+    assert frame_axes(spaces.Box(0, 255, (4, 84, 84), "uint8")) == {"": 0}
+    assert frame_axes(spaces.Box(0, 255, (4, 84, 84, 3), "uint8")) == {"": 0}
+    assert frame_axes(spaces.Box(0, 255, (84, 84), "uint8")) == {"": None}
+    assert frame_axes(spaces.Box(0, 255, (10, 10, 4), "uint8")) == {}, "a small one"
+
+
+def test_what_pictures_take_is_what_was_said() -> None:
+    film = f"{Path(__file__).with_name('film_env.py')}:Film"
+    training = advance(built(DQN_VALUES, env=film, buffer_size=6_000, vec="sync", encoder="flat"), 9)
+    assert training.replay is not None
+    arrays = [training.replay.store, vars(training.replay.frames[""])]
+    taken = held_bytes(arrays) / 6_000
+    each = transition_bytes(training.env.observation_space, training.env.action_space, successors=True)
+    assert each <= taken <= 1.01 * each
 
 
 def refusal(values: dict[str, Any], free: int, monkeypatch: pytest.MonkeyPatch) -> str:

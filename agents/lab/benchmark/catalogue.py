@@ -148,6 +148,10 @@ def replay(plan: Plan, observation: str) -> list[Program]:
     return [
         Program("ours", worker("replay_ours", observation=observation)),
         Program("SB3", worker("replay_sb3", observation=observation), baseline=True),
+        Program(
+            "SB3, optimize_memory_usage",
+            worker("replay_sb3", observation=observation, optimized=True),
+        ),
     ]
 
 

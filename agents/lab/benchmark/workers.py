@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 
 CAPACITY = 10_000  # transitions
-PIXELS_CAPACITY = 1_000
 
 
 def sb3(total_timesteps: int, seed: str, eval_episodes: int = 0, **arguments: Any) -> dict[str, Any]:
@@ -70,9 +69,13 @@ def _stepped(step: Any, num_envs: int, ticks: int) -> dict[str, Any]:
     return {"steps": num_envs * ticks, "seconds": seconds, "steps_per_s": num_envs * ticks / seconds, "threads": 1}
 
 
-def _observation(name: str) -> tuple[tuple[int, ...], str, int]:
-    """Return the shape, the dtype and the buffer's capacity."""
-    return {"cartpole": ((4,), "float32", CAPACITY), "pixels": ((4, 84, 84), "uint8", PIXELS_CAPACITY)}[name]
+def _observation(name: str) -> Any:
+    """Return the space of observations."""
+    from gymnasium import spaces
+
+    if name == "pixels":
+        return spaces.Box(0, 255, (4, 84, 84), np.uint8)
+    return spaces.Box(-np.inf, np.inf, (4,), np.float32)
 
 
 def replay_ours(observation: str) -> dict[str, Any]:
@@ -80,13 +83,15 @@ def replay_ours(observation: str) -> dict[str, Any]:
     import torch
 
     from agents.data.replay import ReplayBuffer
+    from agents.run.memory import frame_axes
 
-    shape, dtype, capacity = _observation(observation)
-    buffer = ReplayBuffer(capacity, 1, torch.device("cpu"))
-    obs, flag = np.zeros((1, *shape), dtype), np.zeros(1, bool)
+    space = _observation(observation)
+    buffer = ReplayBuffer(CAPACITY, 1, torch.device("cpu"), frame_axes(space))
+    obs, flag = np.zeros((1, *space.shape), space.dtype), np.zeros(1, bool)
     tick = {"obs": obs, "action": np.zeros(1, np.int64), "reward": np.zeros(1, np.float32), "next_obs": obs}
     buffer.add(tick | {"terminated": flag, "truncated": flag})
-    return {"bytes_per_transition": held_bytes(vars(buffer)) / capacity}
+    held = vars(buffer) | {name: vars(frames) for name, frames in buffer.frames.items()}
+    return {"bytes_per_transition": held_bytes(held) / CAPACITY}
 
 
 def sampling(prioritized: bool) -> dict[str, Any]:
@@ -115,15 +120,19 @@ def sampling(prioritized: bool) -> dict[str, Any]:
     return {"batches_per_s": 1 / float(np.median(seconds)), "threads": 1}
 
 
-def replay_sb3(observation: str) -> dict[str, Any]:
-    """Return what SB3's replay buffer takes for each transition."""
+def replay_sb3(observation: str, optimized: bool = False) -> dict[str, Any]:
+    """Return what SB3's replay buffer takes for each transition; `optimized`: with its `optimize_memory_usage`."""
     from gymnasium import spaces
     from stable_baselines3.common.buffers import ReplayBuffer
 
-    shape, dtype, capacity = _observation(observation)
-    space = spaces.Box(0, 255, shape, np.dtype(dtype).type)
-    buffer = ReplayBuffer(capacity, space, spaces.Discrete(2))
-    return {"bytes_per_transition": held_bytes(vars(buffer)) / capacity}
+    buffer = ReplayBuffer(
+        CAPACITY,
+        _observation(observation),
+        spaces.Discrete(2),
+        optimize_memory_usage=optimized,
+        handle_timeout_termination=not optimized,  # it has not both
+    )
+    return {"bytes_per_transition": held_bytes(vars(buffer)) / CAPACITY}
 
 
 def held_bytes(held: Any) -> int:
