@@ -206,9 +206,7 @@ class SequenceSampler(PrioritizedSampler):
 
     def _whole(self, index: Tensor) -> Tensor:
         """Return whether all transitions of the sequences that begin there are stored, `[B]`."""
-        replay = self._replay
-        length = replay.length(index)
-        return (length >= self._length) & (length <= replay.size[index % replay.num_envs])
+        return (self._replay.length(index) >= self._length) & self._replay.holds(index)
 
     def _admit(self, written: Tensor) -> None:
         """Let those sequences be drawn that are whole now, and those no longer that have been written over."""

@@ -592,12 +592,12 @@ BUGS = [
             "replay: two steps are summed as one",
         ),
         (
-            "(length >= self._length) & (length <=",
-            "(length >= self._length - 1) & (length <=",
+            "self._replay.length(index) >= self._length)",
+            "self._replay.length(index) >= self._length - 1)",
             "sequences go on across the write head",
         ),
         (
-            " & (length <= replay.size[index % replay.num_envs])",
+            " & self._replay.holds(index)",
             "",
             "sequences begin before anything was stored",
         ),
