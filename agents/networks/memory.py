@@ -64,7 +64,7 @@ class Cell(nn.Module):
 
 
 class GRU(Cell):
-    """Gated recurrent unit (Cho et al. 2014, arXiv:1406.1078); its carry is what it remembers."""
+    """Gated recurrent unit (Cho et al. 2014, arXiv:1406.1078); its carry is the hidden state."""
 
     kind = nn.GRUCell
 
@@ -74,14 +74,14 @@ class GRU(Cell):
 
 
 class LSTM(Cell):
-    """Long short-term memory (Hochreiter & Schmidhuber 1997); its carry is what it says and what it keeps."""
+    """Long short-term memory (Hochreiter & Schmidhuber 1997); its carry is hidden and cell state side by side."""
 
     kind = nn.LSTMCell
     parts = 2
 
     def step(self, x: Tensor, carry: Tensor) -> tuple[Tensor, Tensor]:
-        said, kept = self.cell(x, carry.chunk(2, dim=-1))
-        return said, torch.cat([said, kept], dim=-1)
+        hidden, cell = self.cell(x, carry.chunk(2, dim=-1))
+        return hidden, torch.cat([hidden, cell], dim=-1)
 
 
 MEMORIES: dict[str, Any] = {"gru": GRU, "lstm": LSTM}
