@@ -83,7 +83,8 @@ class Optimizer:
         square.addcmul_(gradient, gradient, value=0.01 if self.name == "rmsprop" else 0.001)
         for first in mean:
             gradient = first.lerp_(gradient, 0.1)
-        vector.sub_(gradient / square.sqrt().add_(eps) * rate)
+        step = square.sqrt().add_(eps)  # and all else in its memory: a large network's is slow to come by
+        vector.sub_(torch.div(gradient, step, out=step).mul_(rate))
 
     def state_dict(self) -> dict[str, Any]:
         """Return the moments and the number of steps taken."""

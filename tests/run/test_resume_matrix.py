@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import signal
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -17,6 +16,7 @@ from agents.acting.collector import TickCollector
 from agents.acting.fused import FusedCollector
 from agents.run.folder import RunFolder
 from agents.train import main
+from tests.marks import long_test
 from tests.run.running import USER_ENVS, assert_same_run, train
 
 CARRYING = Path(__file__).with_name("carrying_envs.py")
@@ -151,9 +151,8 @@ PACKAGES = {"LunarLander": "Box2D", "BipedalWalker": "Box2D", "HalfCheetah": "mu
 def cases(named: dict[str, Any]) -> Iterator[Any]:
     """Yield those of the default suite, and others marked so that LONG_TESTS alone runs them."""
     for name, case in named.items():
-        long = not name.startswith("*") and "LONG_TESTS" not in os.environ
         lacks = [module for word, module in PACKAGES.items() if word in name and not importlib.util.find_spec(module)]
-        marks = [pytest.mark.skipif(long, reason="takes minutes with the others: set LONG_TESTS=1")]
+        marks = [] if name.startswith("*") else [long_test]
         marks.append(pytest.mark.skipif(bool(lacks), reason=f"not installed: {', '.join(lacks)}"))
         yield pytest.param(case, id=name.removeprefix("* "), marks=marks)
 
