@@ -76,7 +76,8 @@ class PPO(Algorithm):
         values = [value, minibatch["value"], minibatch["return"]]
         if self.model.value_scale is not None:
             values = [self.model.value_scale.normalized(each) for each in values]
-        critic = value_loss(*values, config.clip_range_vf, valid)
+        value, old_value, return_ = values
+        critic = value_loss(value, old_value, return_, config.clip_range_vf, valid)
         loss = torch.add(surrogate, critic, alpha=config.vf_coef)
         with torch.set_grad_enabled(config.ent_coef > 0):
             entropy = mean(distribution.entropy(minibatch["action"]), valid)
