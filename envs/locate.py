@@ -24,12 +24,12 @@ import gymnasium
 from gymnasium.envs.registration import EnvSpec
 
 from envs.errors import UserError, did_you_mean, words_of
+from envs.ids import is_atari
 from envs.native.base import is_dynamics
 from envs.native.gym_env import native_spec
 
 FILE = re.compile(r"(?P<path>.+\.py)(?::(?P<name>[\w./-]+))?")
 Wrappers = Sequence[str | Mapping[str, Mapping[str, Any]]]  # names, or name -> arguments
-_ATARI = re.compile(r"ALE/|.*(NoFrameskip|Deterministic)-v\d+$")
 
 
 def locate(env_id: str) -> EnvSpec:
@@ -54,7 +54,7 @@ def env_label(env_id: str) -> str:
 
 
 def _registered(env_id: str) -> EnvSpec:
-    if env_id not in gymnasium.registry and _ATARI.match(env_id):
+    if env_id not in gymnasium.registry and is_atari(env_id):
         try:
             importlib.import_module("ale_py")  # importing it registers its games
         except ImportError:
