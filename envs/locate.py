@@ -24,16 +24,17 @@ import gymnasium
 from gymnasium.envs.registration import EnvSpec
 
 from envs.errors import UserError, did_you_mean, words_of
+from envs.ids import is_atari
 from envs.native.base import is_dynamics
 from envs.native.gym_env import native_spec
 
 FILE = re.compile(r"(?P<path>.+\.py)(?::(?P<name>[\w./-]+))?")
 Wrappers = Sequence[str | Mapping[str, Mapping[str, Any]]]  # names, or name -> arguments
 # of ids that a package registers when it is imported: its module, what it is, and the extra that installs it
-_PACKAGES = {
-    re.compile(r"ALE/|.*(NoFrameskip|Deterministic)-v\d+$"): ("ale_py", "the Atari emulator", "atari"),
-    re.compile(r"(MiniGrid|BabyAI)-"): ("minigrid", "the package minigrid", "minigrid"),
-}
+_PACKAGES: tuple[tuple[Callable[[str], Any], str, str, str], ...] = (
+    (is_atari, "ale_py", "the Atari emulator", "atari"),
+    (re.compile(r"(MiniGrid|BabyAI)-").match, "minigrid", "the package minigrid", "minigrid"),
+)
 
 
 def locate(env_id: str) -> EnvSpec:
@@ -58,8 +59,8 @@ def env_label(env_id: str) -> str:
 
 
 def _registered(env_id: str) -> EnvSpec:
-    for pattern, (module, what, extra) in _PACKAGES.items():
-        if env_id in gymnasium.registry or not pattern.match(env_id):
+    for fits, module, what, extra in _PACKAGES:
+        if env_id in gymnasium.registry or not fits(env_id):
             continue
         try:
             importlib.import_module(module)

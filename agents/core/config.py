@@ -332,6 +332,9 @@ class AlgoConfig(Settings):
     )
     learning_rate: Schedule = Field(3e-4, description="optimiser step size; lin_X falls linearly from X to 0")
     gamma: float = Field(0.99, ge=0, le=1, description="discount factor")
+    clip_reward: bool = Field(
+        False, description="learn from the sign of each reward, as is usual on Atari; scores stay those of the rewards"
+    )
     max_grad_norm: float | None = Field(
         0.5, gt=0, description="gradients are scaled down to this norm; none leaves them as they are"
     )

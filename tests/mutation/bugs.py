@@ -966,11 +966,12 @@ BUGS = [
         "agents/run/loops.py",
         "tests/run/test_loops.py",
         (
-            "learner.update(collected.trajectory, progress)",
-            "learner.update(collected.trajectory, state.step / total)",
+            "learner.update(_learnt_from(collected, config), progress)",
+            "learner.update(_learnt_from(collected, config), state.step / total)",
             "schedules: the last update has rate 0, the first not the full one",
             DETAILS,
         ),
+        ("trajectory.reward.sign()", "trajectory.reward.clamp(-1, 1)", "clip_reward: small rewards keep their size"),
         (
             "updates = crossings(last, after,",
             "updates = int(after > before) * crossings(last, last + config.replay.train_freq,",
