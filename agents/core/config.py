@@ -191,6 +191,11 @@ class NetworkConfig(Settings):
         min_length=1,
         description="what reads observations: auto, nature, small, impala, flat, or file.py:Class of your own",
     )
+    text_encoder: Literal["auto", "transformer", "gru"] = Field(
+        "auto",
+        description="what reads texts and sequences; auto is transformer, and leaves MultiDiscrete one-hot, which the "
+        "others read as symbols of one kind",
+    )
     memory: str | None = Field(
         None,
         min_length=1,

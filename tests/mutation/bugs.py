@@ -2000,4 +2000,38 @@ BUGS = [
             "--one-instance shrinks the rollout to one environment's part",
         ),
     ),
+    *_in(
+        "envs/words.py",
+        "tests/envs/test_words.py",
+        ("[-MOST_SYMBOLS:]", "[:MOST_SYMBOLS]", "of a long sequence the first symbols are kept, not the last"),
+        ("= numbers + 1", "= numbers", "a sequence's symbol 0 cannot be told from its end"),
+        ('.decode("utf-8", "ignore").encode()', "", "a long text ends in half a character"),
+    ),
+    *_in(
+        "agents/networks/words.py",
+        "tests/networks/test_words.py",
+        (
+            "x * self.powers[place - first]",
+            "x * self.powers[place]",
+            "a word's hash depends on where in the text it is",
+        ),
+        ("inside & (which <= self.count)", "inside", "words beyond the last one that is read break the encoder"),
+        ("attn_mask=mask", "attn_mask=None", "the transformer attends to what comes after a text's end"),
+        (
+            "torch.where(is_there[:, None], self.cell(symbol, h), h)",
+            "self.cell(symbol, h)",
+            "the GRU reads on after it",
+        ),
+        ("x.long() + 1 if self.shifted", "x.long() if self.shifted", "MultiDiscrete's value 0 is read as an end"),
+    ),
+    *_in(
+        "envs/adapters/minigrid.py",
+        "tests/envs/test_minigrid.py",
+        ('.startswith("RGB")', '.startswith("Rgb")', "MiniGrid's pixels are taken for numbers of objects"),
+    ),
+    *_in(
+        "agents/core/saved.py",
+        "tests/envs/test_words.py",
+        ("most = space.nvec", "most = space.nvec + 9", "a saved sequence may name symbols that there are not"),
+    ),
 ]
