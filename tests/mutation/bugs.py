@@ -83,6 +83,28 @@ BUGS = [
             DETAILS,
         ),
         ("/ valid_B.sum().clamp(min=1)", "/ valid_B.numel()", "means count dummy transitions as zeros"),
+        (
+            "- clip_range * advantage_B.clamp(max=0)",
+            "- clip_range_high * advantage_B.clamp(max=0)",
+            "PPO: with a bound of its own for rising ratios, falling ones have the same",
+            "Yu et al. 2025, DAPO, arXiv:2503.14476",
+        ),
+        (
+            "dual_clip * advantage_B.clamp(max=0)",
+            "dual_clip * advantage_B",
+            "PPO: dual clip raises the bound of good actions too",
+            "Ye et al. 2020, arXiv:1912.09729, as often reimplemented",
+        ),
+        (
+            "(growth_B < -clip_range)",
+            "(growth_B < -clip_range_high)",
+            "clip_fraction: falling ratios are held against the bound of rising ones",
+        ),
+        (
+            "(kl > 0) & (kl < desired_kl / 2)",
+            "(kl < desired_kl / 2)",
+            "the learning rate rises before the first step, whatever the policy does",
+        ),
     ),
     *_in(
         "agents/ops/distributions.py",
@@ -173,6 +195,69 @@ BUGS = [
             "self.reward_scale(reward, data.terminated, data.valid)",
             "norm_reward: discounted returns go on across a time limit",
             LIMITS,
+        ),
+    ),
+    *_in(
+        "agents/algos/ppo/algorithm.py",
+        "tests/algos/test_ppo_details.py",
+        (
+            "self.model.value_scale.normalized(each) for each in values",
+            "each for each in values",
+            "norm_value: the loss is that of values on their own scale, so that nothing is gained",
+        ),
+        (
+            "self.model.learn_scale(return_, data.valid)",
+            "self.model.learn_scale(reward, data.valid)",
+            "norm_value: the scale is that of rewards instead of returns",
+        ),
+        (
+            "self.rate.copy_(adapted_rate(self.rate,",
+            "self.rate.clone().copy_(adapted_rate(self.rate,",
+            "desired_kl: the learning rate that was reached is forgotten at each step",
+        ),
+        (
+            "advantage = normalized(advantage, data.valid)",
+            "advantage = normalized(advantage)",
+            "advantages of a rollout are normalised with those of dummy transitions",
+        ),
+    ),
+    *_in(
+        "agents/learning/optimizer.py",
+        "tests/algos/test_ppo_details.py",
+        (
+            "1 - (1 - decay) * learning_rate",
+            "decay",
+            "AdamW: weights decay at the learning rate 1 where the rate follows the divergence",
+        ),
+    ),
+    *_in(
+        "agents/learning/learner.py",
+        "tests/algos/test_ppo_details.py",
+        (
+            "*self.algorithm.buffers()]",
+            "*self.algorithm.model.buffers()]",
+            "captured: warming up moves the learning rate",
+        ),
+    ),
+    *_in(
+        "agents/networks/normalize.py",
+        "tests/networks/test_normalize.py",
+        (
+            "(before * head.bias + was - self.mean) / self.deviation",
+            "(before * head.bias) / self.deviation",
+            "PopArt: values move with the mean of returns",
+            "van Hasselt et al. 2016, arXiv:1602.07714, eq. 4 to 6",
+        ),
+        (
+            "head.weight *= (before / self.deviation)[:, None]",
+            "head.weight *= (self.deviation / before)[:, None]",
+            "PopArt: weights are scaled the wrong way round",
+            "van Hasselt et al. 2016, arXiv:1602.07714, eq. 4 to 6",
+        ),
+        (
+            "var - self.var + (1 - share) * moved.square()",
+            "var - self.var",
+            "norm_value: the deviation knows nothing of a mean that moves",
         ),
     ),
     *_in(

@@ -50,6 +50,8 @@ EXACT = {
     "ppo Pendulum native": f"--env Pendulum-v1 --vec native {PPO} --squash-output --target-kl 0.02",
     "ppo Pendulum sync": f"--env Pendulum-v1 --vec sync {PPO} --rescale-action --norm-obs --norm-reward",
     "ppo Pendulum async": f"--env Pendulum-v1 --vec async {PPO} --state-dependent-std",
+    "ppo Pendulum native, every detail": f"--env Pendulum-v1 --vec native {PPO} --learning-rate 1e-3 --desired-kl 0.01 "
+    "--clip-range-high lin_0.3 --dual-clip 3 --norm-value popart --normalize-over-rollout",
     "ppo Acrobot native": f"--env Acrobot-v1 --vec native {PPO}",
     "dqn MountainCar native": f"--env MountainCar-v0 --vec native {DQN}",
     "ppo MountainCarContinuous native": f"--env MountainCarContinuous-v0 --vec native {PPO}",
