@@ -7,8 +7,10 @@ import pytest
 import torch
 from gymnasium import spaces
 
+from agents.core.config import MemoryConfig
 from agents.core.runtime import Runtime
-from agents.networks.memory import GRU, MEMORIES, build_memory
+from agents.networks.cells import GRU, LSTM, in_runs
+from agents.networks.memory import MEMORIES, build_memory
 from envs.errors import UserError
 from tests.algos.making import BOX, NUM_ENVS, collect, make_ppo, watch_losses
 from tests.fakes import ClockEnv
@@ -24,6 +26,11 @@ def agent(memory, action_space=None, **options):
         for parameter in made.model.parameters():
             parameter.mul_(2)  # so that what is remembered shows
     return made
+
+
+def memory_of(memory, inputs=3, size=8, **options):
+    options = {"memory_window": 4, "memory_heads": 2, "memory_horizon": 20} | options
+    return build_memory(MemoryConfig(memory=memory, memory_size=size, **options), inputs)
 
 
 def stepped(made, rollout):
@@ -95,7 +102,7 @@ def test_the_first_ratio_is_1(memory, action_space):
 @torch.no_grad()
 def test_carries_are_reset_where_episodes_start(memory):
     torch.manual_seed(0)
-    module = build_memory(memory, 3, 5)
+    module = memory_of(memory)
     x = torch.randn(6, 2, 3)
     start = torch.zeros(6, 2, dtype=torch.bool)
     start[3, 0] = True
@@ -113,7 +120,7 @@ def test_carries_are_reset_where_episodes_start(memory):
 @each_memory
 def test_gradients_stop_at_an_episodes_start_and_pass_through_time(memory):
     torch.manual_seed(0)
-    module = build_memory(memory, 3, 5)
+    module = memory_of(memory)
     x = torch.randn(6, 2, 3, requires_grad=True)
     start = torch.zeros(6, 2, dtype=torch.bool)
     start[3, 0] = True
@@ -165,7 +172,7 @@ def test_predict_remembers_until_an_episode_starts(memory):
 def test_names():
     assert make_ppo().model.memory is None
     with pytest.raises(UserError, match=r"memory: 'gur' given, none\|gru.* expected.*gru"):
-        build_memory("gur", 3, 5)
+        memory_of("gur")
 
 
 @each_memory
@@ -232,6 +239,6 @@ class OneArgument(Base):
 def test_what_is_wrong_with_a_memory_of_ones_own_is_said(name, message, tmp_path):
     file = tmp_path / "mem.py"
     file.write_text(FAULTY)
-    assert build_memory(f"{file}:Base", 4, 8).features == 8
+    assert memory_of(f"{file}:Base", 4).features == 8
     with pytest.raises(UserError, match=message):
-        build_memory(f"{file}:{name}", 4, 8)
+        memory_of(f"{file}:{name}", 4)
