@@ -196,7 +196,9 @@ class MemoryConfig(Settings):
     memory_layers: int = Field(1, gt=0, description="memories one after the other")
     memory_window: int = Field(32, gt=1, description="steps that gtrxl looks at, the present one included")
     memory_heads: int = Field(4, gt=0, description="heads of gtrxl's attention")
-    memory_horizon: int = Field(1000, gt=1, description="steps over which the slowest of scan's numbers forget at first")
+    memory_horizon: int = Field(
+        1000, gt=1, description="steps over which the slowest of scan's numbers forget at first"
+    )
 
     def contradiction(self) -> str | None:
         if self.memory == "gtrxl" and self.memory_size % self.memory_heads:
@@ -422,7 +424,11 @@ class OffPolicyConfig(AlgoConfig):
     @property
     def drawn(self) -> int:
         """What is drawn for a minibatch: so many transitions or, with memory, sequences of as many together."""
-        return max(self.batch_size // self.replay.sequence_length, 1) if self.network.recurrence.memory else self.batch_size
+        return (
+            max(self.batch_size // self.replay.sequence_length, 1)
+            if self.network.recurrence.memory
+            else self.batch_size
+        )
 
     def contradiction(self) -> str | None:
         replay = self.replay

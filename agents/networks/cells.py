@@ -77,7 +77,7 @@ class GRU(Cell):
     def run(self, x: Tensor, carry: Tensor) -> tuple[Tensor, Tensor]:
         cell = self.cell
         x = functional.linear(x, cell.weight_ih, cell.bias_ih)
-        outputs: Tensor = GatedRecurrence.apply(x, carry, cell.weight_hh, cell.bias_hh)  # type: ignore[no-untyped-call]
+        outputs: Tensor = GatedRecurrence.apply(x, carry, cell.weight_hh, cell.bias_hh)
         return outputs, outputs[-1]
 
 
