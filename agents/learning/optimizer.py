@@ -67,6 +67,12 @@ class Optimizer:
         vector = self.parameters.vector
         return torch.tensor(rows, dtype=vector.dtype).to(vector.device, non_blocking=True)
 
+    @staticmethod
+    def paced(rates: Tensor, learning_rate: Tensor) -> Tensor:
+        """Return a row of `rates` of the learning rate 1 for another one, a scalar tensor."""
+        rate, eps, decay = rates.unbind()
+        return torch.stack([rate * learning_rate, eps, 1 - (1 - decay) * learning_rate])
+
     def step(self, gradient: Tensor, rates: Tensor) -> None:
         """Take one step against `gradient` `[P]` with a row of `rates`."""
         rate, eps, decay = rates.unbind()
@@ -83,7 +89,8 @@ class Optimizer:
         square.addcmul_(gradient, gradient, value=0.01 if self.name == "rmsprop" else 0.001)
         for first in mean:
             gradient = first.lerp_(gradient, 0.1)
-        vector.sub_(gradient / square.sqrt().add_(eps) * rate)
+        step = square.sqrt().add_(eps)  # and all else in its memory: a large network's is slow to come by
+        vector.sub_(torch.div(gradient, step, out=step).mul_(rate))
 
     def state_dict(self) -> dict[str, Any]:
         """Return the moments and the number of steps taken."""

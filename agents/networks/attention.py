@@ -10,7 +10,7 @@ OPEN = 2.0  # bias of gates that hand their input on: a share sigmoid(2) = 0.88 
 
 
 class Gate(nn.Module):
-    """Adds what a layer says to what it was asked, as a GRU does (Parisotto et al. 2019, arXiv:1910.06764, sec. 3.2)."""
+    """Adds what a layer says to what it was asked, as a GRU (Parisotto et al. 2019, arXiv:1910.06764, sec. 3.2)."""
 
     def __init__(self, size: int) -> None:
         super().__init__()

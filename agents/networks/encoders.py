@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from agents.core.config import NetworkConfig
 from agents.core.user_code import is_user_code, user_class
+from agents.networks.layers import Ensemble
 from agents.networks.normalize import RunningNorm
 from agents.networks.pictures import (
     LARGE,
@@ -24,30 +26,38 @@ from agents.networks.pictures import (
     find_layout,
     picture_layout,
 )
+from agents.networks.words import TextEncoder
 from envs.adapters.masks import ACTION_MASK
 from envs.errors import UserError, did_you_mean
+from envs.words import Tokens, Written
 
 LONGEST = 100_000  # entries of a one-hot vector: beyond, a step of training takes seconds
 
 
-def multiply_adds(module: nn.Module, *inputs: Any) -> tuple[Any, int]:
+def multiply_adds(module: nn.Module, *inputs: Any, call: Callable[..., Any] | None = None) -> tuple[Any, int]:
     """Call a module once without training it, on a batch, and return its output and the multiply-adds of one row.
 
     Those of linear layers and convolutions are counted, as far as they are called as modules.
+
+    Args:
+        module: whose parts are counted.
+        inputs: what it is called with.
+        call: what is called instead of the module itself, such as a method of it.
     """
     counts: list[int] = []
 
     def count(layer: nn.Module, _: Any, output: Tensor) -> None:
         assert isinstance(layer.weight, Tensor)
-        counts.append(output[0].numel() * layer.weight[0].numel())
+        each = layer.weight.numel() if isinstance(layer, Ensemble) else output[0].numel() * layer.weight[0].numel()
+        counts.append(each)
 
     modes = {part: part.training for part in module.modules()}
-    counted = [part for part in modes if isinstance(part, nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d)]
+    counted = [part for part in modes if isinstance(part, nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d | Ensemble)]
     hooks = [part.register_forward_hook(count) for part in counted]
     module.eval()  # statistics of batches stay untouched, and nothing is drawn
     try:
         with torch.no_grad():
-            return module(*inputs), sum(counts)
+            return (call or module)(*inputs), sum(counts)
     finally:
         for hook in hooks:
             hook.remove()
@@ -214,6 +224,9 @@ def _named(name: str) -> type[nn.Module] | None:
 
 
 def _of_leaf(space: Space, kind: type[nn.Module] | None, config: NetworkConfig) -> Any:
+    symbols = isinstance(space, spaces.MultiDiscrete) and config.text_encoder != "auto"
+    if isinstance(space, Written | Tokens) or symbols:
+        return TextEncoder(space, "transformer" if config.text_encoder == "auto" else config.text_encoder)
     match space:
         case spaces.Box():
             layout = picture_layout(space)

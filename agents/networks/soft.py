@@ -96,6 +96,10 @@ class SoftActorCritic(Model):
         """Return the action distribution of a batch `[B, ...]`."""
         return self.distribution(self.act(obs, carry)[0])
 
+    def judge(self, obs: Obs) -> Tensor:
+        """Return what the critics say of the policy's own actions `[n, B, K]`: all networks are called."""
+        return self.critics(obs, self(obs).mode())
+
     def acting_path(self) -> tuple[Encoder, MLP, nn.Linear]:
         """Return the modules that `act` goes through."""
         return self.encoder, self.torso, self.head

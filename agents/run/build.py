@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from gymnasium import Space
-from torch import nn
 
 from agents.acting.collector import Collector, TickCollector
 from agents.acting.fused import FusedCollector
@@ -18,7 +17,7 @@ from agents.acting.policies import ModelPolicy
 from agents.acting.state import ActorState
 from agents.core.algorithm import Algorithm
 from agents.core.config import AlgoConfig, OffPolicyConfig
-from agents.core.device import choose_device, use_threads
+from agents.core.device import choose_device, keep_freed_memory, use_threads
 from agents.core.runtime import Runtime, resolved_mode
 from agents.core.saved import count, part, within
 from agents.core.tree import to_numpy
@@ -87,13 +86,13 @@ def refuse_spoilt(saved: Any, mine: dict[str, Any]) -> None:
             raise ValueError(f"{name} holds NaN or infinite values")
 
 
-def flops(model: nn.Module, observation_space: Space) -> int:
-    """Return the multiply-adds that a model makes for one observation."""
-    obs = zeros(observation_space, 1)
+def flops(model: Any, observation_space: Space, training: bool = False) -> int:
+    """Return the multiply-adds that a model makes for one observation when it acts, or when it is trained on it."""
+    obs, call = zeros(observation_space, 1), model.judge if training and hasattr(model, "judge") else None
     if not getattr(model, "recurrent", False):
-        return multiply_adds(model, obs)[1]
+        return multiply_adds(model, obs, call=call)[1]
     obs = {key: leaf[None] for key, leaf in obs.items()} if isinstance(obs, dict) else obs[None]
-    return multiply_adds(model, obs, model.initial_carry(1), torch.ones(1, 1, dtype=torch.bool))[1]  # type: ignore[operator]
+    return multiply_adds(model, obs, model.initial_carry(1), torch.ones(1, 1, dtype=torch.bool))[1]
 
 
 @dataclass(slots=True)
@@ -330,10 +329,11 @@ def build_on(
     env.names = renamed(env.names, config.action_names, config.observation_names, *spaces)
     refuse_too_large_network(env.observation_space, params, device)
     algorithm = make_algorithm(config.algo, env.observation_space, env.action_space, params, seed)
-    weight = flops(algorithm.model, env.observation_space)
+    weight = flops(algorithm.model, env.observation_space, training=True)
     if not env.capturable:
         device, reason = choose_device(config.device, env_on_gpu=False, flops=weight, batch_size=_batch_size(params))
     use_threads(device, flops=weight, batch_size=_batch_size(params))
+    keep_freed_memory()
     place = Place(params.replay.replay_storage, device) if isinstance(params, OffPolicyConfig) else None
     if place is None or not place.on_disk:
         where, carry = device if place is None else place.device, algorithm.policy.initial_carry(1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -22,9 +21,9 @@ from envs.errors import EnvError
 from envs.make import make
 from tests.acting.trajectories import successors
 from tests.fakes import training_on
+from tests.marks import long_test
 
 MASKED = f"{Path(__file__).with_name('masked_env.py')}:Masked"
-long_test = pytest.mark.skipif("LONG_TESTS" not in os.environ, reason="takes minutes: set LONG_TESTS=1")
 KINDS = ["ppo", "ppo, gru", "dqn", "dqn, rainbow", "dqn, btr", "dqn, gru", "pqn", "pqn, gru", "ppo, scan", "ppo, gtrxl"]
 
 

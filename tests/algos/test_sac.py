@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 import shutil
 
 import numpy as np
@@ -20,6 +19,7 @@ from agents.run.config import FLAGS, Layer, resolve
 from envs.errors import UserError
 from tests.algos.making import BOX, make, make_batch, weights
 from tests.fakes import ClockEnv, training_on
+from tests.marks import long_test
 
 SGD = {"optimizer": "sgd", "learning_rate": 0.05}
 
@@ -261,7 +261,7 @@ def test_each_transition_counts_by_its_weight():
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler")
-@pytest.mark.skipif("LONG_TESTS" not in os.environ, reason="takes half a minute: set LONG_TESTS=1")
+@long_test
 @pytest.mark.parametrize("options", [{"truncated_quantiles": True, "n_quantiles": 5}, {"batch_norm": True}])
 def test_a_compiled_update_is_the_same(options):
     said: list[str] = []

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -108,27 +111,45 @@ def test_auto_leaves_small_networks_on_the_cpu(machine, name):
 
 
 @pytest.fixture
-def two_threads():
+def four_threads():
     before = torch.get_num_threads()
-    torch.set_num_threads(2)
+    torch.set_num_threads(4)
     yield
     torch.set_num_threads(before)
 
 
-@pytest.mark.usefixtures("two_threads")
+@pytest.mark.usefixtures("four_threads")
 @pytest.mark.parametrize(
     ("device", "flops", "batch_size", "threads"),
     [
-        *[("cpu", flops, 256, 1) for flops in SMALL.values()],
-        *[("cpu", flops, 1, 2) for flops in HEAVY.values()],
-        ("cpu", SMALL["64-64"], 4096, 1),
-        ("cpu", SMALL["64-64"], 8192, 2),
-        ("cpu", SMALL["256-256"], 1024, 1),
-        ("cpu", SMALL["256-256"], 2048, 2),
-        ("cpu", SMALL["small CNN"], 1024, 1),
-        ("cuda", SMALL["64-64"], 64, 2),
+        *[("cpu", flops, 32, 1) for flops in SMALL.values()],
+        *[("cpu", flops, 1, 4) for flops in HEAVY.values()],
+        ("cpu", SMALL["64-64"], 1024, 1),
+        ("cpu", SMALL["64-64"], 2048, 2),
+        ("cpu", SMALL["64-64"], 3000, 3),
+        ("cpu", SMALL["64-64"], 8192, 4),
+        ("cpu", SMALL["256-256"], 128, 2),
+        ("cpu", SMALL["256-256"], 512, 4),
+        ("cuda", SMALL["64-64"], 64, 4),
     ],
 )
-def test_one_thread_for_little_work_on_the_cpu(device, flops, batch_size, threads):
+def test_no_more_threads_than_there_is_work_for(device, flops, batch_size, threads):
     assert use_threads(torch.device(device), flops=flops, batch_size=batch_size) == threads
     assert torch.get_num_threads() == threads
+
+
+@pytest.mark.skipif(sys.platform != "linux" or os.confstr("CS_GNU_LIBC_VERSION") is None, reason="glibc's allocator")
+def test_memory_that_is_freed_is_there_for_the_next_tensor():
+    program = """
+import resource, torch
+from agents.core.device import keep_freed_memory
+keep_freed_memory()
+for turn in range(25):
+    if turn == 5:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    tensors = [torch.zeros(2**22) for _ in range(4)]
+    del tensors
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True, text=True)
+    assert int(done.stdout) < 100, "pages were asked for anew; there are 327,680 in all"

@@ -6,7 +6,6 @@ LONG_TESTS=1 for longer.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from typing import Any
 
@@ -18,10 +17,11 @@ from envs.native.tasks.crossing import KINDS, LANES, Crossing
 from envs.native.tasks.invaders import Invaders
 from envs.native.tasks.submarine import Submarine
 from envs.native.tasks.treasure import Treasure
+from tests.marks import LONG
 
 MinAtar = pytest.importorskip("minatar").Environment
 N = 4
-STEPS = 2400 if "LONG_TESTS" in os.environ else 300
+STEPS = 2400 if LONG else 300
 
 
 class Chosen:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -28,8 +27,8 @@ from agents.run.folder import find_latest_run
 from agents.run.recording import episode_env, load_episode, replay
 from envs.errors import UserError
 from tests.fuzz.spoil import spoil
+from tests.marks import long_test
 
-long_test = pytest.mark.skipif("LONG_TESTS" not in os.environ, reason="takes minutes: set LONG_TESTS=1")
 HANG = 120  # seconds after which a reader is taken to wait for ever
 MOST_MB = 60  # megabytes that a file may take beyond those of the libraries that read it
 FAULTS = ("HANG", "TRACEBACK", "MEMORY")

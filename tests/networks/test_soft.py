@@ -10,6 +10,7 @@ from torch import nn
 from agents.core.config import SoftActorCriticConfig
 from agents.networks.layers import BatchNorm, Ensemble
 from agents.networks.soft import Critics, SoftActorCritic
+from agents.run.build import flops
 
 VECTOR = spaces.Box(-np.inf, np.inf, (3,), np.float32)
 BOX = spaces.Box(-1, 1, (2,), np.float32)
@@ -36,6 +37,13 @@ def test_each_critic_is_a_network_of_its_own():
             x = x @ layer.weight[member] + layer.bias[member, 0]
         torch.testing.assert_close(found[member], x)
     assert not torch.allclose(found[0], found[1])
+
+
+def test_the_work_of_training_is_that_of_all_networks():
+    model = SoftActorCritic(VECTOR, BOX, SoftActorCriticConfig(net_arch=(8, 7)), None)
+    policy, critic = 3 * 8 + 8 * 7 + 7 * 4, (3 + 2) * 8 + 8 * 7 + 7
+    assert flops(model, VECTOR) == policy
+    assert flops(model, VECTOR, training=True) == policy + 2 * critic
 
 
 def test_the_first_weights_are_spread_as_those_of_linear_layers():

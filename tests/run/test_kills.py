@@ -16,12 +16,12 @@ import pytest
 
 from agents.lab.comparison.job import RESULT_FILE
 from agents.run.folder import RunFolder
+from tests.marks import long_test
 from tests.run.running import USER_ENVS, assert_same_run, resume, steps, train
 from tests.run.test_resume import BUDGET, DQN, PPO, SCENARIOS, in_child
 from tests.waiting import wait_for
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="it looks at processes in /proc")
-long_test = pytest.mark.skipif("LONG_TESTS" not in os.environ, reason="takes minutes: set LONG_TESTS=1")
 MARK = "TEST_OF_KILLS"
 SAVE = 40  # steps between checkpoints
 ROUND = 102  # the most steps from one round to the next: 34 ticks of 3 environments, before DQN begins to learn

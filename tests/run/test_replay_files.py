@@ -21,6 +21,7 @@ from agents.run.folder import RunFolder
 from agents.run.memory import Place, free_on_disk, refuse_too_large_on_disk
 from agents.run.storage import atomic_folder, read_tree, write_tree
 from envs.errors import UserError
+from tests.marks import long_test
 from tests.run.running import assert_same_run, resume, signals_at, train
 from tests.run.test_build import DQN_VALUES, built
 from tests.run.test_resume import in_child
@@ -31,7 +32,6 @@ SHORT = "-n 240 --net-arch 8 --eval-freq 200 --eval-episodes 1 --final-eval-epis
 SHORT += " --prioritized-replay"
 WORDS = f"{FILM} {DQN} {SHORT}"
 CPU = torch.device("cpu")
-long_test = pytest.mark.skipif("LONG_TESTS" not in os.environ, reason="takes minutes: set LONG_TESTS=1")
 
 
 @pytest.fixture

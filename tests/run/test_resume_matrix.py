@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import signal
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -17,10 +16,12 @@ from agents.acting.collector import TickCollector
 from agents.acting.fused import FusedCollector
 from agents.run.folder import RunFolder
 from agents.train import main
+from tests.marks import long_test
 from tests.run.running import USER_ENVS, assert_same_run, train
 
 CARRYING = Path(__file__).with_name("carrying_envs.py")
 MASKED = Path(__file__).parents[1] / "acting" / "masked_env.py"
+TOLD = Path(__file__).parents[1] / "envs" / "told_env.py"
 PPO = "--n-envs 3 --n-steps 16 --batch-size 24 --n-epochs 2"
 DQN = "--algo dqn --n-envs 3 --learning-starts 100 --buffer-size 300 --batch-size 16 --train-freq 6"
 GRU = f"{PPO} --memory gru --memory-size 8 --batch-size 16"
@@ -49,9 +50,13 @@ EXACT = {
     "ppo Pendulum native": f"--env Pendulum-v1 --vec native {PPO} --squash-output --target-kl 0.02",
     "ppo Pendulum sync": f"--env Pendulum-v1 --vec sync {PPO} --rescale-action --norm-obs --norm-reward",
     "ppo Pendulum async": f"--env Pendulum-v1 --vec async {PPO} --state-dependent-std",
+    "ppo Pendulum native, every detail": f"--env Pendulum-v1 --vec native {PPO} --learning-rate 1e-3 --desired-kl 0.01 "
+    "--clip-range-high lin_0.3 --dual-clip 3 --norm-value popart --normalize-over-rollout",
     "ppo Acrobot native": f"--env Acrobot-v1 --vec native {PPO}",
     "dqn MountainCar native": f"--env MountainCar-v0 --vec native {DQN}",
     "ppo MountainCarContinuous native": f"--env MountainCarContinuous-v0 --vec native {PPO}",
+    "* ppo texts sync": f"--env {TOLD}:Told --vec sync {PPO}",
+    "dqn texts async": f"--env {TOLD}:Told --vec async {DQN} --text-encoder gru",
     "ppo LunarLander sync": f"--env LunarLander-v3 --vec sync {PPO}",
     "ppo LunarLander async": f"--env LunarLander-v3 --vec async {PPO}",
     "dqn LunarLander sync": f"--env LunarLander-v3 --vec sync {DQN}",
@@ -156,9 +161,8 @@ PACKAGES = {"LunarLander": "Box2D", "BipedalWalker": "Box2D", "HalfCheetah": "mu
 def cases(named: dict[str, Any]) -> Iterator[Any]:
     """Yield those of the default suite, and others marked so that LONG_TESTS alone runs them."""
     for name, case in named.items():
-        long = not name.startswith("*") and "LONG_TESTS" not in os.environ
         lacks = [module for word, module in PACKAGES.items() if word in name and not importlib.util.find_spec(module)]
-        marks = [pytest.mark.skipif(long, reason="takes minutes with the others: set LONG_TESTS=1")]
+        marks = [] if name.startswith("*") else [long_test]
         marks.append(pytest.mark.skipif(bool(lacks), reason=f"not installed: {', '.join(lacks)}"))
         yield pytest.param(case, id=name.removeprefix("* "), marks=marks)
 

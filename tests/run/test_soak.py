@@ -14,11 +14,12 @@ import pytest
 from agents.run.folder import RunFolder
 from agents.run.monitor import LOG_ROWS
 from agents.run.runner import Run
+from tests.marks import long_test
 from tests.run.running import USER_ENVS, train
 
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="it reads /proc"),
-    pytest.mark.skipif("LONG_TESTS" not in os.environ, reason="takes minutes: set LONG_TESTS=1"),
+    long_test,
 ]
 QUICK = "-n 20_000_000 --eval-freq 1_000_000 --save-freq 2_000_000"
 SLOW = "-n 100_000 --eval-freq 5_000 --save-freq 10_000"

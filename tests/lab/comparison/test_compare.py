@@ -77,7 +77,7 @@ def start(words: list[str]) -> subprocess.Popen[bytes]:
 def test_stopped_and_killed_it_goes_on_where_it_stood(tmp_path):
     out, other = tmp_path / "out", tmp_path / "other.yaml"
     other.write_text("n_epochs: 4")
-    words = [*WORDS, "--against", str(other), "--seeds", "1", "-n", "40000", "--eval-freq", "10000"]
+    words = [*WORDS, "--against", str(other), "--seeds", "1", "-n", "20000", "--eval-freq", "5000"]
     words += ["--workers", "1", "--out", str(out)]
     first, second = (out / "runs" / label / "CartPole-v1__ppo__s0" for label in ("ours", "other"))
 
@@ -100,11 +100,11 @@ def test_stopped_and_killed_it_goes_on_where_it_stood(tmp_path):
     assert start(words).wait(60) == 0
     assert (first / "result.json").read_bytes() == kept, "a finished run is left as it was"
     for folder in (first, second):
-        assert result(folder)["steps"] == 40_960
+        assert result(folder)["steps"] == 20_480
         assert len(json.loads((folder / "parts.json").read_text())) == 2
         assert len((folder / "command.txt").read_text().splitlines()) == 2, "it was resumed, not begun anew"
         with (folder / "evaluations.csv").open(newline="") as stream:
-            assert [row["step"] for row in csv.DictReader(stream)] == ["10240", "20480", "30720", "40960"]
+            assert [row["step"] for row in csv.DictReader(stream)] == ["5120", "10240", "15360", "20480"]
 
 
 ENVIRONMENT = """

@@ -16,6 +16,7 @@ from agents.lab.comparison.job import finished_run
 from agents.lab.comparison.pool import JobResult
 from envs.adapters.sync import SyncVecEnv
 from tests.lab.comparison.running import here
+from tests.marks import long_test
 
 USER_ENVS = Path(__file__).with_name("user_envs.py")
 
@@ -60,12 +61,14 @@ def test_a_cut_taken_for_an_end_is_worse(verdict):
     assert said == f"Ours is better than faulty on {env}, PPO."
 
 
+@long_test
 def test_advantages_that_are_not_normalised_are_worse(verdict):
     env = f"{USER_ENVS}:Match"
     said = verdict("normalize_advantage: false", env=env, seeds=4, total_timesteps=16_000)
     assert said == f"Ours is better than faulty on {env}, PPO."
 
 
+@long_test
 def test_a_target_network_that_is_never_moved_is_worse(verdict, tmp_path, monkeypatch):
     healthy = tmp_path / "configs" / "dqn" / "CartPole-v1.yaml"  # settings of its own: the packaged ones may change
     healthy.parent.mkdir(parents=True)
