@@ -100,7 +100,7 @@ EXACT = {
     "dqn CartPole native, rescaled": f"--env CartPole-v1 --vec native {DQN} --rescale-values --munchausen",
     "pqn CartPole native": f"--env CartPole-v1 --algo pqn --vec native {PPO} --norm-obs",
     "* ppo Corridor native, scan": f"--env Corridor-v0 --vec native {GRU} --memory scan --memory-layers 2",
-    "* dqn Masked native, gtrxl": f"--env {MASKED}:Masked --vec native {RECURRENT} --memory gtrxl --memory-window 4",
+    "dqn Masked native, gtrxl": f"--env {MASKED}:Masked --vec native {RECURRENT} --memory gtrxl --memory-window 4",
     "ppo Corridor async, gtrxl": f"--env Corridor-v0 --vec async {GRU} --memory gtrxl --memory-window 4",
     "ppo Corridor sync, lstm": f"--env Corridor-v0 --vec sync {GRU} --memory lstm --memory-layers 2",
     "pqn Corridor compiled, scan": f"--env Corridor-v0 --algo pqn --vec native {GRU} --memory scan --compile on",
