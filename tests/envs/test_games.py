@@ -180,7 +180,7 @@ def test_without_memory_the_corridor_is_a_coin_to_toss():
 @pytest.mark.parametrize("build", [make, gymnasium.make])
 def test_a_corridor_that_is_too_short_or_too_long_is_refused(length, build):
     arguments = {"length": length} if build is gymnasium.make else {"env_kwargs": {"length": length}}
-    with pytest.raises(UserError, match=f"Corridor-v0: length must be from 1 to 999, got {length}"):
+    with pytest.raises(UserError, match=f"Corridor-v0: length must be from 1 to 9999, got {length}"):
         build("native/Corridor-v0", **arguments)
 
 
