@@ -802,14 +802,51 @@ BUGS = [
         ),
     ),
     *_in(
-        "agents/networks/memory.py",
+        "agents/networks/cells.py",
         "tests/networks/test_memory.py",
         (
-            "self.step(x_N, restarted(carry, start_N))",
-            "self.step(x_N, carry)",
+            "begins = start.t().clone()",
+            "begins = torch.zeros_like(start.t())",
             "memory: sequences are learnt from across the start of an episode",
             DETAILS,
         ),
+        (
+            "carry = restarted(carry, start[0])",
+            "carry = carry + 0",
+            "memory: a sequence that begins an episode goes on with what was remembered before",
+        ),
+        (
+            "states = states.index_copy(0, rows, after)",
+            "states = states + 0",
+            "memory: the parts of a run begin without what the part before has left",
+        ),
+    ),
+    *_in(
+        "agents/networks/scan.py",
+        "tests/networks/test_memory.py",
+        ("keep = keep * ~start[..., None]", "keep = keep * 1", "scan: nothing is forgotten where an episode starts"),
+    ),
+    *_in(
+        "agents/ops/recurrences.py",
+        "tests/ops/test_recurrences.py",
+        ("keep[reach:] * keep[:-reach]", "keep[reach:]", "scan: what is kept over two steps is what is kept over one"),
+        ("to_n = (1 - z) * (1 - n * n)", "to_n = 1 - n * n", "GRU: the gradient forgets that the gate was half shut"),
+    ),
+    *_in(
+        "agents/networks/attention.py",
+        "tests/networks/test_memory.py",
+        ("== of_seen[:, None, :]) & near", "== of_seen[:, None, :])", "gtrxl: steps to come are attended to"),
+        (
+            "same = (episode[:, :, None] == of_seen[:, None, :]) & near",
+            "same = near.expand(len(x), -1, -1)",
+            "gtrxl: the episode before is attended to",
+        ),
+        (
+            "torch.where(there.squeeze(-1) > 0, 0, -1)",
+            "torch.zeros_like(there.squeeze(-1))",
+            "gtrxl: steps that never were are attended to",
+        ),
+        ("(last * kept)", "(last)", "gtrxl: the window goes on into the next episode"),
     ),
     *_in(
         "agents/networks/models.py",
@@ -1442,7 +1479,7 @@ BUGS = [
         ),
     ),
     *_in(
-        "agents/networks/memory.py",
+        "agents/networks/cells.py",
         "tests/networks/test_memory.py",
         (
             "self.cell.bias_ih[size : 2 * size], KEEP",
