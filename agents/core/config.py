@@ -160,11 +160,16 @@ OFF = (None, False, 0, "none", "auto")  # a setting that is not in use
 # part -> with which value of it (None: any that is not off), which settings are in use
 DETAILS: tuple[tuple[str, tuple[str, ...] | None, tuple[str, ...]], ...] = (
     ("memory", None, ("memory_size", "sequence_length", "burn_in", "prioritized_replay_eta")),
+    ("memory", ("gru", "lstm", "scan", "gtrxl"), ("memory_layers",)),
+    ("memory", ("gtrxl",), ("memory_window", "memory_heads")),
+    ("memory", ("scan",), ("memory_horizon",)),
     ("noisy", None, ("noisy_std",)),
     ("distribution", ("c51",), ("n_atoms", "v_min", "v_max")),
     ("distribution", ("qr", "iqn"), ("n_quantiles",)),
     ("truncated_quantiles", None, ("n_quantiles", "top_quantiles_to_drop_per_net")),
     ("munchausen", None, ("munchausen_alpha", "munchausen_tau", "munchausen_clip")),
+    ("normalize_advantage", None, ("normalize_over_rollout",)),
+    ("norm_value", None, ("norm_value_rate",)),
     ("prioritized_replay", None, tuple(f"prioritized_replay_{name}" for name in ("alpha", "beta0", "eps", "eta"))),
 )
 
@@ -183,6 +188,31 @@ def idle(values: Mapping[str, Any]) -> set[str]:
     return found
 
 
+class MemoryConfig(Settings):
+    """What carries information from step to step."""
+
+    memory: str | None = Field(
+        None,
+        min_length=1,
+        description="what remembers earlier steps: none, gru, lstm, scan, gtrxl, or file.py:Class of your own",
+    )
+    memory_size: int = Field(64, gt=0, description="numbers that the memory holds")
+    memory_layers: int = Field(1, gt=0, description="memories one after the other")
+    memory_window: int = Field(32, gt=1, description="steps that gtrxl looks at, the present one included")
+    memory_heads: int = Field(4, gt=0, description="heads of gtrxl's attention")
+    memory_horizon: int = Field(
+        1000, gt=1, description="steps over which the slowest of scan's numbers forget at first"
+    )
+
+    def contradiction(self) -> str | None:
+        if self.memory == "gtrxl" and self.memory_size % self.memory_heads:
+            return (
+                f"memory_size {self.memory_size} cannot be divided among memory_heads {self.memory_heads}: choose a "
+                "multiple of it."
+            )
+        return super().contradiction()
+
+
 class NetworkConfig(Settings):
     """What the networks are made of. Algorithms hand this to the model that they train, untouched."""
 
@@ -196,12 +226,7 @@ class NetworkConfig(Settings):
         description="what reads texts and sequences; auto is transformer, and leaves MultiDiscrete one-hot, which the "
         "others read as symbols of one kind",
     )
-    memory: str | None = Field(
-        None,
-        min_length=1,
-        description="what remembers earlier steps: none, gru, lstm, or file.py:Class of your own",
-    )
-    memory_size: int = Field(64, gt=0, description="numbers that the memory holds")
+    recurrence: MemoryConfig = MemoryConfig()
     net_arch: Annotated[Widths, BeforeValidator(_one_list)] = Field((64, 64), description="widths of the hidden layers")
     activation: Activation = Field("tanh", description="hidden activation")
     norm_obs: bool = Field(False, description="normalise observations by their running mean and variance")
@@ -215,6 +240,10 @@ class ActorCriticConfig(NetworkConfig):
     )
     shared_torso: bool = Field(False, description="one torso for policy and value function instead of two")
     ortho_init: bool = Field(True, description="orthogonal initialisation of the weights")
+    norm_value: Literal["none", "running", "popart"] = Field(
+        "none", description="learn values as multiples of the returns' deviation; popart keeps them as that changes"
+    )
+    norm_value_rate: float = Field(0.05, gt=0, le=1, description="how much each rollout counts in that deviation")
     log_std_init: float = Field(0.0, description="initial log standard deviation of continuous actions")
     state_dependent_std: bool = Field(False, description="let the network choose the deviation of continuous actions")
     squash_output: bool = Field(False, description="squash continuous actions with tanh and rescale them to the bounds")
@@ -450,7 +479,11 @@ class OffPolicyConfig(AlgoConfig):
     @property
     def drawn(self) -> int:
         """What is drawn for a minibatch: so many transitions or, with memory, sequences of as many together."""
-        return max(self.batch_size // self.replay.sequence_length, 1) if self.network.memory else self.batch_size
+        return (
+            max(self.batch_size // self.replay.sequence_length, 1)
+            if self.network.recurrence.memory
+            else self.batch_size
+        )
 
     def contradiction(self) -> str | None:
         replay = self.replay
@@ -467,7 +500,7 @@ class OffPolicyConfig(AlgoConfig):
                 f"buffer holds (buffer_size {replay.buffer_size}, n_envs {self.n_envs}): lower n_step_returns, "
                 "or raise buffer_size."
             )
-        if self.network.memory:
+        if self.network.recurrence.memory:
             whole = replay.burn_in + replay.sequence_length
             together = f"burn_in {replay.burn_in} and sequence_length {replay.sequence_length}"
             if replay.n_step_returns > replay.sequence_length:

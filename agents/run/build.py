@@ -409,7 +409,7 @@ def _replay(
     usual = min(per_round, loops.DRAWN) * params.drawn
     how: Any = (replay, params.gamma, settings.n_step_returns, generator, usual, runtime.compiled)
     numbers = {name: getattr(settings, f"prioritized_replay_{name}") for name in ("alpha", "beta0", "eps")}
-    if params.network.memory is not None:
+    if params.network.recurrence.memory is not None:
         if not settings.prioritized_replay:
             numbers["alpha"] = 0.0  # all sequences are as likely
         numbers |= {"eta": settings.prioritized_replay_eta, "burn_in": settings.burn_in}

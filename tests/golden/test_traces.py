@@ -50,6 +50,14 @@ CASES = {
             squash_output=True,
         ),
     ),
+    "ppo, every detail": (
+        spaces.Discrete(3),
+        PPOConfig(
+            **PPO_SMALL,
+            **{"learning_rate": 0.01, "desired_kl": 0.01, "clip_range_high": 0.3, "dual_clip": 2.0},
+            **{"norm_value": "popart", "norm_value_rate": 0.3, "normalize_over_rollout": True},
+        ),
+    ),
     "dqn": (spaces.Discrete(3), DQNConfig(**DQN_SMALL, double_q=False)),
     "dqn, every option": (
         spaces.Discrete(3),
@@ -80,6 +88,15 @@ CASES = {
             **{"memory": "lstm", "memory_size": 4, "sequence_length": 4, "burn_in": 2, "n_step_returns": 3},
             **{"norm_obs": True, "dueling": True, "rescale_values": True, "prioritized_replay": True},
         ),
+    ),
+    "ppo, scan": (
+        spaces.Discrete(3),
+        PPOConfig(**PPO_SMALL, learning_rate=0.03, memory="scan", memory_size=4, memory_layers=2),
+    ),
+    "ppo, lstm": (spaces.Discrete(3), PPOConfig(**PPO_SMALL, learning_rate=0.03, memory="lstm", memory_size=4)),
+    "pqn, gtrxl": (
+        spaces.Discrete(3),
+        PQNConfig(**PPO_SMALL, memory="gtrxl", memory_size=4, memory_heads=2, memory_window=3, norm_obs=True),
     ),
     "dqn, bounded and conservative": (
         spaces.Discrete(3),

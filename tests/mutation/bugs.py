@@ -83,6 +83,28 @@ BUGS = [
             DETAILS,
         ),
         ("/ valid_B.sum().clamp(min=1)", "/ valid_B.numel()", "means count dummy transitions as zeros"),
+        (
+            "- clip_range * advantage_B.clamp(max=0)",
+            "- clip_range_high * advantage_B.clamp(max=0)",
+            "PPO: with a bound of its own for rising ratios, falling ones have the same",
+            "Yu et al. 2025, DAPO, arXiv:2503.14476",
+        ),
+        (
+            "dual_clip * advantage_B.clamp(max=0)",
+            "dual_clip * advantage_B",
+            "PPO: dual clip raises the bound of good actions too",
+            "Ye et al. 2020, arXiv:1912.09729, as often reimplemented",
+        ),
+        (
+            "(growth_B < -clip_range)",
+            "(growth_B < -clip_range_high)",
+            "clip_fraction: falling ratios are held against the bound of rising ones",
+        ),
+        (
+            "(kl > 0) & (kl < desired_kl / 2)",
+            "(kl < desired_kl / 2)",
+            "the learning rate rises before the first step, whatever the policy does",
+        ),
     ),
     *_in(
         "agents/ops/distributions.py",
@@ -173,6 +195,69 @@ BUGS = [
             "self.reward_scale(reward, data.terminated, data.valid)",
             "norm_reward: discounted returns go on across a time limit",
             LIMITS,
+        ),
+    ),
+    *_in(
+        "agents/algos/ppo/algorithm.py",
+        "tests/algos/test_ppo_details.py",
+        (
+            "self.model.value_scale.normalized(each) for each in values",
+            "each for each in values",
+            "norm_value: the loss is that of values on their own scale, so that nothing is gained",
+        ),
+        (
+            "self.model.learn_scale(return_, data.valid)",
+            "self.model.learn_scale(reward, data.valid)",
+            "norm_value: the scale is that of rewards instead of returns",
+        ),
+        (
+            "self.rate.copy_(adapted_rate(self.rate,",
+            "self.rate.clone().copy_(adapted_rate(self.rate,",
+            "desired_kl: the learning rate that was reached is forgotten at each step",
+        ),
+        (
+            "advantage = normalized(advantage, data.valid)",
+            "advantage = normalized(advantage)",
+            "advantages of a rollout are normalised with those of dummy transitions",
+        ),
+    ),
+    *_in(
+        "agents/learning/optimizer.py",
+        "tests/algos/test_ppo_details.py",
+        (
+            "1 - (1 - decay) * learning_rate",
+            "decay",
+            "AdamW: weights decay at the learning rate 1 where the rate follows the divergence",
+        ),
+    ),
+    *_in(
+        "agents/learning/learner.py",
+        "tests/algos/test_ppo_details.py",
+        (
+            "*self.algorithm.buffers()]",
+            "*self.algorithm.model.buffers()]",
+            "captured: warming up moves the learning rate",
+        ),
+    ),
+    *_in(
+        "agents/networks/normalize.py",
+        "tests/networks/test_normalize.py",
+        (
+            "(before * head.bias + was - self.mean) / self.deviation",
+            "(before * head.bias) / self.deviation",
+            "PopArt: values move with the mean of returns",
+            "van Hasselt et al. 2016, arXiv:1602.07714, eq. 4 to 6",
+        ),
+        (
+            "head.weight *= (before / self.deviation)[:, None]",
+            "head.weight *= (self.deviation / before)[:, None]",
+            "PopArt: weights are scaled the wrong way round",
+            "van Hasselt et al. 2016, arXiv:1602.07714, eq. 4 to 6",
+        ),
+        (
+            "var - self.var + (1 - share) * moved.square()",
+            "var - self.var",
+            "norm_value: the deviation knows nothing of a mean that moves",
         ),
     ),
     *_in(
@@ -717,14 +802,51 @@ BUGS = [
         ),
     ),
     *_in(
-        "agents/networks/memory.py",
+        "agents/networks/cells.py",
         "tests/networks/test_memory.py",
         (
-            "self.step(x_N, restarted(carry, start_N))",
-            "self.step(x_N, carry)",
+            "begins = start.t().clone()",
+            "begins = torch.zeros_like(start.t())",
             "memory: sequences are learnt from across the start of an episode",
             DETAILS,
         ),
+        (
+            "carry = restarted(carry, start[0])",
+            "carry = carry + 0",
+            "memory: a sequence that begins an episode goes on with what was remembered before",
+        ),
+        (
+            "states = states.index_copy(0, rows, after)",
+            "states = states + 0",
+            "memory: the parts of a run begin without what the part before has left",
+        ),
+    ),
+    *_in(
+        "agents/networks/scan.py",
+        "tests/networks/test_memory.py",
+        ("keep = keep * ~start[..., None]", "keep = keep * 1", "scan: nothing is forgotten where an episode starts"),
+    ),
+    *_in(
+        "agents/ops/recurrences.py",
+        "tests/ops/test_recurrences.py",
+        ("keep[reach:] * keep[:-reach]", "keep[reach:]", "scan: what is kept over two steps is what is kept over one"),
+        ("to_n = (1 - z) * (1 - n * n)", "to_n = 1 - n * n", "GRU: the gradient forgets that the gate was half shut"),
+    ),
+    *_in(
+        "agents/networks/attention.py",
+        "tests/networks/test_memory.py",
+        ("== of_seen[:, None, :]) & near", "== of_seen[:, None, :])", "gtrxl: steps to come are attended to"),
+        (
+            "same = (episode[:, :, None] == of_seen[:, None, :]) & near",
+            "same = near.expand(len(x), -1, -1)",
+            "gtrxl: the episode before is attended to",
+        ),
+        (
+            "torch.where(there.squeeze(-1) > 0, 0, -1)",
+            "torch.zeros_like(there.squeeze(-1))",
+            "gtrxl: steps that never were are attended to",
+        ),
+        ("(last * kept)", "(last)", "gtrxl: the window goes on into the next episode"),
     ),
     *_in(
         "agents/networks/models.py",
@@ -1357,7 +1479,7 @@ BUGS = [
         ),
     ),
     *_in(
-        "agents/networks/memory.py",
+        "agents/networks/cells.py",
         "tests/networks/test_memory.py",
         (
             "self.cell.bias_ih[size : 2 * size], KEEP",
