@@ -262,7 +262,7 @@ class Model:
             state: what the last call returned, for models with a memory; None at the start.
             episode_start: whether an episode starts with it, bool or `[N]`.
             deterministic: take the most likely action instead of sampling.
-            action_masks: which actions are legal, for environments that say so in `info["action_mask"]`.
+            action_masks: which actions are legal, for environments that do not say so in the observation.
 
         Returns:
             The action or actions, ready for `env.step`, and the next state.
@@ -273,24 +273,24 @@ class Model:
         import numpy as np
 
         from agents.core.tree import to_numpy
-        from envs.adapters.masks import ACTION_MASK
-        from envs.spaces import ActionCodec, BadData, ObservationCodec
+        from envs.actions import ActionCodec
+        from envs.adapters.masks import with_mask
+        from envs.spaces import BadData, ObservationCodec
 
         now = self._now()
         observations = ObservationCodec(now.own_spaces[0])
-        if action_masks is not None:
-            leaves = observation if isinstance(observation, dict) else {"observation": observation}
-            observation = {**leaves, ACTION_MASK: np.asarray(action_masks)}
-        one = observations.is_one(observation)
         try:
+            observation = with_mask(observation, action_masks, now.own_spaces[1])
+            one = observations.is_one(observation)
             obs = observations.encode([observation]) if one else observations.encode_batch(observation)
         except BadData as error:
             raise UserError(f"{error} (space: {now.own_spaces[0]})") from error
         if episode_start is not None:
             episode_start = np.atleast_1d(np.asarray(episode_start, bool))
         action, state = now.policy.predict(obs, state, episode_start, deterministic)
-        actions = ActionCodec(now.own_spaces[1], now.rescale_action).decode(to_numpy(action))
-        return (actions[0] if one else actions), state
+        codec = ActionCodec(now.own_spaces[1], now.rescale_action)
+        actions = codec.decode(to_numpy(action))
+        return (codec.each(actions)[0] if one else actions), state
 
     def evaluate(
         self, episodes: int = 100, *, seed: int = 0, deterministic: bool = True, env: Any = None

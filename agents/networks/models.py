@@ -21,7 +21,7 @@ from agents.networks.heads import QUIET, Noise, QHead
 from agents.networks.layers import MLP, SpectralLinear, orthogonal
 from agents.networks.memory import build_memory
 from agents.networks.normalize import RunningNorm
-from agents.ops.distributions import Distribution, distribution, masked, parameter_count
+from agents.ops.distributions import Distribution, deviation_count, distribution, masked, parameter_count
 from agents.ops.values import Categorical, Expected, Quantiles, Rescaled, Values
 from envs.adapters.masks import ACTION_MASK
 
@@ -137,16 +137,16 @@ class ActorCritic(Model):
         super().__init__(observation_space, config)
         self.action_space = action_space
         self.squash = config.squash_output
-        size = parameter_count(action_space)
-        continuous = isinstance(action_space, spaces.Box)
-        self.split_std = continuous and config.state_dependent_std
+        self.size = size = parameter_count(action_space)
+        deviations = deviation_count(action_space)
+        self.split_std = deviations > 0 and config.state_dependent_std
         widths = config.torsos
         self.policy_torso = MLP(self.features, widths.pi, config.activation)
         self.value_torso = None if config.shared_torso else MLP(self.features, widths.vf, config.activation)
-        self.policy_head = nn.Linear(self.policy_torso.features, 2 * size if self.split_std else size)
+        self.policy_head = nn.Linear(self.policy_torso.features, size + deviations * self.split_std)
         self.value_head = nn.Linear((self.value_torso or self.policy_torso).features, 1)
-        deviation = torch.full((size,), config.log_std_init)
-        self.log_std = nn.Parameter(deviation) if continuous and not self.split_std else None
+        deviation = torch.full((deviations,), config.log_std_init)
+        self.log_std = nn.Parameter(deviation) if deviations and not self.split_std else None
         if config.ortho_init:
             orthogonal(self, math.sqrt(2))
             orthogonal(self.policy_head, 0.01)
@@ -181,8 +181,8 @@ class ActorCritic(Model):
         """Return the action distribution that the policy head's output `[..., P]` stands for."""
         if not self.split_std:
             return distribution(self.action_space, parameters, self.log_std, self.squash, mask)
-        mean, log_std = parameters.chunk(2, dim=-1)
-        return distribution(self.action_space, mean, log_std.clamp(-20, 2), self.squash)
+        parameters, log_std = parameters.tensor_split([self.size], dim=-1)
+        return distribution(self.action_space, parameters, log_std.clamp(-20, 2), self.squash, mask)
 
     def acting_path(self) -> tuple[Encoder, MLP, nn.Linear]:
         """Return the modules that `act` goes through when there is no memory."""
