@@ -25,6 +25,20 @@ from tests.marks import long_test
 MASKED = f"{Path(__file__).with_name('masked_env.py')}:Masked"
 KINDS = ["ppo", "ppo, gru", "dqn", "dqn, rainbow", "dqn, btr", "dqn, gru", "pqn", "pqn, gru"]
 
+ALL = {"double_q": True, "dueling": True, "noisy": True, "distribution": "iqn", "n_quantiles": 4, "munchausen": True}
+PARTS = {
+    "dqn, plain": {"double_q": False},
+    "dqn, double": {"double_q": True},
+    "dqn, dueling": {"dueling": True},
+    "dqn, noisy": {"noisy": True},
+    "dqn, c51": {"distribution": "c51", "n_atoms": 11},
+    "dqn, qr": {"distribution": "qr", "n_quantiles": 5},
+    "dqn, iqn": {"distribution": "iqn", "n_quantiles": 4},
+    "dqn, munchausen": {"munchausen": True},
+    "dqn, all": ALL | {"prioritized_replay": True, "n_step_returns": 3},
+    "dqn, all, gru": ALL | {"prioritized_replay": True, "n_step_returns": 3},
+}
+
 
 def params_of(kind, steps, num_envs=20, **options):
     common = {"n_envs": num_envs, "total_timesteps": steps, "net_arch": (16,), "learning_rate": 0.003} | options
@@ -32,7 +46,12 @@ def params_of(kind, steps, num_envs=20, **options):
     if "dqn" in kind:
         settings = {"train_freq": 2 * num_envs, "batch_size": 64, "learning_starts": 1_000, "exploration_fraction": 0.8}
         preset = kind.partition(", ")[2]
-        parts = load_config_file(CONFIGS / "dqn" / "presets" / f"{preset}.yaml") if preset and not memory else memory
+        if kind in PARTS:
+            parts = PARTS[kind] | memory
+        else:
+            parts = (
+                load_config_file(CONFIGS / "dqn" / "presets" / f"{preset}.yaml") if preset and not memory else memory
+            )
         if memory:
             settings |= {"train_freq": 5 * num_envs, "batch_size": 90, "sequence_length": 9}
             common |= {"learning_rate": 0.01}
@@ -82,7 +101,7 @@ def test_no_illegal_action_in_20_000_steps(kind, fused):
 
 @long_test
 @pytest.mark.parametrize("fused", [False, True])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [*KINDS, *PARTS])
 def test_no_illegal_action_in_a_million_steps(kind, fused):
     rewards = rewards_of(training_of(kind, 1_000_000, fused=fused, num_envs=200))
     assert len(rewards) == 1_000_000

@@ -20,6 +20,7 @@ from tests.marks import long_test
 from tests.run.running import USER_ENVS, assert_same_run, train
 
 CARRYING = Path(__file__).with_name("carrying_envs.py")
+HYBRID = Path(__file__).with_name("hybrid_env.py")
 MASKED = Path(__file__).parents[1] / "acting" / "masked_env.py"
 PPO = "--n-envs 3 --n-steps 16 --batch-size 24 --n-epochs 2"
 DQN = "--algo dqn --n-envs 3 --learning-starts 100 --buffer-size 300 --batch-size 16 --train-freq 6"
@@ -83,6 +84,8 @@ EXACT = {
     "ppo Lamps async, MultiBinary, memory": f"--env {CARRYING}:Lamps --vec async {GRU}",
     "ppo Screen sync, pictures": f"--env {CARRYING}:Screen --vec sync {PPO}",
     "dqn Screen async, pictures": f"--env {CARRYING}:Screen --vec async {DQN}",
+    "* ppo Signal sync, hybrid actions, masks and memory": f"--env {HYBRID}:Signal --vec sync {GRU}",
+    "ppo Signal async, hybrid actions, masks": f"--env {HYBRID}:Signal --vec async {PPO} --squash-output",
     "ppo Masked native": f"--env {MASKED}:Masked --vec native {PPO}",
     "ppo Masked native, memory": f"--env {MASKED}:Masked --vec native {GRU}",
     "dqn Masked native": f"--env {MASKED}:Masked --vec native {DQN}",
