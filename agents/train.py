@@ -101,14 +101,16 @@ def main(argv: list[str] | None = None) -> int:
 
 def _train(argv: list[str]) -> int:
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    for name in ("--env", "--algo", "--config", "--resume"):
+    for name in ("--env", "--algo", "--preset", "--config", "--resume"):
         first.add_argument(name, nargs="?")
     first.add_argument("--trust", action="store_true")
     early, _ = first.parse_known_args(argv)
     if early.config and early.resume:
         raise UserError("--config and --resume exclude one another: a run goes on with its own config.yaml")
     beneath, notes = _beneath(early.config, early.resume, early.trust or code.typed_in(argv))
-    chosen = {} if early.resume else {name: value for name in ("env", "algo") if (value := getattr(early, name))}
+    # what chooses defaults, all of it: a switch that says what is the default is not told from one that was not given
+    typed = () if early.resume else ("env", "algo", "preset")
+    chosen = {name: None if value == "none" else value for name in typed if (value := getattr(early, name))}
     defaults = merge([*beneath, Layer(FLAGS, chosen)], packaged=not early.resume)
     words = [word for word in argv if word not in ("-h", "--help")]
     if len(words) < len(argv) or not argv:  # help is on what the other flags choose

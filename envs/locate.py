@@ -24,12 +24,17 @@ import gymnasium
 from gymnasium.envs.registration import EnvSpec
 
 from envs.errors import UserError, did_you_mean, words_of
+from envs.ids import is_atari
 from envs.native.base import is_dynamics
 from envs.native.gym_env import native_spec
 
 FILE = re.compile(r"(?P<path>.+\.py)(?::(?P<name>[\w./-]+))?")
 Wrappers = Sequence[str | Mapping[str, Mapping[str, Any]]]  # names, or name -> arguments
-_ATARI = re.compile(r"ALE/|.*(NoFrameskip|Deterministic)-v\d+$")
+# of ids that a package registers when it is imported: its module, what it is, and the extra that installs it
+_PACKAGES: tuple[tuple[Callable[[str], Any], str, str, str], ...] = (
+    (is_atari, "ale_py", "the Atari emulator", "atari"),
+    (re.compile(r"(MiniGrid|BabyAI)-").match, "minigrid", "the package minigrid", "minigrid"),
+)
 
 
 def locate(env_id: str) -> EnvSpec:
@@ -54,11 +59,13 @@ def env_label(env_id: str) -> str:
 
 
 def _registered(env_id: str) -> EnvSpec:
-    if env_id not in gymnasium.registry and _ATARI.match(env_id):
+    for fits, module, what, extra in _PACKAGES:
+        if env_id in gymnasium.registry or not fits(env_id):
+            continue
         try:
-            importlib.import_module("ale_py")  # importing it registers its games
+            importlib.import_module(module)
         except ImportError:
-            raise UserError(f'{env_id} needs the Atari emulator: pip install -e ".[atari]"') from None
+            raise UserError(f'{env_id} needs {what}: pip install -e ".[{extra}]"') from None
     if env_id in gymnasium.registry:
         return gymnasium.registry[env_id]
     stem = re.sub(r"-v\d+$", "", env_id).lower()

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import gymnasium
 from gymnasium.envs.registration import EnvSpec, load_env_creator
 
-from envs.adapters import atari, box2d, mujoco
+from envs.adapters import atari, box2d, minigrid, mujoco
 from envs.adapters.checks import closed, silenced
 from envs.adapters.masks import Source, WithMask, build_masked, mask_source
 from envs.adapters.sync import SyncVecEnv
@@ -184,7 +184,7 @@ def make_single(
                 raise UserError(f"{spec.id} has no {name}: its __init__ must set self.{name} to a gymnasium.Space")
         if render_mode == "rgb_array" and not aimed:
             mujoco.follow(env)
-        return wrapped(box2d.repeatable(env), wrappers)
+        return minigrid.in_planes(wrapped(box2d.repeatable(env), wrappers))
 
 
 def _with_own(spec: EnvSpec, kwargs: dict[str, Any]) -> tuple[EnvSpec, dict[str, Any]]:

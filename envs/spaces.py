@@ -5,7 +5,7 @@ Everything above the environments sees only these:
 * observation leaves: Box float32, Box uint8 (images), Discrete from 0 (int64 `[N]`) and flat
   MultiDiscrete from 0 (int64 `[N, k]`). Dict and Tuple, however nested, become one flat Dict whose
   keys are the paths to the leaves ("camera", "joints/0"). MultiBinary becomes Box(0, 1), and a Box
-  of shape () becomes one of shape (1,).
+  of shape () becomes one of shape (1,). Text and sequences become arrays of one length (envs.words).
 * actions: those of `envs.actions`.
 """
 
@@ -22,8 +22,9 @@ from gymnasium import Space, spaces
 from envs import saved
 from envs.api import Obs
 from envs.errors import UserError
+from envs.words import Reader, is_text, text_from_json, text_to_json, understood
 
-_OBSERVATIONS = "Box, Discrete, MultiDiscrete and MultiBinary, and Dict and Tuple of these"
+_OBSERVATIONS = "Box, Discrete, MultiDiscrete, MultiBinary, Text and Sequence of Discrete, and Dict and Tuple of these"
 MOST_ENTRIES = 2**24  # of a space, described in a file or an environment's own: 64 MiB of float32
 _DTYPES = ("float16", "float32", "float64", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)))
 _MISFITS = (ValueError, TypeError, LookupError)  # what NumPy and indexing raise on what fits no array or path
@@ -48,6 +49,7 @@ class _Leaf:
     dtype: np.dtype  # of the raw array
     start: np.ndarray | None = None  # the smallest value of each entry of an integer leaf
     count: np.ndarray | None = None  # how many values each of those entries has
+    read: Reader | None = None  # what makes an array of a text or a sequence
 
     @property
     def key(self) -> str:
@@ -61,6 +63,16 @@ class _Leaf:
         for part in self.path:
             observation = observation[part]
         return observation
+
+    def value(self, observation: Any) -> Any:
+        """Return the raw array, or what can become one, in a raw observation; of a text or sequence, its array."""
+        found = self.pick(observation)
+        return found if self.read is None else self.read(found)
+
+    def values(self, batch: Any) -> np.ndarray:
+        """Return the raw batch `[N, *shape]` in a batched raw observation, as a copy."""
+        found = self.pick(batch)
+        return np.array(found if self.read is None else [self.read(one) for one in found])
 
     def convert(self, batch: np.ndarray) -> np.ndarray:
         """Return a raw batch `[N, *shape]`, which is ours to keep, as canonical; ValueError if it does not fit."""
@@ -83,6 +95,12 @@ class _Leaf:
 
     def fault(self, value: Any) -> str | None:
         """Return what is wrong with one raw value of this leaf, or None."""
+        if self.read is not None:
+            try:
+                self.read(value)
+            except _MISFITS as error:
+                return str(error)
+            return None
         try:
             array = np.asarray(value)
         except ValueError:
@@ -137,6 +155,8 @@ class ObservationCodec:
         """Whether a raw observation is one environment's, by the shape of its first leaf, rather than a batch."""
         leaf = self._leaves[0]
         try:
+            if leaf.read is not None:
+                return leaf.fault(leaf.pick(observation)) is None
             return np.shape(leaf.pick(observation)) == leaf.shape
         except _MISFITS:
             return True  # encoding it says what is wrong
@@ -148,7 +168,7 @@ class ObservationCodec:
             BadData: one has a wrong shape or dtype, is not finite, or leaves a Discrete range.
         """
         try:
-            return self.tree([leaf.convert(np.array([leaf.pick(raw) for raw in raws])) for leaf in self._leaves])
+            return self.tree([leaf.convert(np.array([leaf.value(raw) for raw in raws])) for leaf in self._leaves])
         except _MISFITS:
             return self._encode_rows(raws)
 
@@ -162,7 +182,7 @@ class ObservationCodec:
         try:
             arrays = []
             for leaf in self._leaves:
-                arrays.append(leaf.convert(np.array(leaf.pick(batch))))
+                arrays.append(leaf.convert(leaf.values(batch)))
             return self.tree(arrays)
         except _MISFITS as error:
             try:
@@ -226,7 +246,7 @@ class ObservationCodec:
                     raise BadData(row, f"{leaf.name} is missing from {_brief(raw)}") from None
                 if (reason := leaf.fault(value)) is not None:
                     raise BadData(row, f"{leaf.name} {reason}")
-                rows.append(leaf.convert(np.array(value)[None]))
+                rows.append(leaf.convert(np.array(leaf.value(raw))[None]))
             arrays.append(np.concatenate(rows))
         return self.tree(arrays)
 
@@ -253,6 +273,8 @@ def _leaves(space: Space, path: tuple[Any, ...]) -> Iterator[_Leaf]:
         else:
             canonical = float_box(space.low.reshape(shape), space.high.reshape(shape), shape)
             yield _Leaf(path, space, canonical, space.shape, space.dtype)
+    elif (found := understood(space)) is not None:
+        yield _Leaf(path, space, found[0], found[0].shape, np.dtype(found[0].dtype), read=found[1])
     elif isinstance(space, spaces.MultiBinary):
         yield _Leaf(path, space, float_box(0, 1, space.shape), space.shape, np.dtype(np.int8))
     elif isinstance(space, spaces.Discrete | spaces.MultiDiscrete):
@@ -301,6 +323,10 @@ def space_to_json(space: Space) -> dict[str, Any]:
             return {"type": "MultiDiscrete", "nvec": space.nvec.tolist(), **start, **_integer_type(space)}
         case spaces.MultiBinary():
             return {"type": "MultiBinary", "n": space.n if isinstance(space.n, int) else list(space.shape)}
+        case spaces.Sequence():
+            return {"type": "Sequence", "of": space_to_json(space.feature_space), "stack": space.stack}
+    if is_text(space):
+        return text_to_json(space)
     raise UserError(f"{space} cannot be saved: it must be made of {_OBSERVATIONS}")
 
 
@@ -355,6 +381,10 @@ def _space(data: Any) -> Space:
         case {"type": "Discrete", "n": n, **rest} if rest.keys() <= {"start", "dtype"}:
             dtype = _integer_dtype(rest.get("dtype", "int64"))
             return spaces.Discrete(_count(n), start=_integer(rest.get("start", 0)), dtype=dtype)
+        case {"type": "Text", **rest}:
+            return text_from_json(rest)
+        case {"type": "Sequence", "of": dict(symbols), "stack": bool(stack), **rest} if not rest:
+            return spaces.Sequence(_space(symbols), stack=stack)
         case {"type": "MultiBinary", "n": list(sides), **rest} if sides and not rest:
             shape = tuple(_count(side) for side in sides)
             return spaces.MultiBinary(shape)

@@ -109,6 +109,18 @@ class Algorithm(nn.Module):
         """Return whether to end the minibatches before the optimiser step that `aux` belongs to, a bool scalar."""
         raise NotImplementedError
 
+    @property
+    def paces(self) -> bool:
+        """Whether `pace` says the learning rate of each optimiser step."""
+        return False
+
+    def pace(self, aux: dict[str, Tensor]) -> Tensor:
+        """Return the learning rate, a scalar, of the optimiser step that `aux` belongs to.
+
+        What it keeps from step to step is a buffer, changed in place; `constants` names the one reached.
+        """
+        raise NotImplementedError
+
     def metrics(self, aux: dict[str, Tensor], data: dict[str, Any], constants: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return TensorBoard tag -> scalar of an update.
 

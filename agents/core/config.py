@@ -163,6 +163,8 @@ DETAILS: tuple[tuple[str, tuple[str, ...] | None, tuple[str, ...]], ...] = (
     ("distribution", ("qr", "iqn"), ("n_quantiles",)),
     ("truncated_quantiles", None, ("n_quantiles", "top_quantiles_to_drop_per_net")),
     ("munchausen", None, ("munchausen_alpha", "munchausen_tau", "munchausen_clip")),
+    ("normalize_advantage", None, ("normalize_over_rollout",)),
+    ("norm_value", None, ("norm_value_rate",)),
     ("prioritized_replay", None, tuple(f"prioritized_replay_{name}" for name in ("alpha", "beta0", "eps", "eta"))),
 )
 
@@ -189,6 +191,11 @@ class NetworkConfig(Settings):
         min_length=1,
         description="what reads observations: auto, nature, small, impala, flat, or file.py:Class of your own",
     )
+    text_encoder: Literal["auto", "transformer", "gru"] = Field(
+        "auto",
+        description="what reads texts and sequences; auto is transformer, and leaves MultiDiscrete one-hot, which the "
+        "others read as symbols of one kind",
+    )
     memory: str | None = Field(
         None,
         min_length=1,
@@ -208,6 +215,10 @@ class ActorCriticConfig(NetworkConfig):
     )
     shared_torso: bool = Field(False, description="one torso for policy and value function instead of two")
     ortho_init: bool = Field(True, description="orthogonal initialisation of the weights")
+    norm_value: Literal["none", "running", "popart"] = Field(
+        "none", description="learn values as multiples of the returns' deviation; popart keeps them as that changes"
+    )
+    norm_value_rate: float = Field(0.05, gt=0, le=1, description="how much each rollout counts in that deviation")
     log_std_init: float = Field(0.0, description="initial log standard deviation of continuous actions")
     state_dependent_std: bool = Field(False, description="let the network choose the deviation of continuous actions")
     squash_output: bool = Field(False, description="squash continuous actions with tanh and rescale them to the bounds")
@@ -327,6 +338,9 @@ class AlgoConfig(Settings):
     )
     learning_rate: Schedule = Field(3e-4, description="optimiser step size; lin_X falls linearly from X to 0")
     gamma: float = Field(0.99, ge=0, le=1, description="discount factor")
+    clip_reward: bool = Field(
+        False, description="learn from the sign of each reward, as is usual on Atari; scores stay those of the rewards"
+    )
     max_grad_norm: float | None = Field(
         0.5, gt=0, description="gradients are scaled down to this norm; none leaves them as they are"
     )

@@ -79,9 +79,13 @@ def within(value: Any, space: Space, name: str, rows: Any = ...) -> None:
         for key, leaf in space.items():
             within(value[key], leaf, f"{name}/{key}", rows)
         return
-    most = {spaces.Discrete: "n", spaces.MultiDiscrete: "nvec"}.get(type(space))
-    if most is None:
-        return
+    match space:
+        case spaces.Discrete():
+            most: Any = space.n
+        case spaces.MultiDiscrete():
+            most = space.nvec
+        case _:
+            return
     value = to_numpy(value)[rows]
-    if (value < 0).any() or (value >= getattr(space, most)).any():
+    if (value < 0).any() or (value >= most).any():
         raise ValueError(f"{name} holds numbers that {space} does not have")

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 WIDTH, DPI, COLOURS = 4.6, 150, 64
 GREY = "#555555"
+LEGEND_ROWS, LEGEND_ROW = 2, 0.2  # rows of the legend that a picture has room for, and the inches of each further one
 STYLE: dict[Any, Any] = {
     "text.parse_math": False,  # names are what they are
     "font.size": 8.5,
@@ -78,6 +79,8 @@ def make_picture(name: str, alt: str, height: float, paint: Callable[[Axes], Non
         if labels:
             columns = 2 if max(map(len, labels)) > 12 else 3
             figure.legend(handles, labels, loc="outside lower center", ncols=columns, handlelength=3.2)
+            beyond = -(-len(labels) // columns) - LEGEND_ROWS
+            figure.set_figheight(height + max(beyond, 0) * LEGEND_ROW)
         canvas = FigureCanvasAgg(figure)
         canvas.draw()  # once, where savefig would draw twice
     image = Image.frombytes("RGBA", canvas.get_width_height(), bytes(canvas.buffer_rgba())).convert("RGB")
@@ -87,9 +90,10 @@ def make_picture(name: str, alt: str, height: float, paint: Callable[[Axes], Non
 
 
 def side_style(labels: Sequence[str], label: str) -> dict[str, Any]:
-    """Give a label the same looks in all pictures."""
-    looks = SIDES[labels.index(label) % len(SIDES)]
-    return dict(zip(("color", "linestyle", "marker"), looks, strict=True))
+    """Give a label the same looks in all pictures; where colours come again, dashes and marks are others."""
+    again, place = divmod(labels.index(label), len(SIDES))
+    color, (_, linestyle, marker) = SIDES[place][0], SIDES[(place + again) % len(SIDES)]
+    return {"color": color, "linestyle": linestyle, "marker": marker}
 
 
 def shorten(text: str, most: int = 34) -> str:

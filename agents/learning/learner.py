@@ -79,7 +79,7 @@ class Learner:
 
     def _changing(self) -> list[Tensor]:
         """Return what steps change in place: parameters, moments, and statistics such as those of BatchNorm."""
-        return [self.parameters.vector, *self.optimizer.moments, *self.algorithm.model.buffers()]
+        return [self.parameters.vector, *self.optimizer.moments, *self.algorithm.buffers()]
 
     def update(self, data: Trajectory | Batch, progress: float) -> UpdateResult:
         """Learn from data that was begun when `progress` (0 to 1) of the budget was spent.
@@ -91,7 +91,8 @@ class Learner:
             self.optimizer.refresh()
             self.algorithm.follow_model()
         numbers = self.algorithm.constants(progress)
-        rate, device = numbers["learning_rate"], self.parameters.vector.device
+        device = self.parameters.vector.device
+        rate = 1.0 if self.algorithm.paces else numbers["learning_rate"]  # then `pace` gives it at each step
         constants = {
             name: torch.tensor(value, device=device) for name, value in numbers.items() if name != "learning_rate"
         }
@@ -220,13 +221,13 @@ class Learner:
             found.append(aux)
             if bool(self.algorithm.stop(aux, constants)):
                 return _gathered(found), len(found) - 1
-            apply(gradient, norm, rate)
+            apply(gradient, norm, rate, aux)
         return _gathered(found), len(found)
 
     def _plain_step(self, minibatch: Data, constants: Data, rates: Tensor) -> Aux:
         """Take one optimiser step."""
         gradient, norm, aux = self._gradient(minibatch, constants)
-        self._apply(gradient, norm, rates)
+        self._apply(gradient, norm, rates, aux)
         return aux
 
     def _gradient(self, minibatch: Data, constants: Data) -> tuple[Tensor, Tensor, Aux]:
@@ -234,8 +235,10 @@ class Learner:
         norm = torch.linalg.vector_norm(gradient)
         return gradient, norm, aux | {HEALTH: loss + norm}
 
-    def _apply(self, gradient: Tensor, norm: Tensor, rates: Tensor) -> None:
+    def _apply(self, gradient: Tensor, norm: Tensor, rates: Tensor, aux: Aux) -> None:
         max_norm = self.algorithm.config.max_grad_norm
+        if self.algorithm.paces:
+            rates = self.optimizer.paced(rates, self.algorithm.pace(aux))
         self.optimizer.step(gradient if max_norm is None else clipped(gradient, norm, max_norm), rates)
 
     def state_dict(self) -> dict[str, Any]:

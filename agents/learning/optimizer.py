@@ -67,6 +67,12 @@ class Optimizer:
         vector = self.parameters.vector
         return torch.tensor(rows, dtype=vector.dtype).to(vector.device, non_blocking=True)
 
+    @staticmethod
+    def paced(rates: Tensor, learning_rate: Tensor) -> Tensor:
+        """Return a row of `rates` of the learning rate 1 for another one, a scalar tensor."""
+        rate, eps, decay = rates.unbind()
+        return torch.stack([rate * learning_rate, eps, 1 - (1 - decay) * learning_rate])
+
     def step(self, gradient: Tensor, rates: Tensor) -> None:
         """Take one step against `gradient` `[P]` with a row of `rates`."""
         rate, eps, decay = rates.unbind()

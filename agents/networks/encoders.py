@@ -26,8 +26,10 @@ from agents.networks.pictures import (
     find_layout,
     picture_layout,
 )
+from agents.networks.words import TextEncoder
 from envs.adapters.masks import ACTION_MASK
 from envs.errors import UserError, did_you_mean
+from envs.words import Tokens, Written
 
 LONGEST = 100_000  # entries of a one-hot vector: beyond, a step of training takes seconds
 
@@ -222,6 +224,9 @@ def _named(name: str) -> type[nn.Module] | None:
 
 
 def _of_leaf(space: Space, kind: type[nn.Module] | None, config: NetworkConfig) -> Any:
+    symbols = isinstance(space, spaces.MultiDiscrete) and config.text_encoder != "auto"
+    if isinstance(space, Written | Tokens) or symbols:
+        return TextEncoder(space, "transformer" if config.text_encoder == "auto" else config.text_encoder)
     match space:
         case spaces.Box():
             layout = picture_layout(space)

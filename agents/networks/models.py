@@ -20,7 +20,7 @@ from agents.networks.encoders import Encoder
 from agents.networks.heads import QUIET, Noise, QHead
 from agents.networks.layers import MLP, SpectralLinear, orthogonal
 from agents.networks.memory import build_memory
-from agents.networks.normalize import RunningNorm
+from agents.networks.normalize import RunningNorm, ValueScale
 from agents.ops.distributions import Distribution, deviation_count, distribution, masked, parameter_count
 from agents.ops.values import Categorical, Expected, Quantiles, Rescaled, Values
 from envs.adapters.masks import ACTION_MASK
@@ -131,6 +131,9 @@ class ActorCritic(Model):
 
     Args:
         observation_space, action_space: canonical (envs.spaces).
+
+    Attributes:
+        value_scale: the scale of the value head's numbers; None where they are values.
     """
 
     def __init__(self, observation_space: Space, action_space: Space, config: ActorCriticConfig) -> None:
@@ -145,6 +148,8 @@ class ActorCritic(Model):
         self.value_torso = None if config.shared_torso else MLP(self.features, widths.vf, config.activation)
         self.policy_head = nn.Linear(self.policy_torso.features, size + deviations * self.split_std)
         self.value_head = nn.Linear((self.value_torso or self.policy_torso).features, 1)
+        how = config.norm_value
+        self.value_scale = None if how == "none" else ValueScale(1, config.norm_value_rate, how == "popart")
         deviation = torch.full((deviations,), config.log_std_init)
         self.log_std = nn.Parameter(deviation) if deviations and not self.split_std else None
         if config.ortho_init:
@@ -162,7 +167,12 @@ class ActorCritic(Model):
     def value(self, obs: Obs, carry: Tree = ()) -> Tensor:
         """Return the value of one step's observations alone, `[N]`."""
         torso = self.policy_torso if self.value_torso is None else self.value_torso
-        return self.value_head(torso(self.look(obs, carry)[0])).squeeze(-1)
+        return self._values(torso(self.look(obs, carry)[0]))
+
+    def _values(self, latent: Tensor) -> Tensor:
+        """Return the values of what the value function's torso gives."""
+        value = self.value_head(latent)
+        return (value if self.value_scale is None else self.value_scale(value)).squeeze(-1)
 
     def output(self, obs: Obs, carry: Tree) -> ActorCriticOutput:
         """Return the output of one step's observations `[N, ...]`."""
@@ -172,10 +182,16 @@ class ActorCritic(Model):
         """Return the outputs of a batch `[B, ...]`, or of sequences `[T, N, ...]` from `carry` on."""
         return self._heads(self.read(obs, carry, start), action_mask(obs))
 
+    def learn_scale(self, returns: Tensor, valid: Tensor | None) -> None:
+        """Let the scale of values, if there is one, take in a rollout's returns `[T, N]`, those of valid steps."""
+        if self.value_scale is not None:
+            real = returns.flatten() if valid is None else returns[valid]
+            self.value_scale.update(real[:, None], self.value_head)
+
     def _heads(self, features: Tensor, mask: Tensor | None) -> ActorCriticOutput:
         latent = self.policy_torso(features)
         critic = latent if self.value_torso is None else self.value_torso(features)
-        return ActorCriticOutput(self.distribution(self.policy_head(latent), mask), self.value_head(critic).squeeze(-1))
+        return ActorCriticOutput(self.distribution(self.policy_head(latent), mask), self._values(critic))
 
     def distribution(self, parameters: Tensor, mask: Tensor | None = None) -> Distribution:
         """Return the action distribution that the policy head's output `[..., P]` stands for."""

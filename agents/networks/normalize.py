@@ -63,6 +63,62 @@ class RunningNorm(nn.Module):
         return ((x - self.mean) * (self.var + 1e-8).rsqrt()).clamp(-self.clip, self.clip)
 
 
+class ValueScale(nn.Module):
+    """Turn a value head's numbers into values: times the deviation of returns, plus their mean.
+
+    Each rollout counts in these statistics with the share `rate`; the first ones all count alike.
+
+    Args:
+        heads: numbers K that the head puts out.
+        preserves: change the head along with the statistics, so that its values stay what they are (PopArt, van
+            Hasselt et al. 2016, arXiv:1602.07714, sec. 2.2).
+
+    Attributes:
+        mean, var: of returns, `[K]`.
+        count: rollouts seen.
+    """
+
+    mean: Tensor
+    var: Tensor
+    count: Tensor
+
+    def __init__(self, heads: int, rate: float, preserves: bool) -> None:
+        super().__init__()
+        self.rate, self.preserves = rate, preserves
+        self.register_buffer("mean", torch.zeros(heads))
+        self.register_buffer("var", torch.ones(heads))
+        self.register_buffer("count", torch.zeros((), dtype=torch.int64))
+
+    @property
+    def deviation(self) -> Tensor:
+        """The deviation of returns, `[K]`, and no less than 1e-4 (the paper's bound)."""
+        return self.var.sqrt().clamp(min=1e-4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the values `[..., K]` of a head's numbers."""
+        return x * self.deviation + self.mean
+
+    def normalized(self, value: Tensor) -> Tensor:
+        """Return what a head would have to put out for values `[..., K]`, or `[...]` where K is 1."""
+        return (value - self.mean) / self.deviation
+
+    @torch.no_grad()
+    def update(self, returns: Tensor, head: nn.Linear) -> None:
+        """Take in the returns `[B, K]` of a rollout, before `head` is trained on them."""
+        if not len(returns):
+            return
+        before, was = self.deviation, self.mean.clone()
+        self.count += 1
+        share = (1 / self.count).clamp(min=self.rate)
+        var, mean = torch.var_mean(returns, dim=0, correction=0)
+        moved = mean - self.mean
+        self.var.copy_(self.var + share * (var - self.var + (1 - share) * moved.square()))
+        self.mean += share * moved
+        if self.preserves:
+            head.weight *= (before / self.deviation)[:, None]
+            head.bias.copy_((before * head.bias + was - self.mean) / self.deviation)
+
+
 class RewardScale(nn.Module):
     """Divide rewards by the running deviation of each environment's discounted return (as SB3's VecNormalize)."""
 

@@ -22,7 +22,12 @@ def mean(values_B: Tensor, valid_B: Tensor | None = None) -> Tensor:
 
 
 def ppo_policy_loss(
-    log_ratio_B: Tensor, advantage_B: Tensor, clip_range: Tensor | float, valid_B: Tensor | None = None
+    log_ratio_B: Tensor,
+    advantage_B: Tensor,
+    clip_range: Tensor | float,
+    valid_B: Tensor | None = None,
+    clip_range_high: Tensor | float | None = None,
+    dual_clip: float | None = None,
 ) -> Tensor:
     """The clipped surrogate objective (Schulman et al. 2017, arXiv:1707.06347, eq. 7), negated.
 
@@ -33,19 +38,47 @@ def ppo_policy_loss(
         advantage_B: how much better than the state's value each action was.
         clip_range: c.
         valid_B: as in `mean`.
+        clip_range_high: how far a ratio may rise, if that is another number than how far it may fall (Yu et al. 2025,
+            arXiv:2503.14476, eq. 10).
+        dual_clip: a bound for the loss of an action that became likely and was bad: with A < 0 the objective is no less
+            than `dual_clip` A (Ye et al. 2020, arXiv:1912.09729, eq. 5); None for none.
     """
-    limit_B = advantage_B + clip_range * advantage_B.abs()
-    return -mean(torch.minimum(log_ratio_B.exp() * advantage_B, limit_B), valid_B)
+    if clip_range_high is None:
+        limit_B = advantage_B + clip_range * advantage_B.abs()
+    else:
+        limit_B = advantage_B + clip_range_high * advantage_B.clamp(min=0) - clip_range * advantage_B.clamp(max=0)
+    objective_B = torch.minimum(log_ratio_B.exp() * advantage_B, limit_B)
+    if dual_clip is not None:  # with A > 0 the objective is above 0 anyway
+        objective_B = torch.maximum(objective_B, dual_clip * advantage_B.clamp(max=0))
+    return -mean(objective_B, valid_B)
 
 
-def divergence(log_ratio_B: Tensor, clip_range: Tensor | float) -> Divergence:
+def divergence(
+    log_ratio_B: Tensor, clip_range: Tensor | float, clip_range_high: Tensor | float | None = None
+) -> Divergence:
     """Return what PPO's updates are watched by.
 
     `approx_kl` is the k3 estimator, (r - 1) - log r: unbiased, non-negative (Schulman 2020, "Approximating KL
-    divergence"); `clip_fraction` is the share of ratios outside 1 +- `clip_range`.
+    divergence"); `clip_fraction` is the share of ratios outside 1 - `clip_range` to 1 + `clip_range_high`, by default
+    the same number.
     """
     growth_B = log_ratio_B.expm1()
-    return Divergence((growth_B - log_ratio_B).mean(), (growth_B.abs() > clip_range).float().mean())
+    if clip_range_high is None:
+        outside_B = growth_B.abs() > clip_range
+    else:
+        outside_B = (growth_B > clip_range_high) | (growth_B < -clip_range)
+    return Divergence((growth_B - log_ratio_B).mean(), outside_B.float().mean())
+
+
+def adapted_rate(rate: Tensor, kl: Tensor, desired_kl: float) -> Tensor:
+    """Return the learning rate that follows `rate` where a policy has moved by the divergence `kl`; scalars.
+
+    Beyond twice `desired_kl` it is divided by 1.5, below half of it multiplied, between 1e-5 and 1e-2; a policy that
+    has not moved, as before the first step, says nothing (the schedule of rsl_rl; Rudin et al. 2022, arXiv:2109.11978).
+    """
+    slower, faster = (rate / 1.5).clamp(min=1e-5), (rate * 1.5).clamp(max=1e-2)
+    rate = torch.where(kl > 2 * desired_kl, slower, rate)
+    return torch.where((kl > 0) & (kl < desired_kl / 2), faster, rate)
 
 
 def value_loss(

@@ -24,6 +24,7 @@ from agents.run import code, registry
 from agents.run.spellings import ours, suggestion
 from agents.run.storage import read_bytes, refuse_unsound
 from envs.errors import UserError, did_you_mean, listed, not_one_of
+from envs.ids import is_atari
 
 ALIASES = {
     **{"n_timesteps": "total_timesteps", "env_wrapper": "wrappers"},  # rl-zoo3's spelling
@@ -254,11 +255,16 @@ def config_layer(path: Path, trust: code.Trust = False) -> Layer:
     return Layer(str(path), values)
 
 
+def kind_of(env_id: str) -> list[str]:
+    """Return what files for all environments of this one's kind are called, if it is of a kind that has any."""
+    return ["atari"] if is_atari(env_id) else []
+
+
 def packaged_config(algo: str, env_id: str) -> Path | None:
-    """Return the configuration that comes with the package for this environment, or None."""
+    """Return the configuration that comes with the package for this environment, or its kind, or None."""
     if is_user_code(algo):
         return None
-    for name in (env_id, env_id.removeprefix("native/")):
+    for name in (env_id, env_id.removeprefix("native/"), *kind_of(env_id)):
         path = CONFIGS / algo / f"{name.replace('/', '-')}.yaml"
         if path.is_file():
             return path
@@ -294,7 +300,7 @@ def merge(layers: Sequence[Layer], packaged: bool = True) -> dict[str, tuple[Any
     env, (preset, source) = merged.get("env", (None,))[0], merged.get("preset", (None, None))
     paths = [packaged_config(spec.name, env) if isinstance(env, str) else None]
     if preset is not None and source is not None:
-        paths.append(_preset(spec.name, preset, source.label("preset")))
+        paths += _presets(spec.name, preset, kind_of(env) if isinstance(env, str) else [], source.label("preset"))
     beneath = []
     for path in filter(None, paths):
         values = {key: value for key, value in load_config_file(path).items() if key not in ("env", "algo")}
@@ -302,8 +308,8 @@ def merge(layers: Sequence[Layer], packaged: bool = True) -> dict[str, tuple[Any
     return merge([*beneath, *layers], packaged=False) if beneath else merged
 
 
-def _preset(algo: str, name: Any, label: str) -> Path:
-    """Return the file of a preset.
+def _presets(algo: str, name: Any, kinds: Sequence[str], label: str) -> list[Path]:
+    """Return the file of a preset, and after it that of its settings for such kinds of environments, if there is one.
 
     Raises:
         UserError: the algorithm has none of this name.
@@ -312,7 +318,8 @@ def _preset(algo: str, name: Any, label: str) -> Path:
     if name not in found:
         has = not_one_of(str(name), list(found)) if found else f"{_show(name)} given, but {algo} has no presets"
         raise UserError(f"{label}: {has}")
-    return found[name]
+    folder = found[name].parent
+    return [found[name], *filter(Path.is_file, (folder / kind / f"{name}.yaml" for kind in kinds))]
 
 
 def _chosen(layers: Sequence[Layer]) -> registry.AlgorithmSpec:

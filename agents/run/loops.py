@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from time import perf_counter
 from typing import Any
 
 from agents.acting.collector import Collected, Collector
-from agents.core.config import OffPolicyConfig, RolloutConfig
+from agents.core.config import AlgoConfig, OffPolicyConfig, RolloutConfig
 from agents.core.schedules import crossings
 from agents.core.types import Iteration
 from agents.data.replay import ReplayBuffer
 from agents.data.samplers import Sampler
+from agents.data.trajectory import Trajectory
 from agents.learning.learner import Learner, UpdateResult
 from envs.api import VecEnv
 
@@ -32,7 +34,7 @@ def on_policy(collector: Collector, learner: Learner, config: RolloutConfig) -> 
         progress = min(state.step / config.schedule_steps, 1.0)
         collected = collector.collect(config.n_steps)
         began = perf_counter()
-        result = learner.update(collected.trajectory, progress)
+        result = learner.update(_learnt_from(collected, config), progress)
         learner.refuse_divergence(result, state.step)  # waits for the device
         seconds = {**collected.seconds, "learn": perf_counter() - began}
         yield Iteration(state.step, result.metrics, learner.latest(progress), collected.episodes, seconds)
@@ -62,7 +64,7 @@ def off_policy(
         for _ in range(OVERLAP if env.overlaps else 1):
             ticks, before = ticks_until_due(state.step, env.num_envs, config), state.step
             collected = collector.collect(ticks, rounds.learn)
-            _remember(replay, collected, iteration)
+            _remember(replay, collected, iteration, config)
             rounds.due(before, state.step - collected.last_steps, state.step)
             if not env.overlaps:
                 rounds.learn()
@@ -78,10 +80,16 @@ def off_policy(
         yield iteration
 
 
-def _remember(replay: ReplayBuffer, collected: Collected, iteration: Iteration) -> None:
+def _learnt_from(collected: Collected, config: AlgoConfig) -> Trajectory:
+    """Return a trajectory with the rewards that are learnt from (Mnih et al. 2015: clipped to their sign)."""
+    trajectory = collected.trajectory
+    return replace(trajectory, reward=trajectory.reward.sign()) if config.clip_reward else trajectory
+
+
+def _remember(replay: ReplayBuffer, collected: Collected, iteration: Iteration, config: AlgoConfig) -> None:
     """Store a trajectory's transitions, and note its episodes and times."""
     began = perf_counter()
-    trajectory = collected.trajectory
+    trajectory = _learnt_from(collected, config)
     rows: dict[str, Any] = {name: getattr(trajectory, name) for name in TRANSITION}
     if trajectory.carries is not None:
         rows["carry"] = trajectory.carries

@@ -29,6 +29,7 @@ _OTHERS = {
     "clip_range_vf": "clip_vloss value_clip vf_clip_param vf_clip",
     "normalize_advantage": "norm_adv advantage_norm normalize_advantages",
     "norm_reward": "normalize_reward reward_norm rew_norm normalize_rewards",
+    "clip_reward": "clip_rewards reward_clipping reward_clip",
     "norm_obs": "normalize normalize_obs obs_norm normalize_observations",
     "target_kl": "kl_target max_kl",
     "max_grad_norm": "grad_clip clip_grad_norm gradient_clip grad_norm",

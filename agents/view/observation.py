@@ -13,6 +13,7 @@ from agents.networks.pictures import Layout, picture_layout
 from agents.view.viewer import number
 from envs.adapters.masks import ACTION_MASK
 from envs.names import Names
+from envs.words import Written, text_of
 
 
 def readings(obs: Any, space: Space, names: Names) -> list[tuple[str, str]]:
@@ -25,6 +26,9 @@ def readings(obs: Any, space: Space, names: Names) -> list[tuple[str, str]]:
     found = []
     for path, leaf, values in _leaves(obs, space):
         if path == ACTION_MASK or picture_layout(leaf) is not None:
+            continue
+        if isinstance(leaf, Written):
+            found.append((path or "text", text_of(values)))
             continue
         flat = np.atleast_1d(values).ravel()
         given = names.observations.get(path, ())

@@ -153,6 +153,7 @@ def test_a_misspelt_id_meets_the_nearest(name, nearest):
         ("Hopper-v5", "mujoco", "mujoco"),
         ("ALE/Pong-v5", "ale_py", "atari"),
         ("PongNoFrameskip-v4", "ale_py", "atari"),
+        ("MiniGrid-Any-v0", "minigrid", "minigrid"),
     ],
 )
 def test_a_missing_extra_is_named_with_its_pip_line(monkeypatch, name, missing, extra):

@@ -50,6 +50,14 @@ CASES = {
             squash_output=True,
         ),
     ),
+    "ppo, every detail": (
+        spaces.Discrete(3),
+        PPOConfig(
+            **PPO_SMALL,
+            **{"learning_rate": 0.01, "desired_kl": 0.01, "clip_range_high": 0.3, "dual_clip": 2.0},
+            **{"norm_value": "popart", "norm_value_rate": 0.3, "normalize_over_rollout": True},
+        ),
+    ),
     "dqn": (spaces.Discrete(3), DQNConfig(**DQN_SMALL, double_q=False)),
     "dqn, every option": (
         spaces.Discrete(3),

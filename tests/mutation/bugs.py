@@ -83,6 +83,28 @@ BUGS = [
             DETAILS,
         ),
         ("/ valid_B.sum().clamp(min=1)", "/ valid_B.numel()", "means count dummy transitions as zeros"),
+        (
+            "- clip_range * advantage_B.clamp(max=0)",
+            "- clip_range_high * advantage_B.clamp(max=0)",
+            "PPO: with a bound of its own for rising ratios, falling ones have the same",
+            "Yu et al. 2025, DAPO, arXiv:2503.14476",
+        ),
+        (
+            "dual_clip * advantage_B.clamp(max=0)",
+            "dual_clip * advantage_B",
+            "PPO: dual clip raises the bound of good actions too",
+            "Ye et al. 2020, arXiv:1912.09729, as often reimplemented",
+        ),
+        (
+            "(growth_B < -clip_range)",
+            "(growth_B < -clip_range_high)",
+            "clip_fraction: falling ratios are held against the bound of rising ones",
+        ),
+        (
+            "(kl > 0) & (kl < desired_kl / 2)",
+            "(kl < desired_kl / 2)",
+            "the learning rate rises before the first step, whatever the policy does",
+        ),
     ),
     *_in(
         "agents/ops/distributions.py",
@@ -173,6 +195,69 @@ BUGS = [
             "self.reward_scale(reward, data.terminated, data.valid)",
             "norm_reward: discounted returns go on across a time limit",
             LIMITS,
+        ),
+    ),
+    *_in(
+        "agents/algos/ppo/algorithm.py",
+        "tests/algos/test_ppo_details.py",
+        (
+            "self.model.value_scale.normalized(each) for each in values",
+            "each for each in values",
+            "norm_value: the loss is that of values on their own scale, so that nothing is gained",
+        ),
+        (
+            "self.model.learn_scale(return_, data.valid)",
+            "self.model.learn_scale(reward, data.valid)",
+            "norm_value: the scale is that of rewards instead of returns",
+        ),
+        (
+            "self.rate.copy_(adapted_rate(self.rate,",
+            "self.rate.clone().copy_(adapted_rate(self.rate,",
+            "desired_kl: the learning rate that was reached is forgotten at each step",
+        ),
+        (
+            "advantage = normalized(advantage, data.valid)",
+            "advantage = normalized(advantage)",
+            "advantages of a rollout are normalised with those of dummy transitions",
+        ),
+    ),
+    *_in(
+        "agents/learning/optimizer.py",
+        "tests/algos/test_ppo_details.py",
+        (
+            "1 - (1 - decay) * learning_rate",
+            "decay",
+            "AdamW: weights decay at the learning rate 1 where the rate follows the divergence",
+        ),
+    ),
+    *_in(
+        "agents/learning/learner.py",
+        "tests/algos/test_ppo_details.py",
+        (
+            "*self.algorithm.buffers()]",
+            "*self.algorithm.model.buffers()]",
+            "captured: warming up moves the learning rate",
+        ),
+    ),
+    *_in(
+        "agents/networks/normalize.py",
+        "tests/networks/test_normalize.py",
+        (
+            "(before * head.bias + was - self.mean) / self.deviation",
+            "(before * head.bias) / self.deviation",
+            "PopArt: values move with the mean of returns",
+            "van Hasselt et al. 2016, arXiv:1602.07714, eq. 4 to 6",
+        ),
+        (
+            "head.weight *= (before / self.deviation)[:, None]",
+            "head.weight *= (self.deviation / before)[:, None]",
+            "PopArt: weights are scaled the wrong way round",
+            "van Hasselt et al. 2016, arXiv:1602.07714, eq. 4 to 6",
+        ),
+        (
+            "var - self.var + (1 - share) * moved.square()",
+            "var - self.var",
+            "norm_value: the deviation knows nothing of a mean that moves",
         ),
     ),
     *_in(
@@ -1008,11 +1093,12 @@ BUGS = [
         "agents/run/loops.py",
         "tests/run/test_loops.py",
         (
-            "learner.update(collected.trajectory, progress)",
-            "learner.update(collected.trajectory, state.step / total)",
+            "learner.update(_learnt_from(collected, config), progress)",
+            "learner.update(_learnt_from(collected, config), state.step / total)",
             "schedules: the last update has rate 0, the first not the full one",
             DETAILS,
         ),
+        ("trajectory.reward.sign()", "trajectory.reward.clamp(-1, 1)", "clip_reward: small rewards keep their size"),
         (
             "updates = crossings(last, after,",
             "updates = int(after > before) * crossings(last, last + config.replay.train_freq,",
@@ -1955,5 +2041,39 @@ BUGS = [
             'merged["n_steps"] = (steps, alone)',
             "--one-instance shrinks the rollout to one environment's part",
         ),
+    ),
+    *_in(
+        "envs/words.py",
+        "tests/envs/test_words.py",
+        ("[-MOST_SYMBOLS:]", "[:MOST_SYMBOLS]", "of a long sequence the first symbols are kept, not the last"),
+        ("= numbers + 1", "= numbers", "a sequence's symbol 0 cannot be told from its end"),
+        ('.decode("utf-8", "ignore").encode()', "", "a long text ends in half a character"),
+    ),
+    *_in(
+        "agents/networks/words.py",
+        "tests/networks/test_words.py",
+        (
+            "x * self.powers[place - first]",
+            "x * self.powers[place]",
+            "a word's hash depends on where in the text it is",
+        ),
+        ("inside & (which <= self.count)", "inside", "words beyond the last one that is read break the encoder"),
+        ("attn_mask=mask", "attn_mask=None", "the transformer attends to what comes after a text's end"),
+        (
+            "torch.where(is_there[:, None], self.cell(symbol, h), h)",
+            "self.cell(symbol, h)",
+            "the GRU reads on after it",
+        ),
+        ("x.long() + 1 if self.shifted", "x.long() if self.shifted", "MultiDiscrete's value 0 is read as an end"),
+    ),
+    *_in(
+        "envs/adapters/minigrid.py",
+        "tests/envs/test_minigrid.py",
+        ('.startswith("RGB")', '.startswith("Rgb")', "MiniGrid's pixels are taken for numbers of objects"),
+    ),
+    *_in(
+        "agents/core/saved.py",
+        "tests/envs/test_words.py",
+        ("most = space.nvec", "most = space.nvec + 9", "a saved sequence may name symbols that there are not"),
     ),
 ]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from agents.networks.normalize import RewardScale, RunningNorm
+from agents.networks.normalize import RewardScale, RunningNorm, ValueScale
 
 
 def fed(norm, data, rng):
@@ -159,3 +159,51 @@ def test_running_returns_travel_in_the_state():
     other.load_state_dict(scale.state_dict())
     assert other(reward, done).equal(scale(reward, done))
     assert other.returns.tolist() == scale.returns.tolist() == [pytest.approx(2 - 0.5**7)] * 2
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("heads", [1, 2])
+@pytest.mark.parametrize("preserves", [True, False])
+def test_a_change_of_the_values_scale_leaves_values_or_the_head(heads, preserves):
+    generator = torch.Generator().manual_seed(0)
+    head, scale = torch.nn.Linear(8, heads), ValueScale(heads, 0.1, preserves)
+    latent = torch.randn(50, 8, generator=generator)
+    numbers = head(latent)
+    for spread, offset in ((1.0, 0.0), (300.0, 1000.0), (0.01, -5.0)):
+        before = scale(head(latent))
+        returns = offset + spread * torch.randn(200, heads, generator=generator)
+        scale.update(returns, head)
+        if preserves:
+            size = scale.mean.abs() + scale.deviation  # whose rounding is the most that values may move by
+            assert ((scale(head(latent)) - before).abs() <= 4e-6 * size).all()
+        else:
+            assert head(latent).equal(numbers)
+        torch.testing.assert_close(scale.normalized(scale(numbers)), numbers, atol=1e-3, rtol=1e-3)
+
+
+def test_the_values_scale_is_a_mean_of_rollouts_of_which_new_ones_count_more():
+    """The first ten count alike, as in the mean of all; then each has a tenth of the weight."""
+    rng = np.random.default_rng(0)
+    scale, head = ValueScale(1, 0.1, False), torch.nn.Linear(1, 1)
+    rollouts = [rng.normal(i, 1 + i % 3, (100, 1)).astype(np.float32) for i in range(15)]
+    for i, returns in enumerate(rollouts):
+        scale.update(torch.from_numpy(returns), head)
+        if i == 0:
+            assert scale.mean.item() == pytest.approx(returns.mean(), abs=1e-5)
+        weights = np.array([1 / 10 * 0.9**k for k in range(i + 1 - 10)][::-1] if i >= 10 else [])
+        weights = np.concatenate([np.full(min(i + 1, 10), (1 - weights.sum()) / min(i + 1, 10)), weights])
+        seen = np.stack(rollouts[: i + 1])[..., 0].astype(np.float64)
+        mean = (weights[:, None] * seen).sum() / 100
+        var = (weights[:, None] * (seen - mean) ** 2).sum() / 100
+        assert scale.mean.item() == pytest.approx(mean, rel=1e-4)
+        assert scale.var.item() == pytest.approx(var, rel=1e-4)
+
+
+def test_returns_that_are_all_the_same_do_not_blow_up():
+    scale, head = ValueScale(1, 0.1, True), torch.nn.Linear(4, 1)
+    before = scale(head(torch.ones(3, 4)))
+    scale.update(torch.full((10, 1), 7.0), head)
+    scale.update(torch.empty(0, 1), head)
+    torch.testing.assert_close(scale(head(torch.ones(3, 4))), before, atol=1e-4, rtol=1e-4)
+    assert scale.normalized(torch.tensor([7.0])).tolist() == [0.0]
+    assert scale.count.item() == 1

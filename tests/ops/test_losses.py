@@ -7,14 +7,14 @@ import math
 import pytest
 import torch
 
-from agents.ops.losses import divergence, mean, normalized, ppo_policy_loss, value_loss
+from agents.ops.losses import adapted_rate, divergence, mean, normalized, ppo_policy_loss, value_loss
 
 
-def policy_loss(ratios, advantages, clip_range=0.2):
+def policy_loss(ratios, advantages, clip_range=0.2, **options):
     """Return PPO's loss for these probability ratios, and its gradient by the log-probabilities."""
     old = torch.linspace(-1, 0, len(ratios))
     log_prob = (old + torch.tensor(ratios).log()).requires_grad_()
-    loss = ppo_policy_loss(log_prob - old, torch.tensor(advantages), clip_range)
+    loss = ppo_policy_loss(log_prob - old, torch.tensor(advantages), clip_range, **options)
     loss.backward()
     return loss.item(), log_prob.grad.tolist()
 
@@ -41,6 +41,59 @@ def test_the_clipped_surrogate_takes_the_worse_of_both(ratio, advantage, objecti
     assert gradient == pytest.approx(-ratio * advantage if moves else 0.0, rel=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("ratio", "advantage", "objective", "moves"),
+    [
+        (1.4, 2.0, 2.8, True),  # with the same bound on both sides it would have stopped at 1.2
+        (1.6, 2.0, 3.0, False),
+        (0.5, 2.0, 1.0, True),
+        (0.7, -2.0, -1.6, False),
+        (0.9, -2.0, -1.8, True),
+        (1.6, -2.0, -3.2, True),
+    ],
+)
+def test_a_ratio_may_rise_further_than_it_may_fall(ratio, advantage, objective, moves):
+    loss, (gradient,) = policy_loss([ratio], [advantage], clip_range_high=0.5)
+    assert loss == pytest.approx(-objective, rel=1e-5)
+    assert gradient == pytest.approx(-ratio * advantage if moves else 0.0, rel=1e-5)
+    same = policy_loss([ratio], [advantage], clip_range_high=0.2)
+    assert same == policy_loss([ratio], [advantage])
+
+
+@pytest.mark.parametrize(
+    ("ratio", "advantage", "objective", "moves"),
+    [
+        (2.5, -2.0, -5.0, True),
+        (4.0, -2.0, -6.0, False),  # min(r A, clip) is -8, and three times A is the least
+        (0.5, -2.0, -1.6, False),
+        (4.0, 2.0, 2.4, False),  # a good action's bound is the usual one
+        (1.1, 2.0, 2.2, True),
+    ],
+)
+@pytest.mark.parametrize("high", [None, 0.2])
+def test_the_loss_of_a_bad_action_that_became_likely_is_bounded(ratio, advantage, objective, moves, high):
+    loss, (gradient,) = policy_loss([ratio], [advantage], clip_range_high=high, dual_clip=3.0)
+    assert loss == pytest.approx(-objective, rel=1e-5)
+    assert gradient == pytest.approx(-ratio * advantage if moves else 0.0, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("rate", "kl", "after"),
+    [
+        (1e-3, 0.01, 1e-3),
+        (1e-3, 0.0201, 1e-3 / 1.5),
+        (1e-3, 0.0199, 1e-3),
+        (1e-3, 0.0051, 1e-3),
+        (1e-3, 0.0049, 1.5e-3),
+        (1e-3, 0.0, 1e-3),  # nothing has moved yet
+        (1.2e-5, 1.0, 1e-5),
+        (9e-3, 0.001, 1e-2),
+    ],
+)
+def test_the_learning_rate_falls_beyond_twice_the_desired_divergence_and_rises_below_half(rate, kl, after):
+    assert adapted_rate(torch.tensor(rate), torch.tensor(kl), 0.01).item() == pytest.approx(after, rel=1e-5)
+
+
 def test_the_policy_loss_is_a_mean():
     loss, _ = policy_loss([1.0, 1.5, 0.5, 1.19], [1.0, 1.0, 1.0, 1.0])
     assert loss == pytest.approx(-(1.0 + 1.2 + 0.5 + 1.19) / 4, rel=1e-5)
@@ -49,6 +102,9 @@ def test_the_policy_loss_is_a_mean():
 def test_the_clip_fraction_counts_ratios_outside():
     assert moved([1.0, 1.5, 0.5, 1.19]).clip_fraction.item() == 0.5
     assert moved([1.0, 1.5, 0.5, 1.19], 0.6).clip_fraction.item() == 0.0
+    ratios = torch.tensor([1.0, 1.5, 0.5, 1.19]).log()
+    assert divergence(ratios, 0.2, 0.1).clip_fraction.item() == 0.75
+    assert divergence(ratios, 0.2, 0.6).clip_fraction.item() == 0.25
 
 
 def test_kl_is_the_k3_estimator():

@@ -121,6 +121,12 @@ def test_a_truncation_does_not_cut_the_value(learn):
     assert values(learn(Endless(NUM_ENVS)), [0]) == pytest.approx([1 / (1 - GAMMA)], rel=0.02)
 
 
+@pytest.mark.parametrize("how", ["running", "popart"])
+def test_the_scale_of_values_changes_no_value(how):
+    assert values(ppo(Endless(NUM_ENVS), norm_value=how), [0]) == pytest.approx([1 / (1 - GAMMA)], rel=0.02)
+    assert values(ppo(Cue(NUM_ENVS), norm_value=how), [-1], [1]) == pytest.approx([-1.0, 1.0], abs=0.05)
+
+
 @EACH
 def test_a_termination_does(learn):
     times = np.arange(4)

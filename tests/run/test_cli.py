@@ -16,11 +16,12 @@ import pytest
 
 import agents.__main__ as listing
 from agents import bench, evaluate, train, watch
+from agents.algos.dqn.config import DQNConfig
 from agents.core.config import idle
 from agents.lab.comparison import options as compare_options
 from agents.run import registry, spellings
 from agents.run.cli import print_json, run_command
-from agents.run.config import FLAGS, RUN_FIELDS, Layer, RunConfig, resolve
+from agents.run.config import CONFIGS, FLAGS, RUN_FIELDS, Layer, RunConfig, load_config_file, resolve
 from envs.errors import UserError
 from tests.run.running import NAMES, setting_of_others
 
@@ -306,6 +307,14 @@ def test_help_shows_the_settings_of_parts_that_are_in_use(
         words = text.replace(",", " ").split()
         assert set(shown.split()) <= set(words)
         assert not set(not_shown.split()) & set(words)
+
+
+@pytest.mark.parametrize("flags", ["--munchausen --preset dqn", "--preset=dqn --munchausen", "--preset none"])
+def test_a_switch_counts_that_says_what_is_packaged(runner: list[dict[str, Any]], flags: str) -> None:
+    assert load_config_file(CONFIGS / "dqn" / "LunarLander-v3.yaml")["munchausen"] is True
+    params = trained(runner, f"--env LunarLander-v3 --algo dqn {flags}").params
+    assert isinstance(params, DQNConfig)
+    assert params.target.munchausen
 
 
 def test_cleanrls_flags_are_taken_for_ours(runner: list[dict[str, Any]]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import itertools
 
 import numpy as np
@@ -104,6 +105,36 @@ def test_whole_rollouts_until_the_budget_is_spent(total, n_steps, steps):
     )
     assert learner.latest_of == begun
     assert learner.checked == list(zip(range(1, len(steps) + 1), steps, strict=True))
+
+
+class Paid(ClockEnv):
+    """Pays by the time: -2, 0.25, 0, over and over."""
+
+    def receive(self):
+        step = super().receive()
+        t = decode_clock(step.next_obs)[:, 2]
+        return dataclasses.replace(step, reward=np.array([-2, 0.25, 0], np.float32)[t % 3])
+
+
+@pytest.mark.parametrize("clip_reward", [False, True])
+def test_what_is_learnt_from_is_the_sign_of_rewards_if_asked_for_and_scores_are_not(clip_reward):
+    config = PPOConfig(n_envs=2, n_steps=6, total_timesteps=36, clip_reward=clip_reward)
+    collector = collector_of(Paid(2), 6, 36)
+    learner = Notes(lambda: 0)
+    episodes = [one for iteration in on_policy(collector, learner, config) for one in iteration.episodes]
+    rewards = {value for data in learner.data for value in data.reward.flatten().tolist()}
+    assert rewards == ({-1.0, 1.0, 0.0} if clip_reward else {-2.0, 0.25, 0.0})
+    assert any(value % 1 for one in episodes for value in one.returns.tolist()), "returns have the quarters"
+
+    config = DQNConfig(n_envs=2, total_timesteps=36, learning_starts=100, clip_reward=clip_reward)
+    replay = ReplayBuffer(100, 2, CPU)
+    collector = collector_of(Paid(2), YIELD_TICKS, 36, successors=True)
+    loop = off_policy(
+        collector._env, collector, replay, UniformSampler(replay, 0.9, 1, torch.Generator()), learner, config
+    )
+    episodes = [one for iteration in loop for one in iteration.episodes]
+    assert {*replay.store["reward"][:18].flatten().tolist()} == rewards
+    assert any(value % 1 for one in episodes for value in one.returns.tolist())
 
 
 def test_a_finished_training_takes_no_step():

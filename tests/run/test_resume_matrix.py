@@ -22,6 +22,7 @@ from tests.run.running import USER_ENVS, assert_same_run, train
 CARRYING = Path(__file__).with_name("carrying_envs.py")
 HYBRID = Path(__file__).with_name("hybrid_env.py")
 MASKED = Path(__file__).parents[1] / "acting" / "masked_env.py"
+TOLD = Path(__file__).parents[1] / "envs" / "told_env.py"
 PPO = "--n-envs 3 --n-steps 16 --batch-size 24 --n-epochs 2"
 DQN = "--algo dqn --n-envs 3 --learning-starts 100 --buffer-size 300 --batch-size 16 --train-freq 6"
 GRU = f"{PPO} --memory gru --memory-size 8 --batch-size 16"
@@ -50,9 +51,13 @@ EXACT = {
     "ppo Pendulum native": f"--env Pendulum-v1 --vec native {PPO} --squash-output --target-kl 0.02",
     "ppo Pendulum sync": f"--env Pendulum-v1 --vec sync {PPO} --rescale-action --norm-obs --norm-reward",
     "ppo Pendulum async": f"--env Pendulum-v1 --vec async {PPO} --state-dependent-std",
+    "ppo Pendulum native, every detail": f"--env Pendulum-v1 --vec native {PPO} --learning-rate 1e-3 --desired-kl 0.01 "
+    "--clip-range-high lin_0.3 --dual-clip 3 --norm-value popart --normalize-over-rollout",
     "ppo Acrobot native": f"--env Acrobot-v1 --vec native {PPO}",
     "dqn MountainCar native": f"--env MountainCar-v0 --vec native {DQN}",
     "ppo MountainCarContinuous native": f"--env MountainCarContinuous-v0 --vec native {PPO}",
+    "* ppo texts sync": f"--env {TOLD}:Told --vec sync {PPO}",
+    "dqn texts async": f"--env {TOLD}:Told --vec async {DQN} --text-encoder gru",
     "ppo LunarLander sync": f"--env LunarLander-v3 --vec sync {PPO}",
     "ppo LunarLander async": f"--env LunarLander-v3 --vec async {PPO}",
     "dqn LunarLander sync": f"--env LunarLander-v3 --vec sync {DQN}",

@@ -12,6 +12,7 @@ from envs.locate import locate
 
 APART = ("sb3", "presets")  # those have tests of their own
 FILES = sorted(file for file in CONFIGS.rglob("*.yaml") if not {*APART} & {*file.parts})
+KINDS = {"atari": "ALE/Pong-v5"}  # one of each kind of environments that files are for
 PROMISED = {
     "ppo": "CartPole-v1 Acrobot-v1 MountainCar-v0 LunarLander-v3 Pendulum-v1 MountainCarContinuous-v0 "
     "BipedalWalker-v3 HalfCheetah-v5 Hopper-v5 Bricks-v0 Treasure-v0 Crossing-v0 Submarine-v0 Invaders-v0",
@@ -28,9 +29,10 @@ def test_what_is_promised_is_there() -> None:
 
 @pytest.mark.parametrize("file", FILES, ids=[str(file.relative_to(CONFIGS)) for file in FILES])
 def test_a_config(file: Path) -> None:
-    algorithm, env = file.parent.name, file.stem
+    algorithm, env = file.parent.name, KINDS.get(file.stem, file.stem)
     assert file.suffix == ".yaml"
-    assert locate(env).id == env
+    if env not in KINDS.values():
+        assert locate(env).id == env
     assert packaged_config(algorithm, env) == file
     config = resolve([Layer(FLAGS, {"env": env, "algo": algorithm})])
     chosen = config.model_dump(mode="json")
@@ -62,6 +64,21 @@ def test_a_preset_lies_over_the_packaged_settings_and_beneath_the_users(file: Pa
     assert resolve([Layer(FLAGS, flags)]).model_dump(mode="json")[part] != settings[part], "flags lie over a preset"
     again = resolve([Layer("config.yaml", chosen | {"n_step_returns": 7})], packaged=False)
     assert again.params.replay.n_step_returns == 7, "what a run has resolved stays"
+
+
+OF_KINDS = sorted(CONFIGS.glob("*/presets/*/*.yaml"))
+
+
+@pytest.mark.parametrize("file", OF_KINDS, ids=[str(file.relative_to(CONFIGS)) for file in OF_KINDS])
+def test_a_preset_has_other_settings_for_a_kind_of_environments(file: Path) -> None:
+    folder, algorithm, settings = file.parent.parent, file.parents[2].name, load_config_file(file)
+    beneath = load_config_file(folder / file.name)
+    for env in (KINDS[file.parent.name], "PongNoFrameskip-v4", "CartPole-v1"):
+        chosen = resolve([Layer(FLAGS, {"env": env, "algo": algorithm, "preset": file.stem})]).model_dump(mode="json")
+        expected = beneath if env == "CartPole-v1" else beneath | settings
+        assert {name: chosen[name] for name in expected} == expected
+    assert settings.keys() - beneath.keys()
+    assert file.read_text().startswith("# Our own, on Atari: ")
 
 
 def test_a_preset_that_is_not_there() -> None:

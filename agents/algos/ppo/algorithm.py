@@ -15,7 +15,7 @@ from agents.core.schedules import scheduled
 from agents.data.trajectory import Trajectory
 from agents.networks.models import ActorCritic
 from agents.networks.normalize import RewardScale
-from agents.ops.losses import divergence, mean, normalized, ppo_policy_loss, value_loss
+from agents.ops.losses import adapted_rate, divergence, mean, normalized, ppo_policy_loss, value_loss
 from agents.ops.returns import explained_variance, gae
 
 
@@ -26,6 +26,7 @@ class PPO(Algorithm):
     optimizer_eps = 1e-5
     model: ActorCritic
     policy: ActorCriticPolicy
+    rate: Tensor  # the learning rate reached, where `desired_kl` is given
 
     def __init__(self, observation_space: Space, action_space: Space, config: PPOConfig) -> None:
         super().__init__(config)
@@ -33,9 +34,15 @@ class PPO(Algorithm):
         self.policy = ActorCriticPolicy(self.model)
         self.reward_scale = RewardScale(config.n_envs, config.gamma) if config.norm_reward else None
         self.n_epochs, self.batch_size = config.n_epochs, config.batch_size
+        if config.desired_kl is not None:
+            self.register_buffer("rate", torch.tensor(float(config.learning_rate)))
 
     def constants(self, progress: float) -> dict[str, float]:
-        return super().constants(progress) | {"clip_range": scheduled(self.config.clip_range, progress)}
+        config, found = self.config, super().constants(progress)
+        found["clip_range"] = scheduled(config.clip_range, progress)
+        if config.clip_range_high is not None:
+            found["clip_range_high"] = scheduled(config.clip_range_high, progress)
+        return found | {"learning_rate": self.rate.item()} if self.paces else found
 
     def prepare(self, data: Trajectory, constants: dict[str, Tensor]) -> dict[str, Any]:
         """Return the advantages, and what the policy that collected the data said, each `[T, N]`."""
@@ -44,6 +51,9 @@ class PPO(Algorithm):
         if self.reward_scale is not None:
             reward = self.reward_scale(reward, data.terminated | data.truncated, data.valid)
         advantage, return_ = gae(reward, value, next_value, *ends, self.config.gamma, self.config.gae_lambda)
+        if self.config.normalize_advantage and self.config.normalize_over_rollout:
+            advantage = normalized(advantage, data.valid)
+        self.model.learn_scale(return_, data.valid)
         return {
             "action": data.action,
             "log_prob": log_prob,
@@ -58,11 +68,16 @@ class PPO(Algorithm):
         config, valid = self.config, minibatch.get("valid")
         distribution, value = model(minibatch["obs"], minibatch.get("carry", ()), minibatch.get("start"))
         advantage = minibatch["advantage"]
-        if config.normalize_advantage:
+        if config.normalize_advantage and not config.normalize_over_rollout:
             advantage = normalized(advantage, valid)
         log_ratio = distribution.log_prob(minibatch["action"]) - minibatch["log_prob"]
-        surrogate = ppo_policy_loss(log_ratio, advantage, constants["clip_range"], valid)
-        critic = value_loss(value, minibatch["value"], minibatch["return"], config.clip_range_vf, valid)
+        clip_range, high = constants["clip_range"], constants.get("clip_range_high")
+        surrogate = ppo_policy_loss(log_ratio, advantage, clip_range, valid, high, config.dual_clip)
+        values = [value, minibatch["value"], minibatch["return"]]
+        if self.model.value_scale is not None:
+            values = [self.model.value_scale.normalized(each) for each in values]
+        value, old_value, return_ = values
+        critic = value_loss(value, old_value, return_, config.clip_range_vf, valid)
         loss = torch.add(surrogate, critic, alpha=config.vf_coef)
         with torch.set_grad_enabled(config.ent_coef > 0):
             entropy = mean(distribution.entropy(minibatch["action"]), valid)
@@ -83,10 +98,19 @@ class PPO(Algorithm):
         """Whether the policy has moved too far from the one that collected the data."""
         return divergence(aux["log_ratio"], constants["clip_range"]).approx_kl > 1.5 * self.config.target_kl
 
+    @property
+    def paces(self) -> bool:
+        return self.config.desired_kl is not None
+
+    def pace(self, aux: dict[str, Tensor]) -> Tensor:
+        """Move the learning rate by how far the policy is from the one that collected the data."""
+        kl = divergence(aux["log_ratio"], 0.0).approx_kl
+        return self.rate.copy_(adapted_rate(self.rate, kl, self.config.desired_kl))
+
     def metrics(self, aux: dict[str, Tensor], data: dict[str, Any], constants: dict[str, Tensor]) -> dict[str, Tensor]:
         config = self.config
         policy, value, entropy = aux["policy"].mean(), aux["value"].mean(), aux["entropy"].mean()
-        moved = divergence(aux["log_ratio"], constants["clip_range"])
+        moved = divergence(aux["log_ratio"], constants["clip_range"], constants.get("clip_range_high"))
         found = {
             "loss": policy + config.vf_coef * value - config.ent_coef * entropy,
             "policy_gradient_loss": policy,

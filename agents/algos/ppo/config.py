@@ -12,14 +12,30 @@ class PPOConfig(EpochsConfig):
 
     gae_lambda: float = Field(0.95, ge=0, le=1, description="GAE's bias-variance trade-off")
     clip_range: Schedule = Field(0.2, description="how far a probability ratio may move; lin_X falls linearly to 0")
+    clip_range_high: Schedule | None = Field(None, description="how far it may rise; none for clip_range")
+    dual_clip: float | None = Field(
+        None, gt=1, description="an action's loss grows up to a probability ratio of this, where the action was bad"
+    )
     clip_range_vf: float | None = Field(None, gt=0, description="the same for the value function; none for no clipping")
     normalize_advantage: bool = Field(True, description="normalise advantages in each minibatch")
+    normalize_over_rollout: bool = Field(False, description="normalise them over the whole rollout instead")
     ent_coef: float = Field(0.0, ge=0, description="weight of the entropy bonus")
     vf_coef: float = Field(0.5, ge=0, description="weight of the value loss")
     target_kl: float | None = Field(None, gt=0, description="end an update early beyond 1.5 times this KL divergence")
+    desired_kl: float | None = Field(
+        None, gt=0, description="let learning_rate rise and fall from step to step with this KL divergence as its aim"
+    )
     norm_reward: bool = Field(False, description="divide rewards by the running deviation of the discounted return")
     rescale_action: bool = Field(False, description="map [-1, 1] to the action bounds instead of clipping to them")
     network: ActorCriticConfig = ActorCriticConfig()
+
+    def contradiction(self) -> str | None:
+        if self.desired_kl is not None and isinstance(self.learning_rate, str):
+            return (
+                f"desired_kl lets the learning rate follow the policy's steps, and learning_rate {self.learning_rate} "
+                "lets it fall: give the number that it begins with, or leave desired_kl out."
+            )
+        return super().contradiction()
 
     @property
     def rescales_action(self) -> bool:

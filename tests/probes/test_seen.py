@@ -1,0 +1,47 @@
+"""Tasks that only a text, a sequence or a picture tells how to solve are solved."""
+
+from __future__ import annotations
+
+from contextlib import closing
+
+import pytest
+
+from agents.acting.evaluation import evaluate
+from agents.algos.dqn.config import DQNConfig
+from agents.algos.ppo.config import PPOConfig
+from envs.adapters.sync import SyncVecEnv
+from tests.envs.told_env import Told
+from tests.fakes import training_on
+from tests.marks import long_test
+
+PPO = {"n_envs": 8, "n_steps": 16, "batch_size": 64, "n_epochs": 4, "gamma": 0.5, "net_arch": (16,)}
+DQN = {"n_envs": 8, "learning_starts": 64, "buffer_size": 1_000, "batch_size": 32, "train_freq": 8, "gamma": 0.5}
+DQN |= {"target_update_interval": 64, "net_arch": (16,)}
+
+
+def score(make, params):
+    """Train to the end of the budget; return the mean of greedy episodes."""
+    with closing(SyncVecEnv([make() for _ in range(params.n_envs)])) as env:
+        training = training_on(env, params)
+        for _ in training.iterations():
+            pass
+        return evaluate(env, training.policy, 40, seed=5).mean
+
+
+@pytest.mark.parametrize(
+    ("leaf", "kind"),
+    [
+        ("words", "transformer"),
+        *(pytest.param(leaf, kind, marks=long_test) for leaf, kind in (("words", "gru"), ("symbols", "gru"))),
+        pytest.param("symbols", "transformer", marks=long_test),
+    ],
+)
+def test_what_is_said_is_understood(kind, leaf):
+    params = PPOConfig(**PPO, learning_rate=3e-3, total_timesteps=1_152, text_encoder=kind)
+    assert score(lambda: Told(words=leaf == "words", symbols=leaf == "symbols"), params) == 1.0
+
+
+@long_test
+def test_replayed_texts_are_learnt_from():
+    params = DQNConfig(**DQN, learning_rate=1e-3, total_timesteps=1_200, exploration_fraction=0.5)
+    assert score(Told, params) == 1.0
