@@ -27,12 +27,16 @@ _ACTIVATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 class NumpyForward:
     """Normaliser, hidden layers and head as one function of NumPy observations; it sees changes made in place.
 
+    Args:
+        features: the head's inputs are put after its output.
+
     Attributes:
         max_rows: up to how many observations it is the faster way.
     """
 
-    def __init__(self, norm: RunningNorm | None, torso: MLP, head: nn.Linear) -> None:
+    def __init__(self, norm: RunningNorm | None, torso: MLP, head: nn.Linear, features: bool = False) -> None:
         self._norm = None if norm is None else (norm.mean.numpy(), norm.var.numpy(), norm.clip)
+        self._features = features
         self._activation = _ACTIVATIONS[torso.activation]
         layers = [
             (layer.weight.detach().numpy().T, layer.bias.detach().numpy())
@@ -58,7 +62,8 @@ class NumpyForward:
             x += bias
             x = self._activation(x)
         weight, bias = self._head
-        return x @ weight + bias
+        output = x @ weight + bias
+        return np.concatenate([output, x], axis=1) if self._features else output
 
 
 def numpy_forward(model: nn.Module) -> NumpyForward | None:
@@ -84,7 +89,8 @@ def numpy_forward(model: nn.Module) -> NumpyForward | None:
     parts = [model, encoder, leaf, torso, *linear, *([] if leaf.norm is None else [leaf.norm])]
     if not all(type(layer) is nn.Linear for layer in linear) or not all(_plain(part) for part in parts):
         return None
-    return NumpyForward(leaf.norm, torso, head)
+    sde = getattr(model, "sde", None)
+    return NumpyForward(leaf.norm, torso, head, sde is not None and sde.use_sde)
 
 
 def _changed(model: nn.Module, said: str, methods: tuple[str, ...]) -> bool:

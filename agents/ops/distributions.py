@@ -168,12 +168,26 @@ class Bernoulli:
 
 @dataclass(slots=True)
 class Gaussian:
-    """Independent normals; actions are float32 `[B, d]`, unbounded: the environment's side clips them."""
+    """Independent normals; actions are float32 `[B, d]`, unbounded: the environment's side clips them.
+
+    Attributes:
+        mean, log_std: `[B, d]`, or `[d]` for a deviation that is the same everywhere.
+        smooth: for noise that is a matrix `[B, F, d]`, of one distribution with `log_std` (see `smooth_log_std`), the
+            features `[B, F]` that it is multiplied by and the deviation of each of its entries `[F, d]`.
+    """
 
     mean: Tensor
     log_std: Tensor
+    smooth: tuple[Tensor, Tensor] | None = None
 
     def sample(self, noise: Tensor) -> Tensor:
+        if self.smooth is None:
+            return self.moved(noise)
+        features, std = self.smooth
+        return self.mean + (features[..., None, :] @ (std * noise)).squeeze(-2)
+
+    def moved(self, noise: Tensor) -> Tensor:
+        """Return the actions that standard normal numbers `[B, d]` make."""
         return torch.addcmul(self.mean, self.log_std.exp(), noise)
 
     def mode(self) -> Tensor:
@@ -208,10 +222,10 @@ class SquashedGaussian(Gaussian):
     def draw(self, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Return the squashed actions that standard normal `noise` `[B, d]` makes, and their log-probabilities `[B]`.
 
-        Both have the gradient of the distribution's parameters (reparametrisation), and are what `sample`, `to_env` and
+        Both have the gradient of the distribution's parameters (reparametrisation), and are what `moved`, `to_env` and
         `log_prob` would return.
         """
-        action = self.sample(noise)
+        action = self.moved(noise)
         log_prob = self._log_prob_of_noise(noise) - _log_det(action)
         return self.to_env(action), log_prob
 
@@ -279,6 +293,33 @@ class Parts:
 
 def _float(x: Tensor) -> Tensor:
     return x.float()
+
+
+def smooth_log_std(features: Tensor, log_std: Tensor) -> Tensor:
+    """Return the log deviation `[B, d]` of features `[B, F]` times a matrix of independent normals.
+
+    Whoever holds on to the matrix explores smoothly: one state has one noise (Raffin et al. 2022, arXiv:2005.05719,
+    eq. 6 and 7).
+
+    Args:
+        log_std: of the matrix's entries, `[F, d]`.
+    """
+    return 0.5 * (features.square() @ (2 * log_std).exp() + 1e-6).log()
+
+
+def smooth_gaussian(
+    parameters: Tensor, log_std: Tensor, most: float = math.inf
+) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor]]:
+    """Return what a `Gaussian` is made of whose samples are means plus features times a matrix.
+
+    Args:
+        parameters: the means and the features, `[B, d + F]`.
+        log_std: of the matrix's entries, `[F, d]`.
+        most: what the means are clipped to.
+    """
+    features, size = log_std.shape
+    mean, latent = parameters.split([size, features], dim=-1)
+    return mean.clamp(-most, most), smooth_log_std(latent, log_std), (latent, log_std.exp())
 
 
 def _log_det(u: Tensor) -> Tensor:

@@ -54,6 +54,7 @@ def params_of(kind, steps, num_envs=20, **options):
             )
         if memory:
             settings |= {"train_freq": 5 * num_envs, "batch_size": 90, "sequence_length": 9}
+            settings["learning_starts"] = max(1_000, 10 * num_envs)
             common |= {"learning_rate": 0.01}
         support = {"v_min": -2.0, "v_max": 20.0, "exploration_final_eps": 0.05}
         return DQNConfig(**{**settings, **parts, **support, **common})

@@ -1026,6 +1026,17 @@ BUGS = [
             "Discrete's start, as often overlooked",
         ),
         (
+            "(high - low) / 2, (high + low) / 2",
+            "(high - low), (high + low) / 2",
+            "rescaled actions reach twice as far as the bounds",
+        ),
+        (
+            "return np.minimum(np.maximum(raw, self._low, out=raw), self._high, out=raw)",
+            "return raw",
+            "actions beyond the bounds reach the environment",
+            DETAILS,
+        ),
+        (
             "_Leaf(leaf, rescale, ",
             "_Leaf(leaf, False, ",
             "spaces: --rescale-action clips",
@@ -1034,6 +1045,39 @@ BUGS = [
             "and list(self.parts.items()) == list(other.parts.items())",
             "and self.shape == other.shape",
             "hybrid actions: any of as many numbers fit a model",
+        ),
+    ),
+    *_in(
+        "agents/ops/distributions.py",
+        "tests/ops/test_smooth.py",
+        (
+            "features.square() @ (2 * log_std).exp()",
+            "features.square() @ log_std.exp()",
+            "gSDE: the variance adds up deviations",
+            "Raffin et al. 2022, arXiv:2005.05719, eq. 7",
+        ),
+        (
+            "self.mean + (features[..., None, :] @ (std * noise)).squeeze(-2)",
+            "self.mean + (features[..., None, :] @ noise).squeeze(-2)",
+            "gSDE: the learnt deviation is not acted with",
+        ),
+    ),
+    *_in(
+        "agents/ops/exploration.py",
+        "tests/ops/test_smooth.py",
+        (
+            "drawn.repeat_interleave(every, dim=0)[:ticks]",
+            "drawn.repeat(every, 1, 1, 1)[:ticks]",
+            "gSDE: matrices take turns instead of being held",
+        ),
+    ),
+    *_in(
+        "agents/algos/sac/algorithm.py",
+        "tests/algos/test_sac.py",
+        (
+            "return int(self.updates) % interval == 0",
+            "return int(self.updates) % interval == 1",
+            "SAC: with target_update_interval the target moves with the first update",
         ),
     ),
     *_in(
@@ -1058,17 +1102,6 @@ BUGS = [
             "batch = batch.astype(np.int64)",
             "spaces: observations of Discrete(n, start=k) are taken from 0",
             "Discrete's start, as often overlooked",
-        ),
-        (
-            "(high - low) / 2, (high + low) / 2",
-            "(high - low), (high + low) / 2",
-            "rescaled actions reach twice as far as the bounds",
-        ),
-        (
-            "return np.minimum(np.maximum(raw, self._low, out=raw), self._high, out=raw)",
-            "return raw",
-            "actions beyond the bounds reach the environment",
-            DETAILS,
         ),
     ),
     *_in(

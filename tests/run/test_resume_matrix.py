@@ -105,6 +105,9 @@ EXACT = {
     "pqn Corridor sync, memory": f"--env Corridor-v0 --algo pqn --vec sync {GRU}",
     "pqn Taxi async, masks": f"--env Taxi-v4 --algo pqn --vec async {PPO}",
     "sac Pendulum native": f"--env Pendulum-v1 --vec native {SAC} --prioritized-replay",
+    "ppo Pendulum native, gSDE": f"--env Pendulum-v1 --vec native {PPO} --use-sde --sde-sample-freq 5 --squash-output",
+    "ppo Pendulum compiled, gSDE": f"--env Pendulum-v1 --vec native {PPO} --use-sde --compile on",
+    "* sac Pendulum native, gSDE": f"--env Pendulum-v1 --vec native {SAC} --use-sde --target-update-interval 4",
     "sac Pendulum async": f"--env Pendulum-v1 --vec async {SAC} --norm-obs",
     **{f"dqn CartPole sync, preset {name}": f"--env CartPole-v1 --vec sync {DQN} --preset {name}" for name in PRESETS},
     "dqn CartPole native, preset r2d2": f"--env CartPole-v1 --vec native {DQN} --preset r2d2 --sequence-length 8 "
