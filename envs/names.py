@@ -85,7 +85,7 @@ def names_of(env_id: str, observation_space: Space, action_space: Space, env: gy
     Raises:
         UserError: names in the environment's metadata are not what they must be.
     """
-    family = re.sub(r"-v\d+$", "", env_id.rpartition("/")[2])
+    family = re.sub(r"(NoVel)?-v\d+$", "", env_id.rpartition("/")[2])
     actions: list[list[str]] = [text.split("|") for text in _ACTIONS.get(family, [])]
     seen: dict[str, list[list[str]]] = {"": [text.split("|") for text in _OBSERVATIONS.get(family, [])]}
     core: Any = None if env is None else env.unwrapped

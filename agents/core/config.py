@@ -7,11 +7,13 @@ flags give each setting by its own name, which is unique in the whole configurat
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_serializer, model_validator
 from pydantic.fields import FieldInfo
+
+from envs.adapters.cleaning import Cleaning
 
 MOST_EPISODES = 1_000_000  # of one evaluation, which keeps them all
 _LINEAR = re.compile(r"lin_(\d+(\.\d*)?([eE][-+]?\d+)?)")
@@ -158,6 +160,9 @@ OFF = (None, False, 0, "none", "auto")  # a setting that is not in use
 # part -> with which value of it (None: any that is not off), which settings are in use
 DETAILS: tuple[tuple[str, tuple[str, ...] | None, tuple[str, ...]], ...] = (
     ("memory", None, ("memory_size", "sequence_length", "burn_in", "prioritized_replay_eta")),
+    ("memory", ("gru", "lstm", "scan", "gtrxl"), ("memory_layers",)),
+    ("memory", ("gtrxl",), ("memory_window", "memory_heads")),
+    ("memory", ("scan",), ("memory_horizon",)),
     ("use_sde", None, ("sde_sample_freq",)),
     ("noisy", None, ("noisy_std",)),
     ("distribution", ("c51",), ("n_atoms", "v_min", "v_max")),
@@ -184,6 +189,31 @@ def idle(values: Mapping[str, Any]) -> set[str]:
     return found
 
 
+class MemoryConfig(Settings):
+    """What carries information from step to step."""
+
+    memory: str | None = Field(
+        None,
+        min_length=1,
+        description="what remembers earlier steps: none, gru, lstm, scan, gtrxl, or file.py:Class of your own",
+    )
+    memory_size: int = Field(64, gt=0, description="numbers that the memory holds")
+    memory_layers: int = Field(1, gt=0, description="memories one after the other")
+    memory_window: int = Field(32, gt=1, description="steps that gtrxl looks at, the present one included")
+    memory_heads: int = Field(4, gt=0, description="heads of gtrxl's attention")
+    memory_horizon: int = Field(
+        1000, gt=1, description="steps over which the slowest of scan's numbers forget at first"
+    )
+
+    def contradiction(self) -> str | None:
+        if self.memory == "gtrxl" and self.memory_size % self.memory_heads:
+            return (
+                f"memory_size {self.memory_size} cannot be divided among memory_heads {self.memory_heads}: choose a "
+                "multiple of it."
+            )
+        return super().contradiction()
+
+
 class NetworkConfig(Settings):
     """What the networks are made of. Algorithms hand this to the model that they train, untouched."""
 
@@ -197,12 +227,7 @@ class NetworkConfig(Settings):
         description="what reads texts and sequences; auto is transformer, and leaves MultiDiscrete one-hot, which the "
         "others read as symbols of one kind",
     )
-    memory: str | None = Field(
-        None,
-        min_length=1,
-        description="what remembers earlier steps: none, gru, lstm, or file.py:Class of your own",
-    )
-    memory_size: int = Field(64, gt=0, description="numbers that the memory holds")
+    recurrence: MemoryConfig = MemoryConfig()
     net_arch: Annotated[Widths, BeforeValidator(_one_list)] = Field((64, 64), description="widths of the hidden layers")
     activation: Activation = Field("tanh", description="hidden activation")
     norm_obs: bool = Field(False, description="normalise observations by their running mean and variance")
@@ -321,6 +346,44 @@ class ExplorationConfig(Settings):
     exploration_final_eps: float = Field(0.05, ge=0, le=1, description="epsilon at the end")
 
 
+class ObservationConfig(Settings):
+    """What becomes of observations before a network sees them; it is saved with the model."""
+
+    frame_stack: int = Field(1, gt=0, le=64, description="how many of an episode's last observations are seen together")
+    on_nan: Literal["refuse", "fill"] = Field(
+        "refuse", description="NaN in an observation: refuse ends the run, fill takes the episode's last value"
+    )
+    on_inf: Literal["refuse", "clip", "fill"] = Field(
+        "refuse", description="infinity: clip takes the nearest number within the declared bounds"
+    )
+    on_bounds: Literal["keep", "refuse", "clip", "fill"] = Field(
+        "keep", description="numbers outside of the declared bounds; keep leaves them as they are"
+    )
+    on_missing: Literal["refuse", "fill"] = Field("refuse", description="a Dict's array of floats that is not there")
+    on_constant: Literal["keep", "refuse"] = Field(
+        "keep", description="a number that does not change for 1,000 steps in any environment"
+    )
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """What `envs.make.make` takes of it."""
+        rules = {name: value for name, value in self.model_dump().items() if name.startswith("on_")}
+        return {"frame_stack": self.frame_stack, "cleaning": Cleaning(**rules)}
+
+    def said(self) -> Iterator[str]:
+        """Yield what is to be said of it as a run begins."""
+        if self.frame_stack > 1:
+            yield f"the last {self.frame_stack} observations of an episode are seen together (--frame-stack)"
+        changed = self.model_dump(exclude_defaults=True)
+        if rules := [f"{name} {rule}" for name, rule in changed.items() if name.startswith("on_")]:
+            yield f"observations are cleaned: {', '.join(rules)}"
+
+    @property
+    def in_use(self) -> bool:
+        """Whether observations are changed at all."""
+        return self.arguments != ObservationConfig().arguments
+
+
 class AlgoConfig(Settings):
     """Fields that every algorithm has; each algorithm adds its own."""
 
@@ -366,6 +429,7 @@ class AlgoConfig(Settings):
     )
     optimizer: OptimizerName = Field("adam", description="optimiser")
     network: NetworkConfig = NetworkConfig()
+    observations: ObservationConfig = ObservationConfig()
 
     @property
     def schedule_steps(self) -> int:
@@ -435,7 +499,11 @@ class OffPolicyConfig(AlgoConfig):
     @property
     def drawn(self) -> int:
         """What is drawn for a minibatch: so many transitions or, with memory, sequences of as many together."""
-        return max(self.batch_size // self.replay.sequence_length, 1) if self.network.memory else self.batch_size
+        return (
+            max(self.batch_size // self.replay.sequence_length, 1)
+            if self.network.recurrence.memory
+            else self.batch_size
+        )
 
     def contradiction(self) -> str | None:
         replay = self.replay
@@ -452,7 +520,7 @@ class OffPolicyConfig(AlgoConfig):
                 f"buffer holds (buffer_size {replay.buffer_size}, n_envs {self.n_envs}): lower n_step_returns, "
                 "or raise buffer_size."
             )
-        if self.network.memory:
+        if self.network.recurrence.memory:
             whole = replay.burn_in + replay.sequence_length
             together = f"burn_in {replay.burn_in} and sequence_length {replay.sequence_length}"
             if replay.n_step_returns > replay.sequence_length:

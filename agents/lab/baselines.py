@@ -6,30 +6,72 @@ takes the time and memory that a script of SB3's own takes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from time import perf_counter
 from typing import Any
 
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+
+from envs.adapters.masks import ACTION_MASK, masked
 from envs.errors import UserError
 from envs.make import make_single
 
 
 def sb3_class(algo: str) -> Any:
-    """Return the class of an algorithm, by its name in small letters, of SB3 or of its contributions.
+    """Return the class of an algorithm of SB3 or of its contributions, by its name in small letters.
 
     Raises:
         UserError: it is one of the contributions, which are not installed.
     """
     import stable_baselines3
 
-    if hasattr(stable_baselines3, algo.upper()):
-        return getattr(stable_baselines3, algo.upper())
+    if (kind := _class_in(stable_baselines3, algo)) is not None:
+        return kind
     try:
         import sb3_contrib
     except ImportError as error:
         raise UserError(f'{algo} of SB3 needs its contributions: pip install -e ".[contrib]"') from error
-    return getattr(sb3_contrib, algo.upper())
+    return _class_in(sb3_contrib, algo)
+
+
+def _class_in(module: Any, name: str) -> Any:
+    """Return the class of this name, in letters of any size, or None."""
+    return next((kind for own, kind in vars(module).items() if own.lower() == name and isinstance(kind, type)), None)
+
+
+class MasksApart(gymnasium.Wrapper):
+    """Gives masks as SB3's MaskablePPO asks for them, and an observation without them."""
+
+    def __init__(self, env: gymnasium.Env) -> None:
+        super().__init__(env)
+        leaves = dict(env.observation_space.spaces)  # type: ignore[attr-defined]
+        self._mask = np.ones(leaves.pop(ACTION_MASK).shape, bool)
+        self.observation_space = leaves["observation"] if [*leaves] == ["observation"] else spaces.Dict(leaves)
+
+    def action_masks(self) -> np.ndarray:
+        """Return which actions are legal now, bool `[A]`."""
+        return self._mask
+
+    def reset(self, **options: Any) -> tuple[Any, dict[str, Any]]:
+        obs, info = self.env.reset(**options)
+        return self._without(obs), info
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        obs, *rest = self.env.step(action)
+        return self._without(obs), *rest
+
+    def _without(self, obs: dict[str, Any]) -> Any:
+        self._mask = obs[ACTION_MASK] != 0
+        return without_mask(obs)
+
+
+def without_mask(obs: dict[str, Any]) -> Any:
+    """Return an observation without its mask: one that stood beside it alone, as it was."""
+    rest = {name: leaf for name, leaf in obs.items() if name != ACTION_MASK}
+    return rest["observation"] if [*rest] == ["observation"] else rest
 
 
 def make_sb3(
@@ -44,6 +86,8 @@ def make_sb3(
 ) -> Any:
     """Build an algorithm of SB3's with its MlpPolicy (MultiInputPolicy, CnnPolicy where observations ask for it).
 
+    RecurrentPPO has those with a memory, and MaskablePPO learns with the environment's action masks.
+
     Args:
         algo: its name in small letters, such as "ppo".
         env_id, env_kwargs: as `envs.make` takes them.
@@ -52,23 +96,33 @@ def make_sb3(
         seed: of networks, policy and environments.
         normalize: arguments of VecNormalize, or None to go without.
     """
-    from gymnasium import spaces
     from stable_baselines3.common.preprocessing import is_image_space
     from stable_baselines3.common.vec_env import VecNormalize
 
-    env = _make_envs(env_id, n_envs, seed, env_kwargs)
+    env = _make_envs(env_id, n_envs, seed, env_kwargs, masks=algo == "maskableppo")
     image = is_image_space(env.observation_space)
     nested = isinstance(env.observation_space, spaces.Dict)
     if normalize is not None:
         env = VecNormalize(env, **normalize)
-    policy = "MultiInputPolicy" if nested else "CnnPolicy" if image else "MlpPolicy"
+    reads, remembers = "MultiInput" if nested else "Cnn" if image else "Mlp", "Lstm" if algo == "recurrentppo" else ""
+    policy = f"{reads}{remembers}Policy"
     return sb3_class(algo)(policy, env, seed=seed, device="cpu", **_arguments(hyperparameters))
 
 
-def _make_envs(env_id: str, n_envs: int, seed: int, env_kwargs: Mapping[str, Any] | None) -> Any:
+def _make_envs(env_id: str, n_envs: int, seed: int, env_kwargs: Mapping[str, Any] | None, masks: bool = False) -> Any:
     from stable_baselines3.common.env_util import make_vec_env
 
-    return make_vec_env(partial(make_single, env_id, env_kwargs=dict(env_kwargs or {})), n_envs, seed=seed)
+    single = partial(make_single, env_id, env_kwargs=dict(env_kwargs or {}))
+    return make_vec_env(partial(_with_masks, single, env_id) if masks else single, n_envs, seed=seed)
+
+
+def _with_masks(single: Callable[[], gymnasium.Env], env_id: str) -> gymnasium.Env:
+    env = single()
+    env = masked(env)
+    if ACTION_MASK not in getattr(env.observation_space, "spaces", ()):
+        env.close()
+        raise UserError(f"MaskablePPO of stable-baselines3 needs action masks, and {env_id} has none")
+    return MasksApart(env)
 
 
 def train_sb3(total_timesteps: int, **arguments: Any) -> tuple[Any, list[tuple[int, float]]]:

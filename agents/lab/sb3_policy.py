@@ -15,10 +15,12 @@ from torch import Tensor
 
 from agents.acting.evaluation import StatelessPolicy
 from agents.core.tree import to_numpy
-from agents.lab.baselines import sb3_class
+from agents.core.types import Act, Acted, Obs
+from agents.lab.baselines import sb3_class, without_mask
 from agents.lab.sb3_settings import COUNTERPARTS
 from agents.run.play import stage
 from agents.run.storage import disk, opened, parse_json
+from envs.adapters.masks import ACTION_MASK
 from envs.api import VecEnv
 from envs.errors import UserError
 
@@ -39,10 +41,36 @@ class SB3Policy(StatelessPolicy):
         self.algo = type(model).__name__.lower()
         self._model, self._normalizer = model, normalizer or model.get_vec_normalize_env()
 
+    def initial_carry(self, num_envs: int) -> Any:
+        """Return what RecurrentPPO remembers at an episode's start, hidden and cell states `[N, layers, H]`."""
+        if (lstm := getattr(self._model.policy, "lstm_actor", None)) is None:
+            return ()
+        return (torch.zeros(num_envs, lstm.num_layers, lstm.hidden_size),) * 2
+
+    def actor(self) -> Act:
+        """See `agents.core.types.Policy`."""
+
+        def act(obs: Obs, carry: Any, noise: Any) -> Acted:
+            if carry == ():
+                action = self.choose(obs, noise)
+                return Acted(action, action, carry)
+            states = tuple(leaf.transpose(0, 1).numpy() for leaf in carry)
+            with _drawing_from(noise):
+                action, after = self._model.policy.predict(
+                    self._normalised(obs), states, np.zeros(len(carry[0]), bool), deterministic=noise is None
+                )
+            action = torch.as_tensor(action)
+            return Acted(action, action, tuple(torch.as_tensor(leaf).transpose(0, 1) for leaf in after))
+
+        return act
+
     def choose(self, obs: Any, generator: torch.Generator | None) -> Tensor:
         """Return actions for a batch of observations `[N, ...]`, drawn from `generator` if there is one."""
+        masks = {}
+        if self.algo == "maskableppo" and isinstance(obs, dict):
+            masks = {"action_masks": to_numpy(obs[ACTION_MASK]) != 0}
         with _drawing_from(generator):
-            actions, _ = self._model.policy.predict(self._normalised(obs), deterministic=generator is None)
+            actions, _ = self._model.policy.predict(self._normalised(obs), deterministic=generator is None, **masks)
         actions = torch.as_tensor(actions)
         epsilon = getattr(self._model, "exploration_rate", None)  # SB3's policy knows nothing of it
         if generator is None or epsilon is None:
@@ -59,12 +87,16 @@ class SB3Policy(StatelessPolicy):
         if hasattr(policy, "q_net") or hasattr(policy, "quantile_net"):
             q = policy.q_net(tensors) if hasattr(policy, "q_net") else policy.quantile_net(tensors).mean(dim=1)
             return {"value": q.amax(dim=1), "q_values": q}
-        if hasattr(policy, "critic"):
+        if hasattr(policy, "actor"):
             mean, log_std, _ = policy.actor.get_action_dist_params(tensors)
             values = torch.cat(policy.critic(tensors, mean.tanh()), dim=1)
             return {"value": values.amin(dim=1), "mean": mean.tanh(), "std": log_std.exp()}
-        own = policy.get_distribution(tensors).distribution
-        found = {"value": policy.predict_values(tensors).flatten()}
+        if carry != ():
+            states = tuple(leaf.transpose(0, 1).contiguous() for leaf in carry)
+            own, found = policy.get_distribution(tensors, states, torch.zeros(len(carry[0])))[0].distribution, {}
+        else:
+            own = policy.get_distribution(tensors).distribution
+            found = {"value": policy.predict_values(tensors).flatten()}
         if isinstance(own, torch.distributions.Normal):
             return found | {"mean": own.mean, "std": own.stddev}
         parts = own if isinstance(own, list) else [own]  # a list where there are several choices
@@ -75,7 +107,7 @@ class SB3Policy(StatelessPolicy):
         from stable_baselines3.common.preprocessing import is_image_space, is_image_space_channels_first
         from stable_baselines3.common.vec_env import VecTransposeImage
 
-        offered = env.observation_space
+        offered = self._seen_space(env.observation_space)
         if isinstance(offered, spaces.Box) and is_image_space(offered) and not is_image_space_channels_first(offered):
             offered = VecTransposeImage.transpose_space(offered)
         for what, there, learnt in (
@@ -85,7 +117,20 @@ class SB3Policy(StatelessPolicy):
             if _form(there) != _form(learnt):
                 raise UserError(f"this model does not fit {env_id}: it learnt {what} {learnt}, not {there}")
 
+    def _seen_space(self, space: Space) -> Space:
+        """Return what the model sees of a space: its masks only if it learnt to read them."""
+        own = self._model.observation_space
+        if not isinstance(space, spaces.Dict) or ACTION_MASK not in space.spaces:
+            return space
+        if isinstance(own, spaces.Dict) and ACTION_MASK in own.spaces:
+            return space
+        rest = without_mask(space.spaces)
+        return rest if isinstance(rest, Space) else spaces.Dict(rest)
+
     def _normalised(self, obs: Any) -> Any:
+        own = self._model.observation_space
+        if isinstance(obs, dict) and ACTION_MASK in obs and ACTION_MASK not in getattr(own, "spaces", ()):
+            obs = without_mask(obs)
         arrays = {key: to_numpy(value) for key, value in obs.items()} if isinstance(obs, dict) else to_numpy(obs)
         return arrays if self._normalizer is None else self._normalizer.normalize_obs(arrays)
 
@@ -116,7 +161,11 @@ def sb3_algo(path: Path) -> str | None:
         UserError: the file cannot be read, or is no model of SB3's.
     """
     data = sb3_data(path)
-    found = [algo for algo, there in COUNTERPARTS.items() if there.mark in data and there.unlike not in data]
+    policy = data.get("policy_class")
+    words = str(policy.get("__module__") if isinstance(policy, dict) else "").split(".")
+    alike = [algo for algo, there in COUNTERPARTS.items() if there.mark in data and there.unlike not in data]
+    named = [algo for algo in alike if COUNTERPARTS[algo].policies in words]
+    found = named or [algo for algo in alike if COUNTERPARTS[algo].policies is None]
     return found[0] if len(found) == 1 else None
 
 

@@ -61,11 +61,14 @@ TUNED_NETWORKS = _model(Settings, net_arch=tuple[Count, ...], activation_fn=Acti
 TUNED_QRDQN_NETWORKS = _model(TUNED_NETWORKS, n_quantiles=Count)
 TUNED_SAC_NETWORKS = _model(TUNED_NETWORKS, log_std_init=float)
 TUNED_PPO_NETWORKS = _model(TUNED_NETWORKS, log_std_init=float, ortho_init=(bool, True))
+TUNED_RECURRENT_NETWORKS = _model(
+    TUNED_PPO_NETWORKS, lstm_hidden_size=Count, n_lstm_layers=Count, shared_lstm=bool, enable_critic_lstm=bool
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Counterpart:
-    """The algorithm of the same name in SB3 or its contributions, whose class is called so in capital letters.
+    """The algorithm of the same name in SB3 or its contributions, whatever letters of its class are capitals.
 
     Attributes:
         arguments: names of our settings that are SB3's arguments too.
@@ -76,6 +79,7 @@ class Counterpart:
         tuned, tuned_networks: what a file of tuned settings may hold.
         mark, unlike: a setting that this algorithm's saved models have, and one that they have not, unlike others with
             that mark.
+        policies: a word in the names of the modules that its policies are from, where others have the same settings.
         actions: the kind of action space that it needs, if only one will do.
         clips: whether it has `max_grad_norm`.
     """
@@ -91,11 +95,21 @@ class Counterpart:
     actions: str | None = None
     clips: bool = True
     unlike: str | None = None
+    policies: str | None = None
 
 
 def _translate_ppo(values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     widths = values["net_arch"]
     return {}, {"net_arch": widths if isinstance(widths, dict) else {"pi": widths, "vf": widths}}
+
+
+def _translate_recurrent(values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Let policy and value function share one memory, as ours do."""
+    arguments, network = _translate_ppo(values)
+    if values["memory"] != "lstm":
+        raise UserError(f"RecurrentPPO of stable-baselines3 has an LSTM, and memory is {values['memory'] or 'none'}")
+    sizes = {"lstm_hidden_size": values["memory_size"], "n_lstm_layers": values["memory_layers"]}
+    return arguments, network | sizes | {"shared_lstm": True, "enable_critic_lstm": False}
 
 
 def _translate_off_policy(values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -163,6 +177,14 @@ COUNTERPARTS = {
 COUNTERPARTS["qrdqn"] = replace(
     COUNTERPARTS["dqn"], tuned_networks=TUNED_QRDQN_NETWORKS, mark="n_quantiles", unlike=None
 )
+COUNTERPARTS["recurrentppo"] = replace(
+    COUNTERPARTS["ppo"],
+    translated=("memory", "memory_size", "memory_layers"),
+    translate=_translate_recurrent,
+    tuned_networks=TUNED_RECURRENT_NETWORKS,
+    policies="recurrent",
+)
+COUNTERPARTS["maskableppo"] = replace(COUNTERPARTS["ppo"], policies="maskable")
 # What `translate_settings` handles by itself, and what says how long a run is or where it stores, not how it learns
 COMMON = ("n_envs", "max_grad_norm", "net_arch", "activation", "optimizer", "norm_obs", "norm_reward")
 PROTOCOL = (

@@ -7,92 +7,57 @@ file of your own.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from agents.core.config import MemoryConfig
 from agents.core.tree import restarted
 from agents.core.user_code import is_user_code, user_class
+from agents.networks.attention import GTrXL
+from agents.networks.cells import GRU, LSTM
+from agents.networks.scan import Scan
 from envs.errors import UserError, not_one_of
 
-KEEP = 2.0  # bias of gates that keep: a share sigmoid(2) = 0.88 of what is remembered stays at each step
+# name -> what it is made of, and which settings it has beside its size, by the names of its arguments
+MEMORIES: dict[str, tuple[Any, dict[str, str]]] = {
+    "gru": (GRU, {}),
+    "lstm": (LSTM, {}),
+    "scan": (Scan, {"horizon": "memory_horizon"}),
+    "gtrxl": (GTrXL, {"window": "memory_window", "heads": "memory_heads"}),
+}
 
 
-class Cell(nn.Module):
-    """A memory of one cell, which begins by keeping. Its carry is `[N, parts * size]`, zero at an episode's start.
+class Stack(nn.Module):
+    """Memories one after the other, each of which takes in what the one before remembers; carries side by side."""
 
-    Attributes:
-        kind: what the cell is.
-        parts: how many times `size` numbers it hands on.
-    """
-
-    kind: ClassVar[Any]
-    parts: ClassVar[int] = 1
-
-    def __init__(self, inputs: int, size: int) -> None:
+    def __init__(self, layers: list[Any]) -> None:
         super().__init__()
-        self.cell = self.kind(inputs, size)
-        self.features = size
-        nn.init.orthogonal_(self.cell.weight_hh)
-        nn.init.zeros_(self.cell.bias_hh)
-        nn.init.zeros_(self.cell.bias_ih)
-        # the gates that keep, second of all, begin open to the past (Tallec & Ollivier 2018, arXiv:1804.11188)
-        nn.init.constant_(self.cell.bias_ih[size : 2 * size], KEEP)
-
-    def step(self, x: Tensor, carry: Tensor) -> tuple[Tensor, Tensor]:
-        """Take in one step `[N, inputs]`; return what is remembered, `[N, size]`, and the next carry."""
-        raise NotImplementedError
+        self.layers = nn.ModuleList(layers)
+        self.features: int = layers[-1].features
+        self._widths = [layer.initial_carry(1).shape[1] for layer in layers]
 
     def initial_carry(self, num_envs: int) -> Tensor:
         """Return the carry of `num_envs` episodes that start."""
-        return self.cell.weight_hh.new_zeros(num_envs, self.parts * self.features)
+        return torch.cat([layer.initial_carry(num_envs) for layer in self.layers], dim=-1)  # type: ignore[operator]
 
     def forward(self, x: Tensor, carry: Tensor, start: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Take in one step `[N, inputs]`, or with `start`, bool `[T, N]`, a sequence `[T, N, inputs]`.
-
-        Returns:
-            What is remembered, `[N, size]` or `[T, N, size]`, and the carry after the (last) step.
-        """
-        if start is None:
-            return self.step(x, carry)
-        outputs = []
-        for x_N, start_N in zip(x.unbind(), start.unbind(), strict=True):
-            output, carry = self.step(x_N, restarted(carry, start_N))
-            outputs.append(output)
-        return torch.stack(outputs), carry
+        """See `agents.networks.cells.Cell.forward`."""
+        after = []
+        for layer, part in zip(self.layers, carry.split(self._widths, dim=-1), strict=True):
+            x, part = layer(x, part, start)
+            after.append(part)
+        return x, torch.cat(after, dim=-1)
 
 
-class GRU(Cell):
-    """Gated recurrent unit (Cho et al. 2014, arXiv:1406.1078); its carry is the hidden state."""
-
-    kind = nn.GRUCell
-
-    def step(self, x: Tensor, carry: Tensor) -> tuple[Tensor, Tensor]:
-        carry = self.cell(x, carry)
-        return carry, carry
-
-
-class LSTM(Cell):
-    """Long short-term memory (Hochreiter & Schmidhuber 1997); its carry is hidden and cell state side by side."""
-
-    kind = nn.LSTMCell
-    parts = 2
-
-    def step(self, x: Tensor, carry: Tensor) -> tuple[Tensor, Tensor]:
-        hidden, cell = self.cell(x, carry.chunk(2, dim=-1))
-        return hidden, torch.cat([hidden, cell], dim=-1)
-
-
-MEMORIES: dict[str, Any] = {"gru": GRU, "lstm": LSTM}
-
-
-def build_memory(name: str | None, inputs: int, size: int) -> Any:
-    """Return the memory of this name, or of the user's own class ("file.py:Class"); None for none.
+def build_memory(settings: MemoryConfig, inputs: int) -> Any:
+    """Return the memory that settings describe, or of the user's own class ("file.py:Class"); None for none.
 
     Raises:
         UserError: there is no such memory.
     """
+    name, size = settings.memory, settings.memory_size
     if name is None:
         return None
     if is_user_code(name):
@@ -107,7 +72,10 @@ def build_memory(name: str | None, inputs: int, size: int) -> Any:
         return memory
     if name not in MEMORIES:
         raise UserError(f"memory: {not_one_of(name, ['none', *MEMORIES])} (your own: file.py:Class)")
-    return MEMORIES[name](inputs, size)
+    kind, options = MEMORIES[name]
+    own = {argument: getattr(settings, setting) for argument, setting in options.items()}
+    layers = [kind(size if i else inputs, size, **own) for i in range(settings.memory_layers)]
+    return layers[0] if len(layers) == 1 else Stack(layers)
 
 
 @torch.no_grad()

@@ -74,7 +74,7 @@ class Model(nn.Module):
     def __init__(self, observation_space: Space, config: NetworkConfig) -> None:
         super().__init__()
         self.encoder = Encoder(observation_space, config)
-        self.memory = build_memory(config.memory, self.encoder.features, config.memory_size)
+        self.memory = build_memory(config.recurrence, self.encoder.features)
         self.features = self.encoder.features if self.memory is None else self.memory.features
         self.masked = isinstance(observation_space, spaces.Dict) and ACTION_MASK in observation_space.spaces
 

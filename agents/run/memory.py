@@ -118,7 +118,8 @@ def refuse_too_large_network(observation_space: Space, params: AlgoConfig, devic
     torsos = [network.net_arch.pi, network.net_arch.vf] if isinstance(network.net_arch, Torsos) else [network.net_arch]
     rows = params.n_steps * params.n_envs if isinstance(params, RolloutConfig) else getattr(params, "batch_size", 1)
     inputs = _numbers(observation_space)
-    copies, memory_size = COPIES.get(params.optimizer, 4), network.memory_size if network.memory else 0
+    copies, recurrence = COPIES.get(params.optimizer, 4), network.recurrence
+    memory_size = recurrence.memory_size if recurrence.memory else 0
 
     def needed(memory_size: int, torsos: Sequence[Sequence[int]]) -> int:
         return max(network_bytes(inputs, widths, memory_size, rows, copies) for widths in torsos)

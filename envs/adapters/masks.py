@@ -162,6 +162,12 @@ class WithMask(gymnasium.Wrapper):
         return {**leaves, ACTION_MASK: (found != 0).astype(np.int8)}
 
 
+def masked(env: gymnasium.Env) -> gymnasium.Env:
+    """Return an environment with its masks, if it gives any, in the observation; it may be reset for that."""
+    source = mask_source(env)
+    return env if source is None else WithMask(env, source)
+
+
 def build_masked(maker: Callable[[], gymnasium.Env], source: Source) -> gymnasium.Env:
     """Build an environment with its masks in the observation."""
     return WithMask(maker(), source)

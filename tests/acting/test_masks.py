@@ -15,6 +15,7 @@ from agents.acting.masks import refuse_no_action
 from agents.algos.dqn.config import DQNConfig
 from agents.algos.ppo.config import PPOConfig
 from agents.algos.pqn.config import PQNConfig
+from agents.networks.memory import MEMORIES
 from agents.run.config import CONFIGS, load_config_file
 from envs.errors import EnvError
 from envs.make import make
@@ -23,7 +24,7 @@ from tests.fakes import training_on
 from tests.marks import long_test
 
 MASKED = f"{Path(__file__).with_name('masked_env.py')}:Masked"
-KINDS = ["ppo", "ppo, gru", "dqn", "dqn, rainbow", "dqn, btr", "dqn, gru", "pqn", "pqn, gru"]
+KINDS = ["ppo", "ppo, gru", "dqn", "dqn, rainbow", "dqn, btr", "dqn, gru", "pqn", "pqn, gru", "ppo, scan", "ppo, gtrxl"]
 
 ALL = {"double_q": True, "dueling": True, "noisy": True, "distribution": "iqn", "n_quantiles": 4, "munchausen": True}
 PARTS = {
@@ -42,16 +43,14 @@ PARTS = {
 
 def params_of(kind, steps, num_envs=20, **options):
     common = {"n_envs": num_envs, "total_timesteps": steps, "net_arch": (16,), "learning_rate": 0.003} | options
-    memory = {"memory": "gru", "memory_size": 8} if "gru" in kind else {}
+    name = kind.rpartition(", ")[2] if "," in kind else ""
+    memory = {"memory": name, "memory_size": 8, "memory_window": 4} if name in MEMORIES else {}
     if "dqn" in kind:
         settings = {"train_freq": 2 * num_envs, "batch_size": 64, "learning_starts": 1_000, "exploration_fraction": 0.8}
-        preset = kind.partition(", ")[2]
         if kind in PARTS:
             parts = PARTS[kind] | memory
         else:
-            parts = (
-                load_config_file(CONFIGS / "dqn" / "presets" / f"{preset}.yaml") if preset and not memory else memory
-            )
+            parts = load_config_file(CONFIGS / "dqn" / "presets" / f"{name}.yaml") if name and not memory else memory
         if memory:
             settings |= {"train_freq": 5 * num_envs, "batch_size": 90, "sequence_length": 9}
             settings["learning_starts"] = max(1_000, 10 * num_envs)

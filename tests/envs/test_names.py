@@ -42,6 +42,7 @@ def test_nothing_is_looked_up_where_nothing_is_drawn():
         ("FrozenLake-v1", 4, 1),
         ("CliffWalking-v1", 4, 1),
         ("Corridor-v0", 2, 2),
+        ("PendulumNoVel-v1", 1, 3),
     ],
 )
 def test_every_action_and_number_of_the_standard_environments_has_a_name(env_id, actions, numbers):

@@ -98,6 +98,15 @@ CASES = {
             **{"norm_obs": True, "dueling": True, "rescale_values": True, "prioritized_replay": True},
         ),
     ),
+    "ppo, scan": (
+        spaces.Discrete(3),
+        PPOConfig(**PPO_SMALL, learning_rate=0.03, memory="scan", memory_size=4, memory_layers=2),
+    ),
+    "ppo, lstm": (spaces.Discrete(3), PPOConfig(**PPO_SMALL, learning_rate=0.03, memory="lstm", memory_size=4)),
+    "pqn, gtrxl": (
+        spaces.Discrete(3),
+        PQNConfig(**PPO_SMALL, memory="gtrxl", memory_size=4, memory_heads=2, memory_window=3, norm_obs=True),
+    ),
     "dqn, bounded and conservative": (
         spaces.Discrete(3),
         DQNConfig(**DQN_SMALL, dueling=True, spectral_norm=True, cql_alpha=0.5),

@@ -18,13 +18,16 @@ import pytest
 import stable_baselines3
 import torch
 
+from agents.acting.evaluation import Player
+from agents.core.tree import to_numpy
 from agents.evaluate import main as evaluate
-from agents.lab.baselines import make_sb3, sb3_class
-from agents.lab.sb3_policy import SB3Policy, load_sb3, sb3_algo
+from agents.lab.baselines import make_sb3, sb3_class, train_sb3
+from agents.lab.sb3_policy import SB3Policy, load_sb3, sb3_algo, sb3_in_env
 from agents.watch import main as watch
 from envs.errors import UserError
 from envs.make import make
 
+MASKED = f"{Path(__file__).parents[1] / 'acting' / 'masked_env.py'}:Masked"
 SMALL = {"n_steps": 16, "batch_size": 16, "n_epochs": 1}
 
 
@@ -231,6 +234,42 @@ def test_models_of_the_contributions_are_played_and_shown(tmp_path):
     torch.testing.assert_close(shown["q_values"], expected)
     torch.testing.assert_close(shown["value"], expected.amax(dim=1))
     assert policy.choose(obs, None).equal(expected.argmax(dim=1))
+
+
+def test_a_recurrent_model_remembers_its_episode_and_no_other(tmp_path):
+    """The actions of our player are those of SB3's `predict` with the states that it hands on."""
+    pytest.importorskip("sb3_contrib")
+    networks = {"lstm_hidden_size": 8, "n_lstm_layers": 2, "net_arch": [8]}
+    model = make_sb3("recurrentppo", "PendulumNoVel-v1", 1, {"n_steps": 8, "policy_kwargs": networks}, 0)
+    model.save(tmp_path / "recurrent.zip")
+    assert sb3_algo(tmp_path / "recurrent.zip") == "recurrentppo"
+    player = Player(load_sb3(tmp_path / "recurrent.zip", trust=True), 3, None)
+    rng, state, start = np.random.default_rng(0), None, np.ones(3, bool)
+    for _ in range(6):
+        obs = rng.normal(size=(3, 3)).astype(np.float32)
+        expected, state = model.predict(obs, state, start, deterministic=True)
+        assert set(player.inspect(obs)) == {"mean", "std"}
+        np.testing.assert_allclose(player.act(obs), expected, atol=1e-6)
+        start = rng.random(3) < 0.4
+        player.start(start)
+    fresh, _ = model.predict(obs, None, np.ones(3, bool), deterministic=True)
+    assert not np.allclose(fresh, expected), "what it remembers must show"
+
+
+def test_a_model_with_masks_learns_and_plays_legal_actions(tmp_path):
+    pytest.importorskip("sb3_contrib")
+    settings = {"n_steps": 40, "batch_size": 40, "n_epochs": 1}
+    model, _ = train_sb3(80, algo="maskableppo", env_id=MASKED, n_envs=1, hyperparameters=settings, seed=0)
+    model.save(tmp_path / "masks.zip")
+    assert sb3_algo(tmp_path / "masks.zip") == "maskableppo"
+    policy, env = sb3_in_env(tmp_path / "masks.zip", MASKED, 4, trust=True)
+    player, obs = Player(policy, 4, torch.Generator().manual_seed(0)), env.reset(0)
+    for _ in range(40):
+        action = to_numpy(player.act(obs))
+        assert obs["action_mask"][np.arange(4), action].all()
+        obs = env.step(action).obs
+    with pytest.raises(UserError, match="needs action masks, and CartPole-v1 has none"):
+        make_sb3("maskableppo", "CartPole-v1", 1, settings, 0)
 
 
 def test_contributions_that_are_not_installed_are_named(monkeypatch):

@@ -19,6 +19,7 @@ PROMISED = {
     "BipedalWalker-v3 HalfCheetah-v5 Hopper-v5",
     "dqn": "CartPole-v1 Acrobot-v1 MountainCar-v0 LunarLander-v3",
     "sac": "Pendulum-v1 HalfCheetah-v5 Hopper-v5",
+    "recurrentppo": "CartPoleNoVel-v1 PendulumNoVel-v1 MountainCarContinuousNoVel-v0",
 }
 
 
@@ -33,6 +34,8 @@ def test_a_file_builds_a_model_with_its_values(file: Path):
     assert "rl-zoo3" in file.read_text().splitlines()[0]
     if file.stem in ("HalfCheetah-v5", "Hopper-v5"):
         pytest.importorskip("mujoco")
+    if algo in ("qrdqn", "recurrentppo"):
+        pytest.importorskip("sb3_contrib")
     arguments, budget = load_tuned(file, algo)
     assert tuned_settings(algo, env) == (arguments, budget)
     written = load_config_file(file)
@@ -51,7 +54,9 @@ def test_a_file_builds_a_model_with_its_values(file: Path):
         assert found == value, name
     widths = [layer.out_features for layer in model.policy.modules() if isinstance(layer, torch.nn.Linear)]
     assert set(widths[:2]) == set(networks.get("net_arch", [256, 256] if algo == "sac" else [64, 64]))
-    assert (model.policy.activation_fn is torch.nn.ReLU) == (networks.get("activation_fn") == "relu" or algo != "ppo")
+    assert (model.policy.activation_fn is torch.nn.ReLU) == (
+        networks.get("activation_fn") == "relu" or algo not in ("ppo", "recurrentppo")
+    )
     if "log_std_init" in networks:
         assert model.policy.log_std.unique().item() == pytest.approx(networks["log_std_init"])
     if (statistics := model.get_vec_normalize_env()) is not None:

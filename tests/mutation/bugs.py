@@ -802,14 +802,51 @@ BUGS = [
         ),
     ),
     *_in(
-        "agents/networks/memory.py",
+        "agents/networks/cells.py",
         "tests/networks/test_memory.py",
         (
-            "self.step(x_N, restarted(carry, start_N))",
-            "self.step(x_N, carry)",
+            "begins = start.t().clone()",
+            "begins = torch.zeros_like(start.t())",
             "memory: sequences are learnt from across the start of an episode",
             DETAILS,
         ),
+        (
+            "carry = restarted(carry, start[0])",
+            "carry = carry + 0",
+            "memory: a sequence that begins an episode goes on with what was remembered before",
+        ),
+        (
+            "states = states.index_copy(0, rows, after)",
+            "states = states + 0",
+            "memory: the parts of a run begin without what the part before has left",
+        ),
+    ),
+    *_in(
+        "agents/networks/scan.py",
+        "tests/networks/test_memory.py",
+        ("keep = keep * ~start[..., None]", "keep = keep * 1", "scan: nothing is forgotten where an episode starts"),
+    ),
+    *_in(
+        "agents/ops/recurrences.py",
+        "tests/ops/test_recurrences.py",
+        ("keep[reach:] * keep[:-reach]", "keep[reach:]", "scan: what is kept over two steps is what is kept over one"),
+        ("to_n = (1 - z) * (1 - n * n)", "to_n = 1 - n * n", "GRU: the gradient forgets that the gate was half shut"),
+    ),
+    *_in(
+        "agents/networks/attention.py",
+        "tests/networks/test_memory.py",
+        ("== of_seen[:, None, :]) & near", "== of_seen[:, None, :])", "gtrxl: steps to come are attended to"),
+        (
+            "same = (episode[:, :, None] == of_seen[:, None, :]) & near",
+            "same = near.expand(len(x), -1, -1)",
+            "gtrxl: the episode before is attended to",
+        ),
+        (
+            "torch.where(there.squeeze(-1) > 0, 0, -1)",
+            "torch.zeros_like(there.squeeze(-1))",
+            "gtrxl: steps that never were are attended to",
+        ),
+        ("(last * kept)", "(last)", "gtrxl: the window goes on into the next episode"),
     ),
     *_in(
         "agents/networks/models.py",
@@ -1517,7 +1554,7 @@ BUGS = [
         ),
     ),
     *_in(
-        "agents/networks/memory.py",
+        "agents/networks/cells.py",
         "tests/networks/test_memory.py",
         (
             "self.cell.bias_ih[size : 2 * size], KEEP",
@@ -2061,7 +2098,7 @@ BUGS = [
         "envs/spaces.py",
         "tests/envs/test_positions.py",
         (
-            "np.array_equal(a[0], b[row])",
+            "np.array_equal(a[0], b[row], equal_nan=True)",
             "np.shape(a[0]) == np.shape(b[row])",
             "resume: any observation counts as the one that was saved",
         ),
@@ -2108,5 +2145,38 @@ BUGS = [
         "agents/core/saved.py",
         "tests/envs/test_words.py",
         ("most = space.nvec", "most = space.nvec + 9", "a saved sequence may name symbols that there are not"),
+    ),
+    *_in(
+        "envs/adapters/stacking.py",
+        "tests/envs/test_stacking.py",
+        (
+            "stack.push(self._frames, step.next_obs)",
+            "stack.push(self._frames, step.obs)",
+            "stacked frames: an episode ends with the first picture of the next one",
+            VECTOR,
+        ),
+        (
+            "self._frames = stack.restart(self._frames, start, step.obs)",
+            "self._frames = stack.push(self._frames, step.obs)",
+            "stacked frames go over from an episode to the next",
+        ),
+        ("old[:, 1:], seen[name][:, None]", "seen[name][:, None], old[:, :-1]", "the newest frame comes first"),
+        (
+            "self._frames = dict(zip(self._stack.leaves, arrays, strict=True))",
+            "pass",
+            "a resumed run forgets its frames",
+        ),
+    ),
+    *_in(
+        "envs/adapters/cleaning.py",
+        "tests/envs/test_cleaning.py",
+        (
+            "kept = filled_anew(self._cleaner, self._last, start)",
+            "kept = self._last",
+            "an episode's first observation is filled with the last of the one before",
+        ),
+        ("self.counts = counted + self._only(step.obs, kept, start)", "pass", "faults of a step are counted twice"),
+        ("self._last = dict(zip(self._cleaner.leaves", "_ = dict(zip(self._cleaner.leaves", "a resumed run fills anew"),
+        ("low[bounded] / 2 + high[bounded] / 2", "low[bounded]", "an episode's first value is filled with its bound"),
     ),
 ]

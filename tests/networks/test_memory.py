@@ -7,8 +7,10 @@ import pytest
 import torch
 from gymnasium import spaces
 
+from agents.core.config import MemoryConfig
 from agents.core.runtime import Runtime
-from agents.networks.memory import GRU, MEMORIES, build_memory
+from agents.networks.cells import GRU, LSTM, in_runs
+from agents.networks.memory import MEMORIES, build_memory
 from envs.errors import UserError
 from tests.algos.making import BOX, NUM_ENVS, collect, make_ppo, watch_losses
 from tests.fakes import ClockEnv
@@ -24,6 +26,11 @@ def agent(memory, action_space=None, **options):
         for parameter in made.model.parameters():
             parameter.mul_(2)  # so that what is remembered shows
     return made
+
+
+def memory_of(memory, inputs=3, size=8, **options):
+    options = {"memory_window": 4, "memory_heads": 2, "memory_horizon": 20} | options
+    return build_memory(MemoryConfig(memory=memory, memory_size=size, **options), inputs)
 
 
 def stepped(made, rollout):
@@ -95,7 +102,7 @@ def test_the_first_ratio_is_1(memory, action_space):
 @torch.no_grad()
 def test_carries_are_reset_where_episodes_start(memory):
     torch.manual_seed(0)
-    module = build_memory(memory, 3, 5)
+    module = memory_of(memory)
     x = torch.randn(6, 2, 3)
     start = torch.zeros(6, 2, dtype=torch.bool)
     start[3, 0] = True
@@ -113,7 +120,7 @@ def test_carries_are_reset_where_episodes_start(memory):
 @each_memory
 def test_gradients_stop_at_an_episodes_start_and_pass_through_time(memory):
     torch.manual_seed(0)
-    module = build_memory(memory, 3, 5)
+    module = memory_of(memory, memory_window=6)
     x = torch.randn(6, 2, 3, requires_grad=True)
     start = torch.zeros(6, 2, dtype=torch.bool)
     start[3, 0] = True
@@ -134,16 +141,129 @@ def test_a_gru_begins_by_keeping_most_of_what_it_remembers():
     torch.testing.assert_close(after, carry * 0.880797)
 
 
-def test_the_gru_is_pytorchs():
+@pytest.mark.parametrize(("ours", "theirs"), [(GRU, torch.nn.GRU), (LSTM, torch.nn.LSTM)])
+def test_cells_are_pytorchs(ours, theirs):
+    """The numbers of a run and all its gradients, with a gradient of the last state too."""
     torch.manual_seed(0)
-    ours, theirs = GRU(3, 5), torch.nn.GRU(3, 5)
-    for name, parameter in ours.cell.named_parameters():
-        getattr(theirs, f"{name}_l0").data.copy_(parameter)
-    x, carry = torch.randn(7, 2, 3), torch.randn(2, 5)
-    output, last = ours(x, carry, torch.zeros(7, 2, dtype=torch.bool))
-    expected, (expected_last,) = theirs(x, carry[None])
+    made, like = ours(3, 5), theirs(3, 5)
+    for name, parameter in made.cell.named_parameters():
+        getattr(like, f"{name}_l0").data.copy_(parameter)
+    x, carry = torch.randn(7, 2, 3, requires_grad=True), torch.randn(2, ours.parts * 5, requires_grad=True)
+    states = tuple(part[None] for part in carry.chunk(ours.parts, dim=-1))
+    expected, after = like(x, states if ours is LSTM else states[0])
+    after = torch.cat(after, dim=-1)[0] if ours is LSTM else after[0]
+    output, last = made(x, carry, torch.zeros(7, 2, dtype=torch.bool))
     torch.testing.assert_close(output, expected)
-    torch.testing.assert_close(last, expected_last)
+    torch.testing.assert_close(last, after)
+
+    def gradients(output, last, module):
+        loss = (output * torch.linspace(-1, 2, output.numel()).view_as(output)).sum() + last.square().sum()
+        return torch.autograd.grad(loss, [x, carry, *module.parameters()])
+
+    for one, other in zip(gradients(output, last, made), gradients(expected, after, like), strict=True):
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("steps", [1, 7, 64])
+@pytest.mark.parametrize("share", [0.0, 0.1, 1.0])
+@torch.no_grad()
+def test_runs_are_the_steps_one_after_the_other(steps, share):
+    """For a recurrence that forgets nothing, so that each number says what was taken in since the start."""
+    generator = torch.Generator().manual_seed(steps)
+    x = torch.randn(steps, 5, 2, generator=generator)
+    start, carry = torch.rand(steps, 5, generator=generator) < share, torch.randn(5, 2, generator=generator)
+    calls = []
+
+    def run(x, carry):
+        calls.append(x.shape[:2].numel())
+        states = carry + x.cumsum(0)
+        return states, states[-1]
+
+    output, after = in_runs(run, x, carry, start)
+    expected, state = [], carry
+    for x_N, start_N in zip(x, start, strict=True):
+        state = state * ~start_N[:, None] + x_N
+        expected.append(state)
+    torch.testing.assert_close(output, torch.stack(expected), atol=1e-5, rtol=0)
+    torch.testing.assert_close(after, state, atol=1e-5, rtol=0)
+    assert sum(calls) == x.shape[:2].numel(), "each step is taken in once"
+    assert len(calls) <= steps.bit_length()
+
+
+@each_memory
+@torch.no_grad()
+def test_a_sequence_is_its_parts(memory):
+    """Whatever is remembered at a cut is all that the second part needs; layers each keep their own."""
+    torch.manual_seed(0)
+    for layers in (1, 3):
+        module = memory_of(memory, memory_layers=layers)
+        x, start = torch.randn(20, 3, 3), torch.rand(20, 3) < 0.15
+        carry = module.initial_carry(3)
+        whole, last = module(x, carry, start)
+        for cut in (1, 9, 19):
+            first, carried = module(x[:cut], carry, start[:cut])
+            second, after = module(x[cut:], carried, start[cut:])
+            torch.testing.assert_close(torch.cat([first, second]), whole, atol=1e-5, rtol=0)
+            torch.testing.assert_close(after, last, atol=1e-5, rtol=0)
+
+
+def test_a_layer_takes_in_what_the_one_before_remembers():
+    torch.manual_seed(0)
+    stack, x, start = memory_of("gru", memory_layers=2), torch.randn(4, 2, 3), torch.zeros(4, 2, dtype=torch.bool)
+    carry = torch.randn_like(stack.initial_carry(2))
+    first, one = stack.layers[0](x, carry[:, :8], start)
+    second, other = stack.layers[1](first, carry[:, 8:], start)
+    output, after = stack(x, carry, start)
+    torch.testing.assert_close(output, second)
+    torch.testing.assert_close(after, torch.cat([one, other], dim=-1))
+
+
+def test_a_scan_begins_with_time_scales_up_to_its_horizon():
+    """Without weights nothing is written anew; what stays after a step tells each number's time scale."""
+    scan = memory_of("scan", memory_horizon=100)
+    with torch.no_grad():
+        for parameter in (scan.gate.weight, scan.candidate.weight, scan.candidate.bias):
+            parameter.zero_()
+        _, after = scan(torch.ones(1, 3), torch.ones(1, 8))
+    shares = after[0].tolist()
+    assert shares[0] == pytest.approx(0.5)
+    assert shares[-1] == pytest.approx(1 - 1 / 101)
+    assert shares == sorted(shares)
+
+
+@torch.no_grad()
+def test_a_transformer_looks_back_so_far_and_no_farther():
+    torch.manual_seed(0)
+    module, x = memory_of("gtrxl", memory_window=4), torch.randn(9, 1, 3)
+    start = torch.zeros(9, 1, dtype=torch.bool)
+    last = module(x, module.initial_carry(1), start)[0][-1]
+    for t in range(9):
+        other = x.clone()
+        other[t] += 1
+        changed = not torch.allclose(module(other, module.initial_carry(1), start)[0][-1], last, atol=1e-6)
+        assert changed == (t >= 5), f"step {t} of 9, seen by the last one through a window of 4"
+
+
+@torch.no_grad()
+def test_a_transformers_distances_count_from_the_present_step():
+    """Keys that say nothing leave the scores to the distances alone."""
+    torch.manual_seed(0)
+    module, x = memory_of("gtrxl", memory_window=3, memory_heads=1), torch.randn(5, 1, 3)
+    module.key_value.weight[:8].zero_()
+    module.distance.copy_(torch.tensor([[-100.0, -100.0, 0.0]]))
+    start = torch.zeros(5, 1, dtype=torch.bool)
+    embedded = module.embed(x[:, 0])
+    value = module.before_attention(embedded) @ module.key_value.weight[8:].t()
+    found = module._attend(embedded[None], embedded[None], start.long().t(), start.long().t())
+    torch.testing.assert_close(found[0, 2:], module.mix(value[:-2]))
+
+
+def test_a_gate_begins_by_handing_on_what_it_was_asked():
+    gate = memory_of("gtrxl").attended
+    with torch.no_grad():
+        for layer in (gate.said, gate.asked, gate.reset):
+            layer.weight.zero_()
+    torch.testing.assert_close(gate(torch.ones(1, 8), torch.ones(1, 8)), torch.full((1, 8), 0.880797))
 
 
 @each_memory
@@ -165,7 +285,7 @@ def test_predict_remembers_until_an_episode_starts(memory):
 def test_names():
     assert make_ppo().model.memory is None
     with pytest.raises(UserError, match=r"memory: 'gur' given, none\|gru.* expected.*gru"):
-        build_memory("gur", 3, 5)
+        memory_of("gur")
 
 
 @each_memory
@@ -232,6 +352,6 @@ class OneArgument(Base):
 def test_what_is_wrong_with_a_memory_of_ones_own_is_said(name, message, tmp_path):
     file = tmp_path / "mem.py"
     file.write_text(FAULTY)
-    assert build_memory(f"{file}:Base", 4, 8).features == 8
+    assert memory_of(f"{file}:Base", 4).features == 8
     with pytest.raises(UserError, match=message):
-        build_memory(f"{file}:{name}", 4, 8)
+        memory_of(f"{file}:{name}", 4)

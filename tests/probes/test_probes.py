@@ -10,6 +10,7 @@ from agents.algos.dqn.config import DQNConfig
 from agents.algos.ppo.config import PPOConfig
 from agents.algos.pqn.config import PQNConfig
 from agents.algos.sac.config import SACConfig
+from agents.networks.memory import MEMORIES
 from agents.ops.values import rescale
 from tests.fakes import training_on
 from tests.probes.probe_env import Aim, Bet, Choice, Constant, Cue, Delay, Endless, Finite, Match, Recall
@@ -178,8 +179,9 @@ def recalled(policy):
     return policy.predict(second, state, np.zeros(2, bool))[0].tolist()
 
 
-def test_what_is_seen_no_more_is_remembered():
-    assert recalled(ppo(Recall(NUM_ENVS), steps=6_000, memory="gru", memory_size=16)) == [0, 1]
+@pytest.mark.parametrize("memory", MEMORIES)
+def test_what_is_seen_no_more_is_remembered(memory):
+    assert recalled(ppo(Recall(NUM_ENVS), steps=6_000, memory=memory, memory_size=16, memory_window=4)) == [0, 1]
 
 
 def test_action_values_remember_too():

@@ -23,6 +23,8 @@ CARRYING = Path(__file__).with_name("carrying_envs.py")
 HYBRID = Path(__file__).with_name("hybrid_env.py")
 MASKED = Path(__file__).parents[1] / "acting" / "masked_env.py"
 TOLD = Path(__file__).parents[1] / "envs" / "told_env.py"
+GRAINS = TOLD.with_name("grain_env.py")
+FAULTY = TOLD.with_name("faulty_env.py")
 PPO = "--n-envs 3 --n-steps 16 --batch-size 24 --n-epochs 2"
 DQN = "--algo dqn --n-envs 3 --learning-starts 100 --buffer-size 300 --batch-size 16 --train-freq 6"
 GRU = f"{PPO} --memory gru --memory-size 8 --batch-size 16"
@@ -56,6 +58,10 @@ EXACT = {
     "ppo Acrobot native": f"--env Acrobot-v1 --vec native {PPO}",
     "dqn MountainCar native": f"--env MountainCar-v0 --vec native {DQN}",
     "ppo MountainCarContinuous native": f"--env MountainCarContinuous-v0 --vec native {PPO}",
+    "dqn stacked sync": f"--env {GRAINS}:Grains --env-kwargs large=true --vec sync {DQN} --frame-stack 4",
+    "ppo stacked async": f"--env {GRAINS}:Grains --vec async {PPO} --frame-stack 3",
+    "ppo stacked native": f"--env Bricks-v0 --vec native {PPO} --frame-stack 2",
+    "* ppo cleaned sync": f"--env {FAULTY}:Faulty --vec sync {PPO} --on-nan fill --on-missing fill --frame-stack 2",
     "* ppo texts sync": f"--env {TOLD}:Told --vec sync {PPO}",
     "dqn texts async": f"--env {TOLD}:Told --vec async {DQN} --text-encoder gru",
     "ppo LunarLander sync": f"--env LunarLander-v3 --vec sync {PPO}",
@@ -102,6 +108,11 @@ EXACT = {
     "--cql-alpha 0.5",
     "dqn CartPole native, rescaled": f"--env CartPole-v1 --vec native {DQN} --rescale-values --munchausen",
     "pqn CartPole native": f"--env CartPole-v1 --algo pqn --vec native {PPO} --norm-obs",
+    "* ppo Corridor native, scan": f"--env Corridor-v0 --vec native {GRU} --memory scan --memory-layers 2",
+    "dqn Masked native, gtrxl": f"--env {MASKED}:Masked --vec native {RECURRENT} --memory gtrxl --memory-window 4",
+    "ppo Corridor async, gtrxl": f"--env Corridor-v0 --vec async {GRU} --memory gtrxl --memory-window 4",
+    "ppo Corridor sync, lstm": f"--env Corridor-v0 --vec sync {GRU} --memory lstm --memory-layers 2",
+    "pqn Corridor compiled, scan": f"--env Corridor-v0 --algo pqn --vec native {GRU} --memory scan --compile on",
     "pqn Corridor sync, memory": f"--env Corridor-v0 --algo pqn --vec sync {GRU}",
     "pqn Taxi async, masks": f"--env Taxi-v4 --algo pqn --vec async {PPO}",
     "sac Pendulum native": f"--env Pendulum-v1 --vec native {SAC} --prioritized-replay",

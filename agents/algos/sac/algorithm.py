@@ -40,7 +40,7 @@ class SAC(Algorithm):
             raise UserError(
                 f"SAC needs continuous actions, a Box; this environment has {action_space}. Use --algo ppo or dqn."
             )
-        if config.network.memory is not None:
+        if config.network.recurrence.memory is not None:
             raise UserError("SAC replays single transitions and has no memory: leave --memory at none, or use PPO.")
         self.model = SoftActorCritic(observation_space, action_space, config.network, config.initial_ent_coef)
         self.policy = SquashedPolicy(

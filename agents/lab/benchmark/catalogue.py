@@ -30,6 +30,7 @@ SAME_PPO: dict[str, Any] = {
     "net_arch": [64, 64],
     "activation": "tanh",
 }
+SAME_RECURRENT = SAME_PPO | {"memory": "lstm", "memory_size": 64, "memory_layers": 1}
 MANY_ENVS = SAME_PPO | {"n_envs": 64, "batch_size": 2_048}
 MOST_ENVS = SAME_PPO | {"n_envs": 256, "n_steps": 64, "batch_size": 4_096}
 ON_GPU = SAME_PPO | {"n_envs": 4_096, "n_steps": 32, "batch_size": 32_768}
@@ -87,16 +88,25 @@ def ours(plan: Plan, algo: str, env: str, settings: Mapping[str, Any], steps: in
 
 
 def same(
-    plan: Plan, algo: str, settings: Mapping[str, Any], steps: int, env: str = CARTPOLE, device: str = "cpu"
+    plan: Plan,
+    algo: str,
+    settings: Mapping[str, Any],
+    steps: int,
+    env: str = CARTPOLE,
+    device: str = "cpu",
+    peer: str | None = None,
 ) -> list[Program]:
-    """Training speed of ours and SB3 with the same settings; on a GPU, where SB3 has no environments, ours alone."""
+    """Training speed of ours and SB3 with the same settings; on a GPU, where SB3 has no environments, ours alone.
+
+    `peer` is SB3's algorithm where it has another name.
+    """
     steps, path = plan.scaled(steps), packaged_config(algo, env)
     params = resolve([Layer(FLAGS, {"env": env, "algo": algo, **settings})], packaged=False).params
     replaced = {*settings, *(load_config_file(path) if path else ())}  # so that nothing packaged is left in force
     values = {name: value for name, value in params.model_dump(mode="json").items() if name in replaced}
     found = ours(plan, algo, env, values, steps, device)
     if device == "cpu":
-        arguments, missing = translate_settings(algo, params)
+        arguments, missing = translate_settings(peer or algo, params)
         assert not missing, f"{missing} would make it other work than SB3's"
         found += sb3(plan, "SB3", {"env_id": env, **arguments, "total_timesteps": steps})
     return found
@@ -197,8 +207,8 @@ class Entry:
 
 
 def _training(title: str, algo: str, settings: Mapping[str, Any], steps: int, **options: Any) -> Entry:
-    """Return a case of `same`; `options` are of `Entry`, or `env` and `device`."""
-    where = {name: options.pop(name) for name in ("env", "device") if name in options}
+    """Return a case of `same`; `options` are of `Entry`, or `env`, `device` and `peer`."""
+    where = {name: options.pop(name) for name in ("env", "device", "peer") if name in options}
     return Entry(title, partial(same, algo=algo, settings=settings, steps=steps, **where), **options)
 
 
@@ -220,6 +230,13 @@ CATALOGUE: dict[str, Entry] = {
         *("ppo", SAME_PPO, 30_000),
         env="HalfCheetah-v5",
         needs=("mujoco", "mujoco"),
+    ),
+    "recurrent": _training(
+        "PPO with an LSTM, CartPoleNoVel-v1, 8 environments, same settings",
+        *("ppo", SAME_RECURRENT, 30_000),
+        env="CartPoleNoVel-v1",
+        peer="recurrentppo",
+        needs=("sb3_contrib", "contrib"),
     ),
     "ppo-cuda": _training(
         "PPO CartPole-v1 on the GPU, 4,096 environments", "ppo", ON_GPU, 8_000_000, device="cuda", cuda=True

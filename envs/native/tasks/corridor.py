@@ -16,7 +16,7 @@ from envs.errors import UserError
 from envs.native.base import Dynamics
 from envs.native.painters import PicturePainter
 
-LIMIT = 1000  # steps; no episode of the longest corridor comes near it
+LIMIT = 10_000  # steps; no episode of the longest corridor comes near it
 
 WIDTH, HEIGHT, WALL = 640, 160, 8  # pixels of the picture
 STONE, FLOOR, CUE, GOAL, WALKER = (16, 20, 32), (62, 72, 100), (240, 200, 80), (110, 190, 120), (250, 240, 210)
@@ -40,7 +40,7 @@ class Corridor(Dynamics):
         max_episode_steps: episodes are truncated after this many steps; they end by themselves after `length` + 1.
 
     Raises:
-        UserError: the length is not from 1 to 999.
+        UserError: the length is not from 1 to 9,999.
     """
 
     env_id: ClassVar[str] = "Corridor-v0"

@@ -18,6 +18,7 @@ from agents.lab.benchmark.catalogue import (
     MOST_ENVS,
     SAME_DQN,
     SAME_PPO,
+    SAME_RECURRENT,
     SAME_SAC,
     build_cases,
 )
@@ -28,7 +29,7 @@ from envs.errors import UserError
 
 DOCS = Path(__file__).resolve().parents[3] / "docs" / "performance.md"
 SAME = {"ppo-same": SAME_PPO, "ppo-64": MANY_ENVS, "ppo-256": MOST_ENVS, "dqn-same": SAME_DQN, "sac-same": SAME_SAC}
-SAME |= {"ppo-lunarlander": SAME_PPO, "ppo-halfcheetah": SAME_PPO}
+SAME |= {"recurrent": SAME_RECURRENT, "ppo-lunarlander": SAME_PPO, "ppo-halfcheetah": SAME_PPO}
 
 
 def build(name: str, **plan) -> Case:
@@ -57,12 +58,12 @@ def told(case: Case, index: int = -1) -> dict:
 def test_same_settings_are_the_same(name, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda module: object())  # whatever is installed, nothing is run
     case = build(name)
-    ours, algo = config(case), name[:3]
+    ours, algo = config(case), "ppo" if name == "recurrent" else name[:3]
     steps = ours.params.total_timesteps
     alone = {"eval_freq": 0, "save_freq": 0, "target_reward": None, "final_eval_episodes": 0}
     wanted = {"env": ours.env, "algo": algo, **SAME[name], **alone, "total_timesteps": steps}
     assert ours.params == resolve([Layer(FLAGS, wanted)], packaged=False).params  # nothing packaged is in force
-    arguments, missing = translate_settings(algo, ours.params)
+    arguments, missing = translate_settings("recurrentppo" if name == "recurrent" else algo, ours.params)
     assert not missing
     assert told(case) == {**arguments, "env_id": ours.env, "total_timesteps": steps, "seed": "{seed}"}
     assert ours.device == "cpu"

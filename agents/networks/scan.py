@@ -1,0 +1,44 @@
+"""A memory that is linear in what it remembers, so that all steps of a sequence are learnt from at once."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from agents.ops.recurrences import linear_recurrence
+
+
+class Scan(nn.Module):
+    """MinGRU (Feng et al. 2024, arXiv:2410.01201, sec. 3.1): gates and candidates follow from the inputs alone.
+
+    h_t = (1 - z_t) * h_{t-1} + z_t * c_t, with z_t = sigmoid(W x_t + b) and c_t = V x_t. Its carry is h, `[N, size]`.
+
+    Args:
+        horizon: steps over which the slowest numbers forget at first; the quickest forget at once.
+    """
+
+    def __init__(self, inputs: int, size: int, horizon: int) -> None:
+        super().__init__()
+        self.features = size
+        self.gate = nn.Linear(inputs, size, bias=False)
+        self.candidate = nn.Linear(inputs, size)
+        # Time scales evenly spread in their logarithm (as Tallec & Ollivier 2018, arXiv:1804.11188, for an LSTM)
+        self.bias = nn.Parameter(-torch.linspace(0, math.log(horizon), size))
+
+    def initial_carry(self, num_envs: int) -> Tensor:
+        """Return the carry of `num_envs` episodes that start."""
+        return self.bias.new_zeros(num_envs, self.features)
+
+    def forward(self, x: Tensor, carry: Tensor, start: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """See `agents.networks.cells.Cell.forward`."""
+        logit = self.gate(x) + self.bias
+        keep, new = (-logit).sigmoid(), logit.sigmoid() * self.candidate(x)
+        if start is None:
+            carry = torch.addcmul(new, keep, carry)
+            return carry, carry
+        keep = keep * ~start[..., None]
+        new = torch.cat([torch.addcmul(new[:1], keep[:1], carry[None]), new[1:]])
+        states = linear_recurrence(keep, new)
+        return states, states[-1]
