@@ -259,7 +259,8 @@ class Model:
 
         Args:
             observation: NumPy, or whatever the observation space holds; of a Dict or Tuple, each leaf batched.
-            state: what the last call returned, for models with a memory; None at the start.
+            state: what the last call returned, for models with a memory, and for those that see several observations
+                together or fill what is missing (frame_stack, on_nan and the like); None at the start.
             episode_start: whether an episode starts with it, bool or `[N]`.
             deterministic: take the most likely action instead of sampling.
             action_masks: which actions are legal, for environments that say so in `info["action_mask"]`.
@@ -273,22 +274,29 @@ class Model:
         import numpy as np
 
         from agents.core.tree import to_numpy
+        from envs.adapters.cleaning import reader
         from envs.adapters.masks import ACTION_MASK
-        from envs.spaces import ActionCodec, BadData, ObservationCodec
+        from envs.adapters.observing import Observing
+        from envs.spaces import ActionCodec, BadData
 
-        now = self._now()
-        observations = ObservationCodec(now.own_spaces[0])
+        now, shown = self._now(), self.config.params.observations
+        observations = reader(shown.arguments["cleaning"])(now.own_spaces[0])
         if action_masks is not None:
             leaves = observation if isinstance(observation, dict) else {"observation": observation}
             observation = {**leaves, ACTION_MASK: np.asarray(action_masks)}
         one = observations.is_one(observation)
         try:
             obs = observations.encode([observation]) if one else observations.encode_batch(observation)
+            if episode_start is not None:
+                episode_start = np.atleast_1d(np.asarray(episode_start, bool))
+            seen = None
+            if shown.in_use:
+                state, seen = (None, None) if state is None else state
+                obs, seen = Observing(observations.space, **shown.arguments)(obs, seen, episode_start)
         except BadData as error:
             raise UserError(f"{error} (space: {now.own_spaces[0]})") from error
-        if episode_start is not None:
-            episode_start = np.atleast_1d(np.asarray(episode_start, bool))
         action, state = now.policy.predict(obs, state, episode_start, deterministic)
+        state = (state, seen) if shown.in_use else state
         actions = ActionCodec(now.own_spaces[1], now.rescale_action).decode(to_numpy(action))
         return (actions[0] if one else actions), state
 

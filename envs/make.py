@@ -17,7 +17,9 @@ from gymnasium.envs.registration import EnvSpec, load_env_creator
 
 from envs.adapters import atari, box2d, minigrid, mujoco
 from envs.adapters.checks import closed, silenced
+from envs.adapters.cleaning import Cleaning, CleanVecEnv, reader
 from envs.adapters.masks import MaskFromInfo, build_masked, gives_masks
+from envs.adapters.stacking import StackedVecEnv
 from envs.adapters.sync import SyncVecEnv
 from envs.adapters.threads import EnvPoolVecEnv, ThreadsVecEnv, envpool_difference, envpool_fault
 from envs.adapters.vector import adapt
@@ -31,6 +33,7 @@ from envs.native.base import Dynamics, build_dynamics, name_of, paints, paramete
 from envs.native.gym_env import DYNAMICS, NativeEnv, native_task
 from envs.native.vec_env import NativeVecEnv
 from envs.processes import cores
+from envs.spaces import Codec
 
 __all__ = ["VECS", "check_renders", "env_label", "has_time_limit", "make", "make_single", "reward_threshold"]
 
@@ -54,6 +57,8 @@ def make(
     render: bool = False,
     tensors: bool = False,
     infos: bool = False,
+    frame_stack: int = 1,
+    cleaning: Cleaning = Cleaning(),  # noqa: B008 (frozen)
 ) -> VecEnv:
     """Build `num_envs` copies of an environment.
 
@@ -77,6 +82,9 @@ def make(
         tensors: native environments take and return torch tensors on the CPU too, to be compiled.
         infos: the environment's own `info` is wanted in `Step.infos`, where other versions of it may say other things:
             sync or async, or native, which says nothing.
+        frame_stack: how many of an episode's last observations are shown together; with more than one, or with
+            cleaning, native environments speak NumPy.
+        cleaning: what becomes of numbers that are none.
 
     Raises:
         UserError: the environment cannot be built so; the message says why and what to do.
@@ -91,6 +99,7 @@ def make(
     if vec not in ("auto", "sync", "async") and (wrappers or (infos and vec != "native")):
         what = "wrappers go around Gymnasium's environments" if wrappers else "metrics read the environment's info"
         raise UserError(f"{what}, one by one: use --vec sync or --vec async, not --vec {vec}")
+    codec = reader(cleaning)
     reason, masked = "as set", None
     if vec == "auto":
         single = partial(make_single, env_id, env_kwargs=kwargs, wrappers=wrappers)
@@ -98,13 +107,15 @@ def make(
     env: VecEnv
     first: gymnasium.Env | None = None
     if vec == "native":
-        env = _native(spec, num_envs, device, kwargs, rescale_action, tensors, render)
+        layered = frame_stack > 1 or cleaning != Cleaning()
+        where = ("cpu", False) if layered else (device, tensors)
+        env = _native(spec, num_envs, where[0], kwargs, rescale_action, where[1], render)
     elif vec == "vector":
-        env = adapt(_vector(spec, num_envs, kwargs, render), rescale_action)
+        env = adapt(_vector(spec, num_envs, kwargs, render), rescale_action, codec)
     elif vec in ("envpool", "ale"):
         if render:
             raise UserError(f"environments of --vec {vec} cannot be drawn: use --vec sync")
-        env = (_envpool if vec == "envpool" else _ale)(env_id, spec, num_envs, kwargs, rescale_action)
+        env = (_envpool if vec == "envpool" else _ale)(env_id, spec, num_envs, kwargs, rescale_action, codec)
     elif num_envs > MOST_COPIES:
         raise UserError(f"n_envs {num_envs}: at most {MOST_COPIES:,} environments can be built one by one")
     else:
@@ -120,14 +131,18 @@ def make(
             reason += f"; {sentence}"
         with _further_copies():
             if vec == "async":
-                env = WorkersVecEnv([maker] * num_envs, rescale_action, example=first)
+                env = WorkersVecEnv([maker] * num_envs, rescale_action, example=first, codec=codec)
             else:
                 with ExitStack() as made:
                     made.callback(first.close)
                     envs = [first, *(_kept(made, maker()) for _ in range(num_envs - 1))]
-                    env = SyncVecEnv(envs, rescale_action)
+                    env = SyncVecEnv(envs, rescale_action, codec=codec)
                     made.pop_all()
     env.backend_reason = reason
+    if cleaning != Cleaning():
+        env = CleanVecEnv(env, cleaning)
+    if frame_stack > 1:
+        env = StackedVecEnv(env, frame_stack)
     if render:
         env.names = names_of(spec.id, env.observation_space, env.action_space, first)
     return env
@@ -312,7 +327,9 @@ def _vector(spec: EnvSpec, num_envs: int, kwargs: dict[str, Any], render: bool) 
         return gymnasium.make_vec(spec, num_envs, vectorization_mode="vector_entry_point", **kwargs)
 
 
-def _envpool(env_id: str, spec: EnvSpec, num_envs: int, kwargs: dict[str, Any], rescale_action: bool) -> EnvPoolVecEnv:
+def _envpool(
+    env_id: str, spec: EnvSpec, num_envs: int, kwargs: dict[str, Any], rescale_action: bool, codec: Codec
+) -> EnvPoolVecEnv:
     if (fault := envpool_fault(spec, kwargs)) is not None:
         raise UserError(fault)
     with closed(make_single(env_id, env_kwargs=kwargs)) as env:
@@ -321,14 +338,16 @@ def _envpool(env_id: str, spec: EnvSpec, num_envs: int, kwargs: dict[str, Any], 
         space = env.observation_space
     limit = kwargs.get("max_episode_steps", spec.max_episode_steps)
     with _building(spec, kwargs):
-        return EnvPoolVecEnv(spec, num_envs, limit, space, rescale_action)
+        return EnvPoolVecEnv(spec, num_envs, limit, space, rescale_action, codec)
 
 
-def _ale(env_id: str, spec: EnvSpec, num_envs: int, kwargs: dict[str, Any], rescale_action: bool) -> ThreadsVecEnv:
+def _ale(
+    env_id: str, spec: EnvSpec, num_envs: int, kwargs: dict[str, Any], rescale_action: bool, codec: Codec
+) -> ThreadsVecEnv:
     if not atari.is_game(spec):
         raise UserError(f"{spec.id} is no game of the Atari emulator (ALE/Pong-v5 is one): use --vec auto")
     with _building(spec, kwargs):
-        return ThreadsVecEnv(atari.make_games(spec, num_envs, kwargs), "ale", rescale_action)
+        return ThreadsVecEnv(atari.make_games(spec, num_envs, kwargs), "ale", rescale_action, codec)
 
 
 @contextmanager

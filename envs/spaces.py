@@ -13,8 +13,8 @@ Everything above the environments sees only these:
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -52,6 +52,8 @@ class _Leaf:
     start: np.ndarray | None = None  # the smallest value of each entry of an integer leaf
     count: np.ndarray | None = None  # how many values each of those entries has
     read: Reader | None = None  # what makes an array of a text or a sequence
+    unclean: bool = False  # whether numbers need not be finite
+    optional: bool = False  # whether it may be missing, which NaN then stands for
 
     @property
     def key(self) -> str:
@@ -68,7 +70,12 @@ class _Leaf:
 
     def value(self, observation: Any) -> Any:
         """Return the raw array, or what can become one, in a raw observation; of a text or sequence, its array."""
-        found = self.pick(observation)
+        try:
+            found = self.pick(observation)
+        except _MISFITS:
+            if not self.optional:
+                raise
+            return np.full(self.shape, np.nan, np.float32)
         return found if self.read is None else self.read(found)
 
     def values(self, batch: Any) -> np.ndarray:
@@ -91,7 +98,8 @@ class _Leaf:
                 with np.errstate(over="ignore"):  # found as infinite below
                     batch = batch.astype(self.canonical.dtype)
             # A sum of squares is finite only if every entry is; if not, it may just have overflowed.
-            if batch.dtype == np.float32 and not (math.isfinite(np.vdot(batch, batch)) or np.isfinite(batch).all()):
+            float32 = batch.dtype == np.float32 and not self.unclean
+            if float32 and not (math.isfinite(np.vdot(batch, batch)) or np.isfinite(batch).all()):
                 raise ValueError("not finite")
         return batch if batch.shape[1:] == self.canonical.shape else batch.reshape(-1, *self.canonical.shape or ())
 
@@ -113,7 +121,7 @@ class _Leaf:
             return f"has shape {array.shape}, but its space says {self.shape}"
         if not np.can_cast(array.dtype, self.dtype, "same_kind"):
             return f"has dtype {array.dtype}, but its space says {self.dtype}"
-        if array.dtype.kind == "f" and np.isnan(array).any():
+        if array.dtype.kind == "f" and not self.unclean and np.isnan(array).any():
             return "contains NaN"
         try:
             self.convert(array[None].copy())
@@ -131,6 +139,11 @@ def _brief(value: Any) -> str:
 class ObservationCodec:
     """Turns raw observations into canonical ones, and refuses what does not fit their space.
 
+    Args:
+        space: the environment's own.
+        unclean: let NaN and infinity through, for `envs.adapters.cleaning` to deal with.
+        missing: let leaves of floats be missing, as leaves of NaN.
+
     Attributes:
         raw: the environment's own space.
         space: the canonical space of one environment.
@@ -139,9 +152,15 @@ class ObservationCodec:
         UserError: the space holds something that no network here can read.
     """
 
-    def __init__(self, space: Space) -> None:
+    def __init__(self, space: Space, unclean: bool = False, missing: bool = False) -> None:
         self.raw = space
         leaves = list(_leaves(space, ()))
+        if unclean:
+            floats = [leaf.canonical.dtype == np.float32 for leaf in leaves]
+            leaves = [
+                replace(leaf, unclean=is_float, optional=missing and is_float and bool(leaf.path))
+                for leaf, is_float in zip(leaves, floats, strict=True)
+            ]
         self._plain = not isinstance(space, spaces.Dict | spaces.Tuple)
         if self._plain:
             self.space: Space = leaves[0].canonical
@@ -223,7 +242,10 @@ class ObservationCodec:
             own = self.encode([raw])
         except BadData:
             return False
-        return all(np.array_equal(a[0], b[row]) for a, b in zip(self.arrays(own), self.arrays(obs), strict=True))
+        return all(
+            np.array_equal(a[0], b[row], equal_nan=True)
+            for a, b in zip(self.arrays(own), self.arrays(obs), strict=True)
+        )
 
     def with_rows(self, obs: Obs, rows: Sequence[int] | np.ndarray, new: Obs) -> Obs:
         """Return a copy of the canonical `obs` with `rows` taken, in order, from `new`."""
@@ -243,7 +265,7 @@ class ObservationCodec:
             rows = []
             for row, raw in enumerate(raws):
                 try:
-                    value = leaf.pick(raw)
+                    value = leaf.value(raw) if leaf.optional else leaf.pick(raw)
                 except _MISFITS:
                     raise BadData(row, f"{leaf.name} is missing from {_brief(raw)}") from None
                 if (reason := leaf.fault(value)) is not None:
@@ -251,6 +273,9 @@ class ObservationCodec:
                 rows.append(leaf.convert(np.array(leaf.value(raw))[None]))
             arrays.append(np.concatenate(rows))
         return self.tree(arrays)
+
+
+Codec = Callable[[Space], ObservationCodec]  # of an environment's own space
 
 
 def _leaves(space: Space, path: tuple[Any, ...]) -> Iterator[_Leaf]:

@@ -129,6 +129,30 @@ def test_a_memory_is_carried_and_forgotten_at_an_episodes_start():
     assert new.equal(fresh)
 
 
+def test_the_last_observations_are_seen_together_by_predict_as_in_evaluations(tmp_path):
+    env = gymnasium.make("CartPole-v1")
+    model = DQN("CartPole-v1", frame_stack=3, on_nan="fill", n_envs=2, learning_starts=32, seed=3).learn(64, quiet=True)
+    model.save(tmp_path / "model")
+    loaded = load(tmp_path / "model")
+    obs, _ = env.reset(seed=0)
+    seen, state, start = [obs] * 3, None, True
+    for t in range(12):
+        shown = np.concatenate(seen)[None]
+        wanted = model.policy.predict(shown)[0][0]
+        given = np.where(np.arange(4) == 1, np.nan, obs) if t == 2 else obs
+        if t == 2:  # where it is NaN the last one counts
+            shown[0, 9] = seen[-2][1]
+            wanted = model.policy.predict(shown)[0][0]
+        action, state = loaded.predict(given, state, start)
+        assert action == wanted
+        if t == 2:
+            break
+        obs, _, terminated, *_ = env.step(int(action))
+        start = bool(terminated)
+        seen = [*seen[1:], obs]
+    assert loaded.evaluate(2).mean == model.evaluate(2).mean
+
+
 def _leaves(tree):
     return [leaf for part in tree for leaf in _leaves(part)] if isinstance(tree, tuple) else [tree]
 

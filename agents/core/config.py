@@ -7,11 +7,13 @@ flags give each setting by its own name, which is unique in the whole configurat
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_serializer, model_validator
 from pydantic.fields import FieldInfo
+
+from envs.adapters.cleaning import Cleaning
 
 MOST_EPISODES = 1_000_000  # of one evaluation, which keeps them all
 _LINEAR = re.compile(r"lin_(\d+(\.\d*)?([eE][-+]?\d+)?)")
@@ -324,6 +326,44 @@ class ExplorationConfig(Settings):
     exploration_final_eps: float = Field(0.05, ge=0, le=1, description="epsilon at the end")
 
 
+class ObservationConfig(Settings):
+    """What becomes of observations before a network sees them; it is saved with the model."""
+
+    frame_stack: int = Field(1, gt=0, le=64, description="how many of an episode's last observations are seen together")
+    on_nan: Literal["refuse", "fill"] = Field(
+        "refuse", description="NaN in an observation: refuse ends the run, fill takes the episode's last value"
+    )
+    on_inf: Literal["refuse", "clip", "fill"] = Field(
+        "refuse", description="infinity: clip takes the nearest number within the declared bounds"
+    )
+    on_bounds: Literal["keep", "refuse", "clip", "fill"] = Field(
+        "keep", description="numbers outside of the declared bounds; keep leaves them as they are"
+    )
+    on_missing: Literal["refuse", "fill"] = Field("refuse", description="a Dict's array of floats that is not there")
+    on_constant: Literal["keep", "refuse"] = Field(
+        "keep", description="a number that does not change for 1,000 steps in any environment"
+    )
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """What `envs.make.make` takes of it."""
+        rules = {name: value for name, value in self.model_dump().items() if name.startswith("on_")}
+        return {"frame_stack": self.frame_stack, "cleaning": Cleaning(**rules)}
+
+    def said(self) -> Iterator[str]:
+        """Yield what is to be said of it as a run begins."""
+        if self.frame_stack > 1:
+            yield f"the last {self.frame_stack} observations of an episode are seen together (--frame-stack)"
+        changed = self.model_dump(exclude_defaults=True)
+        if rules := [f"{name} {rule}" for name, rule in changed.items() if name.startswith("on_")]:
+            yield f"observations are cleaned: {', '.join(rules)}"
+
+    @property
+    def in_use(self) -> bool:
+        """Whether observations are changed at all."""
+        return self.arguments != ObservationConfig().arguments
+
+
 class AlgoConfig(Settings):
     """Fields that every algorithm has; each algorithm adds its own."""
 
@@ -369,6 +409,7 @@ class AlgoConfig(Settings):
     )
     optimizer: OptimizerName = Field("adam", description="optimiser")
     network: NetworkConfig = NetworkConfig()
+    observations: ObservationConfig = ObservationConfig()
 
     @property
     def schedule_steps(self) -> int:

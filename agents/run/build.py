@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +39,8 @@ from agents.run.memory import (
     refuse_too_large_on_disk,
     replay_bytes,
 )
+from envs.adapters.around import Around
+from envs.adapters.cleaning import CleanVecEnv
 from envs.api import VecEnv
 from envs.errors import UserError
 from envs.make import has_native, make
@@ -232,6 +235,15 @@ class Training:
         carry = self.policy.initial_carry(1)
         return replay_bytes(self.env.observation_space, self.env.action_space, carry)
 
+    def faults(self) -> Counter[str]:
+        """Return how many numbers of observations had which fault and were made good."""
+        layer: Any = self.env
+        while isinstance(layer, Around):
+            if isinstance(layer, CleanVecEnv):
+                return layer.counts
+            layer = layer.env
+        return Counter()
+
     def replay_said(self) -> list[str]:
         """Say how much memory the replay buffer will take, and where, if there is one."""
         if self.place is None or self.replay is None:
@@ -292,6 +304,7 @@ def build(config: RunConfig) -> Training:
     """
     params = config.params
     native = config.vec in ("auto", "native") and not config.wrappers and has_native(config.env)
+    native &= not params.observations.in_use  # what changes observations speaks NumPy
     env_on_gpu = native and params.n_envs >= GPU_ENVS
     device, reason = choose_device(config.device, env_on_gpu=env_on_gpu, flops=0, batch_size=_batch_size(params))
     env = make(
@@ -304,6 +317,7 @@ def build(config: RunConfig) -> Training:
         wrappers=config.wrappers,
         infos=config.metrics is not None,
         rescale_action=params.rescales_action,
+        **params.observations.arguments,
     )
     return build_on(env, config, device, reason)
 

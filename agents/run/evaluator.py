@@ -69,6 +69,7 @@ class Evaluator:
         wrappers: Wrappers = (),
         rescale_action: bool = False,
         max_steps: int | None = None,
+        observations: dict[str, Any] | None = None,
     ) -> None:
         """Environments are made when the first episode is played.
 
@@ -77,6 +78,7 @@ class Evaluator:
             seed: of the run; each evaluation has its own stream of it.
             most_episodes: of one evaluation, so that no environment is made for nothing.
             max_steps: steps after which an episode is cut, or None.
+            observations: what else `make` takes.
         """
         self.seed, self.max_steps = seed, max_steps
         self._arguments: dict[str, Any] = {
@@ -86,6 +88,7 @@ class Evaluator:
             "env_kwargs": env_kwargs,
             "wrappers": wrappers,
             "rescale_action": rescale_action,
+            **(observations or {}),
         }
         self._env: VecEnv | None = None
         self.shared = False

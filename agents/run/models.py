@@ -23,6 +23,7 @@ from agents.run.build import make_algorithm, refuse_spoilt
 from agents.run.config import RunConfig
 from agents.run.folder import RunFolder, run_of
 from agents.run.storage import read_tree, write_tree
+from envs.adapters.stacking import shown_space
 from envs.errors import UserError, did_you_mean
 from envs.spaces import ActionCodec, ObservationCodec, space_from_json, space_to_json
 
@@ -48,7 +49,7 @@ class LoadedPolicy:
 
     @property
     def observation_space(self) -> Space:
-        return ObservationCodec(self.own_spaces[0]).space
+        return shown_space(ObservationCodec(self.own_spaces[0]).space, self.config.params.observations.frame_stack)
 
     @property
     def action_space(self) -> Space:
@@ -119,7 +120,8 @@ def load_model(
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{file}: not a model description this version can read ({error!r})") from error
     try:
-        spaces = ObservationCodec(own_spaces[0]).space, ActionCodec(own_spaces[1], config.params.rescales_action).space
+        shown = shown_space(ObservationCodec(own_spaces[0]).space, config.params.observations.frame_stack)
+        spaces = shown, ActionCodec(own_spaces[1], config.params.rescales_action).space
         held = sum(leaf.nbytes for leaf in weights.values() if isinstance(leaf, torch.Tensor))
         algorithm = make_algorithm(config.algo, *spaces, config.params, seed=0, most=8 * held + FEW_BYTES)
         refuse_spoilt(weights, algorithm.model.state_dict())

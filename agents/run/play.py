@@ -142,6 +142,7 @@ def policy_env(
     """
     name, num_envs = loaded.env, 1 if loaded.config.one_instance else num_envs
     same: dict[str, Any] = {"wrappers": loaded.config.wrappers, "rescale_action": loaded.rescale_action}
+    same |= loaded.config.params.observations.arguments
     env = stage(name, num_envs, render=render, vec=vec, env_kwargs=loaded.env_kwargs, **same)
     for what, offered, learnt in (
         ("observations", env.observation_space, loaded.observation_space),

@@ -96,6 +96,7 @@ class Run:
             wrappers=self.config.wrappers,
             rescale_action=self.params.rescales_action,
             max_steps=self.params.eval_max_steps,
+            observations=self.params.observations.arguments,
         )
         if self.config.one_instance:
             self.evaluator.share(training.env)
@@ -198,7 +199,9 @@ class Run:
         Raises:
             UserError: they cannot be written.
         """
-        scalars = self.monitor.scalars(step)
+        scalars = self.monitor.scalars(step) | {
+            f"faults/{name}": float(n) for name, n in self.training.faults().items()
+        }
         for sink in (self.tensorboard, self.progress_csv, self.console):
             sink.write(step, scalars)
 
@@ -334,6 +337,7 @@ class Run:
         self.say(training.replay_said())
         for line in model.encoder.description.splitlines() if hasattr(model, "encoder") else ():
             self.console.say(line)
+        self.say(params.observations.said())
         if params.eval_max_steps is not None:
             self.console.say(f"evaluations cut episodes after {params.eval_max_steps:,} steps (--eval-max-steps)")
         self.console.say(f"run folder: {self.folder.shown}")
@@ -565,5 +569,9 @@ def conclude(run: Run, interrupted: bool, replays: tuple[Path, Path], record_ste
     run.tensorboard.hparams(config.model_dump(mode="json"))
     run.folder.write_summary(dataclasses.asdict(summary))
     run.say(run.remarks.at_the_end(run.monitor.returns, run.monitor.lengths))
+    if faults := run.training.faults():
+        run.say(
+            [f"made good in observations: {', '.join(f'{name} {count:,} times' for name, count in faults.items())}"]
+        )
     run.console.final_table(*last_screen(summary, run.monitor.best, recorded, watchable))
     return summary

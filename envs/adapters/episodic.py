@@ -16,7 +16,7 @@ from envs.adapters.infos import infos_at
 from envs.adapters.masks import MaskCheck
 from envs.api import InProcess, Obs, Step
 from envs.errors import EnvError, UserError, listed
-from envs.spaces import ActionCodec, BadData, ObservationCodec
+from envs.spaces import ActionCodec, BadData, Codec, ObservationCodec
 
 
 class EpisodicVecEnv(InProcess, ABC):
@@ -31,11 +31,17 @@ class EpisodicVecEnv(InProcess, ABC):
     capturable = False
 
     def __init__(
-        self, num_envs: int, observation_space: Space, action_space: Space, rescale_action: bool, first: int = 0
+        self,
+        num_envs: int,
+        observation_space: Space,
+        action_space: Space,
+        rescale_action: bool,
+        first: int = 0,
+        codec: Codec = ObservationCodec,
     ) -> None:
         self.num_envs = num_envs
         self.first = first
-        self._observations = ObservationCodec(observation_space)
+        self._observations = codec(observation_space)
         self._actions = ActionCodec(action_space, rescale_action)
         self.own_spaces = self._observations.raw, self._actions.raw
         self.observation_space = self._observations.space

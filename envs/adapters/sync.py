@@ -16,7 +16,7 @@ from envs.adapters.episodic import EpisodicVecEnv
 from envs.api import Obs
 from envs.errors import EnvError
 from envs.seeding import derive_seed
-from envs.spaces import BadData
+from envs.spaces import BadData, Codec, ObservationCodec
 
 TRIED = 32  # steps of an episode that are played twice
 
@@ -29,12 +29,19 @@ class SyncVecEnv(EpisodicVecEnv):
         rescale_action: actions are in [-1, 1], to be mapped onto the bounds.
         first: the number of the first of them, where others live in other processes: it decides the seeds
             of their episodes and their names in messages.
+        codec: what reads observations.
     """
 
     backend = "sync"
 
-    def __init__(self, envs: Sequence[gymnasium.Env], rescale_action: bool = False, first: int = 0) -> None:
-        super().__init__(len(envs), envs[0].observation_space, envs[0].action_space, rescale_action, first)
+    def __init__(
+        self,
+        envs: Sequence[gymnasium.Env],
+        rescale_action: bool = False,
+        first: int = 0,
+        codec: Codec = ObservationCodec,
+    ) -> None:
+        super().__init__(len(envs), envs[0].observation_space, envs[0].action_space, rescale_action, first, codec)
         self._envs = list(envs)
         self._between = False  # whether an error left them within a tick, so that they are not where the log ends
 

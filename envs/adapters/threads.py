@@ -25,7 +25,7 @@ from gymnasium.vector import VectorEnv
 from envs.adapters.checks import silenced
 from envs.adapters.vector import GymVectorEnv
 from envs.api import Step
-from envs.spaces import ActionCodec, ObservationCodec
+from envs.spaces import ActionCodec, Codec, ObservationCodec
 
 _OLDEST = [1, 2, 2]  # EnvPool's
 
@@ -35,8 +35,10 @@ class ThreadsVecEnv(GymVectorEnv):
 
     overlaps = True
 
-    def __init__(self, env: VectorEnv, backend: str, rescale_action: bool = False) -> None:
-        super().__init__(env, rescale_action)
+    def __init__(
+        self, env: VectorEnv, backend: str, rescale_action: bool = False, codec: Codec = ObservationCodec
+    ) -> None:
+        super().__init__(env, rescale_action, codec)
         self.backend = backend
         self._threads: Any = env  # it has Gymnasium's API, and `send` and `recv`
 
@@ -72,10 +74,11 @@ class EnvPoolVecEnv(ThreadsVecEnv):
         max_episode_steps: int | None,
         observation_space: Space,
         rescale_action: bool = False,
+        codec: Codec = ObservationCodec,
     ) -> None:
         limit = {} if max_episode_steps is None else {"max_episode_steps": max_episode_steps}
         self._recipe: dict[str, Any] = {"task_id": spec.id, "num_envs": num_envs, **limit}
-        super().__init__(self._make(0), "envpool", rescale_action)
+        super().__init__(self._make(0), "envpool", rescale_action, codec)
         self.observation_space = ObservationCodec(observation_space).space
         self.own_spaces = observation_space, self._actions.raw
 

@@ -18,10 +18,10 @@ from envs.adapters.masks import MaskCheck
 from envs.api import InProcess, Obs, Step, VecEnv
 from envs.errors import EnvError, UserError
 from envs.seeding import derive_seed
-from envs.spaces import ActionCodec, BadData, ObservationCodec
+from envs.spaces import ActionCodec, BadData, Codec, ObservationCodec
 
 
-def adapt(env: VectorEnv, rescale_action: bool = False) -> VecEnv:
+def adapt(env: VectorEnv, rescale_action: bool = False, codec: Codec = ObservationCodec) -> VecEnv:
     """Return the adapter for a Gymnasium vector environment's autoreset mode.
 
     Raises:
@@ -29,9 +29,9 @@ def adapt(env: VectorEnv, rescale_action: bool = False) -> VecEnv:
     """
     mode = env.metadata.get("autoreset_mode")
     if mode is AutoresetMode.DISABLED:
-        return ManualVectorEnv(env, rescale_action)
+        return ManualVectorEnv(env, rescale_action, codec)
     if mode in (AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP):
-        return GymVectorEnv(env, rescale_action)
+        return GymVectorEnv(env, rescale_action, codec)
     raise UserError(f"{env} has metadata['autoreset_mode'] = {mode!r}; it must be a gymnasium.vector.AutoresetMode")
 
 
@@ -49,8 +49,9 @@ class ManualVectorEnv(EpisodicVecEnv):
 
     backend = "vector"
 
-    def __init__(self, env: VectorEnv, rescale_action: bool = False) -> None:
-        super().__init__(env.num_envs, env.single_observation_space, env.single_action_space, rescale_action)
+    def __init__(self, env: VectorEnv, rescale_action: bool = False, codec: Codec = ObservationCodec) -> None:
+        own = env.single_observation_space, env.single_action_space
+        super().__init__(env.num_envs, *own, rescale_action, codec=codec)
         self._env = env
 
     def _reset_rows(self, rows: Sequence[int] | np.ndarray, seeds: Sequence[int]) -> Obs:
@@ -92,11 +93,11 @@ class GymVectorEnv(InProcess):
     device = "cpu"
     capturable = False
 
-    def __init__(self, env: VectorEnv, rescale_action: bool = False) -> None:
+    def __init__(self, env: VectorEnv, rescale_action: bool = False, codec: Codec = ObservationCodec) -> None:
         self.num_envs = env.num_envs
         self._env = env
         self._same_step = env.metadata["autoreset_mode"] is AutoresetMode.SAME_STEP
-        self._observations = ObservationCodec(env.single_observation_space)
+        self._observations = codec(env.single_observation_space)
         self._actions = ActionCodec(env.single_action_space, rescale_action)
         self.own_spaces = self._observations.raw, self._actions.raw
         self.observation_space = self._observations.space

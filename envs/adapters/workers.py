@@ -49,7 +49,7 @@ from envs.api import Obs, Step
 from envs.errors import EnvError, UserError
 from envs.names import Names
 from envs.processes import APART, SECONDS_TO_CLOSE, cores, kill, parent_word, tie
-from envs.spaces import ActionCodec, ObservationCodec
+from envs.spaces import ActionCodec, Codec, ObservationCodec
 
 _STEP, _STEPPED = b"step", b"stepped"
 _PROGRAM = "import sys; sys.path[:] = sys.argv[5:]; from envs.adapters.workers import work; work(*sys.argv[1:5])"
@@ -123,6 +123,7 @@ class WorkersVecEnv:
         rescale_action: actions are in [-1, 1], to be mapped onto the bounds.
         workers: how many processes; None: as many as there are cores.
         example: one environment, to read its spaces from, and to be closed; None: one is built.
+        codec: what reads observations.
 
     Raises:
         UserError: an environment could not be built, or there is no room for what the processes share.
@@ -142,10 +143,11 @@ class WorkersVecEnv:
         rescale_action: bool = False,
         workers: int | None = None,
         example: gymnasium.Env | None = None,
+        codec: Codec = ObservationCodec,
     ) -> None:
         self.num_envs = len(makers)
         with closed(makers[0]() if example is None else example) as example:
-            self._observations = ObservationCodec(example.observation_space)
+            self._observations = codec(example.observation_space)
             self.own_spaces = example.observation_space, example.action_space
             self.observation_space = self._observations.space
             self.action_space = ActionCodec(example.action_space, rescale_action).space
@@ -163,7 +165,7 @@ class WorkersVecEnv:
                     self._start_unrelated(self._file)
         try:
             for worker, share in enumerate(self._shares):
-                build = partial(_build, makers[share], rescale_action, share.start)
+                build = partial(_build, makers[share], rescale_action, share.start, codec)
                 self._send(worker, pickle.dumps(CloudpickleWrapper(build)))
             self._collect("while its environments were being made")
         except BaseException:
@@ -380,8 +382,8 @@ def _with_rows_before(actions: np.ndarray, count: int) -> np.ndarray:
     return np.concatenate((np.zeros((count, *actions.shape[1:]), actions.dtype), actions))
 
 
-def _build(makers: Sequence[Maker], rescale_action: bool, first: int) -> SyncVecEnv:
-    return SyncVecEnv([maker() for maker in makers], rescale_action, first)
+def _build(makers: Sequence[Maker], rescale_action: bool, first: int, codec: Codec) -> SyncVecEnv:
+    return SyncVecEnv([maker() for maker in makers], rescale_action, first, codec)
 
 
 def work(link: str, memory: str, num_envs: str, parent: str) -> None:

@@ -2033,7 +2033,7 @@ BUGS = [
         "envs/spaces.py",
         "tests/envs/test_positions.py",
         (
-            "np.array_equal(a[0], b[row])",
+            "np.array_equal(a[0], b[row], equal_nan=True)",
             "np.shape(a[0]) == np.shape(b[row])",
             "resume: any observation counts as the one that was saved",
         ),
@@ -2080,5 +2080,38 @@ BUGS = [
         "agents/core/saved.py",
         "tests/envs/test_words.py",
         ("most = space.nvec", "most = space.nvec + 9", "a saved sequence may name symbols that there are not"),
+    ),
+    *_in(
+        "envs/adapters/stacking.py",
+        "tests/envs/test_stacking.py",
+        (
+            "stack.push(self._frames, step.next_obs)",
+            "stack.push(self._frames, step.obs)",
+            "stacked frames: an episode ends with the first picture of the next one",
+            VECTOR,
+        ),
+        (
+            "self._frames = stack.restart(self._frames, start, step.obs)",
+            "self._frames = stack.push(self._frames, step.obs)",
+            "stacked frames go over from an episode to the next",
+        ),
+        ("old[:, 1:], seen[name][:, None]", "seen[name][:, None], old[:, :-1]", "the newest frame comes first"),
+        (
+            "self._frames = dict(zip(self._stack.leaves, arrays, strict=True))",
+            "pass",
+            "a resumed run forgets its frames",
+        ),
+    ),
+    *_in(
+        "envs/adapters/cleaning.py",
+        "tests/envs/test_cleaning.py",
+        (
+            "kept = filled_anew(self._cleaner, self._last, start)",
+            "kept = self._last",
+            "an episode's first observation is filled with the last of the one before",
+        ),
+        ("self.counts = counted + self._only(step.obs, kept, start)", "pass", "faults of a step are counted twice"),
+        ("self._last = dict(zip(self._cleaner.leaves", "_ = dict(zip(self._cleaner.leaves", "a resumed run fills anew"),
+        ("low[bounded] / 2 + high[bounded] / 2", "low[bounded]", "an episode's first value is filled with its bound"),
     ),
 ]

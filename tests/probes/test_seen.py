@@ -9,7 +9,9 @@ import pytest
 from agents.acting.evaluation import evaluate
 from agents.algos.dqn.config import DQNConfig
 from agents.algos.ppo.config import PPOConfig
+from envs.adapters.stacking import StackedVecEnv
 from envs.adapters.sync import SyncVecEnv
+from tests.envs.grain_env import Moved
 from tests.envs.told_env import Told
 from tests.fakes import training_on
 from tests.marks import long_test
@@ -21,7 +23,9 @@ DQN |= {"target_update_interval": 64, "net_arch": (16,)}
 
 def score(make, params):
     """Train to the end of the budget; return the mean of greedy episodes."""
-    with closing(SyncVecEnv([make() for _ in range(params.n_envs)])) as env:
+    with closing(
+        StackedVecEnv(SyncVecEnv([make() for _ in range(params.n_envs)]), params.observations.frame_stack)
+    ) as env:
         training = training_on(env, params)
         for _ in training.iterations():
             pass
@@ -45,3 +49,10 @@ def test_what_is_said_is_understood(kind, leaf):
 def test_replayed_texts_are_learnt_from():
     params = DQNConfig(**DQN, learning_rate=1e-3, total_timesteps=1_200, exploration_fraction=0.5)
     assert score(Told, params) == 1.0
+
+
+def test_what_moves_is_seen_by_stacked_pictures_alone():
+    params = PPOConfig(**PPO, learning_rate=3e-3, total_timesteps=2_048, frame_stack=2)
+    assert score(Moved, params) > 0.9
+    alone = PPOConfig(**PPO, learning_rate=3e-3, total_timesteps=1_024)
+    assert score(Moved, alone) < 0.9

@@ -80,7 +80,10 @@ def last_state(run: Path) -> dict[str, Any]:
     state = whole(read_tree(newest, "state")[0])
     for timing in ("elapsed", "training_seconds", "seconds", "spent"):
         del state["monitor"][timing]
-    for checksums in (state["training"]["env"] or {}).get("checksums", []):
+    position = state["training"]["env"] or {}
+    while "env" in position:  # of what lies around the environments
+        position = position["env"]
+    for checksums in position.get("checksums", []):
         for stream in GLOBAL_STREAMS:  # as nobody seeds them, they differ from process to process
             checksums.pop(stream, None)
     return state

@@ -22,6 +22,8 @@ from tests.run.running import USER_ENVS, assert_same_run, train
 CARRYING = Path(__file__).with_name("carrying_envs.py")
 MASKED = Path(__file__).parents[1] / "acting" / "masked_env.py"
 TOLD = Path(__file__).parents[1] / "envs" / "told_env.py"
+GRAINS = TOLD.with_name("grain_env.py")
+FAULTY = TOLD.with_name("faulty_env.py")
 PPO = "--n-envs 3 --n-steps 16 --batch-size 24 --n-epochs 2"
 DQN = "--algo dqn --n-envs 3 --learning-starts 100 --buffer-size 300 --batch-size 16 --train-freq 6"
 GRU = f"{PPO} --memory gru --memory-size 8 --batch-size 16"
@@ -55,6 +57,10 @@ EXACT = {
     "ppo Acrobot native": f"--env Acrobot-v1 --vec native {PPO}",
     "dqn MountainCar native": f"--env MountainCar-v0 --vec native {DQN}",
     "ppo MountainCarContinuous native": f"--env MountainCarContinuous-v0 --vec native {PPO}",
+    "dqn stacked sync": f"--env {GRAINS}:Grains --env-kwargs large=true --vec sync {DQN} --frame-stack 4",
+    "ppo stacked async": f"--env {GRAINS}:Grains --vec async {PPO} --frame-stack 3",
+    "ppo stacked native": f"--env Bricks-v0 --vec native {PPO} --frame-stack 2",
+    "* ppo cleaned sync": f"--env {FAULTY}:Faulty --vec sync {PPO} --on-nan fill --on-missing fill --frame-stack 2",
     "* ppo texts sync": f"--env {TOLD}:Told --vec sync {PPO}",
     "dqn texts async": f"--env {TOLD}:Told --vec async {DQN} --text-encoder gru",
     "ppo LunarLander sync": f"--env LunarLander-v3 --vec sync {PPO}",

@@ -118,7 +118,8 @@ def _refuse_misfit(config: RunConfig, vec: str) -> str:
     from agents.run.build import make_algorithm
 
     rescale = config.params.rescales_action
-    with closing(make(config.env, 1, vec=vec, env_kwargs=config.env_kwargs, rescale_action=rescale)) as env:
+    shown = config.params.observations.arguments
+    with closing(make(config.env, 1, vec=vec, env_kwargs=config.env_kwargs, rescale_action=rescale, **shown)) as env:
         try:
             make_algorithm(config.algo, env.observation_space, env.action_space, config.params, seed=0)
         except UserError as error:

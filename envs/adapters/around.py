@@ -1,0 +1,99 @@
+"""A `VecEnv` around another one, which changes what is observed and nothing else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from gymnasium import Space
+
+from envs import saved
+from envs.api import Obs, Step, VecEnv
+from envs.errors import UserError
+from envs.names import Names
+
+
+def begun(step: Step) -> np.ndarray | None:
+    """Return in which environments `step.obs` begins an episode, bool `[N]`, or None where it does in none.
+
+    After a NEXT_STEP autoreset that is what a dummy transition leads to; what ended before it counts too, as nobody
+    acts on that.
+    """
+    starts = step.terminated | step.truncated
+    if step.valid is not None:
+        starts = starts | ~step.valid
+    return starts if starts.any() else None
+
+
+class Around:
+    """Hands all on but observations, which subclasses change. See `envs.api.VecEnv`.
+
+    Args:
+        env: speaks NumPy.
+        observation_space: canonical, of what comes out.
+    """
+
+    capturable = False
+    names = Names()
+
+    def __init__(self, env: VecEnv, observation_space: Space) -> None:
+        self.env = env
+        self.num_envs, self.device, self.overlaps = env.num_envs, env.device, env.overlaps
+        self.backend, self.backend_reason = env.backend, env.backend_reason
+        self.observation_space, self.action_space, self.own_spaces = observation_space, env.action_space, env.own_spaces
+
+    def _first(self, obs: Obs) -> Obs:
+        """Take in the observations after a reset, and return those to act on."""
+        raise NotImplementedError
+
+    def _next(self, step: Step) -> Step:
+        """Take in a step, and return it with other observations."""
+        raise NotImplementedError
+
+    def _kept(self) -> list[np.ndarray]:
+        """Return what is kept between two steps, in one fixed order."""
+        raise NotImplementedError
+
+    def _keep(self, arrays: list[np.ndarray]) -> None:
+        """Take back what `_kept` returned, checked."""
+        raise NotImplementedError
+
+    def reset(self, seed: int) -> Obs:
+        return self._first(self.env.reset(seed))
+
+    def send(self, action: np.ndarray) -> None:
+        self.env.send(action)
+
+    def receive(self) -> Step:
+        return self._next(self.env.receive())
+
+    def step(self, action: np.ndarray) -> Step:
+        return self._next(self.env.step(action))
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"env": self.env.state_dict(), "kept": self._kept()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> list[str]:
+        found, mine = saved.entry(state, "kept", list), self._shapes()
+        if len(found) != len(mine):
+            raise UserError(f"the saved environment position has {len(found)} arrays of observations, not {len(mine)}")
+        arrays = [
+            saved.array(array, "kept", (self.num_envs, *shape), dtype)
+            for array, (shape, dtype) in zip(found, mine, strict=True)
+        ]
+        said = self.env.load_state_dict(saved.entry(state, "env", dict))
+        self._keep(arrays)
+        return said
+
+    def _shapes(self) -> list[tuple[tuple[int, ...], np.dtype]]:
+        """Return shape (of one environment) and dtype of what `_kept` returns."""
+        raise NotImplementedError
+
+    def doubts(self) -> str | None:
+        return self.env.doubts()
+
+    def render(self, index: int = 0) -> np.ndarray:
+        return self.env.render(index)
+
+    def close(self) -> None:
+        self.env.close()
