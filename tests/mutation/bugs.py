@@ -816,10 +816,20 @@ BUGS = [
             "memory: a sequence that begins an episode goes on with what was remembered before",
         ),
         (
-            "states = states.index_copy(0, rows, after)",
-            "states = states + 0",
-            "memory: the parts of a run begin without what the part before has left",
+            "carry[at[begun] // steps]",
+            "carry",
+            "memory: runs of several lengths go on from the memory of other environments",
         ),
+        (
+            "hold = x.new_tensor([-SHUT, SHUT, 0.0, 0.0])",
+            "hold = x.new_tensor([0.0, 0.0, 0.0, 0.0])",
+            "LSTM: made-up steps after a run's end are remembered",
+        ),
+    ),
+    *_in(
+        "agents/acting/numpy_cells.py",
+        "tests/acting/test_numpy_inference.py",
+        ("gates[:, :size] * of_hidden[:, 2 * size :]", "of_hidden[:, 2 * size :]", "NumPy's GRU never resets"),
     ),
     *_in(
         "agents/networks/scan.py",
