@@ -101,11 +101,15 @@ class ModelPolicy(ABC):
             if forward is not None and len(obs) <= forward.max_rows:
                 if noise is not None and type(noise[0]) is not ndarray:
                     noise = tree_map(to_numpy, noise)
+                if forward.remember is None:
+                    parameters = forward(to_numpy(obs))
+                else:
+                    parameters, carry = forward.step(to_numpy(obs), carry)
                 if self._on_tensors:
                     with torch.no_grad():
-                        action, env_action = self.choose(torch.from_numpy(forward(to_numpy(obs))), None, noise)
+                        action, env_action = self.choose(torch.from_numpy(parameters), None, noise)
                 else:
-                    action, env_action = self.choose(forward(to_numpy(obs)), None, noise)
+                    action, env_action = self.choose(parameters, None, noise)
                 return Acted(action, env_action, carry)
             with torch.no_grad():
                 return self.step(tree_to_tensor(obs, device), carry, tree_to_tensor(noise, device))

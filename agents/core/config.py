@@ -156,7 +156,7 @@ class Settings(BaseModel):
         return next(filter(None, (getattr(self, part).contradiction() for part in self.parts())), None)
 
 
-OFF = (None, False, 0, "none", "auto")  # a setting that is not in use
+OFF: tuple[Any, ...] = (None, False, 0, "none", "auto", (), [])  # a setting that is not in use
 # part -> with which value of it (None: any that is not off), which settings are in use
 DETAILS: tuple[tuple[str, tuple[str, ...] | None, tuple[str, ...]], ...] = (
     ("memory", None, ("memory_size", "sequence_length", "burn_in", "prioritized_replay_eta")),
@@ -165,6 +165,7 @@ DETAILS: tuple[tuple[str, tuple[str, ...] | None, tuple[str, ...]], ...] = (
     ("memory", ("scan",), ("memory_horizon",)),
     ("use_sde", None, ("sde_sample_freq",)),
     ("noisy", None, ("noisy_std",)),
+    ("augment", None, ("augment_coef",)),
     ("distribution", ("c51",), ("n_atoms", "v_min", "v_max")),
     ("distribution", ("qr", "iqn"), ("n_quantiles",)),
     ("truncated_quantiles", None, ("n_quantiles", "top_quantiles_to_drop_per_net")),
@@ -384,6 +385,10 @@ class ObservationConfig(Settings):
         return self.arguments != ObservationConfig().arguments
 
 
+def _listed(value: Any) -> Any:
+    return [] if value is None else [value] if isinstance(value, str) else value
+
+
 class AlgoConfig(Settings):
     """Fields that every algorithm has; each algorithm adds its own."""
 
@@ -430,6 +435,9 @@ class AlgoConfig(Settings):
     optimizer: OptimizerName = Field("adam", description="optimiser")
     network: NetworkConfig = NetworkConfig()
     observations: ObservationConfig = ObservationConfig()
+    augment: Annotated[
+        tuple[Literal["shift", "crop", "scale", "flip", "rotate", "colour"], ...], BeforeValidator(_listed)
+    ] = Field((), description="how pictures are changed at random as they are learnt from; none for not")
 
     @property
     def schedule_steps(self) -> int:

@@ -56,6 +56,25 @@ def test_a_policy_is_computed_the_same_way(action_space, options):
     np.testing.assert_allclose(forward(obs), expected, rtol=1e-5)
 
 
+@pytest.mark.parametrize("memory", ["gru", "lstm"])
+@torch.no_grad()
+def test_a_cell_remembers_the_same(memory):
+    """Step by step, through changes of the parameters in place, and without touching what it was given."""
+    network = q_network(memory=memory, memory_size=6, norm_obs=True)
+    flat, reading = FlatParameters(network), numpy_forward(network)
+    rng, carry = np.random.default_rng(0), torch.randn_like(network.initial_carry(4))
+    expected = carry
+    for _ in range(5):
+        obs, kept = rng.normal(size=(4, 5)).astype(np.float32) * 3, carry.clone()
+        flat.vector.mul_(1.2)
+        q, after = reading.step(obs, carry)
+        wanted, expected = network.act(torch.from_numpy(obs), expected)
+        np.testing.assert_allclose(q, wanted, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(after, expected, rtol=1e-5, atol=1e-5)
+        assert carry.equal(kept)
+        carry = after
+
+
 def test_wide_networks_take_fewer_rows():
     assert isinstance(numpy_forward(q_network()), NumpyForward)
     assert numpy_forward(q_network(net_arch=(64, 64))).max_rows == 100
@@ -71,7 +90,8 @@ def test_wide_networks_take_fewer_rows():
         (spaces.Dict({"a": VECTOR, "action_mask": spaces.MultiBinary(3)}), {}),
         (spaces.Discrete(5), {}),
         (VECTOR, {"activation": "gelu"}),
-        (VECTOR, {"memory": "gru"}),
+        (VECTOR, {"memory": "scan"}),
+        (VECTOR, {"memory": "gru", "memory_layers": 2}),
     ],
     ids=str,
 )

@@ -816,10 +816,20 @@ BUGS = [
             "memory: a sequence that begins an episode goes on with what was remembered before",
         ),
         (
-            "states = states.index_copy(0, rows, after)",
-            "states = states + 0",
-            "memory: the parts of a run begin without what the part before has left",
+            "carry[at[begun] // steps]",
+            "carry",
+            "memory: runs of several lengths go on from the memory of other environments",
         ),
+        (
+            "hold = x.new_tensor([-SHUT, SHUT, 0.0, 0.0])",
+            "hold = x.new_tensor([0.0, 0.0, 0.0, 0.0])",
+            "LSTM: made-up steps after a run's end are remembered",
+        ),
+    ),
+    *_in(
+        "agents/acting/numpy_cells.py",
+        "tests/acting/test_numpy_inference.py",
+        ("gates[:, :size] * of_hidden[:, 2 * size :]", "of_hidden[:, 2 * size :]", "NumPy's GRU never resets"),
     ),
     *_in(
         "agents/networks/scan.py",
@@ -2178,5 +2188,35 @@ BUGS = [
         ("self.counts = counted + self._only(step.obs, kept, start)", "pass", "faults of a step are counted twice"),
         ("self._last = dict(zip(self._cleaner.leaves", "_ = dict(zip(self._cleaner.leaves", "a resumed run fills anew"),
         ("low[bounded] / 2 + high[bounded] / 2", "low[bounded]", "an episode's first value is filled with its bound"),
+    ),
+    *_in(
+        "agents/ops/augment.py",
+        "tests/ops/test_augment.py",
+        ("number * (2 * pad + 1)", "number * (2 * pad)", "a shift goes further to one side than to the other"),
+        (".clamp(0, height - 1)", ".remainder(height)", "what a shift leaves comes in on the other side"),
+        ("column.shape[2] - 1 - column", "column.shape[2] - 2 - column", "a flip moves by a pixel"),
+        ("(at + 0.5) * part", "at * part", "a zoom moves by half a pixel"),
+        ("share.clamp(0, 1)", "share", "colours leave their bounds, and bytes wrap around"),
+    ),
+    *_in(
+        "agents/learning/learner.py",
+        "tests/networks/test_augmentation.py",
+        (
+            "data = data._replace(obs=obs, next_obs=next_obs)",
+            "data = data._replace(obs=obs)",
+            "DrQ: targets are of pictures as they are",
+        ),
+        (
+            'data["augmented"] = self._augment(',
+            'data["obs"] = self._augment(',
+            "PPO: ratios compare the policy on augmented pictures with that on those it acted on",
+            "Raileanu et al. 2021, arXiv:2006.12862, sec. 3.1: naive use of augmentation in PPO",
+        ),
+    ),
+    *_in(
+        "agents/algos/ppo/algorithm.py",
+        "tests/networks/test_augmentation.py",
+        ("judged - value.detach()", "judged - value", "DrAC: values of pictures move towards those of augmented ones"),
+        ("gap - distribution.log_prob(", "gap + distribution.log_prob(", "DrAC: the policies are driven apart"),
     ),
 ]
