@@ -21,8 +21,9 @@ from agents.networks.encoders import ENCODERS, Encoder, Flat
 from agents.networks.layers import MLP, orthogonal
 from agents.networks.normalize import RewardScale, RunningNorm
 from agents.networks.pictures import picture_layout
-from agents.ops.distributions import distribution, parameter_count
+from agents.ops.distributions import deviation_count, distribution, parameter_count
 from agents.ops.losses import mean
+from envs.actions import Hybrid
 from envs.adapters.masks import ACTION_MASK
 from envs.words import Written
 
@@ -234,7 +235,8 @@ class IntrinsicCuriosity(Curiosity):
     def forward(self, obs: Obs, action: Tensor, next_obs: Obs) -> Surprise:
         now, then = self.features(self.whitened(obs)), self.features(self.whitened(next_obs))
         parameters = self.inverse(torch.cat([now, then], dim=-1))
-        which = distribution(self.action_space, parameters, parameters.new_zeros(parameters.shape[-1]))
+        unit = parameters.new_zeros(deviation_count(self.action_space))
+        which = distribution(self.action_space, parameters, unit)
         predicted = self.dynamics(torch.cat([now.detach(), self.code(action)], dim=-1))
         error = 0.5 * (predicted - then.detach()).square().sum(-1)
         return Surprise(error, self.beta * error - (1 - self.beta) * which.log_prob(action))
@@ -245,11 +247,16 @@ class ActionCode(nn.Module):
 
     def __init__(self, space: Space) -> None:
         super().__init__()
+        self.space = space
+        self.parts = nn.ModuleList(map(ActionCode, space.parts.values()) if isinstance(space, Hybrid) else [])
         self.sizes = [int(space.n)] if isinstance(space, spaces.Discrete) else []
         self.sizes = space.nvec.tolist() if isinstance(space, spaces.MultiDiscrete) else self.sizes
         self.features = parameter_count(space)
 
     def forward(self, action: Tensor) -> Tensor:
+        if isinstance(self.space, Hybrid):
+            pairs = zip(self.parts, self.space.split(action), strict=True)
+            return torch.cat([part(x) for part, x in pairs], dim=1)
         if not self.sizes:
             return action.float()
         columns = zip(action.view(len(action), -1).unbind(1), self.sizes, strict=True)

@@ -106,6 +106,8 @@ class PPO(Algorithm):
         if is_curious:
             learnt = learning_loss(model.curiosity, minibatch, config.intrinsic.curiosity_share)
             loss, curious = torch.add(loss, learnt, alpha=config.intrinsic.curiosity_loss_coef), {"curiosity": learnt}
+        if "augmented" in minibatch:
+            loss = torch.add(loss, self._agreement(model, minibatch, value), alpha=config.augment_coef)
         with torch.set_grad_enabled(config.ent_coef > 0):
             entropy = mean(distribution.entropy(minibatch["action"]), valid)
         if config.ent_coef > 0:
@@ -117,6 +119,20 @@ class PPO(Algorithm):
             "log_ratio": (log_ratio if valid is None else log_ratio * valid).detach().flatten(),
             **{name: each.detach() for name, each in curious.items()},
         }
+
+    def _agreement(self, model: nn.Module, minibatch: dict[str, Any], value: Tensor) -> Tensor:
+        """Return how far what is said of augmented pictures is from what is said of the pictures themselves.
+
+        Ratios, advantages and returns are of the pictures that were acted on (DrAC: Raileanu et al. 2021,
+        arXiv:2006.12862, eq. 5); the actions taken stand for the policy there.
+        """
+        seen, valid = minibatch["augmented"], minibatch.get("valid")
+        distribution, judged = model(seen, minibatch.get("carry", ()), minibatch.get("start"))
+        if self.model.value_scale is not None:
+            judged = self.model.value_scale.normalized(judged)
+        gap = (judged - value.detach()).square()
+        gap = gap if self.model.curiosity is None else gap.sum(-1)
+        return mean(gap - distribution.log_prob(minibatch["action"]), valid)
 
     @property
     def stops_early(self) -> bool:
