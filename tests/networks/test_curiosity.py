@@ -12,6 +12,7 @@ from gymnasium import spaces
 from agents.core.config import CuriosityConfig, NetworkConfig
 from agents.learning.parameters import FlatParameters
 from agents.networks.curiosity import ActionCode, Whitened, build_curiosity, learning_loss
+from envs.actions import Hybrid
 from envs.words import Written
 
 VECTOR = spaces.Box(-np.inf, np.inf, (3,), np.float32)
@@ -153,6 +154,11 @@ def test_actions_become_vectors():
     assert ActionCode(ACTIONS[2])(torch.tensor([[1, 0]])).tolist() == [[0, 1, 1, 0, 0]]
     assert ActionCode(ACTIONS[1])(torch.tensor([[0.5, -2.0]])).tolist() == [[0.5, -2.0]]
     assert [ActionCode(space).features for space in ACTIONS] == [3, 2, 5, 3]
+    parts = Hybrid({"aim": ACTIONS[1], "what": ACTIONS[0], "where": ACTIONS[2]})
+    row = torch.tensor([[0.5, -2.0, 1.0, 1.0, 2.0]])
+    assert ActionCode(parts)(row).tolist() == [[0.5, -2.0, 0, 1, 0, 0, 1, 0, 0, 1]]
+    surprise = made("icm", action=parts)(drawn(VECTOR, 1), row, drawn(VECTOR, 1, 1))
+    assert surprise.loss.isfinite().all()
 
 
 @pytest.mark.parametrize("episodic", [False, True])
