@@ -352,7 +352,7 @@ def build_on(
     place = Place(params.replay.replay_storage, device) if isinstance(params, OffPolicyConfig) else None
     if place is None or not place.on_disk:
         where, carry = device if place is None else place.device, algorithm.policy.initial_carry(1)
-        refuse_too_large(env.observation_space, env.action_space, params, where, carry)
+        refuse_too_large(env.observation_space, env.action_space, params, where, carry, algorithm.successors)
     algorithm.to(device)
     mode = resolved_mode(config.compile, device)
     runtime = runtime or Runtime(mode, device)
@@ -372,7 +372,7 @@ def build_on(
         env=env,
         algorithm=algorithm,
         learner=learner,
-        collector=_collector(env, policy, actor, params, runtime),
+        collector=_collector(env, policy, actor, params, runtime, algorithm.successors),
         replay=replay,
         sampler=sampler,
         device_reason=reason,
@@ -390,7 +390,9 @@ def _resolved(config: RunConfig, algorithm: Algorithm, came_to: dict[str, str]) 
     return config.model_copy(update=came_to | {"params": config.params.model_copy(update={"network": network})})
 
 
-def _collector(env: VecEnv, policy: ModelPolicy, actor: ActorState, params: AlgoConfig, runtime: Runtime) -> Collector:
+def _collector(
+    env: VecEnv, policy: ModelPolicy, actor: ActorState, params: AlgoConfig, runtime: Runtime, successors: bool
+) -> Collector:
     steps, off_policy = params.schedule_steps, isinstance(params, OffPolicyConfig)
     if isinstance(env, NativeVecEnv) and env.capturable:
         usual = max(params.replay.train_freq // env.num_envs, 1) if off_policy else params.n_steps  # type: ignore[attr-defined]
@@ -398,7 +400,8 @@ def _collector(env: VecEnv, policy: ModelPolicy, actor: ActorState, params: Algo
             env, policy, actor, ticks=usual, schedule_steps=steps, runtime=runtime, carries=off_policy
         )
     ticks = loops.YIELD_TICKS if off_policy else params.n_steps  # type: ignore[attr-defined]
-    return TickCollector(env, policy, actor, ticks=ticks, schedule_steps=steps, successors=off_policy)
+    keeps = {"successors": off_policy or successors, "carries": off_policy}
+    return TickCollector(env, policy, actor, ticks=ticks, schedule_steps=steps, **keeps)
 
 
 def _replay(
