@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from agents.acting.numpy_cells import numpy_step
+from agents.networks.cells import GRU, LSTM
 from agents.networks.encoders import Encoder, Flat
 from agents.networks.layers import MLP
 from agents.networks.normalize import RunningNorm
@@ -27,12 +29,19 @@ _ACTIVATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 class NumpyForward:
     """Normaliser, hidden layers and head as one function of NumPy observations; it sees changes made in place.
 
+    Args:
+        features: the head's inputs are put after its output.
+
     Attributes:
         max_rows: up to how many observations it is the faster way.
+        remember: takes in a step of what the normaliser gives, where there is a memory before the layers; else None.
     """
 
-    def __init__(self, norm: RunningNorm | None, torso: MLP, head: nn.Linear) -> None:
+    def __init__(
+        self, norm: RunningNorm | None, torso: MLP, head: nn.Linear, cell: Any = None, features: bool = False
+    ) -> None:
         self._norm = None if norm is None else (norm.mean.numpy(), norm.var.numpy(), norm.clip)
+        self._features = features
         self._activation = _ACTIVATIONS[torso.activation]
         layers = [
             (layer.weight.detach().numpy().T, layer.bias.detach().numpy())
@@ -40,7 +49,9 @@ class NumpyForward:
             if isinstance(layer, nn.Linear)
         ]
         self._layers, self._head = layers[:-1], layers[-1]
-        self.max_rows = LARGEST // max(weight.size for weight, _ in layers)
+        self.remember = None if cell is None else numpy_step(cell)
+        sizes = [weight.size for weight, _ in layers] + ([] if cell is None else [cell.weight_hh.numel()])
+        self.max_rows = LARGEST // max(sizes)
 
     @property
     def up_to_date(self) -> bool:
@@ -49,25 +60,43 @@ class NumpyForward:
 
     def __call__(self, obs: np.ndarray) -> np.ndarray:
         """Return the head's output `[N, P]` for float32 observations `[N, ...]`."""
+        return self._through_layers(self._read(obs))
+
+    def step(self, obs: np.ndarray, carry: Tensor) -> tuple[np.ndarray, Tensor]:
+        """Do the same with a memory: return the head's output and the next carry."""
+        assert self.remember is not None
+        x, after = self.remember(self._read(obs), carry.numpy())
+        return self._through_layers(x), torch.from_numpy(after)
+
+    def _read(self, obs: np.ndarray) -> np.ndarray:
         x = obs if obs.ndim == 2 else obs.reshape(len(obs), -1)
-        if self._norm is not None:
-            mean, var, clip = self._norm
-            x = ((x - mean) / np.sqrt(var + np.float32(1e-8))).clip(-clip, clip)
+        if self._norm is None:
+            return x
+        mean, var, clip = self._norm
+        found: np.ndarray = ((x - mean) / np.sqrt(var + np.float32(1e-8))).clip(-clip, clip)
+        return found
+
+    def _through_layers(self, x: np.ndarray) -> np.ndarray:
         for weight, bias in self._layers:
             x = x @ weight
             x += bias
             x = self._activation(x)
         weight, bias = self._head
-        return x @ weight + bias
+        output = x @ weight + bias
+        return np.concatenate([output, x], axis=1) if self._features else output
 
 
 def numpy_forward(model: nn.Module) -> NumpyForward | None:
     """Return what computes `model.act` for observations that are one array, or None where that cannot be told.
 
-    It takes a plain MLP over numbers, on the CPU, in float32, all of whose modules are exactly what they look like:
-    no hooks, no pruning, no parametrisation, no other class in their place.
+    It takes a plain MLP over numbers, with or without one recurrent cell before it, on the CPU, in float32, all of
+    whose modules are exactly what they look like: no hooks, no pruning, no parametrisation, no other class in their
+    place.
     """
-    if getattr(model, "recurrent", True) or not hasattr(model, "acting_path") or _hooked_everywhere():
+    if not hasattr(model, "acting_path") or _hooked_everywhere():
+        return None
+    memory: Any = getattr(model, "memory", None)
+    if type(memory) not in (type(None), GRU, LSTM):
         return None
     if _changed(model, "acting_path", ("act", "look")):
         return None
@@ -81,10 +110,15 @@ def numpy_forward(model: nn.Module) -> NumpyForward | None:
     if leaf.norm is not None and type(leaf.norm) is not RunningNorm:
         return None
     linear = [*torso.layers, head]
-    parts = [model, encoder, leaf, torso, *linear, *([] if leaf.norm is None else [leaf.norm])]
+    recurrent = [] if memory is None else [memory, memory.cell]
+    parts = [model, encoder, leaf, torso, *linear, *recurrent, *([] if leaf.norm is None else [leaf.norm])]
     if not all(type(layer) is nn.Linear for layer in linear) or not all(_plain(part) for part in parts):
         return None
-    return NumpyForward(leaf.norm, torso, head)
+    cell = None if memory is None else memory.cell
+    if cell is not None and type(cell) is not memory.kind:
+        return None
+    sde = getattr(model, "sde", None)
+    return NumpyForward(leaf.norm, torso, head, cell, sde is not None and sde.use_sde)
 
 
 def _changed(model: nn.Module, said: str, methods: tuple[str, ...]) -> bool:
@@ -102,7 +136,8 @@ def _hooked_everywhere() -> bool:
 def _plain(module: nn.Module) -> bool:
     if module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module):
         return False
-    if not isinstance(module, nn.Linear):
+    if not isinstance(module, nn.Linear | nn.RNNCellBase):
         return True
-    tensors: list[Tensor | None] = [module._parameters.get("weight"), module._parameters.get("bias")]
+    names = ("weight", "bias") if isinstance(module, nn.Linear) else ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+    tensors: list[Tensor | None] = [module._parameters.get(name) for name in names]
     return all(t is not None and t.device.type == "cpu" and t.dtype == torch.float32 for t in tensors)

@@ -163,6 +163,7 @@ DETAILS: tuple[tuple[str, tuple[str, ...] | None, tuple[str, ...]], ...] = (
     ("memory", ("gru", "lstm", "scan", "gtrxl"), ("memory_layers",)),
     ("memory", ("gtrxl",), ("memory_window", "memory_heads")),
     ("memory", ("scan",), ("memory_horizon",)),
+    ("use_sde", None, ("sde_sample_freq",)),
     ("noisy", None, ("noisy_std",)),
     ("augment", None, ("augment_coef",)),
     ("distribution", ("c51",), ("n_atoms", "v_min", "v_max")),
@@ -233,6 +234,17 @@ class NetworkConfig(Settings):
     norm_obs: bool = Field(False, description="normalise observations by their running mean and variance")
 
 
+class SDEConfig(Settings):
+    """Exploration that follows the state (gSDE; Raffin et al. 2022, arXiv:2005.05719)."""
+
+    use_sde: bool = Field(
+        False, description="noise of continuous actions follows the state, by a matrix drawn at times"
+    )
+    sde_sample_freq: int = Field(
+        -1, ge=-1, description="steps of each environment after which that is drawn anew; -1 for once in a rollout"
+    )
+
+
 class ActorCriticConfig(NetworkConfig):
     """What a policy and a value function are made of."""
 
@@ -248,6 +260,7 @@ class ActorCriticConfig(NetworkConfig):
     log_std_init: float = Field(0.0, description="initial log standard deviation of continuous actions")
     state_dependent_std: bool = Field(False, description="let the network choose the deviation of continuous actions")
     squash_output: bool = Field(False, description="squash continuous actions with tanh and rescale them to the bounds")
+    sde: SDEConfig = SDEConfig()
 
     @property
     def torsos(self) -> Torsos:
@@ -255,6 +268,11 @@ class ActorCriticConfig(NetworkConfig):
         return self.net_arch if isinstance(self.net_arch, Torsos) else Torsos(pi=self.net_arch, vf=self.net_arch)
 
     def contradiction(self) -> str | None:
+        if self.sde.use_sde and self.state_dependent_std:
+            return (
+                "use_sde learns how large the noise is by a matrix of its own, and state_dependent_std by the network: "
+                "leave one of the two out."
+            )
         if self.shared_torso and isinstance(self.net_arch, Torsos):
             return (
                 "shared_torso makes one torso for policy and value function, but net_arch gives each its own widths: "
@@ -305,6 +323,8 @@ class SoftActorCriticConfig(NetworkConfig):
     )
     n_quantiles: int = Field(25, gt=1, description="quantiles that each critic learns")
     top_quantiles_to_drop_per_net: int = Field(2, ge=0, description="how many of them for each critic are left out")
+    log_std_init: float = Field(-3.0, description="initial log standard deviation of the matrix of use_sde")
+    sde: SDEConfig = SDEConfig()
     batch_norm: bool = Field(
         False, description="normalise the inputs of the critics' layers over batches, and go without target (CrossQ)"
     )

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, ClassVar
+from bisect import bisect_left
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,7 @@ from agents.core.tree import restarted
 from agents.ops.recurrences import GatedRecurrence
 
 KEEP = 2.0  # bias of gates that keep: a share sigmoid(2) = 0.88 of what is remembered stays at each step
+SHUT = 50.0  # what opens a gate, and subtracted shuts it, in float32
 
 
 class Cell(nn.Module):
@@ -40,8 +41,11 @@ class Cell(nn.Module):
         """Take in one step `[N, inputs]`; return what is remembered, `[N, size]`, and the next carry."""
         raise NotImplementedError
 
-    def run(self, x: Tensor, carry: Tensor) -> tuple[Tensor, Tensor]:
-        """Take in steps `[T, N, inputs]` of episodes that go on; return `[T, N, size]` and the carry after them."""
+    def run(self, x: Tensor, carry: Tensor, real: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Take in steps `[T, N, inputs]` of episodes that go on; return `[T, N, size]` and the carry after them.
+
+        Where `real`, bool `[T, N]`, is False, which is at the end only, nothing is taken in, and anything returned.
+        """
         raise NotImplementedError
 
     def initial_carry(self, num_envs: int) -> Tensor:
@@ -74,11 +78,11 @@ class GRU(Cell):
         carry = self.cell(x, carry)
         return carry, carry
 
-    def run(self, x: Tensor, carry: Tensor) -> tuple[Tensor, Tensor]:
+    def run(self, x: Tensor, carry: Tensor, real: Tensor | None = None) -> tuple[Tensor, Tensor]:
         cell = self.cell
         x = functional.linear(x, cell.weight_ih, cell.bias_ih)
         outputs: Tensor = GatedRecurrence.apply(x, carry, cell.weight_hh, cell.bias_hh)
-        return outputs, outputs[-1]
+        return outputs, _last(outputs, real)
 
 
 class LSTM(Cell):
@@ -91,23 +95,36 @@ class LSTM(Cell):
         hidden, cell = self.cell(x, carry.chunk(2, dim=-1))
         return hidden, torch.cat([hidden, cell], dim=-1)
 
-    def run(self, x: Tensor, carry: Tensor) -> tuple[Tensor, Tensor]:
+    def run(self, x: Tensor, carry: Tensor, real: Tensor | None = None) -> tuple[Tensor, Tensor]:
         cell, states = self.cell, [part[None].contiguous() for part in carry.chunk(2, dim=-1)]
         weights = [cell.weight_ih, cell.weight_hh, cell.bias_ih, cell.bias_hh]
+        if real is not None:  # a further input, 1 where nothing is taken in, opens one gate and shuts the other
+            x = torch.cat([x, (~real[..., None]).to(x.dtype)], dim=-1)
+            hold = x.new_tensor([-SHUT, SHUT, 0.0, 0.0]).repeat_interleave(self.features)
+            weights[0] = torch.cat([cell.weight_ih, hold[:, None]], dim=-1)
         learns = torch.is_grad_enabled()
-        outputs, *after = torch.lstm(x, states, weights, True, 1, 0.0, learns, False, False)
-        return outputs, torch.cat(after, dim=-1)[0]
+        outputs, _, state = torch.lstm(x, states, weights, True, 1, 0.0, learns, False, False)
+        return outputs, torch.cat([_last(outputs, real), state[0]], dim=-1)
 
 
-Run = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+def _last(outputs: Tensor, real: Tensor | None) -> Tensor:
+    """Return what was put out last, `[N, F]` of `[T, N, F]`, where it is real."""
+    if real is None:
+        return outputs[-1]
+    return outputs[real.sum(0) - 1, torch.arange(real.shape[1])]
+
+
+class Run(Protocol):
+    """See `Cell.run`."""
+
+    def __call__(self, x: Tensor, carry: Tensor, real: Tensor | None = None) -> tuple[Tensor, Tensor]: ...
 
 
 def in_runs(run: Run, x: Tensor, carry: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
     """Take in a sequence `[T, N, inputs]` by calls of `run` on steps that no episode's start divides.
 
-    From one start to the next is a run. Each is taken in by parts whose lengths are powers of two, the longest first;
-    parts of one length, which are of different runs, are one call. So there are at most log2(T) + 1 calls, of T * N
-    steps together.
+    From one start to the next is a run. Runs of about one length are one call, so there are few, whatever T and N: the
+    longest with all that are more than a quarter as long, then the same of what is left.
 
     Args:
         run: takes in steps `[T, N, inputs]` from a carry `[N, C]` on; returns `[T, N, F]` and the carry after them.
@@ -120,20 +137,24 @@ def in_runs(run: Run, x: Tensor, carry: Tensor, start: Tensor) -> tuple[Tensor, 
     begins = start.t().clone()
     begins[:, 0] = True
     at = begins.flatten().nonzero().squeeze(1)  # where each run is, environment by environment
-    lengths = torch.diff(at, append=at.new_tensor([steps * envs]))
-    states = carry.new_zeros(len(at), carry.shape[-1]).index_copy(0, (at % steps == 0).nonzero().squeeze(1), carry)
+    lengths, order = torch.diff(at, append=at.new_tensor([steps * envs])).sort(descending=True)
+    at, sizes = at[order], lengths.tolist()
+    begun = (at % steps == 0).nonzero().squeeze(1)  # these go on from the carry
+    before = carry.new_zeros(len(at), carry.shape[-1]).index_copy(0, begun, carry[at[begun] // steps])
     flat = x.transpose(0, 1).flatten(0, 1)
-    outputs, places, length = [], [], 1 << (int(lengths.max()).bit_length() - 1)
-    while length:
-        rows = (lengths & length).nonzero().squeeze(1)
-        if len(rows):
-            place = (at[rows] + torch.arange(length)[:, None]).flatten()
-            output, after = run(flat.index_select(0, place).view(length, len(rows), -1), states.index_select(0, rows))
-            states = states.index_copy(0, rows, after)
-            at[rows] += length
-            outputs.append(output.flatten(0, 1))
-            places.append(place)
-        length //= 2
-    order = torch.cat(places).argsort()
-    whole = torch.cat(outputs).index_select(0, order).view(envs, steps, -1).transpose(0, 1)
-    return whole, states.index_select(0, begins.sum(1).cumsum(0) - 1)
+    outputs, states, found, first, taken = [], [], torch.empty(steps * envs, dtype=torch.int64), 0, 0
+    while first < len(sizes):
+        longest = sizes[first]
+        after = first + bisect_left(sizes[first:], -longest / 4, key=lambda size: -size)
+        t, rows = torch.arange(longest)[:, None], slice(first, after)
+        place, real = (at[rows] + t).clamp(max=len(flat) - 1).flatten(), t < lengths[rows]
+        padded = flat.index_select(0, place).view(longest, after - first, -1)
+        output, state = run(padded, before[rows], None if sizes[after - 1] == longest else real)
+        kept = real.flatten().nonzero().squeeze(1)
+        found[place[kept]] = kept + taken
+        taken += real.numel()
+        outputs.append(output.flatten(0, 1))
+        states.append(state)
+        first = after
+    whole = torch.cat(outputs).index_select(0, found).view(envs, steps, -1).transpose(0, 1)
+    return whole, torch.cat(states).index_select(0, order.argsort()[begins.sum(1).cumsum(0) - 1])

@@ -40,15 +40,39 @@ def test_it_computes_what_the_network_computes(activation, norm_obs, shape):
         np.testing.assert_array_equal(obs, kept)
 
 
-@pytest.mark.parametrize("action_space", [spaces.Discrete(4), spaces.Box(-1, 1, (2,), np.float32)], ids=str)
-def test_a_policy_is_computed_the_same_way(action_space):
-    network = ActorCritic(VECTOR, action_space, ActorCriticConfig(net_arch=(8,)))
+BOX = spaces.Box(-1, 1, (2,), np.float32)
+
+
+@pytest.mark.parametrize(
+    ("action_space", "options"), [(spaces.Discrete(4), {}), (BOX, {}), (BOX, {"use_sde": True})], ids=str
+)
+def test_a_policy_is_computed_the_same_way(action_space, options):
+    network = ActorCritic(VECTOR, action_space, ActorCriticConfig.model_validate({"net_arch": (8,)} | options))
     forward = numpy_forward(network)
     assert forward is not None
     obs = np.ones((3, 5), np.float32)
     with torch.no_grad():
         expected = network.act(torch.from_numpy(obs), ())[0]
     np.testing.assert_allclose(forward(obs), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("memory", ["gru", "lstm"])
+@torch.no_grad()
+def test_a_cell_remembers_the_same(memory):
+    """Step by step, through changes of the parameters in place, and without touching what it was given."""
+    network = q_network(memory=memory, memory_size=6, norm_obs=True)
+    flat, reading = FlatParameters(network), numpy_forward(network)
+    rng, carry = np.random.default_rng(0), torch.randn_like(network.initial_carry(4))
+    expected = carry
+    for _ in range(5):
+        obs, kept = rng.normal(size=(4, 5)).astype(np.float32) * 3, carry.clone()
+        flat.vector.mul_(1.2)
+        q, after = reading.step(obs, carry)
+        wanted, expected = network.act(torch.from_numpy(obs), expected)
+        np.testing.assert_allclose(q, wanted, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(after, expected, rtol=1e-5, atol=1e-5)
+        assert carry.equal(kept)
+        carry = after
 
 
 def test_wide_networks_take_fewer_rows():
@@ -66,7 +90,8 @@ def test_wide_networks_take_fewer_rows():
         (spaces.Dict({"a": VECTOR, "action_mask": spaces.MultiBinary(3)}), {}),
         (spaces.Discrete(5), {}),
         (VECTOR, {"activation": "gelu"}),
-        (VECTOR, {"memory": "gru"}),
+        (VECTOR, {"memory": "scan"}),
+        (VECTOR, {"memory": "gru", "memory_layers": 2}),
     ],
     ids=str,
 )

@@ -816,10 +816,20 @@ BUGS = [
             "memory: a sequence that begins an episode goes on with what was remembered before",
         ),
         (
-            "states = states.index_copy(0, rows, after)",
-            "states = states + 0",
-            "memory: the parts of a run begin without what the part before has left",
+            "carry[at[begun] // steps]",
+            "carry",
+            "memory: runs of several lengths go on from the memory of other environments",
         ),
+        (
+            "hold = x.new_tensor([-SHUT, SHUT, 0.0, 0.0])",
+            "hold = x.new_tensor([0.0, 0.0, 0.0, 0.0])",
+            "LSTM: made-up steps after a run's end are remembered",
+        ),
+    ),
+    *_in(
+        "agents/acting/numpy_cells.py",
+        "tests/acting/test_numpy_inference.py",
+        ("gates[:, :size] * of_hidden[:, 2 * size :]", "of_hidden[:, 2 * size :]", "NumPy's GRU never resets"),
     ),
     *_in(
         "agents/networks/scan.py",
@@ -1040,18 +1050,26 @@ BUGS = [
         ),
     ),
     *_in(
-        "envs/spaces.py",
-        "tests/envs/test_spaces.py",
+        "envs/adapters/masks.py",
+        "tests/envs/test_masks.py",
         (
-            "(actions.reshape(-1, *self._shape) + self._start)",
-            "actions.reshape(-1, *self._shape)",
-            "spaces: actions of Discrete(n, start=k) begin at 0",
-            "Discrete's start, as often overlooked",
+            "for key, part in parts if choices(part)]",
+            "for key, part in reversed(parts) if choices(part)]",
+            "masks: those of the parts of hybrid actions are in the wrong order",
         ),
         (
-            "batch = batch.astype(np.int64) - self.start",
-            "batch = batch.astype(np.int64)",
-            "spaces: observations of Discrete(n, start=k) are taken from 0",
+            "elif not terminated:",
+            "else:",
+            "masks: action_masks() is asked where an episode has ended",
+        ),
+    ),
+    *_in(
+        "envs/actions.py",
+        "tests/envs/test_spaces.py",
+        (
+            "(whole.reshape(-1, *self._shape) + self._start)",
+            "whole.reshape(-1, *self._shape)",
+            "spaces: actions of Discrete(n, start=k) begin at 0",
             "Discrete's start, as often overlooked",
         ),
         (
@@ -1064,6 +1082,73 @@ BUGS = [
             "return raw",
             "actions beyond the bounds reach the environment",
             DETAILS,
+        ),
+        (
+            "_Leaf(leaf, rescale, ",
+            "_Leaf(leaf, False, ",
+            "spaces: --rescale-action clips",
+        ),
+        (
+            "and list(self.parts.items()) == list(other.parts.items())",
+            "and self.shape == other.shape",
+            "hybrid actions: any of as many numbers fit a model",
+        ),
+    ),
+    *_in(
+        "agents/ops/distributions.py",
+        "tests/ops/test_smooth.py",
+        (
+            "features.square() @ (2 * log_std).exp()",
+            "features.square() @ log_std.exp()",
+            "gSDE: the variance adds up deviations",
+            "Raffin et al. 2022, arXiv:2005.05719, eq. 7",
+        ),
+        (
+            "self.mean + (features[..., None, :] @ (std * noise)).squeeze(-2)",
+            "self.mean + (features[..., None, :] @ noise).squeeze(-2)",
+            "gSDE: the learnt deviation is not acted with",
+        ),
+    ),
+    *_in(
+        "agents/ops/exploration.py",
+        "tests/ops/test_smooth.py",
+        (
+            "drawn.repeat_interleave(every, dim=0)[:ticks]",
+            "drawn.repeat(every, 1, 1, 1)[:ticks]",
+            "gSDE: matrices take turns instead of being held",
+        ),
+    ),
+    *_in(
+        "agents/algos/sac/algorithm.py",
+        "tests/algos/test_sac.py",
+        (
+            "return int(self.updates) % interval == 0",
+            "return int(self.updates) % interval == 1",
+            "SAC: with target_update_interval the target moves with the first update",
+        ),
+    ),
+    *_in(
+        "agents/ops/distributions.py",
+        "tests/ops/test_hybrid.py",
+        (
+            'torch.stack(self._each("log_prob", self._columns(action))).sum(dim=0)',
+            'torch.stack(self._each("log_prob", self._columns(action))).mean(dim=0)',
+            "hybrid actions: log-probabilities of parts are averaged",
+        ),
+        (
+            "distribution(part, parameter, deviation, squash, legal)",
+            "distribution(part, parameter, deviation, squash)",
+            "hybrid actions: masks are forgotten",
+        ),
+    ),
+    *_in(
+        "envs/spaces.py",
+        "tests/envs/test_spaces.py",
+        (
+            "batch = batch.astype(np.int64) - self.start",
+            "batch = batch.astype(np.int64)",
+            "spaces: observations of Discrete(n, start=k) are taken from 0",
+            "Discrete's start, as often overlooked",
         ),
     ),
     *_in(

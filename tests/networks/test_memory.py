@@ -174,9 +174,9 @@ def test_runs_are_the_steps_one_after_the_other(steps, share):
     start, carry = torch.rand(steps, 5, generator=generator) < share, torch.randn(5, 2, generator=generator)
     calls = []
 
-    def run(x, carry):
+    def run(x, carry, real=None):
         calls.append(x.shape[:2].numel())
-        states = carry + x.cumsum(0)
+        states = carry + (x if real is None else x * real[..., None]).cumsum(0)
         return states, states[-1]
 
     output, after = in_runs(run, x, carry, start)
@@ -186,8 +186,8 @@ def test_runs_are_the_steps_one_after_the_other(steps, share):
         expected.append(state)
     torch.testing.assert_close(output, torch.stack(expected), atol=1e-5, rtol=0)
     torch.testing.assert_close(after, state, atol=1e-5, rtol=0)
-    assert sum(calls) == x.shape[:2].numel(), "each step is taken in once"
-    assert len(calls) <= steps.bit_length()
+    assert sum(calls) <= 4 * x.shape[:2].numel(), "little is made up beside the steps there are"
+    assert len(calls) <= 1 + steps.bit_length() // 2
 
 
 @each_memory

@@ -20,6 +20,7 @@ from tests.marks import long_test
 from tests.run.running import USER_ENVS, assert_same_run, train
 
 CARRYING = Path(__file__).with_name("carrying_envs.py")
+HYBRID = Path(__file__).with_name("hybrid_env.py")
 MASKED = Path(__file__).parents[1] / "acting" / "masked_env.py"
 TOLD = Path(__file__).parents[1] / "envs" / "told_env.py"
 GRAINS = TOLD.with_name("grain_env.py")
@@ -97,6 +98,8 @@ EXACT = {
     "ppo Lamps async, MultiBinary, memory": f"--env {CARRYING}:Lamps --vec async {GRU}",
     "ppo Screen sync, pictures": f"--env {CARRYING}:Screen --vec sync {PPO}",
     "dqn Screen async, pictures": f"--env {CARRYING}:Screen --vec async {DQN}",
+    "* ppo Signal sync, hybrid actions, masks and memory": f"--env {HYBRID}:Signal --vec sync {GRU}",
+    "ppo Signal async, hybrid actions, masks": f"--env {HYBRID}:Signal --vec async {PPO} --squash-output",
     "ppo Masked native": f"--env {MASKED}:Masked --vec native {PPO}",
     "ppo Masked native, memory": f"--env {MASKED}:Masked --vec native {GRU}",
     "dqn Masked native": f"--env {MASKED}:Masked --vec native {DQN}",
@@ -116,6 +119,9 @@ EXACT = {
     "pqn Corridor sync, memory": f"--env Corridor-v0 --algo pqn --vec sync {GRU}",
     "pqn Taxi async, masks": f"--env Taxi-v4 --algo pqn --vec async {PPO}",
     "sac Pendulum native": f"--env Pendulum-v1 --vec native {SAC} --prioritized-replay",
+    "ppo Pendulum native, gSDE": f"--env Pendulum-v1 --vec native {PPO} --use-sde --sde-sample-freq 5 --squash-output",
+    "ppo Pendulum compiled, gSDE": f"--env Pendulum-v1 --vec native {PPO} --use-sde --compile on",
+    "* sac Pendulum native, gSDE": f"--env Pendulum-v1 --vec native {SAC} --use-sde --target-update-interval 4",
     "sac Pendulum async": f"--env Pendulum-v1 --vec async {SAC} --norm-obs",
     **{f"dqn CartPole sync, preset {name}": f"--env CartPole-v1 --vec sync {DQN} --preset {name}" for name in PRESETS},
     "dqn CartPole native, preset r2d2": f"--env CartPole-v1 --vec native {DQN} --preset r2d2 --sequence-length 8 "
