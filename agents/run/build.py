@@ -21,7 +21,7 @@ from agents.core.config import AlgoConfig, OffPolicyConfig
 from agents.core.device import choose_device, keep_freed_memory, use_threads
 from agents.core.runtime import Runtime, resolved_mode
 from agents.core.saved import count, part, within
-from agents.core.tree import to_numpy
+from agents.core.tree import to_numpy, tree_map
 from agents.core.types import Iteration
 from agents.data.replay import ReplayBuffer
 from agents.data.samplers import Elsewhere, PrioritizedSampler, Sampler, SequenceSampler, UniformSampler
@@ -39,6 +39,7 @@ from agents.run.memory import (
     refuse_too_large_network,
     refuse_too_large_on_disk,
     replay_bytes,
+    transition_bytes,
 )
 from envs.adapters.around import Around
 from envs.adapters.cleaning import CleanVecEnv
@@ -95,8 +96,17 @@ def flops(model: Any, observation_space: Space, training: bool = False) -> int:
     obs, call = zeros(observation_space, 1), model.judge if training and hasattr(model, "judge") else None
     if not getattr(model, "recurrent", False):
         return multiply_adds(model, obs, call=call)[1]
-    obs = {key: leaf[None] for key, leaf in obs.items()} if isinstance(obs, dict) else obs[None]
-    return multiply_adds(model, obs, model.initial_carry(1), torch.ones(1, 1, dtype=torch.bool))[1]
+    return multiply_adds(model, *looked_at(model, observation_space))[1]
+
+
+def looked_at(model: Any, observation_space: Space) -> tuple[Any, ...]:
+    """Return what a model is called with for one observation, of zeros, on its device."""
+    device = next(model.parameters()).device
+    obs = tree_map(lambda leaf: leaf.to(device), zeros(observation_space, 1))
+    if not getattr(model, "recurrent", False):
+        return (obs,)
+    obs = tree_map(lambda leaf: leaf[None], obs)
+    return obs, model.initial_carry(1), torch.ones(1, 1, dtype=torch.bool, device=device)
 
 
 @dataclass(slots=True)
@@ -235,6 +245,15 @@ class Training:
         """Bytes that a transition takes in the replay buffer."""
         carry = self.policy.initial_carry(1)
         return replay_bytes(self.env.observation_space, self.env.action_space, carry)
+
+    @property
+    def data_bytes(self) -> int:
+        """Bytes of the replay buffer, or of a rollout."""
+        params: Any = self.config.params
+        if self.replay is not None:
+            return self.replay.rows * self.replay.num_envs * self.replayed_bytes
+        each = transition_bytes(self.env.observation_space, self.env.action_space, successors=False)
+        return each * params.n_steps * params.n_envs
 
     def faults(self) -> Counter[str]:
         """Return how many numbers of observations had which fault and were made good."""

@@ -2301,4 +2301,14 @@ BUGS = [
         ("judged - value.detach()", "judged - value", "DrAC: values of pictures move towards those of augmented ones"),
         ("gap - distribution.log_prob(", "gap + distribution.log_prob(", "DrAC: the policies are driven apart"),
     ),
+    *_in(
+        "agents/run/dry.py",
+        "tests/run/test_dry.py",
+        ("max(total - starts, 0) / rate", "total / rate", "--dry-run: the steps before learning are counted twice"),
+        (
+            '"memory" if replay.replay_storage == "disk"',
+            '"disk" if replay.replay_storage == "disk"',
+            "--dry-run writes",
+        ),
+    ),
 ]
