@@ -263,7 +263,7 @@ class Model:
                 together or fill what is missing (frame_stack, on_nan and the like); None at the start.
             episode_start: whether an episode starts with it, bool or `[N]`.
             deterministic: take the most likely action instead of sampling.
-            action_masks: which actions are legal, for environments that say so in `info["action_mask"]`.
+            action_masks: which actions are legal, for environments that do not say so in the observation.
 
         Returns:
             The action or actions, ready for `env.step`, and the next state.
@@ -274,18 +274,17 @@ class Model:
         import numpy as np
 
         from agents.core.tree import to_numpy
+        from envs.actions import ActionCodec
         from envs.adapters.cleaning import reader
-        from envs.adapters.masks import ACTION_MASK
+        from envs.adapters.masks import with_mask
         from envs.adapters.observing import Observing
-        from envs.spaces import ActionCodec, BadData
+        from envs.spaces import BadData
 
         now, shown = self._now(), self.config.params.observations
         observations = reader(shown.arguments["cleaning"])(now.own_spaces[0])
-        if action_masks is not None:
-            leaves = observation if isinstance(observation, dict) else {"observation": observation}
-            observation = {**leaves, ACTION_MASK: np.asarray(action_masks)}
-        one = observations.is_one(observation)
         try:
+            observation = with_mask(observation, action_masks, now.own_spaces[1])
+            one = observations.is_one(observation)
             obs = observations.encode([observation]) if one else observations.encode_batch(observation)
             if episode_start is not None:
                 episode_start = np.atleast_1d(np.asarray(episode_start, bool))
@@ -297,8 +296,9 @@ class Model:
             raise UserError(f"{error} (space: {now.own_spaces[0]})") from error
         action, state = now.policy.predict(obs, state, episode_start, deterministic)
         state = (state, seen) if shown.in_use else state
-        actions = ActionCodec(now.own_spaces[1], now.rescale_action).decode(to_numpy(action))
-        return (actions[0] if one else actions), state
+        codec = ActionCodec(now.own_spaces[1], now.rescale_action)
+        actions = codec.decode(to_numpy(action))
+        return (codec.each(actions)[0] if one else actions), state
 
     def evaluate(
         self, episodes: int = 100, *, seed: int = 0, deterministic: bool = True, env: Any = None

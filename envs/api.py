@@ -74,7 +74,7 @@ class VecEnv(Protocol):
         ...
 
     def send(self, action: Array) -> None:
-        """Hand over canonical actions: int64 `[N]` or `[N, k]`, or float32 `[N, d]`, clipped or rescaled here.
+        """Hand over canonical actions: as `envs.actions` says, clipped or rescaled here.
 
         They must stay as they are until `receive` returns.
         """

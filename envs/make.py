@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import gymnasium
 from gymnasium.envs.registration import EnvSpec, load_env_creator
@@ -18,7 +18,7 @@ from gymnasium.envs.registration import EnvSpec, load_env_creator
 from envs.adapters import atari, box2d, minigrid, mujoco
 from envs.adapters.checks import closed, silenced
 from envs.adapters.cleaning import Cleaning, CleanVecEnv, reader
-from envs.adapters.masks import MaskFromInfo, build_masked, gives_masks
+from envs.adapters.masks import Source, WithMask, build_masked, mask_source
 from envs.adapters.stacking import StackedVecEnv
 from envs.adapters.sync import SyncVecEnv
 from envs.adapters.threads import EnvPoolVecEnv, ThreadsVecEnv, envpool_difference, envpool_fault
@@ -38,6 +38,8 @@ from envs.spaces import Codec
 __all__ = ["VECS", "check_renders", "env_label", "has_time_limit", "make", "make_single", "reward_threshold"]
 
 VECS = ("auto", "native", "sync", "async", "vector", "envpool", "ale")
+
+Masks = Source | Literal["unknown"] | None
 
 MOST_COPIES = 10_000  # that are built one by one, as objects
 _SLOW_TICK = 2e-3  # seconds that all environments take one after the other: from here on other processes pay
@@ -70,8 +72,8 @@ def make(
             emulator's own threads), or "auto": the first that there is of native, envpool, ale and vector, else
             sync or async, whichever a short measurement promises to be faster. `VecEnv.backend_reason` says why.
             Where a native task has an id of Gymnasium's, native is that task, and all others are Gymnasium's own.
-            Sync and async give the same transitions, and read action masks from `info["action_mask"]`: they become
-            a leaf of the observation, see `envs.adapters.masks`.
+            Sync and async give the same transitions, and look for action masks: they become a leaf of the
+            observation, see `envs.adapters.masks`.
         device: where native environments live: "cpu" or "cuda"; the others are always on the CPU.
         env_kwargs: passed to the environment's constructor; `max_episode_steps` sets the time limit, unless the
             constructor has an argument of this name, which then gets it.
@@ -100,10 +102,11 @@ def make(
         what = "wrappers go around Gymnasium's environments" if wrappers else "metrics read the environment's info"
         raise UserError(f"{what}, one by one: use --vec sync or --vec async, not --vec {vec}")
     codec = reader(cleaning)
-    reason, masked = "as set", None
+    reason: str = "as set"
+    masks: Masks = "unknown"
     if vec == "auto":
         single = partial(make_single, env_id, env_kwargs=kwargs, wrappers=wrappers)
-        vec, reason, masked = _choose(single, spec, num_envs, kwargs, render, wrapped=bool(wrappers), infos=infos)
+        vec, reason, masks = _choose(single, spec, num_envs, kwargs, render, wrapped=bool(wrappers), infos=infos)
     env: VecEnv
     first: gymnasium.Env | None = None
     if vec == "native":
@@ -124,9 +127,9 @@ def make(
         mode = "rgb_array" if render else None
         maker = partial(make_single, name, env_kwargs=kwargs, render_mode=mode, wrappers=wrappers)
         first = maker()
-        if gives_masks(first) if masked is None else masked:
-            maker, first = partial(build_masked, maker), MaskFromInfo(first)
-            reason += "; action masks from info"
+        if (source := mask_source(first) if masks == "unknown" else masks) is not None:
+            maker, first = partial(build_masked, maker, source), WithMask(first, source)
+            reason += f"; action masks from {source}"
         elif sentence := atari.raw_frames(spec, first.observation_space):
             reason += f"; {sentence}"
         with _further_copies():
@@ -246,8 +249,8 @@ def _choose(
     render: bool,
     wrapped: bool,
     infos: bool,
-) -> tuple[str, str, bool | None]:
-    """Return the backend for `vec="auto"`, why, and whether there are masks in the environment's info, if it is known.
+) -> tuple[str, str, Masks]:
+    """Return the backend for `vec="auto"`, why, and where action masks come from, if it is known.
 
     What must be tried is tried with one environment, which is closed again.
     """
@@ -255,34 +258,34 @@ def _choose(
     single_only = wrapped or infos
     if native_task(spec) is not None and not wrapped:
         which = "our own" if spec.id in DYNAMICS else "a native"
-        return "native", f"{which} version, all environments in one array", None
+        return "native", f"{which} version, all environments in one array", "unknown"
     if spec.entry_point is None:
         if single_only:
             raise UserError(f"{spec.id} has a vector version alone, which takes neither wrappers nor metrics")
-        return "vector", f"there is no other version; {no_resume}", None
+        return "vector", f"there is no other version; {no_resume}", "unknown"
     if not render and not single_only and atari.is_game(spec):
-        return "ale", f"the emulator's own threads; {no_resume}", None
+        return "ale", f"the emulator's own threads; {no_resume}", "unknown"
     pooled = not render and not single_only and envpool_fault(spec, kwargs) is None
     vectorised = spec.vector_entry_point is not None and not single_only
     asked = "with wrappers it is Gymnasium's environment; " if wrapped else "info is read; " if infos else ""
     alone = "there is one environment" if num_envs == 1 else "there is one core" if cores() == 1 else ""
     if alone and not pooled and not vectorised:
-        return "sync", asked + alone, None
+        return "sync", asked + alone, "unknown"
     with closed(single()) as trial:
-        masked = gives_masks(trial)
+        masks = mask_source(trial)
         spaces = trial.observation_space, trial.action_space
-        if pooled and not masked and envpool_difference(spec, *spaces) is None:
-            return "envpool", f"EnvPool is installed and has it; {no_resume}", masked
-        if vectorised and not masked:
+        if pooled and masks is None and envpool_difference(spec, *spaces) is None:
+            return "envpool", f"EnvPool is installed and has it; {no_resume}", masks
+        if vectorised and masks is None:
             with closed(_vector(spec, 1, kwargs, False)) as many:
                 if spaces == (many.single_observation_space, many.single_action_space):
-                    return "vector", f"it brings a vector version of its own; {no_resume}", masked
+                    return "vector", f"it brings a vector version of its own; {no_resume}", masks
         if alone:
-            return "sync", asked + alone, masked
+            return "sync", asked + alone, masks
         seconds = _seconds_per_step(trial)
     vec = "async" if num_envs * seconds > _SLOW_TICK else "sync"
     which = "other processes pay" if vec == "async" else "too quick for other processes to pay"
-    return vec, f"{asked}a step takes {seconds * 1e6:,.0f} us: {which}", masked
+    return vec, f"{asked}a step takes {seconds * 1e6:,.0f} us: {which}", masks
 
 
 def _seconds_per_step(env: gymnasium.Env) -> float:

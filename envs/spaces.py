@@ -6,8 +6,7 @@ Everything above the environments sees only these:
   MultiDiscrete from 0 (int64 `[N, k]`). Dict and Tuple, however nested, become one flat Dict whose
   keys are the paths to the leaves ("camera", "joints/0"). MultiBinary becomes Box(0, 1), and a Box
   of shape () becomes one of shape (1,). Text and sequences become arrays of one length (envs.words).
-* actions: Discrete from 0 (int64 `[N]`), flat Box float32 (`[N, d]`), flat MultiDiscrete from 0
-  (int64 `[N, k]`) and flat MultiBinary (int64 `[N, k]` of 0 and 1).
+* actions: those of `envs.actions`.
 """
 
 from __future__ import annotations
@@ -21,13 +20,12 @@ import numpy as np
 from gymnasium import Space, spaces
 
 from envs import saved
-from envs.api import Array, Obs
+from envs.api import Obs
 from envs.errors import UserError
 from envs.words import Reader, is_text, text_from_json, text_to_json, understood
 
 _OBSERVATIONS = "Box, Discrete, MultiDiscrete, MultiBinary, Text and Sequence of Discrete, and Dict and Tuple of these"
-_ACTIONS = "Discrete, Box, MultiDiscrete and MultiBinary"
-_MOST_ENTRIES = 2**24  # of a space, described in a file or an environment's own: 64 MiB of float32
+MOST_ENTRIES = 2**24  # of a space, described in a file or an environment's own: 64 MiB of float32
 _DTYPES = ("float16", "float32", "float64", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)))
 _MISFITS = (ValueError, TypeError, LookupError)  # what NumPy and indexing raise on what fits no array or path
 
@@ -278,122 +276,54 @@ class ObservationCodec:
 Codec = Callable[[Space], ObservationCodec]  # of an environment's own space
 
 
-def _leaves(space: Space, path: tuple[Any, ...]) -> Iterator[_Leaf]:
+def children(space: Space) -> list[tuple[Any, Space]] | None:
+    """Return the parts of a Dict, by their keys in the order that Gymnasium sorts them in, or of a Tuple; else None."""
     if isinstance(space, spaces.Dict):
-        for key, child in space.spaces.items():
+        return sorted(space.spaces.items(), key=lambda item: str(item[0]))
+    return list(enumerate(space.spaces)) if isinstance(space, spaces.Tuple) else None
+
+
+def _leaves(space: Space, path: tuple[Any, ...]) -> Iterator[_Leaf]:
+    if (parts := children(space)) is not None:
+        for key, child in parts:
             yield from _leaves(child, (*path, key))
-    elif isinstance(space, spaces.Tuple):
-        for index, child in enumerate(space.spaces):
-            yield from _leaves(child, (*path, index))
-    elif (entries := math.prod(space.shape or ())) > _MOST_ENTRIES:
+    elif (entries := math.prod(space.shape or ())) > MOST_ENTRIES:
         where = f" {'/'.join(map(str, path))!r}" if path else ""
-        raise UserError(f"observation space{where} has {entries:,} entries; at most {_MOST_ENTRIES:,} are allowed")
+        raise UserError(f"observation space{where} has {entries:,} entries; at most {MOST_ENTRIES:,} are allowed")
     elif isinstance(space, spaces.Box):
         shape = space.shape or (1,)
         if space.dtype == np.uint8:
             image = spaces.Box(space.low.reshape(shape), space.high.reshape(shape), dtype=np.uint8)
             yield _Leaf(path, space, image, space.shape, space.dtype)
         else:
-            canonical = _float_box(space.low.reshape(shape), space.high.reshape(shape), shape)
+            canonical = float_box(space.low.reshape(shape), space.high.reshape(shape), shape)
             yield _Leaf(path, space, canonical, space.shape, space.dtype)
     elif (found := understood(space)) is not None:
         yield _Leaf(path, space, found[0], found[0].shape, np.dtype(found[0].dtype), read=found[1])
     elif isinstance(space, spaces.MultiBinary):
-        yield _Leaf(path, space, _float_box(0, 1, space.shape), space.shape, np.dtype(np.int8))
+        yield _Leaf(path, space, float_box(0, 1, space.shape), space.shape, np.dtype(np.int8))
     elif isinstance(space, spaces.Discrete | spaces.MultiDiscrete):
-        start, count = _int_range(space)
-        yield _Leaf(path, space, _from_zero(count), space.shape or (), np.dtype(space.dtype), start, count)
+        start, count = int_range(space)
+        yield _Leaf(path, space, from_zero(count), space.shape or (), np.dtype(space.dtype), start, count)
     else:
         where = f" {'/'.join(map(str, path))!r}" if path else ""
         raise UserError(f"observation space{where} is {space}; it must be made of {_OBSERVATIONS}")
 
 
-def _float_box(low: Any, high: Any, shape: tuple[int, ...]) -> spaces.Box:
+def float_box(low: Any, high: Any, shape: tuple[int, ...]) -> spaces.Box:
     with np.errstate(over="ignore"):  # a float64 bound beyond float32's range becomes infinite: no bound
         low, high = (np.broadcast_to(np.asarray(bound, np.float32), shape) for bound in (low, high))
     return spaces.Box(low, high, shape, np.float32)
 
 
-def _int_range(space: spaces.Discrete | spaces.MultiDiscrete) -> tuple[np.ndarray, np.ndarray]:
+def int_range(space: spaces.Discrete | spaces.MultiDiscrete) -> tuple[np.ndarray, np.ndarray]:
     """Return the smallest value of each entry, int64, and how many values it has, uint64 (shape () for Discrete)."""
     count = space.n if isinstance(space, spaces.Discrete) else space.nvec
     return np.asarray(space.start, np.int64), np.asarray(count).astype(np.uint64)
 
 
-def _from_zero(count: np.ndarray) -> spaces.Discrete | spaces.MultiDiscrete:
+def from_zero(count: np.ndarray) -> spaces.Discrete | spaces.MultiDiscrete:
     return spaces.Discrete(int(count)) if count.ndim == 0 else spaces.MultiDiscrete(count.ravel().astype(np.int64))
-
-
-class ActionCodec:
-    """Turns canonical actions into what the environment expects.
-
-    Box actions are clipped to the bounds; with `rescale`, the canonical space is [-1, 1] instead, and
-    actions are clipped to that and mapped onto the bounds.
-
-    Attributes:
-        raw: the environment's own space.
-        space: the canonical space of one environment.
-
-    Raises:
-        UserError: the space is none of those allowed, or `rescale` is asked of a Box without finite bounds.
-    """
-
-    def __init__(self, space: Space, rescale: bool = False) -> None:
-        self.raw = space
-        self._shape: tuple[int, ...] = space.shape or ()
-        self._dtype = np.dtype(space.dtype)
-        self._start: np.ndarray | None = None
-        self._scale: np.ndarray | None = None
-        if (entries := math.prod(self._shape)) > _MOST_ENTRIES:
-            raise UserError(f"action space has {entries:,} entries; at most {_MOST_ENTRIES:,} are allowed")
-        if isinstance(space, spaces.Discrete | spaces.MultiDiscrete):
-            self._start, count = _int_range(space)
-            self.space: Space = _from_zero(count)
-        elif isinstance(space, spaces.MultiBinary):
-            self._start = np.zeros(self._shape, np.int64)
-            self.space = spaces.MultiBinary(int(np.prod(self._shape)))
-        elif isinstance(space, spaces.Box):
-            self._low, self._high = space.low, space.high
-            self.space = self._box(space, rescale)
-        else:
-            raise UserError(f"action space is {space}; it must be {_ACTIONS}")
-
-    def _box(self, space: spaces.Box, rescale: bool) -> spaces.Box:
-        size = int(np.prod(self._shape))
-        if not rescale:
-            return _float_box(space.low.ravel(), space.high.ravel(), (size,))
-        if not space.is_bounded():
-            raise UserError(
-                f"actions from -1 to 1 cannot be mapped onto {space}, which has infinite bounds: give finite ones, or "
-                "use --algo ppo without --rescale-action and --squash-output"
-            )
-        low, high = space.low.astype(np.float64), space.high.astype(np.float64)
-        self._scale, self._middle = (high - low) / 2, (high + low) / 2
-        return _float_box(-1.0, 1.0, (size,))
-
-    def decode(self, actions: Array) -> np.ndarray:
-        """Return a canonical batch as a fresh raw batch `[N, *shape]`; iterating it gives each environment's action.
-
-        Raises:
-            UserError: a Box action is NaN.
-        """
-        if self._start is not None:
-            return (actions.reshape(-1, *self._shape) + self._start).astype(self._dtype, copy=False)
-        refuse_nan(actions)
-        if self._scale is not None:
-            raw = actions.reshape(-1, *self._shape).clip(-1.0, 1.0) * self._scale + self._middle
-        else:
-            raw = actions.reshape(-1, *self._shape)
-        if self._dtype.kind in "iu":
-            return np.clip(np.rint(raw), self._low, self._high).astype(self._dtype)
-        raw = raw.astype(self._dtype)
-        return np.minimum(np.maximum(raw, self._low, out=raw), self._high, out=raw)
-
-
-def refuse_nan(actions: np.ndarray) -> None:
-    """Raise UserError if a float action is NaN, which no environment could be blamed for."""
-    if math.isnan(np.vdot(actions, actions)):
-        raise UserError("an action is NaN: the policy has diverged; try a smaller learning rate")
 
 
 def space_to_json(space: Space) -> dict[str, Any]:
@@ -443,9 +373,9 @@ def space_from_json(data: Any) -> Space:
         UserError: `data` describes no space.
     """
     try:
-        if (entries := _entries(data)) > _MOST_ENTRIES:
+        if (entries := _entries(data)) > MOST_ENTRIES:
             raise UserError(
-                f"not the description of a space: it has {entries:,} entries, and at most {_MOST_ENTRIES:,} are allowed"
+                f"not the description of a space: it has {entries:,} entries, and at most {MOST_ENTRIES:,} are allowed"
             )
         return _space(data)
     except (ValueError, TypeError, OverflowError, AssertionError, RecursionError) as error:

@@ -29,13 +29,19 @@ _ACTIVATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 class NumpyForward:
     """Normaliser, hidden layers and head as one function of NumPy observations; it sees changes made in place.
 
+    Args:
+        features: the head's inputs are put after its output.
+
     Attributes:
         max_rows: up to how many observations it is the faster way.
         remember: takes in a step of what the normaliser gives, where there is a memory before the layers; else None.
     """
 
-    def __init__(self, norm: RunningNorm | None, torso: MLP, head: nn.Linear, cell: Any = None) -> None:
+    def __init__(
+        self, norm: RunningNorm | None, torso: MLP, head: nn.Linear, cell: Any = None, features: bool = False
+    ) -> None:
         self._norm = None if norm is None else (norm.mean.numpy(), norm.var.numpy(), norm.clip)
+        self._features = features
         self._activation = _ACTIVATIONS[torso.activation]
         layers = [
             (layer.weight.detach().numpy().T, layer.bias.detach().numpy())
@@ -76,7 +82,8 @@ class NumpyForward:
             x += bias
             x = self._activation(x)
         weight, bias = self._head
-        return x @ weight + bias
+        output = x @ weight + bias
+        return np.concatenate([output, x], axis=1) if self._features else output
 
 
 def numpy_forward(model: nn.Module) -> NumpyForward | None:
@@ -110,7 +117,8 @@ def numpy_forward(model: nn.Module) -> NumpyForward | None:
     cell = None if memory is None else memory.cell
     if cell is not None and type(cell) is not memory.kind:
         return None
-    return NumpyForward(leaf.norm, torso, head, cell)
+    sde = getattr(model, "sde", None)
+    return NumpyForward(leaf.norm, torso, head, cell, sde is not None and sde.use_sde)
 
 
 def _changed(model: nn.Module, said: str, methods: tuple[str, ...]) -> bool:

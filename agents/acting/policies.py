@@ -24,7 +24,7 @@ from agents.networks.heads import Noise
 from agents.networks.models import ActorCritic, ActorCriticOutput, QNetwork, QOutput, action_mask
 from agents.networks.soft import SoftActorCritic
 from agents.ops.distributions import SquashedGaussian, draw_noise, masked
-from agents.ops.exploration import epsilon_greedy, legal_action, random_action
+from agents.ops.exploration import epsilon_greedy, exploration_matrices, legal_action, random_action
 from envs.errors import UserError
 
 Progress = float | ndarray
@@ -199,6 +199,13 @@ class ModelPolicy(ABC):
         return said, values
 
 
+def _matrices(model: ActorCritic | SoftActorCritic, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    """Draw what gSDE acts with: as a rollout begins and after every `sde_sample_freq` ticks of it."""
+    assert model.log_std is not None
+    features, size = model.log_std.shape
+    return exploration_matrices(shape, (features, size), model.sde.sde_sample_freq, generator)
+
+
 class ActorCriticPolicy(ModelPolicy):
     """Samples from the model's action distribution; greedy is its mode."""
 
@@ -209,6 +216,8 @@ class ActorCriticPolicy(ModelPolicy):
         self._on_tensors = not isinstance(model.action_space, spaces.Discrete)
 
     def draw_noise(self, shape: tuple[int, ...], progress: Progress, generator: torch.Generator) -> Tensor:
+        if self.model.sde.use_sde:
+            return _matrices(self.model, shape, generator)
         return draw_noise(self.model.action_space, shape, generator, generator.device)
 
     def choose(self, parameters: Any, mask: Tensor | None, noise: Tree) -> tuple[Any, Any]:
@@ -245,20 +254,26 @@ class SquashedPolicy(ModelPolicy):
         self._random_until = random_until
 
     def draw_noise(self, shape: tuple[int, ...], progress: Progress, generator: torch.Generator) -> tuple[Tensor, ...]:
-        """Draw for each environment whether its action is uniform, and standard normal numbers for either kind."""
+        """Draw for each environment whether its action is uniform, and standard normal numbers for either kind.
+
+        With gSDE those of the policy's own actions are matrices.
+        """
         uniform = np.broadcast_to(np.expand_dims(np.asarray(progress) < min(self._random_until(), 1.0), -1), shape)
         normal = torch.randn((*shape, self.model.size), generator=generator, device=generator.device)
-        return to_tensor(uniform.copy(), generator.device), normal
+        smooth = (_matrices(self.model, shape, generator),) if self.model.sde.use_sde else ()
+        return to_tensor(uniform.copy(), generator.device), normal, *smooth
 
     def choose(self, parameters: Any, mask: Tensor | None, noise: Tree) -> tuple[Any, Any]:
         distribution = self.model.distribution(parameters)
         if noise is None:
             action = distribution.to_env(distribution.mode())
         else:
-            uniform, normal = map(torch.as_tensor, noise)
+            uniform, normal, *smooth = map(torch.as_tensor, noise)
             # the distribution function of a normal number is uniform: 2 Phi(z) - 1 in [-1, 1]
             spread = torch.erf(normal * math.sqrt(0.5))
-            action = torch.where(uniform[..., None], spread, distribution.to_env(distribution.sample(normal)))
+            action = torch.where(
+                uniform[..., None], spread, distribution.to_env(distribution.sample(*smooth or [normal]))
+            )
         return action, action
 
     @torch.no_grad()

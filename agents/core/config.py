@@ -156,14 +156,16 @@ class Settings(BaseModel):
         return next(filter(None, (getattr(self, part).contradiction() for part in self.parts())), None)
 
 
-OFF = (None, False, 0, "none", "auto")  # a setting that is not in use
+OFF: tuple[Any, ...] = (None, False, 0, "none", "auto", (), [])  # a setting that is not in use
 # part -> with which value of it (None: any that is not off), which settings are in use
 DETAILS: tuple[tuple[str, tuple[str, ...] | None, tuple[str, ...]], ...] = (
     ("memory", None, ("memory_size", "sequence_length", "burn_in", "prioritized_replay_eta")),
     ("memory", ("gru", "lstm", "scan", "gtrxl"), ("memory_layers",)),
     ("memory", ("gtrxl",), ("memory_window", "memory_heads")),
     ("memory", ("scan",), ("memory_horizon",)),
+    ("use_sde", None, ("sde_sample_freq",)),
     ("noisy", None, ("noisy_std",)),
+    ("augment", None, ("augment_coef",)),
     ("distribution", ("c51",), ("n_atoms", "v_min", "v_max")),
     ("distribution", ("qr", "iqn"), ("n_quantiles",)),
     ("truncated_quantiles", None, ("n_quantiles", "top_quantiles_to_drop_per_net")),
@@ -232,6 +234,17 @@ class NetworkConfig(Settings):
     norm_obs: bool = Field(False, description="normalise observations by their running mean and variance")
 
 
+class SDEConfig(Settings):
+    """Exploration that follows the state (gSDE; Raffin et al. 2022, arXiv:2005.05719)."""
+
+    use_sde: bool = Field(
+        False, description="noise of continuous actions follows the state, by a matrix drawn at times"
+    )
+    sde_sample_freq: int = Field(
+        -1, ge=-1, description="steps of each environment after which that is drawn anew; -1 for once in a rollout"
+    )
+
+
 class ActorCriticConfig(NetworkConfig):
     """What a policy and a value function are made of."""
 
@@ -247,6 +260,7 @@ class ActorCriticConfig(NetworkConfig):
     log_std_init: float = Field(0.0, description="initial log standard deviation of continuous actions")
     state_dependent_std: bool = Field(False, description="let the network choose the deviation of continuous actions")
     squash_output: bool = Field(False, description="squash continuous actions with tanh and rescale them to the bounds")
+    sde: SDEConfig = SDEConfig()
 
     @property
     def torsos(self) -> Torsos:
@@ -254,6 +268,11 @@ class ActorCriticConfig(NetworkConfig):
         return self.net_arch if isinstance(self.net_arch, Torsos) else Torsos(pi=self.net_arch, vf=self.net_arch)
 
     def contradiction(self) -> str | None:
+        if self.sde.use_sde and self.state_dependent_std:
+            return (
+                "use_sde learns how large the noise is by a matrix of its own, and state_dependent_std by the network: "
+                "leave one of the two out."
+            )
         if self.shared_torso and isinstance(self.net_arch, Torsos):
             return (
                 "shared_torso makes one torso for policy and value function, but net_arch gives each its own widths: "
@@ -304,6 +323,8 @@ class SoftActorCriticConfig(NetworkConfig):
     )
     n_quantiles: int = Field(25, gt=1, description="quantiles that each critic learns")
     top_quantiles_to_drop_per_net: int = Field(2, ge=0, description="how many of them for each critic are left out")
+    log_std_init: float = Field(-3.0, description="initial log standard deviation of the matrix of use_sde")
+    sde: SDEConfig = SDEConfig()
     batch_norm: bool = Field(
         False, description="normalise the inputs of the critics' layers over batches, and go without target (CrossQ)"
     )
@@ -364,6 +385,10 @@ class ObservationConfig(Settings):
         return self.arguments != ObservationConfig().arguments
 
 
+def _listed(value: Any) -> Any:
+    return [] if value is None else [value] if isinstance(value, str) else value
+
+
 class AlgoConfig(Settings):
     """Fields that every algorithm has; each algorithm adds its own."""
 
@@ -410,6 +435,9 @@ class AlgoConfig(Settings):
     optimizer: OptimizerName = Field("adam", description="optimiser")
     network: NetworkConfig = NetworkConfig()
     observations: ObservationConfig = ObservationConfig()
+    augment: Annotated[
+        tuple[Literal["shift", "crop", "scale", "flip", "rotate", "colour"], ...], BeforeValidator(_listed)
+    ] = Field((), description="how pictures are changed at random as they are learnt from; none for not")
 
     @property
     def schedule_steps(self) -> int:

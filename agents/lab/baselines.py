@@ -15,7 +15,7 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-from envs.adapters.masks import ACTION_MASK, MaskFromInfo, gives_masks
+from envs.adapters.masks import ACTION_MASK, masked
 from envs.errors import UserError
 from envs.make import make_single
 
@@ -118,7 +118,7 @@ def _make_envs(env_id: str, n_envs: int, seed: int, env_kwargs: Mapping[str, Any
 
 def _with_masks(single: Callable[[], gymnasium.Env], env_id: str) -> gymnasium.Env:
     env = single()
-    env = MaskFromInfo(env) if gives_masks(env) else env
+    env = masked(env)
     if ACTION_MASK not in getattr(env.observation_space, "spaces", ()):
         env.close()
         raise UserError(f"MaskablePPO of stable-baselines3 needs action masks, and {env_id} has none")

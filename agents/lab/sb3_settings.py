@@ -128,6 +128,7 @@ def _translate_off_policy(values: Mapping[str, Any]) -> tuple[dict[str, Any], di
     return counts, {"net_arch": values["net_arch"]}
 
 
+SDE = ("use_sde", "sde_sample_freq")
 SHARED = ("learning_rate", "gamma", "batch_size")
 COUNTERPARTS = {
     "ppo": Counterpart(
@@ -212,7 +213,10 @@ def translate_settings(algo: str, params: AlgoConfig) -> tuple[dict[str, Any], l
     if there.clips:
         arguments["max_grad_norm"] = UNCLIPPED if values["max_grad_norm"] is None else values["max_grad_norm"]
     normalize = {"norm_obs": values["norm_obs"], "norm_reward": values.get("norm_reward", False)}
-    known = {*there.arguments, *there.network, *there.translated, *COMMON, *PROTOCOL}
+    if values.get("use_sde"):
+        arguments |= {name: values[name] for name in SDE}
+        policy["log_std_init"] = values["log_std_init"]
+    known = {*SDE, "log_std_init", *there.arguments, *there.network, *there.translated, *COMMON, *PROTOCOL}
     if not there.clips:
         known.remove("max_grad_norm")
     known |= idle(values)

@@ -17,6 +17,7 @@ from agents.data.replay import Batch
 from agents.data.trajectory import Trajectory
 from agents.learning.optimizer import Optimizer
 from agents.learning.parameters import FlatParameters, clipped
+from agents.networks.augmentation import Augmentation
 from envs.errors import UserError
 from envs.seeding import derive_seed
 
@@ -49,9 +50,11 @@ class Learner:
         algorithm: on its device already.
         runtime: how steps are run.
         seed: minibatches are drawn by a stream that follows from it.
+        augment: changes pictures as they are learnt from, by numbers of the same stream; None for not.
     """
 
-    def __init__(self, algorithm: Algorithm, runtime: Runtime, seed: int) -> None:
+    def __init__(self, algorithm: Algorithm, runtime: Runtime, seed: int, augment: Augmentation | None = None) -> None:
+        self._augment = augment
         algorithm.eval()
         self.algorithm = algorithm
         self.parameters = FlatParameters(algorithm.model)
@@ -97,6 +100,9 @@ class Learner:
             name: torch.tensor(value, device=device) for name, value in numbers.items() if name != "learning_rate"
         }
         with torch.no_grad():
+            if self._augment is not None and isinstance(data, Batch):
+                obs, next_obs = (self._augment(seen, self.shuffling) for seen in (data.obs, data.next_obs))
+                data = data._replace(obs=obs, next_obs=next_obs)
             prepared = self.algorithm.prepare(data, constants)
             if isinstance(data, Batch):
                 prepared |= self.algorithm.draw(len(prepared["action"]), self.shuffling)
@@ -148,6 +154,8 @@ class Learner:
     def _with_observations(self, prepared: Data, trajectory: Trajectory) -> Data:
         """Return what minibatches are made of: `[T, N, ...]` with memory, else the real transitions, `[B, ...]`."""
         data = {**prepared, "obs": trajectory.obs}
+        if self._augment is not None:
+            data["augmented"] = self._augment(trajectory.obs, self.shuffling)
         if self._recurrent:
             data |= {"start": trajectory.start, "carry": trajectory.carry}
             return data if trajectory.valid is None else data | {"valid": trajectory.valid}

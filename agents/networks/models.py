@@ -21,9 +21,19 @@ from agents.networks.heads import QUIET, Noise, QHead
 from agents.networks.layers import MLP, SpectralLinear, orthogonal
 from agents.networks.memory import build_memory
 from agents.networks.normalize import RunningNorm, ValueScale
-from agents.ops.distributions import Distribution, distribution, masked, parameter_count
+from agents.ops.distributions import (
+    Distribution,
+    Gaussian,
+    SquashedGaussian,
+    deviation_count,
+    distribution,
+    masked,
+    parameter_count,
+    smooth_gaussian,
+)
 from agents.ops.values import Categorical, Expected, Quantiles, Rescaled, Values
 from envs.adapters.masks import ACTION_MASK
+from envs.errors import UserError
 
 
 class ActorCriticOutput(NamedTuple):
@@ -140,18 +150,24 @@ class ActorCritic(Model):
         super().__init__(observation_space, config)
         self.action_space = action_space
         self.squash = config.squash_output
-        size = parameter_count(action_space)
-        continuous = isinstance(action_space, spaces.Box)
-        self.split_std = continuous and config.state_dependent_std
+        self.size = size = parameter_count(action_space)
+        deviations = deviation_count(action_space)
+        self.split_std = deviations > 0 and config.state_dependent_std
+        self.sde = config.sde
+        if config.sde.use_sde and not isinstance(action_space, spaces.Box):
+            raise UserError(
+                f"use_sde is for continuous actions, a Box; this environment has {action_space}: leave it out."
+            )
         widths = config.torsos
         self.policy_torso = MLP(self.features, widths.pi, config.activation)
         self.value_torso = None if config.shared_torso else MLP(self.features, widths.vf, config.activation)
-        self.policy_head = nn.Linear(self.policy_torso.features, 2 * size if self.split_std else size)
+        self.policy_head = nn.Linear(self.policy_torso.features, size + deviations * self.split_std)
         self.value_head = nn.Linear((self.value_torso or self.policy_torso).features, 1)
         how = config.norm_value
         self.value_scale = None if how == "none" else ValueScale(1, config.norm_value_rate, how == "popart")
-        deviation = torch.full((size,), config.log_std_init)
-        self.log_std = nn.Parameter(deviation) if continuous and not self.split_std else None
+        features = [self.policy_torso.features] if config.sde.use_sde else []
+        deviation = torch.full((*features, deviations), config.log_std_init)
+        self.log_std = nn.Parameter(deviation) if deviations and not self.split_std else None
         if config.ortho_init:
             orthogonal(self, math.sqrt(2))
             orthogonal(self.policy_head, 0.01)
@@ -162,7 +178,12 @@ class ActorCritic(Model):
     def act(self, obs: Obs, carry: Tree) -> tuple[Tensor, Tree]:
         """Return the parameters of the action distribution, which is all that acting needs, and the next carry."""
         features, carry = self.look(obs, carry)
-        return self.policy_head(self.policy_torso(features)), carry
+        return self._head_and_features(self.policy_torso(features)), carry
+
+    def _head_and_features(self, latent: Tensor) -> Tensor:
+        """Return the head's output, and after it with gSDE what the noise is made of."""
+        output = self.policy_head(latent)
+        return torch.cat([output, latent.detach()], dim=-1) if self.sde.use_sde else output
 
     def value(self, obs: Obs, carry: Tree = ()) -> Tensor:
         """Return the value of one step's observations alone, `[N]`."""
@@ -191,14 +212,17 @@ class ActorCritic(Model):
     def _heads(self, features: Tensor, mask: Tensor | None) -> ActorCriticOutput:
         latent = self.policy_torso(features)
         critic = latent if self.value_torso is None else self.value_torso(features)
-        return ActorCriticOutput(self.distribution(self.policy_head(latent), mask), self._values(critic))
+        return ActorCriticOutput(self.distribution(self._head_and_features(latent), mask), self._values(critic))
 
     def distribution(self, parameters: Tensor, mask: Tensor | None = None) -> Distribution:
-        """Return the action distribution that the policy head's output `[..., P]` stands for."""
+        """Return the action distribution that what `act` returned `[..., P]` stands for."""
+        if self.sde.use_sde:
+            assert self.log_std is not None
+            return (SquashedGaussian if self.squash else Gaussian)(*smooth_gaussian(parameters, self.log_std))
         if not self.split_std:
             return distribution(self.action_space, parameters, self.log_std, self.squash, mask)
-        mean, log_std = parameters.chunk(2, dim=-1)
-        return distribution(self.action_space, mean, log_std.clamp(-20, 2), self.squash)
+        parameters, log_std = parameters.tensor_split([self.size], dim=-1)
+        return distribution(self.action_space, parameters, log_std.clamp(-20, 2), self.squash, mask)
 
     def acting_path(self) -> tuple[Encoder, MLP, nn.Linear]:
         """Return the modules that `act` goes through when there is no memory."""

@@ -16,7 +16,9 @@ from agents.networks.encoders import Encoder
 from agents.networks.layers import ACTIVATIONS, MLP, BatchNorm, Ensemble
 from agents.networks.models import Model
 from agents.ops.critics import Least, Truncated
-from agents.ops.distributions import SquashedGaussian, parameter_count
+from agents.ops.distributions import SquashedGaussian, parameter_count, smooth_gaussian
+
+MOST_MEAN = 2.0  # of actions before the tanh, with gSDE: their deviation may be small far out
 
 
 class Critics(Model):
@@ -77,7 +79,10 @@ class SoftActorCritic(Model):
         super().__init__(observation_space, config)
         self.size = parameter_count(action_space)
         self.torso = MLP(self.features, config.net_arch, config.activation)
-        self.head = nn.Linear(self.torso.features, 2 * self.size)
+        self.sde = config.sde
+        self.head = nn.Linear(self.torso.features, self.size if config.sde.use_sde else 2 * self.size)
+        deviation = torch.full((self.torso.features, self.size), config.log_std_init)
+        self.log_std = nn.Parameter(deviation) if config.sde.use_sde else None
         self.critics = Critics(observation_space, self.size, config)
         self.critics.share_statistics(self)
         self.log_ent_coef = None if ent_coef is None else nn.Parameter(torch.tensor(math.log(ent_coef)))
@@ -85,10 +90,14 @@ class SoftActorCritic(Model):
     def act(self, obs: Obs, carry: Tree) -> tuple[Tensor, Tree]:
         """Return the parameters of the action distribution, which is all that acting needs, and the carry."""
         features, carry = self.look(obs, carry)
-        return self.head(self.torso(features)), carry
+        latent = self.torso(features)
+        output = self.head(latent)
+        return output if self.log_std is None else torch.cat([output, latent.detach()], dim=-1), carry
 
     def distribution(self, parameters: Tensor) -> SquashedGaussian:
-        """Return what the head's output `[..., 2 d]` stands for."""
+        """Return what the numbers that `act` returned stand for."""
+        if self.log_std is not None:
+            return SquashedGaussian(*smooth_gaussian(parameters, self.log_std, MOST_MEAN))
         mean, log_std = parameters.chunk(2, dim=-1)
         return SquashedGaussian(mean, log_std.clamp(-20, 2))
 

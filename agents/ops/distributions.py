@@ -8,6 +8,7 @@ sampling is a pure function, which can be compiled.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -16,6 +17,7 @@ import torch.nn.functional as F
 from gymnasium import Space, spaces
 from torch import Generator, Tensor
 
+from envs.actions import Hybrid, choices
 from envs.errors import UserError
 
 MOST_OUTPUTS = 100_000  # of a policy head: beyond, a step of training takes seconds
@@ -55,8 +57,10 @@ def draw_noise(space: Space, shape: tuple[int, ...], generator: Generator | None
     Gumbel noise for choices (argmax(logits + noise) draws from softmax(logits)), uniform for coins, normal for
     continuous actions.
     """
-    noise = torch.empty((*shape, parameter_count(space)), device=device)
+    noise = torch.empty((*shape, 0 if isinstance(space, Hybrid) else parameter_count(space)), device=device)
     match space:
+        case Hybrid():
+            return torch.cat([draw_noise(part, shape, generator, device) for part in space.parts.values()], dim=-1)
         case spaces.Box():
             return noise.normal_(generator=generator)
         case spaces.MultiBinary():
@@ -164,12 +168,26 @@ class Bernoulli:
 
 @dataclass(slots=True)
 class Gaussian:
-    """Independent normals; actions are float32 `[B, d]`, unbounded: the environment's side clips them."""
+    """Independent normals; actions are float32 `[B, d]`, unbounded: the environment's side clips them.
+
+    Attributes:
+        mean, log_std: `[B, d]`, or `[d]` for a deviation that is the same everywhere.
+        smooth: for noise that is a matrix `[B, F, d]`, of one distribution with `log_std` (see `smooth_log_std`), the
+            features `[B, F]` that it is multiplied by and the deviation of each of its entries `[F, d]`.
+    """
 
     mean: Tensor
     log_std: Tensor
+    smooth: tuple[Tensor, Tensor] | None = None
 
     def sample(self, noise: Tensor) -> Tensor:
+        if self.smooth is None:
+            return self.moved(noise)
+        features, std = self.smooth
+        return self.mean + (features[..., None, :] @ (std * noise)).squeeze(-2)
+
+    def moved(self, noise: Tensor) -> Tensor:
+        """Return the actions that standard normal numbers `[B, d]` make."""
         return torch.addcmul(self.mean, self.log_std.exp(), noise)
 
     def mode(self) -> Tensor:
@@ -204,10 +222,10 @@ class SquashedGaussian(Gaussian):
     def draw(self, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Return the squashed actions that standard normal `noise` `[B, d]` makes, and their log-probabilities `[B]`.
 
-        Both have the gradient of the distribution's parameters (reparametrisation), and are what `sample`, `to_env` and
+        Both have the gradient of the distribution's parameters (reparametrisation), and are what `moved`, `to_env` and
         `log_prob` would return.
         """
-        action = self.sample(noise)
+        action = self.moved(noise)
         log_prob = self._log_prob_of_noise(noise) - _log_det(action)
         return self.to_env(action), log_prob
 
@@ -228,6 +246,82 @@ class SquashedGaussian(Gaussian):
         return {"mean": self.mean.tanh(), "std": self.log_std.exp().expand_as(self.mean)}
 
 
+class Parts:
+    """Independent actions side by side; rows are float32 `[B, d]`, as `envs.actions.Hybrid` has them.
+
+    Args:
+        space: which actions.
+        parts: the distribution of each.
+    """
+
+    def __init__(self, space: Hybrid, parts: list[Distribution]) -> None:
+        self.space, self.parts = space, parts
+
+    def _each(self, method: str, *arguments: list[Tensor]) -> list[Tensor]:
+        return [getattr(part, method)(*given) for part, *given in zip(self.parts, *arguments, strict=True)]
+
+    def _columns(self, action: Tensor) -> list[Tensor]:
+        columns = zip(self.space.parts.values(), self.space.split(action), strict=True)
+        return [column if isinstance(part, spaces.Box) else column.long() for part, column in columns]
+
+    def _rows(self, columns: list[Tensor]) -> Tensor:
+        pairs = zip(self.space.parts.values(), columns, strict=True)
+        return torch.cat([x[..., None] if isinstance(part, spaces.Discrete) else x for part, x in pairs], dim=-1)
+
+    def sample(self, noise: Tensor) -> Tensor:
+        sizes = [parameter_count(part) for part in self.space.parts.values()]
+        return self._rows([*map(_float, self._each("sample", list(noise.split(sizes, dim=-1))))])
+
+    def mode(self) -> Tensor:
+        return self._rows([*map(_float, self._each("mode"))])
+
+    def log_prob(self, action: Tensor) -> Tensor:
+        return torch.stack(self._each("log_prob", self._columns(action))).sum(dim=0)
+
+    def entropy(self, action: Tensor) -> Tensor:
+        return torch.stack(self._each("entropy", self._columns(action))).sum(dim=0)
+
+    def to_env(self, action: Tensor) -> Tensor:
+        return self._rows([*map(_float, self._each("to_env", self._columns(action)))])
+
+    def describe(self) -> dict[str, Tensor]:
+        """What the parts show, those of one kind one after the other."""
+        shown = [part.describe() for part in self.parts]
+        names = dict.fromkeys(name for one in shown for name in one)
+        return {name: torch.cat([one[name] for one in shown if name in one], dim=-1) for name in names}
+
+
+def _float(x: Tensor) -> Tensor:
+    return x.float()
+
+
+def smooth_log_std(features: Tensor, log_std: Tensor) -> Tensor:
+    """Return the log deviation `[B, d]` of features `[B, F]` times a matrix of independent normals.
+
+    Whoever holds on to the matrix explores smoothly: one state has one noise (Raffin et al. 2022, arXiv:2005.05719,
+    eq. 6 and 7).
+
+    Args:
+        log_std: of the matrix's entries, `[F, d]`.
+    """
+    return 0.5 * (features.square() @ (2 * log_std).exp() + 1e-6).log()
+
+
+def smooth_gaussian(
+    parameters: Tensor, log_std: Tensor, most: float = math.inf
+) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor]]:
+    """Return what a `Gaussian` is made of whose samples are means plus features times a matrix.
+
+    Args:
+        parameters: the means and the features, `[B, d + F]`.
+        log_std: of the matrix's entries, `[F, d]`.
+        most: what the means are clipped to.
+    """
+    features, size = log_std.shape
+    mean, latent = parameters.split([size, features], dim=-1)
+    return mean.clamp(-most, most), smooth_log_std(latent, log_std), (latent, log_std.exp())
+
+
 def _log_det(u: Tensor) -> Tensor:
     """log |d tanh(u) / du| summed over the last axis: log(1 - tanh(u)^2) in a form that is stable for large |u|."""
     return 2 * (math.log(2) - u - F.softplus(-2 * u)).sum(dim=-1)
@@ -246,14 +340,26 @@ def parameter_count(space: Space) -> int:
             count = int(space.nvec.sum())
         case spaces.MultiBinary() | spaces.Box():
             count = int(space.shape[0])
+        case Hybrid():
+            count = sum(map(parameter_count, space.parts.values()))
         case _:
-            raise UserError(f"no policy acts in {space}: it takes Discrete, Box, MultiDiscrete or MultiBinary actions.")
+            raise UserError(
+                f"no policy acts in {space}: it takes Discrete, Box, MultiDiscrete or MultiBinary actions, and Dict "
+                "and Tuple of these."
+            )
     if count > MOST_OUTPUTS:
         raise UserError(
             f"the actions {space} would need a network of {count:,} outputs; at most {MOST_OUTPUTS:,} are allowed. "
             "A MultiDiscrete of an action's parts needs fewer."
         )
     return count
+
+
+def deviation_count(space: Space) -> int:
+    """Return how many deviations a canonical action space has: one for each number of its Boxes."""
+    if isinstance(space, Hybrid):
+        return sum(map(deviation_count, space.parts.values()))
+    return int(space.shape[0]) if isinstance(space, spaces.Box) else 0
 
 
 def distribution(
@@ -265,9 +371,15 @@ def distribution(
 ) -> Distribution:
     """Build the distribution over a canonical action space from a head's output `[B, P]`.
 
-    Where `mask`, bool `[B, P]`, is False, a choice is illegal: its probability is 0. Box and MultiBinary have no masks.
+    Args:
+        log_std: of the numbers of Boxes, `[d]` or `[B, d]`.
+        squash: put Box actions through tanh.
+        mask: bool `[B, M]`, with an entry for each choice of Discrete and MultiDiscrete: where it is False, a choice is
+            illegal, and its probability 0. Box and MultiBinary have no masks.
     """
     match space:
+        case Hybrid():
+            return _parts(space, parameters, log_std, squash, mask)
         case spaces.Discrete():
             return Categorical(masked(parameters, mask))
         case spaces.MultiDiscrete():
@@ -276,3 +388,20 @@ def distribution(
             return Bernoulli(parameters)
     assert log_std is not None
     return SquashedGaussian(parameters, log_std) if squash else Gaussian(parameters, log_std)
+
+
+def _parts(space: Hybrid, parameters: Tensor, log_std: Tensor | None, squash: bool, mask: Tensor | None) -> Parts:
+    def cut(values: Tensor | None, size: Callable[[Space], int]) -> list[Tensor | None]:
+        sizes = [size(part) for part in space.parts.values()]
+        return [None] * len(sizes) if values is None else list(values.split(sizes, dim=-1))
+
+    found: list[Distribution] = []
+    numbers = (
+        cut(parameters, parameter_count),
+        cut(log_std, deviation_count),
+        cut(mask, lambda part: sum(choices(part))),
+    )
+    for part, parameter, deviation, legal in zip(space.parts.values(), *numbers, strict=True):
+        assert parameter is not None
+        found.append(distribution(part, parameter, deviation, squash, legal))
+    return Parts(space, found)

@@ -26,6 +26,7 @@ from agents.core.types import Iteration
 from agents.data.replay import ReplayBuffer
 from agents.data.samplers import Elsewhere, PrioritizedSampler, Sampler, SequenceSampler, UniformSampler
 from agents.learning.learner import Learner
+from agents.networks.augmentation import Augmentation
 from agents.networks.encoders import multiply_adds, zeros
 from agents.run import loops, registry
 from agents.run.config import RunConfig
@@ -355,7 +356,8 @@ def build_on(
     algorithm.to(device)
     mode = resolved_mode(config.compile, device)
     runtime = runtime or Runtime(mode, device)
-    learner = Learner(algorithm, runtime, seed)
+    augment = Augmentation(env.observation_space, params.augment) if params.augment else None
+    learner = Learner(algorithm, runtime, seed, augment)
     policy: Any = algorithm.policy
     noise = torch.Generator(device).manual_seed(derive_seed(seed, policy.stream))
     actor = ActorState.begin(env, policy, derive_seed(seed, "training"), noise)

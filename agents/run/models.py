@@ -23,9 +23,10 @@ from agents.run.build import make_algorithm, refuse_spoilt
 from agents.run.config import RunConfig
 from agents.run.folder import RunFolder, run_of
 from agents.run.storage import read_tree, write_tree
+from envs.actions import ActionCodec
 from envs.adapters.stacking import shown_space
 from envs.errors import UserError, did_you_mean
-from envs.spaces import ActionCodec, ObservationCodec, space_from_json, space_to_json
+from envs.spaces import ObservationCodec, space_from_json, space_to_json
 
 FEW_BYTES = 64 * 2**20  # that an algorithm may take beside its model, whose description may say anything
 

@@ -27,6 +27,7 @@ from agents.run.play import Moment, frames_per_second, moments, play, policy_env
 from agents.run.signature import made_here, sign
 from agents.run.storage import disk, parse_json, read_bytes, write_text
 from agents.run.video import Frame, write_video
+from envs.actions import is_canonical
 from envs.api import VecEnv
 from envs.errors import UserError
 from envs.make import env_label
@@ -186,13 +187,12 @@ def _differs(episode: RecordedEpisode, how: str) -> UserError:
 def _actions(env: VecEnv, episode: RecordedEpisode) -> np.ndarray:
     """Return the recorded actions `[T, ...]` as `VecEnv.step` takes them."""
     space = env.action_space
-    continuous = isinstance(space, gymnasium.spaces.Box)
     try:
-        actions = np.array(episode.actions, np.float32 if continuous else np.int64)
+        actions = np.array(episode.actions, np.float32 if space.dtype == np.float32 else np.int64)
     except (ValueError, OverflowError):
         actions = np.empty(0)
     fits = actions.shape == (episode.length, *(space.shape or ()))
-    if not fits or not (continuous or all(space.contains(action) for action in actions.astype(space.dtype))):
+    if not fits or not is_canonical(space, actions):
         raise UserError(f"the recorded actions do not fit {episode.env}, which takes {space}")
     return actions
 

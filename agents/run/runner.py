@@ -338,6 +338,8 @@ class Run:
         for line in model.encoder.description.splitlines() if hasattr(model, "encoder") else ():
             self.console.say(line)
         self.say(params.observations.said())
+        if params.augment:
+            self.console.say(f"pictures are changed at random in updates: {', '.join(params.augment)}")
         if params.eval_max_steps is not None:
             self.console.say(f"evaluations cut episodes after {params.eval_max_steps:,} steps (--eval-max-steps)")
         self.console.say(f"run folder: {self.folder.shown}")

@@ -71,7 +71,6 @@ _NEEDLESS = dict.fromkeys(
     "Every run writes its curves into its folder, for TensorBoard.",
 ) | {
     "torch_deterministic": "The same seed repeats a run on the CPU as it is.",
-    **dict.fromkeys(("use_sde", "sde_sample_freq"), "There is no state-dependent exploration (gSDE): leave it out."),
 }
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib.util
 import io
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from gymnasium import Space, spaces
 
+from agents.ops.distributions import parameter_count
 from agents.run.play import Moment
+from envs.actions import Hybrid
 from envs.errors import UserError
 
 if TYPE_CHECKING:
@@ -113,8 +115,10 @@ class ViewState:
         return len(self.series) - 1 if self.at is None else self.at
 
 
-def action_bars(moment: Moment, space: Space, names: Sequence[str] = ()) -> tuple[str, list[Bar], int]:
-    """Return a title, a row for each action (at most 8) and how many actions are left out.
+def action_bars(
+    moment: Moment, space: Space, names: Sequence[str] = (), most: int = MAX_BARS
+) -> tuple[str, list[Bar], int]:
+    """Return a title, a row for each action (at most `most`) and how many actions are left out.
 
     `names` are those of the actions, or of their parts; without any they are numbers.
 
@@ -124,8 +128,10 @@ def action_bars(moment: Moment, space: Space, names: Sequence[str] = ()) -> tupl
     there is.
     """
     outputs, action = moment.outputs, np.atleast_1d(moment.action)
+    if isinstance(space, Hybrid):
+        return _part_bars(moment, space, names)
     if isinstance(space, spaces.Box):
-        rows = [_dimension_bar(i, outputs, float(action[i]), space, names) for i in range(min(len(action), MAX_BARS))]
+        rows = [_dimension_bar(i, outputs, float(action[i]), space, names) for i in range(min(len(action), most))]
         return "action, mean ± std" if "mean" in outputs else "action", rows, len(action) - len(rows)
     labels, taken = _choices(action, space, names)
     if "q_values" in outputs:
@@ -140,9 +146,26 @@ def action_bars(moment: Moment, space: Space, names: Sequence[str] = ()) -> tupl
     else:
         title, ends = "action", np.array(taken, np.float64)
         texts = [""] * len(labels)
-    order = sorted(range(len(labels)), key=lambda i: (not taken[i], -ends[i]))[:MAX_BARS]
+    order = sorted(range(len(labels)), key=lambda i: (not taken[i], -ends[i]))[:most]
     rows = [Bar(labels[i], texts[i], 0, float(ends[i]), chosen=taken[i]) for i in sorted(order)]
     return title, rows, len(labels) - len(rows)
+
+
+def _part_bars(moment: Moment, space: Hybrid, names: Sequence[str]) -> tuple[str, list[Bar], int]:
+    """Return the rows of all parts, of each so many that there is room for all; `names` are of the row's numbers."""
+    most, rest, found, hidden = max(MAX_BARS // len(space.parts), 1), dict(moment.outputs), list[Bar](), 0
+    given = space.split(np.array(names)) if (len(names),) == space.shape else [()] * len(space.parts)
+    for (key, part), action, own in zip(space.parts.items(), space.split(moment.action), given, strict=True):
+        outputs = dict[str, np.ndarray]()
+        for name in ("mean", "std") if isinstance(part, spaces.Box) else ("probabilities",):
+            if name in rest:
+                outputs[name], rest[name] = np.split(rest[name], [parameter_count(part)])
+        one = isinstance(part, spaces.Discrete)  # whose name is the whole part's
+        _, bars, more = action_bars(replace(moment, outputs=outputs, action=action), part, () if one else own, most)
+        title = f"{own if one and np.size(own) else key}: "
+        found += [replace(bar, label=bar.label if np.size(own) and not one else title + bar.label) for bar in bars]
+        hidden += more
+    return "action", found[:MAX_BARS], hidden + len(found[MAX_BARS:])
 
 
 def _choices(action: np.ndarray, space: Space, names: Sequence[str]) -> tuple[list[str], list[bool]]:

@@ -20,14 +20,14 @@ MOST_NAMED = 5  # attributes
 
 
 class EpisodeRecord(NamedTuple):
-    """The seed that an environment's episode began with, and every action `[T, ...]` taken in it.
+    """The seed that an environment's episode began with, and every action taken in it, `[T, ...]`.
 
     `actions` is None where the episode has become too long to keep them. `return_` is the sum of its rewards, NaN
     where it is not known, and `checksums` are those of the environment (`carried.checksums`) at the record's end.
     """
 
     seed: int
-    actions: np.ndarray | None
+    actions: Any
     return_: float = math.nan
     checksums: Mapping[str, int] = {}
 

@@ -10,13 +10,14 @@ import numpy as np
 from gymnasium import Space
 
 from envs import saved
+from envs.actions import ActionCodec
 from envs.adapters.checks import env_error, flag_dummies
 from envs.adapters.episodes import EpisodeLog, EpisodeRecord, Reached, when
 from envs.adapters.infos import infos_at
 from envs.adapters.masks import MaskCheck
 from envs.api import InProcess, Obs, Step
 from envs.errors import EnvError, UserError, listed
-from envs.spaces import ActionCodec, BadData, Codec, ObservationCodec
+from envs.spaces import BadData, Codec, ObservationCodec
 
 
 class EpisodicVecEnv(InProcess, ABC):
@@ -56,8 +57,8 @@ class EpisodicVecEnv(InProcess, ABC):
         """Reset these environments and return their observations, canonical, `[len(rows), ...]`."""
 
     @abstractmethod
-    def _step_all(self, actions: np.ndarray) -> tuple[Obs, np.ndarray, np.ndarray, np.ndarray, Any]:
-        """Step with the environments' own actions; return what they returned, checked but for the infos.
+    def _step_all(self, actions: Any) -> tuple[Obs, np.ndarray, np.ndarray, np.ndarray, Any]:
+        """Step with a batch of the environments' own actions; return what they returned, checked but for the infos.
 
         That is obs canonical, reward float32, terminated and truncated bool `[N]`, and infos as `infos_at` takes them.
         """
@@ -129,7 +130,8 @@ class EpisodicVecEnv(InProcess, ABC):
         self._log.load_state_dict(state)
         records = [
             record._replace(
-                actions=None if record.actions is None else self._actions.decode(record.actions), checksums=checksums
+                actions=None if record.actions is None else self._actions.each(self._actions.decode(record.actions)),
+                checksums=checksums,
             )
             for record, checksums in zip(self._log.records(), saved_checksums(state, self.num_envs), strict=True)
         ]

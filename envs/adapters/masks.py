@@ -1,45 +1,90 @@
 """Action masks: which actions are legal, an observation leaf named "action_mask" of 1 and 0.
 
-A mask has an entry for each action, `(n,)` for Discrete(n), and for each choice of MultiDiscrete(nvec), one after the
-other, `(sum(nvec),)`. An environment gives it in its own Dict observation, or in `info["action_mask"]`, as
-Gymnasium's Taxi does; from there `MaskFromInfo` copies it into the observation. Other actions have no masks.
+A mask has an entry for each action, `(n,)` for Discrete(n), and for each value of each choice of MultiDiscrete(nvec),
+one after the other, `(sum(nvec),)`. For Dict and Tuple actions it is those of their Discrete and MultiDiscrete parts,
+one after the other, or a dict or tuple of them as the parts are; Box and MultiBinary have none.
+
+An environment gives it in its own Dict observation, by a method `action_masks()` as sb3-contrib has it, on any of its
+wrappers, or in `info["action_mask"]`, as Gymnasium's Taxi does. `WithMask` puts it into the observation, as one array.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import gymnasium
 import numpy as np
 from gymnasium import Space, spaces
 
+from envs.actions import choices
 from envs.adapters.checks import reset_result, silenced, step_result
 from envs.api import Obs
 from envs.errors import UserError
-from envs.spaces import BadData
+from envs.spaces import BadData, children
 
 ACTION_MASK = "action_mask"
+METHOD = "action_masks"
+
+Source = Literal["observation", "action_masks()", "info"]
 
 
-def mask_size(action_space: Space) -> int | None:
-    """Return how many entries a mask of these actions has, or None where they have no masks."""
-    if isinstance(action_space, spaces.Discrete):
-        return int(action_space.n)
-    return int(action_space.nvec.sum()) if isinstance(action_space, spaces.MultiDiscrete) else None
+def mask_size(action_space: Space) -> int:
+    """Return how many entries a mask of these actions has; 0 where they have no masks."""
+    return sum(choices(action_space))
 
 
-def _fault(mask: Any, action_space: Space) -> str | None:
-    found, shape = np.asarray(mask), (mask_size(action_space),)
-    if found.shape != shape or found.dtype.kind not in "biuf":
-        return (
-            f"info[{ACTION_MASK!r}] is {found.dtype} of shape {found.shape}, but {action_space} needs numbers {shape}"
-        )
-    return None
+def flat_mask(mask: Any, action_space: Space) -> np.ndarray:
+    """Return a mask, or a batch of them, as one array of numbers `[..., mask_size]`.
+
+    Args:
+        mask: an array; or a dict or tuple of such as the actions' parts are, or a tuple of MultiDiscrete's choices'.
+        action_space: canonical, or an environment's own.
+
+    Raises:
+        BadData: it does not fit the actions.
+    """
+    parts = children(action_space)
+    if isinstance(action_space, spaces.MultiDiscrete):
+        parts = [(k, spaces.Discrete(n)) for k, n in enumerate(choices(action_space))]
+    if parts is not None and (isinstance(mask, dict) or (isinstance(mask, tuple) and not all(map(np.isscalar, mask)))):
+        return np.concatenate([_part(mask, key, part) for key, part in parts if choices(part)], axis=-1)
+    try:
+        array, size = np.asarray(mask), mask_size(action_space)
+    except ValueError:
+        raise BadData(None, f"{ACTION_MASK} is no array: {mask!r:.60}") from None
+    if array.shape[-1:] != (size,) or array.dtype.kind not in "biuf":
+        what = f"{array.dtype} of shape {array.shape}"
+        raise BadData(None, f"{ACTION_MASK} is {what}, but {action_space} needs numbers ({size},)")
+    return array
 
 
-def gives_masks(env: gymnasium.Env) -> bool:
-    """Reset `env`, and return whether its info holds masks that its observation lacks.
+def _part(mask: Any, key: Any, part: Space) -> np.ndarray:
+    try:
+        found = mask[key]
+    except LookupError:
+        raise BadData(None, f"{ACTION_MASK} has no part {key!r}, for {part}") from None
+    return flat_mask(found, part)
+
+
+def with_mask(observation: Any, mask: Any, action_space: Space) -> Any:
+    """Return one observation, or a batch of them, with a mask in it as one array.
+
+    Args:
+        mask: which actions are legal; None where the observation says so, perhaps in several arrays.
+        action_space: the environment's own.
+
+    Raises:
+        BadData: it does not fit the actions.
+    """
+    leaves = observation if isinstance(observation, dict) else {"observation": observation}
+    if mask is None and isinstance(found := leaves.get(ACTION_MASK), dict | tuple):
+        mask = found
+    return observation if mask is None else {**leaves, ACTION_MASK: flat_mask(mask, action_space)}
+
+
+def mask_source(env: gymnasium.Env) -> Source | None:
+    """Return where masks come from that the observation does not hold as one array, or None; `env` may be reset.
 
     The reset is without a seed: the next one, with a seed, begins the same episode as it would have.
 
@@ -47,31 +92,49 @@ def gives_masks(env: gymnasium.Env) -> bool:
         UserError: a mask does not fit the actions.
     """
     own = env.observation_space
-    if mask_size(env.action_space) is None or (isinstance(own, spaces.Dict) and ACTION_MASK in own.spaces):
-        return False
+    if not mask_size(env.action_space):
+        return None
+    if isinstance(own, spaces.Dict) and ACTION_MASK in own.spaces:
+        return None if children(own[ACTION_MASK]) is None else "observation"
+    if callable(_method(env)):
+        return "action_masks()"
     try:
         with silenced():
             _, info = env.reset()
     except (Exception, SystemExit):
-        return False  # broken: the first reset that counts will say how
+        return None  # broken: the first reset that counts will say how
     if not isinstance(info, dict) or ACTION_MASK not in info:
-        return False
-    if (reason := _fault(info[ACTION_MASK], env.action_space)) is not None:
-        raise UserError(f"{type(env.unwrapped).__name__}: {reason}")
-    return True
+        return None
+    try:
+        _row(info[ACTION_MASK], env.action_space)
+    except BadData as error:
+        raise UserError(f"{type(env.unwrapped).__name__}: {error}") from error
+    return "info"
 
 
-class MaskFromInfo(gymnasium.Wrapper):
-    """Adds the mask in `info` to the observation: one more leaf of a Dict, or beside a leaf named "observation"."""
+def _method(env: gymnasium.Env) -> Any:
+    return env.get_wrapper_attr(METHOD) if env.has_wrapper_attr(METHOD) else None
 
-    def __init__(self, env: gymnasium.Env) -> None:
+
+def _row(mask: Any, action_space: Space) -> np.ndarray:
+    """Return one environment's mask; BadData where it does not fit."""
+    found = flat_mask(mask, action_space)
+    if found.ndim != 1:
+        raise BadData(None, f"{ACTION_MASK} has shape {found.shape}, but {action_space} needs ({found.shape[-1]},)")
+    return found
+
+
+class WithMask(gymnasium.Wrapper):
+    """Puts the mask into the observation: one more leaf of a Dict, or beside a leaf named "observation"."""
+
+    def __init__(self, env: gymnasium.Env, source: Source) -> None:
         super().__init__(env)
-        own, size = env.observation_space, mask_size(env.action_space)
-        assert size is not None
+        own = env.observation_space
+        self._source = source
         self._is_dict = isinstance(own, spaces.Dict)
         leaves = own.spaces if isinstance(own, spaces.Dict) else {"observation": own}
-        self.observation_space = spaces.Dict({**leaves, ACTION_MASK: spaces.MultiBinary(size)})
-        self._size = size
+        self._size = mask_size(env.action_space)
+        self.observation_space = spaces.Dict({**leaves, ACTION_MASK: spaces.MultiBinary(self._size)})
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         observation, info = reset_result(self.env.reset(seed=seed, options=options))
@@ -82,20 +145,32 @@ class MaskFromInfo(gymnasium.Wrapper):
         return self._with_mask(observation, info, bool(terminated)), reward, terminated, truncated, info
 
     def _with_mask(self, observation: Any, info: Any, terminated: bool) -> dict[str, Any]:
-        mask = info.get(ACTION_MASK) if isinstance(info, dict) else None
+        mask: Any = None
+        if self._source == "info":
+            mask = info.get(ACTION_MASK) if isinstance(info, dict) else None
+        elif self._source == "observation":
+            mask = observation.get(ACTION_MASK) if isinstance(observation, dict) else None
+        elif not terminated:
+            mask = _method(self.env)()
         if mask is None and terminated:
-            mask = np.zeros(self._size)  # nobody acts on it
+            found = np.zeros(self._size)  # nobody acts on it
         elif mask is None:
-            raise BadData(None, f"info has no {ACTION_MASK!r}, though its first one had")
-        if (reason := _fault(mask, self.env.action_space)) is not None:
-            raise BadData(None, reason)
+            raise BadData(None, f"{self._source} has no {ACTION_MASK!r}, though its first one had")
+        else:
+            found = _row(mask, self.env.action_space)
         leaves = observation if self._is_dict else {"observation": observation}
-        return {**leaves, ACTION_MASK: (np.asarray(mask) != 0).astype(np.int8)}
+        return {**leaves, ACTION_MASK: (found != 0).astype(np.int8)}
 
 
-def build_masked(maker: Callable[[], gymnasium.Env]) -> gymnasium.Env:
+def masked(env: gymnasium.Env) -> gymnasium.Env:
+    """Return an environment with its masks, if it gives any, in the observation; it may be reset for that."""
+    source = mask_source(env)
+    return env if source is None else WithMask(env, source)
+
+
+def build_masked(maker: Callable[[], gymnasium.Env], source: Source) -> gymnasium.Env:
     """Build an environment with its masks in the observation."""
-    return MaskFromInfo(maker())
+    return WithMask(maker(), source)
 
 
 class MaskCheck:
@@ -109,15 +184,15 @@ class MaskCheck:
     def __init__(self, observation_space: Space, action_space: Space) -> None:
         self._starts: list[int] | None = None  # of each choice's entries
         leaf = observation_space.spaces.get(ACTION_MASK) if isinstance(observation_space, spaces.Dict) else None
-        if leaf is not None and leaf.shape == (mask_size(action_space),):
-            counts = action_space.nvec if isinstance(action_space, spaces.MultiDiscrete) else [0]
+        counts = choices(action_space)
+        if leaf is not None and counts and leaf.shape == (sum(counts),):
             self._starts = [0, *np.cumsum(counts)[:-1].tolist()]
 
     def __call__(self, obs: Obs, final: np.ndarray | None = None) -> None:
         """Look at `obs` `[N, ...]`; rows that are True in `final` are not acted on.
 
         Raises:
-            BadData: a mask allows no action, or none of one of MultiDiscrete's choices; `row` says whose.
+            BadData: a mask allows no action, or none of one of several choices; `row` says whose.
         """
         if self._starts is None:
             return

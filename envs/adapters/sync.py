@@ -57,14 +57,14 @@ class SyncVecEnv(EpisodicVecEnv):
             at = error.row if isinstance(error, BadData) and error.row is not None else len(raws)
             raise env_error(self.first + int(rows[at]), error, when(seeds[at], 0)) from error
 
-    def _step_all(self, actions: np.ndarray) -> tuple[Obs, np.ndarray, np.ndarray, np.ndarray, list[Any]]:
+    def _step_all(self, actions: Any) -> tuple[Obs, np.ndarray, np.ndarray, np.ndarray, list[Any]]:
         raws: list[Any] = []
         rewards: list[Any] = []
         terminated: list[Any] = []
         truncated: list[Any] = []
         infos: list[Any] = []
         try:
-            for env, action in zip(self._envs, actions, strict=True):
+            for env, action in zip(self._envs, self._actions.each(actions), strict=True):
                 observation, reward, ended, cut, info = step_result(env.step(action))
                 raws.append(observation)
                 rewards.append(reward)
@@ -105,7 +105,7 @@ class SyncVecEnv(EpisodicVecEnv):
             obs = self._observations.encode([observation])
         except (Exception, SystemExit):
             return None  # it is broken, which playing will tell, or the action was illegal
-        reached = replay(env, EpisodeRecord(seed, np.array(actions), return_, checksums(env)))
+        reached = replay(env, EpisodeRecord(seed, actions, return_, checksums(env)))
         missed = self._missed(obs, 0, reached)
         return (
             missed if isinstance(reached, EnvError) else missed or "; ".join([*reached.signs, *reached.causes]) or None

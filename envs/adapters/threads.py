@@ -22,10 +22,11 @@ from gymnasium import Space, spaces
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import VectorEnv
 
+from envs.actions import ActionCodec
 from envs.adapters.checks import silenced
 from envs.adapters.vector import GymVectorEnv
 from envs.api import Step
-from envs.spaces import ActionCodec, Codec, ObservationCodec
+from envs.spaces import Codec, ObservationCodec
 
 _OLDEST = [1, 2, 2]  # EnvPool's
 

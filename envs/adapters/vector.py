@@ -10,6 +10,7 @@ import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 
 from envs import saved
+from envs.actions import ActionCodec
 from envs.adapters.checks import closed, env_error, flag_dummies, flags_of, picture, rewards_of, silenced
 from envs.adapters.episodes import EpisodeRecord, Reached
 from envs.adapters.episodic import EpisodicVecEnv
@@ -18,7 +19,7 @@ from envs.adapters.masks import MaskCheck
 from envs.api import InProcess, Obs, Step, VecEnv
 from envs.errors import EnvError, UserError
 from envs.seeding import derive_seed
-from envs.spaces import ActionCodec, BadData, Codec, ObservationCodec
+from envs.spaces import BadData, Codec, ObservationCodec
 
 
 def adapt(env: VectorEnv, rescale_action: bool = False, codec: Codec = ObservationCodec) -> VecEnv:
@@ -64,7 +65,7 @@ class ManualVectorEnv(EpisodicVecEnv):
             batch, _ = self._env.reset(seed=all_seeds, options={"reset_mask": mask})  # type: ignore[arg-type]
             return self._observations.encode_batch(_take(batch, rows))
 
-    def _step_all(self, actions: np.ndarray) -> tuple[Obs, np.ndarray, np.ndarray, np.ndarray, Any]:
+    def _step_all(self, actions: Any) -> tuple[Obs, np.ndarray, np.ndarray, np.ndarray, Any]:
         with _as_env_error("in a step"):
             batch, reward, terminated, truncated, infos = self._env.step(actions)
             return (

@@ -41,6 +41,7 @@ from gymnasium import Space, spaces
 from gymnasium.vector.utils import CloudpickleWrapper
 
 from envs import saved
+from envs.actions import ActionCodec, Hybrid
 from envs.adapters.checks import closed
 from envs.adapters.episodes import EpisodeLog
 from envs.adapters.episodic import saved_checksums, sentences
@@ -49,7 +50,7 @@ from envs.api import Obs, Step
 from envs.errors import EnvError, UserError
 from envs.names import Names
 from envs.processes import APART, SECONDS_TO_CLOSE, cores, kill, parent_word, tie
-from envs.spaces import ActionCodec, Codec, ObservationCodec
+from envs.spaces import Codec, ObservationCodec
 
 _STEP, _STEPPED = b"step", b"stepped"
 _PROGRAM = "import sys; sys.path[:] = sys.argv[5:]; from envs.adapters.workers import work; work(*sys.argv[1:5])"
@@ -71,7 +72,7 @@ class _SharedArrays:
     def __init__(self, fd: int, num_envs: int, observation_space: Space, action_space: Space) -> None:
         leaves = list(observation_space.values()) if isinstance(observation_space, spaces.Dict) else [observation_space]
         observation = [(leaf.shape or (), np.dtype(leaf.dtype)) for leaf in leaves]
-        action = np.dtype(np.float32 if isinstance(action_space, spaces.Box) else np.int64)
+        action = np.dtype(np.float32 if isinstance(action_space, spaces.Box | Hybrid) else np.int64)
         bit = np.dtype(bool)
         columns = [(action_space.shape or (), action), ((), np.dtype(np.float32)), ((), bit), ((), bit), ((), bit)]
         columns += [*observation, *observation]

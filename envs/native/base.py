@@ -12,10 +12,11 @@ import gymnasium
 import numpy as np
 from gymnasium import Space, spaces
 
+from envs.actions import ActionCodec
 from envs.api import Array, Obs
 from envs.errors import UserError, words_of
 from envs.native.painters import Painter
-from envs.spaces import ActionCodec, ObservationCodec
+from envs.spaces import ObservationCodec
 
 
 class Dynamics(Protocol):
@@ -207,6 +208,8 @@ def _fault(dynamics: Dynamics, count: int = 2) -> str | None:
         space = getattr(dynamics, name)
         if not isinstance(space, Space):
             return f"{name} must be a gymnasium.Space, but it is {space!r}"
+        if codec is ActionCodec and isinstance(space, spaces.Dict | spaces.Tuple):
+            return f"action_space is {space}, and a native environment's has one part"
         plain, wanted = leaves(space), leaves(codec(space).space)
         counts_from_zero = not any(np.any(getattr(leaf, "start", 0)) for leaf in plain.values())
         if not counts_from_zero or [*_shapes(plain)] != [*_shapes(wanted)]:

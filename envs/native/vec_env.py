@@ -8,6 +8,7 @@ import gymnasium
 import numpy as np
 
 from envs import saved
+from envs.actions import ActionCodec, refuse_nan
 from envs.adapters.checks import env_error, picture
 from envs.adapters.masks import MaskCheck
 from envs.api import Array, InProcess, Obs, Step
@@ -16,7 +17,7 @@ from envs.native.arrays import Arrays
 from envs.native.base import Dynamics, Observed, painter_of, state_like
 from envs.native.painters import Painter
 from envs.seeding import derive_seed
-from envs.spaces import ActionCodec, BadData, ObservationCodec, refuse_nan
+from envs.spaces import BadData, ObservationCodec
 
 
 def tick(

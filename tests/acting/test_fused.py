@@ -22,6 +22,7 @@ from tests.core.recorder import Tape
 from tests.fakes import algo_of, training_on
 
 PPO = PPOConfig(n_envs=5, n_steps=60, batch_size=100, n_epochs=2, net_arch=(8,), total_timesteps=1200)
+SMOOTH = PPOConfig(**{**PPO.model_dump(), "use_sde": True, "sde_sample_freq": 7})
 GRU = PPOConfig(**{**PPO.model_dump(), "memory": "gru", "memory_size": 6})
 LSTM = {"memory": "lstm", "memory_size": 6, "sequence_length": 8, "burn_in": 2}
 DQN = DQNConfig(
@@ -75,6 +76,7 @@ def numbers(episodes):
     [
         ("CartPole-v1", PPO),
         ("Pendulum-v1", PPO),
+        ("Pendulum-v1", SMOOTH),
         ("CartPole-v1", GRU),
         ("Corridor-v0", GRU),
         ("CartPole-v1", DQN),

@@ -26,16 +26,34 @@ from tests.marks import long_test
 MASKED = f"{Path(__file__).with_name('masked_env.py')}:Masked"
 KINDS = ["ppo", "ppo, gru", "dqn", "dqn, rainbow", "dqn, btr", "dqn, gru", "pqn", "pqn, gru", "ppo, scan", "ppo, gtrxl"]
 
+ALL = {"double_q": True, "dueling": True, "noisy": True, "distribution": "iqn", "n_quantiles": 4, "munchausen": True}
+PARTS = {
+    "dqn, plain": {"double_q": False},
+    "dqn, double": {"double_q": True},
+    "dqn, dueling": {"dueling": True},
+    "dqn, noisy": {"noisy": True},
+    "dqn, c51": {"distribution": "c51", "n_atoms": 11},
+    "dqn, qr": {"distribution": "qr", "n_quantiles": 5},
+    "dqn, iqn": {"distribution": "iqn", "n_quantiles": 4},
+    "dqn, munchausen": {"munchausen": True},
+    "dqn, all": ALL | {"prioritized_replay": True, "n_step_returns": 3},
+    "dqn, all, gru": ALL | {"prioritized_replay": True, "n_step_returns": 3},
+}
+
 
 def params_of(kind, steps, num_envs=20, **options):
     common = {"n_envs": num_envs, "total_timesteps": steps, "net_arch": (16,), "learning_rate": 0.003} | options
-    name = kind.partition(", ")[2]
+    name = kind.rpartition(", ")[2] if "," in kind else ""
     memory = {"memory": name, "memory_size": 8, "memory_window": 4} if name in MEMORIES else {}
     if "dqn" in kind:
         settings = {"train_freq": 2 * num_envs, "batch_size": 64, "learning_starts": 1_000, "exploration_fraction": 0.8}
-        parts = load_config_file(CONFIGS / "dqn" / "presets" / f"{name}.yaml") if name and not memory else memory
+        if kind in PARTS:
+            parts = PARTS[kind] | memory
+        else:
+            parts = load_config_file(CONFIGS / "dqn" / "presets" / f"{name}.yaml") if name and not memory else memory
         if memory:
             settings |= {"train_freq": 5 * num_envs, "batch_size": 90, "sequence_length": 9}
+            settings["learning_starts"] = max(1_000, 10 * num_envs)
             common |= {"learning_rate": 0.01}
         support = {"v_min": -2.0, "v_max": 20.0, "exploration_final_eps": 0.05}
         return DQNConfig(**{**settings, **parts, **support, **common})
@@ -83,7 +101,7 @@ def test_no_illegal_action_in_20_000_steps(kind, fused):
 
 @long_test
 @pytest.mark.parametrize("fused", [False, True])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [*KINDS, *PARTS])
 def test_no_illegal_action_in_a_million_steps(kind, fused):
     rewards = rewards_of(training_of(kind, 1_000_000, fused=fused, num_envs=200))
     assert len(rewards) == 1_000_000

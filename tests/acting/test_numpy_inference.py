@@ -40,9 +40,14 @@ def test_it_computes_what_the_network_computes(activation, norm_obs, shape):
         np.testing.assert_array_equal(obs, kept)
 
 
-@pytest.mark.parametrize("action_space", [spaces.Discrete(4), spaces.Box(-1, 1, (2,), np.float32)], ids=str)
-def test_a_policy_is_computed_the_same_way(action_space):
-    network = ActorCritic(VECTOR, action_space, ActorCriticConfig(net_arch=(8,)))
+BOX = spaces.Box(-1, 1, (2,), np.float32)
+
+
+@pytest.mark.parametrize(
+    ("action_space", "options"), [(spaces.Discrete(4), {}), (BOX, {}), (BOX, {"use_sde": True})], ids=str
+)
+def test_a_policy_is_computed_the_same_way(action_space, options):
+    network = ActorCritic(VECTOR, action_space, ActorCriticConfig.model_validate({"net_arch": (8,)} | options))
     forward = numpy_forward(network)
     assert forward is not None
     obs = np.ones((3, 5), np.float32)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import shutil
 
@@ -123,6 +124,37 @@ def test_the_target_follows_layers_that_have_been_replaced():
         made.update(batch_of(seed=width))
         assert weights(made.algorithm.target).equal(weights(made.model.critics))
         assert not any(parameter.requires_grad for parameter in made.algorithm.target.parameters())
+
+
+def test_the_target_moves_when_so_many_updates_are_made_and_a_resumed_run_counts_on():
+    made = make_sac(tau=1.0, target_update_interval=3)
+    moved, before = [], weights(made.algorithm.target)
+    for seed in range(7):
+        if seed == 2:
+            made.algorithm.load_state_dict(copy.deepcopy(made.algorithm.state_dict()))
+        made.update(batch_of(seed=seed))
+        now = weights(made.algorithm.target)
+        moved.append(not now.equal(before))
+        assert not moved[-1] or now.equal(weights(made.model.critics))
+        before = now
+    assert moved == [False, False, True, False, False, True, False]
+    assert "updates" not in make_sac().algorithm.state_dict(), "runs of earlier versions are resumed"
+
+
+@pytest.mark.parametrize("every", [-1, 4])
+def test_gsde_holds_its_matrix_while_a_rollout_lasts(every):
+    made = make_sac(use_sde=True, sde_sample_freq=every, log_std_init=0.0, learning_starts=0)
+    policy = made.algorithm.policy
+    noise = policy.draw_noise((8, 3), np.zeros(8), torch.Generator().manual_seed(0))
+    obs = torch.ones(3, 3)
+    actions = torch.stack([policy.step(obs, (), [part[t] for part in noise]).action for t in range(8)])
+    held = actions.split(8 if every < 0 else 4)
+    for part in held:
+        assert (part == part[0]).all()
+    assert every < 0 or not held[0][0].equal(held[1][0])
+    assert len(actions[0].unique(dim=0)) == 3, "environments have matrices of their own"
+    with torch.no_grad():
+        assert made.model(100 * obs).mode().abs().max() <= 2
 
 
 def test_what_has_ended_is_not_bootstrapped():

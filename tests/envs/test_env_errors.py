@@ -15,7 +15,7 @@ from gymnasium.vector import SyncVectorEnv
 from gymnasium.wrappers import OrderEnforcing, TimeLimit
 
 from envs.adapters.checks import rewards_of
-from envs.adapters.masks import MaskFromInfo
+from envs.adapters.masks import WithMask
 from envs.adapters.sync import SyncVecEnv
 from envs.adapters.vector import adapt
 from envs.adapters.workers import WorkersVecEnv
@@ -85,6 +85,10 @@ class OldReset(Faulty):
         return self.result
 
 
+def with_masks(env):
+    return WithMask(env, "info")
+
+
 @pytest.mark.parametrize(
     ("result", "found"),
     [
@@ -94,7 +98,7 @@ class OldReset(Faulty):
         ((np.zeros(2, np.float32), 0.0, {}), "3 values"),
     ],
 )
-@pytest.mark.parametrize("wrap", [lambda env: env, MaskFromInfo])
+@pytest.mark.parametrize("wrap", [lambda env: env, with_masks])
 def test_a_reset_that_returns_no_pair_names_the_rule(result, found, wrap):
     env = SyncVecEnv([wrap(OldReset(result))])
     message = rf"^environment 0 .* at its reset .*: reset must return \(observation, info\), but it returned {found}$"
@@ -117,7 +121,7 @@ class NoArguments(Faulty):
     [
         (NoArguments, lambda env: env, "seed"),
         (NoArguments, OrderEnforcing, "seed"),
-        (OldArguments, MaskFromInfo, "options"),
+        (OldArguments, with_masks, "options"),
     ],
 )
 def test_a_reset_without_the_arguments_of_gymnasium_names_the_rule(env, wrap, lacking):

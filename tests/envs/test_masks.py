@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 from gymnasium.vector import SyncVectorEnv
+from gymnasium.wrappers import TimeLimit
 
-from envs.adapters.masks import MaskFromInfo, gives_masks
+from envs.adapters.masks import WithMask, flat_mask, mask_source
 from envs.adapters.sync import SyncVecEnv
 from envs.adapters.vector import adapt
 from envs.adapters.workers import WorkersVecEnv
@@ -23,12 +24,22 @@ from envs.native.arrays import NumpyArrays
 from envs.native.base import Dynamics
 from envs.native.vec_env import NativeVecEnv
 from envs.seeding import derive_seed
+from envs.spaces import BadData
 
+PICK = spaces.MultiDiscrete([2, 3])
 ACTIONS: dict[str, spaces.Space] = {
     "discrete": spaces.Discrete(4, start=2),
     "multi": spaces.MultiDiscrete([2, 3]),
     "box": spaces.Box(-1, 1, (4,)),
+    "hybrid": spaces.Dict(
+        aim=spaces.Box(-1, 1, (2,)), go=spaces.Discrete(2, start=3), keys=spaces.MultiBinary(2), pick=PICK
+    ),
+    "pair": spaces.Tuple((spaces.Box(-1, 1), spaces.Discrete(2), PICK)),
 }
+SIZES = {"multi": 5, "hybrid": 7, "pair": 7}
+ACTIONS_OF_PARTS = spaces.Dict(
+    a=spaces.Discrete(3), b=spaces.Dict(x=spaces.Discrete(2), y=spaces.Box(0, 1)), c=spaces.MultiBinary(3)
+)
 MADE: Counter[str] = Counter()
 
 
@@ -43,10 +54,12 @@ class Gates(gymnasium.Env):
 
     def __init__(self, actions: str = "discrete", leaves: str = "plain", fault: str = "") -> None:
         self.action_space = ACTIONS[actions]
-        self.size = 5 if actions == "multi" else 4
+        self.actions, self.size = actions, SIZES.get(actions, 4)
         inner: dict[str, Any] = {"t": spaces.Discrete(9)}
         if leaves == "own":
-            inner["action_mask"] = spaces.Box(0, 1, (self.size,), np.int8)
+            parts = self.parted(spaces.MultiBinary(2), spaces.MultiBinary(5))
+            kind = {"hybrid": spaces.Dict, "pair": spaces.Tuple}.get(actions)
+            inner["action_mask"] = parts if kind is None else kind(parts)
         self.observation_space = spaces.Discrete(9) if leaves == "plain" else spaces.Dict(inner)
         self.leaves, self.fault, self.t = leaves, fault, 0
         MADE["environments"] += 1
@@ -61,7 +74,14 @@ class Gates(gymnasium.Env):
             return mask & False
         if self.t == 3 and self.fault == "no second choice":
             return np.array([1, 1, 0, 0, 0])
-        return mask.astype(np.int8)
+        mask = mask.astype(np.int8)
+        return mask if self.size != 7 else self.parted(mask[:2], mask[2:])
+
+    def parted(self, go: Any, pick: Any) -> Any:
+        """Return what is of each part as the actions are."""
+        if self.actions == "hybrid":
+            return {"go": go, "pick": pick}
+        return (go, go, pick) if self.actions == "pair" else spaces.Box(0, 1, (self.size,), np.int8)
 
     def result(self) -> tuple[Any, dict[str, Any]]:
         info = {"action_mask": self.mask()}
@@ -86,6 +106,17 @@ class Gates(gymnasium.Env):
         return observation, 0.0, self.t == 4, False, info
 
 
+class Asked(Gates):
+    """Masks by a method, and none in info; where an episode has ended it must not be asked."""
+
+    def action_masks(self) -> Any:
+        assert self.t < 4
+        return self.mask()
+
+    def result(self) -> tuple[Any, dict[str, Any]]:
+        return self.t, {}
+
+
 GATES = "tests.envs.test_masks:Gates"
 
 
@@ -93,7 +124,7 @@ def masks(env: VecEnv, steps: int) -> list[list[list[float]]]:
     """Return the masks to act on after a reset and after each step of action 0."""
     seen = [env.reset(seed=0)]
     for _ in range(steps):
-        zeros = np.zeros((env.num_envs, *(env.action_space.shape or ())), np.int64)
+        zeros = np.zeros((env.num_envs, *(env.action_space.shape or ())), env.action_space.dtype)
         seen.append(env.step(zeros).obs)
     return [obs["action_mask"].tolist() for obs in seen]
 
@@ -151,7 +182,7 @@ def test_only_the_first_environment_is_asked_and_once(vec, actions, made, resets
 
 
 def test_asking_changes_no_seeded_episode():
-    asked, plain = make("Taxi-v4", 1, vec="sync"), SyncVecEnv([MaskFromInfo(gymnasium.make("Taxi-v4"))])
+    asked, plain = make("Taxi-v4", 1, vec="sync"), SyncVecEnv([WithMask(gymnasium.make("Taxi-v4"), "info")])
     for seed in range(3):
         for one, other in zip(asked.reset(seed).values(), plain.reset(seed).values(), strict=True):
             np.testing.assert_array_equal(one, other)
@@ -175,14 +206,14 @@ def test_auto_takes_no_backend_that_loses_the_masks(monkeypatch, rival):
 
 @pytest.mark.parametrize("vec", ["auto", "sync"])
 def test_a_mask_that_does_not_fit_is_told_when_it_is_built(vec):
-    message = r"Gates: info\['action_mask'\] is bool of shape \(3,\), but Discrete\(4, start=2\) needs numbers \(4,\)"
+    message = r"Gates: action_mask is bool of shape \(3,\), but Discrete\(4, start=2\) needs numbers \(4,\)"
     with pytest.raises(UserError, match=message):
         make(GATES, 2, vec=vec, env_kwargs={"fault": "reset"})
 
 
 FAULTS = {
-    "shape": r"info\['action_mask'\] is bool of shape \(3,\), but",
-    "text": r"info\['action_mask'\] is <U3 of shape",
+    "shape": r"action_mask is bool of shape \(3,\), but",
+    "text": r"action_mask is <U3 of shape",
     "missing": "info has no 'action_mask', though its first one had",
     "none legal": "its action_mask allows no action",
 }
@@ -191,7 +222,7 @@ FAULTS = {
 @pytest.mark.parametrize("vec", ["sync", "async"])
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_mask_that_is_wrong_later_names_the_environment_and_the_step(vec, fault):
-    makers = [lambda fault=fault: MaskFromInfo(Gates(fault=fault)) for fault in ("", fault)]
+    makers = [lambda fault=fault: WithMask(Gates(fault=fault), "info") for fault in ("", fault)]
     env: VecEnv = WorkersVecEnv(makers) if vec == "async" else SyncVecEnv([maker() for maker in makers])
     seed = derive_seed(0, "env", 1, 0)
     with pytest.raises(
@@ -255,7 +286,62 @@ def test_native_environments_are_checked_too():
 
 
 def test_what_gives_masks_is_seen():
-    assert gives_masks(Gates())
-    assert gives_masks(Gates(leaves="dict"))
-    assert not gives_masks(Gates(leaves="own"))
-    assert not gives_masks(Gates(actions="box"))
+    assert mask_source(Gates()) == "info"
+    assert mask_source(Gates(leaves="dict")) == "info"
+    assert mask_source(Gates(leaves="own")) is None
+    assert mask_source(Gates(actions="box")) is None
+    assert mask_source(Asked()) == "action_masks()"
+    assert mask_source(TimeLimit(Asked(), 9)) == "action_masks()"
+    assert mask_source(Gates(leaves="own", actions="hybrid")) == "observation"
+
+
+@pytest.mark.parametrize("vec", ["auto", "sync", "async"])
+def test_a_method_of_the_environment_is_asked_through_its_wrappers(vec):
+    env = make("tests.envs.test_masks:Asked", 2, vec=vec, wrappers=["gymnasium.wrappers:RecordEpisodeStatistics"])
+    assert masks(env, 5) == shut(0, 1, 2, 3, 0, 1, size=4)
+    assert env.backend_reason.endswith("; action masks from action_masks()")
+    env.close()
+
+
+@pytest.mark.parametrize("vec", ["sync", "async"])
+@pytest.mark.parametrize("leaves", ["plain", "own"])
+@pytest.mark.parametrize("actions", ["hybrid", "pair"])
+def test_the_masks_of_parts_become_one_array(vec, leaves, actions):
+    """Shut is a gate of the Discrete part, then of the MultiDiscrete part's choices."""
+    env = make(GATES, 2, vec=vec, env_kwargs={"actions": actions, "leaves": leaves})
+    key = {"plain": "observation", "own": "t"}[leaves]
+    assert env.observation_space == spaces.Dict({key: spaces.Discrete(9), "action_mask": spaces.Box(0, 1, (7,))})
+    assert masks(env, 5) == shut(0, 1, 2, 3, 0, 1, size=7)
+    env.close()
+
+
+MASKS = [
+    (spaces.Discrete(2), [1, 0], [1, 0]),
+    (spaces.MultiDiscrete([2, 3]), [1, 0, 1, 1, 0], [1, 0, 1, 1, 0]),
+    (spaces.MultiDiscrete([2, 3]), (np.array([1, 0]), np.array([1, 1, 0])), [1, 0, 1, 1, 0]),
+    (ACTIONS_OF_PARTS, {"b": {"x": [1, 0]}, "a": [0, 1, 1]}, [0, 1, 1, 1, 0]),
+    (ACTIONS_OF_PARTS, {"b": {"x": [1, 0], "y": None}, "a": [0, 1, 1], "c": 5}, [0, 1, 1, 1, 0]),
+    (ACTIONS_OF_PARTS, [0, 1, 1, 1, 0], [0, 1, 1, 1, 0]),
+    (ACTIONS_OF_PARTS, {"b": [1, 0], "a": [0, 1, 1]}, [0, 1, 1, 1, 0]),
+    (ACTIONS_OF_PARTS, {"b": {"x": [[1, 0]] * 2}, "a": [[0, 1, 1]] * 2}, [[0, 1, 1, 1, 0]] * 2),
+    (spaces.Tuple((spaces.Box(0, 1), spaces.Discrete(2))), (None, [1, 0]), [1, 0]),
+]
+
+
+@pytest.mark.parametrize(("space", "mask", "flat"), MASKS)
+def test_masks_of_any_form_are_one_array(space, mask, flat):
+    assert flat_mask(mask, space).tolist() == flat
+
+
+@pytest.mark.parametrize(
+    ("mask", "words"),
+    [
+        ({"b": {"x": [1, 0]}}, "no part 'a', for Discrete"),
+        ({"b": {"x": [1, 0]}, "a": [1, 1]}, r"shape \(2,\), but Discrete\(3\) needs numbers \(3,\)"),
+        ([1, 1], r"needs numbers \(5,\)"),
+        ([[1], [1, 0]], "is no array"),
+    ],
+)
+def test_a_mask_of_parts_that_does_not_fit_is_told(mask, words):
+    with pytest.raises(BadData, match=words):
+        flat_mask(mask, ACTIONS_OF_PARTS)

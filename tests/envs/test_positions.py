@@ -11,6 +11,7 @@ import pytest
 from gymnasium import spaces
 from gymnasium.vector import SyncVectorEnv
 
+from envs.actions import ActionCodec
 from envs.adapters import episodes
 from envs.adapters.checks import flag_dummies
 from envs.adapters.episodes import EpisodeLog, EpisodeRecord, replay
@@ -20,7 +21,6 @@ from envs.adapters.workers import WorkersVecEnv
 from envs.api import Step, VecEnv
 from envs.errors import EnvError, UserError
 from envs.make import make
-from envs.spaces import ActionCodec
 from tests.envs.small_envs import Drift, Walk
 
 N = 3

@@ -16,6 +16,7 @@ from agents.algos.dqn.config import DQNConfig
 from agents.algos.ppo.config import PPOConfig
 from agents.algos.pqn.config import PQNConfig
 from agents.algos.sac.config import SACConfig
+from envs.actions import Hybrid
 from tests.fakes import ClockEnv, training_on
 
 FILE = Path(__file__).with_name("traces.json")
@@ -57,6 +58,14 @@ CASES = {
             **{"learning_rate": 0.01, "desired_kl": 0.01, "clip_range_high": 0.3, "dual_clip": 2.0},
             **{"norm_value": "popart", "norm_value_rate": 0.3, "normalize_over_rollout": True},
         ),
+    ),
+    "ppo, gsde": (
+        spaces.Box(-1, 1, (2,)),
+        PPOConfig(**PPO_SMALL, learning_rate=0.03, use_sde=True, sde_sample_freq=4, log_std_init=-1.0, ent_coef=0.01),
+    ),
+    "ppo, hybrid": (
+        Hybrid({"a": spaces.Box(-1, 1, (2,)), "b": spaces.Discrete(3), "c": spaces.MultiDiscrete([2, 2])}),
+        PPOConfig(**PPO_SMALL, learning_rate=0.03, squash_output=True, state_dependent_std=True, ent_coef=0.01),
     ),
     "dqn": (spaces.Discrete(3), DQNConfig(**DQN_SMALL, double_q=False)),
     "dqn, every option": (
@@ -111,6 +120,10 @@ CASES = {
             **{"truncated_quantiles": True, "n_quantiles": 5, "n_critics": 3, "ent_coef": "auto_0.1", "tau": 0.5},
             **{"n_step_returns": 3, "prioritized_replay": True, "norm_obs": True, "target_entropy": -1.0},
         ),
+    ),
+    "sac, gsde": (
+        spaces.Box(-1, 1, (2,)),
+        SACConfig(**SAC_SMALL, use_sde=True, sde_sample_freq=2, target_update_interval=2),
     ),
     "sac, crossq": (spaces.Box(-1, 1, (2,)), SACConfig(**SAC_SMALL, batch_norm=True, ent_coef=0.1)),
     "pqn": (

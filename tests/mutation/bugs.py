@@ -1050,18 +1050,26 @@ BUGS = [
         ),
     ),
     *_in(
-        "envs/spaces.py",
-        "tests/envs/test_spaces.py",
+        "envs/adapters/masks.py",
+        "tests/envs/test_masks.py",
         (
-            "(actions.reshape(-1, *self._shape) + self._start)",
-            "actions.reshape(-1, *self._shape)",
-            "spaces: actions of Discrete(n, start=k) begin at 0",
-            "Discrete's start, as often overlooked",
+            "for key, part in parts if choices(part)]",
+            "for key, part in reversed(parts) if choices(part)]",
+            "masks: those of the parts of hybrid actions are in the wrong order",
         ),
         (
-            "batch = batch.astype(np.int64) - self.start",
-            "batch = batch.astype(np.int64)",
-            "spaces: observations of Discrete(n, start=k) are taken from 0",
+            "elif not terminated:",
+            "else:",
+            "masks: action_masks() is asked where an episode has ended",
+        ),
+    ),
+    *_in(
+        "envs/actions.py",
+        "tests/envs/test_spaces.py",
+        (
+            "(whole.reshape(-1, *self._shape) + self._start)",
+            "whole.reshape(-1, *self._shape)",
+            "spaces: actions of Discrete(n, start=k) begin at 0",
             "Discrete's start, as often overlooked",
         ),
         (
@@ -1074,6 +1082,73 @@ BUGS = [
             "return raw",
             "actions beyond the bounds reach the environment",
             DETAILS,
+        ),
+        (
+            "_Leaf(leaf, rescale, ",
+            "_Leaf(leaf, False, ",
+            "spaces: --rescale-action clips",
+        ),
+        (
+            "and list(self.parts.items()) == list(other.parts.items())",
+            "and self.shape == other.shape",
+            "hybrid actions: any of as many numbers fit a model",
+        ),
+    ),
+    *_in(
+        "agents/ops/distributions.py",
+        "tests/ops/test_smooth.py",
+        (
+            "features.square() @ (2 * log_std).exp()",
+            "features.square() @ log_std.exp()",
+            "gSDE: the variance adds up deviations",
+            "Raffin et al. 2022, arXiv:2005.05719, eq. 7",
+        ),
+        (
+            "self.mean + (features[..., None, :] @ (std * noise)).squeeze(-2)",
+            "self.mean + (features[..., None, :] @ noise).squeeze(-2)",
+            "gSDE: the learnt deviation is not acted with",
+        ),
+    ),
+    *_in(
+        "agents/ops/exploration.py",
+        "tests/ops/test_smooth.py",
+        (
+            "drawn.repeat_interleave(every, dim=0)[:ticks]",
+            "drawn.repeat(every, 1, 1, 1)[:ticks]",
+            "gSDE: matrices take turns instead of being held",
+        ),
+    ),
+    *_in(
+        "agents/algos/sac/algorithm.py",
+        "tests/algos/test_sac.py",
+        (
+            "return int(self.updates) % interval == 0",
+            "return int(self.updates) % interval == 1",
+            "SAC: with target_update_interval the target moves with the first update",
+        ),
+    ),
+    *_in(
+        "agents/ops/distributions.py",
+        "tests/ops/test_hybrid.py",
+        (
+            'torch.stack(self._each("log_prob", self._columns(action))).sum(dim=0)',
+            'torch.stack(self._each("log_prob", self._columns(action))).mean(dim=0)',
+            "hybrid actions: log-probabilities of parts are averaged",
+        ),
+        (
+            "distribution(part, parameter, deviation, squash, legal)",
+            "distribution(part, parameter, deviation, squash)",
+            "hybrid actions: masks are forgotten",
+        ),
+    ),
+    *_in(
+        "envs/spaces.py",
+        "tests/envs/test_spaces.py",
+        (
+            "batch = batch.astype(np.int64) - self.start",
+            "batch = batch.astype(np.int64)",
+            "spaces: observations of Discrete(n, start=k) are taken from 0",
+            "Discrete's start, as often overlooked",
         ),
     ),
     *_in(
@@ -2113,5 +2188,35 @@ BUGS = [
         ("self.counts = counted + self._only(step.obs, kept, start)", "pass", "faults of a step are counted twice"),
         ("self._last = dict(zip(self._cleaner.leaves", "_ = dict(zip(self._cleaner.leaves", "a resumed run fills anew"),
         ("low[bounded] / 2 + high[bounded] / 2", "low[bounded]", "an episode's first value is filled with its bound"),
+    ),
+    *_in(
+        "agents/ops/augment.py",
+        "tests/ops/test_augment.py",
+        ("number * (2 * pad + 1)", "number * (2 * pad)", "a shift goes further to one side than to the other"),
+        (".clamp(0, height - 1)", ".remainder(height)", "what a shift leaves comes in on the other side"),
+        ("column.shape[2] - 1 - column", "column.shape[2] - 2 - column", "a flip moves by a pixel"),
+        ("(at + 0.5) * part", "at * part", "a zoom moves by half a pixel"),
+        ("share.clamp(0, 1)", "share", "colours leave their bounds, and bytes wrap around"),
+    ),
+    *_in(
+        "agents/learning/learner.py",
+        "tests/networks/test_augmentation.py",
+        (
+            "data = data._replace(obs=obs, next_obs=next_obs)",
+            "data = data._replace(obs=obs)",
+            "DrQ: targets are of pictures as they are",
+        ),
+        (
+            'data["augmented"] = self._augment(',
+            'data["obs"] = self._augment(',
+            "PPO: ratios compare the policy on augmented pictures with that on those it acted on",
+            "Raileanu et al. 2021, arXiv:2006.12862, sec. 3.1: naive use of augmentation in PPO",
+        ),
+    ),
+    *_in(
+        "agents/algos/ppo/algorithm.py",
+        "tests/networks/test_augmentation.py",
+        ("judged - value.detach()", "judged - value", "DrAC: values of pictures move towards those of augmented ones"),
+        ("gap - distribution.log_prob(", "gap + distribution.log_prob(", "DrAC: the policies are driven apart"),
     ),
 ]

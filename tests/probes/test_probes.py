@@ -135,7 +135,9 @@ def test_a_termination_does(learn):
     assert values(learn(Finite(NUM_ENVS)), *(times[:, None] / 4)) == pytest.approx(expected, abs=0.2)
 
 
-@pytest.mark.parametrize("options", [{}, {"squash_output": True}, {"state_dependent_std": True}])
+@pytest.mark.parametrize(
+    "options", [{}, {"squash_output": True}, {"state_dependent_std": True}, {"use_sde": True, "log_std_init": -1.0}]
+)
 def test_a_continuous_action_is_aimed(options):
     agent = ppo(Aim(NUM_ENVS), learning_rate="lin_0.02", **options)
     assert np.ravel(actions(agent, [-1], [1])) == pytest.approx([-0.5, 0.5], abs=0.1)
@@ -145,6 +147,7 @@ SOFT = {
     "sac": {},
     "tqc": {"truncated_quantiles": True, "n_quantiles": 8, "top_quantiles_to_drop_per_net": 1},
     "crossq": {"batch_norm": True},
+    "gsde": {"use_sde": True, "log_std_init": -1.0, "target_update_interval": 2, "tau": 0.1},
 }
 
 

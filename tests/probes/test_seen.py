@@ -15,6 +15,7 @@ from tests.envs.grain_env import Moved
 from tests.envs.told_env import Told
 from tests.fakes import training_on
 from tests.marks import long_test
+from tests.probes.picture_env import FORMS, Pictures
 
 PPO = {"n_envs": 8, "n_steps": 16, "batch_size": 64, "n_epochs": 4, "gamma": 0.5, "net_arch": (16,)}
 DQN = {"n_envs": 8, "learning_starts": 64, "buffer_size": 1_000, "batch_size": 32, "train_freq": 8, "gamma": 0.5}
@@ -56,3 +57,24 @@ def test_what_moves_is_seen_by_stacked_pictures_alone():
     assert score(Moved, params) > 0.9
     alone = PPOConfig(**PPO, learning_rate=3e-3, total_timesteps=1_024)
     assert score(Moved, alone) < 0.9
+
+
+@pytest.mark.parametrize(
+    "form",
+    [pytest.param(form, marks=[] if form in ("colours first", "floats to 1") else long_test) for form in FORMS],
+)
+def test_pictures_of_every_form_are_seen(form):
+    params = PPOConfig(**PPO, learning_rate=3e-3, total_timesteps=768)
+    training = training_on(Pictures(8, form), params)
+    assert "small CNN" in training.algorithm.model.encoder.description
+    for _ in training.iterations():
+        pass
+    assert evaluate(Pictures(8, form), training.policy, 40, seed=5).mean == 1.0
+
+
+@pytest.mark.parametrize("params", [PPOConfig(**PPO, learning_rate=3e-3, total_timesteps=1_024, augment=["shift"])])
+def test_augmented_pictures_are_seen(params):
+    training = training_on(Pictures(8), params)
+    for _ in training.iterations():
+        pass
+    assert evaluate(Pictures(8), training.policy, 40, seed=5).mean == 1.0

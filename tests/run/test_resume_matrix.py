@@ -20,6 +20,7 @@ from tests.marks import long_test
 from tests.run.running import USER_ENVS, assert_same_run, train
 
 CARRYING = Path(__file__).with_name("carrying_envs.py")
+HYBRID = Path(__file__).with_name("hybrid_env.py")
 MASKED = Path(__file__).parents[1] / "acting" / "masked_env.py"
 TOLD = Path(__file__).parents[1] / "envs" / "told_env.py"
 GRAINS = TOLD.with_name("grain_env.py")
@@ -60,8 +61,11 @@ EXACT = {
     "dqn stacked sync": f"--env {GRAINS}:Grains --env-kwargs large=true --vec sync {DQN} --frame-stack 4",
     "ppo stacked async": f"--env {GRAINS}:Grains --vec async {PPO} --frame-stack 3",
     "ppo stacked native": f"--env Bricks-v0 --vec native {PPO} --frame-stack 2",
+    "ppo augmented native": f"--env Bricks-v0 --vec native {PPO} --augment shift colour",
+    "dqn augmented async": f"--env {GRAINS}:Grains --vec async {DQN} --augment shift rotate",
+    "ppo augmented native, memory": f"--env Bricks-v0 --vec native {GRU} --augment shift",
     "* ppo cleaned sync": f"--env {FAULTY}:Faulty --vec sync {PPO} --on-nan fill --on-missing fill --frame-stack 2",
-    "* ppo texts sync": f"--env {TOLD}:Told --vec sync {PPO}",
+    "ppo texts sync": f"--env {TOLD}:Told --vec sync {PPO}",
     "dqn texts async": f"--env {TOLD}:Told --vec async {DQN} --text-encoder gru",
     "ppo LunarLander sync": f"--env LunarLander-v3 --vec sync {PPO}",
     "ppo LunarLander async": f"--env LunarLander-v3 --vec async {PPO}",
@@ -94,6 +98,8 @@ EXACT = {
     "ppo Lamps async, MultiBinary, memory": f"--env {CARRYING}:Lamps --vec async {GRU}",
     "ppo Screen sync, pictures": f"--env {CARRYING}:Screen --vec sync {PPO}",
     "dqn Screen async, pictures": f"--env {CARRYING}:Screen --vec async {DQN}",
+    "* ppo Signal sync, hybrid actions, masks and memory": f"--env {HYBRID}:Signal --vec sync {GRU}",
+    "ppo Signal async, hybrid actions, masks": f"--env {HYBRID}:Signal --vec async {PPO} --squash-output",
     "ppo Masked native": f"--env {MASKED}:Masked --vec native {PPO}",
     "ppo Masked native, memory": f"--env {MASKED}:Masked --vec native {GRU}",
     "dqn Masked native": f"--env {MASKED}:Masked --vec native {DQN}",
@@ -113,6 +119,9 @@ EXACT = {
     "pqn Corridor sync, memory": f"--env Corridor-v0 --algo pqn --vec sync {GRU}",
     "pqn Taxi async, masks": f"--env Taxi-v4 --algo pqn --vec async {PPO}",
     "sac Pendulum native": f"--env Pendulum-v1 --vec native {SAC} --prioritized-replay",
+    "ppo Pendulum native, gSDE": f"--env Pendulum-v1 --vec native {PPO} --use-sde --sde-sample-freq 5 --squash-output",
+    "ppo Pendulum compiled, gSDE": f"--env Pendulum-v1 --vec native {PPO} --use-sde --compile on",
+    "* sac Pendulum native, gSDE": f"--env Pendulum-v1 --vec native {SAC} --use-sde --target-update-interval 4",
     "sac Pendulum async": f"--env Pendulum-v1 --vec async {SAC} --norm-obs",
     **{f"dqn CartPole sync, preset {name}": f"--env CartPole-v1 --vec sync {DQN} --preset {name}" for name in PRESETS},
     "dqn CartPole native, preset r2d2": f"--env CartPole-v1 --vec native {DQN} --preset r2d2 --sequence-length 8 "

@@ -13,6 +13,7 @@ from gymnasium import spaces
 from agents.run.play import Moment
 from agents.view import viewer
 from agents.view.viewer import SIZE, SMALLEST, STRIP, Bar, ViewState, action_bars, chart_range, draw, render
+from envs.actions import Hybrid
 
 GREEN = (10, 200, 40)
 
@@ -210,6 +211,35 @@ def test_illegal_actions_are_called_so():
     assert [row.text == "illegal" for row in rows] == [True, False, True, False]
     assert [row.end for row in rows] == pytest.approx([0.0, 0.04, 0.0, 1.0])
     assert [row.chosen for row in rows] == [False, False, False, True]
+
+
+HYBRID = Hybrid(
+    {
+        "aim": spaces.Box(-2, 2, (2,)),
+        "go": spaces.Discrete(3),
+        "pick": spaces.MultiDiscrete([2, 2]),
+        "fly": spaces.Box(0, 1, (1,)),
+    }
+)
+
+
+def test_hybrid_actions_have_rows_of_each_part():
+    outputs = {"mean": [0.0, 1.0, 0.5], "std": [0.5, 0.5, 0.1], "probabilities": [0.2, 0.7, 0.1, 0.4, 0.6, 0.8, 0.2]}
+    action = np.array([1.0, 0.0, 0, 1, 0, 0.25], np.float32)
+    title, rows, hidden = action_bars(moment(outputs, action), HYBRID)
+    assert (title, hidden) == ("action", 3), "three rows found no room: two for each of four parts"
+    assert [(row.label, row.text, row.chosen) for row in rows] == [
+        ("aim: 0", "+0.00 ± 0.50", False),
+        ("aim: 1", "+1.00 ± 0.50", False),
+        ("go: 0", "0.20", True),
+        ("go: 1", "0.70", False),
+        ("pick: 0: 1", "0.60", True),
+        ("pick: 1: 0", "0.80", True),
+        ("fly: 0", "+0.50 ± 0.10", False),
+    ]
+    names = ("x", "y", "way", "left", "right", "lift")
+    _, rows, _ = action_bars(moment({}, action), HYBRID, names)
+    assert [row.label for row in rows] == ["x", "y", "way: 0", "way: 1", "left: 1", "right: 0", "lift"]
 
 
 def test_names_of_actions_stand_beside_their_bars():

@@ -79,6 +79,8 @@ class PPO(Algorithm):
         value, old_value, return_ = values
         critic = value_loss(value, old_value, return_, config.clip_range_vf, valid)
         loss = torch.add(surrogate, critic, alpha=config.vf_coef)
+        if "augmented" in minibatch:
+            loss = torch.add(loss, self._agreement(model, minibatch, value), alpha=config.augment_coef)
         with torch.set_grad_enabled(config.ent_coef > 0):
             entropy = mean(distribution.entropy(minibatch["action"]), valid)
         if config.ent_coef > 0:
@@ -89,6 +91,19 @@ class PPO(Algorithm):
             "entropy": entropy.detach(),
             "log_ratio": (log_ratio if valid is None else log_ratio * valid).detach().flatten(),
         }
+
+    def _agreement(self, model: nn.Module, minibatch: dict[str, Any], value: Tensor) -> Tensor:
+        """Return how far what is said of augmented pictures is from what is said of the pictures themselves.
+
+        Ratios, advantages and returns are of the pictures that were acted on (DrAC: Raileanu et al. 2021,
+        arXiv:2006.12862, eq. 5); the actions taken stand for the policy there.
+        """
+        seen, valid = minibatch["augmented"], minibatch.get("valid")
+        distribution, judged = model(seen, minibatch.get("carry", ()), minibatch.get("start"))
+        if self.model.value_scale is not None:
+            judged = self.model.value_scale.normalized(judged)
+        gap = (judged - value.detach()).square()
+        return mean(gap - distribution.log_prob(minibatch["action"]), valid)
 
     @property
     def stops_early(self) -> bool:

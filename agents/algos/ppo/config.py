@@ -21,6 +21,7 @@ class PPOConfig(EpochsConfig):
     normalize_over_rollout: bool = Field(False, description="normalise them over the whole rollout instead")
     ent_coef: float = Field(0.0, ge=0, description="weight of the entropy bonus")
     vf_coef: float = Field(0.5, ge=0, description="weight of the value loss")
+    augment_coef: float = Field(0.1, ge=0, description="weight of saying the same of pictures as of augmented ones")
     target_kl: float | None = Field(None, gt=0, description="end an update early beyond 1.5 times this KL divergence")
     desired_kl: float | None = Field(
         None, gt=0, description="let learning_rate rise and fall from step to step with this KL divergence as its aim"

@@ -43,7 +43,7 @@ class PQN(Algorithm):
     def loss(
         self, model: nn.Module, minibatch: dict[str, Any], constants: dict[str, Tensor]
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        q = model(minibatch["obs"], minibatch.get("carry", ()), minibatch.get("start")).q
+        q = model(minibatch.get("augmented", minibatch["obs"]), minibatch.get("carry", ()), minibatch.get("start")).q
         taken = q.gather(-1, minibatch["action"][..., None]).squeeze(-1)
         loss = 0.5 * mean((taken - minibatch["return"]).square(), minibatch.get("valid"))
         return loss, {"loss": loss.detach(), "q_mean": taken.detach().mean()}

@@ -32,6 +32,7 @@ class SAC(Algorithm):
     data = "replay"
     model: SoftActorCritic
     policy: SquashedPolicy
+    updates: Tensor
 
     def __init__(self, observation_space: Space, action_space: Space, config: SACConfig) -> None:
         super().__init__(config)
@@ -49,6 +50,8 @@ class SAC(Algorithm):
         self.target_entropy = -float(self.model.size) if auto else float(config.target_entropy)
         # a copy of the critics to bootstrap from; CrossQ does without
         self.target = None if config.network.batch_norm else copied(self.model.critics)
+        if config.target_update_interval > 1:  # counted in the state, as a run may be resumed in between
+            self.register_buffer("updates", torch.zeros((), dtype=torch.int64))
         self._find_tensors()
 
     def _find_tensors(self) -> None:
@@ -115,13 +118,21 @@ class SAC(Algorithm):
         return taken, after.detach()
 
     def after_update(self, data: dict[str, Any]) -> None:
-        """Move the target critics by `tau`; without them, let the running statistics take in the batch."""
+        """Move the target critics by `tau`, if it is time; without, let the running statistics take in the batch."""
         if self.target is not None:
-            follow(*self._tensors, self.config.tau)
+            if self._due():
+                follow(*self._tensors, self.config.tau)
             return
         next_action, _ = self.model(data["next_obs"]).draw(data["noise"]["next"])
         joined = _joined(data["obs"], data["action"], data["next_obs"], next_action)
         self.model.critics(*joined, batch=True, learn=True)
+
+    def _due(self) -> bool:
+        interval = self.config.target_update_interval
+        if interval == 1:
+            return True
+        self.updates += 1
+        return int(self.updates) % interval == 0
 
 
 def _joined(obs: Any, action: Tensor, next_obs: Any, next_action: Tensor) -> tuple[Any, Tensor]:

@@ -39,7 +39,8 @@ class SACConfig(OffPolicyConfig):
     max_grad_norm: float | None = Field(
         None, gt=0, description="gradients are scaled down to this norm; none leaves them as they are"
     )
-    tau: float = Field(0.005, gt=0, le=1, description="share of the critics mixed into their target at each update")
+    tau: float = Field(0.005, gt=0, le=1, description="share of the critics mixed into their target as it moves")
+    target_update_interval: int = Field(1, gt=0, description="updates after which the target moves")
     ent_coef: Annotated[float | str, AfterValidator(_check_ent_coef)] = Field(
         "auto", description="weight of the entropy; auto learns it, beginning at 1, and auto_X beginning at X"
     )

@@ -19,6 +19,7 @@ from agents.run.config import FLAGS, Layer, RunConfig, config_layer, resolve
 from agents.run.flags import parse_env_kwargs
 from agents.run.registry import label
 from agents.run.storage import opened
+from envs.actions import Hybrid
 from envs.errors import UserError, did_you_mean
 from envs.make import has_native, make
 
@@ -173,6 +174,8 @@ def sb3_side(name: str, ours: RunConfig, hyper: str, actions: str) -> tuple[Side
     """
     algo = name.partition(":")[2] or ours.algo
     there = counterpart(algo)
+    if actions == Hybrid.__name__:
+        raise Unfit("stable-baselines3 takes no Dict or Tuple actions")
     if there.actions not in (actions, None):
         raise Unfit(f"{algo.upper()} of stable-baselines3 needs {there.actions} actions")
     left_out = list[str]()

@@ -164,7 +164,6 @@ class Document:
 def random_return(env_id: str, env_kwargs: dict[str, Any], vec: str) -> float:
     """Return the mean return of uniformly random actions over 100 episodes."""
     import torch
-    from gymnasium.vector.utils import batch_space
 
     from agents.acting.evaluation import StatelessPolicy, evaluate
     from agents.run.evaluator import PARALLEL
@@ -172,9 +171,8 @@ def random_return(env_id: str, env_kwargs: dict[str, Any], vec: str) -> float:
 
     class RandomPolicy(StatelessPolicy):
         def choose(self, obs: Any, generator: torch.Generator | None) -> torch.Tensor:
-            return torch.as_tensor(np.asarray(actions.sample()))
+            return torch.as_tensor(np.stack([env.action_space.sample() for _ in range(env.num_envs)]))
 
     with closing(make(env_id, PARALLEL[vec], vec=vec, env_kwargs=env_kwargs)) as env:
-        actions = batch_space(env.action_space, env.num_envs)
-        actions.seed(0)
+        env.action_space.seed(0)
         return float(evaluate(env, RandomPolicy(), RANDOM_EPISODES, seed=0).returns.mean())
