@@ -162,7 +162,10 @@ COUNTERPARTS = {
         actions="Discrete",
     ),
     "sac": Counterpart(
-        arguments=(*SHARED, "buffer_size", "learning_starts", "tau", "ent_coef", "target_entropy"),
+        arguments=(
+            *(*SHARED, "buffer_size", "learning_starts", "tau", "ent_coef"),
+            *("target_entropy", "target_update_interval"),
+        ),
         network=("n_critics",),
         translated=("train_freq", "gradient_steps", "n_step_returns"),
         translate=_translate_off_policy,
