@@ -89,7 +89,7 @@ def test_matrices_are_held_for_so_many_ticks(every, blocks):
 def test_log_probabilities_are_those_of_stable_baselines3():
     sb3 = pytest.importorskip("stable_baselines3.common.distributions")
     theirs = sb3.StateDependentNoiseDistribution(D)
-    _, log_std = theirs.proba_distribution_net(F, F, log_std_init=-0.7)
+    _, log_std = theirs.proba_distribution_net(F, log_std_init=-0.7)
     mean, latent, action = numbers(5, D), numbers(5, F, seed=1), numbers(5, D, seed=2)
     theirs.proba_distribution(mean, log_std, latent)
     ours = Gaussian(*smooth_gaussian(torch.cat([mean, latent], dim=-1), log_std))
