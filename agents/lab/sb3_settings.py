@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, Field, create_model
 
-from agents.core.config import OFF, Activation, AlgoConfig, Schedule, Settings, idle
+from agents.core.config import OFF, Activation, AlgoConfig, ObservationConfig, Schedule, Settings, idle
 from agents.run.config import Layer, load_config_file, packaged_config, validate
 from agents.run.registry import label
 from envs.errors import UserError, did_you_mean
@@ -162,7 +162,10 @@ COUNTERPARTS = {
         actions="Discrete",
     ),
     "sac": Counterpart(
-        arguments=(*SHARED, "buffer_size", "learning_starts", "tau", "ent_coef", "target_entropy"),
+        arguments=(
+            *(*SHARED, "buffer_size", "learning_starts", "tau", "ent_coef"),
+            *("target_entropy", "target_update_interval"),
+        ),
         network=("n_critics",),
         translated=("train_freq", "gradient_steps", "n_step_returns"),
         translate=_translate_off_policy,
@@ -220,6 +223,7 @@ def translate_settings(algo: str, params: AlgoConfig) -> tuple[dict[str, Any], l
     if not there.clips:
         known.remove("max_grad_norm")
     known |= idle(values)
+    known |= {name for name, field in ObservationConfig.model_fields.items() if values.get(name) == field.default}
     left_out = [name for name, value in values.items() if name not in known and value not in OFF]
     return {
         "algo": algo,

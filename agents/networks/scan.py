@@ -6,6 +6,7 @@ import math
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from agents.ops.recurrences import linear_recurrence
 
@@ -13,7 +14,9 @@ from agents.ops.recurrences import linear_recurrence
 class Scan(nn.Module):
     """MinGRU (Feng et al. 2024, arXiv:2410.01201, sec. 3.1): gates and candidates follow from the inputs alone.
 
-    h_t = (1 - z_t) * h_{t-1} + z_t * c_t, with z_t = sigmoid(W x_t + b) and c_t = V x_t. Its carry is h, `[N, size]`.
+    h_t = (1 - z_t) * h_{t-1} + s_t * c_t, with z_t = sigmoid(W x_t + b) and c_t = V x_t. What is new counts for
+    s_t = sqrt(1 - (1 - z_t)^2) rather than z_t, so that slow numbers are no smaller than quick ones (Orvieto et al.
+    2023, arXiv:2303.06349, sec. 3.4). Its carry is h, `[N, size]`.
 
     Args:
         horizon: steps over which the slowest numbers forget at first; the quickest forget at once.
@@ -34,7 +37,9 @@ class Scan(nn.Module):
     def forward(self, x: Tensor, carry: Tensor, start: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """See `agents.networks.cells.Cell.forward`."""
         logit = self.gate(x) + self.bias
-        keep, new = (-logit).sigmoid(), logit.sigmoid() * self.candidate(x)
+        keep = (-logit).sigmoid()
+        # the root of 1 - keep^2 = (1 - keep) (1 + keep), whose gradient is finite even where nothing is new
+        new = (0.5 * functional.logsigmoid(logit)).exp() * (1 + keep).sqrt() * self.candidate(x)
         if start is None:
             carry = torch.addcmul(new, keep, carry)
             return carry, carry

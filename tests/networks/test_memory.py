@@ -231,6 +231,18 @@ def test_a_scan_begins_with_time_scales_up_to_its_horizon():
     assert shares == sorted(shares)
 
 
+def test_slow_numbers_of_a_scan_are_as_large_as_quick_ones():
+    """Of inputs that are standard normal and independent, each number has a variance of 1 after a while."""
+    scan = memory_of("scan", memory_horizon=20)
+    with torch.no_grad():
+        scan.gate.weight.zero_()
+        scan.candidate.weight.copy_(torch.eye(3).repeat(3, 1)[:8])
+        scan.candidate.bias.zero_()
+        x = torch.randn(100, 4_000, 3, generator=torch.Generator().manual_seed(0))
+        states, _ = scan(x, scan.initial_carry(4_000), torch.zeros(100, 4_000, dtype=torch.bool))
+    torch.testing.assert_close(states[-1].var(0), torch.ones(8), atol=0.1, rtol=0)
+
+
 @torch.no_grad()
 def test_a_transformer_looks_back_so_far_and_no_farther():
     torch.manual_seed(0)
