@@ -72,6 +72,10 @@ class Options:
             help="so many runs, one after the other: seeds seed, seed + 1, ...",
         ),
     ] = None
+    dry_run: Annotated[
+        tyro.conf.FlagCreatePairsOff[bool],
+        tyro.conf.arg(help="say what the network is, what the run takes and how long it would last; write nothing"),
+    ] = False
     trust: Trust = False
     quiet: Annotated[tyro.conf.FlagCreatePairsOff[bool], tyro.conf.arg(help="print nothing but errors")] = False
     json: Annotated[tyro.conf.FlagCreatePairsOff[bool], tyro.conf.arg(help="print the result as a last line")] = False
@@ -130,11 +134,19 @@ def _train(argv: list[str]) -> int:
     if options.seeds is not None and (not 1 <= options.seeds <= MOST_SEEDS or options.resume):
         what = "on --resume there is one run" if options.resume else f"from 1 to {MOST_SEEDS} expected"
         raise UserError(f"--seeds: {options.seeds} given, {what}.")
+    if options.dry_run and (options.resume or options.seeds is not None):
+        raise UserError("--dry-run is of one run that begins: leave --resume and --seeds out")
+    from agents.run.dry import dry_run
     from agents.run.runner import train
     from agents.run.seeds import train_seeds
 
     if not options.quiet:
         say(*notes)
+    if options.dry_run:
+        estimate = dry_run(config, options.runs_dir, options.quiet)
+        if options.json:
+            print_json(estimate)
+        return 0
     how: dict[str, Any] = {
         "runs_dir": options.runs_dir,
         "replays_dir": options.replays_dir,

@@ -54,8 +54,8 @@ class TickCollector:
         state: what is kept between two ticks; it changes once a trajectory is whole.
         ticks: how many ticks are collected at the most.
         schedule_steps: environment steps over which exploration is scheduled.
-        successors: whether trajectories hold every successor, and with memory every carry, or only the successors that
-            truncated episodes ended with.
+        successors: whether trajectories hold every successor, or only those that truncated episodes ended with.
+        carries: whether they hold every carry, where there is a memory, rather than those of truncated episodes' ends.
     """
 
     def __init__(
@@ -67,8 +67,11 @@ class TickCollector:
         ticks: int,
         schedule_steps: int,
         successors: bool = False,
+        carries: bool = False,
     ) -> None:
         self.state = state
+        self._carries = carries and policy.recurrent
+        self._finals = not successors or (policy.recurrent and not carries)
         self._env, self._policy, self._successors, self.schedule_steps = env, policy, successors, schedule_steps
         self._device = policy.device
         self._on_host = self._device.type == "cpu"
@@ -108,7 +111,7 @@ class TickCollector:
                 infos[t] = step.infos
             if recurrent:
                 carry = acted.carry
-            if not self._successors and np.count_nonzero(step.truncated):
+            if self._finals and np.count_nonzero(step.truncated):
                 finals.append(self._final(t, step, carry))
             if recurrent:
                 carry = restarted(carry, to_tensor(_starts(step), self._device))
@@ -126,8 +129,8 @@ class TickCollector:
         acting = {"obs": obs, "action": action}
         if self._successors:
             row["next_obs"] = step.next_obs
-            if self._policy.recurrent:
-                acting["carries"] = carry
+        if self._carries:
+            acting["carries"] = carry
         if self._on_host:
             row |= acting
         else:

@@ -166,11 +166,11 @@ class ModelPolicy(ABC):
 
     @abstractmethod
     def read(self, output: Any, action: Tensor) -> tuple[Tensor, Tensor]:
-        """Return what an output of `unroll` says of the actions taken, and the states' values; `[...]` each."""
+        """Return what an output of `unroll` says of the actions taken, `[...]`, and the states' values."""
 
     @torch.no_grad()
     def evaluate(self, trajectory: Trajectory) -> tuple[Tensor, Tensor, Tensor]:
-        """Return what `read` says of a trajectory's actions, the values and the successors' values, `[T, N]`.
+        """Return what `read` says of a trajectory's actions, the values and the successors' values, `[T, N, ...]`.
 
         The policy does not change in a rollout, so this is worked out in one pass here rather than in each tick.
         """
@@ -195,7 +195,7 @@ class ModelPolicy(ABC):
             part = slice(start, start + rows)
             output = self.unroll(tree_map(lambda leaf, part=part: leaf[part], obs))
             found.append(self.read(output, action[part]))
-        said, values = (torch.cat(parts).view(shape) for parts in zip(*found, strict=True))
+        said, values = (torch.cat(parts).unflatten(0, shape) for parts in zip(*found, strict=True))
         return said, values
 
 
@@ -230,7 +230,8 @@ class ActorCriticPolicy(ModelPolicy):
     @torch.no_grad()
     def inspect(self, obs: Obs, carry: Tree) -> dict[str, Tensor]:
         output = self.model.output(tree_to_tensor(obs, self.device), carry)
-        return {"value": output.value, **output.distribution.describe()}
+        value = output.value if self.model.curiosity is None else output.value[..., 0]
+        return {"value": value, **output.distribution.describe()}
 
     def read(self, output: ActorCriticOutput, action: Tensor) -> tuple[Tensor, Tensor]:
         return output.distribution.log_prob(action), output.value

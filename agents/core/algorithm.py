@@ -34,6 +34,7 @@ class Algorithm(nn.Module):
         optimizer_eps: keeps the optimiser's divisors from 0.
         model: the network that is trained: all parameters of it that require gradients.
         policy: acts with it.
+        successors: whether rollouts must have the true successor of every transition, as replay always has.
         n_epochs, batch_size: how the Learner goes through prepared data; None takes all of it as one minibatch.
     """
 
@@ -43,6 +44,7 @@ class Algorithm(nn.Module):
 
     model: nn.Module
     policy: Policy
+    successors: bool = False
     n_epochs: int = 1
     batch_size: int | None = None
 

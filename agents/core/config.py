@@ -172,6 +172,9 @@ DETAILS: tuple[tuple[str, tuple[str, ...] | None, tuple[str, ...]], ...] = (
     ("munchausen", None, ("munchausen_alpha", "munchausen_tau", "munchausen_clip")),
     ("normalize_advantage", None, ("normalize_over_rollout",)),
     ("norm_value", None, ("norm_value_rate",)),
+    ("curiosity", None, tuple(f"curiosity_{name}" for name in ("coef", "gamma", "episodic", "share", "loss_coef"))),
+    ("curiosity", None, ("curiosity_arch", "curiosity_size")),
+    ("curiosity", ("icm",), ("icm_beta",)),
     ("prioritized_replay", None, tuple(f"prioritized_replay_{name}" for name in ("alpha", "beta0", "eps", "eta"))),
 )
 
@@ -345,6 +348,26 @@ class ExplorationConfig(Settings):
     exploration_fraction: float = Field(0.1, ge=0, le=1, description="part of the budget over which epsilon falls")
     exploration_initial_eps: float = Field(1.0, ge=0, le=1, description="epsilon at the start")
     exploration_final_eps: float = Field(0.05, ge=0, le=1, description="epsilon at the end")
+
+
+class CuriosityConfig(Settings):
+    """Rewards for what is new, beside the environment's."""
+
+    curiosity: Literal["none", "rnd", "icm"] = Field(
+        "none", description="reward what is new: rnd by a random network's outputs, icm by what actions lead to"
+    )
+    curiosity_coef: float = Field(0.5, gt=0, description="weight of its advantages; those of rewards have 1")
+    curiosity_gamma: float = Field(0.99, ge=0, le=1, description="discount factor of its returns")
+    curiosity_episodic: bool = Field(False, description="let its returns end with the episode")
+    curiosity_share: float = Field(
+        0.25, gt=0, le=1, description="share of each minibatch that its networks are trained on"
+    )
+    curiosity_loss_coef: float = Field(1.0, gt=0, description="weight of their loss")
+    curiosity_arch: Annotated[Widths, BeforeValidator(_one_list)] = Field(
+        (128, 128), description="widths of their hidden layers"
+    )
+    curiosity_size: int = Field(64, gt=0, description="features that are predicted")
+    icm_beta: float = Field(0.2, ge=0, le=1, description="weight of predicting features; the rest is the actions'")
 
 
 class ObservationConfig(Settings):

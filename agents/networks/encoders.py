@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -34,6 +34,21 @@ from envs.words import Tokens, Written
 LONGEST = 100_000  # entries of a one-hot vector: beyond, a step of training takes seconds
 
 
+class Counted(NamedTuple):
+    """A layer that was called: name, kind, output without the batch axis, parameters, and multiply-adds of a row."""
+
+    name: str
+    kind: str
+    output: tuple[int, ...]
+    parameters: int
+    multiply_adds: int
+
+
+def counted(module: nn.Module, *inputs: Any, call: Callable[..., Any] | None = None) -> list[Counted]:
+    """Return the layers with weights that are called, in order. See `multiply_adds`."""
+    return _called(module, *inputs, call=call)[1]
+
+
 def multiply_adds(module: nn.Module, *inputs: Any, call: Callable[..., Any] | None = None) -> tuple[Any, int]:
     """Call a module once without training it, on a batch, and return its output and the multiply-adds of one row.
 
@@ -44,20 +59,37 @@ def multiply_adds(module: nn.Module, *inputs: Any, call: Callable[..., Any] | No
         inputs: what it is called with.
         call: what is called instead of the module itself, such as a method of it.
     """
-    counts: list[int] = []
+    output, layers = _called(module, *inputs, call=call)
+    return output, sum(layer.multiply_adds for layer in layers)
 
-    def count(layer: nn.Module, _: Any, output: Tensor) -> None:
-        assert isinstance(layer.weight, Tensor)
-        each = layer.weight.numel() if isinstance(layer, Ensemble) else output[0].numel() * layer.weight[0].numel()
-        counts.append(each)
+
+_MULTIPLYING = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, Ensemble)
+
+
+def _called(module: nn.Module, *inputs: Any, call: Callable[..., Any] | None) -> tuple[Any, list[Counted]]:
+    found: list[Counted] = []
+    names = {part: name for name, part in module.named_modules()}
+
+    def count(layer: Any, _: Any, output: Any) -> None:
+        first = output[0] if isinstance(output, tuple) else output
+        each = 0
+        if isinstance(layer, _MULTIPLYING):
+            each = layer.weight.numel() if isinstance(layer, Ensemble) else first[0].numel() * layer.weight[0].numel()
+        own = sum(parameter.numel() for parameter in layer.parameters(recurse=False))
+        shape = tuple(first.shape[1:]) if isinstance(first, Tensor) else ()
+        found.append(Counted(names[layer], type(layer).__name__, shape, own, each))
 
     modes = {part: part.training for part in module.modules()}
-    counted = [part for part in modes if isinstance(part, nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d | Ensemble)]
-    hooks = [part.register_forward_hook(count) for part in counted]
+    owners = [
+        part
+        for part in modes
+        if isinstance(part, _MULTIPLYING) or (part is not module and any(True for _ in part.parameters(recurse=False)))
+    ]
+    hooks = [part.register_forward_hook(count) for part in owners]
     module.eval()  # statistics of batches stay untouched, and nothing is drawn
     try:
         with torch.no_grad():
-            return (call or module)(*inputs), sum(counts)
+            return (call or module)(*inputs), found
     finally:
         for hook in hooks:
             hook.remove()

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from agents.core.config import ActorCriticConfig, NetworkConfig, QNetworkConfig
 from agents.core.tree import restarted, tree_map
 from agents.core.types import Obs, Tree
+from agents.networks.curiosity import Curiosity
 from agents.networks.encoders import Encoder
 from agents.networks.heads import QUIET, Noise, QHead
 from agents.networks.layers import MLP, SpectralLinear, orthogonal
@@ -37,7 +38,10 @@ from envs.errors import UserError
 
 
 class ActorCriticOutput(NamedTuple):
-    """The action distribution and the value `[...]` of each observation."""
+    """The action distribution and the value `[...]` of each observation.
+
+    With curiosity values are `[..., 2]`: of rewards, and of what is new.
+    """
 
     distribution: Distribution
     value: Tensor
@@ -141,12 +145,19 @@ class ActorCritic(Model):
 
     Args:
         observation_space, action_space: canonical (envs.spaces).
+        curiosity: trained with the rest; its rewards have values of their own.
 
     Attributes:
         value_scale: the scale of the value head's numbers; None where they are values.
     """
 
-    def __init__(self, observation_space: Space, action_space: Space, config: ActorCriticConfig) -> None:
+    def __init__(
+        self,
+        observation_space: Space,
+        action_space: Space,
+        config: ActorCriticConfig,
+        curiosity: Curiosity | None = None,
+    ) -> None:
         super().__init__(observation_space, config)
         self.action_space = action_space
         self.squash = config.squash_output
@@ -162,9 +173,10 @@ class ActorCritic(Model):
         self.policy_torso = MLP(self.features, widths.pi, config.activation)
         self.value_torso = None if config.shared_torso else MLP(self.features, widths.vf, config.activation)
         self.policy_head = nn.Linear(self.policy_torso.features, size + deviations * self.split_std)
-        self.value_head = nn.Linear((self.value_torso or self.policy_torso).features, 1)
+        heads = 1 if curiosity is None else 2
+        self.value_head = nn.Linear((self.value_torso or self.policy_torso).features, heads)
         how = config.norm_value
-        self.value_scale = None if how == "none" else ValueScale(1, config.norm_value_rate, how == "popart")
+        self.value_scale = None if how == "none" else ValueScale(heads, config.norm_value_rate, how == "popart")
         features = [self.policy_torso.features] if config.sde.use_sde else []
         deviation = torch.full((*features, deviations), config.log_std_init)
         self.log_std = nn.Parameter(deviation) if deviations and not self.split_std else None
@@ -174,6 +186,7 @@ class ActorCritic(Model):
             orthogonal(self.value_head, 1.0)
         if self.split_std:
             nn.init.constant_(self.policy_head.bias[size:], config.log_std_init)
+        self.curiosity: Any = curiosity
 
     def act(self, obs: Obs, carry: Tree) -> tuple[Tensor, Tree]:
         """Return the parameters of the action distribution, which is all that acting needs, and the next carry."""
@@ -204,10 +217,10 @@ class ActorCritic(Model):
         return self._heads(self.read(obs, carry, start), action_mask(obs))
 
     def learn_scale(self, returns: Tensor, valid: Tensor | None) -> None:
-        """Let the scale of values, if there is one, take in a rollout's returns `[T, N]`, those of valid steps."""
+        """Let the scale of values, if there is one, take in a rollout's returns `[T, N, ...]`, those of valid steps."""
         if self.value_scale is not None:
-            real = returns.flatten() if valid is None else returns[valid]
-            self.value_scale.update(real[:, None], self.value_head)
+            real = returns.flatten(0, 1) if valid is None else returns[valid]
+            self.value_scale.update(real.view(len(real), -1), self.value_head)
 
     def _heads(self, features: Tensor, mask: Tensor | None) -> ActorCriticOutput:
         latent = self.policy_torso(features)

@@ -87,14 +87,19 @@ def value_loss(
     return_B: Tensor,
     clip_range_vf: float | None,
     valid_B: Tensor | None = None,
+    heads: bool = False,
 ) -> Tensor:
     """Mean squared error to the return; with `clip_range_vf` the value may move only so far from the old one.
 
-    This is SB3's clipping (the clipped value alone), not the maximum of both errors of OpenAI Baselines.
+    With `heads` values and returns are `[B, K]`, and the errors of each transition's K are summed. The clipping is
+    SB3's (the clipped value alone), not the maximum of both errors of OpenAI Baselines.
     """
     if clip_range_vf is not None:
         value_B = old_value_B + (value_B - old_value_B).clamp(-clip_range_vf, clip_range_vf)
-    return F.mse_loss(value_B, return_B) if valid_B is None else mean((value_B - return_B).square(), valid_B)
+    if valid_B is None and not heads:
+        return F.mse_loss(value_B, return_B)
+    error_B = (value_B - return_B).square()
+    return mean(error_B.sum(-1) if heads else error_B, valid_B)
 
 
 def normalized(advantage_B: Tensor, valid_B: Tensor | None = None) -> Tensor:

@@ -34,6 +34,18 @@ def gae(
     return advantage_TN, advantage_TN + value_TN
 
 
+def continuing_gae(
+    reward_TN: Tensor, value_TN: Tensor, next_value_TN: Tensor, gamma: float, gae_lambda: float
+) -> tuple[Tensor, Tensor]:
+    """GAE of returns that go on from each episode into the next (Burda et al. 2018, arXiv:1810.12894, sec. 2.3).
+
+    What follows an episode's last state is the first of the next one; `next_value` is read at the last tick alone.
+    """
+    following_TN = torch.cat([value_TN[1:], next_value_TN[-1:]])
+    never_TN = torch.zeros_like(reward_TN, dtype=torch.bool)
+    return gae(reward_TN, value_TN, following_TN, never_TN, never_TN, gamma, gae_lambda)
+
+
 def n_step(
     reward_BK: Tensor, terminated_BK: Tensor, truncated_BK: Tensor, length_B: Tensor, gamma: float
 ) -> tuple[Tensor, Tensor, Tensor]:

@@ -21,7 +21,7 @@ from agents.core.config import AlgoConfig, OffPolicyConfig
 from agents.core.device import choose_device, keep_freed_memory, use_threads
 from agents.core.runtime import Runtime, resolved_mode
 from agents.core.saved import count, part, within
-from agents.core.tree import to_numpy
+from agents.core.tree import to_numpy, tree_map
 from agents.core.types import Iteration
 from agents.data.replay import ReplayBuffer
 from agents.data.samplers import Elsewhere, PrioritizedSampler, Sampler, SequenceSampler, UniformSampler
@@ -39,6 +39,7 @@ from agents.run.memory import (
     refuse_too_large_network,
     refuse_too_large_on_disk,
     replay_bytes,
+    transition_bytes,
 )
 from envs.adapters.around import Around
 from envs.adapters.cleaning import CleanVecEnv
@@ -95,8 +96,17 @@ def flops(model: Any, observation_space: Space, training: bool = False) -> int:
     obs, call = zeros(observation_space, 1), model.judge if training and hasattr(model, "judge") else None
     if not getattr(model, "recurrent", False):
         return multiply_adds(model, obs, call=call)[1]
-    obs = {key: leaf[None] for key, leaf in obs.items()} if isinstance(obs, dict) else obs[None]
-    return multiply_adds(model, obs, model.initial_carry(1), torch.ones(1, 1, dtype=torch.bool))[1]
+    return multiply_adds(model, *looked_at(model, observation_space))[1]
+
+
+def looked_at(model: Any, observation_space: Space) -> tuple[Any, ...]:
+    """Return what a model is called with for one observation, of zeros, on its device."""
+    device = next(model.parameters()).device
+    obs = tree_map(lambda leaf: leaf.to(device), zeros(observation_space, 1))
+    if not getattr(model, "recurrent", False):
+        return (obs,)
+    obs = tree_map(lambda leaf: leaf[None], obs)
+    return obs, model.initial_carry(1), torch.ones(1, 1, dtype=torch.bool, device=device)
 
 
 @dataclass(slots=True)
@@ -236,6 +246,15 @@ class Training:
         carry = self.policy.initial_carry(1)
         return replay_bytes(self.env.observation_space, self.env.action_space, carry)
 
+    @property
+    def data_bytes(self) -> int:
+        """Bytes of the replay buffer, or of a rollout."""
+        params: Any = self.config.params
+        if self.replay is not None:
+            return self.replay.rows * self.replay.num_envs * self.replayed_bytes
+        each = transition_bytes(self.env.observation_space, self.env.action_space, successors=False)
+        return each * params.n_steps * params.n_envs
+
     def faults(self) -> Counter[str]:
         """Return how many numbers of observations had which fault and were made good."""
         layer: Any = self.env
@@ -352,7 +371,7 @@ def build_on(
     place = Place(params.replay.replay_storage, device) if isinstance(params, OffPolicyConfig) else None
     if place is None or not place.on_disk:
         where, carry = device if place is None else place.device, algorithm.policy.initial_carry(1)
-        refuse_too_large(env.observation_space, env.action_space, params, where, carry)
+        refuse_too_large(env.observation_space, env.action_space, params, where, carry, algorithm.successors)
     algorithm.to(device)
     mode = resolved_mode(config.compile, device)
     runtime = runtime or Runtime(mode, device)
@@ -372,7 +391,7 @@ def build_on(
         env=env,
         algorithm=algorithm,
         learner=learner,
-        collector=_collector(env, policy, actor, params, runtime),
+        collector=_collector(env, policy, actor, params, runtime, algorithm.successors),
         replay=replay,
         sampler=sampler,
         device_reason=reason,
@@ -390,7 +409,9 @@ def _resolved(config: RunConfig, algorithm: Algorithm, came_to: dict[str, str]) 
     return config.model_copy(update=came_to | {"params": config.params.model_copy(update={"network": network})})
 
 
-def _collector(env: VecEnv, policy: ModelPolicy, actor: ActorState, params: AlgoConfig, runtime: Runtime) -> Collector:
+def _collector(
+    env: VecEnv, policy: ModelPolicy, actor: ActorState, params: AlgoConfig, runtime: Runtime, successors: bool
+) -> Collector:
     steps, off_policy = params.schedule_steps, isinstance(params, OffPolicyConfig)
     if isinstance(env, NativeVecEnv) and env.capturable:
         usual = max(params.replay.train_freq // env.num_envs, 1) if off_policy else params.n_steps  # type: ignore[attr-defined]
@@ -398,7 +419,8 @@ def _collector(env: VecEnv, policy: ModelPolicy, actor: ActorState, params: Algo
             env, policy, actor, ticks=usual, schedule_steps=steps, runtime=runtime, carries=off_policy
         )
     ticks = loops.YIELD_TICKS if off_policy else params.n_steps  # type: ignore[attr-defined]
-    return TickCollector(env, policy, actor, ticks=ticks, schedule_steps=steps, successors=off_policy)
+    keeps = {"successors": off_policy or successors, "carries": off_policy}
+    return TickCollector(env, policy, actor, ticks=ticks, schedule_steps=steps, **keeps)
 
 
 def _replay(

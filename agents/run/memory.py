@@ -177,7 +177,12 @@ class Room(TorchFunctionMode):
 
 
 def refuse_too_large(
-    observation_space: Space, action_space: Space, params: AlgoConfig, device: torch.device, carry: Any = ()
+    observation_space: Space,
+    action_space: Space,
+    params: AlgoConfig,
+    device: torch.device,
+    carry: Any = (),
+    successors: bool = False,
 ) -> None:
     """Refuse a replay buffer, or rollouts, larger than the memory that is free.
 
@@ -186,6 +191,7 @@ def refuse_too_large(
         params: what says how many transitions there are.
         device: where they lie.
         carry: what a memory holds in one environment; a replay buffer keeps it with each transition.
+        successors: whether rollouts keep every successor; a replay buffer does.
 
     Raises:
         UserError: the message says how many transitions fit.
@@ -200,7 +206,7 @@ def refuse_too_large(
     if isinstance(params, OffPolicyConfig):
         each = replay_bytes(observation_space, action_space, carry)
     else:
-        each = transition_bytes(observation_space, action_space, successors=False)
+        each = transition_bytes(observation_space, action_space, successors)
     epochs = getattr(params, "n_epochs", 1)
     if free is not None and count * each <= free < count * SHUFFLED * epochs:
         taken, fits = count * SHUFFLED * epochs / 1e9, _rounded_down(free // (count * SHUFFLED))

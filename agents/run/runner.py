@@ -30,12 +30,12 @@ from agents.run.models import load_policy, save_model
 from agents.run.monitor import LOG_ROWS, Monitor
 from agents.run.play import Moment, frames_per_second, play, policy_env, watch_fault
 from agents.run.recording import record_episode, replay_folder
-from agents.run.registry import title_of
 from agents.run.remarks import Remarks, of_actions, of_settings
 from agents.run.sinks import ConsoleSink, CsvSink, TensorBoardSink
 from agents.run.storage import atomic_folder, read_tree, remove_tree, write_tree
 from agents.run.summary import Summary, last_screen, resume_command
 from agents.run.terminal import typed
+from agents.run.told import understood
 from agents.run.video import gif_bytes, write_video
 from envs.errors import UserError
 from envs.make import reward_threshold
@@ -324,22 +324,8 @@ class Run:
     def print_header(self, notes: list[str]) -> None:
         """Say what runs where, and write the configuration to TensorBoard."""
         training, config, params = self.training, self.config, self.params
-        model: Any = training.algorithm.model
-        parameters = sum(p.numel() for p in model.parameters())
-        self.console.say(
-            f"{title_of(config.algo)} on {config.env}: {parameters:,} parameters, {training.runtime.summary} on "
-            f"{training.policy.device} ({training.device_reason})"
-        )
-        self.console.say(f"{params.n_envs} environments, {training.env.backend}: {training.env.backend_reason}")
+        self.say(understood(training))
         training.runtime.say = self.console.say
-        if training.runtime.compiles:
-            self.console.say("the first rounds compile, up to a minute; the next run finds the result on the disk")
-        self.say(training.replay_said())
-        for line in model.encoder.description.splitlines() if hasattr(model, "encoder") else ():
-            self.console.say(line)
-        self.say(params.observations.said())
-        if params.augment:
-            self.console.say(f"pictures are changed at random in updates: {', '.join(params.augment)}")
         if params.eval_max_steps is not None:
             self.console.say(f"evaluations cut episodes after {params.eval_max_steps:,} steps (--eval-max-steps)")
         self.console.say(f"run folder: {self.folder.shown}")

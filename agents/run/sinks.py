@@ -324,7 +324,7 @@ class ConsoleSink:
         speed = (step - self.initial) / max(time.perf_counter() - self._began, 1e-9)
         parts = [f"{step:,}/{self.total:,} steps"]
         if step > self.initial:
-            parts += [f"{speed:,.0f} steps/s", f"{_duration(max(self.total - step, 0) / speed)} left"]
+            parts += [f"{speed:,.0f} steps/s", f"{duration(max(self.total - step, 0) / speed)} left"]
         if self._last_return is not None:
             parts.append(f"return {self._last_return:.1f}")
         if self._best is not None:
@@ -332,7 +332,7 @@ class ConsoleSink:
         return " · ".join(parts)
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
     """Write a time as `h:mm:ss`, or `m:ss` below an hour."""
     minutes, second = divmod(round(seconds), 60)
     hours, minute = divmod(minutes, 60)

@@ -72,7 +72,7 @@ def replayed(env):
 @pytest.mark.parametrize("dummies", [False, True])
 def test_the_trajectory_holds_the_transitions_in_order(dummies, every):
     env = ClockEnv(3, dummies=dummies)
-    _, collector = start(env, successors=every)
+    _, collector = start(env, successors=every, carries=every)
     kinds, checked, found, t = set(), 0, [], 0
     for _ in range(3):
         collected = collector.collect(20)

@@ -24,7 +24,19 @@ from tests.fakes import training_on
 from tests.marks import long_test
 
 MASKED = f"{Path(__file__).with_name('masked_env.py')}:Masked"
-KINDS = ["ppo", "ppo, gru", "dqn", "dqn, rainbow", "dqn, btr", "dqn, gru", "pqn", "pqn, gru", "ppo, scan", "ppo, gtrxl"]
+KINDS = [
+    "ppo",
+    "ppo, gru",
+    pytest.param("ppo, rnd", marks=long_test),
+    "dqn",
+    "dqn, rainbow",
+    "dqn, btr",
+    "dqn, gru",
+    "pqn",
+    "pqn, gru",
+    "ppo, scan",
+    "ppo, gtrxl",
+]
 
 ALL = {"double_q": True, "dueling": True, "noisy": True, "distribution": "iqn", "n_quantiles": 4, "munchausen": True}
 PARTS = {
@@ -59,7 +71,8 @@ def params_of(kind, steps, num_envs=20, **options):
         return DQNConfig(**{**settings, **parts, **support, **common})
     if "pqn" in kind:
         return PQNConfig(n_steps=25, batch_size=10 * num_envs, exploration_fraction=0.8, **memory, **common)
-    return PPOConfig(n_steps=25, batch_size=10 * num_envs, n_epochs=2, **memory, **common)
+    curiosity = {"curiosity": "rnd", "curiosity_arch": (8,)} if "rnd" in kind else {}
+    return PPOConfig(n_steps=25, batch_size=10 * num_envs, n_epochs=2, **memory, **curiosity, **common)
 
 
 def training_of(kind, steps, *, fused, env_kwargs=None, **options):

@@ -59,6 +59,22 @@ CASES = {
             **{"norm_value": "popart", "norm_value_rate": 0.3, "normalize_over_rollout": True},
         ),
     ),
+    "ppo, rnd": (
+        spaces.Discrete(3),
+        PPOConfig(
+            **PPO_SMALL,
+            **{"learning_rate": 0.01, "curiosity": "rnd", "curiosity_arch": (8,), "curiosity_size": 4},
+            **{"norm_value": "running", "norm_obs": True},
+        ),
+    ),
+    "ppo, icm": (
+        spaces.Box(-1, 1, (2,)),
+        PPOConfig(
+            **PPO_SMALL,
+            **{"learning_rate": 0.01, "curiosity": "icm", "curiosity_arch": (8,), "curiosity_size": 4},
+            **{"memory": "gru", "memory_size": 4, "curiosity_episodic": True, "curiosity_share": 1.0},
+        ),
+    ),
     "ppo, gsde": (
         spaces.Box(-1, 1, (2,)),
         PPOConfig(**PPO_SMALL, learning_rate=0.03, use_sde=True, sde_sample_freq=4, log_std_init=-1.0, ent_coef=0.01),

@@ -186,8 +186,8 @@ BUGS = [
         ),
         ("optimizer_eps = 1e-5", "optimizer_eps = 1e-8", "PPO: Adam with PyTorch's epsilon", DETAILS),
         (
-            'explained_variance(data["value"], data["return"])',
-            'explained_variance(data["return"], data["value"])',
+            'explained_variance(self._of_rewards(data["value"]), self._of_rewards(data["return"]))',
+            'explained_variance(self._of_rewards(data["return"]), self._of_rewards(data["value"]))',
             "explained variance of the returns by themselves: arguments exchanged",
         ),
         (
@@ -219,6 +219,88 @@ BUGS = [
             "advantage = normalized(advantage, data.valid)",
             "advantage = normalized(advantage)",
             "advantages of a rollout are normalised with those of dummy transitions",
+        ),
+    ),
+    *_in(
+        "agents/algos/ppo/algorithm.py",
+        "tests/algos/test_ppo_curiosity.py",
+        (
+            "alpha=self.config.intrinsic.curiosity_coef)",
+            "alpha=1.0)",
+            "curiosity: its advantages count as much as those of rewards, whatever is set",
+        ),
+        (
+            "values if self.model.curiosity is None else values[..., 0]",
+            "values if self.model.curiosity is None else values[..., 1]",
+            "curiosity: rewards are judged by the values of what is new",
+        ),
+        (
+            "return bonus, *continuing_gae(reward, value, next_value, *how)",
+            "return bonus, *gae(reward, value, next_value, *ends, *how)",
+            "curiosity: its returns end with each episode, so that to die is to stop being rewarded",
+            "Burda et al. 2018, arXiv:1810.12894, sec. 2.3",
+        ),
+        ('"next_obs": data.next_obs}', '"next_obs": data.obs}', "curiosity: learns what was left instead of reached"),
+    ),
+    *_in(
+        "agents/networks/curiosity.py",
+        "tests/networks/test_curiosity.py",
+        ("self.target.requires_grad_(False)", "self.target.eval()", "RND: the random network is trained too"),
+        (
+            "seen = self.whitened(next_obs)",
+            "seen = self.whitened(obs)",
+            "RND: the bonus is for the state that was left",
+        ),
+        (
+            "predicted - then.detach()",
+            "predicted - then",
+            "ICM: features become all the same, which is easy to predict",
+            "Burda et al. 2019, arXiv:1808.04355, sec. 2",
+        ),
+        (
+            "self.beta * error - (1 - self.beta)",
+            "(1 - self.beta) * error - self.beta",
+            "ICM: the weights of the two models are exchanged",
+            "Pathak et al. 2017, arXiv:1705.05363, eq. 7",
+        ),
+        (
+            "done if self.episodic else torch.zeros_like(done)",
+            "done",
+            "curiosity: the deviation is that of returns that end with the episode",
+        ),
+        (
+            "bonus if valid is None else bonus * valid",
+            "bonus",
+            "curiosity: transitions that an autoreset made up are rewarded",
+        ),
+        (
+            "RunningNorm(self.numbers.features, CLIP)",
+            "RunningNorm(self.numbers.features)",
+            "curiosity: observations are clipped at 10 deviations",
+            "Burda et al. 2018, arXiv:1810.12894, sec. 2.4",
+        ),
+        (
+            "torch.arange(count, device=action.device) * rows // count",
+            "torch.arange(count, device=action.device)",
+            "curiosity: of sequences the first steps alone are learnt from",
+        ),
+    ),
+    *_in(
+        "agents/ops/returns.py",
+        "tests/ops/test_returns.py",
+        (
+            "following_TN = torch.cat([value_TN[1:], next_value_TN[-1:]])",
+            "following_TN = next_value_TN",
+            "returns that go on bootstrap from an observation that nothing follows",
+        ),
+    ),
+    *_in(
+        "agents/acting/collector.py",
+        "tests/algos/test_ppo_curiosity.py",
+        (
+            "self._finals = not successors or (policy.recurrent and not carries)",
+            "self._finals = not successors",
+            "memory: values of final observations are asked without what was remembered",
         ),
     ),
     *_in(
@@ -2218,5 +2300,15 @@ BUGS = [
         "tests/networks/test_augmentation.py",
         ("judged - value.detach()", "judged - value", "DrAC: values of pictures move towards those of augmented ones"),
         ("gap - distribution.log_prob(", "gap + distribution.log_prob(", "DrAC: the policies are driven apart"),
+    ),
+    *_in(
+        "agents/run/dry.py",
+        "tests/run/test_dry.py",
+        ("max(total - starts, 0) / rate", "total / rate", "--dry-run: the steps before learning are counted twice"),
+        (
+            '"memory" if replay.replay_storage == "disk"',
+            '"disk" if replay.replay_storage == "disk"',
+            "--dry-run writes",
+        ),
     ),
 ]

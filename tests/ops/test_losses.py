@@ -136,6 +136,16 @@ def test_value_clipping_holds_the_value_near_the_old_one():
     assert value.grad.tolist() == pytest.approx([2 * -3.9 / 3, 0.0, 0.0], rel=1e-5)
 
 
+@pytest.mark.parametrize("clip", [None, 0.5])
+def test_the_losses_of_several_heads_are_added(clip):
+    value, old, target = torch.randn(3, 6, 2, generator=torch.Generator().manual_seed(0))
+    valid = torch.tensor([True, False, True, True, False, True])
+    each = [value_loss(value[:, k], old[:, k], target[:, k], clip) for k in range(2)]
+    torch.testing.assert_close(value_loss(value, old, target, clip, heads=True), sum(each))
+    each = [value_loss(value[:, k], old[:, k], target[:, k], clip, valid) for k in range(2)]
+    torch.testing.assert_close(value_loss(value, old, target, clip, valid, heads=True), sum(each))
+
+
 def test_normalized_has_mean_0_and_deviation_1():
     result = normalized(torch.tensor([3.0, 7.0, -2.0, 40.0]))
     assert result.mean().item() == pytest.approx(0.0, abs=1e-6)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from agents.ops.returns import explained_variance, gae, n_step
+from agents.ops.returns import continuing_gae, explained_variance, gae, n_step
 
 
 def random_rollout(rng, ticks, num_envs, ends):
@@ -98,6 +98,21 @@ def test_n_step_ignores_whatever_lies_beyond_the_stored_data(garbage):
     assert return_.tolist() == [2.0, 1.0]
     assert last.tolist() == [1, 0]
     assert discount.tolist() == [0.25, 0.5]
+
+
+def test_returns_that_go_on_from_one_episode_into_the_next():
+    """As the sum over all later errors of one step, each discounted by its distance, episodes or not."""
+    generator = torch.Generator().manual_seed(0)
+    reward, value = torch.randn(2, 7, 3, generator=generator, dtype=torch.float64)
+    next_value = torch.randn(7, 3, generator=generator, dtype=torch.float64)  # of final observations, all but the last
+    advantage, return_ = continuing_gae(reward, value, next_value, 0.9, 0.8)
+    for t in range(7):
+        expected = 0
+        for later in range(t, 7):
+            following = value[later + 1] if later < 6 else next_value[6]
+            expected = expected + (0.9 * 0.8) ** (later - t) * (reward[later] + 0.9 * following - value[later])
+        torch.testing.assert_close(advantage[t], expected)
+    torch.testing.assert_close(return_, advantage + value)
 
 
 def test_explained_variance():

@@ -165,3 +165,27 @@ class Finite(Probe):
 
     def see(self, cue, t):
         return t[:, None] / 4
+
+
+class Aisle(Probe):
+    """A row of places from 0 on, and no reward: action 3 leads right, the three others left. Episodes take 20 steps.
+
+    Fails: nothing makes an agent seek what it has not seen.
+    """
+
+    action_space = spaces.Discrete(4)
+    length = 20
+    farthest = 0
+
+    def reset(self, seed: int) -> np.ndarray:
+        self._place = np.zeros(self.num_envs)
+        return super().reset(seed)
+
+    def see(self, cue, t):
+        return self._place[:, None] / self.length
+
+    def worth(self, cue, t, action):
+        self._place = np.where(t == 0, 0, self._place)
+        self._place = np.maximum(self._place + np.where(action == 3, 1, -1), 0)
+        self.farthest = max(self.farthest, int(self._place.max()))
+        return np.zeros(len(t))

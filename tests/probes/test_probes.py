@@ -13,7 +13,7 @@ from agents.algos.sac.config import SACConfig
 from agents.networks.memory import MEMORIES
 from agents.ops.values import rescale
 from tests.fakes import training_on
-from tests.probes.probe_env import Aim, Bet, Choice, Constant, Cue, Delay, Endless, Finite, Match, Recall
+from tests.probes.probe_env import Aim, Aisle, Bet, Choice, Constant, Cue, Delay, Endless, Finite, Match, Recall
 
 GAMMA = 0.8
 NUM_ENVS = 8
@@ -126,6 +126,29 @@ def test_a_truncation_does_not_cut_the_value(learn):
 def test_the_scale_of_values_changes_no_value(how):
     assert values(ppo(Endless(NUM_ENVS), norm_value=how), [0]) == pytest.approx([1 / (1 - GAMMA)], rel=0.02)
     assert values(ppo(Cue(NUM_ENVS), norm_value=how), [-1], [1]) == pytest.approx([-1.0, 1.0], abs=0.05)
+
+
+@pytest.mark.parametrize("kind", ["rnd", "icm"])
+def test_curiosity_changes_no_value_of_rewards(kind):
+    how = {"curiosity": kind, "curiosity_arch": (16,), "curiosity_coef": 0.1}
+    agent = ppo(Bet(NUM_ENVS), **how)
+    assert actions(agent, [0, 0]) == [1]
+    assert values(agent, [0, 0], [1, 1]) == pytest.approx([GAMMA - 0.1, 1.0], abs=0.05)
+    assert values(ppo(Endless(NUM_ENVS), **how), [0]) == pytest.approx([1 / (1 - GAMMA)], rel=0.02)
+
+
+def farthest(**options):
+    """Return how far along a corridor without rewards a policy gets."""
+    env = Aisle(NUM_ENVS)
+    ppo(env, steps=8_000, n_steps=32, **options)
+    return env.farthest
+
+
+def test_who_is_curious_goes_where_nobody_has_been():
+    """Three of four actions lead back: by chance alone no episode gets far."""
+    how = {"curiosity_arch": (32,), "curiosity_gamma": 0.95, "learning_rate": 0.003}
+    assert farthest(learning_rate=0.003) < 12
+    assert min(farthest(curiosity=kind, **how) for kind in ("rnd", "icm")) >= 18
 
 
 @EACH

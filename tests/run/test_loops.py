@@ -128,7 +128,7 @@ def test_what_is_learnt_from_is_the_sign_of_rewards_if_asked_for_and_scores_are_
 
     config = DQNConfig(n_envs=2, total_timesteps=36, learning_starts=100, clip_reward=clip_reward)
     replay = ReplayBuffer(100, 2, CPU)
-    collector = collector_of(Paid(2), YIELD_TICKS, 36, successors=True)
+    collector = collector_of(Paid(2), YIELD_TICKS, 36, successors=True, carries=True)
     loop = off_policy(
         collector._env, collector, replay, UniformSampler(replay, 0.9, 1, torch.Generator()), learner, config
     )
@@ -176,7 +176,7 @@ def off(num_envs, dummies=False, priorities=False, **options):
     """Return environment, learner, collector, memory and the loop over them."""
     config = DQNConfig(**{"buffer_size": 500, "learning_starts": 0, "batch_size": 8, "n_envs": num_envs, **options})
     env = ClockEnv(num_envs, dummies=dummies)
-    collector = collector_of(env, YIELD_TICKS, config.total_timesteps, successors=True)
+    collector = collector_of(env, YIELD_TICKS, config.total_timesteps, successors=True, carries=True)
     learner = Notes(lambda: collector.state.step, priorities)
     replay = ReplayBuffer(config.replay.buffer_size, num_envs, CPU)
     sampler = UniformSampler(replay, config.gamma, 1, torch.Generator().manual_seed(0))

@@ -55,6 +55,11 @@ EXACT = {
     "ppo Pendulum async": f"--env Pendulum-v1 --vec async {PPO} --state-dependent-std",
     "ppo Pendulum native, every detail": f"--env Pendulum-v1 --vec native {PPO} --learning-rate 1e-3 --desired-kl 0.01 "
     "--clip-range-high lin_0.3 --dual-clip 3 --norm-value popart --normalize-over-rollout",
+    "ppo MountainCar native, rnd": f"--env MountainCar-v0 --vec native {PPO} --curiosity rnd --norm-value running",
+    "ppo Pendulum sync, icm": f"--env Pendulum-v1 --vec sync {PPO} --curiosity icm",
+    "ppo Signs async, Dict, memory and rnd": f"--env {USER_ENVS}:Signs --vec async {GRU} --curiosity rnd",
+    "ppo Bricks native, icm": f"--env Bricks-v0 --vec native {PPO} --curiosity icm --curiosity-episodic",
+    "ppo Taxi sync, masks and rnd": f"--env Taxi-v4 --vec sync {PPO} --curiosity rnd",
     "ppo Acrobot native": f"--env Acrobot-v1 --vec native {PPO}",
     "dqn MountainCar native": f"--env MountainCar-v0 --vec native {DQN}",
     "ppo MountainCarContinuous native": f"--env MountainCarContinuous-v0 --vec native {PPO}",

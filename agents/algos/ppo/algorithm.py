@@ -13,10 +13,11 @@ from agents.algos.ppo.config import PPOConfig
 from agents.core.algorithm import Algorithm
 from agents.core.schedules import scheduled
 from agents.data.trajectory import Trajectory
+from agents.networks.curiosity import build_curiosity, learning_loss
 from agents.networks.models import ActorCritic
 from agents.networks.normalize import RewardScale
 from agents.ops.losses import adapted_rate, divergence, mean, normalized, ppo_policy_loss, value_loss
-from agents.ops.returns import explained_variance, gae
+from agents.ops.returns import continuing_gae, explained_variance, gae
 
 
 class PPO(Algorithm):
@@ -30,7 +31,10 @@ class PPO(Algorithm):
 
     def __init__(self, observation_space: Space, action_space: Space, config: PPOConfig) -> None:
         super().__init__(config)
-        self.model = ActorCritic(observation_space, action_space, config.network)
+        spaces = observation_space, action_space
+        curiosity = build_curiosity(*spaces, config.intrinsic, config.network, config.n_envs)
+        self.model = ActorCritic(*spaces, config.network, curiosity)
+        self.successors = curiosity is not None
         self.policy = ActorCriticPolicy(self.model)
         self.reward_scale = RewardScale(config.n_envs, config.gamma) if config.norm_reward else None
         self.n_epochs, self.batch_size = config.n_epochs, config.batch_size
@@ -50,7 +54,14 @@ class PPO(Algorithm):
         reward, ends = data.reward, (data.terminated, data.truncated)
         if self.reward_scale is not None:
             reward = self.reward_scale(reward, data.terminated | data.truncated, data.valid)
-        advantage, return_ = gae(reward, value, next_value, *ends, self.config.gamma, self.config.gae_lambda)
+        of_rewards, of_next = self._of_rewards(value), self._of_rewards(next_value)
+        advantage, return_ = gae(reward, of_rewards, of_next, *ends, self.config.gamma, self.config.gae_lambda)
+        curious = {}
+        if self.model.curiosity is not None:
+            bonus, more, also = self._curious(data, value[..., 1], next_value[..., 1])
+            advantage = torch.add(advantage, more, alpha=self.config.intrinsic.curiosity_coef)
+            return_ = torch.stack([return_, also], dim=-1)
+            curious = {"bonus": bonus, "next_obs": data.next_obs}
         if self.config.normalize_advantage and self.config.normalize_over_rollout:
             advantage = normalized(advantage, data.valid)
         self.model.learn_scale(return_, data.valid)
@@ -60,7 +71,19 @@ class PPO(Algorithm):
             "value": value,
             "advantage": advantage,
             "return": return_,
+            **curious,
         }
+
+    def _curious(self, data: Trajectory, value: Tensor, next_value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return how new each transition is, and the advantages and returns of rewards for that, `[T, N]` each."""
+        config, ends = self.config.intrinsic, (data.terminated, data.truncated)
+        bonus, reward = self.model.curiosity.rewards(
+            data.obs, data.action, data.next_obs, data.terminated | data.truncated, data.valid
+        )
+        how = config.curiosity_gamma, self.config.gae_lambda
+        if config.curiosity_episodic:
+            return bonus, *gae(reward, value, next_value, *ends, *how)
+        return bonus, *continuing_gae(reward, value, next_value, *how)
 
     def loss(
         self, model: nn.Module, minibatch: dict[str, Any], constants: dict[str, Tensor]
@@ -77,8 +100,12 @@ class PPO(Algorithm):
         if self.model.value_scale is not None:
             values = [self.model.value_scale.normalized(each) for each in values]
         value, old_value, return_ = values
-        critic = value_loss(value, old_value, return_, config.clip_range_vf, valid)
-        loss = torch.add(surrogate, critic, alpha=config.vf_coef)
+        is_curious = self.model.curiosity is not None
+        critic = value_loss(value, old_value, return_, config.clip_range_vf, valid, heads=is_curious)
+        loss, curious = torch.add(surrogate, critic, alpha=config.vf_coef), {}
+        if is_curious:
+            learnt = learning_loss(model.curiosity, minibatch, config.intrinsic.curiosity_share)
+            loss, curious = torch.add(loss, learnt, alpha=config.intrinsic.curiosity_loss_coef), {"curiosity": learnt}
         if "augmented" in minibatch:
             loss = torch.add(loss, self._agreement(model, minibatch, value), alpha=config.augment_coef)
         with torch.set_grad_enabled(config.ent_coef > 0):
@@ -90,6 +117,7 @@ class PPO(Algorithm):
             "value": critic.detach(),
             "entropy": entropy.detach(),
             "log_ratio": (log_ratio if valid is None else log_ratio * valid).detach().flatten(),
+            **{name: each.detach() for name, each in curious.items()},
         }
 
     def _agreement(self, model: nn.Module, minibatch: dict[str, Any], value: Tensor) -> Tensor:
@@ -103,6 +131,7 @@ class PPO(Algorithm):
         if self.model.value_scale is not None:
             judged = self.model.value_scale.normalized(judged)
         gap = (judged - value.detach()).square()
+        gap = gap if self.model.curiosity is None else gap.sum(-1)
         return mean(gap - distribution.log_prob(minibatch["action"]), valid)
 
     @property
@@ -133,11 +162,20 @@ class PPO(Algorithm):
             "entropy_loss": -entropy,
             "approx_kl": moved.approx_kl,
             "clip_fraction": moved.clip_fraction,
-            "explained_variance": explained_variance(data["value"], data["return"]),
+            "explained_variance": explained_variance(self._of_rewards(data["value"]), self._of_rewards(data["return"])),
         }
         if self.model.log_std is not None:
             found["std"] = self.model.log_std.detach().exp().mean()
-        return {f"train/{name}": scalar for name, scalar in found.items()}
+        if self.model.curiosity is not None:
+            found["curiosity_loss"] = aux["curiosity"].mean()
+            found["loss"] += config.intrinsic.curiosity_loss_coef * found["curiosity_loss"]
+            found["curiosity_explained_variance"] = explained_variance(data["value"][..., 1], data["return"][..., 1])
+        tags = {f"train/{name}": scalar for name, scalar in found.items()}
+        return tags | ({"rollout/curiosity": data["bonus"].mean()} if "bonus" in data else {})
+
+    def _of_rewards(self, values: Tensor) -> Tensor:
+        """Return the values of rewards, without those of what is new."""
+        return values if self.model.curiosity is None else values[..., 0]
 
     def after_update(self, data: dict[str, Any]) -> None:
         """Let the normalisers take in the observations: so the policy that acted is the one first updated."""

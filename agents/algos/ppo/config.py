@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from agents.core.config import ActorCriticConfig, EpochsConfig, Schedule
+from agents.core.config import ActorCriticConfig, CuriosityConfig, EpochsConfig, Schedule
 
 
 class PPOConfig(EpochsConfig):
@@ -28,6 +28,7 @@ class PPOConfig(EpochsConfig):
     )
     norm_reward: bool = Field(False, description="divide rewards by the running deviation of the discounted return")
     rescale_action: bool = Field(False, description="map [-1, 1] to the action bounds instead of clipping to them")
+    intrinsic: CuriosityConfig = CuriosityConfig()
     network: ActorCriticConfig = ActorCriticConfig()
 
     def contradiction(self) -> str | None:

@@ -1,0 +1,28 @@
+"""What a run says of itself as it begins: what runs where, and what it understood of its environment."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from agents.run.build import Training
+from agents.run.registry import title_of
+
+
+def understood(training: Training) -> Iterator[str]:
+    """Yield it, a line at a time."""
+    config, params, model = training.config, training.config.params, training.algorithm.model
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    yield (
+        f"{title_of(config.algo)} on {config.env}: {parameters:,} parameters, {training.runtime.summary} on "
+        f"{training.policy.device} ({training.device_reason})"
+    )
+    yield f"{params.n_envs} environments, {training.env.backend}: {training.env.backend_reason}"
+    if training.runtime.compiles:
+        yield "the first rounds compile, up to a minute; the next run finds the result on the disk"
+    yield from training.replay_said()
+    encoder: Any = getattr(model, "encoder", None)
+    yield from () if encoder is None else encoder.description.splitlines()
+    yield from params.observations.said()
+    if params.augment:
+        yield f"pictures are changed at random in updates: {', '.join(params.augment)}"
