@@ -52,7 +52,12 @@ class Hybrid(Space[np.ndarray]):
         return found
 
     def sample(self, mask: Any = None, probability: Any = None) -> np.ndarray:
-        return np.concatenate([np.atleast_1d(part.sample()) for part in self.parts.values()]).astype(np.float32)
+        """Draw a row; `mask` is as in observations."""
+        sizes = [sum(choices(part)) for part in self.parts.values()]
+        legal = np.ones(sum(sizes)) if mask is None else np.asarray(mask)
+        masks = np.split(legal, np.cumsum(sizes)[:-1])
+        drawn = [legal_sample(*pair) for pair in zip(self.parts.values(), masks, strict=True)]
+        return np.concatenate([np.atleast_1d(part) for part in drawn]).astype(np.float32)
 
     def contains(self, x: Any) -> bool:
         row = np.asarray(x)
@@ -73,6 +78,17 @@ def is_canonical(space: Space, actions: np.ndarray) -> bool:
         return True
     count: Any = 2 if isinstance(space, spaces.MultiBinary) else getattr(space, "n", None) or space.nvec  # type: ignore[attr-defined]
     return bool(((actions >= 0) & (actions < count) & (actions == np.floor(actions))).all())
+
+
+def legal_sample(space: Space, mask: Any = None) -> Any:
+    """Draw an action of a canonical space uniformly, among the legal ones where `mask` says which those are, `[M]`."""
+    counts = choices(space)
+    if mask is None or not counts:
+        return space.sample()
+    legal: Any = np.asarray(mask).astype(np.int8)
+    if isinstance(space, spaces.MultiDiscrete):
+        legal = tuple(np.split(legal, np.cumsum(counts)[:-1]))
+    return space.sample(legal)
 
 
 class ActionCodec:

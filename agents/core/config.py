@@ -226,6 +226,10 @@ class NetworkConfig(Settings):
         min_length=1,
         description="what reads observations: auto, nature, small, impala, flat, or file.py:Class of your own",
     )
+    picture_axes: Literal["auto", "none", "hw", "hwc", "chw", "nhw", "nhwc", "nchw"] = Field(
+        "auto",
+        description="which axes of a Box are height and width of pictures, all others being channels; none for none",
+    )
     text_encoder: Literal["auto", "transformer", "gru"] = Field(
         "auto",
         description="what reads texts and sequences; auto is transformer, and leaves MultiDiscrete one-hot, which the "

@@ -9,7 +9,7 @@ import torch
 from gymnasium import Space, spaces
 from torch import Tensor
 
-from agents.networks.pictures import Layout, picture_layout
+from agents.networks.pictures import Layout, layout_by
 from agents.ops.augment import PLACED, Places, coloured, taken
 from envs.adapters.masks import ACTION_MASK
 from envs.errors import UserError
@@ -21,14 +21,15 @@ class Augmentation:
     Args:
         space: canonical.
         names: what is done: rows of `PLACED`, and "colour".
+        axes: as `layout_by` takes them.
 
     Raises:
         UserError: there are no pictures, or those that are to be rotated are not square.
     """
 
-    def __init__(self, space: Space, names: Sequence[str]) -> None:
+    def __init__(self, space: Space, names: Sequence[str], axes: str = "auto") -> None:
         leaves = space.spaces if isinstance(space, spaces.Dict) else {"": space}
-        found = {name: picture_layout(leaf) for name, leaf in leaves.items() if name != ACTION_MASK}
+        found = {name: layout_by(leaf, axes) for name, leaf in leaves.items() if name != ACTION_MASK}
         self.layouts: dict[str, Layout] = {name: layout for name, layout in found.items() if layout is not None}
         if not self.layouts:
             raise UserError("augment changes pictures, and the observation has none: leave it out")

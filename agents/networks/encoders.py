@@ -24,6 +24,7 @@ from agents.networks.pictures import (
     Rescale,
     SmallCNN,
     find_layout,
+    layout_by,
     picture_layout,
 )
 from agents.networks.words import TextEncoder
@@ -261,12 +262,13 @@ def _of_leaf(space: Space, kind: type[nn.Module] | None, config: NetworkConfig) 
         return TextEncoder(space, "transformer" if config.text_encoder == "auto" else config.text_encoder)
     match space:
         case spaces.Box():
-            layout = picture_layout(space)
+            layout = layout_by(space, config.picture_axes)
             if layout is None or kind is Flat:
                 return Flat(space, config.norm_obs)
+            how = () if config.picture_axes == "auto" else (layout,)
             if kind is None:
-                return (NatureCNN if min(layout.size) >= LARGE else SmallCNN)(space)
-            return _made(config.encoder, kind, space)
+                return (NatureCNN if min(layout.size) >= LARGE else SmallCNN)(space, *how)
+            return _made(config.encoder, kind, space, *how)
         case spaces.Discrete():
             return OneHot([int(space.n)])
         case spaces.MultiDiscrete():
@@ -274,10 +276,10 @@ def _of_leaf(space: Space, kind: type[nn.Module] | None, config: NetworkConfig) 
     raise UserError(f"no network takes observations of {space}")
 
 
-def _made(name: str, kind: Any, space: Space) -> Any:
+def _made(name: str, kind: Any, space: Space, *how: Any) -> Any:
     """Return an encoder of a named class, which must say its `features`."""
     try:
-        encoder = kind(space)
+        encoder = kind(space, *how)
     except UserError:
         raise
     except Exception as error:

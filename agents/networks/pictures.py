@@ -101,6 +101,27 @@ def picture_layout(space: Space) -> Layout | None:
     return find_layout(space.shape)
 
 
+def layout_by(space: Space, axes: str) -> Layout | None:
+    """Return how a canonical leaf space is read as a picture if `axes` may say so; None where it is read as none.
+
+    Args:
+        axes: "auto" as `picture_layout` finds it, "none" never, or the axes in letters, such as "chw": they count for
+            every Box of as many axes, whatever its numbers, and letters other than h and w are channels.
+    """
+    if axes == "none":
+        return None
+    if axes == "auto" or not isinstance(space, spaces.Box) or len(space.shape) != len(axes):
+        return picture_layout(space)
+    layout = Layout(space.shape, axes.index("h"), rule="as set")
+    if min(layout.size) < SMALLEST:
+        height, width = layout.size
+        raise UserError(
+            f"picture_axes {axes} makes {space.shape} a picture of {height} x {width} pixels, and at least {SMALLEST} "
+            "a side are needed: give other axes, or none"
+        )
+    return layout
+
+
 def _bounds(space: spaces.Box) -> tuple[float, float] | None:
     """Return the bounds that all entries have, or None where they differ."""
     low, high = space.low.min(), space.high.max()
@@ -122,6 +143,9 @@ class Rescale(nn.Module):
         bounds = _bounds(space)
         low, high = (space.low, space.high) if bounds is None else bounds
         low, high = np.asarray(low, np.float64), np.asarray(high, np.float64)
+        bounded = np.isfinite(low) & np.isfinite(high)
+        low, high = np.where(bounded, low, 0), np.where(bounded, high, 1)  # without bounds, numbers stay as they are
+        bounds = bounds if bounded.all() else (0, 1) if not bounded.any() else None
         self.shifted = bool(low.any())
         # not in the state: they follow from the space
         self.register_buffer("low", torch.tensor(low, dtype=torch.float32), persistent=False)
@@ -146,7 +170,7 @@ class Rescale(nn.Module):
 class PictureEncoder(nn.Module):
     """Convolutions and a linear layer: pictures `[B, *shape]` in any layout to `[B, features]`.
 
-    A subclass says which layers. `Class(space)` takes a canonical Box space.
+    A subclass says which layers. `Class(space)` takes a canonical Box space, and where the axes were set, their layout.
 
     Raises:
         UserError: the subclass lacks what it must say, or the space holds no picture, or one too small for the
@@ -157,7 +181,7 @@ class PictureEncoder(nn.Module):
     smallest: ClassVar[int] = SMALLEST
     width: ClassVar[int]  # how many numbers come out
 
-    def __init__(self, space: Space) -> None:
+    def __init__(self, space: Space, layout: Layout | None = None) -> None:
         super().__init__()
         lacking = [name for name in ("title", "width") if not hasattr(self, name)]
         lacking += ["layers"] if type(self).layers is PictureEncoder.layers else []
@@ -166,7 +190,7 @@ class PictureEncoder(nn.Module):
                 f"{type(self).__name__} lacks {listed(lacking, 'and')}: a PictureEncoder has a `title`, a `width` (how "
                 "many numbers it returns) and a method `layers(channels)` (yields the layers before the linear one)"
             )
-        layout = picture_layout(space)
+        layout = layout or picture_layout(space)
         if layout is None or not isinstance(space, spaces.Box):
             raise UserError(f"{type(self).__name__} reads pictures, and {space} holds none")
         if min(layout.size) < self.smallest:

@@ -375,7 +375,9 @@ def build_on(
     algorithm.to(device)
     mode = resolved_mode(config.compile, device)
     runtime = runtime or Runtime(mode, device)
-    augment = Augmentation(env.observation_space, params.augment) if params.augment else None
+    augment = (
+        Augmentation(env.observation_space, params.augment, params.network.picture_axes) if params.augment else None
+    )
     learner = Learner(algorithm, runtime, seed, augment)
     policy: Any = algorithm.policy
     noise = torch.Generator(device).manual_seed(derive_seed(seed, policy.stream))

@@ -8,7 +8,7 @@ import pytest
 from gymnasium import Space, spaces
 from gymnasium.vector.utils import batch_space, concatenate, create_empty_array
 
-from envs.actions import ActionCodec, Hybrid
+from envs.actions import ActionCodec, Hybrid, legal_sample
 from envs.errors import UserError
 from envs.spaces import BadData, ObservationCodec, space_from_json, space_to_json
 
@@ -247,6 +247,18 @@ def test_hybrid_actions_are_equal_with_equal_parts_in_one_order():
         broken = row.copy()
         broken[place] = wrong
         assert not space.contains(broken)
+
+
+def test_legal_samples_are_legal():
+    space = Hybrid({"a": spaces.Discrete(3), "b": spaces.Box(-1, 1, (1,)), "c": spaces.MultiDiscrete([2, 3])})
+    mask = np.array([1, 0, 1, 0, 1, 1, 1, 0])
+    space.seed(0)
+    drawn = np.stack([legal_sample(space, mask) for _ in range(200)])
+    assert [set(drawn[:, i].tolist()) for i in (0, 2, 3)] == [{0, 2}, {1}, {0, 1}]
+    assert np.unique(drawn[:, 1]).size == 200
+    every = np.stack([legal_sample(space) for _ in range(200)])
+    assert [set(every[:, i].tolist()) for i in (0, 2, 3)] == [{0, 1, 2}, {0, 1}, {0, 1, 2}]
+    assert {legal_sample(spaces.Discrete(3), mask[:3]) for _ in range(50)} == {0, 2}
 
 
 def test_what_hybrid_actions_cannot_be_is_said():

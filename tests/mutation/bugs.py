@@ -2311,4 +2311,14 @@ BUGS = [
             "--dry-run writes",
         ),
     ),
+    *_in(
+        "agents/networks/pictures.py",
+        "tests/networks/test_pictures.py",
+        ("len(space.shape) != len(axes)", "False", "axes that were set are taken for those of every array"),
+        (
+            "high = np.where(bounded, low, 0), np.where(bounded, high, 1)",
+            "high = low, high",
+            "pictures without bounds are 0",
+        ),
+    ),
 ]

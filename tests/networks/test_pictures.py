@@ -12,6 +12,7 @@ from torch import nn
 
 from agents.networks.encoders import Flat
 from agents.networks.pictures import ImpalaCNN, NatureCNN, SmallCNN, find_layout
+from envs.errors import UserError
 from tests.networks.encoding import CHW, HWC, made, observations
 
 
@@ -181,3 +182,38 @@ def test_the_residual_network_is_impalas():
         nn.init.zeros_(parameter)
     x = torch.randn(1, 16, 5, 5)
     assert block(x).equal(x), "the input is added to what the block computes"
+
+
+@pytest.mark.parametrize(
+    ("axes", "shape", "said"),
+    [
+        ("chw", (8, 8, 8), "picture 8 x 8, 8 channels (first axis, as set)"),
+        ("hwc", (8, 8, 8), "picture 8 x 8, 8 channels (last axis, as set)"),
+        ("chw", (20, 6, 30), "picture 6 x 30, 20 channels (first axis, as set)"),
+        ("nhwc", (7, 8, 9, 10), "picture 8 x 9, 7 x 10 channels (first and last axis, as set)"),
+        ("hw", (6, 7), "picture 6 x 7, 1 channel (as set)"),
+    ],
+)
+def test_axes_that_are_set_count_whatever_the_numbers(axes, shape, said):
+    for space in (spaces.Box(0, 255, shape, np.uint8), spaces.Box(-np.inf, np.inf, shape), spaces.Box(-3, 9, shape)):
+        encoder = made(space, picture_axes=axes)
+        assert said in encoder.description
+        x = observations(spaces.Box(0, 1, shape) if space.dtype == np.float32 else space, 3)
+        folded = encoder.leaves[0].layout.fold(x)
+        side = axes.index("h")
+        assert folded.shape == (3, int(np.prod(shape)) // (shape[side] * shape[side + 1]), shape[side], shape[side + 1])
+        assert encoder(x).shape == (3, 128)
+
+
+def test_pictures_can_be_read_as_numbers_and_others_stay_as_they_are():
+    space = spaces.Dict(a=spaces.Box(0, 255, (8, 8, 3), np.uint8), b=spaces.Box(0, 1, (6, 6)))
+    assert "picture" not in made(space, picture_axes="none").description
+    mixed = made(space, picture_axes="hwc").description.splitlines()
+    assert "as set" in mixed[0]
+    assert mixed[1].startswith("b: picture 6 x 6")
+    assert "as set" not in mixed[1]
+
+
+def test_axes_that_leave_no_picture_are_refused():
+    with pytest.raises(UserError, match=r"picture_axes chw makes .* a picture of 8 x 3 pixels, and at least 5"):
+        made(spaces.Box(0, 255, (8, 8, 3), np.uint8), picture_axes="chw")

@@ -84,3 +84,14 @@ def test_matrices_are_held_for_so_many_ticks(every, blocks):
     assert len({part[0, 0, 0, 0].item() for part in parts}) == len(blocks), "and then they are others"
     assert not drawn[:, 0].equal(drawn[:, 1]), "each environment has its own"
     assert exploration_matrices((2,), (F, D), every, torch.Generator().manual_seed(0)).shape == (2, F, D)
+
+
+def test_log_probabilities_are_those_of_stable_baselines3():
+    sb3 = pytest.importorskip("stable_baselines3.common.distributions")
+    theirs = sb3.StateDependentNoiseDistribution(D)
+    _, log_std = theirs.proba_distribution_net(F, log_std_init=-0.7)
+    mean, latent, action = numbers(5, D), numbers(5, F, seed=1), numbers(5, D, seed=2)
+    theirs.proba_distribution(mean, log_std, latent)
+    ours = Gaussian(*smooth_gaussian(torch.cat([mean, latent], dim=-1), log_std))
+    torch.testing.assert_close(ours.log_prob(action), theirs.log_prob(action))
+    torch.testing.assert_close(ours.entropy(action), theirs.entropy())

@@ -162,16 +162,21 @@ class Document:
 
 
 def random_return(env_id: str, env_kwargs: dict[str, Any], vec: str) -> float:
-    """Return the mean return of uniformly random actions over 100 episodes."""
+    """Return the mean return of uniformly random actions, of legal ones, over 100 episodes."""
     import torch
 
     from agents.acting.evaluation import StatelessPolicy, evaluate
+    from agents.core.tree import tree_to_tensor
+    from agents.networks.models import action_mask
     from agents.run.evaluator import PARALLEL
+    from envs.actions import legal_sample
     from envs.make import make
 
     class RandomPolicy(StatelessPolicy):
         def choose(self, obs: Any, generator: torch.Generator | None) -> torch.Tensor:
-            return torch.as_tensor(np.stack([env.action_space.sample() for _ in range(env.num_envs)]))
+            mask = action_mask(tree_to_tensor(obs, self.device))
+            masks = [None] * env.num_envs if mask is None else mask.numpy()
+            return torch.as_tensor(np.stack([legal_sample(env.action_space, legal) for legal in masks]))
 
     with closing(make(env_id, PARALLEL[vec], vec=vec, env_kwargs=env_kwargs)) as env:
         env.action_space.seed(0)

@@ -19,6 +19,7 @@ from agents.run import evaluator
 from agents.run.evaluator import Evaluator
 from agents.run.runner import Run
 from tests.lab.comparison.running import SHORT, carry_out_here, here, result, tasks_of
+from tests.run.test_hybrid import SIGNAL
 
 RESULT = {
     *("env", "algo", "label", "library", "seed", "steps", "train_seconds", "steps_per_s", "total_seconds", "peak_mb"),
@@ -186,3 +187,9 @@ def test_random_actions_are_measured():
     assert 18 < one < 27
     assert -1_500 < other < -900
     assert one == random_return("CartPole-v1", {}, "native")
+
+
+def test_random_actions_are_legal_ones():
+    """An illegal one is an error in that environment, whose three rewards are these on average."""
+    ways, height, lamps = 1 / 3 + 1 / 4 + 1 / 3, (0.5 + 0.82 + 0.82) / 3, 0.1
+    assert abs(random_return(SIGNAL, {}, "sync") - (ways - 3 * (height + lamps))) < 0.4
