@@ -15,7 +15,9 @@ FILES = sorted(file for file in CONFIGS.rglob("*.yaml") if not {*APART} & {*file
 KINDS = {"atari": "ALE/Pong-v5"}  # one of each kind of environments that files are for
 PROMISED = {
     "ppo": "CartPole-v1 Acrobot-v1 MountainCar-v0 LunarLander-v3 Pendulum-v1 MountainCarContinuous-v0 "
-    "BipedalWalker-v3 HalfCheetah-v5 Hopper-v5 Bricks-v0 Treasure-v0 Crossing-v0 Submarine-v0 Invaders-v0",
+    "BipedalWalker-v3 Bricks-v0 Treasure-v0 Crossing-v0 Submarine-v0 Invaders-v0 Ant-v5 HalfCheetah-v5 Hopper-v5 "
+    "Humanoid-v5 HumanoidStandup-v5 InvertedDoublePendulum-v5 InvertedPendulum-v5 Pusher-v5 Reacher-v5 Swimmer-v5 "
+    "Walker2d-v5 CarRacing-v3",
     "dqn": "CartPole-v1 Acrobot-v1 MountainCar-v0 LunarLander-v3 Corridor-v0",
     "pqn": "CartPole-v1 Taxi-v4 CliffWalking-v1 FrozenLake-v1 FrozenLake8x8-v1 Blackjack-v1",
     "sac": "Pendulum-v1 HalfCheetah-v5 Hopper-v5",
