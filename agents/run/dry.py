@@ -30,7 +30,7 @@ class Estimate:
 
     Attributes:
         parameters: of the network that is trained.
-        multiply_adds: of one observation when it acts.
+        multiply_adds: of one observation, policy and value function.
         network_bytes: weights, their gradient and the optimiser's moments.
         data_bytes: of the replay buffer or of a rollout.
         steps_per_s: environment steps, while it learns.
@@ -96,7 +96,7 @@ def table(rows: list[Counted]) -> Table:
     """Return the network as a table."""
     found = Table(title="the network", title_justify="left")
     for head, side in (("layer", "left"), ("kind", "left"), ("output", "left"), ("parameters", "right")):
-        found.add_column(head, justify=side)  # type: ignore[arg-type]
+        found.add_column(head, justify=side, overflow="fold")  # type: ignore[arg-type]
     found.add_column("multiply-adds", justify="right")
     for row in rows:
         shape = " x ".join(map(str, row.output)) or "-"
@@ -110,7 +110,7 @@ def sentences(found: Estimate, params: AlgoConfig) -> Iterator[str]:
     """Yield the estimate in words."""
     what = "replay buffer" if isinstance(params, OffPolicyConfig) else "rollout"
     yield (
-        f"to act takes {found.multiply_adds:,} multiply-adds; network and optimiser take "
+        f"one observation takes {found.multiply_adds:,} multiply-adds; network and optimiser take "
         f"{found.network_bytes / 1e6:,.1f} MB, the {what} {found.data_bytes / 1e6:,.1f} MB"
     )
     yield (

@@ -125,6 +125,8 @@ def test_ppos_agreement_is_that_of_drac():
     (distribution, value), (_, before) = model(others), model(pictures)
     wanted = (value - before).square().mean() - distribution.log_prob(action).mean()
     torch.testing.assert_close(whole - plain, 0.3 * wanted)
+    (slope,) = torch.autograd.grad(whole - plain, model.value_head.bias)  # values of the pictures stay where they are
+    torch.testing.assert_close(slope, 0.3 * 2 * (value - before).mean()[None])
 
 
 def test_without_augmentation_the_random_stream_is_as_ever():
