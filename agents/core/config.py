@@ -13,8 +13,6 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_serializer, model_validator
 from pydantic.fields import FieldInfo
 
-from envs.adapters.cleaning import Cleaning
-
 MOST_EPISODES = 1_000_000  # of one evaluation, which keeps them all
 _LINEAR = re.compile(r"lin_(\d+(\.\d*)?([eE][-+]?\d+)?)")
 
@@ -395,6 +393,8 @@ class ObservationConfig(Settings):
     @property
     def arguments(self) -> dict[str, Any]:
         """What `envs.make.make` takes of it."""
+        from envs.adapters.cleaning import Cleaning  # here, as --help is to come quickly
+
         rules = {name: value for name, value in self.model_dump().items() if name.startswith("on_")}
         return {"frame_stack": self.frame_stack, "cleaning": Cleaning(**rules)}
 

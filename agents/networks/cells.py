@@ -12,6 +12,7 @@ from torch.nn import functional
 from agents.core.tree import restarted
 from agents.ops.recurrences import GatedRecurrence
 
+LOOKED_AT = ("cpu",)  # how long runs are is a value, and what is captured on other devices looks at none
 KEEP = 2.0  # bias of gates that keep: a share sigmoid(2) = 0.88 of what is remembered stays at each step
 SHUT = 50.0  # what opens a gate, and subtracted shuts it, in float32
 
@@ -60,9 +61,9 @@ class Cell(nn.Module):
         """
         if start is None:
             return self.step(x, carry)
-        if start.device.type == "cpu":
+        if start.device.type in LOOKED_AT:
             return in_runs(self.run, x, carry, start)
-        outputs = []  # what a GPU captures looks at no value, and how long runs are is one
+        outputs = []
         for x_N, start_N in zip(x.unbind(), start.unbind(), strict=True):
             output, carry = self.step(x_N, restarted(carry, start_N))
             outputs.append(output)

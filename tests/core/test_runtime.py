@@ -11,6 +11,7 @@ import torch
 from agents.acting.fused import FusedCollector
 from agents.algos.ppo.config import PPOConfig
 from agents.core.runtime import Runtime
+from agents.networks import cells
 from agents.run.build import Training
 from envs.native.arrays import TorchArrays
 from envs.native.gym_env import DYNAMICS
@@ -59,7 +60,8 @@ def test_a_captured_update_is_the_plain_one_bit_for_bit():
 
 
 @pytest.mark.parametrize("options", [{}, {"memory": "gru"}])
-def test_captured_ticks_and_updates_are_the_plain_ones_bit_for_bit(options):
+def test_captured_ticks_and_updates_are_the_plain_ones_bit_for_bit(options, monkeypatch):
+    monkeypatch.setattr(cells, "LOOKED_AT", ())  # as on a GPU
     config = PPOConfig.model_validate({**CONFIG.model_dump(), **options})
     plain, expected = train(Runtime(), config, cartpole())
     tape = Tape()

@@ -188,7 +188,7 @@ class Plain(Dynamics):
             "Discrete(9, start=1)",
             r"observation_space is Discrete\(9, start=1\), but .* is flat and counts from 0",
         ),
-        ("Box(0, 9, (1,))", "Text(9)", "observation space is Text"),
+        ("Box(0, 9, (1,))", "Text(9)", "observation_space is Text"),
         ("xp.float64", "xp.float32", r"init must return states .* it returned float32 \[1, 2\]"),
         ("state + action", "state[0] + action", r"states like those of init, float64 \[1, 2\], but returned .* \[2\]"),
         ("state[0] > 7", "state[0]", r"for N = 2 it returned rewards float64 \[2\] and float64 \[2\]"),

@@ -152,7 +152,8 @@ def test_the_folder_says_how_it_was_made(tmp_path: Path, monkeypatch: pytest.Mon
     config = RunConfig.from_yaml(run / "config.yaml")
     assert (config.seed, config.params.network.net_arch, config.env_kwargs) == (5, (8, 8), {"max_episode_steps": 25})
     assert config.to_yaml() == (run / "config.yaml").read_text()
-    assert "auto" not in config.model_dump().values()
+    open_still = {name for name, value in config.model_dump().items() if value == "auto"}
+    assert open_still == {"text_encoder", "picture_axes"}, "these go by the observation space, on every machine"
     versions = json.loads((run / "versions.json").read_text())
     assert {"torch", "gymnasium", "numpy", "python", "git"} <= versions.keys()
     assert (versions["device"], versions["threads"]) == ("cpu", 1)
