@@ -26,3 +26,9 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture
+def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let memories take sequences in step by step, as where what is captured may look at no value."""
+    monkeypatch.setattr("agents.networks.cells.LOOKED_AT", ())

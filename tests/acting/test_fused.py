@@ -13,7 +13,6 @@ from agents.algos.dqn.config import DQNConfig
 from agents.algos.ppo.config import PPOConfig
 from agents.core.runtime import Runtime
 from agents.core.tree import to_numpy, tree_map
-from agents.networks import cells
 from agents.run.build import build_on
 from agents.run.config import RunConfig
 from envs.api import InProcess, Step
@@ -180,9 +179,9 @@ def same_weights(one, other):
     return all(mine[name].equal(value) for name, value in theirs.items())
 
 
+@pytest.mark.usefixtures("as_on_a_gpu")
 @pytest.mark.parametrize("params", [PPO, GRU])
-def test_captured_training_is_the_plain_one_bit_for_bit(params, monkeypatch):
-    monkeypatch.setattr(cells, "LOOKED_AT", ())  # as on a GPU
+def test_captured_training_is_the_plain_one_bit_for_bit(params):
     plain, expected = train(native("CartPole-v1", 5), params)
     tape = Tape()
     captured, got = train(native("CartPole-v1", 5), params, Runtime("auto", record=tape))

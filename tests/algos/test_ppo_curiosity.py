@@ -181,6 +181,7 @@ def successors_of(trajectory):
     return found
 
 
+@pytest.mark.usefixtures("as_on_a_gpu")
 @KINDS
 @pytest.mark.parametrize("options", [{}, pytest.param({"memory": "gru"}, marks=long_test)])
 def test_captured_updates_are_the_plain_ones(kind, options):

@@ -11,7 +11,6 @@ import torch
 from agents.acting.fused import FusedCollector
 from agents.algos.ppo.config import PPOConfig
 from agents.core.runtime import Runtime
-from agents.networks import cells
 from agents.run.build import Training
 from envs.native.arrays import TorchArrays
 from envs.native.gym_env import DYNAMICS
@@ -59,9 +58,9 @@ def test_a_captured_update_is_the_plain_one_bit_for_bit():
     assert (tape.recorded, tape.replayed) == (1, len(metrics)) == (1, 4)
 
 
+@pytest.mark.usefixtures("as_on_a_gpu")
 @pytest.mark.parametrize("options", [{}, {"memory": "gru"}])
-def test_captured_ticks_and_updates_are_the_plain_ones_bit_for_bit(options, monkeypatch):
-    monkeypatch.setattr(cells, "LOOKED_AT", ())  # as on a GPU
+def test_captured_ticks_and_updates_are_the_plain_ones_bit_for_bit(options):
     config = PPOConfig.model_validate({**CONFIG.model_dump(), **options})
     plain, expected = train(Runtime(), config, cartpole())
     tape = Tape()
