@@ -150,6 +150,7 @@ def test_a_loaded_training_with_every_detail_goes_on_bit_for_bit(options):
     assert made.algorithm.rate.item() != pytest.approx(0.003)
 
 
+@pytest.mark.usefixtures("as_on_a_gpu")
 @pytest.mark.parametrize("options", [{}, pytest.param({"memory": "gru"}, marks=long_test)])
 def test_captured_updates_with_every_detail_are_the_plain_ones(options):
     config = config_of(**options)
