@@ -9,7 +9,7 @@ import re
 import socket
 import struct
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from importlib.util import find_spec
 from itertools import count
@@ -69,7 +69,7 @@ class TensorBoardSink:
         values = [Summary.Value(tag=tag, simple_value=value) for tag, value in scalars.items()]
         self._add_summary(step, Summary(value=values))
 
-    def text(self, tag: str, markdown: str) -> None:
+    def text(self, tag: str, markdown: str, step: int = 0) -> None:
         """Show Markdown under the TEXT tab."""
         from tensorboard.compat.proto.summary_pb2 import Summary
         from tensorboard.compat.proto.tensor_pb2 import TensorProto
@@ -81,7 +81,7 @@ class TensorBoardSink:
             metadata=create_summary_metadata(display_name=tag, description=""),
             tensor=TensorProto(dtype=DT_STRING, string_val=[markdown.encode()]),
         )
-        self._add_summary(0, Summary(value=[value]))
+        self._add_summary(step, Summary(value=[value]))
 
     def hparams(self, values: Mapping[str, Any]) -> None:
         """Show the run under the HPARAMS tab, which puts the last value of every scalar beside `values`.
@@ -153,6 +153,15 @@ class CsvSink:
         with disk("write", self._path):
             self._writer.writerow(row)
             self._stream.flush()
+
+    def rows(self) -> Iterator[tuple[int, dict[str, float]]]:
+        """Yield the rows there are: the step, and the numbers by tag; what is no number is left out."""
+        for row in self._read(None):
+            scalars: dict[str, float] = {}
+            for tag, cell in row.items():
+                with suppress(ValueError):
+                    scalars |= {tag: float(cell)} if cell and tag != "step" else {}
+            yield int(row["step"]), scalars
 
     def close(self) -> None:
         """Close the file."""

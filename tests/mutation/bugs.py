@@ -1982,8 +1982,8 @@ BUGS = [
         "agents/learning/learner.py",
         "tests/learning/test_learner.py tests/learning/test_modules.py tests/algos/test_ppo.py tests/algos/test_dqn.py",
         (
-            "aux | {HEALTH: loss + norm}",
-            "aux | {HEALTH: loss}",
+            "aux | {HEALTH: loss + norm, NORM: norm}",
+            "aux | {HEALTH: loss, NORM: norm}",
             "a gradient that is not finite goes unnoticed where the parameters stay finite",
         ),
         (
