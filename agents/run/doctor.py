@@ -13,10 +13,11 @@ import torch
 from agents.core.config import AlgoConfig
 from agents.run.history import History
 from agents.run.illnesses import Diagnosis, diagnose
-from agents.run.sinks import TensorBoardSink
+from agents.run.sinks import CsvSink, TensorBoardSink, read_scalars
 from agents.run.storage import disk, read_bytes, write_text
 
 FILE = "doctor.jsonl"
+TABLES = ("progress.csv", "evaluations.csv", "doctor.csv")  # of a run, whose numbers are looked at
 MOST_BYTES = 2**20
 WORSE = 2.0  # times as bad as when it was said last
 
@@ -34,7 +35,7 @@ def facts_of(params: AlgoConfig, algo: str, time_limit: bool, replay_bytes: int 
 class Doctor:
     """A sink of scalars that looks at what it was given: `examine` says what is wrong with the training.
 
-    What it says goes to `doctor.jsonl` and to TensorBoard's texts, too.
+    What it says goes to `doctor.jsonl` and to TensorBoard's texts too, and the vitals that it is given to `doctor.csv`.
 
     Args:
         folder: of the run.
@@ -46,8 +47,11 @@ class Doctor:
     def __init__(
         self, folder: Path, facts: Mapping[str, Any], tensorboard: TensorBoardSink, since: int | None = None
     ) -> None:
-        self.history = History(facts)
         self._file, self._tensorboard = folder / FILE, tensorboard
+        self._table = CsvSink(folder / TABLES[-1], resume_step=since)
+        self.history = History(facts)
+        if since is not None:
+            fill(self.history, folder)
         self._told: dict[str, float] = {}
         self._good: tuple[int, dict[str, torch.Tensor]] | None = None
         kept = [] if since is None else [found for found in read_diagnoses(folder) if found.step <= since]
@@ -58,19 +62,23 @@ class Doctor:
 
     def write(self, step: int, scalars: Mapping[str, float]) -> None:
         """Take in a row of scalars."""
-        self.history.add(step, scalars)
+        self.history.write(step, scalars)
 
     def close(self) -> None:
         """Let go of the model that was kept."""
         self._good = None
+        self._table.close()
 
-    def examine(self, step: int) -> Iterator[str]:
-        """Yield what is wrong and has not been said, or has become worse since.
+    def examine(self, step: int, vitals: Mapping[str, float]) -> Iterator[str]:
+        """Take in a training's vitals; yield what is wrong and has not been said, or has become worse since.
 
         Raises:
             UserError: it cannot be written into the run folder.
         """
         self.history.step = max(self.history.step, step)
+        if vitals:
+            for sink in (self.history, self._table, self._tensorboard):
+                sink.write(step, vitals)
         for found in diagnose(self.history):
             if found.badness >= WORSE * self._told.get(found.illness, 0.0):
                 yield self.tell(found)
@@ -97,6 +105,17 @@ class Doctor:
             model.load_state_dict(good)
             return step
         return None
+
+
+def fill(history: History, run: Path) -> None:
+    """Put the numbers of a run folder into a history.
+
+    Raises:
+        UserError: a table cannot be read, or is malformed.
+    """
+    for name in TABLES:
+        for step, scalars in read_scalars(run / name):
+            history.write(step, scalars)
 
 
 def _line(found: Diagnosis) -> str:

@@ -37,7 +37,7 @@ class History:
         self.step = 0
         self._series: dict[str, list[Point]] = {}
 
-    def add(self, step: int, scalars: Mapping[str, float]) -> None:
+    def write(self, step: int, scalars: Mapping[str, float]) -> None:
         """Take in numbers at a step that is no earlier than those before."""
         self.step = max(self.step, step)
         for tag, value in scalars.items():
@@ -83,15 +83,11 @@ class History:
 
     def recent(self, tag: str, fewest: int = FEWEST) -> list[float]:
         """Return the newest values: of the last twentieth of the steps, and at least `fewest`; [] where too few are."""
-        points = self.points(tag)
+        points, since = self.points(tag), self.step * (1 - RECENT)
         if len(points) < fewest:
             return []
-        since = self.step * (1 - RECENT)
-        return (
-            [point.value for point in points[-fewest:]]
-            if points[-fewest].step < since
-            else [point.value for point in points if point.step >= since]
-        )
+        newest = [point.value for point in points if point.step >= since]
+        return newest if len(newest) >= fewest else [point.value for point in points[-fewest:]]
 
     def now(self, tag: str, fewest: int = FEWEST) -> float | None:
         """Return the median of the newest values."""

@@ -17,6 +17,7 @@ DEAD, SATURATED = 0.9, 0.9  # of a layer's units
 FEW_STEPS = 1_000  # of each environment, in which an episode should end somewhere
 HARD_KL, PINNED = 0.5, 0.6
 LARGE_INPUT, LARGE_REWARD, SMALL_REWARD = 1e3, 1e3, 1e-3
+FEWEST_EVALUATIONS = 3  # one after the other, that are worse than training
 LOST = 0.02  # of the first entropy, or of the first deviation
 
 
@@ -211,7 +212,7 @@ def short_exploration(h: History) -> Iterator[Diagnosis]:
         end = int(fraction * (h.number("schedule_total") or h.total))
     if last >= first or (not of_settings and h.progress < 1) or h.step < end:
         return
-    if end <= starts or end < 0.01 * h.total:
+    if end <= starts < 0.5 * h.total or end < 0.01 * h.total:
         yield Diagnosis(
             "epsilon ends too early",
             1.0,
@@ -399,17 +400,18 @@ def evaluation_gap(h: History) -> Iterator[Diagnosis]:
     """Evaluations far below what training earns at the same time."""
     means, spreads = h.points("eval/mean_reward"), dict(h.points("eval/std_reward"))
     trained = h.points("rollout/ep_rew_mean")
-    if len(means) < FEWEST_EVALUATIONS or not trained:
-        return
-    gaps = []
-    for step, mean in means[-FEWEST_EVALUATIONS:]:
+    exploring = h.now("rollout/exploration_rate", 1) or 0.0
+    if len(means) < FEWEST_EVALUATIONS or not trained or exploring > 0.1 or h.progress < 0.2:
+        return  # at first, what is greedy may well be worse than what is random
+    gaps, lately = [], means[-FEWEST_EVALUATIONS:]
+    for step, mean in lately:
         before = [point.value for point in trained if point.step <= step] or [trained[0].value]
         gaps.append((before[-1] - mean) / max(3 * spreads.get(step, 0.0), 0.5 * abs(before[-1]), 1e-6))
     if min(gaps) > 1:
         yield Diagnosis(
             "evaluation far from training",
             min(gaps),
-            f"the last {FEWEST_EVALUATIONS} evaluations came to {means[-2].value:.4g} and {means[-1].value:.4g}, and "
+            f"the last {FEWEST_EVALUATIONS} evaluations came to {', '.join(f'{gap.value:.4g}' for gap in lately)}, and "
             f"training earns {trained[-1].value:.4g}",
             "a look at what differs: greedy actions, wrappers, normalised observations, the environment's arguments",
             h.step,
@@ -434,7 +436,6 @@ def spent_learning_rate(h: History) -> Iterator[Diagnosis]:
     )
 
 
-FEWEST_EVALUATIONS = 2
 RULES: list[Rule] = [
     *(not_finite, collapsed_entropy, growing_deviation, exploding_gradients, vanishing_gradients, kl_spikes),
     *(pinned_clipping, useless_value_function, dead_units, saturated_units, short_exploration, small_replay),

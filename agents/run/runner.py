@@ -119,7 +119,9 @@ class Run:
         self.rollout: Any = None  # what was learnt from last
         self.metrics = None if self.config.metrics is None else UserMetrics(self.config.metrics)
         self.log_every = max(self.params.total_timesteps // LOG_ROWS, 1)
-        self.save_every = self.params.eval_freq or max(self.params.total_timesteps // EVALUATIONS, 1)
+        part = max(self.params.total_timesteps // EVALUATIONS, 1)
+        self.save_every = self.params.eval_freq or part
+        self.examine_every = min(self.save_every, part)
         self.told_to_watch = False
         self.looked = -LOOK_EVERY  # at how many seconds of the run it last looked around
         self.saved = 0.0  # at how many seconds the newest model was
@@ -128,11 +130,7 @@ class Run:
         """Return what watches over the training; of a resumed run it knows the rows that are kept."""
         limit = has_time_limit(self.config.env, self.config.env_kwargs)
         taken = self.training.data_bytes if self.training.replay is not None else 0
-        doctor = Doctor(self.folder.path, facts_of(self.params, self.config.algo, limit, taken), self.tensorboard, kept)
-        for sink in (self.progress_csv, self.evaluations):
-            for step, scalars in sink.rows():
-                doctor.write(step, scalars)
-        return doctor
+        return Doctor(self.folder.path, facts_of(self.params, self.config.algo, limit, taken), self.tensorboard, kept)
 
     @property
     def sinks(self) -> list[Sink]:
@@ -199,7 +197,7 @@ class Run:
             if is_best and crossings(self.monitor.last_video, step, params.video_freq):
                 with self.monitor.paused("recording"):
                     self.record_best(step)
-        if due := crossings(before, step, self.save_every):
+        if crossings(before, step, self.examine_every):
             self.see_doctor(step)
         if row := crossings(before, step, self.log_every):
             self.log(step)
@@ -207,7 +205,7 @@ class Run:
         self.monitor.evaluated += evaluated
         if row:
             self.monitor.begin_row()  # not before it is noted as done: a break would leave the row's second try empty
-        if due and self.monitor.elapsed() >= self.saved + SAVE_EVERY:
+        if crossings(before, step, self.save_every) and self.monitor.elapsed() >= self.saved + SAVE_EVERY:
             with self.monitor.paused("saving"):
                 self.save_latest()
             self.saved = self.monitor.elapsed()
@@ -221,11 +219,8 @@ class Run:
         if self.doctor is None:
             return
         data = self.rollout if self.training.replay is None else self.training.replay
-        vitals = self.vitals.take(data)
-        self.monitor.add_metrics(vitals)
-        self.doctor.write(step, vitals)
-        self.doctor.history.words |= self.vitals.words
-        self.say(self.doctor.examine(step))
+        self.doctor.history.words = self.vitals.words
+        self.say(self.doctor.examine(step, self.vitals.take(data)))
 
     def look_around(self) -> None:
         """Say what most likely keeps the run from learning.

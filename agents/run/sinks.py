@@ -154,15 +154,6 @@ class CsvSink:
             self._writer.writerow(row)
             self._stream.flush()
 
-    def rows(self) -> Iterator[tuple[int, dict[str, float]]]:
-        """Yield the rows there are: the step, and the numbers by tag; what is no number is left out."""
-        for row in self._read(None):
-            scalars: dict[str, float] = {}
-            for tag, cell in row.items():
-                with suppress(ValueError):
-                    scalars |= {tag: float(cell)} if cell and tag != "step" else {}
-            yield int(row["step"]), scalars
-
     def close(self) -> None:
         """Close the file."""
         with suppress(OSError):  # every row was flushed, or its error was raised
@@ -170,17 +161,8 @@ class CsvSink:
 
     def _read(self, last_step: int | None) -> list[dict[str, str]]:
         """Return the whole rows up to `last_step`; a torn last row is left out."""
-        text = read_bytes(self._path).decode(errors="replace")
-        reader = csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1]))
-        try:
-            if "step" not in (reader.fieldnames or ()):
-                return []
-            self._columns = list(dict.fromkeys(reader.fieldnames or ()))
-            rows = [row for row in reader if re.fullmatch("[0-9]{1,15}", row["step"] or "") and None not in row]
-        except csv.Error as error:
-            raise UserError(
-                f"{self._path}, line {reader.line_num}: {error}. Take it away to go on without it"
-            ) from error
+        columns, rows = read_table(self._path)
+        self._columns = columns or self._columns
         return [row for row in rows if last_step is None or int(row["step"]) <= last_step]
 
     def _rewrite(self, rows: list[dict[str, str]]) -> None:
@@ -193,6 +175,37 @@ class CsvSink:
         with disk("write", self._path):
             self._stream = self._path.open("a", newline="", encoding="utf-8")
         self._writer = csv.DictWriter(self._stream, self._columns, lineterminator="\n")
+
+
+def read_table(path: Path) -> tuple[list[str], list[dict[str, str]]]:
+    """Return the columns of a `CsvSink`'s file and its whole rows; a torn last row is left out.
+
+    Raises:
+        UserError: it cannot be read, or is malformed.
+    """
+    text = read_bytes(path).decode(errors="replace")
+    reader = csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1]))
+    try:
+        if "step" not in (reader.fieldnames or ()):
+            return [], []
+        columns = list(dict.fromkeys(reader.fieldnames or ()))
+        return columns, [row for row in reader if re.fullmatch("[0-9]{1,15}", row["step"] or "") and None not in row]
+    except csv.Error as error:
+        raise UserError(f"{path}, line {reader.line_num}: {error}. Take it away to go on without it") from error
+
+
+def read_scalars(path: Path) -> Iterator[tuple[int, dict[str, float]]]:
+    """Yield the rows of a `CsvSink`'s file, if there is one: the step, and the numbers by tag.
+
+    Raises:
+        UserError: as `read_table`.
+    """
+    for row in read_table(path)[1] if path.exists() else ():
+        scalars: dict[str, float] = {}
+        for tag, cell in row.items():
+            with suppress(ValueError, TypeError):
+                scalars |= {tag: float(cell)} if cell and tag != "step" else {}
+        yield int(row["step"]), scalars
 
 
 class Working:

@@ -41,7 +41,7 @@ def test_a_run_from_start_to_last_screen(
     assert names == {
         *("config.yaml", "command.txt", "versions.json", "progress.csv", "evaluations.csv"),
         *("checkpoints", "best", "model.safetensors", "model.json", "summary.json", "final_episodes.json"),
-        "training.lock",
+        *("training.lock", "doctor.csv"),
     }
     assert sorted(file.suffix for file in (tmp_path / "replays" / "CartPole-v1" / run.name).iterdir()) == [
         ".json",
