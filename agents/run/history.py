@@ -50,6 +50,15 @@ class History:
             if len(series) > MOST_POINTS:
                 del series[1:-1:2]
 
+    def until(self, step: int) -> History:
+        """Return what was known at a step; the budget, if it is not, is taken to be what was trained."""
+        made = History({"total_timesteps": self.total} | self.facts)
+        made.words, made.step = self.words, step
+        for tag, series in self._series.items():
+            if kept := [point for point in series if point.step <= step]:
+                made._series[tag] = kept
+        return made
+
     @property
     def total(self) -> int:
         """The budget in steps; the newest step where that is not known."""

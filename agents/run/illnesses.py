@@ -50,6 +50,16 @@ def diagnose(history: History) -> list[Diagnosis]:
     return [found for rule in RULES for found in rule(history)]
 
 
+def diagnose_all(history: History, looks: int = 20) -> list[Diagnosis]:
+    """Return what was wrong at some time in a history that is whole: of each illness the worst, in order of steps."""
+    worst: dict[str, Diagnosis] = {}
+    for look in range(1, looks + 1):
+        for found in diagnose(history.until(history.step * look // looks)):
+            if found.badness > worst.get(found.illness, found._replace(badness=0.0)).badness:
+                worst[found.illness] = found
+    return sorted(worst.values(), key=lambda found: found.step)
+
+
 def not_finite(h: History) -> Iterator[Diagnosis]:
     """NaN or infinity in a loss or another number of updates."""
     bad: list[tuple[Point, str]] = []
@@ -204,7 +214,7 @@ def short_exploration(h: History) -> Iterator[Diagnosis]:
     points = h.points("rollout/exploration_rate")
     if not points:
         return
-    first, last = h.number("exploration_initial_eps", points[0].value), points[-1].value
+    first, last = h.number("exploration_initial_eps", 1.0), points[-1].value
     starts = h.number("learning_starts", 0)
     end, of_settings = next(point.step for point in points if point.value <= last + 1e-6), False
     if (fraction := h.number("exploration_fraction")) is not None:
@@ -212,7 +222,8 @@ def short_exploration(h: History) -> Iterator[Diagnosis]:
         end = int(fraction * (h.number("schedule_total") or h.total))
     if last >= first or (not of_settings and h.progress < 1) or h.step < end:
         return
-    if end <= starts < 0.5 * h.total or end < 0.01 * h.total:
+    before_all = not of_settings and end == points[0].step < 0.05 * h.total  # by how much, no row says
+    if before_all or end <= starts < 0.5 * h.total or end < 0.01 * h.total:
         yield Diagnosis(
             "epsilon ends too early",
             1.0,
@@ -420,12 +431,15 @@ def evaluation_gap(h: History) -> Iterator[Diagnosis]:
 
 def spent_learning_rate(h: History) -> Iterator[Diagnosis]:
     """A plateau because the learning rate has been 0 for a while."""
-    points = h.points("train/learning_rate")
-    if not points or h.learnt():
+    points, returns = h.points("train/learning_rate"), h.points("rollout/ep_rew_mean")
+    if not points:
         return
     most = max(point.value for point in points)
     since = next((point.step for point in points if point.value <= 1e-3 * most), None)
     if since is None or h.step - since < 0.1 * h.total or points[-1].value > 1e-3 * most:
+        return
+    later, every = ([point.value for point in returns if point.step >= start] for start in (since, 0))
+    if later and later[-1] - later[0] > 0.1 * (max(every) - min(every)):
         return
     yield Diagnosis(
         "a plateau at a learning rate of 0",
