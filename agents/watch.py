@@ -23,7 +23,7 @@ examples:
   python -m agents.watch runs/CartPole-v1__ppo__s0__20260101-120000 --checkpoint latest --seed 7
   python -m agents.watch runs/CartPole-v1__ppo__s0__20260101-120000 --record cartpole.gif
   python -m agents.watch --follow
-  python -m agents.watch runs/CartPole-v1__ppo__s0__20260101-120000 --beside runs/CartPole-v1__dqn__s0__20260101-130000
+  python -m agents.watch runs/CartPole-v1__ppo__s0__20260101-120000 --beside latest --record both.mp4
   python -m agents.watch ppo_cartpole.zip --env CartPole-v1 --trust
 
 keys in the window:
@@ -84,7 +84,7 @@ class Options:
             metavar="FILE", help_behavior_hint="", help="write a video, .mp4 or .gif, instead of opening a window"
         ),
     ] = None
-    panel: Annotated[bool, tyro.conf.arg(help="draw what the policy thinks into that video, too")] = True
+    no_panel: Annotated[Flag, tyro.conf.arg(help="of that video: show the environment alone")] = False
     replay: Annotated[
         Path | None,
         tyro.conf.arg(
@@ -152,7 +152,7 @@ def _watch(argv: list[str]) -> int:
     videos: list[Path] = []
     try:
         if options.record is not None:
-            pictures = frames(shows, options.episodes or 1, fps, size, options.panel)
+            pictures = frames(shows, options.episodes or 1, fps, size, not options.no_panel)
             write_video(options.record, pictures, fps, options.width or GIF_WIDTH)
             videos = [options.record]
             tell_of(options.record)
@@ -245,7 +245,7 @@ def refuse_combinations(options: Options) -> None:
     """Raise UserError where flags make no sense beside one another."""
     if options.beside is not None and options.replay is not None:
         raise UserError("--beside and --replay exclude one another: --beside plays from the same seeds")
-    if not options.panel and (options.record is None or options.beside is not None):
+    if options.no_panel and (options.record is None or options.beside is not None):
         raise UserError("--no-panel is for --record FILE, and of one policy alone")
     if not options.follow:
         return

@@ -44,8 +44,8 @@ class Lane:
             return True
         if self.oldest:
             return False
-        self.tape = self.beside(-1)
-        self.at = len(self.tape.kept) - 1
+        before = self.beside(-1)
+        self.tape, self.at = before, len(before.kept) - 1
         return True
 
     def beside(self, direction: int) -> Tape:

@@ -82,6 +82,7 @@ def test_each_episode_is_of_the_newest_whole_model_until_the_run_has_ended(run: 
         assert len(list(moments)) == 9
         steps.append(show.loaded.step)
         assert f"{steps[-1]} steps" in panel.subtitle
+        assert panel.episode == f"episode {len(steps)} · seed {len(steps) - 1} · most likely actions"
     assert steps == [64, 128, 128, 192, 192]
     assert show.ended
     panel, _ = show.open(5)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 import numpy as np
 import pygame
@@ -19,52 +18,7 @@ from agents.view.reel import Reel
 from agents.view.viewer import SIZE, SMALLEST, paint, render, timeline_share
 from agents.view.window import open_screen, run_window
 from agents.watch import EXAMPLES
-from envs.errors import UserError
-
-
-class FakeShow:
-    """Episodes of `length` steps; checkpoints 0, 1 and 2, the last of which is torn."""
-
-    env_id, source, folder = "Fake-v0", "fake", Path("replays")
-
-    def __init__(self, length: int = 10, terminated: bool = True) -> None:
-        self.length, self.terminated, self.checkpoint = length, terminated, 1
-        self.opened: list[int] = []
-
-    def open(self, index: int):
-        self.opened.append(index)
-        about, steps = {"seen": spaces.Box(-1, 1, (4,)), "checkpoint": self.checkpoint}, self.checkpoints()
-        return Panel(
-            "Fake-v0", "fake", f"episode {index}", spaces.Discrete(2), checkpoints=steps, **about
-        ), self._moments()
-
-    def _moments(self):
-        for step in range(1, self.length + 1):
-            frame = np.full((40, 60, 3), step % 256, np.uint8)
-            last = step == self.length
-            ends = (last and self.terminated, last and not self.terminated)
-            outputs = {"value": np.float32(step), "probabilities": np.array([0.5, 0.5])}
-            yield Moment(step, frame, outputs, np.array(1), 2.0, 2.0 * step, *ends, obs=np.zeros(4, np.float32))
-
-    def checkpoints(self) -> list[int]:
-        return [0, 1, 2]
-
-    def take(self, checkpoint: int) -> None:
-        if checkpoint == 2:
-            raise UserError("checkpoint 2 is torn")
-        self.checkpoint = checkpoint
-
-    def forget(self) -> bool:
-        return False
-
-    def turns(self, episodes):
-        raise NotImplementedError
-
-    def record(self, index, fps):
-        raise NotImplementedError
-
-    def close(self) -> None:
-        pass
+from tests.view.fake_show import FakeShow
 
 
 def step_of(player: Player) -> int:
