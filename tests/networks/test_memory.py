@@ -9,6 +9,7 @@ from gymnasium import spaces
 
 from agents.core.config import MemoryConfig
 from agents.core.runtime import Runtime
+from agents.core.tree import restarted
 from agents.networks.cells import GRU, LSTM, in_runs
 from agents.networks.memory import MEMORIES, build_memory
 from envs.errors import UserError
@@ -174,12 +175,11 @@ def test_runs_are_the_steps_one_after_the_other(steps, share):
     start, carry = torch.rand(steps, 5, generator=generator) < share, torch.randn(5, 2, generator=generator)
     calls = []
 
-    def run(x, carry, real=None):
+    def run(x, carry):
         calls.append(x.shape[:2].numel())
-        states = carry + (x if real is None else x * real[..., None]).cumsum(0)
-        return states, states[-1]
+        return carry + x.cumsum(0)
 
-    output, after = in_runs(run, x, carry, start)
+    output, after = in_runs(run, x, restarted(carry, start[0]), start)
     expected, state = [], carry
     for x_N, start_N in zip(x, start, strict=True):
         state = state * ~start_N[:, None] + x_N
@@ -241,6 +241,16 @@ def test_slow_numbers_of_a_scan_are_as_large_as_quick_ones():
         x = torch.randn(100, 4_000, 3, generator=torch.Generator().manual_seed(0))
         states, _ = scan(x, scan.initial_carry(4_000), torch.zeros(100, 4_000, dtype=torch.bool))
     torch.testing.assert_close(states[-1].var(0), torch.ones(8), atol=0.1, rtol=0)
+
+
+@torch.no_grad()
+def test_a_new_scan_adds_nothing_where_nothing_is_seen():
+    """What was seen once would otherwise lie beneath a constant that piles up over a thousand steps."""
+    scan = memory_of("scan", memory_horizon=1_000)
+    x, start = torch.zeros(50, 1, 3), torch.zeros(50, 1, dtype=torch.bool)
+    assert not scan(x, scan.initial_carry(1), start)[0].any()
+    x[0] = 1
+    assert scan(x, scan.initial_carry(1), start)[0][-1].any()
 
 
 @torch.no_grad()
