@@ -31,10 +31,7 @@ def readings(obs: Any, space: Space, names: Names) -> list[tuple[str, str]]:
             found.append((path or "text", text_of(values)))
             continue
         flat = np.atleast_1d(values).ravel()
-        given = names.observations.get(path, ())
-        if len(given) != len(flat):
-            given = (path,) if path and len(flat) == 1 else tuple(f"{path} {i}".strip() for i in range(len(flat)))
-        whole = values.dtype.kind in "iub"
+        whole, given = values.dtype.kind in "iub", names.of_leaf(path, len(flat))
         found += [(name, str(int(x)) if whole else number(float(x))) for name, x in zip(given, flat, strict=True)]
     return found
 
