@@ -163,11 +163,11 @@ class ModelPolicy(ABC):
     @torch.no_grad()
     def inspect(self, obs: Obs, carry: Tree) -> dict[str, Tensor]:
         """Return what a viewer shows of a batch. See `agents.core.types.Policy`."""
-        return self.outputs(tree_to_tensor(obs, self.device), carry)
+        return self.describe(tree_to_tensor(obs, self.device), carry)
 
     @abstractmethod
-    def outputs(self, obs: Obs, carry: Tree) -> dict[str, Tensor]:
-        """Return what `inspect` does, for tensors and with the gradient of what they say."""
+    def describe(self, obs: Obs, carry: Tree) -> dict[str, Tensor]:
+        """Return the same as `inspect` of tensors on the model's device, to be differentiated."""
 
     @abstractmethod
     def read(self, output: Any, action: Tensor) -> tuple[Tensor, Tensor]:
@@ -232,7 +232,7 @@ class ActorCriticPolicy(ModelPolicy):
         action = distribution.mode() if noise is None else distribution.sample(noise)
         return action, distribution.to_env(action)
 
-    def outputs(self, obs: Obs, carry: Tree) -> dict[str, Tensor]:
+    def describe(self, obs: Obs, carry: Tree) -> dict[str, Tensor]:
         output = self.model.output(obs, carry)
         value = output.value if self.model.curiosity is None else output.value[..., 0]
         return {"value": value, **output.distribution.describe()}
@@ -281,7 +281,7 @@ class SquashedPolicy(ModelPolicy):
             )
         return action, action
 
-    def outputs(self, obs: Obs, carry: Tree) -> dict[str, Tensor]:
+    def describe(self, obs: Obs, carry: Tree) -> dict[str, Tensor]:
         distribution, critics = self.model(obs), self.model.critics
         return {"value": critics.values.value(critics(obs, distribution.mode().tanh())), **distribution.describe()}
 
@@ -358,7 +358,7 @@ class EpsilonGreedyPolicy(ModelPolicy):
             action = epsilon_greedy(action, explore, random)
         return action, action
 
-    def outputs(self, obs: Obs, carry: Tree) -> dict[str, Tensor]:
+    def describe(self, obs: Obs, carry: Tree) -> dict[str, Tensor]:
         q, mask = self.model.output(obs, carry).q, action_mask(obs)
         return {"value": q.amax(dim=1), "q_values": q if mask is None else q.masked_fill(~mask, torch.nan)}
 

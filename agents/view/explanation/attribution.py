@@ -88,7 +88,7 @@ class Question:
         paths = [*self.continuous, *(path for path in tree if path not in self.continuous)]
         obs: Any = dict(zip(paths, tensors, strict=False))
         carry: Any = () if isinstance(self.carry, tuple) else tensors[len(paths)]
-        outputs = self.policy.outputs(obs if isinstance(self.obs, dict) else obs[""], carry)
+        outputs = self.policy.describe(obs if isinstance(self.obs, dict) else obs[""], carry)
         return scores(outputs, tensors[-1], self.action_space)
 
 

@@ -20,7 +20,7 @@ def scores(outputs: dict[str, Tensor], action: Tensor, space: Space) -> Tensor:
     the mean of the other legal ones'. Of a number it is the mean of its distribution.
 
     Args:
-        outputs: as `agents.acting.policies.ModelPolicy.outputs` returns them.
+        outputs: as `agents.acting.policies.ModelPolicy.describe` returns them.
         action: canonical, `[B, ...]`.
         space: canonical, of the actions.
     """

@@ -82,11 +82,10 @@ class Timeline:
         found = {}
         for kind in KINDS:
             weights = np.abs(self.surprise) if kind == "surprise" else getattr(self, kind)
-            weights = np.where(np.isnan(weights), -np.inf, weights)
-            if kind != "indecision":
-                weights = np.where(weights > 0, weights, -np.inf)
-            elif np.ptp(weights) < 1e-6:  # all decisions are alike
-                weights = np.full(len(self), -np.inf)
+            known = weights[~np.isnan(weights)]
+            # indecision may be below 0, and where it is the same everywhere it says nothing
+            least = known.min(initial=np.inf) + 1e-6 if kind == "indecision" else 0.0
+            weights = np.where(weights > least, weights, -np.inf)
             found[kind] = list(_apart(weights, max(len(self) // 20, 3)))
         return found
 
