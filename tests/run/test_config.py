@@ -10,7 +10,7 @@ import pytest
 
 from agents.algos.dqn.config import DQNConfig
 from agents.algos.ppo.config import PPOConfig
-from agents.core.config import Torsos
+from agents.core.settings import Torsos
 from agents.run import config as module
 from agents.run import registry
 from agents.run.config import (
