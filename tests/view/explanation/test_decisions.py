@@ -43,6 +43,8 @@ def test_a_probability_of_0_leaves_a_gradient_that_is_finite():
     scores({"probabilities": logits.softmax(-1)}, torch.tensor([0]), spaces.Discrete(2)).sum().backward()
     assert logits.grad is not None
     assert logits.grad.isfinite().all()
+    sure = {"probabilities": torch.tensor([[0.0, 1.0]])}
+    assert scores(sure, torch.tensor([[0, 1]]), spaces.MultiBinary(2)).isfinite().all()
 
 
 def test_choices_differ_or_not_and_numbers_by_their_distance_in_deviations():

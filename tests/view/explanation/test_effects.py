@@ -39,7 +39,7 @@ def subject() -> Subject:
 
 def test_what_dynamics_and_reward_ignore_counts_nothing(subject):
     found = importances(subject, features_of(subject.obs_space, NAMES), seed=0)
-    assert [one.feature.name for one in found][0] == "cue"
+    assert found[0].feature.name == "cue"
     by_name = {one.feature.name: one for one in found}
     assert by_name["cue"].changed == pytest.approx(0.5, abs=0.1)  # every other state has another cue
     assert by_name["noise"].changed == 0
