@@ -359,8 +359,11 @@ class EpsilonGreedyPolicy(ModelPolicy):
         return action, action
 
     def describe(self, obs: Obs, carry: Tree) -> dict[str, Tensor]:
-        q, mask = self.model.output(obs, carry).q, action_mask(obs)
-        return {"value": q.amax(dim=1), "q_values": q if mask is None else q.masked_fill(~mask, torch.nan)}
+        (q, atoms), mask = self.model.output(obs, carry), action_mask(obs)
+        shown = {"value": q.amax(dim=1), "q_values": q if mask is None else q.masked_fill(~mask, torch.nan)}
+        if atoms is not None:
+            shown["returns"], shown["return_probabilities"] = self.model.values.spread(atoms)
+        return shown
 
     def read(self, output: QOutput, action: Tensor) -> tuple[Tensor, Tensor]:
         return output.q.gather(-1, action[..., None]).squeeze(-1), output.q.amax(-1)

@@ -1478,8 +1478,8 @@ BUGS = [
         ),
     ),
     *_in(
-        "agents/view/show.py",
-        "tests/view/test_window.py tests/view/test_follow.py tests/view/test_viewer.py",
+        "agents/view/panel.py",
+        "tests/view/test_window.py tests/view/test_saliency.py tests/view/test_viewer.py",
         (
             "            step=moment.step,",
             "            step=moment.step - 1,",
@@ -1491,19 +1491,80 @@ BUGS = [
             "watch: says time limit where an episode terminated",
         ),
         (
-            'self.source, f"seed {seed} · {acting}"',
-            'self.source, f"seed {self.seed} · {acting}"',
-            "watch: the seed shown is that of the first episode",
-        ),
-        (
             "            at=moment.step - 1,",
             "            at=len(self.series) - 1,",
             "watch: going back does not move the dot",
         ),
+        ("action = taken.index(True)", "action = 0", "watch: the distribution shown is the first action's"),
         (
-            "str(min(beyond) if direction > 0 else max(beyond))",
-            "str(max(beyond) if direction > 0 else min(beyond))",
+            "self.resets.append(len(self.series))",
+            "self.resets.append(len(self.series) + 1)",
+            "watch: the mark of a memory reset is a step late",
+        ),
+    ),
+    *_in(
+        "agents/view/show.py",
+        "tests/view/test_follow.py",
+        (
+            'f"episode {index + 1} · seed {seed} · {acting}"',
+            'f"episode {index + 1} · seed {self.seed} · {acting}"',
+            "watch: the seed shown is that of the first episode",
+        ),
+    ),
+    *_in(
+        "agents/view/saliency.py",
+        "tests/view/test_saliency.py",
+        ("one.abs()", "one", "watch: saliencies of opposite signs cancel out"),
+        (
+            'return outputs["q_values"][0][taken]',
+            'return outputs["q_values"][0][:1]',
+            "watch: saliency is the first action's",
+        ),
+    ),
+    *_in(
+        "agents/run/play.py",
+        "tests/view/test_saliency.py",
+        (
+            "player.start(np.ones(1, bool))",
+            "player.start(np.zeros(1, bool))",
+            "watch: a memory that is said to be reset is kept",
+        ),
+    ),
+    *_in(
+        "agents/ops/values.py",
+        "tests/view/test_saliency.py",
+        (
+            "return self.support(atoms).expand_as(atoms), atoms.softmax(-1)",
+            "return self.support(atoms).expand_as(atoms), atoms.sigmoid()",
+            "watch: the columns of a distribution are no probabilities",
+        ),
+    ),
+    *_in(
+        "agents/view/player.py",
+        "tests/view/test_keys.py tests/view/test_window.py",
+        (
+            'found = within[:1] if key in "]{" else within[-1:]',
+            'found = within[-1:] if key in "]{" else within[:1]',
             "watch: [ and ] skip to the first and the last checkpoint",
+        ),
+        (
+            "going = [lane for lane in self.lanes if not lane.over] or self.lanes",
+            "going = self.lanes",
+            "watch: of two side by side, one begins the next episode before the other",
+        ),
+        (
+            "self.open(self.tape.index)",
+            "self.open(self.tape.index + 1)",
+            "watch: another checkpoint plays another episode",
+        ),
+    ),
+    *_in(
+        "agents/view/lane.py",
+        "tests/view/test_window.py",
+        (
+            "self.tape, self.at = before, len(before.kept) - 1",
+            "self.tape, self.at = before, 0",
+            "watch: a step back from an episode's first goes to the first of the one before",
         ),
     ),
     *_in(
@@ -1512,7 +1573,7 @@ BUGS = [
         ("tape.kept.popleft().size", "tape.kept.pop().size", "watch: forgets the newest moments instead of the oldest"),
     ),
     *_in(
-        "agents/view/viewer.py",
+        "agents/view/bars.py",
         "tests/view/test_viewer.py",
         (
             "(np.nan_to_num(values) - low) / max(high - low, 1e-9)",
@@ -1931,19 +1992,13 @@ BUGS = [
         ),
     ),
     *_in(
-        "agents/view/window.py",
+        "agents/view/player.py",
         "tests/view/test_window.py",
         (
-            "self._show(before, len(before.kept) - 1)",
-            "self._show(before, 0)",
-            "watch: a step back from an episode's first goes to the first of the one before",
-        ),
-        (
-            'f"step {self.at + 1:,} of {len(self.tape.kept):,}"',
-            'f"step {self.at:,} of {len(self.tape.kept):,}"',
+            'f"step {lane.at + 1:,} of {len(lane.tape.kept):,}"',
+            'f"step {lane.at:,} of {len(lane.tape.kept):,}"',
             "watch: the place in an episode is counted from 0",
         ),
-        ("self.open(self.tape.index)", "self.open(self.index + 1)", "watch: another checkpoint plays another episode"),
     ),
     *_in(
         "agents/acting/collector.py",

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from agents.lab.drawing import GREY, Mark, Picture, draw_rows, make_picture, side_style
 from agents.lab.words import number
+from agents.view.canvas import png
 from agents.view.explanation.effects import Importance
 from agents.view.explanation.features import picture_leaves
 from agents.view.explanation.timeline import Timeline
 from agents.view.observation import pictures
-from agents.view.viewer import png
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

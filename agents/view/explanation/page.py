@@ -13,12 +13,12 @@ from agents.lab.words import algorithm_name, interval, number, plural
 from agents.run.play import Moment
 from agents.run.storage import disk, write_text
 from agents.run.terminal import typed
+from agents.view.bars import action_bars
 from agents.view.explanation import figures
 from agents.view.explanation.decisions import counts_changes
 from agents.view.explanation.effects import Effect
 from agents.view.explanation.explain import Explanation, Reason
 from agents.view.observation import readings
-from agents.view.viewer import action_bars
 
 LISTED = 500  # decisions that are listed
 MOST_PARTS = 4  # features that are named for one decision
@@ -151,7 +151,7 @@ def _lines(found: Explanation, reason: Reason) -> Iterator[str]:
 def saw(found: Explanation, moment: Moment) -> str:
     """Write the numbers that were seen."""
     seen = readings(moment.obs, found.loaded.observation_space, found.names)
-    shown = ", ".join(f"{name} {value}" for name, value in seen[:24])
+    shown = ", ".join(f"{name} {value}" for name, value, _ in seen[:24])
     return shown + (f" and {len(seen) - 24} more" if len(seen) > 24 else "")
 
 

@@ -15,8 +15,8 @@ from agents.core.types import Policy
 from agents.run.play import Moment, play
 from agents.view.explanation.decisions import indecision
 from agents.view.explanation.states import Shown, States
+from agents.view.panel import Panel
 from agents.view.reel import Reel, Tape
-from agents.view.show import Panel
 from envs.api import VecEnv
 
 STEPS = 2_000  # of an episode: its pictures are kept until it is known which of them are shown
