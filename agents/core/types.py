@@ -58,7 +58,8 @@ class Policy(Protocol):
 
     def inspect(self, obs: Obs, carry: Tree) -> dict[str, Tensor]:
         """Return what the policy computes for a batch: some of
-        `value [N]`, `probabilities [N, A]`, `q_values [N, A]` (NaN: illegal), `mean [N, d]`, `std [N, d]`.
+        `value [N]`, `probabilities [N, A]`, `q_values [N, A]` (NaN: illegal), `mean [N, d]`, `std [N, d]`, and of
+        each action's distribution of returns `returns [N, A, K]` and `return_probabilities [N, A, K]`.
         """
         ...
 
@@ -108,6 +109,7 @@ class Iteration:
         latest: TensorBoard tag -> value of what changes over the run (rates, counters), as it is now.
         episodes: those that ended in it, in parts.
         seconds: phase ("env", "act", "copy", "learn") -> time spent in it.
+        data: the rollout that was learnt from, good until the next one; None off-policy.
     """
 
     step: int
@@ -115,3 +117,4 @@ class Iteration:
     latest: Mapping[str, float] = field(default_factory=dict)
     episodes: list[Episodes] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
+    data: Any = None

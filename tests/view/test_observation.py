@@ -13,10 +13,10 @@ def test_numbers_have_their_names_or_their_place():
     space = spaces.Box(-1, 1, (2,))
     obs = np.array([0.25, -1.5], np.float32)
     assert readings(obs, space, Names(observations={"": ("depth", "width")})) == [
-        ("depth", "0.250"),
-        ("width", "-1.50"),
+        ("depth", "0.250", 0),
+        ("width", "-1.50", 0),
     ]
-    assert readings(obs, space, Names()) == [("0", "0.250"), ("1", "-1.50")]
+    assert readings(obs, space, Names()) == [("0", "0.250", 0), ("1", "-1.50", 0)]
 
 
 def test_parts_are_named_by_their_path_and_masks_are_no_part():
@@ -30,8 +30,8 @@ def test_parts_are_named_by_their_path_and_masks_are_no_part():
         "eye": np.zeros((12, 12), np.uint8),
     }
     names = Names(observations={"wind": ("north", "east")})
-    assert readings(obs, space, names) == [("place", "4"), ("north", "0.500"), ("east", "1.00")]
-    assert readings(obs, space, Names())[1:] == [("wind 0", "0.500"), ("wind 1", "1.00")]
+    assert readings(obs, space, names) == [("place", "4", 0), ("north", "0.500", 0), ("east", "1.00", 0)]
+    assert readings(obs, space, Names())[1:] == [("wind 0", "0.500", 0), ("wind 1", "1.00", 0)]
     assert [picture.shape for picture in pictures(obs, space)] == [(12, 12, 3)]
 
 
