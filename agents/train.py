@@ -224,7 +224,7 @@ def parse(argv: list[str], defaults: Mapping[str, Any], helping: bool = False) -
             args=argv,
             default=command(**groups, command=Options()),
             return_unknown_args=True,
-            config=(tyro.conf.OmitArgPrefixes,),
+            config=(tyro.conf.OmitArgPrefixes, tyro.conf.HelptextFromCommentsOff),  # reading sources takes long
         )
     except SystemExit as stop:
         if stop.code == 0:

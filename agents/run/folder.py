@@ -10,6 +10,7 @@ import sys
 import time
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from importlib import metadata
 from itertools import count
 from pathlib import Path
@@ -270,6 +271,7 @@ def find_latest_run(runs_dir: Path) -> Path:
     return runs[-1]
 
 
+@cache  # what runs is what was there as the process began
 def versions() -> dict[str, Any]:
     """Return what the numbers of a run may depend on: package versions, git commit, Python, platform."""
     found: dict[str, Any] = {"python": platform.python_version(), "platform": platform.platform()}
