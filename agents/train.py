@@ -27,13 +27,13 @@ from agents.run.config import (
     merge,
     notation,
     of_others,
-    parse_value,
     resolve,
     takes_many,
 )
 from agents.run.flags import Trust, parse_env_kwargs
 from agents.run.spellings import suggestion
 from agents.run.terminal import say
+from agents.run.yaml_files import parse_value
 from envs.errors import UserError
 
 EXAMPLES = """\

@@ -18,10 +18,11 @@ from typing import Any
 
 from agents.core.config import AlgoConfig
 from agents.run import code
-from agents.run.config import RunConfig, load_config_file
+from agents.run.config import RunConfig
 from agents.run.registry import label
 from agents.run.storage import disk, read_json, refuse_links, tidy, write_text
 from agents.run.terminal import typed
+from agents.run.yaml_files import load_config_file
 from envs.errors import UserError, did_you_mean
 from envs.make import env_label
 
