@@ -96,7 +96,7 @@ def raw_inputs(loaded: LoadedPolicy, obs: Any) -> dict[str, np.ndarray]:
         if count > 1 and array.shape[1:] != shape:
             array = array.reshape(len(array), count, *shape)[:, -1]
         if isinstance(raw, spaces.Discrete | spaces.MultiDiscrete):
-            array = array.reshape(-1, *raw.shape) + np.asarray(raw.start, np.int64)
+            array = array.reshape(-1, *(raw.shape or ())) + np.asarray(raw.start, np.int64)
         elif isinstance(raw, spaces.MultiBinary):
             array = array.astype(np.int8)
         found[named("obs", key)] = array.reshape(len(array), *(raw.shape or ()))

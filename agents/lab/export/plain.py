@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 
 import torch
@@ -23,6 +24,7 @@ def write_plain(module: nn.Module, example: tuple[Tensor, ...], names: Sequence[
     Raises:
         UserError: an operation has no form here.
     """
-    with torch.no_grad():
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of PyTorch about itself
         exported = torch.export.export(module, example, strict=False).run_decompositions()
     return Writer(language, VIEWS, EXPRESSIONS, OPERATIONS).write(exported, names)
