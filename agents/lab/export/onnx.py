@@ -44,6 +44,7 @@ def write_onnx(exported: Exported, about: dict[str, Any], path: Path) -> None:
                 output_names=exported.outputs,
                 dynamic_shapes=(tuple({0: torch.export.Dim.DYNAMIC} for _ in example),),
                 verbose=False,
+                optimize=False,  # runtimes do it, and this one fails on some constants
             )
     except Exception as error:
         raise UserError(f"PyTorch cannot put this policy into ONNX: {' '.join(str(error).split())[:300]}") from error

@@ -264,6 +264,21 @@ def _joined(w: Writer, like: Tensor, parts: Sequence[Value], dim: int = 0) -> Va
     return result
 
 
+def _running(w: Writer, like: Tensor, value: Value, dim: int, **_: Any) -> Value:
+    """cumsum."""
+    result, axis = w.made(like), dim % len(value.shape)
+
+    def body(index: list[str]) -> list[str]:
+        at = [*index[:axis], "k", *index[axis + 1 :]]
+        return [
+            w.variable("sum", result.kind, w.number(0.0, result.kind)),
+            f"for ({w.language.counter} k = 0; k < {value.shape[axis]}; k++) {{ sum += {value.at(at)}; {result.at(at)} = sum; }}",
+        ]
+
+    w.loop([1 if i == axis else n for i, n in enumerate(value.shape)], body)
+    return result
+
+
 def _picked(w: Writer, like: Tensor, weight: Value, index: Value, *_: Any, **__: Any) -> Value:
     """Rows of a table (embedding)."""
     result, axes = w.made(like), len(index.shape)
@@ -277,6 +292,23 @@ def _index_select(w: Writer, like: Tensor, value: Value, dim: int, index: Value)
         result.shape,
         lambda i: [f"{result.at(i)} = {value.at([*i[:axis], index.at([i[axis]]), *i[axis + 1 :]])};"],
     )
+    return result
+
+
+def _indexed(w: Writer, like: Tensor, value: Value, indices: Sequence[Value | None]) -> Value:
+    """Entries named by arrays of indices for axes that lie together."""
+    named = [axis for axis, index in enumerate(indices) if index is not None]
+    if named != list(range(named[0], named[-1] + 1)):
+        raise UserError("indices of axes apart have no plain form: export with --to onnx instead")
+    first, result = named[0], w.made(like)
+    wide = len(result.shape) - (len(value.shape) - len(named))  # axes of the indices, broadcast
+
+    def body(i: list[str]) -> list[str]:
+        inner = i[first : first + wide]
+        found = [w.entry(indices[axis], inner, inner, "int") for axis in named]
+        return [f"{result.at(i)} = {value.at([*i[:first], *found, *i[first + wide :]])};"]
+
+    w.loop(result.shape, body)
     return result
 
 
@@ -330,9 +362,11 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "_log_softmax": _softmax(log=True),
     "native_layer_norm": _layer_norm,
     "cat": _joined,
+    "cumsum": _running,
     "embedding": _picked,
     "index_select": _index_select,
     "gather": _gather,
+    "index": _indexed,
     "full": _filled(lambda shape, value: value),
     "full_like": _filled(lambda like, value: value),
     "scalar_tensor": _filled(lambda value: value),
