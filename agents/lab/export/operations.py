@@ -272,7 +272,10 @@ def _running(w: Writer, like: Tensor, value: Value, dim: int, **_: Any) -> Value
         at = [*index[:axis], "k", *index[axis + 1 :]]
         return [
             w.variable("sum", result.kind, w.number(0.0, result.kind)),
-            f"for ({w.language.counter} k = 0; k < {value.shape[axis]}; k++) {{ sum += {value.at(at)}; {result.at(at)} = sum; }}",
+            f"for ({w.language.counter} k = 0; k < {value.shape[axis]}; k++) {{",
+            f"  sum += {value.at(at)};",
+            f"  {result.at(at)} = sum;",
+            "}",
         ]
 
     w.loop([1 if i == axis else n for i, n in enumerate(value.shape)], body)
@@ -305,7 +308,7 @@ def _indexed(w: Writer, like: Tensor, value: Value, indices: Sequence[Value | No
 
     def body(i: list[str]) -> list[str]:
         inner = i[first : first + wide]
-        found = [w.entry(indices[axis], inner, inner, "int") for axis in named]
+        found = [w.entry(indices[axis], inner, "int") for axis in named]
         return [f"{result.at(i)} = {value.at([*i[:first], *found, *i[first + wide :]])};"]
 
     w.loop(result.shape, body)

@@ -219,11 +219,11 @@ class Writer:
         self.loop(copy.shape, lambda i: [f"{copy.at(i)} = {value.at(i)};"])
         return copy
 
-    def entry(self, value: Any, shape: Sequence[int], index: Sequence[str], kind: str) -> str:
-        """Return the entry of a value, or of a number, that meets index `index` of a broadcast shape."""
+    def entry(self, value: Any, index: Sequence[str], kind: str) -> str:
+        """Return the entry of a value, or of a number, that meets an index of the shape it is broadcast to."""
         if not isinstance(value, Value):
             return self.number(value, kind)
-        return value.at(list(index)[len(shape) - len(value.shape) :])
+        return value.at(list(index)[len(index) - len(value.shape) :])
 
     def elementwise(self, op: str, like: Tensor, args: list[Any], options: dict[str, Any]) -> Value:
         result = self.made(like)
@@ -235,7 +235,7 @@ class Writer:
             raise UserError("a division that rounds has no plain form: export with --to onnx instead")
 
         def body(index: list[str]) -> list[str]:
-            entries = [self.entry(a, result.shape, index, kind) if a is not None else None for a in args]
+            entries = [self.entry(a, index, kind) if a is not None else None for a in args]
             made = self.expressions[op](self, kind, *entries, **options)
             return [f"{result.at(index)} = {self.language.cast(made, result.kind)};"]
 
