@@ -919,6 +919,34 @@ BUGS = [
         ("gates[:, :size] * of_hidden[:, 2 * size :]", "of_hidden[:, 2 * size :]", "NumPy's GRU never resets"),
     ),
     *_in(
+        "agents/lab/export/module.py",
+        "tests/lab/export/test_export.py",
+        ("restarted(given[STATE], start)", "given[STATE]", "export: what is remembered goes on in the next episode"),
+        (
+            "return action.to(torch.int64).reshape(-1, *raw.shape) + start",
+            "return action.to(torch.int64).reshape(-1, *raw.shape)",
+            "export: actions that begin elsewhere than at 0 are given from 0",
+        ),
+    ),
+    *_in(
+        "agents/lab/export/views.py",
+        "tests/lab/export/test_export.py",
+        (
+            "writer.whole(value) if not value.contiguous else value",
+            "value",
+            "export: a turned array is read as it lies",
+        ),
+    ),
+    *_in(
+        "agents/lab/export/operations.py",
+        "tests/lab/export/test_export.py",
+        (
+            "({entry} {sign} {zero}) best = k;",
+            "({entry} {sign}= {zero}) best = k;",
+            "export: of equals the last is taken",
+        ),
+    ),
+    *_in(
         "agents/networks/scan.py",
         "tests/networks/test_memory.py",
         ("keep = keep * ~start[..., None]", "keep = keep * 1", "scan: nothing is forgotten where an episode starts"),
