@@ -15,6 +15,8 @@ import safetensors.torch
 import torch
 import yaml
 
+from agents.run import trees
+
 NASTY: list[Any] = [
     None,
     True,
