@@ -1353,7 +1353,7 @@ BUGS = [
         ),
     ),
     *_in(
-        "agents/run/runner.py",
+        "agents/run/resuming.py",
         "tests/run/test_resume.py",
         (
             "in reversed(folder.checkpoints()):",
