@@ -101,10 +101,19 @@ Activation = Literal["tanh", "relu", "elu", "gelu", "silu"]
 OptimizerName = Literal["adam", "adamw", "sgd", "rmsprop"]
 
 
+# a part, with which values of it (None: any that is not off), which settings are in use
+Detail = tuple[str, tuple[str, ...] | None, tuple[str, ...]]
+
+
 class Settings(BaseModel):
-    """Frozen settings, which may have parts that are settings too; read and written flat."""
+    """Frozen settings, which may have parts that are settings too; read and written flat.
+
+    Attributes:
+        details: those that belong to a part here alone, beside `DETAILS`.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+    details: ClassVar[tuple[Detail, ...]] = ()
 
     @classmethod
     def __pydantic_init_subclass__(cls, **_: Any) -> None:
@@ -117,6 +126,13 @@ class Settings(BaseModel):
         """Return the fields that are settings themselves."""
         found = {name: field.annotation for name, field in cls.model_fields.items()}
         return {name: kind for name, kind in found.items() if isinstance(kind, type) and issubclass(kind, Settings)}
+
+    @classmethod
+    def all_details(cls) -> Iterator[Detail]:
+        """Yield its own rows of `details`, and those of its parts."""
+        yield from cls.details
+        for kind in cls.parts().values():
+            yield from kind.all_details()
 
     @classmethod
     def flat_fields(cls) -> dict[str, FieldInfo]:
@@ -155,8 +171,7 @@ class Settings(BaseModel):
 
 
 OFF: tuple[Any, ...] = (None, False, 0, "none", "auto", (), [])  # a setting that is not in use
-# part -> with which value of it (None: any that is not off), which settings are in use
-DETAILS: tuple[tuple[str, tuple[str, ...] | None, tuple[str, ...]], ...] = (
+DETAILS: tuple[Detail, ...] = (
     ("memory", None, ("memory_size", "sequence_length", "burn_in", "prioritized_replay_eta")),
     ("memory", ("gru", "lstm", "scan", "gtrxl"), ("memory_layers",)),
     ("memory", ("gtrxl",), ("memory_window", "memory_heads")),
@@ -177,14 +192,15 @@ DETAILS: tuple[tuple[str, tuple[str, ...] | None, tuple[str, ...]], ...] = (
 )
 
 
-def idle(values: Mapping[str, Any]) -> set[str]:
+def idle(kind: type[Settings], values: Mapping[str, Any]) -> set[str]:
     """Return the names of settings that change nothing, as the part that they belong to is not in use.
 
     Args:
-        values: an algorithm's settings by name.
+        kind: an algorithm's settings.
+        values: of them, by name.
     """
     found: set[str] = set()
-    for part, needed, details in DETAILS:
+    for part, needed, details in (*DETAILS, *kind.all_details()):
         value = values.get(part)
         if part in values and (value in OFF or (needed is not None and value not in needed)):
             found |= set(details) & values.keys()
@@ -318,6 +334,7 @@ class QNetworkConfig(NetworkConfig):
 class SoftActorCriticConfig(NetworkConfig):
     """What a squashed policy and its critics of continuous actions are made of."""
 
+    details: ClassVar[tuple[Detail, ...]] = (("use_sde", None, ("log_std_init",)),)
     net_arch: Annotated[Widths, BeforeValidator(_one_list)] = Field(
         (256, 256), description="widths of the hidden layers"
     )
