@@ -13,6 +13,8 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_serializer, model_validator
 from pydantic.fields import FieldInfo
 
+from agents.core.user_code import is_user_code
+
 MOST_EPISODES = 1_000_000  # of one evaluation, which keeps them all
 _LINEAR = re.compile(r"lin_(\d+(\.\d*)?([eE][-+]?\d+)?)")
 
@@ -38,6 +40,14 @@ def _check_not_negative(value: Any) -> Any:
     return value
 
 
+def _check_own(value: str) -> str:
+    if not is_user_code(value):
+        raise ValueError("must name what is in a file or module of your own, file.py:NAME or module:NAME")
+    return value
+
+
+Own = Annotated[str, AfterValidator(_check_own), "file.py:Class"]  # a class of the user's own
+OwnFunction = Annotated[str, AfterValidator(_check_own), "file.py:function"]
 Schedule = Annotated[float | str, AfterValidator(_check_schedule)]
 Auto = Literal["auto"]
 
@@ -210,10 +220,8 @@ def idle(kind: type[Settings], values: Mapping[str, Any]) -> set[str]:
 class MemoryConfig(Settings):
     """What carries information from step to step."""
 
-    memory: str | None = Field(
-        None,
-        min_length=1,
-        description="what remembers earlier steps: none, gru, lstm, scan, gtrxl, or file.py:Class of your own",
+    memory: Literal["gru", "lstm", "scan", "gtrxl"] | Own | None = Field(
+        None, description="what remembers earlier steps, perhaps a class of your own"
     )
     memory_size: int = Field(64, gt=0, description="numbers that the memory holds")
     memory_layers: int = Field(1, gt=0, description="memories one after the other")
@@ -235,10 +243,8 @@ class MemoryConfig(Settings):
 class NetworkConfig(Settings):
     """What the networks are made of. Algorithms hand this to the model that they train, untouched."""
 
-    encoder: str = Field(
-        "auto",
-        min_length=1,
-        description="what reads observations: auto, nature, small, impala, flat, or file.py:Class of your own",
+    encoder: Literal["auto", "nature", "small", "impala", "flat"] | Own = Field(
+        "auto", description="what reads observations, perhaps a class of your own"
     )
     picture_axes: Literal["auto", "none", "hw", "hwc", "chw", "nhw", "nhwc", "nchw"] = Field(
         "auto",

@@ -29,7 +29,7 @@ from agents.networks.pictures import (
 )
 from agents.networks.words import TextEncoder
 from envs.adapters.masks import ACTION_MASK
-from envs.errors import UserError, did_you_mean
+from envs.errors import UserError
 from envs.words import Tokens, Written
 
 LONGEST = 100_000  # entries of a one-hot vector: beyond, a step of training takes seconds
@@ -248,11 +248,6 @@ def _named(name: str) -> type[nn.Module] | None:
     """Return the class of an encoder, a row of `ENCODERS` or the user's own; None for "auto"."""
     if is_user_code(name):
         return user_class(name, nn.Module, "an encoder")
-    if name not in ("auto", *ENCODERS):
-        raise UserError(
-            f"there is no encoder {name!r}.{did_you_mean(name, ('auto', *ENCODERS))} "
-            f"(allowed: auto, {', '.join(ENCODERS)}, or file.py:Class of your own)"
-        )
     return ENCODERS.get(name)
 
 
