@@ -1,4 +1,4 @@
-"""What the actions and the numbers of observations are called in pictures.
+"""What the actions and the numbers of observations, or the channels of pictures, are called.
 
 An environment of the user's says so in `metadata["action_names"]` and `metadata["observation_names"]`, one of
 Gymnasium's by the tables here, a game of the Atari emulator by `get_action_meanings()`, and one of Gymnasium's MuJoCo
@@ -17,7 +17,8 @@ from gymnasium import Space, spaces
 
 from envs.errors import UserError
 
-# Name without version -> names, separated by "|"; of several, those that are as many as there are actions or numbers.
+# Name without version -> names, separated by "|"; of several, those that are as many as there are actions or numbers
+# (of pictures: channels).
 _ACTIONS = {
     "Acrobot": ["torque -1|no torque|torque +1"],
     "BipedalWalker": ["hip 1|knee 1|hip 2|knee 2"],
@@ -45,19 +46,32 @@ _OBSERVATIONS = {
         "hull angle|hull turn|speed x|speed y|hip 1|hip 1 speed|knee 1|knee 1 speed|contact 1|hip 2|hip 2 speed|knee 2|"
         "knee 2 speed|contact 2|lidar 0|lidar 1|lidar 2|lidar 3|lidar 4|lidar 5|lidar 6|lidar 7|lidar 8|lidar 9"
     ],
+    "Bricks": ["paddle|ball|trail|bricks"],
+    "CarRacing": ["red|green|blue"],
     "CartPole": ["cart|cart speed|pole angle|pole speed"],
     "CliffWalking": ["cell"],
     "CliffWalkingSlippery": ["cell"],
     "Corridor": ["cue|junction"],
+    "Crossing": ["walker|cars|speed 1|speed 2|speed 3|speed 4|speed 5"],
     "FrozenLake": ["cell"],
+    "Invaders": ["cannon|aliens|aliens to the left|aliens to the right|shots|alien shots"],
     "InvertedDoublePendulum": ["cart|sin 1|sin 2|cos 1|cos 2|cart speed|speed 1|speed 2|constraint"],
     "LunarLander": ["x|y|speed x|speed y|angle|turn|left leg|right leg"],
     "MountainCar": ["position|speed"],
     "MountainCarContinuous": ["position|speed"],
     "Pendulum": ["cos|sin|speed"],
+    "Pusher": [
+        "shoulder pan|shoulder lift|upper arm roll|elbow|forearm roll|wrist|wrist roll|shoulder pan speed|"
+        "shoulder lift speed|upper arm roll speed|elbow speed|forearm roll speed|wrist speed|wrist roll speed|"
+        "fingertip x|fingertip y|fingertip z|object x|object y|object z|goal x|goal y|goal z"
+    ],
     "Reacher": ["cos 1|cos 2|sin 1|sin 2|target x|target y|speed 1|speed 2|to target x|to target y"],
+    "Submarine": ["front|back|shots|trails|enemy shots|fish|submarines|oxygen|divers aboard|divers"],
     "Taxi": ["state"],
+    "Treasure": ["player|enemies|trails|gold"],
 }
+# the same for leaves that are one number each, by their paths
+_LEAVES = {"Blackjack": {"0": "own sum", "1": "dealer's card", "2": "usable ace"}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +80,8 @@ class Names:
 
     Attributes:
         actions: of each choice of Discrete, else of each number; () where there are none.
-        observations: path of a leaf, "" where the observation is one array -> a name for each of its numbers.
+        observations: path of a leaf, "" where the observation is one array -> a name for each of its numbers, or for
+            each channel where it is a picture.
     """
 
     actions: tuple[str, ...] = ()
@@ -88,6 +103,7 @@ def names_of(env_id: str, observation_space: Space, action_space: Space, env: gy
     family = re.sub(r"(NoVel)?-v\d+$", "", env_id.rpartition("/")[2])
     actions: list[list[str]] = [text.split("|") for text in _ACTIONS.get(family, [])]
     seen: dict[str, list[list[str]]] = {"": [text.split("|") for text in _OBSERVATIONS.get(family, [])]}
+    seen |= {path: [[name]] for path, name in _LEAVES.get(family, {}).items()}
     core: Any = None if env is None else env.unwrapped
     if callable(meanings := getattr(core, "get_action_meanings", None)):
         actions.append([str(name).lower() for name in meanings()])
@@ -139,10 +155,12 @@ def _leaves(space: Space) -> Mapping[str, Space]:
 
 
 def _numbers(space: Space | None) -> int | None:
-    """Return how many numbers an array of a space has, or None where they are not one row."""
+    """Return how many numbers an array of a space has, or how many channels; None where it is no row and no picture."""
     if isinstance(space, spaces.Discrete):
         return 1
     shape: tuple[int, ...] = getattr(space, "shape", None) or ()
+    if len(shape) == 3:  # channels are first or last, and fewer than pixels
+        return int(min(shape[0], shape[2]))
     return int(shape[0]) if len(shape) == 1 else None
 
 

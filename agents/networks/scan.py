@@ -27,6 +27,7 @@ class Scan(nn.Module):
         self.features = size
         self.gate = nn.Linear(inputs, size, bias=False)
         self.candidate = nn.Linear(inputs, size)
+        nn.init.zeros_(self.candidate.bias)  # a constant would pile up in slow numbers, far above what is seen once
         # Time scales evenly spread in their logarithm (as Tallec & Ollivier 2018, arXiv:1804.11188, for an LSTM)
         self.bias = nn.Parameter(-torch.linspace(0, math.log(horizon), size))
 

@@ -43,9 +43,14 @@ def test_nothing_is_looked_up_where_nothing_is_drawn():
         ("CliffWalking-v1", 4, 1),
         ("Corridor-v0", 2, 2),
         ("PendulumNoVel-v1", 1, 3),
+        ("Bricks-v0", 3, 4),
+        ("Crossing-v0", 3, 7),
+        ("Invaders-v0", 4, 6),
+        ("Submarine-v0", 6, 10),
+        ("Treasure-v0", 5, 4),
     ],
 )
-def test_every_action_and_number_of_the_standard_environments_has_a_name(env_id, actions, numbers):
+def test_every_action_and_number_or_channel_of_the_standard_environments_has_a_name(env_id, actions, numbers):
     found = names(env_id)
     assert (len(found.actions), len(found.observations[""])) == (actions, numbers)
 
@@ -59,6 +64,10 @@ def test_an_observation_beside_its_mask_keeps_its_names():
     found = names("Taxi-v4", vec="sync")
     assert found.actions == ("south", "north", "east", "west", "pick up", "drop off")
     assert found.observations == {"observation": ("state",)}
+
+
+def test_parts_of_a_tuple_are_named():
+    assert names("Blackjack-v1").observations == {"0": ("own sum",), "1": ("dealer's card",), "2": ("usable ace",)}
 
 
 def test_the_tables_repeat_no_name():
@@ -86,6 +95,13 @@ def test_an_environments_own_names_are_in_its_metadata():
     assert of(Own()).actions == ("wait", "go")
     assert of(Own()).observations == {"": ("depth", "width")}
     assert of(Parts()).observations == {"far": ("left eye", "right eye")}
+
+
+def test_channels_of_pictures_are_named_wherever_they_are():
+    for shape in ((2, 8, 8), (8, 8, 2)):
+        env = Own()
+        env.observation_space = spaces.Box(0, 255, shape, np.uint8)
+        assert of(env).observations == {"": ("depth", "width")}
 
 
 @pytest.mark.parametrize(
@@ -129,6 +145,7 @@ def test_muscles_and_joints_of_mujoco_are_those_of_the_model():
     assert len(names("Hopper-v4").observations[""]) == 11
     assert names("Walker2d-v4").actions[:4] == ("thigh", "leg", "foot", "thigh left")
     assert names("Reacher-v5").observations[""][0] == "cos 1"
+    assert names("Pusher-v5").observations[""][14] == "fingertip x"
 
 
 def test_a_user_may_give_names_for_an_environment_that_does_not_say():

@@ -246,6 +246,16 @@ def test_slow_numbers_of_a_scan_are_as_large_as_quick_ones():
 
 
 @torch.no_grad()
+def test_a_new_scan_adds_nothing_where_nothing_is_seen():
+    """What was seen once would otherwise lie beneath a constant that piles up over a thousand steps."""
+    scan = memory_of("scan", memory_horizon=1_000)
+    x, start = torch.zeros(50, 1, 3), torch.zeros(50, 1, dtype=torch.bool)
+    assert not scan(x, scan.initial_carry(1), start)[0].any()
+    x[0] = 1
+    assert scan(x, scan.initial_carry(1), start)[0][-1].any()
+
+
+@torch.no_grad()
 def test_a_transformer_looks_back_so_far_and_no_farther():
     torch.manual_seed(0)
     module, x = memory_of("gtrxl", memory_window=4), torch.randn(9, 1, 3)
