@@ -27,7 +27,7 @@ from envs.adapters.workers import WorkersVecEnv
 from envs.api import VecEnv
 from envs.errors import EnvError, UserError, did_you_mean, words_of
 from envs.locate import Wrappers, env_label, locate, newer_version, wrapped
-from envs.names import names_of
+from envs.names import Names, names_of
 from envs.native.arrays import Arrays, NumpyArrays, TorchArrays
 from envs.native.base import Dynamics, build_dynamics, name_of, paints, parameters
 from envs.native.gym_env import DYNAMICS, NativeEnv, native_task
@@ -142,12 +142,12 @@ def make(
                     env = SyncVecEnv(envs, rescale_action, codec=codec)
                     made.pop_all()
     env.backend_reason = reason
+    names = names_of(spec.id, env.observation_space, env.action_space, first) if render else Names()
     if cleaning != Cleaning():
         env = CleanVecEnv(env, cleaning)
     if frame_stack > 1:
         env = StackedVecEnv(env, frame_stack)
-    if render:
-        env.names = names_of(spec.id, env.observation_space, env.action_space, first)
+    env.names = dataclasses.replace(names, frame_stack=frame_stack)
     return env
 
 

@@ -82,10 +82,17 @@ class Names:
         actions: of each choice of Discrete, else of each number; () where there are none.
         observations: path of a leaf, "" where the observation is one array -> a name for each of its numbers, or for
             each channel where it is a picture.
+        frame_stack: how many observations with these names are seen together.
     """
 
     actions: tuple[str, ...] = ()
     observations: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    frame_stack: int = 1
+
+    def stacked(self, path: str) -> tuple[str, ...]:
+        """Return the names of a leaf's numbers as they are seen: those of earlier steps end in how many ago, "x -3"."""
+        ago = range(self.frame_stack - 1, -1, -1)
+        return tuple(f"{name} -{k}" if k else name for k in ago for name in self.observations.get(path, ()))
 
 
 def names_of(env_id: str, observation_space: Space, action_space: Space, env: gymnasium.Env | None = None) -> Names:
@@ -144,7 +151,7 @@ def renamed(
     if observations:
         leaves = _leaves(observation_space)
         path = "observation" if "observation" in leaves else ""
-        count = _numbers(leaves.get(path)) or 0
+        count = (_numbers(leaves.get(path)) or 0) // names.frame_stack
         found = tuple(_checked("observation_names", observations, count))
         names = replace(names, observations={**names.observations, path: found})
     return names

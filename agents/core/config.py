@@ -108,6 +108,7 @@ _WIDTHS_FORMS = "one list (64 64 or 64,64), or both pi=64,64 and vf=128"
 
 CompileMode = Literal["auto", "off", "graphs", "on"]
 Activation = Literal["tanh", "relu", "elu", "gelu", "silu"]
+PictureAxes = Literal["auto", "none", "hw", "hwc", "chw", "nhw", "nhwc", "nchw"]
 OptimizerName = Literal["adam", "adamw", "sgd", "rmsprop"]
 
 
@@ -246,7 +247,7 @@ class NetworkConfig(Settings):
     encoder: Literal["auto", "nature", "small", "impala", "flat"] | Own = Field(
         "auto", description="what reads observations, perhaps a class of your own"
     )
-    picture_axes: Literal["auto", "none", "hw", "hwc", "chw", "nhw", "nhwc", "nchw"] = Field(
+    picture_axes: PictureAxes = Field(
         "auto",
         description="which axes of a Box are height and width of pictures, all others being channels; none for none",
     )

@@ -20,7 +20,7 @@ from agents.core.types import Obs
 from agents.networks.encoders import ENCODERS, Encoder, Flat
 from agents.networks.layers import MLP, orthogonal
 from agents.networks.normalize import RewardScale, RunningNorm
-from agents.networks.pictures import picture_layout
+from agents.networks.pictures import layout_by
 from agents.ops.distributions import deviation_count, distribution, parameter_count
 from agents.ops.losses import mean
 from envs.actions import Hybrid
@@ -43,17 +43,21 @@ class Whitened(nn.Module):
 
     What is no number (Discrete, texts) stays as it is, and masks of actions are left out.
 
+    Args:
+        space: canonical.
+        axes: which arrays are pictures, as `layout_by` takes them.
+
     Attributes:
         space: of what comes out.
     """
 
-    def __init__(self, space: Space) -> None:
+    def __init__(self, space: Space, axes: str = "auto") -> None:
         super().__init__()
         leaves: dict[str, Space] = {"": space}
         if isinstance(space, spaces.Dict):
             leaves = {key: leaf for key, leaf in space.items() if key != ACTION_MASK}
         self.keys = list(leaves) if isinstance(space, spaces.Dict) else None
-        self.norms = nn.ModuleList(map(_white, leaves.values()))
+        self.norms = nn.ModuleList(_white(leaf, axes) for leaf in leaves.values())
         found = {
             key: getattr(norm, "space", leaf) for (key, leaf), norm in zip(leaves.items(), self.norms, strict=True)
         }
@@ -76,12 +80,12 @@ class Whitened(nn.Module):
 class WhiteLeaf(nn.Module):
     """Numbers `[B, *shape]` with mean 0 and deviation 1: a picture stays one, all else becomes a vector."""
 
-    def __init__(self, space: spaces.Box) -> None:
+    def __init__(self, space: spaces.Box, axes: str) -> None:
         super().__init__()
         self.numbers = Flat(space)
         self.norm = RunningNorm(self.numbers.features, CLIP)
         # a picture is known by its bounds, outside which what comes out may lie
-        is_picture = picture_layout(space) is not None
+        is_picture = layout_by(space, axes) is not None
         self.space = spaces.Box(0, 1, space.shape) if is_picture else spaces.Box(-CLIP, CLIP, (self.numbers.features,))
 
     def update(self, x: Tensor) -> None:
@@ -92,9 +96,9 @@ class WhiteLeaf(nn.Module):
         return self.norm(self.numbers.flat(x)).view(len(x), *self.space.shape)
 
 
-def _white(space: Space) -> nn.Module:
+def _white(space: Space, axes: str) -> nn.Module:
     is_number = isinstance(space, spaces.Box) and not isinstance(space, Written)
-    return WhiteLeaf(space) if is_number else nn.Identity()  # type: ignore[arg-type]
+    return WhiteLeaf(space, axes) if is_number else nn.Identity()  # type: ignore[arg-type]
 
 
 class Features(nn.Module):
@@ -131,7 +135,7 @@ class Curiosity(nn.Module):
         num_envs: int,
     ) -> None:
         super().__init__()
-        self.whitened = Whitened(observation_space)
+        self.whitened = Whitened(observation_space, network.picture_axes)
         self.scale = RewardScale(num_envs, config.curiosity_gamma)
         self.episodic, self.share = config.curiosity_episodic, config.curiosity_share
 

@@ -9,29 +9,30 @@ import numpy as np
 import torch
 from gymnasium import Space, spaces
 
-from agents.networks.pictures import Layout, picture_layout
+from agents.networks.pictures import Layout, layout_by
 from agents.view.viewer import number
 from envs.adapters.masks import ACTION_MASK
 from envs.names import Names
 from envs.words import Written, text_of
 
 
-def readings(obs: Any, space: Space, names: Names) -> list[tuple[str, str]]:
+def readings(obs: Any, space: Space, names: Names, axes: str = "auto") -> list[tuple[str, str]]:
     """Return the name and the value of each number of an observation; neither pictures nor masks are among them.
 
     Args:
         obs: canonical, without a batch axis.
         space: canonical.
+        axes: which arrays are pictures, as `layout_by` takes them.
     """
     found = []
     for path, leaf, values in _leaves(obs, space):
-        if path == ACTION_MASK or picture_layout(leaf) is not None:
+        if path == ACTION_MASK or layout_by(leaf, axes) is not None:
             continue
         if isinstance(leaf, Written):
             found.append((path or "text", text_of(values)))
             continue
         flat = np.atleast_1d(values).ravel()
-        given = names.observations.get(path, ())
+        given = names.stacked(path)
         if len(given) != len(flat):
             given = (path,) if path and len(flat) == 1 else tuple(f"{path} {i}".strip() for i in range(len(flat)))
         whole = values.dtype.kind in "iub"
@@ -39,13 +40,19 @@ def readings(obs: Any, space: Space, names: Names) -> list[tuple[str, str]]:
     return found
 
 
-def pictures(obs: Any, space: Space) -> list[np.ndarray]:
-    """Return the pictures of an observation, uint8 `[H, W, 3]`: stacked ones and channels that are no colours apart."""
+def pictures(obs: Any, space: Space, axes: str = "auto") -> list[np.ndarray]:
+    """Return the pictures of an observation, uint8 `[H, W, 3]`: stacked ones and channels that are no colours apart.
+
+    Args:
+        obs, space, axes: as `readings` takes them.
+    """
     found: list[np.ndarray] = []
-    for _, leaf, values in _leaves(obs, space):
-        if (layout := picture_layout(leaf)) is not None:
+    for path, leaf, values in _leaves(obs, space):
+        if path != ACTION_MASK and (layout := layout_by(leaf, axes)) is not None:
             assert isinstance(leaf, spaces.Box)
             low, high = float(leaf.low.min()), float(leaf.high.max())
+            if not np.isfinite(high - low):  # numbers that are a picture as the user says
+                low, high = float(values.min()), float(values.max())
             shares = (values.astype(np.float32) - low) / max(high - low, 1e-9)
             found += _tiles(np.rint(shares.clip(0, 1) * 255).astype(np.uint8), layout)
     return found

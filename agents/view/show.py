@@ -34,6 +34,7 @@ class Panel:
     Args:
         space: canonical, of the actions.
         seen: canonical, of the observations; None where they are not shown.
+        axes: which of their arrays are pictures, as the setting `picture_axes` says it.
         name: of files with pictures of this episode.
     """
 
@@ -45,11 +46,12 @@ class Panel:
         space: Space,
         *,
         seen: Space | None = None,
+        axes: str = "auto",
         names: Names | None = None,
         name: str = "episode",
     ) -> None:
         self.title, self.subtitle, self.episode, self.space = title, subtitle, episode, space
-        self.seen, self.names, self.name = seen, names or Names(), name
+        self.seen, self.axes, self.names, self.name = seen, axes, names or Names(), name
         self.moment: Moment | None = None
         self.series: list[float] = []
 
@@ -92,8 +94,8 @@ class Panel:
             bars=bars,
             hidden=hidden,
             status=status,
-            readings=readings(moment.obs, self.seen, self.names) if shown and self.seen is not None else (),
-            pictures=pictures(moment.obs, self.seen) if shown and self.seen is not None else (),
+            readings=readings(moment.obs, self.seen, self.names, self.axes) if shown and self.seen is not None else (),
+            pictures=pictures(moment.obs, self.seen, self.axes) if shown and self.seen is not None else (),
             **more,
         )
 
@@ -103,9 +105,10 @@ class Panel:
         return render(self.state(status=self.outcome()), size)
 
 
-def panel_of(env: VecEnv, title: str, subtitle: str, episode: str, name: str) -> Panel:
-    """Return the panel of an episode in `env`; `name` as for `Panel`."""
-    return Panel(title, subtitle, episode, env.action_space, seen=env.observation_space, names=env.names, name=name)
+def panel_of(env: VecEnv, title: str, subtitle: str, episode: str, name: str, axes: str) -> Panel:
+    """Return the panel of an episode in `env`; `name` and `axes` as for `Panel`."""
+    seen = env.observation_space
+    return Panel(title, subtitle, episode, env.action_space, seen=seen, axes=axes, names=env.names, name=name)
 
 
 class Show(Protocol):
@@ -147,6 +150,7 @@ class PolicyShow:
     """
 
     finished = False
+    axes = "auto"
 
     def __init__(
         self, policy: Policy, env: VecEnv, env_id: str, source: str, seed: int, deterministic: bool, folder: Path
@@ -160,7 +164,8 @@ class PolicyShow:
 
     def _panel(self, seed: int) -> Panel:
         acting = "most likely actions" if self.deterministic else "sampled actions"
-        return panel_of(self.env, env_label(self.env_id), self.source, f"seed {seed} · {acting}", self._file(seed))
+        about = f"seed {seed} · {acting}"
+        return panel_of(self.env, env_label(self.env_id), self.source, about, self._file(seed), self.axes)
 
     def open(self, index: int) -> tuple[Panel, Iterator[Moment]]:
         seed = self.seed + index
@@ -204,7 +209,7 @@ class RunShow(PolicyShow):
     ) -> None:
         self.path, self.load = path, load
         self.loaded = load(checkpoint)
-        self.notes = self.loaded.notes
+        self.notes, self.axes = self.loaded.notes, self.loaded.config.params.network.picture_axes
         env, folder = policy_env(self.loaded, render=True), replay_folder(self.loaded, replays)
         super().__init__(self.loaded.policy, env, self.loaded.env, self._named(), seed, deterministic, folder)
 
@@ -330,7 +335,9 @@ class ReplayShow:
 
     def open(self, index: int) -> tuple[Panel, Iterator[Moment]]:
         about = f"seed {self.recorded.seed} · {self.recorded.run}"
-        panel = panel_of(self.env, env_label(self.env_id), self.source, about, self.file.stem)
+        panel = panel_of(
+            self.env, env_label(self.env_id), self.source, about, self.file.stem, self.recorded.picture_axes
+        )
         return panel, replay(self.env, self.recorded, self.policy)
 
     def switch(self, direction: int) -> str:

@@ -1808,6 +1808,11 @@ BUGS = [
             "the checksum of a recorded episode is not compared",
         ),
         (
+            "    same |= episode.observations.arguments\n",
+            "",
+            "replaying an episode, observations are neither cleaned nor stacked",
+        ),
+        (
             "if np.float32(moment.reward).tobytes() != np.float32(recorded).tobytes():",
             "if not np.isfinite(recorded):",
             "a recorded episode that plays otherwise is not noticed",
@@ -1920,9 +1925,14 @@ BUGS = [
         "agents/view/observation.py",
         "tests/view/test_observation.py",
         (
-            "if path == ACTION_MASK or picture_layout(leaf) is not None:",
-            "if picture_layout(leaf) is not None:",
+            "if path == ACTION_MASK or layout_by(leaf, axes) is not None:",
+            "if layout_by(leaf, axes) is not None:",
             "watch: masks are shown as numbers that the agent sees",
+        ),
+        (
+            "path != ACTION_MASK and (layout := layout_by(leaf, axes))",
+            'path != ACTION_MASK and (layout := layout_by(leaf, "auto"))',
+            "watch: pictures are shown as they would be found, whatever picture_axes says",
         ),
     ),
     *_in(
