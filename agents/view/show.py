@@ -164,8 +164,8 @@ class PolicyShow:
 
     def _panel(self, seed: int) -> Panel:
         acting = "most likely actions" if self.deterministic else "sampled actions"
-        about = f"seed {seed} · {acting}"
-        return panel_of(self.env, env_label(self.env_id), self.source, about, self._file(seed), self.axes)
+        what = env_label(self.env_id), self.source, f"seed {seed} · {acting}", self._file(seed), self.axes
+        return panel_of(self.env, *what)
 
     def open(self, index: int) -> tuple[Panel, Iterator[Moment]]:
         seed = self.seed + index
