@@ -303,15 +303,15 @@ def test_an_encoder_of_the_users_own_takes_the_observation_whole(own):
 
 
 def test_any_encoder_can_be_a_row(own, monkeypatch):
-    monkeypatch.setitem(ENCODERS, "mine", user_class(own("Own"), nn.Module, "an encoder"))
-    encoder = made(OWN_SPACE, encoder="mine", norm_obs=True)
+    monkeypatch.setitem(ENCODERS, "small", user_class(own("Own"), nn.Module, "an encoder"))
+    encoder = made(OWN_SPACE, encoder="small", norm_obs=True)
     (leaf,) = encoder.leaves
     assert leaf.seen is OWN_SPACE
     assert (encoder.features, encoder.keys, encoder.flops) == (7, None, 21)
-    assert encoder.description == "observation: read by mine (norm_obs is left to it)"
-    monkeypatch.setitem(ENCODERS, "bare", user_class(own("NoFeatures"), nn.Module, "an encoder"))
-    with pytest.raises(UserError, match=r"encoder bare must have an attribute `features`.*it has None"):
-        made(OWN_SPACE, encoder="bare")
+    assert encoder.description == "observation: read by small (norm_obs is left to it)"
+    monkeypatch.setitem(ENCODERS, "small", user_class(own("NoFeatures"), nn.Module, "an encoder"))
+    with pytest.raises(UserError, match=r"encoder small must have an attribute `features`.*it has None"):
+        made(OWN_SPACE, encoder="small")
 
 
 def test_a_picture_encoder_of_the_users_own_reads_the_pictures(own):
@@ -333,9 +333,9 @@ def test_what_a_picture_encoder_lacks_is_said(own, monkeypatch, name, lacking):
     )
     with pytest.raises(UserError, match=message):
         made(HWC, encoder=own(name))
-    monkeypatch.setitem(ENCODERS, "mine", user_class(own(name), nn.Module, "an encoder"))
+    monkeypatch.setitem(ENCODERS, "small", user_class(own(name), nn.Module, "an encoder"))
     with pytest.raises(UserError, match=message):
-        made(HWC, encoder="mine")
+        made(HWC, encoder="small")
 
 
 def test_an_encoder_may_come_from_a_module(own, monkeypatch, tmp_path):

@@ -251,7 +251,7 @@ def test_values_read_as_yaml(text: str, value: Any) -> None:
         ({"net_arch": [64, 0]}, r"net_arch: \[64, 0\] is out of range; it must be > 0"),
         ({"net_arch": [True]}, "net_arch: .* given"),
         ({"optimizer": "adma"}, r"optimizer: 'adma' given, adam\|adamw\|sgd\|rmsprop expected. Did you mean adam"),
-        ({"memory": "gur"}, r"f.yaml: memory: 'gur' given, gru\|.*\|file.py:Class\|none expected. Did you mean gru\?"),
+        ({"memory": "gur"}, r"f.yaml: memory: 'gur' given, gru\|.*\|file.py:Class\|none expected. Did you mean gru or gtrxl"),
         ({"encoder": "natur"}, r"encoder: 'natur' given, auto\|.*\|file.py:Class expected. Did you mean nature"),
         ({"encoder": None}, "encoder: none given, auto"),
         ({"metrics": "log"}, "metrics: 'log' given, but it must name what is in a file or module of your own"),
