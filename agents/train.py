@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import tyro
 from pydantic.fields import FieldInfo
 
-from agents.core.config import Settings, Torsos, idle
+from agents.core.settings import Settings, Torsos, idle
 from agents.core.user_code import is_user_code
 from agents.run import code, registry
 from agents.run.cli import print_json, run_command

@@ -6,216 +6,29 @@ flags give each setting by its own name, which is unique in the whole configurat
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_serializer, model_validator
-from pydantic.fields import FieldInfo
+from pydantic import Field
 
-from agents.core.user_code import is_user_code
-
-MOST_EPISODES = 1_000_000  # of one evaluation, which keeps them all
-_LINEAR = re.compile(r"lin_(\d+(\.\d*)?([eE][-+]?\d+)?)")
-
-
-def _check_schedule(value: float | str) -> float | str:
-    if isinstance(value, str):
-        if not _LINEAR.fullmatch(value):
-            raise ValueError("must be a number, or lin_NUMBER to fall linearly to 0, such as lin_3e-4")
-    elif value < 0:
-        raise ValueError("must be >= 0")
-    return value
-
-
-def _check_positive(value: Any) -> Any:
-    if isinstance(value, int | float) and value <= 0:
-        raise ValueError("must be > 0")
-    return value
-
-
-def _check_not_negative(value: Any) -> Any:
-    if isinstance(value, int | float) and value < 0:
-        raise ValueError("must be >= 0")
-    return value
-
-
-def _check_own(value: str) -> str:
-    if not is_user_code(value):
-        raise ValueError("must name what is in a file or module of your own, file.py:NAME or module:NAME")
-    return value
-
-
-Own = Annotated[str, AfterValidator(_check_own), "file.py:Class"]  # a class of the user's own
-OwnFunction = Annotated[str, AfterValidator(_check_own), "file.py:function"]
-Schedule = Annotated[float | str, AfterValidator(_check_schedule)]
-Auto = Literal["auto"]
-
-
-Widths = tuple[Annotated[int, Field(gt=0)], ...]
-
-
-class Torsos(BaseModel):
-    """Widths of the hidden layers of the policy and of the value function, each of its own; empty for none."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    notation: ClassVar[str] = "pi=INTEGER,... vf=INTEGER,..."
-
-    pi: Widths
-    vf: Widths
-
-
-def _numbers(value: Any) -> Any:
-    """Read "64,64" as numbers; what is not of that form stays as it is."""
-    text = value.strip(" []") if isinstance(value, str) else None
-    if text is None or not re.fullmatch(r"(\d+\s*(,\s*\d+\s*)*,?)?", text):
-        return value
-    return [int(number) for number in text.split(",") if number]
-
-
-def _read_widths(value: Any) -> Any:
-    """Read what stands for widths: 64 64, "64,64", and by name "pi=64,64" "vf=128", {pi: [64, 64], vf: [128]}."""
-    words = [value] if isinstance(value, str | dict) else value
-    if not isinstance(words, list | tuple):
-        return value
-    named = [word for word in words if isinstance(word, dict) or (isinstance(word, str) and "=" in word)]
-    if not named:
-        lists = [_numbers(word) if isinstance(word, str) else [word] for word in words]
-        return [number for found in lists for number in (found if isinstance(found, list) else [found])]
-    pairs: dict[Any, Any] = {}
-    for word in words:
-        if word not in named:
-            raise ValueError(f"gives {word!r} beside a name; allowed is {_WIDTHS_FORMS}")
-        pairs |= word if isinstance(word, dict) else dict([word.split("=", 1)])
-    if set(pairs) != {"pi", "vf"}:
-        raise ValueError(f"names {', '.join(map(repr, pairs))}; allowed is {_WIDTHS_FORMS}")
-    return {name: _numbers(widths) for name, widths in pairs.items()}
-
-
-def _one_list(value: Any) -> Any:
-    """Read widths for a network that is not a policy with a value function."""
-    try:
-        read = _read_widths(value)
-    except ValueError:
-        read = {}
-    if isinstance(read, dict):
-        raise ValueError("names parts, and only a policy with a value function has pi and vf; allowed is a list: 64 64")
-    return read
-
-
-_WIDTHS_FORMS = "one list (64 64 or 64,64), or both pi=64,64 and vf=128"
-
-
-CompileMode = Literal["auto", "off", "graphs", "on"]
-Activation = Literal["tanh", "relu", "elu", "gelu", "silu"]
-PictureAxes = Literal["auto", "none", "hw", "hwc", "chw", "nhw", "nhwc", "nchw"]
-OptimizerName = Literal["adam", "adamw", "sgd", "rmsprop"]
-
-
-# a part, with which values of it (None: any that is not off), which settings are in use
-Detail = tuple[str, tuple[str, ...] | None, tuple[str, ...]]
-
-
-class Settings(BaseModel):
-    """Frozen settings, which may have parts that are settings too; read and written flat.
-
-    Attributes:
-        details: those that belong to a part here alone, beside `DETAILS`.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    details: ClassVar[tuple[Detail, ...]] = ()
-
-    @classmethod
-    def __pydantic_init_subclass__(cls, **_: Any) -> None:
-        found = [*cls.model_fields, *(name for kind in cls.parts().values() for name in kind.flat_fields())]
-        if twice := {name for name in found if found.count(name) > 1}:
-            raise TypeError(f"{cls.__name__} has {', '.join(sorted(twice))} twice; each setting needs its own name")
-
-    @classmethod
-    def parts(cls) -> dict[str, type[Settings]]:
-        """Return the fields that are settings themselves."""
-        found = {name: field.annotation for name, field in cls.model_fields.items()}
-        return {name: kind for name, kind in found.items() if isinstance(kind, type) and issubclass(kind, Settings)}
-
-    @classmethod
-    def all_details(cls) -> Iterator[Detail]:
-        """Yield its own rows of `details`, and those of its parts."""
-        yield from cls.details
-        for kind in cls.parts().values():
-            yield from kind.all_details()
-
-    @classmethod
-    def flat_fields(cls) -> dict[str, FieldInfo]:
-        """Return every setting by its own name, those of the parts included, parts where they stand."""
-        parts = cls.parts()
-        found: dict[str, FieldInfo] = {}
-        for name, field in cls.model_fields.items():
-            found |= parts[name].flat_fields() if name in parts else {name: field}
-        return found
-
-    @model_validator(mode="before")
-    @classmethod
-    def _gather(cls, values: Any) -> Any:
-        """Put flat values into the parts that have them."""
-        if not isinstance(values, dict):
-            return values
-        values = dict(values)
-        for part, kind in cls.parts().items():
-            if part in values:  # given whole
-                continue
-            values[part] = {name: values.pop(name) for name in kind.flat_fields().keys() & values.keys()}
-        return values
-
-    @model_serializer(mode="wrap")
-    def _flat(self, serialize: Any) -> dict[str, Any]:
-        values: dict[str, Any] = serialize(self)
-        parts = self.parts()
-        found: dict[str, Any] = {}
-        for name, value in values.items():
-            found |= value if name in parts else {name: value}
-        return found
-
-    def contradiction(self) -> str | None:
-        """Say which settings, each allowed, exclude one another, and what to change; None where all fit."""
-        return next(filter(None, (getattr(self, part).contradiction() for part in self.parts())), None)
-
-
-OFF: tuple[Any, ...] = (None, False, 0, "none", "auto", (), [])  # a setting that is not in use
-DETAILS: tuple[Detail, ...] = (
-    ("memory", None, ("memory_size", "sequence_length", "burn_in", "prioritized_replay_eta")),
-    ("memory", ("gru", "lstm", "scan", "gtrxl"), ("memory_layers",)),
-    ("memory", ("gtrxl",), ("memory_window", "memory_heads")),
-    ("memory", ("scan",), ("memory_horizon",)),
-    ("use_sde", None, ("sde_sample_freq",)),
-    ("noisy", None, ("noisy_std",)),
-    ("augment", None, ("augment_coef",)),
-    ("distribution", ("c51",), ("n_atoms", "v_min", "v_max")),
-    ("distribution", ("qr", "iqn"), ("n_quantiles",)),
-    ("truncated_quantiles", None, ("n_quantiles", "top_quantiles_to_drop_per_net")),
-    ("munchausen", None, ("munchausen_alpha", "munchausen_tau", "munchausen_clip")),
-    ("normalize_advantage", None, ("normalize_over_rollout",)),
-    ("norm_value", None, ("norm_value_rate",)),
-    ("curiosity", None, tuple(f"curiosity_{name}" for name in ("coef", "gamma", "episodic", "share", "loss_coef"))),
-    ("curiosity", None, ("curiosity_arch", "curiosity_size")),
-    ("curiosity", ("icm",), ("icm_beta",)),
-    ("prioritized_replay", None, tuple(f"prioritized_replay_{name}" for name in ("alpha", "beta0", "eps", "eta"))),
+from agents.core.settings import (
+    Activation,
+    Augmentations,
+    Auto,
+    Detail,
+    OptimizerName,
+    Own,
+    PictureAxes,
+    Schedule,
+    Settings,
+    Torsos,
+    TorsoWidths,
+    Widths,
+    not_negative,
+    positive,
 )
 
-
-def idle(kind: type[Settings], values: Mapping[str, Any]) -> set[str]:
-    """Return the names of settings that change nothing, as the part that they belong to is not in use.
-
-    Args:
-        kind: an algorithm's settings.
-        values: of them, by name.
-    """
-    found: set[str] = set()
-    for part, needed, details in (*DETAILS, *kind.all_details()):
-        value = values.get(part)
-        if part in values and (value in OFF or (needed is not None and value not in needed)):
-            found |= set(details) & values.keys()
-    return found
+MOST_EPISODES = 1_000_000  # of one evaluation, which keeps them all
 
 
 class MemoryConfig(Settings):
@@ -257,7 +70,7 @@ class NetworkConfig(Settings):
         "others read as symbols of one kind",
     )
     recurrence: MemoryConfig = MemoryConfig()
-    net_arch: Annotated[Widths, BeforeValidator(_one_list)] = Field((64, 64), description="widths of the hidden layers")
+    net_arch: Widths = Field((64, 64), description="widths of the hidden layers")
     activation: Activation = Field("tanh", description="hidden activation")
     norm_obs: bool = Field(False, description="normalise observations by their running mean and variance")
 
@@ -276,7 +89,7 @@ class SDEConfig(Settings):
 class ActorCriticConfig(NetworkConfig):
     """What a policy and a value function are made of."""
 
-    net_arch: Annotated[Widths | Torsos, BeforeValidator(_read_widths)] = Field(  # type: ignore[assignment]
+    net_arch: TorsoWidths = Field(  # type: ignore[assignment]
         (64, 64), description="widths of the hidden layers; pi=64,64 vf=128 for policy and value function apart"
     )
     shared_torso: bool = Field(False, description="one torso for policy and value function instead of two")
@@ -342,9 +155,7 @@ class SoftActorCriticConfig(NetworkConfig):
     """What a squashed policy and its critics of continuous actions are made of."""
 
     details: ClassVar[tuple[Detail, ...]] = (("use_sde", None, ("log_std_init",)),)
-    net_arch: Annotated[Widths, BeforeValidator(_one_list)] = Field(
-        (256, 256), description="widths of the hidden layers"
-    )
+    net_arch: Widths = Field((256, 256), description="widths of the hidden layers")
     activation: Activation = Field("relu", description="hidden activation")
     n_critics: int = Field(2, gt=0, description="critics, each with weights of its own")
     truncated_quantiles: bool = Field(
@@ -368,14 +179,6 @@ class SoftActorCriticConfig(NetworkConfig):
         return super().contradiction()
 
 
-class ExplorationConfig(Settings):
-    """How often a random action is taken (epsilon-greedy)."""
-
-    exploration_fraction: float = Field(0.1, ge=0, le=1, description="part of the budget over which epsilon falls")
-    exploration_initial_eps: float = Field(1.0, ge=0, le=1, description="epsilon at the start")
-    exploration_final_eps: float = Field(0.05, ge=0, le=1, description="epsilon at the end")
-
-
 class CuriosityConfig(Settings):
     """Rewards for what is new, beside the environment's."""
 
@@ -389,11 +192,17 @@ class CuriosityConfig(Settings):
         0.25, gt=0, le=1, description="share of each minibatch that its networks are trained on"
     )
     curiosity_loss_coef: float = Field(1.0, gt=0, description="weight of their loss")
-    curiosity_arch: Annotated[Widths, BeforeValidator(_one_list)] = Field(
-        (128, 128), description="widths of their hidden layers"
-    )
+    curiosity_arch: Widths = Field((128, 128), description="widths of their hidden layers")
     curiosity_size: int = Field(64, gt=0, description="features that are predicted")
     icm_beta: float = Field(0.2, ge=0, le=1, description="weight of predicting features; the rest is the actions'")
+
+
+class ExplorationConfig(Settings):
+    """How often a random action is taken (epsilon-greedy)."""
+
+    exploration_fraction: float = Field(0.1, ge=0, le=1, description="part of the budget over which epsilon falls")
+    exploration_initial_eps: float = Field(1.0, ge=0, le=1, description="epsilon at the start")
+    exploration_final_eps: float = Field(0.05, ge=0, le=1, description="epsilon at the end")
 
 
 class ObservationConfig(Settings):
@@ -436,10 +245,6 @@ class ObservationConfig(Settings):
         return self.arguments != ObservationConfig().arguments
 
 
-def _listed(value: Any) -> Any:
-    return [] if value is None else [value] if isinstance(value, str) else value
-
-
 class AlgoConfig(Settings):
     """Fields that every algorithm has; each algorithm adds its own."""
 
@@ -454,15 +259,15 @@ class AlgoConfig(Settings):
     target_reward: float | None = Field(
         None, description="stop once an evaluation's mean return reaches this; none trains the whole budget"
     )
-    eval_freq: Annotated[int | Auto, AfterValidator(_check_not_negative)] = Field(
+    eval_freq: Annotated[int | Auto, not_negative] = Field(
         "auto", description="environment steps between evaluations; 0 for none, auto for 20 in a run"
     )
-    eval_share: Annotated[float | Auto | None, AfterValidator(_check_positive)] = Field(
+    eval_share: Annotated[float | Auto | None, positive] = Field(
         "auto",
         description="an evaluation is left out where those before it took more than this many times the steps trained; "
         "none leaves out none; auto is 1 where eval_freq is auto, else none",
     )
-    eval_max_steps: Annotated[int | Auto | None, AfterValidator(_check_positive)] = Field(
+    eval_max_steps: Annotated[int | Auto | None, positive] = Field(
         "auto",
         description="steps after which an evaluation cuts an episode; none for no cut; auto cuts only where the "
         "environment has no time limit",
@@ -486,9 +291,9 @@ class AlgoConfig(Settings):
     optimizer: OptimizerName = Field("adam", description="optimiser")
     network: NetworkConfig = NetworkConfig()
     observations: ObservationConfig = ObservationConfig()
-    augment: Annotated[
-        tuple[Literal["shift", "crop", "scale", "flip", "rotate", "colour"], ...], BeforeValidator(_listed)
-    ] = Field((), description="how pictures are changed at random as they are learnt from; none for not")
+    augment: Augmentations = Field(
+        (), description="how pictures are changed at random as they are learnt from; none for not"
+    )
 
     @property
     def schedule_steps(self) -> int:
@@ -558,11 +363,8 @@ class OffPolicyConfig(AlgoConfig):
     @property
     def drawn(self) -> int:
         """What is drawn for a minibatch: so many transitions or, with memory, sequences of as many together."""
-        return (
-            max(self.batch_size // self.replay.sequence_length, 1)
-            if self.network.recurrence.memory
-            else self.batch_size
-        )
+        whole = self.batch_size // self.replay.sequence_length
+        return max(whole, 1) if self.network.recurrence.memory else self.batch_size
 
     def contradiction(self) -> str | None:
         replay = self.replay
@@ -573,12 +375,14 @@ class OffPolicyConfig(AlgoConfig):
                     f"{name} {size} is larger than the buffer (buffer_size {replay.buffer_size}): "
                     f"lower {name}, or raise buffer_size."
                 )
-        if replay.n_step_returns > (rows := replay.buffer_size // self.n_envs):
-            return (
-                f"n_step_returns {replay.n_step_returns} is more than the {rows} steps of each environment that the "
-                f"buffer holds (buffer_size {replay.buffer_size}, n_envs {self.n_envs}): lower n_step_returns, "
-                "or raise buffer_size."
-            )
+        rows = replay.buffer_size // self.n_envs
+        held = (
+            f"the {rows} steps of each environment that the buffer holds (buffer_size {replay.buffer_size}, "
+            f"n_envs {self.n_envs})"
+        )
+        if replay.n_step_returns > rows:
+            more = f"n_step_returns {replay.n_step_returns} is more than {held}"
+            return f"{more}: lower n_step_returns, or raise buffer_size."
         if self.network.recurrence.memory:
             whole = replay.burn_in + replay.sequence_length
             together = f"burn_in {replay.burn_in} and sequence_length {replay.sequence_length}"
@@ -588,10 +392,7 @@ class OffPolicyConfig(AlgoConfig):
                     f"together (sequence_length {replay.sequence_length}): lower it, or raise sequence_length."
                 )
             if whole > rows:
-                return (
-                    f"{together} are more than the {rows} steps of each environment that the buffer holds "
-                    f"(buffer_size {replay.buffer_size}, n_envs {self.n_envs}): lower them, or raise buffer_size."
-                )
+                return f"{together} are more than {held}: lower them, or raise buffer_size."
             if whole * self.n_envs > replay.learning_starts:
                 return (
                     f"{together} take {whole * self.n_envs} steps of n_envs {self.n_envs} environments, and "

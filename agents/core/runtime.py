@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from agents.core.config import CompileMode
+from agents.core.settings import CompileMode
 from agents.core.tree import tree_map
 
 Function = Callable[..., Any]

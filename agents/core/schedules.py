@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from agents.core.config import Schedule
+from agents.core.settings import Schedule
 
 
 def scheduled(value: Schedule, progress: float) -> float:

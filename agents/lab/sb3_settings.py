@@ -13,7 +13,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, Field, create_model
 
-from agents.core.config import OFF, Activation, AlgoConfig, ObservationConfig, Schedule, Settings, idle
+from agents.core.config import AlgoConfig, ObservationConfig
+from agents.core.settings import OFF, Activation, Schedule, Settings, idle
 from agents.run.config import Layer, load_config_file, packaged_config, validate
 from agents.run.registry import label
 from envs.errors import UserError, did_you_mean

@@ -8,8 +8,8 @@ from typing import Any, get_args
 import torch
 from torch import Tensor
 
-from agents.core.config import OptimizerName
 from agents.core.saved import count, like, part
+from agents.core.settings import OptimizerName
 from agents.learning.parameters import FlatParameters
 from envs.errors import UserError, not_one_of
 

@@ -14,7 +14,8 @@ from agents.ops.recurrences import GatedRecurrence
 
 LOOKED_AT = ("cpu",)  # how long runs are is a value, and what is captured on other devices looks at none
 KEEP = 2.0  # bias of gates that keep: a share sigmoid(2) = 0.88 of what is remembered stays at each step
-SHUT = 50.0  # what opens a gate, and subtracted shuts it, in float32
+SHUT = 500.0  # opens a gate, and subtracted shuts it, wholly in float32, whatever biases and hidden states add
+STRIDE = 16  # lengths of sequences are multiples, as oneDNN prepares anew for each length
 
 
 class Cell(nn.Module):
@@ -42,10 +43,11 @@ class Cell(nn.Module):
         """Take in one step `[N, inputs]`; return what is remembered, `[N, size]`, and the next carry."""
         raise NotImplementedError
 
-    def run(self, x: Tensor, carry: Tensor, real: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Take in steps `[T, N, inputs]` of episodes that go on; return `[T, N, size]` and the carry after them.
+    def sequence(self, x: Tensor, carry: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
+        """Take in `[T, N, inputs]`, `start` bool `[T, N]`, with few operations: how long episodes are may be looked at.
 
-        Where `real`, bool `[T, N]`, is False, which is at the end only, nothing is taken in, and anything returned.
+        Returns:
+            What is remembered, `[T, N, size]`, and the carry after the last step.
         """
         raise NotImplementedError
 
@@ -61,11 +63,12 @@ class Cell(nn.Module):
         """
         if start is None:
             return self.step(x, carry)
+        carry = restarted(carry, start[0])
         if start.device.type in LOOKED_AT:
-            return in_runs(self.run, x, carry, start)
+            return self.sequence(x, carry, start)
         outputs = []
-        for x_N, start_N in zip(x.unbind(), start.unbind(), strict=True):
-            output, carry = self.step(x_N, restarted(carry, start_N))
+        for t, x_N in enumerate(x.unbind()):
+            output, carry = self.step(x_N, restarted(carry, start[t]) if t else carry)
             outputs.append(output)
         return torch.stack(outputs), carry
 
@@ -79,11 +82,14 @@ class GRU(Cell):
         carry = self.cell(x, carry)
         return carry, carry
 
-    def run(self, x: Tensor, carry: Tensor, real: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def sequence(self, x: Tensor, carry: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
+        return in_runs(self._run, x, carry, start)
+
+    def _run(self, x: Tensor, carry: Tensor) -> Tensor:
         cell = self.cell
         x = functional.linear(x, cell.weight_ih, cell.bias_ih)
         outputs: Tensor = GatedRecurrence.apply(x, carry, cell.weight_hh, cell.bias_hh)
-        return outputs, _last(outputs, real)
+        return outputs
 
 
 class LSTM(Cell):
@@ -96,45 +102,53 @@ class LSTM(Cell):
         hidden, cell = self.cell(x, carry.chunk(2, dim=-1))
         return hidden, torch.cat([hidden, cell], dim=-1)
 
-    def run(self, x: Tensor, carry: Tensor, real: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        cell, states = self.cell, [part[None].contiguous() for part in carry.chunk(2, dim=-1)]
-        weights = [cell.weight_ih, cell.weight_hh, cell.bias_ih, cell.bias_hh]
-        if real is not None:  # a further input, 1 where nothing is taken in, opens one gate and shuts the other
-            x = torch.cat([x, (~real[..., None]).to(x.dtype)], dim=-1)
-            hold = x.new_tensor([-SHUT, SHUT, 0.0, 0.0]).repeat_interleave(self.features)
-            weights[0] = torch.cat([cell.weight_ih, hold[:, None]], dim=-1)
-        learns = torch.is_grad_enabled()
-        outputs, _, state = torch.lstm(x, states, weights, True, 1, 0.0, learns, False, False)
-        return outputs, torch.cat([_last(outputs, real), state[0]], dim=-1)
+    def sequence(self, x: Tensor, carry: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
+        """See `Cell.sequence`. All of it is one call of PyTorch's LSTM, in which steps are made up.
 
-
-def _last(outputs: Tensor, real: Tensor | None) -> Tensor:
-    """Return what was put out last, `[N, F]` of `[T, N, F]`, where it is real."""
-    if real is None:
-        return outputs[-1]
-    return outputs[real.sum(0) - 1, torch.arange(real.shape[1])]
+        Before each start but the first step's, a step shuts the cell's gates, so that hidden and cell state are zero;
+        after an environment's last step others keep the cell state, until all environments are through.
+        """
+        steps, envs = start.shape
+        starts = start.clone()
+        starts[0] = False
+        made_up = starts.cumsum(0)
+        place = ((torch.arange(steps)[:, None] + made_up) * envs + torch.arange(envs)).flatten()
+        most = int(made_up[-1].max())
+        length = steps if most == 0 else -(-(steps + most) // STRIDE) * STRIDE
+        after = torch.arange(length)[:, None] >= steps + made_up[-1]
+        inputs = torch.cat([x.new_zeros(length, envs, x.shape[-1]), torch.stack([after, ~after], dim=-1).to(x)], dim=-1)
+        real = torch.cat([x, x.new_zeros(steps, envs, 2)], dim=-1).flatten(0, 1)
+        inputs = inputs.flatten(0, 1).index_copy(0, place, real).view(length, envs, -1)
+        cell = self.cell
+        gates = x.new_tensor([[-SHUT, SHUT, 0.0, 0.0], [-SHUT, -SHUT, 0.0, 0.0]]).repeat_interleave(self.features, 1)
+        weights = [torch.cat([cell.weight_ih, gates.t()], dim=-1), cell.weight_hh, cell.bias_ih, cell.bias_hh]
+        states, learns = [part[None].contiguous() for part in carry.chunk(2, dim=-1)], torch.is_grad_enabled()
+        outputs, _, state = torch.lstm(inputs, states, weights, True, 1, 0.0, learns, False, False)
+        outputs = outputs.flatten(0, 1).index_select(0, place).view(steps, envs, -1)
+        return outputs, torch.cat([outputs[-1], state[0]], dim=-1)
 
 
 class Run(Protocol):
-    """See `Cell.run`."""
+    """Takes in steps `[T, N, inputs]` of episodes that go on; returns the carry after each, `[T, N, size]`."""
 
-    def __call__(self, x: Tensor, carry: Tensor, real: Tensor | None = None) -> tuple[Tensor, Tensor]: ...
+    def __call__(self, x: Tensor, carry: Tensor) -> Tensor: ...
 
 
 def in_runs(run: Run, x: Tensor, carry: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
     """Take in a sequence `[T, N, inputs]` by calls of `run` on steps that no episode's start divides.
 
     From one start to the next is a run. Runs of about one length are one call, so there are few, whatever T and N: the
-    longest with all that are more than a quarter as long, then the same of what is left.
+    longest with all that are more than a quarter as long, then the same of what is left. The first step goes on from
+    the carry, whatever `start` says of it.
 
     Args:
-        run: takes in steps `[T, N, inputs]` from a carry `[N, C]` on; returns `[T, N, F]` and the carry after them.
+        run: see `Run`.
         x, carry, start: see `Cell.forward`.
     """
     steps, envs = start.shape
-    carry = restarted(carry, start[0])
     if not start[1:].any():
-        return run(x, carry)
+        outputs = run(x, carry)
+        return outputs, outputs[-1]
     begins = start.t().clone()
     begins[:, 0] = True
     at = begins.flatten().nonzero().squeeze(1)  # where each run is, environment by environment
@@ -143,19 +157,17 @@ def in_runs(run: Run, x: Tensor, carry: Tensor, start: Tensor) -> tuple[Tensor, 
     begun = (at % steps == 0).nonzero().squeeze(1)  # these go on from the carry
     before = carry.new_zeros(len(at), carry.shape[-1]).index_copy(0, begun, carry[at[begun] // steps])
     flat = x.transpose(0, 1).flatten(0, 1)
-    outputs, states, found, first, taken = [], [], torch.empty(steps * envs, dtype=torch.int64), 0, 0
+    found, first, taken = torch.empty(steps * envs, dtype=torch.int64), 0, 0
+    parts: list[Tensor] = []
     while first < len(sizes):
         longest = sizes[first]
         after = first + bisect_left(sizes[first:], -longest / 4, key=lambda size: -size)
         t, rows = torch.arange(longest)[:, None], slice(first, after)
         place, real = (at[rows] + t).clamp(max=len(flat) - 1).flatten(), t < lengths[rows]
-        padded = flat.index_select(0, place).view(longest, after - first, -1)
-        output, state = run(padded, before[rows], None if sizes[after - 1] == longest else real)
+        parts.append(run(flat.index_select(0, place).view(longest, after - first, -1), before[rows]).flatten(0, 1))
         kept = real.flatten().nonzero().squeeze(1)
         found[place[kept]] = kept + taken
         taken += real.numel()
-        outputs.append(output.flatten(0, 1))
-        states.append(state)
         first = after
-    whole = torch.cat(outputs).index_select(0, found).view(envs, steps, -1).transpose(0, 1)
-    return whole, torch.cat(states).index_select(0, order.argsort()[begins.sum(1).cumsum(0) - 1])
+    whole = torch.cat(parts).index_select(0, found).view(envs, steps, -1).transpose(0, 1)
+    return whole, whole[-1]

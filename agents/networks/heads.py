@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from agents.core.config import Activation
+from agents.core.settings import Activation
 from agents.networks.layers import ACTIVATIONS, NoisyLinear
 from agents.ops.values import midpoints
 

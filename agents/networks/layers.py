@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from agents.core.config import Activation
+from agents.core.settings import Activation
 from envs.errors import UserError, not_one_of
 
 

@@ -18,7 +18,8 @@ from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from agents.core.config import AlgoConfig, CompileMode, OwnFunction, Settings
+from agents.core.config import AlgoConfig
+from agents.core.settings import CompileMode, OwnFunction, Settings
 from agents.core.user_code import is_user_code
 from agents.run import code, registry
 from agents.run.spellings import ours, suggestion

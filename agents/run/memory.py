@@ -19,7 +19,8 @@ from gymnasium import Space, spaces
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from agents.core.config import AlgoConfig, OffPolicyConfig, RolloutConfig, Torsos
+from agents.core.config import AlgoConfig, OffPolicyConfig, RolloutConfig
+from agents.core.settings import Torsos
 from agents.data.frames import SPARE
 from agents.data.storage import on_disk
 from agents.networks.encoders import zeros

@@ -19,7 +19,8 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from agents.acting.evaluation import Player
-from agents.core.config import ObservationConfig, PictureAxes
+from agents.core.config import ObservationConfig
+from agents.core.settings import PictureAxes
 from agents.core.types import Policy
 from agents.run import code
 from agents.run.folder import run_of

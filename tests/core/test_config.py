@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from agents.core.config import AlgoConfig, OffPolicyConfig, ReplayConfig, Settings
+from agents.core.config import AlgoConfig, OffPolicyConfig, ReplayConfig
+from agents.core.settings import Settings
 
 
 class Inner(Settings):

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from agents.core.config import OptimizerName
+from agents.core.settings import OptimizerName
 from agents.learning.optimizer import Optimizer
 from agents.learning.parameters import FlatParameters, clipped
 from envs.errors import UserError

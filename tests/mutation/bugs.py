@@ -903,9 +903,14 @@ BUGS = [
             "memory: runs of several lengths go on from the memory of other environments",
         ),
         (
-            "hold = x.new_tensor([-SHUT, SHUT, 0.0, 0.0])",
-            "hold = x.new_tensor([0.0, 0.0, 0.0, 0.0])",
-            "LSTM: made-up steps after a run's end are remembered",
+            "x.new_tensor([[-SHUT, SHUT, 0.0, 0.0], ",
+            "x.new_tensor([[0.0, 0.0, 0.0, 0.0], ",
+            "LSTM: made-up steps after the last one are remembered",
+        ),
+        (
+            "[-SHUT, -SHUT, 0.0, 0.0]])",
+            "[-SHUT, 0.0, 0.0, 0.0]])",
+            "LSTM: an episode goes on with some of the cell state of the one before",
         ),
     ),
     *_in(

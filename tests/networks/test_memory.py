@@ -11,6 +11,7 @@ from gymnasium import spaces
 
 from agents.core.config import MemoryConfig
 from agents.core.runtime import Runtime
+from agents.core.tree import restarted
 from agents.networks.cells import GRU, LSTM, in_runs
 from agents.networks.memory import MEMORIES, build_memory
 from envs.errors import UserError
@@ -176,12 +177,11 @@ def test_runs_are_the_steps_one_after_the_other(steps, share):
     start, carry = torch.rand(steps, 5, generator=generator) < share, torch.randn(5, 2, generator=generator)
     calls = []
 
-    def run(x, carry, real=None):
+    def run(x, carry):
         calls.append(x.shape[:2].numel())
-        states = carry + (x if real is None else x * real[..., None]).cumsum(0)
-        return states, states[-1]
+        return carry + x.cumsum(0)
 
-    output, after = in_runs(run, x, carry, start)
+    output, after = in_runs(run, x, restarted(carry, start[0]), start)
     expected, state = [], carry
     for x_N, start_N in zip(x, start, strict=True):
         state = state * ~start_N[:, None] + x_N

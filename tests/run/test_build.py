@@ -14,8 +14,8 @@ from torch.utils._pytree import tree_leaves
 
 from agents.algos.dqn.algorithm import DQN
 from agents.algos.ppo.algorithm import PPO
-from agents.core.config import CompileMode
 from agents.core.runtime import resolved_mode
+from agents.core.settings import CompileMode
 from agents.run.build import Training, build, build_on
 from agents.run.config import FLAGS, Layer, resolve
 from envs.errors import UserError

@@ -17,7 +17,7 @@ import pytest
 import agents.__main__ as listing
 from agents import bench, evaluate, train, watch
 from agents.algos.dqn.config import DQNConfig
-from agents.core.config import idle
+from agents.core.settings import idle
 from agents.lab.comparison import options as compare_options
 from agents.run import registry, spellings
 from agents.run.cli import print_json, run_command

@@ -10,7 +10,7 @@ import pytest
 
 from agents.algos.dqn.config import DQNConfig
 from agents.algos.ppo.config import PPOConfig
-from agents.core.config import Torsos
+from agents.core.settings import Torsos
 from agents.run import config as module
 from agents.run import registry
 from agents.run.config import (
@@ -251,7 +251,10 @@ def test_values_read_as_yaml(text: str, value: Any) -> None:
         ({"net_arch": [64, 0]}, r"net_arch: \[64, 0\] is out of range; it must be > 0"),
         ({"net_arch": [True]}, "net_arch: .* given"),
         ({"optimizer": "adma"}, r"optimizer: 'adma' given, adam\|adamw\|sgd\|rmsprop expected. Did you mean adam"),
-        ({"memory": "gur"}, r"f.yaml: memory: 'gur' given, gru\|.*\|file.py:Class\|none expected. Did you mean gru or gtrxl"),
+        (
+            {"memory": "gur"},
+            r"f.yaml: memory: 'gur' given, gru\|.*\|file.py:Class\|none expected. Did you mean gru or gtrxl",
+        ),
         ({"encoder": "natur"}, r"encoder: 'natur' given, auto\|.*\|file.py:Class expected. Did you mean nature"),
         ({"encoder": None}, "encoder: none given, auto"),
         ({"metrics": "log"}, "metrics: 'log' given, but it must name what is in a file or module of your own"),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from agents.core.config import ExplorationConfig, OffPolicyConfig, QNetworkConfig, Schedule, Settings
+from agents.core.config import ExplorationConfig, OffPolicyConfig, QNetworkConfig
+from agents.core.settings import Schedule, Settings
 
 
 class MunchausenConfig(Settings):

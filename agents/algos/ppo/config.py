@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from agents.core.config import ActorCriticConfig, CuriosityConfig, EpochsConfig, Schedule
+from agents.core.config import ActorCriticConfig, CuriosityConfig, EpochsConfig
+from agents.core.settings import Schedule
 
 
 class PPOConfig(EpochsConfig):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from agents.core.config import EpochsConfig, ExplorationConfig, QNetworkConfig, Schedule
+from agents.core.config import EpochsConfig, ExplorationConfig, QNetworkConfig
+from agents.core.settings import Schedule
 
 
 class NormalizedQNetworkConfig(QNetworkConfig):

@@ -7,7 +7,8 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
-from agents.core.config import Auto, OffPolicyConfig, ReplayConfig, SoftActorCriticConfig
+from agents.core.config import OffPolicyConfig, ReplayConfig, SoftActorCriticConfig
+from agents.core.settings import Auto
 
 _AUTO = re.compile(r"auto(_(\d+(\.\d*)?([eE][-+]?\d+)?))?")
 
