@@ -185,9 +185,7 @@ class CuriosityConfig(Settings):
     curiosity: Literal["none", "rnd", "icm"] = Field(
         "none", description="reward what is new: rnd by a random network's outputs, icm by what actions lead to"
     )
-    curiosity_coef: float = Field(0.5, gt=0, description="weight of its advantages; those of rewards have 1")
-    curiosity_gamma: float = Field(0.99, ge=0, le=1, description="discount factor of its returns")
-    curiosity_episodic: bool = Field(False, description="let its returns end with the episode")
+    curiosity_coef: float = Field(0.5, gt=0, description="weight of its rewards; the environment's have 1")
     curiosity_share: float = Field(
         0.25, gt=0, le=1, description="share of each minibatch that its networks are trained on"
     )

@@ -241,6 +241,57 @@ BUGS = [
             "Burda et al. 2018, arXiv:1810.12894, sec. 2.3",
         ),
         ('"next_obs": data.next_obs}', '"next_obs": data.obs}', "curiosity: learns what was left instead of reached"),
+        (
+            "if config.curiosity_episodic else torch.zeros_like(data.terminated)",
+            "",
+            "curiosity: the deviation is that of returns that end with the episode",
+        ),
+    ),
+    *_in(
+        "agents/algos/dqn/algorithm.py",
+        "tests/algos/test_q_curiosity.py",
+        (
+            "seen = data.obs, data.action, data.next_obs",
+            "seen = data.obs, data.action, data.obs",
+            "curiosity: what DQN replays is as new as what it left",
+        ),
+        (
+            "return data._replace(return_=torch.add(data.return_, more, alpha=self.config.intrinsic.curiosity_coef)), bonus",
+            "return data, bonus",
+            "curiosity: DQN learns what is new and is not rewarded for it",
+        ),
+        (
+            "loss = torch.add(loss, learnt, alpha=self.config.intrinsic.curiosity_loss_coef)",
+            "loss = loss + learnt.detach()",
+            "curiosity: with DQN nothing becomes less new",
+        ),
+    ),
+    *_in(
+        "agents/algos/pqn/algorithm.py",
+        "tests/algos/test_q_curiosity.py",
+        (
+            "reward = torch.add(reward, more, alpha=self.config.intrinsic.curiosity_coef)",
+            "reward = torch.add(reward, more)",
+            "curiosity: with PQN its rewards count as much as the environment's, whatever is set",
+        ),
+    ),
+    *_in(
+        "agents/networks/normalize.py",
+        "tests/networks/test_curiosity.py",
+        (
+            "if self.gamma else reward_TN",
+            "if self.gamma else reward_TN * 0 + 1",
+            "curiosity: rewards of single transitions are not divided by their deviation",
+        ),
+    ),
+    *_in(
+        "agents/run/dry.py",
+        "tests/run/test_dry.py",
+        (
+            'counted(model, *seen, call=getattr(model, "judge", None))',
+            "counted(model, *seen)",
+            "--dry-run leaves out what curiosity and critics compute",
+        ),
     ),
     *_in(
         "agents/networks/curiosity.py",
@@ -262,11 +313,6 @@ BUGS = [
             "(1 - self.beta) * error - self.beta",
             "ICM: the weights of the two models are exchanged",
             "Pathak et al. 2017, arXiv:1705.05363, eq. 7",
-        ),
-        (
-            "done if self.episodic else torch.zeros_like(done)",
-            "done",
-            "curiosity: the deviation is that of returns that end with the episode",
         ),
         (
             "bonus if valid is None else bonus * valid",
