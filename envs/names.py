@@ -47,7 +47,6 @@ _OBSERVATIONS = {
         "knee 2 speed|contact 2|lidar 0|lidar 1|lidar 2|lidar 3|lidar 4|lidar 5|lidar 6|lidar 7|lidar 8|lidar 9"
     ],
     "Bricks": ["paddle|ball|trail|bricks"],
-    "CarRacing": ["red|green|blue"],
     "CartPole": ["cart|cart speed|pole angle|pole speed"],
     "CliffWalking": ["cell"],
     "CliffWalkingSlippery": ["cell"],
@@ -89,10 +88,16 @@ class Names:
     observations: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     frame_stack: int = 1
 
-    def stacked(self, path: str) -> tuple[str, ...]:
-        """Return the names of a leaf's numbers as they are seen: those of earlier steps end in how many ago, "x -3"."""
+    def of_leaf(self, path: str, count: int) -> tuple[str, ...]:
+        """Return a name for each of the `count` numbers of a leaf: what it is called, else the leaf and its place.
+
+        Names of stacked numbers end in how many steps ago they were seen, "x -3", but for the newest.
+        """
         ago = range(self.frame_stack - 1, -1, -1)
-        return tuple(f"{name} -{k}" if k else name for k in ago for name in self.observations.get(path, ()))
+        given = tuple(f"{name} -{k}" if k else name for k in ago for name in self.observations.get(path, ()))
+        if len(given) == count:
+            return given
+        return (path,) if path and count == 1 else tuple(f"{path} {i}".strip() for i in range(count))
 
 
 def names_of(env_id: str, observation_space: Space, action_space: Space, env: gymnasium.Env | None = None) -> Names:

@@ -171,6 +171,11 @@ class Player:
         self._act = policy.actor()
         self.carry = policy.initial_carry(num_envs)
 
+    @property
+    def remembers(self) -> bool:
+        """Whether the policy has a memory."""
+        return not isinstance(self.carry, tuple) or len(self.carry) > 0
+
     def act(self, obs: Obs) -> Any:
         """Return the environment's actions for observations `[N, ...]`."""
         noise = None if self._generator is None else self._policy.draw_noise(self._shape, 1.0, self._generator)

@@ -160,9 +160,14 @@ class ModelPolicy(ABC):
         acted = self.actor()(obs, state, noise)
         return acted.env_action, acted.carry
 
-    @abstractmethod
+    @torch.no_grad()
     def inspect(self, obs: Obs, carry: Tree) -> dict[str, Tensor]:
         """Return what a viewer shows of a batch. See `agents.core.types.Policy`."""
+        return self.describe(tree_to_tensor(obs, self.device), carry)
+
+    @abstractmethod
+    def describe(self, obs: Obs, carry: Tree) -> dict[str, Tensor]:
+        """Return the same as `inspect` of tensors on the model's device, to be differentiated."""
 
     @abstractmethod
     def read(self, output: Any, action: Tensor) -> tuple[Tensor, Tensor]:
@@ -227,9 +232,8 @@ class ActorCriticPolicy(ModelPolicy):
         action = distribution.mode() if noise is None else distribution.sample(noise)
         return action, distribution.to_env(action)
 
-    @torch.no_grad()
-    def inspect(self, obs: Obs, carry: Tree) -> dict[str, Tensor]:
-        output = self.model.output(tree_to_tensor(obs, self.device), carry)
+    def describe(self, obs: Obs, carry: Tree) -> dict[str, Tensor]:
+        output = self.model.output(obs, carry)
         value = output.value if self.model.curiosity is None else output.value[..., 0]
         return {"value": value, **output.distribution.describe()}
 
@@ -277,9 +281,7 @@ class SquashedPolicy(ModelPolicy):
             )
         return action, action
 
-    @torch.no_grad()
-    def inspect(self, obs: Obs, carry: Tree) -> dict[str, Tensor]:
-        obs = tree_to_tensor(obs, self.device)
+    def describe(self, obs: Obs, carry: Tree) -> dict[str, Tensor]:
         distribution, critics = self.model(obs), self.model.critics
         return {"value": critics.values.value(critics(obs, distribution.mode().tanh())), **distribution.describe()}
 
@@ -356,11 +358,12 @@ class EpsilonGreedyPolicy(ModelPolicy):
             action = epsilon_greedy(action, explore, random)
         return action, action
 
-    @torch.no_grad()
-    def inspect(self, obs: Obs, carry: Tree) -> dict[str, Tensor]:
-        obs = tree_to_tensor(obs, self.device)
-        q, mask = self.model.output(obs, carry).q, action_mask(obs)
-        return {"value": q.amax(dim=1), "q_values": q if mask is None else q.masked_fill(~mask, torch.nan)}
+    def describe(self, obs: Obs, carry: Tree) -> dict[str, Tensor]:
+        (q, atoms), mask = self.model.output(obs, carry), action_mask(obs)
+        shown = {"value": q.amax(dim=1), "q_values": q if mask is None else q.masked_fill(~mask, torch.nan)}
+        if atoms is not None:
+            shown["returns"], shown["return_probabilities"] = self.model.values.spread(atoms)
+        return shown
 
     def read(self, output: QOutput, action: Tensor) -> tuple[Tensor, Tensor]:
         return output.q.gather(-1, action[..., None]).squeeze(-1), output.q.amax(-1)

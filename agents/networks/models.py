@@ -319,7 +319,8 @@ class QNetwork(Model):
 
     def output(self, obs: Obs, carry: Tree) -> QOutput:
         """Return the output of one step's observations `[N, ...]`."""
-        return QOutput(masked(self.act(obs, carry)[0], action_mask(obs)))
+        q, atoms = self._heads(self.look(obs, carry)[0], QUIET)
+        return QOutput(masked(q, action_mask(obs)), atoms)
 
     def forward(
         self,

@@ -90,6 +90,10 @@ class Categorical:
     def mean(self, atoms: Tensor) -> Tensor:
         return (atoms.softmax(-1) * self.support(atoms)).sum(-1)
 
+    def spread(self, atoms: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the returns that numbers `[..., K]` stand for and their probabilities, `[..., K]` each."""
+        return self.support(atoms).expand_as(atoms), atoms.softmax(-1)
+
     def backup(self, return_B: Tensor, discount_B: Tensor, next_BK: Tensor) -> Tensor:
         return self.project(return_B, discount_B, next_BK.softmax(-1))
 
@@ -132,6 +136,10 @@ class Quantiles:
 
     def mean(self, atoms: Tensor) -> Tensor:
         return atoms.mean(-1)
+
+    def spread(self, atoms: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the returns that numbers `[..., K]` stand for and their probabilities, `[..., K]` each."""
+        return atoms, torch.full_like(atoms, 1 / atoms.shape[-1])
 
     def backup(self, return_B: Tensor, discount_B: Tensor, next_BK: Tensor) -> Tensor:
         return torch.addcmul(return_B[:, None], discount_B[:, None], next_BK)

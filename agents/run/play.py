@@ -29,7 +29,6 @@ PARALLEL = 10  # environments that a policy is measured in together
 HEADLESS = ("dummy", "offscreen")  # SDL's drivers that show nothing
 
 Choose = Callable[[Any], Any]  # observations [1, ...] -> actions [1, ...] as VecEnv.step takes them
-Inspect = Callable[[Any], dict[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +42,8 @@ class Moment:
         action: canonical.
         ret: sum of the rewards so far, this one included.
         obs: canonical, what the action was chosen on; None where nothing is rendered.
+        carry: what the policy remembered then, with a batch axis of 1; () where it remembers nothing.
+        memory_reset: whether that was its memory of an episode that starts.
     """
 
     step: int
@@ -54,6 +55,8 @@ class Moment:
     terminated: bool
     truncated: bool
     obs: Any = None
+    carry: Any = ()
+    memory_reset: bool = False
 
     @property
     def ended(self) -> bool:
@@ -61,20 +64,35 @@ class Moment:
 
 
 def moments(
-    env: VecEnv, seed: int, choose: Choose, inspect: Inspect | None = None, render: bool = True
+    env: VecEnv,
+    seed: int,
+    choose: Choose,
+    player: Player | None = None,
+    render: bool = True,
+    forget: Callable[[], bool] = lambda: False,
 ) -> Iterator[Moment]:
-    """Play one episode from `env.reset(seed)` on a 1-environment VecEnv, one step for each pull."""
+    """Play one episode from `env.reset(seed)` on a 1-environment VecEnv, one step for each pull.
+
+    Args:
+        player: is asked what it thinks of each observation, if given.
+        forget: asked before each step whether its memory is to begin anew.
+    """
     obs = env.reset(seed)
+    remembers = player is not None and player.remembers
     ret, count, ended = 0.0, 0, False
     while not ended:
         frame, seen = (_picture(env), _row(obs)) if render else (None, None)
-        outputs = {} if inspect is None else {key: to_numpy(row)[0] for key, row in inspect(obs).items()}
+        outputs, carry, reset = dict[str, np.ndarray](), (), remembers and (not count or forget())
+        if player is not None:
+            if reset and count:
+                player.start(np.ones(1, bool))
+            outputs, carry = {key: to_numpy(row)[0] for key, row in player.inspect(obs).items()}, player.carry
         action = choose(obs)
         step = env.step(action)
         obs = step.obs
         reward, terminated, truncated = (to_numpy(x)[0].item() for x in (step.reward, step.terminated, step.truncated))
         ret, count, ended = ret + reward, count + 1, terminated or truncated
-        yield Moment(count, frame, outputs, to_numpy(action)[0], reward, ret, terminated, truncated, seen)
+        yield Moment(count, frame, outputs, to_numpy(action)[0], reward, ret, terminated, truncated, seen, carry, reset)
 
 
 def _row(obs: Any) -> Any:
@@ -90,10 +108,21 @@ def _picture(env: VecEnv) -> np.ndarray:
         raise EnvError(f"the environment could not be drawn: {type(error).__name__}: {error}") from error
 
 
-def play(env: VecEnv, policy: Policy, seed: int, deterministic: bool = True, render: bool = True) -> Iterator[Moment]:
-    """Let `policy` play one episode on a 1-environment VecEnv; the same seed gives the same episode."""
+def play(
+    env: VecEnv,
+    policy: Policy,
+    seed: int,
+    deterministic: bool = True,
+    render: bool = True,
+    forget: Callable[[], bool] = lambda: False,
+) -> Iterator[Moment]:
+    """Let `policy` play one episode on a 1-environment VecEnv; the same seed gives the same episode.
+
+    Args:
+        forget: as `moments` takes it.
+    """
     player = Player(policy, 1, None if deterministic else policy_generator(policy, seed))
-    return moments(env, seed, lambda obs: env_action(env, player.act(obs)), player.inspect, render)
+    return moments(env, seed, lambda obs: env_action(env, player.act(obs)), player, render, forget)
 
 
 def has_display() -> bool:

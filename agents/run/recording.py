@@ -172,7 +172,7 @@ def replay(
             player.act(obs)  # its memory follows the episode
         return actions[played : played + 1]
 
-    for moment in moments(env, episode.seed, choose, None if player is None else player.inspect, render):
+    for moment in moments(env, episode.seed, choose, player, render):
         recorded = episode.rewards[played]
         played += 1
         if np.float32(moment.reward).tobytes() != np.float32(recorded).tobytes():

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from agents.core.tree import tree_map
 from agents.run.play import Moment
 
 if TYPE_CHECKING:
-    from agents.view.show import Panel
+    from agents.view.panel import Panel
 
 BUDGET = 256 * 2**20  # bytes of moments
 EPISODES = 8
@@ -65,8 +66,9 @@ class Reel:
         """Keep the next moment of the last episode."""
         assert moment.frame is not None
         pixels = zlib.compress(moment.frame.tobytes(), 1)
-        obs = moment.obs if isinstance(moment.obs, dict) else {"": moment.obs}
-        size = len(pixels) + sum(np.asarray(leaf).nbytes for leaf in (*obs.values(), *moment.outputs.values()))
+        sizes = [len(pixels)]
+        tree_map(lambda leaf: sizes.append(np.asarray(leaf).nbytes), (moment.obs, moment.outputs, moment.carry))
+        size = sum(sizes)
         tape = self.tapes[-1]
         tape.kept.append(_Packed(replace(moment, frame=None), pixels, moment.frame.shape, size))
         self.size += size

@@ -1,16 +1,15 @@
-"""What there is to watch: a policy's episodes, or one that was recorded, with all that the panel says of them."""
+"""What there is to watch: a policy's episodes, or one that was recorded."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from itertools import count, islice
+from itertools import count, islice, zip_longest
 from pathlib import Path
 from time import sleep
 from typing import Any, Protocol
 
-from gymnasium import Space
-
+from agents.acting.evaluation import Player
 from agents.core.types import Policy
 from agents.run.folder import RunFolder
 from agents.run.models import LoadedPolicy, checkpoints
@@ -18,97 +17,13 @@ from agents.run.play import Moment, play, policy_env
 from agents.run.recording import STEP_LIMIT, RecordedEpisode, episode_env, record_episode, replay, replay_folder
 from agents.run.registry import title_of
 from agents.run.video import Frame, write_video
-from agents.view.observation import pictures, readings
-from agents.view.viewer import SIZE, ViewState, action_bars, render
+from agents.view.panel import Panel, panel_of
+from agents.view.viewer import SIZE, render
 from envs.api import VecEnv
 from envs.errors import UserError
 from envs.make import env_label
-from envs.names import Names
 
 POLL = 0.5  # seconds between two looks for a newer model
-
-
-class Panel:
-    """What has been seen of one episode so far.
-
-    Args:
-        space: canonical, of the actions.
-        seen: canonical, of the observations; None where they are not shown.
-        axes: which of their arrays are pictures, as the setting `picture_axes` says it.
-        name: of files with pictures of this episode.
-    """
-
-    def __init__(
-        self,
-        title: str,
-        subtitle: str,
-        episode: str,
-        space: Space,
-        *,
-        seen: Space | None = None,
-        axes: str = "auto",
-        names: Names | None = None,
-        name: str = "episode",
-    ) -> None:
-        self.title, self.subtitle, self.episode, self.space = title, subtitle, episode, space
-        self.seen, self.axes, self.names, self.name = seen, axes, names or Names(), name
-        self.moment: Moment | None = None
-        self.series: list[float] = []
-
-    def see(self, moment: Moment) -> None:
-        """Take in the next moment."""
-        self.moment = moment
-        self.series.append(float(moment.outputs.get("value", moment.ret)))
-
-    def outcome(self, moment: Moment | None = None) -> str:
-        """Say how the episode ended, "" while it goes on, and at a moment before its end."""
-        moment = moment or self.moment
-        if moment is None or not moment.ended:
-            return ""
-        return "terminated" if moment.terminated else "time limit reached"
-
-    def state(self, moment: Moment | None = None, *, status: str = "", sees: bool = True, **more: Any) -> ViewState:
-        """Return what to draw of a moment, the last one seen if it is None.
-
-        Args:
-            sees: whether what the agent sees belongs to it.
-            more: further attributes of `ViewState`.
-        """
-        moment = moment or self.moment
-        assert moment is not None
-        assert moment.frame is not None
-        title, bars, hidden = action_bars(moment, self.space, self.names.actions)
-        shown = sees and self.seen is not None and moment.obs is not None
-        return ViewState(
-            frame=moment.frame,
-            title=self.title,
-            subtitle=self.subtitle,
-            episode=self.episode,
-            step=moment.step,
-            ret=moment.ret,
-            reward=moment.reward,
-            series_title="value estimate" if "value" in moment.outputs else "return",
-            series=self.series,
-            at=moment.step - 1,
-            bars_title=title,
-            bars=bars,
-            hidden=hidden,
-            status=status,
-            readings=readings(moment.obs, self.seen, self.names, self.axes) if shown and self.seen is not None else (),
-            pictures=pictures(moment.obs, self.seen, self.axes) if shown and self.seen is not None else (),
-            **more,
-        )
-
-    def picture(self, moment: Moment, size: tuple[int, int] = SIZE) -> Frame:
-        """Take in a moment and return a video's frame of it."""
-        self.see(moment)
-        return render(self.state(status=self.outcome()), size)
-
-
-def panel_of(env: VecEnv, title: str, subtitle: str, episode: str, name: str, axes: str) -> Panel:
-    """Return the panel of an episode in `env`; `name` and `axes` as for `Panel`."""
-    seen = env.observation_space
-    return Panel(title, subtitle, episode, env.action_space, seen=seen, axes=axes, names=env.names, name=name)
 
 
 class Show(Protocol):
@@ -117,14 +32,25 @@ class Show(Protocol):
     env_id: str
     source: str  # what plays, in a few words
     folder: Path  # where pictures of its episodes go
-    finished: bool  # whether no episode follows the one that is open
 
     def open(self, index: int) -> tuple[Panel, Iterator[Moment]]:
         """Begin an episode; it breaks off the one before."""
         ...
 
-    def switch(self, direction: int) -> str:
-        """Go to the checkpoint after (1) or before (-1) this one; return its name, or "" where there is none."""
+    def checkpoints(self) -> list[int]:
+        """Return the steps of the checkpoints that there are to choose from, in order."""
+        ...
+
+    def take(self, checkpoint: int) -> None:
+        """Let that checkpoint's policy play the episodes that follow.
+
+        Raises:
+            UserError: it cannot be read; the one that plays still does.
+        """
+        ...
+
+    def forget(self) -> bool:
+        """Let the policy forget, before its next step, what it remembers; return whether it remembers anything."""
         ...
 
     def turns(self, episodes: int | None) -> Iterable[int]:
@@ -149,30 +75,45 @@ class PolicyShow:
         folder: where recorded episodes go.
     """
 
-    finished = False
-    axes = "auto"
+    axes = "auto"  # which arrays of an observation are pictures
 
     def __init__(
         self, policy: Policy, env: VecEnv, env_id: str, source: str, seed: int, deterministic: bool, folder: Path
     ) -> None:
         self.policy, self.env, self.env_id, self.source = policy, env, env_id, source
         self.seed, self.deterministic, self.folder = seed, deterministic, folder
+        self.step: int | None = None  # of the training, at which the policy was saved
+        self._forget = False
 
     def _file(self, seed: int) -> str:
         """Name files of an episode."""
         return f"seed{seed}"
 
-    def _panel(self, seed: int) -> Panel:
-        acting = "most likely actions" if self.deterministic else "sampled actions"
-        what = env_label(self.env_id), self.source, f"seed {seed} · {acting}", self._file(seed), self.axes
-        return panel_of(self.env, *what)
+    def _panel(self, index: int) -> Panel:
+        seed, acting = self.seed + index, "most likely actions" if self.deterministic else "sampled actions"
+        about = f"episode {index + 1} · seed {seed} · {acting}"
+        more: dict[str, Any] = {"name": self._file(seed), "policy": self.policy, "axes": self.axes}
+        more |= {"checkpoints": self.checkpoints(), "checkpoint": self.step}
+        return panel_of(self.env, env_label(self.env_id), self.source, about, **more)
 
     def open(self, index: int) -> tuple[Panel, Iterator[Moment]]:
-        seed = self.seed + index
-        return self._panel(seed), play(self.env, self.policy, seed, self.deterministic)
+        self._forget = False
+        played = play(self.env, self.policy, self.seed + index, self.deterministic, forget=self._forgets)
+        return self._panel(index), played
 
-    def switch(self, direction: int) -> str:
-        return ""
+    def checkpoints(self) -> list[int]:
+        return []
+
+    def take(self, checkpoint: int) -> None:
+        raise UserError("there are no checkpoints")
+
+    def forget(self) -> bool:
+        self._forget = Player(self.policy, 1, None).remembers
+        return self._forget
+
+    def _forgets(self) -> bool:
+        now, self._forget = self._forget, False
+        return now
 
     def turns(self, episodes: int | None) -> Iterable[int]:
         return range(episodes or 1)
@@ -212,6 +153,7 @@ class RunShow(PolicyShow):
         self.notes, self.axes = self.loaded.notes, self.loaded.config.params.network.picture_axes
         env, folder = policy_env(self.loaded, render=True), replay_folder(self.loaded, replays)
         super().__init__(self.loaded.policy, env, self.loaded.env, self._named(), seed, deterministic, folder)
+        self.step = self.loaded.step
 
     def _file(self, seed: int) -> str:
         return f"step{self.loaded.step}-seed{seed}"
@@ -221,22 +163,18 @@ class RunShow(PolicyShow):
         name = f"{loaded.name} · " if loaded.name in ("best", "latest") else ""
         return f"{title_of(loaded.algo)} · {name}{loaded.step:,} steps"
 
-    def switch(self, direction: int) -> str:
-        steps = [step for step, _ in checkpoints(self.path)]
-        beyond = [step for step in steps if (step - self.loaded.step) * direction > 0]
-        if not beyond:
-            return ""
-        wanted = str(min(beyond) if direction > 0 else max(beyond))
-        self._take(wanted)
-        return self.loaded.name
+    def checkpoints(self) -> list[int]:
+        return [step for step, _ in checkpoints(self.path)]
+
+    def take(self, checkpoint: int) -> None:
+        self._take(str(checkpoint))
 
     def _take(self, checkpoint: str) -> None:
         self.loaded = self.load(checkpoint)
-        self.policy, self.source = self.loaded.policy, self._named()
+        self.policy, self.source, self.step = self.loaded.policy, self._named(), self.loaded.step
 
     def record(self, index: int, fps: float, size: tuple[int, int] = SIZE) -> Path:
-        seed = self.seed + index
-        panel = self._panel(seed)
+        seed, panel = self.seed + index, self._panel(index)
         done = record_episode(
             self.loaded,
             seed,
@@ -252,7 +190,7 @@ class RunShow(PolicyShow):
 class FollowShow(RunShow):
     """A run's policy playing while it learns: each episode is that of the newest model that the run has saved.
 
-    `switch` leaves the newest for good. Where a model is not whole yet, the one before plays once more; the first is
+    `take` leaves the newest for good. Where a model is not whole yet, the one before plays once more; the first is
     waited for, unless the run has ended.
 
     Args:
@@ -271,7 +209,7 @@ class FollowShow(RunShow):
         say: Callable[[str], None] = print,
         wait: Callable[[], None] = lambda: sleep(POLL),
     ) -> None:
-        self.checkpoint, self.wait, self._follows = checkpoint, wait, True
+        self.checkpoint, self.wait, self._follows, self.ended = checkpoint, wait, True, False
         run, told = RunFolder.open(path), False
         while not run.ended:
             try:
@@ -288,7 +226,7 @@ class FollowShow(RunShow):
         """Take the newest model; return whether it is another one than before."""
         if not self._follows:
             return False
-        self.finished = RunFolder(self.path).ended  # looked at first, as no model comes after it
+        self.ended = RunFolder(self.path).ended  # looked at first, as no model comes after it
         before = self.loaded.step
         with suppress(UserError):
             self._take(self.checkpoint)
@@ -298,9 +236,12 @@ class FollowShow(RunShow):
         self.renew()
         return super().open(index)
 
-    def switch(self, direction: int) -> str:
-        self._follows = self.finished = False
-        return super().switch(direction)
+    def take(self, checkpoint: int) -> None:
+        super().take(checkpoint)
+        self._follows = False
+
+    def _named(self) -> str:
+        return f"{super()._named()}{' · training has ended' if self.ended else ''}"
 
     def turns(self, episodes: int | None) -> Iterable[int]:
         """Return one episode for each model, as soon as there is a newer one, until the run has ended."""
@@ -312,7 +253,7 @@ class FollowShow(RunShow):
         while True:
             if newer:
                 yield next(numbers)
-            if self.finished:
+            if self.ended:
                 return
             self.wait()
             newer = self.renew()
@@ -325,8 +266,6 @@ class ReplayShow:
         UserError: its environment cannot be made or rendered.
     """
 
-    finished = False
-
     def __init__(self, file: Path, recorded: RecordedEpisode, policy: Policy | None = None) -> None:
         self.file, self.recorded, self.policy, self.folder = file, recorded, policy, file.parent
         self.env_id = self.recorded.env
@@ -335,31 +274,48 @@ class ReplayShow:
 
     def open(self, index: int) -> tuple[Panel, Iterator[Moment]]:
         about = f"seed {self.recorded.seed} · {self.recorded.run}"
-        panel = panel_of(
-            self.env, env_label(self.env_id), self.source, about, self.file.stem, self.recorded.picture_axes
-        )
+        more: dict[str, Any] = {"name": self.file.stem, "policy": self.policy, "axes": self.recorded.picture_axes}
+        panel = panel_of(self.env, env_label(self.env_id), self.source, about, **more)
         return panel, replay(self.env, self.recorded, self.policy)
 
-    def switch(self, direction: int) -> str:
-        return ""
+    def checkpoints(self) -> list[int]:
+        return []
+
+    def take(self, checkpoint: int) -> None:
+        raise UserError("a recorded episode has no checkpoints")
+
+    def forget(self) -> bool:
+        return False
 
     def turns(self, episodes: int | None) -> Iterable[int]:
         return range(episodes or 1)
 
     def record(self, index: int, fps: float, size: tuple[int, int] = SIZE) -> Path:
         video = self.file.with_suffix(".mp4")
-        write_video(video, frames(self, 1, fps, size), fps)
+        write_video(video, frames([self], 1, fps, size), fps)
         return video
 
     def close(self) -> None:
         self.env.close()
 
 
-def frames(show: Show, episodes: int, fps: float, size: tuple[int, int] = SIZE) -> Iterator[Frame]:
-    """Yield a video of the show's first episodes, cut at `STEP_LIMIT`; each one's last picture stays for a second."""
+def frames(
+    shows: Sequence[Show], episodes: int, fps: float, size: tuple[int, int] = SIZE, panel: bool = True
+) -> Iterator[Frame]:
+    """Yield a video of the first episodes, cut at `STEP_LIMIT`, of several shows beside one another.
+
+    Each episode's last picture stays until all have ended, and then for a second.
+
+    Args:
+        panel: whether the panels are in it; without them it is the first show's environment alone.
+    """
     for index in range(episodes):
-        panel, moments = show.open(index)
-        for moment in islice(moments, STEP_LIMIT):
-            frame = panel.picture(moment, size)
+        panels, played = zip(*(show.open(index) for show in shows), strict=True)
+        for step in islice(zip_longest(*played), STEP_LIMIT):
+            for each, moment in zip(panels, step, strict=True):
+                if moment is not None:
+                    each.see(moment)
+            bare = panels[0].moment.frame
+            frame = render(*(each.state(status=each.outcome()) for each in panels), size=size) if panel else bare
             yield frame
         yield from [frame] * round(fps)

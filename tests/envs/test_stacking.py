@@ -52,7 +52,7 @@ def assert_same(row, wanted):
 
 def test_their_numbers_keep_their_names():
     with closing(make("MountainCar-v0", 1, vec="sync", frame_stack=2, render=True)) as env:
-        assert env.names.stacked("") == ("position -1", "speed -1", "position", "speed")
+        assert env.names.of_leaf("", 4) == ("position -1", "speed -1", "position", "speed")
 
 
 @pytest.mark.parametrize(("env_id", "vec", "kwargs"), CASES)

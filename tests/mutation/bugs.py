@@ -256,8 +256,8 @@ BUGS = [
             "curiosity: what DQN replays is as new as what it left",
         ),
         (
-            "return data._replace(return_=torch.add(data.return_, more, alpha=self.config.intrinsic.curiosity_coef)), bonus",
-            "return data, bonus",
+            "data._replace(return_=torch.add(data.return_, more, alpha=self.config.intrinsic.curiosity_coef))",
+            "data",
             "curiosity: DQN learns what is new and is not rewarded for it",
         ),
         (
@@ -1524,8 +1524,8 @@ BUGS = [
         ),
     ),
     *_in(
-        "agents/view/show.py",
-        "tests/view/test_window.py tests/view/test_follow.py tests/view/test_viewer.py",
+        "agents/view/panel.py",
+        "tests/view/test_window.py tests/view/test_saliency.py tests/view/test_viewer.py",
         (
             "            step=moment.step,",
             "            step=moment.step - 1,",
@@ -1537,19 +1537,80 @@ BUGS = [
             "watch: says time limit where an episode terminated",
         ),
         (
-            'self.source, f"seed {seed} · {acting}"',
-            'self.source, f"seed {self.seed} · {acting}"',
-            "watch: the seed shown is that of the first episode",
-        ),
-        (
             "            at=moment.step - 1,",
             "            at=len(self.series) - 1,",
             "watch: going back does not move the dot",
         ),
+        ("action = taken.index(True)", "action = 0", "watch: the distribution shown is the first action's"),
         (
-            "str(min(beyond) if direction > 0 else max(beyond))",
-            "str(max(beyond) if direction > 0 else min(beyond))",
+            "self.resets.append(len(self.series))",
+            "self.resets.append(len(self.series) + 1)",
+            "watch: the mark of a memory reset is a step late",
+        ),
+    ),
+    *_in(
+        "agents/view/show.py",
+        "tests/view/test_follow.py",
+        (
+            'f"episode {index + 1} · seed {seed} · {acting}"',
+            'f"episode {index + 1} · seed {self.seed} · {acting}"',
+            "watch: the seed shown is that of the first episode",
+        ),
+    ),
+    *_in(
+        "agents/view/saliency.py",
+        "tests/view/test_saliency.py",
+        ("one.abs()", "one", "watch: saliencies of opposite signs cancel out"),
+        (
+            'return outputs["q_values"][0][taken]',
+            'return outputs["q_values"][0][:1]',
+            "watch: saliency is the first action's",
+        ),
+    ),
+    *_in(
+        "agents/run/play.py",
+        "tests/view/test_saliency.py",
+        (
+            "player.start(np.ones(1, bool))",
+            "player.start(np.zeros(1, bool))",
+            "watch: a memory that is said to be reset is kept",
+        ),
+    ),
+    *_in(
+        "agents/ops/values.py",
+        "tests/view/test_saliency.py",
+        (
+            "return self.support(atoms).expand_as(atoms), atoms.softmax(-1)",
+            "return self.support(atoms).expand_as(atoms), atoms.sigmoid()",
+            "watch: the columns of a distribution are no probabilities",
+        ),
+    ),
+    *_in(
+        "agents/view/player.py",
+        "tests/view/test_keys.py tests/view/test_window.py",
+        (
+            'found = within[:1] if key in "]{" else within[-1:]',
+            'found = within[-1:] if key in "]{" else within[:1]',
             "watch: [ and ] skip to the first and the last checkpoint",
+        ),
+        (
+            "going = [lane for lane in self.lanes if not lane.over] or self.lanes",
+            "going = self.lanes",
+            "watch: of two side by side, one begins the next episode before the other",
+        ),
+        (
+            "self.open(self.tape.index)",
+            "self.open(self.tape.index + 1)",
+            "watch: another checkpoint plays another episode",
+        ),
+    ),
+    *_in(
+        "agents/view/lane.py",
+        "tests/view/test_window.py",
+        (
+            "self.tape, self.at = before, len(before.kept) - 1",
+            "self.tape, self.at = before, 0",
+            "watch: a step back from an episode's first goes to the first of the one before",
         ),
     ),
     *_in(
@@ -1558,7 +1619,7 @@ BUGS = [
         ("tape.kept.popleft().size", "tape.kept.pop().size", "watch: forgets the newest moments instead of the oldest"),
     ),
     *_in(
-        "agents/view/viewer.py",
+        "agents/view/bars.py",
         "tests/view/test_viewer.py",
         (
             "(np.nan_to_num(values) - low) / max(high - low, 1e-9)",
@@ -1996,19 +2057,13 @@ BUGS = [
         ),
     ),
     *_in(
-        "agents/view/window.py",
+        "agents/view/player.py",
         "tests/view/test_window.py",
         (
-            "self._show(before, len(before.kept) - 1)",
-            "self._show(before, 0)",
-            "watch: a step back from an episode's first goes to the first of the one before",
-        ),
-        (
-            'f"step {self.at + 1:,} of {len(self.tape.kept):,}"',
-            'f"step {self.at:,} of {len(self.tape.kept):,}"',
+            'f"step {lane.at + 1:,} of {len(lane.tape.kept):,}"',
+            'f"step {lane.at:,} of {len(lane.tape.kept):,}"',
             "watch: the place in an episode is counted from 0",
         ),
-        ("self.open(self.tape.index)", "self.open(self.index + 1)", "watch: another checkpoint plays another episode"),
     ),
     *_in(
         "agents/acting/collector.py",
@@ -2390,5 +2445,46 @@ BUGS = [
             "high = low, high",
             "pictures without bounds are 0",
         ),
+    ),
+    *_in(
+        "agents/view/explanation/attribution.py",
+        "tests/view/explanation/test_attribution.py",
+        ("leaf.detach()[None]", "torch.zeros_like(leaf)[None]", "integrated gradients begin elsewhere than they say"),
+    ),
+    *_in(
+        "agents/view/explanation/decisions.py",
+        "tests/view/explanation/test_decisions.py",
+        ("return taken - (numbers.sum(-1) - taken) / others", "return taken", "a preference holds the state's value"),
+        ("legal = ~numbers.isnan()", "legal = torch.ones_like(numbers).bool()", "illegal actions count as others"),
+        ("heads.clamp(min=LEAST).log() -", "heads.log() -", "a probability of 0 has an infinite logarithm"),
+        ("action.clip(space.low, space.high)", "action", "actions differ by what the environment clips"),
+    ),
+    *_in(
+        "agents/view/explanation/effects.py",
+        "tests/view/explanation/test_effects.py",
+        ("np.abs(leaf) * of_leaf[path]", "np.abs(leaf)", "a number that never changes counts by its gradient"),
+    ),
+    *_in(
+        "agents/view/explanation/states.py",
+        "tests/view/explanation/test_effects.py",
+        ("self._rng.integers(self._seen)", "self._rng.integers(self._size)", "a sample holds the last states alone"),
+        (
+            "act(self._see(tree_map(to_numpy, obs), carry), carry, noise)",
+            "act(obs, carry, noise)",
+            "nothing is replaced",
+        ),
+    ),
+    *_in(
+        "agents/view/explanation/features.py",
+        "tests/view/explanation/test_features.py",
+        ("self.leaf(others), self.leaf(obs)", "self.leaf(obs), self.leaf(others)", "all but the feature is replaced"),
+    ),
+    *_in(
+        "agents/view/explanation/timeline.py",
+        "tests/view/explanation/test_timeline.py",
+        ("0.0 if last.terminated else np.nan", "0.0", "surprise: what follows a time limit is worth nothing", LIMITS),
+        ("reward[-1] if last.terminated else value[-1]", "reward[-1]", "a return ends with its time limit", LIMITS),
+        ("rewards.gamma * after - value", "after - value", "surprise without discount"),
+        ("reward = np.sign(reward)", "pass", "values of clipped rewards are compared with rewards that are not"),
     ),
 ]

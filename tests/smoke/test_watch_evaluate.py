@@ -124,6 +124,10 @@ def test_mistakes_in_evaluate_are_told_in_one_line(run, capsys, words, message):
         ("RUN --env Acrobot-v1", "does not fit Acrobot-v1"),
         ("--replay nothing.json --env-kwargs gravity=3", "leave --env-kwargs out"),
         ("RUN --checkpoint bets", "Did you mean best?"),
+        ("RUN --beside nowhere", "no checkpoint 'nowhere'; there are best, latest, 256, 512"),
+        ("RUN --beside best --replay nothing.json", "--beside and --replay exclude one another"),
+        ("RUN --beside best", "give --record FILE"),
+        ("RUN --no-panel", "--no-panel is for --record FILE"),
         ("--replay nothing.json", "cannot read nothing.json"),
         ("--runs-dir elsewhere", "elsewhere holds no run"),
     ],
@@ -161,6 +165,26 @@ def test_watch_records_a_gif_with_the_panel(run):
         picture = np.asarray(image.convert("RGB")).astype(int)
     assert picture[20, 630].sum() < 150  # the panel is dark,
     assert picture[180, 60].sum() > 700  # CartPole is white
+
+
+def test_two_policies_are_recorded_beside_one_another(run, capsys):
+    words = [run, "--checkpoint", "256", "--beside", "latest", "--env-kwargs", "max_episode_steps=4", "--json"]
+    assert watch([*words, "--record", "pair.gif", "--width", "1400", "--fps", "25"]) == 0
+    found = last_json(capsys)
+    assert (found["policy"], found["beside"]) == ("PPO · 256 steps", "PPO · latest · 512 steps")
+    with Image.open("pair.gif") as image:
+        assert image.size == (1400, 494)
+        assert image.n_frames >= 4
+        picture = np.asarray(image.convert("RGB")).astype(int)
+    for left in (0, 700):
+        assert picture[300, left + 40].sum() > 700  # CartPole is white,
+        assert picture[20, left + 690].sum() < 150  # and a panel dark beside it
+
+
+def test_a_video_without_the_panel_is_the_environments_picture(run):
+    assert watch([run, "--record", "bare.gif", "--no-panel", "--env-kwargs", "max_episode_steps=3"]) == 0
+    with Image.open("bare.gif") as image:
+        assert image.size == (600, 400)
 
 
 def test_watch_takes_the_environments_arguments_and_a_width(run, capsys):

@@ -77,13 +77,16 @@ def test_each_episode_is_of_the_newest_whole_model_until_the_run_has_ended(run: 
         run.end,
     ):
         happens()
-        assert not show.finished
+        assert not show.ended
         panel, moments = show.open(len(steps))
         assert len(list(moments)) == 9
         steps.append(show.loaded.step)
         assert f"{steps[-1]} steps" in panel.subtitle
+        assert panel.episode == f"episode {len(steps)} · seed {len(steps) - 1} · most likely actions"
     assert steps == [64, 128, 128, 192, 192]
-    assert show.finished
+    assert show.ended
+    panel, _ = show.open(5)
+    assert panel.subtitle.endswith("192 steps · training has ended")
     show.close()
 
 
@@ -104,11 +107,12 @@ def test_another_checkpoint_stays_once_it_is_chosen(run: Going) -> None:
     run.save(64)
     shutil.copytree(run.whole / "checkpoints", run.path / "checkpoints")
     show = run.show()
-    assert show.switch(1) == "128"
+    assert show.checkpoints() == [64, 128, 192]
+    show.take(128)
     run.save(192)
     run.end()
     show.open(1)
-    assert (show.loaded.step, show.finished) == (128, False)
+    assert (show.loaded.step, show.ended) == (128, False)
     show.close()
 
 

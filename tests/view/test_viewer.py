@@ -11,8 +11,12 @@ import pytest
 from gymnasium import spaces
 
 from agents.run.play import Moment
-from agents.view import viewer
-from agents.view.viewer import SIZE, SMALLEST, STRIP, Bar, ViewState, action_bars, chart_range, draw, render
+from agents.view import canvas
+from agents.view.bars import Bar, action_bars
+from agents.view.charts import chart_range
+from agents.view.keys import KEYS, STRIP
+from agents.view.observation import Reading
+from agents.view.viewer import SIZE, SMALLEST, ViewState, draw, render
 from envs.actions import Hybrid
 
 GREEN = (10, 200, 40)
@@ -56,10 +60,10 @@ LONG = state(
     status="checkpoint 123456789 · paused · 16x speed",
     keys=True,
     at=1,
-    readings=[(f"the quantity number {i}", "-1.23e-12") for i in range(60)],
+    readings=[Reading(f"the quantity number {i}", "-1.23e-12", i / 60) for i in range(60)],
     pictures=[],
 )
-PICTURES = state(pictures=[np.zeros((84, 84, 3), np.uint8)] * 12, readings=[("gauge", "0.5")] * 20, keys=True)
+PICTURES = state(pictures=[np.zeros((84, 84, 3), np.uint8)] * 12, readings=[Reading("gauge", "0.5")] * 20, keys=True)
 
 
 @pytest.mark.parametrize("size", [SIZE, (SIZE[0], SIZE[1] + STRIP), SMALLEST, (1800, 600), (900, 1400)])
@@ -68,14 +72,14 @@ PICTURES = state(pictures=[np.zeros((84, 84, 3), np.uint8)] * 12, readings=[("ga
 )
 def test_no_text_overlaps_another_or_leaves_the_picture(monkeypatch, size, what):
     written: list[tuple[str, pygame.Rect]] = []
-    write = viewer._Writer.__call__
+    write = canvas.Writer.__call__
 
     def spy(self, surface, text, *args, **kwargs):
         rect = write(self, surface, text, *args, **kwargs)
         written.append((text, rect))
         return rect
 
-    monkeypatch.setattr(viewer._Writer, "__call__", spy)
+    monkeypatch.setattr(canvas.Writer, "__call__", spy)
     surface = pygame.Surface(size)
     draw(surface, what)
     assert len(written) > 10
@@ -115,7 +119,7 @@ def test_bars_are_as_long_as_they_say_and_the_chosen_one_stands_out():
     """The chosen action's 0.75 in the accent colour is three times as long as the other's 0.25."""
     bars = render(state())[400:, SIZE[0] - 372 :].astype(int)
     quiet, accent = (
-        (np.abs(bars - color) < 5).all(axis=2).sum(axis=1).max() for color in (viewer._QUIET, viewer._ACCENT)
+        (np.abs(bars - color) < 5).all(axis=2).sum(axis=1).max() for color in (canvas.QUIET, canvas.ACCENT)
     )
     assert quiet > 40
     assert accent == pytest.approx(3 * quiet, rel=0.08)
@@ -124,7 +128,7 @@ def test_bars_are_as_long_as_they_say_and_the_chosen_one_stands_out():
 def test_a_rising_series_rises():
     def heights(series) -> np.ndarray:
         panel = render(state(series=series, bars=[]))[:, SIZE[0] - 372 + 36 : SIZE[0] - 40]
-        line = (np.abs(panel.astype(int) - viewer._ACCENT) < 25).all(axis=2)
+        line = (np.abs(panel.astype(int) - canvas.ACCENT) < 25).all(axis=2)
         line[:200] = False  # the figures above
         return np.array([column.nonzero()[0].min() for column in line.T if column.any()])
 
@@ -146,7 +150,7 @@ def test_any_series_can_be_drawn(series):
      (-1e12, "-1.00e12")],
 )  # fmt: skip
 def test_numbers_stay_short(value, text):
-    assert viewer.number(value) == text
+    assert canvas.number(value) == text
 
 
 def test_probabilities():
@@ -282,9 +286,9 @@ def test_what_was_seen_later_is_grey_and_the_dot_is_at_this_moment():
         return (np.abs(pixels.astype(int) - color) < 12).all(axis=2).any(axis=0).nonzero()[0]
 
     half, whole = panel(2), panel(4)
-    assert columns(half, viewer._ACCENT).max() == pytest.approx(np.mean(columns(whole, viewer._ACCENT)[[0, -1]]), abs=8)
-    assert columns(half, viewer._QUIET).min() > columns(half, viewer._ACCENT).max() - 6
-    assert not len(columns(whole, viewer._QUIET))
+    assert columns(half, canvas.ACCENT).max() == pytest.approx(np.mean(columns(whole, canvas.ACCENT)[[0, -1]]), abs=8)
+    assert columns(half, canvas.QUIET).min() > columns(half, canvas.ACCENT).max() - 6
+    assert not len(columns(whole, canvas.QUIET))
 
 
 def test_the_line_below_says_how_far_into_the_episode_this_is():
@@ -292,7 +296,7 @@ def test_the_line_below_says_how_far_into_the_episode_this_is():
         surface = pygame.Surface((SIZE[0], SIZE[1] + STRIP))
         draw(surface, state(series=[1.0] * 101, at=at, keys=True))
         row = pygame.surfarray.array3d(surface)[:, SIZE[1] + 2].astype(int)
-        return (np.abs(row - viewer._ACCENT) < 5).all(axis=1).mean()
+        return (np.abs(row - canvas.ACCENT) < 5).all(axis=1).mean()
 
     assert [share(at) for at in (0, 25, 100)] == pytest.approx([0, 0.25, 1], abs=0.01)
 
@@ -310,9 +314,9 @@ def test_pictures_that_the_agent_sees_lie_below_the_frame():
 
 def test_help_lists_every_key(monkeypatch):
     written = []
-    write = viewer._Writer.__call__
+    write = canvas.Writer.__call__
     monkeypatch.setattr(
-        viewer._Writer, "__call__", lambda self, *args, **more: [written.append(args[1]), write(self, *args, **more)][1]
+        canvas.Writer, "__call__", lambda self, *args, **more: [written.append(args[1]), write(self, *args, **more)][1]
     )
     render(state(help=True))
-    assert {word for pair in viewer.KEYS for word in pair} <= set(written)
+    assert {word for pair in KEYS for word in pair} <= set(written)

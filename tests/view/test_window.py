@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 import numpy as np
 import pygame
@@ -12,57 +11,18 @@ from gymnasium import spaces
 from PIL import Image
 
 from agents.run.play import Moment
+from agents.view.keys import KEYS, STRIP, STRIP_KEYS
+from agents.view.panel import Panel
+from agents.view.player import AFTERGLOW, Player
 from agents.view.reel import Reel
-from agents.view.show import Panel
-from agents.view.viewer import KEYS, SIZE, SMALLEST, STRIP, STRIP_KEYS, paint, render
-from agents.view.window import AFTERGLOW, Player, open_screen, run_window, timeline_share
+from agents.view.viewer import SIZE, SMALLEST, paint, render, timeline_share
+from agents.view.window import open_screen, run_window
 from agents.watch import EXAMPLES
-from envs.errors import UserError
-
-
-class FakeShow:
-    """Episodes of `length` steps; checkpoints 0, 1 and 2, the last of which is torn."""
-
-    env_id, source, folder, finished = "Fake-v0", "fake", Path("replays"), False
-
-    def __init__(self, length: int = 10, terminated: bool = True) -> None:
-        self.length, self.terminated, self.checkpoint = length, terminated, 1
-        self.opened: list[int] = []
-
-    def open(self, index: int):
-        self.opened.append(index)
-        return Panel(
-            "Fake-v0", "fake", f"episode {index}", spaces.Discrete(2), seen=spaces.Box(-1, 1, (4,))
-        ), self._moments()
-
-    def _moments(self):
-        for step in range(1, self.length + 1):
-            frame = np.full((40, 60, 3), step % 256, np.uint8)
-            last = step == self.length
-            ends = (last and self.terminated, last and not self.terminated)
-            outputs = {"value": np.float32(step), "probabilities": np.array([0.5, 0.5])}
-            yield Moment(step, frame, outputs, np.array(1), 2.0, 2.0 * step, *ends, obs=np.zeros(4, np.float32))
-
-    def switch(self, direction: int) -> str:
-        if self.checkpoint + direction == 2:
-            raise UserError("checkpoint 2 is torn")
-        if self.checkpoint + direction < 0:
-            return ""
-        self.checkpoint += direction
-        return str(self.checkpoint)
-
-    def turns(self, episodes):
-        raise NotImplementedError
-
-    def record(self, index, fps):
-        raise NotImplementedError
-
-    def close(self) -> None:
-        pass
+from tests.view.fake_show import FakeShow
 
 
 def step_of(player: Player) -> int:
-    return player.state().step
+    return player.states()[0].step
 
 
 def test_time_moves_it_on_at_the_given_speed():
@@ -82,7 +42,7 @@ def test_time_moves_it_on_at_the_given_speed():
     for _ in range(100):
         player.tick(0.02)
     assert step_of(player) == pytest.approx(81, abs=1)
-    assert "0.5x speed" in player.state().status
+    assert "0.5x speed" in player.states()[0].status
 
 
 def test_a_long_pause_of_the_machine_does_not_rush_through_the_episode():
@@ -99,7 +59,7 @@ def test_space_pauses_and_the_arrow_steps():
     player.press("right")
     player.press(".")
     assert step_of(player) == 3
-    assert player.state().status == "paused"
+    assert player.states()[0].status == "paused"
     player.press(" ")
     player.tick(0.11)
     assert step_of(player) == 4
@@ -117,12 +77,12 @@ def test_the_end_stays_for_a_while_and_the_next_episode_follows(terminated, said
     show = FakeShow(3, terminated)
     player = Player(show, fps=10)
     player.tick(1.0)
-    assert (step_of(player), player.state().status) == (3, said)
+    assert (step_of(player), player.states()[0].status) == (3, said)
     player.tick(AFTERGLOW * 0.9)
     assert step_of(player) == 3
     player.tick(AFTERGLOW * 0.2)
     assert (step_of(player), show.opened) == (1, [0, 1])
-    assert player.state().series == [1.0]
+    assert player.states()[0].series == [1.0]
 
 
 def test_a_step_beyond_the_end_begins_the_next_episode():
@@ -142,17 +102,6 @@ def test_it_stops_after_the_episodes_asked_for():
     assert not player.running
 
 
-def test_it_stops_once_the_show_has_nothing_more():
-    show = FakeShow(length=2)
-    player = Player(show, fps=1)
-    player.press("n")
-    assert player.running
-    show.finished = True
-    player.press("n")
-    assert not player.running
-    assert show.opened == [0, 1]
-
-
 def test_arrows_go_back_and_forth_through_what_was_seen():
     show = FakeShow(100)
     player = Player(show, fps=10)
@@ -160,7 +109,7 @@ def test_arrows_go_back_and_forth_through_what_was_seen():
     assert step_of(player) == 10
     for _ in range(4):
         player.press("left")
-    state = player.state()
+    state = player.states()[0]
     assert (state.step, state.ret, int(state.frame[0, 0, 0])) == (6, 12.0, 6)
     assert state.status == "paused · step 6 of 10"
     assert (state.position, len(state.series)) == (5, 10)
@@ -168,7 +117,7 @@ def test_arrows_go_back_and_forth_through_what_was_seen():
     assert step_of(player) == 7
     player.press("end")
     player.press("right")
-    assert (step_of(player), player.state().status) == (11, "paused")
+    assert (step_of(player), player.states()[0].status) == (11, "paused")
     player.press("home")
     assert step_of(player) == 1
     player.press(" ")
@@ -187,7 +136,7 @@ def test_episodes_before_are_gone_back_to():
     player.press("p")
     assert (player.tape.index, step_of(player), show.opened) == (0, 1, [0, 1])
     player.press("p")
-    assert "no earlier episode is kept" in player.state().status
+    assert "no earlier episode is kept" in player.states()[0].status
     player.press("end")
     assert player.over
     player.press("right")
@@ -205,7 +154,7 @@ def test_episodes_before_are_gone_back_to():
     assert player.tape.index == 0
     player.press("home")
     player.press("left")
-    assert "nothing before this is kept" in player.state().status
+    assert "nothing before this is kept" in player.states()[0].status
 
 
 def test_an_episode_that_was_left_is_followed_by_the_next():
@@ -246,24 +195,24 @@ def test_a_picture_is_saved_as_it_is_shown(tmp_path, capsys):
     player.press("right")
     player.press("s")
     path = show.folder / "episode-frame2.png"
-    assert f"saved {path.name}" in player.state().status
+    assert f"saved {path.name}" in player.states()[0].status
     assert str(path) in capsys.readouterr().out
     with Image.open(path) as image:
         assert image.size == SIZE
         np.testing.assert_array_equal(np.asarray(image), render(player.tape.panel.state(player.tape.moment(1))))
     show.folder = path  # a file, so nothing can be put there
     player.press("s")
-    assert "cannot write" in player.state().status
+    assert "cannot write" in player.states()[0].status
 
 
 def test_help_and_what_the_agent_sees_come_and_go():
     player = Player(FakeShow(10), fps=10)
-    assert (player.state().help, len(player.state().readings)) == (False, 4)
+    assert (player.states()[0].help, len(player.states()[0].readings)) == (False, 4)
     player.press("h")
     player.press("v")
-    assert (player.state().help, len(player.state().readings)) == (True, 0)
+    assert (player.states()[0].help, len(player.states()[0].readings)) == (True, 0)
     player.press("escape")
-    assert (player.state().help, player.running) == (False, True)
+    assert (player.states()[0].help, player.running) == (False, True)
 
 
 def test_every_key_that_is_listed_does_something_and_every_command_lists_it():
@@ -305,7 +254,7 @@ def test_the_player_goes_on_where_the_beginning_was_dropped():
     player.tick(2.0)
     assert step_of(player) == 21
     player.press("home")
-    state = player.state()
+    state = player.states()[0]
     assert 1 < state.step < 21
     assert state.position == state.step - 1
 
@@ -333,16 +282,16 @@ def test_checkpoints_are_switched_and_what_is_missing_or_torn_is_said():
     player.tick(0.5)
     player.press("[")
     assert (show.checkpoint, show.opened, step_of(player)) == (0, [0, 0], 1)
-    assert "checkpoint 0" in player.state().status
+    assert "checkpoint 0" in player.states()[0].status
     player.press("[")
-    assert "no earlier checkpoint" in player.state().status
+    assert "no earlier checkpoint" in player.states()[0].status
     player.press("]")
     player.press("]")
     assert show.checkpoint == 1
-    assert "checkpoint 2 is torn" in player.state().status
+    assert "checkpoint 2 is torn" in player.states()[0].status
     player.tick(0.5)
     player.tick(3.0)
-    assert "torn" not in player.state().status
+    assert "torn" not in player.states()[0].status
 
 
 def test_the_panel_plots_the_value_or_else_the_return():
@@ -396,7 +345,7 @@ def test_the_loop_hears_keys_and_draws(monkeypatch):
 
 
 def test_a_small_window_shows_everything_smaller():
-    state = Player(FakeShow(), fps=1).state()
+    state = Player(FakeShow(), fps=1).states()[0]
     small, whole = pygame.Surface((SMALLEST[0] // 2, SMALLEST[1] // 2)), pygame.Surface(SMALLEST)
     paint(small, state)
     paint(whole, state)
