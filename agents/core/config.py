@@ -16,6 +16,7 @@ from agents.core.settings import (
     Augmentations,
     Auto,
     Detail,
+    Folder,
     OptimizerName,
     Own,
     PictureAxes,
@@ -64,10 +65,10 @@ class NetworkConfig(Settings):
         "auto",
         description="which axes of a Box are height and width of pictures, all others being channels; none for none",
     )
-    text_encoder: Literal["auto", "transformer", "gru"] = Field(
+    text_encoder: Literal["auto", "transformer", "gru"] | Folder = Field(
         "auto",
         description="what reads texts and sequences; auto is transformer, and leaves MultiDiscrete one-hot, which the "
-        "others read as symbols of one kind",
+        "others read as symbols of one kind; a folder holds a sentence encoder for texts, which stays as it is",
     )
     recurrence: MemoryConfig = MemoryConfig()
     net_arch: Widths = Field((64, 64), description="widths of the hidden layers")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
@@ -49,6 +50,12 @@ def _check_own(value: str) -> str:
     if not is_user_code(value):
         raise ValueError("must name what is in a file or module of your own, file.py:NAME or module:NAME")
     return value
+
+
+def _check_folder(value: str) -> str:
+    if value.startswith(("//", "\\\\")) or not (set("/\\") & set(value) or Path(value).is_dir()):
+        raise ValueError("must be a folder of this machine")
+    return str(Path(value).absolute())
 
 
 def _listed(value: Any) -> Any:
@@ -112,6 +119,7 @@ Augmentations = Annotated[
     tuple[Literal["shift", "crop", "scale", "flip", "rotate", "colour"], ...], BeforeValidator(_listed)
 ]
 Own = Annotated[str, AfterValidator(_check_own), "file.py:Class"]  # a class of the user's own
+Folder = Annotated[str, AfterValidator(_check_folder), "FOLDER"]
 OwnFunction = Annotated[str, AfterValidator(_check_own), "file.py:function"]
 Schedule = Annotated[float | str, AfterValidator(_check_schedule)]
 Widths = Annotated[_Numbers, BeforeValidator(_one_list)]

@@ -27,6 +27,7 @@ from agents.networks.pictures import (
     layout_by,
     picture_layout,
 )
+from agents.networks.pretrained import Pretrained
 from agents.networks.words import TextEncoder
 from envs.adapters.masks import ACTION_MASK
 from envs.errors import UserError
@@ -252,9 +253,11 @@ def _named(name: str) -> type[nn.Module] | None:
 
 
 def _of_leaf(space: Space, kind: type[nn.Module] | None, config: NetworkConfig) -> Any:
-    symbols = isinstance(space, spaces.MultiDiscrete) and config.text_encoder != "auto"
-    if isinstance(space, Written | Tokens) or symbols:
-        return TextEncoder(space, "transformer" if config.text_encoder == "auto" else config.text_encoder)
+    named = config.text_encoder in ("transformer", "gru")
+    if isinstance(space, Written) and config.text_encoder != "auto" and not named:
+        return Pretrained(space, config.text_encoder)
+    if isinstance(space, Written | Tokens) or (isinstance(space, spaces.MultiDiscrete) and named):
+        return TextEncoder(space, config.text_encoder if named else "transformer")
     match space:
         case spaces.Box():
             layout = layout_by(space, config.picture_axes)

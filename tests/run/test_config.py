@@ -257,6 +257,11 @@ def test_values_read_as_yaml(text: str, value: Any) -> None:
         ),
         ({"encoder": "natur"}, r"encoder: 'natur' given, auto\|.*\|file.py:Class expected. Did you mean nature"),
         ({"encoder": None}, "encoder: none given, auto"),
+        (
+            {"text_encoder": "gur"},
+            r"text_encoder: 'gur' given, auto\|transformer\|gru\|FOLDER expected. Did you mean gru",
+        ),
+        ({"text_encoder": "//there/share"}, r"text_encoder: '//there/share' given, auto\|transformer\|gru\|FOLDER"),
         ({"metrics": "log"}, "metrics: 'log' given, but it must name what is in a file or module of your own"),
         ({"augment": ["flip", "shif"]}, "augment: 'shif' given, shift.* expected. Did you mean shift"),
         ({"device": "gpu"}, r"device: 'gpu' given, auto\|cpu\|cuda\|mps expected"),
