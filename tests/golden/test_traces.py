@@ -210,8 +210,10 @@ def trace(action_space, config, clock=ClockEnv):
     updates, total = defaultdict(list), 0.0
     for iteration in training.iterations():
         total += sum(episodes.read()[0].sum() for episodes in iteration.episodes)
-        for key, value in iteration.metrics.items():
-            updates[key.removeprefix("train/")].append(float(value))
+        numbers = {key.removeprefix("train/"): float(value) for key, value in iteration.metrics.items()}
+        assert not numbers or numbers.pop("grad_norm") > 0  # all others follow from it
+        for metric, value in numbers.items():
+            updates[metric].append(value)
     norms = {name: tensor.double().norm().item() for name, tensor in training.algorithm.model.state_dict().items()}
     return {"updates": dict(updates), "norms": norms, "episodes' returns": total, "steps": training.step}
 

@@ -123,7 +123,7 @@ def test_folders_that_hold_none_are_refused(folder, spoil, message):
 
 
 def test_what_is_not_there_or_too_large_is_said(folder, tmp_path, monkeypatch):
-    with pytest.raises(UserError, match="there is no folder .*nowhere"):
+    with pytest.raises(UserError, match=r"there is no folder .*nowhere"):
         sentences_in(str(tmp_path / "nowhere"))
     monkeypatch.setitem(pretrained.LIMITS, "model.safetensors", 10)
     with pytest.raises(UserError, match=r"model.safetensors has \d+ bytes, and at most 10 are read"):
@@ -155,7 +155,8 @@ def test_a_transformer_is_read_by_the_mean_of_its_last_layer(folder, tmp_path):
 @pytest.mark.parametrize("algo", ["ppo --n-steps 16 --batch-size 24", "dqn --learning-starts 60 --buffer-size 200"])
 def test_a_run_with_one_goes_on_bit_for_bit(folder, tmp_path, algo):
     words = f"--env {TOLD}:Told --vec sync --n-envs 3 --algo {algo} --text-encoder {folder} -n 300 --device cpu"
-    words += " --target-reward none --eval-freq 250 --eval-episodes 2 --eval-max-steps 60 --save-freq 0 --final-eval-episodes 0"
+    words += " --target-reward none --eval-freq 250 --eval-episodes 2 --eval-max-steps 60 --save-freq 0"
+    words += " --final-eval-episodes 0"
     with signals_at(150, signal.SIGINT):
         run = train(tmp_path / "halves", words, code=130)
     assert_same_run(train(tmp_path / "whole", words), resume(run))
