@@ -107,9 +107,12 @@ class Pretrained(nn.Module):
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def forward(self, text: Tensor) -> Tensor:
+        return torch.relu(self.out(self._vectors(text)))
+
+    @torch.compiler.disable  # texts are looked at, which no compiled program can
+    def _vectors(self, text: Tensor) -> Tensor:
         rows, which = torch.unique(text, dim=0, return_inverse=True)
-        vectors = self.sentences([text_of(row) for row in rows.cpu().numpy()])
-        return torch.relu(self.out(vectors.to(text.device)[which]))
+        return self.sentences([text_of(row) for row in rows.cpu().numpy()]).to(text.device)[which]
 
 
 def sentences_in(folder: str) -> Sentences:

@@ -275,8 +275,8 @@ BUGS = [
             "sentence encoder: tokens that are not known have a part in the mean",
         ),
         (
-            "vectors.to(text.device)[which]",
-            "vectors.to(text.device)",
+            ".to(text.device)[which]",
+            ".to(text.device)",
             "sentence encoder: texts get the vectors of others, those of their alphabetic order",
         ),
         (

@@ -16,6 +16,7 @@ from gymnasium import spaces
 from safetensors.torch import save_file
 
 from agents.core.config import NetworkConfig
+from agents.core.runtime import Runtime
 from agents.networks import pretrained
 from agents.networks.encoders import Encoder
 from agents.networks.pretrained import Pretrained, Sentences, sentences_in
@@ -84,6 +85,16 @@ def test_it_is_frozen_shared_and_no_part_of_a_models_files(folder):
     assert encoder.out.in_features == 3
     encoder(written("go")).sum().backward()
     assert encoder.out.weight.grad is not None
+
+
+def test_where_steps_are_compiled_it_runs_as_it_is(folder):
+    encoder, runtime, said = Pretrained(Written(24), folder), Runtime("on"), []
+    runtime.say = said.append
+    run = runtime.compiled(lambda text: encoder(text))
+    for text in (written("go", "red"), written("door", "the")):
+        assert run(text).equal(encoder(text).detach())
+    assert len(said) == 1
+    assert said[0].startswith("not compiled, runs as it is")
 
 
 def test_another_encoder_than_that_of_the_training_is_refused(folder, tmp_path):
