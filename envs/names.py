@@ -47,7 +47,6 @@ _OBSERVATIONS = {
         "knee 2 speed|contact 2|lidar 0|lidar 1|lidar 2|lidar 3|lidar 4|lidar 5|lidar 6|lidar 7|lidar 8|lidar 9"
     ],
     "Bricks": ["paddle|ball|trail|bricks"],
-    "CarRacing": ["red|green|blue"],
     "CartPole": ["cart|cart speed|pole angle|pole speed"],
     "CliffWalking": ["cell"],
     "CliffWalkingSlippery": ["cell"],
@@ -86,6 +85,13 @@ class Names:
 
     actions: tuple[str, ...] = ()
     observations: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def of_leaf(self, path: str, count: int) -> tuple[str, ...]:
+        """Return a name for each of the `count` numbers of a leaf: what it is called, else the leaf and its place."""
+        given = self.observations.get(path, ())
+        if len(given) == count:
+            return given
+        return (path,) if path and count == 1 else tuple(f"{path} {i}".strip() for i in range(count))
 
 
 def names_of(env_id: str, observation_space: Space, action_space: Space, env: gymnasium.Env | None = None) -> Names:

@@ -45,9 +45,7 @@ def readings(obs: Any, space: Space, names: Names, saliency: Saliency = EMPTY) -
             found.append(Reading(path or "text", text_of(values)))
             continue
         flat = np.atleast_1d(values).ravel()
-        given = names.observations.get(path, ())
-        if len(given) != len(flat):
-            given = (path,) if path and len(flat) == 1 else tuple(f"{path} {i}".strip() for i in range(len(flat)))
+        given = names.of_leaf(path, len(flat))
         texts = [str(int(x)) if values.dtype.kind in "iub" else number(float(x)) for x in flat]
         weights = np.ravel(saliency.get(path, np.zeros(len(flat)))).tolist()
         found += map(Reading, given, texts, weights)

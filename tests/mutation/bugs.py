@@ -2403,4 +2403,45 @@ BUGS = [
             "pictures without bounds are 0",
         ),
     ),
+    *_in(
+        "agents/view/explanation/attribution.py",
+        "tests/view/explanation/test_attribution.py",
+        ("leaf.detach()[None]", "torch.zeros_like(leaf)[None]", "integrated gradients begin elsewhere than they say"),
+    ),
+    *_in(
+        "agents/view/explanation/decisions.py",
+        "tests/view/explanation/test_decisions.py",
+        ("return taken - (numbers.sum(-1) - taken) / others", "return taken", "a preference holds the state's value"),
+        ("legal = ~numbers.isnan()", "legal = torch.ones_like(numbers).bool()", "illegal actions count as others"),
+        ("heads.clamp(min=LEAST).log() -", "heads.log() -", "a probability of 0 has an infinite logarithm"),
+        ("action.clip(space.low, space.high)", "action", "actions differ by what the environment clips"),
+    ),
+    *_in(
+        "agents/view/explanation/effects.py",
+        "tests/view/explanation/test_effects.py",
+        ("np.abs(leaf) * of_leaf[path]", "np.abs(leaf)", "a number that never changes counts by its gradient"),
+    ),
+    *_in(
+        "agents/view/explanation/states.py",
+        "tests/view/explanation/test_effects.py",
+        ("self._rng.integers(self._seen)", "self._rng.integers(self._size)", "a sample holds the last states alone"),
+        (
+            "act(self._see(tree_map(to_numpy, obs), carry), carry, noise)",
+            "act(obs, carry, noise)",
+            "nothing is replaced",
+        ),
+    ),
+    *_in(
+        "agents/view/explanation/features.py",
+        "tests/view/explanation/test_features.py",
+        ("self.leaf(others), self.leaf(obs)", "self.leaf(obs), self.leaf(others)", "all but the feature is replaced"),
+    ),
+    *_in(
+        "agents/view/explanation/timeline.py",
+        "tests/view/explanation/test_timeline.py",
+        ("0.0 if last.terminated else np.nan", "0.0", "surprise: what follows a time limit is worth nothing", LIMITS),
+        ("reward[-1] if last.terminated else value[-1]", "reward[-1]", "a return ends with its time limit", LIMITS),
+        ("rewards.gamma * after - value", "after - value", "surprise without discount"),
+        ("reward = np.sign(reward)", "pass", "values of clipped rewards are compared with rewards that are not"),
+    ),
 ]

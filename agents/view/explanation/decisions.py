@@ -1,0 +1,92 @@
+"""What a policy's outputs say of a decision: by how much it is made, how far two differ, and how undecided it is."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from gymnasium import Space, spaces
+from torch import Tensor
+
+from agents.ops.distributions import parameter_count
+from envs.actions import Hybrid
+
+LEAST = 1e-30  # probability that counts: the logarithm of 0 has no gradient
+
+
+def scores(outputs: dict[str, Tensor], action: Tensor, space: Space) -> Tensor:
+    """Return the numbers that a decision comes from, `[B, K]`, one for each choice or number of the action.
+
+    Of a choice it is the preference for what is chosen: the action value, or the logarithm of the probability, less
+    the mean of the other legal ones'. Of a number it is the mean of its distribution.
+
+    Args:
+        outputs: as `agents.acting.policies.ModelPolicy.describe` returns them.
+        action: canonical, `[B, ...]`.
+        space: canonical, of the actions.
+    """
+    match space:
+        case Hybrid():
+            rest, found = dict(outputs), []
+            for part, own in zip(space.parts.values(), space.split(action), strict=True):
+                key = "mean" if isinstance(part, spaces.Box) else "probabilities"
+                count = parameter_count(part)
+                taken, rest[key] = rest[key][..., :count], rest[key][..., count:]
+                found.append(scores({key: taken}, own, part))
+            return torch.cat(found, dim=-1)
+        case spaces.Box():
+            return outputs["mean"]
+        case spaces.MultiBinary():
+            heads = outputs["probabilities"]
+            logits = heads.clamp(min=LEAST).log() - (1 - heads).clamp(min=LEAST).log()
+            return logits * (2 * action - 1)
+    numbers = outputs["q_values"] if "q_values" in outputs else outputs["probabilities"].clamp(min=LEAST).log()
+    if isinstance(space, spaces.MultiDiscrete):
+        parts = zip(numbers.split(space.nvec.tolist(), dim=-1), action.unbind(dim=-1), strict=True)
+        return torch.stack([_preference(*pair) for pair in parts], dim=-1)
+    return _preference(numbers, action)[:, None]
+
+
+def _preference(numbers: Tensor, action: Tensor) -> Tensor:
+    """Return the number `[B]` of the action taken less the mean of the others of `[B, A]`, NaN left out."""
+    legal = ~numbers.isnan()
+    numbers = torch.where(legal, numbers, 0)
+    taken = numbers.gather(-1, action.long()[:, None]).squeeze(-1)
+    others = (legal.sum(-1) - 1).clamp(min=1)
+    return taken - (numbers.sum(-1) - taken) / others
+
+
+def difference(space: Space, before: np.ndarray, after: np.ndarray, spread: np.ndarray) -> np.ndarray:
+    """Return how far canonical actions `[N, ...]` differ, `[N]`.
+
+    A choice differs or not, 1 or 0; several count if one of them does. Numbers differ by the mean of their distances,
+    each in units of its `spread`. Of actions of several parts it is the mean of theirs.
+    """
+    if isinstance(space, Hybrid):
+        columns = zip(space.parts.values(), *map(space.split, (before, after, spread)), strict=True)
+        return np.mean([difference(*column) for column in columns], axis=0)
+    if not isinstance(space, spaces.Box):
+        changed = before != after
+        return changed.reshape(len(changed), -1).any(axis=1).astype(np.float64)
+    before, after = (action.clip(space.low, space.high) for action in (before, after))
+    return (np.abs(after - before) / np.maximum(spread, 1e-9)).mean(axis=1, dtype=np.float64)
+
+
+def counts_changes(space: Space) -> bool:
+    """Whether `difference` is the share of changed actions, and not a distance."""
+    parts = space.parts.values() if isinstance(space, Hybrid) else [space]
+    return not any(isinstance(part, spaces.Box) for part in parts)
+
+
+def indecision(outputs: dict[str, np.ndarray]) -> float:
+    """Return how undecided one decision is, larger where more; NaN where its outputs do not say.
+
+    It is the entropy of the probabilities in nats; less the gap between the two best action values; or the sum of the
+    logarithms of the deviations.
+    """
+    if "probabilities" in outputs:
+        p = outputs["probabilities"].astype(np.float64)
+        return float(-(p * np.log(p.clip(LEAST))).sum())
+    if "q_values" in outputs:
+        legal = np.sort(outputs["q_values"][~np.isnan(outputs["q_values"])])
+        return float(legal[-2] - legal[-1]) if len(legal) > 1 else float("nan")
+    return float(np.log(outputs["std"]).sum()) if "std" in outputs else float("nan")

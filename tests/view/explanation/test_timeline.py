@@ -1,0 +1,85 @@
+"""The decisions of an episode, in closed form."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from agents.run.play import Moment
+from agents.view.explanation.states import States
+from agents.view.explanation.timeline import SHOWN, Rewards, Timeline, judged
+
+GAMMA = 0.5
+
+
+def moments(values, rewards, terminated=True, **outputs) -> list[Moment]:
+    found, total = [], 0.0
+    for t, (value, reward) in enumerate(zip(values, rewards, strict=True)):
+        total += reward
+        last = t == len(values) - 1
+        own = {"value": np.float32(value)} | {name: rows[t] for name, rows in outputs.items()}
+        found.append(Moment(t + 1, None, own, np.array(0), reward, total, last and terminated, last and not terminated))
+    return found
+
+
+def read(values, rewards, terminated=True, how=None, greedy=True, **outputs) -> Timeline:
+    played = moments(values, rewards, terminated, **outputs)
+    return judged(played, States(np.zeros((len(played), 1)), ()), how or Rewards(GAMMA), greedy=greedy)
+
+
+def test_returns_errors_and_regret_of_an_episode_that_terminates():
+    found = read([4, 4, 4], [1, 2, 8])
+    assert found.to_come.tolist() == [1 + 0.5 * (2 + 0.5 * 8), 2 + 0.5 * 8, 8]
+    assert found.surprise.tolist() == [1 + 2 - 4, 2 + 2 - 4, 8 - 4]
+    assert found.regret.tolist() == [4 - 4, 4 - 6, 4 - 8]
+
+
+def test_what_would_have_followed_a_cut_is_what_was_expected():
+    found = read([4, 4, 6], [1, 2, 8], terminated=False)
+    assert found.to_come.tolist() == [1 + 0.5 * 5, 2 + 0.5 * 6, 6]
+    assert np.isnan(found.surprise[-1])
+    assert found.surprise[:2].tolist() == [1 + 2 - 4, 2 + 3 - 4]
+
+
+def test_clipped_rewards_count_as_they_were_learnt():
+    assert read([0, 0], [9, -3], how=Rewards(GAMMA, clips=True)).to_come.tolist() == [0.5, -1]
+
+
+@pytest.mark.parametrize("terminated", [True, False])
+def test_scaled_values_are_put_into_units_of_rewards(terminated):
+    rewards = np.array([1.0, 5.0, 2.0, 4.0])
+    exact = np.zeros(5)
+    for t in reversed(range(4)):
+        exact[t] = rewards[t] + GAMMA * exact[t + 1]
+    found = read(exact[:4] / 25, rewards.tolist(), terminated, how=Rewards(GAMMA, scales=True))
+    assert found.scale == pytest.approx(25, rel=1e-5)
+    np.testing.assert_allclose(found.value, exact[:4], rtol=1e-5)
+    np.testing.assert_allclose(found.surprise[:3], 0, atol=1e-5)
+
+
+def test_values_that_no_scale_fits_stay_as_they_are():
+    assert read([1, 1], [0, 0], how=Rewards(GAMMA, scales=True)).scale == 1
+    assert read([-4, 0], [1, 1], how=Rewards(GAMMA, scales=True)).scale == 1
+
+
+def test_of_sampled_actions_with_values_regret_is_what_the_best_would_have_been_worth():
+    values = [np.array([1.0, 3.0]), np.array([2.0, np.nan])]
+    assert read([3, 2], [0, 0], greedy=False, q_values=values).regret.tolist() == [2, 0]
+    assert read([3, 2], [0, 0], greedy=True, q_values=values).regret.tolist() == [3, 2]
+
+
+def test_the_most_striking_moments_lie_apart():
+    values = np.zeros(40)
+    values[[5, 6, 20, 30, 35]] = [9, 8, 7, 6, 5]
+    found = read(values, np.zeros(40).tolist(), probabilities=[np.array([0.5, 0.5])] * 40)
+    striking = found.striking()
+    assert striking["regret"] == [5, 20, 30]
+    assert len(striking["regret"]) == SHOWN
+    assert striking["indecision"] == []  # all alike
+    assert striking["surprise"][0] == 6  # what was worth 8 came to nothing
+
+
+def test_a_policy_that_says_no_value_has_no_such_moments():
+    played = [Moment(1, None, {}, np.array(0), 1.0, 1.0, True, False)]
+    found = judged(played, States(np.zeros((1, 1)), ()), Rewards(GAMMA), greedy=True)
+    assert found.striking() == {"regret": [], "surprise": [], "indecision": []}
