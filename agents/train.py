@@ -182,8 +182,9 @@ def _train(argv: list[str]) -> int:
 def open_viewer(run: Path, quiet: bool) -> None:
     """Begin to watch a run in a process of its own, which outlives the training; its end does not end the training."""
     command = [sys.executable, "-m", "agents.watch", "--follow", str(run)]
-    # in a session of its own, where Ctrl-C reaches the training alone
-    subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL if quiet else None, **APART)
+    # in a session of its own, where Ctrl-C reaches the training alone; and whoever reads what the training prints
+    # need not wait for the viewer, which writes where errors go
+    subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL if quiet else 2, **APART)
 
 
 def _values(merged: Mapping[str, tuple[Any, Layer]]) -> dict[str, Any]:

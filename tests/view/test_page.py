@@ -25,6 +25,7 @@ from agents.view.viewer import SIZE
 from envs.errors import UserError
 from tests.marks import long_test
 from tests.view.fake_show import FakeShow
+from tests.waiting import HANGS, wait_for
 
 
 class Browser:
@@ -167,16 +168,17 @@ def test_while_nobody_looks_time_stands_still_and_after_the_training_it_ends(run
 
 @long_test
 def test_neither_the_viewers_end_nor_the_trainings_ends_the_other(tmp_path) -> None:
-    words = "--env CartPole-v1 -n 60000 --target-reward none --n-envs 4 --no-record --final-eval-episodes 0 --watch"
+    words = "--env CartPole-v1 -n 60000 --target-reward none --no-record --final-eval-episodes 0 --watch"
     command = [sys.executable, "-m", "agents.train", *words.split(), "--runs-dir", str(tmp_path)]
     surroundings = {**os.environ, "SDL_VIDEODRIVER": "dummy", "PYTHONUNBUFFERED": "1"}
-    training = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=surroundings)
-    assert training.stdout is not None
-    line = next(line for line in training.stdout if "watch it on http" in line)
-    browser = Browser(SimpleNamespace(url=line.split()[-1]))
+    said = tmp_path / "said"
+    with said.open("w") as errors:
+        training = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, env=surroundings)
+    wait_for(lambda: "watch it on http" in said.read_text() and said.read_text().endswith("\n"))
+    browser = Browser(SimpleNamespace(url=said.read_text().split()[-1]))
     assert browser.ask("/frame?seen=0")[0] == 200
-    rest = training.stdout.read()
-    assert training.wait(300) == 0
+    rest, _ = training.communicate(timeout=HANGS)
+    assert training.returncode == 0
     assert "run folder" in rest
     status, picture, headers = browser.ask("/frame?seen=0")
     assert (status, picture[:2]) == (200, b"\xff\xd8"), "it goes on after the training"
