@@ -80,6 +80,7 @@ class Options:
         tyro.conf.FlagCreatePairsOff[bool],
         tyro.conf.arg(help="say what the network is, what the run takes and how long it would last; write nothing"),
     ] = False
+    doctor: Annotated[bool, tyro.conf.arg(help="look for what keeps the training from learning, and say so")] = True
     trust: Trust = False
     watch: Annotated[
         tyro.conf.FlagCreatePairsOff[bool],
@@ -162,6 +163,7 @@ def _train(argv: list[str]) -> int:
         "replays_dir": options.replays_dir,
         "quiet": options.quiet,
         "record_steps": options.record_steps if options.record else 0,
+        "doctor": options.doctor,
     }
     if options.watch:
         from agents.run.play import has_display, watch_fault

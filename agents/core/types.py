@@ -109,6 +109,7 @@ class Iteration:
         latest: TensorBoard tag -> value of what changes over the run (rates, counters), as it is now.
         episodes: those that ended in it, in parts.
         seconds: phase ("env", "act", "copy", "learn") -> time spent in it.
+        data: the rollout that was learnt from, good until the next one; None off-policy.
     """
 
     step: int
@@ -116,3 +117,4 @@ class Iteration:
     latest: Mapping[str, float] = field(default_factory=dict)
     episodes: list[Episodes] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
+    data: Any = None

@@ -25,6 +25,23 @@ Data = dict[str, Any]
 Aux = dict[str, Tensor]
 HUGE = 1e6  # rewards and observations from which on they are the likely cause of a divergence
 HEALTH = "_health"  # of a step: its loss and gradient norm, summed: finite only if both are
+NORM = "_norm"  # of a step: its gradient's norm before clipping
+
+
+class Diverged(UserError):
+    """A loss, a gradient or a parameter is not finite any more.
+
+    Attributes:
+        data: what was learnt from then.
+        what: the first thing that was not finite: "obs", "reward", ..., of the data, "loss" or "gradient".
+        minibatch: of the update's, from 0 on; None where all are finite.
+        where: of the data, the place of the first number that is not finite, `(t, n)` of a rollout or `(b,)`.
+    """
+
+    data: Trajectory | Batch | None = None
+    what: str = "gradient"
+    minibatch: int | None = None
+    where: tuple[int, ...] | None = None
 
 
 class UpdateResult(NamedTuple):
@@ -35,12 +52,14 @@ class UpdateResult(NamedTuple):
         priorities: of the batch's transitions, `[B]`, for the sampler; None if the algorithm has none.
         health: a scalar that is finite as long as losses, gradients and parameters are.
         data: what was learnt from.
+        steps: of each optimiser step a number that is finite if its loss and gradient are, `[M]`.
     """
 
     metrics: dict[str, Tensor | float]
     priorities: Tensor | None
     health: Tensor
     data: Trajectory | Batch | None = None
+    steps: Tensor | None = None
 
 
 class Learner:
@@ -108,7 +127,7 @@ class Learner:
                 prepared |= self.algorithm.draw(len(prepared["action"]), self.shuffling)
                 self.parameters.train(True)
                 aux = self._step(prepared, constants, self.optimizer.rates(rate)[0])
-                taken, extra = 1, {}
+                taken, extra = 1, dict[str, Any]()
             else:
                 prepared = self._with_observations(prepared, data)
                 self.parameters.train(True)
@@ -117,22 +136,34 @@ class Learner:
             self.parameters.train(False)
             self.optimizer.steps += taken
             self.n_updates += taken
-            health = aux.pop(HEALTH).sum() + self.parameters.vector.sum()
+            steps, norm = aux.pop(HEALTH), aux.pop(NORM, None)
+            health = steps.sum() + self.parameters.vector.sum()
             self.algorithm.after_update(prepared)
             metrics = self.algorithm.metrics(aux, prepared, constants) if aux else {}
-        return UpdateResult({**metrics, **extra} if aux else {}, aux.get("priority"), health, data)
+        if norm is not None:
+            extra["train/grad_norm"] = norm.mean() if norm.dim() else norm
+        return UpdateResult({**metrics, **extra} if aux else {}, aux.get("priority"), health, data, steps)
 
     def refuse_divergence(self, result: UpdateResult, step: int) -> None:
-        """Raise UserError if an update at `step` left a loss, a gradient or a parameter that is not finite."""
+        """Raise Diverged if an update at `step` left a loss, a gradient or a parameter that is not finite."""
         if math.isfinite(result.health.item()):
             return
         parts = {tag: value for tag, value in result.metrics.items() if tag.endswith("loss")}
         loss = float(parts.get("train/loss", sum(parts.values())))
         what = "the parameters are" if not self.parameters.vector.isfinite().all() else "a gradient is"
-        raise UserError(
+        error = Diverged(
             f"the training diverged: at step {step:,} its loss is {loss:g} and {what} not finite any more; "
             f"{self._cause(result.data)}"
         )
+        error.data, error.what = result.data, "gradient" if math.isfinite(loss) else "loss"
+        if result.steps is not None and (bad := (~result.steps.isfinite()).flatten().nonzero()).numel():
+            error.minibatch = int(bad[0])
+        for name, leaf in _named_leaves(result.data):
+            if leaf.is_floating_point() and (places := (~leaf.isfinite()).nonzero()).numel():
+                error.what = name
+                error.where = tuple(places[0][: 1 if isinstance(result.data, Batch) else 2].tolist())
+                break
+        raise error
 
     def _cause(self, data: Trajectory | Batch | None) -> str:
         """Return what most likely made a training on this data diverge, and what to do about it."""
@@ -241,7 +272,7 @@ class Learner:
     def _gradient(self, minibatch: Data, constants: Data) -> tuple[Tensor, Tensor, Aux]:
         gradient, loss, aux = self.parameters.gradient(self.algorithm.loss, minibatch, constants)
         norm = torch.linalg.vector_norm(gradient)
-        return gradient, norm, aux | {HEALTH: loss + norm}
+        return gradient, norm, aux | {HEALTH: loss + norm, NORM: norm}
 
     def _apply(self, gradient: Tensor, norm: Tensor, rates: Tensor, aux: Aux) -> None:
         max_norm = self.algorithm.config.max_grad_norm
@@ -268,6 +299,15 @@ def _largest(values: Any) -> float:
     """Return the largest magnitude of the floats in a tensor or a dict of tensors."""
     leaves = values.values() if isinstance(values, dict) else [values]
     return max((float(leaf.abs().max()) for leaf in leaves if leaf.is_floating_point()), default=0.0)
+
+
+def _named_leaves(data: Trajectory | Batch | None) -> Iterator[tuple[str, Tensor]]:
+    """Yield the tensors of what was learnt from that came from environments, by name."""
+    for name in ("obs", "action", "reward", "return_", "next_obs"):
+        found = getattr(data, name, None)
+        for key, leaf in found.items() if isinstance(found, dict) else [("", found)]:
+            if leaf is not None:
+                yield f"{name}.{key}" if key else name, leaf
 
 
 def _part(chunks: Any, i: int) -> Any:

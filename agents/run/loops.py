@@ -37,7 +37,8 @@ def on_policy(collector: Collector, learner: Learner, config: RolloutConfig) -> 
         result = learner.update(_learnt_from(collected, config), progress)
         learner.refuse_divergence(result, state.step)  # waits for the device
         seconds = {**collected.seconds, "learn": perf_counter() - began}
-        yield Iteration(state.step, result.metrics, learner.latest(progress), collected.episodes, seconds)
+        latest = learner.latest(progress)
+        yield Iteration(state.step, result.metrics, latest, collected.episodes, seconds, collected.trajectory)
 
 
 def off_policy(

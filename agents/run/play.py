@@ -144,17 +144,22 @@ def watch_fault(env_id: str) -> str | None:
 
 
 def stage(env_id: str, num_envs: int = 1, *, render: bool = False, **options: Any) -> VecEnv:
-    """`envs.make.make`, with what environments draw with told of a screen or a sound card that is not there.
+    """`envs.make.make`, ready to draw where `render`."""
+    if render:
+        prepare_drawing(env_id)
+    return make(env_id, num_envs, render=render, **options)
+
+
+def prepare_drawing(env_id: str) -> None:
+    """Tell what an environment draws with of a screen or a sound card that is not there.
 
     That is pygame for most of Gymnasium's, and MuJoCo's own renderer, which draws in the first way that works here.
     """
-    if render:
-        os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
-        os.environ.setdefault("SDL_AUDIODRIVER", "dummy")
-        if not has_display():
-            os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
-        mujoco.choose_way(locate(env_id), has_display())
-    return make(env_id, num_envs, render=render, **options)
+    os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
+    os.environ.setdefault("SDL_AUDIODRIVER", "dummy")
+    if not has_display():
+        os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
+    mujoco.choose_way(locate(env_id), has_display())
 
 
 def policy_env(

@@ -19,9 +19,12 @@ from agents.acting.evaluation import Evaluation
 from agents.core.saved import part
 from agents.core.schedules import crossings
 from agents.core.signals import ENDING, handling
+from agents.learning.learner import Diverged
 from agents.run import code
 from agents.run.build import Training, build, restore
 from agents.run.config import RECORD_STEPS, RunConfig
+from agents.run.diverged import explain
+from agents.run.doctor import Doctor, facts_of
 from agents.run.evaluator import EVALUATIONS, Evaluator, evaluation_scalars, settled
 from agents.run.folder import RunFolder
 from agents.run.lock import Lock
@@ -31,14 +34,15 @@ from agents.run.monitor import LOG_ROWS, Monitor
 from agents.run.play import Moment, frames_per_second, play, policy_env, watch_fault
 from agents.run.recording import record_episode, replay_folder
 from agents.run.remarks import Remarks, of_actions, of_settings
-from agents.run.sinks import ConsoleSink, CsvSink, TensorBoardSink
+from agents.run.sinks import ConsoleSink, CsvSink, Sink, TensorBoardSink
 from agents.run.storage import atomic_folder, read_tree, remove_tree, write_tree
 from agents.run.summary import Summary, last_screen, resume_command
 from agents.run.terminal import typed
 from agents.run.told import understood
 from agents.run.video import gif_bytes, write_video
+from agents.run.vitals import Vitals
 from envs.errors import UserError
-from envs.make import reward_threshold
+from envs.make import has_time_limit, reward_threshold
 from envs.seeding import derive_seed
 
 VIDEO_STEPS = 500  # the most that a video during the training shows
@@ -74,7 +78,16 @@ def stop_signals() -> Iterator[Stop]:
 class Run:
     """A training with its folder, sinks and evaluation environments."""
 
-    def __init__(self, training: Training, folder: RunFolder, monitor: Monitor, *, resumed: bool, quiet: bool) -> None:
+    def __init__(
+        self,
+        training: Training,
+        folder: RunFolder,
+        monitor: Monitor,
+        *,
+        resumed: bool,
+        quiet: bool,
+        doctor: bool = True,
+    ) -> None:
         self.training, self.folder, self.monitor = training, folder, monitor
         self.config = training.config
         self.params = cast(Any, training.config.params)  # settled: nothing is "auto" any more
@@ -101,12 +114,28 @@ class Run:
         if self.config.one_instance:
             self.evaluator.share(training.env)
         self.remarks = Remarks(training.env.observation_space)
+        self.doctor = self.make_doctor(kept) if doctor else None
+        self.vitals = Vitals(training.policy, training.env.observation_space, training.env.action_space)
+        self.rollout: Any = None  # what was learnt from last
         self.metrics = None if self.config.metrics is None else UserMetrics(self.config.metrics)
         self.log_every = max(self.params.total_timesteps // LOG_ROWS, 1)
-        self.save_every = self.params.eval_freq or max(self.params.total_timesteps // EVALUATIONS, 1)
+        part = max(self.params.total_timesteps // EVALUATIONS, 1)
+        self.save_every = self.params.eval_freq or part
+        self.examine_every = min(self.save_every, part)
         self.told_to_watch = False
         self.looked = -LOOK_EVERY  # at how many seconds of the run it last looked around
         self.saved = 0.0  # at how many seconds the newest model was
+
+    def make_doctor(self, kept: int | None) -> Doctor:
+        """Return what watches over the training; of a resumed run it knows the rows that are kept."""
+        limit = has_time_limit(self.config.env, self.config.env_kwargs)
+        taken = self.training.data_bytes if self.training.replay is not None else 0
+        return Doctor(self.folder.path, facts_of(self.params, self.config.algo, limit, taken), self.tensorboard, kept)
+
+    @property
+    def sinks(self) -> list[Sink]:
+        """Where scalars go."""
+        return [self.tensorboard, self.console, *([] if self.doctor is None else [self.doctor])]
 
     def evaluate(self, episodes: int, *stream: str | int) -> Evaluation:
         """Play greedily on fresh episodes; `stream` names the random stream they come from."""
@@ -139,6 +168,7 @@ class Run:
         for iteration in self.training.iterations():
             self.between_ticks = True
             self.monitor.add(iteration)
+            self.rollout = iteration.data
             if self.metrics is not None:
                 done = min(iteration.step / self.params.total_timesteps, 1.0)
                 for row in self.metrics.rows(iteration.episodes, done):
@@ -167,6 +197,8 @@ class Run:
             if is_best and crossings(self.monitor.last_video, step, params.video_freq):
                 with self.monitor.paused("recording"):
                     self.record_best(step)
+        if crossings(before, step, self.examine_every):
+            self.see_doctor(step)
         if row := crossings(before, step, self.log_every):
             self.log(step)
         self.monitor.handled = step
@@ -179,6 +211,14 @@ class Run:
             with self.monitor.paused("saving"):
                 self.checkpoint()
         return bool(row)
+
+    def see_doctor(self, step: int) -> None:
+        """Take the training's vitals, and say what is wrong."""
+        if self.doctor is None:
+            return
+        data = self.rollout if self.training.replay is None else self.training.replay
+        self.doctor.history.words = self.vitals.words
+        self.say(self.doctor.examine(step, self.vitals.take(data)))
 
     def look_around(self) -> None:
         """Say what most likely keeps the run from learning.
@@ -202,8 +242,10 @@ class Run:
         scalars = self.monitor.scalars(step) | {
             f"faults/{name}": float(n) for name, n in self.training.faults().items()
         }
-        for sink in (self.tensorboard, self.progress_csv, self.console):
+        for sink in (self.progress_csv, *self.sinks):
             sink.write(step, scalars)
+        if self.doctor is not None:
+            self.doctor.keep(step, self.training.algorithm.model)
 
     def evaluate_and_keep_best(self, step: int) -> int:
         """Evaluate, keep the best model, and note whether the target is reached; return the steps it took.
@@ -213,7 +255,7 @@ class Run:
         result = self.evaluate(self.params.eval_episodes, "evaluation", step)
         scalars = evaluation_scalars(result, self.monitor.training_seconds())
         mean = scalars["eval/mean_reward"]
-        for sink in (self.tensorboard, self.evaluations, self.console):
+        for sink in (self.evaluations, *self.sinks):
             sink.write(step, scalars)
         if self.monitor.best is None or mean > self.monitor.best[0]:
             self.monitor.best = (mean, step)
@@ -272,22 +314,33 @@ class Run:
 
     def save_latest(self) -> None:
         """Save the policy as it is as the model of the run itself; say once that it can be watched."""
-        self.folder.refuse_gone()
         training = self.training
-        spaces = training.env.own_spaces
-        save_model(self.folder.path, training.algorithm.model, self.config, spaces, training.step)
+        self.save_model_of(training.step)
         if not self.told_to_watch and training.step < self.params.total_timesteps and not watch_fault(self.config.env):
             self.console.say(f"watch it learn: {typed('python', '-m', 'agents.watch', '--follow', self.folder.shown)}")
         self.told_to_watch = True
+
+    def save_model_of(self, step: int) -> None:
+        """Save the model as it is, which is that of `step`, as the run's own."""
+        self.folder.refuse_gone()
+        save_model(self.folder.path, self.training.algorithm.model, self.config, self.training.env.own_spaces, step)
 
     def save_on_error(self, error: BaseException) -> None:
         """Save what was learnt when training breaks, and note on the error what became of it."""
         if not self.training.step:
             return
-        if not all(parameter.isfinite().all() for parameter in self.training.algorithm.model.parameters()):
-            error.add_note(
-                f"The network is not saved, as its weights are not finite any more; see {self.folder.shown}."
-            )
+        if isinstance(error, Diverged) and self.doctor is not None:
+            explain(error, self.doctor, self.training, self.folder)
+        model = self.training.algorithm.model
+        if not all(parameter.isfinite().all() for parameter in model.parameters()):
+            good = None if self.doctor is None else self.doctor.bring_back(model)
+            if good is None:
+                error.add_note(
+                    f"The network is not saved, as its weights are not finite any more; see {self.folder.shown}."
+                )
+                return
+            self.save_model_of(good)
+            error.add_note(f"The model of step {good:,}, the last good one there is, is saved in {self.folder.shown}.")
             return
         what = "What was learnt"
         try:
@@ -373,8 +426,9 @@ class Run:
 
     def close(self) -> None:
         """Flush and close everything but the environments of the training."""
-        for each in (self.tensorboard, self.progress_csv, self.evaluations, self.console, self.evaluator):
-            each.close()
+        for sink in (self.progress_csv, self.evaluations, *self.sinks):
+            sink.close()
+        self.evaluator.close()
 
 
 class Thumbnails:
@@ -444,6 +498,7 @@ def train(
     resume: Path | None = None,
     quiet: bool = False,
     record_steps: int = RECORD_STEPS,
+    doctor: bool = True,
     training: Training | None = None,
     begun: Callable[[Path], None] | None = None,
 ) -> Summary:
@@ -455,6 +510,7 @@ def train(
         replays_dir: where an episode of the best policy is recorded at the end.
         record_steps: the most steps of it that are recorded; 0 records none.
         begun: called with the run folder before the training begins.
+        doctor: whether the training is watched for what keeps it from learning.
 
     Raises:
         UserError: anything the user can mend; what was learnt until then is saved in the run folder.
@@ -493,7 +549,7 @@ def train(
             notes.append(lock.note)
         if config.one_instance:
             notes.append(TAKING_TURNS)
-        with closing(Run(training, folder, monitor, resumed=resume is not None, quiet=quiet)) as run:
+        with closing(Run(training, folder, monitor, resumed=resume is not None, quiet=quiet, doctor=doctor)) as run:
             run.keeps_env = given
             if begun is not None:
                 begun(folder.path)

@@ -9,7 +9,7 @@ import re
 import socket
 import struct
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from importlib.util import find_spec
 from itertools import count
@@ -69,7 +69,7 @@ class TensorBoardSink:
         values = [Summary.Value(tag=tag, simple_value=value) for tag, value in scalars.items()]
         self._add_summary(step, Summary(value=values))
 
-    def text(self, tag: str, markdown: str) -> None:
+    def text(self, tag: str, markdown: str, step: int = 0) -> None:
         """Show Markdown under the TEXT tab."""
         from tensorboard.compat.proto.summary_pb2 import Summary
         from tensorboard.compat.proto.tensor_pb2 import TensorProto
@@ -81,7 +81,7 @@ class TensorBoardSink:
             metadata=create_summary_metadata(display_name=tag, description=""),
             tensor=TensorProto(dtype=DT_STRING, string_val=[markdown.encode()]),
         )
-        self._add_summary(0, Summary(value=[value]))
+        self._add_summary(step, Summary(value=[value]))
 
     def hparams(self, values: Mapping[str, Any]) -> None:
         """Show the run under the HPARAMS tab, which puts the last value of every scalar beside `values`.
@@ -161,17 +161,8 @@ class CsvSink:
 
     def _read(self, last_step: int | None) -> list[dict[str, str]]:
         """Return the whole rows up to `last_step`; a torn last row is left out."""
-        text = read_bytes(self._path).decode(errors="replace")
-        reader = csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1]))
-        try:
-            if "step" not in (reader.fieldnames or ()):
-                return []
-            self._columns = list(dict.fromkeys(reader.fieldnames or ()))
-            rows = [row for row in reader if re.fullmatch("[0-9]{1,15}", row["step"] or "") and None not in row]
-        except csv.Error as error:
-            raise UserError(
-                f"{self._path}, line {reader.line_num}: {error}. Take it away to go on without it"
-            ) from error
+        columns, rows = read_table(self._path)
+        self._columns = columns or self._columns
         return [row for row in rows if last_step is None or int(row["step"]) <= last_step]
 
     def _rewrite(self, rows: list[dict[str, str]]) -> None:
@@ -184,6 +175,37 @@ class CsvSink:
         with disk("write", self._path):
             self._stream = self._path.open("a", newline="", encoding="utf-8")
         self._writer = csv.DictWriter(self._stream, self._columns, lineterminator="\n")
+
+
+def read_table(path: Path) -> tuple[list[str], list[dict[str, str]]]:
+    """Return the columns of a `CsvSink`'s file and its whole rows; a torn last row is left out.
+
+    Raises:
+        UserError: it cannot be read, or is malformed.
+    """
+    text = read_bytes(path).decode(errors="replace")
+    reader = csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1]))
+    try:
+        if "step" not in (reader.fieldnames or ()):
+            return [], []
+        columns = list(dict.fromkeys(reader.fieldnames or ()))
+        return columns, [row for row in reader if re.fullmatch("[0-9]{1,15}", row["step"] or "") and None not in row]
+    except csv.Error as error:
+        raise UserError(f"{path}, line {reader.line_num}: {error}. Take it away to go on without it") from error
+
+
+def read_scalars(path: Path) -> Iterator[tuple[int, dict[str, float]]]:
+    """Yield the rows of a `CsvSink`'s file, if there is one: the step, and the numbers by tag.
+
+    Raises:
+        UserError: as `read_table`.
+    """
+    for row in read_table(path)[1] if path.exists() else ():
+        scalars: dict[str, float] = {}
+        for tag, cell in row.items():
+            with suppress(ValueError, TypeError):
+                scalars |= {tag: float(cell)} if cell and tag != "step" else {}
+        yield int(row["step"]), scalars
 
 
 class Working:

@@ -156,7 +156,9 @@ def trace(action_space, config):
     updates, total = [], 0.0
     for iteration in training.iterations():
         total += sum(episodes.read()[0].sum() for episodes in iteration.episodes)
-        updates.append({key.removeprefix("train/"): float(value) for key, value in iteration.metrics.items()})
+        numbers = {key.removeprefix("train/"): float(value) for key, value in iteration.metrics.items()}
+        assert not numbers or numbers.pop("grad_norm") > 0  # all others follow from it
+        updates.append(numbers)
     norms = {name: tensor.double().norm().item() for name, tensor in training.algorithm.model.state_dict().items()}
     return {"updates": updates, "norms": norms, "episodes' returns": total, "steps": training.step}
 

@@ -2059,8 +2059,8 @@ BUGS = [
         "agents/learning/learner.py",
         "tests/learning/test_learner.py tests/learning/test_modules.py tests/algos/test_ppo.py tests/algos/test_dqn.py",
         (
-            "aux | {HEALTH: loss + norm}",
-            "aux | {HEALTH: loss}",
+            "aux | {HEALTH: loss + norm, NORM: norm}",
+            "aux | {HEALTH: loss, NORM: norm}",
             "a gradient that is not finite goes unnoticed where the parameters stay finite",
         ),
         (
@@ -2397,6 +2397,34 @@ BUGS = [
             "high = low, high",
             "pictures without bounds are 0",
         ),
+    ),
+    *_in(
+        "agents/run/doctor.py",
+        "tests/run/test_doctor.py",
+        ("found.badness >= WORSE *", "found.badness >= 1.0 *", "the doctor repeats itself"),
+        ("if found.step <= since]", "if found.step > since]", "a resumed run forgets what the doctor said"),
+        ("tensor.clone() for name", "tensor for name", "the last good model goes bad with the present one"),
+    ),
+    *_in(
+        "agents/run/vitals.py",
+        "tests/run/test_doctor.py",
+        ("result.amax(rows) <= 0", "result.amin(rows) <= 0", "a unit that is 0 once counts as dead"),
+        ("(result.abs() > 0.99)", "(result > 0.99)", "tanh saturated at -1 goes unnoticed"),
+        ("kept = data.valid.flatten()", "kept = ~data.valid.flatten()", "the doctor looks at dummy transitions"),
+        ("(size > 0).sum()", "size.numel() * (size > 0).any()", "the size of rewards is their mean over all steps"),
+    ),
+    *_in(
+        "agents/run/history.py",
+        "tests/run/test_illnesses.py",
+        ("if point.step >= since]", "if point.step <= since]", "the doctor looks at old rows alone"),
+        ("del series[1:-1:2]", "del series[MOST_POINTS:]", "of a long run the doctor sees the beginning alone"),
+    ),
+    *_in(
+        "agents/run/illnesses.py",
+        "tests/run/test_illnesses.py",
+        ("min(gaps) > 1", "True", "the doctor says of every run that evaluations are far from training"),
+        ("or exploring > 0.1 or", "or", "evaluations are compared with training while most actions are random"),
+        ("now > PINNED", "now < PINNED", "a healthy clip fraction is an illness"),
     ),
     *_in(
         "agents/view/explanation/attribution.py",

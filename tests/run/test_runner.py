@@ -179,7 +179,7 @@ def test_the_curves_have_the_baselines_names(algorithm: str, tags: set[str], tmp
 
 def test_a_diverged_training_is_told_and_not_saved(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = f"{DQN} {SHORT} --eval-freq 0 --save-freq 10 --learning-rate 1e38 --max-grad-norm 1e30 --optimizer sgd"
-    run = train(tmp_path, words, code=2)
+    run = train(tmp_path, f"{words} --no-doctor", code=2)
     told = capsys.readouterr().err.splitlines()
     assert told[0].startswith("error: the training diverged: at step ")
     assert "; try a smaller learning_rate" in told[0]
