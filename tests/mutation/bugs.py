@@ -919,6 +919,34 @@ BUGS = [
         ("gates[:, :size] * of_hidden[:, 2 * size :]", "of_hidden[:, 2 * size :]", "NumPy's GRU never resets"),
     ),
     *_in(
+        "agents/lab/export/module.py",
+        "tests/lab/export/test_export.py",
+        ("restarted(given[STATE], start)", "given[STATE]", "export: what is remembered goes on in the next episode"),
+        (
+            "return action.to(torch.int64).reshape(-1, *raw.shape) + start",
+            "return action.to(torch.int64).reshape(-1, *raw.shape)",
+            "export: actions that begin elsewhere than at 0 are given from 0",
+        ),
+    ),
+    *_in(
+        "agents/lab/export/views.py",
+        "tests/lab/export/test_export.py",
+        (
+            "writer.whole(value) if not value.contiguous else value",
+            "value",
+            "export: a turned array is read as it lies",
+        ),
+    ),
+    *_in(
+        "agents/lab/export/operations.py",
+        "tests/lab/export/test_export.py",
+        (
+            "({entry} {sign} {zero}) best = k;",
+            "({entry} {sign}= {zero}) best = k;",
+            "export: of equals the last is taken",
+        ),
+    ),
+    *_in(
         "agents/networks/scan.py",
         "tests/networks/test_memory.py",
         ("keep = keep * ~start[..., None]", "keep = keep * 1", "scan: nothing is forgotten where an episode starts"),
@@ -2466,5 +2494,21 @@ BUGS = [
         ("reward[-1] if last.terminated else value[-1]", "reward[-1]", "a return ends with its time limit", LIMITS),
         ("rewards.gamma * after - value", "after - value", "surprise without discount"),
         ("reward = np.sign(reward)", "pass", "values of clipped rewards are compared with rewards that are not"),
+    ),
+    *_in(
+        "agents/view/film.py",
+        "tests/view/test_film.py",
+        ("found != count or brightest < DARK", "found != count", "a film that is black is as good as any other"),
+        (
+            "load(str(step)) if step else untrained(last)",
+            "load(str(step)) if step else last",
+            "0%: the trained policy plays",
+        ),
+        ("at = round(share * (GRID - 1))", "at = 0", "the curve's marker stays where it is"),
+    ),
+    *_in(
+        "agents/run/models.py",
+        "tests/view/test_film.py",
+        ("loaded.config.params, loaded.seed)", "loaded.config.params, 0)", "the untrained policy is another seed's"),
     ),
 ]
