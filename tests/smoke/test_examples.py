@@ -48,9 +48,9 @@ def ours() -> list[str]:
 
 def small(words: list[str]) -> list[str]:
     """Shorten what takes long, and let RUN be a run."""
-    words = [{"RUN": RUN, "OTHER": RUN, "MODEL.zip": MODEL}.get(word, word) for word in words]
-    if words in (["evaluate"], ["watch"], ["doctor"]):
-        return [*words, "--runs-dir", "kept"]
+    words = [{"RUN": RUN, "MODEL.zip": MODEL, "OTHER": "latest"}.get(word, word) for word in words]
+    if words in (["evaluate"], ["watch"], ["doctor"], ["export"], ["explain"], ["film"]):
+        words = [*words, "--runs-dir", "kept"]
     if words[0] == "train" and words not in (["train"], ["train", "--env", "CartPole-v1"]):
         words = [*words, "--no-record"]
     if words[0] == "train" and "--env" in words:
@@ -65,12 +65,14 @@ def small(words: list[str]) -> list[str]:
         return ["compare", "second", *words[1:], "--no-video", "--out", "elsewhere", "--final-eval-episodes", "2"]
     if words[0] == "compare" and len(words) > 1:
         words = [*words, "--list", "--out", "elsewhere"]
-    if words[0] == "evaluate":
+    if words[0] in ("evaluate", "explain"):
         words = [*words, "--episodes", "2"]
-    if "--beside" in words and "--record" not in words:  # two have no window without a display
-        words = [*words, "--episodes", "1", "--record", "beside.gif"]
-    if words == ["export"]:
-        words = ["export", "--runs-dir", "kept"]
+    if "--beside" in words and "--record" not in words:  # there is no window
+        words = [*words, "--record", "both.mp4"]
+    if words[0] == "explain":
+        words = [*words, "--states", "10"]
+    if words[0] == "film":
+        words = [*words, "--parts", "2", "--seconds", "0.1", "--no-gif"]
     if words[0] == "export":
         words = [*words, "--check", "0"]
     return words
