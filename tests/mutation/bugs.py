@@ -1594,6 +1594,21 @@ BUGS = [
         ("if unseen < LOOKED:", "if True:", "watch page: plays on while nobody looks"),
     ),
     *_in(
+        "agents/lab/run_page.py",
+        "tests/lab/test_run_page.py",
+        (
+            "worst, best = int(returns.argmin()), int(returns.argmax())",
+            "best, worst = int(returns.argmin()), int(returns.argmax())",
+            "report of a run: the best episode is called the worst",
+        ),
+        ('content[4:8] == b"ftyp"', "content", "report of a run: a file that is no video is shown as one"),
+        (
+            'name not in OWN and packaged.get(name) != "auto"',
+            "name not in OWN and packaged.get(name) == own[name]",
+            "report of a run: settings that differ from the packaged ones are left out",
+        ),
+    ),
+    *_in(
         "agents/run/curves.py",
         "tests/view/test_page.py",
         ("curve.steps[-1] < int(step)", "True", "a page's curves go back where a step comes twice"),
