@@ -215,6 +215,13 @@ def replay_folder(loaded: LoadedPolicy, replays: Path = Path("replays")) -> Path
     return replays / env_label(loaded.env) / run_name(loaded)
 
 
+def videos_of(run: Path, env: str, replays: Path) -> list[Path]:
+    """Return the videos there are of a run: recorded episodes, the newest first, and then those of the training."""
+    recorded = (replays / env_label(env) / run.resolve().name).glob("*.mp4")
+    by_age = sorted((file for file in recorded if file.is_file()), key=lambda file: file.stat().st_mtime, reverse=True)
+    return by_age + sorted((run / "videos").glob("*.mp4"), reverse=True)
+
+
 def record_episode(
     loaded: LoadedPolicy,
     seed: int,
