@@ -29,13 +29,13 @@ from agents.run.config import (
     merge,
     notation,
     of_others,
-    parse_value,
     resolve,
     takes_many,
 )
 from agents.run.flags import Trust, parse_env_kwargs
 from agents.run.spellings import suggestion
 from agents.run.terminal import say
+from agents.run.yaml_files import parse_value
 from envs.errors import UserError
 from envs.processes import APART
 
@@ -248,7 +248,7 @@ def parse(argv: list[str], defaults: Mapping[str, Any], helping: bool = False) -
             args=argv,
             default=command(**groups, command=Options()),
             return_unknown_args=True,
-            config=(tyro.conf.OmitArgPrefixes,),
+            config=(tyro.conf.OmitArgPrefixes, tyro.conf.HelptextFromCommentsOff),  # reading sources takes long
         )
     except SystemExit as stop:
         if stop.code == 0:

@@ -15,8 +15,9 @@ from pydantic import BaseModel, Field, create_model
 
 from agents.core.config import AlgoConfig, ObservationConfig
 from agents.core.settings import OFF, Activation, Schedule, Settings, idle
-from agents.run.config import Layer, load_config_file, packaged_config, validate
+from agents.run.config import Layer, packaged_config, validate
 from agents.run.registry import label
+from agents.run.yaml_files import load_config_file
 from envs.errors import UserError, did_you_mean
 
 Count = Annotated[int, Field(gt=0)]

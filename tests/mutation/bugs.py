@@ -757,7 +757,7 @@ BUGS = [
         ),
     ),
     *_in(
-        "agents/run/storage.py",
+        "agents/run/trees.py",
         "tests/run/test_replay_files.py",
         (
             "if not whole or hashlib.sha256(array).hexdigest() != digest:",
@@ -1484,16 +1484,20 @@ BUGS = [
             "files are copied into their place, which a crash may leave half done",
         ),
         (
+            "path.rename(previous)",
+            "shutil.rmtree(path)",
+            "folders are deleted before the new one is in their place",
+        ),
+    ),
+    *_in(
+        "agents/run/trees.py",
+        "tests/run/test_storage.py",
+        (
             'if hashlib.file_digest(stream, "sha256").hexdigest() != body["tensors_sha256"]:',
             'if not body["tensors_sha256"]:',
             "the checksum of the numbers is not compared",
         ),
         ("    if altered:", "    if checksum is None:", "the checksum of the structure is not compared"),
-        (
-            "path.rename(previous)",
-            "shutil.rmtree(path)",
-            "folders are deleted before the new one is in their place",
-        ),
         (
             'part = f"#{key}" if isinstance(key, int)',
             'part = f"{key}" if isinstance(key, int)',

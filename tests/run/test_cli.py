@@ -21,7 +21,8 @@ from agents.core.settings import idle
 from agents.lab.comparison import options as compare_options
 from agents.run import registry, spellings
 from agents.run.cli import print_json, run_command
-from agents.run.config import CONFIGS, FLAGS, RUN_FIELDS, Layer, RunConfig, load_config_file, resolve
+from agents.run.config import CONFIGS, FLAGS, RUN_FIELDS, Layer, RunConfig, resolve
+from agents.run.yaml_files import load_config_file
 from envs.errors import UserError
 from tests.run.running import NAMES, setting_of_others
 

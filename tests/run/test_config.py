@@ -13,16 +13,8 @@ from agents.algos.ppo.config import PPOConfig
 from agents.core.settings import Torsos
 from agents.run import config as module
 from agents.run import registry
-from agents.run.config import (
-    FLAGS,
-    Layer,
-    RunConfig,
-    load_config_file,
-    merge,
-    packaged_config,
-    parse_value,
-    resolve,
-)
+from agents.run.config import FLAGS, Layer, RunConfig, merge, packaged_config, resolve
+from agents.run.yaml_files import load_config_file, parse_value
 from agents.train import parse
 from envs.errors import UserError
 from tests.run import running
