@@ -17,7 +17,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from agents.core.config import AlgoConfig
-from agents.core.settings import CompileMode, Settings
+from agents.core.settings import CompileMode, OwnFunction, Settings
 from agents.core.user_code import is_user_code
 from agents.run import code, registry
 from agents.run.spellings import ours, suggestion
@@ -63,9 +63,8 @@ class RunConfig(Settings):
     wrappers: Annotated[list[Wrapper], BeforeValidator(_wrappers)] = Field(
         [], description="put around env in order, the first innermost: module:Wrapper or file.py:Wrapper of your own"
     )
-    metrics: str | None = Field(
+    metrics: OwnFunction | None = Field(
         None,
-        min_length=1,
         description="your own function of an episode's last info and of the run's progress (0 to 1), file.py:function, "
         "whose numbers are logged",
     )
@@ -360,8 +359,16 @@ def _explain(error: ErrorDetails, field: FieldInfo, value: Any) -> str:
         return f"{_show(value)} is out of range; it must be {' and '.join(allowed)}."
     if error["type"] == "value_error":
         return f"{_show(value)} given, but it {error['msg'].removeprefix('Value error, ')}."
-    options = [option for option in get_args(field.annotation) if isinstance(option, str)]
-    return f"{_show(value)} given, {notation(field.annotation)} expected.{did_you_mean(str(value), options)}"
+    value = error["input"] if error["type"] == "literal_error" else value  # of a list, the word that is meant
+    near = did_you_mean(str(value), _options(field.annotation))
+    return f"{_show(value)} given, {notation(field.annotation)} expected.{near}"
+
+
+def _options(annotation: Any) -> list[str]:
+    """Return the words that a field of this type may be."""
+    if get_origin(annotation) is Literal:
+        return [word for word in get_args(annotation) if isinstance(word, str)]
+    return [word for argument in get_args(annotation) for word in _options(argument)]
 
 
 _BOUNDS = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}

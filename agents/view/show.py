@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from itertools import count, islice, zip_longest
+from itertools import islice, zip_longest
 from pathlib import Path
-from time import sleep
+from time import monotonic, sleep
 from typing import Any, Protocol
 
 from agents.acting.evaluation import Player
@@ -24,6 +24,7 @@ from envs.errors import UserError
 from envs.make import env_label
 
 POLL = 0.5  # seconds between two looks for a newer model
+ASK_EVERY = 2.0  # seconds between two requests for newer ones
 
 
 class Show(Protocol):
@@ -53,10 +54,6 @@ class Show(Protocol):
         """Let the policy forget, before its next step, what it remembers; return whether it remembers anything."""
         ...
 
-    def turns(self, episodes: int | None) -> Iterable[int]:
-        """Return which episodes to record where there is no window; `episodes`, if given, is how many."""
-        ...
-
     def record(self, index: int, fps: float, size: tuple[int, int] = SIZE) -> Path:
         """Write an episode's video to where recorded episodes go, and return its path."""
         ...
@@ -75,6 +72,8 @@ class PolicyShow:
         folder: where recorded episodes go.
     """
 
+    axes = "auto"  # which arrays of an observation are pictures
+
     def __init__(
         self, policy: Policy, env: VecEnv, env_id: str, source: str, seed: int, deterministic: bool, folder: Path
     ) -> None:
@@ -90,7 +89,7 @@ class PolicyShow:
     def _panel(self, index: int) -> Panel:
         seed, acting = self.seed + index, "most likely actions" if self.deterministic else "sampled actions"
         about = f"episode {index + 1} · seed {seed} · {acting}"
-        more: dict[str, Any] = {"name": self._file(seed), "policy": self.policy}
+        more: dict[str, Any] = {"name": self._file(seed), "policy": self.policy, "axes": self.axes}
         more |= {"checkpoints": self.checkpoints(), "checkpoint": self.step}
         return panel_of(self.env, env_label(self.env_id), self.source, about, **more)
 
@@ -112,9 +111,6 @@ class PolicyShow:
     def _forgets(self) -> bool:
         now, self._forget = self._forget, False
         return now
-
-    def turns(self, episodes: int | None) -> Iterable[int]:
-        return range(episodes or 1)
 
     def record(self, index: int, fps: float, size: tuple[int, int] = SIZE) -> Path:
         video = self.folder / f"{self._file(self.seed + index)}{'' if self.deterministic else '-stochastic'}.mp4"
@@ -148,7 +144,7 @@ class RunShow(PolicyShow):
     ) -> None:
         self.path, self.load = path, load
         self.loaded = load(checkpoint)
-        self.notes = self.loaded.notes
+        self.notes, self.axes = self.loaded.notes, self.loaded.config.params.network.picture_axes
         env, folder = policy_env(self.loaded, render=True), replay_folder(self.loaded, replays)
         super().__init__(self.loaded.policy, env, self.loaded.env, self._named(), seed, deterministic, folder)
         self.step = self.loaded.step
@@ -217,22 +213,26 @@ class FollowShow(RunShow):
                 if not told:
                     say(f"{error}; waiting for it")
                 told = True
+            run.ask_for_models()
             wait()
         super().__init__(path, load, checkpoint, *others)
 
-    def renew(self) -> bool:
-        """Take the newest model; return whether it is another one than before."""
-        if not self._follows:
-            return False
-        self.ended = RunFolder(self.path).ended  # looked at first, as no model comes after it
-        before = self.loaded.step
-        with suppress(UserError):
-            self._take(self.checkpoint)
-        return self.loaded.step != before
-
     def open(self, index: int) -> tuple[Panel, Iterator[Moment]]:
-        self.renew()
-        return super().open(index)
+        if self._follows:
+            self.ended = RunFolder(self.path).ended  # looked at first, as no model comes after it
+            with suppress(UserError):
+                self._take(self.checkpoint)
+        panel, played = super().open(index)
+        return panel, self._asking(played)
+
+    def _asking(self, played: Iterator[Moment]) -> Iterator[Moment]:
+        """Ask for newer models while an episode is played."""
+        asked = -ASK_EVERY
+        for moment in played:
+            if self._follows and not self.ended and monotonic() >= asked + ASK_EVERY:
+                RunFolder(self.path).ask_for_models()
+                asked = monotonic()
+            yield moment
 
     def take(self, checkpoint: int) -> None:
         super().take(checkpoint)
@@ -240,21 +240,6 @@ class FollowShow(RunShow):
 
     def _named(self) -> str:
         return f"{super()._named()}{' · training has ended' if self.ended else ''}"
-
-    def turns(self, episodes: int | None) -> Iterable[int]:
-        """Return one episode for each model, as soon as there is a newer one, until the run has ended."""
-        return islice(self._newer_models(), episodes)
-
-    def _newer_models(self) -> Iterator[int]:
-        numbers, newer = count(), True
-        self.renew()
-        while True:
-            if newer:
-                yield next(numbers)
-            if self.ended:
-                return
-            self.wait()
-            newer = self.renew()
 
 
 class ReplayShow:
@@ -272,7 +257,7 @@ class ReplayShow:
 
     def open(self, index: int) -> tuple[Panel, Iterator[Moment]]:
         about = f"seed {self.recorded.seed} · {self.recorded.run}"
-        more: dict[str, Any] = {"name": self.file.stem, "policy": self.policy}
+        more: dict[str, Any] = {"name": self.file.stem, "policy": self.policy, "axes": self.recorded.picture_axes}
         panel = panel_of(self.env, env_label(self.env_id), self.source, about, **more)
         return panel, replay(self.env, self.recorded, self.policy)
 
@@ -284,9 +269,6 @@ class ReplayShow:
 
     def forget(self) -> bool:
         return False
-
-    def turns(self, episodes: int | None) -> Iterable[int]:
-        return range(episodes or 1)
 
     def record(self, index: int, fps: float, size: tuple[int, int] = SIZE) -> Path:
         video = self.file.with_suffix(".mp4")
