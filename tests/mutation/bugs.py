@@ -1609,6 +1609,12 @@ BUGS = [
         ),
     ),
     *_in(
+        "agents/run/video.py",
+        "tests/run/test_video.py",
+        ("if max(read) <= BLACK:", "if max(read) < 0:", "a video that is black is as good as any other"),
+        ("if found != count and not (", "if not found and not (", "a video that lacks frames is as good as any other"),
+    ),
+    *_in(
         "agents/run/curves.py",
         "tests/view/test_page.py",
         ("curve.steps[-1] < int(step)", "True", "a page's curves go back where a step comes twice"),
@@ -2513,7 +2519,6 @@ BUGS = [
     *_in(
         "agents/view/film.py",
         "tests/view/test_film.py",
-        ("found != count or brightest < DARK", "found != count", "a film that is black is as good as any other"),
         (
             "load(str(step)) if step else untrained(last)",
             "load(str(step)) if step else last",
