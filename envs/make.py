@@ -147,7 +147,7 @@ def make(
     if frame_stack > 1:
         env = StackedVecEnv(env, frame_stack)
     if render:
-        env.names = names_of(spec.id, env.observation_space, env.action_space, first)
+        env.names = names_of(spec.id, env.observation_space, env.action_space, first, frame_stack)
     return env
 
 

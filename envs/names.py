@@ -94,7 +94,9 @@ class Names:
         return (path,) if path and count == 1 else tuple(f"{path} {i}".strip() for i in range(count))
 
 
-def names_of(env_id: str, observation_space: Space, action_space: Space, env: gymnasium.Env | None = None) -> Names:
+def names_of(
+    env_id: str, observation_space: Space, action_space: Space, env: gymnasium.Env | None = None, stacked: int = 1
+) -> Names:
     """Return what an environment's actions and observations are called, where there are as many names as of those.
 
     Args:
@@ -102,6 +104,7 @@ def names_of(env_id: str, observation_space: Space, action_space: Space, env: gy
         observation_space: canonical.
         action_space: canonical.
         env: the environment, where it is one of Gymnasium's kind.
+        stacked: how many observations of an episode are shown side by side, the newest last.
 
     Raises:
         UserError: names in the environment's metadata are not what they must be.
@@ -128,7 +131,11 @@ def names_of(env_id: str, observation_space: Space, action_space: Space, env: gy
     for path, leaf in _leaves(observation_space).items():
         # the one observation of an environment whose masks were put beside it is called so
         candidates = seen.get(path) or (seen.get("", []) if path == "observation" else [])
-        if names := _fitting(candidates, _numbers(leaf)):
+        count = _numbers(leaf)
+        names = _fitting(candidates, count)
+        if not names and count is not None and count % stacked == 0:
+            names = _through_time(_fitting(candidates, count // stacked), stacked)
+        if names:
             found[path] = names
     return Names(_fitting(actions, _choices(action_space)), found)
 
@@ -178,6 +185,12 @@ def _choices(space: Space) -> int | None:
 def _fitting(candidates: Sequence[Sequence[str]], count: int | None) -> tuple[str, ...]:
     """Return the first of the candidates with `count` names, or ()."""
     return next((tuple(names) for names in candidates if len(names) == count), ())
+
+
+def _through_time(names: Sequence[str], stacked: int) -> tuple[str, ...]:
+    """Return the names of so many observations side by side, the newest last."""
+    ages = ["" if not age else f", {age} step{'s' if age > 1 else ''} ago" for age in reversed(range(stacked))]
+    return tuple(name + age for age in ages for name in names)
 
 
 def _checked(what: str, names: Any, count: int | None) -> list[str]:

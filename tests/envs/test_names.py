@@ -66,6 +66,13 @@ def test_an_observation_beside_its_mask_keeps_its_names():
     assert found.observations == {"observation": ("state",)}
 
 
+def test_numbers_of_observations_side_by_side_say_how_old_they_are():
+    found = names("MountainCar-v0", frame_stack=3).observations[""]
+    old, last = ("position, 2 steps ago", "speed, 2 steps ago"), ("position, 1 step ago", "speed, 1 step ago")
+    assert found == (*old, *last, "position", "speed")
+    assert names("Bricks-v0", frame_stack=2).observations == {}
+
+
 def test_parts_of_a_tuple_are_named():
     assert names("Blackjack-v1").observations == {"0": ("own sum",), "1": ("dealer's card",), "2": ("usable ace",)}
 
