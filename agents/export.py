@@ -15,7 +15,6 @@ from envs.errors import UserError
 EXAMPLES = """\
 examples:
   python -m agents.export
-  python -m agents.export runs/CartPole-v1__ppo__s0__20260101-120000 --to onnx
   python -m agents.export runs/CartPole-v1__ppo__s0__20260101-120000 --to c --out cartpole.h
   python -m agents.export runs/CartPole-v1__ppo__s0__20260101-120000 --checkpoint latest --check 1000000
 """

@@ -1542,12 +1542,7 @@ BUGS = [
     *_in(
         "agents/view/saliency.py",
         "tests/view/test_saliency.py",
-        ("one.abs()", "one", "watch: saliencies of opposite signs cancel out"),
-        (
-            'return outputs["q_values"][0][taken]',
-            'return outputs["q_values"][0][:1]',
-            "watch: saliency is the first action's",
-        ),
+        ("leaf[0].abs()", "leaf[0]", "watch: saliencies of opposite signs cancel out"),
     ),
     *_in(
         "agents/run/play.py",
@@ -1585,6 +1580,28 @@ BUGS = [
             "self.open(self.tape.index + 1)",
             "watch: another checkpoint plays another episode",
         ),
+    ),
+    *_in(
+        "agents/view/page.py",
+        "tests/view/test_page.py",
+        (
+            "return secrets.compare_digest(token.encode(), self.token.encode())",
+            "return True",
+            "watch page: anybody in the network may ask without the token",
+        ),
+        ('rpartition(":")[0] in HERE', 'rpartition(":")[0] != ""', "watch page: a name bound to this machine may ask"),
+        ("if sent is None or not", "if sent is not None and not", "watch page: another site's form presses keys"),
+        ("if unseen < LOOKED:", "if True:", "watch page: plays on while nobody looks"),
+    ),
+    *_in(
+        "agents/run/curves.py",
+        "tests/view/test_page.py",
+        ("curve.steps[-1] < int(step)", "True", "a page's curves go back where a step comes twice"),
+    ),
+    *_in(
+        "agents/run/folder.py",
+        "tests/view/test_follow.py",
+        ("st_mtime < ASKED", "st_mtime > ASKED", "train: models are saved for those who looked long ago"),
     ),
     *_in(
         "agents/view/lane.py",
