@@ -81,22 +81,26 @@ class Names:
         actions: of each choice of Discrete, else of each number; () where there are none.
         observations: path of a leaf, "" where the observation is one array -> a name for each of its numbers, or for
             each channel where it is a picture.
+        frame_stack: how many observations with these names are seen together.
     """
 
     actions: tuple[str, ...] = ()
     observations: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    frame_stack: int = 1
 
     def of_leaf(self, path: str, count: int) -> tuple[str, ...]:
-        """Return a name for each of the `count` numbers of a leaf: what it is called, else the leaf and its place."""
-        given = self.observations.get(path, ())
+        """Return a name for each of the `count` numbers of a leaf: what it is called, else the leaf and its place.
+
+        Names of stacked numbers end in how many steps ago they were seen, "x -3", but for the newest.
+        """
+        ago = range(self.frame_stack - 1, -1, -1)
+        given = tuple(f"{name} -{k}" if k else name for k in ago for name in self.observations.get(path, ()))
         if len(given) == count:
             return given
         return (path,) if path and count == 1 else tuple(f"{path} {i}".strip() for i in range(count))
 
 
-def names_of(
-    env_id: str, observation_space: Space, action_space: Space, env: gymnasium.Env | None = None, stacked: int = 1
-) -> Names:
+def names_of(env_id: str, observation_space: Space, action_space: Space, env: gymnasium.Env | None = None) -> Names:
     """Return what an environment's actions and observations are called, where there are as many names as of those.
 
     Args:
@@ -104,7 +108,6 @@ def names_of(
         observation_space: canonical.
         action_space: canonical.
         env: the environment, where it is one of Gymnasium's kind.
-        stacked: how many observations of an episode are shown side by side, the newest last.
 
     Raises:
         UserError: names in the environment's metadata are not what they must be.
@@ -131,11 +134,7 @@ def names_of(
     for path, leaf in _leaves(observation_space).items():
         # the one observation of an environment whose masks were put beside it is called so
         candidates = seen.get(path) or (seen.get("", []) if path == "observation" else [])
-        count = _numbers(leaf)
-        names = _fitting(candidates, count)
-        if not names and count is not None and count % stacked == 0:
-            names = _through_time(_fitting(candidates, count // stacked), stacked)
-        if names:
+        if names := _fitting(candidates, _numbers(leaf)):
             found[path] = names
     return Names(_fitting(actions, _choices(action_space)), found)
 
@@ -157,7 +156,7 @@ def renamed(
     if observations:
         leaves = _leaves(observation_space)
         path = "observation" if "observation" in leaves else ""
-        count = _numbers(leaves.get(path)) or 0
+        count = (_numbers(leaves.get(path)) or 0) // names.frame_stack
         found = tuple(_checked("observation_names", observations, count))
         names = replace(names, observations={**names.observations, path: found})
     return names
@@ -185,12 +184,6 @@ def _choices(space: Space) -> int | None:
 def _fitting(candidates: Sequence[Sequence[str]], count: int | None) -> tuple[str, ...]:
     """Return the first of the candidates with `count` names, or ()."""
     return next((tuple(names) for names in candidates if len(names) == count), ())
-
-
-def _through_time(names: Sequence[str], stacked: int) -> tuple[str, ...]:
-    """Return the names of so many observations side by side, the newest last."""
-    ages = ["" if not age else f", {age} step{'s' if age > 1 else ''} ago" for age in reversed(range(stacked))]
-    return tuple(name + age for age in ages for name in names)
 
 
 def _checked(what: str, names: Any, count: int | None) -> list[str]:

@@ -66,13 +66,6 @@ def test_an_observation_beside_its_mask_keeps_its_names():
     assert found.observations == {"observation": ("state",)}
 
 
-def test_numbers_of_observations_side_by_side_say_how_old_they_are():
-    found = names("MountainCar-v0", frame_stack=3).observations[""]
-    old, last = ("position, 2 steps ago", "speed, 2 steps ago"), ("position, 1 step ago", "speed, 1 step ago")
-    assert found == (*old, *last, "position", "speed")
-    assert names("Bricks-v0", frame_stack=2).observations == {}
-
-
 def test_parts_of_a_tuple_are_named():
     assert names("Blackjack-v1").observations == {"0": ("own sum",), "1": ("dealer's card",), "2": ("usable ace",)}
 
@@ -164,6 +157,9 @@ def test_a_user_may_give_names_for_an_environment_that_does_not_say():
     )
     beside_mask = spaces.Dict(observation=spaces.Discrete(5), action_mask=spaces.MultiBinary(3))
     assert renamed(Names(), [], ["cell"], beside_mask, one[1]) == Names((), {"observation": ("cell",)})
+    stacked = spaces.Box(-1, 1, (6,)), one[1]
+    seen = renamed(Names(frame_stack=3), [], ["x", "y"], *stacked)
+    assert seen.of_leaf("", 6) == ("x -2", "y -2", "x -1", "y -1", "x", "y")
     for actions, numbers, message in (
         (["left"], [], "action_names has 1 names, 3 expected"),
         ([], ["x"], "observation_names has 1 names, 2 expected"),
