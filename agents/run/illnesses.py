@@ -14,7 +14,9 @@ from typing import NamedTuple
 from agents.run.history import History, Point
 
 DEAD, SATURATED = 0.9, 0.9  # of a layer's units
+FEW_LOOKS = 5  # at observations, over as many thousands of steps: what is rare has been seen by then
 FEW_STEPS = 1_000  # of each environment, in which an episode should end somewhere
+GROWTH = 30.0  # of gradients since the beginning
 HARD_KL, PINNED = 0.5, 0.6
 LARGE_INPUT, LARGE_REWARD, SMALL_REWARD = 1e3, 1e3, 1e-3
 FEWEST_EVALUATIONS = 3  # one after the other, that are worse than training
@@ -26,7 +28,7 @@ class Diagnosis(NamedTuple):
 
     Attributes:
         illness: its name.
-        badness: > 0; twice as much is worse, and is said again.
+        badness: > 0; five times as much is worse, and is said again.
         evidence: the numbers it is seen by, in words.
         fix: what to change.
         step: at which it was seen.
@@ -118,7 +120,7 @@ def exploding_gradients(h: History) -> Iterator[Diagnosis]:
     if tag != "train/grad_norm":
         least = 1e6
     growth = abs(now) / max(early, 1e-6)
-    if abs(now) > least and growth > 1e3:
+    if abs(now) > least and growth > GROWTH:
         yield Diagnosis(
             "exploding gradients",
             growth,
@@ -143,7 +145,7 @@ def vanishing_gradients(h: History) -> Iterator[Diagnosis]:
 
 def kl_spikes(h: History) -> Iterator[Diagnosis]:
     """Policies that move too far in one update."""
-    values = h.recent("train/approx_kl")
+    values = h.recent("train/approx_kl", 1)
     if values and max(values) > HARD_KL:
         yield Diagnosis(
             "KL spikes",
@@ -344,13 +346,13 @@ def input_scale(h: History) -> Iterator[Diagnosis]:
 
 def constant_features(h: History) -> Iterator[Diagnosis]:
     """Numbers of observations that have never changed."""
-    count, rows = h.now("doctor/constant_features", 1), sum(p.value for p in h.points("doctor/looked_at"))
-    count = h.points("doctor/constant_features")[-1].value if count is not None else 0.0
-    if count and rows >= FEW_STEPS:
+    looks = h.points("doctor/constant_features")
+    count = looks[-1].value if looks else 0.0
+    if count and len(looks) >= FEW_LOOKS and h.step >= FEW_LOOKS * FEW_STEPS:
         yield Diagnosis(
             "constant features",
             count,
-            f"{count:.0f} numbers of the observation were the same in all {rows:,.0f} looked at: "
+            f"{count:.0f} number{'' if count == 1 else 's'} of the observation did not change in {len(looks)} looks: "
             f"{h.words.get('doctor/constant_features', 'the same ones')}",
             "leave them out of the observation, or look for why the environment never changes them",
             h.step,
