@@ -15,6 +15,7 @@ from agents.run.history import History, Point
 
 DEAD, SATURATED = 0.9, 0.9  # of a layer's units
 FEW_LOOKS = 5  # at observations, over as many thousands of steps: what is rare has been seen by then
+FEW_ROWS = 5  # that say how an algorithm's updates go
 FEW_STEPS = 1_000  # of each environment, in which an episode should end somewhere
 GROWTH = 30.0  # of gradients since the beginning
 HARD_KL, PINNED = 0.5, 0.6
@@ -144,9 +145,9 @@ def vanishing_gradients(h: History) -> Iterator[Diagnosis]:
 
 
 def kl_spikes(h: History) -> Iterator[Diagnosis]:
-    """Policies that move too far in one update."""
+    """Policies that move too far in one update, and to no good."""
     values = h.recent("train/approx_kl", 1)
-    if values and max(values) > HARD_KL:
+    if len(h.points("train/approx_kl")) >= FEW_ROWS and max(values) > HARD_KL and not h.learnt():
         yield Diagnosis(
             "KL spikes",
             max(values) / HARD_KL,
@@ -159,7 +160,7 @@ def kl_spikes(h: History) -> Iterator[Diagnosis]:
 def pinned_clipping(h: History) -> Iterator[Diagnosis]:
     """PPO whose ratios are nearly all outside the clip range."""
     now = h.now("train/clip_fraction")
-    if now is not None and now > PINNED:
+    if now is not None and now > PINNED and len(h.points("train/clip_fraction")) >= FEW_ROWS and not h.learnt():
         yield Diagnosis(
             "clip fraction pinned",
             1 / max(1 - now, 1e-3),
@@ -172,7 +173,7 @@ def pinned_clipping(h: History) -> Iterator[Diagnosis]:
 def useless_value_function(h: History) -> Iterator[Diagnosis]:
     """A value function that says nothing of returns."""
     values, losses = h.recent("train/explained_variance", 3), h.now("train/value_loss")
-    late = h.progress >= 0.3 if "total_timesteps" in h.facts else len(h.points("train/explained_variance")) >= 10
+    late = h.progress >= 0.3 and len(h.points("train/explained_variance")) >= 4 * FEW_ROWS
     returns = [point.value for point in h.points("rollout/ep_rew_mean")]
     varied = len(returns) > 1 and max(returns) > min(returns)
     if late and varied and values and max(values) < 0.01 and losses is not None and losses > 1e-4 and not h.learnt():

@@ -15,6 +15,7 @@ from tests.marks import long_test
 from tests.smoke.test_configs import FILES, KINDS
 
 PICTURES = ("atari", "CarRacing", "MiniGrid", "Invaders", "Treasure", "Bricks", "Crossing", "Submarine")
+TRUE = [("Ant-v5", "constant features")]  # its contact forces are 0 for long
 
 
 def short(algo: str, name: str) -> dict[str, object]:
@@ -43,4 +44,5 @@ def test_nothing_is_found_in_a_training_by_packaged_settings(file: Path, tmp_pat
         if "needs a package" in str(error):
             pytest.skip(str(error))
         raise
-    assert [str(found) for found in read_diagnoses(Path(summary.run))] == []
+    found = [found for found in read_diagnoses(Path(summary.run)) if (file.stem, found.illness) not in TRUE]
+    assert [str(each) for each in found] == []

@@ -24,11 +24,11 @@ SPOILT = (
 PLANTED: dict[
     str, tuple[str, float]
 ] = {  # illness -> command, the part of the run after which it is told at the latest
-    "KL spikes": (f"{CARTPOLE} {PPO} --learning-rate 3.0", 0.1),
-    "clip fraction pinned": (f"{CARTPOLE} {PPO} --learning-rate 0.03 --n-epochs 20 --clip-range 0.001", 0.2),
+    "KL spikes": (f"{CARTPOLE} {PPO} --learning-rate 3.0", 0.3),
+    "clip fraction pinned": (f"{CARTPOLE} {PPO} --learning-rate 0.03 --n-epochs 20 --clip-range 0.001", 0.5),
     "collapsed entropy": (f"{CARTPOLE} {PPO} --learning-rate 3.0", 0.3),
     "actions ever more random": (f"--env Pendulum-v1 {PPO} --learning-rate 0.1 --ent-coef 10 --norm-reward", 0.6),
-    "a value function that explains nothing": (f"{ILL} {PPO} --env-kwargs reward=0 noise=1 --gamma 0", 0.4),
+    "a value function that explains nothing": (f"{ILL} {PPO} --env-kwargs reward=0 noise=1 --gamma 0", 1.0),
     "saturated tanh": (f"{ILL} {PPO} --env-kwargs scale=1e6", 0.1),
     "observations never normalised": (f"{ILL} {PPO} --env-kwargs scale=1e6", 0.1),
     "constant features": (f"{ILL} {LONGER} --env-kwargs still=true", 1.0),
