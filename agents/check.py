@@ -16,7 +16,8 @@ from envs.errors import UserError
 EXAMPLES = """\
 examples:
   python -m agents.check --env CartPole-v1
-  python -m agents.check --env my.py:MyEnv --env-kwargs size=9 --json
+  python -m agents.check --env Corridor-v0 --env-kwargs length=20 --json
+  python -m agents.check --env docs/examples/slippery.py
 """
 
 
@@ -24,7 +25,7 @@ examples:
 class Options:
     """Flags."""
 
-    env: Annotated[str, tyro.conf.arg(metavar="ID", help="a registered environment, or file.py:Class")]
+    env: Annotated[str, tyro.conf.arg(metavar="ID", help="a registered environment, or file.py:Class")] = "CartPole-v1"
     env_kwargs: EnvKwargs = ()
     wrappers: Annotated[
         tuple[str, ...], tyro.conf.arg(metavar="NAME ...", help_behavior_hint="", help="around it, innermost first")

@@ -15,6 +15,7 @@ from agents.run.terminal import say
 
 EXAMPLES = """\
 examples:
+  python -m agents.doctor
   python -m agents.doctor runs/CartPole-v1__ppo__s0__20260101-120000
   python -m agents.doctor logs/PPO_1 --json
 """
@@ -25,9 +26,14 @@ class Options:
     """Flags."""
 
     folder: Annotated[
-        tyro.conf.Positional[Path],
-        tyro.conf.arg(metavar="DIR", help="run folder, or folder with TensorBoard event files of SB3 or CleanRL"),
-    ]
+        tyro.conf.Positional[Path | None],
+        tyro.conf.arg(
+            metavar="[DIR]",
+            help_behavior_hint="",
+            help="run folder, or folder with TensorBoard event files of SB3 or CleanRL; without it, the run begun last",
+        ),
+    ] = None
+    runs_dir: Annotated[Path, tyro.conf.arg(help="where runs are, if DIR is not given")] = Path("runs")
     json: Annotated[Flag, tyro.conf.arg(help="print the result as a last line")] = False
     debug: Annotated[Flag, tyro.conf.arg(help="show tracebacks")] = False
 
@@ -40,11 +46,13 @@ def main(argv: list[str] | None = None) -> int:
 def _doctor(argv: list[str]) -> int:
     options = parse_flags(Options, argv, command="python -m agents.doctor", about=__doc__, examples=EXAMPLES)
     from agents.lab.checkup.logs import read_history
+    from agents.run.folder import find_latest_run
     from agents.run.illnesses import diagnose_all
 
-    history = read_history(options.folder)
+    folder = options.folder or find_latest_run(options.runs_dir)
+    history = read_history(folder)
     found = diagnose_all(history)
-    say(f"{options.folder}: {len(history.tags()):,} curves, {history.step:,} steps")
+    say(f"{folder}: {len(history.tags()):,} curves, {history.step:,} steps")
     say(*(f"- {one}" for one in found) if found else ["No illness was found."])
     if options.json:
         print_json({"steps": history.step, "curves": history.tags(), "illnesses": [one._asdict() for one in found]})

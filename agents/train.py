@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import subprocess
 import sys
 from collections.abc import Collection, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -35,12 +37,14 @@ from agents.run.flags import Trust, parse_env_kwargs
 from agents.run.spellings import suggestion
 from agents.run.terminal import say
 from envs.errors import UserError
+from envs.processes import APART
 
 EXAMPLES = """\
 examples:
   python -m agents.train --env CartPole-v1
   python -m agents.train --env CartPole-v1 --algo dqn --seed 1 -n 50000 --learning-rate lin_1e-3
   python -m agents.train --env CartPole-v1 --learning-rate 1e-4 --name lr-1e-4 --seeds 3
+  python -m agents.train --env LunarLander-v3 --watch
   python -m agents.train --resume runs/CartPole-v1__ppo__s0__20260101-120000 -n 200000 --target-reward none
 """
 RESUMABLE = (
@@ -78,6 +82,10 @@ class Options:
     ] = False
     doctor: Annotated[bool, tyro.conf.arg(help="look for what keeps the training from learning, and say so")] = True
     trust: Trust = False
+    watch: Annotated[
+        tyro.conf.FlagCreatePairsOff[bool],
+        tyro.conf.arg(help="let a window beside it play the newest policy; without a display, a page on 127.0.0.1"),
+    ] = False
     quiet: Annotated[tyro.conf.FlagCreatePairsOff[bool], tyro.conf.arg(help="print nothing but errors")] = False
     json: Annotated[tyro.conf.FlagCreatePairsOff[bool], tyro.conf.arg(help="print the result as a last line")] = False
     debug: Annotated[tyro.conf.FlagCreatePairsOff[bool], tyro.conf.arg(help="show tracebacks")] = False
@@ -135,6 +143,8 @@ def _train(argv: list[str]) -> int:
     if options.seeds is not None and (not 1 <= options.seeds <= MOST_SEEDS or options.resume):
         what = "on --resume there is one run" if options.resume else f"from 1 to {MOST_SEEDS} expected"
         raise UserError(f"--seeds: {options.seeds} given, {what}.")
+    if options.watch and (options.dry_run or options.seeds is not None):
+        raise UserError("--watch is of one run that trains: leave --dry-run and --seeds out")
     if options.dry_run and (options.resume or options.seeds is not None):
         raise UserError("--dry-run is of one run that begins: leave --resume and --seeds out")
     from agents.run.dry import dry_run
@@ -155,6 +165,12 @@ def _train(argv: list[str]) -> int:
         "record_steps": options.record_steps if options.record else 0,
         "doctor": options.doctor,
     }
+    if options.watch:
+        from agents.run.play import has_display, watch_fault
+
+        if fault := watch_fault(config.env):
+            raise UserError(f"--watch: {fault}")
+        how["begun"] = partial(open_viewer, quiet=options.quiet or has_display())
     if options.seeds is None:
         summaries = [train(config, resume=options.resume, **how)]
     else:
@@ -163,6 +179,14 @@ def _train(argv: list[str]) -> int:
         found = [dataclasses.asdict(summary) for summary in summaries]
         print_json(found[0] if options.seeds is None else found)
     return 130 if summaries[-1].interrupted else 0
+
+
+def open_viewer(run: Path, quiet: bool) -> None:
+    """Begin to watch a run in a process of its own, which outlives the training; its end does not end the training."""
+    command = [sys.executable, "-m", "agents.watch", "--follow", str(run)]
+    # in a session of its own, where Ctrl-C reaches the training alone; and whoever reads what the training prints
+    # need not wait for the viewer, which writes where errors go
+    subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL if quiet else 2, **APART)
 
 
 def _values(merged: Mapping[str, tuple[Any, Layer]]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from agents.run.flags import EnvId, EnvKwargs, Flag, SB3Algo, Trust, VecNormaliz
 from envs.errors import UserError
 
 if TYPE_CHECKING:
+    from agents.view.player import Player
     from agents.view.show import PolicyShow, Show
 
 EXAMPLES = """\
@@ -84,6 +85,14 @@ class Options:
             metavar="FILE", help_behavior_hint="", help="write a video, .mp4 or .gif, instead of opening a window"
         ),
     ] = None
+    page: Annotated[
+        Flag,
+        tyro.conf.arg(help="show it on a page for a browser instead of in a window (--follow does without a display)"),
+    ] = False
+    host: Annotated[
+        str, tyro.conf.arg(help="address that the page listens on; others than this machine's ask for a token")
+    ] = "127.0.0.1"
+    port: Annotated[int, tyro.conf.arg(help="port of the page; 0 for one that is free")] = 0
     no_panel: Annotated[Flag, tyro.conf.arg(help="of that video: show the environment alone")] = False
     replay: Annotated[
         Path | None,
@@ -156,13 +165,15 @@ def _watch(argv: list[str]) -> int:
             write_video(options.record, pictures, fps, options.width or GIF_WIDTH)
             videos = [options.record]
             tell_of(options.record)
-        elif screen := open_screen(env_id, size):
+        elif not options.page and (screen := open_screen(env_id, size)):
             run_window(screen, Player(*shows, fps=fps, episodes=options.episodes))
+        elif options.page or options.follow:
+            serve(options, getattr(first, "path", None), Player(*shows, fps=fps, episodes=options.episodes), size)
         elif len(shows) > 1:
-            raise UserError("there is no display to open a window on: give --record FILE")
+            raise UserError("there is no display to open a window on: give --record FILE, or --page")
         else:
             print("There is no display to open a window on, so this is recorded instead.")
-            for index in first.turns(options.episodes):
+            for index in range(options.episodes or 1):
                 videos.append(first.record(index, fps, size))
                 tell_of(videos[-1])
     finally:
@@ -232,6 +243,19 @@ def _show(options: Options, path: Path | None, checkpoint: str | None) -> Show:
     return kind(run, load, checkpoint or usual, options.seed, acting, options.replays_dir)
 
 
+def serve(options: Options, run: Path | None, player: Player, size: tuple[int, int]) -> None:
+    """Show it on a page; say where that is."""
+    from agents.run.terminal import say
+    from agents.view.page import Page, run_page
+
+    page = Page(run, options.host, options.port)
+    try:
+        say(f"watch it on {page.url}")
+        run_page(page, player, size, lingers=options.follow)
+    finally:
+        page.close()
+
+
 def tell_of(video: Path) -> None:
     """Say where a video is, and how to play its episode again."""
     from agents.run.terminal import say, typed
@@ -245,6 +269,10 @@ def refuse_combinations(options: Options) -> None:
     """Raise UserError where flags make no sense beside one another."""
     if options.beside is not None and options.replay is not None:
         raise UserError("--beside and --replay exclude one another: --beside plays from the same seeds")
+    if options.page and options.record is not None:
+        raise UserError("--page and --record exclude one another")
+    if not 0 <= options.port < 2**16:
+        raise UserError(f"--port: {options.port} given, 0 to {2**16 - 1} expected")
     if options.no_panel and (options.record is None or options.beside is not None):
         raise UserError("--no-panel is for --record FILE, and of one policy alone")
     if not options.follow:

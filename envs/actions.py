@@ -129,6 +129,11 @@ class ActionCodec:
         columns = zip(self._leaves, self._hybrid.split(actions), strict=True)
         return _nested(self.raw, (leaf.decode(column) for leaf, column in columns))
 
+    @property
+    def leaves(self) -> list[tuple[str, Space]]:
+        """Return the path of each part ("" of an action that has none) and its own space."""
+        return list(_leaves(self.raw, ()))
+
     def each(self, batch: Any) -> Sequence[Any]:
         """Return the action of each environment in a batch that `decode` returned."""
         return batch if self._hybrid is None else [_row(batch, i) for i in range(_length(batch))]

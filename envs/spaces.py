@@ -213,6 +213,11 @@ class ObservationCodec:
                     raise BadData(row, f"{leaf.name} {reason}") from error
             raise BadData(None, f"{leaf.name} is {_brief(batch)}, which does not fit {leaf.raw}") from error
 
+    @property
+    def leaves(self) -> list[tuple[str, Space, Space]]:
+        """Return the key of each array, its own space and its canonical one, in the order of `arrays`."""
+        return [(leaf.key, leaf.raw, leaf.canonical) for leaf in self._leaves]
+
     def arrays(self, obs: Obs) -> list[np.ndarray]:
         """Return a canonical observation's arrays in one fixed order."""
         return [obs] if self._plain else [obs[leaf.key] for leaf in self._leaves]

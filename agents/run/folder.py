@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from importlib import metadata
@@ -34,6 +35,8 @@ PACKAGES = (
     "pydantic",
     "safetensors",
 )
+WATCHED = ".watched"  # touched by those who watch a run learn
+ASKED = 10.0  # seconds for which that asks for models
 STAMP = "%Y%m%d-%H%M%S"  # when a run was begun, at the end of its folder's name
 
 
@@ -203,6 +206,19 @@ class RunFolder:
     def ended(self) -> bool:
         """Whether the run has come to its end, or was stopped."""
         return (self.path / "summary.json").exists()
+
+    def ask_for_models(self) -> None:
+        """Let who trains here know that somebody watches; where nothing can be written, there are fewer models."""
+        with suppress(OSError):
+            (self.path / WATCHED).touch()
+
+    @property
+    def asked(self) -> bool:
+        """Whether somebody watches the run learn."""
+        try:
+            return time.time() - (self.path / WATCHED).lstat().st_mtime < ASKED
+        except OSError:
+            return False
 
     def write_summary(self, summary: dict[str, Any]) -> None:
         """Write `summary.json`."""

@@ -149,6 +149,18 @@ def training_state(loaded: LoadedPolicy) -> dict[str, Any] | None:
     return read_tree(folder, "state")[0]
 
 
+def untrained(loaded: LoadedPolicy) -> LoadedPolicy:
+    """Return the policy that the training of a loaded one began with: its first weights follow from the seed.
+
+    Raises:
+        UserError: the algorithm cannot be made.
+    """
+    spaces = loaded.observation_space, loaded.action_space
+    algorithm = make_algorithm(loaded.algo, *spaces, loaded.config.params, loaded.seed)
+    policy: Any = algorithm.to(loaded.policy.device).eval().policy
+    return replace(loaded, policy=policy, step=0, name="0")
+
+
 def checkpoints(path: Path) -> list[tuple[int, Path]]:
     """Return (step, folder) of every checkpoint of a run, oldest first; [] where `path` is not a run."""
     return RunFolder(path).checkpoints()

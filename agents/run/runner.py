@@ -205,10 +205,8 @@ class Run:
         self.monitor.evaluated += evaluated
         if row:
             self.monitor.begin_row()  # not before it is noted as done: a break would leave the row's second try empty
-        if crossings(before, step, self.save_every) and self.monitor.elapsed() >= self.saved + SAVE_EVERY:
-            with self.monitor.paused("saving"):
-                self.save_latest()
-            self.saved = self.monitor.elapsed()
+        if crossings(before, step, self.save_every):
+            self.save_to_be_watched()
         if crossings(before, step, params.save_freq):
             with self.monitor.paused("saving"):
                 self.checkpoint()
@@ -230,6 +228,8 @@ class Run:
         """
         self.looked = self.monitor.elapsed()
         self.folder.refuse_gone()
+        if self.folder.asked:
+            self.save_to_be_watched()
         self.say(self.remarks.of_observations(self.training.collector.state.obs))
         self.say(self.remarks.of_returns(self.monitor.returns, self.monitor.lengths))
 
@@ -304,6 +304,13 @@ class Run:
             write_tree(folder, "state", state, {"step": step}, None if earlier is None else earlier[1])
         for _, old in self.folder.checkpoints()[:-KEEP_STATES] if self.between_ticks else ():
             remove_tree(old, "state")
+
+    def save_to_be_watched(self) -> None:
+        """Save the policy as it is, but not more often than anybody looks."""
+        if self.monitor.elapsed() >= self.saved + SAVE_EVERY:
+            with self.monitor.paused("saving"):
+                self.save_latest()
+            self.saved = self.monitor.elapsed()
 
     def save_latest(self) -> None:
         """Save the policy as it is as the model of the run itself; say once that it can be watched."""
@@ -493,6 +500,7 @@ def train(
     record_steps: int = RECORD_STEPS,
     doctor: bool = True,
     training: Training | None = None,
+    begun: Callable[[Path], None] | None = None,
 ) -> Summary:
     """Train as `config` says, in a new folder in `runs_dir` (`folder_name` or its own), or going on in `resume`.
 
@@ -501,6 +509,7 @@ def train(
     Args:
         replays_dir: where an episode of the best policy is recorded at the end.
         record_steps: the most steps of it that are recorded; 0 records none.
+        begun: called with the run folder before the training begins.
         doctor: whether the training is watched for what keeps it from learning.
 
     Raises:
@@ -542,6 +551,8 @@ def train(
             notes.append(TAKING_TURNS)
         with closing(Run(training, folder, monitor, resumed=resume is not None, quiet=quiet, doctor=doctor)) as run:
             run.keeps_env = given
+            if begun is not None:
+                begun(folder.path)
             return carry_out(run, notes, replays, record_steps)
 
 

@@ -152,14 +152,19 @@ def _atomic_file(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a text file that a crash leaves either as it was or whole.
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file that a crash leaves either as it was or whole.
 
     Raises:
         UserError: the disk is full, the folder is missing or may not be written.
     """
     with _atomic_file(path) as temporary:
-        temporary.write_text(text, encoding="utf-8", newline="\n")
+        temporary.write_bytes(content)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file as `write_bytes` does."""
+    write_bytes(path, text.encode())
 
 
 def _previous(path: Path) -> Path:

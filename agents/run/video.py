@@ -64,6 +64,23 @@ def write_video(path: Path, frames: Iterable[Frame], fps: float, gif_width: int 
     return count
 
 
+def read_video(path: Path) -> Iterator[Frame]:
+    """Yield the frames of a video, uint8 `[H, W, 3]`, as a player would show them.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    import imageio_ffmpeg
+
+    try:
+        reader = imageio_ffmpeg.read_frames(str(path), pix_fmt="rgb24")
+        width, height = next(reader)["size"]
+        for raw in reader:
+            yield np.frombuffer(raw, np.uint8).reshape(height, width, 3)
+    except (OSError, RuntimeError, ValueError, StopIteration) as error:
+        raise UserError(f"{path} cannot be read as a video: {' '.join(str(error).split())[:200]}") from error
+
+
 def gif_bytes(frames: Iterable[Frame], fps: float, max_width: int = 320) -> bytes:
     """Return `frames` as an animated GIF at most `max_width` pixels wide, as TensorBoard shows videos.
 

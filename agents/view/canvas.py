@@ -30,6 +30,16 @@ def number(value: float) -> str:
     return f"{value:.{digits}f}"
 
 
+def drawn(size: tuple[int, int], paint: Callable[[Surface], None]) -> np.ndarray:
+    """Return what is painted on a surface of that size, uint8 `[H, W, 3]`."""
+    import pygame
+
+    surface = pygame.Surface(size, 0, 24, (0xFF, 0xFF00, 0xFF0000, 0))  # in memory as R, G, B: nothing to convert
+    paint(surface)
+    rows = np.frombuffer(surface.get_buffer().raw, np.uint8).reshape(size[1], surface.get_pitch())
+    return rows[:, : 3 * size[0]].reshape(size[1], size[0], 3)
+
+
 def png(pixels: np.ndarray) -> bytes:
     """Return a picture, uint8 `[H, W, 3]`, as a PNG file."""
     import pygame

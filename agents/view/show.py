@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from itertools import count, islice, zip_longest
+from itertools import islice, zip_longest
 from pathlib import Path
-from time import sleep
+from time import monotonic, sleep
 from typing import Any, Protocol
 
 from agents.acting.evaluation import Player
@@ -24,6 +24,7 @@ from envs.errors import UserError
 from envs.make import env_label
 
 POLL = 0.5  # seconds between two looks for a newer model
+ASK_EVERY = 2.0  # seconds between two requests for newer ones
 
 
 class Show(Protocol):
@@ -51,10 +52,6 @@ class Show(Protocol):
 
     def forget(self) -> bool:
         """Let the policy forget, before its next step, what it remembers; return whether it remembers anything."""
-        ...
-
-    def turns(self, episodes: int | None) -> Iterable[int]:
-        """Return which episodes to record where there is no window; `episodes`, if given, is how many."""
         ...
 
     def record(self, index: int, fps: float, size: tuple[int, int] = SIZE) -> Path:
@@ -112,9 +109,6 @@ class PolicyShow:
     def _forgets(self) -> bool:
         now, self._forget = self._forget, False
         return now
-
-    def turns(self, episodes: int | None) -> Iterable[int]:
-        return range(episodes or 1)
 
     def record(self, index: int, fps: float, size: tuple[int, int] = SIZE) -> Path:
         video = self.folder / f"{self._file(self.seed + index)}{'' if self.deterministic else '-stochastic'}.mp4"
@@ -217,22 +211,26 @@ class FollowShow(RunShow):
                 if not told:
                     say(f"{error}; waiting for it")
                 told = True
+            run.ask_for_models()
             wait()
         super().__init__(path, load, checkpoint, *others)
 
-    def renew(self) -> bool:
-        """Take the newest model; return whether it is another one than before."""
-        if not self._follows:
-            return False
-        self.ended = RunFolder(self.path).ended  # looked at first, as no model comes after it
-        before = self.loaded.step
-        with suppress(UserError):
-            self._take(self.checkpoint)
-        return self.loaded.step != before
-
     def open(self, index: int) -> tuple[Panel, Iterator[Moment]]:
-        self.renew()
-        return super().open(index)
+        if self._follows:
+            self.ended = RunFolder(self.path).ended  # looked at first, as no model comes after it
+            with suppress(UserError):
+                self._take(self.checkpoint)
+        panel, played = super().open(index)
+        return panel, self._asking(played)
+
+    def _asking(self, played: Iterator[Moment]) -> Iterator[Moment]:
+        """Ask for newer models while an episode is played."""
+        asked = -ASK_EVERY
+        for moment in played:
+            if self._follows and not self.ended and monotonic() >= asked + ASK_EVERY:
+                RunFolder(self.path).ask_for_models()
+                asked = monotonic()
+            yield moment
 
     def take(self, checkpoint: int) -> None:
         super().take(checkpoint)
@@ -240,21 +238,6 @@ class FollowShow(RunShow):
 
     def _named(self) -> str:
         return f"{super()._named()}{' · training has ended' if self.ended else ''}"
-
-    def turns(self, episodes: int | None) -> Iterable[int]:
-        """Return one episode for each model, as soon as there is a newer one, until the run has ended."""
-        return islice(self._newer_models(), episodes)
-
-    def _newer_models(self) -> Iterator[int]:
-        numbers, newer = count(), True
-        self.renew()
-        while True:
-            if newer:
-                yield next(numbers)
-            if self.ended:
-                return
-            self.wait()
-            newer = self.renew()
 
 
 class ReplayShow:
@@ -284,9 +267,6 @@ class ReplayShow:
 
     def forget(self) -> bool:
         return False
-
-    def turns(self, episodes: int | None) -> Iterable[int]:
-        return range(episodes or 1)
 
     def record(self, index: int, fps: float, size: tuple[int, int] = SIZE) -> Path:
         video = self.file.with_suffix(".mp4")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from agents.view.bars import Bar
-from agents.view.canvas import BACK, LINE, MUTED, SIDE, TEXT, WARM, Writer, fitted, rounded
+from agents.view.canvas import BACK, LINE, MUTED, SIDE, TEXT, WARM, Writer, drawn, fitted, rounded
 from agents.view.keys import STRIP, TIMELINE, draw_help, draw_keys, draw_timeline
 from agents.view.observation import Reading
 from agents.view.sidebar import PAD, PANEL, SLIDER, draw_sidebar, slider_places
@@ -141,12 +141,7 @@ def paint(screen: Surface, *states: ViewState) -> None:
 
 def render(*states: ViewState, size: tuple[int, int] = SIZE) -> np.ndarray:
     """Return what `paint` paints as a frame for a video, uint8 `[H, W, 3]`."""
-    import pygame
-
-    surface = pygame.Surface(size, 0, 24, (0xFF, 0xFF00, 0xFF0000, 0))  # in memory as R, G, B: nothing to convert
-    paint(surface, *states)
-    rows = np.frombuffer(surface.get_buffer().raw, np.uint8).reshape(size[1], surface.get_pitch())
-    return rows[:, : 3 * size[0]].reshape(size[1], size[0], 3)
+    return drawn(size, lambda surface: paint(surface, *states))
 
 
 def timeline_share(size: tuple[int, int], point: tuple[int, int], agents: int = 1) -> float | None:

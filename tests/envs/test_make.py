@@ -75,8 +75,13 @@ def walk(env: Any, steps: int = 60) -> Any:
     return step
 
 
-@pytest.mark.parametrize("name", ["grid.py", "grid.py:Grid", "./grid.py:Grid", "grid:Grid", "absolute"])
-@pytest.mark.parametrize("vec", ["auto", "async"])
+@pytest.mark.parametrize(
+    ("name", "vec"),
+    [
+        *((name, "auto") for name in ("grid.py", "grid.py:Grid", "./grid.py:Grid", "grid:Grid", "absolute")),
+        *((name, "async") for name in ("grid.py", "grid:Grid")),
+    ],
+)
 def test_a_users_own_file(here, name, vec):
     env = make(str(here / "grid.py") if name == "absolute" else name, 2, vec=vec)
     assert env.observation_space == spaces.Dict({"at": spaces.Box(0, 4, (2,)), "k": spaces.Discrete(2)})

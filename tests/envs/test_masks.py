@@ -25,6 +25,7 @@ from envs.native.base import Dynamics
 from envs.native.vec_env import NativeVecEnv
 from envs.seeding import derive_seed
 from envs.spaces import BadData
+from tests.marks import pairs
 
 PICK = spaces.MultiDiscrete([2, 3])
 ACTIONS: dict[str, spaces.Space] = {
@@ -134,10 +135,11 @@ def shut(*gates: int, size: int) -> list[list[list[float]]]:
     return [[[float(gate != one) for gate in range(size)]] * 2 for one in gates]
 
 
-@pytest.mark.parametrize("vec", ["auto", "sync", "async"])
-@pytest.mark.parametrize(("actions", "size"), [("discrete", 4), ("multi", 5)])
-@pytest.mark.parametrize(("leaves", "key"), [("plain", "observation"), ("dict", "t")])
-def test_a_mask_in_info_becomes_a_leaf(vec, actions, size, leaves, key):
+@pytest.mark.parametrize(
+    ("vec", "actions", "leaves"), pairs(["auto", "sync", "async"], ["discrete", "multi"], ["plain", "dict"])
+)
+def test_a_mask_in_info_becomes_a_leaf(vec, actions, leaves):
+    size, key = {"discrete": 4, "multi": 5}[actions], {"plain": "observation", "dict": "t"}[leaves]
     env = make(GATES, 2, vec=vec, env_kwargs={"actions": actions, "leaves": leaves})
     assert env.observation_space == spaces.Dict({key: spaces.Discrete(9), "action_mask": spaces.Box(0, 1, (size,))})
     assert masks(env, 5) == shut(0, 1, 2, 3, 0, 1, size=size)
@@ -219,8 +221,7 @@ FAULTS = {
 }
 
 
-@pytest.mark.parametrize("vec", ["sync", "async"])
-@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize(("vec", "fault"), [*(("sync", fault) for fault in FAULTS), ("async", "missing")])
 def test_a_mask_that_is_wrong_later_names_the_environment_and_the_step(vec, fault):
     makers = [lambda fault=fault: WithMask(Gates(fault=fault), "info") for fault in ("", fault)]
     env: VecEnv = WorkersVecEnv(makers) if vec == "async" else SyncVecEnv([maker() for maker in makers])
@@ -303,9 +304,7 @@ def test_a_method_of_the_environment_is_asked_through_its_wrappers(vec):
     env.close()
 
 
-@pytest.mark.parametrize("vec", ["sync", "async"])
-@pytest.mark.parametrize("leaves", ["plain", "own"])
-@pytest.mark.parametrize("actions", ["hybrid", "pair"])
+@pytest.mark.parametrize(("vec", "leaves", "actions"), pairs(["sync", "async"], ["plain", "own"], ["hybrid", "pair"]))
 def test_the_masks_of_parts_become_one_array(vec, leaves, actions):
     """Shut is a gate of the Discrete part, then of the MultiDiscrete part's choices."""
     env = make(GATES, 2, vec=vec, env_kwargs={"actions": actions, "leaves": leaves})

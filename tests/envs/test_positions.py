@@ -78,8 +78,15 @@ MAKERS: dict[str, tuple[Callable[[], VecEnv], Callable[[], VecEnv]]] = {
 }
 
 
-@pytest.mark.parametrize("name", MAKERS)
-@pytest.mark.parametrize("before", [0, 1, 31])
+@pytest.mark.parametrize(
+    ("name", "before"),
+    [
+        (name, before)
+        for name in MAKERS
+        for before in (0, 1, 31)
+        if before == 31 or not ("async" in name or name == "Taxi")  # processes take long
+    ],
+)
 def test_a_restored_environment_goes_on_bit_for_bit(name, before):
     first, second = (maker() for maker in MAKERS[name])
     try:
@@ -349,8 +356,15 @@ def test_actions_that_earlier_versions_saved_are_read():
         log.load_state_dict({**state, "actions": state["actions"].astype(np.float32)})
 
 
-@pytest.mark.parametrize("steps", [FEW, FEW + 1, 2 * FEW])
-@pytest.mark.parametrize("kinds", [("sync", "sync"), ("sync", "async"), ("async", "sync")])
+@pytest.mark.parametrize(
+    ("steps", "kinds"),
+    [
+        *((steps, ("sync", "sync")) for steps in (FEW, FEW + 1, 2 * FEW)),
+        (FEW, ("async", "sync")),
+        (FEW + 1, ("async", "sync")),
+        (FEW + 1, ("sync", "async")),
+    ],
+)
 def test_an_episode_too_long_to_keep_is_told_and_begun_anew(few_bytes, steps, kinds):
     build = {"sync": lambda: SyncVecEnv([maker() for maker in ENDLESS]), "async": lambda: WorkersVecEnv(ENDLESS)}
     first, second = (build[kind]() for kind in kinds)

@@ -919,6 +919,34 @@ BUGS = [
         ("gates[:, :size] * of_hidden[:, 2 * size :]", "of_hidden[:, 2 * size :]", "NumPy's GRU never resets"),
     ),
     *_in(
+        "agents/lab/export/module.py",
+        "tests/lab/export/test_export.py",
+        ("restarted(given[STATE], start)", "given[STATE]", "export: what is remembered goes on in the next episode"),
+        (
+            "return action.to(torch.int64).reshape(-1, *raw.shape) + start",
+            "return action.to(torch.int64).reshape(-1, *raw.shape)",
+            "export: actions that begin elsewhere than at 0 are given from 0",
+        ),
+    ),
+    *_in(
+        "agents/lab/export/views.py",
+        "tests/lab/export/test_export.py",
+        (
+            "writer.whole(value) if not value.contiguous else value",
+            "value",
+            "export: a turned array is read as it lies",
+        ),
+    ),
+    *_in(
+        "agents/lab/export/operations.py",
+        "tests/lab/export/test_export.py",
+        (
+            "({entry} {sign} {zero}) best = k;",
+            "({entry} {sign}= {zero}) best = k;",
+            "export: of equals the last is taken",
+        ),
+    ),
+    *_in(
         "agents/networks/scan.py",
         "tests/networks/test_memory.py",
         ("keep = keep * ~start[..., None]", "keep = keep * 1", "scan: nothing is forgotten where an episode starts"),
@@ -1514,12 +1542,7 @@ BUGS = [
     *_in(
         "agents/view/saliency.py",
         "tests/view/test_saliency.py",
-        ("one.abs()", "one", "watch: saliencies of opposite signs cancel out"),
-        (
-            'return outputs["q_values"][0][taken]',
-            'return outputs["q_values"][0][:1]',
-            "watch: saliency is the first action's",
-        ),
+        ("leaf[0].abs()", "leaf[0]", "watch: saliencies of opposite signs cancel out"),
     ),
     *_in(
         "agents/run/play.py",
@@ -1557,6 +1580,28 @@ BUGS = [
             "self.open(self.tape.index + 1)",
             "watch: another checkpoint plays another episode",
         ),
+    ),
+    *_in(
+        "agents/view/page.py",
+        "tests/view/test_page.py",
+        (
+            "return secrets.compare_digest(token.encode(), self.token.encode())",
+            "return True",
+            "watch page: anybody in the network may ask without the token",
+        ),
+        ('rpartition(":")[0] in HERE', 'rpartition(":")[0] != ""', "watch page: a name bound to this machine may ask"),
+        ("if sent is None or not", "if sent is not None and not", "watch page: another site's form presses keys"),
+        ("if unseen < LOOKED:", "if True:", "watch page: plays on while nobody looks"),
+    ),
+    *_in(
+        "agents/run/curves.py",
+        "tests/view/test_page.py",
+        ("curve.steps[-1] < int(step)", "True", "a page's curves go back where a step comes twice"),
+    ),
+    *_in(
+        "agents/run/folder.py",
+        "tests/view/test_follow.py",
+        ("st_mtime < ASKED", "st_mtime > ASKED", "train: models are saved for those who looked long ago"),
     ),
     *_in(
         "agents/view/lane.py",
@@ -2472,5 +2517,21 @@ BUGS = [
         ("reward[-1] if last.terminated else value[-1]", "reward[-1]", "a return ends with its time limit", LIMITS),
         ("rewards.gamma * after - value", "after - value", "surprise without discount"),
         ("reward = np.sign(reward)", "pass", "values of clipped rewards are compared with rewards that are not"),
+    ),
+    *_in(
+        "agents/view/film.py",
+        "tests/view/test_film.py",
+        ("found != count or brightest < DARK", "found != count", "a film that is black is as good as any other"),
+        (
+            "load(str(step)) if step else untrained(last)",
+            "load(str(step)) if step else last",
+            "0%: the trained policy plays",
+        ),
+        ("at = round(share * (GRID - 1))", "at = 0", "the curve's marker stays where it is"),
+    ),
+    *_in(
+        "agents/run/models.py",
+        "tests/view/test_film.py",
+        ("loaded.config.params, loaded.seed)", "loaded.config.params, 0)", "the untrained policy is another seed's"),
     ),
 ]

@@ -22,6 +22,7 @@ from agents.data.samplers import UniformSampler
 from agents.learning.learner import UpdateResult
 from agents.run.loops import YIELD_TICKS, off_policy, on_policy
 from tests.fakes import ClockEnv, decode_clock, training_on
+from tests.marks import pairs
 
 CPU = torch.device("cpu")
 
@@ -183,10 +184,9 @@ def off(num_envs, dummies=False, priorities=False, **options):
     return env, learner, collector, (replay, sampler), off_policy(env, collector, replay, sampler, learner, config)
 
 
-@pytest.mark.parametrize("dummies", [False, True])
-@pytest.mark.parametrize("num_envs", [1, 3, 8, 64])
-@pytest.mark.parametrize("train_freq", [1, 4, 5])
-@pytest.mark.parametrize("gradient_steps", [1, 2, -1])
+@pytest.mark.parametrize(
+    ("num_envs", "train_freq", "gradient_steps", "dummies"), pairs([1, 3, 8, 64], [1, 4, 5], [1, 2, -1], [False, True])
+)
 def test_intervals_count_environment_steps(num_envs, train_freq, gradient_steps, dummies):
     total, starts, sync = 400, 37, 30
     intervals = {"train_freq": train_freq, "gradient_steps": gradient_steps, "learning_starts": starts}
@@ -346,10 +346,11 @@ def assert_half_and_half_is_the_whole(make, pulls):
         np.testing.assert_array_equal(*(getattr(each.collector.state.tracker, name) for each in (second, whole)))
 
 
-@pytest.mark.parametrize("dummies", [False, True])
-@pytest.mark.parametrize("memory", [None, "gru"])
-@pytest.mark.parametrize("action_space", [spaces.Discrete(3), spaces.Box(-1, 1, (2,), np.float32)], ids=str)
-@pytest.mark.parametrize("pulls", [0, 3])
+@pytest.mark.parametrize(
+    ("action_space", "memory", "dummies", "pulls"),
+    pairs([spaces.Discrete(3), spaces.Box(-1, 1, (2,), np.float32)], [None, "gru"], [False, True], [0, 3]),
+    ids=str,
+)
 def test_half_and_half_on_policy_is_the_whole_bit_for_bit(action_space, memory, dummies, pulls):
     params = PPOConfig(
         n_envs=3, n_steps=8, batch_size=12, n_epochs=2, net_arch=(8,), norm_obs=True, norm_reward=True, memory=memory,
@@ -362,10 +363,12 @@ def test_half_and_half_on_policy_is_the_whole_bit_for_bit(action_space, memory, 
     assert_half_and_half_is_the_whole(make, pulls)
 
 
-@pytest.mark.parametrize(("num_envs", "dummies", "n_step_returns"), [(1, False, 1), (3, True, 1), (3, True, 3)])
-@pytest.mark.parametrize("overlaps", [False, True])
-@pytest.mark.parametrize("pulls", [0, 1, 4])  # before learning starts, and when the ring has wrapped
-def test_half_and_half_off_policy_is_the_whole_bit_for_bit(num_envs, dummies, n_step_returns, pulls, overlaps):
+@pytest.mark.parametrize(
+    ("kind", "overlaps", "pulls"),  # before learning starts, and when the ring has wrapped
+    pairs([(1, False, 1), (3, True, 1), (3, True, 3)], [False, True], [0, 1, 4]),
+)
+def test_half_and_half_off_policy_is_the_whole_bit_for_bit(kind, overlaps, pulls):
+    num_envs, dummies, n_step_returns = kind
     params = DQNConfig(
         n_envs=num_envs, total_timesteps=150, learning_starts=20, buffer_size=45, batch_size=16, train_freq=3,
         target_update_interval=25, net_arch=(8,), learning_rate="lin_0.01", norm_obs=True, tau=0.5,

@@ -11,6 +11,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
+from stable_baselines3.common.logger import configure
 
 from agents.__main__ import commands
 from agents.__main__ import main as agents
@@ -47,9 +48,9 @@ def ours() -> list[str]:
 
 def small(words: list[str]) -> list[str]:
     """Shorten what takes long, and let RUN be a run."""
-    words = [{"RUN": RUN, "MODEL.zip": MODEL}.get(word, word) for word in words]
-    if words in (["evaluate"], ["watch"]):
-        return [*words, "--runs-dir", "kept"]
+    words = [{"RUN": RUN, "MODEL.zip": MODEL, "OTHER": "latest"}.get(word, word) for word in words]
+    if words in (["evaluate"], ["watch"], ["doctor"], ["export"], ["explain"], ["film"]):
+        words = [*words, "--runs-dir", "kept"]
     if words[0] == "train" and words not in (["train"], ["train", "--env", "CartPole-v1"]):
         words = [*words, "--no-record"]
     if words[0] == "train" and "--env" in words:
@@ -64,8 +65,16 @@ def small(words: list[str]) -> list[str]:
         return ["compare", "second", *words[1:], "--no-video", "--out", "elsewhere", "--final-eval-episodes", "2"]
     if words[0] == "compare" and len(words) > 1:
         words = [*words, "--list", "--out", "elsewhere"]
-    if words[0] == "evaluate":
+    if words[0] in ("evaluate", "explain"):
         words = [*words, "--episodes", "2"]
+    if "--beside" in words and "--record" not in words:  # there is no window
+        words = [*words, "--record", "both.mp4"]
+    if words[0] == "explain":
+        words = [*words, "--states", "10"]
+    if words[0] == "film":
+        words = [*words, "--parts", "2", "--seconds", "0.1", "--no-gif"]
+    if words[0] == "export":
+        words = [*words, "--check", "0"]
     return words
 
 
@@ -85,6 +94,10 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_comparison(place / "runs" / "comparison")
     write_folder(place, env_kwargs={"max_episode_steps": 20}, gamma=0.5, final=[9.0]).rename(place / "second")
     (place / "results.csv").write_text(CURVES)
+    logger = configure(str(place / "logs" / "PPO_1"), ["tensorboard"])
+    logger.record("train/loss", 1.0)
+    logger.dump(64)
+    logger.close()
     shutil.copytree(place / RUN, place / "kept" / run.name)
     shutil.copytree(ROOT / "docs" / "examples", place / "docs" / "examples")
     return place

@@ -17,6 +17,7 @@ from agents.run.storage import read_tree
 from agents.train import main as train
 from agents.watch import main as watch
 from envs.locate import load_file
+from tests.lab.comparison.running import run_jobs_here
 from tests.run.running import assert_same, assert_same_run, last_state, resume, signals_at
 from tests.run.running import train as train_in
 
@@ -126,7 +127,10 @@ def test_a_command_of_ones_own(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert command.main([str(tmp_path / "nothing")]) == 2
 
 
-def test_the_algorithm_is_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_algorithm_is_compared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("agents.lab.comparison.runner.run_jobs", run_jobs_here)
     words = f"--env CartPole-v1 --algos {FILE}:Reinforce --against sb3:ppo --seeds 1 --total-timesteps 600 --json"
     words += f" --eval-freq 600 --eval-episodes 1 --final-eval-episodes 2 --out {tmp_path / 'out'}"
     assert compare(words.split()) == 0

@@ -57,22 +57,27 @@ def summary(place: Path) -> dict[str, Any]:
     ],
 )
 def test_a_terminal_that_knows_few_characters(variables: dict[str, str], place: Path) -> None:
-    environment = os.environ | variables
-    done = subprocess.run(TRAIN, cwd=place, env=environment, capture_output=True)
+    words = [
+        TRAIN[2:],
+        ["agents.evaluate", "--episodes", "2"],
+        ["agents.train", "--help"],
+        ["agents.compare", "--help"],
+    ]
+    code = f"""if True:
+        from agents.__main__ import main
+
+        for module, *words in {words}:
+            assert main([module.removeprefix("agents."), *words]) == 0
+            print("\\f")
+    """
+    done = subprocess.run([sys.executable, "-c", code], cwd=place, env=os.environ | variables, capture_output=True)
     assert (done.returncode, done.stderr) == (0, b"")
     encoding = "cp1252" if "cp1252" in variables.values() else "ascii"
-    shown = done.stdout.decode(encoding)
+    trained, evaluated, *helps, _ = done.stdout.decode(encoding).split("\f")
     for name in ("[red]", ".py:Pick: ", "final policy", "python -m agents.evaluate"):
-        assert name in shown
-    evaluate = [sys.executable, *["-m", "agents.evaluate", "--episodes", "2"]]
-    done = subprocess.run(evaluate, cwd=place, env=environment, capture_output=True)
-    assert (done.returncode, done.stderr) == (0, b"")
-    assert f"8.00 {'±' if encoding == 'cp1252' else '+-'} 0.00" in done.stdout.decode(encoding)
-    for help_of in ("train", "compare"):
-        asked = [sys.executable, "-m", f"agents.{help_of}", "--help"]
-        done = subprocess.run(asked, cwd=place, env=environment, capture_output=True)
-        assert (done.returncode, done.stderr) == (0, b"")
-        assert "examples:" in done.stdout.decode(encoding)
+        assert name in trained
+    assert f"8.00 {'±' if encoding == 'cp1252' else '+-'} 0.00" in evaluated
+    assert ["examples:" in shown for shown in helps] == [True, True]
 
 
 def on_terminal(command: list[str], place: Path, **variables: str) -> tuple[int, str]:
@@ -163,15 +168,12 @@ def test_with_nohup_a_training_goes_on_without_its_terminal(place: Path) -> None
 
 
 @posix
-@pytest.mark.parametrize("number", [signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)])
-def test_what_asks_a_training_to_end_lets_it_save(number: signal.Signals, place: Path) -> None:
-    how = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
-    # under nohup the tests, and so their children, would ignore that the terminal is closed
-    child = subprocess.Popen(ENDLESS, cwd=place, preexec_fn=lambda: signal.signal(number, signal.SIG_DFL), **how)
+def test_what_asks_a_training_to_end_lets_it_save(place: Path) -> None:
+    child = subprocess.Popen(ENDLESS, cwd=place, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     assert child.stdout is not None
     while b"run folder" not in child.stdout.readline():
         assert child.poll() is None
-    child.send_signal(number)
+    child.send_signal(signal.SIGTERM)
     child.communicate()
     assert child.returncode == 130
     assert summary(place)["interrupted"]

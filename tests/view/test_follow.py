@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import pytest
 
+from agents.run import runner
+from agents.run.folder import RunFolder
 from agents.run.models import load_policy
 from agents.train import main as train
 from agents.view.show import FollowShow
@@ -116,31 +120,6 @@ def test_another_checkpoint_stays_once_it_is_chosen(run: Going) -> None:
     show.close()
 
 
-def test_without_a_window_there_is_one_turn_for_each_model(run: Going) -> None:
-    run.save(64)
-    show = run.show(lambda: None, lambda: run.save(128), lambda: None, lambda: (run.save(192), run.end()))
-    seen = [(turn, show.loaded.step) for turn in show.turns(None)]
-    assert seen == [(0, 64), (1, 128), (2, 192)]
-    assert run.left == []
-    show.close()
-    again = run.show()
-    assert list(again.turns(None)) == [0], "an ended run shows its model once"
-    again.close()
-
-
-def test_turns_end_after_the_episodes_asked_for(run: Going) -> None:
-    run.save(64)
-    show = run.show(lambda: run.save(128))
-    assert list(show.turns(2)) == [0, 1]
-    show.close()
-
-
-def test_the_command_follows_an_ended_run_once(whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert watch(["--follow", str(whole), "--checkpoint", "latest", "--replays-dir", str(tmp_path)]) == 0
-    assert len(list(tmp_path.rglob("*.mp4"))) == 1
-    assert capsys.readouterr().out.count("Recorded:") == 1
-
-
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
@@ -154,3 +133,63 @@ def test_what_does_not_go_with_it_is_refused(
 ) -> None:
     assert watch([str(whole), "--follow", *flags.split()]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_who_watches_is_given_models_and_the_training_stays_bit_for_bit_the_same(tmp_path, monkeypatch) -> None:
+    """What is saved more often because somebody looks changes no number; `--watch` starts who looks."""
+    words = "--env CartPole-v1 --n-envs 4 --n-steps 16 --batch-size 64 -n 512 --eval-freq 512 --final-eval-episodes 0"
+    words += " --eval-episodes 1 --target-reward none --no-record --quiet --save-freq 512"
+    monkeypatch.setattr(runner, "LOOK_EVERY", 0.0)
+    monkeypatch.setattr(runner, "SAVE_EVERY", 0.0)
+    saves, save = [], runner.Run.save_latest
+    monkeypatch.setattr(runner.Run, "save_latest", lambda self: [saves.append(self.training.step), save(self)][1])
+
+    def train_in(name: str, *more: str) -> dict[str, bytes]:
+        saves.clear()
+        assert train([*words.split(), "--runs-dir", str(tmp_path / name), *more]) == 0
+        (run,) = (tmp_path / name).iterdir()
+        kept = ("model.safetensors", "checkpoints/000000000512/state.safetensors")
+        return {file: (run / file).read_bytes() for file in kept}
+
+    alone = train_in("alone")
+    few = len(saves)
+    started, popen = [], subprocess.Popen
+
+    def look(command, **how):
+        if "agents.watch" not in command:
+            return popen(command, **how)
+        started.append((command[2:], how["start_new_session"]))
+        return RunFolder(Path(command[-1])).ask_for_models()
+
+    monkeypatch.setattr("subprocess.Popen", look)
+    watched = train_in("watched", "--watch")
+    (run,) = (tmp_path / "watched").iterdir()
+    assert started == [(["agents.watch", "--follow", str(run)], True)]
+    assert (few, len(saves)) == (2, 10), "a model each round, as somebody looks"
+    assert watched["model.safetensors"] == alone["model.safetensors"]
+
+
+def test_models_are_asked_for_while_an_episode_is_played_and_no_longer(run: Going, monkeypatch) -> None:
+    run.save(64)
+    show = run.show()
+    folder = RunFolder(run.path)
+    assert not folder.asked
+    _, moments = show.open(0)
+    next(moments)
+    assert folder.asked
+    os.utime(run.path / ".watched", (0, 0))
+    assert not folder.asked
+    monkeypatch.setattr("agents.view.show.ASK_EVERY", 0.0)
+    next(moments)
+    assert folder.asked
+    os.utime(run.path / ".watched", (0, 0))
+    run.end()
+    list(show.open(1)[1])
+    assert not folder.asked
+    show.close()
+
+
+@pytest.mark.parametrize("more", ["--dry-run", "--seeds 2"])
+def test_watch_is_of_one_run(more: str, capsys) -> None:
+    assert train(["--env", "CartPole-v1", "--watch", *more.split()]) == 2
+    assert "--watch is of one run that trains: leave --dry-run and --seeds out" in capsys.readouterr().err

@@ -40,27 +40,20 @@ def linear(policy, weights: torch.Tensor):
     return policy
 
 
-def test_of_a_linear_value_it_is_the_size_of_the_weights() -> None:
+def test_of_a_linear_value_it_is_how_the_actions_weights_differ_from_the_others() -> None:
     policy = linear(make_dqn(n_actions=3, obs_space=SEEN, net_arch=()).policy, WEIGHTS)
     for action in range(3):
-        found = saliency(policy, moment(action), spaces.Discrete(3), SEEN)
-        np.testing.assert_allclose(found[""], WEIGHTS[action].abs(), rtol=1e-6)
+        found = saliency(policy, moment(action, q_values=0), spaces.Discrete(3), SEEN)
+        others = [k for k in range(3) if k != action]
+        np.testing.assert_allclose(found[""], (WEIGHTS[action] - WEIGHTS[others].mean(0)).abs(), rtol=1e-6)
     assert saliency(None, moment(0), spaces.Discrete(3), SEEN) == {}
     assert saliency(StatelessPolicy(), moment(0), spaces.Discrete(3), SEEN) == {}
-
-
-def test_of_probabilities_it_is_that_of_their_logarithm() -> None:
-    """d log softmax_a / dx = w_a - sum_b p_b w_b."""
-    policy = linear(make_ppo(spaces.Discrete(3), obs_space=SEEN, net_arch=()).policy, WEIGHTS)
-    chances = (WEIGHTS @ torch.from_numpy(OBS)).softmax(0)
-    found = saliency(policy, moment(1), spaces.Discrete(3), SEEN)
-    np.testing.assert_allclose(found[""], (WEIGHTS[1] - chances @ WEIGHTS).abs(), rtol=1e-5)
 
 
 def test_of_continuous_actions_the_sizes_are_added_up() -> None:
     actions = spaces.Box(-1, 1, (3,))
     policy = linear(make_ppo(actions, obs_space=SEEN, net_arch=()).policy, WEIGHTS)
-    found = saliency(policy, moment(np.zeros(3, np.float32)), actions, SEEN)
+    found = saliency(policy, moment(np.zeros(3, np.float32), mean=0), actions, SEEN)
     np.testing.assert_allclose(found[""], WEIGHTS.abs().sum(0), rtol=1e-6)
 
 
@@ -70,7 +63,7 @@ def test_only_leaves_of_numbers_are_asked() -> None:
     )
     policy = make_ppo(spaces.Discrete(2), obs_space=seen).policy
     obs = {ACTION_MASK: np.ones(2, np.int8), "place": np.array(3), "wind": np.array([0.1, 0.2], np.float32)}
-    assert saliency(policy, moment(0, obs), spaces.Discrete(2), seen).keys() == {"wind"}
+    assert saliency(policy, moment(0, obs, probabilities=0), spaces.Discrete(2), seen).keys() == {"wind"}
 
 
 def test_a_picture_is_tinted_where_it_counts_and_numbers_get_their_share() -> None:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from agents.lab.drawing import Picture
 
 # Nothing may be fetched and nothing may run, whatever found its way into a name or a message
-POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+POLICY = "default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'"
 STYLE = """
 :root { color-scheme: light; }
 * { box-sizing: border-box; }
@@ -35,7 +35,7 @@ th:first-child, td:first-child { position: sticky; left: 0; background: #fff; pa
 .wrapped td { white-space: normal; min-width: 6rem; }
 .pictures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 24rem), 1fr)); gap: 1rem 1.6rem; }
 figure { margin: 0; break-inside: avoid; }
-img { display: block; width: 100%; max-width: 34rem; height: auto; }
+img, video { display: block; width: 100%; max-width: 34rem; height: auto; }
 pre { background: #f5f5f5; padding: 0.7rem; overflow-x: auto; font-size: 0.82rem; line-height: 1.4; }
 summary { cursor: pointer; padding: 0.2rem 0; }
 nav { font-size: 0.88rem; margin: 1rem 0; }
@@ -133,6 +133,15 @@ class Document:
         self._add(
             f'<div class="pictures">{"".join(images)}</div>',
             "\n\n".join(f"![{_plain(one.alt)}]({one.name})" for one in pictures),
+        )
+
+    def video(self, name: str, mp4: bytes, alt: str) -> None:
+        """Add a video, which in Markdown is a file of that name."""
+        data = base64.b64encode(mp4).decode()
+        self._add(
+            f'<figure><video src="data:video/mp4;base64,{data}" aria-label="{escape(alt)}" controls loop muted></video>'
+            "</figure>",
+            f"[{_plain(alt)}]({name})",
         )
 
     def table(self, table: Table) -> None:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from agents.lab.comparison import child
-from agents.lab.comparison.job import Job
+from agents.lab.comparison.job import Job, finished_run
 from agents.lab.comparison.options import Options
 from agents.lab.comparison.plan import PlannedTask, all_jobs, plan_tasks
+from agents.lab.comparison.pool import JobResult
 
 SHORT = {"max_episode_steps": 20}
 KWARGS = ("max_episode_steps=20",)
@@ -38,6 +40,16 @@ def here(job: Job, out: Path, *flags: str) -> Path:
     assert child.main([str(folder), *flags]) == 0
     assert job.is_done(folder)
     return folder
+
+
+def run_jobs_here(
+    jobs: Sequence[Job], out: Path, workers: int, lock: int, *, trust: bool, around: Callable[[Job], Any] | None = None
+) -> Iterator[JobResult]:
+    """Stand in for `pool.run_jobs`, which starts a process for each run; `around` returns a context for a run."""
+    for job in jobs:
+        with nullcontext() if around is None else around(job):
+            folder = here(job, out)
+        yield JobResult(job, finished_run(folder), None)
 
 
 def result(folder: Path) -> dict[str, Any]:

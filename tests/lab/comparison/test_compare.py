@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from agents.compare import main
-from agents.lab.comparison import report
+from agents.lab.comparison import pool, report
 from agents.lab.comparison.pool import exclusive
 from agents.run import registry
 from envs.errors import UserError
@@ -70,11 +70,13 @@ def test_from_start_to_end_and_what_is_done_is_kept(tmp_path, capsys, monkeypatc
 
 def start(words: list[str]) -> subprocess.Popen[bytes]:
     program = "import sys; from agents import compare; from agents.lab.comparison import report; "
+    program += "from agents.lab.comparison import pool; pool.cores = lambda: 1; "  # threads for each child
     program += "report.report = lambda *_: {}; sys.exit(compare.main())"
     return subprocess.Popen([sys.executable, "-c", program, *words], stdout=subprocess.DEVNULL)
 
 
-def test_stopped_and_killed_it_goes_on_where_it_stood(tmp_path):
+def test_stopped_and_killed_it_goes_on_where_it_stood(tmp_path, no_report, monkeypatch):
+    monkeypatch.setattr(pool, "cores", lambda: 1)
     out, other = tmp_path / "out", tmp_path / "other.yaml"
     other.write_text("n_epochs: 4")
     words = [*WORDS, "--against", str(other), "--seeds", "1", "-n", "20000", "--eval-freq", "5000"]
@@ -97,7 +99,7 @@ def test_stopped_and_killed_it_goes_on_where_it_stood(tmp_path):
     assert not (second / "result.json").exists()
     kept = (first / "result.json").read_bytes()
 
-    assert start(words).wait(60) == 0
+    assert main(words) == 0
     assert (first / "result.json").read_bytes() == kept, "a finished run is left as it was"
     for folder in (first, second):
         assert result(folder)["steps"] == 20_480

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +14,8 @@ import pytest
 
 from agents import compare
 from agents.lab.comparison import runner
-from agents.lab.comparison.job import finished_run
-from agents.lab.comparison.pool import JobResult
 from envs.adapters.sync import SyncVecEnv
-from tests.lab.comparison.running import here
+from tests.lab.comparison.running import run_jobs_here
 from tests.marks import long_test
 
 USER_ENVS = Path(__file__).with_name("user_envs.py")
@@ -26,15 +26,14 @@ def verdict(tmp_path, monkeypatch, capsys):
     """Return what `agents.compare` says of ours beside ours with a fault, every run in this process."""
 
     def judged(settings: str, patch: Any = None, *, seeds: int, **flags: Any) -> str:
-        def run_jobs(jobs, out, workers, lock, *, trust):
-            for job in jobs:
-                with pytest.MonkeyPatch.context() as planted:
-                    if patch is not None and job.label == "faulty":
-                        planted.setattr(*patch)
-                    folder = here(job, out)
-                yield JobResult(job, finished_run(folder), None)
+        @contextmanager
+        def planted(job):
+            with pytest.MonkeyPatch.context() as patched:
+                if patch is not None and job.label == "faulty":
+                    patched.setattr(*patch)
+                yield
 
-        monkeypatch.setattr(runner, "run_jobs", run_jobs)
+        monkeypatch.setattr(runner, "run_jobs", partial(run_jobs_here, around=planted))
         (tmp_path / "faulty.yaml").write_text(settings)
         words = ["--against", str(tmp_path / "faulty.yaml"), "--out", str(tmp_path / "out"), "--seeds", str(seeds)]
         flags |= {"eval_freq": flags["total_timesteps"], "final_eval_episodes": 20}

@@ -1,0 +1,101 @@
+"""Write a trained policy as a file that needs neither this suite nor PyTorch."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from agents.run.cli import print_json, run_command
+from agents.run.flags import Flag, Trust, parse_flags
+from envs.errors import UserError
+
+EXAMPLES = """\
+examples:
+  python -m agents.export
+  python -m agents.export runs/CartPole-v1__ppo__s0__20260101-120000 --to c --out cartpole.h
+  python -m agents.export runs/CartPole-v1__ppo__s0__20260101-120000 --checkpoint latest --check 1000000
+"""
+ENDINGS = {"onnx": ".onnx", "c": ".h"}
+ROWS = 64  # environments that the file and the policy are compared in
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """Flags."""
+
+    run: Annotated[
+        tyro.conf.Positional[Path | None],
+        tyro.conf.arg(
+            metavar="[RUN]",
+            help_behavior_hint="",
+            help="run folder, or folder with a model; without it, the run begun last",
+        ),
+    ] = None
+    to: Annotated[
+        Literal["onnx", "c"], tyro.conf.arg(help="onnx: for any ONNX runtime; c: one header without dependencies")
+    ] = "onnx"
+    out: Annotated[
+        Path | None,
+        tyro.conf.arg(
+            metavar="FILE", help_behavior_hint="", help="by default policy.onnx or policy.h in the run folder"
+        ),
+    ] = None
+    checkpoint: Annotated[str, tyro.conf.arg(metavar="best|latest|STEP", help="which of the run's policies")] = "best"
+    check: Annotated[
+        int, tyro.conf.arg(metavar="N", help="compare the file with the policy on N observations of episodes; 0: not")
+    ] = 10_000
+    trust: Trust = False
+    runs_dir: Annotated[Path, tyro.conf.arg(help="where runs are, if RUN is not given")] = Path("runs")
+    json: Annotated[Flag, tyro.conf.arg(help="print the result as a last line")] = False
+    debug: Annotated[Flag, tyro.conf.arg(help="show tracebacks")] = False
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parse, export, check, print; return the exit code."""
+    return run_command(_export, argv)
+
+
+def _export(argv: list[str]) -> int:
+    options = parse_flags(Options, argv, command="python -m agents.export", about=__doc__, examples=EXAMPLES)
+    if options.check < 0:
+        raise UserError(f"--check: {options.check} given, at least 0 expected.")
+
+    from agents.lab.export.c import c_runner, write_c
+    from agents.lab.export.check import check
+    from agents.lab.export.module import Exported
+    from agents.lab.export.onnx import onnx_runner, write_onnx
+    from agents.run.folder import find_latest_run
+    from agents.run.models import load_policy
+    from agents.run.sinks import Working
+    from agents.run.terminal import console, say, visible
+
+    run = options.run or find_latest_run(options.runs_dir)
+    loaded = load_policy(run, options.checkpoint, trust=options.trust)
+    say(*loaded.notes)
+    out = options.out or (run if run.is_dir() else run.parent) / f"policy{ENDINGS[options.to]}"
+    exported = Exported(loaded)
+    about = {"algo": loaded.algo, "env": loaded.env, "step": loaded.step}
+    (write_onnx if options.to == "onnx" else write_c)(exported, about, out)
+    size = out.stat().st_size
+    say(f"{visible(str(out))}: {loaded.algo.upper()} on {loaded.env}, step {loaded.step:,}; {size:,} bytes")
+    inputs = (f"{name} {list(shape)}" if shape else name for name, (shape, _) in exported.inputs.items())
+    say(f"takes {', '.join(inputs)}; gives {', '.join(exported.outputs)}")
+    summary = {"file": str(out), "to": options.to, "bytes": size, **about}
+    if options.check:
+        runner = onnx_runner(out) if options.to == "onnx" else c_runner(exported, out)
+        if runner is None:
+            say("not checked: there is no C compiler here (cc, gcc or clang)")
+        else:
+            with Working("check", "observations", console(stderr=True)) as report:
+                found = check(exported, runner, loaded, options.check, ROWS, report)
+            say(
+                f"compared with the policy on {found.states:,} observations: {found.differing:,} other actions, "
+                f"largest difference of continuous ones {found.largest:.2g}"
+            )
+            summary |= dataclasses.asdict(found)
+    if options.json:
+        print_json(summary)
+    return 0

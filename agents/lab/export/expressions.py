@@ -1,0 +1,89 @@
+"""Operations of each entry by itself, as expressions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from agents.lab.export.writer import Writer
+from envs.errors import UserError
+
+
+def _scaled(sign: str) -> Callable[..., str]:
+    def expression(w: Writer, kind: str, a: str, b: str, alpha: float = 1) -> str:
+        return f"{a} {sign} {b}" if alpha == 1 else f"{a} {sign} {w.number(alpha, kind)} * {b}"
+
+    return expression
+
+
+def _infix(sign: str) -> Callable[..., str]:
+    return lambda w, kind, a, b: f"({a} {sign} {b})"
+
+
+def _call(name: str) -> Callable[..., str]:
+    return lambda w, kind, *a, **_: f"{w.function(name, kind)}({', '.join(a)})"
+
+
+def _clamp(w: Writer, kind: str, a: str, low: str | None = None, high: str | None = None) -> str:
+    made = a
+    if low is not None:
+        made = f"({made} < {low} ? {low} : {made})"
+    return made if high is None else f"({made} > {high} ? {high} : {made})"
+
+
+def _elu(w: Writer, kind: str, a: str, alpha: Any = 1.0, scale: Any = 1.0, inner: Any = 1.0) -> str:
+    one = w.number(1.0, kind)
+    alpha, scale, inner = (x if isinstance(x, str) else w.number(x, kind) for x in (alpha, scale, inner))
+    return f"{scale} * ({a} > 0 ? {a} : {alpha} * ({w.function('exp', kind)}({a} * {inner}) - {one}))"
+
+
+def _sigmoid(w: Writer, kind: str, a: str) -> str:
+    one = w.number(1.0, kind)
+    return f"{one} / ({one} + {w.function('exp', kind)}(-({a})))"
+
+
+def _gelu(w: Writer, kind: str, a: str, approximate: str = "none") -> str:
+    if approximate != "none":
+        raise UserError("GELU by tanh has no plain form: export with --to onnx instead")
+    half, root = w.number(0.5, kind), w.number(math.sqrt(0.5), kind)
+    return f"{half} * {a} * ({w.number(1.0, kind)} + {w.function('erf', kind)}({a} * {root}))"
+
+
+def _quotient(w: Writer, kind: str, a: str, b: str, rounding_mode: None = None) -> str:
+    return f"{w.language.cast(a, 'double' if kind == 'double' else 'float')} / {b}"
+
+
+EXPRESSIONS: dict[str, Callable[..., str]] = {
+    "add": _scaled("+"),
+    "sub": _scaled("-"),
+    "mul": _infix("*"),
+    "div": _quotient,
+    **{name: _infix(sign) for name, sign in (("eq", "=="), ("ne", "!="), ("lt", "<"), ("le", "<="))},
+    **{name: _infix(sign) for name, sign in (("gt", ">"), ("ge", ">="), ("logical_and", "&&"), ("logical_or", "||"))},
+    **{name: _infix(sign) for name, sign in (("bitwise_and", "&"), ("bitwise_or", "|"))},
+    "logical_xor": lambda w, kind, a, b: f"(!{a} != !{b})",
+    **dict.fromkeys(("logical_not", "bitwise_not"), lambda w, kind, a: f"!{a}"),
+    **{name: _call(name) for name in ("tanh", "exp", "log", "log1p", "expm1", "sqrt", "sin", "cos", "floor", "ceil")},
+    **{name: _call(name) for name in ("erf", "round", "pow", "tan", "atan2")},
+    "abs": lambda w, kind, a: f"({a} < 0 ? -({a}) : {a})",
+    "neg": lambda w, kind, a: f"-({a})",
+    "sign": lambda w, kind, a: f"({a} > 0) - ({a} < 0)",
+    "reciprocal": lambda w, kind, a: f"{w.number(1.0, kind)} / ({a})",
+    "rsqrt": lambda w, kind, a: f"{w.number(1.0, kind)} / {w.function('sqrt', kind)}({a})",
+    "relu": lambda w, kind, a: f"({a} > 0 ? {a} : 0)",
+    "leaky_relu": lambda w, kind, a, slope=0.01: (
+        f"({a} > 0 ? {a} : {slope if isinstance(slope, str) else w.number(slope, kind)} * {a})"
+    ),
+    "sigmoid": _sigmoid,
+    "elu": _elu,
+    "gelu": _gelu,
+    **dict.fromkeys(("clamp", "hardtanh"), _clamp),
+    "maximum": lambda w, kind, a, b: f"({a} > {b} ? {a} : {b})",
+    "minimum": lambda w, kind, a, b: f"({a} < {b} ? {a} : {b})",
+    "where": lambda w, kind, a, b, c: f"({a} ? {b} : {c})",
+    "isnan": lambda w, kind, a: f"({a} != {a})",
+    "_to_copy": lambda w, kind, a, dtype=None, **_: f"({a} != 0)" if dtype is torch.bool else a,
+}

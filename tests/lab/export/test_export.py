@@ -1,0 +1,205 @@
+"""An exported policy does what the policy does, whatever it is made of."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from dataclasses import replace
+from pathlib import Path
+from subprocess import run
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from agents.export import main
+from agents.lab.export.c import C, c_runner, compiled, header, identifier, write_c
+from agents.lab.export.check import check, raw_inputs
+from agents.lab.export.module import Exported
+from agents.lab.export.onnx import onnx_runner, write_onnx
+from agents.lab.export.plain import write_plain
+from agents.run.models import LoadedPolicy, load_model, save_model
+from agents.run.storage import write_bytes
+from envs.errors import UserError
+from tests.marks import long_test
+from tests.run.test_models import CASES as MODELS
+from tests.run.test_models import DQN_SMALL, PPO_SMALL, SMALL, trained
+
+HYBRID = f"{Path(__file__).parents[2] / 'run' / 'hybrid_env.py'}:Signal"
+SAC = SMALL | {"algo": "sac", "env": "Pendulum-v1", "learning_starts": 16, "batch_size": 8, "n_envs": 1}
+PARTS = {"dueling": True, "noisy": True, "distribution": "iqn", "n_quantiles": 4, "layer_norm": True}
+ABOUT = {"algo": "ppo", "env": "x", "step": 64}
+CASES: dict[str, dict[str, Any]] = {
+    "masks, memory, several actions": PPO_SMALL | {"env": HYBRID, "memory": "gru", "memory_size": 6, "norm_obs": True},
+    "pixels, IQN": DQN_SMALL | {"env": "Bricks-v0"} | PARTS,
+    "rescaled Box": SAC,
+}
+MORE: dict[str, dict[str, Any]] = {
+    **MODELS,
+    **{
+        f"{memory}, stacked": PPO_SMALL
+        | {"env": "CartPole-v1", "memory": memory, "memory_size": 8, "frame_stack": 3, "memory_layers": 2}
+        for memory in ("gru", "lstm", "scan", "gtrxl")
+    },
+    "C51": DQN_SMALL | {"env": "CartPole-v1", "distribution": "c51", "v_min": 0.0, "v_max": 100.0, "dueling": True},
+    "QR": DQN_SMALL | {"env": "CartPole-v1", "distribution": "qr"},
+    "rescaled values": DQN_SMALL | {"env": "CartPole-v1", "rescale_values": True},
+    "PQN": SMALL | {"algo": "pqn", "env": "Taxi-v4", "n_steps": 16, "batch_size": 16},
+    "gSDE": PPO_SMALL | {"env": "Pendulum-v1", "use_sde": True},
+    "stacked pixels": PPO_SMALL | {"env": "Bricks-v0", "frame_stack": 2},
+}
+needs_cc = pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler")
+
+
+def policy(values: dict[str, Any], folder: Path) -> LoadedPolicy:
+    training = trained(values)
+    folder.mkdir(exist_ok=True)
+    save_model(folder, training.algorithm.model, training.config, training.env.own_spaces, 64)
+    return load_model(folder, "latest", trust=True)
+
+
+def agrees(loaded: LoadedPolicy, to: str, path: Path) -> None:
+    exported = Exported(loaded)
+    (write_c if to == "c" else write_onnx)(exported, ABOUT, path)
+    runner = c_runner(exported, path) if to == "c" else onnx_runner(path)
+    assert runner is not None
+    found = check(exported, runner, loaded, 300, 4, lambda done, total: None)
+    assert (found.states, found.differing) == (300, 0)
+    assert found.largest < 1e-5
+
+
+@needs_cc
+def test_a_header_acts_as_the_policy(tmp_path: Path) -> None:
+    agrees(policy(CASES["masks, memory, several actions"], tmp_path / "model"), "c", tmp_path / "policy.h")
+
+
+def test_an_onnx_file_acts_as_the_policy(tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    path = tmp_path / "policy.onnx"
+    agrees(policy(MODELS["ppo"], tmp_path / "model"), "onnx", path)
+    code = (
+        "import sys, numpy, onnxruntime\n"
+        f"session = onnxruntime.InferenceSession({str(path)!r}, providers=['CPUExecutionProvider'])\n"
+        "one = {'obs': numpy.zeros([1, 4], 'f4')}\n"
+        "assert session.run(None, one)[0].shape == (1,) and 'torch' not in sys.modules\n"
+        "assert session.get_modelmeta().custom_metadata_map == {'algo': 'ppo', 'env': 'x', 'step': '64'}"
+    )
+    run([sys.executable, "-c", code], check=True)
+
+
+@long_test
+@needs_cc
+@pytest.mark.parametrize("to", ["c", "onnx"])
+@pytest.mark.parametrize("values", [*CASES.values(), *MORE.values()], ids=[*CASES, *MORE])
+def test_every_policy_is_exported(values: dict[str, Any], to: str, tmp_path: Path) -> None:
+    if to == "onnx" and values.get("memory") == "gtrxl":
+        pytest.skip("PyTorch 2.13 traces it for one number of rows alone")
+    agrees(policy(values, tmp_path / "model"), to, tmp_path / f"policy.{to}")
+
+
+def test_the_check_notices_another_policy(tmp_path: Path) -> None:
+    """What is compared is what the file says, on observations that the environment gave."""
+    loaded = policy(CASES["rescaled Box"], tmp_path)
+    exported = Exported(loaded)
+
+    def act(inputs: dict[str, np.ndarray], add: float = 0.0) -> dict[str, np.ndarray]:
+        seen.append(inputs["obs"])
+        with torch.no_grad():
+            (action,) = exported(*map(torch.from_numpy, inputs.values()))
+        return {"action": action.numpy() + np.float32(add)}
+
+    seen: list[np.ndarray] = []
+    assert check(exported, act, loaded, 20, 2, lambda done, total: None).largest < 1e-6
+    assert check(exported, lambda x: act(x, 0.25), loaded, 20, 2, lambda done, total: None).largest == pytest.approx(
+        0.25
+    )
+    np.testing.assert_allclose(np.square(seen[0][:, :2]).sum(1), 1, atol=1e-6)
+    assert not np.array_equal(seen[0], seen[1])
+
+
+def test_a_policys_own_inputs_are_the_environments(tmp_path: Path) -> None:
+    loaded = policy(CASES["masks, memory, several actions"], tmp_path)
+    assert Exported(loaded).inputs == {
+        "obs/action_mask": ((8,), torch.int8),
+        "obs/signal": ((3,), torch.float32),
+        "obs/time": ((), torch.int64),
+        "state": ((6,), torch.float32),
+        "episode_start": ((), torch.bool),
+    }
+    seen = {"signal": np.ones((2, 3), np.float32), "time": np.array([1, 4]), "action_mask": np.ones((2, 8), np.uint8)}
+    given = raw_inputs(loaded, seen)
+    np.testing.assert_array_equal(given["obs/time"], [1, 4])
+
+
+class Operations(torch.nn.Module):
+    """Operations that policies need in some combination, on numbers that are hard for them."""
+
+    def forward(self, x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        picked = x.gather(1, y.clamp(0, 3))
+        return (
+            torch.nn.functional.gelu(x) + torch.nn.functional.elu(x) - torch.nn.functional.leaky_relu(x),
+            x.softmax(-1),
+            x.log_softmax(0),
+            torch.where(y > 1, x.round(), x.sign() * x.abs().sqrt()),
+            x.amax(1) + x.amin(1, keepdim=True)[0] - x.sum(),
+            torch.cat([x.argmin(1), y.argmax(0)]),
+            x.t().contiguous().view(2, 6)[:, 1::2],
+            picked.clamp(-0.5, None).expm1().log1p(),
+            (x > 0).any(0) & ~(y == 1).any(0),
+            torch.full_like(y, 3) * y.cumsum(1) - y,
+            x[:, y.clamp(0, 2)],
+            x[y.clamp(0, 2)][:, :, 0],
+            x.max(1).indices.to(torch.float32) / 3,
+        )
+
+
+@needs_cc
+def test_operations_are_pytorchs(tmp_path: Path) -> None:
+    """Ties, halves, negative and large numbers, with torch as the judge."""
+    x = torch.tensor([[0.5, 1.5, -2.5, 40.0], [-3.0, 2.0, 2.0, -0.25], [1e-3, -7.0, 0.75, 0.75]])
+    y = torch.tensor([[0, 3, 1, 1], [2, 2, 0, 3], [1, 0, 3, 2]])
+    module = Operations()
+    expected = module(x, y)
+
+    outputs = [f"out{i}" for i in range(len(expected))]
+    program, path = write_plain(module, (x, y), ["x", "y"], C), tmp_path / "ops.h"
+    path.write_text(header(outputs, program, "ops", []))
+    runner = compiled(["x", "y"], outputs, program, path)
+    assert runner is not None
+    found = runner({"x": x[None].numpy(), "y": y[None].numpy()})
+    for name, value in zip(outputs, expected, strict=True):
+        np.testing.assert_allclose(found[name].reshape(value.shape), value.numpy(), rtol=2e-6, atol=1e-6)
+
+
+def test_what_cannot_be_exported_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    loaded = policy(MODELS["ppo"], tmp_path)
+    cleaned = loaded.config.params.model_copy(
+        update={"observations": loaded.config.params.observations.model_copy(update={"on_nan": "fill"})}
+    )
+    with pytest.raises(UserError, match=r"cleaned \(on_nan\) cannot be exported"):
+        Exported(replace(loaded, config=loaded.config.model_copy(update={"params": cleaned})))
+    assert main([str(tmp_path), "--check", "-1"]) == 2
+    assert "--check: -1 given, at least 0 expected." in capsys.readouterr().err
+    assert main([str(tmp_path), "--to", "onnix"]) == 2
+    assert "onnx" in capsys.readouterr().err
+
+
+@needs_cc
+def test_the_command_writes_checks_and_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    policy(MODELS["ppo"], tmp_path)
+    assert main([str(tmp_path), "--to", "c", "--check", "100", "--json"]) == 0
+    shown = capsys.readouterr().out
+    assert "takes obs [4]; gives action" in shown
+    assert '"differing": 0' in shown
+    assert (tmp_path / "policy.h").read_text().count("policy_act(const float obs[4], int64_t action[1])") == 1
+
+
+def test_names_are_identifiers() -> None:
+    assert identifier("obs/left hand.x-1") == "obs_left_hand_x_1"
+
+
+def test_a_file_is_whole_or_not_there(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="nowhere"):
+        write_bytes(tmp_path / "nowhere" / "policy.onnx", b"x")
