@@ -34,7 +34,9 @@ from tests.run.running import assert_same, resume, rows, signals_at, train
 SHORT = "--target-reward none --final-eval-episodes 0 --eval-episodes 1 --device cpu --save-freq 0"
 PPO = f"--env CartPole-v1 -n 1200 --n-envs 3 --n-steps 16 --batch-size 24 --n-epochs 2 {SHORT}"
 DQN = f"--env CartPole-v1 --algo dqn -n 600 --learning-starts 0 --batch-size 16 --buffer-size 200 {SHORT}"
-SAC = f"--env Pendulum-v1 --algo sac -n 200 --net-arch 16 --learning-starts 20 --batch-size 16 --buffer-size 200 {SHORT}"
+SAC = (
+    f"--env Pendulum-v1 --algo sac -n 200 --net-arch 16 --learning-starts 20 --batch-size 16 --buffer-size 200 {SHORT}"
+)
 
 
 @pytest.mark.parametrize("words", [PPO, DQN, SAC, f"{PPO} --memory gru"])
