@@ -29,17 +29,18 @@ from agents.run.storage import read_tree
 from agents.run.vitals import ROWS, Vitals
 from tests.algos.making import collect, make_ppo
 from tests.core.recorder import Tape
+from tests.marks import long_test
 from tests.run.running import assert_same, resume, rows, signals_at, train
 
 SHORT = "--target-reward none --final-eval-episodes 0 --eval-episodes 1 --device cpu --save-freq 0"
-PPO = f"--env CartPole-v1 -n 1200 --n-envs 3 --n-steps 16 --batch-size 24 --n-epochs 2 {SHORT}"
+PPO = f"--env CartPole-v1 -n 960 --n-envs 3 --n-steps 16 --batch-size 24 --n-epochs 2 {SHORT}"
 DQN = f"--env CartPole-v1 --algo dqn -n 600 --learning-starts 0 --batch-size 16 --buffer-size 200 {SHORT}"
 SAC = (
     f"--env Pendulum-v1 --algo sac -n 200 --net-arch 16 --learning-starts 20 --batch-size 16 --buffer-size 200 {SHORT}"
 )
 
 
-@pytest.mark.parametrize("words", [PPO, DQN, SAC, f"{PPO} --memory gru"])
+@pytest.mark.parametrize("words", [PPO, DQN, SAC, pytest.param(f"{PPO} --memory gru", marks=long_test)])
 def test_a_training_is_the_same_with_and_without(words: str, tmp_path: Path) -> None:
     watched, alone = train(tmp_path / "a", words), train(tmp_path / "b", f"{words} --no-doctor")
     assert_same(read_tree(watched, "model")[0], read_tree(alone, "model")[0])
@@ -166,7 +167,7 @@ def test_each_thing_is_said_once_and_again_when_it_is_worse(tmp_path: Path, monk
 
 def test_a_resumed_run_says_what_an_unbroken_one_does(tmp_path: Path) -> None:
     words = f"{PPO} --net-arch 16 --activation relu --learning-rate 30"
-    with signals_at(700, signal.SIGINT):
+    with signals_at(600, signal.SIGINT):
         broken = train(tmp_path / "broken", words, code=130)
     before = read_diagnoses(broken)
     assert before

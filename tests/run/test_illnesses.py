@@ -184,6 +184,7 @@ def test_evaluations_far_below_training() -> None:
     assert not names(history([rows[0] | {"rollout/exploration_rate": 0.5}] * 3)), "as long as most is random"
     assert not names(history([rows[0] | {"eval/mean_reward": 80.0}] * 3))
     assert not names(history([rows[0] | {"eval/std_reward": 50.0}] * 3)), "episodes differ that much"
+    assert not names(history([rows[0] | {"doctor/reward_size": 120.0}] * 3)), "that is less than one reward"
 
 
 def test_a_learning_rate_that_has_been_0_for_long() -> None:
