@@ -42,6 +42,7 @@ class ClockEnv(InProcess):
     ) -> None:
         self.num_envs = num_envs
         self.action_space = action_space or spaces.Discrete(3)
+        self.own_spaces = self.observation_space, self.action_space
         self.dummies = dummies
         self.actions: list[np.ndarray] = []
         self._lengths = lengths
@@ -85,7 +86,7 @@ class ClockEnv(InProcess):
         return []
 
     def render(self, index: int = 0) -> np.ndarray:
-        return np.zeros((1, 1, 3), np.uint8)
+        return np.full((1, 1, 3), 90, np.uint8)
 
     def close(self) -> None:
         pass

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from agents.evaluate import main as evaluate
-from agents.run.config import FLAGS, Layer, load_config_file, resolve
+from agents.run.config import FLAGS, Layer, resolve
+from agents.run.yaml_files import load_config_file
 from agents.train import main
 from envs.errors import UserError
 from envs.locate import load_file
@@ -34,7 +35,7 @@ class Port(gymnasium.Env):
         self.t += 1
         return self.look(), 1.0, False, self.t >= 20, {}
     def look(self): return self.np_random.uniform(-1, 1, 2).astype(np.float32)
-    def render(self): return np.zeros((32, 32, 3), np.uint8)
+    def render(self): return np.full((32, 32, 3), 90, np.uint8)
     def close(self):
         assert Port.open == 1
         Port.open = 0
