@@ -353,7 +353,8 @@ class Model:
             UserError: it cannot be written, or there is something else at `path`.
         """
         from agents.run.models import save_model
-        from agents.run.storage import atomic_folder, write_tree
+        from agents.run.storage import atomic_folder
+        from agents.run.trees import write_tree
 
         path, run = Path(path), self._prepared(None) if self._loaded is None else self._training
         if path.exists() and not (path / "model.json").is_file():

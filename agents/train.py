@@ -29,13 +29,13 @@ from agents.run.config import (
     merge,
     notation,
     of_others,
-    parse_value,
     resolve,
     takes_many,
 )
 from agents.run.flags import Trust, parse_env_kwargs
 from agents.run.spellings import suggestion
 from agents.run.terminal import say
+from agents.run.yaml_files import parse_value
 from envs.errors import UserError
 from envs.processes import APART
 
@@ -236,7 +236,7 @@ def parse(argv: list[str], defaults: Mapping[str, Any], helping: bool = False) -
     spec = registry.find(defaults.get("algo", RUN_FIELDS["algo"].default), "--algo")
     groups = {"run": _group("Run", "What is trained on what.", RUN_FIELDS, defaults)}
     resolved = {name: field.default for name, field in spec.config.flat_fields().items()} | dict(defaults)
-    hidden = idle(resolved) if helping else set()
+    hidden = idle(spec.config, resolved) if helping else set()
     groups |= dict(_groups("algorithm" if is_user_code(spec.name) else spec.name, spec.config, defaults, hidden))
     kinds = [(title, type(group)) for title, group in groups.items()]
     command: Any = dataclasses.make_dataclass("Flags", [*kinds, ("command", Options)])
@@ -248,7 +248,7 @@ def parse(argv: list[str], defaults: Mapping[str, Any], helping: bool = False) -
             args=argv,
             default=command(**groups, command=Options()),
             return_unknown_args=True,
-            config=(tyro.conf.OmitArgPrefixes,),
+            config=(tyro.conf.OmitArgPrefixes, tyro.conf.HelptextFromCommentsOff),  # reading sources takes long
         )
     except SystemExit as stop:
         if stop.code == 0:

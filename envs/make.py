@@ -18,7 +18,7 @@ from gymnasium.envs.registration import EnvSpec, load_env_creator
 from envs.adapters import atari, box2d, minigrid, mujoco
 from envs.adapters.checks import closed, silenced
 from envs.adapters.cleaning import Cleaning, CleanVecEnv, reader
-from envs.adapters.masks import Source, WithMask, build_masked, mask_source
+from envs.adapters.masks import ACTION_MASK, Source, WithMask, build_masked, legal_sample, mask_source
 from envs.adapters.stacking import StackedVecEnv
 from envs.adapters.sync import SyncVecEnv
 from envs.adapters.threads import EnvPoolVecEnv, ThreadsVecEnv, envpool_difference, envpool_fault
@@ -27,7 +27,7 @@ from envs.adapters.workers import WorkersVecEnv
 from envs.api import VecEnv
 from envs.errors import EnvError, UserError, did_you_mean, words_of
 from envs.locate import Wrappers, env_label, locate, newer_version, wrapped
-from envs.names import names_of
+from envs.names import Names, names_of
 from envs.native.arrays import Arrays, NumpyArrays, TorchArrays
 from envs.native.base import Dynamics, build_dynamics, name_of, paints, parameters
 from envs.native.gym_env import DYNAMICS, NativeEnv, native_task
@@ -142,12 +142,12 @@ def make(
                     env = SyncVecEnv(envs, rescale_action, codec=codec)
                     made.pop_all()
     env.backend_reason = reason
+    names = names_of(spec.id, env.observation_space, env.action_space, first) if render else Names()
     if cleaning != Cleaning():
         env = CleanVecEnv(env, cleaning)
     if frame_stack > 1:
         env = StackedVecEnv(env, frame_stack)
-    if render:
-        env.names = names_of(spec.id, env.observation_space, env.action_space, first)
+    env.names = dataclasses.replace(names, frame_stack=frame_stack)
     return env
 
 
@@ -282,27 +282,34 @@ def _choose(
                     return "vector", f"it brings a vector version of its own; {no_resume}", masks
         if alone:
             return "sync", asked + alone, masks
-        seconds = _seconds_per_step(trial)
+        seconds = _seconds_per_step(trial if masks is None else WithMask(trial, masks))
+    if seconds is None:
+        return "sync", f"{asked}a step could not be timed, as it failed", masks
     vec = "async" if num_envs * seconds > _SLOW_TICK else "sync"
     which = "other processes pay" if vec == "async" else "too quick for other processes to pay"
     return vec, f"{asked}a step takes {seconds * 1e6:,.0f} us: {which}", masks
 
 
-def _seconds_per_step(env: gymnasium.Env) -> float:
-    """Return the median time of a random step, from about 20 ms of them."""
+def _seconds_per_step(env: gymnasium.Env) -> float | None:
+    """Return the median time of a random step, from about 20 ms of them; None where one fails.
+
+    Args:
+        env: its observations say which actions are legal, where anything does.
+    """
     times: list[float] = []
     try:
         env.action_space.seed(0)
-        env.reset(seed=0)
+        observation, _ = env.reset(seed=0)
         while len(times) < 3 or (sum(times) < 0.02 and len(times) < 200):
-            action = env.action_space.sample()
+            mask = observation.get(ACTION_MASK) if isinstance(observation, dict) else None
+            action = env.action_space.sample() if mask is None else legal_sample(env.action_space, mask)
             start = time.perf_counter()
-            _, _, terminated, truncated, _ = env.step(action)
+            observation, _, terminated, truncated, _ = env.step(action)
             times.append(time.perf_counter() - start)
             if terminated or truncated:
-                env.reset()
+                observation, _ = env.reset()
     except (Exception, SystemExit):
-        return 0.0  # broken: the sync loop will say how
+        return None  # broken: the sync loop will say how
     return statistics.median(times)
 
 

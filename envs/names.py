@@ -81,14 +81,20 @@ class Names:
         actions: of each choice of Discrete, else of each number; () where there are none.
         observations: path of a leaf, "" where the observation is one array -> a name for each of its numbers, or for
             each channel where it is a picture.
+        frame_stack: how many observations with these names are seen together.
     """
 
     actions: tuple[str, ...] = ()
     observations: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    frame_stack: int = 1
 
     def of_leaf(self, path: str, count: int) -> tuple[str, ...]:
-        """Return a name for each of the `count` numbers of a leaf: what it is called, else the leaf and its place."""
-        given = self.observations.get(path, ())
+        """Return a name for each of the `count` numbers of a leaf: what it is called, else the leaf and its place.
+
+        Names of stacked numbers end in how many steps ago they were seen, "x -3", but for the newest.
+        """
+        ago = range(self.frame_stack - 1, -1, -1)
+        given = tuple(f"{name} -{k}" if k else name for k in ago for name in self.observations.get(path, ()))
         if len(given) == count:
             return given
         return (path,) if path and count == 1 else tuple(f"{path} {i}".strip() for i in range(count))
@@ -150,7 +156,7 @@ def renamed(
     if observations:
         leaves = _leaves(observation_space)
         path = "observation" if "observation" in leaves else ""
-        count = _numbers(leaves.get(path)) or 0
+        count = (_numbers(leaves.get(path)) or 0) // names.frame_stack
         found = tuple(_checked("observation_names", observations, count))
         names = replace(names, observations={**names.observations, path: found})
     return names

@@ -42,6 +42,7 @@ class ClockEnv(InProcess):
     ) -> None:
         self.num_envs = num_envs
         self.action_space = action_space or spaces.Discrete(3)
+        self.own_spaces = self.observation_space, self.action_space
         self.dummies = dummies
         self.actions: list[np.ndarray] = []
         self._lengths = lengths

@@ -124,13 +124,14 @@ class Algorithm(nn.Module):
         raise NotImplementedError
 
     def metrics(self, aux: dict[str, Tensor], data: dict[str, Any], constants: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Return TensorBoard tag -> scalar of an update.
+        """Return TensorBoard tag -> scalar of an update; names in no group of their own are of the group "train".
 
         Args:
             aux: what `loss` returned for its minibatches: scalars stacked `[M]`, the others one after the other.
             data: what `prepare` returned.
         """
-        return {f"train/{name}": values.mean() if values.dim() else values for name, values in aux.items()}
+        means = {name: values.mean() if values.dim() else values for name, values in aux.items()}
+        return {name if "/" in name else f"train/{name}": value for name, value in means.items()}
 
     def follow_model(self) -> None:
         """Adapt what was made from `model` (such as a target network): the model has been changed since."""

@@ -7,7 +7,7 @@ flags give each setting by its own name, which is unique in the whole configurat
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -15,7 +15,11 @@ from agents.core.settings import (
     Activation,
     Augmentations,
     Auto,
+    Detail,
+    Folder,
     OptimizerName,
+    Own,
+    PictureAxes,
     Schedule,
     Settings,
     Torsos,
@@ -31,10 +35,8 @@ MOST_EPISODES = 1_000_000  # of one evaluation, which keeps them all
 class MemoryConfig(Settings):
     """What carries information from step to step."""
 
-    memory: str | None = Field(
-        None,
-        min_length=1,
-        description="what remembers earlier steps: none, gru, lstm, scan, gtrxl, or file.py:Class of your own",
+    memory: Literal["gru", "lstm", "scan", "gtrxl"] | Own | None = Field(
+        None, description="what remembers earlier steps, perhaps a class of your own"
     )
     memory_size: int = Field(64, gt=0, description="numbers that the memory holds")
     memory_layers: int = Field(1, gt=0, description="memories one after the other")
@@ -56,19 +58,17 @@ class MemoryConfig(Settings):
 class NetworkConfig(Settings):
     """What the networks are made of. Algorithms hand this to the model that they train, untouched."""
 
-    encoder: str = Field(
-        "auto",
-        min_length=1,
-        description="what reads observations: auto, nature, small, impala, flat, or file.py:Class of your own",
+    encoder: Literal["auto", "nature", "small", "impala", "flat"] | Own = Field(
+        "auto", description="what reads observations, perhaps a class of your own"
     )
-    picture_axes: Literal["auto", "none", "hw", "hwc", "chw", "nhw", "nhwc", "nchw"] = Field(
+    picture_axes: PictureAxes = Field(
         "auto",
         description="which axes of a Box are height and width of pictures, all others being channels; none for none",
     )
-    text_encoder: Literal["auto", "transformer", "gru"] = Field(
+    text_encoder: Literal["auto", "transformer", "gru"] | Folder = Field(
         "auto",
         description="what reads texts and sequences; auto is transformer, and leaves MultiDiscrete one-hot, which the "
-        "others read as symbols of one kind",
+        "others read as symbols of one kind; a folder holds a sentence encoder for texts, which stays as it is",
     )
     recurrence: MemoryConfig = MemoryConfig()
     net_arch: Widths = Field((64, 64), description="widths of the hidden layers")
@@ -155,6 +155,7 @@ class QNetworkConfig(NetworkConfig):
 class SoftActorCriticConfig(NetworkConfig):
     """What a squashed policy and its critics of continuous actions are made of."""
 
+    details: ClassVar[tuple[Detail, ...]] = (("use_sde", None, ("log_std_init",)),)
     net_arch: Widths = Field((256, 256), description="widths of the hidden layers")
     activation: Activation = Field("relu", description="hidden activation")
     n_critics: int = Field(2, gt=0, description="critics, each with weights of its own")
@@ -185,9 +186,7 @@ class CuriosityConfig(Settings):
     curiosity: Literal["none", "rnd", "icm"] = Field(
         "none", description="reward what is new: rnd by a random network's outputs, icm by what actions lead to"
     )
-    curiosity_coef: float = Field(0.5, gt=0, description="weight of its advantages; those of rewards have 1")
-    curiosity_gamma: float = Field(0.99, ge=0, le=1, description="discount factor of its returns")
-    curiosity_episodic: bool = Field(False, description="let its returns end with the episode")
+    curiosity_coef: float = Field(0.5, gt=0, description="weight of its rewards; the environment's have 1")
     curiosity_share: float = Field(
         0.25, gt=0, le=1, description="share of each minibatch that its networks are trained on"
     )

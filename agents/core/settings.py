@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
@@ -16,6 +17,8 @@ from pydantic import (
     model_validator,
 )
 from pydantic.fields import FieldInfo
+
+from agents.core.user_code import is_user_code
 
 _Numbers = tuple[Annotated[int, Field(gt=0)], ...]
 _WIDTHS_FORMS = "one list (64 64 or 64,64), or both pi=64,64 and vf=128"
@@ -41,6 +44,18 @@ def _check_not_negative(value: Any) -> Any:
     if isinstance(value, int | float) and value < 0:
         raise ValueError("must be >= 0")
     return value
+
+
+def _check_own(value: str) -> str:
+    if not is_user_code(value):
+        raise ValueError("must name what is in a file or module of your own, file.py:NAME or module:NAME")
+    return value
+
+
+def _check_folder(value: str) -> str:
+    if value.startswith(("//", "\\\\")) or not (set("/\\") & set(value) or Path(value).is_dir()):
+        raise ValueError("must be a folder of this machine")
+    return str(Path(value).absolute())
 
 
 def _listed(value: Any) -> Any:
@@ -98,19 +113,24 @@ def _one_list(value: Any) -> Any:
 Auto = Literal["auto"]
 CompileMode = Literal["auto", "off", "graphs", "on"]
 Activation = Literal["tanh", "relu", "elu", "gelu", "silu"]
+PictureAxes = Literal["auto", "none", "hw", "hwc", "chw", "nhw", "nhwc", "nchw"]
 OptimizerName = Literal["adam", "adamw", "sgd", "rmsprop"]
 Augmentations = Annotated[
     tuple[Literal["shift", "crop", "scale", "flip", "rotate", "colour"], ...], BeforeValidator(_listed)
 ]
+Own = Annotated[str, AfterValidator(_check_own), "file.py:Class"]  # a class of the user's own
+Folder = Annotated[str, AfterValidator(_check_folder), "FOLDER"]
+OwnFunction = Annotated[str, AfterValidator(_check_own), "file.py:function"]
 Schedule = Annotated[float | str, AfterValidator(_check_schedule)]
 Widths = Annotated[_Numbers, BeforeValidator(_one_list)]
 TorsoWidths = Annotated[_Numbers | Torsos, BeforeValidator(_read_widths)]
 positive = AfterValidator(_check_positive)
 not_negative = AfterValidator(_check_not_negative)
 
+# a part, with which values of it (None: any that is not off), which settings are in use
+Detail = tuple[str, tuple[str, ...] | None, tuple[str, ...]]
 OFF: tuple[Any, ...] = (None, False, 0, "none", "auto", (), [])  # a setting that is not in use
-# part -> with which value of it (None: any that is not off), which settings are in use
-DETAILS: tuple[tuple[str, tuple[str, ...] | None, tuple[str, ...]], ...] = (
+DETAILS: tuple[Detail, ...] = (
     ("memory", None, ("memory_size", "sequence_length", "burn_in", "prioritized_replay_eta")),
     ("memory", ("gru", "lstm", "scan", "gtrxl"), ("memory_layers",)),
     ("memory", ("gtrxl",), ("memory_window", "memory_heads")),
@@ -132,9 +152,14 @@ DETAILS: tuple[tuple[str, tuple[str, ...] | None, tuple[str, ...]], ...] = (
 
 
 class Settings(BaseModel):
-    """Frozen settings, which may have parts that are settings too; read and written flat."""
+    """Frozen settings, which may have parts that are settings too; read and written flat.
+
+    Attributes:
+        details: those that belong to a part here alone, beside `DETAILS`.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+    details: ClassVar[tuple[Detail, ...]] = ()
 
     @classmethod
     def __pydantic_init_subclass__(cls, **_: Any) -> None:
@@ -147,6 +172,13 @@ class Settings(BaseModel):
         """Return the fields that are settings themselves."""
         found = {name: field.annotation for name, field in cls.model_fields.items()}
         return {name: kind for name, kind in found.items() if isinstance(kind, type) and issubclass(kind, Settings)}
+
+    @classmethod
+    def all_details(cls) -> Iterator[Detail]:
+        """Yield its own rows of `details`, and those of its parts."""
+        yield from cls.details
+        for kind in cls.parts().values():
+            yield from kind.all_details()
 
     @classmethod
     def flat_fields(cls) -> dict[str, FieldInfo]:
@@ -184,14 +216,15 @@ class Settings(BaseModel):
         return next(filter(None, (getattr(self, part).contradiction() for part in self.parts())), None)
 
 
-def idle(values: Mapping[str, Any]) -> set[str]:
+def idle(kind: type[Settings], values: Mapping[str, Any]) -> set[str]:
     """Return the names of settings that change nothing, as the part that they belong to is not in use.
 
     Args:
-        values: an algorithm's settings by name.
+        kind: an algorithm's settings.
+        values: of them, by name.
     """
     found: set[str] = set()
-    for part, needed, details in DETAILS:
+    for part, needed, details in (*DETAILS, *kind.all_details()):
         value = values.get(part)
         if part in values and (value in OFF or (needed is not None and value not in needed)):
             found |= set(details) & values.keys()

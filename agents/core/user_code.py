@@ -47,8 +47,6 @@ def user_function(name: str, what: str, call: str) -> Callable[..., Any]:
     Raises:
         UserError: there is no such file, module or function, or it cannot be called so.
     """
-    if not is_user_code(name):
-        raise UserError(f"{what}: {name!r} given, file.py:function or module:function expected")
     module, home, chosen = _loaded(name)
     own = [
         key for key, value in vars(module).items() if inspect.isfunction(value) and value.__module__ == module.__name__

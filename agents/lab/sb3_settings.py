@@ -15,8 +15,9 @@ from pydantic import BaseModel, Field, create_model
 
 from agents.core.config import AlgoConfig, ObservationConfig
 from agents.core.settings import OFF, Activation, Schedule, Settings, idle
-from agents.run.config import Layer, load_config_file, packaged_config, validate
+from agents.run.config import Layer, packaged_config, validate
 from agents.run.registry import label
+from agents.run.yaml_files import load_config_file
 from envs.errors import UserError, did_you_mean
 
 Count = Annotated[int, Field(gt=0)]
@@ -223,7 +224,7 @@ def translate_settings(algo: str, params: AlgoConfig) -> tuple[dict[str, Any], l
     known = {*SDE, "log_std_init", *there.arguments, *there.network, *there.translated, *COMMON, *PROTOCOL}
     if not there.clips:
         known.remove("max_grad_norm")
-    known |= idle(values)
+    known |= idle(type(params), values)
     known |= {name for name, field in ObservationConfig.model_fields.items() if values.get(name) == field.default}
     left_out = [name for name, value in values.items() if name not in known and value not in OFF]
     return {

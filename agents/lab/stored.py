@@ -15,9 +15,9 @@ from pydantic import BaseModel, ConfigDict, FiniteFloat
 
 from agents.lab.comparison.curves import Count, Name, Positive, read_evaluations
 from agents.lab.comparison.results import validated
-from agents.run.config import load_config_file
 from agents.run.folder import RunFolder, begun
 from agents.run.storage import disk, read_json
+from agents.run.yaml_files import load_config_file
 
 TRACES = ("config.yaml", "versions.json", "progress.csv", "model.json")  # each tells of a run, torn as it may be
 

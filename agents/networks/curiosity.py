@@ -17,10 +17,10 @@ from torch import Tensor, nn
 from agents.core.config import CuriosityConfig, NetworkConfig
 from agents.core.tree import rows_of, tree_map
 from agents.core.types import Obs
-from agents.networks.encoders import ENCODERS, Encoder, Flat
+from agents.networks.encoders import ENCODERS, Encoder, Flat, zeros
 from agents.networks.layers import MLP, orthogonal
 from agents.networks.normalize import RewardScale, RunningNorm
-from agents.networks.pictures import picture_layout
+from agents.networks.pictures import layout_by
 from agents.ops.distributions import deviation_count, distribution, parameter_count
 from agents.ops.losses import mean
 from envs.actions import Hybrid
@@ -43,17 +43,21 @@ class Whitened(nn.Module):
 
     What is no number (Discrete, texts) stays as it is, and masks of actions are left out.
 
+    Args:
+        space: canonical.
+        axes: which arrays are pictures, as `layout_by` takes them.
+
     Attributes:
         space: of what comes out.
     """
 
-    def __init__(self, space: Space) -> None:
+    def __init__(self, space: Space, axes: str = "auto") -> None:
         super().__init__()
         leaves: dict[str, Space] = {"": space}
         if isinstance(space, spaces.Dict):
             leaves = {key: leaf for key, leaf in space.items() if key != ACTION_MASK}
         self.keys = list(leaves) if isinstance(space, spaces.Dict) else None
-        self.norms = nn.ModuleList(map(_white, leaves.values()))
+        self.norms = nn.ModuleList(_white(leaf, axes) for leaf in leaves.values())
         found = {
             key: getattr(norm, "space", leaf) for (key, leaf), norm in zip(leaves.items(), self.norms, strict=True)
         }
@@ -76,12 +80,12 @@ class Whitened(nn.Module):
 class WhiteLeaf(nn.Module):
     """Numbers `[B, *shape]` with mean 0 and deviation 1: a picture stays one, all else becomes a vector."""
 
-    def __init__(self, space: spaces.Box) -> None:
+    def __init__(self, space: spaces.Box, axes: str) -> None:
         super().__init__()
         self.numbers = Flat(space)
         self.norm = RunningNorm(self.numbers.features, CLIP)
         # a picture is known by its bounds, outside which what comes out may lie
-        is_picture = picture_layout(space) is not None
+        is_picture = layout_by(space, axes) is not None
         self.space = spaces.Box(0, 1, space.shape) if is_picture else spaces.Box(-CLIP, CLIP, (self.numbers.features,))
 
     def update(self, x: Tensor) -> None:
@@ -92,9 +96,9 @@ class WhiteLeaf(nn.Module):
         return self.norm(self.numbers.flat(x)).view(len(x), *self.space.shape)
 
 
-def _white(space: Space) -> nn.Module:
+def _white(space: Space, axes: str) -> nn.Module:
     is_number = isinstance(space, spaces.Box) and not isinstance(space, Written)
-    return WhiteLeaf(space) if is_number else nn.Identity()  # type: ignore[arg-type]
+    return WhiteLeaf(space, axes) if is_number else nn.Identity()  # type: ignore[arg-type]
 
 
 class Features(nn.Module):
@@ -119,7 +123,7 @@ class Curiosity(nn.Module):
         observation_space, action_space: canonical (envs.spaces).
         config: its settings.
         network: which encoders read observations.
-        num_envs: copies of the environment that rollouts come from.
+        scale: of its rewards.
     """
 
     def __init__(
@@ -128,28 +132,33 @@ class Curiosity(nn.Module):
         action_space: Space,
         config: CuriosityConfig,
         network: NetworkConfig,
-        num_envs: int,
+        scale: RewardScale,
     ) -> None:
         super().__init__()
-        self.whitened = Whitened(observation_space)
-        self.scale = RewardScale(num_envs, config.curiosity_gamma)
-        self.episodic, self.share = config.curiosity_episodic, config.curiosity_share
+        self.action_space = action_space
+        self.whitened = Whitened(observation_space, network.picture_axes)
+        self.scale = scale
 
     def forward(self, obs: Obs, action: Tensor, next_obs: Obs) -> Surprise:
         raise NotImplementedError
 
+    def judge(self, obs: Obs) -> Surprise:
+        """Call all of its networks on observations `[B, ...]`, as if nothing had changed."""
+        action: Tensor = zeros(self.action_space, rows_of(obs))
+        return self(obs, action.to(next(self.parameters()).device), obs)
+
     @torch.no_grad()
     def rewards(
-        self, obs: Obs, action: Tensor, next_obs: Obs, done: Tensor, valid: Tensor | None = None
+        self, obs: Obs, action: Tensor, next_obs: Obs, ends: Tensor, valid: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Take in a rollout, and return how new each of its transitions is, and the reward for that, `[T, N]` each.
+        """Take in transitions, and return how new each of them is, and the reward for that, `[T, N]` each.
 
-        Rewards are the former divided by the running deviation of their discounted return, which goes on over the
-        ends of episodes unless curiosity is episodic. What is not valid is worth nothing.
+        Rewards are the former divided by the running deviation of their discounted return. What is not valid is worth
+        nothing.
 
         Args:
             obs, action, next_obs: `[T, N, ...]`, each transition with its true successor.
-            done: where an episode ended, bool `[T, N]`.
+            ends: where that return ends, bool `[T, N]`.
             valid: False on dummy transitions.
         """
         obs, action, next_obs = tree_map(lambda leaf: leaf.flatten(0, 1), (obs, action, next_obs))
@@ -159,9 +168,9 @@ class Curiosity(nn.Module):
         for start in range(0, rows_of(obs), ROWS):
             part = slice(start, start + ROWS)
             found.append(self(*tree_map(lambda leaf, part=part: leaf[part], (obs, action, next_obs))).bonus)
-        bonus = torch.cat(found).view(done.shape)
+        bonus = torch.cat(found).view(ends.shape)
         bonus = bonus if valid is None else bonus * valid
-        return bonus, self.scale(bonus, done if self.episodic else torch.zeros_like(done), valid)
+        return bonus, self.scale(bonus, ends, valid)
 
 
 def learning_loss(curiosity: Any, minibatch: dict[str, Any], share: float) -> Tensor:
@@ -176,7 +185,7 @@ def learning_loss(curiosity: Any, minibatch: dict[str, Any], share: float) -> Te
         share: of the transitions.
     """
     data = {name: minibatch[name] for name in ("obs", "action", "next_obs", "valid") if name in minibatch}
-    if "start" in minibatch:
+    if minibatch.get("start") is not None:
         data = tree_map(lambda leaf: leaf.flatten(0, 1), data)
     rows = rows_of(data["obs"])
     count = max(round(share * rows), 1)
@@ -196,9 +205,14 @@ class RandomNetworkDistillation(Curiosity):
     """
 
     def __init__(
-        self, observation_space: Space, action_space: Space, config: CuriosityConfig, network: NetworkConfig, n: int
+        self,
+        observation_space: Space,
+        action_space: Space,
+        config: CuriosityConfig,
+        network: NetworkConfig,
+        scale: RewardScale,
     ) -> None:
-        super().__init__(observation_space, action_space, config, network, n)
+        super().__init__(observation_space, action_space, config, network, scale)
         widths, size = config.curiosity_arch, config.curiosity_size
         self.target = Features(self.whitened.space, network, widths, size)
         self.predictor = Features(self.whitened.space, network, (*widths, *widths[-1:]), size)  # one layer more
@@ -222,11 +236,16 @@ class IntrinsicCuriosity(Curiosity):
     """
 
     def __init__(
-        self, observation_space: Space, action_space: Space, config: CuriosityConfig, network: NetworkConfig, n: int
+        self,
+        observation_space: Space,
+        action_space: Space,
+        config: CuriosityConfig,
+        network: NetworkConfig,
+        scale: RewardScale,
     ) -> None:
-        super().__init__(observation_space, action_space, config, network, n)
+        super().__init__(observation_space, action_space, config, network, scale)
         widths, size = config.curiosity_arch, config.curiosity_size
-        self.action_space, self.beta = action_space, config.icm_beta
+        self.beta = config.icm_beta
         self.code = ActionCode(action_space)
         self.features = Features(self.whitened.space, network, widths, size)
         self.inverse = _network(2 * size, widths[-1:], parameter_count(action_space))
@@ -273,9 +292,9 @@ KINDS: dict[str, type[Curiosity]] = {"rnd": RandomNetworkDistillation, "icm": In
 
 
 def build_curiosity(
-    observation_space: Space, action_space: Space, config: CuriosityConfig, network: NetworkConfig, num_envs: int
+    observation_space: Space, action_space: Space, config: CuriosityConfig, network: NetworkConfig, scale: RewardScale
 ) -> Curiosity | None:
     """Return the curiosity that settings name; None for none."""
     if config.curiosity == "none":
         return None
-    return KINDS[config.curiosity](observation_space, action_space, config, network, num_envs)
+    return KINDS[config.curiosity](observation_space, action_space, config, network, scale)

@@ -27,9 +27,10 @@ from agents.networks.pictures import (
     layout_by,
     picture_layout,
 )
+from agents.networks.pretrained import Pretrained
 from agents.networks.words import TextEncoder
 from envs.adapters.masks import ACTION_MASK
-from envs.errors import UserError, did_you_mean
+from envs.errors import UserError
 from envs.words import Tokens, Written
 
 LONGEST = 100_000  # entries of a one-hot vector: beyond, a step of training takes seconds
@@ -248,18 +249,15 @@ def _named(name: str) -> type[nn.Module] | None:
     """Return the class of an encoder, a row of `ENCODERS` or the user's own; None for "auto"."""
     if is_user_code(name):
         return user_class(name, nn.Module, "an encoder")
-    if name not in ("auto", *ENCODERS):
-        raise UserError(
-            f"there is no encoder {name!r}.{did_you_mean(name, ('auto', *ENCODERS))} "
-            f"(allowed: auto, {', '.join(ENCODERS)}, or file.py:Class of your own)"
-        )
     return ENCODERS.get(name)
 
 
 def _of_leaf(space: Space, kind: type[nn.Module] | None, config: NetworkConfig) -> Any:
-    symbols = isinstance(space, spaces.MultiDiscrete) and config.text_encoder != "auto"
-    if isinstance(space, Written | Tokens) or symbols:
-        return TextEncoder(space, "transformer" if config.text_encoder == "auto" else config.text_encoder)
+    named = config.text_encoder in ("transformer", "gru")
+    if isinstance(space, Written) and config.text_encoder != "auto" and not named:
+        return Pretrained(space, config.text_encoder)
+    if isinstance(space, Written | Tokens) or (isinstance(space, spaces.MultiDiscrete) and named):
+        return TextEncoder(space, config.text_encoder if named else "transformer")
     match space:
         case spaces.Box():
             layout = layout_by(space, config.picture_axes)

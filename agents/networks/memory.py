@@ -18,7 +18,7 @@ from agents.core.user_code import is_user_code, user_class
 from agents.networks.attention import GTrXL
 from agents.networks.cells import GRU, LSTM
 from agents.networks.scan import Scan
-from envs.errors import UserError, not_one_of
+from envs.errors import UserError
 
 # name -> what it is made of, and which settings it has beside its size, by the names of its arguments
 MEMORIES: dict[str, tuple[Any, dict[str, str]]] = {
@@ -55,7 +55,7 @@ def build_memory(settings: MemoryConfig, inputs: int) -> Any:
     """Return the memory that settings describe, or of the user's own class ("file.py:Class"); None for none.
 
     Raises:
-        UserError: there is no such memory.
+        UserError: the user's own is not there, or no memory.
     """
     name, size = settings.memory, settings.memory_size
     if name is None:
@@ -70,8 +70,6 @@ def build_memory(settings: MemoryConfig, inputs: int) -> Any:
         if fault is not None:
             raise UserError(f"memory {name} {fault}")
         return memory
-    if name not in MEMORIES:
-        raise UserError(f"memory: {not_one_of(name, ['none', *MEMORIES])} (your own: file.py:Class)")
     kind, options = MEMORIES[name]
     own = {argument: getattr(settings, setting) for argument, setting in options.items()}
     layers = [kind(size if i else inputs, size, **own) for i in range(settings.memory_layers)]

@@ -124,6 +124,12 @@ class Model(nn.Module):
         """Return what the encoder makes of sequences `[T, N, ...]`, one step after the other, `[T * N, F]`."""
         return self.encoder(tree_map(lambda leaf: leaf.flatten(0, 1), obs))
 
+    def judge(self, obs: Obs, carry: Tree = (), start: Tensor | None = None) -> Any:
+        """Do what `forward` does, and call curiosity's networks too, if there are any: all that an update calls."""
+        if (curiosity := getattr(self, "curiosity", None)) is not None:
+            curiosity.judge(obs if start is None else tree_map(lambda leaf: leaf.flatten(0, 1), obs))
+        return self(obs, carry, start)
+
     def update_statistics(self, obs: Obs) -> None:
         """Let the normalisers take in observations `[B, ...]`, or `[T, N, ...]` with memory."""
         if self.memory is not None:
@@ -245,13 +251,24 @@ class ActorCritic(Model):
 class QNetwork(Model):
     """Action values for a Discrete action space, or the distributions of returns whose means they are.
 
+    Args:
+        observation_space, action_space: canonical (envs.spaces).
+        curiosity: trained with the rest; what it rewards is part of the values.
+
     Attributes:
         values: what the head's numbers stand for.
         noise_size: standard normal numbers that noisy layers take for each row; 0 without any.
     """
 
-    def __init__(self, observation_space: Space, action_space: spaces.Discrete, config: QNetworkConfig) -> None:
+    def __init__(
+        self,
+        observation_space: Space,
+        action_space: spaces.Discrete,
+        config: QNetworkConfig,
+        curiosity: Curiosity | None = None,
+    ) -> None:
         super().__init__(observation_space, config)
+        self.curiosity: Any = curiosity
         self.n_actions = parameter_count(action_space)
         self.values = values_of(config)
         widths, how = config.net_arch, (config.activation, config.layer_norm)

@@ -120,7 +120,10 @@ class ValueScale(nn.Module):
 
 
 class RewardScale(nn.Module):
-    """Divide rewards by the running deviation of each environment's discounted return (as SB3's VecNormalize)."""
+    """Divide rewards by the running deviation of each environment's discounted return (as SB3's VecNormalize).
+
+    With `gamma` 0 that is the deviation of rewards themselves, which may be those of any transitions.
+    """
 
     returns: Tensor
 
@@ -134,6 +137,12 @@ class RewardScale(nn.Module):
     @torch.no_grad()
     def forward(self, reward_TN: Tensor, done_TN: Tensor, valid_TN: Tensor | None = None) -> Tensor:
         """Take in a rollout's raw rewards `[T, N]`, those of valid transitions, and return them scaled."""
+        return_TN = self._returns(reward_TN, done_TN, valid_TN) if self.gamma else reward_TN
+        real = return_TN.flatten() if valid_TN is None else return_TN[valid_TN]
+        self.statistics.update(real[:, None])
+        return (reward_TN * (self.statistics.var + 1e-8).rsqrt()).clamp(-self.clip, self.clip)
+
+    def _returns(self, reward_TN: Tensor, done_TN: Tensor, valid_TN: Tensor | None) -> Tensor:
         last_TN = done_TN if valid_TN is None else done_TN | ~valid_TN
         return_TN = torch.empty_like(reward_TN)
         running_N = self.returns
@@ -141,6 +150,4 @@ class RewardScale(nn.Module):
             return_TN[t] = running_N = running_N * self.gamma + reward_TN[t]
             running_N = running_N * ~last_TN[t]
         self.returns.copy_(running_N)
-        real = return_TN.flatten() if valid_TN is None else return_TN[valid_TN]
-        self.statistics.update(real[:, None])
-        return (reward_TN * (self.statistics.var + 1e-8).rsqrt()).clamp(-self.clip, self.clip)
+        return return_TN

@@ -105,7 +105,7 @@ class SoftActorCritic(Model):
         """Return the action distribution of a batch `[B, ...]`."""
         return self.distribution(self.act(obs, carry)[0])
 
-    def judge(self, obs: Obs) -> Tensor:
+    def judge(self, obs: Obs, carry: Tree = (), start: Tensor | None = None) -> Tensor:
         """Return what the critics say of the policy's own actions `[n, B, K]`: all networks are called."""
         return self.critics(obs, self(obs).mode())
 

@@ -93,10 +93,8 @@ def refuse_spoilt(saved: Any, mine: dict[str, Any]) -> None:
 
 def flops(model: Any, observation_space: Space, training: bool = False) -> int:
     """Return the multiply-adds that a model makes for one observation when it acts, or when it is trained on it."""
-    obs, call = zeros(observation_space, 1), model.judge if training and hasattr(model, "judge") else None
-    if not getattr(model, "recurrent", False):
-        return multiply_adds(model, obs, call=call)[1]
-    return multiply_adds(model, *looked_at(model, observation_space))[1]
+    call = getattr(model, "judge", None) if training else None
+    return multiply_adds(model, *looked_at(model, observation_space), call=call)[1]
 
 
 def looked_at(model: Any, observation_space: Space) -> tuple[Any, ...]:

@@ -6,24 +6,22 @@ Every mistake in a layer becomes one UserError that names the file or the flag. 
 from __future__ import annotations
 
 import math
-import re
 import types
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-import yaml
 from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from agents.core.config import AlgoConfig
-from agents.core.settings import CompileMode, Settings
+from agents.core.settings import CompileMode, OwnFunction, Settings
 from agents.core.user_code import is_user_code
 from agents.run import code, registry
 from agents.run.spellings import ours, suggestion
-from agents.run.storage import read_bytes, refuse_unsound
+from agents.run.yaml_files import dump_yaml, load_config_file
 from envs.errors import UserError, did_you_mean, listed, not_one_of
 from envs.ids import is_atari
 
@@ -33,7 +31,6 @@ ALIASES = {
     **{"train_frequency": "train_freq", "target_network_frequency": "target_update_interval"},
 }
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
-MOST_BYTES, MOST_VALUES, MOST_DEPTH = 2**20, 10_000, 50  # of a file of settings
 RECORD_STEPS = 1_000  # the most of the episode recorded at the end of a run, if nothing else is said
 FLAGS = ""  # the source of a layer that holds command-line flags
 
@@ -66,9 +63,8 @@ class RunConfig(Settings):
     wrappers: Annotated[list[Wrapper], BeforeValidator(_wrappers)] = Field(
         [], description="put around env in order, the first innermost: module:Wrapper or file.py:Wrapper of your own"
     )
-    metrics: str | None = Field(
+    metrics: OwnFunction | None = Field(
         None,
-        min_length=1,
         description="your own function of an episode's last info and of the run's progress (0 to 1), file.py:function, "
         "whose numbers are logged",
     )
@@ -132,113 +128,6 @@ class Layer:
     def label(self, key: str) -> str:
         """Name one value as the user wrote it."""
         return f"{self.source}: {key}" if self.source != FLAGS else f"--{key.replace('_', '-')}"
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML 1.2's plain values: `1e-3` is a number, `no` is text, a date is text; and `none` is null as well."""
-
-    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 (PyYAML's own class attribute)
-
-    made = depth = 0  # nodes composed so far, and how deep the present one lies
-
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        self.made, self.depth = self.made + 1, self.depth + 1
-        _refuse_much(self.made, self.depth - 1, None)
-        node = super().compose_node(parent, index)
-        self.depth -= 1
-        return node
-
-    def get_single_node(self) -> yaml.Node | None:
-        node = super().get_single_node()
-        if node is not None:
-            _measure(node, {})
-        return node
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key, _ in node.value:
-            if (found := repr(self.construct_object(key, deep=True))) in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"{found} is given twice", node.start_mark)
-            seen.add(found)
-        return super().construct_mapping(node, deep)
-
-
-def _refuse_much(values: int, depth: int, where: yaml.Mark | None) -> None:
-    if values > MOST_VALUES or depth > MOST_DEPTH:
-        what = f"more than {MOST_VALUES:,} values" if values > MOST_VALUES else f"lists more than {MOST_DEPTH} deep"
-        raise yaml.constructor.ConstructorError(None, None, f"{what}, aliases written out", where)
-
-
-def _measure(node: yaml.Node, known: dict[yaml.Node, tuple[int, int]]) -> tuple[int, int]:
-    """Return how many values a document holds and how deep, with aliases (`*name`) written out.
-
-    Raises:
-        ConstructorError: too many or too deep for settings, or an alias that holds itself.
-        ValueError: a text is none (`refuse_unsound`).
-    """
-    if isinstance(node, yaml.ScalarNode):
-        refuse_unsound(node.value)
-        return 1, 0
-    if node in known:
-        return known[node]
-    known[node] = (MOST_VALUES, 0)  # until it is known: an alias within its own value
-    inner = [child for pair in node.value for child in (pair if isinstance(pair, tuple) else (pair,))]
-    found = [_measure(child, known) for child in inner]
-    size, depth = 1 + sum(count for count, _ in found), 1 + max((below for _, below in found), default=0)
-    _refuse_much(size, depth, node.start_mark)
-    known[node] = size, depth
-    return size, depth
-
-
-class _Dumper(yaml.SafeDumper):
-    """Writes what `_Loader` reads: text that would read as another type is quoted."""
-
-    yaml_implicit_resolvers: dict[str, Any] = _Loader.yaml_implicit_resolvers
-
-
-for _tag, _pattern, _first in (
-    ("null", r"~|none|null|None|Null|NULL|", ["~", "n", "N", ""]),
-    ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
-    ("int", r"[-+]?(0|[1-9][0-9_]*)", list("-+0123456789")),
-    ("float", r"[-+]?(\.[0-9]+|[0-9][0-9_]*(\.[0-9_]*)?)([eE][-+]?[0-9]+)?", list("-+.0123456789")),
-    ("float", r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", list("-+.")),
-):
-    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), _first)
-
-
-def parse_value(text: str) -> Any:
-    """Read one flag's value as YAML would; what YAML cannot read is text."""
-    try:
-        return yaml.load(text, Loader=_Loader)
-    except (yaml.YAMLError, RecursionError, ValueError):
-        return text
-
-
-def dump_yaml(values: dict[str, Any]) -> str:
-    """Write plain values as `load_config_file` reads them."""
-    return yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
-
-
-def load_config_file(path: Path) -> dict[str, Any]:
-    """Read a YAML mapping; an empty file is an empty mapping.
-
-    Raises:
-        UserError: the file is missing, unreadable, not YAML or not a mapping with text keys.
-    """
-    try:
-        values = yaml.load(read_bytes(path, MOST_BYTES, follow=True).decode(), Loader=_Loader)
-    except UserError as error:
-        if not isinstance(error.__cause__, FileNotFoundError):
-            raise
-        beside = [file.name for file in path.parent.glob("*.y*ml")]
-        raise UserError(f"{path}: there is no such config file.{did_you_mean(path.name, beside)}") from error
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise UserError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
-    if values is None:
-        return {}
-    if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
-        raise UserError(f"{path}: must be a mapping of names to values, such as 'learning_rate: 3e-4'")
-    return values
 
 
 def config_layer(path: Path, trust: code.Trust = False) -> Layer:
@@ -470,8 +359,16 @@ def _explain(error: ErrorDetails, field: FieldInfo, value: Any) -> str:
         return f"{_show(value)} is out of range; it must be {' and '.join(allowed)}."
     if error["type"] == "value_error":
         return f"{_show(value)} given, but it {error['msg'].removeprefix('Value error, ')}."
-    options = [option for option in get_args(field.annotation) if isinstance(option, str)]
-    return f"{_show(value)} given, {notation(field.annotation)} expected.{did_you_mean(str(value), options)}"
+    value = error["input"] if error["type"] == "literal_error" else value  # of a list, the word that is meant
+    near = did_you_mean(str(value), _options(field.annotation))
+    return f"{_show(value)} given, {notation(field.annotation)} expected.{near}"
+
+
+def _options(annotation: Any) -> list[str]:
+    """Return the words that a field of this type may be."""
+    if get_origin(annotation) is Literal:
+        return [word for word in get_args(annotation) if isinstance(word, str)]
+    return [word for argument in get_args(annotation) for word in _options(argument)]
 
 
 _BOUNDS = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}

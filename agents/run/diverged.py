@@ -11,7 +11,8 @@ from agents.run.build import Training
 from agents.run.doctor import Doctor
 from agents.run.folder import RunFolder
 from agents.run.illnesses import Diagnosis
-from agents.run.storage import atomic_folder, write_tree
+from agents.run.storage import atomic_folder
+from agents.run.trees import write_tree
 from envs.errors import UserError
 
 FOLDER, NAME = "diverged", "batch"

@@ -9,6 +9,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+from gymnasium import Space
 from rich.table import Table
 
 from agents.core.config import AlgoConfig, OffPolicyConfig
@@ -30,7 +31,7 @@ class Estimate:
 
     Attributes:
         parameters: of the network that is trained.
-        multiply_adds: of one observation, policy and value function.
+        multiply_adds: of one observation, in all networks that an update calls.
         network_bytes: weights, their gradient and the optimiser's moments.
         data_bytes: of the replay buffer or of a rollout.
         steps_per_s: environment steps, while it learns.
@@ -56,7 +57,7 @@ def dry_run(config: RunConfig, runs_dir: Path, quiet: bool = False) -> dict[str,
     """
     with closing((training := build(config)).env):
         training.refuse_too_large_on_disk(runs_dir, resumed=False)
-        rows = list(layers(training))
+        rows = list(layers(training.algorithm.model, training.env.observation_space))
         lines = list(understood(training))
         data_bytes = training.data_bytes
     with closing((tried := build(shortened(config))).env):
@@ -77,11 +78,11 @@ def dry_run(config: RunConfig, runs_dir: Path, quiet: bool = False) -> dict[str,
     return asdict(found)
 
 
-def layers(training: Training) -> Iterator[Counted]:
+def layers(model: Any, observation_space: Space) -> Iterator[Counted]:
     """Yield the network's layers that have weights, in the order in which they act, with what each of them takes."""
-    model: Any = training.algorithm.model
     found: dict[str, Counted] = {}
-    for layer in counted(model, *looked_at(model, training.env.observation_space)):
+    seen = looked_at(model, observation_space)
+    for layer in counted(model, *seen, call=getattr(model, "judge", None)):
         before = found.get(layer.name)  # it may be called several times, as a cell over a text
         more = layer.multiply_adds + (0 if before is None else before.multiply_adds)
         found[layer.name] = layer._replace(multiply_adds=more)

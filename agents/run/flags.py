@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal, TypeVar, get_type_hints
 
 import tyro
 
-from agents.run.config import parse_value
 from agents.run.spellings import suggestion
+from agents.run.yaml_files import parse_value
 from envs.errors import UserError
 
 Options = TypeVar("Options")

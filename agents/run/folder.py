@@ -11,6 +11,7 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from importlib import metadata
 from itertools import count
 from pathlib import Path
@@ -18,10 +19,11 @@ from typing import Any
 
 from agents.core.config import AlgoConfig
 from agents.run import code
-from agents.run.config import RunConfig, load_config_file
+from agents.run.config import RunConfig
 from agents.run.registry import label
 from agents.run.storage import disk, read_json, refuse_links, tidy, write_text
 from agents.run.terminal import typed
+from agents.run.yaml_files import load_config_file
 from envs.errors import UserError, did_you_mean
 from envs.make import env_label
 
@@ -286,6 +288,7 @@ def find_latest_run(runs_dir: Path) -> Path:
     return runs[-1]
 
 
+@cache  # what runs is what was there as the process began
 def versions() -> dict[str, Any]:
     """Return what the numbers of a run may depend on: package versions, git commit, Python, platform."""
     found: dict[str, Any] = {"python": platform.python_version(), "platform": platform.platform()}

@@ -18,12 +18,13 @@ from typing import Any
 import yaml
 
 from agents.run import code
-from agents.run.config import dump_yaml, load_config_file
 from agents.run.folder import RunFolder
 from agents.run.models import LoadedPolicy, load_policy
 from agents.run.recording import replay_folder
 from agents.run.registry import title_of
-from agents.run.storage import atomic_folder, read_json, read_tree, write_tree
+from agents.run.storage import atomic_folder, read_json
+from agents.run.trees import read_tree, write_tree
+from agents.run.yaml_files import dump_yaml, load_config_file
 from envs.errors import UserError
 from envs.make import env_label
 

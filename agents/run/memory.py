@@ -24,7 +24,7 @@ from agents.core.settings import Torsos
 from agents.data.frames import SPARE
 from agents.data.storage import on_disk
 from agents.networks.encoders import zeros
-from agents.networks.pictures import picture_layout
+from agents.networks.pictures import layout_by, picture_layout
 from agents.run.storage import disk
 from envs.errors import UserError
 
@@ -99,14 +99,10 @@ def network_bytes(inputs: int, widths: Sequence[int], memory_size: int, rows: in
     return 4 * (weights * copies + rows * max(layers))
 
 
-def _numbers(space: Space) -> int:
-    """Return how many numbers of a canonical observation a network reads as they are, pictures aside."""
-    match space:
-        case spaces.Dict():
-            return sum(map(_numbers, space.values()))
-        case spaces.Box():
-            return 0 if picture_layout(space) is not None else int(space.low.size)
-    return 0
+def _numbers(space: Space, axes: str) -> int:
+    """Return how many numbers of a canonical observation a network reads as they are, pictures (see `axes`) aside."""
+    boxes = (leaf for leaf in _leaves(space).values() if isinstance(leaf, spaces.Box))
+    return sum(int(leaf.low.size) for leaf in boxes if layout_by(leaf, axes) is None)
 
 
 def refuse_too_large_network(observation_space: Space, params: AlgoConfig, device: torch.device) -> None:
@@ -118,7 +114,7 @@ def refuse_too_large_network(observation_space: Space, params: AlgoConfig, devic
     network, free = params.network, free_bytes(device)
     torsos = [network.net_arch.pi, network.net_arch.vf] if isinstance(network.net_arch, Torsos) else [network.net_arch]
     rows = params.n_steps * params.n_envs if isinstance(params, RolloutConfig) else getattr(params, "batch_size", 1)
-    inputs = _numbers(observation_space)
+    inputs = _numbers(observation_space, network.picture_axes)
     copies, recurrence = COPIES.get(params.optimizer, 4), network.recurrence
     memory_size = recurrence.memory_size if recurrence.memory else 0
 

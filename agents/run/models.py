@@ -22,7 +22,7 @@ from agents.run import code
 from agents.run.build import make_algorithm, refuse_spoilt
 from agents.run.config import RunConfig
 from agents.run.folder import RunFolder, run_of
-from agents.run.storage import read_tree, write_tree
+from agents.run.trees import read_tree, write_tree
 from envs.actions import ActionCodec
 from envs.adapters.stacking import shown_space
 from envs.errors import UserError, did_you_mean

@@ -19,6 +19,8 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from agents.acting.evaluation import Player
+from agents.core.config import ObservationConfig
+from agents.core.settings import PictureAxes
 from agents.core.types import Policy
 from agents.run import code
 from agents.run.folder import run_of
@@ -41,7 +43,8 @@ class RecordedEpisode(BaseModel):
     """All that it takes to play an episode again on a 1-environment `sync` VecEnv, and to know that it is the same.
 
     `seed` is the one given to `VecEnv.reset`; `actions` are canonical; `checkpoint` and `step` name the policy. Neither
-    `terminated` nor `truncated` means that the recording stopped before the episode did.
+    `terminated` nor `truncated` means that the recording stopped before the episode did. `observations` is what became
+    of observations before the policy saw them, and `picture_axes` how it read them.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
@@ -51,6 +54,8 @@ class RecordedEpisode(BaseModel):
     env_kwargs: dict[str, Any]
     wrappers: list[str | dict[str, dict[str, Any]]] = []
     rescale_action: bool
+    observations: ObservationConfig = ObservationConfig()
+    picture_axes: PictureAxes = "auto"
     run: str
     checkpoint: str
     step: int = Field(ge=0)
@@ -81,8 +86,10 @@ class Recorded:
 
 
 def _content(episode: RecordedEpisode) -> dict[str, Any]:
-    """Return what an episode's file holds; without wrappers it is as it was when there were none."""
-    return episode.model_dump(mode="json", exclude=None if episode.wrappers else {"wrappers"})
+    """Return what an episode's file holds; what is as usual is left out, as in files older than such settings."""
+    fields = {name: RecordedEpisode.model_fields[name].default for name in ("wrappers", "observations", "picture_axes")}
+    usual = {name for name, default in fields.items() if getattr(episode, name) == default}
+    return episode.model_dump(mode="json", exclude=usual)
 
 
 def _checksum(episode: RecordedEpisode) -> str:
@@ -138,6 +145,7 @@ def episode_env(episode: RecordedEpisode, render: bool = True) -> VecEnv:
         UserError: it cannot be made.
     """
     same: dict[str, Any] = {name: getattr(episode, name) for name in ("env_kwargs", "wrappers", "rescale_action")}
+    same |= episode.observations.arguments
     return stage(episode.env, vec="sync", render=render, **same)
 
 
@@ -207,6 +215,13 @@ def replay_folder(loaded: LoadedPolicy, replays: Path = Path("replays")) -> Path
     return replays / env_label(loaded.env) / run_name(loaded)
 
 
+def videos_of(run: Path, env: str, replays: Path) -> list[Path]:
+    """Return the videos there are of a run: recorded episodes, the newest first, and then those of the training."""
+    recorded = (replays / env_label(env) / run.resolve().name).glob("*.mp4")
+    by_age = sorted((file for file in recorded if file.is_file()), key=lambda file: file.stat().st_mtime, reverse=True)
+    return by_age + sorted((run / "videos").glob("*.mp4"), reverse=True)
+
+
 def record_episode(
     loaded: LoadedPolicy,
     seed: int,
@@ -253,6 +268,8 @@ def record_episode(
         env_kwargs=loaded.env_kwargs,
         wrappers=loaded.config.wrappers,
         rescale_action=loaded.rescale_action,
+        observations=loaded.config.params.observations,
+        picture_axes=loaded.config.params.network.picture_axes,
         run=run_name(loaded),
         checkpoint=loaded.name,
         step=loaded.step,

@@ -35,10 +35,11 @@ from agents.run.play import Moment, frames_per_second, play, policy_env, watch_f
 from agents.run.recording import record_episode, replay_folder
 from agents.run.remarks import Remarks, of_actions, of_settings
 from agents.run.sinks import ConsoleSink, CsvSink, Sink, TensorBoardSink
-from agents.run.storage import atomic_folder, read_tree, remove_tree, write_tree
+from agents.run.storage import atomic_folder
 from agents.run.summary import Summary, last_screen, resume_command
 from agents.run.terminal import typed
 from agents.run.told import understood
+from agents.run.trees import read_tree, remove_tree, write_tree
 from agents.run.video import gif_bytes, write_video
 from agents.run.vitals import Vitals
 from envs.errors import UserError

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from gymnasium import Space, spaces
 
-from agents.networks.pictures import Layout, picture_layout
+from agents.networks.pictures import Layout, layout_by
 from agents.view.canvas import WARM, number
 from envs.adapters.masks import ACTION_MASK
 from envs.names import Names
@@ -29,17 +29,18 @@ class Reading(NamedTuple):
     weight: float = 0.0
 
 
-def readings(obs: Any, space: Space, names: Names, saliency: Saliency = EMPTY) -> list[Reading]:
+def readings(obs: Any, space: Space, names: Names, saliency: Saliency = EMPTY, axes: str = "auto") -> list[Reading]:
     """Return each number of an observation; neither pictures nor masks are among them.
 
     Args:
         obs: canonical, without a batch axis.
         space: canonical.
         saliency: of the observation's leaves.
+        axes: which of them are pictures, as `layout_by` takes it.
     """
     found: list[Reading] = []
     for path, leaf, values in _leaves(obs, space):
-        if path == ACTION_MASK or picture_layout(leaf) is not None:
+        if path == ACTION_MASK or layout_by(leaf, axes) is not None:
             continue
         if isinstance(leaf, Written):
             found.append(Reading(path or "text", text_of(values)))
@@ -53,16 +54,18 @@ def readings(obs: Any, space: Space, names: Names, saliency: Saliency = EMPTY) -
     return [reading._replace(weight=reading.weight / most) for reading in found]
 
 
-def pictures(obs: Any, space: Space, saliency: Saliency = EMPTY) -> list[np.ndarray]:
+def pictures(obs: Any, space: Space, saliency: Saliency = EMPTY, axes: str = "auto") -> list[np.ndarray]:
     """Return the pictures of an observation, uint8 `[H, W, 3]`: stacked ones and channels that are no colours apart.
 
-    Where there is a `saliency` of the leaf, salient places are tinted.
+    Where there is a `saliency` of the leaf, salient places are tinted; `axes` as `readings` takes it.
     """
     found: list[np.ndarray] = []
     for path, leaf, values in _leaves(obs, space):
-        if (layout := picture_layout(leaf)) is not None:
+        if path != ACTION_MASK and (layout := layout_by(leaf, axes)) is not None:
             assert isinstance(leaf, spaces.Box)
             low, high = float(leaf.low.min()), float(leaf.high.max())
+            if not np.isfinite(high - low):  # numbers that are a picture as the user says
+                low, high = float(values.min()), float(values.max())
             shares = (values.astype(np.float32) - low) / max(high - low, 1e-9)
             tiles = _tiles(np.rint(shares.clip(0, 1) * 255).astype(np.uint8), layout)
             if path in saliency:

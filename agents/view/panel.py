@@ -25,6 +25,7 @@ class Panel:
     Args:
         space: canonical, of the actions.
         seen: canonical, of the observations; None where they are not shown.
+        axes: which of their arrays are pictures, as the setting `picture_axes` says it.
         name: of files with pictures of this episode.
         policy: that plays, or comments on what is played; None where there is none.
         checkpoints, checkpoint: as `ViewState` has them.
@@ -38,6 +39,7 @@ class Panel:
         space: Space,
         *,
         seen: Space | None = None,
+        axes: str = "auto",
         names: Names | None = None,
         name: str = "episode",
         policy: Policy | None = None,
@@ -46,7 +48,7 @@ class Panel:
     ) -> None:
         self.title, self.subtitle, self.episode, self.space = title, subtitle, episode, space
         self.seen, self.names, self.name, self.policy = seen, names or Names(), name, policy
-        self.checkpoints, self.checkpoint = checkpoints, checkpoint
+        self.axes, self.checkpoints, self.checkpoint = axes, checkpoints, checkpoint
         self.moment: Moment | None = None
         self.series: list[float] = []
         self.resets: list[int] = []
@@ -106,8 +108,8 @@ class Panel:
             checkpoints=self.checkpoints,
             checkpoint=self.checkpoint,
             status=status,
-            readings=() if seen is None else readings(obs, seen, self.names, depends),
-            pictures=() if seen is None else pictures(obs, seen, depends),
+            readings=() if seen is None else readings(obs, seen, self.names, depends, self.axes),
+            pictures=() if seen is None else pictures(obs, seen, depends, self.axes),
             salient=bool(depends),
             **more,
         )

@@ -72,6 +72,8 @@ class PolicyShow:
         folder: where recorded episodes go.
     """
 
+    axes = "auto"  # which arrays of an observation are pictures
+
     def __init__(
         self, policy: Policy, env: VecEnv, env_id: str, source: str, seed: int, deterministic: bool, folder: Path
     ) -> None:
@@ -87,7 +89,7 @@ class PolicyShow:
     def _panel(self, index: int) -> Panel:
         seed, acting = self.seed + index, "most likely actions" if self.deterministic else "sampled actions"
         about = f"episode {index + 1} · seed {seed} · {acting}"
-        more: dict[str, Any] = {"name": self._file(seed), "policy": self.policy}
+        more: dict[str, Any] = {"name": self._file(seed), "policy": self.policy, "axes": self.axes}
         more |= {"checkpoints": self.checkpoints(), "checkpoint": self.step}
         return panel_of(self.env, env_label(self.env_id), self.source, about, **more)
 
@@ -142,7 +144,7 @@ class RunShow(PolicyShow):
     ) -> None:
         self.path, self.load = path, load
         self.loaded = load(checkpoint)
-        self.notes = self.loaded.notes
+        self.notes, self.axes = self.loaded.notes, self.loaded.config.params.network.picture_axes
         env, folder = policy_env(self.loaded, render=True), replay_folder(self.loaded, replays)
         super().__init__(self.loaded.policy, env, self.loaded.env, self._named(), seed, deterministic, folder)
         self.step = self.loaded.step
@@ -255,7 +257,7 @@ class ReplayShow:
 
     def open(self, index: int) -> tuple[Panel, Iterator[Moment]]:
         about = f"seed {self.recorded.seed} · {self.recorded.run}"
-        more: dict[str, Any] = {"name": self.file.stem, "policy": self.policy}
+        more: dict[str, Any] = {"name": self.file.stem, "policy": self.policy, "axes": self.recorded.picture_axes}
         panel = panel_of(self.env, env_label(self.env_id), self.source, about, **more)
         return panel, replay(self.env, self.recorded, self.policy)
 

@@ -83,6 +83,21 @@ def with_mask(observation: Any, mask: Any, action_space: Space) -> Any:
     return observation if mask is None else {**leaves, ACTION_MASK: flat_mask(mask, action_space)}
 
 
+def legal_sample(action_space: Space, mask: np.ndarray) -> Any:
+    """Draw an action that a mask `[mask_size]` allows, from the space's own random stream."""
+    parts = iter(np.split(np.asarray(mask, np.int8), np.cumsum(choices(action_space))))
+
+    def masks_of(space: Space) -> Any:
+        if isinstance(space, spaces.MultiDiscrete):
+            return tuple(next(parts) for _ in range(space.nvec.size))
+        found = {key: masks_of(child) for key, child in children(space) or ()}
+        if isinstance(space, spaces.Tuple):
+            return tuple(found.values())
+        return next(parts) if isinstance(space, spaces.Discrete) else found or None
+
+    return action_space.sample(mask=masks_of(action_space))
+
+
 def mask_source(env: gymnasium.Env) -> Source | None:
     """Return where masks come from that the observation does not hold as one array, or None; `env` may be reset.
 

@@ -16,7 +16,8 @@ from agents.algos.dqn.config import DQNConfig
 from agents.algos.ppo.config import PPOConfig
 from agents.algos.pqn.config import PQNConfig
 from agents.networks.memory import MEMORIES
-from agents.run.config import CONFIGS, load_config_file
+from agents.run.config import CONFIGS
+from agents.run.yaml_files import load_config_file
 from envs.errors import EnvError
 from envs.make import make
 from tests.acting.trajectories import successors

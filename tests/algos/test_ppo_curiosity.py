@@ -47,7 +47,8 @@ def test_advantages_are_those_of_rewards_plus_weighted_ones_of_what_is_new(kind,
     assert value.shape == next_value.shape == (24, NUM_ENVS, 2)
     advantage, return_ = gae(rollout.reward, value[..., 0], next_value[..., 0], *ends, 0.99, 0.95)
     done = rollout.terminated | rollout.truncated
-    bonus, reward = before.model.curiosity.rewards(rollout.obs, rollout.action, rollout.next_obs, done)
+    over = done if "curiosity_episodic" in options else torch.zeros_like(done)
+    bonus, reward = before.model.curiosity.rewards(rollout.obs, rollout.action, rollout.next_obs, over)
     own, next_own = value[..., 1], next_value[..., 1].clone()
     if "curiosity_episodic" in options:
         more, also = gae(reward, own, next_own, *ends, 0.7, 0.95)

@@ -351,8 +351,10 @@ def test_mujoco_writes_no_log_where_we_are(here, capfd):
 
 
 @pytest.mark.parametrize(("fault", "kind"), [("raises", "UnpicklableError"), ("exits", "SystemExit")])
-def test_an_environment_that_fails_while_timed_fails_where_it_is_told(fault, kind):
+def test_an_environment_that_fails_while_timed_fails_where_it_is_told(monkeypatch, fault, kind):
+    monkeypatch.setattr("envs.make.cores", lambda: 4)
     env = make("tests.envs.small_envs:Faulty", 2, env_kwargs={"fault": fault})
+    assert (env.backend, env.backend_reason) == ("sync", "a step could not be timed, as it failed")
     with pytest.raises(EnvError, match=f"environment 0 raised {kind} at step 3"):
         walk(env)
 

@@ -19,7 +19,7 @@ from envs.adapters.vector import adapt
 from envs.adapters.workers import WorkersVecEnv
 from envs.api import VecEnv
 from envs.errors import EnvError, UserError
-from envs.make import make
+from envs.make import make, make_single
 from envs.native.arrays import NumpyArrays
 from envs.native.base import Dynamics
 from envs.native.vec_env import NativeVecEnv
@@ -118,6 +118,25 @@ class Asked(Gates):
         return self.t, {}
 
 
+class Strict(Gates):
+    """Takes no action through a gate that is shut: the first of a choice is, in every part of it."""
+
+    def mask(self) -> Any:
+        shut = np.ones(self.size, np.int8)
+        shut[[0, *{5: [2], 7: [2, 4]}.get(self.size, [])]] = 0
+        return shut if self.size != 7 else self.parted(shut[:2], shut[2:])
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        taken = {
+            "discrete": lambda: [action - 2],
+            "multi": lambda: action,
+            "hybrid": lambda: [action["go"] - 3, *action["pick"]],
+            "pair": lambda: [action[1], *action[2]],
+        }[self.actions]()
+        assert all(taken), "through a shut gate"
+        return super().step(action)
+
+
 GATES = "tests.envs.test_masks:Gates"
 
 
@@ -188,6 +207,21 @@ def test_asking_changes_no_seeded_episode():
     for seed in range(3):
         for one, other in zip(asked.reset(seed).values(), plain.reset(seed).values(), strict=True):
             np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("leaves", ["plain", "own"])
+@pytest.mark.parametrize("actions", ["discrete", "multi", "hybrid", "pair"])
+def test_auto_times_legal_actions(monkeypatch, actions, leaves):
+    monkeypatch.setattr("envs.make.cores", lambda: 4)
+    kwargs = {"actions": actions, "leaves": leaves}
+    env = make("tests.envs.test_masks:Strict", 2, env_kwargs=kwargs)
+    assert env.backend_reason.startswith("a step takes ")
+    env.close()
+    with make_single("tests.envs.test_masks:Strict", env_kwargs=kwargs) as one:
+        one.reset()
+        one.action_space.seed(0)
+        with pytest.raises(AssertionError, match="shut gate"):
+            Counter(one.step(one.action_space.sample())[1] for _ in range(100))
 
 
 @pytest.mark.parametrize("rival", ["envpool", "vector"])

@@ -157,6 +157,9 @@ def test_a_user_may_give_names_for_an_environment_that_does_not_say():
     )
     beside_mask = spaces.Dict(observation=spaces.Discrete(5), action_mask=spaces.MultiBinary(3))
     assert renamed(Names(), [], ["cell"], beside_mask, one[1]) == Names((), {"observation": ("cell",)})
+    stacked = spaces.Box(-1, 1, (6,)), one[1]
+    seen = renamed(Names(frame_stack=3), [], ["x", "y"], *stacked)
+    assert seen.of_leaf("", 6) == ("x -2", "y -2", "x -1", "y -1", "x", "y")
     for actions, numbers, message in (
         (["left"], [], "action_names has 1 names, 3 expected"),
         ([], ["x"], "observation_names has 1 names, 2 expected"),

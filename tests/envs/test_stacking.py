@@ -50,6 +50,11 @@ def assert_same(row, wanted):
         np.testing.assert_array_equal(value, wanted[key])
 
 
+def test_their_numbers_keep_their_names():
+    with closing(make("MountainCar-v0", 1, vec="sync", frame_stack=2, render=True)) as env:
+        assert env.names.of_leaf("", 4) == ("position -1", "speed -1", "position", "speed")
+
+
 @pytest.mark.parametrize(("env_id", "vec", "kwargs"), CASES)
 @pytest.mark.parametrize("count", [2, 4])
 def test_they_are_the_last_ones_of_the_same_episode(env_id, vec, kwargs, count):

@@ -15,7 +15,7 @@ import safetensors.torch
 import torch
 import yaml
 
-from agents.run import storage
+from agents.run import trees
 
 NASTY: list[Any] = [
     None,
@@ -97,9 +97,9 @@ def sign_again(json_file: Path, body: dict[str, Any]) -> None:
     body.pop("checksum", None)
     tensors = json_file.with_suffix(".safetensors")
     if tensors.is_file():
-        body["tensors_sha256"] = storage._file_sha256(tensors)
+        body["tensors_sha256"] = trees._file_sha256(tensors)
     try:
-        body["checksum"] = storage._json_sha256(json.loads(json.dumps(body)))
+        body["checksum"] = trees._json_sha256(json.loads(json.dumps(body)))
     except ValueError:
         body["checksum"] = ""
     json_file.write_text(json.dumps(body))

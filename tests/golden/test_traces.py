@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import json
 import os
+from collections import defaultdict
 from pathlib import Path
 
+import numpy as np
 import pytest
 from gymnasium import spaces
 
@@ -17,6 +19,8 @@ from agents.algos.ppo.config import PPOConfig
 from agents.algos.pqn.config import PQNConfig
 from agents.algos.sac.config import SACConfig
 from envs.actions import Hybrid
+from envs.adapters.stacking import StackedVecEnv
+from envs.words import Tokens, Written
 from tests.fakes import ClockEnv, training_on
 
 FILE = Path(__file__).with_name("traces.json")
@@ -33,6 +37,31 @@ SAC_SMALL = {"n_envs": 2, "learning_starts": 32, "buffer_size": 64, "batch_size"
     "total_timesteps": 128,
     "learning_rate": 0.01,
 }
+
+
+class PictureClock(ClockEnv):
+    """Shows the clock's three numbers as rows of pixels."""
+
+    observation_space = spaces.Box(0, 255, (6, 6), np.uint8)
+
+    def _obs(self):
+        rows = np.rint(super()._obs() * 8).astype(np.uint8)
+        return (20 * rows)[:, [0, 0, 1, 1, 2, 2], None].repeat(6, axis=2)
+
+
+class WordyClock(ClockEnv):
+    """Says the clock's three numbers, beside a sequence of symbols."""
+
+    observation_space = spaces.Dict(said=Written(12), symbols=Tokens(4, 5))
+
+    def _obs(self):
+        rows = np.rint(super()._obs() * 8).astype(np.int64)
+        texts = [f"{place} of {episode} {t}".encode().ljust(12, b"\0")[:12] for place, episode, t in rows]
+        symbols = np.pad(1 + rows % 5, [(0, 0), (0, 1)])
+        return {"said": np.array([list(text) for text in texts], np.uint8), "symbols": symbols}
+
+
+CURIOUS = {"curiosity_arch": (8,), "curiosity_size": 4}
 CASES = {
     "ppo": (spaces.Discrete(3), PPOConfig(**PPO_SMALL, learning_rate=0.03)),
     "ppo, continuous, every option": (
@@ -146,38 +175,66 @@ CASES = {
         spaces.Discrete(3),
         PQNConfig(**PPO_SMALL, learning_rate=0.03, exploration_fraction=0.5, norm_obs=True),
     ),
+    "pqn, icm": (
+        spaces.Discrete(3),
+        PQNConfig(**PPO_SMALL, **CURIOUS, learning_rate=0.03, curiosity="icm"),
+    ),
+    "dqn, rnd": (spaces.Discrete(3), DQNConfig(**DQN_SMALL, **CURIOUS, curiosity="rnd")),
+    "ppo, augmented": (
+        spaces.Discrete(3),
+        PPOConfig(**PPO_SMALL, learning_rate=0.01, augment=("shift", "scale", "colour")),
+        PictureClock,
+    ),
+    "pqn, augmented": (
+        spaces.Discrete(3),
+        PQNConfig(**PPO_SMALL, learning_rate=0.01, augment=("crop", "flip", "rotate")),
+        PictureClock,
+    ),
+    "dqn, stacked and augmented": (
+        spaces.Discrete(3),
+        DQNConfig(**DQN_SMALL, frame_stack=3, augment=("shift",)),
+        PictureClock,
+    ),
+    "ppo, stacked": (spaces.Discrete(3), PPOConfig(**PPO_SMALL, learning_rate=0.03, frame_stack=2, norm_obs=True)),
+    "ppo, texts": (spaces.Discrete(3), PPOConfig(**PPO_SMALL, learning_rate=0.01), WordyClock),
+    "dqn, texts by a gru": (spaces.Discrete(3), DQNConfig(**DQN_SMALL, text_encoder="gru"), WordyClock),
 }
 
 
-def trace(action_space, config):
-    """Return the numbers of every update, and at the end those of the network and the rewards collected."""
-    env = ClockEnv(config.n_envs, action_space, dummies=config.network.norm_obs)
+def trace(action_space, config, clock=ClockEnv):
+    """Return the numbers of the updates, and at the end those of the network and the rewards collected."""
+    env = clock(config.n_envs, action_space, dummies=config.network.norm_obs)
+    if config.observations.frame_stack > 1:
+        env = StackedVecEnv(env, config.observations.frame_stack)
     training = training_on(env, config)
-    updates, total = [], 0.0
+    updates, total = defaultdict(list), 0.0
     for iteration in training.iterations():
         total += sum(episodes.read()[0].sum() for episodes in iteration.episodes)
         numbers = {key.removeprefix("train/"): float(value) for key, value in iteration.metrics.items()}
         assert not numbers or numbers.pop("grad_norm") > 0  # all others follow from it
-        updates.append(numbers)
+        for metric, value in numbers.items():
+            updates[metric].append(value)
     norms = {name: tensor.double().norm().item() for name, tensor in training.algorithm.model.state_dict().items()}
-    return {"updates": updates, "norms": norms, "episodes' returns": total, "steps": training.step}
+    return {"updates": dict(updates), "norms": norms, "episodes' returns": total, "steps": training.step}
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_the_numbers_are_the_stored_ones(name):
     result = trace(*CASES[name])
-    assert len(result["updates"]) >= 4
+    assert len(result["updates"]["loss" if "loss" in result["updates"] else "critic_loss"]) >= 4
     if os.environ.get("UPDATE_GOLDEN"):
         stored = json.loads(FILE.read_text()) if FILE.exists() else {}
         rounded = json.loads(json.dumps(result), parse_float=lambda text: float(f"{float(text):.6g}"))
-        FILE.write_text(json.dumps(stored | {name: rounded}, indent=1) + "\n")
+        lines = [f"{json.dumps(case)}: {json.dumps(numbers)}" for case, numbers in (stored | {name: rounded}).items()]
+        FILE.write_text("{\n" + ",\n".join(lines) + "\n}\n")
         pytest.skip("written")
     stored = json.loads(FILE.read_text())[name]
     assert result["steps"] == stored["steps"]
     assert result["episodes' returns"] == stored["episodes' returns"]
     assert result["norms"] == pytest.approx(stored["norms"], rel=1e-3, abs=2e-5)
-    for update, expected in zip(result["updates"], stored["updates"], strict=True):
-        assert update == pytest.approx(expected, rel=1e-3, abs=2e-5)
+    assert result["updates"].keys() == stored["updates"].keys()
+    for metric, values in result["updates"].items():
+        assert values == pytest.approx(stored["updates"][metric], rel=1e-3, abs=2e-5), metric
 
 
 @pytest.mark.parametrize("name", CASES)

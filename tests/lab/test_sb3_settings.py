@@ -10,7 +10,8 @@ import torch
 
 from agents.lab.baselines import make_sb3
 from agents.lab.sb3_settings import load_tuned, translate_settings, tuned_settings
-from agents.run.config import CONFIGS, FLAGS, Layer, load_config_file, resolve
+from agents.run.config import CONFIGS, FLAGS, Layer, resolve
+from agents.run.yaml_files import load_config_file
 from envs.errors import UserError
 
 FILES = sorted((CONFIGS / "sb3").glob("*/*.yaml"))

@@ -23,6 +23,7 @@ from envs.native.gym_env import DYNAMICS
 from envs.native.vec_env import NativeVecEnv
 from tests.algos.making import BOX, N_STEPS, NUM_ENVS, Made, collect, make_batch, make_dqn, make_ppo, weights
 from tests.core.recorder import Tape
+from tests.marks import long_test
 
 PLAIN = {"net_arch": (16, 16), "optimizer": "sgd", "learning_rate": 0.1, "max_grad_norm": None}
 
@@ -218,7 +219,14 @@ def test_captured_updates_follow_a_change(change):
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler")
-@pytest.mark.parametrize("name", ["pruned", "replaced, of another width", "forward hook", "another activation"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "pruned",
+        "replaced, of another width",
+        *(pytest.param(name, marks=long_test) for name in ("forward hook", "another activation")),
+    ],
+)
 def test_compiled_updates_follow_a_change(name):
     said: list[str] = []
     runtime = Runtime("on", torch.device("cpu"))

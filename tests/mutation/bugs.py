@@ -241,6 +241,76 @@ BUGS = [
             "Burda et al. 2018, arXiv:1810.12894, sec. 2.3",
         ),
         ('"next_obs": data.next_obs}', '"next_obs": data.obs}', "curiosity: learns what was left instead of reached"),
+        (
+            "if config.curiosity_episodic else torch.zeros_like(data.terminated)",
+            "",
+            "curiosity: the deviation is that of returns that end with the episode",
+        ),
+    ),
+    *_in(
+        "agents/algos/dqn/algorithm.py",
+        "tests/algos/test_q_curiosity.py",
+        (
+            "seen = data.obs, data.action, data.next_obs",
+            "seen = data.obs, data.action, data.obs",
+            "curiosity: what DQN replays is as new as what it left",
+        ),
+        (
+            "data._replace(return_=torch.add(data.return_, more, alpha=self.config.intrinsic.curiosity_coef))",
+            "data",
+            "curiosity: DQN learns what is new and is not rewarded for it",
+        ),
+        (
+            "loss = torch.add(loss, learnt, alpha=self.config.intrinsic.curiosity_loss_coef)",
+            "loss = loss + learnt.detach()",
+            "curiosity: with DQN nothing becomes less new",
+        ),
+    ),
+    *_in(
+        "agents/networks/pretrained.py",
+        "tests/networks/test_pretrained.py",
+        (
+            "if one != unknown]",
+            "]",
+            "sentence encoder: tokens that are not known have a part in the mean",
+        ),
+        (
+            ".to(text.device)[which]",
+            ".to(text.device)",
+            "sentence encoder: texts get the vectors of others, those of their alphabetic order",
+        ),
+        (
+            "if found is not None and not found.equal(self.checksum.to(found.device)):",
+            "if found is None:",
+            "sentence encoder: a model goes on with another one than it was trained with",
+        ),
+    ),
+    *_in(
+        "agents/algos/pqn/algorithm.py",
+        "tests/algos/test_q_curiosity.py",
+        (
+            "reward = torch.add(reward, more, alpha=self.config.intrinsic.curiosity_coef)",
+            "reward = torch.add(reward, more)",
+            "curiosity: with PQN its rewards count as much as the environment's, whatever is set",
+        ),
+    ),
+    *_in(
+        "agents/networks/normalize.py",
+        "tests/networks/test_curiosity.py",
+        (
+            "if self.gamma else reward_TN",
+            "if self.gamma else reward_TN * 0 + 1",
+            "curiosity: rewards of single transitions are not divided by their deviation",
+        ),
+    ),
+    *_in(
+        "agents/run/dry.py",
+        "tests/run/test_dry.py",
+        (
+            'counted(model, *seen, call=getattr(model, "judge", None))',
+            "counted(model, *seen)",
+            "--dry-run leaves out what curiosity and critics compute",
+        ),
     ),
     *_in(
         "agents/networks/curiosity.py",
@@ -262,11 +332,6 @@ BUGS = [
             "(1 - self.beta) * error - self.beta",
             "ICM: the weights of the two models are exchanged",
             "Pathak et al. 2017, arXiv:1705.05363, eq. 7",
-        ),
-        (
-            "done if self.episodic else torch.zeros_like(done)",
-            "done",
-            "curiosity: the deviation is that of returns that end with the episode",
         ),
         (
             "bonus if valid is None else bonus * valid",
@@ -692,7 +757,7 @@ BUGS = [
         ),
     ),
     *_in(
-        "agents/run/storage.py",
+        "agents/run/trees.py",
         "tests/run/test_replay_files.py",
         (
             "if not whole or hashlib.sha256(array).hexdigest() != digest:",
@@ -1429,16 +1494,20 @@ BUGS = [
             "files are copied into their place, which a crash may leave half done",
         ),
         (
+            "path.rename(previous)",
+            "shutil.rmtree(path)",
+            "folders are deleted before the new one is in their place",
+        ),
+    ),
+    *_in(
+        "agents/run/trees.py",
+        "tests/run/test_storage.py",
+        (
             'if hashlib.file_digest(stream, "sha256").hexdigest() != body["tensors_sha256"]:',
             'if not body["tensors_sha256"]:',
             "the checksum of the numbers is not compared",
         ),
         ("    if altered:", "    if checksum is None:", "the checksum of the structure is not compared"),
-        (
-            "path.rename(previous)",
-            "shutil.rmtree(path)",
-            "folders are deleted before the new one is in their place",
-        ),
         (
             'part = f"#{key}" if isinstance(key, int)',
             'part = f"{key}" if isinstance(key, int)',
@@ -1602,6 +1671,21 @@ BUGS = [
         ('rpartition(":")[0] in HERE', 'rpartition(":")[0] != ""', "watch page: a name bound to this machine may ask"),
         ("if sent is None or not", "if sent is not None and not", "watch page: another site's form presses keys"),
         ("if unseen < LOOKED:", "if True:", "watch page: plays on while nobody looks"),
+    ),
+    *_in(
+        "agents/lab/run_page.py",
+        "tests/lab/test_run_page.py",
+        (
+            "worst, best = int(returns.argmin()), int(returns.argmax())",
+            "best, worst = int(returns.argmin()), int(returns.argmax())",
+            "report of a run: the best episode is called the worst",
+        ),
+        ('content[4:8] == b"ftyp"', "content", "report of a run: a file that is no video is shown as one"),
+        (
+            'name not in OWN and packaged.get(name) != "auto"',
+            "name not in OWN and packaged.get(name) == own[name]",
+            "report of a run: settings that differ from the packaged ones are left out",
+        ),
     ),
     *_in(
         "agents/run/curves.py",
@@ -1929,6 +2013,11 @@ BUGS = [
             "the checksum of a recorded episode is not compared",
         ),
         (
+            "    same |= episode.observations.arguments\n",
+            "",
+            "replaying an episode, observations are neither cleaned nor stacked",
+        ),
+        (
             "if np.float32(moment.reward).tobytes() != np.float32(recorded).tobytes():",
             "if not np.isfinite(recorded):",
             "a recorded episode that plays otherwise is not noticed",
@@ -2038,12 +2127,26 @@ BUGS = [
         ),
     ),
     *_in(
+        "envs/make.py",
+        "tests/envs/test_masks.py",
+        (
+            "env.action_space.sample() if mask is None else legal_sample(env.action_space, mask)",
+            "env.action_space.sample()",
+            "--vec auto times an environment by actions that it does not allow",
+        ),
+    ),
+    *_in(
         "agents/view/observation.py",
         "tests/view/test_observation.py",
         (
-            "if path == ACTION_MASK or picture_layout(leaf) is not None:",
-            "if picture_layout(leaf) is not None:",
+            "if path == ACTION_MASK or layout_by(leaf, axes) is not None:",
+            "if layout_by(leaf, axes) is not None:",
             "watch: masks are shown as numbers that the agent sees",
+        ),
+        (
+            "path != ACTION_MASK and (layout := layout_by(leaf, axes))",
+            'path != ACTION_MASK and (layout := layout_by(leaf, "auto"))',
+            "watch: pictures are shown as they would be found, whatever picture_axes says",
         ),
     ),
     *_in(

@@ -12,6 +12,7 @@ from gymnasium import spaces
 from agents.core.config import CuriosityConfig, NetworkConfig
 from agents.learning.parameters import FlatParameters
 from agents.networks.curiosity import ActionCode, Whitened, build_curiosity, learning_loss
+from agents.networks.normalize import RewardScale
 from envs.actions import Hybrid
 from envs.words import Written
 
@@ -34,10 +35,12 @@ ACTIONS = [
 ]
 
 
-def made(kind="rnd", obs=VECTOR, action=ACTIONS[0], num_envs=4, encoder="auto", **options):
+def made(kind="rnd", obs=VECTOR, action=ACTIONS[0], num_envs=4, encoder="auto", gamma=0.99, **options):
     torch.manual_seed(0)
     config = CuriosityConfig(curiosity=kind, **{"curiosity_arch": (16,), "curiosity_size": 5, **options})
-    return build_curiosity(obs, action, config, NetworkConfig(encoder=encoder, norm_obs=True), num_envs)
+    return build_curiosity(
+        obs, action, config, NetworkConfig(encoder=encoder, norm_obs=True), RewardScale(num_envs, gamma)
+    )
 
 
 def drawn(space, rows, seed=0):
@@ -161,10 +164,10 @@ def test_actions_become_vectors():
     assert surprise.loss.isfinite().all()
 
 
-@pytest.mark.parametrize("episodic", [False, True])
+@pytest.mark.parametrize("gamma", [0.0, 0.9])
 @pytest.mark.parametrize("dummies", [False, True])
-def test_rewards_are_divided_by_the_running_deviation_of_their_returns(episodic, dummies):
-    curiosity = made(curiosity_gamma=0.9, curiosity_episodic=episodic)
+def test_rewards_are_divided_by_the_running_deviation_of_their_returns(gamma, dummies):
+    curiosity = made(gamma=gamma)
     generator = torch.Generator().manual_seed(0)
     running, returns, seen = np.zeros(4), [], []
     for seed in range(3):
@@ -177,9 +180,9 @@ def test_rewards_are_divided_by_the_running_deviation_of_their_returns(episodic,
         expected = curiosity(obs.flatten(0, 1), action.flatten(), next_obs.flatten(0, 1)).bonus.view(6, 4) * real
         torch.testing.assert_close(bonus, expected)
         for t in range(6):
-            running = 0.9 * running + bonus[t].double().numpy()
+            running = gamma * running + bonus[t].double().numpy()
             returns += running[real[t].numpy()].tolist()
-            running = np.where(done[t].numpy() & episodic | ~real[t].numpy(), 0, running)
+            running = np.where(done[t].numpy() | ~real[t].numpy(), 0, running)
         torch.testing.assert_close(reward, bonus / np.std(returns), atol=1e-4, rtol=1e-3)
     (leaf,) = curiosity.whitened.norms
     torch.testing.assert_close(leaf.norm.mean, torch.cat(seen).mean(0))

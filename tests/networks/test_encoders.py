@@ -15,6 +15,7 @@ from agents.core.config import NetworkConfig
 from agents.core.user_code import is_user_code, user_class
 from agents.networks.encoders import ENCODERS, multiply_adds
 from agents.networks.pictures import ImpalaCNN, NatureCNN, PictureEncoder, SmallCNN
+from agents.run.config import notation
 from envs.errors import UserError
 from tests.networks.encoding import EVERYTHING, HWC, SPACES, made, observations
 
@@ -152,16 +153,10 @@ def test_names_of_code_are_told_from_names_of_ours():
 
 
 def test_help_names_every_encoder():
-    assert NetworkConfig.model_fields["encoder"].description == (
-        f"what reads observations: auto, {', '.join(ENCODERS)}, or file.py:Class of your own"
-    )
+    assert notation(NetworkConfig.model_fields["encoder"].annotation) == "|".join(["auto", *ENCODERS, "file.py:Class"])
 
 
 def test_names_that_do_not_fit_are_refused_in_words():
-    with pytest.raises(
-        UserError, match=r"no encoder 'natur'\. Did you mean nature\?.*auto, nature, small, impala, flat"
-    ):
-        made(HWC, encoder="natur")
     with pytest.raises(UserError, match=r"at least 36 pixels a side, and this is a picture 10 x 10, 4 channels"):
         made(spaces.Box(0, 255, (10, 10, 4), np.uint8), encoder="nature")
     with pytest.raises(UserError, match=r"impala reads pictures, and there are none(.|\n)*vector of 3 numbers"):
@@ -308,15 +303,15 @@ def test_an_encoder_of_the_users_own_takes_the_observation_whole(own):
 
 
 def test_any_encoder_can_be_a_row(own, monkeypatch):
-    monkeypatch.setitem(ENCODERS, "mine", user_class(own("Own"), nn.Module, "an encoder"))
-    encoder = made(OWN_SPACE, encoder="mine", norm_obs=True)
+    monkeypatch.setitem(ENCODERS, "small", user_class(own("Own"), nn.Module, "an encoder"))
+    encoder = made(OWN_SPACE, encoder="small", norm_obs=True)
     (leaf,) = encoder.leaves
     assert leaf.seen is OWN_SPACE
     assert (encoder.features, encoder.keys, encoder.flops) == (7, None, 21)
-    assert encoder.description == "observation: read by mine (norm_obs is left to it)"
-    monkeypatch.setitem(ENCODERS, "bare", user_class(own("NoFeatures"), nn.Module, "an encoder"))
-    with pytest.raises(UserError, match=r"encoder bare must have an attribute `features`.*it has None"):
-        made(OWN_SPACE, encoder="bare")
+    assert encoder.description == "observation: read by small (norm_obs is left to it)"
+    monkeypatch.setitem(ENCODERS, "small", user_class(own("NoFeatures"), nn.Module, "an encoder"))
+    with pytest.raises(UserError, match=r"encoder small must have an attribute `features`.*it has None"):
+        made(OWN_SPACE, encoder="small")
 
 
 def test_a_picture_encoder_of_the_users_own_reads_the_pictures(own):
@@ -338,9 +333,9 @@ def test_what_a_picture_encoder_lacks_is_said(own, monkeypatch, name, lacking):
     )
     with pytest.raises(UserError, match=message):
         made(HWC, encoder=own(name))
-    monkeypatch.setitem(ENCODERS, "mine", user_class(own(name), nn.Module, "an encoder"))
+    monkeypatch.setitem(ENCODERS, "small", user_class(own(name), nn.Module, "an encoder"))
     with pytest.raises(UserError, match=message):
-        made(HWC, encoder="mine")
+        made(HWC, encoder="small")
 
 
 def test_an_encoder_may_come_from_a_module(own, monkeypatch, tmp_path):

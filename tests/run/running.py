@@ -20,7 +20,7 @@ from agents.run import registry
 from agents.run.config import owners
 from agents.run.folder import RunFolder, find_latest_run
 from agents.run.runner import Run
-from agents.run.storage import StoredParts, read_tree
+from agents.run.trees import StoredParts, read_tree
 from agents.train import main
 from envs.adapters.carried import GLOBAL_STREAMS
 from envs.errors import listed

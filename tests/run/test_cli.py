@@ -21,7 +21,8 @@ from agents.core.settings import idle
 from agents.lab.comparison import options as compare_options
 from agents.run import registry, spellings
 from agents.run.cli import print_json, run_command
-from agents.run.config import CONFIGS, FLAGS, RUN_FIELDS, Layer, RunConfig, load_config_file, resolve
+from agents.run.config import CONFIGS, FLAGS, RUN_FIELDS, Layer, RunConfig, resolve
+from agents.run.yaml_files import load_config_file
 from envs.errors import UserError
 from tests.run.running import NAMES, setting_of_others
 
@@ -274,7 +275,7 @@ def test_help_describes_every_field_and_ends_with_examples(capsys: pytest.Captur
         shown = help_text(f"--algo {algo} --help", capsys)
         config = registry.find(algo).config
         fields = config.flat_fields()
-        shut = idle({name: field.default for name, field in fields.items()})
+        shut = idle(config, {name: field.default for name, field in fields.items()})
         for name, field in fields.items():
             assert (f"--{name.replace('_', '-')}" in shown.replace(",", " ").split()) == (name not in shut)
             assert str(field.description) in shown or name in shut
@@ -297,7 +298,9 @@ def test_help_describes_every_field_and_ends_with_examples(capsys: pytest.Captur
         ("--algo dqn --preset r2d2", "--burn-in --prioritized-replay-alpha --prioritized-replay-eta", "--noisy-std"),
         ("--algo dqn --preset r2d2 --memory none", "--prioritized-replay-alpha", "--prioritized-replay-eta --burn-in"),
         ("--memory lstm", "--memory-size", "--burn-in"),
-        ("--algo ppo", "--memory", "--memory-size"),
+        ("--algo ppo", "--memory --log-std-init", "--memory-size --sde-sample-freq"),
+        ("--algo sac", "--use-sde", "--sde-sample-freq --log-std-init"),
+        ("--algo sac --use-sde", "--sde-sample-freq --log-std-init", "--n-quantiles"),
     ],
 )
 def test_help_shows_the_settings_of_parts_that_are_in_use(

@@ -12,9 +12,10 @@ import pytest
 
 from agents.evaluate import main as evaluate
 from agents.run import code
-from agents.run.config import FLAGS, Layer, load_config_file, resolve
+from agents.run.config import FLAGS, Layer, resolve
 from agents.run.folder import RunFolder
 from agents.run.models import load_policy
+from agents.run.yaml_files import load_config_file
 from agents.watch import main as watch
 from envs.errors import UserError
 from tests.run.running import resume, train

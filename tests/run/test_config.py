@@ -13,16 +13,8 @@ from agents.algos.ppo.config import PPOConfig
 from agents.core.settings import Torsos
 from agents.run import config as module
 from agents.run import registry
-from agents.run.config import (
-    FLAGS,
-    Layer,
-    RunConfig,
-    load_config_file,
-    merge,
-    packaged_config,
-    parse_value,
-    resolve,
-)
+from agents.run.config import FLAGS, Layer, RunConfig, merge, packaged_config, resolve
+from agents.run.yaml_files import load_config_file, parse_value
 from agents.train import parse
 from envs.errors import UserError
 from tests.run import running
@@ -251,6 +243,19 @@ def test_values_read_as_yaml(text: str, value: Any) -> None:
         ({"net_arch": [64, 0]}, r"net_arch: \[64, 0\] is out of range; it must be > 0"),
         ({"net_arch": [True]}, "net_arch: .* given"),
         ({"optimizer": "adma"}, r"optimizer: 'adma' given, adam\|adamw\|sgd\|rmsprop expected. Did you mean adam"),
+        (
+            {"memory": "gur"},
+            r"f.yaml: memory: 'gur' given, gru\|.*\|file.py:Class\|none expected. Did you mean gru or gtrxl",
+        ),
+        ({"encoder": "natur"}, r"encoder: 'natur' given, auto\|.*\|file.py:Class expected. Did you mean nature"),
+        ({"encoder": None}, "encoder: none given, auto"),
+        (
+            {"text_encoder": "gur"},
+            r"text_encoder: 'gur' given, auto\|transformer\|gru\|FOLDER expected. Did you mean gru",
+        ),
+        ({"text_encoder": "//there/share"}, r"text_encoder: '//there/share' given, auto\|transformer\|gru\|FOLDER"),
+        ({"metrics": "log"}, "metrics: 'log' given, but it must name what is in a file or module of your own"),
+        ({"augment": ["flip", "shif"]}, "augment: 'shif' given, shift.* expected. Did you mean shift"),
         ({"device": "gpu"}, r"device: 'gpu' given, auto\|cpu\|cuda\|mps expected"),
         ({"seed": -1}, "seed: -1 is out of range; it must be >= 0"),
         ({"seed": 2**64}, "seed: 18446744073709551616 is out of range; it must be >= 0 and < 1.84467"),

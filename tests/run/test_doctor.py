@@ -23,7 +23,7 @@ from agents.run.doctor import Doctor, read_diagnoses
 from agents.run.illnesses import Diagnosis
 from agents.run.models import load_policy
 from agents.run.sinks import TensorBoardSink, read_table
-from agents.run.storage import read_tree
+from agents.run.trees import read_tree
 from agents.run.vitals import ROWS, Vitals
 from tests.algos.making import collect, make_ppo
 from tests.core.recorder import Tape

@@ -43,6 +43,26 @@ def test_what_a_run_would_be_is_said_and_nothing_written(tmp_path, monkeypatch, 
     assert "nothing was written" in said
 
 
+def test_every_network_that_learns_counts(tmp_path, monkeypatch, capsys):
+    small = "--curiosity-arch 6 --curiosity-size 5"
+    features = 4 * 6 + 6 * 5  # of RND's random network; the other has a layer more
+    said, found = tried(f"{PPO} --curiosity rnd {small}", tmp_path, monkeypatch, capsys)
+    assert found["multiply_adds"] == 2 * 4 * 8 + 8 * 2 + 2 * 8 + 2 * features + 6 * 6
+    assert "curiosity.predictor" in said
+    sac = "--env Pendulum-v1 --algo sac --net-arch 8 --learning-starts 20 --batch-size 16 --buffer-size 100"
+    _, found = tried(f"{sac} -n 200 --device cpu", tmp_path, monkeypatch, capsys)
+    assert found["multiply_adds"] == 3 * 8 + 8 * 2 + 2 * (4 * 8 + 8)
+
+
+@pytest.mark.parametrize("memory", ["", "--memory gru --memory-size 4 --batch-size 8"])
+def test_curiosity_of_sequences_counts_too(tmp_path, monkeypatch, capsys, memory):
+    words = "--algo pqn --curiosity icm --curiosity-arch 6 --curiosity-size 5"
+    _, found = tried(f"{PPO} {words} {memory}", tmp_path, monkeypatch, capsys)
+    _, plain = tried(f"{PPO} --algo pqn {memory}", tmp_path, monkeypatch, capsys)
+    of_features, inverse, dynamics = 4 * 6 + 6 * 5, 10 * 6 + 6 * 2, 7 * 6 + 6 * 5
+    assert found["multiply_adds"] - plain["multiply_adds"] == 2 * of_features + inverse + dynamics
+
+
 def test_a_replayed_run_is_tried_as_soon_as_it_can_learn(tmp_path, monkeypatch, capsys):
     said, found = tried(f"{DQN} --replay-storage disk", tmp_path, monkeypatch, capsys)
     assert found["data_bytes"] == 60_000 * (2 * 16 + 8 + 6)

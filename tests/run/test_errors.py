@@ -17,7 +17,7 @@ import torch
 
 from agents.evaluate import main as evaluate
 from agents.run.folder import RunFolder
-from agents.run.storage import read_tree, write_tree
+from agents.run.trees import read_tree, write_tree
 from agents.train import main
 from tests.run.running import NAMES, USER_ENVS, resume, setting_of_others, signals_at, train
 

@@ -52,7 +52,7 @@ def test_git_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source.parent.mkdir(parents=True)
     source.write_text("x")
     monkeypatch.setattr(module, "__file__", str(source))
-    assert module.versions()["git"] is None
+    assert module.versions.__wrapped__()["git"] is None
 
     def git(*arguments: str) -> str:
         identity = ["-c", "user.name=a", "-c", "user.email=a@b"]
@@ -63,11 +63,11 @@ def test_git_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     git("add", ".")
     git("commit", "-m", "first")
     git("tag", "v1")
-    assert module.versions()["git"] == git("rev-parse", "HEAD")
+    assert module.versions.__wrapped__()["git"] == git("rev-parse", "HEAD")
     source.write_text("y")
-    assert module.versions()["git"] == git("rev-parse", "HEAD") + "+"
+    assert module.versions.__wrapped__()["git"] == git("rev-parse", "HEAD") + "+"
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert module.versions()["git"] is None
+    assert module.versions.__wrapped__()["git"] is None
 
 
 def test_runs_dir_that_is_a_file(tmp_path: Path) -> None:

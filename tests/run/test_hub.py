@@ -18,7 +18,7 @@ from agents.hub import main
 from agents.run.folder import RunFolder
 from agents.run.hub import FILES, model_card, portable, pull, push
 from agents.run.models import load_policy
-from agents.run.storage import read_tree
+from agents.run.trees import read_tree
 from envs.errors import UserError
 from tests.run.fake_hub import FakeHub, fake_hub
 from tests.run.running import USER_ENVS, assert_same, train

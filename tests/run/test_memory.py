@@ -150,7 +150,9 @@ def test_pictures_and_small_networks_are_left_to_what_running_out_of_memory_says
     monkeypatch.setattr(memory, "free_bytes", lambda device: 10)
     params = resolve([Layer("", PPO_VALUES)]).params
     refuse_too_large_network(spaces.Box(-1, 1, (4,)), params, CPU)
-    assert memory._numbers(spaces.Dict(eye=spaces.Box(0, 255, (84, 84, 3), "uint8"), at=spaces.Box(-1, 1, (3,)))) == 3
+    space = spaces.Dict(eye=spaces.Box(0, 255, (84, 84, 3), "uint8"), at=spaces.Box(-1, 1, (3,)))
+    assert memory._numbers(space, "auto") == 3
+    assert memory._numbers(space, "none") == 84 * 84 * 3 + 3
 
 
 def test_where_nobody_says_what_is_free_nothing_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

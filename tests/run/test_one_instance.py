@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from agents.evaluate import main as evaluate
-from agents.run.config import FLAGS, Layer, load_config_file, resolve
+from agents.run.config import FLAGS, Layer, resolve
+from agents.run.yaml_files import load_config_file
 from agents.train import main
 from envs.errors import UserError
 from envs.locate import load_file

@@ -25,6 +25,7 @@ from agents.run.recording import (
     save_episode,
     write_manifest,
 )
+from envs.adapters.stacking import shown_space
 from envs.errors import UserError
 from envs.make import make
 
@@ -61,6 +62,17 @@ class Doors(gymnasium.Env):
 
     def render(self):
         return np.full((33, 41, 3), 20 * self.t, np.uint8)
+
+class Fog(Doors):
+    """At odd steps a sensor gives no number, and at the fourth nothing."""
+
+    def _look(self):
+        seen = super()._look()
+        if self.t % 2:
+            seen["far"][0] = np.nan
+        if self.t == 4:
+            del seen["far"]
+        return seen
 '''
 
 
@@ -70,7 +82,8 @@ def untrained(env: str, folder: Path, algo: str = "ppo", **settings) -> LoadedPo
     probe = make(env, env_kwargs=config.env_kwargs, rescale_action=config.params.rescales_action)
     spaces = probe.observation_space, probe.action_space
     probe.close()
-    policy = make_algorithm(config.algo, *spaces, config.params, seed=3).eval().policy
+    seen = shown_space(spaces[0], config.params.observations.frame_stack)
+    policy = make_algorithm(config.algo, seen, spaces[1], config.params, seed=3).eval().policy
     return LoadedPolicy(policy, config, spaces, step=1024, path=folder, name="best")
 
 
@@ -132,6 +145,28 @@ def test_frames_show_what_the_action_was_chosen_on(doors, tmp_path):
     env = policy_env(loaded, render=True)
     brightness = [int(moment.frame[0, 0, 0]) for moment in play(env, loaded.policy, 0)]
     assert brightness == [20 * t for t in range(12)]
+
+
+def test_a_replay_shows_what_the_policy_saw_cleaned_and_stacked(doors, tmp_path):
+    rules = {"frame_stack": 3, "on_nan": "fill", "on_missing": "fill", "picture_axes": "none"}
+    loaded = untrained(doors.replace("Doors", "Fog"), tmp_path, **rules)
+    recorded = record_episode(loaded, 5, tmp_path)
+    episode = load_episode(recorded.file)
+    assert episode == recorded.episode
+    assert (episode.observations, episode.picture_axes) == (loaded.config.params.observations, "none")
+    with closing(policy_env(loaded, render=True)) as env, closing(episode_env(episode)) as stage:
+        pairs = list(zip(play(env, loaded.policy, 5), replay(stage, episode, loaded.policy), strict=True))
+    assert len(pairs) == 12
+    for played, again in pairs:
+        assert played.obs["far"].shape == (6,)
+        np.testing.assert_equal(again.obs, played.obs)
+        assert again.outputs["value"] == played.outputs["value"]
+
+
+def test_an_episodes_file_is_as_before_where_observations_are_as_they_come(tmp_path):
+    save_episode(tmp_path / "a.json", small_episode())
+    kept = json.loads((tmp_path / "a.json").read_text())["episode"]
+    assert not {"wrappers", "observations", "picture_axes"} & kept.keys()
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,8 @@ from agents import train
 from agents.core.algorithm import Algorithm
 from agents.core.config import AlgoConfig, Settings
 from agents.run import registry
-from agents.run.config import FLAGS, RUN_FIELDS, Layer, RunConfig, load_config_file, packaged_config, resolve
+from agents.run.config import FLAGS, RUN_FIELDS, Layer, RunConfig, packaged_config, resolve
+from agents.run.yaml_files import load_config_file
 from envs.errors import UserError
 
 ALONE = '''

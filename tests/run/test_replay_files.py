@@ -16,10 +16,11 @@ from agents.core import parts
 from agents.core.parts import Marked, Parts
 from agents.data.replay import ReplayBuffer
 from agents.data.storage import on_disk
-from agents.run import memory, storage
+from agents.run import memory, trees
 from agents.run.folder import RunFolder
 from agents.run.memory import Place, free_on_disk, refuse_too_large_on_disk
-from agents.run.storage import atomic_folder, read_tree, write_tree
+from agents.run.storage import atomic_folder
+from agents.run.trees import read_tree, write_tree
 from envs.errors import UserError
 from tests.marks import long_test
 from tests.run.running import assert_same_run, resume, signals_at, train
@@ -115,7 +116,7 @@ def spoil(folder: Path, **content: Any) -> None:
     body = json.loads((folder / "state.json").read_text())
     body["tree"]["large"]["$parts"] |= content
     del body["checksum"]
-    body["checksum"] = storage._json_sha256(body)
+    body["checksum"] = trees._json_sha256(body)
     (folder / "state.json").write_text(json.dumps(body))
 
 
@@ -182,14 +183,14 @@ def test_wherever_transitions_lie_a_run_stopped_and_resumed_ends_as_an_unbroken_
 
 def kill_at(call: int) -> None:
     """Kill this process as it is about to write a part for the so-manieth time."""
-    part_file, calls = storage._part_file, iter(range(call))
+    part_file, calls = trees._part_file, iter(range(call))
 
     def counting(folder: Path, digest: str) -> Path:
         if next(calls, None) is None:
             os.kill(os.getpid(), signal.SIGKILL)
         return part_file(folder, digest)
 
-    storage._part_file = counting
+    trees._part_file = counting
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no fork")
@@ -199,7 +200,7 @@ def test_killed_while_a_checkpoint_is_written_a_run_goes_on_from_the_one_before(
 ) -> None:
     words = f"{WORDS} --replay-storage disk"
     with monkeypatch.context() as patched:
-        patched.setattr(storage, "_part_file", storage._part_file)
+        patched.setattr(trees, "_part_file", trees._part_file)
         kill_at(call)
         places = ["--runs-dir", str(tmp_path / "killed"), "--no-record", "--quiet"]
         child = in_child([*words.split(), *places], tmp_path / "said")

@@ -24,7 +24,7 @@ from agents.run.config import RunConfig
 from agents.run.folder import RunFolder
 from agents.run.runner import Run
 from agents.run.sinks import CsvSink
-from agents.run.storage import read_tree
+from agents.run.trees import read_tree
 from agents.train import main
 from tests.run.running import (
     USER_ENVS,

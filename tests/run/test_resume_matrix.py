@@ -59,6 +59,10 @@ EXACT = {
     "ppo Pendulum sync, icm": f"--env Pendulum-v1 --vec sync {PPO} --curiosity icm",
     "ppo Signs async, Dict, memory and rnd": f"--env {USER_ENVS}:Signs --vec async {GRU} --curiosity rnd",
     "ppo Bricks native, icm": f"--env Bricks-v0 --vec native {PPO} --curiosity icm --curiosity-episodic",
+    "dqn MountainCar sync, rnd": f"--env MountainCar-v0 --vec sync {DQN} --curiosity rnd --prioritized-replay",
+    "dqn Corridor native, memory and icm": f"--env Corridor-v0 --vec native {RECURRENT} --n-step-returns 1 "
+    "--curiosity icm",
+    "pqn Bricks native, icm": f"--env Bricks-v0 --algo pqn --vec native {PPO} --curiosity icm",
     "ppo Taxi sync, masks and rnd": f"--env Taxi-v4 --vec sync {PPO} --curiosity rnd",
     "ppo Acrobot native": f"--env Acrobot-v1 --vec native {PPO}",
     "dqn MountainCar native": f"--env MountainCar-v0 --vec native {DQN}",

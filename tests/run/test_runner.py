@@ -23,8 +23,8 @@ from agents.run.config import RunConfig
 from agents.run.folder import RunFolder
 from agents.run.monitor import WINDOW, Monitor
 from agents.run.runner import KEEP_STATES, Run, stop_signals
-from agents.run.storage import read_tree
 from agents.run.summary import Summary
+from agents.run.trees import read_tree
 from agents.train import main
 from agents.watch import main as watch
 from tests.run.running import USER_ENVS, assert_same, evaluations, resume, rows, signals_at, steps, train

@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 import torch
 
-from agents.run import storage
-from agents.run.storage import atomic_folder, disk, read_tree, tidy, write_text, write_tree
+from agents.run import trees
+from agents.run.storage import atomic_folder, disk, tidy, write_text
+from agents.run.trees import read_tree, write_tree
 from envs.errors import UserError
 
 
@@ -186,7 +187,7 @@ def forge(folder: Path, **changes: Any) -> None:
     body.pop("checksum")
     body |= changes
     body = {key: value for key, value in body.items() if value != "DROP"}
-    body["checksum"] = storage._json_sha256(body)
+    body["checksum"] = trees._json_sha256(body)
     (folder / "model.json").write_text(json.dumps(body))
 
 
@@ -251,7 +252,7 @@ def test_json_nested_beyond_reason(stored: Path) -> None:
 def test_foreign_tensor_file_with_a_fitting_checksum(stored: Path, content: bytes) -> None:
     file = stored / "model.safetensors"
     file.write_bytes(content)
-    forge(stored, tensors_sha256=storage._file_sha256(file))
+    forge(stored, tensors_sha256=trees._file_sha256(file))
     with pytest.raises(UserError, match=r"model.safetensors is malformed"):
         read_tree(stored, "model")
 
@@ -285,7 +286,7 @@ def test_a_full_disk_is_told_for_tensors_too(tmp_path: Path, monkeypatch: pytest
 def test_what_a_killed_process_left_of_tensors_is_cleared_away(tmp_path: Path) -> None:
     code = """if True:
         import os, pathlib, sys, safetensors.torch, torch
-        from agents.run.storage import write_tree
+        from agents.run.trees import write_tree
 
         def die(tensors, file):
             pathlib.Path(file).with_name(".tmpAbCdEf").touch()  # as the library's own

@@ -17,10 +17,10 @@ import agents
 from agents.compare import main as compare
 from agents.evaluate import main as evaluate
 from agents.run import code, signature
-from agents.run.config import dump_yaml, load_config_file
 from agents.run.recording import RecordedEpisode, load_episode, save_episode
-from agents.run.storage import read_tree, write_tree
 from agents.run.terminal import console, visible
+from agents.run.trees import read_tree, write_tree
+from agents.run.yaml_files import dump_yaml, load_config_file
 from agents.train import main as train_main
 from agents.watch import main as watch
 from envs.errors import UserError

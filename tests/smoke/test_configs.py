@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from agents.run.config import CONFIGS, FLAGS, Layer, load_config_file, packaged_config, resolve
+from agents.run.config import CONFIGS, FLAGS, Layer, packaged_config, resolve
+from agents.run.yaml_files import load_config_file
 from envs.errors import UserError
 from envs.locate import locate
 

@@ -13,7 +13,7 @@ import torch
 from agents.compare import main as compare
 from agents.evaluate import main as evaluate
 from agents.run.folder import RunFolder
-from agents.run.storage import read_tree
+from agents.run.trees import read_tree
 from agents.train import main as train
 from agents.watch import main as watch
 from envs.locate import load_file

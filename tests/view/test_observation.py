@@ -35,6 +35,24 @@ def test_parts_are_named_by_their_path_and_masks_are_no_part():
     assert [picture.shape for picture in pictures(obs, space)] == [(12, 12, 3)]
 
 
+def test_stacked_numbers_say_how_long_ago_they_were_seen():
+    obs, names = np.array([1.0, 2.0, 3.0, 4.0], np.float32), Names(observations={"": ("x", "y")}, frame_stack=2)
+    found = readings(obs, spaces.Box(-9, 9, (4,)), names)
+    assert [reading[:2] for reading in found] == [("x -1", "1.00"), ("y -1", "2.00"), ("x", "3.00"), ("y", "4.00")]
+
+
+def test_what_the_user_says_are_pictures_is_shown_as_such():
+    space, obs = spaces.Box(-np.inf, np.inf, (2, 5, 6)), np.arange(60, dtype=np.float32).reshape(2, 5, 6)
+    assert len(readings(obs, space, Names())) == 60
+    assert readings(obs, space, Names(), axes="chw") == []
+    first, second = pictures(obs, space, axes="chw")
+    assert first.shape == (5, 6, 3)
+    assert (first[0, 0, 0], second[-1, -1, 0]) == (0, 255)
+    grey = spaces.Box(0, 255, (8, 9), np.uint8)
+    assert pictures(np.zeros((8, 9), np.uint8), grey, axes="none") == []
+    assert len(readings(np.zeros((8, 9), np.uint8), grey, Names(), axes="none")) == 72
+
+
 EYE = spaces.Box(0, 255, (12, 12), np.uint8)
 
 

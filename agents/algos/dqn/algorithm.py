@@ -14,8 +14,10 @@ from agents.core.algorithm import Algorithm
 from agents.core.schedules import crossings
 from agents.core.tree import tree_map
 from agents.data.replay import Batch
+from agents.networks.curiosity import build_curiosity, learning_loss
 from agents.networks.heads import QUIET, Noise
 from agents.networks.models import QNetwork, QOutput
+from agents.networks.normalize import RewardScale
 from agents.networks.target import alike, copied, follow, tensors
 from agents.ops.values import conservative_gap, munchausen_bonus, soft_policy
 
@@ -38,7 +40,10 @@ class DQN(Algorithm):
     def __init__(self, observation_space: Space, action_space: Space, config: DQNConfig) -> None:
         super().__init__(config)
         actions = self.discrete(action_space)
-        self.model = QNetwork(observation_space, actions, config.network)
+        # replayed transitions come in no order, so that rewards are divided by the deviation of rewards themselves
+        scale = RewardScale(1, gamma=0.0)
+        curiosity = build_curiosity(observation_space, actions, config.intrinsic, config.network, scale)
+        self.model = QNetwork(observation_space, actions, config.network, curiosity)
         self.policy = EpsilonGreedyPolicy(self.model, config.exploration)
         self._copy_target()
 
@@ -53,7 +58,20 @@ class DQN(Algorithm):
     def prepare(self, data: Batch, constants: dict[str, Tensor]) -> dict[str, Any]:
         """Let the normalisers take in the observations; return the batch by name."""
         self.model.update_statistics(data.obs)
-        return self._sequences(data) if self.model.recurrent else data._asdict()
+        curious = {}
+        if self.model.curiosity is not None:
+            data, curious["bonus"] = self._rewarded(data)
+        return (self._sequences(data) if self.model.recurrent else data._asdict()) | curious
+
+    def _rewarded(self, data: Batch) -> tuple[Batch, Tensor]:
+        """Return transitions with what they are worth now as they are new, and how new each is."""
+        seen = data.obs, data.action, data.next_obs
+        if not self.model.recurrent:
+            seen = tree_map(lambda leaf: leaf[None], seen)
+        ends = torch.zeros(seen[1].shape, dtype=torch.bool, device=data.action.device)
+        bonus, reward = self.model.curiosity.rewards(*seen, ends)
+        more = reward.view_as(data.return_)
+        return data._replace(return_=torch.add(data.return_, more, alpha=self.config.intrinsic.curiosity_coef)), bonus
 
     def _sequences(self, data: Batch) -> dict[str, Any]:
         """Return sequences by name: observations `[T, B, ...]`, with what each network remembers at their beginning,
@@ -111,6 +129,12 @@ class DQN(Algorithm):
             loss_B = loss_B + self.config.cql_alpha * conservative_gap(output.q, action)
         loss = (loss_B if weight is None else loss_B * weight).mean()
         aux = {"loss": loss.detach(), "q_mean": self.model.values.mean(taken.detach()).mean()}
+        if self.model.curiosity is not None:
+            # of sequences actions are one row, as all that belongs to single transitions
+            data = minibatch | ({"action": action.view_as(minibatch["start"])} if self.model.recurrent else {})
+            learnt = learning_loss(model.curiosity, data, self.config.intrinsic.curiosity_share)
+            loss = torch.add(loss, learnt, alpha=self.config.intrinsic.curiosity_loss_coef)
+            aux |= {"curiosity_loss": learnt.detach(), "rollout/curiosity": minibatch["bonus"].mean()}
         if weight is not None:
             aux["priority"] = error.detach()
         return loss, aux

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from agents.core.config import ExplorationConfig, OffPolicyConfig, QNetworkConfig
+from agents.core.config import CuriosityConfig, ExplorationConfig, OffPolicyConfig, QNetworkConfig
 from agents.core.settings import Schedule, Settings
 
 
@@ -32,4 +32,13 @@ class DQNConfig(OffPolicyConfig):
     )
     exploration: ExplorationConfig = ExplorationConfig()
     target: MunchausenConfig = MunchausenConfig()
+    intrinsic: CuriosityConfig = CuriosityConfig()
     network: QNetworkConfig = QNetworkConfig()
+
+    def contradiction(self) -> str | None:
+        if self.intrinsic.curiosity != "none" and self.replay.n_step_returns > 1:
+            return (
+                f"curiosity {self.intrinsic.curiosity} judges single steps, and n_step_returns "
+                f"{self.replay.n_step_returns} replays several as one: give n_step_returns 1, or leave curiosity out."
+            )
+        return super().contradiction()

@@ -32,7 +32,8 @@ class PPO(Algorithm):
     def __init__(self, observation_space: Space, action_space: Space, config: PPOConfig) -> None:
         super().__init__(config)
         spaces = observation_space, action_space
-        curiosity = build_curiosity(*spaces, config.intrinsic, config.network, config.n_envs)
+        scale = RewardScale(config.n_envs, config.intrinsic.curiosity_gamma)
+        curiosity = build_curiosity(*spaces, config.intrinsic, config.network, scale)
         self.model = ActorCritic(*spaces, config.network, curiosity)
         self.successors = curiosity is not None
         self.policy = ActorCriticPolicy(self.model)
@@ -77,9 +78,8 @@ class PPO(Algorithm):
     def _curious(self, data: Trajectory, value: Tensor, next_value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return how new each transition is, and the advantages and returns of rewards for that, `[T, N]` each."""
         config, ends = self.config.intrinsic, (data.terminated, data.truncated)
-        bonus, reward = self.model.curiosity.rewards(
-            data.obs, data.action, data.next_obs, data.terminated | data.truncated, data.valid
-        )
+        over = data.terminated | data.truncated if config.curiosity_episodic else torch.zeros_like(data.terminated)
+        bonus, reward = self.model.curiosity.rewards(data.obs, data.action, data.next_obs, over, data.valid)
         how = config.curiosity_gamma, self.config.gae_lambda
         if config.curiosity_episodic:
             return bonus, *gae(reward, value, next_value, *ends, *how)

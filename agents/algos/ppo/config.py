@@ -8,6 +8,13 @@ from agents.core.config import ActorCriticConfig, CuriosityConfig, EpochsConfig
 from agents.core.settings import Schedule
 
 
+class SeparateCuriosityConfig(CuriosityConfig):
+    """Rewards for what is new, whose returns and values are apart from those of the environment's."""
+
+    curiosity_gamma: float = Field(0.99, ge=0, le=1, description="discount factor of its returns")
+    curiosity_episodic: bool = Field(False, description="let its returns end with the episode")
+
+
 class PPOConfig(EpochsConfig):
     """Proximal policy optimisation (Schulman et al. 2017, arXiv:1707.06347)."""
 
@@ -29,7 +36,7 @@ class PPOConfig(EpochsConfig):
     )
     norm_reward: bool = Field(False, description="divide rewards by the running deviation of the discounted return")
     rescale_action: bool = Field(False, description="map [-1, 1] to the action bounds instead of clipping to them")
-    intrinsic: CuriosityConfig = CuriosityConfig()
+    intrinsic: SeparateCuriosityConfig = SeparateCuriosityConfig()
     network: ActorCriticConfig = ActorCriticConfig()
 
     def contradiction(self) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from gymnasium import Space
 from torch import Tensor, nn
 
@@ -11,7 +12,9 @@ from agents.acting.policies import EpsilonGreedyPolicy
 from agents.algos.pqn.config import PQNConfig
 from agents.core.algorithm import Algorithm
 from agents.data.trajectory import Trajectory
+from agents.networks.curiosity import build_curiosity, learning_loss
 from agents.networks.models import QNetwork
+from agents.networks.normalize import RewardScale
 from agents.ops.losses import mean
 from agents.ops.returns import gae
 
@@ -29,16 +32,24 @@ class PQN(Algorithm):
 
     def __init__(self, observation_space: Space, action_space: Space, config: PQNConfig) -> None:
         super().__init__(config)
-        self.model = QNetwork(observation_space, self.discrete(action_space), config.network)
+        actions, scale = self.discrete(action_space), RewardScale(config.n_envs, config.gamma)
+        curiosity = build_curiosity(observation_space, actions, config.intrinsic, config.network, scale)
+        self.model = QNetwork(observation_space, actions, config.network, curiosity)
+        self.successors = curiosity is not None
         self.policy = EpsilonGreedyPolicy(self.model, config.exploration)
         self.n_epochs, self.batch_size = config.n_epochs, config.batch_size
 
     def prepare(self, data: Trajectory, constants: dict[str, Tensor]) -> dict[str, Any]:
         """Return Q(lambda) targets `[T, N]` (eq. 6): those of GAE whose values are those of the best actions."""
         _, value, next_value = self.policy.evaluate(data)
-        ends = data.terminated, data.truncated
-        _, return_ = gae(data.reward, value, next_value, *ends, self.config.gamma, self.config.q_lambda)
-        return {"action": data.action, "return": return_}
+        reward, ends, curious = data.reward, (data.terminated, data.truncated), {}
+        if self.model.curiosity is not None:
+            seen = data.obs, data.action, data.next_obs
+            bonus, more = self.model.curiosity.rewards(*seen, data.terminated | data.truncated, data.valid)
+            reward = torch.add(reward, more, alpha=self.config.intrinsic.curiosity_coef)
+            curious = {"bonus": bonus, "next_obs": data.next_obs}
+        _, return_ = gae(reward, value, next_value, *ends, self.config.gamma, self.config.q_lambda)
+        return {"action": data.action, "return": return_, **curious}
 
     def loss(
         self, model: nn.Module, minibatch: dict[str, Any], constants: dict[str, Tensor]
@@ -46,7 +57,12 @@ class PQN(Algorithm):
         q = model(minibatch.get("augmented", minibatch["obs"]), minibatch.get("carry", ()), minibatch.get("start")).q
         taken = q.gather(-1, minibatch["action"][..., None]).squeeze(-1)
         loss = 0.5 * mean((taken - minibatch["return"]).square(), minibatch.get("valid"))
-        return loss, {"loss": loss.detach(), "q_mean": taken.detach().mean()}
+        aux = {"loss": loss.detach(), "q_mean": taken.detach().mean()}
+        if self.model.curiosity is not None:
+            learnt = learning_loss(model.curiosity, minibatch, self.config.intrinsic.curiosity_share)
+            loss = torch.add(loss, learnt, alpha=self.config.intrinsic.curiosity_loss_coef)
+            aux |= {"curiosity_loss": learnt.detach(), "rollout/curiosity": minibatch["bonus"].mean()}
+        return loss, aux
 
     def after_update(self, data: dict[str, Any]) -> None:
         """Let the normalisers take in the observations: so the values that acted are those first updated."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from agents.core.config import EpochsConfig, ExplorationConfig, QNetworkConfig
+from agents.core.config import CuriosityConfig, EpochsConfig, ExplorationConfig, QNetworkConfig
 from agents.core.settings import Schedule
 
 
@@ -41,4 +41,5 @@ class PQNConfig(EpochsConfig):
         10.0, gt=0, description="gradients are scaled down to this norm; none leaves them as they are"
     )
     exploration: LongExplorationConfig = LongExplorationConfig()
+    intrinsic: CuriosityConfig = CuriosityConfig()
     network: NormalizedQNetworkConfig = NormalizedQNetworkConfig()

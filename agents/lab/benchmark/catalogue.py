@@ -15,7 +15,8 @@ from agents.lab.benchmark.case import BATCHES, BYTES, SECONDS, SPEED, Case, Meas
 from agents.lab.benchmark.ours import read_summary, read_training, train_command
 from agents.lab.processes import last_json, run_process
 from agents.lab.sb3_settings import translate_settings, tuned_settings
-from agents.run.config import FLAGS, Layer, load_config_file, packaged_config, resolve
+from agents.run.config import FLAGS, Layer, packaged_config, resolve
+from agents.run.yaml_files import load_config_file
 from envs.errors import UserError, did_you_mean
 
 CARTPOLE, SOLVED = "CartPole-v1", 475.0  # its own threshold, for the mean of 100 episodes

@@ -9,7 +9,7 @@ from pathlib import Path
 from agents.lab.benchmark.case import Case, Figures, Program
 from agents.lab.benchmark.catalogue import CATALOGUE
 from agents.lab.benchmark.rounds import is_number
-from agents.run.config import load_config_file
+from agents.run.yaml_files import load_config_file
 from envs.errors import UserError, did_you_mean
 
 KEYS = ("name", "task", "command")

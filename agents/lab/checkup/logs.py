@@ -13,12 +13,12 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from agents.run.config import load_config_file
 from agents.run.doctor import fill
 from agents.run.folder import RunFolder
 from agents.run.history import History
 from agents.run.monitor import WINDOW
 from agents.run.storage import opened
+from agents.run.yaml_files import load_config_file
 from envs.errors import UserError
 
 LIMIT = 2**30  # bytes of an event file

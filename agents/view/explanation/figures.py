@@ -83,9 +83,11 @@ def draw_moment(found: Explanation, reason: Reason, name: str) -> Iterator[Pictu
         height, width = small.shape[:2]
         yield Picture(f"{name}.png", png(small), f"The environment before step {reason.at + 1}.", width, height)
     space, moment = found.loaded.observation_space, found.timeline.moments[reason.at]
-    layouts = picture_leaves(space, found.loaded.config.params.network.picture_axes)
+    axes = found.loaded.config.params.network.picture_axes
+    layouts = picture_leaves(space, axes)
     for path, heat in reason.heat.items():
-        tiles = pictures(moment.obs[path], space.spaces[path]) if path else pictures(moment.obs, space)  # type: ignore[attr-defined]
+        obs, leaf = (moment.obs[path], space.spaces[path]) if path else (moment.obs, space)  # type: ignore[attr-defined]
+        tiles = pictures(obs, leaf, axes=axes)
         seen = np.max([tile.mean(axis=2) for tile in tiles], axis=0)
         flat = layouts[path].fold(torch.from_numpy(heat[None].copy()))[0].numpy().mean(axis=0)
         alt = f"What was seen; red: without it the action taken would be preferred less, by up to {number(flat.max())}."

@@ -150,7 +150,8 @@ def _lines(found: Explanation, reason: Reason) -> Iterator[str]:
 
 def saw(found: Explanation, moment: Moment) -> str:
     """Write the numbers that were seen."""
-    seen = readings(moment.obs, found.loaded.observation_space, found.names)
+    axes = found.loaded.config.params.network.picture_axes
+    seen = readings(moment.obs, found.loaded.observation_space, found.names, axes=axes)
     shown = ", ".join(f"{name} {value}" for name, value, _ in seen[:24])
     return shown + (f" and {len(seen) - 24} more" if len(seen) > 24 else "")
 

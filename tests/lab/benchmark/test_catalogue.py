@@ -23,7 +23,8 @@ from agents.lab.benchmark.catalogue import (
     build_cases,
 )
 from agents.lab.sb3_settings import translate_settings
-from agents.run.config import CONFIGS, FLAGS, Layer, RunConfig, load_config_file, merge, resolve
+from agents.run.config import CONFIGS, FLAGS, Layer, RunConfig, merge, resolve
+from agents.run.yaml_files import load_config_file
 from agents.train import parse
 from envs.errors import UserError
 

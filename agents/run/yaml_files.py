@@ -1,0 +1,121 @@
+"""YAML as settings are written in it: read without surprises, from anybody, and written so that it reads back."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from agents.run.storage import read_bytes, refuse_unsound
+from envs.errors import UserError, did_you_mean
+
+MOST_BYTES, MOST_VALUES, MOST_DEPTH = 2**20, 10_000, 50  # of a file of settings
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.2's plain values: `1e-3` is a number, `no` is text, a date is text; and `none` is null as well."""
+
+    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 (PyYAML's own class attribute)
+
+    made = depth = 0  # nodes composed so far, and how deep the present one lies
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        self.made, self.depth = self.made + 1, self.depth + 1
+        _refuse_much(self.made, self.depth - 1, None)
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
+
+    def get_single_node(self) -> yaml.Node | None:
+        node = super().get_single_node()
+        if node is not None:
+            _measure(node, {})
+        return node
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if (found := repr(self.construct_object(key, deep=True))) in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"{found} is given twice", node.start_mark)
+            seen.add(found)
+        return super().construct_mapping(node, deep)
+
+
+def _refuse_much(values: int, depth: int, where: yaml.Mark | None) -> None:
+    if values > MOST_VALUES or depth > MOST_DEPTH:
+        what = f"more than {MOST_VALUES:,} values" if values > MOST_VALUES else f"lists more than {MOST_DEPTH} deep"
+        raise yaml.constructor.ConstructorError(None, None, f"{what}, aliases written out", where)
+
+
+def _measure(node: yaml.Node, known: dict[yaml.Node, tuple[int, int]]) -> tuple[int, int]:
+    """Return how many values a document holds and how deep, with aliases (`*name`) written out.
+
+    Raises:
+        ConstructorError: too many or too deep for settings, or an alias that holds itself.
+        ValueError: a text is none (`refuse_unsound`).
+    """
+    if isinstance(node, yaml.ScalarNode):
+        refuse_unsound(node.value)
+        return 1, 0
+    if node in known:
+        return known[node]
+    known[node] = (MOST_VALUES, 0)  # until it is known: an alias within its own value
+    inner = [child for pair in node.value for child in (pair if isinstance(pair, tuple) else (pair,))]
+    found = [_measure(child, known) for child in inner]
+    size, depth = 1 + sum(count for count, _ in found), 1 + max((below for _, below in found), default=0)
+    _refuse_much(size, depth, node.start_mark)
+    known[node] = size, depth
+    return size, depth
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes what `_Loader` reads: text that would read as another type is quoted."""
+
+    yaml_implicit_resolvers: dict[str, Any] = _Loader.yaml_implicit_resolvers
+
+
+for _tag, _pattern, _first in (
+    ("null", r"~|none|null|None|Null|NULL|", ["~", "n", "N", ""]),
+    ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
+    ("int", r"[-+]?(0|[1-9][0-9_]*)", list("-+0123456789")),
+    ("float", r"[-+]?(\.[0-9]+|[0-9][0-9_]*(\.[0-9_]*)?)([eE][-+]?[0-9]+)?", list("-+.0123456789")),
+    ("float", r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", list("-+.")),
+):
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), _first)
+
+
+def parse_value(text: str) -> Any:
+    """Read one flag's value as YAML would; what YAML cannot read is text."""
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except (yaml.YAMLError, RecursionError, ValueError):
+        return text
+
+
+def dump_yaml(values: dict[str, Any]) -> str:
+    """Write plain values as `load_config_file` reads them."""
+    return yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+
+
+def load_config_file(path: Path) -> dict[str, Any]:
+    """Read a YAML mapping; an empty file is an empty mapping.
+
+    Raises:
+        UserError: the file is missing, unreadable, not YAML or not a mapping with text keys.
+    """
+    try:
+        values = yaml.load(read_bytes(path, MOST_BYTES, follow=True).decode(), Loader=_Loader)
+    except UserError as error:
+        if not isinstance(error.__cause__, FileNotFoundError):
+            raise
+        beside = [file.name for file in path.parent.glob("*.y*ml")]
+        raise UserError(f"{path}: there is no such config file.{did_you_mean(path.name, beside)}") from error
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        raise UserError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+    if values is None:
+        return {}
+    if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
+        raise UserError(f"{path}: must be a mapping of names to values, such as 'learning_rate: 3e-4'")
+    return values

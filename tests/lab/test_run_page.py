@@ -1,0 +1,91 @@
+"""The report of one run: its figures, what it makes of hostile names, and how a browser shows it."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from agents.report import main
+from agents.run.video import write_video
+from agents.train import main as train
+from tests.lab.run_folders import write_folder
+from tests.marks import long_test
+
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+
+
+def report(run: Path, capsys: pytest.CaptureFixture[str], *more: str) -> tuple[dict, str]:
+    assert main([str(run), "--json", "--replays-dir", str(run.parent / "replays"), *more]) == 0
+    told = json.loads(capsys.readouterr().out.splitlines()[-1])
+    return told, Path(told["report"]).read_text("utf-8")
+
+
+def test_it_says_what_the_run_reached(tmp_path, capsys) -> None:
+    run = write_folder(tmp_path, final=(10.0, 40.0, 25.0), name="<script>alert(1)</script>")
+    said = {"step": 150, "illness": "<b>collapsed</b>", "badness": 1.0, "evidence": "0.1 bits", "fix": "--ent-coef"}
+    (run / "doctor.jsonl").write_text(json.dumps(said) + "\n{torn")
+    (run / "progress.csv").write_text("step,rollout/ep_rew_mean,<img src=x>\n100,1,2\n200,3,4\n")
+    told, page = report(run, capsys)
+    assert (told["mean"], told["episodes"], told["best"], told["state"]) == (25.0, 3, 30.0, "finished")
+    assert told["low"] < 25 < told["high"]
+    assert told["report"] == str(run / "report" / "index.html")
+    assert "best episode: 40.0 (number 2); worst: 10.0 (number 1)" in page
+    assert "best evaluation: 30.0 at step 200" in page
+    assert "&lt;b&gt;collapsed&lt;/b&gt; at step 150: 0.1 bits. Try: --ent-coef" in page
+    assert re.findall("<(?:script|b>|img src=x)", page) == []
+    assert 'alt="&lt;img src=x&gt;: 4.00 at the end"' in page
+    assert "They cannot be shown:" in page, "there is no model"
+
+
+def test_it_shows_network_settings_and_the_recorded_episode(tmp_path, capsys) -> None:
+    words = "--env CartPole-v1 --n-envs 4 --n-steps 16 --batch-size 64 -n 256 --eval-freq 64 --eval-episodes 2"
+    words += f" --gamma 0.5 --no-record --quiet --final-eval-episodes 3 --runs-dir {tmp_path / 'runs'}"
+    assert train(words.split()) == 0
+    (run,) = (tmp_path / "runs").iterdir()
+    film = run.parent / "replays" / "CartPole-v1" / run.name / "step256-seed1.mp4"
+    write_video(film, [np.full((20, 30, 3), shade, np.uint8) for shade in (0, 250) * 10], 10)
+    (run / "videos").mkdir()
+    (run / "videos" / "000000000256.mp4").write_bytes(b"no video")
+    told, page = report(run, capsys)
+    assert told["video"] == str(film)
+    assert page.count("data:video/mp4;base64,") == 1
+    rows = [re.findall("<td[^>]*>([^<]*)</td>", row) for row in re.findall("<tr>(.*?)</tr>", page)]
+    assert ["gamma", "0.5", "0.98"] in rows
+    assert ["policy_head", "Linear", "2", "130", "128"] in rows
+    assert not any(row[:1] == ["save_freq"] and len(row) == 3 for row in rows), "which is the packaged one"
+    evaluations = [row for row in rows if row and row[0] in ("64", "128", "192", "256")]
+    assert len(evaluations) == 4
+
+
+def test_curves_from_elsewhere_are_for_comparisons(tmp_path, capsys) -> None:
+    assert main([str(write_folder(tmp_path)), "--import", "x.csv"]) == 2
+    assert "is a run; results from elsewhere join a comparison" in capsys.readouterr().err
+
+
+@long_test
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium")
+def test_a_browser_shows_the_curve_and_reports_nothing_refused(tmp_path, capsys) -> None:
+    run = write_folder(tmp_path)
+    told, _ = report(run, capsys)
+    shot = tmp_path / "shot.png"
+    command = [
+        CHROMIUM,
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--enable-logging=stderr",
+        f"--screenshot={shot}",
+    ]
+    done = subprocess.run([*command, f"file://{told['report']}"], capture_output=True, text=True, timeout=300)
+    assert "Refused" not in done.stderr
+    from PIL import Image
+
+    with Image.open(shot) as image:
+        pixels = np.asarray(image.convert("RGB")).astype(int)
+    assert (np.abs(pixels - (0, 114, 178)).sum(axis=2) < 60).sum() > 100, "the curve in its colour"
