@@ -1418,7 +1418,7 @@ BUGS = [
         ),
     ),
     *_in(
-        "agents/run/runner.py",
+        "agents/run/resuming.py",
         "tests/run/test_resume.py",
         (
             "in reversed(folder.checkpoints()):",
