@@ -1001,7 +1001,7 @@ BUGS = [
     *_in(
         "agents/lab/export/expressions.py",
         "tests/lab/export/test_export.py",
-        ("- {_floored(w, kind, a, b)} * {b})", "- {_floored(w, kind, a, b)})", "export: remainders are no remainders"),
+        ("? {made} + {b} : {made})", "? {made} : {made})", "export: remainders of negative numbers are negative"),
     ),
     *_in(
         "agents/lab/export/views.py",

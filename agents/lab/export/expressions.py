@@ -66,7 +66,10 @@ def _floored(w: Writer, kind: str, a: str, b: str) -> str:
 
 
 def _remainder(w: Writer, kind: str, a: str, b: str) -> str:
-    return f"({a} - {_floored(w, kind, a, b)} * {b})"  # of the divisor's sign, as Python's
+    """Of the divisor's sign, as Python's."""
+    whole = kind not in ("float", "double") and w.language.whole
+    made = f"({a} % {b})" if whole else f"{w.function('fmod', kind)}({a}, {b})"
+    return f"({made} != 0 && ({made} < 0) != ({b} < 0) ? {made} + {b} : {made})"
 
 
 def _bits(sign: str) -> Callable[..., str]:

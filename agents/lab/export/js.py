@@ -30,6 +30,7 @@ const erf = x => {
   for (let n = 1; n < 80; n++) { term *= -x * x / n; sum += term / (2 * n + 1); }
   return 2 / Math.sqrt(Math.PI) * sum;
 };
+const fmod = (a, b) => a % b;
 const floats = text => new Float32Array(Uint8Array.from(atob(text), c => c.charCodeAt(0)).buffer);
 """
 
@@ -53,7 +54,7 @@ JS = Language(
     array=lambda kind, name, size: f"const {name} = new {ARRAYS[kind]}({size});",
     constant=_constant,
     number=_number,
-    function=lambda name, kind: {"erf": "erf", "round": "even"}.get(name, f"Math.{name}"),
+    function=lambda name, kind: {"erf": "erf", "fmod": "fmod", "round": "even"}.get(name, f"Math.{name}"),
     cast=lambda text, kind: f"Math.trunc({text})" if kind == "int" else f"+({text})",
     bits={
         "&": "both({a}, {b})",
