@@ -86,7 +86,7 @@ class ClockEnv(InProcess):
         return []
 
     def render(self, index: int = 0) -> np.ndarray:
-        return np.zeros((1, 1, 3), np.uint8)
+        return np.full((1, 1, 3), 90, np.uint8)
 
     def close(self) -> None:
         pass

@@ -21,6 +21,7 @@ Frame = np.ndarray  # uint8 [H, W, 3]
 FORMATS = (".mp4", ".gif")
 GIF_FPS = 25  # browsers slow down what is faster than 50, and half of that halves the file
 GIF_WIDTH = 640
+LOOK, BLACK = 16, 2  # pixels of each side of a frame that is read back; the most that counts as black, of 255
 H264 = ["-c:v", "libx264", "-preset", "veryfast", "-crf", "20", "-pix_fmt", "yuv420p", "-movflags", "+faststart"]
 
 
@@ -48,8 +49,8 @@ def write_video(path: Path, frames: Iterable[Frame], fps: float, gif_width: int 
         How many frames were written.
 
     Raises:
-        UserError: an unknown suffix, no frames, frames that are no pictures of one size, or a file that
-            cannot be written.
+        UserError: an unknown suffix, no frames, frames that are no pictures of one size, or all of them black; or a
+            file that cannot be written, or does not hold what was written.
     """
     check_format(path)
     with disk("write", path):
@@ -60,6 +61,7 @@ def write_video(path: Path, frames: Iterable[Frame], fps: float, gif_width: int 
                 count = _encode_gif(whole, frames, fps, gif_width)
             else:
                 count = _encode(whole, frames, fps, H264, even=True)
+            _check_written(whole, count)
             whole.replace(path)
     return count
 
@@ -79,6 +81,35 @@ def read_video(path: Path) -> Iterator[Frame]:
             yield np.frombuffer(raw, np.uint8).reshape(height, width, 3)
     except (OSError, RuntimeError, ValueError, StopIteration) as error:
         raise UserError(f"{path} cannot be read as a video: {' '.join(str(error).split())[:200]}") from error
+
+
+def _check_written(path: Path, count: int) -> None:
+    """Read a video back: as many frames as were written, and not all of them black.
+
+    Raises:
+        UserError: that is not so.
+    """
+    import imageio_ffmpeg
+
+    small = [
+        "-vf",
+        f"scale={LOOK}:{LOOK}:flags=area",
+        "-fps_mode",
+        "passthrough",
+        "-f",
+        "rawvideo",
+        "-pix_fmt",
+        "gray",
+        "-",
+    ]
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-i", str(path), *small]
+    read = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, **APART).stdout
+    found = len(read) // LOOK**2
+    # a .gif has other frames, as it is slowed down and those alike are one
+    if found != count and not (path.suffix.lower() == ".gif" and found):
+        raise UserError(f"{path.name}: {found:,} of {count:,} frames can be read back from the video that was written")
+    if max(read) <= BLACK:
+        raise UserError(f"{path.name} would be black from beginning to end: the environment draws nothing here")
 
 
 def gif_bytes(frames: Iterable[Frame], fps: float, max_width: int = 320) -> bytes:

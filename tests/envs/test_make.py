@@ -46,7 +46,7 @@ class Grid(gymnasium.Env):
     def look(self):
         return {"at": self.np_random.uniform(0, self.size, 2), "k": self.t % 2}
     def render(self):
-        return np.zeros((8, 8, 3), np.uint8)
+        return np.full((8, 8, 3), 90, np.uint8)
 """
 
 

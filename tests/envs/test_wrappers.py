@@ -31,7 +31,7 @@ class Count(gymnasium.Env):
         self.t += 1
         return np.zeros(2, np.float32), self.args[0], self.t >= self.args[1], False, {"t": self.t, "own": self.args[2]}
     def render(self):
-        return np.zeros((8, 8, 3), np.uint8)
+        return np.full((8, 8, 3), 90, np.uint8)
 
 class Plain(Count):
     def __init__(self): super().__init__(max_episode_steps=10**6)

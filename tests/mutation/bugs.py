@@ -1418,7 +1418,7 @@ BUGS = [
         ),
     ),
     *_in(
-        "agents/run/runner.py",
+        "agents/run/resuming.py",
         "tests/run/test_resume.py",
         (
             "in reversed(folder.checkpoints()):",
@@ -1676,6 +1676,22 @@ BUGS = [
             "name not in OWN and packaged.get(name) == own[name]",
             "report of a run: settings that differ from the packaged ones are left out",
         ),
+    ),
+    *_in(
+        "agents/lab/gallery.py",
+        "tests/lab/test_gallery.py",
+        (
+            'json.dumps(runs).replace("<"',
+            'json.dumps(runs).replace("~"',
+            "gallery: a run's name ends the data and becomes markup",
+        ),
+        ("quote(Path(", "str(Path(", "gallery: a video's address is cut at a # in a run's name"),
+    ),
+    *_in(
+        "agents/run/video.py",
+        "tests/run/test_video.py",
+        ("if max(read) <= BLACK:", "if max(read) < 0:", "a video that is black is as good as any other"),
+        ("if found != count and not (", "if not found and not (", "a video that lacks frames is as good as any other"),
     ),
     *_in(
         "agents/run/curves.py",
@@ -2601,7 +2617,6 @@ BUGS = [
     *_in(
         "agents/view/film.py",
         "tests/view/test_film.py",
-        ("found != count or brightest < DARK", "found != count", "a film that is black is as good as any other"),
         (
             "load(str(step)) if step else untrained(last)",
             "load(str(step)) if step else last",

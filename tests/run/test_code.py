@@ -37,7 +37,7 @@ class Pick(gymnasium.Env):
         self.t += 1
         return np.zeros(2, np.float32), REACH, self.t >= 10, False, {}
     def render(self):
-        return np.zeros((32, 32, 3), np.uint8)
+        return np.full((32, 32, 3), 90, np.uint8)
 
 class Double(gymnasium.RewardWrapper):
     def reward(self, reward): return reward * 2

@@ -35,7 +35,7 @@ class Port(gymnasium.Env):
         self.t += 1
         return self.look(), 1.0, False, self.t >= 20, {}
     def look(self): return self.np_random.uniform(-1, 1, 2).astype(np.float32)
-    def render(self): return np.zeros((32, 32, 3), np.uint8)
+    def render(self): return np.full((32, 32, 3), 90, np.uint8)
     def close(self):
         assert Port.open == 1
         Port.open = 0

@@ -251,7 +251,7 @@ def test_a_picture_of_ones_own_is_recorded(doors, tmp_path):
 
     def picture(moment):
         seen.append(moment.step)
-        return np.zeros((20, 30, 3), np.uint8)
+        return np.full((20, 30, 3), 90, np.uint8)
 
     record_episode(untrained(doors, tmp_path), 0, tmp_path / "out", picture=picture, fps=5)
     assert seen == list(range(1, 13))

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from agents.run.video import gif_bytes, write_video
+from agents.run import video
+from agents.run.video import gif_bytes, read_video, write_video
 from envs.errors import UserError
 
 
@@ -89,7 +90,7 @@ def test_frames_are_taken_one_at_a_time(tmp_path):
     def frames():
         nonlocal most
         for _ in range(30):
-            frame = np.zeros((16, 16, 3), np.uint8)
+            frame = np.full((16, 16, 3), 90, np.uint8)
             alive.append(weakref.ref(frame))
             most = max(most, sum(ref() is not None for ref in alive))
             yield frame
@@ -160,3 +161,34 @@ def test_ffmpegs_own_failure_is_reported(tmp_path, monkeypatch):
     monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(script))
     with pytest.raises(UserError, match=r"ffmpeg could not write a\.mp4: No space left on device"):
         write_video(tmp_path / "a.mp4", moving(500), 30)
+
+
+@pytest.mark.parametrize("name", ["film.mp4", "film.gif"])
+def test_a_video_that_is_black_or_cannot_be_read_back_is_no_video(tmp_path, monkeypatch, name):
+    black = np.zeros((32, 48, 3), np.uint8)
+    light = black.copy()
+    light[:8, :8] = 200
+    with pytest.raises(UserError, match="would be black from beginning to end"):
+        write_video(tmp_path / name, [black] * 3, 10)
+    assert not list(tmp_path.iterdir())
+    assert write_video(tmp_path / name, [black, light, black], 10) == 3
+    (tmp_path / name).unlink()
+
+    def lose(path, *args, **more):
+        path.write_bytes(b"")
+        return 3
+
+    monkeypatch.setattr(video, "_encode_gif" if name.endswith("gif") else "_encode", lose)
+    with pytest.raises(UserError, match="0 of 3 frames can be read back"):
+        write_video(tmp_path / name, [light] * 3, 10)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_video_that_lacks_a_frame_is_refused(tmp_path, monkeypatch):
+    encode = video._encode
+    monkeypatch.setattr(video, "_encode", lambda *args, **more: encode(*args, **more) + 1)
+    with pytest.raises(UserError, match="5 of 6 frames can be read back"):
+        write_video(tmp_path / "a.mp4", moving(5), 10)
+    (tmp_path / "a.mp4").write_bytes(b"no video")
+    with pytest.raises(UserError, match="cannot be read as a video"):
+        list(read_video(tmp_path / "a.mp4"))

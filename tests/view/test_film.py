@@ -15,12 +15,11 @@ from agents.lab.comparison.document import Document
 from agents.run.build import build
 from agents.run.models import load_policy, untrained
 from agents.run.play import play, policy_env
-from agents.run.video import read_video, write_video
-from agents.view.film import SIZE, Film, curve_of, policies, seen, write_film
-from envs.errors import UserError
+from agents.run.video import read_video
+from agents.view.film import SIZE, Film, curve_of, policies, write_film
 from tests.run.running import train
 
-FPS, STEPS = 10.0, 4
+FPS, STEPS = 5.0, 3
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +64,7 @@ def test_the_film_has_every_frame_of_every_part_and_is_not_black(run, tmp_path):
     charts = found[[0, STEPS + int(FPS), -1], 240:, -300:].astype(int)
     assert np.abs(np.diff(charts, axis=0)).max(axis=(1, 2, 3)).min() > 100  # the marker has moved along the curve
     held = found[STEPS : STEPS + int(FPS)].astype(int)
-    assert np.abs(held - held[0]).max() < 12  # but for what compression makes of it
+    assert np.abs(held - held[0]).max() < 40  # but for what compression makes of it
     assert len(list(read_video(page.with_name("film.gif")))) == len(found)
     for part, loaded in zip(film.parts, film.chosen, strict=True):
         env = policy_env(loaded)
@@ -84,23 +83,8 @@ def test_the_curve_begins_with_the_untrained_policy(run):
     assert ((returns > 0) & (returns <= 9)).all()
 
 
-def test_a_film_that_is_black_or_lacks_frames_is_refused(tmp_path):
-    dark, bright = np.zeros((16, 16, 3), np.uint8), np.full((16, 16, 3), 255, np.uint8)
-    video = tmp_path / "video.mp4"
-    write_video(video, [dark] * 5, 10)
-    with pytest.raises(UserError, match="all of it is black"):
-        list(seen(video, 5))
-    write_video(video, [dark] * 4 + [bright], 10)
-    assert len(list(seen(video, 5))) == 5
-    with pytest.raises(UserError, match="shows 5 frames, and 6 were written"):
-        list(seen(video, 6))
-    video.write_bytes(b"no video")
-    with pytest.raises(UserError, match="cannot be read as a video"):
-        list(seen(video, 5))
-
-
 def test_the_command_says_what_it_made(run, tmp_path, capsys):
-    words = [str(run), "--seconds", "0.1", "--out", str(tmp_path / "film"), "--no-gif", "--json"]
+    words = [str(run), "--seconds", "0.1", "--fps", "5", "--out", str(tmp_path / "film"), "--no-gif", "--json"]
     assert main(words) == 0
     *printed, last = capsys.readouterr().out.splitlines()
     told = json.loads(last)
