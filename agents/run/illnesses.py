@@ -417,7 +417,7 @@ def evaluation_gap(h: History) -> Iterator[Diagnosis]:
     exploring = h.now("rollout/exploration_rate", 1) or 0.0
     if len(means) < FEWEST_EVALUATIONS or not trained or exploring > 0.1 or h.progress < 0.2:
         return  # at first, what is greedy may well be worse than what is random
-    if abs(trained[-1].value) < (h.now("doctor/reward_size", 1) or 0.0):
+    if abs(trained[-1].value) < max((point.value for point in h.points("doctor/reward_size")), default=0.0):
         return  # less than one reward an episode: chance decides
     gaps, lately = [], means[-FEWEST_EVALUATIONS:]
     for step, mean in lately:
