@@ -2584,6 +2584,29 @@ BUGS = [
         ("now > PINNED", "now < PINNED", "a healthy clip fraction is an illness"),
     ),
     *_in(
+        "agents/run/diverged.py",
+        "tests/run/test_doctor.py",
+        ("int(row) % num_envs", "int(row) // num_envs", "of a replayed batch another environment is blamed"),
+    ),
+    *_in(
+        "agents/lab/checkup/play.py",
+        "tests/lab/checkup/test_environment.py",
+        ("np.maximum(found.high[name]", "np.minimum(found.high[name]", "the check-up takes all numbers for constant"),
+        ("bool(told) and not truncated", "bool(told) and truncated", "the check-up blames time limits told truly"),
+    ),
+    *_in(
+        "agents/lab/checkup/environment.py",
+        "tests/lab/checkup/test_environment.py",
+        ("if beyond > BEYOND else", "if beyond > 1e9 else", "observations far outside their space are no fault"),
+        ('("the same environment", env), ', "", "what an environment keeps over its resets goes unnoticed"),
+    ),
+    *_in(
+        "agents/lab/checkup/logs.py",
+        "tests/lab/checkup/test_logs.py",
+        ('if tag == "losses/entropy"', 'if tag == "entropy"', "CleanRL's entropy is taken for SB3's loss"),
+        ("value = fmean(episodes[tag])", "value = float(value)", "the doctor takes one episode for the mean of many"),
+    ),
+    *_in(
         "agents/view/explanation/attribution.py",
         "tests/view/explanation/test_attribution.py",
         ("leaf.detach()[None]", "torch.zeros_like(leaf)[None]", "integrated gradients begin elsewhere than they say"),
