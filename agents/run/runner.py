@@ -3,77 +3,44 @@
 from __future__ import annotations
 
 import dataclasses
-import os
-import signal
-import threading
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, closing, contextmanager, suppress
-from itertools import islice
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
 import torch
 
 from agents.acting.evaluation import Evaluation
-from agents.core.saved import part
 from agents.core.schedules import crossings
-from agents.core.signals import ENDING, handling
-from agents.learning.learner import Diverged
 from agents.run import code
-from agents.run.build import Training, build, restore
+from agents.run.breaking import Stop, save_on_error, stop_signals
+from agents.run.build import Training, build
 from agents.run.config import RECORD_STEPS, RunConfig
-from agents.run.diverged import explain
 from agents.run.doctor import Doctor, facts_of
 from agents.run.evaluator import EVALUATIONS, Evaluator, evaluation_scalars, settled
 from agents.run.folder import RunFolder
+from agents.run.footage import record_best, record_episode_of
 from agents.run.lock import Lock
 from agents.run.metrics import UserMetrics
-from agents.run.models import load_policy, save_model
+from agents.run.models import save_model
 from agents.run.monitor import LOG_ROWS, Monitor
-from agents.run.play import Moment, frames_per_second, play, policy_env, watch_fault
-from agents.run.recording import record_episode, replay_folder
+from agents.run.play import watch_fault
 from agents.run.remarks import Remarks, of_actions, of_settings
+from agents.run.resuming import load_latest, refuse_finished
 from agents.run.sinks import ConsoleSink, CsvSink, Sink, TensorBoardSink
 from agents.run.storage import atomic_folder
 from agents.run.summary import Summary, last_screen, resume_command
 from agents.run.terminal import typed
 from agents.run.told import understood
-from agents.run.trees import read_tree, remove_tree, write_tree
-from agents.run.video import gif_bytes, write_video
+from agents.run.trees import remove_tree, write_tree
 from agents.run.vitals import Vitals
 from envs.errors import UserError
 from envs.make import has_time_limit, reward_threshold
-from envs.seeding import derive_seed
 
-VIDEO_STEPS = 500  # the most that a video during the training shows
 LOOK_EVERY = 1.0  # seconds between two looks at what goes on around the training
 SAVE_EVERY = 1.0  # seconds between two models that are saved to be watched; writing one takes milliseconds
 KEEP_STATES = 2  # checkpoints whose training state is kept; all keep their model
 TAKING_TURNS = "One environment does all in turn: evaluations use the training's, which then begins a new episode."
-THUMBNAILS = 250  # frames of the small video in TensorBoard, every second one of the episode
-
-
-class Stop(threading.Event):
-    """Set when a run is to stop; `take_again` takes the signals from an environment that has put handlers in place."""
-
-    take_again: Callable[[], None]
-
-
-@contextmanager
-def stop_signals() -> Iterator[Stop]:
-    """Turn the first Ctrl-C, `kill` or closed terminal into an event; once that is set, another interrupts at once."""
-    stop = Stop()
-
-    def handle(number: int, frame: object) -> None:
-        if stop.is_set():
-            raise KeyboardInterrupt
-        stop.set()
-        with suppress(OSError):  # its terminal is gone
-            os.write(2, b"\nStopping after this round, to save it whole. Again to stop at once.\n")  # print may be busy
-
-    with handling(handle, signal.SIGINT, *ENDING) as stop.take_again:
-        yield stop
 
 
 class Run:
@@ -197,7 +164,7 @@ class Run:
             is_best = self.monitor.best is not None and self.monitor.best[1] == step
             if is_best and crossings(self.monitor.last_video, step, params.video_freq):
                 with self.monitor.paused("recording"):
-                    self.record_best(step)
+                    record_best(self, step)
         if crossings(before, step, self.examine_every):
             self.see_doctor(step)
         if row := crossings(before, step, self.log_every):
@@ -269,26 +236,6 @@ class Run:
             self.monitor.reached = confirmed if confirmed >= target else None
         return int(result.lengths.sum())
 
-    def record_best(self, step: int) -> None:
-        """Write a short video of the best policy, which is the present one; say why where it cannot be drawn."""
-        seed, thumbnails = derive_seed(self.config.seed, "video", step), Thumbnails()
-        try:
-            if self.evaluator.shared:
-                raise UserError("it needs an environment of its own, and only one may run")
-            loaded = load_policy(self.folder.best, trust=True)
-            with (
-                closing(policy_env(loaded, render=True)) as env,
-                self.console.working("recording a video", "steps at most") as report,
-            ):
-                played = islice(play(env, loaded.policy, seed), VIDEO_STEPS)
-                frames = (thumbnails.picture(moment, report, VIDEO_STEPS) for moment in played)
-                write_video(self.folder.video(step), frames, frames_per_second(self.config.env))
-        except UserError as error:
-            self.console.say(f"no video was recorded at step {step:,}: {error}")
-        else:
-            self.tensorboard.video("eval/video", step, thumbnails.gif())
-        self.monitor.last_video = step
-
     def checkpoint(self) -> None:
         """Save model and training state under the current step; old checkpoints keep their model alone.
 
@@ -326,57 +273,6 @@ class Run:
         self.folder.refuse_gone()
         save_model(self.folder.path, self.training.algorithm.model, self.config, self.training.env.own_spaces, step)
 
-    def save_on_error(self, error: BaseException) -> None:
-        """Save what was learnt when training breaks, and note on the error what became of it."""
-        if not self.training.step:
-            return
-        if isinstance(error, Diverged) and self.doctor is not None:
-            explain(error, self.doctor, self.training, self.folder)
-        model = self.training.algorithm.model
-        if not all(parameter.isfinite().all() for parameter in model.parameters()):
-            good = None if self.doctor is None else self.doctor.bring_back(model)
-            if good is None:
-                error.add_note(
-                    f"The network is not saved, as its weights are not finite any more; see {self.folder.shown}."
-                )
-                return
-            self.save_model_of(good)
-            error.add_note(f"The model of step {good:,}, the last good one there is, is saved in {self.folder.shown}.")
-            return
-        what = "What was learnt"
-        try:
-            if not self.folder.there:
-                self.begin_elsewhere()
-            self.save_latest()
-            what = "The model is saved, but the state of its training"
-            kept = None if self.between_ticks else self.folder.resumable()
-            if kept is not None and (isinstance(error, KeyboardInterrupt) or kept[0] == self.training.step):
-                # from in between two rounds it goes on as if it had never stopped, which this one could not
-                error.add_note(
-                    f"The model is saved as it was. To go on from the checkpoint at step {kept[0]:,}: "
-                    f"{resume_command(self.folder.shown)}"
-                )
-                return
-            self.checkpoint()
-            error.add_note(f"What was learnt is saved. To go on: {resume_command(self.folder.shown)}")
-        except UserError as second:
-            reason = ", for the same reason" if str(second) == str(error) else f": {second}"
-            error.add_note(f"{what} could not be saved{reason}.")
-            if saved := self.folder.resumable():
-                error.add_note(
-                    f"To go on from the checkpoint at step {saved[0]:,}: {resume_command(self.folder.shown)}"
-                )
-
-    def begin_elsewhere(self) -> None:
-        """Go on in a new run folder, beside the place of the one that is gone.
-
-        Raises:
-            UserError: nothing can be written there.
-        """
-        made = RunFolder.create(self.folder.path.parent, self.config, threads=torch.get_num_threads())
-        code.keep(made.path, self.config.model_dump(mode="json"))
-        self.folder = RunFolder(made.path, self.folder.shown.parent / made.path.name)
-
     def say(self, lines: Iterable[str]) -> None:
         """Print each on a line of its own."""
         for line in lines:
@@ -395,99 +291,11 @@ class Run:
         self.tensorboard.text("config", f"| setting | value |\n|---|---|\n{rows}")
         self.monitor.start()
 
-    def record(self, replays: tuple[Path, Path], most: int) -> Path | None:
-        """Record at most so many steps of one episode of the best model; say why where it cannot be drawn.
-
-        Args:
-            replays: the folder of recorded episodes, by its whole path and as messages name it.
-            most: steps.
-        """
-        place, typed_place = replays
-        self.evaluator.close()  # it is needed no more, and perhaps only one may run at a time
-        if not self.keeps_env:
-            self.training.env.close()
-        loaded, thumbnails = load_policy(self.folder.path, trust=True), Thumbnails()
-        seed, folder = derive_seed(self.config.seed, "recording"), replay_folder(loaded, place)
-        try:
-            with self.console.working("recording an episode", "steps at most") as report:
-                recorded = record_episode(
-                    loaded,
-                    seed,
-                    folder,
-                    picture=lambda moment: thumbnails.picture(moment, report, most),
-                    step_limit=most,
-                )
-        except UserError as error:
-            self.console.say(f"no episode was recorded: {error}")
-            return None
-        if not (recorded.episode.terminated or recorded.episode.truncated):
-            self.console.say(f"the recorded episode is cut after {most:,} steps (--record-steps)")
-        self.tensorboard.video("eval/video", self.training.step, thumbnails.gif())
-        return typed_place / recorded.video.relative_to(place)
-
     def close(self) -> None:
         """Flush and close everything but the environments of the training."""
         for sink in (self.progress_csv, self.evaluations, *self.sinks):
             sink.close()
         self.evaluator.close()
-
-
-class Thumbnails:
-    """Small frames of a video as it is recorded, for TensorBoard."""
-
-    def __init__(self) -> None:
-        self._frames: list[np.ndarray] = []
-
-    def picture(self, moment: Moment, report: Callable[[int, int], None], most: int) -> np.ndarray:
-        """Return a moment's frame, once it is reported that this step of `most` is done."""
-        assert moment.frame is not None
-        report(moment.step, most)
-        if moment.step % 2 and len(self._frames) < THUMBNAILS:
-            self._frames.append(moment.frame[::2, ::2])
-        return moment.frame
-
-    def gif(self) -> bytes:
-        """Return them as an animated GIF."""
-        return gif_bytes(self._frames, fps=15)
-
-
-def load_latest(training: Training, monitor: Monitor, folder: RunFolder) -> list[str]:
-    """Restore the newest checkpoint that is whole; return a sentence for each thing worth telling.
-
-    Raises:
-        UserError: no checkpoint of the run can be read.
-    """
-    said = []
-    for step, path in reversed(folder.checkpoints()):
-        if not (path / "state.json").exists() and not (path / "state.safetensors").exists():
-            continue
-        try:
-            state, _ = read_tree(path, "state")
-            told = restore(training, state)
-            monitor.load_state_dict(part(state, "monitor"))
-            if training.step != step:
-                raise ValueError(f"it is of step {training.step}")
-        except (UserError, ValueError) as error:
-            misfit = "" if isinstance(error, UserError) else "it does not fit this run: "
-            said.append(f"checkpoint {step} was passed over: {misfit}{' '.join(str(error).split())}")
-            continue
-        return said + told
-    anew = f"start it anew: {typed('python', '-m', 'agents.train', '--config', folder.shown / folder.config_file.name)}"
-    raise UserError("\n  ".join([f"{folder.shown}: there is no checkpoint to resume from; {anew}", *said]))
-
-
-def refuse_finished(training: Training, monitor: Monitor, folder: RunFolder) -> None:
-    """Raise UserError if a run came to its end and its settings leave nothing to do."""
-    step, params = training.step, training.config.params
-    if folder.concluded() != step:
-        return
-    if step >= params.total_timesteps:
-        done, more = f"it has trained its {step:,} steps", f"-n {2 * params.total_timesteps}"
-    elif monitor.target_reached(params.target_reward):
-        done, more = f"at step {step:,} it reached its target_reward {params.target_reward:g}", "--target-reward none"
-    else:
-        return
-    raise UserError(f"{folder.shown} is finished: {done}. To train on: {resume_command(folder.shown)} {more}")
 
 
 def train(
@@ -567,7 +375,7 @@ def carry_out(run: Run, notes: list[str], replays: tuple[Path, Path], record_ste
                 run.checkpoint()
             run.save_latest()
         except BaseException as error:
-            run.save_on_error(error)
+            save_on_error(run, error)
             raise
         interrupted = stop.is_set()
         stop.set()  # all is saved: from here on a signal interrupts at once
@@ -578,7 +386,7 @@ def carry_out(run: Run, notes: list[str], replays: tuple[Path, Path], record_ste
                 do = resume_command(run.folder.shown)
                 error.add_note(f"The training is saved, but not yet brought to its end. To do that: {do}")
             else:
-                run.save_on_error(error)
+                save_on_error(run, error)
             raise
 
 
@@ -599,7 +407,7 @@ def conclude(run: Run, interrupted: bool, replays: tuple[Path, Path], record_ste
         solved = None if threshold is None else mean >= threshold
     if record_steps and not interrupted:
         with run.monitor.paused("recording"):
-            recorded = run.record(replays, record_steps)
+            recorded = record_episode_of(run, replays, record_steps)
     spent = run.monitor.spent
     summary = Summary(
         run=str(run.folder.shown),

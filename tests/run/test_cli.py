@@ -283,7 +283,7 @@ def test_help_describes_every_field_and_ends_with_examples(capsys: pytest.Captur
             assert f" {part} options " in shown
             assert str(kind.__doc__) in shown
         assert f"--algo {NAMES}|my_file.py:Class" in shown
-        assert shown.partition("examples:")[2].count("python -m agents.train") == 4
+        assert shown.partition("examples:")[2].count("python -m agents.train") == 5
     assert help_text("", capsys) == help_text("--help", capsys)
 
 

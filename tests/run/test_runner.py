@@ -19,10 +19,11 @@ import pytest
 
 from agents.core.types import Episodes, Iteration
 from agents.run import runner
+from agents.run.breaking import stop_signals
 from agents.run.config import RunConfig
 from agents.run.folder import RunFolder
 from agents.run.monitor import WINDOW, Monitor
-from agents.run.runner import KEEP_STATES, Run, stop_signals
+from agents.run.runner import KEEP_STATES, Run
 from agents.run.summary import Summary
 from agents.run.trees import read_tree
 from agents.train import main
@@ -225,7 +226,7 @@ def test_the_last_screen_suggests_only_what_works(
         assert "agents.evaluate" in text
     assert main(f"{PPO} {short} --no-record".split()) == 0
     assert "agents.watch" in capsys.readouterr().out
-    monkeypatch.setattr(Run, "record", lambda run, replays_dir, most: None)  # as where drawing fails
+    monkeypatch.setattr(runner, "record_episode_of", lambda run, replays_dir, most: None)  # as where drawing fails
     assert main(f"{PPO} {short}".split()) == 0
     assert "watch it play" not in capsys.readouterr().out
     find = importlib.util.find_spec
@@ -239,13 +240,13 @@ def test_the_last_screen_suggests_only_what_works(
     assert "pip install pygame" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("moment", ["evaluate", "record"])
+@pytest.mark.parametrize("moment", [(Run, "evaluate"), (runner, "record_episode_of")], ids=["evaluate", "record"])
 def test_ctrl_c_while_concluding_stops_at_once_and_it_can_be_done_later(
-    moment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    moment: tuple[Any, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = f"{PPO} {QUIET} --final-eval-episodes 2 --quiet --runs-dir {tmp_path} --replays-dir {tmp_path / 'replays'}"
     with monkeypatch.context() as patch:
-        patch.setattr(Run, moment, lambda *_: signal.raise_signal(signal.SIGINT))
+        patch.setattr(*moment, lambda *_: signal.raise_signal(signal.SIGINT))
         assert main(words.split()) == 130
     (run,) = tmp_path.iterdir()
     assert capsys.readouterr().err == (

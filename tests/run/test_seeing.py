@@ -17,7 +17,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from agents.acting.evaluation import Evaluation, StatelessPolicy
 from agents.core.types import Episodes, Iteration
 from agents.evaluate import main as evaluate
-from agents.run import runner
+from agents.run import footage, runner
 from agents.run.config import FLAGS, Layer, resolve
 from agents.run.evaluator import Evaluator, evaluation_scalars, most_steps_of, settled
 from agents.run.folder import RunFolder
@@ -137,7 +137,7 @@ def test_videos_fall_due_and_are_made_where_an_evaluation_is_the_best(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     evaluations({"evaluation": [1.0, 3.0, 2.0, 5.0, 4.0, 6.0, 7.0]}, monkeypatch)
-    monkeypatch.setattr(runner, "VIDEO_STEPS", 5)
+    monkeypatch.setattr(footage, "VIDEO_STEPS", 5)
     run = train(tmp_path, f"{CARTPOLE} {SHORT} --eval-freq 48 --video-freq 100")
     videos = sorted((run / "videos").iterdir())
     assert [file.name for file in videos] == [f"{step:012d}.mp4" for step in (192, 288, 336)]
@@ -263,7 +263,7 @@ def test_the_last_screen_says_where_the_time_went(
         run.monitor.spent["evaluation"] = 62.04
         monkeypatch.setitem(run.monitor.spent, "recording", 50.0)
 
-    monkeypatch.setattr(Run, "record", recorded)
+    monkeypatch.setattr(runner, "record_episode_of", recorded)
     monkeypatch.setattr(Monitor, "elapsed", lambda monitor: 117.0)
     monkeypatch.setattr(Monitor, "training_seconds", lambda monitor: 1.7)
     assert main(f"{CARTPOLE} {SHORT} --eval-freq 0 --runs-dir {tmp_path}".split()) == 0

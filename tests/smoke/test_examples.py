@@ -72,7 +72,7 @@ def small(words: list[str]) -> list[str]:
     if words[0] == "explain":
         words = [*words, "--states", "10"]
     if words[0] == "film":
-        words = [*words, "--parts", "2", "--seconds", "0.1", "--no-gif"]
+        words = [*words, "--parts", "2", "--seconds", "0.1", "--fps", "5", "--no-gif"]
     if words[0] == "export":
         words = [*words, "--check", "0"]
     return words
@@ -137,3 +137,4 @@ def test_every_command_is_in_readme_and_installed() -> None:
     for name in commands():
         assert f"`python -m agents.{name}`" in README
         assert f'= "agents.{name}:main"' in scripts
+        assert "\n    sys.exit(main())\n" in (ROOT / "agents" / f"{name}.py").read_text(encoding="utf-8")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from agents.acting.policies import ActorCriticPolicy
 from agents.explain import main
 from tests.marks import long_test
 from tests.run.running import train
@@ -80,6 +81,15 @@ def test_every_kind_of_policy_is_explained(tmp_path, capsys, words):
         assert told["features"]
         assert all(one["changed"] >= 0 for one in told["features"])
         assert "Every decision" in page
+        for method in ("occlusion", "integrated gradients", "gradient") if "Bricks" in words else ():
+            assert f"worth by {method}: from" in page
+
+
+def test_a_policy_that_says_nothing_of_its_actions_is_refused(tmp_path, capsys, monkeypatch):
+    run = train(tmp_path, CARTPOLE.replace("-n 256", "-n 128"))
+    monkeypatch.setattr(ActorCriticPolicy, "describe", lambda self, obs, carry: {"value": self.model.value(obs, carry)})
+    assert main([str(run), *FEW]) == 2
+    assert "says neither probabilities nor action values" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

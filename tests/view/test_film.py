@@ -19,7 +19,7 @@ from agents.run.video import read_video
 from agents.view.film import SIZE, Film, curve_of, policies, write_film
 from tests.run.running import train
 
-FPS, STEPS = 10.0, 4
+FPS, STEPS = 5.0, 3
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +64,7 @@ def test_the_film_has_every_frame_of_every_part_and_is_not_black(run, tmp_path):
     charts = found[[0, STEPS + int(FPS), -1], 240:, -300:].astype(int)
     assert np.abs(np.diff(charts, axis=0)).max(axis=(1, 2, 3)).min() > 100  # the marker has moved along the curve
     held = found[STEPS : STEPS + int(FPS)].astype(int)
-    assert np.abs(held - held[0]).max() < 12  # but for what compression makes of it
+    assert np.abs(held - held[0]).max() < 40  # but for what compression makes of it
     assert len(list(read_video(page.with_name("film.gif")))) == len(found)
     for part, loaded in zip(film.parts, film.chosen, strict=True):
         env = policy_env(loaded)
@@ -84,7 +84,7 @@ def test_the_curve_begins_with_the_untrained_policy(run):
 
 
 def test_the_command_says_what_it_made(run, tmp_path, capsys):
-    words = [str(run), "--seconds", "0.1", "--out", str(tmp_path / "film"), "--no-gif", "--json"]
+    words = [str(run), "--seconds", "0.1", "--fps", "5", "--out", str(tmp_path / "film"), "--no-gif", "--json"]
     assert main(words) == 0
     *printed, last = capsys.readouterr().out.splitlines()
     told = json.loads(last)

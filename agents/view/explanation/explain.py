@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,7 @@ from agents.lab.statistics import Difference, difference
 from agents.run.evaluator import most_steps_of
 from agents.run.models import LoadedPolicy
 from agents.run.play import PARALLEL, policy_env
-from agents.view.explanation.attribution import Leaves, integrated, occluded, refuse_without_captum
+from agents.view.explanation.attribution import gradients, integrated, occluded, refuse_without_captum
 from agents.view.explanation.effects import Effect, Importance, Subject, importances
 from agents.view.explanation.features import features_of, picture_leaves
 from agents.view.explanation.states import Sample, Shown, States, greedy, replacing
@@ -25,6 +25,8 @@ from envs.names import Names
 from envs.seeding import derive_seed
 
 NEIGHBOURS = 256  # other states whose values a feature takes at one moment
+DECIDING = {"q_values", "probabilities", "mean"}  # outputs of which a policy must say one
+Key = TypeVar("Key")
 Working = Callable[[str, str], AbstractContextManager[Callable[[int, int], None]]]
 
 
@@ -39,14 +41,14 @@ class Reason:
             a gradient are left out.
         most, least: the first and the last of the features, and how far the action changes where it is that of other
             states.
-        heat: path of a picture -> by how much the score falls without each place, `[*shape]`.
+        heat: method and path of a picture -> what each place is worth to the score, `[*shape]`.
     """
 
     at: int
     parts: Sequence[tuple[str, float]]
     most: tuple[str, float]
     least: tuple[str, float]
-    heat: dict[str, NDArray[np.float64]]
+    heat: dict[tuple[str, str], NDArray[np.float64]]
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,11 @@ def explain(
     refuse_without_captum()
     axes, notes = loaded.config.params.network.picture_axes, list[str]()
     timeline, names = _timeline(loaded, derive_seed(seed, "timeline"), deterministic, notes)
+    if not DECIDING & timeline.moments[0].outputs.keys():
+        raise UserError(
+            f"{loaded.path}: this policy says neither probabilities nor action values nor means of its actions "
+            "(`describe` of `agents.acting.policies`), so that its decisions cannot be explained"
+        )
     features = features_of(loaded.observation_space, names, axes)
     with closing(policy_env(loaded, min(PARALLEL, episodes), vec="auto")) as env:
 
@@ -157,19 +164,20 @@ def _reasons(
     states = timeline.states.rows(np.array(places))
     actions = greedy(subject.policy, states)
     question, mean = subject.ask(states, actions), subject.states.mean()
-    leaves = integrated(question, mean)
-    heat = occluded(question, mean, axes) if picture_leaves(subject.obs_space, axes) else {}
+    leaves, heat = integrated(question, mean), dict[tuple[str, str], NDArray[Any]]()
+    if layouts := picture_leaves(subject.obs_space, axes):
+        found_by = {"occlusion": occluded(question, mean, axes), "integrated gradients": leaves}
+        found_by["gradient"] = gradients(question)
+        heat = {(method, path): found_by[method][path] for method in found_by for path in layouts}
     return [
         _reason(subject, found, states.rows(slice(row, row + 1)), at, _of_row(leaves, row), _of_row(heat, row))
         for row, at in enumerate(places)
     ]
 
 
-def _of_row(leaves: Leaves, row: int) -> dict[str, NDArray[np.float64]]:
-    """Return one state's numbers, path -> `[*shape]`: with their sign if there is one score, else their mean size."""
-    return {
-        path: leaf[0, row] if len(leaf) == 1 else np.abs(leaf[:, row]).mean(axis=0) for path, leaf in leaves.items()
-    }
+def _of_row(leaves: dict[Key, NDArray[Any]], row: int) -> dict[Key, NDArray[np.float64]]:
+    """Return one state's numbers, `[*shape]`: with their sign if there is one score, else their mean size."""
+    return {key: leaf[0, row] if len(leaf) == 1 else np.abs(leaf[:, row]).mean(axis=0) for key, leaf in leaves.items()}
 
 
 def _reason(
@@ -178,7 +186,7 @@ def _reason(
     state: States,
     at: int,
     leaves: dict[str, NDArray[np.float64]],
-    heat: dict[str, NDArray[np.float64]],
+    heat: dict[tuple[str, str], NDArray[np.float64]],
 ) -> Reason:
     known = [(one.feature, one.feature.summed(leaves)) for one in found]
     parts = {feature: float(part) for feature, part in known if part is not None}

@@ -75,7 +75,7 @@ def draw_timeline(timeline: Timeline) -> Iterator[Picture]:
 
 
 def draw_moment(found: Explanation, reason: Reason, name: str) -> Iterator[Picture]:
-    """Draw the environment at a decision, and for each picture that was seen what the decision hangs on."""
+    """Draw the environment at a decision, and for each picture that was seen what its places are worth."""
     frame = found.timeline.frame(reason.at)
     if frame is not None:
         every = -(-frame.shape[1] // WIDEST)
@@ -85,18 +85,18 @@ def draw_moment(found: Explanation, reason: Reason, name: str) -> Iterator[Pictu
     space, moment = found.loaded.observation_space, found.timeline.moments[reason.at]
     axes = found.loaded.config.params.network.picture_axes
     layouts = picture_leaves(space, axes)
-    for path, heat in reason.heat.items():
+    for (method, path), heat in reason.heat.items():
         obs, leaf = (moment.obs[path], space.spaces[path]) if path else (moment.obs, space)  # type: ignore[attr-defined]
         tiles = pictures(obs, leaf, axes=axes)
         seen = np.max([tile.mean(axis=2) for tile in tiles], axis=0)
         flat = layouts[path].fold(torch.from_numpy(heat[None].copy()))[0].numpy().mean(axis=0)
-        alt = f"What was seen; red: without it the action taken would be preferred less, by up to {number(flat.max())}."
-        yield make_picture(f"{name}-seen", alt, 3.4, partial(_paint_heat, overlaid(seen, flat)))
+        alt = f"What was seen and what it is worth by {method}: from {number(flat.min())} to {number(flat.max())}."
+        yield make_picture(f"{name}-{method}", alt, 3.4, partial(_paint_heat, overlaid(seen, flat), method))
 
 
-def _paint_heat(pixels: NDArray[np.float64], axes: Axes) -> None:
+def _paint_heat(pixels: NDArray[np.float64], title: str, axes: Axes) -> None:
     axes.imshow(pixels)
-    axes.set_title("red: speaks for the action; blue: against it")
+    axes.set_title(title)
     axes.set_axis_off()
 
 

@@ -123,7 +123,8 @@ def _moments(document: Document, found: Explanation, kind: str, reasons: Sequenc
     if not reasons:
         return
     document.heading(f"Moments of {kind}", kind)
-    document.text(f"Where {MEANING[kind]}.", note=True)
+    colours = " Red speaks for the action that was taken, blue against it." if reasons[0].heat else ""
+    document.text(f"Where {MEANING[kind]}.{colours}", note=True)
     for reason in reasons:
         document.text(f"Step {reason.at + 1}: {kind} {number(getattr(found.timeline, kind)[reason.at])}")
         document.show_pictures(list(figures.draw_moment(found, reason, f"{kind}-{reason.at + 1}")))

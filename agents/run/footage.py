@@ -1,0 +1,95 @@
+"""What a run films: the best policy now and then during the training, and an episode of it at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import closing
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from agents.run.models import load_policy
+from agents.run.play import Moment, frames_per_second, play, policy_env
+from agents.run.recording import record_episode, replay_folder
+from agents.run.video import gif_bytes, write_video
+from envs.errors import UserError
+from envs.seeding import derive_seed
+
+if TYPE_CHECKING:
+    from agents.run.runner import Run
+
+VIDEO_STEPS = 500  # the most that a video during the training shows
+THUMBNAILS = 250  # frames of the small video in TensorBoard, every second one of the episode
+
+
+class Thumbnails:
+    """Small frames of a video as it is recorded, for TensorBoard."""
+
+    def __init__(self) -> None:
+        self._frames: list[np.ndarray] = []
+
+    def picture(self, moment: Moment, report: Callable[[int, int], None], most: int) -> np.ndarray:
+        """Return a moment's frame, once it is reported that this step of `most` is done."""
+        assert moment.frame is not None
+        report(moment.step, most)
+        if moment.step % 2 and len(self._frames) < THUMBNAILS:
+            self._frames.append(moment.frame[::2, ::2])
+        return moment.frame
+
+    def gif(self) -> bytes:
+        """Return them as an animated GIF."""
+        return gif_bytes(self._frames, fps=15)
+
+
+def record_best(run: Run, step: int) -> None:
+    """Write a short video of the best policy, which is the present one; say why where it cannot be drawn."""
+    seed, thumbnails = derive_seed(run.config.seed, "video", step), Thumbnails()
+    try:
+        if run.evaluator.shared:
+            raise UserError("it needs an environment of its own, and only one may run")
+        loaded = load_policy(run.folder.best, trust=True)
+        with (
+            closing(policy_env(loaded, render=True)) as env,
+            run.console.working("recording a video", "steps at most") as report,
+        ):
+            played = islice(play(env, loaded.policy, seed), VIDEO_STEPS)
+            frames = (thumbnails.picture(moment, report, VIDEO_STEPS) for moment in played)
+            write_video(run.folder.video(step), frames, frames_per_second(run.config.env))
+    except UserError as error:
+        run.console.say(f"no video was recorded at step {step:,}: {error}")
+    else:
+        run.tensorboard.video("eval/video", step, thumbnails.gif())
+    run.monitor.last_video = step
+
+
+def record_episode_of(run: Run, replays: tuple[Path, Path], most: int) -> Path | None:
+    """Record at most so many steps of one episode of the best model; say why where it cannot be drawn.
+
+    Args:
+        replays: the folder of recorded episodes, by its whole path and as messages name it.
+        most: steps.
+    """
+    place, typed_place = replays
+    run.evaluator.close()  # it is needed no more, and perhaps only one may run at a time
+    if not run.keeps_env:
+        run.training.env.close()
+    loaded, thumbnails = load_policy(run.folder.path, trust=True), Thumbnails()
+    seed, folder = derive_seed(run.config.seed, "recording"), replay_folder(loaded, place)
+    try:
+        with run.console.working("recording an episode", "steps at most") as report:
+            recorded = record_episode(
+                loaded,
+                seed,
+                folder,
+                picture=lambda moment: thumbnails.picture(moment, report, most),
+                step_limit=most,
+            )
+    except UserError as error:
+        run.console.say(f"no episode was recorded: {error}")
+        return None
+    if not (recorded.episode.terminated or recorded.episode.truncated):
+        run.console.say(f"the recorded episode is cut after {most:,} steps (--record-steps)")
+    run.tensorboard.video("eval/video", run.training.step, thumbnails.gif())
+    return typed_place / recorded.video.relative_to(place)
