@@ -1670,7 +1670,6 @@ BUGS = [
         ),
         ('rpartition(":")[0] in HERE', 'rpartition(":")[0] != ""', "watch page: a name bound to this machine may ask"),
         ("if sent is None or not", "if sent is not None and not", "watch page: another site's form presses keys"),
-        ("if unseen < LOOKED:", "if True:", "watch page: plays on while nobody looks"),
     ),
     *_in(
         "agents/lab/run_page.py",
