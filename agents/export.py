@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -18,7 +19,8 @@ examples:
   python -m agents.export runs/CartPole-v1__ppo__s0__20260101-120000 --to c --out cartpole.h
   python -m agents.export runs/CartPole-v1__ppo__s0__20260101-120000 --checkpoint latest --check 1000000
 """
-ENDINGS = {"onnx": ".onnx", "c": ".h"}
+ENDINGS = {"onnx": ".onnx", "c": ".h", "web": ".html"}
+NEEDS = {"c": "C compiler (cc, gcc or clang)", "web": "JavaScript outside of a browser (node)"}
 ROWS = 64  # environments that the file and the policy are compared in
 
 
@@ -35,12 +37,13 @@ class Options:
         ),
     ] = None
     to: Annotated[
-        Literal["onnx", "c"], tyro.conf.arg(help="onnx: for any ONNX runtime; c: one header without dependencies")
+        Literal["onnx", "c", "web"],
+        tyro.conf.arg(help="onnx: for any ONNX runtime; c: one header; web: a page in which the policy plays"),
     ] = "onnx"
     out: Annotated[
         Path | None,
         tyro.conf.arg(
-            metavar="FILE", help_behavior_hint="", help="by default policy.onnx or policy.h in the run folder"
+            metavar="FILE", help_behavior_hint="", help="by default policy.onnx, .h or .html in the run folder"
         ),
     ] = None
     checkpoint: Annotated[str, tyro.conf.arg(metavar="best|latest|STEP", help="which of the run's policies")] = "best"
@@ -67,6 +70,7 @@ def _export(argv: list[str]) -> int:
     from agents.lab.export.check import check
     from agents.lab.export.module import Exported
     from agents.lab.export.onnx import onnx_runner, write_onnx
+    from agents.lab.export.web import web_runner, write_web
     from agents.run.folder import find_latest_run
     from agents.run.models import load_policy
     from agents.run.sinks import Working
@@ -78,16 +82,20 @@ def _export(argv: list[str]) -> int:
     out = options.out or (run if run.is_dir() else run.parent) / f"policy{ENDINGS[options.to]}"
     exported = Exported(loaded)
     about = {"algo": loaded.algo, "env": loaded.env, "step": loaded.step}
-    (write_onnx if options.to == "onnx" else write_c)(exported, about, out)
+    if options.to == "web":
+        write_web(exported, about, out, loaded)
+    else:
+        (write_onnx if options.to == "onnx" else write_c)(exported, about, out)
     size = out.stat().st_size
     say(f"{visible(str(out))}: {loaded.algo.upper()} on {loaded.env}, step {loaded.step:,}; {size:,} bytes")
     inputs = (f"{name} {list(shape)}" if shape else name for name, (shape, _) in exported.inputs.items())
     say(f"takes {', '.join(inputs)}; gives {', '.join(exported.outputs)}")
     summary = {"file": str(out), "to": options.to, "bytes": size, **about}
     if options.check:
-        runner = onnx_runner(out) if options.to == "onnx" else c_runner(exported, out)
+        runners = {"onnx": onnx_runner, "c": c_runner, "web": web_runner}
+        runner = runners[options.to](exported, out)
         if runner is None:
-            say("not checked: there is no C compiler here (cc, gcc or clang)")
+            say(f"not checked: there is no {NEEDS[options.to]} here")
         else:
             with Working("check", "observations", console(stderr=True)) as report:
                 found = check(exported, runner, loaded, options.check, ROWS, report)
@@ -99,3 +107,7 @@ def _export(argv: list[str]) -> int:
     if options.json:
         print_json(summary)
     return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -22,7 +22,7 @@ FIELDS = ("obs", "action", "reward", "return_", "next_obs", "terminated", "trunc
 
 def explain(error: Diverged, doctor: Doctor, training: Training, folder: RunFolder) -> None:
     """Write down what was not finite first, and the batch itself; note on the error where."""
-    env = _environment(error, training)
+    env = environment_of(error, training.env.num_envs)
     place = "" if env is None else f", environment {env}"
     minibatch = "" if error.minibatch is None else f", minibatch {error.minibatch}"
     found = Diagnosis(
@@ -43,13 +43,13 @@ def explain(error: Diverged, doctor: Doctor, training: Training, folder: RunFold
     error.add_note(f"First seen: {found.evidence}. The batch is saved in {folder.shown / FOLDER}.")
 
 
-def _environment(error: Diverged, training: Training) -> int | None:
+def environment_of(error: Diverged, num_envs: int) -> int | None:
     """Return from which environment the first number came that is not finite, where one of them is the cause."""
     if error.where is None:
         return None
     if isinstance(error.data, Batch):
         row = error.data.indices[error.where[0]].flatten()[0]
-        return int(row) % training.env.num_envs
+        return int(row) % num_envs
     return error.where[-1]
 
 

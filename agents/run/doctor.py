@@ -19,7 +19,7 @@ from agents.run.storage import disk, read_bytes, write_text
 FILE = "doctor.jsonl"
 TABLES = ("progress.csv", "evaluations.csv", "doctor.csv")  # of a run, whose numbers are looked at
 MOST_BYTES = 2**20
-WORSE = 2.0  # times as bad as when it was said last
+WORSE = 5.0  # times as bad as when it was said last
 
 
 def facts_of(params: AlgoConfig, algo: str, time_limit: bool, replay_bytes: int = 0) -> dict[str, Any]:

@@ -14,7 +14,10 @@ from typing import NamedTuple
 from agents.run.history import History, Point
 
 DEAD, SATURATED = 0.9, 0.9  # of a layer's units
+FEW_LOOKS = 5  # at observations, over as many thousands of steps: what is rare has been seen by then
+FEW_ROWS = 5  # that say how an algorithm's updates go
 FEW_STEPS = 1_000  # of each environment, in which an episode should end somewhere
+GROWTH = 30.0  # of gradients since the beginning
 HARD_KL, PINNED = 0.5, 0.6
 LARGE_INPUT, LARGE_REWARD, SMALL_REWARD = 1e3, 1e3, 1e-3
 FEWEST_EVALUATIONS = 3  # one after the other, that are worse than training
@@ -26,7 +29,7 @@ class Diagnosis(NamedTuple):
 
     Attributes:
         illness: its name.
-        badness: > 0; twice as much is worse, and is said again.
+        badness: > 0; five times as much is worse, and is said again.
         evidence: the numbers it is seen by, in words.
         fix: what to change.
         step: at which it was seen.
@@ -118,7 +121,7 @@ def exploding_gradients(h: History) -> Iterator[Diagnosis]:
     if tag != "train/grad_norm":
         least = 1e6
     growth = abs(now) / max(early, 1e-6)
-    if abs(now) > least and growth > 1e3:
+    if abs(now) > least and growth > GROWTH:
         yield Diagnosis(
             "exploding gradients",
             growth,
@@ -142,9 +145,9 @@ def vanishing_gradients(h: History) -> Iterator[Diagnosis]:
 
 
 def kl_spikes(h: History) -> Iterator[Diagnosis]:
-    """Policies that move too far in one update."""
-    values = h.recent("train/approx_kl")
-    if values and max(values) > HARD_KL:
+    """Policies that move too far in one update, and to no good."""
+    values = h.recent("train/approx_kl", 1)
+    if len(h.points("train/approx_kl")) >= FEW_ROWS and max(values) > HARD_KL and not h.learnt():
         yield Diagnosis(
             "KL spikes",
             max(values) / HARD_KL,
@@ -157,7 +160,7 @@ def kl_spikes(h: History) -> Iterator[Diagnosis]:
 def pinned_clipping(h: History) -> Iterator[Diagnosis]:
     """PPO whose ratios are nearly all outside the clip range."""
     now = h.now("train/clip_fraction")
-    if now is not None and now > PINNED:
+    if now is not None and now > PINNED and len(h.points("train/clip_fraction")) >= FEW_ROWS and not h.learnt():
         yield Diagnosis(
             "clip fraction pinned",
             1 / max(1 - now, 1e-3),
@@ -170,7 +173,7 @@ def pinned_clipping(h: History) -> Iterator[Diagnosis]:
 def useless_value_function(h: History) -> Iterator[Diagnosis]:
     """A value function that says nothing of returns."""
     values, losses = h.recent("train/explained_variance", 3), h.now("train/value_loss")
-    late = h.progress >= 0.3 if "total_timesteps" in h.facts else len(h.points("train/explained_variance")) >= 10
+    late = h.progress >= 0.3 and len(h.points("train/explained_variance")) >= 4 * FEW_ROWS
     returns = [point.value for point in h.points("rollout/ep_rew_mean")]
     varied = len(returns) > 1 and max(returns) > min(returns)
     if late and varied and values and max(values) < 0.01 and losses is not None and losses > 1e-4 and not h.learnt():
@@ -344,13 +347,13 @@ def input_scale(h: History) -> Iterator[Diagnosis]:
 
 def constant_features(h: History) -> Iterator[Diagnosis]:
     """Numbers of observations that have never changed."""
-    count, rows = h.now("doctor/constant_features", 1), sum(p.value for p in h.points("doctor/looked_at"))
-    count = h.points("doctor/constant_features")[-1].value if count is not None else 0.0
-    if count and rows >= FEW_STEPS:
+    looks = h.points("doctor/constant_features")
+    count = looks[-1].value if looks else 0.0
+    if count and len(looks) >= FEW_LOOKS and h.step >= FEW_LOOKS * FEW_STEPS:
         yield Diagnosis(
             "constant features",
             count,
-            f"{count:.0f} numbers of the observation were the same in all {rows:,.0f} looked at: "
+            f"{count:.0f} number{'' if count == 1 else 's'} of the observation did not change in {len(looks)} looks: "
             f"{h.words.get('doctor/constant_features', 'the same ones')}",
             "leave them out of the observation, or look for why the environment never changes them",
             h.step,
@@ -414,6 +417,8 @@ def evaluation_gap(h: History) -> Iterator[Diagnosis]:
     exploring = h.now("rollout/exploration_rate", 1) or 0.0
     if len(means) < FEWEST_EVALUATIONS or not trained or exploring > 0.1 or h.progress < 0.2:
         return  # at first, what is greedy may well be worse than what is random
+    if abs(trained[-1].value) < max((point.value for point in h.points("doctor/reward_size")), default=0.0):
+        return  # less than one reward an episode: chance decides
     gaps, lately = [], means[-FEWEST_EVALUATIONS:]
     for step, mean in lately:
         before = [point.value for point in trained if point.step <= step] or [trained[0].value]

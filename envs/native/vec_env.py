@@ -53,6 +53,7 @@ class NativeVecEnv(InProcess):
     """N native environments, stepped as one set of arrays. See `envs.api.VecEnv`.
 
     Attributes:
+        rules: the task.
         dynamics: the task, its observations canonical.
         state: `[k, N]`, of the dynamics.
         steps: int64 `[N]`, taken in their episodes.
@@ -72,7 +73,7 @@ class NativeVecEnv(InProcess):
         self.state: Array = None
         self.steps: Array = None
         self._arrays = arrays
-        self._rules = dynamics
+        self.rules = dynamics
         self._no_uniform = np.empty((0, num_envs))
         self._numpy = arrays.xp is np
         self._limit = dynamics.max_episode_steps
@@ -180,7 +181,7 @@ class NativeVecEnv(InProcess):
 
     def render(self, index: int = 0) -> np.ndarray:
         if self._painter is None:
-            self._painter = painter_of(self._rules, "rgb_array")
+            self._painter = painter_of(self.rules, "rgb_array")
         return picture(self._painter.paint(self._arrays.to_numpy(self.state[:, index])))
 
     def close(self) -> None:

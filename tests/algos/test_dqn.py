@@ -82,7 +82,7 @@ def test_an_update_is_the_gradient_step_on_paper(double_q, discount, max_grad_no
         for parameter in network.parameters():
             parameter -= 0.1 * parameter.grad
     metrics = made.update(batch)
-    assert metrics.keys() == {"train/loss", "train/q_mean"}
+    assert metrics.keys() == {"train/loss", "train/q_mean", "train/grad_norm"}
     assert metrics["train/loss"] == pytest.approx(loss.item(), rel=1e-5)
     assert metrics["train/q_mean"] == pytest.approx(q.mean().item(), rel=1e-5)
     torch.testing.assert_close(weights(made.model), weights(network), atol=1e-6, rtol=1e-4)

@@ -57,9 +57,8 @@ def test_every_action_space_learns_and_its_first_ratio_is_1(action_space, option
 
 def test_the_names_of_the_metrics():
     made = make_ppo(BOX)
-    names = (
-        "loss policy_gradient_loss value_loss entropy_loss approx_kl clip_fraction explained_variance std early_stop"
-    )
+    names = "loss policy_gradient_loss value_loss entropy_loss approx_kl clip_fraction explained_variance std"
+    names += " early_stop grad_norm"
     assert made.update(collect(made)).keys() == {f"train/{name}" for name in names.split()}
 
 

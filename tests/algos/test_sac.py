@@ -101,6 +101,7 @@ def test_an_update_is_three_gradient_steps_on_paper(options):
     assert metrics == pytest.approx(
         {
             "train/critic_loss": critic.item(),
+            "train/grad_norm": torch.cat([g.flatten() for found in gradients.values() for g in found]).norm().item(),
             "train/actor_loss": actor.item(),
             "train/ent_coef_loss": entropy.item(),
             "train/ent_coef": coef,
@@ -180,7 +181,7 @@ def test_the_weight_of_the_entropy_rises_where_there_is_less_than_aimed_at(targe
 def test_a_fixed_weight_is_not_learnt():
     made = make_sac(ent_coef=0.2)
     assert made.model.log_ent_coef is None
-    assert made.update(batch_of()).keys() == {"train/critic_loss", "train/actor_loss"}
+    assert made.update(batch_of()).keys() == {"train/critic_loss", "train/actor_loss", "train/grad_norm"}
     assert made.learner.latest(0.5)["train/ent_coef"] == 0.2
 
 

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
-from envs.adapters.cleaning import CONSTANT, Cleaner, Cleaning
+from envs.adapters.cleaning import CONSTANT, Cleaner, Cleaning, CleanVecEnv
 from envs.adapters.observing import Observing
 from envs.errors import EnvError, UserError
 from envs.make import make
 from envs.spaces import BadData
+from tests.fakes import ClockEnv
 from tests.marks import long_test
 
 FAULTY = f"{Path(__file__).with_name('faulty_env.py')}:Faulty"
@@ -98,6 +99,25 @@ def test_environments_show_what_was_made_good_and_it_is_counted(vec):
             assert step.next_obs["y"][:, 0].tolist() == [10 + t if t != 3 else 12] * 2
         # per environment: NaN at steps 0, 2, 4 and at the reset, missing at 0, 3 and at the reset
         assert dict(env.counts) == {"nan": 8, "missing": 6}
+
+
+class Foggy(ClockEnv):
+    """A clock whose environment 1 never says where it is."""
+
+    def _obs(self):
+        seen = super()._obs()
+        seen[1, 0] = np.nan
+        return seen
+
+
+def test_a_fault_is_counted_once_whoever_begins_an_episode():
+    env, begun = CleanVecEnv(Foggy(3), Cleaning(on_nan="fill")), np.zeros(3, int)
+    env.reset(0)
+    for _ in range(10):
+        step = env.step(np.zeros(3, int))
+        begun += step.terminated | step.truncated
+    assert begun.tolist() == [2, 1, 2], "not all begin together"
+    assert dict(env.counts) == {"nan": 10 + 1 + 1}  # of each step, of the reset and of the episode that began
 
 
 def test_without_rules_a_run_is_refused_as_ever():

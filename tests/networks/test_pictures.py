@@ -11,7 +11,7 @@ from gymnasium import spaces
 from torch import nn
 
 from agents.networks.encoders import Flat
-from agents.networks.pictures import ImpalaCNN, NatureCNN, SmallCNN, find_layout
+from agents.networks.pictures import ImpalaCNN, NatureCNN, Rescale, SmallCNN, find_layout
 from envs.errors import UserError
 from tests.networks.encoding import CHW, HWC, made, observations
 
@@ -203,6 +203,16 @@ def test_axes_that_are_set_count_whatever_the_numbers(axes, shape, said):
         side = axes.index("h")
         assert folded.shape == (3, int(np.prod(shape)) // (shape[side] * shape[side + 1]), shape[side], shape[side + 1])
         assert encoder(x).shape == (3, 128)
+
+
+def test_numbers_without_bounds_stay_as_they_are():
+    x = torch.tensor([[-3.0, 0.5, 2.0]])
+    whole = Rescale(spaces.Box(-np.inf, np.inf, (3,)))
+    assert whole(x).equal(x)
+    assert whole.description == "float32 as it is"
+    low, high = np.array([-np.inf, 0, -2], np.float32), np.array([np.inf, 1, np.inf], np.float32)
+    assert Rescale(spaces.Box(low, high))(x).equal(x)
+    assert Rescale(spaces.Box(-4, 4, (3,)))(x).tolist() == [[0.125, 0.5625, 0.75]]
 
 
 def test_pictures_can_be_read_as_numbers_and_others_stay_as_they_are():

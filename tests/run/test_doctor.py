@@ -16,9 +16,11 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import nn
 
 from agents.core.runtime import Runtime
-from agents.data.replay import ReplayBuffer
+from agents.data.replay import Batch, ReplayBuffer
 from agents.data.trajectory import Trajectory
+from agents.learning.learner import Diverged
 from agents.run import doctor as doctoring
+from agents.run.diverged import environment_of
 from agents.run.doctor import Doctor, read_diagnoses
 from agents.run.illnesses import Diagnosis
 from agents.run.models import load_policy
@@ -27,15 +29,18 @@ from agents.run.trees import read_tree
 from agents.run.vitals import ROWS, Vitals
 from tests.algos.making import collect, make_ppo
 from tests.core.recorder import Tape
+from tests.marks import long_test
 from tests.run.running import assert_same, resume, rows, signals_at, train
 
 SHORT = "--target-reward none --final-eval-episodes 0 --eval-episodes 1 --device cpu --save-freq 0"
-PPO = f"--env CartPole-v1 -n 1200 --n-envs 3 --n-steps 16 --batch-size 24 --n-epochs 2 {SHORT}"
+PPO = f"--env CartPole-v1 -n 960 --n-envs 3 --n-steps 16 --batch-size 24 --n-epochs 2 {SHORT}"
 DQN = f"--env CartPole-v1 --algo dqn -n 600 --learning-starts 0 --batch-size 16 --buffer-size 200 {SHORT}"
-SAC = f"--env Pendulum-v1 --algo sac -n 200 --learning-starts 20 --batch-size 16 --buffer-size 200 {SHORT}"
+SAC = (
+    f"--env Pendulum-v1 --algo sac -n 200 --net-arch 16 --learning-starts 20 --batch-size 16 --buffer-size 200 {SHORT}"
+)
 
 
-@pytest.mark.parametrize("words", [PPO, DQN, SAC, f"{PPO} --memory gru"])
+@pytest.mark.parametrize("words", [PPO, DQN, SAC, pytest.param(f"{PPO} --memory gru", marks=long_test)])
 def test_a_training_is_the_same_with_and_without(words: str, tmp_path: Path) -> None:
     watched, alone = train(tmp_path / "a", words), train(tmp_path / "b", f"{words} --no-doctor")
     assert_same(read_tree(watched, "model")[0], read_tree(alone, "model")[0])
@@ -131,7 +136,7 @@ def test_the_gradients_norm_is_that_before_clipping(runtime: Runtime, options: d
     assert moved[1] == pytest.approx(1e-3, rel=0.05)
 
 
-def test_each_thing_is_said_once_and_again_when_it_is_twice_as_bad(tmp_path: Path, monkeypatch: Any) -> None:
+def test_each_thing_is_said_once_and_again_when_it_is_worse(tmp_path: Path, monkeypatch: Any) -> None:
     badness = 1.0
 
     def diagnose(history: Any) -> list[Diagnosis]:
@@ -141,11 +146,11 @@ def test_each_thing_is_said_once_and_again_when_it_is_twice_as_bad(tmp_path: Pat
     sink = TensorBoardSink(tmp_path)
     watching = Doctor(tmp_path, {}, sink)
     said = []
-    for step, badness in enumerate([1.0, 1.5, 1.9, 2.0, 2.0, 1.0, 4.0], 1):  # noqa: B007
+    for step, badness in enumerate([1.0, 1.5, 4.9, 5.0, 5.0, 1.0, 25.0], 1):  # noqa: B007
         said += [line.partition(":")[0] for line in watching.examine(step, {"doctor/dead_units": 0.97})]
     assert said == ["doctor", "doctor, worse than before", "doctor, worse than before"]
     told = read_diagnoses(tmp_path)
-    assert [(found.step, found.badness) for found in told] == [(1, 1.0), (4, 2.0), (7, 4.0)]
+    assert [(found.step, found.badness) for found in told] == [(1, 1.0), (4, 5.0), (7, 25.0)]
     sink.close()
     watching.close()
     events = EventAccumulator(str(tmp_path)).Reload()
@@ -154,7 +159,7 @@ def test_each_thing_is_said_once_and_again_when_it_is_twice_as_bad(tmp_path: Pat
     assert texts[0].tensor_proto.string_val[0].decode() == "dead units at step 1: 97% of them. Try: --activation elu"
 
     resumed = Doctor(tmp_path, {}, TensorBoardSink(tmp_path), since=4)
-    badness = 2.0
+    badness = 5.0
     assert not list(resumed.examine(5, {})), "it was said before"
     assert [found.step for found in read_diagnoses(tmp_path)] == [1, 4], "and what came later is forgotten"
     assert [point.step for point in resumed.history.points("doctor/dead_units")] == [1, 2, 3, 4]
@@ -162,7 +167,7 @@ def test_each_thing_is_said_once_and_again_when_it_is_twice_as_bad(tmp_path: Pat
 
 def test_a_resumed_run_says_what_an_unbroken_one_does(tmp_path: Path) -> None:
     words = f"{PPO} --net-arch 16 --activation relu --learning-rate 30"
-    with signals_at(700, signal.SIGINT):
+    with signals_at(600, signal.SIGINT):
         broken = train(tmp_path / "broken", words, code=130)
     before = read_diagnoses(broken)
     assert before
@@ -206,6 +211,16 @@ def test_the_environment_that_a_bad_number_came_from_is_named(tmp_path: Path, mo
     batch, meta = read_tree(run / "diverged", "batch")
     assert (meta["what"], meta["environment"]) == ("reward", 2)
     assert batch["reward"].isnan().nonzero().tolist() == [[5, 2]]
+
+
+def test_of_a_replayed_batch_the_row_says_which_environment() -> None:
+    obs = torch.zeros(4, 2)
+    obs[2, 1] = torch.nan
+    batch = Batch(obs, torch.zeros(4), torch.zeros(4), torch.ones(4), obs, torch.tensor([3, 9, 20, 12]))
+    error = Diverged()
+    error.data, error.what, error.where = batch, "obs", (2,)
+    assert environment_of(error, 6) == 20 % 6
+    assert environment_of(Diverged(), 6) is None
 
 
 @pytest.mark.parametrize(

@@ -105,8 +105,8 @@ PLANTED: dict[str, tuple[str, dict[str, Change]]] = {
     "collapsed entropy": ("ppo", {"train__entropy_loss": to(-1e-3), **RETURNS}),
     "exploding gradients": ("ppo", {"train__grad_norm": lambda value, step: value * 1e4}),
     "vanishing gradients": ("ppo", {"train__grad_norm": lambda value, step: value * 1e-9}),
-    "KL spikes": ("ppo", {"train__approx_kl": to(0.8)}),
-    "clip fraction pinned": ("ppo", {"train__clip_fraction": to(0.9)}),
+    "KL spikes": ("ppo", {"train__approx_kl": to(0.8), **RETURNS}),
+    "clip fraction pinned": ("ppo", {"train__clip_fraction": to(0.9), **RETURNS}),
     "a value function that explains nothing": ("ppo", {"train__explained_variance": to(-0.1), **RETURNS}),
     "dead units": ("dqn", {"doctor__dead_units": to(0.99)}),
     "saturated tanh": ("ppo", {"doctor__saturated_units": to(0.97)}),
@@ -184,6 +184,7 @@ def test_evaluations_far_below_training() -> None:
     assert not names(history([rows[0] | {"rollout/exploration_rate": 0.5}] * 3)), "as long as most is random"
     assert not names(history([rows[0] | {"eval/mean_reward": 80.0}] * 3))
     assert not names(history([rows[0] | {"eval/std_reward": 50.0}] * 3)), "episodes differ that much"
+    assert not names(history([rows[0] | {"doctor/reward_size": 120.0}] * 3)), "that is less than one reward"
 
 
 def test_a_learning_rate_that_has_been_0_for_long() -> None:

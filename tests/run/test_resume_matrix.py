@@ -59,7 +59,8 @@ EXACT = {
     "ppo Pendulum sync, icm": f"--env Pendulum-v1 --vec sync {PPO} --curiosity icm",
     "ppo Signs async, Dict, memory and rnd": f"--env {USER_ENVS}:Signs --vec async {GRU} --curiosity rnd",
     "ppo Bricks native, icm": f"--env Bricks-v0 --vec native {PPO} --curiosity icm --curiosity-episodic",
-    "dqn MountainCar sync, rnd": f"--env MountainCar-v0 --vec sync {DQN} --curiosity rnd --prioritized-replay",
+    "dqn MountainCar sync, rnd": f"--env MountainCar-v0 --vec sync {DQN} --curiosity rnd --prioritized-replay "
+    "--n-step-returns 1",
     "dqn Corridor native, memory and icm": f"--env Corridor-v0 --vec native {RECURRENT} --n-step-returns 1 "
     "--curiosity icm",
     "pqn Bricks native, icm": f"--env Bricks-v0 --algo pqn --vec native {PPO} --curiosity icm",

@@ -137,3 +137,4 @@ def test_every_command_is_in_readme_and_installed() -> None:
     for name in commands():
         assert f"`python -m agents.{name}`" in README
         assert f'= "agents.{name}:main"' in scripts
+        assert "\n    sys.exit(main())\n" in (ROOT / "agents" / f"{name}.py").read_text(encoding="utf-8")

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import AfterValidator, BaseModel, Field, FiniteFloat, ValidationError
 
+from agents.run.illnesses import Diagnosis
 from agents.run.storage import read_bytes
 from envs.errors import UserError, did_you_mean
 
@@ -68,6 +69,7 @@ class RunResult:
         final: returns of the final evaluation's episodes, of shape [episodes]; empty where only a curve is known.
         figures: `steps`, `train_seconds`, `steps_per_s`, `total_seconds`, and `peak_mb` where measured.
         command: what was typed, or "".
+        diagnoses: what the doctor said of the training.
     """
 
     key: RunKey
@@ -77,6 +79,7 @@ class RunResult:
     final: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
     figures: dict[str, float] = field(default_factory=dict)
     command: str = ""
+    diagnoses: Sequence[Diagnosis] = ()
 
     @property
     def score(self) -> float:

@@ -15,7 +15,7 @@ from agents.lab.comparison.curves import SCHEMA
 from agents.lab.comparison.document import Document, Picture, Table
 from agents.lab.comparison.results import import_files, load_results
 from agents.lab.comparison.verdict import Verdict, make_verdict, print_verdict
-from agents.lab.words import algorithm_name, listed, number, plural, shown, task_name
+from agents.lab.words import algorithm_name, listed, number, plural, printable, shown, task_name
 from agents.run.storage import disk, write_text
 from agents.run.terminal import typed
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 Part = Callable[[Document, Findings], None]
-LISTED = 40  # unfinished runs that are named
+LISTED = 40  # unfinished runs, and diagnoses, that are named
 EXAMPLE = """\
 env,algo,library,seed,step,return,time
 CartPole-v1,ppo,mine,0,10000,312.5,4.2
@@ -64,6 +64,7 @@ def write_report(findings: Findings, out: Path, origin: Part | None = None) -> t
         _aggregates(document, findings)
     _goals(document, findings)
     _costs(document, findings)
+    _doctor(document, findings)
     _missing(document, findings)
     for part in (_method, _settings, _repeat) if origin is None else (origin,):
         part(document, findings)
@@ -189,6 +190,22 @@ Medians over seeds; in the pictures a line reaches from the lowest seed to the h
 A whole run: from process start to end, evaluations too.
 """
     document.text(text, note=True)
+
+
+def _doctor(document: Document, findings: Findings) -> None:
+    told = [(run.key, found) for run in findings.results.runs for found in run.diagnoses]
+    if not told:
+        return
+    document.heading("What the doctor said", "doctor")
+    rows = [
+        [task_name(key.env, key.algo), shown(key.label), str(key.seed), f"{found.step:,}"]
+        + [printable(text) for text in (found.illness, found.evidence, found.fix)]
+        for key, found in told[:LISTED]
+    ]
+    names = ["task", "side", "seed", "step", "illness", "seen by", "to try"]
+    document.table(Table(names, rows, texts=7, wrapped=True))
+    if len(told) > LISTED:
+        document.text(f"And {len(told) - LISTED:,} more, in the runs' doctor.jsonl.")
 
 
 def _missing(document: Document, findings: Findings) -> None:

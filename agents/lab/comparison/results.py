@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FiniteFloat, 
 
 from agents.lab.comparison.curves import Count, Name, Positive, RunKey, RunResult, read_curves, read_evaluations
 from agents.lab.words import printable
+from agents.run.doctor import read_diagnoses
 from agents.run.storage import disk, read_bytes, read_json, refuse_links, write_text
 from envs.errors import UserError
 
@@ -207,7 +208,8 @@ def read_run(folder: Path) -> RunResult:
     trained = costs if result.train_seconds else ()  # a model that was only evaluated here has no costs to compare
     figures = {name: float(value) for name in ("steps", *trained) if (value := getattr(result, name)) is not None}
     curve = read_evaluations(folder / "evaluations.csv")
-    return RunResult(result.key, *curve, np.array(result.returns), figures, result.command)
+    returns, said = np.array(result.returns), read_diagnoses(folder)
+    return RunResult(result.key, *curve, returns, figures, result.command, said)
 
 
 def import_files(folder: Path, files: Iterable[Path]) -> None:

@@ -23,6 +23,7 @@ from agents.lab.stored import read_stored
 from agents.lab.words import algorithm_name, listed, plural, printable
 from agents.run import code
 from agents.run.config import RunConfig
+from agents.run.doctor import read_diagnoses
 from agents.run.flags import parse_env_kwargs
 from agents.run.registry import find
 from agents.run.terminal import typed
@@ -291,7 +292,8 @@ def _compare_here(
 
 
 def _result(entry: Entry, key: RunKey) -> RunResult:
-    return RunResult(key, *entry.curve, entry.final, entry.figures, _evaluation(entry))
+    said = [] if entry.sb3 else read_diagnoses(entry.path)
+    return RunResult(key, *entry.curve, entry.final, entry.figures, _evaluation(entry), said)
 
 
 def _evaluation(entry: Entry) -> str:

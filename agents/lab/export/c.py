@@ -62,6 +62,8 @@ C = Language(
     number=_number,
     function=_function,
     cast=lambda text, kind: f"({TYPES[kind]})({text})",
+    bits={sign: f"({{a}} {sign} {{b}})" for sign in ("&", "|", "^", ">>", "<<")},
+    whole=True,
 )
 
 

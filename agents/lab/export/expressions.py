@@ -52,8 +52,28 @@ def _gelu(w: Writer, kind: str, a: str, approximate: str = "none") -> str:
     return f"{half} * {a} * ({w.number(1.0, kind)} + {w.function('erf', kind)}({a} * {root}))"
 
 
-def _quotient(w: Writer, kind: str, a: str, b: str, rounding_mode: None = None) -> str:
-    return f"{w.language.cast(a, 'double' if kind == 'double' else 'float')} / {b}"
+def _quotient(w: Writer, kind: str, a: str, b: str, rounding_mode: str | None = None) -> str:
+    if rounding_mode == "floor":
+        return _floored(w, kind, a, b)
+    made = f"{w.language.cast(a, 'double' if kind == 'double' else 'float')} / ({b})"
+    return made if rounding_mode is None else w.language.cast(made, "int")
+
+
+def _floored(w: Writer, kind: str, a: str, b: str) -> str:
+    if kind in ("float", "double") or not w.language.whole:
+        return f"{w.function('floor', kind)}({a} / ({b}))"
+    return f"({a} / {b} - ({a} % {b} != 0 && ({a} < 0) != ({b} < 0)))"
+
+
+def _remainder(w: Writer, kind: str, a: str, b: str) -> str:
+    """Of the divisor's sign, as Python's."""
+    whole = kind not in ("float", "double") and w.language.whole
+    made = f"({a} % {b})" if whole else f"{w.function('fmod', kind)}({a}, {b})"
+    return f"({made} != 0 && ({made} < 0) != ({b} < 0) ? {made} + {b} : {made})"
+
+
+def _bits(sign: str) -> Callable[..., str]:
+    return lambda w, kind, a, b: w.language.bits[sign].format(a=a, b=b)
 
 
 EXPRESSIONS: dict[str, Callable[..., str]] = {
@@ -63,7 +83,20 @@ EXPRESSIONS: dict[str, Callable[..., str]] = {
     "div": _quotient,
     **{name: _infix(sign) for name, sign in (("eq", "=="), ("ne", "!="), ("lt", "<"), ("le", "<="))},
     **{name: _infix(sign) for name, sign in (("gt", ">"), ("ge", ">="), ("logical_and", "&&"), ("logical_or", "||"))},
-    **{name: _infix(sign) for name, sign in (("bitwise_and", "&"), ("bitwise_or", "|"))},
+    **{
+        name: _bits(sign)
+        for sign, names in (
+            ("&", ("bitwise_and", "__and__")),
+            ("|", ("bitwise_or", "__or__")),
+            ("^", ("bitwise_xor", "__xor__")),
+            (">>", ("__rshift__", "bitwise_right_shift")),
+            ("<<", ("__lshift__", "bitwise_left_shift")),
+        )
+        for name in names
+    },
+    "copy": lambda w, kind, a, b, *_: b,
+    "floor_divide": _floored,
+    "remainder": _remainder,
     "logical_xor": lambda w, kind, a, b: f"(!{a} != !{b})",
     **dict.fromkeys(("logical_not", "bitwise_not"), lambda w, kind, a: f"!{a}"),
     **{name: _call(name) for name in ("tanh", "exp", "log", "log1p", "expm1", "sqrt", "sin", "cos", "floor", "ceil")},

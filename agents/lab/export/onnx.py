@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import logging
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from agents.lab.export.check import Runner
 from agents.lab.export.module import Exported
 from agents.run.storage import write_bytes
 from envs.errors import UserError
@@ -56,7 +56,7 @@ def write_onnx(exported: Exported, about: dict[str, Any], path: Path) -> None:
     write_bytes(path, model.SerializeToString())
 
 
-def onnx_runner(path: Path) -> Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]:
+def onnx_runner(exported: Exported, path: Path) -> Runner:
     """Return what works the file out by onnxruntime.
 
     Raises:

@@ -300,18 +300,42 @@ def _index_select(w: Writer, like: Tensor, value: Value, dim: int, index: Value)
 
 def _indexed(w: Writer, like: Tensor, value: Value, indices: Sequence[Value | None]) -> Value:
     """Entries named by arrays of indices for axes that lie together."""
+    result = w.made(like)
+    place = _placed(w, value, indices, len(result.shape))
+    w.loop(result.shape, lambda i: [f"{result.at(i)} = {value.at(place(i))};"])
+    return result
+
+
+def _placed(w: Writer, value: Value, indices: Sequence[Value | None], depth: int) -> Callable[[list[str]], list[str]]:
+    """Return what makes of an index of `depth` axes, the broadcast one of `indices` in it, the one of `value`."""
     named = [axis for axis, index in enumerate(indices) if index is not None]
     if named != list(range(named[0], named[-1] + 1)):
         raise UserError("indices of axes apart have no plain form: export with --to onnx instead")
-    first, result = named[0], w.made(like)
-    wide = len(result.shape) - (len(value.shape) - len(named))  # axes of the indices, broadcast
+    if any(index is not None and index.kind == "byte" for index in indices):
+        raise UserError("masks as indices have no plain form: export with --to onnx instead")
+    first = named[0]
+    wide = depth - (len(value.shape) - len(named))
 
-    def body(i: list[str]) -> list[str]:
+    def place(i: list[str]) -> list[str]:
         inner = i[first : first + wide]
         found = [w.entry(indices[axis], inner, "int") for axis in named]
-        return [f"{result.at(i)} = {value.at([*i[:first], *found, *i[first + wide :]])};"]
+        return [*i[:first], *found, *i[first + wide :]]
 
-    w.loop(result.shape, body)
+    return place
+
+
+def _put_indexed(
+    w: Writer, like: Tensor, value: Value, indices: Sequence[Value | None], part: Value, accumulate: bool = False
+) -> Value:
+    """index_put: a copy in which entries named by indices are others."""
+    result = w.made(like)
+    _copy(w, result, value)
+    shapes = [index.shape for index in indices if index is not None]
+    broad = tuple(torch.broadcast_shapes(*shapes))
+    named = [axis for axis, index in enumerate(indices) if index is not None]
+    shape = (*value.shape[: named[0]], *broad, *value.shape[named[-1] + 1 :])
+    place, sign = _placed(w, value, indices, len(shape)), "+=" if accumulate else "="
+    w.loop(shape, lambda i: [f"{result.at(place(i))} {sign} {w.entry(part, i, result.kind)};"])
     return result
 
 
@@ -347,6 +371,29 @@ def _put(w: Writer, like: Tensor, value: Value, part: Value, dim: int, index: in
     return result
 
 
+def _put_slice(
+    w: Writer,
+    like: Tensor,
+    value: Value,
+    part: Value,
+    dim: int = 0,
+    start: int | None = None,
+    end: int | None = None,
+    step: int = 1,
+) -> Value:
+    """slice_scatter: a copy in which some of one axis are others."""
+    result = w.made(like)
+    _copy(w, result, value)
+    first, last, step = slice(start, end, step).indices(result.shape[dim])
+    shape = tuple(len(range(first, last, step)) if i == dim else n for i, n in enumerate(result.shape))
+    steps = tuple(s * step if i == dim else s for i, s in enumerate(result.strides))
+    there = Value(result.name, result.kind, shape, steps, first * result.strides[dim])
+    if part.shape != shape:
+        part = Value(part.name, part.kind, shape, tuple(0 for _ in shape), part.offset)
+    _copy(w, there, part)
+    return result
+
+
 OPERATIONS: dict[str, Callable[..., Any]] = {
     "addmm": _addmm,
     **dict.fromkeys(("mm", "bmm"), _product),
@@ -373,8 +420,10 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "full": _filled(lambda shape, value: value),
     "full_like": _filled(lambda like, value: value),
     "scalar_tensor": _filled(lambda value: value),
-    **dict.fromkeys(("zeros", "zeros_like", "new_zeros", "empty", "empty_like", "new_empty"), _filled(lambda *_: 0)),
+    **dict.fromkeys(("zeros", "zeros_like", "empty", "empty_like", "empty_permuted"), _filled(lambda *_: 0)),
     **dict.fromkeys(("ones", "ones_like"), _filled(lambda *_: 1)),
     "arange": _arange,
+    "index_put": _put_indexed,
     "select_scatter": _put,
+    "slice_scatter": _put_slice,
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -74,6 +74,8 @@ class Language:
         number: a Python number and the kind it meets to a literal.
         function: the name of a function of real numbers, and a kind, to the function.
         cast: an expression and the kind it becomes.
+        bits: an operator of C's on the bits of whole numbers, and what it is on `{a}` and `{b}`.
+        whole: whether whole numbers are divided as such, towards zero.
     """
 
     counter: str
@@ -83,6 +85,8 @@ class Language:
     number: Callable[[float, str], str]
     function: Callable[[str, str], str]
     cast: Callable[[str, str], str]
+    bits: Mapping[str, str]
+    whole: bool
 
 
 @dataclass
@@ -231,8 +235,6 @@ class Writer:
         kind = (
             "double" if "double" in kinds else "float" if "float" in kinds else result.kind if not kinds else kinds[0]
         )
-        if op == "div" and options.get("rounding_mode") is not None:
-            raise UserError("a division that rounds has no plain form: export with --to onnx instead")
 
         def body(index: list[str]) -> list[str]:
             entries = [self.entry(a, index, kind) if a is not None else None for a in args]

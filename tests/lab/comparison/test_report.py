@@ -193,6 +193,17 @@ def test_one_seed_failures_and_unfinished_runs(tmp_path, sketched):
     assert "nan" not in re.findall(r"\w+", reader.text)
 
 
+def test_what_the_doctor_said_of_runs(tmp_path, sketched):
+    write_comparison(tmp_path, seeds=2)
+    assert "doctor" not in {attrs["id"] for attrs in check(write_report(tmp_path)).all("h2")}
+    run = next(path.parent for path in sorted(tmp_path.glob("runs/*/*/result.json")))
+    found = {"illness": "dead units", "badness": 1.0, "evidence": HOSTILE, "fix": "--activation elu", "step": 1_200}
+    (run / "doctor.jsonl").write_text(json.dumps(found) + "\n")
+    reader = check(write_report(tmp_path))
+    assert "doctor" in {attrs["id"] for attrs in reader.all("h2")}
+    assert all(words in reader.text for words in ("dead units", "1,200", HOSTILE, "--activation elu"))
+
+
 def test_nothing_finished(tmp_path):
     (tmp_path / "comparison.json").write_text(json.dumps(document([("A-v0", "ppo")], ["ours", "sb3"], 30)))
     reader = check(write_report(tmp_path))

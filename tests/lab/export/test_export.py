@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sys
 from dataclasses import replace
@@ -16,12 +17,16 @@ import torch
 from agents.export import main
 from agents.lab.export.c import C, c_runner, compiled, header, identifier, write_c
 from agents.lab.export.check import check, raw_inputs
+from agents.lab.export.js import script
 from agents.lab.export.module import Exported
 from agents.lab.export.onnx import onnx_runner, write_onnx
 from agents.lab.export.plain import write_plain
+from agents.lab.export.web import web_runner, world_programs, write_web
 from agents.run.models import LoadedPolicy, load_model, save_model
 from agents.run.storage import write_bytes
 from envs.errors import UserError
+from envs.make import make
+from envs.native.gym_env import DYNAMICS
 from tests.marks import long_test
 from tests.run.test_models import CASES as MODELS
 from tests.run.test_models import DQN_SMALL, PPO_SMALL, SMALL, trained
@@ -62,7 +67,7 @@ def policy(values: dict[str, Any], folder: Path) -> LoadedPolicy:
 def agrees(loaded: LoadedPolicy, to: str, path: Path) -> None:
     exported = Exported(loaded)
     (write_c if to == "c" else write_onnx)(exported, ABOUT, path)
-    runner = c_runner(exported, path) if to == "c" else onnx_runner(path)
+    runner = c_runner(exported, path) if to == "c" else onnx_runner(exported, path)
     assert runner is not None
     found = check(exported, runner, loaded, 300, 4, lambda done, total: None)
     assert (found.states, found.differing) == (300, 0)
@@ -151,6 +156,8 @@ class Operations(torch.nn.Module):
             torch.full_like(y, 3) * y.cumsum(1) - y,
             x[:, y.clamp(0, 2)],
             x[y.clamp(0, 2)][:, :, 0],
+            (y * 7 - 9).remainder(5) + (y * 7 - 9) // 4,
+            x.remainder(0.7),
             x.max(1).indices.to(torch.float32) / 3,
         )
 
@@ -171,6 +178,87 @@ def test_operations_are_pytorchs(tmp_path: Path) -> None:
     found = runner({"x": x[None].numpy(), "y": y[None].numpy()})
     for name, value in zip(outputs, expected, strict=True):
         np.testing.assert_allclose(found[name].reshape(value.shape), value.numpy(), rtol=2e-6, atol=1e-6)
+
+
+# Lines of [state, action, uniform] in, of [[next state, reward, ended], [observations]] out
+WORLD = """
+const rules = new Function(require("fs").readFileSync(process.argv[1], "utf8") + "return [begin, tick, see];")();
+const plain = arrays => arrays.map(array => [...array]);
+const [begin, tick, see] = rules, [first, lines] = JSON.parse(require("fs").readFileSync(0, "utf8"));
+const moved = lines.map(line => { const made = tick(...line); return [plain(made), plain(see(made[0]))]; });
+console.log(JSON.stringify([plain(begin(first)), moved]));
+"""
+GAMES = ["CartPole-v1", "Bricks-v0"]
+
+
+def rules_agree(env_id: str, folder: Path) -> None:
+    env: Any = make(env_id, 1, vec="native")
+    path, random, rules = folder / "rules.js", np.random.default_rng(0), env.dynamics
+    path.write_text(script(world_programs(env)))
+    env.action_space.seed(0)
+    first = random.random((rules.uniforms, 1))
+    begun = state = rules.init(np, first)
+    lines, expected = [], []
+    for _ in range(300):
+        action, uniform = np.asarray(env.action_space.sample())[None], random.random((rules.step_uniforms, 1))
+        lines.append([state[:, 0].tolist(), action.ravel().tolist(), uniform[:, 0].tolist()])
+        state, reward, ended = rules.step(np, state, action, uniform)
+        seen = rules.observe(np, state)
+        leaves = list(seen.values()) if isinstance(seen, dict) else [seen]
+        expected.append(([state, reward, ended], leaves))
+        if ended[0]:
+            state = rules.init(np, random.random((rules.uniforms, 1)))
+    done = run(
+        ["node", "-e", WORLD, str(path)],
+        input=json.dumps([first[:, 0].tolist(), lines]),
+        capture_output=True,
+        text=True,
+    )
+    assert not done.stderr
+    made, moved = json.loads(done.stdout)
+    np.testing.assert_allclose(made[0], begun[:, 0], rtol=1e-12)
+    for found, arrays in zip(moved, expected, strict=True):
+        for ours, theirs in zip(found, arrays, strict=True):
+            for one, other in zip(ours, theirs, strict=True):
+                np.testing.assert_allclose(one, np.ravel(other), rtol=1e-6, atol=1e-7)
+
+
+needs_node = pytest.mark.skipif(shutil.which("node") is None, reason="no node")
+
+
+@needs_node
+@pytest.mark.parametrize("env_id", GAMES)
+def test_rules_in_a_page_are_the_environments(env_id: str, tmp_path: Path) -> None:
+    rules_agree(env_id, tmp_path)
+
+
+@long_test
+@needs_node
+@pytest.mark.parametrize("env_id", sorted({task.env_id for task in DYNAMICS.values()} - set(GAMES)))
+def test_rules_of_all_native_environments_in_a_page(env_id: str, tmp_path: Path) -> None:
+    rules_agree(env_id, tmp_path)
+
+
+@needs_node
+def test_a_page_acts_as_the_policy_and_holds_no_name_as_html(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    loaded = policy(PPO_SMALL | {"env": "CartPole-v1", "memory": "lstm", "memory_size": 4}, tmp_path / "model")
+    exported, path = Exported(loaded), tmp_path / "policy.html"
+    write_web(exported, ABOUT | {"env": "</script><b>x"}, path, loaded)
+    text = path.read_text()
+    assert "</script><b>" not in text
+    assert "PPO on &lt;/script&gt;&lt;b&gt;x, step 64" in text
+    assert '"pole angle"' in text
+    runner = web_runner(exported, path)
+    assert runner is not None
+    found = check(exported, runner, loaded, 100, 2, lambda done, total: None)
+    assert (found.states, found.differing) == (100, 0)
+
+
+def test_a_page_needs_rules_that_are_known(tmp_path: Path) -> None:
+    loaded = policy(CASES["masks, memory, several actions"], tmp_path)
+    with pytest.raises(UserError, match="no native environment of this suite"):
+        write_web(Exported(loaded), ABOUT, tmp_path / "policy.html", loaded)
 
 
 def test_what_cannot_be_exported_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
