@@ -27,7 +27,6 @@ from agents.networks.pictures import (
     layout_by,
     picture_layout,
 )
-from agents.networks.pretrained import Pretrained
 from agents.networks.words import TextEncoder
 from envs.adapters.masks import ACTION_MASK
 from envs.errors import UserError
@@ -255,6 +254,8 @@ def _named(name: str) -> type[nn.Module] | None:
 def _of_leaf(space: Space, kind: type[nn.Module] | None, config: NetworkConfig) -> Any:
     named = config.text_encoder in ("transformer", "gru")
     if isinstance(space, Written) and config.text_encoder != "auto" and not named:
+        from agents.networks.pretrained import Pretrained  # here, as it imports PyTorch's compiler
+
         return Pretrained(space, config.text_encoder)
     if isinstance(space, Written | Tokens) or (isinstance(space, spaces.MultiDiscrete) and named):
         return TextEncoder(space, config.text_encoder if named else "transformer")
