@@ -70,7 +70,7 @@ def test_from_start_to_end_and_what_is_done_is_kept(tmp_path, capsys, monkeypatc
 
 def start(words: list[str]) -> subprocess.Popen[bytes]:
     program = "import sys; from agents import compare; from agents.lab.comparison import report; "
-    program += "from agents.lab.comparison import pool; pool.cores = lambda: 1; "  # threads for each child
+    program += "from agents.lab.comparison import pool; pool.cores, pool.PATIENCE = lambda: 1, 120; "
     program += "report.report = lambda *_: {}; sys.exit(compare.main())"
     return subprocess.Popen([sys.executable, "-c", program, *words], stdout=subprocess.DEVNULL)
 
@@ -86,7 +86,7 @@ def test_stopped_and_killed_it_goes_on_where_it_stood(tmp_path, no_report, monke
     stopped = start(words)
     wait_for(lambda: list(first.glob("checkpoints/0*/state.json")))
     stopped.send_signal(signal.SIGTERM)
-    assert stopped.wait(30) == 130
+    assert stopped.wait(120) == 130
     assert json.loads((first / "summary.json").read_text())["interrupted"], "it saved what it had learnt"
     assert not list(out.glob("runs/*/*/result.json"))
 
