@@ -108,6 +108,9 @@ def test_an_example(
     line: str, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(place)
+    for name in ("LOOKED", "LINGER"):  # nobody looks at a page
+        monkeypatch.setattr(f"agents.view.page.{name}", 0.0)
+    monkeypatch.setattr("agents.train.open_viewer", lambda run, quiet: None)
     python, dash_m, module, *words = shlex.split(line, comments=True)
     assert (python, dash_m) == ("python", "-m")
     command = [module.removeprefix("agents.")] if module != "agents" else []
