@@ -217,19 +217,6 @@ def test_help_lists_the_flags_and_three_examples(command):
     assert done.stdout.count(f"python -m agents.{command}") >= 4  # the usage and three examples
 
 
-@pytest.mark.parametrize("command", ["evaluate", "watch"])
-def test_the_examples_of_help_run(run, command, monkeypatch):
-    """Each line under "examples:", with the run's name in place of the one that stands there."""
-    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
-    module = sys.modules[f"agents.{command}"]
-    lines = [line.strip() for line in module.EXAMPLES.splitlines() if line.strip().startswith("python -m")]
-    lines = [line for line in lines if ".zip" not in line]  # models of stable-baselines3 have tests of their own
-    assert len(lines) >= 3
-    for line in lines:
-        words = line.split()[3:]
-        assert module.main([run if word.startswith("runs/") else word for word in words]) == 0, line
-
-
 def test_a_process_prints_nothing_but_its_own_lines(run):
     """No banner of pygame's, no complaint of a sound card's, and JSON at the end."""
     environment = {
