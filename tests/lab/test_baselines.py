@@ -117,7 +117,7 @@ def test_a_normalised_policy_is_measured_by_raw_returns():
         ("ppo", PPOConfig(shared_torso=True, squash_output=True), ["shared_torso", "squash_output"]),
         (
             "ppo",
-            PPOConfig(encoder="convolutional", memory="gru"),
+            PPOConfig(encoder="impala", memory="gru"),
             ["encoder", "memory", "memory_size", "memory_layers"],
         ),
         ("ppo", PPOConfig(), []),
