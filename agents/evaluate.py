@@ -11,7 +11,19 @@ import tyro
 
 from agents.core.config import MOST_EPISODES
 from agents.run.cli import print_json, run_command
-from agents.run.flags import EnvId, EnvKwargs, Flag, SB3Algo, Trust, VecNormalizeFile, parse_env_kwargs, parse_flags
+from agents.run.flags import (
+    Checkpoint,
+    EnvId,
+    EnvKwargs,
+    Flag,
+    RunOrZip,
+    RunsDir,
+    SB3Algo,
+    Trust,
+    VecNormalizeFile,
+    parse_env_kwargs,
+    parse_flags,
+)
 from envs.errors import UserError
 
 if TYPE_CHECKING:
@@ -31,15 +43,8 @@ examples:
 class Options:
     """Flags."""
 
-    run: Annotated[
-        tyro.conf.Positional[Path | None],
-        tyro.conf.arg(
-            metavar="[RUN]",
-            help_behavior_hint="",
-            help="run folder, folder with a model, or MODEL.zip of stable-baselines3; without it, the run begun last",
-        ),
-    ] = None
-    checkpoint: Annotated[str, tyro.conf.arg(metavar="best|latest|STEP", help="which of the run's policies")] = "best"
+    run: RunOrZip = None
+    checkpoint: Checkpoint = "best"
     episodes: Annotated[int, tyro.conf.arg(help="how many to play")] = 100
     seed: Annotated[int, tyro.conf.arg(help="the same seed plays the same episodes")] = 0
     stochastic: Annotated[Flag, tyro.conf.arg(help="sample actions instead of taking the most likely")] = False
@@ -58,7 +63,7 @@ class Options:
     vec_normalize: VecNormalizeFile = None
     trust: Trust = False
     device: Annotated[Literal["cpu", "cuda", "mps"], tyro.conf.arg(help="where the network computes")] = "cpu"
-    runs_dir: Annotated[Path, tyro.conf.arg(help="where runs are, if RUN is not given")] = Path("runs")
+    runs_dir: RunsDir = Path("runs")
     json: Annotated[Flag, tyro.conf.arg(help="print the result as a last line")] = False
     debug: Annotated[Flag, tyro.conf.arg(help="show tracebacks")] = False
 

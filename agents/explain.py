@@ -13,7 +13,7 @@ import tyro
 
 from agents.core.config import MOST_EPISODES
 from agents.run.cli import print_json, run_command
-from agents.run.flags import EnvId, EnvKwargs, Flag, Trust, parse_env_kwargs, parse_flags
+from agents.run.flags import Checkpoint, EnvId, EnvKwargs, Flag, Run, RunsDir, Trust, parse_env_kwargs, parse_flags
 from envs.errors import UserError
 
 if TYPE_CHECKING:
@@ -34,15 +34,8 @@ PRINTED = 8  # features
 class Options:
     """Flags."""
 
-    run: Annotated[
-        tyro.conf.Positional[Path | None],
-        tyro.conf.arg(
-            metavar="[RUN]",
-            help_behavior_hint="",
-            help="run folder, or folder with a model; without it, the run begun last",
-        ),
-    ] = None
-    checkpoint: Annotated[str, tyro.conf.arg(metavar="best|latest|STEP", help="which of the run's policies")] = "best"
+    run: Run = None
+    checkpoint: Checkpoint = "best"
     episodes: Annotated[int, tyro.conf.arg(help="how many to play for each mean return")] = 20
     states: Annotated[int, tyro.conf.arg(help="how many of the states in them to look at, at most")] = 1_000
     seed: Annotated[int, tyro.conf.arg(help="the same seed explains the same episodes")] = 0
@@ -56,7 +49,7 @@ class Options:
     env: EnvId = None
     env_kwargs: EnvKwargs = ()
     trust: Trust = False
-    runs_dir: Annotated[Path, tyro.conf.arg(help="where runs are, if RUN is not given")] = Path("runs")
+    runs_dir: RunsDir = Path("runs")
     json: Annotated[Flag, tyro.conf.arg(help="print the result as a last line")] = False
     debug: Annotated[Flag, tyro.conf.arg(help="show tracebacks")] = False
 

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 import tyro
 
 from agents.run.cli import print_json, run_command
-from agents.run.flags import Flag, Trust, parse_flags
+from agents.run.flags import Checkpoint, Flag, Run, RunsDir, Trust, parse_flags
 from envs.errors import UserError
 
 EXAMPLES = """\
@@ -28,14 +28,7 @@ ROWS = 64  # environments that the file and the policy are compared in
 class Options:
     """Flags."""
 
-    run: Annotated[
-        tyro.conf.Positional[Path | None],
-        tyro.conf.arg(
-            metavar="[RUN]",
-            help_behavior_hint="",
-            help="run folder, or folder with a model; without it, the run begun last",
-        ),
-    ] = None
+    run: Run = None
     to: Annotated[
         Literal["onnx", "c", "web"],
         tyro.conf.arg(help="onnx: for any ONNX runtime; c: one header; web: a page in which the policy plays"),
@@ -46,12 +39,12 @@ class Options:
             metavar="FILE", help_behavior_hint="", help="by default policy.onnx, .h or .html in the run folder"
         ),
     ] = None
-    checkpoint: Annotated[str, tyro.conf.arg(metavar="best|latest|STEP", help="which of the run's policies")] = "best"
+    checkpoint: Checkpoint = "best"
     check: Annotated[
         int, tyro.conf.arg(metavar="N", help="compare the file with the policy on N observations of episodes; 0: not")
     ] = 10_000
     trust: Trust = False
-    runs_dir: Annotated[Path, tyro.conf.arg(help="where runs are, if RUN is not given")] = Path("runs")
+    runs_dir: RunsDir = Path("runs")
     json: Annotated[Flag, tyro.conf.arg(help="print the result as a last line")] = False
     debug: Annotated[Flag, tyro.conf.arg(help="show tracebacks")] = False
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import tyro
 
 from agents.run.cli import print_json, run_command
-from agents.run.flags import Flag, Trust, parse_flags
+from agents.run.flags import Flag, RunsDir, Trust, parse_flags
 from envs.errors import UserError
 
 EXAMPLES = """\
@@ -46,7 +46,7 @@ class Options:
         Path | None, tyro.conf.arg(metavar="FOLDER", help_behavior_hint="", help="for the film (default: RUN/film)")
     ] = None
     trust: Trust = False
-    runs_dir: Annotated[Path, tyro.conf.arg(help="where runs are, if RUN is not given")] = Path("runs")
+    runs_dir: RunsDir = Path("runs")
     json: Annotated[Flag, tyro.conf.arg(help="print the result as a last line")] = False
     debug: Annotated[Flag, tyro.conf.arg(help="show tracebacks")] = False
 

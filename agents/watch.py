@@ -11,7 +11,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from agents.run.cli import print_json, run_command
-from agents.run.flags import EnvId, EnvKwargs, Flag, SB3Algo, Trust, VecNormalizeFile, parse_env_kwargs, parse_flags
+from agents.run.flags import (
+    EnvId,
+    EnvKwargs,
+    Flag,
+    RunOrZip,
+    RunsDir,
+    SB3Algo,
+    Trust,
+    VecNormalizeFile,
+    parse_env_kwargs,
+    parse_flags,
+)
 from envs.errors import UserError
 
 if TYPE_CHECKING:
@@ -43,14 +54,7 @@ keys in the window:
 class Options:
     """Flags."""
 
-    run: Annotated[
-        tyro.conf.Positional[Path | None],
-        tyro.conf.arg(
-            metavar="[RUN]",
-            help_behavior_hint="",
-            help="run folder, folder with a model, or MODEL.zip of stable-baselines3; without it, the run begun last",
-        ),
-    ] = None
+    run: RunOrZip = None
     checkpoint: Annotated[
         str | None,
         tyro.conf.arg(
@@ -115,7 +119,7 @@ class Options:
     algo: SB3Algo = None
     vec_normalize: VecNormalizeFile = None
     trust: Trust = False
-    runs_dir: Annotated[Path, tyro.conf.arg(help="where runs are, if RUN is not given")] = Path("runs")
+    runs_dir: RunsDir = Path("runs")
     replays_dir: Annotated[Path, tyro.conf.arg(help="where episodes go if there is no display")] = Path("replays")
     json: Annotated[Flag, tyro.conf.arg(help="print the result as a last line")] = False
     debug: Annotated[Flag, tyro.conf.arg(help="show tracebacks")] = False

@@ -1,8 +1,8 @@
 """Curiosity: rewards for what a network cannot predict yet, by which an agent seeks what it has not seen.
 
 A kind is a subclass of `Curiosity` and a row of `KINDS`. It belongs to a model as one of its modules, so that its
-parameters are trained with the model's; an algorithm takes `rewards` of what it has collected, and adds `learning_loss`
-to its own.
+parameters are trained with the model's; an algorithm takes `rewards` of what it has collected, and adds what it
+learns by to its own loss (`add_learning`).
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ class Features(nn.Module):
 
 
 class Curiosity(nn.Module):
-    """Rewards for what is new. Subclasses define `forward`, a pure function of transitions `[B, ...]`.
+    """Rewards for what is new. Subclasses define `build`, and `forward`, a pure function of transitions `[B, ...]`.
 
     Args:
         observation_space, action_space: canonical (envs.spaces).
@@ -138,6 +138,11 @@ class Curiosity(nn.Module):
         self.action_space = action_space
         self.whitened = Whitened(observation_space, network.picture_axes)
         self.scale = scale
+        self.build(config, network)
+
+    def build(self, config: CuriosityConfig, network: NetworkConfig) -> None:
+        """Make its networks, which read `self.whitened.space`."""
+        raise NotImplementedError
 
     def forward(self, obs: Obs, action: Tensor, next_obs: Obs) -> Surprise:
         raise NotImplementedError
@@ -197,6 +202,14 @@ def learning_loss(curiosity: Any, minibatch: dict[str, Any], share: float) -> Te
     return mean(curiosity(*data.values()).loss, valid)
 
 
+def add_learning(
+    loss: Tensor, curiosity: Any, minibatch: dict[str, Any], config: CuriosityConfig
+) -> tuple[Tensor, Tensor]:
+    """Return a loss with that of curiosity added, and the latter; arguments as `learning_loss` has them."""
+    learnt = learning_loss(curiosity, minibatch, config.curiosity_share)
+    return torch.add(loss, learnt, alpha=config.curiosity_loss_coef), learnt.detach()
+
+
 class RandomNetworkDistillation(Curiosity):
     """How wrong a network is about the outputs of a random one, which never changes (Burda et al. 2018,
     arXiv:1810.12894): little for observations like those seen often.
@@ -204,15 +217,7 @@ class RandomNetworkDistillation(Curiosity):
     The bonus is the mean squared error on the successor; the same error is the loss.
     """
 
-    def __init__(
-        self,
-        observation_space: Space,
-        action_space: Space,
-        config: CuriosityConfig,
-        network: NetworkConfig,
-        scale: RewardScale,
-    ) -> None:
-        super().__init__(observation_space, action_space, config, network, scale)
+    def build(self, config: CuriosityConfig, network: NetworkConfig) -> None:
         widths, size = config.curiosity_arch, config.curiosity_size
         self.target = Features(self.whitened.space, network, widths, size)
         self.predictor = Features(self.whitened.space, network, (*widths, *widths[-1:]), size)  # one layer more
@@ -235,20 +240,12 @@ class IntrinsicCuriosity(Curiosity):
     model alone, lest they become easy to predict by being all the same (Burda et al. 2019, arXiv:1808.04355, sec. 2).
     """
 
-    def __init__(
-        self,
-        observation_space: Space,
-        action_space: Space,
-        config: CuriosityConfig,
-        network: NetworkConfig,
-        scale: RewardScale,
-    ) -> None:
-        super().__init__(observation_space, action_space, config, network, scale)
+    def build(self, config: CuriosityConfig, network: NetworkConfig) -> None:
         widths, size = config.curiosity_arch, config.curiosity_size
         self.beta = config.icm_beta
-        self.code = ActionCode(action_space)
+        self.code = ActionCode(self.action_space)
         self.features = Features(self.whitened.space, network, widths, size)
-        self.inverse = _network(2 * size, widths[-1:], parameter_count(action_space))
+        self.inverse = _network(2 * size, widths[-1:], parameter_count(self.action_space))
         self.dynamics = _network(size + self.code.features, widths[-1:], size)
 
     def forward(self, obs: Obs, action: Tensor, next_obs: Obs) -> Surprise:

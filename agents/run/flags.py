@@ -24,6 +24,24 @@ EnvKwargs = Annotated[
     tuple[str, ...],
     tyro.conf.arg(metavar="KEY=VALUE ...", help_behavior_hint="", help="environment arguments over the training's"),
 ]
+Run = Annotated[
+    tyro.conf.Positional[Path | None],
+    tyro.conf.arg(
+        metavar="[RUN]",
+        help_behavior_hint="",
+        help="run folder, or folder with a model; without it, the run begun last",
+    ),
+]
+RunOrZip = Annotated[
+    tyro.conf.Positional[Path | None],
+    tyro.conf.arg(
+        metavar="[RUN]",
+        help_behavior_hint="",
+        help="run folder, folder with a model, or MODEL.zip of stable-baselines3; without it, the run begun last",
+    ),
+]
+RunsDir = Annotated[Path, tyro.conf.arg(help="where runs are, if RUN is not given")]
+Checkpoint = Annotated[str, tyro.conf.arg(metavar="best|latest|STEP", help="which of the run's policies")]
 SB3Algo = Annotated[
     Literal["ppo", "dqn", "sac"] | None,
     tyro.conf.arg(metavar="ppo|dqn|sac", help_behavior_hint="", help="of MODEL.zip, where it does not say"),

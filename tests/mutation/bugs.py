@@ -261,8 +261,8 @@ BUGS = [
             "curiosity: DQN learns what is new and is not rewarded for it",
         ),
         (
-            "loss = torch.add(loss, learnt, alpha=self.config.intrinsic.curiosity_loss_coef)",
-            "loss = loss + learnt.detach()",
+            "loss, learnt = add_learning(",
+            "_, learnt = add_learning(",
             "curiosity: with DQN nothing becomes less new",
         ),
     ),

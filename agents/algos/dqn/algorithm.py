@@ -14,7 +14,7 @@ from agents.core.algorithm import Algorithm
 from agents.core.schedules import crossings
 from agents.core.tree import tree_map
 from agents.data.replay import Batch
-from agents.networks.curiosity import build_curiosity, learning_loss
+from agents.networks.curiosity import add_learning, build_curiosity
 from agents.networks.heads import QUIET, Noise
 from agents.networks.models import QNetwork, QOutput
 from agents.networks.normalize import RewardScale
@@ -132,9 +132,8 @@ class DQN(Algorithm):
         if self.model.curiosity is not None:
             # of sequences actions are one row, as all that belongs to single transitions
             data = minibatch | ({"action": action.view_as(minibatch["start"])} if self.model.recurrent else {})
-            learnt = learning_loss(model.curiosity, data, self.config.intrinsic.curiosity_share)
-            loss = torch.add(loss, learnt, alpha=self.config.intrinsic.curiosity_loss_coef)
-            aux |= {"curiosity_loss": learnt.detach(), "rollout/curiosity": minibatch["bonus"].mean()}
+            loss, learnt = add_learning(loss, model.curiosity, data, self.config.intrinsic)
+            aux |= {"curiosity_loss": learnt, "rollout/curiosity": minibatch["bonus"].mean()}
         if weight is not None:
             aux["priority"] = error.detach()
         return loss, aux

@@ -13,7 +13,7 @@ from agents.algos.ppo.config import PPOConfig
 from agents.core.algorithm import Algorithm
 from agents.core.schedules import scheduled
 from agents.data.trajectory import Trajectory
-from agents.networks.curiosity import build_curiosity, learning_loss
+from agents.networks.curiosity import add_learning, build_curiosity
 from agents.networks.models import ActorCritic
 from agents.networks.normalize import RewardScale
 from agents.ops.losses import adapted_rate, divergence, mean, normalized, ppo_policy_loss, value_loss
@@ -102,10 +102,10 @@ class PPO(Algorithm):
         value, old_value, return_ = values
         is_curious = self.model.curiosity is not None
         critic = value_loss(value, old_value, return_, config.clip_range_vf, valid, heads=is_curious)
-        loss, curious = torch.add(surrogate, critic, alpha=config.vf_coef), {}
+        loss = torch.add(surrogate, critic, alpha=config.vf_coef)
+        curious: dict[str, Tensor] = {}
         if is_curious:
-            learnt = learning_loss(model.curiosity, minibatch, config.intrinsic.curiosity_share)
-            loss, curious = torch.add(loss, learnt, alpha=config.intrinsic.curiosity_loss_coef), {"curiosity": learnt}
+            loss, curious["curiosity"] = add_learning(loss, model.curiosity, minibatch, config.intrinsic)
         if "augmented" in minibatch:
             loss = torch.add(loss, self._agreement(model, minibatch, value), alpha=config.augment_coef)
         with torch.set_grad_enabled(config.ent_coef > 0):
@@ -117,7 +117,7 @@ class PPO(Algorithm):
             "value": critic.detach(),
             "entropy": entropy.detach(),
             "log_ratio": (log_ratio if valid is None else log_ratio * valid).detach().flatten(),
-            **{name: each.detach() for name, each in curious.items()},
+            **curious,
         }
 
     def _agreement(self, model: nn.Module, minibatch: dict[str, Any], value: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from agents.acting.policies import EpsilonGreedyPolicy
 from agents.algos.pqn.config import PQNConfig
 from agents.core.algorithm import Algorithm
 from agents.data.trajectory import Trajectory
-from agents.networks.curiosity import build_curiosity, learning_loss
+from agents.networks.curiosity import add_learning, build_curiosity
 from agents.networks.models import QNetwork
 from agents.networks.normalize import RewardScale
 from agents.ops.losses import mean
@@ -59,9 +59,8 @@ class PQN(Algorithm):
         loss = 0.5 * mean((taken - minibatch["return"]).square(), minibatch.get("valid"))
         aux = {"loss": loss.detach(), "q_mean": taken.detach().mean()}
         if self.model.curiosity is not None:
-            learnt = learning_loss(model.curiosity, minibatch, self.config.intrinsic.curiosity_share)
-            loss = torch.add(loss, learnt, alpha=self.config.intrinsic.curiosity_loss_coef)
-            aux |= {"curiosity_loss": learnt.detach(), "rollout/curiosity": minibatch["bonus"].mean()}
+            loss, learnt = add_learning(loss, model.curiosity, minibatch, self.config.intrinsic)
+            aux |= {"curiosity_loss": learnt, "rollout/curiosity": minibatch["bonus"].mean()}
         return loss, aux
 
     def after_update(self, data: dict[str, Any]) -> None:
