@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 EXAMPLES = """\
 examples:
   python -m agents.record runs/CartPole-v1__ppo__s0__20260101-120000 --episodes 20
-  python -m agents.record heuristic --env CartPole-v1 --episodes 20 --out datasets/cartpole
+  python -m agents.record heuristic --env CartPole-v1 --episodes 20 --out datasets/mine
   python -m agents.record random --env MountainCar-v0 --episodes 5 --seed 1
 """
 MOST = 1_000_000

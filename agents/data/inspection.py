@@ -18,7 +18,7 @@ from envs.spaces import ObservationCodec
 
 FAULTS = ("nan", "bounds", "broken", "duplicates", "unended")
 MOST_FITTED, FEW = 20_000, 50  # transitions that rewards are fitted on: at the most, and at the least
-SHIFTED = 0.3  # of the rewards' variance, which another step explains more of
+SHIFTED = 0.5  # of what is left unexplained of the rewards: rewards of another step leave less
 Flags = NDArray[np.bool_]
 
 
@@ -130,22 +130,23 @@ def reward_shift(data: Dataset) -> int:
     chosen = np.flatnonzero(inner & ~not_finite(data))[:MOST_FITTED]
     if not leaves or len(chosen) < FEW:
         return 0
+    chosen = np.random.default_rng(0).permutation(chosen)  # fitted on some, compared on others of the same kind
     rows = data.rows[chosen]
     parts = [part.astype(np.float64) for leaf in leaves for part in (leaf[rows], leaf[rows + 1])]
     parts += [part**2 for part in parts] + [_columns(data.action[chosen])]
     features = np.column_stack([*parts, np.ones(len(chosen))])
     features /= np.abs(features).max(axis=0).clip(1e-9)
     half = len(chosen) // 2
-    scores = {}
+    left = {}
     for shift in (0, 1, -1):
         reward = data.reward[chosen + shift].astype(np.float64)
         if reward.std() < 1e-9:
             return 0
-        weights = np.linalg.lstsq(features[:half], reward[:half], rcond=None)[0]
+        weights = np.linalg.lstsq(features[:half], reward[:half], rcond=1e-6)[0]
         rest = reward[half:]
-        scores[shift] = 1 - ((rest - features[half:] @ weights) ** 2).mean() / max(rest.var(), 1e-12)
-    best = max(scores, key=scores.__getitem__)
-    return best if best and scores[best] > 0.5 and scores[best] - max(scores[0], 0.0) > SHIFTED else 0
+        left[shift] = float(((rest - features[half:] @ weights) ** 2).mean() / max(rest.var(), 1e-12))
+    best = min(left, key=left.__getitem__)
+    return best if left[best] < SHIFTED * min(left[0], 1.0) else 0
 
 
 def _columns(action: NDArray[Any]) -> NDArray[np.float64]:
