@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import signal
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -186,9 +188,17 @@ def test_half_a_training_gone_on_with_is_the_whole(recorded: Path, tmp_path: Pat
     words = f"--algo bc --env CartPole-v1 --data {recorded} --patience 0 --n-steps 16 --schedule-total 2000 --balanced"
     words += " --eval-freq 450 --eval-episodes 2 --eval-max-steps 60 --final-eval-episodes 0 --device cpu --norm-obs"
     whole = train(tmp_path / "whole", f"{words} -n 2000")
-    half = train(tmp_path / "half", f"{words} -n 1000")
-    resume(half, "-n 2000")
-    assert_same_run(whole, half)
+    collect, calls = Playback.collect, []
+
+    def stopped(self: Playback, ticks: int) -> Any:
+        calls.append(1)
+        if len(calls) == 2:
+            signal.raise_signal(signal.SIGINT)
+        return collect(self, ticks)
+
+    with mock.patch.object(Playback, "collect", stopped):
+        half = train(tmp_path / "half", f"{words} -n 2000", code=130)
+    assert_same_run(whole, resume(half))
 
 
 def test_data_that_changed_are_not_gone_on_with(

@@ -6,6 +6,7 @@ import importlib
 import re
 import shlex
 import shutil
+import uuid
 from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
@@ -74,7 +75,7 @@ def small(words: list[str]) -> list[str]:
     if words[0] == "film":
         words = [*words, "--parts", "2", "--seconds", "0.1", "--fps", "5", "--no-gif"]
     if words[0] == "record":
-        words = [*words, "--episodes", "2"]
+        words = [*words, "--episodes", "2", *([] if "--out" in words else ["--out", f"recorded/{uuid.uuid4().hex}"])]
     if words[0] == "export":
         words = [*words, "--check", "0"]
     return words
