@@ -33,7 +33,7 @@ from agents.run.summary import Summary, last_screen, resume_command
 from agents.run.terminal import typed
 from agents.run.told import understood
 from agents.run.trees import remove_tree, write_tree
-from agents.run.vitals import Vitals
+from agents.run.vitals import Vitals, returns_of
 from envs.errors import UserError
 from envs.make import has_time_limit, reward_threshold
 
@@ -165,10 +165,10 @@ class Run:
             if is_best and crossings(self.monitor.last_video, step, params.video_freq):
                 with self.monitor.paused("recording"):
                     record_best(self, step)
-        if crossings(before, step, self.examine_every):
-            self.see_doctor(step)
         if row := crossings(before, step, self.log_every):
             self.log(step)
+        if crossings(before, step, self.examine_every):
+            self.see_doctor(step)
         self.monitor.handled = step
         self.monitor.evaluated += evaluated
         if row:
@@ -186,7 +186,7 @@ class Run:
             return
         data = self.rollout if self.training.replay is None else self.training.replay
         self.doctor.history.words = self.vitals.words
-        self.say(self.doctor.examine(step, self.vitals.take(data)))
+        self.say(self.doctor.examine(step, self.vitals.take(data) | returns_of(self.monitor.returns)))
 
     def look_around(self) -> None:
         """Say what most likely keeps the run from learning.

@@ -26,7 +26,7 @@ from agents.run.illnesses import Diagnosis
 from agents.run.models import load_policy
 from agents.run.sinks import TensorBoardSink, read_table
 from agents.run.trees import read_tree
-from agents.run.vitals import ROWS, Vitals
+from agents.run.vitals import ROWS, Vitals, returns_of
 from tests.algos.making import collect, make_ppo
 from tests.core.recorder import Tape
 from tests.marks import long_test
@@ -94,6 +94,11 @@ def test_vitals_by_hand() -> None:
     assert found["doctor/looked_at"] == 4
     obs[..., 1] = 8.0
     assert vitals.take(rollout(obs, action, torch.zeros(2, 2)))["doctor/constant_features"] == 0, "it has changed since"
+
+
+def test_how_far_returns_lie_apart() -> None:
+    assert returns_of([1.0, 3.0, 5.0]) == {"doctor/ep_rew_std": 2.0}
+    assert returns_of([1.0]) == returns_of([]) == {}
 
 
 def test_dummy_transitions_are_not_looked_at() -> None:
