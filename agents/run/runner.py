@@ -27,9 +27,10 @@ from agents.run.monitor import LOG_ROWS, Monitor
 from agents.run.play import watch_fault
 from agents.run.remarks import Remarks, of_actions, of_settings
 from agents.run.resuming import load_latest, refuse_finished
-from agents.run.sinks import ConsoleSink, CsvSink, Sink, TensorBoardSink
+from agents.run.sinks import ConsoleSink, CsvSink, Sink
 from agents.run.storage import atomic_folder
 from agents.run.summary import Summary, last_screen, resume_command
+from agents.run.tensorboard import TensorBoardSink
 from agents.run.terminal import typed
 from agents.run.told import understood
 from agents.run.trees import remove_tree, write_tree

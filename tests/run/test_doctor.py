@@ -24,7 +24,8 @@ from agents.run.diverged import environment_of
 from agents.run.doctor import Doctor, read_diagnoses
 from agents.run.illnesses import Diagnosis
 from agents.run.models import load_policy
-from agents.run.sinks import TensorBoardSink, read_table
+from agents.run.sinks import read_table
+from agents.run.tensorboard import TensorBoardSink
 from agents.run.trees import read_tree
 from agents.run.vitals import ROWS, Vitals, returns_of
 from tests.algos.making import collect, make_ppo
@@ -77,12 +78,13 @@ def rollout(obs: torch.Tensor, action: torch.Tensor, reward: torch.Tensor, valid
 
 def test_vitals_by_hand() -> None:
     network = Network([-1.0] * 6 + [1.0] * 2, [5.0] * 4 + [0.5] * 4 + [-5.0] * 8)
+    network.first.weight.data[0, 0] = 1.0  # of some observations this unit is not 0
     space = spaces.Box(-np.inf, np.inf, (2,), np.float32)
     vitals = Vitals(policy(network), space, spaces.Box(-2, 4, (1,), np.float32))
     obs = torch.tensor([[[3.0, 7.0], [-4.0, 7.0]], [[5.0, 7.0], [0.0, 7.0]]])  # [T, N, 2]
     action = torch.tensor([[[4.0], [1.0]], [[-2.5], [2.5]]])
     found = vitals.take(rollout(obs, action, torch.tensor([[0.0, 4.0], [-2.0, 0.0]])))
-    assert found["doctor/dead_units"] == 6 / 8
+    assert found["doctor/dead_units"] == 5 / 8
     assert found["doctor/saturated_units"] == 12 / 16
     assert found["doctor/input_size"] == 7
     assert "number 1 of" in vitals.words["doctor/input_size"]

@@ -18,7 +18,7 @@ from agents.doctor import main
 from agents.lab.checkup import logs
 from agents.lab.checkup.logs import read_events, read_history
 from agents.run.illnesses import diagnose_all
-from agents.run.sinks import TensorBoardSink
+from agents.run.tensorboard import TensorBoardSink
 from envs.errors import UserError
 from tests.lab.run_folders import write_folder
 from tests.marks import long_test
