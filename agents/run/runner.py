@@ -30,7 +30,7 @@ from agents.run.resuming import load_latest, refuse_finished
 from agents.run.sinks import ConsoleSink, CsvSink, Sink
 from agents.run.storage import atomic_folder
 from agents.run.summary import Summary, last_screen, resume_command
-from agents.run.tensorboard import TensorBoardSink
+from agents.run.tensorboard import BEST, FINAL, TensorBoardSink
 from agents.run.terminal import typed
 from agents.run.told import understood
 from agents.run.trees import remove_tree, write_tree
@@ -431,6 +431,8 @@ def conclude(run: Run, interrupted: bool, replays: tuple[Path, Path], record_ste
         first_step=run.monitor.first,
     )
     watchable = watch_fault(config.env) is None and (recorded is not None or interrupted or not record_steps)
+    run.tensorboard.write(step, {BEST: run.monitor.best[0]} if run.monitor.best else {})
+    run.tensorboard.write(step, {} if mean is None else {FINAL: mean})
     run.tensorboard.hparams(config.model_dump(mode="json"))
     run.folder.write_summary(dataclasses.asdict(summary))
     run.say(run.remarks.at_the_end(run.monitor.returns, run.monitor.lengths))

@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 from agents.run.sinks import Scalars
 from agents.run.storage import disk
 
+# what ranks runs: capitals come first among the metrics of the tab HPARAMS, which shows five at first
+BEST, FINAL = "Score/best_mean_reward", "Score/final_mean_reward"
 BINS = 30  # of a histogram, as TensorBoard's own have
 TOGETHER = {  # scalars that one chart of the CUSTOM SCALARS tab shows: title -> tags
     "return, training and evaluation": ("rollout/ep_rew_mean", "eval/mean_reward"),
@@ -34,7 +36,7 @@ _file_number = count()
 def category_of(tag: str) -> str:
     """Return under which heading of the CUSTOM SCALARS tab a scalar is shown."""
     part, _, name = tag.partition("/")
-    if part == "time" or part == "doctor":
+    if part in ("time", "doctor"):
         return "speed" if part == "time" else "doctor"
     if part in ("rollout", "eval") and name != "exploration_rate":
         return "score"
@@ -142,7 +144,7 @@ class TensorBoardSink:
         self._add_summary(step, Summary(value=[value]))
 
     def hparams(self, values: Mapping[str, Any]) -> None:
-        """Show the run under the HPARAMS tab, which puts the last value of every scalar beside `values`.
+        """Show the run under the HPARAMS tab, which puts the last value of every scalar beside `values`, sorted by name.
 
         The tab finds the columns itself; to name them here would limit them to the first run's in a folder of several.
         """

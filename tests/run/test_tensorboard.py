@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,9 @@ from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
 from tensorboard.plugins.hparams import metadata as hparams_metadata
 from tensorboard.util.tensor_util import make_ndarray
 
-from agents.run.tensorboard import BINS, TensorBoardSink, charts
+from agents.run.tensorboard import BEST, BINS, FINAL, TensorBoardSink, charts
 from envs.errors import UserError
+from tests.run.running import train
 
 
 def events(folder: Path) -> EventAccumulator:
@@ -160,3 +162,13 @@ def test_every_scalar_has_one_chart() -> None:
     tags |= {"doctor/dead_units", "faults/nan", "a", "train/kl", "time/fps", "rollout/success_rate", "rollout/x"}
     shown = [tag for _, _, group in charts(tags) for tag in group]
     assert sorted(shown) == sorted(tags)
+
+
+def test_a_run_ends_with_what_it_is_ranked_by(tmp_path: Path) -> None:
+    run = train(tmp_path, "--env CartPole-v1 -n 256 --n-envs 2 --n-steps 32 --batch-size 64 --final-eval-episodes 3")
+    summary = json.loads((run / "summary.json").read_text())
+    assert scalars(run, "Score/final_mean_reward") == [(256, np.float32(summary["eval_mean"]))]
+    best = max(value for _, value in scalars(run, "eval/mean_reward"))
+    assert scalars(run, "Score/best_mean_reward") == [(256, best)]
+    first, second, *_ = sorted(events(run).Tags()["scalars"])
+    assert {first, second} == {BEST, FINAL}, "as the tab HPARAMS sorts them"
