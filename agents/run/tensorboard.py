@@ -144,7 +144,7 @@ class TensorBoardSink:
         self._add_summary(step, Summary(value=[value]))
 
     def hparams(self, values: Mapping[str, Any]) -> None:
-        """Show the run under the HPARAMS tab, which puts the last value of every scalar beside `values`, sorted by name.
+        """Show the run under the HPARAMS tab, beside `values` the last value of every scalar, sorted by name.
 
         The tab finds the columns itself; to name them here would limit them to the first run's in a folder of several.
         """

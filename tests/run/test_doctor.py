@@ -200,6 +200,18 @@ def test_of_a_training_that_diverges_model_and_batch_are_left(tmp_path: Path, ca
     assert found.step == step + 48
 
 
+def test_the_model_that_was_kept_stays_as_it_was(tmp_path: Path) -> None:
+    watching, model = Doctor(tmp_path, {}, TensorBoardSink(tmp_path)), nn.Linear(2, 2)
+    assert watching.bring_back(model) is None
+    watching.keep(7, model)
+    weight = model.weight.detach().clone()
+    nn.init.constant_(model.weight, torch.nan)
+    assert watching.bring_back(model) == 7
+    assert torch.equal(model.weight, weight)
+    watching.keep(8, nn.Linear(3, 2))
+    assert watching.bring_back(model) is None, "its layers were replaced"
+
+
 def test_the_environment_that_a_bad_number_came_from_is_named(tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
     from agents.run import loops
 
