@@ -377,6 +377,7 @@ class Model:
     def _prepared(self, total_timesteps: int | None) -> Training:
         """Return the training, with a budget of so many steps from here on."""
         from agents.run.build import build
+        from agents.run.transfer import begin
 
         step, before = self.num_timesteps, self.config.params
         if total_timesteps is not None:
@@ -386,7 +387,9 @@ class Model:
             self.config = resolve([*self._layers, budget], packaged=self._packaged)
         if self._training is None:
             self._training = build(self.config)
-            if self._loaded is not None:
+            if self._loaded is None:
+                begin(self._training)
+            else:
                 self._restore(self._training, self._loaded)
         elif total_timesteps is not None:
             self._training.extend(self.config.params)
@@ -401,7 +404,7 @@ class Model:
             restore(training, state)
             return
         training.algorithm.model.load_state_dict(loaded.policy.model.state_dict())
-        training.algorithm.follow_model()
+        training.algorithm.copy_model()
         training.collector.state.step = loaded.step
 
     def _now(self) -> LoadedPolicy:
