@@ -19,6 +19,7 @@ from envs.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
     import gymnasium
+    from torch import Tensor
 
     from agents.acting.evaluation import Evaluation
     from agents.acting.policies import ModelPolicy
@@ -366,6 +367,28 @@ class Model:
             if training and run is not None and run.step:
                 write_tree(folder, "state", {"training": run.state_dict()}, {"step": run.step})
         return path
+
+    def get_parameters(self) -> dict[str, dict[str, Tensor]]:
+        """Return a copy of the network's numbers by name, those of its normalisers included, as {"policy": ...}."""
+        state = self._now().policy.model.state_dict()
+        return {"policy": {name: tensor.clone() for name, tensor in state.items()}}
+
+    def set_parameters(
+        self, load_path_or_dict: str | os.PathLike[str] | dict[str, Any], exact_match: bool = True
+    ) -> None:
+        """Take other numbers for the network; a training that is under way goes on from them.
+
+        Args:
+            load_path_or_dict: what `get_parameters` returned, tensors by name, or a run folder, checkpoint, folder of
+                weights or *.safetensors file.
+            exact_match: refuse them unless all fit; else take the layers that do.
+
+        Raises:
+            UserError: they cannot be read, or do not fit.
+        """
+        from agents.run.transfer import set_parameters
+
+        set_parameters(self._prepared(None), load_path_or_dict, exact_match)
 
     def close(self) -> None:
         """Close the environments that it trains in."""

@@ -162,10 +162,10 @@ def renamed(network: nn.Module, weights: Mapping[str, Tensor]) -> tuple[dict[str
         if (inside := [(name, tensor) for name, tensor in weights.items() if name.startswith(old)])
         for new in here
     }
-    old, new = max(fits, key=lambda pair: (fits[pair], len(pair[0])))
+    old, new = max(fits, key=lambda pair: (fits[pair], -len(pair[0])))
     if not fits[old, new]:
         return dict(weights), ""
-    found = {new + name.removeprefix(old): tensor for name, tensor in weights.items() if name.startswith(old)}
+    found = {new + name.removeprefix(old) if name.startswith(old) else name: tensor for name, tensor in weights.items()}
     return found, f"{old or 'all'} there is {new.rstrip('.') or 'the network'} here" if old or new else ""
 
 

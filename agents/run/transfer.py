@@ -6,9 +6,10 @@ Only numbers are read. A folder of another program is one as the Hugging Face hu
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -20,6 +21,7 @@ from agents.run.storage import read_json
 from agents.run.trees import read_tensors, read_tree
 from envs.errors import UserError
 
+AS_MADE = "as it was made"
 ENDING = ".safetensors"
 INDEX = f"model{ENDING}.index.json"
 MOST_TENSORS = 10_000  # in files of another program
@@ -142,10 +144,50 @@ def changed(training: Training) -> Iterator[str]:
             yield f"not used of it: {len(unused):,} tensors, such as {', '.join(unused[:3])}"
     elif config.freeze or config.lr_scale:
         named = [name for name in parts(training.algorithm.model) if name in {*config.freeze, *config.lr_scale}]
-        rows = [Begun(name, 0, False, "as it was made") for name in named]
+        rows = [Begun(name, 0, False, AS_MADE) for name in named]
     width = max((len(row.part) for row in rows), default=0)
     for row in rows:
         frozen = any(within(row.part, part) for part in config.freeze)
         factors = [factor for part, factor in config.lr_scale.items() if within(row.part, part)]
         also = [*["frozen"] * frozen, *(f"learning rate x {factor:g}" for factor in factors if not frozen)]
-        yield f"  {row.part or '(itself)':{width}}  {', '.join(['loaded' if row.loaded else row.why, *also])}"
+        yield f"  {row.part or '(itself)':{width}}  {', '.join([_began(row), *also])}"
+
+
+def _began(row: Begun) -> str:
+    reset = row.why.startswith("reset") or row.why == AS_MADE
+    return "loaded" if row.loaded else row.why if reset else f"new: {row.why}"
+
+
+def set_parameters(training: Training, given: Any, exact_match: bool) -> None:
+    """Give a training's network other parameters, as SB3's method of this name does.
+
+    Args:
+        given: a place that `read_weights` takes, or tensors by name, or {"policy": tensors by name}.
+        exact_match: whether all of them must fit; else those layers are taken that do.
+
+    Raises:
+        UserError: they do not fit.
+    """
+    tensors = given.get("policy", given) if isinstance(given, Mapping) else read_weights(Path(given)).tensors
+    model = training.algorithm.model
+    try:
+        if not isinstance(tensors, Mapping) or not all(isinstance(leaf, Tensor) for leaf in tensors.values()):
+            raise ValueError("tensors by name expected, as get_parameters returns them")
+        refuse_spoilt(tensors, model.state_dict())
+        if exact_match:
+            _refuse_other(tensors, model.state_dict())
+        begin_with(model, tensors, ())
+    except ValueError as error:
+        raise UserError(f"set_parameters: {error}") from error
+    training.algorithm.copy_model()
+
+
+def _refuse_other(tensors: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> None:
+    """Raise ValueError if there is a tensor too many, or too few, or of another shape."""
+    if strange := sorted(tensors.keys() ^ own.keys()):
+        side = "is not there" if strange[0] in own else "is none of the network's"
+        raise ValueError(f"{strange[0]} {side}; exact_match=False takes what fits")
+    for name, mine in own.items():
+        if tensors[name].shape != mine.shape:
+            found, wanted = list(tensors[name].shape), list(mine.shape)
+            raise ValueError(f"{name} has shape {found}, and {wanted} is expected; exact_match=False takes what fits")
