@@ -1051,7 +1051,7 @@ BUGS = [
         ),
     ),
     *_in(
-        "agents/lab/export/operations.py",
+        "agents/lab/export/folds.py",
         "tests/lab/export/test_export.py",
         (
             "({entry} {sign} {zero}) best = k;",

@@ -8,7 +8,8 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -67,15 +68,21 @@ C = Language(
 )
 
 
-def identifier(name: str) -> str:
-    """Return a name as C and JavaScript take it."""
-    return re.sub(r"\W", "_", name, flags=re.ASCII)
+def identifiers(names: Iterable[str]) -> list[str]:
+    """Return names as C and JavaScript take them, no two the same."""
+    found: list[str] = []
+    for name in names:
+        plain = re.sub(r"\W", "_", name, flags=re.ASCII)
+        plain = f"policy_{plain}" if plain[:1].isdigit() else plain
+        numbered = (f"{plain}_{n}" for n in count(2))
+        found.append(next(each for each in chain([plain], numbered) if each not in found))
+    return found
 
 
 def c_program(exported: Exported) -> Program:
     """Return the policy's function of one observation."""
     example = tuple(exported.example(1).values())
-    return write_plain(exported, example, [identifier(name) for name in exported.inputs], C)
+    return write_plain(exported, example, identifiers(exported.inputs), C)
 
 
 def write_c(exported: Exported, about: dict[str, Any], path: Path) -> None:
@@ -92,14 +99,15 @@ def write_c(exported: Exported, about: dict[str, Any], path: Path) -> None:
         f"{program.work:,} bytes of stack. Observations are as the environment gives them.",
         *_told(exported),
     ]
-    write_text(path, header(exported.outputs, program, identifier(path.stem), told))
+    write_text(path, header(exported.outputs, program, path.stem, told))
 
 
 def header(outputs: Sequence[str], program: Program, name: str, told: Sequence[str]) -> str:
     """Return the text of a header whose function is `<name>_act`, with lines about it at its beginning."""
+    (name,) = identifiers([name])
     handed = [
-        f"for (int i = 0; i < {max(v.size, 1)}; i++) {identifier(output)}[i] = {v.name}[i];"
-        for output, v in zip(outputs, program.outputs, strict=True)
+        f"for (int i = 0; i < {max(v.size, 1)}; i++) {output}[i] = {v.name}[i];"
+        for output, v in zip(identifiers(outputs), program.outputs, strict=True)
     ]
     text = [
         *(f"// {visible(line)}" for line in told),
@@ -123,18 +131,20 @@ def signature(outputs: Sequence[str], program: Program) -> str:
     """Return the parameters of the function, inputs before outputs."""
     taken = [f"const {TYPES[v.kind]} {v.name}[{max(v.size, 1)}]" for v in program.inputs]
     given = [
-        f"{TYPES[v.kind]} {identifier(name)}[{max(v.size, 1)}]"
-        for name, v in zip(outputs, program.outputs, strict=True)
+        f"{TYPES[v.kind]} {name}[{max(v.size, 1)}]"
+        for name, v in zip(identifiers(outputs), program.outputs, strict=True)
     ]
     return ", ".join(taken + given)
 
 
 def _told(exported: Exported) -> list[str]:
-    lines = [f"{identifier(name)}: {list(shape) or 'one number'}" for name, (shape, _) in exported.inputs.items()]
-    states = [name for name in exported.outputs if name.startswith("next_")]
+    shapes = [list(shape) or "one number" for shape, _ in exported.inputs.values()]
+    lines = [f"{name}: {shape}" for name, shape in zip(identifiers(exported.inputs), shapes, strict=True)]
+    states = [name for name in identifiers(exported.outputs) if name.startswith("next_")]
     if states:
-        names = ", ".join(identifier(name) for name in states)
-        lines.append(f"{names}: hand them back in the next step; zeros and episode_start = 1 as an episode begins")
+        lines.append(
+            f"{', '.join(states)}: hand them back in the next step; zeros and episode_start = 1 as an episode begins"
+        )
     return lines
 
 
@@ -154,8 +164,8 @@ def compiled(inputs: Sequence[str], outputs: Sequence[str], program: Program, pa
         return None
     folder = tempfile.TemporaryDirectory(prefix="agents-export-")
     library, source = Path(folder.name) / "policy.so", Path(folder.name) / "policy.c"
-    names = ", ".join([v.name for v in program.inputs] + [identifier(name) for name in outputs])
-    call = f"{identifier(path.stem)}_act({names});"
+    names = ", ".join([v.name for v in program.inputs] + identifiers(outputs))
+    call = f"{identifiers([path.stem])[0]}_act({names});"
     source.write_text(f'#include "{path.resolve()}"\nvoid act({signature(outputs, program)}) {{ {call} }}\n')
     words = [compiler, *FLAGS, str(source), "-o", str(library), "-lm"]
     done = subprocess.run(words, capture_output=True, text=True)

@@ -9,7 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from agents.lab.export.expressions import EXPRESSIONS
-from agents.lab.export.operations import OPERATIONS
+from agents.lab.export.folds import FOLDS
+from agents.lab.export.places import PLACES
+from agents.lab.export.products import PRODUCTS
 from agents.lab.export.views import VIEWS
 from agents.lab.export.writer import Language, Program, Writer
 
@@ -27,4 +29,4 @@ def write_plain(module: nn.Module, example: tuple[Tensor, ...], names: Sequence[
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of PyTorch about itself
         exported = torch.export.export(module, example, strict=False).run_decompositions()
-    return Writer(language, VIEWS, EXPRESSIONS, OPERATIONS).write(exported, names)
+    return Writer(language, VIEWS, EXPRESSIONS, {**PRODUCTS, **FOLDS, **PLACES}).write(exported, names)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import accumulate
 from typing import Any
 
 from torch import Tensor
@@ -20,40 +21,24 @@ def _same(writer: Writer, like: Tensor, value: Value, *_: Any, **__: Any) -> Val
 
 
 def _expanded(writer: Writer, like: Tensor, value: Value, *_: Any, **__: Any) -> Value:
-    shape = tuple(like.shape)
-    old = (1,) * (len(shape) - len(value.shape)) + value.shape
-    kept = (0,) * (len(shape) - len(value.shape)) + value.strides
-    steps = tuple(0 if was == 1 else step for was, step in zip(old, kept, strict=True))
-    return Value(value.name, value.kind, shape, steps, value.offset)
+    return value.expand(like.shape)
 
 
 def _permuted(writer: Writer, like: Tensor, value: Value, order: Sequence[int]) -> Value:
-    shape, steps = zip(*((value.shape[i], value.strides[i]) for i in order), strict=True)
-    return Value(value.name, value.kind, shape, steps, value.offset)
+    return value.permute(order)
 
 
-def _sliced(
-    writer: Writer, like: Tensor, value: Value, dim: int = 0, start: int | None = None, end: Any = None, step: int = 1
-) -> Value:
-    dim %= len(value.shape)
-    first = min(max((start or 0) + (value.shape[dim] if (start or 0) < 0 else 0), 0), value.shape[dim])
-    steps = tuple(s * step if i == dim else s for i, s in enumerate(value.strides))
-    return Value(value.name, value.kind, tuple(like.shape), steps, value.offset + first * value.strides[dim])
+def _sliced(writer: Writer, like: Tensor, value: Value, dim: int = 0, *bounds: Any, **named: Any) -> Value:
+    return value.slice(dim, *bounds, **named)
 
 
 def _selected(writer: Writer, like: Tensor, value: Value, dim: int, index: int) -> Value:
-    dim %= len(value.shape)
-    index %= value.shape[dim]
-    shape, steps = (tuple(x for i, x in enumerate(xs) if i != dim) for xs in (value.shape, value.strides))
-    return Value(value.name, value.kind, shape, steps, value.offset + index * value.strides[dim])
+    return value.select(dim, index)
 
 
 def _split(writer: Writer, like: Any, value: Value, sizes: Sequence[int], dim: int = 0) -> list[Value]:
-    found, first = [], 0
-    for part, size in zip(like, sizes, strict=True):
-        found.append(_sliced(writer, part, value, dim, first))
-        first += size
-    return found
+    ends = list(accumulate(sizes))
+    return [value.slice(dim, end - size, end) for size, end in zip(sizes, ends, strict=True)]
 
 
 VIEWS: dict[str, Callable[..., Any]] = {

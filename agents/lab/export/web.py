@@ -16,7 +16,7 @@ from gymnasium import spaces
 from torch import Tensor, nn
 
 from agents.core.tree import to_tensor
-from agents.lab.export.c import identifier
+from agents.lab.export.c import identifiers
 from agents.lab.export.check import Runner
 from agents.lab.export.js import JS, script
 from agents.lab.export.module import Exported
@@ -91,7 +91,7 @@ def write_web(exported: Exported, about: dict[str, Any], path: Path, loaded: Loa
                 f"{loaded.env} is no native environment of this suite, and no other's rules can be written out for a "
                 "browser: use --to onnx"
             )
-        inputs = [identifier(name) for name in exported.inputs]
+        inputs = identifiers(exported.inputs)
         policy = write_plain(exported, tuple(exported.example(1).values()), inputs, JS)
         world, both = env.dynamics, (env.observation_space, env.action_space)
         config = loaded.config

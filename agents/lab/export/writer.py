@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -43,6 +43,32 @@ class Value:
             n == 1 or stride == usual
             for n, stride, usual in zip(self.shape, self.strides, strides(self.shape), strict=True)
         )
+
+    def permute(self, order: Sequence[int]) -> Value:
+        """Return a view with the axes in another order."""
+        shape, steps = zip(*((self.shape[i], self.strides[i]) for i in order), strict=True)
+        return replace(self, shape=shape, strides=steps)
+
+    def expand(self, shape: Sequence[int]) -> Value:
+        """Return a view in which axes of length 1, and those that lack in front, repeat."""
+        lack = len(shape) - len(self.shape)
+        repeats = (True,) * lack + tuple(n == 1 for n in self.shape)
+        steps = tuple(0 if again else step for again, step in zip(repeats, (0,) * lack + self.strides, strict=True))
+        return replace(self, shape=tuple(shape), strides=steps)
+
+    def slice(self, dim: int, start: int | None = None, end: int | None = None, step: int = 1) -> Value:
+        """Return a view of a part of one axis, which is named as Python's slices name it."""
+        axis = dim % len(self.shape)
+        found = range(*slice(start, end, step).indices(self.shape[axis]))
+        shape = tuple(len(found) if i == axis else n for i, n in enumerate(self.shape))
+        steps = tuple(s * step if i == axis else s for i, s in enumerate(self.strides))
+        return replace(self, shape=shape, strides=steps, offset=self.offset + found.start * self.strides[axis])
+
+    def select(self, dim: int, index: int) -> Value:
+        """Return a view of one place of an axis, without that axis."""
+        axis = dim % len(self.shape)
+        shape, steps = (tuple(x for i, x in enumerate(xs) if i != axis) for xs in (self.shape, self.strides))
+        return Value(self.name, self.kind, shape, steps, self.offset + index % self.shape[axis] * self.strides[axis])
 
     def at(self, index: Sequence[str]) -> str:
         """Return the entry at an index of expressions, one for each axis."""

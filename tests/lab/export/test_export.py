@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from agents.export import main
-from agents.lab.export.c import C, c_runner, compiled, header, identifier, write_c
+from agents.lab.export.c import C, c_runner, compiled, header, identifiers, write_c
 from agents.lab.export.check import check, raw_inputs
 from agents.lab.export.js import script
 from agents.lab.export.module import Exported
@@ -159,6 +159,9 @@ class Operations(torch.nn.Module):
             (y * 7 - 9).remainder(5) + (y * 7 - 9) // 4,
             x.remainder(0.7),
             x.max(1).indices.to(torch.float32) / 3,
+            x[:, -3:-1] + x[-1, 2],
+            x.split([1, 3], 1)[1][:, None].expand(3, 2, 3),
+            x.slice_scatter(x[:, 3:], 1, 0, 1).select_scatter(x[0], 0, -1),
         )
 
 
@@ -285,7 +288,9 @@ def test_the_command_writes_checks_and_says_so(tmp_path: Path, capsys: pytest.Ca
 
 
 def test_names_are_identifiers() -> None:
-    assert identifier("obs/left hand.x-1") == "obs_left_hand_x_1"
+    assert identifiers(["obs/left hand.x-1"]) == ["obs_left_hand_x_1"]
+    assert identifiers(["obs/a-b", "obs/a_b", "obs/a.b"]) == ["obs_a_b", "obs_a_b_2", "obs_a_b_3"]
+    assert identifiers(["2nd try"]) == ["policy_2nd_try"]
 
 
 def test_a_file_is_whole_or_not_there(tmp_path: Path) -> None:
