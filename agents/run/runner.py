@@ -33,6 +33,7 @@ from agents.run.summary import Summary, last_screen, resume_command
 from agents.run.tensorboard import BEST, FINAL, TensorBoardSink
 from agents.run.terminal import typed
 from agents.run.told import understood
+from agents.run.transfer import begin, changed
 from agents.run.trees import remove_tree, write_tree
 from agents.run.vitals import Vitals, returns_of
 from envs.errors import UserError
@@ -336,6 +337,8 @@ def train(
         if training is None:
             training = build(config)
             stack.enter_context(closing(training.env))
+            if folder is None:
+                begin(training)
             training.refuse_too_large_on_disk(runs_dir if folder is None else folder.path, resumed=folder is not None)
         training.config = settled(training.config, training.step)
         monitor = Monitor(training.step)
@@ -345,7 +348,9 @@ def train(
                 runs_dir, training.config, folder_name=folder_name, threads=torch.get_num_threads()
             ).fixed()
             lock = stack.enter_context(closing(Lock(folder.path)))
-            notes = code.keep(folder.path, training.config.model_dump(mode="json"))
+            notes = [*changed(training), *code.keep(folder.path, training.config.model_dump(mode="json"))]
+            if training.origin is not None:
+                folder.write_origin(training.origin)
             training.keep_files_in(folder.path)
         else:
             folder.tidy()

@@ -23,6 +23,44 @@ def _in(file: str, tests: str, *bugs: tuple[str, ...]) -> list[Bug]:
 
 BUGS = [
     *_in(
+        "agents/networks/parts.py",
+        "tests/networks/test_parts.py",
+        ("            parameter.requires_grad_(False)", "            pass", "transfer: what is frozen learns"),
+        ("norm.frozen = all(each)", "norm.frozen = any(each)", "transfer: a normaliser of two parts stops with one"),
+        ("            why = why or _misfit(", "            why = _misfit(", "transfer: half of a layer is loaded"),
+        ('why = f"reset ({part})"', 'why = ""', "transfer: what is to be reset is loaded"),
+        ('name.startswith(f"{part}.")', "name.startswith(part)", "transfer: a part is another that begins alike"),
+    ),
+    *_in(
+        "agents/run/transfer.py",
+        "tests/run/test_transfer.py",
+        (
+            "    training.algorithm.copy_model()\n\n\ndef _refuse_other",
+            "\n\ndef _refuse_other",
+            "set_parameters: a target network keeps the weights from before",
+        ),
+        ('name.endswith(ENDING) and not {"/"', 'name.endswith(ENDING) or not {"/"', "weights: a list leads elsewhere"),
+    ),
+    *_in(
+        "agents/networks/normalize.py",
+        "tests/networks/test_parts.py",
+        ("if rows == 0 or self.frozen:", "if rows == 0:", "transfer: the statistics of a frozen part move on"),
+    ),
+    *_in(
+        "agents/run/runner.py",
+        "tests/run/test_transfer.py",
+        (
+            "            if folder is None:\n                begin(training)",
+            "            begin(training)",
+            "transfer: a resumed run needs, and loads, what it began with",
+        ),
+    ),
+    *_in(
+        "agents/run/build.py",
+        "tests/run/test_transfer.py",
+        ("set_scale(prefix, factor)", "set_scale(prefix, 1.0)", "transfer: parts learn at the rate of the rest"),
+    ),
+    *_in(
         "agents/ops/returns.py",
         "tests/ops/test_returns.py",
         (
@@ -1509,8 +1547,8 @@ BUGS = [
         "agents/run/trees.py",
         "tests/run/test_storage.py",
         (
-            'if hashlib.file_digest(stream, "sha256").hexdigest() != body["tensors_sha256"]:',
-            'if not body["tensors_sha256"]:',
+            "if sha256 is not None and digest != sha256:",
+            "if not digest:",
             "the checksum of the numbers is not compared",
         ),
         ("    if altered:", "    if checksum is None:", "the checksum of the structure is not compared"),
