@@ -137,6 +137,10 @@ class Algorithm(nn.Module):
     def follow_model(self) -> None:
         """Adapt what was made from `model` (such as a target network): the model has been changed since."""
 
+    def copy_model(self) -> None:
+        """Make what is a copy of `model` (such as a target network) one again: the model got other weights."""
+        self.follow_model()
+
     def after_update(self, data: dict[str, Any]) -> None:
         """Change what is no parameter (such as running statistics) after the last optimiser step on prepared `data`."""
 

@@ -28,6 +28,7 @@ from agents.data.samplers import Elsewhere, PrioritizedSampler, Sampler, Sequenc
 from agents.learning.learner import Learner
 from agents.networks.augmentation import Augmentation
 from agents.networks.encoders import multiply_adds, zeros
+from agents.networks.parts import hold_still, scales
 from agents.run import loops, registry
 from agents.run.config import RunConfig
 from agents.run.memory import (
@@ -112,7 +113,11 @@ def looked_at(model: Any, observation_space: Space) -> tuple[Any, ...]:
 
 @dataclass(slots=True)
 class Training:
-    """Everything a run trains with, and what a checkpoint of it holds; `config` names what "auto" came to."""
+    """Everything a run trains with, and what a checkpoint of it holds; `config` names what "auto" came to.
+
+    Attributes:
+        origin: what it began with, where that is more than its seed, to be kept with the run.
+    """
 
     config: RunConfig
     env: VecEnv
@@ -125,6 +130,7 @@ class Training:
     runtime: Runtime
     place: Place | None = None
     imitation: Imitation | None = None
+    origin: dict[str, Any] | None = None
 
     @property
     def policy(self) -> ModelPolicy:
@@ -384,7 +390,10 @@ def build_on(
     augment = (
         Augmentation(env.observation_space, params.augment, params.network.picture_axes) if params.augment else None
     )
+    hold_still(algorithm.model, config.freeze)
     learner = Learner(algorithm, runtime, seed, augment)
+    for prefix, factor in scales(algorithm.model, config.lr_scale):
+        learner.parameters.set_scale(prefix, factor)
     policy: Any = algorithm.policy
     noise = torch.Generator(device).manual_seed(derive_seed(seed, policy.stream))
     actor = ActorState.begin(env, policy, derive_seed(seed, "training"), noise)
