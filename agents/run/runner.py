@@ -440,6 +440,8 @@ def conclude(run: Run, interrupted: bool, replays: tuple[Path, Path], record_ste
     run.tensorboard.write(step, {} if mean is None else {FINAL: mean})
     run.tensorboard.hparams(config.model_dump(mode="json"))
     run.folder.write_summary(dataclasses.asdict(summary))
+    if run.training.imitation is not None:
+        run.say(run.training.imitation.held_out.report(run.folder.path))
     run.say(run.remarks.at_the_end(run.monitor.returns, run.monitor.lengths))
     if faults := run.training.faults():
         run.say(
