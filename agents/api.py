@@ -19,6 +19,7 @@ from envs.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
     import gymnasium
+    from torch import Tensor
 
     from agents.acting.evaluation import Evaluation
     from agents.acting.policies import ModelPolicy
@@ -367,6 +368,28 @@ class Model:
                 write_tree(folder, "state", {"training": run.state_dict()}, {"step": run.step})
         return path
 
+    def get_parameters(self) -> dict[str, dict[str, Tensor]]:
+        """Return a copy of the network's numbers by name, those of its normalisers included, as {"policy": ...}."""
+        state = self._now().policy.model.state_dict()
+        return {"policy": {name: tensor.clone() for name, tensor in state.items()}}
+
+    def set_parameters(
+        self, load_path_or_dict: str | os.PathLike[str] | dict[str, Any], exact_match: bool = True
+    ) -> None:
+        """Take other numbers for the network; a training that is under way goes on from them.
+
+        Args:
+            load_path_or_dict: what `get_parameters` returned, tensors by name, or a run folder, checkpoint, folder of
+                weights or *.safetensors file.
+            exact_match: refuse them unless all fit; else take the layers that do.
+
+        Raises:
+            UserError: they cannot be read, or do not fit.
+        """
+        from agents.run.transfer import set_parameters
+
+        set_parameters(self._prepared(None), load_path_or_dict, exact_match)
+
     def close(self) -> None:
         """Close the environments that it trains in."""
         if self._training is not None:
@@ -377,6 +400,7 @@ class Model:
     def _prepared(self, total_timesteps: int | None) -> Training:
         """Return the training, with a budget of so many steps from here on."""
         from agents.run.build import build
+        from agents.run.transfer import begin
 
         step, before = self.num_timesteps, self.config.params
         if total_timesteps is not None:
@@ -386,7 +410,9 @@ class Model:
             self.config = resolve([*self._layers, budget], packaged=self._packaged)
         if self._training is None:
             self._training = build(self.config)
-            if self._loaded is not None:
+            if self._loaded is None:
+                begin(self._training)
+            else:
                 self._restore(self._training, self._loaded)
         elif total_timesteps is not None:
             self._training.extend(self.config.params)
@@ -401,7 +427,7 @@ class Model:
             restore(training, state)
             return
         training.algorithm.model.load_state_dict(loaded.policy.model.state_dict())
-        training.algorithm.follow_model()
+        training.algorithm.copy_model()
         training.collector.state.step = loaded.step
 
     def _now(self) -> LoadedPolicy:

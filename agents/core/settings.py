@@ -58,6 +58,20 @@ def _check_folder(value: str) -> str:
     return str(Path(value).absolute())
 
 
+def _check_source(value: str) -> str:
+    return str(Path(value).absolute()) if Path(value).exists() else value
+
+
+def _factors(value: Any) -> Any:
+    """Read "part=0.1" words as a mapping; what is not of that form stays as it is."""
+    words = [value] if isinstance(value, str) else value
+    if not isinstance(words, list | tuple):
+        return {} if value is None else value
+    if not all(isinstance(word, str) and "=" in word for word in words):
+        raise ValueError("must be PART=FACTOR ..., such as encoder=0.1")
+    return dict(word.split("=", 1) for word in words)
+
+
 def _listed(value: Any) -> Any:
     return [] if value is None else [value] if isinstance(value, str) else value
 
@@ -120,6 +134,11 @@ Augmentations = Annotated[
 ]
 Own = Annotated[str, AfterValidator(_check_own), "file.py:Class"]  # a class of the user's own
 Folder = Annotated[str, AfterValidator(_check_folder), "FOLDER"]
+Source = Annotated[str, AfterValidator(_check_source), "RUN|FOLDER|file.safetensors"]
+PartNames = Annotated[list[str], BeforeValidator(_listed)]
+Factors = Annotated[
+    dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]], BeforeValidator(_factors), "PART=FACTOR ..."
+]
 OwnFunction = Annotated[str, AfterValidator(_check_own), "file.py:function"]
 Schedule = Annotated[float | str, AfterValidator(_check_schedule)]
 Widths = Annotated[_Numbers, BeforeValidator(_one_list)]

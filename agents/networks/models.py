@@ -223,8 +223,11 @@ class ActorCritic(Model):
         return self._heads(self.read(obs, carry, start), action_mask(obs))
 
     def learn_scale(self, returns: Tensor, valid: Tensor | None) -> None:
-        """Let the scale of values, if there is one, take in a rollout's returns `[T, N, ...]`, those of valid steps."""
-        if self.value_scale is not None:
+        """Let the scale of values, if there is one, take in a rollout's returns `[T, N, ...]`, those of valid steps.
+
+        That of a frozen head stays, as the head would change with it.
+        """
+        if self.value_scale is not None and self.value_head.weight.requires_grad:
             real = returns.flatten(0, 1) if valid is None else returns[valid]
             self.value_scale.update(real.view(len(real), -1), self.value_head)
 

@@ -18,6 +18,7 @@ class RunningNorm(nn.Module):
         remainder: what float32 leaves out of `mean`, `[size]`: without it a large mean would hide small deviations,
             and no longer move once a batch is a small share of all.
         count: rows seen.
+        frozen: whether `update` leaves them as they are.
     """
 
     mean: Tensor
@@ -27,7 +28,7 @@ class RunningNorm(nn.Module):
 
     def __init__(self, size: int, clip: float = 10.0) -> None:
         super().__init__()
-        self.clip = clip
+        self.clip, self.frozen = clip, False
         self.register_buffer("mean", torch.zeros(size))
         self.register_buffer("remainder", torch.zeros(size))
         self.register_buffer("var", torch.ones(size))
@@ -40,7 +41,7 @@ class RunningNorm(nn.Module):
         All is computed relative to the batch's first row, so that a constant is its own mean, and its variance 0.
         """
         rows = batch.shape[0]
-        if rows == 0:
+        if rows == 0 or self.frozen:
             return
         total = self.count + rows
         share = rows / total

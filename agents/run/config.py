@@ -17,7 +17,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from agents.core.config import AlgoConfig
-from agents.core.settings import CompileMode, OwnFunction, Settings
+from agents.core.settings import CompileMode, Factors, OwnFunction, PartNames, Settings, Source
 from agents.core.user_code import is_user_code
 from agents.run import code, registry
 from agents.run.spellings import ours, suggestion
@@ -27,6 +27,7 @@ from envs.ids import is_atari
 
 ALIASES = {
     **{"n_timesteps": "total_timesteps", "env_wrapper": "wrappers"},  # rl-zoo3's spelling
+    "from": "pretrained",  # no name in Python
     **{"num_envs": "n_envs", "start_e": "exploration_initial_eps", "end_e": "exploration_final_eps"},  # CleanRL's
     **{"train_frequency": "train_freq", "target_network_frequency": "target_update_interval"},
 }
@@ -81,6 +82,12 @@ class RunConfig(Settings):
     name: str | None = Field(
         None, max_length=100, description="what tells the run from others; part of its folder's name"
     )
+    pretrained: Source | None = Field(
+        None, description="begin with the weights of another run, checkpoint or file, as far as they fit"
+    )
+    reset: PartNames = Field([], description="parts of the network, by name, that begin anew all the same")
+    freeze: PartNames = Field([], description="parts of the network that stay as they are")
+    lr_scale: Factors = Field({}, description="what the learning rate is multiplied by in parts of the network")
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="where the networks live")
     compile: CompileMode = Field(
         "auto", description="compile updates and rollouts; graphs only captures them on a CUDA GPU, as auto does there"
@@ -89,6 +96,11 @@ class RunConfig(Settings):
         "auto", description="how the copies of env are stepped; sync and async take Gymnasium's own version"
     )
     params: SerializeAsAny[AlgoConfig]
+
+    def contradiction(self) -> str | None:
+        if self.reset and self.pretrained is None:
+            return "reset is of parts that would be loaded: give pretrained (--from), or leave reset out."
+        return super().contradiction()
 
     def to_yaml(self) -> str:
         """Return all of it, resolved, as a flat YAML document."""

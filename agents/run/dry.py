@@ -14,12 +14,14 @@ from rich.table import Table
 
 from agents.core.config import AlgoConfig, OffPolicyConfig
 from agents.networks.encoders import Counted, counted
+from agents.networks.parts import parts
 from agents.run.build import Training, build, looked_at
 from agents.run.config import RunConfig
 from agents.run.memory import COPIES
 from agents.run.sinks import duration
 from agents.run.terminal import console, say
 from agents.run.told import understood
+from agents.run.transfer import begin, changed
 
 SECONDS = 5.0  # that a run is tried for, once it learns
 LEAST, MOST = 3, 200  # rounds that are timed
@@ -57,6 +59,7 @@ def dry_run(config: RunConfig, runs_dir: Path, quiet: bool = False) -> dict[str,
     """
     with closing((training := build(config)).env):
         training.refuse_too_large_on_disk(runs_dir, resumed=False)
+        begin(training)
         rows = list(layers(training.algorithm.model, training.env.observation_space))
         lines = list(understood(training))
         data_bytes = training.data_bytes
@@ -72,8 +75,9 @@ def dry_run(config: RunConfig, runs_dir: Path, quiet: bool = False) -> dict[str,
         seconds=round(seconds, 1),
     )
     if not quiet:
-        say(*lines)
+        say(*lines, *changed(training))
         console().print(table(rows))
+        say(f"parts for --freeze, --reset and --lr-scale, or what is in them: {', '.join(tops(training))}")
         say(*sentences(found, config.params))
     return asdict(found)
 
@@ -91,6 +95,11 @@ def layers(model: Any, observation_space: Space) -> Iterator[Counted]:
         own = sum(parameter.numel() for parameter in module.parameters(recurse=False))
         if own and name not in found:
             yield Counted(name or "(itself)", type(module).__name__, (), own, 0)
+
+
+def tops(training: Training) -> list[str]:
+    """Return the names of the network's largest parts."""
+    return [name for name in parts(training.algorithm.model) if "." not in name]
 
 
 def table(rows: list[Counted]) -> Table:

@@ -222,6 +222,10 @@ class RunFolder:
         except OSError:
             return False
 
+    def write_origin(self, origin: dict[str, Any]) -> None:
+        """Write `origin.json`: what the run began with, or was made of."""
+        self._write_json("origin.json", origin)
+
     def write_summary(self, summary: dict[str, Any]) -> None:
         """Write `summary.json`."""
         self._write_json("summary.json", summary)

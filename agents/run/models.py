@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import torch
 from gymnasium import Space
@@ -29,6 +29,16 @@ from envs.errors import UserError, did_you_mean
 from envs.spaces import ObservationCodec, space_from_json, space_to_json
 
 FEW_BYTES = 64 * 2**20  # that an algorithm may take beside its model, whose description may say anything
+
+
+class _Model(Protocol):
+    """What is read of a folder with a model; the newest of several has the highest step."""
+
+    @property
+    def step(self) -> int: ...
+
+
+Found = TypeVar("Found", bound=_Model)
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,11 +199,15 @@ def load_policy(
     """
     replaced = "" if env is None else "env"
     load = partial(load_model, device=device, trust=trust, replaced=replaced)
-    return _chosen(path, checkpoint, load).moved(env, env_kwargs)
+    return chosen(path, checkpoint, load).moved(env, env_kwargs)
 
 
-def _chosen(path: Path, checkpoint: str, load: Callable[[Path, str], LoadedPolicy]) -> LoadedPolicy:
-    """Call `load` with the folder and the name of the model that is meant."""
+def chosen(path: Path, checkpoint: str, load: Callable[[Path, str], Found]) -> Found:
+    """Call `load` with the folder and the name of the model that is meant, and return what it does.
+
+    Raises:
+        UserError: there is none, or what `load` raises.
+    """
     path = path.parent if path.name in ("model.json", "model.safetensors") else path
     if not (path / "config.yaml").exists() and (path / "model.json").exists():
         return load(path, path.name)

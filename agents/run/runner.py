@@ -27,13 +27,15 @@ from agents.run.monitor import LOG_ROWS, Monitor
 from agents.run.play import watch_fault
 from agents.run.remarks import Remarks, of_actions, of_settings
 from agents.run.resuming import load_latest, refuse_finished
-from agents.run.sinks import ConsoleSink, CsvSink, Sink, TensorBoardSink
+from agents.run.sinks import ConsoleSink, CsvSink, Sink
 from agents.run.storage import atomic_folder
 from agents.run.summary import Summary, last_screen, resume_command
+from agents.run.tensorboard import BEST, FINAL, TensorBoardSink
 from agents.run.terminal import typed
 from agents.run.told import understood
+from agents.run.transfer import begin, changed
 from agents.run.trees import remove_tree, write_tree
-from agents.run.vitals import Vitals
+from agents.run.vitals import Vitals, returns_of
 from envs.errors import UserError
 from envs.make import has_time_limit, reward_threshold
 
@@ -156,10 +158,10 @@ class Run:
             if is_best and crossings(self.monitor.last_video, step, params.video_freq):
                 with self.monitor.paused("recording"):
                     record_best(self, step)
-        if crossings(before, step, self.examine_every):
-            self.see_doctor(step)
         if row := crossings(before, step, self.log_every):
             self.log(step)
+        if crossings(before, step, self.examine_every):
+            self.see_doctor(step)
         self.monitor.handled = step
         self.monitor.evaluated += evaluated
         if row:
@@ -177,7 +179,7 @@ class Run:
             return
         data = self.rollout if self.training.replay is None else self.training.replay
         self.doctor.history.words = self.vitals.words
-        self.say(self.doctor.examine(step, self.vitals.take(data)))
+        self.say(self.doctor.examine(step, self.vitals.take(data) | returns_of(self.monitor.returns)))
 
     def look_around(self) -> None:
         """Say what most likely keeps the run from learning.
@@ -326,6 +328,8 @@ def train(
         if training is None:
             training = build(config)
             stack.enter_context(closing(training.env))
+            if folder is None:
+                begin(training)
             training.refuse_too_large_on_disk(runs_dir if folder is None else folder.path, resumed=folder is not None)
         training.config = settled(training.config, training.step)
         monitor = Monitor(training.step)
@@ -335,7 +339,9 @@ def train(
                 runs_dir, training.config, folder_name=folder_name, threads=torch.get_num_threads()
             ).fixed()
             lock = stack.enter_context(closing(Lock(folder.path)))
-            notes = code.keep(folder.path, training.config.model_dump(mode="json"))
+            notes = [*changed(training), *code.keep(folder.path, training.config.model_dump(mode="json"))]
+            if training.origin is not None:
+                folder.write_origin(training.origin)
             training.keep_files_in(folder.path)
         else:
             folder.tidy()
@@ -421,8 +427,12 @@ def conclude(run: Run, interrupted: bool, replays: tuple[Path, Path], record_ste
         first_step=run.monitor.first,
     )
     watchable = watch_fault(config.env) is None and (recorded is not None or interrupted or not record_steps)
+    run.tensorboard.write(step, {BEST: run.monitor.best[0]} if run.monitor.best else {})
+    run.tensorboard.write(step, {} if mean is None else {FINAL: mean})
     run.tensorboard.hparams(config.model_dump(mode="json"))
     run.folder.write_summary(dataclasses.asdict(summary))
+    if run.training.imitation is not None:
+        run.say(run.training.imitation.held_out.report(run.folder.path))
     run.say(run.remarks.at_the_end(run.monitor.returns, run.monitor.lengths))
     if faults := run.training.faults():
         run.say(

@@ -74,21 +74,9 @@ def read_tree(folder: Path, name: str) -> tuple[dict[Any, Any], dict[str, Any]]:
     Raises:
         UserError: a file is missing, torn, altered, foreign or malformed; the message says which file, and how.
     """
-    import safetensors.torch
-    import torch
-
-    from agents.run.memory import free_bytes  # and with it PyTorch
-
     json_file, tensor_file = folder / f"{name}.json", folder / f"{name}.safetensors"
     body = _read_body(json_file)
-    with opened(tensor_file, free_bytes(torch.device("cpu"))) as stream:
-        if hashlib.file_digest(stream, "sha256").hexdigest() != body["tensors_sha256"]:
-            raise UserError(f"{tensor_file} is torn or was altered: it does not match the checksum in {json_file.name}")
-    with disk("read", tensor_file):
-        try:
-            tensors = safetensors.torch.load_file(tensor_file)
-        except (safetensors.SafetensorError, KeyError) as error:
-            raise UserError(f"{tensor_file} is malformed: {error}") from error
+    tensors, _ = read_tensors(tensor_file, body["tensors_sha256"])
     try:
         tree, meta = _decode(body["tree"], tensors, folder), _decode(body["meta"], {}, folder)
         if not isinstance(tree, dict) or not isinstance(meta, dict):
@@ -96,6 +84,31 @@ def read_tree(folder: Path, name: str) -> tuple[dict[Any, Any], dict[str, Any]]:
     except (LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise UserError(f"{json_file} is malformed: {type(error).__name__}: {error}") from error
     return tree, meta
+
+
+def read_tensors(file: Path, sha256: str | None = None, *, follow: bool = False) -> tuple[dict[str, Tensor], str]:
+    """Return what a safetensors file holds, by name, and its SHA-256, which must be `sha256` where that is given.
+
+    Args:
+        follow: as `opened` takes it.
+
+    Raises:
+        UserError: it is missing, no such file, altered, or larger than the memory that is free.
+    """
+    import safetensors.torch
+    import torch
+
+    from agents.run.memory import free_bytes  # and with it PyTorch
+
+    with opened(file, free_bytes(torch.device("cpu")), follow=follow) as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    if sha256 is not None and digest != sha256:
+        raise UserError(f"{file} is torn or was altered: it does not match its checksum")
+    with disk("read", file):
+        try:
+            return safetensors.torch.load_file(file), digest
+        except (safetensors.SafetensorError, KeyError) as error:
+            raise UserError(f"{file} is malformed: {error}") from error
 
 
 def _write_parts(tree: Any, folder: Path, earlier: Path | None) -> None:

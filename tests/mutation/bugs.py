@@ -23,6 +23,44 @@ def _in(file: str, tests: str, *bugs: tuple[str, ...]) -> list[Bug]:
 
 BUGS = [
     *_in(
+        "agents/networks/parts.py",
+        "tests/networks/test_parts.py",
+        ("            parameter.requires_grad_(False)", "            pass", "transfer: what is frozen learns"),
+        ("norm.frozen = all(each)", "norm.frozen = any(each)", "transfer: a normaliser of two parts stops with one"),
+        ("            why = why or _misfit(", "            why = _misfit(", "transfer: half of a layer is loaded"),
+        ('why = f"reset ({part})"', 'why = ""', "transfer: what is to be reset is loaded"),
+        ('name.startswith(f"{part}.")', "name.startswith(part)", "transfer: a part is another that begins alike"),
+    ),
+    *_in(
+        "agents/run/transfer.py",
+        "tests/run/test_transfer.py",
+        (
+            "    training.algorithm.copy_model()\n\n\ndef _refuse_other",
+            "\n\ndef _refuse_other",
+            "set_parameters: a target network keeps the weights from before",
+        ),
+        ('name.endswith(ENDING) and not {"/"', 'name.endswith(ENDING) or not {"/"', "weights: a list leads elsewhere"),
+    ),
+    *_in(
+        "agents/networks/normalize.py",
+        "tests/networks/test_parts.py",
+        ("if rows == 0 or self.frozen:", "if rows == 0:", "transfer: the statistics of a frozen part move on"),
+    ),
+    *_in(
+        "agents/run/runner.py",
+        "tests/run/test_transfer.py",
+        (
+            "            if folder is None:\n                begin(training)",
+            "            begin(training)",
+            "transfer: a resumed run needs, and loads, what it began with",
+        ),
+    ),
+    *_in(
+        "agents/run/build.py",
+        "tests/run/test_transfer.py",
+        ("set_scale(prefix, factor)", "set_scale(prefix, 1.0)", "transfer: parts learn at the rate of the rest"),
+    ),
+    *_in(
         "agents/ops/returns.py",
         "tests/ops/test_returns.py",
         (
@@ -1536,11 +1574,17 @@ BUGS = [
             'int(row["step"]) < last_step',
             "resume: the row at the step of the checkpoint is cut off",
         ),
+    ),
+    *_in(
+        "agents/run/tensorboard.py",
+        "tests/run/test_tensorboard.py",
         (
             "Event(step=purge_step + 1,",
             "Event(step=purge_step,",
             "resume: TensorBoard hides the step of the checkpoint",
         ),
+        ("{re.escape(tag)}$", "{re.escape(tag)}", "a chart shows all scalars whose names begin with its own"),
+        ("edges[:-1], edges[1:], counts", "edges[1:], edges[:-1], counts", "bars of histograms are inside out"),
     ),
     *_in(
         "agents/run/storage.py",
@@ -1560,8 +1604,8 @@ BUGS = [
         "agents/run/trees.py",
         "tests/run/test_storage.py",
         (
-            'if hashlib.file_digest(stream, "sha256").hexdigest() != body["tensors_sha256"]:',
-            'if not body["tensors_sha256"]:',
+            "if sha256 is not None and digest != sha256:",
+            "if not digest:",
             "the checksum of the numbers is not compared",
         ),
         ("    if altered:", "    if checksum is None:", "the checksum of the structure is not compared"),
@@ -2624,6 +2668,7 @@ BUGS = [
         ("result.amax(rows) <= 0", "result.amin(rows) <= 0", "a unit that is 0 once counts as dead"),
         ("(result.abs() > 0.99)", "(result > 0.99)", "tanh saturated at -1 goes unnoticed"),
         ("kept = data.valid.flatten()", "kept = ~data.valid.flatten()", "the doctor looks at dummy transitions"),
+        ("stdev(returns)", "0.0", "the doctor takes all episodes for equal"),
         ("(size > 0).sum()", "size.numel() * (size > 0).any()", "the size of rewards is their mean over all steps"),
     ),
     *_in(
@@ -2631,6 +2676,8 @@ BUGS = [
         "tests/run/test_illnesses.py",
         ("if point.step >= since]", "if point.step <= since]", "the doctor looks at old rows alone"),
         ("del series[1:-1:2]", "del series[MOST_POINTS:]", "of a long run the doctor sees the beginning alone"),
+        ("(best - first), chance)", "(best - first), 0.0)", "returns that rose by chance count as learnt"),
+        ("max(self.first(DEVIATION) or 0.0, ", "max(0.0, ", "a policy that has become certain has no chance in it"),
     ),
     *_in(
         "agents/run/illnesses.py",
@@ -2638,6 +2685,16 @@ BUGS = [
         ("min(gaps) > 1", "True", "the doctor says of every run that evaluations are far from training"),
         ("or exploring > 0.1 or", "or", "evaluations are compared with training while most actions are random"),
         ("now > PINNED", "now < PINNED", "a healthy clip fraction is an illness"),
+        (
+            'h.recent("train/approx_kl", FEW_ROWS)',
+            'h.recent("train/approx_kl", 1)',
+            "a large update among a run's first is over before it can be told",
+        ),
+        (
+            'h.now("train/explained_variance", FEW_ROWS)',
+            'h.first("train/explained_variance")',
+            "a value function is judged by its first values",
+        ),
     ),
     *_in(
         "agents/run/diverged.py",
@@ -2717,5 +2774,84 @@ BUGS = [
         "agents/run/models.py",
         "tests/view/test_film.py",
         ("loaded.config.params, loaded.seed)", "loaded.config.params, 0)", "the untrained policy is another seed's"),
+    ),
+    *_in(
+        "agents/data/dataset.py",
+        "tests/data/test_dataset.py",
+        (
+            "np.arange(len(self)) + self.episode",
+            "np.arange(len(self))",
+            "data: episodes' last observations are forgotten",
+        ),
+        ("np.arange(a + e, b + e + 1)", "np.arange(a, b + 1)", "data: episodes taken with the observations of others"),
+    ),
+    *_in(
+        "agents/data/inspection.py",
+        "tests/data/test_dataset.py",
+        ("rows[first] | rows[first + 1]", "rows[first]", "data: NaN in a successor is not seen"),
+        ("kept[touched] = False", "kept[touched] = True", "data: what is to be dropped stays"),
+        ("reward[chosen + shift]", "reward[chosen - shift]", "data: late rewards are called early"),
+    ),
+    *_in(
+        "agents/run/datasets/columns.py",
+        "tests/run/test_datasets.py",
+        (
+            "if len(content) != size:",
+            "if len(content) < size:",
+            "npz: what comes after the numbers that a header says is taken",
+        ),
+    ),
+    *_in(
+        "agents/run/datasets/minari.py",
+        "tests/run/test_datasets.py",
+        (
+            "if found.external or found.is_virtual:",
+            "if found.is_virtual:",
+            "hdf5: numbers are read from any file of the machine",
+        ),
+        ("h5().HardLink):", "h5().HardLink | h5().ExternalLink):", "hdf5: links lead into other files"),
+    ),
+    *_in(
+        "agents/run/datasets/recorder.py",
+        "tests/run/test_datasets.py",
+        (
+            "range(first, count):",
+            "range(0, count - first):",
+            "recording: one that goes on records its first episodes again",
+        ),
+    ),
+    *_in(
+        "agents/acting/playback.py",
+        "tests/run/test_imitation.py",
+        ("ends & ~data.terminated", "data.truncated", "bc: an episode that breaks off leads into the next one"),
+        ("self._rows[place[-1]] + 1", "self._rows[place[-1]]", "bc: what a trajectory ends in is its last observation"),
+        ('"pass", index', '"pass", 0', "bc: each pass has the same order"),
+    ),
+    *_in(
+        "agents/algos/bc/algorithm.py",
+        "tests/run/test_imitation.py",
+        (
+            "0 < self.config.patience <= int(self.stale)",
+            "0 < self.config.patience < int(self.stale)",
+            "bc: one pass too many",
+        ),
+        ("min(loss, float(self.lowest))", "loss", "bc: the last loss is taken for the lowest"),
+        ("-likelihood - self", "-likelihood + self", "bc: entropy is punished"),
+    ),
+    *_in(
+        "agents/run/imitation.py",
+        "tests/run/test_imitation.py",
+        (
+            "first[:, None])\n",
+            "0)\n",
+            "bc: stacked observations reach into the episode before",
+        ),
+        ("start + episode, start + episode + length", "start, start + length", "bc: held-out observations of others"),
+    ),
+    *_in(
+        "agents/ops/scores.py",
+        "tests/ops/test_scores.py",
+        ("taken * actions + foretold", "foretold * actions + taken", "scores: precision and recall are exchanged"),
+        ("np.nanmean(f1)", "np.nan_to_num(f1).mean()", "scores: actions that are not there count as 0 in macro F1"),
     ),
 ]

@@ -45,15 +45,15 @@ class DQN(Algorithm):
         curiosity = build_curiosity(observation_space, actions, config.intrinsic, config.network, scale)
         self.model = QNetwork(observation_space, actions, config.network, curiosity)
         self.policy = EpsilonGreedyPolicy(self.model, config.exploration)
-        self._copy_target()
+        self.copy_model()
 
-    def _copy_target(self) -> None:
+    def copy_model(self) -> None:
         """Make the target network a copy of the online one, with the same normalisers."""
         self.target = copied(self.model)
 
     def follow_model(self) -> None:
         if not alike(self.target, self.model):
-            self._copy_target()
+            self.copy_model()
 
     def prepare(self, data: Batch, constants: dict[str, Tensor]) -> dict[str, Any]:
         """Let the normalisers take in the observations; return the batch by name."""

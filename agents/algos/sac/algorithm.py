@@ -58,9 +58,14 @@ class SAC(Algorithm):
         if self.target is not None:
             self._tensors = tensors(self.target), tensors(self.model.critics)
 
+    def copy_model(self) -> None:
+        if self.target is not None:
+            self.target = copied(self.model.critics)
+        self._find_tensors()
+
     def follow_model(self) -> None:
         if self.target is not None and not alike(self.target, self.model.critics):
-            self.target = copied(self.model.critics)
+            self.copy_model()
         self._find_tensors()
 
     def constants(self, progress: float) -> dict[str, float]:
