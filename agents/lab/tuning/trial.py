@@ -62,7 +62,8 @@ def carry_out(trial: Trial, study: Study, deadline: float) -> None:
         study.close(trial, TrialState.PRUNED, f"diverged: {error}")
         return
     except (UserError, ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
-        study.close(trial, TrialState.FAIL, f"{type(error).__name__}: {' '.join(str(error).split())}")
+        kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
+        study.close(trial, TrialState.FAIL, f"{kind}{' '.join(str(error).split())}")
         return
     trial.set_user_attr(CURVES, [[list(point) for point in curve] for curve in curves])
     trial.set_user_attr(SECONDS, sum(curve[-1].seconds for curve in curves if curve))
