@@ -20,6 +20,7 @@ from agents.run import registry
 from agents.run.build import build
 from agents.run.config import RunConfig
 from agents.run.evaluator import evaluator_of, settled
+from agents.run.transfer import begin
 from envs.errors import UserError
 
 CURVES, SECONDS = "curves", "seconds"
@@ -106,6 +107,7 @@ def _curves(trial: Trial, plan: Plan, configs: list[RunConfig], deadline: float)
 def learning_curve(config: RunConfig, plan: Plan, deadline: float) -> Iterator[Point]:
     """Train, and yield `plan.evaluations` evaluations, the last at the end; with a threshold, up to what reaches it."""
     with closing((training := build(config)).env):
+        begin(training)
         config = training.config = settled(training.config)
         with closing(evaluator_of(config, training.env.backend, plan.eval_episodes)) as evaluator:
             every, before, spent, looks = max(plan.budget // plan.evaluations, 1), 0, 0.0, 0
