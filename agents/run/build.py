@@ -375,6 +375,12 @@ def build_on(
     env.names = renamed(env.names, config.action_names, config.observation_names, *spaces)
     refuse_too_large_network(env.observation_space, params, device)
     algorithm = make_algorithm(config.algo, env.observation_space, env.action_space, params, seed)
+    if (demonstration := getattr(params, "demonstration", None)) is not None and demonstration.demonstrator:
+        from agents.run.imitation import demonstrator
+
+        algorithm.demonstrator = demonstrator(
+            Path(demonstration.demonstrator), env, algorithm.model, params.rescales_action
+        )
     weight = flops(algorithm.model, env.observation_space, training=True)
     if not env.capturable:
         device, reason = choose_device(config.device, env_on_gpu=False, flops=weight, batch_size=_batch_size(params))

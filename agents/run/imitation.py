@@ -17,9 +17,11 @@ from agents.core.saved import part
 from agents.core.tree import to_numpy, to_tensor, tree_map
 from agents.data.dataset import Dataset
 from agents.data.inspection import bad_actions, cleaned
+from agents.networks.models import ActorCritic
 from agents.ops.scores import confusion, determination, scores
 from agents.run.datasets.reading import load_dataset
 from agents.run.datasets.room import Room
+from agents.run.models import LoadedPolicy, load_policy
 from agents.run.storage import write_text
 from envs.actions import ActionCodec
 from envs.adapters.stacking import FrameStack
@@ -194,6 +196,41 @@ def begin(algorithm: Any, env: VecEnv, params: Any, state: ActorState, seed: int
     playback = Playback(learnt, algorithm.policy, RecordedState(**fields, fingerprint=fingerprint), seed)
     told = f"{data.episodes:,} recorded episodes ({len(data):,} transitions), {held.episodes:,} of them held out"
     return Imitation(playback, HeldOut(algorithm, held), [told, *said])
+
+
+def fitting(path: Path, env: VecEnv) -> LoadedPolicy:
+    """Return the policy of another run, which must act on the same observations, one at a time.
+
+    Raises:
+        UserError: there is none, its spaces are others, or it has a memory.
+    """
+    loaded = load_policy(path)
+    for what, theirs, mine in (
+        ("observations", loaded.observation_space, env.observation_space),
+        ("actions", ActionCodec(loaded.own_spaces[1]).space, ActionCodec(env.own_spaces[1]).space),
+    ):
+        if theirs != mine:
+            raise UserError(f"{path}: this policy does not fit: it learnt {what} {theirs}, not {mine}")
+    if loaded.policy.recurrent:
+        raise UserError(f"{path}: this policy has a memory, which would have to see all that came before")
+    return loaded
+
+
+def demonstrator(path: Path, env: VecEnv, mine: Any, rescale_action: bool) -> ActorCritic:
+    """Return the network of another run's policy, frozen, to be compared with `mine`, which is trained.
+
+    Raises:
+        UserError: as of `fitting`; or it has no action probabilities, or its actions mean something else.
+    """
+    loaded = fitting(path, env)
+    model = loaded.policy.model
+    if not isinstance(model, ActorCritic):
+        raise UserError(f"{path}: demonstrator: {loaded.algo} has no probabilities of actions; a run of bc or ppo has")
+    theirs, ours = (loaded.rescale_action, model.squash), (rescale_action, mine.squash)
+    if not isinstance(env.action_space, spaces.Discrete) and theirs != ours:
+        names = "rescale_action and squash_output"
+        raise UserError(f"{path}: demonstrator: {names} are {theirs} there and {ours} here: set them alike")
+    return model.requires_grad_(False)
 
 
 def _no_choice(data: Dataset) -> str | None:
