@@ -172,9 +172,9 @@ class Training:
         """Train from here to the end of the budget."""
         params: Any = self.config.params
         if self.imitation is not None:
-            size, held_out = len(self.imitation.playback.data), self.imitation.held_out
+            playback, held_out = self.imitation.playback, self.imitation.held_out
             measure = held_out.scalars if len(held_out.data) else dict[str, float]
-            return loops.recorded(self.collector, self.learner, params, size, measure)
+            return loops.recorded(playback, self.learner, params, measure)
         if self.replay is None or self.sampler is None:
             return loops.on_policy(self.collector, self.learner, params)
         return loops.off_policy(self.env, self.collector, self.replay, self.sampler, self.learner, params)
