@@ -52,7 +52,9 @@ def _search(options: Options, command: str, say: Any) -> dict[str, Any]:
     from agents.lab.tuning.search import run_search, worth
     from agents.lab.tuning.space import to_plain
     from agents.lab.tuning.study import Study
+    from agents.lab.tuning.tensorboard import FOLDER
     from agents.lab.tuning.winners import retrain, verdict, write_best
+    from agents.run.summary import curves_command
     from envs.processes import cores
 
     plan, out = make_plan(options)
@@ -98,6 +100,7 @@ def _search(options: Options, command: str, say: Any) -> dict[str, Any]:
             say(f"settings: {file} (python -m agents.train --config {file})")
             found["settings"] = str(file)
     page = write_page(studies, fresh, command)
+    say(f"curves: {curves_command(out / FOLDER)}")
     say(f"page: {page}")
     return found | {"page": str(page)}
 
