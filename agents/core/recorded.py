@@ -51,3 +51,11 @@ class HeldOutConfig(RecordedConfig):
     """Recorded episodes of which some are held out."""
 
     held_out: float = Field(0.2, ge=0, lt=1, description="share of the episodes that is never learnt from")
+
+
+class OfflineConfig(RecordedConfig):
+    """Recorded episodes that are replayed, instead of steps of the policy's own or before them."""
+
+    online_fraction: float = Field(
+        0.0, ge=0, lt=1, description="last part of the training, in which the policy acts too; 0 leaves env alone"
+    )

@@ -161,6 +161,7 @@ DETAILS: tuple[Detail, ...] = (
     ("distribution", ("qr", "iqn"), ("n_quantiles",)),
     ("truncated_quantiles", None, ("n_quantiles", "top_quantiles_to_drop_per_net")),
     ("data", None, tuple(f"data_{name}" for name in ("nan", "bounds", "broken", "duplicates", "unended"))),
+    ("data", None, ("online_fraction",)),
     ("demonstrator", None, ("demonstrator_coef", "demonstrator_fraction")),
     ("munchausen", None, ("munchausen_alpha", "munchausen_tau", "munchausen_clip")),
     ("normalize_advantage", None, ("normalize_over_rollout",)),
