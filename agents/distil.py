@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import tyro
 
 from agents.run.cli import print_json, run_command
-from agents.run.flags import Checkpoint, Flag, Run, RunsDir, Trust, parse_env_kwargs, parse_flags
+from agents.run.flags import Checkpoint, Flag, Run, RunsDir, Settings, Trust, parse_env_kwargs, parse_flags
 from agents.run.yaml_files import parse_value
 from envs.errors import UserError
 
@@ -31,12 +31,7 @@ class Options:
         tuple[str, ...],
         tyro.conf.arg(metavar="INTEGER ...|pi=INTEGER,... vf=INTEGER,...", help="widths of the student's layers"),
     ] = ("16",)
-    set: Annotated[
-        tuple[str, ...],
-        tyro.conf.arg(
-            metavar="SETTING=VALUE ...", help_behavior_hint="", help="other settings in which it differs from RUN"
-        ),
-    ] = ()
+    set: Settings = ()
     steps: Annotated[int, tyro.conf.arg(help="environment steps to learn for, half of them the teacher's")] = 100_000
     learning_rate: Annotated[float, tyro.conf.arg(help="at the beginning; it falls linearly to 0")] = 1e-3
     seed: Annotated[int, tyro.conf.arg(help="all randomness follows from it")] = 0
@@ -62,6 +57,7 @@ def _distil(argv: list[str]) -> int:
     if not options.learning_rate > 0:
         raise UserError(f"--learning-rate: {options.learning_rate} given, more than 0 expected.")
 
+    from agents.lab.smaller import side_by_side
     from agents.run.distil import distil
     from agents.run.folder import find_latest_run
     from agents.run.models import load_policy
@@ -88,16 +84,6 @@ def _distil(argv: list[str]) -> int:
     if options.json:
         print_json(found)
     return 130 if summary.interrupted else 0
-
-
-def side_by_side(policies: dict[str, Any], episodes: int, seed: int, quiet: bool) -> dict[str, Any]:
-    """Measure policies, print them as a table, and return the same by name."""
-    from agents.lab.smaller import measured, table
-    from agents.run.terminal import console
-
-    rows = [(name, measured(one, episodes, seed)) for name, one in policies.items()]
-    console(quiet=quiet).print(table(rows))
-    return {name: dataclasses.asdict(one) for name, one in rows}
 
 
 if __name__ == "__main__":

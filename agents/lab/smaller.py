@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
-import numpy as np
 from rich.table import Table
 
 from agents.acting.evaluation import evaluate
@@ -14,6 +14,7 @@ from agents.run.build import flops
 from agents.run.evaluator import most_steps_of
 from agents.run.models import LoadedPolicy
 from agents.run.play import PARALLEL, policy_env
+from agents.run.terminal import console
 from envs.seeding import derive_seed
 
 
@@ -57,10 +58,11 @@ def measured(loaded: LoadedPolicy, episodes: int, seed: int) -> Measured:
     )
 
 
-def share(before: Measured, after: Measured, floor: float) -> float:
-    """Return which part of a return, measured from `floor` on, is left; NaN where there was none."""
-    gained = before.mean - floor
-    return (after.mean - floor) / gained if gained > 0 else float(np.nan)
+def side_by_side(policies: Mapping[str, LoadedPolicy], episodes: int, seed: int, quiet: bool) -> dict[str, Any]:
+    """Measure policies, print them as a table, and return the same by name."""
+    rows = [(name, measured(one, episodes, seed)) for name, one in policies.items()]
+    console(quiet=quiet).print(table(rows))
+    return {name: asdict(one) for name, one in rows}
 
 
 def table(rows: Sequence[tuple[str, Measured]]) -> Table:

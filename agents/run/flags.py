@@ -50,6 +50,10 @@ VecNormalizeFile = Annotated[
     Path | None,
     tyro.conf.arg(metavar="FILE", help_behavior_hint="", help="VecNormalize's statistics for MODEL.zip"),
 ]
+Settings = Annotated[
+    tuple[str, ...],
+    tyro.conf.arg(metavar="SETTING=VALUE ...", help_behavior_hint="", help="settings that differ from those of RUN"),
+]
 Trust = Annotated[
     Flag, tyro.conf.arg(help="run the code that a run, a model or a file of settings of somebody else brings or names")
 ]
