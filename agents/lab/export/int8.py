@@ -25,7 +25,6 @@ class Bytes(nn.Module):
     """
 
     weight: Tensor
-    scale: Tensor
 
     def __init__(self, layer: nn.Linear | nn.Conv2d) -> None:
         super().__init__()
@@ -34,9 +33,10 @@ class Bytes(nn.Module):
         scale = torch.where(scale > 0, scale, torch.ones_like(scale))
         each = scale.view(-1, *[1] * (weight.ndim - 1))
         self.register_buffer("weight", (weight / each).round().to(torch.int8))
-        self.register_buffer("scale", scale.view(-1, *[1] * (weight.ndim - 2)))
-        bias = layer.bias
-        self.register_buffer("bias", None if bias is None else bias.detach().view(self.scale.shape))
+        scale = scale.view(-1, *[1] * (weight.ndim - 2))
+        self.scale = nn.Parameter(scale, requires_grad=False)
+        bias = None if layer.bias is None else layer.bias.detach().clone().view(scale.shape)
+        self.bias = None if bias is None else nn.Parameter(bias, requires_grad=False)
         self._convolution = None
         if isinstance(layer, nn.Conv2d):
             self._convolution = layer.stride, layer.padding, layer.dilation, layer.groups
