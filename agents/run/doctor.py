@@ -13,8 +13,9 @@ import torch
 from agents.core.config import AlgoConfig
 from agents.run.history import History
 from agents.run.illnesses import Diagnosis, diagnose
-from agents.run.sinks import CsvSink, TensorBoardSink, read_scalars
+from agents.run.sinks import CsvSink, read_scalars
 from agents.run.storage import disk, read_bytes, write_text
+from agents.run.tensorboard import TensorBoardSink
 
 FILE = "doctor.jsonl"
 TABLES = ("progress.csv", "evaluations.csv", "doctor.csv")  # of a run, whose numbers are looked at

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 MOST_POINTS = 4_000  # of one series; of a longer one every second point goes
 MOST_SERIES = 500
 RECENT = 0.05  # of the steps so far: the newest stretch, which is one interval of evaluations at the end of a run
+DEVIATION = "doctor/ep_rew_std"  # of the returns of single episodes
 FEWEST = 2  # points that are looked at together, where there are as many
 
 
@@ -109,10 +110,15 @@ class History:
         return points[0].value if points else None
 
     def learnt(self, tag: str = "rollout/ep_rew_mean") -> bool:
-        """Whether returns have risen since the beginning, and are nearer to the best than to the first."""
+        """Whether returns have risen since the beginning, and are nearer to the best than to the first.
+
+        Where it is known how far single episodes lie apart, they have risen by more than that: the first means are of
+        a few episodes.
+        """
         values = [point.value for point in self.points(tag)]
         if len(values) < FEWEST:
             return False
-        best, spread = max(values), max(values) - min(values)
-        gained = best - values[0]
-        return gained > 0.05 * max(spread, abs(values[0])) and values[-1] > values[0] + 0.5 * gained
+        first, best, last = values[0], max(values), values[-1]
+        spread = max(best - min(values), abs(first))
+        chance = max(self.first(DEVIATION) or 0.0, self.now(DEVIATION, 1) or 0.0)
+        return best - first > 0.05 * spread and last > first + max(0.5 * (best - first), chance)

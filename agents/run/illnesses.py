@@ -145,9 +145,9 @@ def vanishing_gradients(h: History) -> Iterator[Diagnosis]:
 
 
 def kl_spikes(h: History) -> Iterator[Diagnosis]:
-    """Policies that move too far in one update, and to no good."""
-    values = h.recent("train/approx_kl", 1)
-    if len(h.points("train/approx_kl")) >= FEW_ROWS and max(values) > HARD_KL and not h.learnt():
+    """Policies that moved too far in one of the last updates, and to no good."""
+    values = h.recent("train/approx_kl", FEW_ROWS)
+    if values and max(values) > HARD_KL and not h.learnt():
         yield Diagnosis(
             "KL spikes",
             max(values) / HARD_KL,
@@ -172,15 +172,17 @@ def pinned_clipping(h: History) -> Iterator[Diagnosis]:
 
 def useless_value_function(h: History) -> Iterator[Diagnosis]:
     """A value function that says nothing of returns."""
-    values, losses = h.recent("train/explained_variance", 3), h.now("train/value_loss")
+    share, losses = h.now("train/explained_variance", FEW_ROWS), h.now("train/value_loss")
     late = h.progress >= 0.3 and len(h.points("train/explained_variance")) >= 4 * FEW_ROWS
     returns = [point.value for point in h.points("rollout/ep_rew_mean")]
     varied = len(returns) > 1 and max(returns) > min(returns)
-    if late and varied and values and max(values) < 0.01 and losses is not None and losses > 1e-4 and not h.learnt():
+    if share is None or share >= 0.01 or losses is None or losses <= 1e-4:
+        return
+    if late and varied and not h.learnt():
         yield Diagnosis(
             "a value function that explains nothing",
-            1 + max(0.0, -median(values)),
-            f"it explains {max(values):.2g} of the variance of returns at best (train/explained_variance)",
+            1 + max(0.0, -share),
+            f"it explains {share:.2g} of the variance of returns (train/explained_variance)",
             "--norm-reward, a larger --vf-coef, observations that say what returns depend on, or a --memory",
             h.step,
         )

@@ -27,14 +27,15 @@ from agents.run.monitor import LOG_ROWS, Monitor
 from agents.run.play import watch_fault
 from agents.run.remarks import Remarks, of_actions, of_settings
 from agents.run.resuming import load_latest, refuse_finished
-from agents.run.sinks import ConsoleSink, CsvSink, Sink, TensorBoardSink
+from agents.run.sinks import ConsoleSink, CsvSink, Sink
 from agents.run.storage import atomic_folder
 from agents.run.summary import Summary, last_screen, resume_command
+from agents.run.tensorboard import BEST, FINAL, TensorBoardSink
 from agents.run.terminal import typed
 from agents.run.told import understood
 from agents.run.transfer import begin, changed
 from agents.run.trees import remove_tree, write_tree
-from agents.run.vitals import Vitals
+from agents.run.vitals import Vitals, returns_of
 from envs.errors import UserError
 from envs.make import has_time_limit, reward_threshold
 
@@ -166,10 +167,10 @@ class Run:
             if is_best and crossings(self.monitor.last_video, step, params.video_freq):
                 with self.monitor.paused("recording"):
                     record_best(self, step)
-        if crossings(before, step, self.examine_every):
-            self.see_doctor(step)
         if row := crossings(before, step, self.log_every):
             self.log(step)
+        if crossings(before, step, self.examine_every):
+            self.see_doctor(step)
         self.monitor.handled = step
         self.monitor.evaluated += evaluated
         if row:
@@ -187,7 +188,7 @@ class Run:
             return
         data = self.rollout if self.training.replay is None else self.training.replay
         self.doctor.history.words = self.vitals.words
-        self.say(self.doctor.examine(step, self.vitals.take(data)))
+        self.say(self.doctor.examine(step, self.vitals.take(data) | returns_of(self.monitor.returns)))
 
     def look_around(self) -> None:
         """Say what most likely keeps the run from learning.
@@ -435,6 +436,8 @@ def conclude(run: Run, interrupted: bool, replays: tuple[Path, Path], record_ste
         first_step=run.monitor.first,
     )
     watchable = watch_fault(config.env) is None and (recorded is not None or interrupted or not record_steps)
+    run.tensorboard.write(step, {BEST: run.monitor.best[0]} if run.monitor.best else {})
+    run.tensorboard.write(step, {} if mean is None else {FINAL: mean})
     run.tensorboard.hparams(config.model_dump(mode="json"))
     run.folder.write_summary(dataclasses.asdict(summary))
     run.say(run.remarks.at_the_end(run.monitor.returns, run.monitor.lengths))

@@ -1,20 +1,16 @@
-"""Where scalars go: TensorBoard, CSV files, the console. A sink knows tags and numbers, and no algorithm."""
+"""Where scalars go: CSV files and the console. A sink knows tags and numbers, and no algorithm."""
 
 from __future__ import annotations
 
 import csv
 import io
-import os
 import re
-import socket
-import struct
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from importlib.util import find_spec
-from itertools import count
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn
@@ -26,7 +22,6 @@ from agents.run.terminal import console as new_console
 from envs.errors import UserError
 
 Scalars = Mapping[str, float]
-_file_number = count()
 
 
 class Sink(Protocol):
@@ -39,96 +34,6 @@ class Sink(Protocol):
     def close(self) -> None:
         """Flush, and free what is held."""
         ...
-
-
-class TensorBoardSink:
-    """Writes an event file: scalars, text, hyperparameters and moving pictures.
-
-    The records are written here and now rather than by TensorBoard's own thread, so that a full disk is
-    noticed, and without `torch.utils.tensorboard`, which takes long to import.
-    """
-
-    def __init__(self, folder: Path, *, purge_step: int | None = None) -> None:
-        """Open a new event file in `folder`; on resume, TensorBoard hides what was logged beyond `purge_step`."""
-        from tensorboard.compat.proto.event_pb2 import Event, SessionLog
-        from tensorboard.summary.writer.record_writer import RecordWriter
-
-        name = f"events.out.tfevents.{time.time():.0f}.{socket.gethostname()}.{os.getpid()}.{next(_file_number)}"
-        self._path = folder / name
-        with disk("write", self._path):
-            self._records = RecordWriter(self._path.open("wb"))
-        self._session = False
-        self._add(Event(file_version="brain.Event:2"))
-        if purge_step is not None:
-            self._add(Event(step=purge_step + 1, session_log=SessionLog(status=SessionLog.START)))
-
-    def write(self, step: int, scalars: Scalars) -> None:
-        """Log each scalar under its tag."""
-        from tensorboard.compat.proto.summary_pb2 import Summary
-
-        values = [Summary.Value(tag=tag, simple_value=value) for tag, value in scalars.items()]
-        self._add_summary(step, Summary(value=values))
-
-    def text(self, tag: str, markdown: str, step: int = 0) -> None:
-        """Show Markdown under the TEXT tab."""
-        from tensorboard.compat.proto.summary_pb2 import Summary
-        from tensorboard.compat.proto.tensor_pb2 import TensorProto
-        from tensorboard.compat.proto.types_pb2 import DT_STRING
-        from tensorboard.plugins.text.metadata import create_summary_metadata
-
-        value = Summary.Value(
-            tag=tag,
-            metadata=create_summary_metadata(display_name=tag, description=""),
-            tensor=TensorProto(dtype=DT_STRING, string_val=[markdown.encode()]),
-        )
-        self._add_summary(step, Summary(value=[value]))
-
-    def hparams(self, values: Mapping[str, Any]) -> None:
-        """Show the run under the HPARAMS tab, which puts the last value of every scalar beside `values`.
-
-        The tab finds the columns itself; to name them here would limit them to the first run's in a folder of several.
-        """
-        from tensorboard.plugins.hparams.summary_v2 import hparams_pb
-
-        plain = {key: value if isinstance(value, bool | int | float) else str(value) for key, value in values.items()}
-        self._add_summary(0, hparams_pb(plain, trial_id=self._path.parent.name))
-        self._session = True
-
-    def video(self, tag: str, step: int, gif: bytes) -> None:
-        """Show an animated GIF under the IMAGES tab."""
-        from tensorboard.compat.proto.summary_pb2 import Summary
-
-        width, height = struct.unpack("<HH", gif[6:10])
-        image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=gif)
-        self._add_summary(step, Summary(value=[Summary.Value(tag=tag, image=image)]))
-
-    def close(self) -> None:
-        """Mark the session as ended and close the file."""
-        from tensorboard.plugins.hparams import metadata, plugin_data_pb2
-        from tensorboard.plugins.hparams.api_pb2 import STATUS_SUCCESS
-
-        if self._records.closed:
-            return
-        if self._session:
-            from tensorboard.compat.proto.summary_pb2 import Summary
-
-            ended = plugin_data_pb2.SessionEndInfo(status=STATUS_SUCCESS, end_time_secs=time.time())
-            content = metadata.create_summary_metadata(plugin_data_pb2.HParamsPluginData(session_end_info=ended))
-            value = Summary.Value(tag=metadata.SESSION_END_INFO_TAG, metadata=content, tensor=metadata.NULL_TENSOR)
-            self._add_summary(0, Summary(value=[value]))
-        with suppress(OSError):  # every record was flushed, or its error was raised
-            self._records.close()
-
-    def _add_summary(self, step: int, summary: Any) -> None:
-        from tensorboard.compat.proto.event_pb2 import Event
-
-        self._add(Event(step=step, summary=summary))
-
-    def _add(self, event: Any) -> None:
-        event.wall_time = time.time()
-        with disk("write", self._path):
-            self._records.write(event.SerializeToString())
-            self._records.flush()
 
 
 class CsvSink:

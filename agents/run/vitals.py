@@ -5,6 +5,8 @@ They are read from what was just learnt from; nothing random is drawn and nothin
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from statistics import stdev
 from typing import Any
 
 import torch
@@ -17,6 +19,7 @@ from agents.acting.policies import ModelPolicy
 from agents.core.tree import tree_map
 from agents.data.replay import ReplayBuffer, gather
 from agents.data.trajectory import Trajectory
+from agents.run.history import DEVIATION
 
 ROWS = 4096  # transitions that are looked at
 SEEN = 128  # of them, observations that the network is asked about ...
@@ -136,6 +139,11 @@ class Vitals:
             found["doctor/input_size"] = sizes.max()
             self.words["doctor/input_size"] = f"number {int(sizes.argmax())} of the network's input"
         return found
+
+
+def returns_of(returns: Collection[float]) -> dict[str, float]:
+    """Return tag -> how far the returns of the latest episodes lie apart; nothing of fewer than two."""
+    return {DEVIATION: stdev(returns)} if len(returns) > 1 else {}
 
 
 def _columns(data: Trajectory | ReplayBuffer | None) -> tuple[Any, Tensor, Tensor] | None:

@@ -1517,11 +1517,17 @@ BUGS = [
             'int(row["step"]) < last_step',
             "resume: the row at the step of the checkpoint is cut off",
         ),
+    ),
+    *_in(
+        "agents/run/tensorboard.py",
+        "tests/run/test_tensorboard.py",
         (
             "Event(step=purge_step + 1,",
             "Event(step=purge_step,",
             "resume: TensorBoard hides the step of the checkpoint",
         ),
+        ("{re.escape(tag)}$", "{re.escape(tag)}", "a chart shows all scalars whose names begin with its own"),
+        ("edges[:-1], edges[1:], counts", "edges[1:], edges[:-1], counts", "bars of histograms are inside out"),
     ),
     *_in(
         "agents/run/storage.py",
@@ -2605,6 +2611,7 @@ BUGS = [
         ("result.amax(rows) <= 0", "result.amin(rows) <= 0", "a unit that is 0 once counts as dead"),
         ("(result.abs() > 0.99)", "(result > 0.99)", "tanh saturated at -1 goes unnoticed"),
         ("kept = data.valid.flatten()", "kept = ~data.valid.flatten()", "the doctor looks at dummy transitions"),
+        ("stdev(returns)", "0.0", "the doctor takes all episodes for equal"),
         ("(size > 0).sum()", "size.numel() * (size > 0).any()", "the size of rewards is their mean over all steps"),
     ),
     *_in(
@@ -2612,6 +2619,8 @@ BUGS = [
         "tests/run/test_illnesses.py",
         ("if point.step >= since]", "if point.step <= since]", "the doctor looks at old rows alone"),
         ("del series[1:-1:2]", "del series[MOST_POINTS:]", "of a long run the doctor sees the beginning alone"),
+        ("(best - first), chance)", "(best - first), 0.0)", "returns that rose by chance count as learnt"),
+        ("max(self.first(DEVIATION) or 0.0, ", "max(0.0, ", "a policy that has become certain has no chance in it"),
     ),
     *_in(
         "agents/run/illnesses.py",
@@ -2619,6 +2628,16 @@ BUGS = [
         ("min(gaps) > 1", "True", "the doctor says of every run that evaluations are far from training"),
         ("or exploring > 0.1 or", "or", "evaluations are compared with training while most actions are random"),
         ("now > PINNED", "now < PINNED", "a healthy clip fraction is an illness"),
+        (
+            'h.recent("train/approx_kl", FEW_ROWS)',
+            'h.recent("train/approx_kl", 1)',
+            "a large update among a run's first is over before it can be told",
+        ),
+        (
+            'h.now("train/explained_variance", FEW_ROWS)',
+            'h.first("train/explained_variance")',
+            "a value function is judged by its first values",
+        ),
     ),
     *_in(
         "agents/run/diverged.py",

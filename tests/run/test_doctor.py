@@ -24,9 +24,10 @@ from agents.run.diverged import environment_of
 from agents.run.doctor import Doctor, read_diagnoses
 from agents.run.illnesses import Diagnosis
 from agents.run.models import load_policy
-from agents.run.sinks import TensorBoardSink, read_table
+from agents.run.sinks import read_table
+from agents.run.tensorboard import TensorBoardSink
 from agents.run.trees import read_tree
-from agents.run.vitals import ROWS, Vitals
+from agents.run.vitals import ROWS, Vitals, returns_of
 from tests.algos.making import collect, make_ppo
 from tests.core.recorder import Tape
 from tests.marks import long_test
@@ -77,12 +78,13 @@ def rollout(obs: torch.Tensor, action: torch.Tensor, reward: torch.Tensor, valid
 
 def test_vitals_by_hand() -> None:
     network = Network([-1.0] * 6 + [1.0] * 2, [5.0] * 4 + [0.5] * 4 + [-5.0] * 8)
+    network.first.weight.data[0, 0] = 1.0  # of some observations this unit is not 0
     space = spaces.Box(-np.inf, np.inf, (2,), np.float32)
     vitals = Vitals(policy(network), space, spaces.Box(-2, 4, (1,), np.float32))
     obs = torch.tensor([[[3.0, 7.0], [-4.0, 7.0]], [[5.0, 7.0], [0.0, 7.0]]])  # [T, N, 2]
     action = torch.tensor([[[4.0], [1.0]], [[-2.5], [2.5]]])
     found = vitals.take(rollout(obs, action, torch.tensor([[0.0, 4.0], [-2.0, 0.0]])))
-    assert found["doctor/dead_units"] == 6 / 8
+    assert found["doctor/dead_units"] == 5 / 8
     assert found["doctor/saturated_units"] == 12 / 16
     assert found["doctor/input_size"] == 7
     assert "number 1 of" in vitals.words["doctor/input_size"]
@@ -94,6 +96,11 @@ def test_vitals_by_hand() -> None:
     assert found["doctor/looked_at"] == 4
     obs[..., 1] = 8.0
     assert vitals.take(rollout(obs, action, torch.zeros(2, 2)))["doctor/constant_features"] == 0, "it has changed since"
+
+
+def test_how_far_returns_lie_apart() -> None:
+    assert returns_of([1.0, 3.0, 5.0]) == {"doctor/ep_rew_std": 2.0}
+    assert returns_of([1.0]) == returns_of([]) == {}
 
 
 def test_dummy_transitions_are_not_looked_at() -> None:
@@ -191,6 +198,18 @@ def test_of_a_training_that_diverges_model_and_batch_are_left(tmp_path: Path, ca
     assert (meta["step"], meta["environment"]) == (step + 48, None)
     (found,) = [each for each in read_diagnoses(run) if each.illness == "not finite"]
     assert found.step == step + 48
+
+
+def test_the_model_that_was_kept_stays_as_it_was(tmp_path: Path) -> None:
+    watching, model = Doctor(tmp_path, {}, TensorBoardSink(tmp_path)), nn.Linear(2, 2)
+    assert watching.bring_back(model) is None
+    watching.keep(7, model)
+    weight = model.weight.detach().clone()
+    nn.init.constant_(model.weight, torch.nan)
+    assert watching.bring_back(model) == 7
+    assert torch.equal(model.weight, weight)
+    watching.keep(8, nn.Linear(3, 2))
+    assert watching.bring_back(model) is None, "its layers were replaced"
 
 
 def test_the_environment_that_a_bad_number_came_from_is_named(tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:

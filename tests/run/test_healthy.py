@@ -37,10 +37,11 @@ def short(algo: str, name: str) -> dict[str, object]:
 
 
 @long_test
+@pytest.mark.parametrize("seed", [0, 1])
 @pytest.mark.parametrize("file", FILES, ids=[f"{file.parent.name}-{file.stem}" for file in FILES])
-def test_nothing_is_found_in_a_training_by_packaged_settings(file: Path, tmp_path: Path) -> None:
+def test_nothing_is_found_in_a_training_by_packaged_settings(file: Path, seed: int, tmp_path: Path) -> None:
     try:
-        config = resolve([Layer(FLAGS, short(file.parent.name, file.stem))])
+        config = resolve([Layer(FLAGS, short(file.parent.name, file.stem) | {"seed": seed})])
         summary = train(config, runs_dir=tmp_path, replays_dir=tmp_path, quiet=True, record_steps=0)
     except UserError as error:
         if "needs a package" in str(error):

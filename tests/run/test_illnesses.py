@@ -12,7 +12,7 @@ import pytest
 
 from agents.core.config import AlgoConfig
 from agents.run import registry
-from agents.run.history import MOST_POINTS, MOST_SERIES, History
+from agents.run.history import DEVIATION, MOST_POINTS, MOST_SERIES, History
 from agents.run.illnesses import RULES, Diagnosis, diagnose, diagnose_all
 
 TOTAL, EVERY, INTERVAL, ONSET = 100_000, 500, 5_000, 50_000  # steps: budget, rows, evaluations, when the illness begins
@@ -256,6 +256,38 @@ def test_of_a_whole_history_each_illness_is_told_at_its_worst() -> None:
     assert made.until(390).step == 390
     assert [point.step for point in made.until(25).all("train/grad_norm")] == [10, 20]
     assert made.until(500).progress == 0.5
+
+
+@pytest.mark.parametrize(("deviation", "learnt"), [(None, True), (4.0, True), (12.0, False)])
+def test_returns_have_risen_where_it_is_more_than_chance(deviation: float | None, learnt: bool) -> None:
+    made = History()
+    for i, mean in enumerate([16.5, 18.6, 22.9, 26.0], 1):
+        made.write(i, {"rollout/ep_rew_mean": mean} | ({} if deviation is None else {DEVIATION: deviation}))
+    assert made.learnt() == learnt
+
+
+def test_returns_that_were_once_further_apart() -> None:
+    made = History()
+    for i, (mean, deviation) in enumerate([(16.5, 12.0), (18.6, 0.0)], 1):
+        made.write(i, {"rollout/ep_rew_mean": mean, DEVIATION: deviation})
+    assert not made.learnt(), "the first mean was of a few episodes that lay far apart"
+
+
+def test_one_large_update_among_the_first_is_not_over_before_it_can_be_told() -> None:
+    made, told = History({"time_limit": True, "total_timesteps": 1_000}), []
+    for i in range(1, 11):
+        made.write(10 * i, {"train/approx_kl": 80.0 if i == 1 else 0.0, "rollout/ep_rew_mean": 9.0})
+        told += [i for found in diagnose(made) if found.illness == "KL spikes"]
+    assert told == [5]
+
+
+def test_a_value_function_is_judged_by_the_median() -> None:
+    for share, ill in ((0.005, True), (0.05, False)):
+        rows = [
+            {"train/explained_variance": share if i % 3 else 0.05 - share, "train/value_loss": 1.0} for i in range(30)
+        ]
+        made = history([row | {"rollout/ep_rew_mean": float(-i)} for i, row in enumerate(rows)])
+        assert ("a value function that explains nothing" in names(made)) == ill
 
 
 def test_an_epsilon_that_was_down_before_the_first_row() -> None:

@@ -8,105 +8,12 @@ import math
 from pathlib import Path
 
 import pytest
-from PIL import Image
 from rich.console import Console
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from tensorboard.plugins.hparams import metadata as hparams_metadata
 
 from agents.run import sinks
-from agents.run.sinks import ConsoleSink, CsvSink, TensorBoardSink, Working
+from agents.run.sinks import ConsoleSink, CsvSink, Working
 from agents.run.terminal import console as new_console
 from envs.errors import UserError
-
-
-def events(folder: Path) -> EventAccumulator:
-    return EventAccumulator(str(folder), size_guidance={"images": 0, "scalars": 0}).Reload()
-
-
-def scalars(folder: Path, tag: str) -> list[tuple[int, float]]:
-    accumulator = events(folder)
-    return [(event.step, event.value) for event in accumulator.Scalars(tag)]
-
-
-class TestTensorBoard:
-    def test_scalars(self, tmp_path: Path) -> None:
-        sink = TensorBoardSink(tmp_path)
-        sink.write(8, {"rollout/ep_rew_mean": 1.5, "time/fps": 1e6})
-        sink.write(16, {"rollout/ep_rew_mean": -2})
-        assert scalars(tmp_path, "rollout/ep_rew_mean") == [(8, 1.5), (16, -2.0)]  # readable while the run goes on
-        sink.close()
-        sink.close()
-        assert scalars(tmp_path, "time/fps") == [(8, 1e6)]
-
-    def test_resuming_hides_what_lies_beyond_the_checkpoint(self, tmp_path: Path) -> None:
-        before = TensorBoardSink(tmp_path)
-        for step in (10, 20, 30):
-            before.write(step, {"a": step})
-        before.close()
-        after = TensorBoardSink(tmp_path, purge_step=20)
-        after.write(25, {"a": 0.25})
-        after.close()
-        assert scalars(tmp_path, "a") == [(10, 10.0), (20, 20.0), (25, 0.25)]
-
-    def test_text(self, tmp_path: Path) -> None:
-        sink = TensorBoardSink(tmp_path)
-        sink.text("config", "```yaml\nénv: x\n```")
-        sink.close()
-        accumulator = events(tmp_path)
-        content = accumulator.SummaryMetadata("config").plugin_data.plugin_name
-        assert content == "text"
-        assert accumulator.Tensors("config")[0].tensor_proto.string_val[0].decode() == "```yaml\nénv: x\n```"
-
-    def test_hparams(self, tmp_path: Path) -> None:
-        sink = TensorBoardSink(tmp_path)
-        values = {"gamma": 0.9, "norm_obs": True, "algo": "ppo", "target_kl": None, "net_arch": (64, 64)}
-        sink.hparams(values)
-        sink.close()
-        content = events(tmp_path).summary_metadata
-        started = hparams_metadata.parse_session_start_info_plugin_data(
-            content[hparams_metadata.SESSION_START_INFO_TAG].plugin_data.content
-        )
-        assert started.group_name == tmp_path.name  # so that runs with equal settings are not merged into one
-        assert started.hparams["gamma"].number_value == 0.9
-        assert started.hparams["norm_obs"].bool_value is True
-        assert started.hparams["target_kl"].string_value == "None"
-        assert started.hparams["net_arch"].string_value == "(64, 64)"
-        assert hparams_metadata.SESSION_END_INFO_TAG in content
-
-    def test_video(self, tmp_path: Path) -> None:
-        frames = [Image.new("RGB", (30, 20), (shade, 0, 0)) for shade in (0, 100, 200)]
-        gif = io.BytesIO()
-        frames[0].save(gif, "GIF", save_all=True, append_images=frames[1:])
-        sink = TensorBoardSink(tmp_path)
-        sink.video("eval/video", 40, gif.getvalue())
-        sink.close()
-        [event] = events(tmp_path).Images("eval/video")
-        assert (event.step, event.width, event.height) == (40, 30, 20)
-        assert event.encoded_image_string == gif.getvalue()
-
-    def test_resuming_after_a_record_was_torn(self, tmp_path: Path) -> None:
-        before = TensorBoardSink(tmp_path)
-        for step in (10, 20):
-            before.write(step, {"a": step})
-        before.close()
-        [file] = tmp_path.iterdir()
-        file.write_bytes(file.read_bytes()[:-5])
-        file.rename(tmp_path / "events.out.tfevents.1000000000.host.1.0")
-        after = TensorBoardSink(tmp_path, purge_step=20)
-        after.write(30, {"a": 30})
-        after.close()
-        assert scalars(tmp_path, "a") == [(10, 10.0), (30, 30.0)]
-
-    def test_two_sinks_in_one_second_do_not_share_a_file(self, tmp_path: Path) -> None:
-        for step in range(3):
-            sink = TensorBoardSink(tmp_path)
-            sink.write(step, {"a": step})
-            sink.close()
-        assert len(list(tmp_path.iterdir())) == 3
-
-    def test_a_folder_that_is_not_there(self, tmp_path: Path) -> None:
-        with pytest.raises(UserError, match=r"cannot write .*events.*: no such file or directory"):
-            TensorBoardSink(tmp_path / "nowhere")
 
 
 def rows(path: Path) -> list[dict[str, str]]:

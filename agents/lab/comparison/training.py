@@ -82,7 +82,8 @@ class _Recorder:
     def __init__(self, model: Any, job: Job, folder: Path) -> None:
         from agents.lab.sb3_policy import SB3Policy
         from agents.run.monitor import LOG_ROWS, Monitor
-        from agents.run.sinks import CsvSink, TensorBoardSink
+        from agents.run.sinks import CsvSink
+        from agents.run.tensorboard import TensorBoardSink
 
         self.monitor, self.evaluator = Monitor(), _evaluator(job)
         self.policy = SB3Policy(model)

@@ -18,7 +18,7 @@ from agents.doctor import main
 from agents.lab.checkup import logs
 from agents.lab.checkup.logs import read_events, read_history
 from agents.run.illnesses import diagnose_all
-from agents.run.sinks import TensorBoardSink
+from agents.run.tensorboard import TensorBoardSink
 from envs.errors import UserError
 from tests.lab.run_folders import write_folder
 from tests.marks import long_test
@@ -181,7 +181,7 @@ def dqn(env: Any, folder: Path, steps: int = 3_000, **options: Any) -> None:
 
 
 SB3: dict[str, Callable[[Path], None]] = {
-    "KL spikes": lambda folder: ppo(Endless(), folder, learning_rate=0.5),
+    "KL spikes": lambda folder: ppo(gym.make("CartPole-v1"), folder, learning_rate=3.0),
     "reward scale far from 1": lambda folder: ppo(Endless(reward=1e6), folder),
     "episodes end at once": lambda folder: ppo(Endless(length=1), folder),
     "epsilon ends too early": lambda folder: dqn(Endless(), folder, exploration_fraction=0.001, learning_starts=0),

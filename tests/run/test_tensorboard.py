@@ -1,0 +1,174 @@
+"""What TensorBoard is given, read back by TensorBoard."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.custom_scalar import metadata as layout_metadata
+from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
+from tensorboard.plugins.hparams import metadata as hparams_metadata
+from tensorboard.util.tensor_util import make_ndarray
+
+from agents.run.tensorboard import BEST, BINS, FINAL, TensorBoardSink, charts
+from envs.errors import UserError
+from tests.run.running import train
+
+
+def events(folder: Path) -> EventAccumulator:
+    return EventAccumulator(str(folder), size_guidance={"images": 0, "scalars": 0}).Reload()
+
+
+def scalars(folder: Path, tag: str) -> list[tuple[int, float]]:
+    accumulator = events(folder)
+    return [(event.step, event.value) for event in accumulator.Scalars(tag)]
+
+
+class TestTensorBoard:
+    def test_scalars(self, tmp_path: Path) -> None:
+        sink = TensorBoardSink(tmp_path)
+        sink.write(8, {"rollout/ep_rew_mean": 1.5, "time/fps": 1e6})
+        sink.write(16, {"rollout/ep_rew_mean": -2})
+        assert scalars(tmp_path, "rollout/ep_rew_mean") == [(8, 1.5), (16, -2.0)]  # readable while the run goes on
+        sink.close()
+        sink.close()
+        assert scalars(tmp_path, "time/fps") == [(8, 1e6)]
+
+    def test_resuming_hides_what_lies_beyond_the_checkpoint(self, tmp_path: Path) -> None:
+        before = TensorBoardSink(tmp_path)
+        for step in (10, 20, 30):
+            before.write(step, {"a": step})
+        before.close()
+        after = TensorBoardSink(tmp_path, purge_step=20)
+        after.write(25, {"a": 0.25})
+        after.close()
+        assert scalars(tmp_path, "a") == [(10, 10.0), (20, 20.0), (25, 0.25)]
+
+    def test_text(self, tmp_path: Path) -> None:
+        sink = TensorBoardSink(tmp_path)
+        sink.text("config", "```yaml\nénv: x\n```")
+        sink.close()
+        accumulator = events(tmp_path)
+        content = accumulator.SummaryMetadata("config").plugin_data.plugin_name
+        assert content == "text"
+        assert accumulator.Tensors("config")[0].tensor_proto.string_val[0].decode() == "```yaml\nénv: x\n```"
+
+    def test_hparams(self, tmp_path: Path) -> None:
+        sink = TensorBoardSink(tmp_path)
+        values = {"gamma": 0.9, "norm_obs": True, "algo": "ppo", "target_kl": None, "net_arch": (64, 64)}
+        sink.hparams(values)
+        sink.close()
+        content = events(tmp_path).summary_metadata
+        started = hparams_metadata.parse_session_start_info_plugin_data(
+            content[hparams_metadata.SESSION_START_INFO_TAG].plugin_data.content
+        )
+        assert started.group_name == tmp_path.name  # so that runs with equal settings are not merged into one
+        assert started.hparams["gamma"].number_value == 0.9
+        assert started.hparams["norm_obs"].bool_value is True
+        assert started.hparams["target_kl"].string_value == "None"
+        assert started.hparams["net_arch"].string_value == "(64, 64)"
+        assert hparams_metadata.SESSION_END_INFO_TAG in content
+
+    def test_video(self, tmp_path: Path) -> None:
+        frames = [Image.new("RGB", (30, 20), (shade, 0, 0)) for shade in (0, 100, 200)]
+        gif = io.BytesIO()
+        frames[0].save(gif, "GIF", save_all=True, append_images=frames[1:])
+        sink = TensorBoardSink(tmp_path)
+        sink.video("eval/video", 40, gif.getvalue())
+        sink.close()
+        [event] = events(tmp_path).Images("eval/video")
+        assert (event.step, event.width, event.height) == (40, 30, 20)
+        assert event.encoded_image_string == gif.getvalue()
+
+    def test_resuming_after_a_record_was_torn(self, tmp_path: Path) -> None:
+        before = TensorBoardSink(tmp_path)
+        for step in (10, 20):
+            before.write(step, {"a": step})
+        before.close()
+        [file] = tmp_path.iterdir()
+        file.write_bytes(file.read_bytes()[:-5])
+        file.rename(tmp_path / "events.out.tfevents.1000000000.host.1.0")
+        after = TensorBoardSink(tmp_path, purge_step=20)
+        after.write(30, {"a": 30})
+        after.close()
+        assert scalars(tmp_path, "a") == [(10, 10.0), (30, 30.0)]
+
+    def test_two_sinks_in_one_second_do_not_share_a_file(self, tmp_path: Path) -> None:
+        for step in range(3):
+            sink = TensorBoardSink(tmp_path)
+            sink.write(step, {"a": step})
+            sink.close()
+        assert len(list(tmp_path.iterdir())) == 3
+
+    def test_a_folder_that_is_not_there(self, tmp_path: Path) -> None:
+        with pytest.raises(UserError, match=r"cannot write .*events.*: no such file or directory"):
+            TensorBoardSink(tmp_path / "nowhere")
+
+    def test_histograms(self, tmp_path: Path) -> None:
+        sink = TensorBoardSink(tmp_path)
+        sink.histogram("parameters/weight", 40, np.array([[0.0, 30.0, 30.0], [np.nan, 10.4, np.inf]], np.float32))
+        sink.histogram("parameters/none", 40, np.array([np.nan]))
+        sink.close()
+        accumulator = events(tmp_path)
+        [event] = accumulator.Tensors("parameters/weight")
+        rows = make_ndarray(event.tensor_proto)
+        assert (event.step, rows.shape) == (40, (BINS, 3))
+        assert rows[10].tolist() == [10.0, 11.0, 1.0], "left, right and count"
+        assert (rows[:, 2].sum(), rows[-1, 2]) == (4, 2)
+        assert accumulator.SummaryMetadata("parameters/weight").plugin_data.plugin_name == "histograms"
+        assert accumulator.Tags()["tensors"] == ["parameters/weight"]
+
+
+def layout(folder: Path) -> dict[str, dict[str, list[str]]]:
+    """Return the layout written last: category -> title -> tags."""
+    *_, event = events(folder).Tensors(layout_metadata.CONFIG_SUMMARY_TAG)
+    found: Any = Layout.FromString(event.tensor_proto.string_val[0])
+    return {
+        category.title: {chart.title: list(chart.multiline.tag) for chart in category.chart}
+        for category in found.category
+    }
+
+
+def test_the_layout_has_charts_for_what_there_is_and_follows(tmp_path: Path) -> None:
+    sink = TensorBoardSink(tmp_path)
+    sink.write(1, {"rollout/ep_rew_mean": 1.0, "time/fps": 2.0, "time/act": 0.1, "time/learn": 0.1})
+    assert list(layout(tmp_path)) == ["score", "speed"]
+    sink.write(2, {"train/value_loss": 1.0, "eval/mean_reward": 2.0, "rollout/exploration_rate": 0.1})
+    sink.write(3, {"train/value_loss": 1.0, "goals/left": 2.0})
+    size = sum(file.stat().st_size for file in tmp_path.iterdir())
+    sink.write(4, {"train/value_loss": 1.0})
+    assert sum(file.stat().st_size for file in tmp_path.iterdir()) < size + 100, "written anew only with a new scalar"
+    assert layout(tmp_path) == {
+        "score": {"return, training and evaluation": ["rollout/ep_rew_mean$", "eval/mean_reward$"]},
+        "losses": {"train/value_loss": ["train/value_loss$"]},
+        "learning": {"rollout/exploration_rate": ["rollout/exploration_rate$"]},
+        "speed": {
+            "seconds of each part since the last row": ["time/act$", "time/learn$"],
+            "time/fps": ["time/fps$"],
+        },
+        "more": {"goals/left": ["goals/left$"]},
+    }
+    sink.close()
+
+
+def test_every_scalar_has_one_chart() -> None:
+    tags = {"train/loss", "train/loss_2", "eval/mean_reward", "eval/std_reward", "rollout/ep_rew_mean", "time/env"}
+    tags |= {"doctor/dead_units", "faults/nan", "a", "train/kl", "time/fps", "rollout/success_rate", "rollout/x"}
+    shown = [tag for _, _, group in charts(tags) for tag in group]
+    assert sorted(shown) == sorted(tags)
+
+
+def test_a_run_ends_with_what_it_is_ranked_by(tmp_path: Path) -> None:
+    run = train(tmp_path, "--env CartPole-v1 -n 256 --n-envs 2 --n-steps 32 --batch-size 64 --final-eval-episodes 3")
+    summary = json.loads((run / "summary.json").read_text())
+    assert scalars(run, "Score/final_mean_reward") == [(256, np.float32(summary["eval_mean"]))]
+    best = max(value for _, value in scalars(run, "eval/mean_reward"))
+    assert scalars(run, "Score/best_mean_reward") == [(256, best)]
+    first, second, *_ = sorted(events(run).Tags()["scalars"])
+    assert {first, second} == {BEST, FINAL}, "as the tab HPARAMS sorts them"
