@@ -168,7 +168,14 @@ def student_of(teacher: LoadedPolicy, settings: dict[str, Any], steps: int, lear
     if teacher.config.one_instance:
         raise UserError("teacher and student play side by side, and of this environment only one copy may run")
     before = teacher.config.model_dump(mode="json")
-    own = {"pretrained": None, "freeze": [], "reset": [], "lr_scale": {}, "device": "cpu", "compile": "off"}
+    own: dict[str, Any] = {
+        "pretrained": None,
+        "freeze": [],
+        "reset": [],
+        "lr_scale": {},
+        "device": "cpu",
+        "compile": "off",
+    }
     own |= {"total_timesteps": steps, "schedule_total": None, "target_reward": None, "eval_freq": "auto"}
     own |= {"eval_share": "auto", "save_freq": 0, "video_freq": 0, "name": "distilled"}
     own |= {"n_envs": max(before["n_envs"], LEAST_ENVS)}

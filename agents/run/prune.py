@@ -137,7 +137,14 @@ def pruned(
     model = loaded.policy.model
     state, shape = smaller(model, sparsity) if method == "structured" else (model.state_dict(), {})
     before = loaded.config.model_dump(mode="json")
-    own = {"pretrained": None, "freeze": [], "reset": [], "lr_scale": {}, "compile": "off", "name": "pruned"}
+    own: dict[str, Any] = {
+        "pretrained": None,
+        "freeze": [],
+        "reset": [],
+        "lr_scale": {},
+        "compile": "off",
+        "name": "pruned",
+    }
     own |= {"total_timesteps": max(finetune, 1), "schedule_total": None, "target_reward": None, "save_freq": 0}
     own |= {"eval_freq": "auto", "eval_share": "auto", "video_freq": 0}
     if "exploration_final_eps" in before:  # what it knows already need not be explored

@@ -123,7 +123,9 @@ def test_a_student_comes_to_act_as_its_teacher_does(values: dict[str, Any], tmp_
 
 
 def test_the_command_measures_both_and_the_run_does_not_go_on(tmp_path: Path, capsys) -> None:
-    source = train(tmp_path / "source", f"--env CartPole-v1 --net-arch 8 --n-steps 16 --n-envs 8 --batch-size 32 {QUIET} -n 128")
+    source = train(
+        tmp_path / "source", f"--env CartPole-v1 --net-arch 8 --n-steps 16 --n-envs 8 --batch-size 32 {QUIET} -n 128"
+    )
     words = f"{source} --net-arch 4 --steps 1024 --episodes 4 --runs-dir {tmp_path / 'runs'} --quiet --json"
     assert main(words.split()) == 0
     found = json.loads(capsys.readouterr().out.splitlines()[-1])

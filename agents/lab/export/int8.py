@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -37,7 +38,7 @@ class Bytes(nn.Module):
         self.scale = nn.Parameter(scale, requires_grad=False)
         bias = None if layer.bias is None else layer.bias.detach().clone().view(scale.shape)
         self.bias = None if bias is None else nn.Parameter(bias, requires_grad=False)
-        self._convolution = None
+        self._convolution: Any = None
         if isinstance(layer, nn.Conv2d):
             self._convolution = layer.stride, layer.padding, layer.dilation, layer.groups
 

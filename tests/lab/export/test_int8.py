@@ -16,6 +16,7 @@ from agents.lab.export.int8 import Bytes, in_bytes
 from agents.lab.export.module import Exported
 from agents.lab.export.web import web_runner, write_web
 from tests.lab.export.test_export import ABOUT, CASES, needs_cc, policy
+from tests.marks import long_test
 from tests.run.test_models import DQN_SMALL, PPO_SMALL
 
 
@@ -45,11 +46,10 @@ def test_no_weight_is_farther_off_than_half_a_step():
 @pytest.mark.parametrize(
     "values",
     [
-        PPO_SMALL | {"env": "Bricks-v0", "norm_obs": False, "encoder": "small"},
-        CASES["rescaled Box"],
-        DQN_SMALL | {"env": "CartPole-v1", "layer_norm": True},
+        pytest.param(PPO_SMALL | {"env": "Bricks-v0", "encoder": "small"}, id="convolutions", marks=long_test),
+        pytest.param(CASES["rescaled Box"], id="continuous", marks=long_test),
+        pytest.param(DQN_SMALL | {"env": "CartPole-v1", "layer_norm": True}, id="normalised layers"),
     ],
-    ids=["convolutions", "continuous", "normalised layers"],
 )
 def test_a_header_acts_as_the_rounded_policy(values, tmp_path: Path) -> None:
     loaded = policy(values, tmp_path / "model")
