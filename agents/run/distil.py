@@ -134,8 +134,9 @@ class Both:
                 one(obs, mine, part if len(part) > 1 else part[0])
                 for one, mine, part in zip(acts, carries, parts, strict=True)
             ]
-            chosen = [self._chosen(*(to_numpy(getattr(each, name)) for each in acted)) for name in Acted._fields[:2]]
-            return Acted(*chosen, tuple(each.carry for each in acted) if self.recurrent else ())
+            action = self._chosen(*(to_numpy(each.action) for each in acted))
+            env_action = self._chosen(*(to_numpy(each.env_action) for each in acted))
+            return Acted(action, env_action, tuple(each.carry for each in acted) if self.recurrent else ())
 
         return act
 
