@@ -17,7 +17,7 @@ from agents.run.breaking import Stop, save_on_error, stop_signals
 from agents.run.build import Training, build
 from agents.run.config import RECORD_STEPS, RunConfig
 from agents.run.doctor import Doctor, facts_of
-from agents.run.evaluator import EVALUATIONS, Evaluator, evaluation_scalars, settled
+from agents.run.evaluator import EVALUATIONS, evaluation_scalars, evaluator_of, settled
 from agents.run.folder import RunFolder
 from agents.run.footage import record_best, record_episode_of
 from agents.run.lock import Lock
@@ -70,17 +70,8 @@ class Run:
         self.console = ConsoleSink(self.params.total_timesteps, quiet=quiet, initial=step, best=best)
         self.keeps_env = False  # whether somebody trains on in the environments afterwards
         self.between_ticks = True  # where the environments' state can be saved
-        self.evaluator = Evaluator(
-            self.config.env,
-            self.config.seed,
-            vec=training.env.backend,
-            most_episodes=max(self.params.final_eval_episodes, self.params.eval_episodes),
-            env_kwargs=self.config.env_kwargs,
-            wrappers=self.config.wrappers,
-            rescale_action=self.params.rescales_action,
-            max_steps=self.params.eval_max_steps,
-            observations=self.params.observations.arguments,
-        )
+        most = max(self.params.final_eval_episodes, self.params.eval_episodes)
+        self.evaluator = evaluator_of(self.config, training.env.backend, most)
         if self.config.one_instance:
             self.evaluator.share(training.env)
         self.remarks = Remarks(training.env.observation_space)
@@ -440,6 +431,8 @@ def conclude(run: Run, interrupted: bool, replays: tuple[Path, Path], record_ste
     run.tensorboard.write(step, {} if mean is None else {FINAL: mean})
     run.tensorboard.hparams(config.model_dump(mode="json"))
     run.folder.write_summary(dataclasses.asdict(summary))
+    if run.training.imitation is not None:
+        run.say(run.training.imitation.held_out.report(run.folder.path))
     run.say(run.remarks.at_the_end(run.monitor.returns, run.monitor.lengths))
     if faults := run.training.faults():
         run.say(

@@ -1077,6 +1077,63 @@ BUGS = [
         ("gates[:, :size] * of_hidden[:, 2 * size :]", "of_hidden[:, 2 * size :]", "NumPy's GRU never resets"),
     ),
     *_in(
+        "agents/lab/tuning/study.py",
+        "tests/lab/tuning/test_study.py",
+        (
+            "if trial.state is TrialState.RUNNING and self.is_dead(",
+            "if False and self.is_dead(",
+            "search: the trial of a killed worker is lost",
+        ),
+        (
+            "not in (ABANDONED, UNFIT)]",
+            "not in (UNFIT,)]",
+            "search: what a killed worker left counts, and its second try counts again",
+        ),
+        ("if whole < end:", "if False:", "search: a torn line is followed by whole ones, and the study is lost"),
+        (
+            "plan.refuse_other(self.plan, folder)",
+            "pass",
+            "search: trials with other settings beneath are put beside these",
+        ),
+    ),
+    *_in(
+        "agents/lab/tuning/trial.py",
+        "tests/lab/tuning/test_tune.py",
+        (
+            "[fmean(point.seconds for point in last)] if reached else None",
+            "[fmean(point.seconds for point in last)]",
+            "search: what stops early without reaching the threshold is quickest",
+        ),
+        (
+            "if plan.may_give_up and trial.should_prune():",
+            "if False:",
+            "search: nothing is given up",
+        ),
+    ),
+    *_in(
+        "agents/lab/tuning/space.py",
+        "tests/lab/tuning/test_space.py",
+        (
+            "if name not in idle(kind, {**base, **values}):",
+            "if True:",
+            "search: settings of parts that are not in use are drawn",
+        ),
+        (
+            "found[name] = dimension.widened(name, base[name])",
+            "found[name] = dimension",
+            "search: the settings that it begins with lie outside of it",
+        ),
+    ),
+    *_in(
+        "agents/lab/tuning/plan.py",
+        "tests/lab/tuning/test_tune.py",
+        (
+            '"seed": FIRST_SEED + seed}',
+            '"seed": seed}',
+            "search: trials are chosen by the seeds that they are judged by at the end",
+        ),
+    ),
+    *_in(
         "agents/lab/export/module.py",
         "tests/lab/export/test_export.py",
         ("restarted(given[STATE], start)", "given[STATE]", "export: what is remembered goes on in the next episode"),
@@ -2772,5 +2829,84 @@ BUGS = [
         "agents/run/models.py",
         "tests/view/test_film.py",
         ("loaded.config.params, loaded.seed)", "loaded.config.params, 0)", "the untrained policy is another seed's"),
+    ),
+    *_in(
+        "agents/data/dataset.py",
+        "tests/data/test_dataset.py",
+        (
+            "np.arange(len(self)) + self.episode",
+            "np.arange(len(self))",
+            "data: episodes' last observations are forgotten",
+        ),
+        ("np.arange(a + e, b + e + 1)", "np.arange(a, b + 1)", "data: episodes taken with the observations of others"),
+    ),
+    *_in(
+        "agents/data/inspection.py",
+        "tests/data/test_dataset.py",
+        ("rows[first] | rows[first + 1]", "rows[first]", "data: NaN in a successor is not seen"),
+        ("kept[touched] = False", "kept[touched] = True", "data: what is to be dropped stays"),
+        ("reward[chosen + shift]", "reward[chosen - shift]", "data: late rewards are called early"),
+    ),
+    *_in(
+        "agents/run/datasets/columns.py",
+        "tests/run/test_datasets.py",
+        (
+            "if len(content) != size:",
+            "if len(content) < size:",
+            "npz: what comes after the numbers that a header says is taken",
+        ),
+    ),
+    *_in(
+        "agents/run/datasets/minari.py",
+        "tests/run/test_datasets.py",
+        (
+            "if found.external or found.is_virtual:",
+            "if found.is_virtual:",
+            "hdf5: numbers are read from any file of the machine",
+        ),
+        ("h5().HardLink):", "h5().HardLink | h5().ExternalLink):", "hdf5: links lead into other files"),
+    ),
+    *_in(
+        "agents/run/datasets/recorder.py",
+        "tests/run/test_datasets.py",
+        (
+            "range(first, count):",
+            "range(0, count - first):",
+            "recording: one that goes on records its first episodes again",
+        ),
+    ),
+    *_in(
+        "agents/acting/playback.py",
+        "tests/run/test_imitation.py",
+        ("ends & ~data.terminated", "data.truncated", "bc: an episode that breaks off leads into the next one"),
+        ("self._rows[place[-1]] + 1", "self._rows[place[-1]]", "bc: what a trajectory ends in is its last observation"),
+        ('"pass", index', '"pass", 0', "bc: each pass has the same order"),
+    ),
+    *_in(
+        "agents/algos/bc/algorithm.py",
+        "tests/run/test_imitation.py",
+        (
+            "0 < self.config.patience <= int(self.stale)",
+            "0 < self.config.patience < int(self.stale)",
+            "bc: one pass too many",
+        ),
+        ("min(loss, float(self.lowest))", "loss", "bc: the last loss is taken for the lowest"),
+        ("-likelihood - self", "-likelihood + self", "bc: entropy is punished"),
+    ),
+    *_in(
+        "agents/run/imitation.py",
+        "tests/run/test_imitation.py",
+        (
+            "first[:, None])\n",
+            "0)\n",
+            "bc: stacked observations reach into the episode before",
+        ),
+        ("start + episode, start + episode + length", "start, start + length", "bc: held-out observations of others"),
+    ),
+    *_in(
+        "agents/ops/scores.py",
+        "tests/ops/test_scores.py",
+        ("taken * actions + foretold", "foretold * actions + taken", "scores: precision and recall are exchanged"),
+        ("np.nanmean(f1)", "np.nan_to_num(f1).mean()", "scores: actions that are not there count as 0 in macro F1"),
     ),
 ]
