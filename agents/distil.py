@@ -17,8 +17,8 @@ from envs.errors import UserError
 EXAMPLES = """\
 examples:
   python -m agents.distil --net-arch 16
-  python -m agents.distil runs/LunarLander-v3__dqn__s0__20260101-120000 --net-arch 32 32 --steps 200000
-  python -m agents.distil runs/Bricks-v0__ppo__s0__20260101-120000 --net-arch 32 --set encoder=small
+  python -m agents.distil runs/CartPole-v1__ppo__s0__20260101-120000 --net-arch 32 32 --steps 20000
+  python -m agents.distil runs/CartPole-v1__ppo__s0__20260101-120000 --net-arch 8 --set activation=relu
 """
 
 

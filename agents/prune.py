@@ -16,7 +16,7 @@ from envs.errors import UserError
 EXAMPLES = """\
 examples:
   python -m agents.prune --sparsity 0.5
-  python -m agents.prune runs/LunarLander-v3__dqn__s0__20260101-120000 --sparsity 0.9 --finetune 50000
+  python -m agents.prune runs/CartPole-v1__ppo__s0__20260101-120000 --sparsity 0.9 --finetune 20000
   python -m agents.prune runs/CartPole-v1__ppo__s0__20260101-120000 --method structured --finetune 20000
 """
 
