@@ -19,7 +19,8 @@ from agents.run.config import RECORD_STEPS, RunConfig
 from agents.run.doctor import Doctor, facts_of
 from agents.run.evaluator import EVALUATIONS, Evaluator, evaluation_scalars, settled
 from agents.run.folder import RunFolder
-from agents.run.footage import record_best, record_episode_of
+from agents.run.footage import record_episode_of, record_video
+from agents.run.histograms import histograms
 from agents.run.lock import Lock
 from agents.run.metrics import UserMetrics
 from agents.run.models import save_model
@@ -41,7 +42,9 @@ from envs.make import has_time_limit, reward_threshold
 
 LOOK_EVERY = 1.0  # seconds between two looks at what goes on around the training
 SAVE_EVERY = 1.0  # seconds between two models that are saved to be watched; writing one takes milliseconds
+FILM_PARTS = 10  # of the training, at whose ends a model is kept for the film
 KEEP_STATES = 2  # checkpoints whose training state is kept; all keep their model
+Track = Callable[[Path, RunConfig], Sink]
 TAKING_TURNS = "One environment does all in turn: evaluations use the training's, which then begins a new episode."
 
 
@@ -57,11 +60,14 @@ class Run:
         resumed: bool,
         quiet: bool,
         doctor: bool = True,
+        film: bool = False,
+        track: Track | None = None,
     ) -> None:
         self.training, self.folder, self.monitor = training, folder, monitor
         self.config = training.config
         self.params = cast(Any, training.config.params)  # settled: nothing is "auto" any more
         kept = monitor.handled if resumed else None
+        self.trackers = [] if track is None else [track(folder.path, self.config)]
         self.tensorboard = TensorBoardSink(folder.path, purge_step=kept)
         self.progress_csv = CsvSink(folder.path / "progress.csv", resume_step=kept)
         self.evaluations = CsvSink(folder.path / "evaluations.csv", resume_step=kept)
@@ -92,6 +98,7 @@ class Run:
         part = max(self.params.total_timesteps // EVALUATIONS, 1)
         self.save_every = self.params.eval_freq or part
         self.examine_every = min(self.save_every, part)
+        self.keep_every = max(self.params.total_timesteps // FILM_PARTS, 1) if film else 0
         self.told_to_watch = False
         self.looked = -LOOK_EVERY  # at how many seconds of the run it last looked around
         self.saved = 0.0  # at how many seconds the newest model was
@@ -105,7 +112,7 @@ class Run:
     @property
     def sinks(self) -> list[Sink]:
         """Where scalars go."""
-        return [self.tensorboard, self.console, *([] if self.doctor is None else [self.doctor])]
+        return [self.tensorboard, *self.trackers, self.console, *([] if self.doctor is None else [self.doctor])]
 
     def evaluate(self, episodes: int, *stream: str | int) -> Evaluation:
         """Play greedily on fresh episodes; `stream` names the random stream they come from."""
@@ -166,7 +173,15 @@ class Run:
             is_best = self.monitor.best is not None and self.monitor.best[1] == step
             if is_best and crossings(self.monitor.last_video, step, params.video_freq):
                 with self.monitor.paused("recording"):
-                    record_best(self, step)
+                    record_video(self, step, self.folder.best)
+                self.monitor.last_video = step
+        if crossings(before, step, params.record_every) and self.monitor.last_video != step:
+            with self.monitor.paused("recording"):
+                self.save_model_of(step)
+                record_video(self, step, self.folder.path)
+        if crossings(before, step, params.histogram_freq):
+            for tag, numbers in histograms(self.training.learner, self.learnt_from):
+                self.tensorboard.histogram(tag, step, numbers)
         if row := crossings(before, step, self.log_every):
             self.log(step)
         if crossings(before, step, self.examine_every):
@@ -180,15 +195,22 @@ class Run:
         if crossings(before, step, params.save_freq):
             with self.monitor.paused("saving"):
                 self.checkpoint()
+        elif crossings(before, step, self.keep_every):
+            with self.monitor.paused("saving"):
+                self.keep_model()
         return bool(row)
+
+    @property
+    def learnt_from(self) -> Any:
+        """What was learnt from last: a rollout, or all that is replayed; None for nothing yet."""
+        return self.rollout if self.training.replay is None else self.training.replay
 
     def see_doctor(self, step: int) -> None:
         """Take the training's vitals, and say what is wrong."""
         if self.doctor is None:
             return
-        data = self.rollout if self.training.replay is None else self.training.replay
         self.doctor.history.words = self.vitals.words
-        self.say(self.doctor.examine(step, self.vitals.take(data) | returns_of(self.monitor.returns)))
+        self.say(self.doctor.examine(step, self.vitals.take(self.learnt_from) | returns_of(self.monitor.returns)))
 
     def look_around(self) -> None:
         """Say what most likely keeps the run from learning.
@@ -252,8 +274,19 @@ class Run:
                 "monitor": self.monitor.state_dict(),
             }
             write_tree(folder, "state", state, {"step": step}, None if earlier is None else earlier[1])
-        for _, old in self.folder.checkpoints()[:-KEEP_STATES] if self.between_ticks else ():
-            remove_tree(old, "state")
+        kept = self.folder.states()[-KEEP_STATES:]
+        for one in self.folder.checkpoints() if self.between_ticks else ():
+            if one not in kept:
+                remove_tree(one[1], "state")
+
+    def keep_model(self) -> None:
+        """Save the model as it is as a checkpoint without a training state, where none is."""
+        step = self.training.step
+        place = self.folder.checkpoint(step)
+        if place.exists():
+            return
+        with atomic_folder(place) as folder:
+            save_model(folder, self.training.algorithm.model, self.config, self.training.env.own_spaces, step)
 
     def save_to_be_watched(self) -> None:
         """Save the policy as it is, but not more often than anybody looks."""
@@ -310,6 +343,8 @@ def train(
     quiet: bool = False,
     record_steps: int = RECORD_STEPS,
     doctor: bool = True,
+    film: bool = False,
+    track: Track | None = None,
     training: Training | None = None,
     begun: Callable[[Path], None] | None = None,
 ) -> Summary:
@@ -322,6 +357,8 @@ def train(
         record_steps: the most steps of it that are recorded; 0 records none.
         begun: called with the run folder before the training begins.
         doctor: whether the training is watched for what keeps it from learning.
+        film: whether the model is kept at each tenth of the training, for the learning film.
+        track: makes a sink that scalars go to, too, of the run folder and the configuration.
 
     Raises:
         UserError: anything the user can mend; what was learnt until then is saved in the run folder.
@@ -364,7 +401,18 @@ def train(
             notes.append(lock.note)
         if config.one_instance:
             notes.append(TAKING_TURNS)
-        with closing(Run(training, folder, monitor, resumed=resume is not None, quiet=quiet, doctor=doctor)) as run:
+        with closing(
+            Run(
+                training,
+                folder,
+                monitor,
+                resumed=resume is not None,
+                quiet=quiet,
+                doctor=doctor,
+                film=film,
+                track=track,
+            )
+        ) as run:
             run.keeps_env = given
             if begun is not None:
                 begun(folder.path)
@@ -436,8 +484,9 @@ def conclude(run: Run, interrupted: bool, replays: tuple[Path, Path], record_ste
         first_step=run.monitor.first,
     )
     watchable = watch_fault(config.env) is None and (recorded is not None or interrupted or not record_steps)
-    run.tensorboard.write(step, {BEST: run.monitor.best[0]} if run.monitor.best else {})
-    run.tensorboard.write(step, {} if mean is None else {FINAL: mean})
+    scores = {BEST: None if run.monitor.best is None else run.monitor.best[0], FINAL: mean}
+    for sink in (run.tensorboard, *run.trackers):
+        sink.write(step, {tag: score for tag, score in scores.items() if score is not None})
     run.tensorboard.hparams(config.model_dump(mode="json"))
     run.folder.write_summary(dataclasses.asdict(summary))
     run.say(run.remarks.at_the_end(run.monitor.returns, run.monitor.lengths))
