@@ -1,37 +1,62 @@
-"""Check an environment before it is trained in: spaces, seeds, ends of episodes, rewards, speed, rendering."""
+"""Check an environment before it is trained in, or recorded data before they are learnt from."""
 
 from __future__ import annotations
 
 import dataclasses
 import sys
-from typing import Annotated
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
 from agents.run.cli import print_json, run_command
-from agents.run.flags import EnvKwargs, Flag, parse_env_kwargs, parse_flags
+from agents.run.flags import EnvKwargs, Flag, Trust, parse_env_kwargs, parse_flags
 from agents.run.terminal import say
 from envs.errors import UserError
+
+if TYPE_CHECKING:
+    from agents.lab.checkup.environment import Verdict
 
 EXAMPLES = """\
 examples:
   python -m agents.check --env CartPole-v1
   python -m agents.check --env Corridor-v0 --env-kwargs length=20 --json
   python -m agents.check --env docs/examples/slippery.py
+  python -m agents.check --data datasets/cartpole
 """
+
+
+DEFAULT = "CartPole-v1"
 
 
 @dataclasses.dataclass(frozen=True)
 class Options:
     """Flags."""
 
-    env: Annotated[str, tyro.conf.arg(metavar="ID", help="a registered environment, or file.py:Class")] = "CartPole-v1"
+    env: Annotated[
+        str | None,
+        tyro.conf.arg(
+            metavar="ID",
+            help_behavior_hint="",
+            help="a registered environment, or file.py:Class; without it CartPole-v1, or what the data name",
+        ),
+    ] = None
     env_kwargs: EnvKwargs = ()
     wrappers: Annotated[
         tuple[str, ...], tyro.conf.arg(metavar="NAME ...", help_behavior_hint="", help="around it, innermost first")
     ] = ()
     seed: Annotated[int, tyro.conf.arg(help="of the first episode")] = 0
     steps: Annotated[int, tyro.conf.arg(help="that are played at random")] = 3_000
+    data: Annotated[
+        Path | None,
+        tyro.conf.arg(
+            metavar="FOLDER|FILE",
+            help_behavior_hint="",
+            help="recorded episodes, to be looked at instead: a Minari folder, .npz, .csv, or of replays/",
+        ),
+    ] = None
+    trust: Trust = False
     json: Annotated[Flag, tyro.conf.arg(help="print the result as a last line")] = False
     debug: Annotated[Flag, tyro.conf.arg(help="show tracebacks")] = False
 
@@ -45,19 +70,41 @@ def _check(argv: list[str]) -> int:
     options = parse_flags(Options, argv, command="python -m agents.check", about=__doc__, examples=EXAMPLES)
     if options.steps < 1 or options.seed < 0:
         raise UserError(f"--steps {options.steps} --seed {options.seed} given: at least 1 and 0 expected")
-    from agents.lab.checkup.environment import CheckUp
-
-    kwargs, found = parse_env_kwargs(options.env_kwargs), []
-    for verdict in CheckUp(options.env, kwargs, options.wrappers, options.seed, options.steps).verdicts():
+    found = []
+    for verdict in _verdicts(options):
         found.append(verdict)
         say(f"{verdict.level:8} {verdict.name}: {verdict.evidence}")
         say(*([f"         -> {verdict.fix}"] if verdict.fix else []))
+    what = str(options.data or options.env or DEFAULT)
     levels = [verdict.level for verdict in found]
     faults, warnings = levels.count("fault"), levels.count("warning")
-    say(f"{options.env}: {faults} fault{'' if faults == 1 else 's'}, {warnings} warning{'' if warnings == 1 else 's'}")
+    say(f"{what}: {faults} fault{'' if faults == 1 else 's'}, {warnings} warning{'' if warnings == 1 else 's'}")
     if options.json:
-        print_json({"env": options.env, "verdicts": [dataclasses.asdict(one) for one in found]})
+        print_json({"data" if options.data else "env": what, "verdicts": [dataclasses.asdict(one) for one in found]})
     return int(faults > 0)
+
+
+def _verdicts(options: Options) -> Iterator[Verdict]:
+    kwargs = parse_env_kwargs(options.env_kwargs)
+    if options.data is None:
+        from agents.lab.checkup.environment import CheckUp
+
+        return CheckUp(options.env or DEFAULT, kwargs, options.wrappers, options.seed, options.steps).verdicts()
+    from agents.lab.checkup.dataset import check_dataset
+    from agents.run import code
+    from agents.run.datasets.reading import load_dataset
+    from envs.make import make_single
+
+    env, spaces = options.env, None
+    if env is not None:
+        made = make_single(env, env_kwargs=kwargs, wrappers=options.wrappers)
+        spaces = made.observation_space, made.action_space
+        made.close()
+    data = load_dataset(options.data, spaces, trust=options.trust)
+    if env is None and data.env is not None:
+        code.refuse({"env": data.env}, str(options.data), trust=options.trust)
+        env, kwargs = data.env, data.env_kwargs | kwargs
+    return check_dataset(data, env, kwargs)
 
 
 if __name__ == "__main__":

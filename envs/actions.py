@@ -129,6 +129,18 @@ class ActionCodec:
         columns = zip(self._leaves, self._hybrid.split(actions), strict=True)
         return _nested(self.raw, (leaf.decode(column) for leaf, column in columns))
 
+    def encode(self, batch: Any) -> np.ndarray:
+        """Return a raw batch, as `decode` returns it, as a canonical one `[N, ...]`; numbers out of bounds stay so.
+
+        Raises:
+            ValueError: it does not have the form of the environment's actions.
+        """
+        arrays = list(_parts(self.raw, batch))
+        columns = [leaf.encode(array) for leaf, array in zip(self._leaves, arrays, strict=True)]
+        if self._hybrid is None:
+            return columns[0]
+        return np.concatenate([column.reshape(len(column), -1).astype(np.float32) for column in columns], axis=1)
+
     @property
     def leaves(self) -> list[tuple[str, Space]]:
         """Return the path of each part ("" of an action that has none) and its own space."""
@@ -188,6 +200,21 @@ class _Leaf:
         raw = raw.astype(self._dtype)
         return np.minimum(np.maximum(raw, self._low, out=raw), self._high, out=raw)
 
+    def encode(self, raw: Any) -> np.ndarray:
+        array = np.asarray(raw)
+        whole = self._start is not None
+        if array.shape[1:] != self._shape or array.dtype.kind not in ("iub" if whole else "iubf"):
+            kind = "whole numbers" if whole else "numbers"
+            raise ValueError(
+                f"actions have shape {array.shape} and dtype {array.dtype}, {kind} [N, ...] of {self._shape}"
+            )
+        if self._start is not None:
+            return (array.astype(np.int64) - self._start).reshape(len(array), *(self.space.shape or ()))
+        if self._scale is not None:
+            with np.errstate(divide="ignore", invalid="ignore"):
+                array = np.where(self._scale > 0, (array - self._middle) / self._scale, 0.0)
+        return array.reshape(len(array), -1).astype(np.float32)
+
 
 def _leaves(space: Space, path: tuple[Any, ...]) -> Iterator[tuple[str, Space]]:
     if (parts := children(space)) is None:
@@ -195,6 +222,19 @@ def _leaves(space: Space, path: tuple[Any, ...]) -> Iterator[tuple[str, Space]]:
         return
     for key, child in parts:
         yield from _leaves(child, (*path, key))
+
+
+def _parts(space: Space, batch: Any) -> Iterator[Any]:
+    """Yield the arrays of a raw batch in the order of the leaves."""
+    if (parts := children(space)) is None:
+        yield batch
+        return
+    for key, child in parts:
+        try:
+            inner = batch[key]
+        except (LookupError, TypeError) as error:
+            raise ValueError(f"actions have no part {key!r}") from error
+        yield from _parts(child, inner)
 
 
 def _nested(space: Space, arrays: Iterator[np.ndarray]) -> Any:

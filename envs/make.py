@@ -61,6 +61,7 @@ def make(
     infos: bool = False,
     frame_stack: int = 1,
     cleaning: Cleaning = Cleaning(),  # noqa: B008 (frozen)
+    around: Callable[[gymnasium.Env], gymnasium.Env] | None = None,
 ) -> VecEnv:
     """Build `num_envs` copies of an environment.
 
@@ -87,6 +88,7 @@ def make(
         frame_stack: how many of an episode's last observations are shown together; with more than one, or with
             cleaning, native environments speak NumPy.
         cleaning: what becomes of numbers that are none.
+        around: put around each environment of sync or async, outside of all else.
 
     Raises:
         UserError: the environment cannot be built so; the message says why and what to do.
@@ -132,6 +134,8 @@ def make(
             reason += f"; action masks from {source}"
         elif sentence := atari.raw_frames(spec, first.observation_space):
             reason += f"; {sentence}"
+        if around is not None:
+            maker, first = partial(_within, around, maker), around(first)
         with _further_copies():
             if vec == "async":
                 env = WorkersVecEnv([maker] * num_envs, rescale_action, example=first, codec=codec)
@@ -161,6 +165,10 @@ def _further_copies() -> Iterator[None]:
     except UserError as error:
         hint = "the first copy could be built, a further one not; if only one may run at a time, add --one-instance"
         raise UserError(f"{error} ({hint})") from error
+
+
+def _within(around: Callable[[Any], Any], maker: Callable[[], Any]) -> Any:
+    return around(maker())
 
 
 def _kept(made: ExitStack, env: gymnasium.Env) -> gymnasium.Env:

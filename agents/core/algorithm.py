@@ -30,7 +30,8 @@ class Algorithm(nn.Module):
 
     Attributes:
         config_class: the hyperparameters' type.
-        data: what it learns from: "rollout" (its own newest steps) or "replay" (transitions of any age).
+        data: what it learns from: "rollout" (its own newest steps), "replay" (transitions of any age) or "recorded"
+            (episodes that somebody else played; its settings then have a part `recorded`).
         optimizer_eps: keeps the optimiser's divisors from 0.
         model: the network that is trained: all parameters of it that require gradients.
         policy: acts with it.
@@ -39,7 +40,7 @@ class Algorithm(nn.Module):
     """
 
     config_class: ClassVar[type[AlgoConfig]]
-    data: ClassVar[Literal["rollout", "replay"]] = "rollout"
+    data: ClassVar[Literal["rollout", "replay", "recorded"]] = "rollout"
     optimizer_eps: ClassVar[float] = 1e-8
 
     model: nn.Module

@@ -96,7 +96,7 @@ class Learner:
             self._halves = compiled(self._gradient, version), compiled(self._apply, version)
         else:
             self._step = compiled(self._plain_step, version)
-            if algorithm.data == "rollout":
+            if algorithm.data != "replay":
                 self._epochs = runtime.captured(self._all_minibatches, self._changing, version)
 
     def _changing(self) -> list[Tensor]:

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from gymnasium import Space
@@ -50,6 +50,9 @@ from envs.make import has_native, make
 from envs.names import renamed
 from envs.native.vec_env import NativeVecEnv
 from envs.seeding import derive_seed
+
+if TYPE_CHECKING:
+    from agents.run.imitation import Imitation
 
 GPU_ENVS = 256  # native environments from which on a GPU has enough to do at each tick
 
@@ -126,6 +129,7 @@ class Training:
     device_reason: str
     runtime: Runtime
     place: Place | None = None
+    imitation: Imitation | None = None
     origin: dict[str, Any] | None = None
 
     @property
@@ -167,6 +171,10 @@ class Training:
     def iterations(self) -> Iterator[Iteration]:
         """Train from here to the end of the budget."""
         params: Any = self.config.params
+        if self.imitation is not None:
+            size, held_out = len(self.imitation.playback.data), self.imitation.held_out
+            measure = held_out.scalars if len(held_out.data) else dict[str, float]
+            return loops.recorded(self.collector, self.learner, params, size, measure)
         if self.replay is None or self.sampler is None:
             return loops.on_policy(self.collector, self.learner, params)
         return loops.off_policy(self.env, self.collector, self.replay, self.sampler, self.learner, params)
@@ -389,7 +397,11 @@ def build_on(
     policy: Any = algorithm.policy
     noise = torch.Generator(device).manual_seed(derive_seed(seed, policy.stream))
     actor = ActorState.begin(env, policy, derive_seed(seed, "training"), noise)
-    replay = sampler = None
+    replay = sampler = imitation = None
+    if algorithm.data == "recorded":
+        from agents.run.imitation import begin  # here, as it loads models, which are built here
+
+        imitation = begin(algorithm, env, params, actor, seed)
     if algorithm.data == "replay":
         assert isinstance(params, OffPolicyConfig)
         assert place is not None
@@ -400,12 +412,15 @@ def build_on(
         env=env,
         algorithm=algorithm,
         learner=learner,
-        collector=_collector(env, policy, actor, params, runtime, algorithm.successors),
+        collector=imitation.playback
+        if imitation is not None
+        else _collector(env, policy, actor, params, runtime, algorithm.successors),
         replay=replay,
         sampler=sampler,
         device_reason=reason,
         runtime=runtime,
         place=place,
+        imitation=imitation,
     )
 
 

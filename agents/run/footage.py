@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import closing
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -43,13 +43,13 @@ class Thumbnails:
         return gif_bytes(self._frames, fps=15)
 
 
-def record_video(run: Run, step: int, saved: Path) -> None:
-    """Write a short video of the present policy, which is saved in a folder; say why where it cannot be drawn."""
+def record_video(run: Run, step: int, checkpoint: Literal["best", "latest"]) -> None:
+    """Write a short video of the present policy, which is saved as such; say why where it cannot be drawn."""
     seed, thumbnails = derive_seed(run.config.seed, "video", step), Thumbnails()
     try:
         if run.evaluator.shared:
             raise UserError("it needs an environment of its own, and only one may run")
-        loaded = load_policy(saved, trust=True)
+        loaded = load_policy(run.folder.path, checkpoint, trust=True)
         with (
             closing(policy_env(loaded, render=True)) as env,
             run.console.working("recording a video", "steps at most") as report,

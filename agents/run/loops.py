@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from time import perf_counter
 from typing import Any
@@ -39,6 +39,31 @@ def on_policy(collector: Collector, learner: Learner, config: RolloutConfig) -> 
         seconds = {**collected.seconds, "learn": perf_counter() - began}
         latest = learner.latest(progress)
         yield Iteration(state.step, result.metrics, latest, collected.episodes, seconds, collected.trajectory)
+
+
+def recorded(
+    collector: Collector, learner: Learner, config: RolloutConfig, size: int, held_out: Callable[[], dict[str, float]]
+) -> Iterator[Iteration]:
+    """Learn from recorded episodes, until the budget is spent or those held out are foretold no better any more.
+
+    Args:
+        size: transitions of one pass.
+        held_out: measures the policy, `heldout/loss` among others; {} where no episode is held out.
+
+    Raises:
+        UserError: the training diverged.
+    """
+    algorithm: Any = learner.algorithm
+    before = collector.state.step
+    for iteration in () if algorithm.done else on_policy(collector, learner, config):
+        iteration.data, over = None, False  # no rollout of this policy's, which a doctor could examine
+        if crossings(before, iteration.step, size) and (scalars := held_out()):
+            iteration.metrics = {**iteration.metrics, **scalars}
+            over = algorithm.judged(scalars["heldout/loss"])
+        before = iteration.step
+        yield iteration
+        if over:
+            return
 
 
 def off_policy(

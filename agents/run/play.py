@@ -168,6 +168,7 @@ def policy_env(
     *,
     vec: str = "sync",
     render: bool = False,
+    around: Callable[[gymnasium.Env], gymnasium.Env] | None = None,
 ) -> VecEnv:
     """Make the environment that a policy was trained on; `LoadedPolicy.moved` names another one that it fits.
 
@@ -177,7 +178,7 @@ def policy_env(
     name, num_envs = loaded.env, 1 if loaded.config.one_instance else num_envs
     same: dict[str, Any] = {"wrappers": loaded.config.wrappers, "rescale_action": loaded.rescale_action}
     same |= loaded.config.params.observations.arguments
-    env = stage(name, num_envs, render=render, vec=vec, env_kwargs=loaded.env_kwargs, **same)
+    env = stage(name, num_envs, render=render, vec=vec, env_kwargs=loaded.env_kwargs, around=around, **same)
     for what, offered, learnt in (
         ("observations", env.observation_space, loaded.observation_space),
         ("actions", env.action_space, loaded.action_space),

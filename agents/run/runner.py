@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -15,11 +14,12 @@ from agents.core.schedules import crossings
 from agents.run import code
 from agents.run.breaking import Stop, save_on_error, stop_signals
 from agents.run.build import Training, build
+from agents.run.concluding import conclude
 from agents.run.config import RECORD_STEPS, RunConfig
 from agents.run.doctor import Doctor, facts_of
 from agents.run.evaluator import EVALUATIONS, Evaluator, evaluation_scalars, settled
 from agents.run.folder import RunFolder
-from agents.run.footage import record_episode_of, record_video
+from agents.run.footage import record_video
 from agents.run.histograms import histograms
 from agents.run.lock import Lock
 from agents.run.metrics import UserMetrics
@@ -30,15 +30,15 @@ from agents.run.remarks import Remarks, of_actions, of_settings
 from agents.run.resuming import load_latest, refuse_finished
 from agents.run.sinks import ConsoleSink, CsvSink, Sink
 from agents.run.storage import atomic_folder
-from agents.run.summary import Summary, last_screen, resume_command
-from agents.run.tensorboard import BEST, FINAL, TensorBoardSink
+from agents.run.summary import Summary, resume_command
+from agents.run.tensorboard import TensorBoardSink
 from agents.run.terminal import typed
 from agents.run.told import understood
 from agents.run.transfer import begin, changed
 from agents.run.trees import remove_tree, write_tree
 from agents.run.vitals import Vitals, returns_of
 from envs.errors import UserError
-from envs.make import has_time_limit, reward_threshold
+from envs.make import has_time_limit
 
 LOOK_EVERY = 1.0  # seconds between two looks at what goes on around the training
 SAVE_EVERY = 1.0  # seconds between two models that are saved to be watched; writing one takes milliseconds
@@ -173,12 +173,12 @@ class Run:
             is_best = self.monitor.best is not None and self.monitor.best[1] == step
             if is_best and crossings(self.monitor.last_video, step, params.video_freq):
                 with self.monitor.paused("recording"):
-                    record_video(self, step, self.folder.best)
+                    record_video(self, step, "best")
                 self.monitor.last_video = step
         if crossings(before, step, params.record_every) and self.monitor.last_video != step:
             with self.monitor.paused("recording"):
                 self.save_model_of(step)
-                record_video(self, step, self.folder.path)
+                record_video(self, step, "latest")
         if crossings(before, step, params.histogram_freq):
             for tag, numbers in histograms(self.training.learner, self.learnt_from):
                 self.tensorboard.histogram(tag, step, numbers)
@@ -442,57 +442,3 @@ def carry_out(run: Run, notes: list[str], replays: tuple[Path, Path], record_ste
             else:
                 save_on_error(run, error)
             raise
-
-
-def conclude(run: Run, interrupted: bool, replays: tuple[Path, Path], record_steps: int) -> Summary:
-    """Evaluate the final policy on fresh episodes, record one, and write the summary."""
-    config, step = run.config, run.training.step
-    wall, trained = run.monitor.elapsed(), run.monitor.training_seconds()
-    episodes = 0 if interrupted else run.params.final_eval_episodes
-    mean = std = solved = cut = recorded = None
-    if episodes:
-        with run.monitor.paused("evaluation"):
-            result = run.evaluate(episodes, "final")
-        cut = result.cut
-        mean, std = float(result.returns.mean()), float(result.returns.std())
-        run.folder.write_final_episodes(result.returns.tolist(), result.lengths.tolist())
-        threshold = reward_threshold(config.env)
-        threshold = run.params.target_reward if threshold is None else threshold
-        solved = None if threshold is None else mean >= threshold
-    if record_steps and not interrupted:
-        with run.monitor.paused("recording"):
-            recorded = record_episode_of(run, replays, record_steps)
-    spent = run.monitor.spent
-    summary = Summary(
-        run=str(run.folder.shown),
-        env=config.env,
-        algo=config.algo,
-        seed=config.seed,
-        steps=step,
-        wall_s=round(wall, 3),
-        train_s=round(trained, 3),
-        steps_per_s=round((step - run.monitor.first) / max(wall, 1e-9), 1),
-        eval_mean=mean,
-        eval_std=std,
-        eval_episodes=episodes,
-        eval_cut=cut,
-        solved=solved,
-        interrupted=interrupted,
-        eval_s=round(spent.get("evaluation", 0.0), 3),
-        record_s=round(spent.get("recording", 0.0), 3),
-        total_s=round(run.monitor.elapsed(), 3),
-        first_step=run.monitor.first,
-    )
-    watchable = watch_fault(config.env) is None and (recorded is not None or interrupted or not record_steps)
-    scores = {BEST: None if run.monitor.best is None else run.monitor.best[0], FINAL: mean}
-    for sink in (run.tensorboard, *run.trackers):
-        sink.write(step, {tag: score for tag, score in scores.items() if score is not None})
-    run.tensorboard.hparams(config.model_dump(mode="json"))
-    run.folder.write_summary(dataclasses.asdict(summary))
-    run.say(run.remarks.at_the_end(run.monitor.returns, run.monitor.lengths))
-    if faults := run.training.faults():
-        run.say(
-            [f"made good in observations: {', '.join(f'{name} {count:,} times' for name, count in faults.items())}"]
-        )
-    run.console.final_table(*last_screen(summary, run.monitor.best, recorded, watchable))
-    return summary

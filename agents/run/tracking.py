@@ -47,7 +47,7 @@ class Tracker:
 
     def __init__(self, module: Any, project: str, folder: Path, config: RunConfig) -> None:
         name, settings = module.__name__, config.model_dump(mode="json")
-        where = {"id": folder.name, "dir": str(folder)} if name == "wandb" else {}
+        where = {"id": folder.name} if name == "wandb" else {}  # trackio knows runs by their names
         try:
             self._run = module.init(project=project, name=folder.name, config=settings, resume="allow", **where)
         except Exception as error:  # each has errors of its own

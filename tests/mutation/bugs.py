@@ -1449,8 +1449,8 @@ BUGS = [
             "evaluation callbacks whose comparison is turned round for costs",
         ),
         (
-            "self.folder.checkpoints()[:-KEEP_STATES]",
-            "self.folder.checkpoints()[KEEP_STATES:]",
+            "self.folder.states()[-KEEP_STATES:]",
+            "self.folder.states()[:KEEP_STATES]",
             "checkpoints: the newest states are thrown away",
         ),
         (
@@ -2007,7 +2007,7 @@ BUGS = [
         ),
     ),
     *_in(
-        "agents/run/runner.py",
+        "agents/run/concluding.py",
         "tests/run/test_runner.py tests/run/test_seeing.py",
         (
             "solved = None if threshold is None else mean >= threshold",
@@ -2020,11 +2020,39 @@ BUGS = [
             "the final score is that of the episodes which ended the run",
             "reporting the score that stopped the training",
         ),
+    ),
+    *_in(
+        "agents/run/runner.py",
+        "tests/run/test_seeing.py",
         (
             "return int(result.lengths.sum())",
             "return len(result.lengths)",
             "evaluations count episodes where steps are shared",
         ),
+        (
+            'record_video(self, step, "latest")',
+            'record_video(self, step, "best")',
+            "a video of --record-every shows the best policy",
+        ),
+        (
+            "        if place.exists():\n            return\n",
+            "",
+            "a model kept for the film takes the place of a training state",
+        ),
+    ),
+    *_in(
+        "agents/run/histograms.py",
+        "tests/run/test_tensorboard.py",
+        (
+            "parameters.views(optimizer.moments[0])",
+            "parameters.views(optimizer.moments[1])",
+            "histograms of squared gradients",
+        ),
+    ),
+    *_in(
+        "agents/run/tracking.py",
+        "tests/run/test_tracking.py",
+        ("step=step)", "step=None)", "a tracker counts rows for steps"),
     ),
     *_in(
         "agents/run/evaluator.py",
@@ -2717,5 +2745,84 @@ BUGS = [
         "agents/run/models.py",
         "tests/view/test_film.py",
         ("loaded.config.params, loaded.seed)", "loaded.config.params, 0)", "the untrained policy is another seed's"),
+    ),
+    *_in(
+        "agents/data/dataset.py",
+        "tests/data/test_dataset.py",
+        (
+            "np.arange(len(self)) + self.episode",
+            "np.arange(len(self))",
+            "data: episodes' last observations are forgotten",
+        ),
+        ("np.arange(a + e, b + e + 1)", "np.arange(a, b + 1)", "data: episodes taken with the observations of others"),
+    ),
+    *_in(
+        "agents/data/inspection.py",
+        "tests/data/test_dataset.py",
+        ("rows[first] | rows[first + 1]", "rows[first]", "data: NaN in a successor is not seen"),
+        ("kept[touched] = False", "kept[touched] = True", "data: what is to be dropped stays"),
+        ("reward[chosen + shift]", "reward[chosen - shift]", "data: late rewards are called early"),
+    ),
+    *_in(
+        "agents/run/datasets/columns.py",
+        "tests/run/test_datasets.py",
+        (
+            "if len(content) != size:",
+            "if len(content) < size:",
+            "npz: what comes after the numbers that a header says is taken",
+        ),
+    ),
+    *_in(
+        "agents/run/datasets/minari.py",
+        "tests/run/test_datasets.py",
+        (
+            "if found.external or found.is_virtual:",
+            "if found.is_virtual:",
+            "hdf5: numbers are read from any file of the machine",
+        ),
+        ("h5().HardLink):", "h5().HardLink | h5().ExternalLink):", "hdf5: links lead into other files"),
+    ),
+    *_in(
+        "agents/run/datasets/recorder.py",
+        "tests/run/test_datasets.py",
+        (
+            "range(first, count):",
+            "range(0, count - first):",
+            "recording: one that goes on records its first episodes again",
+        ),
+    ),
+    *_in(
+        "agents/acting/playback.py",
+        "tests/run/test_imitation.py",
+        ("ends & ~data.terminated", "data.truncated", "bc: an episode that breaks off leads into the next one"),
+        ("self._rows[place[-1]] + 1", "self._rows[place[-1]]", "bc: what a trajectory ends in is its last observation"),
+        ('"pass", index', '"pass", 0', "bc: each pass has the same order"),
+    ),
+    *_in(
+        "agents/algos/bc/algorithm.py",
+        "tests/run/test_imitation.py",
+        (
+            "0 < self.config.patience <= int(self.stale)",
+            "0 < self.config.patience < int(self.stale)",
+            "bc: one pass too many",
+        ),
+        ("min(loss, float(self.lowest))", "loss", "bc: the last loss is taken for the lowest"),
+        ("-likelihood - self", "-likelihood + self", "bc: entropy is punished"),
+    ),
+    *_in(
+        "agents/run/imitation.py",
+        "tests/run/test_imitation.py",
+        (
+            "first[:, None])\n",
+            "0)\n",
+            "bc: stacked observations reach into the episode before",
+        ),
+        ("start + episode, start + episode + length", "start, start + length", "bc: held-out observations of others"),
+    ),
+    *_in(
+        "agents/ops/scores.py",
+        "tests/ops/test_scores.py",
+        ("taken * actions + foretold", "foretold * actions + taken", "scores: precision and recall are exchanged"),
+        ("np.nanmean(f1)", "np.nan_to_num(f1).mean()", "scores: actions that are not there count as 0 in macro F1"),
     ),
 ]

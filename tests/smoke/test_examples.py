@@ -6,6 +6,7 @@ import importlib
 import re
 import shlex
 import shutil
+import uuid
 from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
@@ -73,6 +74,8 @@ def small(words: list[str]) -> list[str]:
         words = [*words, "--states", "10"]
     if words[0] == "film":
         words = [*words, "--parts", "2", "--seconds", "0.1", "--fps", "5", "--no-gif"]
+    if words[0] == "record":
+        words = [*words, "--episodes", "2", *([] if "--out" in words else ["--out", f"recorded/{uuid.uuid4().hex}"])]
     if words[0] == "export":
         words = [*words, "--check", "0"]
     return words
@@ -90,6 +93,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert agents(["train", *words.split(), "--runs-dir", str(place / "runs")]) == 0
     (run,) = (place / "runs").iterdir()
     run.rename(place / RUN)
+    recorded = "heuristic --env CartPole-v1 --env-kwargs max_episode_steps=20 --episodes 3"
+    assert agents(["record", *recorded.split(), "--out", str(place / "datasets" / "cartpole")]) == 0
     make_sb3("ppo", "CartPole-v1", 1, {"n_steps": 64}, 0).save(place / MODEL)
     write_comparison(place / "runs" / "comparison")
     write_folder(place, env_kwargs={"max_episode_steps": 20}, gamma=0.5, final=[9.0]).rename(place / "second")

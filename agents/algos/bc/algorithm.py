@@ -1,0 +1,105 @@
+"""Behaviour cloning (Pomerleau 1989, "ALVINN"): the policy under which recorded actions are most likely."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from gymnasium import Space, spaces
+from torch import Tensor, nn
+
+from agents.acting.policies import ActorCriticPolicy
+from agents.algos.bc.config import BCConfig
+from agents.core.algorithm import Algorithm
+from agents.data.trajectory import Trajectory
+from agents.networks.models import ActorCritic
+from agents.ops.losses import mean
+from agents.ops.returns import gae
+
+NEAREST = 1 - 1e-6  # to a bound that tanh never reaches
+
+
+class BC(Algorithm):
+    """Maximum likelihood of recorded actions; the values of recorded returns are learnt beside, for what follows.
+
+    Attributes:
+        weight: of each action of Discrete in the loss, `[A]`; () for other actions.
+        lowest, stale: the lowest loss on held-out episodes so far, and the passes over the data since.
+    """
+
+    config_class = BCConfig
+    data = "recorded"
+    model: ActorCritic
+    policy: ActorCriticPolicy
+    weight: Tensor
+    lowest: Tensor
+    stale: Tensor
+
+    def __init__(self, observation_space: Space, action_space: Space, config: BCConfig) -> None:
+        super().__init__(config)
+        self.model = ActorCritic(observation_space, action_space, config.network)
+        self.policy = ActorCriticPolicy(self.model)
+        self.batch_size = config.batch_size
+        self.choices = int(action_space.n) if isinstance(action_space, spaces.Discrete) else 0
+        self.register_buffer("weight", torch.ones(self.choices))
+        self.register_buffer("lowest", torch.tensor(math.inf))
+        self.register_buffer("stale", torch.tensor(0))
+
+    def see(self, action: Tensor) -> None:
+        """Weigh the actions by how often they are in the data, `[M]`, if the settings say so."""
+        if self.config.balanced and self.choices:
+            counts = torch.bincount(action, minlength=self.choices).to(self.weight)
+            self.weight.copy_(len(action) / (counts.clamp(min=1) * (counts > 0).sum()))
+
+    def judged(self, loss: float) -> bool:
+        """Note the loss on held-out episodes after a pass; return whether the training has come to its end."""
+        better = loss < float(self.lowest)
+        self.lowest.fill_(min(loss, float(self.lowest)))
+        self.stale.fill_(0 if better else int(self.stale) + 1)
+        return self.done
+
+    @property
+    def done(self) -> bool:
+        """Whether so many passes brought no lower loss that the training is over."""
+        return 0 < self.config.patience <= int(self.stale)
+
+    def stored(self, action: Tensor) -> Tensor:
+        """Return actions as the policy's distribution has them: those of a squashed one before the tanh."""
+        return action.clamp(-NEAREST, NEAREST).atanh() if self.model.squash else action
+
+    def prepare(self, data: Trajectory, constants: dict[str, Tensor]) -> dict[str, Any]:
+        """Return the actions, and the discounted returns where values are learnt, `[T, N]`."""
+        found = {"action": self.stored(data.action)}
+        if self.config.vf_coef:
+            _, value, next_value = self.policy.evaluate(data)
+            ends = data.terminated, data.truncated
+            found["return"] = gae(data.reward, value, next_value, *ends, self.config.gamma, gae_lambda=1.0)[1]
+            self.model.learn_scale(found["return"], data.valid)
+        return found
+
+    def loss(
+        self, model: nn.Module, minibatch: dict[str, Any], constants: dict[str, Tensor]
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        valid, action = minibatch.get("valid"), minibatch["action"]
+        obs = minibatch.get("augmented", minibatch["obs"])
+        distribution, value = model(obs, minibatch.get("carry", ()), minibatch.get("start"))
+        log_prob = distribution.log_prob(action)
+        weighed = log_prob * self.weight[action] if self.choices else log_prob
+        entropy = mean(distribution.entropy(action), valid)
+        likelihood = mean(weighed, valid)
+        loss = -likelihood - self.config.ent_coef * entropy
+        found = {"neglogp": -mean(log_prob, valid), "entropy": entropy}
+        if "return" in minibatch:
+            return_ = minibatch["return"]
+            if self.model.value_scale is not None:
+                value, return_ = self.model.value_scale.normalized(value), self.model.value_scale.normalized(return_)
+            found["value_loss"] = mean((value - return_).square(), valid)
+            loss = loss + self.config.vf_coef * found["value_loss"]
+        if self.choices:
+            found["accuracy"] = mean((distribution.mode() == action).float(), valid)
+        return loss, {"loss": loss.detach(), **{name: number.detach() for name, number in found.items()}}
+
+    def after_update(self, data: dict[str, Any]) -> None:
+        """Let the normalisers take in the observations."""
+        self.model.update_statistics(data["obs"])

@@ -1,0 +1,36 @@
+"""Settings of algorithms that learn from recorded episodes: which, and what becomes of their faults."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field
+
+from agents.core.settings import Settings
+
+DataPath = Annotated[str, AfterValidator(lambda value: str(Path(value).absolute())), "FOLDER|FILE"]
+RunPath = Annotated[str, AfterValidator(lambda value: str(Path(value).absolute())), "RUN"]
+
+
+class RecordedConfig(Settings):
+    """Recorded episodes, and what becomes of those that have a fault."""
+
+    data: DataPath | None = Field(
+        None, description="recorded episodes (always needed): a Minari folder, .npz, .csv, or of replays/"
+    )
+    held_out: float = Field(0.2, ge=0, lt=1, description="share of the episodes that is never learnt from")
+    data_nan: Literal["refuse", "drop"] = Field("refuse", description="NaN or infinity; drop leaves its episodes out")
+    data_bounds: Literal["keep", "clip", "drop", "refuse"] = Field("keep", description="numbers out of their bounds")
+    data_broken: Literal["refuse", "drop", "keep"] = Field(
+        "refuse", description="successors that are not the next observation"
+    )
+    data_duplicates: Literal["drop", "keep", "refuse"] = Field("drop", description="episodes that are there already")
+    data_unended: Literal["keep", "drop", "refuse"] = Field("keep", description="episodes that break off")
+
+    @property
+    def rules(self) -> dict[str, str]:
+        """What becomes of each fault, as `agents.data.inspection.cleaned` takes it."""
+        return {
+            name.removeprefix("data_"): rule for name, rule in self.model_dump().items() if name.startswith("data_")
+        }

@@ -1,0 +1,193 @@
+"""Record episodes of a run, of a scripted expert, of random actions or of your own play, to learn from."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+
+from agents.run.cli import print_json, run_command
+from agents.run.flags import Checkpoint, EnvId, EnvKwargs, Flag, RunsDir, Trust, parse_env_kwargs, parse_flags
+from envs.errors import UserError
+
+if TYPE_CHECKING:
+    from agents.run.datasets.recorder import Noted, Recording
+
+EXAMPLES = """\
+examples:
+  python -m agents.record runs/CartPole-v1__ppo__s0__20260101-120000 --episodes 20
+  python -m agents.record heuristic --env CartPole-v1 --episodes 20 --out datasets/mine
+  python -m agents.record random --env MountainCar-v0 --episodes 5 --seed 1
+"""
+MOST = 1_000_000
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """Flags."""
+
+    run: Annotated[
+        tyro.conf.Positional[str | None],
+        tyro.conf.arg(
+            metavar="[RUN|heuristic|random]",
+            help_behavior_hint="",
+            help="who plays; without it, the run begun last. heuristic and random need --env",
+        ),
+    ] = None
+    episodes: Annotated[int, tyro.conf.arg(help="how many")] = 20
+    out: Annotated[
+        Path | None,
+        tyro.conf.arg(
+            metavar="FOLDER", help_behavior_hint="", help="where; if not given, in datasets/, by env and player"
+        ),
+    ] = None
+    exploration: Annotated[
+        tuple[float, ...],
+        tyro.conf.arg(metavar="SHARE ...", help="of random actions; of several shares, episodes take turns"),
+    ] = (0.0,)
+    stochastic: Annotated[Flag, tyro.conf.arg(help="sample the policy's actions instead of taking the most likely")] = (
+        False
+    )
+    human: Annotated[Flag, tyro.conf.arg(help="you play, by arrows or digits; a closed window ends it")] = False
+    checkpoint: Checkpoint = "best"
+    seed: Annotated[int, tyro.conf.arg(help="the same seed records the same episodes")] = 0
+    env: EnvId = None
+    env_kwargs: EnvKwargs = ()
+    max_steps: Annotated[
+        int | None,
+        tyro.conf.arg(
+            metavar="N",
+            help_behavior_hint="",
+            help="steps after which an episode breaks off; if not given, only where the environment has no time limit",
+        ),
+    ] = None
+    trust: Trust = False
+    runs_dir: RunsDir = Path("runs")
+    json: Annotated[Flag, tyro.conf.arg(help="print the result as a last line")] = False
+    debug: Annotated[Flag, tyro.conf.arg(help="show tracebacks")] = False
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parse, record, print; return the exit code."""
+    return run_command(_record, argv)
+
+
+def _record(argv: list[str]) -> int:
+    options = parse_flags(Options, argv, command="python -m agents.record", about=__doc__, examples=EXAMPLES)
+    for name, value, least in (
+        ("episodes", options.episodes, 1),
+        ("seed", options.seed, 0),
+        ("max-steps", options.max_steps, 1),
+    ):
+        if value is not None and not least <= value <= MOST:
+            raise UserError(f"--{name}: {value} given, {least} to {MOST:,} expected.")
+    from agents.run.datasets.reading import load_dataset
+    from agents.run.datasets.recorder import exploration_of
+    from agents.run.terminal import say, typed
+
+    exploration_of(options.exploration)
+    out = (_by_hand if options.human else _by_policy)(options, parse_env_kwargs(options.env_kwargs))
+    data = load_dataset(out)
+    returns = data.returns
+    summary = {
+        "data": str(out),
+        "episodes": data.episodes,
+        "transitions": len(data),
+        "return_mean": float(returns.mean()),
+        "return_std": float(returns.std()),
+    }
+    say(
+        f"{data.episodes:,} episodes, {len(data):,} transitions: {out}",
+        f"return {returns.mean():,.1f} +- {returns.std():,.1f}",
+        f"  look at it    {typed('python', '-m', 'agents.check', '--data', out)}",
+        f"  learn from it {typed('python', '-m', 'agents.train', '--algo', 'bc', '--env', data.env, '--data', out)}",
+    )
+    if options.json:
+        print_json(summary)
+    return 0
+
+
+def _out(options: Options, recording: Recording) -> Path:
+    from envs.make import env_label
+
+    who = Path(recording.who.partition(" ")[0]).name
+    return options.out or Path("datasets") / env_label(recording.env) / f"{who}-s{recording.seed}"
+
+
+def _by_policy(options: Options, env_kwargs: dict[str, Any]) -> Path:
+    from agents.acting.evaluation import StatelessPolicy
+    from agents.core.types import Policy
+    from agents.run.datasets.experts import NAMES, Heuristic, Random
+    from agents.run.datasets.recorder import Noted, Recording, record
+    from agents.run.evaluator import most_steps_of
+    from agents.run.folder import find_latest_run
+    from agents.run.models import load_policy
+    from agents.run.play import policy_env, stage
+    from agents.run.sinks import Working
+    from agents.run.terminal import console, say
+
+    noted: list[Noted] = []
+
+    def around(env: Any) -> Noted:
+        noted.append(Noted(env))
+        return noted[-1]
+
+    how: dict[str, Any] = {
+        "seed": options.seed,
+        "exploration": options.exploration,
+        "stochastic": options.stochastic,
+    }
+    if options.run in NAMES and not Path(options.run).exists():
+        if options.env is None:
+            raise UserError(f"{options.run}: which environment? Give one, for example: --env CartPole-v1")
+        name, config, wrappers, who = options.env, None, [], options.run
+        heuristic: StatelessPolicy | None = Heuristic(name) if options.run == "heuristic" else None
+        env = stage(name, vec="sync", env_kwargs=env_kwargs, around=around)
+        policy: Policy = heuristic or Random(env.action_space)
+        if heuristic is None:
+            env.action_space.seed(options.seed)
+            how["exploration"] = (1.0,)
+    else:
+        run = Path(options.run) if options.run else find_latest_run(options.runs_dir)
+        loaded = load_policy(run, options.checkpoint, trust=options.trust, env=options.env, env_kwargs=env_kwargs)
+        say(*loaded.notes)
+        env = policy_env(loaded, around=around)
+        policy, config, name = loaded.policy, loaded.config, loaded.env
+        env_kwargs, wrappers, who = loaded.env_kwargs, loaded.config.wrappers, f"{run.resolve().name} {loaded.name}"
+    try:
+        limit = options.max_steps or most_steps_of(config, name, env_kwargs)
+        recording = Recording(who, name, env_kwargs, wrappers, max_steps=limit, **how)
+        with Working("recording", "episodes", console(stderr=True)) as report:
+            return record(policy, env, noted[0], recording, options.episodes, _out(options, recording), report)
+    finally:
+        env.close()
+
+
+def _by_hand(options: Options, env_kwargs: dict[str, Any]) -> Path:
+    from gymnasium import spaces
+
+    from agents.run.datasets.recorder import Noted, Recording, keys_for, play_by_hand
+    from agents.run.play import has_display, prepare_drawing
+    from envs.make import make_single
+
+    if options.env is None or options.run is not None:
+        raise UserError("--human: give the environment alone, for example: --human --env CartPole-v1")
+    if not has_display():
+        raise UserError("--human: there is no display here to play on")
+    prepare_drawing(options.env)
+    env = Noted(make_single(options.env, env_kwargs=env_kwargs, render_mode="rgb_array"))
+    try:
+        if not isinstance(env.action_space, spaces.Discrete):
+            raise UserError(f"--human: keys stand for Discrete actions; {options.env} has {env.action_space}")
+        keys = keys_for(options.env, int(env.action_space.n))
+        recording = Recording("human", options.env, env_kwargs, seed=options.seed)
+        return play_by_hand(env, keys, recording, options.episodes, _out(options, recording))
+    finally:
+        env.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,298 @@
+"""Transitions in columns, one row for each: NPZ files with the keys of D4RL and its kin, and CSV files."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import re
+import zipfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from gymnasium import Space, spaces
+
+from agents.data.dataset import Builder, Dataset
+from agents.run.datasets.room import Room
+from agents.run.storage import opened
+from envs.errors import UserError, did_you_mean
+from envs.spaces import children
+
+NAMES = {
+    "observations": ("observations", "obs", "states"),
+    "next_observations": ("next_observations", "next_obs", "next_states"),
+    "actions": ("actions", "acts", "action"),
+    "rewards": ("rewards", "rews", "reward"),
+    "terminated": ("terminals", "terminated", "terminations", "dones", "done"),
+    "truncated": ("timeouts", "truncated", "truncations"),
+    "episode": ("episode", "episodes", "episode_id"),
+}
+NEEDED = ("observations", "actions", "rewards")
+MOST_MEMBERS, MOST_HEADER, MOST_LINE = 1_000, 10_000, 10**6
+Columns = dict[str, Any]  # by our names; observations of several arrays as dicts
+
+
+def read_npz(file: Path, own_spaces: tuple[Space, Space] | None, room: Room) -> Dataset:
+    """Read an NPZ file: no pickle, each member's size known before it is read.
+
+    Args:
+        file: the user's.
+        own_spaces: the environment's; None to take what the numbers look like.
+        room: how much may be read.
+
+    Raises:
+        UserError: it is torn, foreign or too large, or lacks a column.
+    """
+    found: dict[str, np.ndarray] = {}
+    with opened(file, None, follow=True) as stream:
+        try:
+            with zipfile.ZipFile(stream) as archive:
+                members = archive.infolist()
+                if len(members) > MOST_MEMBERS:
+                    raise ValueError(f"it has {len(members):,} members, at most {MOST_MEMBERS:,} expected")
+                for member in members:
+                    if (name := _column(member.filename)) is not None:
+                        found[name] = _member(archive, member, file, room)
+        except (
+            zipfile.BadZipFile,
+            OSError,
+            ValueError,
+            EOFError,
+            RuntimeError,
+            NotImplementedError,
+            KeyError,
+        ) as error:
+            raise UserError(f"{file} is torn or foreign: {' '.join(str(error).split())[:200]}") from error
+        except Exception as error:  # a codec's own errors, such as zlib.error
+            if isinstance(error, UserError):
+                raise
+            raise UserError(f"{file} is torn or foreign: {type(error).__name__}: {str(error)[:200]}") from error
+    return from_columns(_gathered(found, file), own_spaces, file)
+
+
+def _column(member: str) -> str | None:
+    """Return the path of an array in an archive, such as "observations/camera"; None of what is no part of it."""
+    path = member.removesuffix(".npy")
+    if path.startswith(("/", "\\")) or ".." in re.split(r"[/\\]", path) or ":" in path:
+        raise ValueError(f"a member is called {member!r:.60}, which leads out of it")
+    return path if member.endswith(".npy") and _meant(path.partition("/")[0]) else None
+
+
+def _meant(name: str) -> str | None:
+    return next((ours for ours, theirs in NAMES.items() if name in theirs), None)
+
+
+def _member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, file: Path, room: Room) -> np.ndarray:
+    """Read one array, whose header says how large it is."""
+    with archive.open(member) as stream:
+        version = np.lib.format.read_magic(stream)
+        if version not in ((1, 0), (2, 0)):
+            raise ValueError(f"{member.filename} is of version {version} of the format")
+        header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, fortran, dtype = header(stream, max_header_size=MOST_HEADER)
+        if dtype.hasobject or dtype.kind not in "biuf":
+            raise ValueError(f"{member.filename} is of {dtype}, which is not numbers")
+        size = math.prod(shape) * dtype.itemsize
+        room.take(math.prod(shape) * max(dtype.itemsize, 4), file)
+        content = stream.read(size + 1)
+        if len(content) != size:
+            raise ValueError(f"{member.filename} does not have the {size:,} bytes that its header says")
+    return np.frombuffer(content, dtype).reshape(shape, order="F" if fortran else "C")
+
+
+def read_csv(file: Path, own_spaces: tuple[Space, Space] | None, room: Room) -> Dataset:
+    """Read a CSV file with a header: obs_0, obs_1, ..., action (or action_0, ...), reward, terminated, truncated, and
+    perhaps episode and next_obs_0, ...; arguments and errors as of `read_npz`.
+    """
+    with opened(file, None, follow=True) as stream:
+        text = io.TextIOWrapper(stream, encoding="utf-8-sig", newline="")
+        try:
+            lines = csv.reader(_bounded(text))
+            header = [name.strip() for name in next(lines, [])]
+            if len(header) > MOST_MEMBERS or len(set(header)) < len(header):
+                raise ValueError(f"its header has {len(header):,} columns, or one of them twice")
+            rows: list[list[float]] = []
+            for number, line in enumerate(lines, 2):
+                if not line:
+                    continue
+                if len(line) != len(header):
+                    raise ValueError(f"line {number} has {len(line)} columns, and the header {len(header)}")
+                room.take(32 * len(line), file)
+                rows.append([_number(word, number) for word in line])
+        except (ValueError, csv.Error) as error:
+            raise UserError(f"{file} is torn or foreign: {str(error)[:200]}") from error
+    table, found = np.array(rows).reshape(len(rows), len(header)), dict[str, list[int]]()
+    for index, name in enumerate(header):
+        stem = re.sub(r"_?\d+$", "", name)
+        if _meant(stem):
+            found.setdefault(stem, []).append(index)
+    arrays = {name: table[:, where] for name, where in found.items()}
+    whole = {name: bool((array == np.rint(array)).all()) for name, array in arrays.items()}
+    for name, array in arrays.items():
+        kind = _meant(name)
+        if kind in ("rewards", "terminated", "truncated", "episode") or (kind == "actions" and array.shape[1] == 1):
+            arrays[name] = array[:, 0].astype(np.int64) if whole[name] and kind != "rewards" else array[:, 0]
+    return from_columns(_gathered(arrays, file), own_spaces, file)
+
+
+def _bounded(text: io.TextIOWrapper) -> Iterable[str]:
+    while line := text.readline(MOST_LINE):
+        if len(line) == MOST_LINE:
+            raise ValueError(f"a line has more than {MOST_LINE:,} characters")
+        yield line
+
+
+def _number(word: str, line: int) -> float:
+    try:
+        return float({"true": "1", "false": "0"}.get(word.strip().lower(), word))
+    except ValueError:
+        raise ValueError(f"line {line} has {word[:40]!r}, which is no number") from None
+
+
+def _gathered(arrays: Mapping[str, np.ndarray], file: Path) -> Columns:
+    """Return columns by our names, those of nested observations and actions as dicts.
+
+    Raises:
+        UserError: one is missing.
+    """
+    found: Columns = {}
+    for path, array in arrays.items():
+        first, _, inner = path.partition("/")
+        name = _meant(first)
+        assert name is not None
+        if not inner:
+            found[name] = array
+            continue
+        place = found.setdefault(name, {})
+        if not isinstance(place, dict):
+            raise UserError(f"{file} has {first!r} both as one array and as several")
+        *folders, last = inner.split("/")
+        for folder in folders:
+            place = place.setdefault(folder, {})
+        place[last] = array
+    for name in NEEDED:
+        if name not in found:
+            has = ", ".join(sorted(arrays)) or "none that is known"
+            near = did_you_mean(name, list(arrays))
+            raise UserError(f"{file} has no {name} (as {', '.join(NAMES[name])}); it has {has}.{near}")
+    if "terminated" not in found and "truncated" not in found and "episode" not in found:
+        raise UserError(f"{file} does not say where episodes end: give {', '.join(NAMES['terminated'])}, or episode")
+    return found
+
+
+def from_columns(columns: Columns, own_spaces: tuple[Space, Space] | None, file: Path) -> Dataset:
+    """Cut columns into episodes: after each end, and where the number of the episode changes.
+
+    Where there are no next observations, the successor of an episode's last one is unknown, and is that itself.
+
+    Raises:
+        UserError: they are not as long as one another, or do not fit the spaces.
+    """
+    count = len(columns["rewards"])
+    for name, column in columns.items():
+        for leaf in _leaves(column):
+            if leaf.ndim < 1 or len(leaf) != count or not count:
+                raise UserError(f"{file}: {name} have shape {leaf.shape}, and there are {count:,} rewards")
+    flags = {name: columns.get(name, np.zeros(count)).astype(bool) for name in ("terminated", "truncated")}
+    ends = flags["terminated"] | flags["truncated"]
+    if "episode" in columns:
+        number = columns["episode"]
+        ends[:-1] |= number[1:] != number[:-1]
+    ends[-1] = True
+    shown, acted, after = columns["observations"], columns["actions"], columns.get("next_observations")
+    own_spaces = own_spaces or (_looks_like(shown), _looks_like_action(acted))
+    shown, acted, after = (
+        _shaped(columns, space)
+        for columns, space in zip((shown, acted, after), (*own_spaces, own_spaces[0]), strict=True)
+    )
+    builder, start = Builder(own_spaces), 0
+    try:
+        for end in (np.flatnonzero(ends) + 1).tolist():
+            part = slice(start, end)
+            last = _map(lambda leaf, end=end: leaf[end - 1 : end], shown if after is None else after)
+            obs = _joined(_map(lambda leaf, part=part: leaf[part], shown), last)
+            broken = None if after is None else _unlike(shown, after, start, end)
+            chosen, reward = _map(lambda leaf, part=part: leaf[part], acted), columns["rewards"][part]
+            builder.add(obs, chosen, reward, flags["terminated"][part], flags["truncated"][part], broken=broken)
+            start = end
+    except ValueError as error:
+        raise UserError(f"{file}, rows {start:,} to {end:,}: {str(error)[:300]}") from error
+    return builder.finish()
+
+
+def _leaves(column: Any) -> Iterable[np.ndarray]:
+    if isinstance(column, dict | tuple):
+        for part in column.values() if isinstance(column, dict) else column:
+            yield from _leaves(part)
+    else:
+        yield column
+
+
+def _map(change: Any, column: Any) -> Any:
+    if isinstance(column, dict):
+        return {key: _map(change, part) for key, part in column.items()}
+    return tuple(_map(change, part) for part in column) if isinstance(column, tuple) else change(column)
+
+
+def _joined(first: Any, last: Any) -> Any:
+    if isinstance(first, dict):
+        return {key: _joined(part, last[key]) for key, part in first.items()}
+    if isinstance(first, tuple):
+        return tuple(_joined(*pair) for pair in zip(first, last, strict=True))
+    return np.concatenate([first, last])
+
+
+def _unlike(shown: Any, after: Any, start: int, end: int) -> np.ndarray:
+    """Return where the successor is not the next observation, in the transitions of an episode."""
+    found = np.zeros(end - start, bool)
+    for now, then in zip(_leaves(shown), _leaves(after), strict=True):
+        one, other = now[start + 1 : end], then[start : end - 1]
+        differs = one != other
+        if now.dtype.kind == "f":
+            differs &= ~(np.isnan(one) & np.isnan(other))
+        found[:-1] |= differs.any(axis=tuple(range(1, differs.ndim)))
+    return found
+
+
+def _shaped(column: Any, space: Space) -> Any:
+    """Return a column as the space has it: the parts of a Tuple are called 0, 1, ... in files, and one choice may be
+    a row of one number.
+    """
+    if column is None:
+        return None
+    if (parts := children(space)) is not None:
+        if not isinstance(column, dict) or {str(key) for key, _ in parts} - column.keys():
+            return column  # encoding it says what is wrong
+        found = {key: _shaped(column[str(key)], part) for key, part in parts}
+        return tuple(found.values()) if isinstance(space, spaces.Tuple) else found
+    if isinstance(column, dict):
+        return column
+    whole = isinstance(space, spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary)
+    if whole and column.dtype.kind == "f" and (column == np.rint(column)).all():
+        column = column.astype(np.int64)
+    if (
+        space.shape is not None
+        and column.shape[1:] != space.shape
+        and math.prod(column.shape[1:]) == math.prod(space.shape)
+    ):
+        column = column.reshape(len(column), *space.shape)
+    return column
+
+
+def _looks_like(column: Any) -> Space:
+    if isinstance(column, dict):
+        return spaces.Dict({key: _looks_like(part) for key, part in column.items()})
+    if column.dtype == np.uint8:
+        return spaces.Box(0, 255, column.shape[1:], np.uint8)
+    if column.dtype.kind in "iu" and column.ndim == 1:
+        return spaces.Discrete(int(column.max()) + 1)
+    return spaces.Box(-np.inf, np.inf, column.shape[1:], np.float32)
+
+
+def _looks_like_action(column: Any) -> Space:
+    if isinstance(column, dict) or column.dtype.kind not in "iu":
+        return _looks_like(column)
+    most = column.max(axis=0).astype(np.int64) + 1
+    return spaces.Discrete(int(most)) if column.ndim == 1 else spaces.MultiDiscrete(most.ravel())

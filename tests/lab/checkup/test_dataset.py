@@ -1,0 +1,67 @@
+"""The check-up of recorded data: planted faults are named, and nothing else."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import gymnasium
+import numpy as np
+import pytest
+
+from agents.__main__ import main as agents
+from agents.data.dataset import Builder, Dataset
+from agents.lab.checkup.dataset import check_dataset
+
+
+def pendulum(shift: int = 0, episodes: int = 3) -> Dataset:
+    """Random episodes of Pendulum-v1 with their seeds, of which rewards are moved by so many steps."""
+    env = gymnasium.make("Pendulum-v1")
+    builder = Builder((env.observation_space, env.action_space), "Pendulum-v1")
+    for seed in range(episodes):
+        env.action_space.seed(seed)
+        obs, actions, rewards = [env.reset(seed=seed)[0]], [], []
+        for _ in range(200):
+            actions.append(env.action_space.sample())
+            seen, reward, *_ = env.step(actions[-1])
+            obs.append(seen)
+            rewards.append(reward)
+        ends = np.arange(200) == 199
+        builder.add(np.array(obs), np.array(actions), np.roll(rewards, shift), ends & False, ends, seed)
+    return builder.finish()
+
+
+def bad(data: Dataset, env: str | None = None) -> dict[str, str]:
+    return {one.name: one.evidence for one in check_dataset(data, env) if one.level != "ok"}
+
+
+def test_true_data_are_without_fault() -> None:
+    assert bad(pendulum(), "Pendulum-v1") == {}
+
+
+@pytest.mark.parametrize("shift", [1, -1])
+def test_rewards_that_are_shifted_are_named(shift: int) -> None:
+    found = bad(pendulum(shift), "Pendulum-v1")
+    assert found.keys() == {"replay"}  # its rewards change too little from step to step for the data to tell
+    assert f"row t has the reward of step t {'-' if shift > 0 else '+'} 1" in found["replay"]
+
+
+def test_another_environment_is_told() -> None:
+    data = pendulum()
+    data.obs[50] += 1
+    found = bad(data, "Pendulum-v1")
+    assert "after step 49 another observation comes" in found["replay"]
+    data = pendulum()
+    data.reward[7] += 1
+    assert "the rewards differ: step 7" in bad(data, "Pendulum-v1")["replay"]
+
+
+def test_actions_that_are_never_taken(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    columns = {"observations": np.random.default_rng(0).normal(size=(4, 4)), "actions": np.array([0, 2, 2, 0])}
+    np.savez(tmp_path / "d.npz", **columns, rewards=np.ones(4), dones=np.array([0, 1, 0, 0]))
+    assert agents(["check", "--data", str(tmp_path / "d.npz"), "--json"]) == 0
+    said = capsys.readouterr().out
+    verdicts = {one["name"]: one for one in json.loads(said.splitlines()[-1])["verdicts"]}
+    assert verdicts["actions"]["fix"].startswith("never taken: 1;")
+    assert verdicts["unended"]["level"] == "warning"
+    assert "1 episodes, 1 transitions; first in episode 1, step 1" in verdicts["unended"]["evidence"]

@@ -1,0 +1,356 @@
+"""Recorded episodes: written for Minari, read back from every format, and hostile files refused in one line."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium import spaces
+
+from agents.__main__ import main as agents
+from agents.run.datasets.columns import read_csv, read_npz
+from agents.run.datasets.minari import Episode, read_minari, write_episode, write_set
+from agents.run.datasets.reading import load_dataset
+from agents.run.datasets.room import Room
+from agents.run.datasets.spaces import from_minari, to_minari
+from envs.errors import UserError
+
+h5py = pytest.importorskip("h5py")
+
+NESTED = spaces.Dict(
+    {
+        "place": spaces.Discrete(5, start=2),
+        "pair": spaces.Tuple([spaces.Box(-1, 1, (2,), np.float32), spaces.MultiBinary(3)]),
+        "picture": spaces.Box(0, 255, (4, 4, 3), np.uint8),
+        "word": spaces.Text(8, charset="abc "),
+    }
+)
+ACTIONS = spaces.Tuple([spaces.Discrete(3, start=1), spaces.Box(-2, 2, (2,), np.float32)])
+
+
+def written(folder: Path, own_spaces: tuple[gymnasium.Space, gymnasium.Space], lengths: list[int]) -> Path:
+    """Write a set of random episodes; return its folder."""
+    folder.mkdir()
+    files = []
+    for index, length in enumerate(lengths):
+        for seed, space in enumerate(own_spaces):
+            space.seed(10 * index + seed)
+        obs = [own_spaces[0].sample() for _ in range(length + 1)]
+        ends = [*[False] * (length - 1), True]
+        episode = Episode(index, obs, [own_spaces[1].sample() for _ in range(length)], list(range(length)), ends, ends)
+        files.append(folder / f"{index}.hdf5")
+        write_episode(files[-1], episode, own_spaces)
+    write_set(folder, files, own_spaces, {"dataset_id": "test/nested-v0"})
+    return folder
+
+
+@pytest.mark.parametrize("space", [NESTED, ACTIONS, spaces.MultiDiscrete([2, 3]), spaces.Box(-np.inf, 3.0, (2, 2))])
+def test_minaris_spaces_come_back(space: gymnasium.Space) -> None:
+    assert from_minari(json.dumps(to_minari(space))) == space
+
+
+def test_nested_episodes_come_back(tmp_path: Path) -> None:
+    folder = written(tmp_path / "set", (NESTED, ACTIONS), [3, 5])
+    data = load_dataset(folder, (NESTED, ACTIONS))
+    assert data.lengths.tolist() == [3, 5]
+    assert data.seeds == [0, 1]
+    assert data.reward.tolist() == [0, 1, 2, 0, 1, 2, 3, 4]
+    assert data.terminated.tolist() == data.truncated.tolist() == [0, 0, 1, 0, 0, 0, 0, 1]
+    NESTED.seed(10)
+    first = NESTED.sample()
+    row = 4  # the second episode begins after the four observations of the first
+    assert data.rows[3] == row
+    assert data.obs["place"][row] == first["place"] - 2
+    assert data.obs["pair/0"][row].tolist() == first["pair"][0].tolist()
+    assert (data.obs["picture"][row] == first["picture"]).all()
+    ACTIONS.seed(1)
+    choice, numbers = ACTIONS.sample()
+    assert data.action[0].tolist() == [choice - 1, *numbers.tolist()]
+
+
+def test_minari_reads_what_is_written(tmp_path: Path) -> None:
+    minari = pytest.importorskip("minari")
+    folder = written(tmp_path / "set", (NESTED, ACTIONS), [3, 5])
+    read = minari.MinariDataset(folder / "data")
+    assert (read.total_episodes, read.total_steps) == (2, 8)
+    assert (read.observation_space, read.action_space) == (NESTED, ACTIONS)
+    episode = read[1]
+    NESTED.seed(10)
+    first = NESTED.sample()
+    assert episode.observations["place"][0] == first["place"]
+    assert episode.observations["word"][0] == first["word"]
+    assert (episode.observations["picture"][0] == first["picture"]).all()
+    assert episode.rewards.tolist() == [0, 1, 2, 3, 4]
+
+
+def test_what_minari_wrote_is_read(tmp_path: Path) -> None:
+    storage = pytest.importorskip("minari.dataset.minari_storage")
+    buffers = pytest.importorskip("minari.data_collector.episode_buffer")
+    pictures = spaces.Box(0, 255, (32, 32, 3), np.uint8)
+    own_spaces = spaces.Dict({"picture": pictures, "numbers": spaces.Box(-1, 1, (2,))}), spaces.Discrete(3)
+    made = storage.MinariStorage.new(tmp_path / "theirs", *own_spaces)
+    flat = {"picture": [np.full((32, 32, 3), 10 * i, np.uint8) for i in range(3)], "numbers": np.eye(3, 2)}
+    ends = [False, True]
+    made.update_episodes([buffers.EpisodeBuffer(None, 7, None, flat, [2, 0], [0.5, 1.5], ends, [False, False])])
+    data = load_dataset(tmp_path / "theirs", own_spaces)
+    assert data.seeds == [7]
+    assert data.action.tolist() == [2, 0]
+    assert data.reward.tolist() == [0.5, 1.5]
+    assert data.obs["numbers"].tolist() == np.eye(3, 2).tolist()
+    assert data.obs["picture"][:, 5, 5].mean(1).tolist() == pytest.approx([0, 10, 20], abs=1)  # JPEG loses a little
+
+
+def record(tmp_path: Path, *words: str) -> Path:
+    out = tmp_path / "set"
+    assert agents(["record", *words, "--out", str(out)]) == 0
+    return out
+
+
+def test_an_expert_is_recorded_and_its_episodes_play_again(tmp_path: Path) -> None:
+    data = load_dataset(record(tmp_path, "heuristic", "--env", "CartPole-v1", "--episodes", "2"))
+    assert data.returns.tolist() == [500, 500]
+    assert data.env == "CartPole-v1"
+    env = gymnasium.make("CartPole-v1")
+    for episode, start in enumerate(data.starts):
+        obs, _ = env.reset(seed=data.seeds[episode])
+        for index in range(3):
+            assert data.obs[data.rows[start + index]].tolist() == obs.tolist()
+            obs, *_ = env.step(int(data.action[start + index]))
+
+
+def test_a_recording_that_broke_off_ends_as_one_that_did_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ("heuristic", "--env", "MountainCar-v0", "--episodes", "3", "--exploration", "0.2", "0.5", "--seed", "4")
+    whole = load_dataset(record(tmp_path / "whole", *words))
+
+    from agents.run.datasets import recorder
+
+    add, calls = recorder.Written.add, []
+
+    def broken(self: Any, *arguments: Any) -> None:
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        add(self, *arguments)
+
+    monkeypatch.setattr(recorder.Written, "add", broken)
+    out = tmp_path / "cut" / "set"
+    assert agents(["record", *words, "--out", str(out)]) == 130
+    assert sorted(file.name for file in out.with_name("set.parts").iterdir())[:2] == ["000000.hdf5", "000001.hdf5"]
+    assert not out.exists()
+    monkeypatch.setattr(recorder.Written, "add", add)
+    assert agents(["record", *words[:-1], "5", "--out", str(out)]) == 2  # of other settings
+    assert agents(["record", *words, "--out", str(out)]) == 0
+    assert load_dataset(out).fingerprint() == whole.fingerprint()
+    assert not out.with_name("set.parts").exists()
+
+
+def test_exploration_is_the_share_of_random_actions(tmp_path: Path) -> None:
+    data = load_dataset(
+        record(tmp_path, "heuristic", "--env", "MountainCar-v0", "--episodes", "4", "--exploration", "0", "1")
+    )
+    rule = np.where(data.obs[data.rows][:, 1] > 0, 2, 0)
+    same = np.array([(rule == data.action)[data.episode == index].mean() for index in range(4)])
+    assert same[[0, 2]].tolist() == [1, 1]
+    assert (same[[1, 3]] < 0.5).all()
+
+
+COLUMNS = {
+    "observations": np.arange(10.0).reshape(5, 2).astype(np.float32),
+    "actions": np.array([0, 1, 1, 0, 1]),
+    "rewards": np.arange(5.0),
+    "terminals": np.array([0, 1, 0, 0, 0], bool),
+    "timeouts": np.array([0, 0, 0, 1, 0], bool),
+}
+
+
+def test_npz_is_cut_where_episodes_end(tmp_path: Path) -> None:
+    np.savez(tmp_path / "d.npz", **COLUMNS)
+    data = load_dataset(tmp_path / "d.npz")
+    assert data.lengths.tolist() == [2, 2, 1]
+    assert data.terminated.tolist() == [0, 1, 0, 0, 0]
+    assert data.truncated.tolist() == [0, 0, 0, 1, 0]
+    assert data.own_spaces[1] == spaces.Discrete(2)
+    assert data.obs[data.rows].tolist() == COLUMNS["observations"].tolist()
+    assert not data.broken.any()
+
+
+def test_successors_that_are_given_are_compared(tmp_path: Path) -> None:
+    after = np.vstack([COLUMNS["observations"][1:], [[10, 11]]]).astype(np.float32)
+    after[1], after[2] = [50, 51], [60, 61]
+    np.savez_compressed(tmp_path / "d.npz", next_observations=after, **COLUMNS)
+    data = load_dataset(tmp_path / "d.npz")
+    assert data.broken.tolist() == [0, 0, 1, 0, 0]  # the second ends an episode: what follows is another's
+    assert data.obs[data.rows[1] + 1].tolist() == [50, 51]
+
+
+def test_nested_npz(tmp_path: Path) -> None:
+    space = spaces.Tuple([spaces.Box(-1, 1, (2,)), spaces.Discrete(4)])
+    parts = {"observations/0": np.zeros((3, 2)), "observations/1": np.array([3, 0, 1])}
+    rest = {"actions": np.zeros((3, 1)), "rewards": np.zeros(3), "dones": np.array([0, 0, 1])}
+    np.savez(tmp_path / "d.npz", **parts, **rest)
+    data = load_dataset(tmp_path / "d.npz", (space, spaces.Box(-1, 1, (1,))))
+    assert data.obs["1"].tolist() == [3, 0, 1, 1]
+
+
+def test_csv_is_read_as_npz_is(tmp_path: Path) -> None:
+    lines = ["obs_0,obs_1,action,reward,terminated,truncated"]
+    for row in range(5):
+        ends = f"{int(COLUMNS['terminals'][row])},{'true' if COLUMNS['timeouts'][row] else 'false'}"
+        lines.append(f"{2 * row},{2 * row + 1},{COLUMNS['actions'][row]},{float(row)},{ends}")
+    (tmp_path / "d.csv").write_text("\n".join(lines))
+    np.savez(tmp_path / "d.npz", **COLUMNS)
+    assert load_dataset(tmp_path / "d.csv").fingerprint() == load_dataset(tmp_path / "d.npz").fingerprint()
+
+
+def test_recorded_episodes_of_replays_are_read(tmp_path: Path) -> None:
+    from agents.run.recording import RecordedEpisode, save_episode
+
+    about = {"env": "CartPole-v1", "env_kwargs": {}, "rescale_action": False, "run": "r", "checkpoint": "best"}
+    end = {"terminated": False, "truncated": False, "actions": [0, 1, 0], "rewards": [1.0] * 3, "length": 3}
+    episode = RecordedEpisode(**about, step=1, deterministic=True, gymnasium="1", seed=3, total_reward=3.0, **end)
+    save_episode(tmp_path / "e.json", episode)
+    data = load_dataset(tmp_path)
+    assert data.action.tolist() == [0, 1, 0]
+    assert len(data.obs) == 4
+    assert not (data.terminated | data.truncated).any()
+
+
+class Evil:
+    def __reduce__(self) -> Any:
+        return (print, ("run",))
+
+
+def bomb(file: Path) -> None:
+    """An archive whose member says that it has a few numbers, and unpacks to many."""
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("rewards.npy", "w") as member:
+        np.lib.format.write_array_header_1_0(member, {"descr": "<f8", "fortran_order": False, "shape": (4,)})
+        for _ in range(64):
+            member.write(bytes(2**20))
+
+
+def huge(file: Path) -> None:
+    with zipfile.ZipFile(file, "w") as archive, archive.open("rewards.npy", "w") as member:
+        np.lib.format.write_array_header_1_0(member, {"descr": "<f8", "fortran_order": False, "shape": (10**15,)})
+
+
+def objects(file: Path) -> None:
+    np.savez(file, **(COLUMNS | {"rewards": np.array([Evil()] * 5)}))
+
+
+def outside(file: Path) -> None:
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("../rewards.npy", b"")
+
+
+def pickled(file: Path) -> None:
+    file.write_bytes(pickle.dumps(Evil()))
+
+
+def no_ends(file: Path) -> None:
+    np.savez(file, **{name: COLUMNS[name] for name in ("observations", "actions", "rewards")})
+
+
+def uneven(file: Path) -> None:
+    np.savez(file, **(COLUMNS | {"actions": np.zeros(4, int)}))
+
+
+@pytest.mark.parametrize("spoil", [bomb, huge, objects, outside, pickled, no_ends, uneven])
+def test_a_hostile_npz_is_refused_in_one_line(spoil: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "d.npz"
+    spoil(file)
+    assert agents(["check", "--data", str(file)]) == 2
+    said = capsys.readouterr()
+    assert said.err.count("\n") == 1
+    assert "run" not in said.out
+    assert str(file) in said.err
+
+
+def test_what_is_read_is_bounded(tmp_path: Path) -> None:
+    np.savez(tmp_path / "d.npz", **COLUMNS)
+    with pytest.raises(UserError, match="room for"):
+        read_npz(tmp_path / "d.npz", None, Room(100))
+    (tmp_path / "d.csv").write_text("obs_0,action,reward,done\n" + "1,1,1,0\n" * 100)
+    with pytest.raises(UserError, match="room for"):
+        read_csv(tmp_path / "d.csv", None, Room(1000))
+    folder = written(tmp_path / "set", (NESTED, ACTIONS), [3, 5]) / "data"
+    with pytest.raises(UserError, match="room for"):
+        read_minari(folder, Room(300))
+
+
+def linked(file: Any) -> None:
+    file["episode_0/rewards2"] = h5py.ExternalLink("/etc/passwd", "x")
+    del file["episode_0/rewards"]
+    file["episode_0"].move("rewards2", "rewards")
+
+
+def soft(file: Any) -> None:
+    del file["episode_0/rewards"]
+    file["episode_0/rewards"] = h5py.SoftLink("/episode_1/rewards")
+
+
+def elsewhere(file: Any) -> None:
+    del file["episode_0/rewards"]
+    file["episode_0"].create_dataset("rewards", (3,), "f8", external=[("/etc/passwd", 0, 24)])
+
+
+def virtual(file: Any) -> None:
+    del file["episode_0/rewards"]
+    layout = h5py.VirtualLayout((3,), "f8")
+    layout[:] = h5py.VirtualSource("other.hdf5", "x", (3,))
+    file["episode_0"].create_virtual_dataset("rewards", layout)
+
+
+def sparse(file: Any) -> None:
+    del file["episode_0/rewards"]
+    file["episode_0"].create_dataset("rewards", (10**13,), "f8", chunks=(1024,))
+
+
+def short(file: Any) -> None:
+    del file["episode_0/rewards"]
+    file["episode_0/rewards"] = np.zeros(2)
+
+
+def texts(file: Any) -> None:
+    del file["episode_0/rewards"]
+    file["episode_0"].create_dataset("rewards", data=["a"] * 3, dtype=h5py.string_dtype())
+
+
+@pytest.mark.parametrize("spoil", [linked, soft, elsewhere, virtual, sparse, short, texts])
+def test_a_hostile_hdf5_is_refused_in_one_line(spoil: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = written(tmp_path / "set", (NESTED, ACTIONS), [3, 5])
+    with h5py.File(folder / "data" / "main_data.hdf5", "a") as file:
+        spoil(file)
+    assert agents(["check", "--data", str(folder)]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_metadata_may_be_anything(tmp_path: Path) -> None:
+    folder = written(tmp_path / "set", (NESTED, ACTIONS), [3])
+    file = folder / "data" / "metadata.json"
+    about = json.loads(file.read_text())
+    for change in (
+        {"total_episodes": 10**9},
+        {"total_episodes": 2},
+        {"observation_space": "{}"},
+        {"observation_space": '{"type": "Box", "shape": [100000, 100000], "dtype": "float32", "low": 0, "high": 1}'},
+        {"action_space": "[" * 5000},
+        {"data_format": "arrow"},
+    ):
+        file.write_text(json.dumps(about | change))
+        with pytest.raises(UserError):
+            load_dataset(folder)
+
+
+def test_data_of_another_environment_are_refused(tmp_path: Path) -> None:
+    np.savez(tmp_path / "d.npz", **COLUMNS)
+    with pytest.raises(UserError, match="rows 0 to 2"):
+        load_dataset(tmp_path / "d.npz", (spaces.Box(-1, 1, (3,)), spaces.Discrete(2)))
+    folder = written(tmp_path / "set", (NESTED, ACTIONS), [3])
+    with pytest.raises(UserError, match="its actions are of"):
+        load_dataset(folder, (NESTED, spaces.Discrete(2)))
