@@ -128,6 +128,28 @@ class Evaluator:
             self._env.close()
 
 
+def evaluator_of(config: RunConfig, backend: str, most_episodes: int) -> Evaluator:
+    """Return what evaluates the policy of a run.
+
+    Args:
+        config: `settled`.
+        backend: that of the training's environments.
+        most_episodes: of one evaluation.
+    """
+    params: Any = config.params
+    return Evaluator(
+        config.env,
+        config.seed,
+        vec=backend,
+        most_episodes=most_episodes,
+        env_kwargs=config.env_kwargs,
+        wrappers=config.wrappers,
+        rescale_action=params.rescales_action,
+        max_steps=params.eval_max_steps,
+        observations=params.observations.arguments,
+    )
+
+
 def evaluation_scalars(result: Evaluation, training_seconds: float) -> dict[str, float]:
     """Return TensorBoard tag -> value of an evaluation after `training_seconds` of training."""
     found = {

@@ -49,7 +49,7 @@ class Lock:
             self._descriptor = _open(folder / FILE, os.O_RDWR | os.O_CREAT)
         try:
             for left in reversed(range(_TRIES)):
-                if _taken(self._descriptor, alone=True):
+                if taken(self._descriptor, alone=True):
                     break
                 if not left:
                     who = _owner(self._descriptor)
@@ -83,7 +83,7 @@ def trainer_of(folder: Path) -> str | None:
     else:
         return None
     try:
-        return None if _taken(descriptor, alone=False) else _owner(descriptor)
+        return None if taken(descriptor, alone=False) else _owner(descriptor)
     except OSError:
         return None
     finally:
@@ -100,7 +100,7 @@ def _open(file: Path, how: int) -> int:
     return descriptor
 
 
-def _taken(descriptor: int, *, alone: bool) -> bool:
+def taken(descriptor: int, *, alone: bool) -> bool:
     """Take a lock, `alone` or beside others who look at it; return whether it was free. OSError: there are no locks."""
     try:
         import fcntl

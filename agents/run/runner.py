@@ -17,7 +17,7 @@ from agents.run.build import Training, build
 from agents.run.concluding import conclude
 from agents.run.config import RECORD_STEPS, RunConfig
 from agents.run.doctor import Doctor, facts_of
-from agents.run.evaluator import EVALUATIONS, Evaluator, evaluation_scalars, settled
+from agents.run.evaluator import EVALUATIONS, evaluation_scalars, evaluator_of, settled
 from agents.run.folder import RunFolder
 from agents.run.footage import record_video
 from agents.run.histograms import histograms
@@ -76,17 +76,8 @@ class Run:
         self.console = ConsoleSink(self.params.total_timesteps, quiet=quiet, initial=step, best=best)
         self.keeps_env = False  # whether somebody trains on in the environments afterwards
         self.between_ticks = True  # where the environments' state can be saved
-        self.evaluator = Evaluator(
-            self.config.env,
-            self.config.seed,
-            vec=training.env.backend,
-            most_episodes=max(self.params.final_eval_episodes, self.params.eval_episodes),
-            env_kwargs=self.config.env_kwargs,
-            wrappers=self.config.wrappers,
-            rescale_action=self.params.rescales_action,
-            max_steps=self.params.eval_max_steps,
-            observations=self.params.observations.arguments,
-        )
+        most = max(self.params.final_eval_episodes, self.params.eval_episodes)
+        self.evaluator = evaluator_of(self.config, training.env.backend, most)
         if self.config.one_instance:
             self.evaluator.share(training.env)
         self.remarks = Remarks(training.env.observation_space)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -49,7 +51,8 @@ class Tracker:
         name, settings = module.__name__, config.model_dump(mode="json")
         where = {"id": folder.name} if name == "wandb" else {}  # trackio knows runs by their names
         try:
-            self._run = module.init(project=project, name=folder.name, config=settings, resume="allow", **where)
+            with redirect_stdout(sys.stderr):  # what the command prints may be read by a program
+                self._run = module.init(project=project, name=folder.name, config=settings, resume="allow", **where)
         except Exception as error:  # each has errors of its own
             raise UserError(f"--track: {name} does not begin: {' '.join(str(error).split())}") from error
 
@@ -59,4 +62,5 @@ class Tracker:
 
     def close(self) -> None:
         """Send what is left, and end the tracker's run."""
-        self._run.finish()
+        with redirect_stdout(sys.stderr):
+            self._run.finish()

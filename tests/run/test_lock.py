@@ -99,7 +99,7 @@ def test_without_locks_that_is_said_and_training_goes_on(
     def none(*_: Any, **__: Any) -> bool:
         raise OSError(errno.ENOLCK, "no locks")
 
-    monkeypatch.setattr(lock, "_taken", none)
+    monkeypatch.setattr(lock, "taken", none)
     assert main(f"{WORDS} --runs-dir {tmp_path} --no-record".split()) == 0
     assert capsys.readouterr().out.count(NO_LOCKS) == 1
 

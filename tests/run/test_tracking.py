@@ -29,6 +29,7 @@ class Fake(ModuleType):
         if self.fault:
             raise RuntimeError(self.fault)
         self.begun.append(given)
+        print("a tracker says where to look")
         return self
 
     def log(self, values: dict[str, float], step: int) -> None:
@@ -46,7 +47,7 @@ def library(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.parametrize("library", ["wandb", "trackio"], indirect=True)
-def test_settings_scalars_and_scores(library: Fake, tmp_path: Path) -> None:
+def test_settings_scalars_and_scores(library: Fake, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = train(tmp_path, f"{WORDS} --track --tracker {library.__name__} --wandb-project-name mine")
     (begun,) = library.begun
     assert (begun["project"], begun["name"], begun["resume"]) == ("mine", run.name, "allow")
@@ -61,6 +62,7 @@ def test_settings_scalars_and_scores(library: Fake, tmp_path: Path) -> None:
     assert evaluated == [(int(row["step"]), float(row["eval/mean_reward"])) for row in rows(run, "evaluations.csv")]
     assert {"Score/best_mean_reward", "Score/final_mean_reward"} == library.logged[-1][1].keys()
     assert library.finished == 1
+    assert capsys.readouterr() == ("", "a tracker says where to look\n")
 
 
 def test_a_resumed_run_goes_on_under_its_name(library: Fake, tmp_path: Path) -> None:

@@ -78,6 +78,8 @@ def small(words: list[str]) -> list[str]:
         words = [*words, "--episodes", "2", *([] if "--out" in words else ["--out", f"recorded/{uuid.uuid4().hex}"])]
     if words[0] == "export":
         words = [*words, "--check", "0"]
+    if words[0] == "tune" and len(words) > 1:
+        words = [*words, "--dry-run"]
     return words
 
 
@@ -99,6 +101,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_comparison(place / "runs" / "comparison")
     write_folder(place, env_kwargs={"max_episode_steps": 20}, gamma=0.5, final=[9.0]).rename(place / "second")
     (place / "results.csv").write_text(CURVES)
+    (place / "my_space.yaml").write_text("gamma: [0.9, 0.99]\n")
     logger = configure(str(place / "logs" / "PPO_1"), ["tensorboard"])
     logger.record("train/loss", 1.0)
     logger.dump(64)

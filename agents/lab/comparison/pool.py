@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import os
-import signal
-import subprocess
-import sys
 import time
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import NamedTuple
 
 from agents.lab.comparison.curves import RunResult
 from agents.lab.comparison.job import ERRORS_FILE, Job, finished_run
-from agents.lab.processes import failure
+from agents.lab.processes import Child, ended_at_last, start_child
+from agents.run.lock import taken
 from agents.run.storage import disk
 from envs.errors import UserError
-from envs.processes import APART, cores, kill, parent_word
 
-PATIENCE = 15.0  # seconds that children have to save what they learnt
 POLL = 0.05  # seconds between two looks at the children
 
 
@@ -46,8 +42,7 @@ def exclusive(out: Path) -> Iterator[int]:
         lock = os.open(out / ".lock", os.O_CREAT | os.O_RDWR, 0o666)
     try:
         for _ in range(50):
-            with suppress(OSError):  # another one has it
-                _take(lock)
+            if taken(lock, alone=True):
                 break
             time.sleep(0.1)
         else:
@@ -55,18 +50,6 @@ def exclusive(out: Path) -> Iterator[int]:
         yield lock
     finally:
         os.close(lock)
-
-
-def _take(lock: int) -> None:
-    """Lock a file, or raise an OSError. On Windows children do not inherit the lock."""
-    try:
-        import fcntl
-    except ImportError:
-        import msvcrt
-
-        msvcrt.locking(lock, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
-    else:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def run_jobs(
@@ -77,58 +60,24 @@ def run_jobs(
     Every process has as many threads as there are cores for each. When the caller stops, those that still run are
     ended: ours saves a checkpoint first.
     """
-    waiting, running = deque(jobs), list[_Running]()
-    try:
+    waiting, running = deque(enumerate(jobs)), dict[int, Child]()
+    with ended_at_last(running):
         while waiting or running:
             while waiting and len(running) < workers:
-                running.append(_start(waiting.popleft(), out, workers, lock, trust))
-            for run in [run for run in running if run.child.poll() is not None]:
-                running.remove(run)
-                result, code = finished_run(run.job.folder(out)), run.child.returncode
-                failed = failure(code, run.errors) if code else "it ended without a result that can be read"
-                run.close()
-                yield JobResult(run.job, result, failed if result is None else None)
+                place, job = waiting.popleft()
+                running[place] = _start(job, out, workers, lock, trust)
+            for place in [place for place, child in running.items() if child.ended]:
+                job, child = jobs[place], running.pop(place)
+                result = finished_run(job.folder(out))
+                failed = child.failure() or "it ended without a result that can be read"
+                child.close()
+                yield JobResult(job, result, failed if result is None else None)
             time.sleep(POLL)
-    finally:
-        for run in running:
-            run.child.send_signal(signal.SIGTERM)
-        limit = time.monotonic() + PATIENCE
-        for run in running:
-            with suppress(subprocess.TimeoutExpired):
-                run.child.wait(max(limit - time.monotonic(), 0.1))
-            kill(run.child)
-            run.child.wait()
-            run.close()
 
 
-class _Running(NamedTuple):
-    """A run whose process is at work, and the file that takes its stderr."""
-
-    job: Job
-    child: subprocess.Popen[bytes]
-    errors: IO[bytes]
-
-    def close(self) -> None:
-        """Close what the ended process had open."""
-        assert self.child.stdin is not None
-        self.child.stdin.close()
-        self.errors.close()
-
-
-def _start(job: Job, out: Path, workers: int, lock: int, trust: bool) -> _Running:
-    folder, threads = job.folder(out), str(max(cores() // workers, 1))
+def _start(job: Job, out: Path, workers: int, lock: int, trust: bool) -> Child:
+    folder = job.folder(out)
     job.save(folder)
-    words = [sys.executable, "-m", "agents.lab.comparison.child", str(folder), "--tied", parent_word()]
-    words += ["--began", str(time.time())]
+    words = ["agents.lab.comparison.child", str(folder), "--began", str(time.time())]
     words += ["--trust"] if trust else []
-    errors = (folder / ERRORS_FILE).open("w+b")
-    child = subprocess.Popen(
-        words,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=errors,
-        env=os.environ | {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads},
-        **APART,
-        pass_fds=[lock] if os.name == "posix" else (),
-    )
-    return _Running(job, child, errors)
+    return start_child(words, folder / ERRORS_FILE, workers, inherited=lock)

@@ -1,0 +1,124 @@
+"""The page of a search: one file that needs nothing beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from optuna.trial import TrialState
+
+from agents.lab.comparison.analysis import OURS
+from agents.lab.comparison.document import Document, Table
+from agents.lab.comparison.report import settings_table
+from agents.lab.tuning.pictures import pictures
+from agents.lab.tuning.search import told
+from agents.lab.tuning.study import SETTINGS, UNFIT, WHY, Study
+from agents.lab.tuning.winners import FRESH, Fresh, settings_of, verdict
+from agents.lab.words import algorithm_name, duration, number, plural
+from agents.run.storage import write_text
+
+PAGE = "index.html"
+SIDES = {OURS: "packaged settings", "sb3": "SB3, tuned"}
+
+
+def write_page(studies: Sequence[Study], fresh: Sequence[Fresh], command: str) -> Path:
+    """Write the page into the folder of the first study, the search; others are beside it.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    study = studies[0]
+    plan, document = study.plan, Document(f"Search: {algorithm_name(study.plan.algo)} on {study.plan.env}")
+    document.lead([*verdict(fresh)] if fresh else [_counted(study), "Nothing was trained on fresh seeds yet."])
+    if fresh:
+        _fresh(document, fresh)
+    document.heading("The search", "search")
+    document.text(
+        f"{_counted(study)} Each trial trains {plural(plan.seeds, 'time')} for {plan.budget:,} steps, and is judged by "
+        f"{' and '.join(plan.goals)}, {plural(plan.eval_episodes, 'episode')} an evaluation."
+    )
+    document.show_pictures(pictures(study))
+    for other in studies[1:]:
+        document.text(f"Random search beside it: {_counted(other)}")
+    _settings(document, study)
+    _trials(document, study)
+    document.heading("Repeat it", "repeat")
+    document.text("What is finished is kept; another --out begins anew:")
+    document.code(command)
+    page = study.folder / PAGE
+    write_text(page, document.html())
+    return page
+
+
+def _counted(study: Study) -> str:
+    done = study.done()
+    states = {state: sum(trial.state is state for trial in done) for state in TrialState}
+    unfit = sum(trial.user_attrs.get(WHY) == UNFIT for trial in study.trials)
+    seconds = sum(float(trial.user_attrs.get("seconds", 0.0)) for trial in done)
+    found = (
+        f"{plural(len(done), 'trial')}: {states[TrialState.COMPLETE]} finished, {states[TrialState.PRUNED]} given up"
+    )
+    found += f", {states[TrialState.FAIL]} failed" if states[TrialState.FAIL] else ""
+    found += f"; {unfit} more drawn whose settings exclude one another" if unfit else ""
+    return f"{found}; {duration(seconds)} of training."
+
+
+def _fresh(document: Document, fresh: Sequence[Fresh]) -> None:
+    document.heading("On fresh seeds", "fresh")
+    document.text(
+        "The best of many trials owes a part of its score to luck, so it is trained again on seeds that it was not "
+        "chosen by. Intervals are of 95%, by bootstrap over seeds."
+    )
+    rows = []
+    for side in fresh:
+        reached = [
+            f"{seconds:.1f}" if seconds < float("inf") else "never" for seconds in side.seconds if seconds == seconds
+        ]
+        name = SIDES.get(side.label, side.label)
+        outcome = "" if side.against is None else side.against.value
+        scores = ", ".join(map(number, side.scores))
+        rows.append([name, side.searched, side.said(), scores, ", ".join(reached), outcome])
+    header = ["", "in the search", "fresh seeds", "each seed", "seconds to the goal", "against the packaged"]
+    document.table(Table(header, rows, texts=len(header)))
+    document.text(f"All of that comparison: {FRESH}/report/index.html beside this page.", note=True)
+
+
+def _settings(document: Document, study: Study) -> None:
+    document.heading("The best settings", "settings")
+    best = study.best(5)
+    if not best:
+        document.text("No trial has finished.")
+        return
+    sides: dict[str, dict[str, Any]] = {}
+    found = {f"trial {trial.number}": settings_of(trial, study.plan) for trial in best}
+    names = list(dict.fromkeys(name for values in found.values() for name in values))
+    sides["base"] = {name: study.plan.base.get(name) for name in names}
+    for trial, (label, _) in zip(best, found.items(), strict=True):
+        values = trial.user_attrs.get(SETTINGS) or {}
+        sides[label] = {name: values[name] for name in names if name in values}
+    rounded = {
+        side: {name: f"{value:.4g}" if isinstance(value, float) else value for name, value in values.items()}
+        for side, values in sides.items()
+    }
+    document.table(settings_table(rounded))
+
+
+def _trials(document: Document, study: Study) -> None:
+    done = study.done()
+    with document.folded(f"All trials ({len(done)})"):
+        rows = [
+            [
+                str(t.number),
+                told(study, t),
+                ", ".join(f"{k}={_short(v)}" for k, v in (t.user_attrs.get(SETTINGS) or {}).items()),
+            ]
+            for t in done
+        ]
+        document.table(Table(["trial", "came to", "settings"], rows, texts=3, wrapped=True))
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, str) and value.startswith("lin_"):
+        return f"lin_{_short(float(value.removeprefix('lin_')))}"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

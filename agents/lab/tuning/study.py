@@ -1,0 +1,253 @@
+"""A study on disk: its trials, who works on which, and what becomes of those whose worker was killed.
+
+Optuna keeps the trials, by default in a journal in the study's folder. Each trial is worked on by one process, which
+holds a lock for as long as it lives: what a dead one left is given to another, with the same settings, and counts once.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from time import sleep
+from typing import Any
+
+import optuna
+from optuna.storages import BaseStorage, JournalStorage
+from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from agents.lab.tuning.plan import Plan
+from agents.run.lock import taken
+from agents.run.storage import disk
+from envs.errors import UserError
+
+optuna.logging.set_verbosity(optuna.logging.ERROR)
+
+JOURNAL, CLAIM, WORKERS = "journal.log", "claim.lock", "workers"
+PLAN, WORKER, WHY, SETTINGS, RETRY = "plan", "worker", "why", "settings", "retry of"
+ABANDONED = "its worker ended before it did"  # and so it counts as not begun
+UNFIT = "its settings exclude one another"  # and so it is no try
+DONE = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
+POLL = 0.02  # seconds between two tries to take a lock
+MOST_UNFIT = 20  # of such trials for each that is asked for
+
+
+@contextmanager
+def held(file: Path) -> Iterator[int]:
+    """Wait for a lock, and have it until the block ends; a process that is killed gives it back."""
+    with disk("write", file):
+        descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        while not taken(descriptor, alone=True):
+            sleep(POLL)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+class _JournalLock(JournalFileOpenLock):
+    """Keeps the journal whole: a line that a killed process, or a full disk, left torn is cut off before the next."""
+
+    def __init__(self, journal: Path) -> None:
+        super().__init__(str(journal))
+        self._journal, self._stack = journal, ExitStack()
+
+    def acquire(self) -> bool:
+        self._stack.enter_context(held(self._journal.with_suffix(".lock")))
+        with self._journal.open("r+b") as stream:
+            end = stream.seek(0, os.SEEK_END)
+            whole = end
+            while whole and not _ends_line(stream, whole):
+                whole -= 1
+            if whole < end:
+                stream.truncate(whole)
+        return True
+
+    def release(self) -> None:
+        self._stack.close()
+
+
+def _ends_line(stream: Any, at: int) -> bool:
+    stream.seek(at - 1)
+    return bool(stream.read(1) == b"\n")
+
+
+def open_storage(folder: Path, url: str | None) -> BaseStorage:
+    """Return where a study's trials are: the folder's journal, or a database.
+
+    Raises:
+        UserError: it cannot be opened, or is damaged.
+    """
+    with disk("write", folder):
+        (folder / WORKERS).mkdir(parents=True, exist_ok=True)
+    try:
+        if url is not None:
+            return optuna.storages.get_storage(url)
+        journal = folder / JOURNAL
+        if journal.is_symlink():
+            raise UserError(f"{journal} is a symbolic link, which is not followed")
+        with disk("write", journal):
+            journal.touch()
+            lock = _JournalLock(journal)
+            lock.acquire()  # which cuts a torn end off before anything is read
+            lock.release()
+        return JournalStorage(JournalFileBackend(str(journal), lock_obj=lock))
+    except UserError:
+        raise
+    except Exception as error:  # of whatever database
+        what = url or str(folder / JOURNAL)
+        raise UserError(f"{what} cannot be used as a study: {' '.join(str(error).split())[:200]}") from error
+
+
+def study_names(folder: Path) -> list[str]:
+    """Return the studies in a folder's journal.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    return _names(open_storage(folder, None), folder)
+
+
+def _names(storage: BaseStorage, folder: Path) -> list[str]:
+    try:
+        return optuna.get_all_study_names(storage)
+    except (KeyError, ValueError, TypeError, AssertionError) as error:
+        raise UserError(f"{folder / JOURNAL} is damaged: {' '.join(str(error).split())[:200]}") from error
+
+
+class Study:
+    """The trials of one search.
+
+    Attributes:
+        plan: what is searched for, and how.
+        optuna: the study of Optuna's beneath.
+    """
+
+    def __init__(self, folder: Path, url: str | None, plan: Plan | None = None, name: str | None = None) -> None:
+        """Open the study of that name, or of a plan; the latter begins it where there is none yet.
+
+        Raises:
+            UserError: there is none, or it is another search's; the message names what differs.
+        """
+        self.folder = folder
+        self._storage = storage = open_storage(folder, url)
+        name = name if plan is None else plan.name
+        with held(folder / CLAIM):
+            if name not in _names(storage, folder):
+                if plan is None:
+                    raise UserError(f"{url or folder} holds no study {name or ''}".rstrip())
+                made = optuna.create_study(study_name=name, storage=storage, directions=plan.directions)  # type: ignore[arg-type]
+                made.set_user_attr(PLAN, plan.to_plain())
+            self.optuna = optuna.load_study(study_name=name, storage=storage)
+            try:
+                self.plan = Plan.from_plain(self.optuna.user_attrs[PLAN])
+            except (KeyError, TypeError, ValueError) as error:
+                raise UserError(f"the study {name} of {url or folder} is none of this suite's") from error
+            if plan is not None:
+                plan.refuse_other(self.plan, folder)
+        self.optuna.sampler, self.optuna.pruner = self.plan.sampler(), self.plan.pruner()
+
+    @property
+    def trials(self) -> list[FrozenTrial]:
+        """All trials, whatever became of them."""
+        return self.optuna.get_trials(deepcopy=False)
+
+    def counted(self) -> list[FrozenTrial]:
+        """Return the trials that are tries: without those abandoned, which came again, and those that were unfit."""
+        return [trial for trial in self.trials if trial.user_attrs.get(WHY) not in (ABANDONED, UNFIT)]
+
+    def done(self) -> list[FrozenTrial]:
+        """Return the counted trials that have ended."""
+        return [trial for trial in self.counted() if trial.state in DONE]
+
+    def best(self, most: int) -> list[FrozenTrial]:
+        """Return the best finished trials, settings that differ, best first; with two goals, the front first."""
+        finished = [trial for trial in self.counted() if trial.state is TrialState.COMPLETE]
+        signs = [1 if way is StudyDirection.MINIMIZE else -1 for way in self.optuna.directions]
+        costs = {t.number: tuple(s * v for s, v in zip(signs, t.values, strict=True)) for t in finished}
+
+        def rank(trial: FrozenTrial) -> Any:
+            mine = costs[trial.number]
+            beaten = sum(
+                other != mine and all(a <= b for a, b in zip(other, mine, strict=True)) for other in costs.values()
+            )
+            return (beaten if len(signs) > 1 else 0, mine, trial.user_attrs.get("seconds", 0.0), trial.number)
+
+        found: list[FrozenTrial] = []
+        for trial in sorted(finished, key=rank):
+            if all(trial.params != other.params for other in found):
+                found.append(trial)
+        return found[:most]
+
+    def enqueue(self, params: dict[str, Any]) -> None:
+        """Let a trial with these parameters be the next, unless there is one."""
+        if params and all(trial.params != params and _fixed(trial) != params for trial in self.trials):
+            self.optuna.enqueue_trial(params)
+
+    def claim(self, worker: str) -> Trial | None:
+        """Return a trial for a worker to carry out; None where as many are done, or under way, as are wanted."""
+        with held(self.folder / CLAIM):
+            self._give_up_abandoned()
+            unfit = sum(trial.user_attrs.get(WHY) == UNFIT for trial in self.trials)
+            begun = sum(trial.state is not TrialState.WAITING for trial in self.counted())
+            if begun >= self.plan_trials or unfit > MOST_UNFIT * self.plan_trials:
+                return None
+            trial = self.optuna.ask()
+            trial.set_user_attr(WORKER, worker)
+            return trial
+
+    @property
+    def plan_trials(self) -> int:
+        """How many trials are wanted by now: more may be asked for of a study that is done."""
+        return int(self.optuna.user_attrs.get("trials", 0))
+
+    def want(self, trials: int) -> None:
+        """Say how many trials are wanted."""
+        self.optuna.set_user_attr("trials", trials)
+
+    def abandon(self, trial: Trial | FrozenTrial) -> None:
+        """Give a trial up that was not carried out to its end; one with the same parameters takes its place."""
+        frozen = self.optuna.get_trials(deepcopy=False)[trial.number]
+        self.optuna.enqueue_trial(frozen.params or _fixed(frozen), user_attrs={RETRY: trial.number})
+        self.close(trial, TrialState.FAIL, ABANDONED)
+
+    def close(self, trial: Trial | FrozenTrial, state: TrialState, why: str) -> None:
+        """End a trial without a result, and say why."""
+        self._storage.set_trial_user_attr(trial._trial_id, WHY, why[:500])
+        self.optuna.tell(trial.number, state=state)
+
+    def _give_up_abandoned(self) -> None:
+        for trial in self.trials:
+            if trial.state is TrialState.RUNNING and self.is_dead(trial.user_attrs.get(WORKER)):
+                self.abandon(trial)
+
+    def is_dead(self, worker: str | None) -> bool:
+        """Whether a worker has ended; of one on another machine, whose lock is not here, that is not known."""
+        if worker is None:
+            return True  # trials are claimed under a lock: whoever began it was killed before it could sign it
+        file = self.folder / WORKERS / worker
+        with suppress(OSError):
+            descriptor = os.open(file, os.O_RDWR)
+            try:
+                return taken(descriptor, alone=True)
+            finally:
+                os.close(descriptor)
+        return False
+
+
+def _fixed(trial: FrozenTrial) -> dict[str, Any]:
+    return dict(trial.system_attrs.get("fixed_params", {}))
+
+
+@contextmanager
+def at_work(folder: Path) -> Iterator[str]:
+    """Be a worker of a study until the block ends, or this process does; yield its name."""
+    name = uuid.uuid4().hex
+    with held(folder / WORKERS / name):
+        yield name
+    with suppress(OSError):
+        (folder / WORKERS / name).unlink()

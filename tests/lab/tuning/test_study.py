@@ -1,0 +1,170 @@
+"""A study on disk: nothing is lost and nothing counts twice, whoever is killed."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from agents.lab.tuning.study import ABANDONED, JOURNAL, RETRY, WHY, Study, at_work, study_names
+from envs.errors import UserError
+from tests.lab.tuning.searching import base, small_plan, small_study
+
+# Claims a trial and is killed, as by kill -9, before it has ended
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from agents.lab.tuning.study import Study, at_work
+folder = Path(sys.argv[1])
+with at_work(folder) as worker:
+    study = Study(folder, None, name=sys.argv[2])
+    trial = study.claim(worker)
+    trial.suggest_float("learning_rate", 1e-4, 1e-2, log=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_so_many_trials_and_no_more(tmp_path: Path) -> None:
+    study = small_study(tmp_path, trials=2)
+    with at_work(tmp_path) as worker:
+        first, second = study.claim(worker), study.claim(worker)
+        assert first is not None
+        assert second is not None
+        assert study.claim(worker) is None
+        study.optuna.tell(first.number, [1.0])
+        assert study.claim(worker) is None
+        study.want(3)
+        assert study.claim(worker) is not None
+    assert [trial.state for trial in study.done()] == [TrialState.COMPLETE]
+
+
+def test_the_trial_of_a_killed_worker_comes_again_and_counts_once(tmp_path: Path) -> None:
+    study = small_study(tmp_path, trials=2)
+    words = [sys.executable, "-c", KILLED, str(tmp_path), study.plan.name]
+    assert subprocess.run(words, check=False).returncode == -9
+    assert [trial.state for trial in study.trials] == [TrialState.RUNNING]
+    rate = study.trials[0].params["learning_rate"]
+
+    with at_work(tmp_path) as worker:
+        again = study.claim(worker)
+        assert again is not None
+        assert again.number == 1
+        assert again.suggest_float("learning_rate", 1e-4, 1e-2, log=True) == rate
+        other = study.claim(worker)
+        assert other is not None
+        assert study.claim(worker) is None
+        assert not study.is_dead(worker)
+    lost = study.trials[0]
+    assert (lost.state, lost.user_attrs[WHY]) == (TrialState.FAIL, ABANDONED)
+    assert study.trials[1].user_attrs[RETRY] == 0
+    for trial in (again, other):
+        study.optuna.tell(trial.number, [1.0])
+    assert [trial.number for trial in study.done()] == [1, 2]
+
+
+def test_one_that_ends_in_order_leaves_its_trial_to_the_next(tmp_path: Path) -> None:
+    study = small_study(tmp_path, trials=1)
+    with at_work(tmp_path) as worker:
+        trial = study.claim(worker)
+        assert trial is not None
+        trial.suggest_int("n_epochs", 1, 3)
+        study.abandon(trial)
+        assert study.done() == []
+        again = study.claim(worker)
+        assert again is not None
+        assert again.suggest_int("n_epochs", 1, 3) == study.trials[0].params["n_epochs"]
+
+
+@pytest.mark.parametrize("torn", [b'{"op_code": 8, "work', b"\x00\x00\x00", b'{"op_code"'])
+def test_a_torn_line_is_cut_off(tmp_path: Path, torn: bytes) -> None:
+    study = small_study(tmp_path)
+    with at_work(tmp_path) as worker:
+        trial = study.claim(worker)
+        assert trial is not None
+        study.optuna.tell(trial.number, [3.0])
+    whole = (tmp_path / JOURNAL).read_bytes()
+    (tmp_path / JOURNAL).write_bytes(whole + torn)
+    again = Study(tmp_path, None, small_plan())
+    again.want(3)
+    assert [trial.value for trial in again.done()] == [3.0]
+    lines = (tmp_path / JOURNAL).read_bytes().removeprefix(whole).splitlines()
+    assert [json.loads(line)["user_attr"] for line in lines] == [{"trials": 3}]
+
+
+@pytest.mark.parametrize("content", [b"not json\nat all\n", b'{"op_code": 77}\n{}\n', b"[]\n[]\n", b"\xff\xfe\n\x00\n"])
+def test_a_damaged_journal_is_said_in_a_line(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / JOURNAL).write_bytes(content)
+    with pytest.raises(UserError, match=r"journal.log"):
+        Study(tmp_path, None, small_plan())
+
+
+def test_a_link_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").write_text("mine")
+    (tmp_path / JOURNAL).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(UserError, match="symbolic link"):
+        Study(tmp_path, None, small_plan())
+    assert (tmp_path / "elsewhere").read_text() == "mine"
+
+
+def test_another_search_is_refused(tmp_path: Path) -> None:
+    small_study(tmp_path)
+    with pytest.raises(UserError, match=r"holds another search: gamma is 0.99 there, 0.5 here. Choose another --out"):
+        Study(tmp_path, None, small_plan(base=base(gamma=0.5)))
+    with pytest.raises(UserError, match="seeds is 1 there, 2 here"):
+        Study(tmp_path, None, small_plan(seeds=2))
+    other = Study(tmp_path, None, small_plan(sampling="tpe"))  # a study beside it
+    assert study_names(tmp_path) == [small_plan().name, other.plan.name]
+    with pytest.raises(UserError, match="holds no study nothing"):
+        Study(tmp_path, None, name="nothing")
+
+
+def test_a_study_of_others_is_refused(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'study.db'}"
+    optuna.create_study(study_name=small_plan().name, storage=url)
+    with pytest.raises(UserError, match="is none of this suite's"):
+        Study(tmp_path, url, small_plan())
+    with pytest.raises(UserError, match="cannot be used as a study"):
+        Study(tmp_path, "nosuch://place", small_plan())
+
+
+def test_a_database_holds_a_study_too(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'study.db'}"
+    study = Study(tmp_path, url, small_plan())
+    study.want(1)
+    with at_work(tmp_path) as worker:
+        trial = study.claim(worker)
+        assert trial is not None
+        study.optuna.tell(trial.number, [2.0])
+    assert [trial.value for trial in Study(tmp_path, url, name=study.plan.name).done()] == [2.0]
+    assert not (tmp_path / JOURNAL).exists()
+
+
+def test_the_best_are_in_order_and_the_front_comes_first(tmp_path: Path) -> None:
+    study = small_study(tmp_path / "one", trials=5)
+    with at_work(study.folder) as worker:
+        for value, epochs in ((1.0, 1), (5.0, 2), (5.0, 2), (3.0, 3)):
+            study.optuna.enqueue_trial({"n_epochs": epochs})
+            trial = study.claim(worker)
+            assert trial is not None
+            trial.suggest_int("n_epochs", 1, 3)
+            study.optuna.tell(trial.number, [value])
+    assert [trial.number for trial in study.best(3)] == [1, 3, 0]  # the third is the second again
+
+    both = small_study(tmp_path / "two", trials=4, objective="both")
+    with at_work(both.folder) as worker:
+        for values in ([10.0, 9.0], [9.0, 1.0], [8.0, 2.0], [10.0, 5.0]):
+            trial = both.claim(worker)
+            assert trial is not None
+            trial.suggest_float("x", 0, 1)
+            both.optuna.tell(trial.number, values)
+    assert [trial.number for trial in both.best(4)] == [
+        3,
+        1,
+        0,
+        2,
+    ]  # in return, then seconds; 0 and 2 are beaten by one

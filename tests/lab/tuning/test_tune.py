@@ -1,0 +1,263 @@
+"""A search from the command to its page."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from optuna.trial import TrialState
+
+from agents.lab.tuning import trial as trials
+from agents.lab.tuning.page import write_page
+from agents.lab.tuning.pictures import importances
+from agents.lab.tuning.planning import warm_start
+from agents.lab.tuning.search import told
+from agents.lab.tuning.space import Choices, Range
+from agents.lab.tuning.study import SETTINGS, UNFIT, WHY, Study, at_work
+from agents.lab.tuning.trial import OutOfTime, Point, carry_out, points, result
+from agents.run.config import RunConfig
+from agents.tune import main
+from envs.errors import UserError
+from tests.lab.tuning.searching import SPACE, base, small_plan, small_study
+from tests.marks import long_test
+from tests.run import user_envs
+
+FOREVER = float("inf")
+FAULTY = f"{user_envs.__file__}:Faulty"
+WORDS = ["--env", "CartPole-v1", "-n", "400", "--trials", "3", "--seeds", "1", "--evaluations", "2"]
+WORDS += ["--eval-episodes", "2", "--retrain", "0", "--workers", "1"]
+
+
+def carried_out(study: Study, count: int = 1) -> None:
+    with at_work(study.folder) as worker:
+        for _ in range(count):
+            trial = study.claim(worker)
+            assert trial is not None
+            carry_out(trial, study, FOREVER)
+
+
+def test_a_trial_is_judged_by_its_last_evaluations(tmp_path: Path) -> None:
+    study = small_study(tmp_path, seeds=2)
+    carried_out(study)
+    (trial,) = study.done()
+    curves = points(trial)
+    assert [[point.step for point in curve] for curve in curves] == [[128, 256], [128, 256]]
+    assert trial.value == pytest.approx((curves[0][-1].mean + curves[1][-1].mean) / 2)
+    assert list(trial.intermediate_values) == [1, 2, 3, 4]
+    assert trial.intermediate_values[3] == pytest.approx((curves[0][0].mean + curves[1][0].mean) / 2)
+    assert trial.user_attrs[SETTINGS].keys() == {"learning_rate", "n_epochs"}
+
+    # the same settings and seeds learn the same, so that trials differ by their settings alone
+    twin = RunConfig.from_dict({**study.plan.base, **trial.user_attrs[SETTINGS], "seed": 1_000_000}, "twin")
+    again = list(trials.learning_curve(twin, study.plan, FOREVER))
+    assert [point.mean for point in again] == [point.mean for point in curves[0]]
+
+
+def curves_of(plan: Any, monkeypatch: pytest.MonkeyPatch, means: list[list[float]]) -> None:
+    """Let trainings have these returns, trial by trial."""
+    left = iter(means)
+
+    def curve(*_: Any) -> Any:
+        for i, mean in enumerate(next(left), 1):
+            yield Point(i * plan.budget // plan.evaluations, float(i), mean)
+
+    monkeypatch.setattr(trials, "learning_curve", curve)
+
+
+def test_what_is_clearly_worse_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study = small_study(tmp_path, trials=9, pruning="asha", evaluations=4)
+    curves_of(study.plan, monkeypatch, [[50, 60, 70, 80]] + [[10, 10, 10, 10]] * 4 + [[90, 90, 90, 90]])
+    carried_out(study, 6)
+    first, *worse, better = study.done()
+    assert (first.value, better.value) == (80.0, 90.0)
+    assert {trial.state for trial in worse} == {TrialState.PRUNED}
+    assert told(study, worse[0]) == "given up at step 64 of seed 1 at a return of 10.0"
+
+
+def test_time_is_to_the_threshold_and_what_does_not_reach_it_is_worse(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = small_study(tmp_path, objective="time", threshold=100.0, evaluations=3)
+    curves_of(study.plan, monkeypatch, [[10, 50, 120], [20, 101], [10, 20, 30]])
+    carried_out(study, 3)
+    slow, quick, never = study.done()
+    assert (slow.value, quick.value, never.state) == (3.0, 2.0, TrialState.PRUNED)
+    assert told(study, never) == "did not reach 100 at a return of 30.0"
+    assert [trial.number for trial in study.best(3)] == [1, 0]
+    both = small_plan(objective="both", threshold=None)
+    assert result(both, [[Point(9, 2.0, 5.0)], [Point(9, 4.0, 7.0)]]) == [6.0, 3.0]
+
+
+def test_settings_that_exclude_one_another_are_no_try(tmp_path: Path) -> None:
+    study = small_study(tmp_path, trials=1, space={"batch_size": Choices(("512",))})
+    carried_out(study)
+    (trial,) = study.trials
+    assert (trial.state, trial.user_attrs[WHY]) == (TrialState.PRUNED, UNFIT)
+    assert study.done() == []
+    with at_work(tmp_path) as worker:  # but not for ever
+        for _ in range(20):
+            next_one = study.claim(worker)
+            assert next_one is not None
+            carry_out(next_one, study, FOREVER)
+        assert study.claim(worker) is None
+    with pytest.raises(UserError, match="n_envs times n_steps is 1,024"):
+        small_plan().config({"n_steps": 512}, 0)
+
+
+def test_an_environment_that_crashes_fails_its_trial_alone(tmp_path: Path) -> None:
+    study = small_study(tmp_path, base=base(env=FAULTY, env_kwargs={"fault": "raises", "at": 20}, vec="sync"))
+    carried_out(study)
+    (trial,) = study.done()
+    assert trial.state is TrialState.FAIL
+    assert told(study, trial).startswith("FAILED, ")
+    assert "the ball left the field" in told(study, trial)
+
+
+def test_what_diverges_is_worst_and_no_failure(tmp_path: Path) -> None:
+    study = small_study(
+        tmp_path,
+        base=base(learning_rate=1e30, optimizer="sgd", max_grad_norm=None),
+        space={"n_epochs": Range(9, 10, whole=True)},
+    )
+    carried_out(study)
+    (trial,) = study.done()
+    assert trial.state is TrialState.PRUNED
+    assert "diverged" in told(study, trial)
+
+
+def test_out_of_time_is_no_result(tmp_path: Path) -> None:
+    study = small_study(tmp_path)
+    with at_work(tmp_path) as worker:
+        trial = study.claim(worker)
+        assert trial is not None
+        with pytest.raises(OutOfTime):
+            carry_out(trial, study, time.time() - 1)
+        assert study.done() == []
+
+
+def test_the_page_says_what_there_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study = small_study(tmp_path, trials=13, objective="both")
+    curves_of(study.plan, monkeypatch, [[float(i), float(i * i)] for i in range(13)])
+    carried_out(study, 13)
+    found = importances(study)
+    assert found is None or set(found[1]) <= {"learning_rate", "n_epochs"}
+    page = write_page([study], [], "python -m agents.tune <b>").read_text()
+    assert "13 trials: 13 finished, 0 given up" in page
+    for alt in ("the best so far", "against the seconds", "a line through the settings", "learning curves"):
+        assert re.search(f'<img [^>]*alt="[^"]*{alt}', page)
+    assert "&lt;b&gt;" in page
+    assert "<b>" not in page
+
+
+def test_the_command_searches_goes_on_and_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = ["--out", str(tmp_path / "search")]
+    assert main([*WORDS, *out, "--json"]) == 0
+    *_, last = capsys.readouterr().out.strip().splitlines()
+    found = json.loads(last)
+    assert found["trials"] == 3
+    assert Path(found["page"]).is_file()
+    trial = Study(tmp_path / "search", None, name="CartPole-v1__ppo__tpe").trials[0]
+    assert trial.user_attrs[SETTINGS]["n_epochs"] == 8  # the packaged settings come first
+    assert main([*WORDS, *out, "--trials", "3"]) == 0  # nothing is left to do
+    assert "tpe: 3 of 3 trials are done" in capsys.readouterr().out
+    assert main([*WORDS, *out, "--seeds", "2"]) == 2
+    assert "holds another search: seeds is 1 there, 2 here" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--trials", "3"], "which environment?"),
+        (["--env", "CartPole-v1", "--trials", "0"], "--trials: 0 given, at least 1 expected."),
+        (["--env", "CartPole-v1", "--timeout", "0"], "--timeout: 0 given"),
+        (["--env", "CartPole-v9"], "CartPole-v1"),
+        (["--env", "CartPole-v1", "--algo", "pppo"], "ppo"),
+        (["--env", "CartPole-v1", "--space", "wid"], "default|wide expected"),
+        (["--env", "CartPole-v1", "--threshold", "5"], "--threshold goes with --objective time"),
+        (["--env", "Corridor-v0", "--objective", "tine"], "time"),
+        (["--env", "CartPole-v1", "--trails", "5"], "Did you mean --trials"),
+    ],
+)
+def test_mistakes_are_named(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(words) == 2
+    assert said in capsys.readouterr().err
+
+
+@long_test
+def test_the_best_are_trained_on_fresh_seeds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = [
+        *WORDS,
+        "--out",
+        str(tmp_path),
+        "--retrain",
+        "2",
+        "--best",
+        "1",
+        "--random",
+        "-n",
+        "2000",
+        "--workers",
+        "2",
+    ]
+    assert main([*words, "--json"]) == 0
+    *_, last = capsys.readouterr().out.strip().splitlines()
+    found = json.loads(last)
+    assert {"ours", "sb3"} <= found["fresh"].keys()
+    assert all(len(scores) == 2 for scores in found["fresh"].values())
+    if "settings" in found:
+        assert "fresh seeds" in Path(found["settings"]).read_text()
+        RunConfig.from_yaml(Path(found["settings"]))
+
+
+@long_test
+@pytest.mark.skipif(os.name != "posix", reason="kill -9")
+def test_killed_twenty_times(tmp_path: Path) -> None:
+    """60 trials, 20 times killed with all that it started, and at last two processes on one study."""
+    words = [sys.executable, "-m", "agents.tune", *WORDS, "--out", str(tmp_path), "--trials", "60", "--workers", "2"]
+    name = "CartPole-v1__ppo__tpe"
+    for _ in range(20):
+        process = subprocess.Popen(words, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        before = _begun(tmp_path, name)
+        while process.poll() is None and _begun(tmp_path, name) < before + 2:
+            time.sleep(0.05)
+        os.kill(process.pid, signal.SIGKILL)  # its workers end with it
+        process.wait()
+    both = [subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) for _ in range(2)]
+    assert [process.wait() for process in both] == [0, 0]
+    study = Study(tmp_path, None, name=name)
+    assert len(study.done()) == 60
+    assert all(trial.state is not TrialState.RUNNING for trial in study.trials)
+    again = [trial.user_attrs["retry of"] for trial in study.trials if "retry of" in trial.user_attrs]
+    assert len(again) == len(set(again)) > 0
+
+
+def _begun(folder: Path, name: str) -> int:
+    try:
+        return len(Study(folder, None, name=name).trials)
+    except UserError:
+        return 0
+
+
+def test_earlier_searches_are_begun_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    earlier = small_study(tmp_path / "earlier")
+    curves_of(earlier.plan, monkeypatch, [[1.0, 9.0], [1.0, 7.0], [1.0, 8.0]])
+    carried_out(earlier, 3)
+    study = small_study(tmp_path / "new", trials=9, space={**SPACE, "gamma": Choices(("0.9", "0.99"))})
+    warm_start(study, [tmp_path / "earlier"])
+    warm_start(study, [tmp_path / "earlier"])  # once is enough
+    curves_of(study.plan, monkeypatch, [[0.0, 0.0]] * 4)
+    carried_out(study, 4)
+    packaged, *warm = [trial.user_attrs[SETTINGS] for trial in study.done()]
+    assert packaged == {"learning_rate": 0.0003, "n_epochs": 4, "gamma": 0.99}
+    best = [earlier.trials[number].user_attrs[SETTINGS] for number in (0, 2, 1)]
+    assert [{name: value for name, value in values.items() if name != "gamma"} for values in warm] == best
+    with pytest.raises(UserError, match="holds no search"):
+        warm_start(small_study(tmp_path / "third"), [tmp_path])
