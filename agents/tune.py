@@ -52,7 +52,9 @@ def _search(options: Options, command: str, say: Any) -> dict[str, Any]:
     from agents.lab.tuning.search import run_search, worth
     from agents.lab.tuning.space import to_plain
     from agents.lab.tuning.study import Study
+    from agents.lab.tuning.tensorboard import FOLDER
     from agents.lab.tuning.winners import retrain, verdict, write_best
+    from agents.run.summary import curves_command
     from envs.processes import cores
 
     plan, out = make_plan(options)
@@ -71,7 +73,13 @@ def _search(options: Options, command: str, say: Any) -> dict[str, Any]:
         studies.append(study)
         say(f"{sampling}: {len(study.done())} of {options.trials} trials are done")
         deadline = float("inf") if options.timeout is None else time.time() + options.timeout
-        run_search(study, options.storage, workers, deadline, say)
+        try:
+            run_search(study, options.storage, workers, deadline, say)
+        except KeyboardInterrupt:
+            say(f"stopped; {study.progress()}")
+            raise
+        if len(study.done()) < options.trials:
+            say(f"the time is over; {study.progress()}")
     study = studies[0]
     best = study.best(1)
     found: dict[str, Any] = {"out": str(out), "trials": len(study.done())}
@@ -98,6 +106,7 @@ def _search(options: Options, command: str, say: Any) -> dict[str, Any]:
             say(f"settings: {file} (python -m agents.train --config {file})")
             found["settings"] = str(file)
     page = write_page(studies, fresh, command)
+    say(f"curves: {curves_command(out / FOLDER)}")
     say(f"page: {page}")
     return found | {"page": str(page)}
 

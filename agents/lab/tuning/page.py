@@ -12,7 +12,7 @@ from agents.lab.comparison.analysis import OURS
 from agents.lab.comparison.document import Document, Table
 from agents.lab.comparison.report import settings_table
 from agents.lab.tuning.pictures import pictures
-from agents.lab.tuning.search import told
+from agents.lab.tuning.search import outcome
 from agents.lab.tuning.study import SETTINGS, UNFIT, WHY, Study
 from agents.lab.tuning.winners import FRESH, Fresh, settings_of, verdict
 from agents.lab.words import algorithm_name, duration, number, plural
@@ -110,7 +110,7 @@ def _trials(document: Document, study: Study) -> None:
         rows = [
             [
                 str(t.number),
-                told(study, t),
+                outcome(study, t),
                 ", ".join(f"{k}={_short(v)}" for k, v in (t.user_attrs.get(SETTINGS) or {}).items()),
             ]
             for t in done

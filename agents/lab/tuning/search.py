@@ -11,6 +11,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from agents.lab.processes import Child, ended_at_last, start_child
 from agents.lab.tuning.study import RETRY, WORKERS, Study
+from agents.lab.tuning.tensorboard import record
 from agents.lab.tuning.trial import points, why
 from agents.lab.words import duration, number, plural
 from envs.errors import UserError
@@ -51,11 +52,13 @@ def run_search(study: Study, url: str | None, workers: int, deadline: float, say
             for trial in _ended(study, told):
                 told.add(trial.number)
                 deaths = 0
+                record(study, trial)
                 say(_line(study, trial, first, len(told) - first, began))
             _refuse_failing(study)
             time.sleep(POLL)
     for trial in _ended(study, told):
         told.add(trial.number)
+        record(study, trial)
         say(_line(study, trial, first, len(told) - first, began))
 
 
@@ -80,7 +83,7 @@ def _refuse_failing(study: Study) -> None:
 def _line(study: Study, trial: FrozenTrial, before: int, ended: int, began: float) -> str:
     """Say how a trial ended, which is the best, and how much time is left."""
     done = study.done()
-    parts = [f"trial {trial.number}: {told(study, trial)}"]
+    parts = [f"trial {trial.number}: {outcome(study, trial)}"]
     if RETRY in trial.user_attrs:
         parts[0] += f" (trial {trial.user_attrs[RETRY]} again)"
     if best := study.best(1):
@@ -91,7 +94,7 @@ def _line(study: Study, trial: FrozenTrial, before: int, ended: int, began: floa
     return f"[{before + ended}/{study.plan_trials}] {' · '.join(parts)}"
 
 
-def told(study: Study, trial: FrozenTrial) -> str:
+def outcome(study: Study, trial: FrozenTrial) -> str:
     """Say how an ended trial ended."""
     if trial.state is TrialState.COMPLETE:
         return worth(study, trial)

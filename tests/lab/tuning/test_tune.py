@@ -13,26 +13,31 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from optuna.trial import TrialState
+from safetensors.torch import save_file
+from tensorboard.plugins.hparams.metadata import SESSION_START_INFO_TAG
 
 from agents.lab.tuning import trial as trials
 from agents.lab.tuning.page import write_page
 from agents.lab.tuning.pictures import importances
 from agents.lab.tuning.planning import warm_start
-from agents.lab.tuning.search import told
+from agents.lab.tuning.search import outcome
 from agents.lab.tuning.space import Choices, Range
 from agents.lab.tuning.study import SETTINGS, UNFIT, WHY, Study, at_work
 from agents.lab.tuning.trial import OutOfTime, Point, carry_out, points, result
 from agents.run.config import RunConfig
+from agents.run.tensorboard import FINAL
 from agents.tune import main
 from envs.errors import UserError
 from tests.lab.tuning.searching import SPACE, base, small_plan, small_study
 from tests.marks import long_test
 from tests.run import user_envs
+from tests.run.test_tensorboard import events
 
 FOREVER = float("inf")
 FAULTY = f"{user_envs.__file__}:Faulty"
-WORDS = ["--env", "CartPole-v1", "-n", "400", "--trials", "3", "--seeds", "1", "--evaluations", "2"]
+WORDS = ["--env", "CartPole-v1", "-n", "1024", "--trials", "3", "--seeds", "1", "--evaluations", "2"]
 WORDS += ["--eval-episodes", "2", "--retrain", "0", "--workers", "1"]
 
 
@@ -79,7 +84,7 @@ def test_what_is_clearly_worse_is_given_up(tmp_path: Path, monkeypatch: pytest.M
     first, *worse, better = study.done()
     assert (first.value, better.value) == (80.0, 90.0)
     assert {trial.state for trial in worse} == {TrialState.PRUNED}
-    assert told(study, worse[0]) == "given up at step 64 of seed 1 at a return of 10.0"
+    assert outcome(study, worse[0]) == "given up at step 64 of seed 1 at a return of 10.0"
 
 
 def test_time_is_to_the_threshold_and_what_does_not_reach_it_is_worse(
@@ -90,7 +95,7 @@ def test_time_is_to_the_threshold_and_what_does_not_reach_it_is_worse(
     carried_out(study, 3)
     slow, quick, never = study.done()
     assert (slow.value, quick.value, never.state) == (3.0, 2.0, TrialState.PRUNED)
-    assert told(study, never) == "did not reach 100 at a return of 30.0"
+    assert outcome(study, never) == "did not reach 100 at a return of 30.0"
     assert [trial.number for trial in study.best(3)] == [1, 0]
     both = small_plan(objective="both", threshold=None)
     assert result(both, [[Point(9, 2.0, 5.0)], [Point(9, 4.0, 7.0)]]) == [6.0, 3.0]
@@ -117,8 +122,8 @@ def test_an_environment_that_crashes_fails_its_trial_alone(tmp_path: Path) -> No
     carried_out(study)
     (trial,) = study.done()
     assert trial.state is TrialState.FAIL
-    assert told(study, trial).startswith("FAILED, ")
-    assert "the ball left the field" in told(study, trial)
+    assert outcome(study, trial).startswith("FAILED, ")
+    assert "the ball left the field" in outcome(study, trial)
 
 
 def test_what_diverges_is_worst_and_no_failure(tmp_path: Path) -> None:
@@ -130,7 +135,7 @@ def test_what_diverges_is_worst_and_no_failure(tmp_path: Path) -> None:
     carried_out(study)
     (trial,) = study.done()
     assert trial.state is TrialState.PRUNED
-    assert "diverged" in told(study, trial)
+    assert "diverged" in outcome(study, trial)
 
 
 def test_out_of_time_is_no_result(tmp_path: Path) -> None:
@@ -164,6 +169,9 @@ def test_the_command_searches_goes_on_and_says_so(tmp_path: Path, capsys: pytest
     found = json.loads(last)
     assert found["trials"] == 3
     assert Path(found["page"]).is_file()
+    logged = events(tmp_path / "search" / "tensorboard" / "tpe-0")
+    assert {"eval/mean_reward", FINAL} <= set(logged.Tags()["scalars"])
+    assert logged.SummaryMetadata(SESSION_START_INFO_TAG).plugin_data.plugin_name == "hparams"
     trial = Study(tmp_path / "search", None, name="CartPole-v1__ppo__tpe").trials[0]
     assert trial.user_attrs[SETTINGS]["n_epochs"] == 8  # the packaged settings come first
     assert main([*WORDS, *out, "--trials", "3"]) == 0  # nothing is left to do
@@ -261,3 +269,10 @@ def test_earlier_searches_are_begun_with(tmp_path: Path, monkeypatch: pytest.Mon
     assert [{name: value for name, value in values.items() if name != "gamma"} for values in warm] == best
     with pytest.raises(UserError, match="holds no search"):
         warm_start(small_study(tmp_path / "third"), [tmp_path])
+
+
+def test_trials_begin_with_the_weights_that_are_asked_for(tmp_path: Path) -> None:
+    save_file({"nothing.weight": torch.zeros(3)}, tmp_path / "weights.safetensors")
+    study = small_study(tmp_path / "study", base=base(pretrained=str(tmp_path / "weights.safetensors")))
+    carried_out(study)
+    assert "none of its layers fits" in outcome(study, study.done()[0])
