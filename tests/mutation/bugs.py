@@ -2887,4 +2887,31 @@ BUGS = [
         ("taken * actions + foretold", "foretold * actions + taken", "scores: precision and recall are exchanged"),
         ("np.nanmean(f1)", "np.nan_to_num(f1).mean()", "scores: actions that are not there count as 0 in macro F1"),
     ),
+    *_in(
+        "agents/ops/relative.py",
+        "tests/ops/test_relative.py",
+        ("2 * (one.log_std - other.log_std)", "2 * (other.log_std - one.log_std)", "KL: deviations are exchanged"),
+        ("p * (log(logits)", "(1 - p) * (log(logits)", "KL: of coins the wrong side counts"),
+    ),
+    *_in(
+        "agents/algos/ppo/algorithm.py",
+        "tests/algos/test_ppo_demonstrator.py",
+        ('loss + constants["demonstrator_coef"] * away', "loss + away", "demonstrator: its weight never falls"),
+        ("1 - progress / demonstration", "1 - progress * demonstration", "demonstrator: its weight falls too late"),
+    ),
+    *_in(
+        "agents/acting/playback.py",
+        "tests/run/test_imitation.py",
+        ("state.step = step  # it", "pass  # it", "dagger: steps of asking count as learnt from"),
+        (
+            'labels.reshape(*columns["reward"].shape',
+            'columns["action"].reshape(*columns["reward"].shape',
+            "dagger: the policy's own actions are its labels",
+        ),
+    ),
+    *_in(
+        "agents/data/dataset.py",
+        "tests/run/test_imitation.py",
+        ("b[part][-1:]", "a[part][-1:]", "dagger: an episode ends in its last observation twice"),
+    ),
 ]
