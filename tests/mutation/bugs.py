@@ -1506,8 +1506,8 @@ BUGS = [
             "evaluation callbacks whose comparison is turned round for costs",
         ),
         (
-            "self.folder.checkpoints()[:-KEEP_STATES]",
-            "self.folder.checkpoints()[KEEP_STATES:]",
+            "self.folder.states()[-KEEP_STATES:]",
+            "self.folder.states()[:KEEP_STATES]",
             "checkpoints: the newest states are thrown away",
         ),
         (
@@ -2064,7 +2064,7 @@ BUGS = [
         ),
     ),
     *_in(
-        "agents/run/runner.py",
+        "agents/run/concluding.py",
         "tests/run/test_runner.py tests/run/test_seeing.py",
         (
             "solved = None if threshold is None else mean >= threshold",
@@ -2077,11 +2077,39 @@ BUGS = [
             "the final score is that of the episodes which ended the run",
             "reporting the score that stopped the training",
         ),
+    ),
+    *_in(
+        "agents/run/runner.py",
+        "tests/run/test_seeing.py",
         (
             "return int(result.lengths.sum())",
             "return len(result.lengths)",
             "evaluations count episodes where steps are shared",
         ),
+        (
+            'record_video(self, step, "latest")',
+            'record_video(self, step, "best")',
+            "a video of --record-every shows the best policy",
+        ),
+        (
+            "        if place.exists():\n            return\n",
+            "",
+            "a model kept for the film takes the place of a training state",
+        ),
+    ),
+    *_in(
+        "agents/run/histograms.py",
+        "tests/run/test_tensorboard.py",
+        (
+            "parameters.views(optimizer.moments[0])",
+            "parameters.views(optimizer.moments[1])",
+            "histograms of squared gradients",
+        ),
+    ),
+    *_in(
+        "agents/run/tracking.py",
+        "tests/run/test_tracking.py",
+        ("step=step)", "step=None)", "a tracker counts rows for steps"),
     ),
     *_in(
         "agents/run/evaluator.py",
@@ -2684,6 +2712,11 @@ BUGS = [
         "tests/run/test_illnesses.py",
         ("min(gaps) > 1", "True", "the doctor says of every run that evaluations are far from training"),
         ("or exploring > 0.1 or", "or", "evaluations are compared with training while most actions are random"),
+        (
+            'if h.now("eval/cut_episodes", 1):',
+            "if False:",
+            "evaluations that were cut are compared with whole episodes",
+        ),
         ("now > PINNED", "now < PINNED", "a healthy clip fraction is an illness"),
         (
             'h.recent("train/approx_kl", FEW_ROWS)',
