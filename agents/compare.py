@@ -33,7 +33,7 @@ def _compare(argv: list[str]) -> int:
         return _compare_trained(options, command)
     options = options.completed()
     assert options.out is not None
-    from agents.lab.comparison.curves import read_curves
+    from agents.lab.comparison.curves import read_results
     from agents.lab.comparison.plan import plan_tasks
     from agents.lab.comparison.report import report
     from agents.lab.comparison.runner import plan_lines, run_comparison
@@ -45,7 +45,7 @@ def _compare(argv: list[str]) -> int:
     say = screen.print
 
     for file in options.files:
-        read_curves(file)  # a mistake is reported now, not after the trainings
+        read_results(file)  # a mistake is reported now, not after the trainings
     tasks, impossible = plan_tasks(options)
     for line in [*impossible, *plan_lines(tasks, options.out)]:
         say(line)

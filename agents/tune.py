@@ -73,7 +73,13 @@ def _search(options: Options, command: str, say: Any) -> dict[str, Any]:
         studies.append(study)
         say(f"{sampling}: {len(study.done())} of {options.trials} trials are done")
         deadline = float("inf") if options.timeout is None else time.time() + options.timeout
-        run_search(study, options.storage, workers, deadline, say)
+        try:
+            run_search(study, options.storage, workers, deadline, say)
+        except KeyboardInterrupt:
+            say(f"stopped; {study.progress()}")
+            raise
+        if len(study.done()) < options.trials:
+            say(f"the time is over; {study.progress()}")
     study = studies[0]
     best = study.best(1)
     found: dict[str, Any] = {"out": str(out), "trials": len(study.done())}

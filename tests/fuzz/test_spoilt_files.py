@@ -21,7 +21,7 @@ import torch
 
 import agents
 from agents import evaluate, runs, train
-from agents.lab.comparison.curves import read_curves
+from agents.lab.comparison.curves import read_results
 from agents.lab.stored import read_stored
 from agents.run.folder import find_latest_run
 from agents.run.recording import episode_env, load_episode, replay
@@ -102,7 +102,7 @@ def _load(run: Path) -> str:
 
 
 def _import(run: Path) -> str:
-    read_curves(run / "curves.csv")
+    read_results(run / "curves.csv")
     return ""
 
 

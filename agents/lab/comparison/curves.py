@@ -117,7 +117,7 @@ def read_evaluations(file: Path) -> tuple[NDArray[np.float64], NDArray[np.float6
     return steps, returns, seconds
 
 
-def read_curves(file: Path) -> list[RunResult]:
+def read_results(file: Path) -> list[RunResult]:
     """Read learning curves from elsewhere: one row for each evaluation of each run, in any order.
 
     `env` is an environment id, `algo` an algorithm, `library` where the result comes from (its label in the report is

@@ -10,7 +10,7 @@ from typing import Annotated, Any, TypeVar
 import numpy as np
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 
-from agents.lab.comparison.curves import Count, Name, Positive, RunKey, RunResult, read_curves, read_evaluations
+from agents.lab.comparison.curves import Count, Name, Positive, RunKey, RunResult, read_evaluations, read_results
 from agents.lab.words import printable
 from agents.run.doctor import read_diagnoses
 from agents.run.storage import disk, read_bytes, read_json, refuse_links, write_text
@@ -129,7 +129,7 @@ def load_results(folder: Path) -> Results:
     check_folder(folder)
     document = read_document(folder / FILE) if (folder / FILE).exists() else StoredDocument()
     runs = [read_run(path.parent) for path in sorted(folder.glob("runs/*/*/result.json"))]
-    curves = [run for path in sorted(folder.glob("imported/*.csv")) for run in read_curves(path)]
+    curves = [run for path in sorted(folder.glob("imported/*.csv")) for run in read_results(path)]
     if not runs and not curves and not document.pairs:
         raise UserError(f"{folder}: nothing was compared there yet. {WHAT}")
     seen = set()
@@ -216,13 +216,13 @@ def import_files(folder: Path, files: Iterable[Path]) -> None:
     """Copy CSV files into a comparison folder, which is made if it is not there; all of them or, if one is bad, none.
 
     Raises:
-        UserError: as `read_curves`, a name is taken by another file, or the folder holds other things.
+        UserError: as `read_results`, a name is taken by another file, or the folder holds other things.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         check_folder(folder)
     texts: dict[Path, str] = {}
     for file in files:
-        read_curves(file)
+        read_results(file)
         text = read_bytes(file, follow=True).decode("utf-8-sig")
         place = folder / "imported" / f"{file.stem}.csv"
         if (place.exists() and read_bytes(place).decode(errors="replace") != text) or texts.get(place, text) != text:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agents.lab.comparison.analysis import Findings, analyse
-from agents.lab.comparison.curves import RunKey, RunResult, read_curves
+from agents.lab.comparison.curves import RunKey, RunResult, read_results
 from agents.lab.comparison.document import Document
 from agents.lab.comparison.options import Options
 from agents.lab.comparison.report import settings_table, write_report
@@ -40,7 +40,16 @@ if TYPE_CHECKING:
 OUT = Path("runs", "compared")
 APART = (  # settings that tell no sides apart: they do not change what is learnt
     *("seed", "name", "device", "compile", "eval_freq", "eval_episodes", "final_eval_episodes", "save_freq"),
-    *("eval_share", "video_freq", "one_instance", "metrics", "action_names", "observation_names"),
+    *(
+        "eval_share",
+        "video_freq",
+        "record_every",
+        "histogram_freq",
+        "one_instance",
+        "metrics",
+        "action_names",
+        "observation_names",
+    ),
 )
 SHORT = 60  # letters of a side's name, where there is a choice
 NONE = np.empty(0)
@@ -95,7 +104,7 @@ def compare_trained(options: Options, command: str, console: Console) -> dict[st
         UserError: fewer than two can be compared, or a file cannot be used.
     """
     entries, left_out = read_entries(options)
-    curves = [curve for file in options.files for curve in read_curves(file)]
+    curves = [curve for file in options.files for curve in read_results(file)]
     places = dict.fromkeys(entry.place for entry in entries)
     out = options.out or OUT
     todo = []

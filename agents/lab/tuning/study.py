@@ -205,6 +205,10 @@ class Study:
         """How many trials are wanted by now: more may be asked for of a study that is done."""
         return int(self.optuna.user_attrs.get("trials", 0))
 
+    def progress(self) -> str:
+        """Say how far it has come, and how it goes on."""
+        return f"{len(self.done())} of {self.plan_trials} trials are done and kept: the same command goes on"
+
     def want(self, trials: int) -> None:
         """Say how many trials are wanted."""
         self.optuna.set_user_attr("trials", trials)

@@ -20,6 +20,7 @@ from agents.run import registry
 from agents.run.build import build
 from agents.run.config import RunConfig
 from agents.run.evaluator import evaluator_of, settled
+from agents.run.transfer import begin
 from envs.errors import UserError
 
 CURVES, SECONDS = "curves", "seconds"
@@ -62,7 +63,8 @@ def carry_out(trial: Trial, study: Study, deadline: float) -> None:
         study.close(trial, TrialState.PRUNED, f"diverged: {error}")
         return
     except (UserError, ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
-        study.close(trial, TrialState.FAIL, f"{type(error).__name__}: {' '.join(str(error).split())}")
+        kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
+        study.close(trial, TrialState.FAIL, f"{kind}{' '.join(str(error).split())}")
         return
     trial.set_user_attr(CURVES, [[list(point) for point in curve] for curve in curves])
     trial.set_user_attr(SECONDS, sum(curve[-1].seconds for curve in curves if curve))
@@ -105,6 +107,7 @@ def _curves(trial: Trial, plan: Plan, configs: list[RunConfig], deadline: float)
 def learning_curve(config: RunConfig, plan: Plan, deadline: float) -> Iterator[Point]:
     """Train, and yield `plan.evaluations` evaluations, the last at the end; with a threshold, up to what reaches it."""
     with closing((training := build(config)).env):
+        begin(training)
         config = training.config = settled(training.config)
         with closing(evaluator_of(config, training.env.backend, plan.eval_episodes)) as evaluator:
             every, before, spent, looks = max(plan.budget // plan.evaluations, 1), 0, 0.0, 0

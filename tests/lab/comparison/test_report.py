@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from agents.lab.comparison import figures
-from agents.lab.comparison.curves import read_curves
+from agents.lab.comparison.curves import read_results
 from agents.lab.comparison.document import Document, Table
 from agents.lab.comparison.report import report
 from agents.lab.drawing import Picture
@@ -167,8 +167,8 @@ def test_three_labels_one_imported(tmp_path):
         *("sb3", "no-norm") * 2,
     ]
     curves = tmp_path / "report" / "curves.csv"
-    assert {run.key[:2] for run in read_curves(curves)} == {("CartPole-v1", "ppo"), ("Acrobot-v1", "ppo")}
-    assert len(read_curves(curves)) == 2 * 9 + 2  # what is exported can be imported
+    assert {run.key[:2] for run in read_results(curves)} == {("CartPole-v1", "ppo"), ("Acrobot-v1", "ppo")}
+    assert len(read_results(curves)) == 2 * 9 + 2  # what is exported can be imported
 
 
 def test_imported_alone(tmp_path):

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from agents.lab.comparison.curves import read_curves
+from agents.lab.comparison.curves import read_results
 from agents.lab.comparison.results import import_files, load_results
 from envs.errors import UserError
 from tests.lab.comparison.synthetic import CURVES, document, result, write_comparison, write_run
@@ -138,13 +138,13 @@ def test_the_same_run_twice(tmp_path):
 def test_curves_from_elsewhere(tmp_path):
     file = tmp_path / "rllib.csv"
     file.write_bytes(b"\xef\xbb\xbf" + CURVES.replace("\n", "\r\n").encode() + b"\r\n")  # as spreadsheets write it
-    first, second = read_curves(file)
+    first, second = read_results(file)
     assert first.key == ("CartPole-v1", "ppo", "rllib (imported)", 0)
     assert (first.steps.tolist(), first.returns.tolist(), first.score) == ([10_000, 20_000], [180.5, 410], 410)
     assert np.isnan(first.seconds).all()
     assert second.score == 390.25
     file.write_text(HEADER + "E,ppo,x,0,20,2,4\nE,ppo,x,0,10,1,2\n")  # in any order
-    (run,) = read_curves(file)
+    (run,) = read_results(file)
     assert (run.steps.tolist(), run.seconds.tolist(), run.figures["steps_per_s"]) == ([10, 20], [2, 4], 5)
 
 
@@ -175,7 +175,7 @@ def test_curves_that_cannot_be_read(tmp_path, text, says):
     file = tmp_path / "bad.csv"
     file.write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(UserError, match=says) as error:
-        read_curves(file)
+        read_results(file)
     assert str(file) in str(error.value)
 
 

@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from optuna.trial import TrialState
+from safetensors.torch import save_file
 from tensorboard.plugins.hparams.metadata import SESSION_START_INFO_TAG
 
 from agents.lab.tuning import trial as trials
@@ -267,3 +269,10 @@ def test_earlier_searches_are_begun_with(tmp_path: Path, monkeypatch: pytest.Mon
     assert [{name: value for name, value in values.items() if name != "gamma"} for values in warm] == best
     with pytest.raises(UserError, match="holds no search"):
         warm_start(small_study(tmp_path / "third"), [tmp_path])
+
+
+def test_trials_begin_with_the_weights_that_are_asked_for(tmp_path: Path) -> None:
+    save_file({"nothing.weight": torch.zeros(3)}, tmp_path / "weights.safetensors")
+    study = small_study(tmp_path / "study", base=base(pretrained=str(tmp_path / "weights.safetensors")))
+    carried_out(study)
+    assert "none of its layers fits" in outcome(study, study.done()[0])
