@@ -3,21 +3,81 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import Any
 
 import numpy as np
 import torch
 
-from agents.acting.collector import Collected
+from agents.acting.collector import Collected, TickCollector
 from agents.acting.policies import ModelPolicy
 from agents.acting.state import ActorState
-from agents.core.tree import to_tensor, tree_map
-from agents.data.dataset import Dataset
+from agents.core.saved import count, like, part
+from agents.core.tree import to_numpy, to_tensor, tree_map
+from agents.data.dataset import Dataset, concatenated, of_columns
 from agents.data.trajectory import Final, Trajectory
+from envs.api import VecEnv
 from envs.seeding import derive_seed
 
 TOGETHER = 4_096  # transitions of one trajectory, where there are as many
+
+
+ADDED = ("obs", "action", "reward", "terminated", "truncated", "lengths")  # of episodes that were labelled
+Label = Callable[[Any], np.ndarray]  # observations [B, ...] -> actions as the policy stores them
+
+
+@dataclass(slots=True)
+class RecordedState(ActorState):
+    """An `ActorState` that knows which data were learnt from, and what came to them since.
+
+    Attributes:
+        fingerprint: of the recorded data.
+        base: those that are learnt from.
+        rounds: how often an expert was asked.
+        added: the episodes that it labelled; None before.
+    """
+
+    fingerprint: str
+    base: Dataset
+    rounds: int = 0
+    added: Dataset | None = None
+
+    @classmethod
+    def of(cls, state: ActorState, fingerprint: str, base: Dataset) -> RecordedState:
+        """Return one that begins where another state is."""
+        return cls(state.step, state.obs, state.start, state.carry, state.tracker, state.generator, fingerprint, base)
+
+    @property
+    def data(self) -> Dataset:
+        """All that is learnt from."""
+        return self.base if self.added is None else concatenated([self.base, self.added])
+
+    def state_dict(self) -> dict[str, Any]:
+        added = None if self.added is None else {name: getattr(self.added, name) for name in ADDED}
+        return ActorState.state_dict(self) | {"data": self.fingerprint, "rounds": self.rounds, "added": added}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        if part(state, "data") != self.fingerprint:
+            raise ValueError(
+                "the recorded data are not those that the run began with: they, or a rule for faults, changed"
+            )
+        self.rounds, added = count(part(state, "rounds"), "rounds"), part(state, "added")
+        if added is not None:
+            self.added = self._labelled(added)
+        ActorState.load_state_dict(self, state)
+
+    def _labelled(self, saved: Any) -> Dataset:
+        """Return saved episodes, which must be like those recorded."""
+        lengths, one = np.asarray(part(saved, "lengths")), self.base.take([0])
+        if lengths.dtype != np.int64 or lengths.ndim != 1 or not lengths.size or lengths.min() < 1:
+            raise ValueError("the lengths of labelled episodes are no counts")
+        total = int(lengths.sum())
+        for name in ADDED[:-1]:
+            row = tree_map(lambda leaf: leaf[0], getattr(one, name))
+            like(part(saved, name), row, name, total + len(lengths) * (name == "obs"))
+        each = {name: tree_map(to_numpy, part(saved, name)) for name in ADDED}
+        return replace(one, **each, seeds=[None] * len(lengths), broken=np.zeros(total, bool))
 
 
 class Playback:
@@ -27,19 +87,26 @@ class Playback:
     that begins within an episode begins with an empty memory. See `agents.acting.collector.Collector`.
 
     Args:
-        data: what is played; its observations are those that the policy sees, its actions as the policy stores them.
         policy: whose memory's form trajectories have.
-        state: its step moves on.
+        state: has the data: their observations are those that the policy sees, their actions as the policy stores
+            them. Its step moves on.
         seed: of the orders.
     """
 
-    def __init__(self, data: Dataset, policy: ModelPolicy, state: ActorState, seed: int) -> None:
-        self.state, self.schedule_steps = state, 1
-        self._policy, self._seed = policy, seed
-        self.use(data)
+    asking = False  # whether data are still to come
 
-    def use(self, data: Dataset) -> None:
-        """Play these from here on."""
+    def __init__(self, policy: ModelPolicy, state: RecordedState, seed: int) -> None:
+        self.state: ActorState = state
+        self.schedule_steps = 1
+        self._recorded, self._policy, self._seed = state, policy, seed
+        self._used: Dataset | None = state.base  # of what was added
+        self._take_in()
+
+    def _take_in(self) -> None:
+        """Play what the state has now."""
+        if self._used is self._recorded.added:
+            return
+        self._used, data = self._recorded.added, self._recorded.data
         self.data, self._orders = data, dict[int, np.ndarray]()
         device = self._policy.device
         ends = np.zeros(len(data), bool)
@@ -62,6 +129,7 @@ class Playback:
 
     def collect(self, ticks: int, meanwhile: Callable[[], None] | None = None) -> Collected:
         """Return the next trajectory."""
+        self._take_in()
         began, columns = perf_counter(), self.columns(ticks)
         place = self._places(self.state.step, ticks * columns).reshape(columns, ticks).T
         found = {name: tensor[torch.from_numpy(place)] for name, tensor in self._arrays.items()}
@@ -99,3 +167,64 @@ class Playback:
         data, rng = self.data, np.random.default_rng(derive_seed(self._seed, "pass", index))
         starts, lengths = data.starts, data.lengths
         return np.concatenate([np.arange(starts[e], starts[e] + lengths[e]) for e in rng.permutation(data.episodes)])
+
+
+class Asked(Playback):
+    """A playback that lets an expert say, now and then, what it would do where the policy came to (DAgger).
+
+    Ross et al. 2011, arXiv:1011.0686: the policy plays, the expert's actions are learnt.
+
+    Args:
+        policy, state, seed: as of `Playback`.
+        env: what the policy plays in; `state` has its position.
+        label: the expert.
+        ticks: of each round.
+        when: the steps from which on each round is due.
+        told: called after each round.
+    """
+
+    def __init__(
+        self,
+        policy: ModelPolicy,
+        state: RecordedState,
+        seed: int,
+        env: VecEnv,
+        label: Label,
+        ticks: int,
+        when: list[int],
+        told: Callable[[], None],
+    ) -> None:
+        super().__init__(policy, state, seed)
+        self._ticks, self._label, self._when, self._told = ticks, label, when, told
+        self._playing = TickCollector(env, policy, state, ticks=ticks, schedule_steps=1, successors=True)
+
+    @property
+    def asking(self) -> bool:  # type: ignore[override]
+        """Whether there are rounds to come."""
+        return self._recorded.rounds < len(self._when)
+
+    def collect(self, ticks: int, meanwhile: Callable[[], None] | None = None) -> Collected:
+        """Ask, if that is due; return the next trajectory, with the episodes that the policy played."""
+        episodes, began = [], perf_counter()
+        while self.asking and self.state.step >= self._when[self._recorded.rounds]:
+            episodes += self._ask()
+        spent = perf_counter() - began
+        found = super().collect(ticks, meanwhile)
+        found.episodes, found.seconds["env"] = episodes, spent
+        return found
+
+    def _ask(self) -> list[Any]:
+        state = self._recorded
+        step = state.step
+        collected = self._playing.collect(self._ticks)
+        state.step = step  # it counts what was learnt from
+        played = collected.trajectory
+        columns = tree_map(to_numpy, {name: getattr(played, name) for name in ("obs", "next_obs", *ADDED[2:5])})
+        flat = tree_map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), columns["obs"])
+        labels = self._label(flat)
+        columns["action"] = labels.reshape(*columns["reward"].shape, *labels.shape[1:])
+        fresh = of_columns(state.base, columns)
+        state.added = fresh if state.added is None else concatenated([state.added, fresh])
+        state.rounds += 1
+        self._told()
+        return collected.episodes

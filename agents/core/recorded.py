@@ -13,6 +13,18 @@ DataPath = Annotated[str, AfterValidator(lambda value: str(Path(value).absolute(
 RunPath = Annotated[str, AfterValidator(lambda value: str(Path(value).absolute())), "RUN"]
 
 
+class DemonstratorConfig(Settings):
+    """A policy of another run that this one is kept near to at first (Schmitt et al. 2018, arXiv:1803.03835)."""
+
+    demonstrator: RunPath | None = Field(None, description="the run of a policy to stay near to at first")
+    demonstrator_coef: float = Field(
+        1.0, ge=0, description="weight of the relative entropy from the demonstrator to the policy, at the beginning"
+    )
+    demonstrator_fraction: float = Field(
+        0.5, gt=0, le=1, description="part of the training over which that weight falls to 0"
+    )
+
+
 class RecordedConfig(Settings):
     """Recorded episodes, and what becomes of those that have a fault."""
 

@@ -120,6 +120,26 @@ def concatenated(parts: Sequence[Dataset]) -> Dataset:
     return replace(parts[0], obs=obs, seeds=[seed for part in parts for seed in part.seeds], **each)
 
 
+def of_columns(like: Dataset, columns: dict[str, Any]) -> Dataset:
+    """Return what N environments did in T steps as episodes, of the spaces that `like` has.
+
+    Args:
+        columns: obs and next_obs (the true successors), action, reward, terminated and truncated, `[T, N, ...]`.
+    """
+    ends, parts = columns["terminated"] | columns["truncated"], []
+    for n in range(ends.shape[1]):
+        closed = np.append(np.flatnonzero(ends[:-1, n]) + 1, len(ends))
+        for start, end in zip(np.append(0, closed[:-1]), closed, strict=True):
+            part = slice(start, end)
+            first, last = (tree_map(lambda leaf, n=n: leaf[:, n], columns[name]) for name in ("obs", "next_obs"))
+            joined = tree_map(lambda a, b, part=part: np.concatenate([a[part], b[part][-1:]]), first, last)
+            each = {name: columns[name][part, n] for name in ("action", "reward", "terminated", "truncated")}
+            count = end - start
+            about: dict[str, Any] = {"lengths": np.array([count], np.int64), "seeds": [None]}
+            parts.append(replace(like, obs=joined, broken=np.zeros(count, bool), **each, **about))
+    return concatenated(parts)
+
+
 class Builder:
     """Gathers raw episodes into a `Dataset`.
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from agents.lab.comparison.document import Document, Table
 from agents.lab.comparison.report import settings_table
 from agents.lab.drawing import Picture, make_picture, shorten
+from agents.lab.foretold import show_foretold
 from agents.lab.statistics import bootstrap_interval, mean
 from agents.lab.stored import StoredRun, read_stored
 from agents.lab.words import algorithm_name, interval, number, plural, thousands
@@ -51,6 +52,7 @@ def write_page(path: Path, out: Path, replays: Path, trust: code.Trust = False) 
     curves = read_curves(path / "evaluations.csv") | read_curves(path / "progress.csv")
     document = Document(f"{algorithm_name(run.algo)} on {run.env}, seed {run.seed}")
     found = _reached(document, run)
+    show_foretold(document, path)
     _illnesses(document, path)
     _curves(document, curves)
     _evaluations(document, run, curves)

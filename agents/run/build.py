@@ -172,9 +172,9 @@ class Training:
         """Train from here to the end of the budget."""
         params: Any = self.config.params
         if self.imitation is not None:
-            size, held_out = len(self.imitation.playback.data), self.imitation.held_out
+            playback, held_out = self.imitation.playback, self.imitation.held_out
             measure = held_out.scalars if len(held_out.data) else dict[str, float]
-            return loops.recorded(self.collector, self.learner, params, size, measure)
+            return loops.recorded(playback, self.learner, params, measure)
         if self.replay is None or self.sampler is None:
             return loops.on_policy(self.collector, self.learner, params)
         return loops.off_policy(self.env, self.collector, self.replay, self.sampler, self.learner, params)
@@ -375,6 +375,12 @@ def build_on(
     env.names = renamed(env.names, config.action_names, config.observation_names, *spaces)
     refuse_too_large_network(env.observation_space, params, device)
     algorithm = make_algorithm(config.algo, env.observation_space, env.action_space, params, seed)
+    if (demonstration := getattr(params, "demonstration", None)) is not None and demonstration.demonstrator:
+        from agents.run.imitation import demonstrator
+
+        algorithm.demonstrator = demonstrator(
+            Path(demonstration.demonstrator), env, algorithm.model, params.rescales_action
+        )
     weight = flops(algorithm.model, env.observation_space, training=True)
     if not env.capturable:
         device, reason = choose_device(config.device, env_on_gpu=False, flops=weight, batch_size=_batch_size(params))

@@ -143,9 +143,13 @@ class RunFolder:
         found = (self.path / "checkpoints").glob("[0-9]*")
         return sorted((int(folder.name), folder) for folder in found if folder.name.isdecimal() and folder.is_dir())
 
+    def states(self) -> list[tuple[int, Path]]:
+        """Return `(step, folder)` of each checkpoint with a training state, oldest first."""
+        return [one for one in self.checkpoints() if (one[1] / "state.json").exists()]
+
     def resumable(self) -> tuple[int, Path] | None:
         """Return `(step, folder)` of the newest checkpoint with a training state; None without any."""
-        found = [one for one in self.checkpoints() if (one[1] / "state.json").exists()]
+        found = self.states()
         return found[-1] if found else None
 
     def config(self, trust: code.Trust = False) -> RunConfig:

@@ -11,15 +11,16 @@ import numpy as np
 import torch
 from gymnasium import spaces
 
-from agents.acting.playback import Playback
+from agents.acting.playback import Asked, Label, Playback, RecordedState
 from agents.acting.state import ActorState
-from agents.core.saved import part
 from agents.core.tree import to_numpy, to_tensor, tree_map
 from agents.data.dataset import Dataset
 from agents.data.inspection import bad_actions, cleaned
+from agents.networks.models import ActorCritic
 from agents.ops.scores import confusion, determination, scores
 from agents.run.datasets.reading import load_dataset
 from agents.run.datasets.room import Room
+from agents.run.models import LoadedPolicy, load_policy
 from agents.run.storage import write_text
 from envs.actions import ActionCodec
 from envs.adapters.stacking import FrameStack
@@ -30,23 +31,6 @@ from envs.spaces import ObservationCodec
 
 REPORT = "held_out.json"
 MOST_SHOWN = 32  # actions of which each one's scores are said
-
-
-@dataclass(slots=True)
-class RecordedState(ActorState):
-    """An `ActorState` that knows which data were learnt from."""
-
-    fingerprint: str = ""
-
-    def state_dict(self) -> dict[str, Any]:
-        return ActorState.state_dict(self) | {"data": self.fingerprint}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        if part(state, "data") != self.fingerprint:
-            raise ValueError(
-                "the recorded data are not those that the run began with: they, or a rule for faults, changed"
-            )
-        ActorState.load_state_dict(self, state)
 
 
 def prepared(data: Dataset, frame_stack: int, rescale_action: bool) -> Dataset:
@@ -190,10 +174,74 @@ def begin(algorithm: Any, env: VecEnv, params: Any, state: ActorState, seed: int
     if (bad := _no_choice(data)) is not None:
         raise UserError(f"{recorded.data}: {bad}")
     algorithm.see(to_tensor(learnt.action, algorithm.policy.device))
-    fields = {name: getattr(state, name) for name in ("step", "obs", "start", "carry", "tracker", "generator")}
-    playback = Playback(learnt, algorithm.policy, RecordedState(**fields, fingerprint=fingerprint), seed)
+    begun = RecordedState.of(state, fingerprint, learnt)
+    expert, policy = params.expert, algorithm.policy
+    if expert.dagger is None:
+        playback = Playback(policy, begun, seed)
+    else:
+        when = [
+            params.total_timesteps * (index + 1) // (2 * expert.dagger_rounds) for index in range(expert.dagger_rounds)
+        ]
+        if env.capturable:
+            raise UserError(
+                "dagger: a policy that is asked about plays in NumPy: give --vec sync, or leave --compile on out"
+            )
+        label = labels_of(Path(expert.dagger), env, params.rescales_action)
+        ticks = -(-expert.dagger_steps // env.num_envs)
+        playback = Asked(policy, begun, seed, env, label, ticks, when, algorithm.look_again)
     told = f"{data.episodes:,} recorded episodes ({len(data):,} transitions), {held.episodes:,} of them held out"
     return Imitation(playback, HeldOut(algorithm, held), [told, *said])
+
+
+def fitting(path: Path, env: VecEnv) -> LoadedPolicy:
+    """Return the policy of another run, which must act on the same observations, one at a time.
+
+    Raises:
+        UserError: there is none, its spaces are others, or it has a memory.
+    """
+    loaded = load_policy(path)
+    for what, theirs, mine in (
+        ("observations", loaded.observation_space, env.observation_space),
+        ("actions", ActionCodec(loaded.own_spaces[1]).space, ActionCodec(env.own_spaces[1]).space),
+    ):
+        if theirs != mine:
+            raise UserError(f"{path}: this policy does not fit: it learnt {what} {theirs}, not {mine}")
+    if loaded.policy.recurrent:
+        raise UserError(f"{path}: this policy has a memory, which would have to see all that came before")
+    return loaded
+
+
+def labels_of(path: Path, env: VecEnv, rescale_action: bool) -> Label:
+    """Return what the policy of another run would do, as actions of a policy that is trained in `env`.
+
+    Raises:
+        UserError: as of `fitting`.
+    """
+    loaded = fitting(path, env)
+    act, own = loaded.policy.actor(), env.own_spaces[1]
+    theirs, ours = ActionCodec(own, loaded.rescale_action), ActionCodec(own, rescale_action)
+
+    def label(obs: Any) -> np.ndarray:
+        return ours.encode(theirs.decode(to_numpy(act(obs, (), None).env_action)))
+
+    return label
+
+
+def demonstrator(path: Path, env: VecEnv, mine: Any, rescale_action: bool) -> ActorCritic:
+    """Return the network of another run's policy, frozen, to be compared with `mine`, which is trained.
+
+    Raises:
+        UserError: as of `fitting`; or it has no action probabilities, or its actions mean something else.
+    """
+    loaded = fitting(path, env)
+    model = loaded.policy.model
+    if not isinstance(model, ActorCritic):
+        raise UserError(f"{path}: demonstrator: {loaded.algo} has no probabilities of actions; a run of bc or ppo has")
+    theirs, ours = (loaded.rescale_action, model.squash), (rescale_action, mine.squash)
+    if not isinstance(env.action_space, spaces.Discrete) and theirs != ours:
+        names = "rescale_action and squash_output"
+        raise UserError(f"{path}: demonstrator: {names} are {theirs} there and {ours} here: set them alike")
+    return model.requires_grad_(False)
 
 
 def _no_choice(data: Dataset) -> str | None:

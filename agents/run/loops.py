@@ -8,6 +8,7 @@ from time import perf_counter
 from typing import Any
 
 from agents.acting.collector import Collected, Collector
+from agents.acting.playback import Playback
 from agents.core.config import AlgoConfig, OffPolicyConfig, RolloutConfig
 from agents.core.schedules import crossings
 from agents.core.types import Iteration
@@ -42,12 +43,11 @@ def on_policy(collector: Collector, learner: Learner, config: RolloutConfig) -> 
 
 
 def recorded(
-    collector: Collector, learner: Learner, config: RolloutConfig, size: int, held_out: Callable[[], dict[str, float]]
+    collector: Playback, learner: Learner, config: RolloutConfig, held_out: Callable[[], dict[str, float]]
 ) -> Iterator[Iteration]:
     """Learn from recorded episodes, until the budget is spent or those held out are foretold no better any more.
 
     Args:
-        size: transitions of one pass.
         held_out: measures the policy, `heldout/loss` among others; {} where no episode is held out.
 
     Raises:
@@ -55,11 +55,11 @@ def recorded(
     """
     algorithm: Any = learner.algorithm
     before = collector.state.step
-    for iteration in () if algorithm.done else on_policy(collector, learner, config):
+    for iteration in () if algorithm.done and not collector.asking else on_policy(collector, learner, config):
         iteration.data, over = None, False  # no rollout of this policy's, which a doctor could examine
-        if crossings(before, iteration.step, size) and (scalars := held_out()):
+        if crossings(before, iteration.step, len(collector.data)) and (scalars := held_out()):
             iteration.metrics = {**iteration.metrics, **scalars}
-            over = algorithm.judged(scalars["heldout/loss"])
+            over = algorithm.judged(scalars["heldout/loss"]) and not collector.asking
         before = iteration.step
         yield iteration
         if over:

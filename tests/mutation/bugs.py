@@ -1506,8 +1506,8 @@ BUGS = [
             "evaluation callbacks whose comparison is turned round for costs",
         ),
         (
-            "self.folder.checkpoints()[:-KEEP_STATES]",
-            "self.folder.checkpoints()[KEEP_STATES:]",
+            "self.folder.states()[-KEEP_STATES:]",
+            "self.folder.states()[:KEEP_STATES]",
             "checkpoints: the newest states are thrown away",
         ),
         (
@@ -2064,7 +2064,7 @@ BUGS = [
         ),
     ),
     *_in(
-        "agents/run/runner.py",
+        "agents/run/concluding.py",
         "tests/run/test_runner.py tests/run/test_seeing.py",
         (
             "solved = None if threshold is None else mean >= threshold",
@@ -2077,11 +2077,39 @@ BUGS = [
             "the final score is that of the episodes which ended the run",
             "reporting the score that stopped the training",
         ),
+    ),
+    *_in(
+        "agents/run/runner.py",
+        "tests/run/test_seeing.py",
         (
             "return int(result.lengths.sum())",
             "return len(result.lengths)",
             "evaluations count episodes where steps are shared",
         ),
+        (
+            'record_video(self, step, "latest")',
+            'record_video(self, step, "best")',
+            "a video of --record-every shows the best policy",
+        ),
+        (
+            "        if place.exists():\n            return\n",
+            "",
+            "a model kept for the film takes the place of a training state",
+        ),
+    ),
+    *_in(
+        "agents/run/histograms.py",
+        "tests/run/test_tensorboard.py",
+        (
+            "parameters.views(optimizer.moments[0])",
+            "parameters.views(optimizer.moments[1])",
+            "histograms of squared gradients",
+        ),
+    ),
+    *_in(
+        "agents/run/tracking.py",
+        "tests/run/test_tracking.py",
+        ("step=step)", "step=None)", "a tracker counts rows for steps"),
     ),
     *_in(
         "agents/run/evaluator.py",
@@ -2684,6 +2712,11 @@ BUGS = [
         "tests/run/test_illnesses.py",
         ("min(gaps) > 1", "True", "the doctor says of every run that evaluations are far from training"),
         ("or exploring > 0.1 or", "or", "evaluations are compared with training while most actions are random"),
+        (
+            'if h.now("eval/cut_episodes", 1):',
+            "if False:",
+            "evaluations that were cut are compared with whole episodes",
+        ),
         ("now > PINNED", "now < PINNED", "a healthy clip fraction is an illness"),
         (
             'h.recent("train/approx_kl", FEW_ROWS)',
@@ -2853,5 +2886,32 @@ BUGS = [
         "tests/ops/test_scores.py",
         ("taken * actions + foretold", "foretold * actions + taken", "scores: precision and recall are exchanged"),
         ("np.nanmean(f1)", "np.nan_to_num(f1).mean()", "scores: actions that are not there count as 0 in macro F1"),
+    ),
+    *_in(
+        "agents/ops/relative.py",
+        "tests/ops/test_relative.py",
+        ("2 * (one.log_std - other.log_std)", "2 * (other.log_std - one.log_std)", "KL: deviations are exchanged"),
+        ("p * (log(logits)", "(1 - p) * (log(logits)", "KL: of coins the wrong side counts"),
+    ),
+    *_in(
+        "agents/algos/ppo/algorithm.py",
+        "tests/algos/test_ppo_demonstrator.py",
+        ('loss + constants["demonstrator_coef"] * away', "loss + away", "demonstrator: its weight never falls"),
+        ("1 - progress / demonstration", "1 - progress * demonstration", "demonstrator: its weight falls too late"),
+    ),
+    *_in(
+        "agents/acting/playback.py",
+        "tests/run/test_imitation.py",
+        ("state.step = step  # it", "pass  # it", "dagger: steps of asking count as learnt from"),
+        (
+            'labels.reshape(*columns["reward"].shape',
+            'columns["action"].reshape(*columns["reward"].shape',
+            "dagger: the policy's own actions are its labels",
+        ),
+    ),
+    *_in(
+        "agents/data/dataset.py",
+        "tests/run/test_imitation.py",
+        ("b[part][-1:]", "a[part][-1:]", "dagger: an episode ends in its last observation twice"),
     ),
 ]

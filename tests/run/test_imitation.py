@@ -15,11 +15,13 @@ import torch
 from gymnasium import spaces
 
 from agents.__main__ import main as agents
-from agents.acting.playback import Playback
-from agents.acting.state import ActorState, EpisodeTracker
+from agents.acting.playback import Asked, Playback, RecordedState
+from agents.acting.state import EpisodeTracker
 from agents.algos.bc.algorithm import BC
 from agents.algos.bc.config import BCConfig
+from agents.data.dataset import of_columns
 from agents.run.imitation import HeldOut, prepared
+from agents.run.models import load_policy
 from tests.data.test_dataset import SPACES, made
 from tests.run.running import assert_same_run, resume, train
 
@@ -34,8 +36,8 @@ def cloned(**settings: Any) -> BC:
 
 def playback(lengths: list[int], algorithm: BC | None = None, seed: int = 0) -> Playback:
     algorithm = algorithm or cloned()
-    state = ActorState(0, None, None, (), EpisodeTracker(1), torch.Generator())
-    return Playback(made(lengths), algorithm.policy, state, seed)
+    state = RecordedState(0, None, None, (), EpisodeTracker(1), torch.Generator(), "", made(lengths))
+    return Playback(algorithm.policy, state, seed)
 
 
 def test_a_pass_plays_each_transition_once_and_in_order() -> None:
@@ -76,10 +78,10 @@ def test_what_comes_next_follows_from_the_step_alone() -> None:
 
 
 def test_episodes_that_break_off_or_are_cut_have_a_future() -> None:
-    played = playback([4, 4])
     data = made([4, 4])
     data.terminated[3] = False
-    played.use(data)
+    state = RecordedState(0, None, None, (), EpisodeTracker(1), torch.Generator(), "", data)
+    played = Playback(cloned().policy, state, 0)
     found = played.collect(4).trajectory
     assert found.terminated.sum() == 1
     assert found.truncated.sum() == 1
@@ -190,11 +192,11 @@ def test_half_a_training_gone_on_with_is_the_whole(recorded: Path, tmp_path: Pat
     whole = train(tmp_path / "whole", f"{words} -n 2000")
     collect, calls = Playback.collect, []
 
-    def stopped(self: Playback, ticks: int) -> Any:
+    def stopped(self: Playback, *ticks: Any) -> Any:
         calls.append(1)
         if len(calls) == 2:
             signal.raise_signal(signal.SIGINT)
-        return collect(self, ticks)
+        return collect(self, *ticks)
 
     with mock.patch.object(Playback, "collect", stopped):
         half = train(tmp_path / "half", f"{words} -n 2000", code=130)
@@ -246,3 +248,63 @@ def test_what_cannot_be_learnt_from_is_refused_in_one_line(
     told = capsys.readouterr().err
     assert told.count("\n") == 1
     assert said in told.replace("-", "_") or said in told
+
+
+def test_episodes_of_columns_are_cut_where_they_end() -> None:
+    base = made([3])
+    obs = np.arange(24, dtype=np.float32).reshape(4, 2, 3)[..., :2]
+    flags = np.zeros((4, 2), bool)
+    terminated, truncated = flags.copy(), flags.copy()
+    terminated[1, 0], truncated[3, 1] = True, True
+    columns = {"obs": obs, "next_obs": obs + 100, "action": np.arange(8).reshape(4, 2)}
+    columns |= {"reward": np.ones((4, 2), np.float32), "terminated": terminated, "truncated": truncated}
+    data = of_columns(base, columns)
+    assert data.lengths.tolist() == [2, 2, 4]
+    assert data.action.tolist() == [0, 2, 4, 6, 1, 3, 5, 7]
+    assert data.obs[2].tolist() == (obs[1, 0] + 100).tolist()
+    assert data.obs[3].tolist() == obs[2, 0].tolist()
+    assert data.obs[-1].tolist() == (obs[3, 1] + 100).tolist()
+    assert data.terminated.tolist() == [0, 1, 0, 0, 0, 0, 0, 0]
+
+
+DAGGER = "--algo bc --env CartPole-v1 --dagger-steps 40 --dagger-rounds 2 -n 2000 --n-steps 16 --eval-freq 450 "
+DAGGER += "--eval-episodes 2 --eval-max-steps 60 --final-eval-episodes 0 --device cpu"
+
+
+def test_an_expert_labels_what_the_policy_does(recorded: Path, tmp_path: Path) -> None:
+    expert = train(tmp_path / "expert", "--env CartPole-v1 --n-envs 2 --n-steps 32 --batch-size 32 -n 64 --eval-freq 0")
+    asked: list[np.ndarray] = []
+    ask = Asked._ask
+
+    def looked(self: Asked) -> Any:
+        episodes = ask(self)
+        added = self._recorded.added
+        assert added is not None
+        asked.append(added.action.copy())
+        act = load_policy(expert).policy.actor()
+        assert added.action.tolist() == act(added.at(added.rows), (), None).action.tolist()
+        return episodes
+
+    with mock.patch.object(Asked, "_ask", looked):
+        whole = train(tmp_path / "whole", f"{DAGGER} --data {recorded} --dagger {expert}")
+    assert [len(labels) for labels in asked] == [40, 80]
+    collect, calls = Playback.collect, []
+
+    def stopped(self: Playback, *ticks: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 3:
+            signal.raise_signal(signal.SIGINT)
+        return collect(self, *ticks)
+
+    with mock.patch.object(Playback, "collect", stopped):
+        half = train(tmp_path / "half", f"{DAGGER} --data {recorded} --dagger {expert}", code=130)
+    assert_same_run(whole, resume(half))
+
+
+def test_an_expert_of_another_environment_is_refused(
+    recorded: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    expert = train(tmp_path, "--env Acrobot-v1 --n-envs 2 --n-steps 32 --batch-size 32 -n 64 --eval-freq 0")
+    words = f"--algo bc --env CartPole-v1 --data {recorded} --dagger {expert}"
+    assert agents(["train", *words.split()]) == 2
+    assert "this policy does not fit: it learnt observations" in capsys.readouterr().err

@@ -59,6 +59,11 @@ class BC(Algorithm):
         self.stale.fill_(0 if better else int(self.stale) + 1)
         return self.done
 
+    def look_again(self) -> None:
+        """Forget how the held-out episodes were foretold: there is more to learn from now."""
+        self.lowest.fill_(math.inf)
+        self.stale.fill_(0)
+
     @property
     def done(self) -> bool:
         """Whether so many passes brought no lower loss that the training is over."""

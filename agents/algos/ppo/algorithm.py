@@ -17,6 +17,7 @@ from agents.networks.curiosity import add_learning, build_curiosity
 from agents.networks.models import ActorCritic
 from agents.networks.normalize import RewardScale
 from agents.ops.losses import adapted_rate, divergence, mean, normalized, ppo_policy_loss, value_loss
+from agents.ops.relative import relative_entropy
 from agents.ops.returns import continuing_gae, explained_variance, gae
 
 
@@ -37,6 +38,7 @@ class PPO(Algorithm):
         self.model = ActorCritic(*spaces, config.network, curiosity)
         self.successors = curiosity is not None
         self.policy = ActorCriticPolicy(self.model)
+        self.demonstrator: ActorCritic | None = None  # frozen; of another run, where the settings name one
         self.reward_scale = RewardScale(config.n_envs, config.gamma) if config.norm_reward else None
         self.n_epochs, self.batch_size = config.n_epochs, config.batch_size
         if config.desired_kl is not None:
@@ -47,6 +49,10 @@ class PPO(Algorithm):
         found["clip_range"] = scheduled(config.clip_range, progress)
         if config.clip_range_high is not None:
             found["clip_range_high"] = scheduled(config.clip_range_high, progress)
+        if self.demonstrator is not None:
+            demonstration = config.demonstration
+            left = max(1 - progress / demonstration.demonstrator_fraction, 0.0)
+            found["demonstrator_coef"] = demonstration.demonstrator_coef * left
         return found | {"learning_rate": self.rate.item()} if self.paces else found
 
     def prepare(self, data: Trajectory, constants: dict[str, Tensor]) -> dict[str, Any]:
@@ -106,6 +112,10 @@ class PPO(Algorithm):
         curious: dict[str, Tensor] = {}
         if is_curious:
             loss, curious["curiosity"] = add_learning(loss, model.curiosity, minibatch, config.intrinsic)
+        also: dict[str, Tensor] = {}
+        if self.demonstrator is not None:
+            away = mean(relative_entropy(self.demonstrator(minibatch["obs"]).distribution, distribution), valid)
+            loss, also["demonstrator_kl"] = loss + constants["demonstrator_coef"] * away, away.detach()
         if "augmented" in minibatch:
             loss = torch.add(loss, self._agreement(model, minibatch, value), alpha=config.augment_coef)
         with torch.set_grad_enabled(config.ent_coef > 0):
@@ -118,6 +128,7 @@ class PPO(Algorithm):
             "entropy": entropy.detach(),
             "log_ratio": (log_ratio if valid is None else log_ratio * valid).detach().flatten(),
             **curious,
+            **also,
         }
 
     def _agreement(self, model: nn.Module, minibatch: dict[str, Any], value: Tensor) -> Tensor:
@@ -170,6 +181,9 @@ class PPO(Algorithm):
             found["curiosity_loss"] = aux["curiosity"].mean()
             found["loss"] += config.intrinsic.curiosity_loss_coef * found["curiosity_loss"]
             found["curiosity_explained_variance"] = explained_variance(data["value"][..., 1], data["return"][..., 1])
+        if "demonstrator_kl" in aux:
+            found["demonstrator_kl"] = aux["demonstrator_kl"].mean()
+            found["loss"] += constants["demonstrator_coef"] * found["demonstrator_kl"]
         tags = {f"train/{name}": scalar for name, scalar in found.items()}
         return tags | ({"rollout/curiosity": data["bonus"].mean()} if "bonus" in data else {})
 

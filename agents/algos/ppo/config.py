@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from agents.core.config import ActorCriticConfig, CuriosityConfig, EpochsConfig
+from agents.core.recorded import DemonstratorConfig
 from agents.core.settings import Schedule
 
 
@@ -37,6 +38,7 @@ class PPOConfig(EpochsConfig):
     norm_reward: bool = Field(False, description="divide rewards by the running deviation of the discounted return")
     rescale_action: bool = Field(False, description="map [-1, 1] to the action bounds instead of clipping to them")
     intrinsic: SeparateCuriosityConfig = SeparateCuriosityConfig()
+    demonstration: DemonstratorConfig = DemonstratorConfig()
     network: ActorCriticConfig = ActorCriticConfig()
 
     def contradiction(self) -> str | None:
@@ -45,6 +47,8 @@ class PPOConfig(EpochsConfig):
                 f"desired_kl lets the learning rate follow the policy's steps, and learning_rate {self.learning_rate} "
                 "lets it fall: give the number that it begins with, or leave desired_kl out."
             )
+        if self.demonstration.demonstrator and self.network.recurrence.memory:
+            return "demonstrator is looked at one observation at a time, and memory needs all before: leave one out."
         return super().contradiction()
 
     @property
