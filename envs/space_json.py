@@ -9,7 +9,7 @@ import numpy as np
 from gymnasium import Space, spaces
 
 from envs.errors import UserError
-from envs.spaces import MOST_ENTRIES, OBSERVATIONS
+from envs.spaces import MOST_ENTRIES, OBSERVATIONS, brief
 from envs.words import is_text, text_from_json, text_to_json
 
 _DTYPES = ("float16", "float32", "float64", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)))
