@@ -2419,7 +2419,7 @@ BUGS = [
         ),
     ),
     *_in(
-        "envs/spaces.py",
+        "envs/space_json.py",
         "tests/envs/test_spaces.py",
         (
             'start = {"start": int(space.start)} if space.start else {}',
