@@ -81,7 +81,7 @@ def _film(argv: list[str]) -> int:
         raise UserError(fault)
     if len(chosen) < options.parts:
         steps = max(chosen[-1].step // (options.parts - 1), 1)
-        more = f"to save more, train with --save-freq {steps}"
+        more = f"to save more, train with --film, or with --save-freq {steps}"
         say(f"{len(chosen)} of {options.parts} parts, as no other policies were saved; {more}")
     fps = options.fps or frames_per_second(chosen[-1].env)
     film = Film(

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Collection, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import tyro
 from pydantic.fields import FieldInfo
@@ -49,7 +49,8 @@ examples:
 """
 RESUMABLE = (
     *("total_timesteps", "schedule_total", "target_reward", "eval_freq", "eval_share", "eval_max_steps"),
-    *("eval_episodes", "final_eval_episodes", "save_freq", "video_freq", "device", "compile", "metrics"),
+    *("eval_episodes", "final_eval_episodes", "save_freq", "video_freq", "record_every", "histogram_freq"),
+    *("device", "compile", "metrics"),
     *("one_instance", "action_names", "observation_names"),
 )
 MOST_SEEDS = 10_000
@@ -86,6 +87,16 @@ class Options:
         tyro.conf.FlagCreatePairsOff[bool],
         tyro.conf.arg(help="let a window beside it play the newest policy; without a display, a page on 127.0.0.1"),
     ] = False
+    film: Annotated[
+        tyro.conf.FlagCreatePairsOff[bool],
+        tyro.conf.arg(help="keep the policy at each tenth of the run, and make the learning film of it at the end"),
+    ] = False
+    track: Annotated[
+        tyro.conf.FlagCreatePairsOff[bool],
+        tyro.conf.arg(help="send settings and scalars to an experiment tracker, too"),
+    ] = False
+    tracker: Annotated[Literal["wandb", "trackio"], tyro.conf.arg(help="which one")] = "wandb"
+    wandb_project_name: Annotated[str, tyro.conf.arg(help="under which project it shows the run")] = "deep-rl-suite"
     quiet: Annotated[tyro.conf.FlagCreatePairsOff[bool], tyro.conf.arg(help="print nothing but errors")] = False
     json: Annotated[tyro.conf.FlagCreatePairsOff[bool], tyro.conf.arg(help="print the result as a last line")] = False
     debug: Annotated[tyro.conf.FlagCreatePairsOff[bool], tyro.conf.arg(help="show tracebacks")] = False
@@ -143,8 +154,9 @@ def _train(argv: list[str]) -> int:
     if options.seeds is not None and (not 1 <= options.seeds <= MOST_SEEDS or options.resume):
         what = "on --resume there is one run" if options.resume else f"from 1 to {MOST_SEEDS} expected"
         raise UserError(f"--seeds: {options.seeds} given, {what}.")
-    if options.watch and (options.dry_run or options.seeds is not None):
-        raise UserError("--watch is of one run that trains: leave --dry-run and --seeds out")
+    for name in ("watch", "film"):
+        if getattr(options, name) and (options.dry_run or options.seeds is not None):
+            raise UserError(f"--{name} is of one run that trains: leave --dry-run and --seeds out")
     if options.dry_run and (options.resume or options.seeds is not None):
         raise UserError("--dry-run is of one run that begins: leave --resume and --seeds out")
     from agents.run.dry import dry_run
@@ -164,17 +176,25 @@ def _train(argv: list[str]) -> int:
         "quiet": options.quiet,
         "record_steps": options.record_steps if options.record else 0,
         "doctor": options.doctor,
+        "film": options.film,
     }
-    if options.watch:
+    if options.track:
+        from agents.run.tracking import tracker
+
+        how["track"] = tracker(options.tracker, options.wandb_project_name)
+    if options.watch or options.film:
         from agents.run.play import has_display, watch_fault
 
         if fault := watch_fault(config.env):
-            raise UserError(f"--watch: {fault}")
+            raise UserError(f"--{'watch' if options.watch else 'film'}: {fault}")
+    if options.watch:
         how["begun"] = partial(open_viewer, quiet=options.quiet or has_display())
     if options.seeds is None:
         summaries = [train(config, resume=options.resume, **how)]
     else:
         summaries = train_seeds(config, options.seeds, argv, **how)
+    if options.film and not summaries[0].interrupted:
+        make_film(Path(summaries[0].run), options.quiet)
     if options.json:
         found = [dataclasses.asdict(summary) for summary in summaries]
         print_json(found[0] if options.seeds is None else found)
@@ -187,6 +207,18 @@ def open_viewer(run: Path, quiet: bool) -> None:
     # in a session of its own, where Ctrl-C reaches the training alone; and whoever reads what the training prints
     # need not wait for the viewer, which writes where errors go
     subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL if quiet else 2, **APART)
+
+
+def make_film(run: Path, quiet: bool) -> None:
+    """Let the command of that name make the learning film of a run.
+
+    Raises:
+        UserError: it could not; it has said why.
+    """
+    command = [sys.executable, "-m", "agents.film", str(run)]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL if quiet else 2, check=False)
+    if done.returncode:
+        raise UserError(f"no film was made of {run}; the training is whole")
 
 
 def _values(merged: Mapping[str, tuple[Any, Layer]]) -> dict[str, Any]:

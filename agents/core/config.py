@@ -279,6 +279,15 @@ class AlgoConfig(Settings):
     video_freq: int = Field(
         0, ge=0, description="environment steps between videos of the best policy so far, at evaluations; 0 for none"
     )
+    record_every: int = Field(
+        0, ge=0, description="environment steps between videos of the policy as it is then; 0 for none"
+    )
+    histogram_freq: int = Field(
+        0,
+        ge=0,
+        description="environment steps between TensorBoard's histograms of parameters, gradients and actions; 0 for "
+        "none",
+    )
     learning_rate: Schedule = Field(3e-4, description="optimiser step size; lin_X falls linearly from X to 0")
     gamma: float = Field(0.99, ge=0, le=1, description="discount factor")
     clip_reward: bool = Field(

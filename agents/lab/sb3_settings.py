@@ -193,7 +193,15 @@ COUNTERPARTS["maskableppo"] = replace(COUNTERPARTS["ppo"], policies="maskable")
 # What `translate_settings` handles by itself, and what says how long a run is or where it stores, not how it learns
 COMMON = ("n_envs", "max_grad_norm", "net_arch", "activation", "optimizer", "norm_obs", "norm_reward")
 PROTOCOL = (
-    *("total_timesteps", "target_reward", "save_freq", "video_freq", "replay_storage"),
+    *(
+        "total_timesteps",
+        "target_reward",
+        "save_freq",
+        "video_freq",
+        "record_every",
+        "histogram_freq",
+        "replay_storage",
+    ),
     *("eval_freq", "eval_share", "eval_max_steps", "eval_episodes", "final_eval_episodes"),
 )
 

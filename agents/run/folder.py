@@ -143,9 +143,13 @@ class RunFolder:
         found = (self.path / "checkpoints").glob("[0-9]*")
         return sorted((int(folder.name), folder) for folder in found if folder.name.isdecimal() and folder.is_dir())
 
+    def states(self) -> list[tuple[int, Path]]:
+        """Return `(step, folder)` of each checkpoint with a training state, oldest first."""
+        return [one for one in self.checkpoints() if (one[1] / "state.json").exists()]
+
     def resumable(self) -> tuple[int, Path] | None:
         """Return `(step, folder)` of the newest checkpoint with a training state; None without any."""
-        found = [one for one in self.checkpoints() if (one[1] / "state.json").exists()]
+        found = self.states()
         return found[-1] if found else None
 
     def config(self, trust: code.Trust = False) -> RunConfig:
@@ -225,6 +229,16 @@ class RunFolder:
     def write_origin(self, origin: dict[str, Any]) -> None:
         """Write `origin.json`: what the run began with, or was made of."""
         self._write_json("origin.json", origin)
+
+    def made_by(self) -> str | None:
+        """Return what made the run, where that was no training that goes on: "distillation" or "pruning".
+
+        Raises:
+            UserError: the file that says so was spoilt.
+        """
+        file = self.path / "origin.json"
+        how = read_json(file).get("how") if file.exists() else None
+        return how if how in ("distillation", "pruning") else None
 
     def write_summary(self, summary: dict[str, Any]) -> None:
         """Write `summary.json`."""

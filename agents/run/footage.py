@@ -1,4 +1,4 @@
-"""What a run films: the best policy now and then during the training, and an episode of it at the end."""
+"""What a run films: the best or the present policy now and then during the training, and an episode at the end."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import closing
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -43,13 +43,13 @@ class Thumbnails:
         return gif_bytes(self._frames, fps=15)
 
 
-def record_best(run: Run, step: int) -> None:
-    """Write a short video of the best policy, which is the present one; say why where it cannot be drawn."""
+def record_video(run: Run, step: int, checkpoint: Literal["best", "latest"]) -> None:
+    """Write a short video of the present policy, which is saved as such; say why where it cannot be drawn."""
     seed, thumbnails = derive_seed(run.config.seed, "video", step), Thumbnails()
     try:
         if run.evaluator.shared:
             raise UserError("it needs an environment of its own, and only one may run")
-        loaded = load_policy(run.folder.best, trust=True)
+        loaded = load_policy(run.folder.path, checkpoint, trust=True)
         with (
             closing(policy_env(loaded, render=True)) as env,
             run.console.working("recording a video", "steps at most") as report,
@@ -61,7 +61,6 @@ def record_best(run: Run, step: int) -> None:
         run.console.say(f"no video was recorded at step {step:,}: {error}")
     else:
         run.tensorboard.video("eval/video", step, thumbnails.gif())
-    run.monitor.last_video = step
 
 
 def record_episode_of(run: Run, replays: tuple[Path, Path], most: int) -> Path | None:

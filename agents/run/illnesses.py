@@ -18,7 +18,7 @@ FEW_LOOKS = 5  # at observations, over as many thousands of steps: what is rare 
 FEW_ROWS = 5  # that say how an algorithm's updates go
 FEW_STEPS = 1_000  # of each environment, in which an episode should end somewhere
 GROWTH = 30.0  # of gradients since the beginning
-HARD_KL, PINNED = 0.5, 0.6
+HARD_KL, PINNED = 2.0, 0.6
 LARGE_INPUT, LARGE_REWARD, SMALL_REWARD = 1e3, 1e3, 1e-3
 FEWEST_EVALUATIONS = 3  # one after the other, that are worse than training
 LOST = 0.02  # of the first entropy, or of the first deviation
@@ -419,6 +419,8 @@ def evaluation_gap(h: History) -> Iterator[Diagnosis]:
     exploring = h.now("rollout/exploration_rate", 1) or 0.0
     if len(means) < FEWEST_EVALUATIONS or not trained or exploring > 0.1 or h.progress < 0.2:
         return  # at first, what is greedy may well be worse than what is random
+    if h.now("eval/cut_episodes", 1):
+        return  # evaluations are shorter than training's episodes
     if abs(trained[-1].value) < max((point.value for point in h.points("doctor/reward_size")), default=0.0):
         return  # less than one reward an episode: chance decides
     gaps, lately = [], means[-FEWEST_EVALUATIONS:]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -15,11 +14,13 @@ from agents.core.schedules import crossings
 from agents.run import code
 from agents.run.breaking import Stop, save_on_error, stop_signals
 from agents.run.build import Training, build
+from agents.run.concluding import conclude
 from agents.run.config import RECORD_STEPS, RunConfig
 from agents.run.doctor import Doctor, facts_of
 from agents.run.evaluator import EVALUATIONS, evaluation_scalars, evaluator_of, settled
 from agents.run.folder import RunFolder
-from agents.run.footage import record_best, record_episode_of
+from agents.run.footage import record_video
+from agents.run.histograms import histograms
 from agents.run.lock import Lock
 from agents.run.metrics import UserMetrics
 from agents.run.models import save_model
@@ -29,19 +30,21 @@ from agents.run.remarks import Remarks, of_actions, of_settings
 from agents.run.resuming import load_latest, refuse_finished
 from agents.run.sinks import ConsoleSink, CsvSink, Sink
 from agents.run.storage import atomic_folder
-from agents.run.summary import Summary, last_screen, resume_command
-from agents.run.tensorboard import BEST, FINAL, TensorBoardSink
+from agents.run.summary import Summary, resume_command
+from agents.run.tensorboard import TensorBoardSink
 from agents.run.terminal import typed
 from agents.run.told import understood
 from agents.run.transfer import begin, changed
 from agents.run.trees import remove_tree, write_tree
 from agents.run.vitals import Vitals, returns_of
 from envs.errors import UserError
-from envs.make import has_time_limit, reward_threshold
+from envs.make import has_time_limit
 
 LOOK_EVERY = 1.0  # seconds between two looks at what goes on around the training
 SAVE_EVERY = 1.0  # seconds between two models that are saved to be watched; writing one takes milliseconds
+FILM_PARTS = 10  # of the training, at whose ends a model is kept for the film
 KEEP_STATES = 2  # checkpoints whose training state is kept; all keep their model
+Track = Callable[[Path, RunConfig], Sink]
 TAKING_TURNS = "One environment does all in turn: evaluations use the training's, which then begins a new episode."
 
 
@@ -57,11 +60,14 @@ class Run:
         resumed: bool,
         quiet: bool,
         doctor: bool = True,
+        film: bool = False,
+        track: Track | None = None,
     ) -> None:
         self.training, self.folder, self.monitor = training, folder, monitor
         self.config = training.config
         self.params = cast(Any, training.config.params)  # settled: nothing is "auto" any more
         kept = monitor.handled if resumed else None
+        self.trackers = [] if track is None else [track(folder.path, self.config)]
         self.tensorboard = TensorBoardSink(folder.path, purge_step=kept)
         self.progress_csv = CsvSink(folder.path / "progress.csv", resume_step=kept)
         self.evaluations = CsvSink(folder.path / "evaluations.csv", resume_step=kept)
@@ -83,6 +89,7 @@ class Run:
         part = max(self.params.total_timesteps // EVALUATIONS, 1)
         self.save_every = self.params.eval_freq or part
         self.examine_every = min(self.save_every, part)
+        self.keep_every = max(self.params.total_timesteps // FILM_PARTS, 1) if film else 0
         self.told_to_watch = False
         self.looked = -LOOK_EVERY  # at how many seconds of the run it last looked around
         self.saved = 0.0  # at how many seconds the newest model was
@@ -96,7 +103,7 @@ class Run:
     @property
     def sinks(self) -> list[Sink]:
         """Where scalars go."""
-        return [self.tensorboard, self.console, *([] if self.doctor is None else [self.doctor])]
+        return [self.tensorboard, *self.trackers, self.console, *([] if self.doctor is None else [self.doctor])]
 
     def evaluate(self, episodes: int, *stream: str | int) -> Evaluation:
         """Play greedily on fresh episodes; `stream` names the random stream they come from."""
@@ -157,7 +164,15 @@ class Run:
             is_best = self.monitor.best is not None and self.monitor.best[1] == step
             if is_best and crossings(self.monitor.last_video, step, params.video_freq):
                 with self.monitor.paused("recording"):
-                    record_best(self, step)
+                    record_video(self, step, "best")
+                self.monitor.last_video = step
+        if crossings(before, step, params.record_every) and self.monitor.last_video != step:
+            with self.monitor.paused("recording"):
+                self.save_model_of(step)
+                record_video(self, step, "latest")
+        if crossings(before, step, params.histogram_freq):
+            for tag, numbers in histograms(self.training.learner, self.learnt_from):
+                self.tensorboard.histogram(tag, step, numbers)
         if row := crossings(before, step, self.log_every):
             self.log(step)
         if crossings(before, step, self.examine_every):
@@ -171,15 +186,22 @@ class Run:
         if crossings(before, step, params.save_freq):
             with self.monitor.paused("saving"):
                 self.checkpoint()
+        elif crossings(before, step, self.keep_every):
+            with self.monitor.paused("saving"):
+                self.keep_model()
         return bool(row)
+
+    @property
+    def learnt_from(self) -> Any:
+        """What was learnt from last: a rollout, or all that is replayed; None for nothing yet."""
+        return self.rollout if self.training.replay is None else self.training.replay
 
     def see_doctor(self, step: int) -> None:
         """Take the training's vitals, and say what is wrong."""
         if self.doctor is None:
             return
-        data = self.rollout if self.training.replay is None else self.training.replay
         self.doctor.history.words = self.vitals.words
-        self.say(self.doctor.examine(step, self.vitals.take(data) | returns_of(self.monitor.returns)))
+        self.say(self.doctor.examine(step, self.vitals.take(self.learnt_from) | returns_of(self.monitor.returns)))
 
     def look_around(self) -> None:
         """Say what most likely keeps the run from learning.
@@ -218,7 +240,7 @@ class Run:
         mean = scalars["eval/mean_reward"]
         for sink in (self.evaluations, *self.sinks):
             sink.write(step, scalars)
-        if self.monitor.best is None or mean > self.monitor.best[0]:
+        if self.training.keeps_best and (self.monitor.best is None or mean > self.monitor.best[0]):
             self.monitor.best = (mean, step)
             with atomic_folder(self.folder.best) as folder:
                 save_model(folder, self.training.algorithm.model, self.config, self.training.env.own_spaces, step)
@@ -243,8 +265,19 @@ class Run:
                 "monitor": self.monitor.state_dict(),
             }
             write_tree(folder, "state", state, {"step": step}, None if earlier is None else earlier[1])
-        for _, old in self.folder.checkpoints()[:-KEEP_STATES] if self.between_ticks else ():
-            remove_tree(old, "state")
+        kept = self.folder.states()[-KEEP_STATES:]
+        for one in self.folder.checkpoints() if self.between_ticks else ():
+            if one not in kept:
+                remove_tree(one[1], "state")
+
+    def keep_model(self) -> None:
+        """Save the model as it is as a checkpoint without a training state, where none is."""
+        step = self.training.step
+        place = self.folder.checkpoint(step)
+        if place.exists():
+            return
+        with atomic_folder(place) as folder:
+            save_model(folder, self.training.algorithm.model, self.config, self.training.env.own_spaces, step)
 
     def save_to_be_watched(self) -> None:
         """Save the policy as it is, but not more often than anybody looks."""
@@ -301,6 +334,8 @@ def train(
     quiet: bool = False,
     record_steps: int = RECORD_STEPS,
     doctor: bool = True,
+    film: bool = False,
+    track: Track | None = None,
     training: Training | None = None,
     begun: Callable[[Path], None] | None = None,
 ) -> Summary:
@@ -313,6 +348,8 @@ def train(
         record_steps: the most steps of it that are recorded; 0 records none.
         begun: called with the run folder before the training begins.
         doctor: whether the training is watched for what keeps it from learning.
+        film: whether the model is kept at each tenth of the training, for the learning film.
+        track: makes a sink that scalars go to, too, of the run folder and the configuration.
 
     Raises:
         UserError: anything the user can mend; what was learnt until then is saved in the run folder.
@@ -355,7 +392,18 @@ def train(
             notes.append(lock.note)
         if config.one_instance:
             notes.append(TAKING_TURNS)
-        with closing(Run(training, folder, monitor, resumed=resume is not None, quiet=quiet, doctor=doctor)) as run:
+        with closing(
+            Run(
+                training,
+                folder,
+                monitor,
+                resumed=resume is not None,
+                quiet=quiet,
+                doctor=doctor,
+                film=film,
+                track=track,
+            )
+        ) as run:
             run.keeps_env = given
             if begun is not None:
                 begun(folder.path)
@@ -385,58 +433,3 @@ def carry_out(run: Run, notes: list[str], replays: tuple[Path, Path], record_ste
             else:
                 save_on_error(run, error)
             raise
-
-
-def conclude(run: Run, interrupted: bool, replays: tuple[Path, Path], record_steps: int) -> Summary:
-    """Evaluate the final policy on fresh episodes, record one, and write the summary."""
-    config, step = run.config, run.training.step
-    wall, trained = run.monitor.elapsed(), run.monitor.training_seconds()
-    episodes = 0 if interrupted else run.params.final_eval_episodes
-    mean = std = solved = cut = recorded = None
-    if episodes:
-        with run.monitor.paused("evaluation"):
-            result = run.evaluate(episodes, "final")
-        cut = result.cut
-        mean, std = float(result.returns.mean()), float(result.returns.std())
-        run.folder.write_final_episodes(result.returns.tolist(), result.lengths.tolist())
-        threshold = reward_threshold(config.env)
-        threshold = run.params.target_reward if threshold is None else threshold
-        solved = None if threshold is None else mean >= threshold
-    if record_steps and not interrupted:
-        with run.monitor.paused("recording"):
-            recorded = record_episode_of(run, replays, record_steps)
-    spent = run.monitor.spent
-    summary = Summary(
-        run=str(run.folder.shown),
-        env=config.env,
-        algo=config.algo,
-        seed=config.seed,
-        steps=step,
-        wall_s=round(wall, 3),
-        train_s=round(trained, 3),
-        steps_per_s=round((step - run.monitor.first) / max(wall, 1e-9), 1),
-        eval_mean=mean,
-        eval_std=std,
-        eval_episodes=episodes,
-        eval_cut=cut,
-        solved=solved,
-        interrupted=interrupted,
-        eval_s=round(spent.get("evaluation", 0.0), 3),
-        record_s=round(spent.get("recording", 0.0), 3),
-        total_s=round(run.monitor.elapsed(), 3),
-        first_step=run.monitor.first,
-    )
-    watchable = watch_fault(config.env) is None and (recorded is not None or interrupted or not record_steps)
-    run.tensorboard.write(step, {BEST: run.monitor.best[0]} if run.monitor.best else {})
-    run.tensorboard.write(step, {} if mean is None else {FINAL: mean})
-    run.tensorboard.hparams(config.model_dump(mode="json"))
-    run.folder.write_summary(dataclasses.asdict(summary))
-    if run.training.imitation is not None:
-        run.say(run.training.imitation.held_out.report(run.folder.path))
-    run.say(run.remarks.at_the_end(run.monitor.returns, run.monitor.lengths))
-    if faults := run.training.faults():
-        run.say(
-            [f"made good in observations: {', '.join(f'{name} {count:,} times' for name, count in faults.items())}"]
-        )
-    run.console.final_table(*last_screen(summary, run.monitor.best, recorded, watchable))
-    return summary

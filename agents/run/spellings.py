@@ -59,6 +59,10 @@ _OTHERS = {
     "runs_dir": "logdir log_dir log_folder tensorboard_log output_dir save_path",
     "config": "conf_file config_file cfg yaml_file hyperparams",
     "resume": "resume_path trained_agent load checkpoint_path restore",
+    "track": "wandb use_wandb",
+    "wandb_project_name": "wandb_project project_name",
+    "record_every": "record_freq video_interval",
+    "histogram_freq": "histograms",
     "record": "capture_video save_video video",
     "quiet": "verbose silent",
     "episodes": "n_episodes num_episodes n_eval_episodes",
@@ -67,9 +71,9 @@ _OTHERS = {
     "workers": "n_jobs num_workers jobs",
 }
 _NEEDLESS = dict.fromkeys(
-    ("track", "wandb", "wandb_project_name", "wandb_entity", "tensorboard", "log_interval"),
-    "Every run writes its curves into its folder, for TensorBoard.",
+    ("tensorboard", "log_interval"), "Every run writes its curves into its folder, for TensorBoard."
 ) | {
+    "wandb_entity": "It is the environment variable WANDB_ENTITY.",
     "torch_deterministic": "The same seed repeats a run on the CPU as it is.",
 }
 

@@ -87,7 +87,7 @@ class Vitals:
         Args:
             data: the rollout, or what is replayed.
         """
-        found = _columns(data)
+        found = columns(data)
         if found is None:
             return {}
         obs, action, reward = found
@@ -146,7 +146,7 @@ def returns_of(returns: Collection[float]) -> dict[str, float]:
     return {DEVIATION: stdev(returns)} if len(returns) > 1 else {}
 
 
-def _columns(data: Trajectory | ReplayBuffer | None) -> tuple[Any, Tensor, Tensor] | None:
+def columns(data: Trajectory | ReplayBuffer | None) -> tuple[Any, Tensor, Tensor] | None:
     """Return observations, actions and rewards, `[B, ...]` each, of real transitions, or None without any."""
     if isinstance(data, ReplayBuffer):
         rows = min(int(data.size.min()), -(-ROWS // data.num_envs))

@@ -228,7 +228,7 @@ def test_files_may_have_other_spellings_too(tmp_path: Path, capsys: pytest.Captu
         ("--env Some-v0 --lr 3", "--lr: unknown flag. Did you mean --learning-rate? 'python"),
         ("--env Some-v0 --Num_Envs=3", "--Num_Envs=3: unknown flag. Did you mean --n-envs? 'python"),
         ("--env-id Some-v0", "--env-id: unknown flag. Did you mean --env? 'python"),
-        ("--env Some-v0 --track", "--track: unknown flag. Every run writes its curves into its folder"),
+        ("--env Some-v0 --log-interval 5", "--log-interval: unknown flag. Every run writes its curves into its folder"),
         ("--env Some-v0 --epsilon 0.1", "--epsilon: exploration_final_eps is a setting of "),
         ("--env Some-v0 --algo dqn --epsilon 0.1", "--epsilon: unknown flag. Did you mean --exploration-final-eps? '"),
         ("--env Some-v0 --algo dqn --clip-coef 1", "--clip-coef: clip_range is a setting of ppo"),

@@ -15,8 +15,16 @@ from tests.marks import long_test
 from tests.smoke.test_configs import FILES, KINDS
 
 PICTURES = ("atari", "CarRacing", "MiniGrid", "Invaders", "Treasure", "Bricks", "Crossing", "Submarine")
-# contact forces that are 0 for long, goals that stay where they are, velocities that are left out
-STILL = ("Ant-v5", "Pusher-v5", "PendulumNoVel-v1", "CartPoleNoVel-v1", "MountainCarContinuousNoVel-v0")
+# contact forces that are 0 for long, bodies' masses, goals that stay where they are, velocities that are left out
+STILL = (
+    "Ant-v5",
+    "Humanoid-v5",
+    "HumanoidStandup-v5",
+    "Pusher-v5",
+    "PendulumNoVel-v1",
+    "CartPoleNoVel-v1",
+    "MountainCarContinuousNoVel-v0",
+)
 TRUE = [(name, "constant features") for name in STILL]
 
 

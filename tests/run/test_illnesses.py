@@ -105,7 +105,7 @@ PLANTED: dict[str, tuple[str, dict[str, Change]]] = {
     "collapsed entropy": ("ppo", {"train__entropy_loss": to(-1e-3), **RETURNS}),
     "exploding gradients": ("ppo", {"train__grad_norm": lambda value, step: value * 1e4}),
     "vanishing gradients": ("ppo", {"train__grad_norm": lambda value, step: value * 1e-9}),
-    "KL spikes": ("ppo", {"train__approx_kl": to(0.8), **RETURNS}),
+    "KL spikes": ("ppo", {"train__approx_kl": to(3.0), **RETURNS}),
     "clip fraction pinned": ("ppo", {"train__clip_fraction": to(0.9), **RETURNS}),
     "a value function that explains nothing": ("ppo", {"train__explained_variance": to(-0.1), **RETURNS}),
     "dead units": ("dqn", {"doctor__dead_units": to(0.99)}),
@@ -181,6 +181,8 @@ def test_evaluations_far_below_training() -> None:
     rows = [{"rollout/ep_rew_mean": 100.0, "eval/mean_reward": 20.0, "eval/std_reward": 5.0}] * 3
     assert names(history(rows)) == ["evaluation far from training"]
     assert not names(history(rows[:2])), "three, one after the other"
+    assert not names(history([row | {"eval/cut_episodes": 2.0} for row in rows])), "which were cut"
+    assert names(history([row | {"eval/cut_episodes": 0.0} for row in rows]))
     assert not names(history([rows[0] | {"rollout/exploration_rate": 0.5}] * 3)), "as long as most is random"
     assert not names(history([rows[0] | {"eval/mean_reward": 80.0}] * 3))
     assert not names(history([rows[0] | {"eval/std_reward": 50.0}] * 3)), "episodes differ that much"
@@ -249,7 +251,7 @@ def test_settings_of_all_algorithms_can_be_facts() -> None:
 def test_of_a_whole_history_each_illness_is_told_at_its_worst() -> None:
     made = History({"time_limit": True})
     for i in range(1, 101):
-        made.write(10 * i, {"train/approx_kl": {20: 0.6, 40: 5.0}.get(i, 0.01), "train/grad_norm": 1.0})
+        made.write(10 * i, {"train/approx_kl": {20: 2.5, 40: 20.0}.get(i, 0.01), "train/grad_norm": 1.0})
     assert not diagnose(made), "it is over"
     (found,) = diagnose_all(made)
     assert (found.illness, found.step, found.badness) == ("KL spikes", 400, 10.0)

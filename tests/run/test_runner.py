@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from agents.core.types import Episodes, Iteration
-from agents.run import runner
+from agents.run import concluding, runner
 from agents.run.breaking import stop_signals
 from agents.run.config import RunConfig
 from agents.run.folder import RunFolder
@@ -226,7 +226,7 @@ def test_the_last_screen_suggests_only_what_works(
         assert "agents.evaluate" in text
     assert main(f"{PPO} {short} --no-record".split()) == 0
     assert "agents.watch" in capsys.readouterr().out
-    monkeypatch.setattr(runner, "record_episode_of", lambda run, replays_dir, most: None)  # as where drawing fails
+    monkeypatch.setattr(concluding, "record_episode_of", lambda run, replays_dir, most: None)  # as where drawing fails
     assert main(f"{PPO} {short}".split()) == 0
     assert "watch it play" not in capsys.readouterr().out
     find = importlib.util.find_spec
@@ -240,7 +240,7 @@ def test_the_last_screen_suggests_only_what_works(
     assert "pip install pygame" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("moment", [(Run, "evaluate"), (runner, "record_episode_of")], ids=["evaluate", "record"])
+@pytest.mark.parametrize("moment", [(Run, "evaluate"), (concluding, "record_episode_of")], ids=["evaluate", "record"])
 def test_ctrl_c_while_concluding_stops_at_once_and_it_can_be_done_later(
     moment: tuple[Any, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

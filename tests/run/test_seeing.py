@@ -7,6 +7,7 @@ import json
 import signal
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import imageio_ffmpeg
@@ -14,16 +15,18 @@ import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from agents import train as command
 from agents.acting.evaluation import Evaluation, StatelessPolicy
 from agents.core.types import Episodes, Iteration
 from agents.evaluate import main as evaluate
-from agents.run import footage, runner
+from agents.run import concluding, footage, runner
 from agents.run.config import FLAGS, Layer, resolve
 from agents.run.evaluator import Evaluator, evaluation_scalars, most_steps_of, settled
 from agents.run.folder import RunFolder
 from agents.run.monitor import Monitor
 from agents.run.runner import Run
 from agents.train import main
+from tests.marks import long_test
 from tests.run.running import USER_ENVS, evaluations, resume, signals_at, steps, train
 
 CARTPOLE = "--env CartPole-v1 --env-kwargs max_episode_steps=25"
@@ -146,6 +149,46 @@ def test_videos_fall_due_and_are_made_where_an_evaluation_is_the_best(
     assert [image.step for image in events.Images("eval/video")] == [192, 288, 336]
 
 
+def test_videos_of_the_policy_as_it_is_then(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    evaluations({"evaluation": [5.0, 3.0, 2.0, 1.0, 4.0, 3.0, 3.0]}, monkeypatch)
+    monkeypatch.setattr(footage, "VIDEO_STEPS", 5)
+    shown, load = [], footage.load_policy
+    monkeypatch.setattr(
+        footage, "load_policy", lambda *of, **options: [found := load(*of, **options), shown.append(found.step)][0]
+    )
+    run = train(tmp_path, f"{CARTPOLE} {SHORT} --eval-freq 48 --video-freq 48 --record-every 90")
+    assert shown == [48, 96, 192, 288], "of the best one at 48, and of the present one from then on"
+    assert [int(file.stem) for file in sorted((run / "videos").iterdir())] == [48, 96, 192, 288]
+
+
+@pytest.mark.parametrize("fault", [0, 2])
+def test_the_policy_is_kept_at_each_tenth_for_the_film(fault: int, tmp_path: Path, monkeypatch: Any) -> None:
+    commands: list[list[str]] = []
+    done = SimpleNamespace(returncode=fault)
+    monkeypatch.setattr(command.subprocess, "run", lambda words, **_: (commands.append(words), done)[1])
+    run = train(tmp_path, f"{CARTPOLE} {SHORT} --eval-freq 0 --save-freq 100 --film", code=fault)
+    assert [words[1:] for words in commands] == [["-m", "agents.film", str(run)]]
+    saved = RunFolder(run).checkpoints()
+    assert [step for step, _ in saved] == [48, 96, 144, 192, 240, 288, 336], "every round of 48 steps holds a tenth"
+    assert [step for step, _ in RunFolder(run).states()] == [240, 336]
+    assert all((folder / "model.json").is_file() for _, folder in saved)
+
+
+@long_test
+def test_a_training_ends_with_its_film(tmp_path: Path) -> None:
+    run = train(tmp_path, f"{CARTPOLE} {SHORT} --film")
+    assert (run / "film" / "index.html").is_file()
+    assert imageio_ffmpeg.count_frames_and_secs(str(run / "film" / "film.mp4"))[0] > 8 * 20, "of eight policies"
+
+
+def test_a_model_for_the_film_leaves_a_training_state_alone(tmp_path: Path) -> None:
+    run = train(tmp_path, f"{CARTPOLE} {SHORT} --eval-freq 0")
+    (last,) = RunFolder(run).states()
+    keeping = SimpleNamespace(training=SimpleNamespace(step=last[0]), folder=RunFolder(run))
+    Run.keep_model(keeping)  # type: ignore[arg-type]
+    assert RunFolder(run).states() == [last]
+
+
 def test_without_video_freq_there_are_no_videos(tmp_path: Path) -> None:
     assert not (train(tmp_path, f"{CARTPOLE} {SHORT} --eval-freq 48") / "videos").exists()
 
@@ -263,7 +306,7 @@ def test_the_last_screen_says_where_the_time_went(
         run.monitor.spent["evaluation"] = 62.04
         monkeypatch.setitem(run.monitor.spent, "recording", 50.0)
 
-    monkeypatch.setattr(runner, "record_episode_of", recorded)
+    monkeypatch.setattr(concluding, "record_episode_of", recorded)
     monkeypatch.setattr(Monitor, "elapsed", lambda monitor: 117.0)
     monkeypatch.setattr(Monitor, "training_seconds", lambda monitor: 1.7)
     assert main(f"{CARTPOLE} {SHORT} --eval-freq 0 --runs-dir {tmp_path}".split()) == 0

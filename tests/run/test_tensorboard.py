@@ -16,8 +16,10 @@ from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
 from tensorboard.plugins.hparams import metadata as hparams_metadata
 from tensorboard.util.tensor_util import make_ndarray
 
+from agents.run.histograms import histograms
 from agents.run.tensorboard import BEST, BINS, FINAL, TensorBoardSink, charts
 from envs.errors import UserError
+from tests.algos.making import collect, make_ppo
 from tests.run.running import train
 
 
@@ -172,3 +174,33 @@ def test_a_run_ends_with_what_it_is_ranked_by(tmp_path: Path) -> None:
     assert scalars(run, "Score/best_mean_reward") == [(256, best)]
     first, second, *_ = sorted(events(run).Tags()["scalars"])
     assert {first, second} == {BEST, FINAL}, "as the tab HPARAMS sorts them"
+
+
+@pytest.mark.parametrize(
+    ("words", "shown"),
+    [
+        ("--env CartPole-v1 --n-envs 2 --n-steps 32 --batch-size 64", {"parameters", "gradients", "actions"}),
+        ("--env CartPole-v1 --algo dqn --learning-starts 50 --optimizer sgd", {"parameters", "actions"}),
+    ],
+)
+def test_histograms_of_a_training(words: str, shown: set[str], tmp_path: Path) -> None:
+    run = train(tmp_path, f"{words} -n 256 --histogram-freq 128 --final-eval-episodes 0 --eval-freq 0")
+    found = events(run)
+    tags = [
+        tag for tag in found.Tags()["tensors"] if found.SummaryMetadata(tag).plugin_data.plugin_name == "histograms"
+    ]
+    assert {tag.partition("/")[0] for tag in tags} == shown
+    assert all([event.step for event in found.Tensors(tag)] == [128, 256] for tag in tags)
+    actions = make_ndarray(found.Tensors("actions")[-1].tensor_proto)
+    assert (actions[0, 0], actions[-1, 1]) == (0, 1)
+
+
+def test_gradients_are_the_mean_of_the_latest_ones() -> None:
+    made = make_ppo()
+    made.update(data := collect(made))
+    found = dict(histograms(made.learner, data))
+    moment = made.learner.optimizer.moments[0]
+    parts = [found[tag] for tag in found if tag.startswith("gradients/")]
+    assert np.array_equal(np.concatenate([part.ravel() for part in parts]), moment.numpy())
+    assert (min(part.min() for part in parts)) < 0
+    assert found["actions"].shape == (data.action.numel(),)

@@ -89,7 +89,10 @@ def test_the_command_says_what_it_made(run, tmp_path, capsys):
     *printed, last = capsys.readouterr().out.splitlines()
     told = json.loads(last)
     assert [part["step"] for part in told["parts"]] == [0, 64, 128, 192]
-    assert "4 of 11 parts, as no other policies were saved; to save more, train with --save-freq 19" in printed
+    assert (
+        "4 of 11 parts, as no other policies were saved; to save more, train with --film, or with --save-freq 19"
+        in printed
+    )
     assert Path(told["page"]).exists()
     assert Path(told["film"]).exists()
     assert not (tmp_path / "film" / "film.gif").exists()

@@ -40,7 +40,16 @@ if TYPE_CHECKING:
 OUT = Path("runs", "compared")
 APART = (  # settings that tell no sides apart: they do not change what is learnt
     *("seed", "name", "device", "compile", "eval_freq", "eval_episodes", "final_eval_episodes", "save_freq"),
-    *("eval_share", "video_freq", "one_instance", "metrics", "action_names", "observation_names"),
+    *(
+        "eval_share",
+        "video_freq",
+        "record_every",
+        "histogram_freq",
+        "one_instance",
+        "metrics",
+        "action_names",
+        "observation_names",
+    ),
 )
 SHORT = 60  # letters of a side's name, where there is a choice
 NONE = np.empty(0)
