@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from agents.run import code, registry
 from agents.run.config import RECORD_STEPS, Layer, config_layer, resolve
@@ -367,6 +367,50 @@ class Model:
             if training and run is not None and run.step:
                 write_tree(folder, "state", {"training": run.state_dict()}, {"step": run.step})
         return path
+
+    def distil(
+        self, *, steps: int = 100_000, runs_dir: str | os.PathLike[str] = "runs", quiet: bool = False, **settings: Any
+    ) -> Model:
+        """Train a smaller model to act as this one does, in a run of its own, as `python -m agents.distil`.
+
+        Args:
+            steps: of the environments, half of which this model moves.
+            settings: in which the student differs, such as `net_arch`.
+
+        Raises:
+            UserError: they are no settings, or this model cannot be a teacher.
+        """
+        from agents.run.distil import distil
+
+        given = {key: _plain(value) for key, value in settings.items()}
+        return load(distil(self._now(), given, steps=steps, runs_dir=Path(runs_dir), quiet=quiet).run, trust=True)
+
+    def prune(
+        self,
+        sparsity: float = 0.9,
+        *,
+        method: Literal["magnitude", "structured"] = "magnitude",
+        finetune: int = 0,
+        runs_dir: str | os.PathLike[str] = "runs",
+        quiet: bool = False,
+        **settings: Any,
+    ) -> Model:
+        """Return this model with fewer weights, in a run of its own, as `python -m agents.prune`.
+
+        Args:
+            sparsity: the part of the layers' weights that goes.
+            method: "magnitude" holds single weights at 0, "structured" takes whole units out.
+            finetune: steps that it is trained for meanwhile and then.
+            settings: of that training, where they differ.
+
+        Raises:
+            UserError: an argument is out of range, or the network is not of that kind.
+        """
+        from agents.run.prune import prune
+
+        given = {key: _plain(value) for key, value in settings.items()}
+        how: dict[str, Any] = {"method": method, "finetune": finetune, "settings": given, "quiet": quiet}
+        return load(prune(self._now(), sparsity, runs_dir=Path(runs_dir), **how).run, trust=True)
 
     def get_parameters(self) -> dict[str, dict[str, Tensor]]:
         """Return a copy of the network's numbers by name, those of its normalisers included, as {"policy": ...}."""

@@ -39,6 +39,9 @@ class Options:
             metavar="FILE", help_behavior_hint="", help="by default policy.onnx, .h or .html in the run folder"
         ),
     ] = None
+    int8: Annotated[
+        Flag, tyro.conf.arg(help="with c and web: weights of layers as bytes, with one factor for each output")
+    ] = False
     checkpoint: Checkpoint = "best"
     check: Annotated[
         int, tyro.conf.arg(metavar="N", help="compare the file with the policy on N observations of episodes; 0: not")
@@ -58,9 +61,12 @@ def _export(argv: list[str]) -> int:
     options = parse_flags(Options, argv, command="python -m agents.export", about=__doc__, examples=EXAMPLES)
     if options.check < 0:
         raise UserError(f"--check: {options.check} given, at least 0 expected.")
+    if options.int8 and options.to == "onnx":
+        raise UserError("--int8 is for --to c and --to web; ONNX runtimes have quantisation of their own")
 
     from agents.lab.export.c import c_runner, write_c
     from agents.lab.export.check import check
+    from agents.lab.export.int8 import in_bytes
     from agents.lab.export.module import Exported
     from agents.lab.export.onnx import onnx_runner, write_onnx
     from agents.lab.export.web import web_runner, write_web
@@ -74,6 +80,10 @@ def _export(argv: list[str]) -> int:
     say(*loaded.notes)
     out = options.out or (run if run.is_dir() else run.parent) / f"policy{ENDINGS[options.to]}"
     exported = Exported(loaded)
+    if options.int8:
+        rounded, count, total = in_bytes(loaded)
+        exported = Exported(rounded)
+        say(f"in bytes: {count:,} of the network's {total:,} parameters")
     about = {"algo": loaded.algo, "env": loaded.env, "step": loaded.step}
     if options.to == "web":
         write_web(exported, about, out, loaded)
@@ -93,7 +103,8 @@ def _export(argv: list[str]) -> int:
             with Working("check", "observations", console(stderr=True)) as report:
                 found = check(exported, runner, loaded, options.check, ROWS, report)
             say(
-                f"compared with the policy on {found.states:,} observations: {found.differing:,} other actions, "
+                f"compared with the policy{' before rounding' * options.int8} on {found.states:,} observations: "
+                f"{found.differing:,} other actions, "
                 f"largest difference of continuous ones {found.largest:.2g}"
             )
             summary |= dataclasses.asdict(found)

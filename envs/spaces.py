@@ -22,11 +22,10 @@ from gymnasium import Space, spaces
 from envs import saved
 from envs.api import Obs
 from envs.errors import UserError
-from envs.words import Reader, is_text, text_from_json, text_to_json, understood
+from envs.words import Reader, understood
 
-_OBSERVATIONS = "Box, Discrete, MultiDiscrete, MultiBinary, Text and Sequence of Discrete, and Dict and Tuple of these"
+OBSERVATIONS = "Box, Discrete, MultiDiscrete, MultiBinary, Text and Sequence of Discrete, and Dict and Tuple of these"
 MOST_ENTRIES = 2**24  # of a space, described in a file or an environment's own: 64 MiB of float32
-_DTYPES = ("float16", "float32", "float64", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)))
 _MISFITS = (ValueError, TypeError, LookupError)  # what NumPy and indexing raise on what fits no array or path
 
 
@@ -112,9 +111,9 @@ class _Leaf:
         try:
             array = np.asarray(value)
         except ValueError:
-            return f"is not one array: {_brief(value)}"
+            return f"is not one array: {brief(value)}"
         if array.dtype.kind not in "biuf":
-            return f"is {_brief(value)}, which is not numbers"
+            return f"is {brief(value)}, which is not numbers"
         if array.shape != self.shape:
             return f"has shape {array.shape}, but its space says {self.shape}"
         if not np.can_cast(array.dtype, self.dtype, "same_kind"):
@@ -125,11 +124,11 @@ class _Leaf:
             self.convert(array[None].copy())
         except ValueError:
             limit = "finite in float32" if self.start is None else f"in {self.raw}"
-            return f"is {_brief(value)}, which is not {limit}"
+            return f"is {brief(value)}, which is not {limit}"
         return None
 
 
-def _brief(value: Any) -> str:
+def brief(value: Any) -> str:
     text = repr(value)
     return f"{text[:60]}{'...' if len(text) > 60 else ''} ({type(value).__name__})"
 
@@ -207,11 +206,11 @@ class ObservationCodec:
             try:
                 rows = list(leaf.pick(batch))
             except _MISFITS:
-                raise BadData(None, f"{leaf.name} is missing from {_brief(batch)}") from error
+                raise BadData(None, f"{leaf.name} is missing from {brief(batch)}") from error
             for row, value in enumerate(rows):
                 if (reason := leaf.fault(value)) is not None:
                     raise BadData(row, f"{leaf.name} {reason}") from error
-            raise BadData(None, f"{leaf.name} is {_brief(batch)}, which does not fit {leaf.raw}") from error
+            raise BadData(None, f"{leaf.name} is {brief(batch)}, which does not fit {leaf.raw}") from error
 
     @property
     def leaves(self) -> list[tuple[str, Space, Space]]:
@@ -270,7 +269,7 @@ class ObservationCodec:
                 try:
                     value = leaf.value(raw) if leaf.optional else leaf.pick(raw)
                 except _MISFITS:
-                    raise BadData(row, f"{leaf.name} is missing from {_brief(raw)}") from None
+                    raise BadData(row, f"{leaf.name} is missing from {brief(raw)}") from None
                 if (reason := leaf.fault(value)) is not None:
                     raise BadData(row, f"{leaf.name} {reason}")
                 rows.append(leaf.convert(np.array(leaf.value(raw))[None]))
@@ -312,7 +311,7 @@ def _leaves(space: Space, path: tuple[Any, ...]) -> Iterator[_Leaf]:
         yield _Leaf(path, space, from_zero(count), space.shape or (), np.dtype(space.dtype), start, count)
     else:
         where = f" {'/'.join(map(str, path))!r}" if path else ""
-        raise UserError(f"observation space{where} is {space}; it must be made of {_OBSERVATIONS}")
+        raise UserError(f"observation space{where} is {space}; it must be made of {OBSERVATIONS}")
 
 
 def float_box(low: Any, high: Any, shape: tuple[int, ...]) -> spaces.Box:
@@ -329,141 +328,3 @@ def int_range(space: spaces.Discrete | spaces.MultiDiscrete) -> tuple[np.ndarray
 
 def from_zero(count: np.ndarray) -> spaces.Discrete | spaces.MultiDiscrete:
     return spaces.Discrete(int(count)) if count.ndim == 0 else spaces.MultiDiscrete(count.ravel().astype(np.int64))
-
-
-def space_to_json(space: Space) -> dict[str, Any]:
-    """Return a space as plain JSON data (infinite bounds as strings).
-
-    Raises:
-        UserError: it is not made of Box, Discrete, MultiDiscrete, MultiBinary, Dict and Tuple.
-    """
-    match space:
-        case spaces.Dict():
-            return {"type": "Dict", "spaces": {key: space_to_json(leaf) for key, leaf in space.spaces.items()}}
-        case spaces.Tuple():
-            return {"type": "Tuple", "spaces": [space_to_json(leaf) for leaf in space.spaces]}
-        case spaces.Box():
-            bounds = {"low": _bound_to_json(space.low), "high": _bound_to_json(space.high)}
-            return {"type": "Box", "shape": list(space.shape), "dtype": str(space.dtype), **bounds}
-        case spaces.Discrete():
-            start = {"start": int(space.start)} if space.start else {}
-            return {"type": "Discrete", "n": int(space.n), **start, **_integer_type(space)}
-        case spaces.MultiDiscrete():
-            start = {"start": space.start.tolist()} if space.start.any() else {}
-            return {"type": "MultiDiscrete", "nvec": space.nvec.tolist(), **start, **_integer_type(space)}
-        case spaces.MultiBinary():
-            return {"type": "MultiBinary", "n": space.n if isinstance(space.n, int) else list(space.shape)}
-        case spaces.Sequence():
-            return {"type": "Sequence", "of": space_to_json(space.feature_space), "stack": space.stack}
-    if is_text(space):
-        return text_to_json(space)
-    raise UserError(f"{space} cannot be saved: it must be made of {_OBSERVATIONS}")
-
-
-def _integer_type(space: Space) -> dict[str, str]:
-    return {} if space.dtype == np.int64 else {"dtype": str(space.dtype)}
-
-
-def _bound_to_json(bound: np.ndarray) -> list[float | str]:
-    """Return the bound's entries in order, or just one if all are equal."""
-    flat = bound.ravel()
-    values = flat[:1] if (flat == flat[0]).all() else flat
-    return [value if math.isfinite(value) else str(value) for value in values.tolist()]
-
-
-def space_from_json(data: Any) -> Space:
-    """Return the space that `space_to_json` described.
-
-    Raises:
-        UserError: `data` describes no space.
-    """
-    try:
-        if (entries := _entries(data)) > MOST_ENTRIES:
-            raise UserError(
-                f"not the description of a space: it has {entries:,} entries, and at most {MOST_ENTRIES:,} are allowed"
-            )
-        return _space(data)
-    except (ValueError, TypeError, OverflowError, AssertionError, RecursionError) as error:
-        raise UserError(f"not the description of a space: {_brief(data)}") from error
-
-
-def _entries(data: Any) -> int:
-    """Return how many numbers the spaces described have, where that is plain."""
-    match data:
-        case {"spaces": dict(leaves)}:
-            return sum(map(_entries, leaves.values()))
-        case {"spaces": list(leaves)}:
-            return sum(map(_entries, leaves))
-        case {"shape": list(sides)} | {"n": list(sides)}:
-            return math.prod(_count(side) for side in sides)
-        case {"type": "MultiBinary", "n": n}:
-            return _count(n)
-    return 1
-
-
-def _space(data: Any) -> Space:
-    """Return the space that was described; anything unexpected raises ValueError, TypeError or OverflowError."""
-    match data:
-        case {"type": "Dict", "spaces": dict(leaves), **rest} if leaves and not rest:
-            return spaces.Dict({key: _space(leaf) for key, leaf in leaves.items()})
-        case {"type": "Tuple", "spaces": list(leaves), **rest} if leaves and not rest:
-            return spaces.Tuple([_space(leaf) for leaf in leaves])
-        case {"type": "Discrete", "n": n, **rest} if rest.keys() <= {"start", "dtype"}:
-            dtype = _integer_dtype(rest.get("dtype", "int64"))
-            return spaces.Discrete(_count(n), start=_integer(rest.get("start", 0)), dtype=dtype)
-        case {"type": "Text", **rest}:
-            return text_from_json(rest)
-        case {"type": "Sequence", "of": dict(symbols), "stack": bool(stack), **rest} if not rest:
-            return spaces.Sequence(_space(symbols), stack=stack)
-        case {"type": "MultiBinary", "n": list(sides), **rest} if sides and not rest:
-            shape = tuple(_count(side) for side in sides)
-            return spaces.MultiBinary(shape)
-        case {"type": "MultiBinary", "n": n, **rest} if not rest:
-            return spaces.MultiBinary(n)
-        case {"type": "MultiDiscrete", "nvec": list(nvec), **rest} if nvec and rest.keys() <= {"start", "dtype"}:
-            counts, start = _integers(nvec), _integers(rest["start"]) if "start" in rest else None
-            dtype = _integer_dtype(rest.get("dtype", "int64"))
-            if counts.min() > 0 and counts.max() < 2**31:
-                return spaces.MultiDiscrete(counts, dtype=dtype, start=start)
-        case {"type": "Box", "shape": list(sides), "dtype": str(dtype), **bounds} if dtype in _DTYPES:
-            shape = tuple(_count(side) for side in sides)
-            if bounds.keys() == {"low", "high"}:
-                low, high = (_bound_from_json(bounds[name], shape, dtype) for name in ("low", "high"))
-                return spaces.Box(low, high, dtype=np.dtype(dtype).type)
-    raise ValueError("none that is known")
-
-
-def _count(value: Any) -> int:
-    if type(value) is not int or not 0 < value < 2**31:
-        raise ValueError("not a count")
-    return value
-
-
-def _integer_dtype(name: Any) -> type[np.integer[Any]]:
-    if name not in _DTYPES or np.dtype(name).kind not in "iu":
-        raise ValueError("not an integer dtype")
-    return np.dtype(name).type
-
-
-def _integer(value: Any) -> int:
-    if type(value) is not int or abs(value) > 2**64:
-        raise ValueError("not an integer")
-    return value
-
-
-def _integers(values: Any) -> np.ndarray:
-    found = np.array(values)
-    if found.dtype != np.int64 or not found.size:
-        raise ValueError("not integers")
-    return found
-
-
-def _bound_from_json(values: Any, shape: tuple[int, ...], dtype: str) -> np.ndarray:
-    whole = np.dtype(dtype).kind in "iu"
-    bound = np.array([_integer(value) if whole else float(value) for value in values])
-    if not whole and np.isnan(bound).any():
-        raise ValueError("NaN")
-    if whole and (bound.min() < np.iinfo(dtype).min or bound.max() > np.iinfo(dtype).max):
-        raise ValueError("out of range")
-    bound = bound.astype(dtype)
-    return bound.reshape(shape) if bound.size == math.prod(shape) else np.broadcast_to(bound, shape)

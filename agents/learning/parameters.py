@@ -35,6 +35,7 @@ class FlatParameters:
         self.scale: Tensor | None = None
         self._watch = Watch(network)
         self._scales: dict[str, float] = {}
+        self._zeros: dict[str, Tensor] = {}
         self._rescaled = 0
         self._named: dict[str, nn.Parameter] = {}
         self._leaves: list[nn.Parameter] = []
@@ -88,11 +89,23 @@ class FlatParameters:
         self._rescaled += 1
         self._scale()
 
+    @torch.no_grad()
+    def hold_at_zero(self, where: dict[str, Tensor]) -> None:
+        """Set parameters to 0 where masks by their names say so, bool in their shapes, and hold them there."""
+        self._zeros |= where
+        self._rescaled += 1
+        for name, view in self.views(self.vector).items():
+            if name in where:
+                view[where[name]] = 0.0
+        self._scale()
+
     def _scale(self) -> None:
-        if not self._scales:
+        if not self._scales and not self._zeros:
             return
         self.scale = torch.ones_like(self.vector)
         for name, view in self.views(self.scale).items():
+            if name in self._zeros and self._zeros[name].shape == view.shape:
+                view[self._zeros[name]] = 0.0
             for prefix, factor in self._scales.items():
                 if name.startswith(prefix):
                     view.mul_(factor)

@@ -97,14 +97,19 @@ def scales(network: nn.Module, factors: Mapping[str, float]) -> Iterator[tuple[s
 
 
 @torch.no_grad()
-def begin_with(network: nn.Module, weights: Mapping[str, Tensor], reset: Collection[str]) -> list[Begun]:
+def begin_with(
+    network: nn.Module, weights: Mapping[str, Tensor], reset: Collection[str], *, least: int = 1
+) -> list[Begun]:
     """Give a network the weights of another, by name and shape: layers that fit, each whole, and no part in `reset`.
+
+    Args:
+        least: how many layers must fit.
 
     Returns:
         One row for each layer that holds numbers, in the network's order.
 
     Raises:
-        UserError: there is no such part, or no layer fits.
+        UserError: there is no such part, or too few layers fit.
     """
     refuse_unknown(network, reset, "reset")
     own: dict[str, dict[str, Tensor]] = defaultdict(dict)
@@ -122,7 +127,7 @@ def begin_with(network: nn.Module, weights: Mapping[str, Tensor], reset: Collect
             for name, mine in tensors.items():
                 mine.copy_(weights[name])
         rows.append(Begun(layer, sum(numbers.get(name, 0) for name in tensors), not why, why))
-    if not any(row.loaded for row in rows):
+    if sum(row.loaded for row in rows) < least:
         raise UserError(f"none of its layers fits: {'; '.join(f'{row.part}: {row.why}' for row in rows[:3])}")
     return rows
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -293,6 +293,23 @@ class Parts:
 
 def _float(x: Tensor) -> Tensor:
     return x.float()
+
+
+def kl_divergence(p: Any, q: Any) -> Tensor:
+    """Return KL(p || q) of two distributions of one kind, `[B]`; a tanh over both changes nothing of it."""
+    match p:
+        case Categorical():
+            return (p.log_p.exp() * (p.log_p - q.log_p)).sum(dim=-1)
+        case MultiCategorical() | Parts():
+            return torch.stack([kl_divergence(*pair) for pair in zip(p.parts, q.parts, strict=True)]).sum(dim=0)
+        case Bernoulli():
+            heads = p.logits.sigmoid()
+            cross = F.binary_cross_entropy_with_logits(q.logits, heads, reduction="none")
+            return (cross - F.binary_cross_entropy_with_logits(p.logits, heads, reduction="none")).sum(dim=-1)
+        case Gaussian():
+            apart = ((2 * p.log_std).exp() + (p.mean - q.mean).square()) * (-2 * q.log_std).exp()
+            return (q.log_std - p.log_std + 0.5 * (apart - 1)).expand_as(p.mean).sum(dim=-1)
+    raise UserError(f"there is no KL divergence of {type(p).__name__}")
 
 
 def smooth_log_std(features: Tensor, log_std: Tensor) -> Tensor:

@@ -142,6 +142,11 @@ class Training:
         """Environment steps taken since the run began."""
         return self.collector.state.step
 
+    @property
+    def keeps_best(self) -> bool:
+        """Whether the policy as it is may be kept as the best one."""
+        return True
+
     def extend(self, params: AlgoConfig) -> None:
         """Go on under settings that differ in the budget alone."""
         self.config = self.config.model_copy(update={"params": params})

@@ -50,6 +50,10 @@ VecNormalizeFile = Annotated[
     Path | None,
     tyro.conf.arg(metavar="FILE", help_behavior_hint="", help="VecNormalize's statistics for MODEL.zip"),
 ]
+Settings = Annotated[
+    tuple[str, ...],
+    tyro.conf.arg(metavar="SETTING=VALUE ...", help_behavior_hint="", help="settings that differ from those of RUN"),
+]
 Trust = Annotated[
     Flag, tyro.conf.arg(help="run the code that a run, a model or a file of settings of somebody else brings or names")
 ]
@@ -105,8 +109,8 @@ def _names(options: type[Any]) -> Iterator[str]:
             yield from detail.aliases or ()
 
 
-def parse_env_kwargs(words: Sequence[str]) -> dict[str, Any]:
-    """Read `key=value` words, the values as YAML would.
+def parse_env_kwargs(words: Sequence[str], flag: str = "--env-kwargs", example: str = "gravity=9.8") -> dict[str, Any]:
+    """Read `key=value` words of a flag, the values as YAML would.
 
     Raises:
         UserError: a word is not of that form.
@@ -115,6 +119,6 @@ def parse_env_kwargs(words: Sequence[str]) -> dict[str, Any]:
     for word in words:
         key, equals, value = word.partition("=")
         if not equals or not key.isidentifier():
-            raise UserError(f"--env-kwargs: {word!r} given, KEY=VALUE expected, such as --env-kwargs gravity=9.8")
+            raise UserError(f"{flag}: {word!r} given, KEY=VALUE expected, such as {flag} {example}")
         found[key] = parse_value(value)
     return found

@@ -230,6 +230,16 @@ class RunFolder:
         """Write `origin.json`: what the run began with, or was made of."""
         self._write_json("origin.json", origin)
 
+    def made_by(self) -> str | None:
+        """Return what made the run, where that was no training that goes on: "distillation" or "pruning".
+
+        Raises:
+            UserError: the file that says so was spoilt.
+        """
+        file = self.path / "origin.json"
+        how = read_json(file).get("how") if file.exists() else None
+        return how if how in ("distillation", "pruning") else None
+
     def write_summary(self, summary: dict[str, Any]) -> None:
         """Write `summary.json`."""
         self._write_json("summary.json", summary)

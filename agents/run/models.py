@@ -26,7 +26,8 @@ from agents.run.trees import read_tree, write_tree
 from envs.actions import ActionCodec
 from envs.adapters.stacking import shown_space
 from envs.errors import UserError, did_you_mean
-from envs.spaces import ObservationCodec, space_from_json, space_to_json
+from envs.space_json import space_from_json, space_to_json
+from envs.spaces import ObservationCodec
 
 FEW_BYTES = 64 * 2**20  # that an algorithm may take beside its model, whose description may say anything
 

@@ -19,6 +19,9 @@ def load_latest(training: Training, monitor: Monitor, folder: RunFolder) -> list
         UserError: no checkpoint of the run can be read.
     """
     said = []
+    if (how := folder.made_by()) is not None:
+        begin = typed("python", "-m", "agents.train", "--env", training.config.env, "--from", folder.shown)
+        raise UserError(f"{folder.shown} was made by {how}, and there is no training to go on with. Begin one: {begin}")
     for step, path in reversed(folder.checkpoints()):
         if not (path / "state.json").exists() and not (path / "state.safetensors").exists():
             continue

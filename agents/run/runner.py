@@ -240,7 +240,7 @@ class Run:
         mean = scalars["eval/mean_reward"]
         for sink in (self.evaluations, *self.sinks):
             sink.write(step, scalars)
-        if self.monitor.best is None or mean > self.monitor.best[0]:
+        if self.training.keeps_best and (self.monitor.best is None or mean > self.monitor.best[0]):
             self.monitor.best = (mean, step)
             with atomic_folder(self.folder.best) as folder:
                 save_model(folder, self.training.algorithm.model, self.config, self.training.env.own_spaces, step)

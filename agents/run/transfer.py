@@ -6,7 +6,7 @@ Only numbers are read. A folder of another program is one as the Hugging Face hu
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -116,31 +116,40 @@ def begin(training: Training) -> None:
         raise UserError(f"{config.pretrained}: {error}") from error
     training.algorithm.copy_model()
     unused = sorted(tensors.keys() - model.state_dict().keys())
-    training.origin = {
-        "how": "transfer",
-        "from": config.pretrained,
-        "checkpoint": found.name,
-        "step": found.step,
+    training.origin = origin("transfer", config.pretrained, found, rows) | {
         "names": how,
-        "layers": [row._asdict() for row in rows],
         "unused": unused,
         "frozen": config.freeze,
         "lr_scale": config.lr_scale,
     }
 
 
+def origin(how: str, source: str, model: Any, rows: Iterable[Begun]) -> dict[str, Any]:
+    """Return what is kept of a run that did not begin with first weights alone.
+
+    Args:
+        how: "transfer", "distillation" or "pruning".
+        source: where the other model lies.
+        model: with its `name` and `step`.
+        rows: what became of each layer.
+    """
+    layers = [row._asdict() for row in rows]
+    found = {"how": how, "from": source, "checkpoint": model.name, "step": model.step, "layers": layers}
+    return found | {"names": "", "unused": []}
+
+
 def changed(training: Training) -> Iterator[str]:
     """Yield what is to be said of where a training's weights come from, and of parts that learn otherwise."""
-    config, origin = training.config, training.origin
-    rows = [] if origin is None else [Begun(**row) for row in origin["layers"]]
-    if origin is not None:
+    config, begun = training.config, training.origin
+    rows = [] if begun is None else [Begun(**row) for row in begun["layers"]]
+    if begun is not None:
         loaded, total = (sum(row.parameters for row in which) for which in ([r for r in rows if r.loaded], rows))
-        step = f", step {origin['step']:,}" if origin["step"] else ""
+        step = f", step {begun['step']:,}" if begun["step"] else ""
         yield (
-            f"begins with {loaded:,} of {total:,} parameters from {origin['from']} ({origin['checkpoint']}{step})"
-            f"{': ' + origin['names'] if origin['names'] else ''}"
+            f"begins with {loaded:,} of {total:,} parameters from {begun['from']} ({begun['checkpoint']}{step})"
+            f"{': ' + begun['names'] if begun['names'] else ''}"
         )
-        if unused := origin["unused"]:
+        if unused := begun["unused"]:
             yield f"not used of it: {len(unused):,} tensors, such as {', '.join(unused[:3])}"
     elif config.freeze or config.lr_scale:
         named = [name for name in parts(training.algorithm.model) if name in {*config.freeze, *config.lr_scale}]

@@ -10,7 +10,8 @@ from gymnasium.vector.utils import batch_space, concatenate, create_empty_array
 
 from envs.actions import ActionCodec, Hybrid, legal_sample
 from envs.errors import UserError
-from envs.spaces import BadData, ObservationCodec, space_from_json, space_to_json
+from envs.space_json import space_from_json, space_to_json
+from envs.spaces import BadData, ObservationCodec
 
 NESTED = spaces.Dict(
     {

@@ -12,7 +12,8 @@ from agents.core.saved import within
 from envs.adapters.sync import SyncVecEnv
 from envs.adapters.workers import WorkersVecEnv
 from envs.errors import EnvError, UserError
-from envs.spaces import BadData, ObservationCodec, space_from_json, space_to_json
+from envs.space_json import space_from_json, space_to_json
+from envs.spaces import BadData, ObservationCodec
 from envs.words import MOST_BYTES, MOST_SYMBOLS, Tokens, Written, text_of
 from tests.envs.told_env import Told
 

@@ -148,3 +148,22 @@ def test_scales_follow_the_parameters_and_unknown_names_are_refused():
     }
     with pytest.raises(UserError, match=r"no trainable parameter begins with 'heads'; there are 0\.weight"):
         flat.set_scale("heads", 0.0)
+
+
+def test_what_is_held_at_zero_stays_there_beside_scales_and_new_layers():
+    net = network()
+    flat = FlatParameters(net)
+    before, where = flat.version, torch.zeros_like(net[0].weight, dtype=torch.bool)
+    where[0] = True
+    flat.set_scale("0.", 0.5)
+    flat.hold_at_zero({"0.weight": where})
+    assert flat.version != before
+    net[2] = nn.Linear(5, 4)
+    flat.refresh()
+    assert not net[0].weight[0].any()
+    assert net[0].weight[1:].all()
+    assert flat.scale is not None
+    scale = flat.views(flat.scale)
+    assert set(scale["0.weight"][0].tolist()) == {0.0}
+    assert set(scale["0.weight"][1:].flatten().tolist()) == {0.5}
+    assert set(scale["2.weight"].flatten().tolist()) == {1.0}

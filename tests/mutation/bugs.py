@@ -23,6 +23,61 @@ def _in(file: str, tests: str, *bugs: tuple[str, ...]) -> list[Bug]:
 
 BUGS = [
     *_in(
+        "agents/run/distil.py",
+        "tests/run/test_distil.py",
+        ("(log_q.exp() * (log_q - log_p)).sum(-1)", "(log_q.exp() * log_q).sum(-1)", "distillation: no gradient"),
+        ("students[self._students]", "teachers[self._students]", "distillation: the student sees its teacher's states"),
+        (
+            'minibatch.get("carry") or ((), ())',
+            'minibatch.get("carry", ((), ()))[::-1] or ((), ())',
+            "distillation: each has the other's memory",
+        ),
+        ("policy.draw_noise(shape, 1.0, generator)", "policy.draw_noise(shape, 0.0, generator)", "teacher explores"),
+    ),
+    *_in(
+        "agents/run/prune.py",
+        "tests/run/test_prune.py",
+        ("return self.reached == self.sparsity", "return True", "pruning: the best model is one before it was pruned"),
+        (
+            "            state[each] = state[each][kept]",
+            "            state[each] = state[each][:keep]",
+            "pruning: other units go",
+        ),
+        ("[:, kept]", "[:, :keep]", "pruning: layers read other units than there are"),
+        (
+            "        self.algorithm.copy_model()\n        self.reached",
+            "        self.reached",
+            "pruning: targets keep all",
+        ),
+    ),
+    *_in(
+        "agents/ops/sparsity.py",
+        "tests/ops/test_sparsity.py",
+        ("rest = square.flip(0).cumsum(0).flip(0)", "rest = square.sum()", "pruning: small layers go first"),
+        ("* out).topk(keep)", ").topk(keep)", "pruning: units that nothing reads are kept"),
+    ),
+    *_in(
+        "agents/learning/parameters.py",
+        "tests/learning/test_parameters.py",
+        ("                view[where[name]] = 0.0", "                pass", "pruning: weights stay as they were"),
+        ("                view[self._zeros[name]] = 0.0", "                pass", "pruning: weights grow again"),
+    ),
+    *_in(
+        "agents/lab/export/int8.py",
+        "tests/lab/export/test_int8.py",
+        ("(weight / each).round()", "(weight / each)", "bytes: weights are cut off rather than rounded"),
+        ("        y = y * self.scale", "        y = y * self.scale.mean()", "bytes: outputs share one factor"),
+    ),
+    *_in(
+        "agents/lab/export/writer.py",
+        "tests/lab/export/test_int8.py",
+        (
+            "if node.name in held and not node.users:",
+            "if node.name in held and node.op == 0:",
+            "export: weights of what does not act lie in the file",
+        ),
+    ),
+    *_in(
         "agents/networks/parts.py",
         "tests/networks/test_parts.py",
         ("            parameter.requires_grad_(False)", "            pass", "transfer: what is frozen learns"),
@@ -2364,7 +2419,7 @@ BUGS = [
         ),
     ),
     *_in(
-        "envs/spaces.py",
+        "envs/space_json.py",
         "tests/envs/test_spaces.py",
         (
             'start = {"start": int(space.start)} if space.start else {}',

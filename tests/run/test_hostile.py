@@ -28,7 +28,7 @@ from agents.run.storage import opened, parse_json, read_bytes
 from agents.run.trees import read_tree, write_tree
 from agents.run.yaml_files import load_config_file
 from envs.errors import UserError
-from envs.spaces import space_from_json
+from envs.space_json import space_from_json
 from tests.run.running import train
 
 no_windows = pytest.mark.skipif(sys.platform == "win32", reason="links and pipes need rights there, or are not")

@@ -78,6 +78,10 @@ def small(words: list[str]) -> list[str]:
         words = [*words, "--episodes", "2", *([] if "--out" in words else ["--out", f"recorded/{uuid.uuid4().hex}"])]
     if words[0] == "export":
         words = [*words, "--check", "0"]
+    if words[0] in ("distil", "prune"):
+        budget = ["--steps", "256"] if words[0] == "distil" else ["--finetune", "64"] * ("--finetune" in words)
+        rest = words[2:] if words[1:2] == [RUN] else words[1:]
+        words = [words[0], RUN, *rest, *budget, "--episodes", "1", "--runs-dir", "smaller"]
     if words[0] == "tune" and len(words) > 1:
         words = [*words, "--dry-run"]
     return words

@@ -86,7 +86,7 @@ def c_program(exported: Exported) -> Program:
 
 
 def write_c(exported: Exported, about: dict[str, Any], path: Path) -> None:
-    """Write the header; its one function is `<file>_act`.
+    """Write the header; its one function is `<file>_act`, and its first lines say what memory it takes.
 
     Raises:
         UserError: an operation has no form in C, or the arrays between are too large for a stack.
@@ -96,7 +96,8 @@ def write_c(exported: Exported, about: dict[str, Any], path: Path) -> None:
         raise UserError(f"the arrays between take {program.work:,} bytes, more than {MOST_WORK:,}: use --to onnx")
     told = [
         f"{about['algo']} on {about['env']}, step {about['step']:,}. Needs the C library's mathematics (-lm).",
-        f"{program.work:,} bytes of stack. Observations are as the environment gives them.",
+        f"{program.held:,} bytes of constants, {program.work:,} bytes of stack.",
+        "Observations are as the environment gives them.",
         *_told(exported),
     ]
     write_text(path, header(exported.outputs, program, path.stem, told))

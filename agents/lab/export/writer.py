@@ -21,6 +21,7 @@ KINDS = {
     torch.int8: "sbyte",
     torch.bool: "byte",
 }
+MULTIPLYING = ("mm", "bmm", "addmm", "linear", "convolution")
 
 
 @dataclass(frozen=True)
@@ -124,6 +125,7 @@ class Program:
         lines: statements, in order.
         inputs, outputs: arrays that are taken and given.
         work: bytes of the arrays between.
+        held: bytes of what does not change.
     """
 
     constants: list[str] = field(default_factory=list)
@@ -131,6 +133,7 @@ class Program:
     inputs: list[Value] = field(default_factory=list)
     outputs: list[Value] = field(default_factory=list)
     work: int = 0
+    held: int = 0
 
 
 Table = dict[str, Callable[..., Any]]
@@ -163,6 +166,8 @@ class Writer:
         taken = iter(names)
         for node in nodes:
             if node.op == "placeholder":
+                if node.name in held and not node.users:
+                    continue  # of parts that do not act, such as a value function
                 if node.name in held:
                     name = held[node.name]
                     tensor = exported.state_dict[name] if name in exported.state_dict else exported.constants[name]
@@ -189,6 +194,8 @@ class Writer:
         options = torch.fx.node.map_arg(dict(node.kwargs), lambda argument: self.values[argument])
         op = name.split(".")[0]
         like = node.meta["val"]
+        if op == "_to_copy" and args[0].kind == "sbyte" and _multiplies(node):
+            return args[0]  # weights in bytes: both languages multiply them with floats as they are
         if op in self.views:
             return self.views[op](self, like, *args, **options)
         if op in self.expressions:
@@ -212,6 +219,7 @@ class Writer:
 
     def constant(self, tensor: Tensor) -> Value:
         kind, shape, name = KINDS[tensor.dtype], tuple(tensor.shape), self.fresh()
+        self.program.held += tensor.nbytes
         self.program.constants.append(self.language.constant(kind, name, tensor.reshape(-1)))
         return Value(name, kind, shape, strides(shape))
 
@@ -272,6 +280,14 @@ class Writer:
 
     def function(self, name: str, kind: str) -> str:
         return self.language.function(name, "double" if kind == "double" else "float")
+
+
+def _multiplies(node: Any) -> bool:
+    """Whether all that is done with a result is to multiply it, as a matrix or a convolution's weights."""
+    names = {user: _name(user).split(".")[0] for user in node.users}
+    return bool(names) and all(
+        name in MULTIPLYING or (name == "permute" and _multiplies(user)) for user, name in names.items()
+    )
 
 
 def _name(node: Any) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 from gymnasium import Space, spaces
 
 from envs.errors import UserError
-from envs.spaces import space_from_json
+from envs.space_json import space_from_json
 from envs.words import PRINTED, is_text, text_to_json
 
 DEEPEST = 20  # levels of Dict and Tuple
@@ -58,7 +58,7 @@ def from_minari(written: Any) -> Space:
 
 
 def _ours(space: Any, depth: int) -> dict[str, Any]:
-    """Write a space as `envs.spaces.space_from_json` reads it."""
+    """Write a space as `envs.space_json.space_from_json` reads it."""
     if not depth:
         raise ValueError("a space of too many levels")
     match space:
