@@ -74,9 +74,10 @@ class Options:
         tyro.conf.arg(
             metavar="INTEGER",
             help_behavior_hint="",
-            help="so many runs, one after the other: seeds seed, seed + 1, ...",
+            help="so many runs: seeds seed, seed + 1, ...",
         ),
     ] = None
+    workers: Annotated[int, tyro.conf.arg(metavar="INTEGER", help="of --seeds, runs at a time")] = 1
     dry_run: Annotated[
         tyro.conf.FlagCreatePairsOff[bool],
         tyro.conf.arg(help="say what the network is, what the run takes and how long it would last; write nothing"),
@@ -154,6 +155,9 @@ def _train(argv: list[str]) -> int:
     if options.seeds is not None and (not 1 <= options.seeds <= MOST_SEEDS or options.resume):
         what = "on --resume there is one run" if options.resume else f"from 1 to {MOST_SEEDS} expected"
         raise UserError(f"--seeds: {options.seeds} given, {what}.")
+    if options.workers < 1 or (options.workers > 1 and options.seeds is None):
+        what = "at least 1 expected" if options.workers < 1 else "which is for --seeds"
+        raise UserError(f"--workers: {options.workers} given, {what}.")
     for name in ("watch", "film"):
         if getattr(options, name) and (options.dry_run or options.seeds is not None):
             raise UserError(f"--{name} is of one run that trains: leave --dry-run and --seeds out")
@@ -192,13 +196,13 @@ def _train(argv: list[str]) -> int:
     if options.seeds is None:
         summaries = [train(config, resume=options.resume, **how)]
     else:
-        summaries = train_seeds(config, options.seeds, argv, **how)
+        summaries = train_seeds(config, options.seeds, argv, workers=options.workers, **how)
     if options.film and not summaries[0].interrupted:
         make_film(Path(summaries[0].run), options.quiet)
     if options.json:
         found = [dataclasses.asdict(summary) for summary in summaries]
         print_json(found[0] if options.seeds is None else found)
-    return 130 if summaries[-1].interrupted else 0
+    return 130 if any(summary.interrupted for summary in summaries) else 0
 
 
 def open_viewer(run: Path, quiet: bool) -> None:

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import signal
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -19,6 +23,7 @@ from agents.run.folder import RunFolder, begun, runs_in
 from agents.run.seeds import rest_command
 from agents.run.summary import Summary
 from agents.train import main
+from tests.run import user_envs
 from tests.run.running import assert_same_run, signals_at, train
 
 SMALL = "--env CartPole-v1 -n 512 --n-envs 4 --n-steps 64 --eval-freq 256 --eval-episodes 2 --final-eval-episodes 3"
@@ -52,6 +57,37 @@ def test_each_seed_is_a_run_like_one_trained_alone(tmp_path: Path, capsys: pytes
     assert {str(run) for run in runs} == {one["run"] for one in found}
     assert all("__two__" in run.name for run in runs)
     assert_same_run(Path(found[1]["run"]), train(tmp_path / "alone", f"{SMALL} --seed 4 --name two"))
+
+
+def test_side_by_side_each_is_like_one_trained_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert called(tmp_path, "--seed 3 --seeds 3 --workers 2 --name two --json") == 0
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert [one["seed"] for one in found] == [3, 4, 5]
+    assert_same_run(Path(found[1]["run"]), train(tmp_path / "alone", f"{SMALL} --seed 4 --name two"))
+
+
+def test_side_by_side_what_fails_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    env = f"{user_envs.__file__}:Faulty"
+    words = f"--env {env} --env-kwargs fault=raises at=20 --seeds 2 --workers 2 --vec sync --no-record --quiet"
+    assert main([*words.split(), "--runs-dir", str(tmp_path)]) == 2
+    told = capsys.readouterr().err
+    assert re.search("seed [01] failed with exit code 2: .*the ball left the field", told)
+
+
+def test_side_by_side_a_stop_saves_all(tmp_path: Path) -> None:
+    words = f"{SMALL} -n 100000000 --seeds 3 --workers 2 --no-record --runs-dir {tmp_path} --json"
+    process = subprocess.Popen([sys.executable, "-m", "agents.train", *words.split()], stdout=subprocess.PIPE)
+    while len(list(tmp_path.glob("*/progress.csv"))) < 2:
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    told = process.communicate()[0].decode()
+    assert process.returncode == 130
+    assert [one["interrupted"] for one in json.loads(told.splitlines()[-1])] == [True, True]
+    for run in runs_in(tmp_path):
+        assert RunFolder(run).resumable() is not None
+        assert f"python -m agents.train --resume {run}" in told
+    assert "--seed 2 --seeds 1" in told
 
 
 def test_the_summary_has_mean_and_spread(

@@ -22,7 +22,6 @@ from agents.run.folder import RunFolder, versions
 from agents.run.storage import parse_json, read_bytes, write_text
 from agents.run.terminal import typed
 from envs.errors import UserError
-from envs.processes import tie
 
 PARTS_FILE = "parts.json"
 INTERRUPTED = 130
@@ -34,10 +33,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--trust", action="store_true", help="code that comes with a model of SB3's may be run")
     parser.add_argument("--began", type=float, default=time.time(), help="when this process was started")
-    parser.add_argument("--tied", metavar="PARENT", help="end when standard input is closed")
     options = parser.parse_args(argv)
-    if options.tied:
-        tie(options.tied)
     try:
         return _carry_out(options.folder, options.began, options.trust)
     except UserError as error:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from agents.lab.comparison.curves import RunResult
 from agents.lab.comparison.job import ERRORS_FILE, Job, finished_run
-from agents.lab.processes import Child, ended_at_last, start_child
+from agents.run.children import Child, ended_at_last, start_child
 from agents.run.lock import taken
 from agents.run.storage import disk
 from envs.errors import UserError

@@ -9,11 +9,11 @@ from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
-from agents.lab.processes import Child, ended_at_last, start_child
 from agents.lab.tuning.study import RETRY, WORKERS, Study
 from agents.lab.tuning.tensorboard import record
 from agents.lab.tuning.trial import points, why
 from agents.lab.words import duration, number, plural
+from agents.run.children import Child, ended_at_last, start_child
 from envs.errors import UserError
 
 POLL = 0.25  # seconds between two looks at the study

@@ -11,7 +11,6 @@ from pathlib import Path
 from agents.lab.processes import terminated_as_interrupted
 from agents.run.cli import leave
 from envs.errors import UserError
-from envs.processes import tie
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -21,10 +20,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--name", help="of the study")
     parser.add_argument("--storage", help="a database's URL; without it, the folder's journal")
     parser.add_argument("--deadline", type=float, default=float("inf"), help="time.time() at which it is over")
-    parser.add_argument("--tied", metavar="PARENT", help="end when standard input is closed")
     options = parser.parse_args(argv)
-    if options.tied:
-        tie(options.tied)
     try:
         with terminated_as_interrupted():
             _work(options.folder, options.storage, options.name, options.deadline)

@@ -15,10 +15,9 @@ from typing import Any
 import pytest
 
 from agents.compare import main
-from agents.lab import processes
 from agents.lab.comparison import report
 from agents.lab.comparison.pool import exclusive
-from agents.run import registry
+from agents.run import children, registry
 from envs.errors import UserError
 from tests.lab.comparison.running import result
 from tests.waiting import wait_for
@@ -71,13 +70,13 @@ def test_from_start_to_end_and_what_is_done_is_kept(tmp_path, capsys, monkeypatc
 
 def start(words: list[str]) -> subprocess.Popen[bytes]:
     program = "import sys; from agents import compare; from agents.lab.comparison import report; "
-    program += "from agents.lab import processes; processes.cores, processes.SECONDS_TO_SAVE = lambda: 1, 120; "
+    program += "from agents.run import children; children.cores, children.SECONDS_TO_SAVE = lambda: 1, 120; "
     program += "report.report = lambda *_: {}; sys.exit(compare.main())"
     return subprocess.Popen([sys.executable, "-c", program, *words], stdout=subprocess.DEVNULL)
 
 
 def test_stopped_and_killed_it_goes_on_where_it_stood(tmp_path, no_report, monkeypatch):
-    monkeypatch.setattr(processes, "cores", lambda: 1)
+    monkeypatch.setattr(children, "cores", lambda: 1)
     out, other = tmp_path / "out", tmp_path / "other.yaml"
     other.write_text("n_epochs: 4")
     words = [*WORDS, "--against", str(other), "--seeds", "1", "-n", "20000", "--eval-freq", "5000"]
