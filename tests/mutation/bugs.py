@@ -2983,4 +2983,23 @@ BUGS = [
         "tests/run/test_imitation.py",
         ("b[part][-1:]", "a[part][-1:]", "dagger: an episode ends in its last observation twice"),
     ),
+    *_in(
+        "agents/run/imitation.py",
+        "tests/run/test_offline.py",
+        ("data.at(data.rows[place] + 1)}", "data.at(data.rows[place])}", "offline: a state is its own successor"),
+        (
+            "(ends & ~data.terminated)[place]",
+            "data.truncated[place]",
+            "offline: an episode that breaks off leads into the next one",
+        ),
+    ),
+    *_in(
+        "agents/run/loops.py",
+        "tests/run/test_offline.py",
+        (
+            "min(state.step + config.replay.train_freq, until)",
+            "state.step + 1",
+            "offline: more updates than steps ask for",
+        ),
+    ),
 ]
