@@ -2859,7 +2859,7 @@ BUGS = [
         (
             "numbers.transpose(0, 1).flatten(1)",
             "numbers.flatten(0, 1)",
-            "quantiles of one state are shown for another's",
+            "quantiles of other states are shown",
         ),
     ),
     *_in(
