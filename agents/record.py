@@ -169,7 +169,7 @@ def _by_policy(options: Options, env_kwargs: dict[str, Any]) -> Path:
 def _by_hand(options: Options, env_kwargs: dict[str, Any]) -> Path:
     from gymnasium import spaces
 
-    from agents.run.datasets.recorder import Noted, Recording, keys_for, play_by_hand
+    from agents.run.datasets.recorder import Recording, play_by_hand
     from agents.run.play import has_display, prepare_drawing
     from envs.make import make_single
 
@@ -178,13 +178,12 @@ def _by_hand(options: Options, env_kwargs: dict[str, Any]) -> Path:
     if not has_display():
         raise UserError("--human: there is no display here to play on")
     prepare_drawing(options.env)
-    env = Noted(make_single(options.env, env_kwargs=env_kwargs, render_mode="rgb_array"))
+    env = make_single(options.env, env_kwargs=env_kwargs, render_mode="rgb_array")
     try:
         if not isinstance(env.action_space, spaces.Discrete):
             raise UserError(f"--human: keys stand for Discrete actions; {options.env} has {env.action_space}")
-        keys = keys_for(options.env, int(env.action_space.n))
         recording = Recording("human", options.env, env_kwargs, seed=options.seed)
-        return play_by_hand(env, keys, recording, options.episodes, _out(options, recording))
+        return play_by_hand(env, recording, options.episodes, _out(options, recording))
     finally:
         env.close()
 

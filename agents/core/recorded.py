@@ -29,9 +29,8 @@ class RecordedConfig(Settings):
     """Recorded episodes, and what becomes of those that have a fault."""
 
     data: DataPath | None = Field(
-        None, description="recorded episodes (always needed): a Minari folder, .npz, .csv, or of replays/"
+        None, description="recorded episodes to learn from: a Minari folder, .npz, .csv, or of replays/"
     )
-    held_out: float = Field(0.2, ge=0, lt=1, description="share of the episodes that is never learnt from")
     data_nan: Literal["refuse", "drop"] = Field("refuse", description="NaN or infinity; drop leaves its episodes out")
     data_bounds: Literal["keep", "clip", "drop", "refuse"] = Field("keep", description="numbers out of their bounds")
     data_broken: Literal["refuse", "drop", "keep"] = Field(
@@ -46,3 +45,17 @@ class RecordedConfig(Settings):
         return {
             name.removeprefix("data_"): rule for name, rule in self.model_dump().items() if name.startswith("data_")
         }
+
+
+class HeldOutConfig(RecordedConfig):
+    """Recorded episodes of which some are held out."""
+
+    held_out: float = Field(0.2, ge=0, lt=1, description="share of the episodes that is never learnt from")
+
+
+class OfflineConfig(RecordedConfig):
+    """Recorded episodes that are replayed, instead of steps of the policy's own or before them."""
+
+    online_fraction: float = Field(
+        0.0, ge=0, lt=1, description="last part of the training, in which the policy acts too; 0 leaves env alone"
+    )

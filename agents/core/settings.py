@@ -160,6 +160,8 @@ DETAILS: tuple[Detail, ...] = (
     ("distribution", ("c51",), ("n_atoms", "v_min", "v_max")),
     ("distribution", ("qr", "iqn"), ("n_quantiles",)),
     ("truncated_quantiles", None, ("n_quantiles", "top_quantiles_to_drop_per_net")),
+    ("data", None, tuple(f"data_{name}" for name in ("nan", "bounds", "broken", "duplicates", "unended"))),
+    ("data", None, ("online_fraction",)),
     ("demonstrator", None, ("demonstrator_coef", "demonstrator_fraction")),
     ("munchausen", None, ("munchausen_alpha", "munchausen_tau", "munchausen_clip")),
     ("normalize_advantage", None, ("normalize_over_rollout",)),

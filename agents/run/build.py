@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -130,6 +130,7 @@ class Training:
     runtime: Runtime
     place: Place | None = None
     imitation: Imitation | None = None
+    notes: list[str] = field(default_factory=list)
     origin: dict[str, Any] | None = None
 
     @property
@@ -179,10 +180,16 @@ class Training:
         if self.imitation is not None:
             playback, held_out = self.imitation.playback, self.imitation.held_out
             measure = held_out.scalars if len(held_out.data) else dict[str, float]
-            return loops.recorded(playback, self.learner, params, measure)
+            yield from loops.recorded(playback, self.learner, params, measure)
+            return
         if self.replay is None or self.sampler is None:
-            return loops.on_policy(self.collector, self.learner, params)
-        return loops.off_policy(self.env, self.collector, self.replay, self.sampler, self.learner, params)
+            yield from loops.on_policy(self.collector, self.learner, params)
+            return
+        recorded = getattr(params, "recorded", None)
+        if recorded is not None and recorded.data is not None:
+            alone = round(params.total_timesteps * (1 - recorded.online_fraction))
+            yield from loops.offline(self.collector.state, alone, self.sampler, self.learner, params)
+        yield from loops.off_policy(self.env, self.collector, self.replay, self.sampler, self.learner, params)
 
     def state_dict(self, with_env: bool = True) -> dict[str, Any]:
         """Return everything a training needs to go on bit for bit; without the environments' position if asked.
@@ -409,6 +416,7 @@ def build_on(
     noise = torch.Generator(device).manual_seed(derive_seed(seed, policy.stream))
     actor = ActorState.begin(env, policy, derive_seed(seed, "training"), noise)
     replay = sampler = imitation = None
+    notes: list[str] = []
     if algorithm.data == "recorded":
         from agents.run.imitation import begin  # here, as it loads models, which are built here
 
@@ -417,6 +425,10 @@ def build_on(
         assert isinstance(params, OffPolicyConfig)
         assert place is not None
         replay, sampler = _replay(params, frame_axes(env.observation_space), place, runtime, seed)
+        if (data := getattr(params, "recorded", None)) is not None and data.data is not None:
+            from agents.run.imitation import fill
+
+            notes = fill(replay, policy, env, params)
         sampler = sampler if place.device.type == device.type else Elsewhere(sampler, device)
     return Training(
         config=_resolved(config, algorithm, {"vec": env.backend, "device": device.type, "compile": mode}),
@@ -432,6 +444,7 @@ def build_on(
         runtime=runtime,
         place=place,
         imitation=imitation,
+        notes=notes if imitation is None else imitation.notes,
     )
 
 

@@ -20,6 +20,7 @@ from agents.run.tensorboard import TensorBoardSink
 FILE = "doctor.jsonl"
 TABLES = ("progress.csv", "evaluations.csv", "doctor.csv")  # of a run, whose numbers are looked at
 MOST_BYTES = 2**20
+KEEP = 0.02  # of the run, between two models that are kept
 WORSE = 5.0  # times as bad as when it was said last
 
 
@@ -94,7 +95,9 @@ class Doctor:
         return f"doctor{again}: {found}"
 
     def keep(self, step: int, model: torch.nn.Module) -> None:
-        """Keep a copy of a model that is finite."""
+        """Keep a copy of a model that is finite, but for one that was kept a little before."""
+        if self._good is not None and step - self._good[0] < KEEP * self.history.total:
+            return
         self._good = step, {name: tensor.clone() for name, tensor in model.state_dict().items()}
 
     def bring_back(self, model: torch.nn.Module) -> int | None:

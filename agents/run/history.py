@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Mapping
+from operator import attrgetter
 from statistics import median
 from typing import Any, NamedTuple
 
@@ -37,6 +39,7 @@ class History:
         self.words: dict[str, str] = {}
         self.step = 0
         self._series: dict[str, list[Point]] = {}
+        self._finite: dict[str, list[Point]] = {}  # of those that were asked for since they last grew
 
     def write(self, step: int, scalars: Mapping[str, float]) -> None:
         """Take in numbers at a step that is no earlier than those before."""
@@ -50,6 +53,7 @@ class History:
             series.append(Point(step, float(value)))
             if len(series) > MOST_POINTS:
                 del series[1:-1:2]
+            self._finite.pop(tag, None)
 
     def until(self, step: int) -> History:
         """Return what was known at a step; the budget, if it is not, is taken to be what was trained."""
@@ -89,15 +93,17 @@ class History:
 
     def points(self, tag: str) -> list[Point]:
         """Return the finite points of a series."""
-        return [point for point in self._series.get(tag, ()) if math.isfinite(point.value)]
+        if tag not in self._finite:
+            self._finite[tag] = [point for point in self._series.get(tag, ()) if math.isfinite(point.value)]
+        return self._finite[tag]
 
     def recent(self, tag: str, fewest: int = FEWEST) -> list[float]:
         """Return the newest values: of the last twentieth of the steps, and at least `fewest`; [] where too few are."""
         points, since = self.points(tag), self.step * (1 - RECENT)
         if len(points) < fewest:
             return []
-        newest = [point.value for point in points if point.step >= since]
-        return newest if len(newest) >= fewest else [point.value for point in points[-fewest:]]
+        newest = min(bisect_left(points, since, key=attrgetter("step")), len(points) - fewest)
+        return [point.value for point in points[newest:]]
 
     def now(self, tag: str, fewest: int = FEWEST) -> float | None:
         """Return the median of the newest values."""

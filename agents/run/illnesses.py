@@ -83,11 +83,9 @@ def not_finite(h: History) -> Iterator[Diagnosis]:
 
 def collapsed_entropy(h: History) -> Iterator[Diagnosis]:
     """A policy that has become certain without having learnt anything."""
-    if h.learnt():
-        return
     tag, of = ("train/std", "deviation") if h.points("train/std") else ("train/entropy_loss", "entropy")
     first, now = h.first(tag), h.now(tag)
-    if first is None or now is None or abs(first) < 1e-6 or abs(now) >= LOST * abs(first):
+    if first is None or now is None or abs(first) < 1e-6 or abs(now) >= LOST * abs(first) or h.learnt():
         return
     yield Diagnosis(
         "collapsed entropy",

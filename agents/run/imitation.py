@@ -16,6 +16,7 @@ from agents.acting.state import ActorState
 from agents.core.tree import to_numpy, to_tensor, tree_map
 from agents.data.dataset import Dataset
 from agents.data.inspection import bad_actions, cleaned
+from agents.data.replay import ReplayBuffer
 from agents.networks.models import ActorCritic
 from agents.ops.scores import confusion, determination, scores
 from agents.run.datasets.reading import load_dataset
@@ -149,6 +150,57 @@ class Imitation:
     notes: list[str]
 
 
+def learnt_from(env: VecEnv, params: Any) -> tuple[Dataset, list[str]]:
+    """Return the data that settings name, as a policy that is trained in `env` sees them, and what is to be said.
+
+    Raises:
+        UserError: they are missing, foreign or too large, do not fit the environment, or have a fault that the
+            settings refuse.
+    """
+    recorded = params.recorded
+    if recorded.data is None:
+        raise UserError("which recorded episodes? Give a folder or file, for example: --data datasets/cartpole")
+    data, said = cleaned(load_dataset(Path(recorded.data), env.own_spaces), recorded.rules)
+    data = replace(data, own_spaces=env.own_spaces)
+    if (bad := _no_choice(data)) is not None:
+        raise UserError(f"{recorded.data}: {bad}")
+    return prepared(data, params.observations.frame_stack, params.rescales_action), said
+
+
+def fill(replay: ReplayBuffer, policy: Any, env: VecEnv, params: Any) -> list[str]:
+    """Put recorded transitions into a replay buffer; return what is to be said of them.
+
+    Raises:
+        UserError: as of `learnt_from`, or there are more than it holds.
+    """
+    data, said = learnt_from(env, params)
+    columns = replay.num_envs
+    ticks = -(-len(data) // columns)
+    if ticks > replay.rows:
+        raise UserError(
+            f"buffer_size {replay.rows * columns:,} is less than the {len(data):,} recorded transitions: raise it"
+        )
+    place = np.minimum(np.arange(ticks * columns), len(data) - 1).reshape(columns, ticks).T
+    ends = np.zeros(len(data), bool)
+    ends[data.starts + data.lengths - 1] = True
+    reward = np.sign(data.reward) if params.clip_reward else data.reward
+    rows: dict[str, Any] = {"obs": data.at(data.rows[place]), "next_obs": data.at(data.rows[place] + 1)}
+    rows |= {"action": data.action[place], "reward": reward[place], "terminated": data.terminated[place]}
+    rows["truncated"] = (ends & ~data.terminated)[place]
+    rows = tree_map(torch.from_numpy, rows)
+    if policy.recurrent:
+        rows["carry"] = tree_map(lambda leaf: leaf.expand(ticks, *leaf.shape), policy.initial_carry(columns))
+    real = torch.from_numpy(len(data) > np.arange(ticks * columns).reshape(columns, ticks).T)
+    replay.extend(tree_map(lambda leaf: leaf.to(replay.device), rows), None if real.all() else real)
+    tree_map(lambda leaf: leaf[:ticks].masked_fill_(_like(~real, leaf), 0), replay.store)  # never written, but saved
+    return [f"{data.episodes:,} recorded episodes ({len(data):,} transitions) are in the replay buffer", *said]
+
+
+def _like(flags: torch.Tensor, leaf: torch.Tensor) -> torch.Tensor:
+    """Return flags `[T, N]` as they are broadcast over a leaf `[T, N, ...]`."""
+    return flags.to(leaf.device).view(*flags.shape, *[1] * (leaf.dim() - 2))
+
+
 def begin(algorithm: Any, env: VecEnv, params: Any, state: ActorState, seed: int) -> Imitation:
     """Read the data that the settings name, and make of them what a training needs.
 
@@ -159,20 +211,11 @@ def begin(algorithm: Any, env: VecEnv, params: Any, state: ActorState, seed: int
         state: of the training.
 
     Raises:
-        UserError: the data are missing, foreign or too large, do not fit the environment, or have a fault that the
-            settings refuse.
+        UserError: as of `learnt_from`, or an expert that is to be asked does not fit.
     """
-    recorded = params.recorded
-    if recorded.data is None:
-        raise UserError("which recorded episodes? Give a folder or file, for example: --data datasets/cartpole")
-    data, said = cleaned(load_dataset(Path(recorded.data), env.own_spaces), recorded.rules)
-    data = replace(data, own_spaces=env.own_spaces)
+    data, said = learnt_from(env, params)
     fingerprint = data.fingerprint()
-    learnt, held = prepared(data, params.observations.frame_stack, params.rescales_action).split(
-        recorded.held_out, derive_seed(seed, "held out")
-    )
-    if (bad := _no_choice(data)) is not None:
-        raise UserError(f"{recorded.data}: {bad}")
+    learnt, held = data.split(params.recorded.held_out, derive_seed(seed, "held out"))
     algorithm.see(to_tensor(learnt.action, algorithm.policy.device))
     begun = RecordedState.of(state, fingerprint, learnt)
     expert, policy = params.expert, algorithm.policy

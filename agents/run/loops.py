@@ -9,6 +9,7 @@ from typing import Any
 
 from agents.acting.collector import Collected, Collector
 from agents.acting.playback import Playback
+from agents.acting.state import ActorState
 from agents.core.config import AlgoConfig, OffPolicyConfig, RolloutConfig
 from agents.core.schedules import crossings
 from agents.core.types import Iteration
@@ -100,6 +101,32 @@ def off_policy(
         iteration.step = state.step
         iteration.latest = learner.latest(min((state.step - collected.last_steps) / config.schedule_steps, 1.0))
         iteration.seconds["learn"] += rounds.seconds()
+        if (result := rounds.result()) is not None:
+            learner.refuse_divergence(result, state.step)
+            iteration.metrics = result.metrics
+        yield iteration
+
+
+def offline(
+    state: ActorState, until: int, sampler: Sampler, learner: Learner, config: OffPolicyConfig
+) -> Iterator[Iteration]:
+    """Learn from what is replayed alone, as `off_policy` would by a step count that goes on without any step.
+
+    Args:
+        until: the step at which this ends.
+
+    Raises:
+        UserError: the training diverged.
+    """
+    at_once = config.model_copy(update={"replay": config.replay.model_copy(update={"learning_starts": 0})})
+    rounds = Rounds(sampler, learner, at_once)
+    while state.step < until:
+        for _ in range(OVERLAP):
+            before, state.step = state.step, min(state.step + config.replay.train_freq, until)
+            rounds.due(before, before, state.step)
+            rounds.learn()
+        latest = learner.latest(min(before / config.schedule_steps, 1.0))
+        iteration = Iteration(state.step, latest=latest, seconds={"learn": rounds.seconds()})
         if (result := rounds.result()) is not None:
             learner.refuse_divergence(result, state.step)
             iteration.metrics = result.metrics

@@ -21,7 +21,7 @@ def understood(training: Training) -> Iterator[str]:
     if training.runtime.compiles:
         yield "the first rounds compile, up to a minute; the next run finds the result on the disk"
     yield from training.replay_said()
-    yield from () if training.imitation is None else training.imitation.notes
+    yield from training.notes
     encoder: Any = getattr(model, "encoder", None)
     yield from () if encoder is None else encoder.description.splitlines()
     yield from params.observations.said()

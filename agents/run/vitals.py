@@ -6,9 +6,9 @@ They are read from what was just learnt from; nothing random is drawn and nothin
 from __future__ import annotations
 
 from collections.abc import Collection
-from statistics import stdev
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from gymnasium import Space, spaces
@@ -21,7 +21,7 @@ from agents.data.replay import ReplayBuffer, gather
 from agents.data.trajectory import Trajectory
 from agents.run.history import DEVIATION
 
-ROWS = 4096  # transitions that are looked at
+ROWS = 1024  # transitions that are looked at
 SEEN = 128  # of them, observations that the network is asked about ...
 PICTURES = 16  # ... or so many where they are pictures
 FEW_UNITS = 8  # a smaller layer says little
@@ -143,7 +143,7 @@ class Vitals:
 
 def returns_of(returns: Collection[float]) -> dict[str, float]:
     """Return tag -> how far the returns of the latest episodes lie apart; nothing of fewer than two."""
-    return {DEVIATION: stdev(returns)} if len(returns) > 1 else {}
+    return {DEVIATION: float(np.std(list(returns), ddof=1))} if len(returns) > 1 else {}
 
 
 def columns(data: Trajectory | ReplayBuffer | None) -> tuple[Any, Tensor, Tensor] | None:

@@ -139,7 +139,7 @@ def test_the_target_takes_over_other_buffers_whole():
     """Such as BatchNorm's, which an encoder of one's own may have."""
     made = make_dqn(tau=0.5)
     made.model.register_buffer("seen", torch.tensor(1.0))
-    made.algorithm._copy_target()
+    made.algorithm.copy_model()
     made.model.seen.fill_(5.0)
     assert made.algorithm.target.seen.item() == 1.0
     made.algorithm.update_target()

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
-import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +12,8 @@ import pytest
 from agents.report import main
 from agents.run.video import write_video
 from agents.train import main as train
+from tests.browser import browse, in_a_browser, near, pixels
 from tests.lab.run_folders import write_folder
-from tests.marks import long_test
-
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 
 
 def report(run: Path, capsys: pytest.CaptureFixture[str], *more: str) -> tuple[dict, str]:
@@ -68,24 +64,10 @@ def test_curves_from_elsewhere_are_for_comparisons(tmp_path, capsys) -> None:
     assert "is a run; results from elsewhere join a comparison" in capsys.readouterr().err
 
 
-@long_test
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium")
+@in_a_browser
 def test_a_browser_shows_the_curve_and_reports_nothing_refused(tmp_path, capsys) -> None:
     run = write_folder(tmp_path)
     told, _ = report(run, capsys)
-    shot = tmp_path / "shot.png"
-    command = [
-        CHROMIUM,
-        "--headless",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--enable-logging=stderr",
-        f"--screenshot={shot}",
-    ]
-    done = subprocess.run([*command, f"file://{told['report']}"], capture_output=True, text=True, timeout=300)
-    assert "Refused" not in done.stderr
-    from PIL import Image
-
-    with Image.open(shot) as image:
-        pixels = np.asarray(image.convert("RGB")).astype(int)
-    assert (np.abs(pixels - (0, 114, 178)).sum(axis=2) < 60).sum() > 100, "the curve in its colour"
+    url, file = f"file://{told['report']}", tmp_path / "shot.png"
+    assert "Refused" not in browse(url, "--enable-logging=stderr").stderr
+    assert near(pixels(url, file), (0, 114, 178)) > 100, "the curve in its colour"

@@ -2744,6 +2744,11 @@ BUGS = [
         ("found.badness >= WORSE *", "found.badness >= 1.0 *", "the doctor repeats itself"),
         ("if found.step <= since]", "if found.step > since]", "a resumed run forgets what the doctor said"),
         ("tensor.clone() for name", "tensor for name", "the last good model goes bad with the present one"),
+        (
+            "step - self._good[0] < KEEP",
+            "step - self._good[0] > KEEP",
+            "the model that is brought back is a run's first",
+        ),
     ),
     *_in(
         "agents/run/vitals.py",
@@ -2751,13 +2756,13 @@ BUGS = [
         ("result.amax(rows) <= 0", "result.amin(rows) <= 0", "a unit that is 0 once counts as dead"),
         ("(result.abs() > 0.99)", "(result > 0.99)", "tanh saturated at -1 goes unnoticed"),
         ("kept = data.valid.flatten()", "kept = ~data.valid.flatten()", "the doctor looks at dummy transitions"),
-        ("stdev(returns)", "0.0", "the doctor takes all episodes for equal"),
+        ("np.std(list(returns), ddof=1)", "0.0", "the doctor takes all episodes for equal"),
         ("(size > 0).sum()", "size.numel() * (size > 0).any()", "the size of rewards is their mean over all steps"),
     ),
     *_in(
         "agents/run/history.py",
         "tests/run/test_illnesses.py",
-        ("if point.step >= since]", "if point.step <= since]", "the doctor looks at old rows alone"),
+        ("points[newest:]]", "points[:newest]]", "the doctor looks at old rows alone"),
         ("del series[1:-1:2]", "del series[MOST_POINTS:]", "of a long run the doctor sees the beginning alone"),
         ("(best - first), chance)", "(best - first), 0.0)", "returns that rose by chance count as learnt"),
         ("max(self.first(DEVIATION) or 0.0, ", "max(0.0, ", "a policy that has become certain has no chance in it"),
@@ -2968,5 +2973,24 @@ BUGS = [
         "agents/data/dataset.py",
         "tests/run/test_imitation.py",
         ("b[part][-1:]", "a[part][-1:]", "dagger: an episode ends in its last observation twice"),
+    ),
+    *_in(
+        "agents/run/imitation.py",
+        "tests/run/test_offline.py",
+        ("data.at(data.rows[place] + 1)}", "data.at(data.rows[place])}", "offline: a state is its own successor"),
+        (
+            "(ends & ~data.terminated)[place]",
+            "data.truncated[place]",
+            "offline: an episode that breaks off leads into the next one",
+        ),
+    ),
+    *_in(
+        "agents/run/loops.py",
+        "tests/run/test_offline.py",
+        (
+            "min(state.step + config.replay.train_freq, until)",
+            "state.step + 1",
+            "offline: more updates than steps ask for",
+        ),
     ),
 ]

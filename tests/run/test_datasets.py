@@ -354,3 +354,33 @@ def test_data_of_another_environment_are_refused(tmp_path: Path) -> None:
     folder = written(tmp_path / "set", (NESTED, ACTIONS), [3])
     with pytest.raises(UserError, match="its actions are of"):
         load_dataset(folder, (NESTED, spaces.Discrete(2)))
+
+
+def test_episodes_played_by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def play(env: gymnasium.Env, keys_to_action: Any, callback: Any, noop: int) -> None:
+        assert noop == 1
+        assert sorted(keys_to_action.values()) == [0, 2]
+        while True:
+            obs, _ = env.reset(seed=None)
+            done = False
+            while not done:
+                before, (obs, reward, terminated, truncated, info) = obs, env.step(2)
+                callback(before, obs, 2, reward, terminated, truncated, info)
+                done = terminated or truncated
+
+    monkeypatch.setattr("gymnasium.utils.play.play", play)
+    monkeypatch.setattr("agents.run.play.has_display", lambda: True)
+    out = tmp_path / "mine"
+    words = "record --human --env MountainCar-v0 --env-kwargs max_episode_steps=7 --episodes 2"
+    assert agents([*words.split(), "--out", str(out)]) == 0
+    data = load_dataset(out)
+    assert data.lengths.tolist() == [7, 7]
+    assert set(data.action) == {2}
+    assert data.seeds[0] != data.seeds[1]
+    obs, _ = gymnasium.make("MountainCar-v0").reset(seed=data.seeds[1])
+    assert data.obs[8].tolist() == obs.tolist()
+
+
+def test_nobody_plays_by_hand_without_a_display(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert agents(["record", "--human", "--env", "MountainCar-v0"]) == 2
+    assert "no display" in capsys.readouterr().err

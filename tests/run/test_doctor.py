@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 from pathlib import Path
 from types import SimpleNamespace
@@ -49,6 +50,21 @@ def test_a_training_is_the_same_with_and_without(words: str, tmp_path: Path) -> 
         assert rows(watched, table) == rows(alone, table)
     assert len(read_table(watched / "doctor.csv")[1]) >= 10
     assert not (alone / "doctor.csv").exists()
+
+
+@long_test
+@pytest.mark.skipif(shutil.which("g++") is None, reason="no compiler")
+def test_compiled_updates_are_the_same_with_and_without_and_as_few(tmp_path: Path) -> None:
+    found, graphs = [], []
+    for options in ("", "--no-doctor"):
+        torch.compiler.reset()
+        torch._dynamo.utils.counters.clear()
+        found.append(train(tmp_path / f"run{options}", f"{PPO} --compile on {options}"))
+        graphs.append(torch._dynamo.utils.counters["stats"]["unique_graphs"])
+    assert_same(*(read_tree(run, "model")[0] for run in found))
+    assert graphs[0] == graphs[1] >= 1
+    _, looks = read_table(found[0] / "doctor.csv")
+    assert all(float(row["doctor/input_size"]) > 0 for row in looks)
 
 
 class Network(nn.Module):
@@ -210,6 +226,15 @@ def test_the_model_that_was_kept_stays_as_it_was(tmp_path: Path) -> None:
     assert torch.equal(model.weight, weight)
     watching.keep(8, nn.Linear(3, 2))
     assert watching.bring_back(model) is None, "its layers were replaced"
+
+
+def test_models_are_kept_fifty_times_in_a_run(tmp_path: Path) -> None:
+    watching, model = Doctor(tmp_path, {"total_timesteps": 1_000}, TensorBoardSink(tmp_path)), nn.Linear(2, 2)
+    found = []
+    for step in range(1, 101):
+        watching.keep(step, model)
+        found.append(watching.bring_back(model))
+    assert sorted(set(found)) == [1, 21, 41, 61, 81]
 
 
 def test_the_environment_that_a_bad_number_came_from_is_named(tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:

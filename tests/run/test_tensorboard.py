@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import io
 import json
+import re
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +25,11 @@ from agents.run.histograms import histograms
 from agents.run.tensorboard import BEST, BINS, FINAL, TensorBoardSink, charts
 from envs.errors import UserError
 from tests.algos.making import collect, make_ppo
+from tests.browser import in_a_browser, near, pixels
 from tests.run.running import train
+from tests.waiting import wait_for
+
+ORANGE = (255, 112, 67)  # of the first run in TensorBoard
 
 
 def events(folder: Path) -> EventAccumulator:
@@ -204,3 +213,40 @@ def test_gradients_are_the_mean_of_the_latest_ones() -> None:
     assert np.array_equal(np.concatenate([part.ravel() for part in parts]), moment.numpy())
     assert (min(part.min() for part in parts)) < 0
     assert found["actions"].shape == (data.action.numel(),)
+
+
+@pytest.fixture
+def address(tmp_path: Path) -> Iterator[str]:
+    """TensorBoard's, of two short runs."""
+    for seed in (0, 1):
+        words = f"--env CartPole-v1 -n 2048 --n-envs 2 --n-steps 32 --batch-size 64 --seed {seed}"
+        train(tmp_path, f"{words} --final-eval-episodes 3 --eval-episodes 1 --histogram-freq 512")
+    command = [sys.executable, "-m", "tensorboard.main", "--logdir", str(tmp_path), "--port", "0", "--load_fast=false"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        found = next((found for line in process.stderr if (found := re.search(r"http://localhost:\d+/", line))), None)
+        yield found[0] if found else ""
+        process.terminate()
+
+
+@in_a_browser
+def test_a_browser_shows_layout_ranking_and_histograms(address: str, tmp_path: Path) -> None:
+    with urllib.request.urlopen(f"{address}data/plugin/custom_scalars/layout") as answer:
+        wait_for(lambda: json.load(urllib.request.urlopen(answer.url)).get("category"))
+    size = "--window-size=1900,1000"
+    for tab in ("custom_scalars", "hparams", "histograms"):
+        picture = pixels(f"{address}#{tab}", tmp_path / f"{tab}.png", size, seconds=25)
+        shown = picture[150:, 400:]  # below the bar and beside the list of runs
+        if tab == "hparams":
+            assert (shown.sum(axis=2) < 450).sum() > 1_000, "a table of text"
+        else:
+            assert near(shown, ORANGE) > 100, tab
+    with urllib.request.urlopen(
+        urllib.request.Request(
+            f"{address}data/plugin/hparams/experiment",
+            json.dumps({"experimentName": "", "includeMetrics": True}).encode(),
+            {"Content-Type": "application/json"},
+        )
+    ) as answer:
+        metrics = [info["name"]["tag"] for info in json.load(answer)["metricInfos"]]
+    assert metrics[:2] == [BEST, FINAL], "the first columns beside the settings"

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from urllib.parse import urlsplit
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -23,6 +24,7 @@ from agents.view.page import Page, run_page
 from agents.view.player import Player
 from agents.view.viewer import SIZE
 from envs.errors import UserError
+from tests.browser import dom, in_a_browser, near, pixels
 from tests.marks import long_test
 from tests.view.fake_show import FakeShow
 from tests.waiting import HANGS, wait_for
@@ -185,3 +187,30 @@ def test_neither_the_viewers_end_nor_the_trainings_ends_the_other(tmp_path) -> N
     browser.ask("/key", "n")
     assert browser.ask(f"/frame?seen={headers['X-Frame']}")[0] == 200
     assert browser.ask("/key", "q")[0] == 204
+
+
+QUIET = """"use strict";
+// a browser's own clock stands still while a page waits for an answer: after two pictures it asks for no more
+const really = window.fetch.bind(window);
+let asked = 0;
+window.fetch = (...of) => String(of[0]).startsWith("frame") && ++asked > 2 ? new Promise(() => {}) : really(...of);
+"""
+
+
+@in_a_browser
+def test_a_browser_shows_pictures_and_curves(served, tmp_path: Path, monkeypatch) -> None:
+    page, _, _ = served
+    html = Path(pages.__file__).with_name("page.html").read_text("utf-8")
+    place = tmp_path / "agents.view"
+    place.mkdir()
+    (place / "page.html").write_text(html.replace('"use strict";', QUIET), "utf-8")
+    monkeypatch.setattr(pages, "files", tmp_path.joinpath)
+    shown = dom(page.url)
+    assert f"<title>{tmp_path.name}</title>" in shown
+    assert 'src="blob:' in shown
+    assert [f'data-tag="{tag}"' in shown for tag in ("rollout/ep_rew_mean", "eval/mean_reward")] == [True, True]
+    assert '<p id="said">Keys work here' in shown, "it does not say that the viewer has ended"
+    picture = pixels(page.url, tmp_path / "page.png", "--window-size=1000,1200")
+    height = picture.shape[0]
+    assert near(picture[height // 2 :], (94, 206, 190)) > 100, "the curves in their colour"
+    assert len(np.unique(picture[: height // 2].reshape(-1, 3), axis=0)) > 20, "the viewer's picture"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from agents.core.config import ActorCriticConfig, RolloutConfig
-from agents.core.recorded import RecordedConfig, RunPath
+from agents.core.recorded import HeldOutConfig, RunPath
 from agents.core.settings import Schedule, Settings
 
 
@@ -35,7 +35,7 @@ class BCConfig(RolloutConfig):
         ge=0,
         description="passes over the data without a lower loss on held-out episodes, to end after; 0 for never",
     )
-    recorded: RecordedConfig = RecordedConfig()
+    recorded: HeldOutConfig = HeldOutConfig()
     expert: DaggerConfig = DaggerConfig()
     network: ActorCriticConfig = ActorCriticConfig()
 

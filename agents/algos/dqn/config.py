@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from agents.core.config import CuriosityConfig, ExplorationConfig, OffPolicyConfig, QNetworkConfig
+from agents.core.recorded import OfflineConfig
 from agents.core.settings import Schedule, Settings
 
 
@@ -33,6 +34,7 @@ class DQNConfig(OffPolicyConfig):
     exploration: ExplorationConfig = ExplorationConfig()
     target: MunchausenConfig = MunchausenConfig()
     intrinsic: CuriosityConfig = CuriosityConfig()
+    recorded: OfflineConfig = OfflineConfig()
     network: QNetworkConfig = QNetworkConfig()
 
     def contradiction(self) -> str | None:

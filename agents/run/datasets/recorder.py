@@ -7,6 +7,7 @@ Its seeds and its randomness follow from its number, so that a recording that br
 from __future__ import annotations
 
 import copy
+import itertools
 import json
 import re
 import shutil
@@ -57,14 +58,20 @@ class Recording:
 
 
 class Noted(gymnasium.Wrapper):
-    """Notes what an environment was given and what it returned, an episode at a time."""
+    """Notes what an environment was given and what it returned, an episode at a time.
 
-    def __init__(self, env: gymnasium.Env) -> None:
+    Args:
+        seeds: of the episodes, whatever `reset` is given; None to take that.
+    """
+
+    def __init__(self, env: gymnasium.Env, seeds: Iterator[int] | None = None) -> None:
         super().__init__(env)
+        self._seeds = seeds
         self.ended: Episode | None = None
         self._running = Episode(None)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        seed = seed if self._seeds is None else next(self._seeds)
         observation, info = self.env.reset(seed=seed, options=options)
         self._running = Episode(seed, [copy.deepcopy(observation)])
         return observation, info
@@ -216,12 +223,11 @@ def record(
     return written.finish(env.own_spaces)
 
 
-def play_by_hand(env: Noted, keys: dict[Any, int], recording: Recording, count: int, out: Path) -> Path:
+def play_by_hand(env: gymnasium.Env, recording: Recording, count: int, out: Path) -> Path:
     """Record episodes played with the keyboard, until there are so many or the window is closed.
 
     Args:
-        env: draws itself as "rgb_array".
-        keys: characters or tuples of key codes -> actions.
+        env: draws itself as "rgb_array", and takes Discrete actions.
 
     Raises:
         UserError: as of `Written`.
@@ -233,31 +239,38 @@ def play_by_hand(env: Noted, keys: dict[Any, int], recording: Recording, count: 
 
     own_spaces = env.observation_space, env.action_space
     written = Written(out, recording)
+    numbers = itertools.count(written.count)
+    noted = Noted(env, (derive_seed(recording.seed, "record", number) for number in numbers))
+    keys, noop = keys_for(recording.env, env.action_space)
 
     def look(*_: Any) -> None:
-        if (episode := env.take()) is not None:
+        if (episode := noted.take()) is not None:
             written.add(episode, own_spaces)
             if written.count >= count:
                 raise Enough
 
-    with_seed = derive_seed(recording.seed, "record", written.count)
-    with suppress(Enough):
-        play(env, keys_to_action=keys, callback=look, seed=with_seed, noop=0)
+    if written.count < count:
+        with suppress(Enough):
+            play(noted, keys_to_action=keys, callback=look, noop=noop)
     return written.finish(own_spaces)
 
 
-def keys_for(env_id: str, actions: int) -> dict[Any, int]:
-    """Return which keys stand for which actions: the arrows where an environment is known, else the digits."""
+def keys_for(env_id: str, space: gymnasium.Space) -> tuple[dict[Any, int], int]:
+    """Return which keys stand for which actions, the arrows where an environment is known, else the digits; and what
+    is done where no key is pressed.
+    """
     import pygame
 
     left, right, up = (pygame.K_LEFT,), (pygame.K_RIGHT,), (pygame.K_UP,)
-    known: dict[str, dict[Any, int]] = {
-        "CartPole-v1": {left: 0, right: 1},
-        "MountainCar-v0": {left: 0, right: 2},
-        "Acrobot-v1": {left: 0, right: 2},
-        "LunarLander-v3": {left: 1, up: 2, right: 3},
+    known: dict[str, tuple[dict[Any, int], int]] = {
+        "CartPole-v1": ({left: 0, right: 1}, 0),
+        "MountainCar-v0": ({left: 0, right: 2}, 1),
+        "Acrobot-v1": ({left: 0, right: 2}, 1),
+        "LunarLander-v3": ({left: 1, up: 2, right: 3}, 0),
     }
-    return known.get(env_id, {str(action): action for action in range(min(actions, 10))})
+    first, count = int(space.start), int(space.n)  # type: ignore[attr-defined]
+    digits = {str(index): first + index for index in range(min(count, 10))}
+    return known.get(env_id, (digits, first))
 
 
 def exploration_of(shares: Sequence[float]) -> tuple[float, ...]:

@@ -1,0 +1,103 @@
+"""DQN on recorded episodes: what the buffer holds, that nothing is stepped, and going on by itself."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import pytest
+import torch
+
+from agents.acting.collector import TickCollector
+from agents.core.recorded import OfflineConfig
+from agents.data.replay import ReplayBuffer
+from agents.run import imitation, loops
+from agents.run.models import load_policy
+from agents.train import main
+from tests.data.test_dataset import made
+from tests.run.running import assert_same_run, resume, train
+
+DQN = "--algo dqn --env CartPole-v1 --vec sync --n-envs 2 --learning-starts 0 --buffer-size 500 --batch-size 16 "
+DQN += "--train-freq 4 --gradient-steps 1 --target-update-interval 100 --net-arch 32 --device cpu --save-freq 0 "
+DQN += "--eval-freq 100 --eval-episodes 1 --eval-max-steps 20 --final-eval-episodes 0"
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Transitions of CartPole in which action 0 is always taken."""
+    file = tmp_path_factory.mktemp("data") / "left.npz"
+    rng = np.random.default_rng(0)
+    ends = np.arange(300) % 20 == 19
+    obs = rng.normal(size=(300, 4)).astype(np.float32) / 10
+    np.savez(file, observations=obs, actions=np.zeros(300, int), rewards=np.ones(300), terminals=ends)
+    return file
+
+
+def test_the_buffer_holds_each_transition_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    recorded = made([3, 4])
+    recorded.terminated[2] = False  # breaks off
+    monkeypatch.setattr(imitation, "learnt_from", lambda env, params: (recorded, []))
+    replay = ReplayBuffer(8, 2, torch.device("cpu"))
+    policy, params = SimpleNamespace(recurrent=False), SimpleNamespace(clip_reward=False)
+    imitation.fill(replay, policy, None, params)  # type: ignore[arg-type]
+    assert len(replay) == 7
+    held = replay.holds(torch.arange(8))
+    order = [0, 2, 4, 6, 1, 3, 5]  # row * 2 + column: the first column has four of them
+    assert held.nonzero().flatten().tolist() == sorted(order)
+    assert replay.flat["reward"][order].tolist() == recorded.reward.tolist()
+    assert replay.flat["obs"][order].tolist() == recorded.at(recorded.rows).tolist()
+    assert replay.flat["next_obs"][order].tolist() == recorded.at(recorded.rows + 1).tolist()
+    assert replay.flat["truncated"][order[:6]].tolist() == [0, 0, 1, 0, 0, 0]
+    assert replay.flat["terminated"][order].tolist() == [0, 0, 0, 0, 0, 0, 1]
+
+
+def test_what_is_taken_in_the_data_is_worth_more_to_a_conservative_network(data: Path, tmp_path: Path) -> None:
+    with mock.patch.object(TickCollector, "collect", side_effect=AssertionError("it acted")):
+        run = train(tmp_path, f"{DQN} --data {data} -n 1200 --cql-alpha 5 --seed 1")
+    obs = torch.from_numpy(np.load(data)["observations"])
+    q = load_policy(run, "latest").policy.model(obs, (), None).q
+    assert (q[:, 0] > q[:, 1]).float().mean() > 0.99
+
+
+def test_it_acts_in_the_last_part_where_that_is_asked_for(data: Path, tmp_path: Path) -> None:
+    steps: list[int] = []
+    collect = TickCollector.collect
+
+    def counted(self: TickCollector, ticks: int, *rest: Any) -> Any:
+        steps.append(self.state.step)
+        return collect(self, ticks, *rest)
+
+    with mock.patch.object(TickCollector, "collect", counted):
+        train(tmp_path, f"{DQN} --data {data} -n 400 --online-fraction 0.25")
+    assert steps == list(range(300, 400, 4))
+
+
+@pytest.mark.parametrize("more", ["", "--online-fraction 0.5"])
+def test_half_a_training_gone_on_with_is_the_whole(data: Path, tmp_path: Path, more: str) -> None:
+    words = f"{DQN} --data {data} -n 400 --n-step-returns 3 --prioritized-replay {more}"
+    whole = train(tmp_path / "whole", words)
+    learn, calls = loops.Rounds.learn, []
+
+    def stopped(self: loops.Rounds) -> None:
+        calls.append(1)
+        if len(calls) == 45:
+            signal.raise_signal(signal.SIGINT)
+        learn(self)
+
+    with mock.patch.object(loops.Rounds, "learn", stopped):
+        half = train(tmp_path / "half", words, code=130)
+    assert_same_run(whole, resume(half))
+
+
+def test_more_data_than_the_buffer_holds(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = f"{DQN} --data {data} -n 400".replace("--buffer-size 500", "--buffer-size 200")
+    assert main(words.split()) == 2
+    assert "buffer_size 200 is less than the 300 recorded transitions" in capsys.readouterr().err
+
+
+def test_nothing_is_replayed_unless_it_is_asked_for() -> None:
+    assert OfflineConfig().data is None
