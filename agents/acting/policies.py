@@ -283,7 +283,12 @@ class SquashedPolicy(ModelPolicy):
 
     def describe(self, obs: Obs, carry: Tree) -> dict[str, Tensor]:
         distribution, critics = self.model(obs), self.model.critics
-        return {"value": critics.values.value(critics(obs, distribution.mode().tanh())), **distribution.describe()}
+        numbers = critics(obs, distribution.mode().tanh())
+        shown = {"value": critics.values.value(numbers), **distribution.describe()}
+        if critics.values.atoms > 1:  # quantiles of the return, and all of them are as likely
+            shown["returns"] = numbers.transpose(0, 1).flatten(1)
+            shown["return_probabilities"] = torch.full_like(shown["returns"], 1 / shown["returns"].shape[1])
+        return shown
 
     def read(self, output: SquashedGaussian, action: Tensor) -> tuple[Tensor, Tensor]:
         raise NotImplementedError("its actions are learnt from one by one, and never by trajectory")

@@ -59,7 +59,8 @@ class Policy(Protocol):
     def inspect(self, obs: Obs, carry: Tree) -> dict[str, Tensor]:
         """Return what the policy computes for a batch: some of
         `value [N]`, `probabilities [N, A]`, `q_values [N, A]` (NaN: illegal), `mean [N, d]`, `std [N, d]`, and of
-        each action's distribution of returns `returns [N, A, K]` and `return_probabilities [N, A, K]`.
+        each action's distribution of returns `returns [N, A, K]` and `return_probabilities [N, A, K]`, or of that of
+        the most likely action, `[N, K]`.
         """
         ...
 

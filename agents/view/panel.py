@@ -115,9 +115,11 @@ class Panel:
         )
 
     def _distribution(self, moment: Moment) -> tuple[str, np.ndarray, np.ndarray] | None:
-        """Return the distribution of returns of the action taken, where the policy has one."""
+        """Return the distribution of returns of the action taken, or of the most likely one, where there is one."""
         if "returns" not in moment.outputs:
             return None
+        if moment.outputs["returns"].ndim == 1:
+            return "returns expected", moment.outputs["returns"], moment.outputs["return_probabilities"]
         labels, taken = choices(np.atleast_1d(moment.action), self.space, self.names.actions)
         action = taken.index(True)
         returns, chances = (moment.outputs[name][action] for name in ("returns", "return_probabilities"))

@@ -11,6 +11,7 @@ import torch
 from gymnasium import spaces
 
 from agents.acting.evaluation import StatelessPolicy
+from agents.algos.sac.config import SACConfig
 from agents.run.play import Moment, play
 from agents.view.canvas import WARM
 from agents.view.charts import columns_of
@@ -20,6 +21,7 @@ from agents.view.saliency import saliency
 from envs.adapters.masks import ACTION_MASK
 from envs.make import make
 from envs.names import Names
+from tests.algos.making import make as make_any
 from tests.algos.making import make_dqn, make_ppo
 
 SEEN = spaces.Box(-1, 1, (3,))
@@ -98,6 +100,23 @@ def test_a_distribution_has_the_value_for_its_mean(options) -> None:
     assert title == "returns expected after down"
     np.testing.assert_array_equal(returns, shown["returns"][0, 1])
     np.testing.assert_array_equal(chances, shown["return_probabilities"][0, 1])
+
+
+def test_quantiles_of_all_critics_are_one_distribution_whose_mean_is_the_value() -> None:
+    bounds = spaces.Box(-1, 1, (2,), np.float32)
+    options = {"net_arch": (16,), "truncated_quantiles": True, "n_quantiles": 5, "n_critics": 3}
+    policy = make_any(SACConfig.model_validate(options), bounds, obs_space=SEEN).policy
+    shown = {key: value.numpy()[0] for key, value in policy.inspect(OBS[None], ()).items()}
+    assert shown["returns"].shape == shown["return_probabilities"].shape == (15,)
+    np.testing.assert_allclose(shown["returns"] @ shown["return_probabilities"], shown["value"], atol=1e-6)
+    panel = Panel("a", "b", "c", bounds)
+    panel.see(replace(moment(np.zeros(2, np.float32), **shown), frame=np.zeros((4, 4, 3), np.uint8)))
+    title, returns, _ = panel.state().distribution
+    assert (title, len(returns)) == ("returns expected", 15)
+    plain = make_any(SACConfig.model_validate({"net_arch": (16,)}), bounds, obs_space=SEEN).policy.inspect(
+        OBS[None], ()
+    )
+    assert "returns" not in plain
 
 
 def test_the_columns_of_a_distribution_hold_all_that_counts() -> None:

@@ -83,7 +83,8 @@ def _effect(found: Explanation, effect: Effect) -> str:
     changed = changes(found, effect.importance.changed)
     acts = "of the actions become others" if changed.endswith("%") else "deviations is how far the actions move"
     loss = found.loss(effect)
-    between = f" (difference {number(loss.value)}, 95% interval {interval(loss.low, loss.high)})" if loss.low else ""
+    within = interval(loss.low, loss.high)  # of one episode there is none
+    between = f" (difference {number(loss.value)}, 95% interval {within})" if within else ""
     return (
         f"with other states' values in its place {changed} {acts}, and the mean return over "
         f"{plural(len(found.returns), 'episode')} is {number(float(effect.returns.mean()))} instead of "
