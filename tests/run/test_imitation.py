@@ -277,7 +277,9 @@ def test_an_expert_labels_what_the_policy_does(recorded: Path, tmp_path: Path) -
     ask = Asked._ask
 
     def looked(self: Asked) -> Any:
+        before = self.state.step
         episodes = ask(self)
+        assert self.state.step == before
         added = self._recorded.added
         assert added is not None
         asked.append(added.action.copy())
