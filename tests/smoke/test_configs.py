@@ -11,7 +11,7 @@ from agents.run.yaml_files import load_config_file
 from envs.errors import UserError
 from envs.locate import locate
 
-APART = ("sb3", "presets")  # those have tests of their own
+APART = ("sb3", "presets", "search")  # those have tests of their own
 FILES = sorted(file for file in CONFIGS.rglob("*.yaml") if not {*APART} & {*file.parts})
 KINDS = {"atari": "ALE/Pong-v5"}  # one of each kind of environments that files are for
 PROMISED = {
