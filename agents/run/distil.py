@@ -33,7 +33,7 @@ from agents.run import loops
 from agents.run.build import Training, build
 from agents.run.config import FLAGS, Layer, resolve
 from agents.run.models import LoadedPolicy
-from agents.run.runner import train
+from agents.run.runner import train_out
 from agents.run.summary import Summary
 from agents.run.transfer import origin
 from envs.errors import UserError
@@ -227,15 +227,4 @@ def distil(
         UserError: as `student_of`; or something cannot be written.
     """
     training = student_of(teacher, settings, steps, learning_rate)
-    try:
-        return train(
-            training.config,
-            runs_dir=runs_dir,
-            replays_dir=runs_dir,
-            quiet=quiet,
-            record_steps=0,
-            doctor=False,
-            training=training,
-        )
-    finally:
-        training.env.close()
+    return train_out(training, runs_dir, quiet)

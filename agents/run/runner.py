@@ -410,6 +410,24 @@ def train(
             return carry_out(run, notes, replays, record_steps)
 
 
+def train_out(training: Training, runs_dir: Path, quiet: bool) -> Summary:
+    """Train what is there already in a run folder of its own, without doctor and recording; close its environments.
+
+    Raises:
+        UserError: as `train`.
+    """
+    with closing(training.env):
+        return train(
+            training.config,
+            runs_dir=runs_dir,
+            replays_dir=runs_dir,
+            quiet=quiet,
+            record_steps=0,
+            doctor=False,
+            training=training,
+        )
+
+
 def carry_out(run: Run, notes: list[str], replays: tuple[Path, Path], record_steps: int) -> Summary:
     """Train, save and conclude; whatever breaks off, the error notes what was saved and how to go on."""
     with stop_signals() as stop:
