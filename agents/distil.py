@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import tyro
 
 from agents.run.cli import print_json, run_command
-from agents.run.flags import Checkpoint, Flag, Run, RunsDir, Settings, Trust, parse_env_kwargs, parse_flags
+from agents.run.flags import Checkpoint, Flag, Run, RunsDir, Settings, Trust, parse_env_kwargs, parse_flags, refuse_less
 from agents.run.yaml_files import parse_value
 from envs.errors import UserError
 
@@ -51,9 +51,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _distil(argv: list[str]) -> int:
     options = parse_flags(Options, argv, command="python -m agents.distil", about=__doc__, examples=EXAMPLES)
-    for name, value, least in (("steps", options.steps, 1), ("episodes", options.episodes, 0)):
-        if value < least:
-            raise UserError(f"--{name}: {value} given, at least {least} expected.")
+    refuse_less(options, steps=1, episodes=0)
     if not options.learning_rate > 0:
         raise UserError(f"--learning-rate: {options.learning_rate} given, more than 0 expected.")
 

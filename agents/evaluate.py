@@ -23,6 +23,7 @@ from agents.run.flags import (
     VecNormalizeFile,
     parse_env_kwargs,
     parse_flags,
+    refuse_less,
 )
 from envs.errors import UserError
 
@@ -75,13 +76,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _evaluate(argv: list[str]) -> int:
     options = parse_flags(Options, argv, command="python -m agents.evaluate", about=__doc__, examples=EXAMPLES)
-    for name, value, least in (
-        ("episodes", options.episodes, 1),
-        ("seed", options.seed, 0),
-        ("max-steps", options.max_steps, 1),
-    ):
-        if value is not None and value < least:
-            raise UserError(f"--{name}: {value} given, at least {least} expected.")
+    refuse_less(options, episodes=1, seed=0, max_steps=1)
     if options.episodes > MOST_EPISODES:
         raise UserError(f"--episodes: {options.episodes} given, at most {MOST_EPISODES} expected.")
     env_kwargs = parse_env_kwargs(options.env_kwargs)

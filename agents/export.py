@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 import tyro
 
 from agents.run.cli import print_json, run_command
-from agents.run.flags import Checkpoint, Flag, Run, RunsDir, Trust, parse_flags
+from agents.run.flags import Checkpoint, Flag, Run, RunsDir, Trust, parse_flags, refuse_less
 from envs.errors import UserError
 
 EXAMPLES = """\
@@ -59,8 +59,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _export(argv: list[str]) -> int:
     options = parse_flags(Options, argv, command="python -m agents.export", about=__doc__, examples=EXAMPLES)
-    if options.check < 0:
-        raise UserError(f"--check: {options.check} given, at least 0 expected.")
+    refuse_less(options, check=0)
     if options.int8 and options.to == "onnx":
         raise UserError("--int8 is for --to c and --to web; ONNX runtimes have quantisation of their own")
 

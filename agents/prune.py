@@ -10,8 +10,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from agents.run.cli import print_json, run_command
-from agents.run.flags import Checkpoint, Flag, Run, RunsDir, Settings, Trust, parse_env_kwargs, parse_flags
-from envs.errors import UserError
+from agents.run.flags import Checkpoint, Flag, Run, RunsDir, Settings, Trust, parse_env_kwargs, parse_flags, refuse_less
 
 EXAMPLES = """\
 examples:
@@ -52,9 +51,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _prune(argv: list[str]) -> int:
     options = parse_flags(Options, argv, command="python -m agents.prune", about=__doc__, examples=EXAMPLES)
-    for name, value in (("finetune", options.finetune), ("episodes", options.episodes)):
-        if value < 0:
-            raise UserError(f"--{name}: {value} given, at least 0 expected.")
+    refuse_less(options, finetune=0, episodes=0)
 
     from agents.lab.smaller import side_by_side
     from agents.run.folder import find_latest_run

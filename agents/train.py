@@ -32,7 +32,7 @@ from agents.run.config import (
     resolve,
     takes_many,
 )
-from agents.run.flags import Trust, parse_env_kwargs
+from agents.run.flags import Trust, parse_env_kwargs, refuse_less
 from agents.run.spellings import suggestion
 from agents.run.terminal import say
 from agents.run.yaml_files import parse_value
@@ -150,8 +150,7 @@ def _train(argv: list[str]) -> int:
         if "eval_freq" in given:
             given.setdefault("eval_share", "auto")  # it goes with the frequency
     config = resolve([*beneath, Layer(FLAGS, given)], packaged=not early.resume)
-    if options.record_steps < 1:
-        raise UserError(f"--record-steps: {options.record_steps} given, at least 1 expected.")
+    refuse_less(options, record_steps=1)
     if options.seeds is not None and (not 1 <= options.seeds <= MOST_SEEDS or options.resume):
         what = "on --resume there is one run" if options.resume else f"from 1 to {MOST_SEEDS} expected"
         raise UserError(f"--seeds: {options.seeds} given, {what}.")

@@ -22,6 +22,7 @@ from agents.run.flags import (
     VecNormalizeFile,
     parse_env_kwargs,
     parse_flags,
+    refuse_less,
 )
 from envs.errors import UserError
 
@@ -132,9 +133,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _watch(argv: list[str]) -> int:
     options = parse_flags(Options, argv, command="python -m agents.watch", about=__doc__, examples=EXAMPLES)
-    for name, value, least in (("episodes", options.episodes, 1), ("seed", options.seed, 0)):
-        if value is not None and value < least:
-            raise UserError(f"--{name}: {value} given, at least {least} expected.")
+    refuse_less(options, episodes=1, seed=0)
     if options.fps is not None and not 0 < options.fps <= 1000:
         raise UserError(f"--fps: {options.fps} given, a number above 0 and at most 1000 expected.")
 

@@ -109,6 +109,18 @@ def _names(options: type[Any]) -> Iterator[str]:
             yield from detail.aliases or ()
 
 
+def refuse_less(options: Any, **least: int) -> None:
+    """Refuse flags, by their fields' names, that are below the least they may be; None stands for no value.
+
+    Raises:
+        UserError: the message names the first.
+    """
+    for name, bound in least.items():
+        value = getattr(options, name)
+        if value is not None and value < bound:
+            raise UserError(f"--{name.replace('_', '-')}: {value} given, at least {bound} expected.")
+
+
 def parse_env_kwargs(words: Sequence[str], flag: str = "--env-kwargs", example: str = "gravity=9.8") -> dict[str, Any]:
     """Read `key=value` words of a flag, the values as YAML would.
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from agents.run.flags import Count, CurveFiles, Flag, Trust, parse_env_kwargs
+from agents.run.flags import Count, CurveFiles, Flag, Trust, parse_env_kwargs, refuse_less
 from envs.errors import UserError
 
 QUICK: dict[str, Any] = {
@@ -99,8 +99,7 @@ class Options:
                     f"--{field.name.replace('_', '-')}: it is for what is trained by the comparison; "
                     f"{self.runs[0]} is compared as it is."
                 )
-        if self.final_eval_episodes < 1:
-            raise UserError(f"--final-eval-episodes: {self.final_eval_episodes} given, at least 1 expected.")
+        refuse_less(self, final_eval_episodes=1)
 
     def completed(self) -> Options:
         """Return them with what `--quick` sets and with defaults.
@@ -109,10 +108,7 @@ class Options:
             UserError: a count is below 1, an environment's argument is malformed, or there is no environment.
         """
         quick = {name: getattr(self, name) or value for name, value in QUICK.items()} if self.quick else {}
-        for name in COUNTS:
-            count = getattr(self, name)
-            if count is not None and count < 1:
-                raise UserError(f"--{name.replace('_', '-')}: {count} given, at least 1 expected.")
+        refuse_less(self, **dict.fromkeys(COUNTS, 1))
         parse_env_kwargs(self.env_kwargs)
         found = dataclasses.replace(self, **quick)
         if not found.env:

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from agents.run.flags import Count, Flag, Trust
+from agents.run.flags import Count, Flag, Trust, refuse_less
 from envs.errors import UserError
 
 COUNTS = ("trials", "workers", "seeds", "evaluations", "eval_episodes", "total_timesteps", "best")
@@ -102,11 +102,7 @@ class Options:
         Raises:
             UserError: there is one, or no environment.
         """
-        least = dict.fromkeys(COUNTS, 1) | {"retrain": 0}
-        for name, bound in least.items():
-            count = getattr(self, name)
-            if count is not None and count < bound:
-                raise UserError(f"--{name.replace('_', '-')}: {count} given, at least {bound} expected.")
+        refuse_less(self, **dict.fromkeys(COUNTS, 1), retrain=0)
         if self.timeout is not None and not self.timeout > 0:
             raise UserError(f"--timeout: {self.timeout:g} given, more than 0 seconds expected.")
         if not self.env:
