@@ -21,7 +21,13 @@ from agents.core.tree import tree_map
 Function = Callable[..., Any]
 Version = Callable[[], Hashable]  # of all that a function reads beside its arguments: another value, another program
 Recorder = Callable[[Callable[[], Any]], tuple[Callable[[], Any], Any]]
+Found = tuple[Any, Sequence[Tensor]]  # a function's outputs, and what it left in what it changes in place
+Agree = Callable[[Found, Found], str]
 WARM_UPS = 2  # runs before a capture, in which libraries set themselves up
+
+
+class Disagreement(RuntimeError):
+    """A kernel does not do what the function in whose place it stands does."""
 
 
 def cuda_graph(function: Callable[[], Any]) -> tuple[Callable[[], Any], Any]:
@@ -33,8 +39,10 @@ def cuda_graph(function: Callable[[], Any]) -> tuple[Callable[[], Any], Any]:
 
 
 def resolved_mode(mode: CompileMode, device: torch.device) -> CompileMode:
-    """Return what a mode comes to on a device: "auto" takes CUDA graphs, which only CUDA has."""
-    return mode if mode in ("off", "on") else "graphs" if device.type == "cuda" else "off"
+    """Return what a mode comes to on a device: "auto" takes kernels and graphs, which only CUDA has."""
+    if mode in ("off", "on"):
+        return mode
+    return "off" if device.type != "cuda" else "kernels" if mode == "auto" else mode
 
 
 def _always() -> Hashable:
@@ -53,8 +61,10 @@ class Runtime:
       in long runs only.
     - `captured` is for long ones, such as all minibatches of an update. On CUDA, all modes but `off` capture them in a
       CUDA graph; elsewhere they run as they are. Outputs belong to the graph: the next call overwrites them.
+    - `replaced` is for those that a hand-written kernel does at once, in mode `kernels`. Its first call also runs
+      the plain function on the same input, and the kernel is used only if both agree.
 
-    What cannot be compiled or captured runs as it is, and `say` tells so once.
+    What cannot be compiled, captured or replaced runs as it is, and `say` tells so once.
 
     Args:
         mode: `off` runs everything as it is.
@@ -67,6 +77,7 @@ class Runtime:
     ) -> None:
         self.on_cuda = device is not None and device.type == "cuda"
         self.compiles = mode == "on"
+        self.replaces = mode == "kernels"
         self.record = None if mode == "off" else record or (cuda_graph if self.on_cuda else None)
         self.say: Callable[[str], None] = lambda text: print(text, file=sys.stderr)
         self._used: set[str] = set()
@@ -97,6 +108,30 @@ class Runtime:
             return function
         self._used.add("captured")
         return _ByVersion(lambda: _WithFallback(_Graph(function, state, self), function, self.say, "captured"), version)
+
+    def replaced(
+        self,
+        function: Function,
+        kernel: Callable[[], Function],
+        state: Callable[[], Sequence[Tensor]],
+        agree: Agree,
+        version: Version = _always,
+    ) -> Function:
+        """Return `function`, or a kernel in its place.
+
+        Args:
+            function: of tensors or trees of them, always of the same shapes: what is right.
+            kernel: makes what does the same faster.
+            state: returns the tensors that either changes in place.
+            agree: what is wrong with the kernel's outputs and state beside the plain ones, in words; "" if nothing is.
+            version: as in `Runtime`.
+        """
+        if not self.replaces:
+            return function
+        self._used.add("in kernels")
+        return _ByVersion(
+            lambda: _WithFallback(_Checked(function, kernel, state, agree), function, self.say, "in a kernel"), version
+        )
 
     def _compile(self, function: Function) -> Function:
         # Before each call the compiler checks that nothing it relied on has changed, which takes as long as a small
@@ -149,6 +184,39 @@ class _WithFallback:
         return result
 
 
+class _Checked:
+    """A kernel; its first call compares it with the plain function.
+
+    Raises:
+        Disagreement: it does something else. What either changes in place is as it was before.
+    """
+
+    def __init__(
+        self, plain: Function, kernel: Callable[[], Function], state: Callable[[], Sequence[Tensor]], agree: Agree
+    ) -> None:
+        self._plain, self._make, self._state, self._agree = plain, kernel, state, agree
+        self._kernel: Function | None = None
+
+    def __call__(self, *args: Any) -> Any:
+        if self._kernel is not None:
+            return self._kernel(*args)
+        state, kernel = list(self._state()), self._make()
+        before = [tensor.clone() for tensor in state]
+        expected = tree_map(torch.clone, self._plain(*args))
+        after = [tensor.clone() for tensor in state]
+        _copied(state, before)
+        try:
+            result = kernel(*args)
+            wrong = self._agree((expected, after), (result, state))
+            if wrong:
+                raise Disagreement(wrong)
+        except BaseException:
+            _copied(state, before)
+            raise
+        self._kernel = kernel
+        return result
+
+
 class _Graph:
     """A function on static inputs, recorded at the first call and replayed at every one."""
 
@@ -172,17 +240,13 @@ class _Graph:
         state = list(self._state())
         before = [tensor.clone() for tensor in state]
 
-        def restore() -> None:
-            for tensor, kept in zip(state, before, strict=True):
-                tensor.copy_(kept)
-
         try:
             self._warm_up()
-            restore()
+            _copied(state, before)
             assert self._runtime.record is not None
             self._replay, self._outputs = self._runtime.record(lambda: self._function(*self._inputs))
         finally:
-            restore()
+            _copied(state, before)
 
     def _warm_up(self) -> None:
         if not self._runtime.on_cuda:
@@ -195,3 +259,8 @@ class _Graph:
             for _ in range(WARM_UPS):
                 self._function(*self._inputs)
         torch.cuda.current_stream().wait_stream(stream)
+
+
+def _copied(tensors: Sequence[Tensor], values: Sequence[Tensor]) -> None:
+    for tensor, value in zip(tensors, values, strict=True):
+        tensor.copy_(value)

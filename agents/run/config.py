@@ -90,7 +90,9 @@ class RunConfig(Settings):
     lr_scale: Factors = Field({}, description="what the learning rate is multiplied by in parts of the network")
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="where the networks live")
     compile: CompileMode = Field(
-        "auto", description="compile updates and rollouts; graphs only captures them on a CUDA GPU, as auto does there"
+        "auto",
+        description="compile updates and rollouts; on a CUDA GPU graphs only captures them, and kernels, which auto "
+        "takes there, also runs what it can in kernels of its own",
     )
     vec: Literal["auto", "native", "sync", "async", "vector", "envpool", "ale"] = Field(
         "auto", description="how the copies of env are stepped; sync and async take Gymnasium's own version"

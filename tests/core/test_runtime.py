@@ -154,6 +154,57 @@ def test_another_version_is_captured_anew():
     assert tape.recorded == 2
 
 
+def replacing(kernel, count):
+    """Return a function that adds to a count, `kernel` in its place, and what was said of that."""
+    runtime, said = listening("kernels")
+
+    def plain(x):
+        count.add_(x)
+        return count * 2
+
+    def agree(expected, got):
+        (outputs, (state,)), (seen, (left,)) = expected, got
+        return "" if torch.equal(outputs, seen) and torch.equal(state, left) else "its numbers are others"
+
+    return runtime.replaced(plain, lambda: kernel, lambda: [count], agree), said
+
+
+def test_a_kernel_that_agrees_takes_the_place_of_the_function():
+    count, calls = torch.zeros(1), []
+
+    def kernel(x):
+        calls.append(x)
+        count.copy_(count + x)
+        return count + count
+
+    run, said = replacing(kernel, count)
+    assert [run(torch.ones(1)).item(), run(torch.ones(1)).item(), count.item()] == [2.0, 4.0, 2.0]
+    assert len(calls) == 2
+    assert said == []
+
+
+@pytest.mark.parametrize("wrong", ["outputs", "state", "raises"])
+def test_a_kernel_that_does_something_else_is_not_used(wrong):
+    count = torch.zeros(1)
+
+    def kernel(x):
+        if wrong == "raises":
+            raise RuntimeError("out of registers")
+        count.add_(x * (2 if wrong == "state" else 1))
+        return count * 2 if wrong == "state" else count * 3
+
+    run, said = replacing(kernel, count)
+    assert [run(torch.ones(1)).item(), run(torch.ones(1)).item(), count.item()] == [2.0, 4.0, 2.0]
+    reason = "RuntimeError: out of registers" if wrong == "raises" else "Disagreement: its numbers are others"
+    assert said == [f"not in a kernel, runs as it is: {reason}"]
+
+
+def test_other_modes_take_no_kernel():
+    plain, never = torch.neg, pytest.fail
+    for mode in ("off", "on", "graphs", "auto"):
+        assert Runtime(mode).replaced(plain, never, list, never) is plain
+
+
 def test_what_cannot_be_captured_runs_as_it_is_and_says_so_once():
     def record(function):
         raise RuntimeError("operation not permitted\nwhen stream is capturing")
