@@ -7,7 +7,7 @@ from collections.abc import Hashable, Iterator
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from agents.core.algorithm import Algorithm
 from agents.core.runtime import Runtime
@@ -89,7 +89,8 @@ class Learner:
         def version() -> Hashable:
             return self.parameters.version
 
-        how: Any = (version, self._changing, lambda: repeats_itself(algorithm))
+        by_numpy = repeats_itself(algorithm) and not any(isinstance(part, nn.Conv2d) for part in algorithm.modules())
+        how: Any = version, self._changing if by_numpy else None, lambda: repeats_itself(algorithm)
         # no more than will be run, so that the runtime's summary is true
         self._step: Any = self._plain_step
         self._halves: Any = ()
