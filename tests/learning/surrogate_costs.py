@@ -15,7 +15,7 @@ POINTERS = (
     *("vector", "obs", "log_prob", "value", "advantage", "returns", "normal", "low", "high", "mean", "var", "partial"),
     "log_ratio",
 )
-COUNTS, NUMBERS = ("begin", "count", "tiles", "size"), ("clip_range_vf", "vf_coef", "ent_coef", "clip_obs")
+COUNTS, NUMBERS = ("which", "begin", "count", "tiles", "size"), ("clip_range_vf", "vf_coef", "ent_coef", "clip_obs")
 USUAL: dict[str, Any] = {
     "INPUTS": 4, "WIDTH": 16, "FIRST": 64, "SECOND": 64, "OUTPUTS": 16, "DEEP": True, "RELU": False, "GAUSSIAN": False,
     "NORM_OBS": False, "NORM_ADVANTAGE": True, "CLIP_VF": False, "TILE": 32, "PRECISION": "tf32",

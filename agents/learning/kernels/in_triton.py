@@ -39,18 +39,18 @@ def _matrix(start, rows, columns, n_rows, n_columns, ACROSS: tl.constexpr):
     return found
 
 
-@triton.jit(do_not_specialize=("begin", "count", "tiles", "size"))
+@triton.jit(do_not_specialize=("which", "begin", "count", "tiles", "size"))
 def gradient_kernel(
     vector, layout, obs, action, log_prob, value, advantage, returns, order, normal, low, high, mean, var,
-    partial, log_ratio, begin, count, tiles, size, clip_range_vf, vf_coef, ent_coef, clip_obs,
+    partial, log_ratio, which, begin, count, tiles, size, clip_range_vf, vf_coef, ent_coef, clip_obs,
     INPUTS: tl.constexpr, WIDTH: tl.constexpr, FIRST: tl.constexpr, SECOND: tl.constexpr, OUTPUTS: tl.constexpr,
     DEEP: tl.constexpr, RELU: tl.constexpr, GAUSSIAN: tl.constexpr, NORM_OBS: tl.constexpr,
     NORM_ADVANTAGE: tl.constexpr, CLIP_VF: tl.constexpr, TILE: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Write one network's share of a minibatch's gradient and losses, of some tiles of rows, into a row of `partial`.
 
-    Programs are `[rows of partial, 2]`. The minibatch is `order[begin : begin + count]`; `normal` has the mean and
-    deviation of its advantages. `WIDTH`, `FIRST`, `SECOND` and `OUTPUTS` are sizes of tiles, at least those of both
+    Programs are `[rows of partial, 2]`. The minibatch is `order[begin : begin + count]`; row `which` of `normal` has
+    the mean and deviation of its advantages. `WIDTH`, `FIRST`, `SECOND` and `OUTPUTS` are sizes of tiles, at least those of both
     networks; beyond a network's own sizes all is 0.
     """
     chunk, net = tl.program_id(0), tl.program_id(1)
@@ -99,7 +99,7 @@ def gradient_kernel(
         if net == 0:
             gained = tl.load(advantage + row, mask=real, other=0.0)
             if NORM_ADVANTAGE:
-                gained = (gained - tl.load(normal)) / (tl.load(normal + 1) + 1e-8)
+                gained = (gained - tl.load(normal + 2 * which)) / (tl.load(normal + 2 * which + 1) + 1e-8)
             if GAUSSIAN:
                 log_std = tl.load(vector + deviations + out, mask=used, other=0.0)
                 inverse = tl.exp(-log_std)

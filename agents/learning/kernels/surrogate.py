@@ -30,6 +30,7 @@ BLOCK = 64  # parameters that a program adds up and steps
 GROUP = 8  # gradients that it adds up at a time
 CHECKED = 2  # minibatches on which kernels are compared with plain steps
 WARPS = 8  # of a program of the gradient's kernel: with these and tiles of 32 rows layers of 64 units spill nothing
+HOW = {"enable_fp_fusion": True}  # said, as what Triton takes by itself is about to change
 FEW = 3  # rows of gradients where an interpreter stands for a GPU
 
 
@@ -218,11 +219,12 @@ class Kernels:
             self._layout,
             *(columns[name] for name in COLUMNS),
             order,
-            normal[which] if self._objective.normalize_advantage else normal,
+            normal,
             *ranges,
             *((vector, vector) if norm is None else (norm.mean, norm.var)),
             partial,
             log_ratio,
+            which,
             begin,
             size,
             each,
@@ -232,6 +234,7 @@ class Kernels:
             objective.ent_coef,
             0.0 if norm is None else norm.clip,
             **self.options,
+            **HOW,
         )
         return used
 
@@ -240,7 +243,7 @@ class Kernels:
         vector, objective = self._vector, self._objective
         blocks = -(-partial.shape[1] // BLOCK)
         gradient, squares = vector.new_empty(partial.shape[1]), vector.new_empty(blocks)
-        self._sum[blocks,](partial, gradient, squares, used, len(vector), BLOCK=BLOCK, GROUP=GROUP)
+        self._sum[blocks,](partial, gradient, squares, used, len(vector), BLOCK=BLOCK, GROUP=GROUP, **HOW)
         self._step[blocks,](
             gradient,
             squares,
@@ -258,6 +261,7 @@ class Kernels:
             CLIP=self._max_norm is not None,
             BLOCK=BLOCK,
             BLOCKS=padded(blocks),
+            **HOW,
         )
 
 
