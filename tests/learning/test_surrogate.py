@@ -343,6 +343,30 @@ def test_rows_of_another_kind_are_refused(name, change):
         update_of(made).kernels()(data, *rest)
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA")
+@pytest.mark.parametrize("tf32", [False, True])
+@pytest.mark.parametrize("space", [FEW, BOX], ids=["discrete", "box"])
+def test_large_minibatches_on_cuda_follow_plain_steps_and_repeat_bit_for_bit(monkeypatch, space, tf32):
+    monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", tf32)
+    options = {"net_arch": (64, 64), "batch_size": 16384, "n_epochs": 2}
+    plain, fast, expected, found = both(space, options, 30_000, 4)
+    for name in ("value", "entropy", HEALTH, NORM):
+        torch.testing.assert_close(found[name], expected[name], rtol=2e-2 if tf32 else 1e-3, atol=1e-3)
+    apart = (fast.learner.parameters.vector - plain.learner.parameters.vector).norm()
+    start = twin(space, **options)
+    moved = (plain.learner.parameters.vector - start.learner.parameters.vector).norm()
+    assert apart < (0.1 if tf32 else 0.01) * moved
+    again = both(space, options, 30_000, 4)[1]
+    assert again.learner.parameters.vector.equal(fast.learner.parameters.vector)
+    runtime, said = listening(device=DEVICE)  # and captured
+    captured = twin(space, runtime, **options)
+    captured.algorithm.load_state_dict(start.algorithm.state_dict())
+    given = arguments(captured, 30_000, 4)
+    captured.learner._epochs(*given)
+    assert said == []
+    assert captured.learner.parameters.vector.equal(fast.learner.parameters.vector)
+
+
 @long_test
 @needs_triton
 def test_nothing_is_spilled_where_layers_have_64_units():
