@@ -3022,7 +3022,7 @@ BUGS = [
             "kernel: clipped values are learnt from",
         ),
         ("(noise * noise - 1.0)", "(noise * noise)", "kernel: deviations only grow"),
-        ("real = at < count", "real = at < count + 1", "kernel: a row of the next minibatch is learnt from"),
+        ("slope = tl.where(real, slope, 0.0)", "slope = slope * 1.0", "kernel: rows beyond a minibatch are learnt from"),
         ("tl.where(at < size, found * found, 0.0)", "found * found", "kernel: losses are part of the gradient's norm"),
         ("mask=mine, other=0.0) * decay", "mask=mine, other=0.0)", "kernel: AdamW without its decay"),
         ("tl.where(factor > 1.0, 1.0, factor)", "factor", "kernel: small gradients are made larger"),
