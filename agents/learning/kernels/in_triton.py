@@ -50,8 +50,8 @@ def gradient_kernel(
     """Write one network's share of a minibatch's gradient and losses, of some tiles of rows, into a row of `partial`.
 
     Programs are `[rows of partial, 2]`. The minibatch is `order[begin : begin + count]`; row `which` of `normal` has
-    the mean and deviation of its advantages. `WIDTH`, `FIRST`, `SECOND` and `OUTPUTS` are sizes of tiles, at least those of both
-    networks; beyond a network's own sizes all is 0.
+    the mean and deviation of its advantages. `WIDTH`, `FIRST`, `SECOND` and `OUTPUTS` are sizes of tiles, at least
+    those of both networks; beyond a network's own sizes all is 0.
     """
     chunk, net = tl.program_id(0), tl.program_id(1)
     row_of = layout + net * LAYOUT
