@@ -15,8 +15,10 @@ import torch
 from torch import Tensor
 
 from agents.acting.collector import Collected
+from agents.acting.emitting import ENVS
 from agents.acting.masks import refuse_no_action
 from agents.acting.policies import ModelPolicy
+from agents.acting.rollout_kernel import Source, differences, fits, of_envs, rollout
 from agents.acting.state import ActorState
 from agents.core.runtime import Runtime
 from agents.core.tree import restarted, tree_map, tree_to_tensor
@@ -68,7 +70,10 @@ class FusedCollector:
             return self._version
 
         self._chunk = runtime.compiled(self._few_ticks, version)
-        self._captured = runtime.captured(self._ticks, self._tensors, version)
+        run = self._ticks
+        if runtime.replaces and not fits(policy, env):
+            run = runtime.replaced(run, self._kernel, self._tensors, differences, version)
+        self._captured = runtime.captured(run, self._tensors, version)
 
     def collect(self, ticks: int, meanwhile: Callable[[], None] | None = None) -> Collected:
         """See `Collector`. The next call may overwrite the trajectory.
@@ -130,6 +135,14 @@ class FusedCollector:
             parts.append(rows)
         tree_map(lambda tensor, moved: tensor.copy_(moved), self._static, now)
         return parts[0] if len(parts) == 1 else tree_map(lambda *chunks: torch.cat(chunks), *parts)
+
+    def _kernel(self) -> Callable[..., dict[str, Any]]:
+        """Return what does `_ticks` in one kernel."""
+        env, policy = self._env, self._policy
+        now, noise = of_envs(self._static, ENVS), policy.draw_noise((1, ENVS), 0.0, torch.Generator(env.device))
+        uniform = torch.zeros(1, env.uniforms, ENVS, dtype=torch.float64, device=env.device)
+        learnt = [*policy.model.parameters(), *policy.model.buffers()]
+        return rollout(Source(self._few_ticks, now, noise, uniform, learnt), self._static)
 
     def _few_ticks(self, static: dict[str, Any], noise: Any, uniform: Tensor) -> tuple[dict[str, Any], dict[str, Any]]:
         """A pure function of the static tensors and of the noise of some ticks, `[K, ...]`."""

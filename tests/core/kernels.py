@@ -48,16 +48,15 @@ def compiled(kernel: Any, types: dict[str, str], constants: dict[str, Any], warp
 
 def cost(program: Any, folder: Path) -> Cost:
     """Return what NVIDIA's assembler says of what `compiled` returned."""
-    import triton
+    from triton.backends.nvidia.compiler import get_ptxas
 
     (folder / "kernel.ptx").write_text(program.asm["ptx"])
-    command = [triton.knobs.nvidia.ptxas.path, "-v", "--gpu-name=sm_90a", "kernel.ptx", "-o", "kernel.cubin"]
+    command = [get_ptxas(FOR).path, "-v", "--gpu-name=sm_90a", "kernel.ptx", "-o", "kernel.cubin"]
     said = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stderr
-    registers, *spilled = (
-        int(re.findall(pattern, said)[-1])
-        for pattern in (r"Used (\d+) registers", r"(\d+) bytes spill stores", r"(\d+) bytes spill loads")
+    registers, spilled = (
+        max(map(int, re.findall(pattern, said))) for pattern in (r"Used (\d+) registers", r"(\d+) bytes spill")
     )
-    return Cost(registers, max(spilled))
+    return Cost(registers, spilled)
 
 
 def not_interpreting(module: str, *words: str) -> str:
