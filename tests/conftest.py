@@ -32,5 +32,8 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture
 def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let memories take sequences in step by step, as where what is captured may look at no value."""
+    """Let memories take sequences in step by step, as where what is captured may look at no value, and work out other
+    recurrences with few operations, as where each is a kernel.
+    """
     monkeypatch.setattr("agents.networks.cells.LOOKED_AT", ())
+    monkeypatch.setattr("agents.ops.recurrences.STEPPED", ())

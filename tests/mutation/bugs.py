@@ -144,6 +144,7 @@ BUGS = [
             "n-step: rewards of the next episode are summed across a time limit",
             LIMITS,
         ),
+        ("delta_TN, backward=True", "delta_TN", "GAE: on a GPU advantages are of what was before"),
         ("length_B[:, None] - 1", "length_B[:, None]", "n-step: a window goes one step beyond what is stored"),
     ),
     *_in(
@@ -482,6 +483,7 @@ BUGS = [
     *_in(
         "agents/networks/normalize.py",
         "tests/networks/test_normalize.py",
+        ("keep_TN.roll(1, 0)", "keep_TN", "rewards: on a GPU the return goes on into the next episode"),
         (
             "(before * head.bias + was - self.mean) / self.deviation",
             "(before * head.bias) / self.deviation",
@@ -1179,7 +1181,7 @@ BUGS = [
     *_in(
         "agents/ops/recurrences.py",
         "tests/ops/test_recurrences.py",
-        ("keep[reach:] * keep[:-reach]", "keep[reach:]", "scan: what is kept over two steps is what is kept over one"),
+        ("keep[to] * keep[source]", "keep[to]", "scan: what is kept over two steps is what is kept over one"),
         ("to_n = (1 - z) * (1 - n * n)", "to_n = 1 - n * n", "GRU: the gradient forgets that the gate was half shut"),
     ),
     *_in(
