@@ -219,6 +219,21 @@ def _joined(e: Emitter, op: Operation) -> Names:
     return Names((np.concatenate if op.name == "cat" else np.stack)(arrays, axis), result.dtype)
 
 
+def _scattered(e: Emitter, op: Operation) -> Names:
+    """scatter of a number to one place of an axis, as a one-hot row has it."""
+    tensor, dim, index, value = op.args
+    if isinstance(value, Tensor) or index.shape[dim] != 1:
+        raise Refused("scatter to several places is not written in Triton")
+    dtype, axis = tensor.dtype, e.axis(tensor, dim)
+    entries = np.moveaxis(e.names(tensor).entries.copy(), axis, 0)
+    (places,), number = np.moveaxis(e.names(index).entries, axis, 0), e.constant(value, dtype)
+    for k, *rest in np.ndindex(*entries.shape):
+        spot, place, at = (k, *rest), e.constant(k, torch.int64), np.asarray(places, object)[tuple(rest)]
+        hit = e.name(f"({at} == {place})", str(at), place)
+        entries[spot] = e.name(f"tl.where({hit}, {number}, {entries[spot]})", hit, number, entries[spot])
+    return Names(np.moveaxis(entries, 0, axis), dtype)
+
+
 def _folded(template: str, reckoned: Callable[[Operation], torch.dtype]) -> Write:
     """An expression of two numbers, over the entries of some axes, from the first on."""
 
@@ -344,6 +359,7 @@ OPERATIONS: dict[str, Write] = {
     "scalar_tensor": _filled(None, 0),
     **dict.fromkeys(("full", "full_like"), _filled(None, 1)),
     "new_full": _filled(None, 2),
+    "scatter": _scattered,
     "amax": _folded("tl.maximum({}, {})", _of_result),
     "amin": _folded("tl.minimum({}, {})", _of_result),
     "sum": _folded("({} + {})", _of_result),

@@ -329,6 +329,11 @@ X = torch.tensor([-7.5, -3.0, -1.0, -0.25, 0.0, 0.5, 2.0, 9.75], dtype=torch.flo
 K = torch.tensor([-7, -3, -1, 0, 1, 2, 5, 8])
 
 
+def one_hot(x, k):
+    zeros = torch.zeros(len(x), 3, dtype=torch.int64, device=x.device)
+    return zeros.scatter_(-1, (k % 3).unsqueeze(-1), 1).T.contiguous()
+
+
 def changed_in_place(x, k):
     y = torch.stack([x, x * 2, x * 3])
     y[0] = k
@@ -349,6 +354,7 @@ def changed_in_place(x, k):
         lambda x, k: k * 0.1 + x,  # float32, then float64
         lambda x, k: k / 3,
         lambda x, k: (x > k) * 1 - (x == k) * 2.0,
+        lambda x, k: x + 1e-12 > x,
         lambda x, k: ~(k > 0) | (x < 0),
         lambda x, k: ~k,
         lambda x, k: k & 3 ^ 1,
@@ -360,6 +366,7 @@ def changed_in_place(x, k):
         lambda x, k: torch.maximum(x, torch.tensor(0.3)).clip(max=4.0).sqrt(),
         lambda x, k: x * torch.tensor([1.0, 2.0], dtype=torch.float64, device=x.device)[:, None],
         lambda x, k: torch.full_like(x, 3.5) + torch.ones_like(x) + x**3 + x.floor() + x.ceil(),
+        one_hot,
         changed_in_place,
     ],
 )
@@ -378,6 +385,7 @@ ELSEWHERE = torch.zeros(ENVS)
         (lambda x, k: x.flip(0), "operation flip is not written in Triton"),
         (lambda x, k: x.cumsum(0), "operation cumsum is not written in Triton"),
         (lambda x, k: x.view(1, -1)[:, :100], "environments are not apart from each other"),
+        (lambda x, k: k + torch.ones(2).sum().item(), "operation _local_scalar_dense is not written in Triton"),
         (lambda x, k: x.pow(1.5), "a power other than 2, 3, 0.5, 1 and -1 is not written in Triton"),
         (lambda x, k: x + ELSEWHERE, rf"a tensor \[{ENVS}\] comes from elsewhere"),
         (lambda x, k: x.half(), "numbers are torch.float64 and become torch.float16"),
