@@ -339,7 +339,9 @@ def changed_in_place(x, k):
     y[0] = k
     y[1:] -= 1
     y[2].clamp_(min=0)
-    return torch.cat([y, y[:1].neg()])
+    z = y.clone()
+    z += y
+    return torch.cat([y, z[:1].neg()])
 
 
 @needs_triton
@@ -350,7 +352,7 @@ def changed_in_place(x, k):
         lambda x, k: x % -2.5,
         lambda x, k: k % 3,
         lambda x, k: k // -3,
-        lambda x, k: torch.where(k > 1, 0.1, x),  # not rounded to float32
+        lambda x, k: torch.where(k > 1, 1 / 3, x),  # not rounded to float32
         lambda x, k: k * 0.1 + x,  # float32, then float64
         lambda x, k: k / 3,
         lambda x, k: (x > k) * 1 - (x == k) * 2.0,
