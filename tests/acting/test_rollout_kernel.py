@@ -11,6 +11,7 @@ import torch
 from agents.acting import rollout_kernel
 from agents.acting.emitted import OPERATIONS
 from agents.acting.emitting import ENVS, Emitter, Recording, Refused
+from agents.acting.fused import REHEARSED
 from agents.acting.rollout_kernel import differences, fits, leaves
 from agents.algos.dqn.config import DQNConfig
 from agents.algos.ppo.config import PPOConfig
@@ -197,7 +198,7 @@ def test_it_is_captured_in_a_graph(monkeypatch):
             )
     assert said == []
     assert (tape.recorded, tape.replayed) == (1, 2)
-    assert launches == [T] * 5, "two to warm up, of which one is compared, one recorded and two replayed"
+    assert launches == [REHEARSED] + [T] * 5, "tried, twice to warm up, the first compared, recorded, replayed twice"
 
 
 def test_what_no_kernel_is_made_for_is_said():
@@ -262,6 +263,19 @@ def test_a_kernel_that_goes_wrong_is_not_used(monkeypatch):
     assert said == [
         f"not in a kernel, runs as it is: Disagreement: {N} of {N} environments go another way, beyond rounding"
     ]
+
+
+@needs_triton
+def test_a_kernel_that_begins_no_episode_is_found_before_one_ends(monkeypatch):
+    monkeypatch.setitem(OPERATIONS, "where", lambda e, op: e.names(op.args[2]))
+    monkeypatch.setitem(TASKS, "CartPole-v1", {"max_episode_steps": 500})
+    runtime, said = listening()
+    got, wanted = (training(runtime=each).collector.collect(T).trajectory for each in (runtime, None))
+    assert not wanted.start[1:].any()
+    assert got.obs.equal(wanted.obs)
+    assert got.action.equal(wanted.action)
+    assert len(said) == 1
+    assert said[0].endswith(f"Disagreement: {N} of {N} environments go another way, beyond rounding")
 
 
 def found(envs=400):
