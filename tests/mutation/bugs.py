@@ -1005,8 +1005,8 @@ BUGS = [
         "tests/learning/test_learner.py tests/learning/test_modules.py tests/algos/test_ppo.py",
         ("return -(-rows // size)", "return rows // size", "minibatches: the rest makes the others larger than asked"),
         (
-            "[torch.randperm(rows, generator=self.shuffling, device=device) for _ in range(self.algorithm.n_epochs)]",
-            "[torch.randperm(rows, generator=self.shuffling, device=device)] * self.algorithm.n_epochs",
+            "[torch.randperm(rows, generator=self.shuffling) for _ in range(epochs)]",
+            "[torch.randperm(rows, generator=self.shuffling)] * epochs",
             "minibatches: the same ones in each epoch",
             DETAILS,
         ),
