@@ -2025,7 +2025,7 @@ BUGS = [
         "agents/learning/learner.py",
         "tests/learning/test_learner.py tests/algos/test_ppo.py",
         (
-            'size = max(self.algorithm.batch_size // len(data["start"]), 1)',
+            "size = max(self.algorithm.batch_size // ticks, 1)",
             "size = self.algorithm.batch_size",
             "memory: batch_size counts sequences instead of transitions",
         ),
