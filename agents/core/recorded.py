@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field
 
@@ -54,8 +54,13 @@ class HeldOutConfig(RecordedConfig):
 
 
 class OfflineConfig(RecordedConfig):
-    """Recorded episodes that are replayed, instead of steps of the policy's own or before them."""
+    """Recorded episodes that are replayed, instead of steps of the policy's own or before them.
 
+    Attributes:
+        required: whether nothing is learnt without any.
+    """
+
+    required: ClassVar[bool] = False
     online_fraction: float = Field(
         0.0, ge=0, lt=1, description="last part of the training, in which the policy acts too; 0 leaves env alone"
     )
