@@ -54,13 +54,9 @@ class HeldOutConfig(RecordedConfig):
 
 
 class OfflineConfig(RecordedConfig):
-    """Recorded episodes that are replayed, instead of steps of the policy's own or before them.
+    """Recorded episodes that are replayed, instead of steps of the policy's own or before them."""
 
-    Attributes:
-        required: whether nothing is learnt without any.
-    """
-
-    required: ClassVar[bool] = False
+    required: ClassVar[bool] = False  # whether nothing is learnt without any
     online_fraction: float = Field(
         0.0, ge=0, lt=1, description="last part of the training, in which the policy acts too; 0 leaves env alone"
     )

@@ -2926,6 +2926,7 @@ BUGS = [
             "range(0, count - first):",
             "recording: one that goes on records its first episodes again",
         ),
+        ("policies[index % len(policies)]", "policies[0]", "recording: all episodes are of one checkpoint"),
     ),
     *_in(
         "agents/acting/playback.py",
