@@ -3072,4 +3072,32 @@ BUGS = [
         ),
         ("self.head if self.behaviour is None else self.behaviour", "self.head", "BCQ: NumPy acts by all actions"),
     ),
+    *_in(
+        "agents/lab/off_policy.py",
+        "tests/lab/test_off_policy.py",
+        (
+            "laid_out(data, log_ratio).cumsum(axis=1)",
+            "laid_out(data, log_ratio).sum(axis=1, keepdims=True) + laid_out(data, 0 * log_ratio)",
+            "importance sampling: rewards are weighed by what was done after them",
+            "Precup et al. 2000",
+        ),
+        ("own - theirs, gamma", "theirs - own, gamma", "importance sampling: the ratio is upside down"),
+        (
+            "goes_on = gamma * ~torch.from_numpy(data.terminated)",
+            "goes_on = gamma * torch.ones(len(data))",
+            "fitted Q: episodes that ended go on",
+        ),
+        (
+            "obs), drawn)[0, :, 0]",
+            "obs), numbers[place])[0, :, 0]",
+            "fitted Q: the value is that of the data's own policy",
+        ),
+        ("/ legal.sum(1)", "/ q.shape[1] * 0", "importance sampling: a policy that explores counts as greedy"),
+    ),
+    *_in(
+        "agents/data/inspection.py",
+        "tests/data/test_dataset.py",
+        ("not (rest == free[0]).any()", "True", "data: rewards that are the same count as moved"),
+        ("(cut, ~last, -1)", "(last, ~last, -1)", "data: a reward for the end counts as moved"),
+    ),
 ]
