@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 EXAMPLES = """\
 examples:
   python -m agents.record runs/CartPole-v1__ppo__s0__20260101-120000 --episodes 20
-  python -m agents.record runs/CartPole-v1__ppo__s0__20260101-120000 --checkpoint best 50000 --exploration 0 0.5
+  python -m agents.record runs/CartPole-v1__ppo__s0__20260101-120000 --checkpoint best latest --exploration 0 0.5
   python -m agents.record heuristic --env CartPole-v1 --episodes 20 --out datasets/mine
   python -m agents.record random --env MountainCar-v0 --episodes 5 --seed 1
 """

@@ -164,7 +164,7 @@ def test_exploration_is_the_share_of_random_actions(tmp_path: Path) -> None:
 
 
 def test_episodes_take_turns_with_the_checkpoints_of_a_run(tmp_path: Path) -> None:
-    words = "--algo dqn --env CartPole-v1 -n 240 --n-envs 2 --learning-starts 20 --save-freq 120 --learning-rate 0.01"
+    words = "--algo dqn --env CartPole-v1 -n 240 --n-envs 2 --learning-starts 20 --train-freq 2 --save-freq 120"
     run = train(tmp_path, f"{words} --eval-freq 0 --final-eval-episodes 0 --device cpu --net-arch 16")
     words = f"{run} --checkpoint 120 240 240 --exploration 0 0 1 --episodes 6"
     data = load_dataset(record(tmp_path, *words.split()))
