@@ -125,7 +125,7 @@ def _one_list(value: Any) -> Any:
 
 
 Auto = Literal["auto"]
-CompileMode = Literal["auto", "off", "graphs", "kernels", "on"]
+CompileMode = Literal["auto", "off", "numpy", "graphs", "kernels", "on"]
 Activation = Literal["tanh", "relu", "elu", "gelu", "silu"]
 PictureAxes = Literal["auto", "none", "hw", "hwc", "chw", "nhw", "nhwc", "nchw"]
 OptimizerName = Literal["adam", "adamw", "sgd", "rmsprop"]

@@ -207,7 +207,7 @@ def supported(q_BA: Tensor, logits_BA: Tensor, threshold: float) -> Tensor:
 
 def behaviour_loss(logits_BA: Tensor, action_B: Tensor) -> Tensor:
     """Return -log of the probability that the actions taken have, `[B]`."""
-    return F.cross_entropy(logits_BA, action_B, reduction="none")
+    return -logits_BA.log_softmax(-1).gather(1, action_B[:, None]).squeeze(1)
 
 
 def rescale(x: Tensor, epsilon: float = 1e-3) -> Tensor:
