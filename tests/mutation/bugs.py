@@ -2799,7 +2799,7 @@ BUGS = [
         ),
     ),
     *_in(
-        "agents/run/doctor.py",
+        "agents/run/doctor/sink.py",
         "tests/run/test_doctor.py",
         ("found.badness >= WORSE *", "found.badness >= 1.0 *", "the doctor repeats itself"),
         ("if found.step <= since]", "if found.step > since]", "a resumed run forgets what the doctor said"),
@@ -2811,7 +2811,7 @@ BUGS = [
         ),
     ),
     *_in(
-        "agents/run/vitals.py",
+        "agents/run/doctor/vitals.py",
         "tests/run/test_doctor.py",
         ("result.amax(rows) <= 0", "result.amin(rows) <= 0", "a unit that is 0 once counts as dead"),
         ("(result.abs() > 0.99)", "(result > 0.99)", "tanh saturated at -1 goes unnoticed"),
@@ -2820,7 +2820,7 @@ BUGS = [
         ("(size > 0).sum()", "size.numel() * (size > 0).any()", "the size of rewards is their mean over all steps"),
     ),
     *_in(
-        "agents/run/history.py",
+        "agents/run/doctor/history.py",
         "tests/run/test_illnesses.py",
         ("points[newest:]]", "points[:newest]]", "the doctor looks at old rows alone"),
         ("del series[1:-1:2]", "del series[MOST_POINTS:]", "of a long run the doctor sees the beginning alone"),
@@ -2828,7 +2828,7 @@ BUGS = [
         ("max(self.first(DEVIATION) or 0.0, ", "max(0.0, ", "a policy that has become certain has no chance in it"),
     ),
     *_in(
-        "agents/run/illnesses.py",
+        "agents/run/doctor/experience.py",
         "tests/run/test_illnesses.py",
         ("min(gaps) > 1", "True", "the doctor says of every run that evaluations are far from training"),
         ("or exploring > 0.1 or", "or", "evaluations are compared with training while most actions are random"),
@@ -2837,6 +2837,10 @@ BUGS = [
             "if False:",
             "evaluations that were cut are compared with whole episodes",
         ),
+    ),
+    *_in(
+        "agents/run/doctor/updates.py",
+        "tests/run/test_illnesses.py",
         ("now > PINNED", "now < PINNED", "a healthy clip fraction is an illness"),
         (
             'h.recent("train/approx_kl", FEW_ROWS)',
@@ -2850,7 +2854,7 @@ BUGS = [
         ),
     ),
     *_in(
-        "agents/run/diverged.py",
+        "agents/run/doctor/diverged.py",
         "tests/run/test_doctor.py",
         ("int(row) % num_envs", "int(row) // num_envs", "of a replayed batch another environment is blamed"),
     ),
