@@ -204,6 +204,7 @@ BUGS = [
             "n-step: rewards of the next episode are summed across a time limit",
             LIMITS,
         ),
+        ("delta_TN, backward=True", "delta_TN", "GAE: on a GPU advantages are of what was before"),
         ("length_B[:, None] - 1", "length_B[:, None]", "n-step: a window goes one step beyond what is stored"),
     ),
     *_in(
@@ -542,6 +543,7 @@ BUGS = [
     *_in(
         "agents/networks/normalize.py",
         "tests/networks/test_normalize.py",
+        ("keep_TN.roll(1, 0)", "keep_TN", "rewards: on a GPU the return goes on into the next episode"),
         (
             "(before * head.bias + was - self.mean) / self.deviation",
             "(before * head.bias) / self.deviation",
@@ -1239,7 +1241,7 @@ BUGS = [
     *_in(
         "agents/ops/recurrences.py",
         "tests/ops/test_recurrences.py",
-        ("keep[reach:] * keep[:-reach]", "keep[reach:]", "scan: what is kept over two steps is what is kept over one"),
+        ("keep[to] * keep[source]", "keep[to]", "scan: what is kept over two steps is what is kept over one"),
         ("to_n = (1 - z) * (1 - n * n)", "to_n = 1 - n * n", "GRU: the gradient forgets that the gate was half shut"),
     ),
     *_in(
@@ -2038,6 +2040,57 @@ BUGS = [
             "made-up transitions are learnt from",
             "Gymnasium issue 1451, and its migration guide to 1.0",
         ),
+    ),
+    *_in(
+        "agents/acting/emitted.py",
+        "tests/acting/test_rollout_kernel.py",
+        ('"argmax": _place(">")', '"argmax": _place(">=")', "kernels: of equal action values the last one counts"),
+        ("torch.result_type(a, b))", "torch.float32)", "kernels: what is compared is rounded first"),
+        (
+            '"tl.floor({0} / {1})", f"(({{0}} - {_REMAINDER}) // {{1}})"',
+            '"tl.floor({0} / {1})", "({0} // {1})"',
+            "kernels: whole numbers are divided towards 0",
+        ),
+        ("Names(made.entries.copy(), made.dtype)", "made", "kernels: a copy changes with what it was made of"),
+    ),
+    *_in(
+        "agents/acting/emitting.py",
+        "tests/acting/test_rollout_kernel.py",
+        ("text = repr(number) if", 'text = f"{number:.7g}" if', "kernels: constants are rounded"),
+        (
+            "padded = max(LEAST_TILE, 1 << (size - 1).bit_length())",
+            "padded = max(LEAST_TILE, 1 << size.bit_length() - 1)",
+            "kernels: a layer loses units",
+        ),
+    ),
+    *_in(
+        "agents/acting/rollout_kernel.py",
+        "tests/acting/test_rollout_kernel.py",
+        ('return "" if count <= allowed', 'return "" if count <= len(apart)', "kernels: one that goes wrong is used"),
+        (
+            "(~_close(one, other)).transpose(0, 1)",
+            "(~_close(one, other))[:1].transpose(0, 1)",
+            "kernels: compared in the first tick alone",
+        ),
+        (
+            "entries = e.cast(e.names(after), before.dtype).entries",
+            "entries = e.cast(e.names(before), before.dtype).entries",
+            "kernels: environments stand still",
+        ),
+    ),
+    *_in(
+        "agents/acting/fused.py",
+        "tests/acting/test_rollout_kernel.py",
+        (
+            "self._tensors, differences, version)",
+            "self._tensors, differences)",
+            "kernels: one acts by layers that are gone",
+        ),
+    ),
+    *_in(
+        "agents/core/triton_source.py",
+        "tests/core/test_triton_source.py",
+        ('return "tf32" if', 'return "ieee" if', "kernels: products are rounded whatever the precision asked for"),
     ),
     *_in(
         "agents/core/watch.py",
