@@ -161,7 +161,7 @@ def _selected(e: Emitter, op: Noted, entries: np.ndarray) -> np.ndarray:
 
 def _sliced(e: Emitter, op: Noted, entries: np.ndarray) -> np.ndarray:
     given, usual = op.args[1:], (0, None, None, 1)
-    dim, start, end, step = (*given, *usual[len(given) :])
+    dim, start, end, step = [*given, *usual[len(given) :]]
     if op.args[0].shape[dim] == ENVS and op.result.shape == op.args[0].shape:
         return entries
     return entries[(slice(None),) * e.axis(op.args[0], dim) + (slice(start, end, step),)]
