@@ -160,8 +160,8 @@ def _selected(e: Emitter, op: Noted, entries: np.ndarray) -> np.ndarray:
 
 
 def _sliced(e: Emitter, op: Noted, entries: np.ndarray) -> np.ndarray:
-    given, usual = op.args[1:], (0, None, None, 1)
-    dim, start, end, step = [*given, *usual[len(given) :]]
+    usual: list[Any] = [0, None, None, 1]
+    dim, start, end, step = [*op.args[1:], *usual[len(op.args) - 1 :]]
     if op.args[0].shape[dim] == ENVS and op.result.shape == op.args[0].shape:
         return entries
     return entries[(slice(None),) * e.axis(op.args[0], dim) + (slice(start, end, step),)]
