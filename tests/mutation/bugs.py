@@ -2043,7 +2043,7 @@ BUGS = [
     ),
     *_in(
         "agents/acting/emitted.py",
-        "tests/acting/test_rollout_kernel.py",
+        "tests/acting/test_emitted.py",
         ('"argmax": _place(">")', '"argmax": _place(">=")', "kernels: of equal action values the last one counts"),
         ("torch.result_type(a, b))", "torch.float32)", "kernels: what is compared is rounded first"),
         (
@@ -2055,7 +2055,7 @@ BUGS = [
     ),
     *_in(
         "agents/acting/emitting.py",
-        "tests/acting/test_rollout_kernel.py",
+        "tests/acting/test_emitted.py tests/acting/test_rollout_kernel.py",
         ("text = repr(number) if", 'text = f"{number:.7g}" if', "kernels: constants are rounded"),
         (
             "padded = max(LEAST_TILE, 1 << (size - 1).bit_length())",
