@@ -9,6 +9,8 @@ import pytest
 import torch
 
 os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
+if not torch.cuda.is_available():  # kernels run on the CPU then; Triton reads this as it is imported
+    os.environ.setdefault("TRITON_INTERPRET", "1")
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -30,5 +32,8 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture
 def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let memories take sequences in step by step, as where what is captured may look at no value."""
+    """Let memories take sequences in step by step, as where what is captured may look at no value, and work out other
+    recurrences with few operations, as where each is a kernel.
+    """
     monkeypatch.setattr("agents.networks.cells.LOOKED_AT", ())
+    monkeypatch.setattr("agents.ops.recurrences.STEPPED", ())

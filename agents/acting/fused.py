@@ -15,10 +15,12 @@ import torch
 from torch import Tensor
 
 from agents.acting.collector import Collected
+from agents.acting.emitting import ENVS
 from agents.acting.masks import refuse_no_action
 from agents.acting.policies import ModelPolicy
+from agents.acting.rollout_kernel import Source, differences, fits, of_envs, rollout
 from agents.acting.state import ActorState
-from agents.core.runtime import Runtime
+from agents.core.runtime import Disagreement, Runtime
 from agents.core.tree import restarted, tree_map, tree_to_tensor
 from agents.core.types import Episodes
 from agents.core.watch import Watch
@@ -27,6 +29,7 @@ from envs.native.vec_env import NativeVecEnv, tick
 
 CHUNK = 8  # ticks compiled as one: more take the compiler longer and gain little ...
 MOST = 16  # ... but up to so many, if that is all there are
+REHEARSED = 4  # ticks in which a kernel is tried
 NEWEST = 100  # of the episodes that ended in a trajectory so many are reported one by one
 
 
@@ -68,7 +71,10 @@ class FusedCollector:
             return self._version
 
         self._chunk = runtime.compiled(self._few_ticks, version)
-        self._captured = runtime.captured(self._ticks, self._tensors, version)
+        run = self._ticks
+        if runtime.replaces and not fits(policy, env):
+            run = runtime.replaced(run, self._kernel, self._tensors, differences, version)
+        self._captured = runtime.captured(run, self._tensors, version)
 
     def collect(self, ticks: int, meanwhile: Callable[[], None] | None = None) -> Collected:
         """See `Collector`. The next call may overwrite the trajectory.
@@ -130,6 +136,39 @@ class FusedCollector:
             parts.append(rows)
         tree_map(lambda tensor, moved: tensor.copy_(moved), self._static, now)
         return parts[0] if len(parts) == 1 else tree_map(lambda *chunks: torch.cat(chunks), *parts)
+
+    def _kernel(self) -> Callable[..., dict[str, Any]]:
+        """Return what does `_ticks` in one kernel."""
+        env, policy = self._env, self._policy
+        now, noise = of_envs(self._static, ENVS), policy.draw_noise((1, ENVS), 0.0, torch.Generator(env.device))
+        uniform = torch.zeros(1, env.uniforms, ENVS, dtype=torch.float64, device=env.device)
+        learnt = [*policy.model.parameters(), *policy.model.buffers()]
+        kernel = rollout(Source(self._few_ticks, now, noise, uniform, learnt), self._static)
+        self._rehearse(kernel)
+        return kernel
+
+    def _rehearse(self, kernel: Callable[..., dict[str, Any]]) -> None:
+        """Compare a kernel with `_ticks` where episodes reach their limit, as they may not in the first rollout.
+
+        Raises:
+            Disagreement: it does something else.
+        """
+        env, state, found = self._env, self._tensors(), []
+        before, generator = [tensor.clone() for tensor in state], torch.Generator(env.device).manual_seed(0)
+        shape, last = (REHEARSED, env.num_envs), env.dynamics.max_episode_steps - 1
+        noise = self._policy.draw_noise(shape, 0.0, generator)
+        uniform = torch.rand(
+            REHEARSED, env.uniforms, env.num_envs, dtype=torch.float64, device=env.device, generator=generator
+        )
+        try:
+            for run in (self._ticks, kernel):
+                tree_map(lambda tensor, was: tensor.copy_(was), tuple(state), tuple(before))
+                self._static["steps"].copy_((last - torch.arange(env.num_envs) % REHEARSED).clamp(min=0))
+                found.append((run(noise, uniform), [tensor.clone() for tensor in state]))
+        finally:
+            tree_map(lambda tensor, was: tensor.copy_(was), tuple(state), tuple(before))
+        if wrong := differences(*found):
+            raise Disagreement(wrong)
 
     def _few_ticks(self, static: dict[str, Any], noise: Any, uniform: Tensor) -> tuple[dict[str, Any], dict[str, Any]]:
         """A pure function of the static tensors and of the noise of some ticks, `[K, ...]`."""

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from agents.ops import recurrences
+
 
 class RunningNorm(nn.Module):
     """Shift and scale vectors to mean 0 and variance 1, clipped to +-`clip`.
@@ -145,6 +147,12 @@ class RewardScale(nn.Module):
 
     def _returns(self, reward_TN: Tensor, done_TN: Tensor, valid_TN: Tensor | None) -> Tensor:
         last_TN = done_TN if valid_TN is None else done_TN | ~valid_TN
+        if reward_TN.device.type not in recurrences.STEPPED:
+            keep_TN = self.gamma * (~last_TN).to(reward_TN.dtype)
+            begun_TN = torch.cat([torch.add(reward_TN[:1], self.returns, alpha=self.gamma), reward_TN[1:]])
+            return_TN = recurrences.linear_recurrence(keep_TN.roll(1, 0), begun_TN)
+            self.returns.copy_(return_TN[-1] * ~last_TN[-1])
+            return return_TN
         return_TN = torch.empty_like(reward_TN)
         running_N = self.returns
         for t in range(reward_TN.shape[0]):

@@ -8,8 +8,10 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+STEPPED = ("cpu",)  # devices on which a loop over time is the faster way: elsewhere each step is a kernel or more
 
-def linear_recurrence(keep: Tensor, new: Tensor) -> Tensor:
+
+def linear_recurrence(keep: Tensor, new: Tensor, backward: bool = False) -> Tensor:
     """Return h `[T, ...]` with h_t = keep_t * h_{t-1} + new_t and h_{-1} = 0, in log2(T) steps.
 
     Each step doubles how far back every entry reaches (Hillis & Steele 1986). Nothing is divided, so that `keep` may be
@@ -17,12 +19,17 @@ def linear_recurrence(keep: Tensor, new: Tensor) -> Tensor:
 
     Args:
         keep, new: `[T, ...]` of one shape.
+        backward: from the last step on: h_t = keep_t * h_{t+1} + new_t with h_T = 0.
     """
-    reach = 1
-    while reach < len(keep):
-        new = torch.cat([new[:reach], torch.addcmul(new[reach:], keep[reach:], new[:-reach])])
-        keep = torch.cat([keep[:reach], keep[reach:] * keep[:-reach]])
-        reach *= 2
+    reach, steps = 1, len(new)
+    while reach < steps:
+        ends, starts = slice(reach, steps), slice(0, steps - reach)
+        to, source, rest = (starts, ends, slice(steps - reach, steps)) if backward else (ends, starts, slice(0, reach))
+        further = [(new[rest], torch.addcmul(new[to], keep[to], new[source]))]
+        if 2 * reach < steps:
+            further.append((keep[rest], keep[to] * keep[source]))
+        new, *kept = (torch.cat(pair[::-1] if backward else pair) for pair in further)
+        keep, reach = kept[0] if kept else keep, reach * 2
     return new
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from agents.ops import recurrences
+
 
 def gae(
     reward_TN: Tensor,
@@ -26,12 +28,20 @@ def gae(
     discount_TN = gamma * (~terminated_TN).to(value_TN.dtype)
     delta_TN = torch.addcmul(reward_TN - value_TN, discount_TN, next_value_TN)
     decay_TN = gamma * gae_lambda * (~(terminated_TN | truncated_TN)).to(value_TN.dtype)
+    advantage_TN = _summed(delta_TN, decay_TN)
+    return advantage_TN, advantage_TN + value_TN
+
+
+def _summed(delta_TN: Tensor, decay_TN: Tensor) -> Tensor:
+    """Return the sum of each delta and all later ones, each times the decays of the ticks in between."""
+    if delta_TN.device.type not in recurrences.STEPPED:
+        return recurrences.linear_recurrence(decay_TN, delta_TN, backward=True)
     advantage_TN = torch.empty_like(delta_TN)
     last_N = torch.zeros_like(delta_TN[0])
     rows = zip(delta_TN.unbind(), decay_TN.unbind(), advantage_TN.unbind(), strict=True)
     for delta_N, decay_N, advantage_N in reversed(list(rows)):
         last_N = torch.addcmul(delta_N, decay_N, last_N, out=advantage_N)
-    return advantage_TN, advantage_TN + value_TN
+    return advantage_TN
 
 
 def continuing_gae(

@@ -57,6 +57,7 @@ class NativeVecEnv(InProcess):
         dynamics: the task, its observations canonical.
         state: `[k, N]`, of the dynamics.
         steps: int64 `[N]`, taken in their episodes.
+        uniforms: how many random numbers a tick takes for each environment.
     """
 
     backend = "native"
@@ -68,6 +69,7 @@ class NativeVecEnv(InProcess):
         self.own_spaces = dynamics.observation_space, dynamics.action_space
         self.observation_space = ObservationCodec(dynamics.observation_space).space
         self.dynamics = Observed(dynamics, self.observation_space)
+        self.uniforms = dynamics.uniforms + dynamics.step_uniforms
         self.action_space = ActionCodec(dynamics.action_space, rescale_action).space
         self._check_mask = MaskCheck(self.observation_space, self.action_space)
         self.state: Array = None
@@ -148,8 +150,8 @@ class NativeVecEnv(InProcess):
         return action if self._scale is None else action * self._scale[0] + self._scale[1]
 
     def draw(self, *ticks: int) -> Array:
-        """Draw what `tick` takes, `[*ticks, uniforms + step_uniforms, N]`, from these environments' generator."""
-        return self._arrays.uniform(*ticks, self.dynamics.uniforms + self.dynamics.step_uniforms, self.num_envs)
+        """Draw what `tick` takes, `[*ticks, uniforms, N]`, from these environments' generator."""
+        return self._arrays.uniform(*ticks, self.uniforms, self.num_envs)
 
     def _draw_starts(self) -> Array:
         return self._arrays.uniform(self.dynamics.uniforms, self.num_envs)

@@ -135,8 +135,10 @@ def scaled_by_hand(rollouts, gamma, clip):
         yield (reward / np.sqrt(np.var(seen) + 1e-8)).clip(-clip, clip), valid
 
 
+@pytest.mark.parametrize("stepped", [("cpu",), ()], ids=["loop", "no loop"])
 @pytest.mark.parametrize("dummies", [False, True])
-def test_rewards_are_divided_by_the_deviation_of_the_running_return(dummies):
+def test_rewards_are_divided_by_the_deviation_of_the_running_return(dummies, stepped, monkeypatch):
+    monkeypatch.setattr("agents.ops.recurrences.STEPPED", stepped)
     rng = np.random.default_rng(2)
     rollouts = []
     for ticks in (5, 1, 12, 30):

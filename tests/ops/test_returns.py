@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from agents.acting.emitting import Recording
 from agents.ops.returns import continuing_gae, explained_variance, gae, n_step
+
+VIEWS = ("select", "slice", "unbind")
 
 
 def random_rollout(rng, ticks, num_envs, ends):
@@ -48,6 +51,20 @@ def test_gae_is_the_lambda_return_of_each_episode(gamma, lam, ends):
             expected = lambda_return(reward[t:stop, n], next_value[t:stop, n], terminated[t:stop, n], gamma, lam)
             assert return_[t, n].item() == pytest.approx(expected, abs=2e-5)
             assert advantage[t, n].item() == pytest.approx(expected - value[t, n], abs=2e-5)
+
+
+@pytest.mark.parametrize("ticks", [1, 2, 32, 128, 130])
+def test_gae_takes_few_operations_where_each_is_a_kernel(ticks, monkeypatch):
+    rollout, counts, found = random_rollout(np.random.default_rng(ticks), ticks, 3, 0.1), [], []
+    for stepped in (("cpu",), ()):
+        monkeypatch.setattr("agents.ops.recurrences.STEPPED", stepped)
+        with Recording() as recording:
+            found.append(gae(*rollout, 0.99, 0.95))
+        counts.append(sum(one.name not in VIEWS for one in recording.operations))
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
+    assert counts[0] >= ticks
+    assert counts[1] <= 11 + 4 * int(np.ceil(np.log2(ticks)))
 
 
 def test_gae_bootstraps_from_a_truncation_and_not_from_a_termination():

@@ -1,0 +1,364 @@
+"""Operations on tensors `[..., N, ...]` of N environments as statements of Triton, for a program of some of them.
+
+What was recorded of a function is read again with names in the place of numbers: an array of names for the axes but
+that of the environments, and each name is a variable with a number for every environment of the program. So views,
+assignments to parts and broadcasting are NumPy's own, nothing has an address, and no loop is left. Hidden layers alone
+are tiles, whose second axis is theirs. Export writes loops over arrays in memory for one environment, so the two have
+nothing but the names of operations in common.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from agents.core.triton_source import product_precision
+from envs.errors import UserError
+
+ENVS = 8191  # environments of a recording: a prime number that no other axis has, which tells theirs
+MOST_ENTRIES = 256  # numbers of one environment in one array: beyond, a kernel would take minutes to compile
+WIDEST = 128  # hidden layers: beyond, there are not enough registers
+# In float32 a product is three of tf32, which lose nothing that counts: without tensor cores registers do not suffice.
+PRODUCTS = {"ieee": "tf32x3", "tf32": "tf32"}
+LEAST_TILE = 16  # what Triton's products take
+TYPES = {
+    torch.float64: "tl.float64",
+    torch.float32: "tl.float32",
+    torch.int64: "tl.int64",
+    torch.int32: "tl.int32",
+    torch.uint8: "tl.uint8",
+    torch.bool: "tl.int1",
+}
+
+
+class Refused(UserError):
+    """A function has something that no kernel is written for."""
+
+
+@dataclass(slots=True)
+class Operation:
+    """What was called, with what, and what it returned."""
+
+    name: str
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    results: list[Any]
+
+    @property
+    def in_place(self) -> bool:
+        return self.name.endswith("_") and not self.name.endswith("__")
+
+
+class Recording(TorchDispatchMode):
+    """Keeps the operations that are called while it is entered, and their tensors."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.operations: list[Operation] = []
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # else PyTorch imports its compiler
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        results = func(*args, **(kwargs or {}))
+        name = func._schema.name.removeprefix("aten::")
+        self.operations.append(Operation(name, args, kwargs or {}, tree_leaves(results)))
+        return results
+
+
+@dataclass(slots=True)
+class Names:
+    """A name for each number of one environment."""
+
+    entries: np.ndarray
+    dtype: torch.dtype
+
+
+@dataclass(slots=True)
+class Held:
+    """A tensor that is the same for all environments and in all ticks, such as weights: where its numbers lie."""
+
+    pointer: str
+    places: np.ndarray
+    dtype: torch.dtype
+
+
+@dataclass(slots=True)
+class Tile:
+    """What a hidden layer has for each environment, in one variable."""
+
+    name: str
+    width: int
+
+
+class Emitter:
+    """Writes recorded operations out.
+
+    Args:
+        operations: in order.
+        device: of the kernel; tensors elsewhere are constants.
+        learnt: addresses of the tensors that change between two runs, such as weights.
+
+    Attributes:
+        head: statements that come once, before all ticks.
+        body: those of a tick.
+        held: tensors that the kernel is handed, in the order of its arguments `p0`, `p1`, ...
+        widest: of the hidden layers, numbers.
+    """
+
+    def __init__(self, operations: Sequence[Operation], device: torch.device, learnt: set[int]) -> None:
+        self.operations, self._device, self._learnt = operations, device, learnt
+        self.head: list[str] = []
+        self.body: list[str] = []
+        self.held: list[Tensor] = []
+        self.widest = 0
+        self._values: dict[int, Any] = {}
+        self._made: dict[str, str] = {}
+        self._fixed: set[str] = set()
+
+    def give(self, tensor: Tensor, entries: np.ndarray) -> None:
+        """Say what stands for the numbers of an input."""
+        self._values[id(tensor)] = Names(entries, tensor.dtype)
+
+    def run(self, table: dict[str, Callable[..., Any]]) -> None:
+        """Write all operations out.
+
+        Raises:
+            Refused: there is one that cannot be.
+        """
+        for operation in self.operations:
+            name = operation.name.rstrip("_") if operation.in_place else operation.name
+            if name not in table:
+                raise Refused(f"operation {operation.name} is not written in Triton")
+            results = operation.results
+            for result in results:
+                if isinstance(result, Tensor):
+                    self.shape(result)
+            made = table[name](self, operation)
+            if operation.in_place:
+                self._assign(operation.args[0], made)
+                continue
+            for tensor, value in zip(results, made if isinstance(made, list) else [made], strict=True):
+                self._values[id(tensor)] = value
+
+    def _assign(self, tensor: Tensor, value: Any) -> None:
+        mine = self._values.get(id(tensor))
+        if isinstance(mine, Names) and isinstance(value, Names):
+            mine.entries[...] = np.broadcast_to(self.cast(value, mine.dtype).entries, mine.entries.shape)
+        elif isinstance(value, Tile):
+            self._values[id(tensor)] = value
+        else:
+            raise Refused("something is changed that is not its own")
+
+    def shape(self, tensor: Tensor) -> list[int]:
+        """Return a tensor's shape without the axis of the environments."""
+        shape = list(tensor.shape)
+        if shape.count(ENVS) > 1:
+            raise Refused("environments are not apart from each other")
+        rest = [n for n in shape if n != ENVS]
+        if len(rest) == len(shape):
+            return rest
+        if len(rest) > 1 and np.prod(rest) > MOST_ENTRIES and tensor.dim() > 2:
+            raise Refused(f"an array has {np.prod(rest):,} numbers for each environment")
+        return rest
+
+    def axis(self, tensor: Tensor, dim: int) -> int:
+        """Return which axis of the names is `dim` of a tensor."""
+        dim %= tensor.dim()
+        if tensor.shape[dim] == ENVS:
+            raise Refused("environments are not apart from each other")
+        return sum(n != ENVS for n in tensor.shape[:dim])
+
+    def value(self, tensor: Tensor) -> Any:
+        """Return what stands for a tensor; one that was not seen before is held."""
+        if (found := self._values.get(id(tensor))) is not None:
+            return found
+        if ENVS in tensor.shape:
+            raise Refused(f"a tensor {[*tensor.shape]} comes from elsewhere")
+        if tensor.device != self._device or (tensor.dim() == 0 and tensor.data_ptr() not in self._learnt):
+            entries = np.empty(tensor.shape, object)
+            for index in np.ndindex(*entries.shape):
+                entries[index] = self.constant(tensor[index].item(), tensor.dtype)
+            return Names(entries, tensor.dtype)
+        places = np.zeros((), np.int64)
+        for n, stride in zip(tensor.shape, tensor.stride(), strict=True):
+            places = places[..., None] + np.arange(n) * stride
+        self._values[id(tensor)] = value = Held(f"p{len(self.held)}", places, tensor.dtype)
+        self.held.append(tensor)
+        return value
+
+    def names(self, tensor: Tensor) -> Names:
+        """Return names of a tensor's numbers; those of a held one are read."""
+        value = self.value(tensor)
+        if isinstance(value, Tile):
+            raise Refused("a hidden layer goes elsewhere than into the next")
+        if isinstance(value, Names):
+            return value
+        if value.places.size > MOST_ENTRIES:
+            raise Refused(f"an array of {value.places.size:,} numbers goes into no product")
+        entries = np.empty(value.places.shape, object)
+        for index, place in np.ndenumerate(value.places):
+            entries[index] = self.name(f"tl.load({value.pointer} + {place})")
+        return Names(entries, value.dtype)
+
+    def name(self, expression: str, *operands: str, fixed: bool | None = None) -> str:
+        """Return a variable that holds an expression."""
+        if (found := self._made.get(expression)) is not None:
+            return found
+        name = self._made[expression] = f"v{len(self._made)}"
+        once = all(operand in self._fixed for operand in operands) if fixed is None else fixed
+        if once:
+            self._fixed.add(name)
+        (self.head if once else self.body).append(f"{name} = {expression}")
+        return name
+
+    def constant(self, value: Any, dtype: torch.dtype) -> str:
+        """Return a variable that holds a number of a type, not rounded to another on the way."""
+        number = float(value) if dtype.is_floating_point else int(value)
+        text = repr(number) if np.isfinite(number) else f'float("{number}")'
+        return self.name(f"tl.full([], {text}, {TYPES[dtype]})")
+
+    def cast(self, value: Names, dtype: torch.dtype) -> Names:
+        """Return a value in another type."""
+        if value.dtype == dtype:
+            return value
+        if dtype not in TYPES or value.dtype not in TYPES:
+            raise Refused(f"numbers are {value.dtype} and become {dtype}")
+        entries = np.empty(value.entries.shape, object)
+        for index, name in np.ndenumerate(value.entries):
+            made = f"{name} != 0" if dtype == torch.bool else f"{name}.to({TYPES[dtype]})"
+            entries[index] = self.name(made, name)
+        return Names(entries, dtype)
+
+    def elementwise(self, result: Tensor, template: str, args: Sequence[Any], *dtypes: torch.dtype) -> Names | Tile:
+        """Return an expression of each number by itself.
+
+        Args:
+            result: of what shape and type.
+            template: with `{0}`, `{1}`, ... for the arguments.
+            args: tensors and numbers.
+            dtypes: what each argument is reckoned in, the last one for all others too.
+        """
+        kinds = [dtypes[min(i, len(dtypes) - 1)] for i in range(len(args))]
+        values = [self.value(arg) if isinstance(arg, Tensor) else arg for arg in args]
+        if any(isinstance(value, Tile) for value in values):
+            return self._of_tiles(template, values)
+        shape = self.shape(result)
+        columns = [
+            np.broadcast_to(self._aligned(arg, result, kind), shape)
+            if isinstance(arg, Tensor)
+            else np.broadcast_to(np.array(self.constant(arg, kind), object), shape)
+            for arg, kind in zip(args, kinds, strict=True)
+        ]
+        kind = torch.bool if result.dtype == torch.bool else kinds[-1]
+        entries = np.empty(shape, object)
+        for index in np.ndindex(*shape):
+            operands: list[Any] = [column[index] for column in columns]
+            entries[index] = self.name(template.format(*operands), *operands)
+        return self.cast(Names(entries, kind), result.dtype)
+
+    def _of_tiles(self, template: str, values: list[Any]) -> Tile:
+        tiles = [value for value in values if isinstance(value, Tile)]
+        operands = []
+        for value in values:
+            if not isinstance(value, Tile | float | int):
+                raise Refused("a hidden layer meets what is none")
+            operands.append(value.name if isinstance(value, Tile) else self.constant(value, torch.float32))
+        return Tile(self.name(template.format(*operands), fixed=False), tiles[0].width)
+
+    def _aligned(self, tensor: Tensor, result: Tensor, dtype: torch.dtype) -> np.ndarray:
+        """Return the names of an operand, ready to be broadcast to those of the result."""
+        entries = self.cast(self.names(tensor), dtype).entries
+        place = list(result.shape).index(ENVS) - result.dim() + tensor.dim() if ENVS in result.shape else -1
+        if place < 0 or tensor.shape[place] == ENVS:
+            return entries
+        return np.squeeze(entries, axis=place)
+
+    def product(self, operation: Operation) -> Names | Tile:
+        """Return a linear layer of environments: a tile if another follows, else names."""
+        *bias, x, weight = operation.args
+        (result,) = operation.results
+        value, held = self.value(x), self.value(weight)
+        if not isinstance(held, Held) or held.dtype != torch.float32 or ENVS not in x.shape:
+            raise Refused("a product is not that of a linear layer in float32")
+        if operation.kwargs:
+            raise Refused("a product has factors")
+        inputs, outputs = held.places.shape
+        if self._feeds(result):
+            if max(inputs, outputs) > WIDEST:
+                raise Refused(f"a hidden layer of {max(inputs, outputs)} is wider than {WIDEST}")
+            self.widest = max(self.widest, outputs)
+            return self._hidden(value, held, self.value(bias[0]) if bias else None)
+        if outputs > MOST_ENTRIES // 4:
+            raise Refused(f"{outputs} numbers come out of the network")
+        offsets = self.names(bias[0]).entries if bias else np.full(outputs, self.constant(0.0, torch.float32), object)
+        entries = np.empty(outputs, object)
+        for j in range(outputs):
+            if isinstance(value, Tile):
+                column = self._row(held.pointer, held.places[:, j])
+                total = f"tl.sum({value.name} * {column}[None, :], 1)"
+            else:
+                factors = [self.name(f"tl.load({held.pointer} + {place})") for place in held.places[:, j]]
+                pairs = zip(self.cast(self.names(x), torch.float32).entries, factors, strict=True)
+                total = " + ".join(f"{a} * {b}" for a, b in pairs)
+            entries[j] = self.name(f"{total} + {offsets[j]}", fixed=False)
+        return Names(entries, torch.float32)
+
+    def _hidden(self, value: Any, held: Held, bias: Any) -> Tile:
+        inputs, outputs = held.places.shape
+        total = f"{self._row(bias.pointer, bias.places)}[None, :]" if bias is not None else None
+        if isinstance(value, Tile):
+            kept = self.name(f"stay({value.name})", fixed=False)
+            product = f"tl.dot({kept}, {self._matrix(held)}, input_precision={PRODUCTS[product_precision()]!r})"
+            total = f"{product} + {total}" if total else product
+        else:
+            if value.entries.shape != (inputs,) or value.dtype != torch.float32:
+                raise Refused("a product is not that of a linear layer in float32")
+            terms = [total] if total else []
+            for name, places in zip(value.entries, held.places, strict=True):
+                column = self.name(f"tl.broadcast_to({name}, [BLOCK])[:, None]", name)
+                terms.append(f"{column} * {self._row(held.pointer, places)}[None, :]")
+            total = " + ".join(terms)
+        return Tile(self.name(total, fixed=False), outputs)
+
+    def _row(self, pointer: str, places: np.ndarray) -> str:
+        """Return a variable of a row of weights, with zeros up to a power of two."""
+        column, mask = self._range(len(places))
+        return self.name(f"tl.load({pointer} + {_line(column, places)}, mask={mask}, other=0.0)", fixed=False)
+
+    def _matrix(self, held: Held) -> str:
+        (row, rows), (column, columns) = (self._range(n) for n in held.places.shape)
+        down, across = _line(f"{row}[:, None]", held.places[:, 0]), _line(f"{column}[None, :]", held.places[0])
+        mask = f"{rows}[:, None] & {columns}[None, :]"
+        return self.name(f"tl.load({held.pointer} + {down} + {across}, mask={mask}, other=0.0)", fixed=False)
+
+    def _range(self, size: int) -> tuple[str, str]:
+        padded = max(LEAST_TILE, 1 << (size - 1).bit_length())
+        numbers = self.name(f"tl.arange(0, {padded})")
+        return numbers, self.name(f"{numbers} < {size}")
+
+    def _feeds(self, tensor: Tensor) -> bool:
+        """Whether a result goes, number by number, into another product."""
+        for operation in self.operations:
+            if any(arg is tensor for arg in operation.args):
+                if operation.name in ("addmm", "mm"):
+                    return True
+                same = [one for one in operation.results if isinstance(one, Tensor) and one.shape == tensor.shape]
+                if same and same[0] is not tensor and self._feeds(same[0]):
+                    return True
+        return False
+
+
+def _line(variable: str, places: np.ndarray) -> str:
+    """Return the address of places that lie one step apart, from the number of each."""
+    first = int(places[0])
+    step = int(places[1]) - first if len(places) > 1 else 1
+    return f"{variable} * {step}" + (f" + {first}" if first else "")

@@ -1,0 +1,245 @@
+"""A whole rollout on native environments as one kernel: act, step and begin anew, tick after tick, in registers.
+
+One tick is recorded as `FusedCollector` and the rules of the task have it, and written out in Triton. A program holds
+some environments for all ticks. Noise is what was drawn before, as in the plain rollout.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from agents.acting.emitted import OPERATIONS
+from agents.acting.emitting import ENVS, TYPES, Emitter, Recording, Refused
+from agents.acting.policies import ModelPolicy
+from agents.core.runtime import Found
+from agents.core.tree import tree_map
+from agents.core.triton_source import HEAD, interpreted, kernel_of, product_precision, refuse_no_triton
+from envs.native.base import leaves as spaces_of
+from envs.native.vec_env import NativeVecEnv
+
+Tick = Callable[[Any, Any, Tensor], tuple[Any, Any]]
+BLOCK = 16  # environments of a program: as many rows as products take at least, so that there are many programs
+WARPS, WIDE_WARPS = 4, 8  # of a program; more where a hidden layer is wide, which needs more registers
+# A hidden layer goes into a product as it is: else its tanh is worked out anew by every warp, in the product's layout.
+STAY = """@triton.jit
+def stay(x):
+    return {}
+
+
+"""
+STAYS = 'tl.inline_asm_elementwise("mov.b32 $0, $1;", "=f,f", [x], dtype=tl.float32, is_pure=False, pack=1)'
+BEGINS = """@triton.jit(do_not_specialize=["ticks", "envs"])
+def kernel(ticks, envs, {arguments}):
+    BLOCK: tl.constexpr = {block}
+    env = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    live = env < envs
+    n = tl.cast(envs, tl.int64)
+    place = env.to(tl.int64)
+"""
+
+
+class Source:
+    """What a rollout is in Triton.
+
+    Args:
+        tick: a pure function of what there is, `[N, ...]`, and of the noise and random numbers of some ticks,
+            `[K, N, ...]`: what there is then, and what happened.
+        now, noise, uniform: what it is called with for `ENVS` environments and one tick.
+        learnt: the network's tensors.
+
+    Attributes:
+        text: of the kernel.
+        types: of the tensors that it takes, by their names.
+        held: those that it reads beside a rollout's.
+        warps: of a program.
+        rows: what happens in one tick, as tensors without numbers.
+
+    Raises:
+        Refused: no kernel is written for something in it.
+    """
+
+    def __init__(self, tick: Tick, now: Any, noise: Any, uniform: Tensor, learnt: Sequence[Tensor]) -> None:
+        recording = Recording()
+        with torch.no_grad(), recording:
+            after, rows = tick(now, noise, uniform)
+        emitter = Emitter(recording.operations, uniform.device, {tensor.data_ptr() for tensor in learnt})
+        state, drawn = leaves(now), [*leaves(noise), uniform]
+        begin = [line for i, tensor in enumerate(state) for line in _begun(emitter, i, tensor)]
+        for i, tensor in enumerate(drawn):
+            _drawn(emitter, i, tensor)
+        emitter.run(OPERATIONS)
+        stores = [line for i, row in enumerate(leaves(rows)) for line in _kept(emitter, i, row)]
+        moves = [_moved(emitter, i, *pair) for i, pair in enumerate(zip(state, leaves(after), strict=True))]
+        self.held, self.rows = emitter.held, tree_map(lambda row: row.to("meta"), rows)
+        self.warps = WIDE_WARPS if emitter.widest > 64 else WARPS
+        groups = {"now": state, "drawn": drawn, "p": self.held, "row": leaves(rows)}
+        self.types = {f"{name}{i}": one.dtype for name, group in groups.items() for i, one in enumerate(group)}
+        lines = [
+            *emitter.head,
+            *begin,
+            "t = tl.cast(0, tl.int64)",
+            "while t < ticks:",  # a `for` of products with large tiles is more than some versions of Triton compile
+            *(f"    {line}" for line in [*emitter.body, *stores, *(line for part in moves for line in part)]),
+            *(f"    s{i}_{k} = e{i}_{k}" for i, part in enumerate(moves) for k in range(len(part))),
+            "    t += 1",
+            *(line for i, tensor in enumerate(state) for line in _ended(i, tensor)),
+        ]
+        head = BEGINS.format(arguments=", ".join(self.types), block=BLOCK)
+        stay = STAY.format("x" if interpreted() else STAYS)
+        self.text = HEAD + stay + head + "".join(f"    {line}\n" for line in lines)
+
+
+def _begun(e: Emitter, i: int, tensor: Tensor) -> list[str]:
+    """Give names to what there is before a tick; return what reads it before the first one."""
+    entries, lines = np.empty(e.shape(tensor), object), []
+    for k, (index, address) in enumerate(_addresses(tensor)):
+        entries[index] = f"s{i}_{k}"
+        lines.append(f"s{i}_{k} = tl.load(now{i} + {address}, mask=live, other=0)")
+    e.give(tensor, entries)
+    return lines
+
+
+def _drawn(e: Emitter, i: int, tensor: Tensor) -> None:
+    """Let what was drawn for a tick be read in it."""
+    entries = np.empty(e.shape(tensor), object)
+    for index, address in _addresses(tensor, ticks=True):
+        entries[index] = e.name(f"tl.load(drawn{i} + {address}, mask=live, other=0)", fixed=False)
+    e.give(tensor, entries)
+
+
+def _kept(e: Emitter, i: int, row: Tensor) -> list[str]:
+    """Return what writes down what happened in a tick."""
+    entries = e.names(row).entries
+    return [
+        f"tl.store(row{i} + {address}, tl.broadcast_to({entries[index]}, [BLOCK]), mask=live)"
+        for index, address in _addresses(row, ticks=True)
+    ]
+
+
+def _moved(e: Emitter, i: int, before: Tensor, after: Tensor) -> list[str]:
+    """Return what a tick leaves, in the types of what there was."""
+    if before.shape != after.shape:
+        raise Refused("what there is changes its shape from tick to tick")
+    entries = e.cast(e.names(after), before.dtype).entries
+    return [f"e{i}_{k} = tl.broadcast_to({name}, [BLOCK])" for k, name in enumerate(entries.flat)]
+
+
+def _ended(i: int, tensor: Tensor) -> list[str]:
+    """Return what writes down what there is after the last tick."""
+    pairs = enumerate(_addresses(tensor))
+    return [f"tl.store(now{i} + {address}, s{i}_{k}, mask=live)" for k, (_, address) in pairs]
+
+
+def _addresses(tensor: Tensor, ticks: bool = False) -> list[tuple[tuple[int, ...], str]]:
+    """Return the index of each number of one environment, without their axis, and where it lies.
+
+    Args:
+        tensor: `[..., N, ...]`, or of one tick `[1, ..., N, ...]`.
+        ticks: whether the first axis is time, of which there is more than one in the kernel.
+    """
+    if tensor.dtype not in TYPES:
+        raise Refused(f"no kernel holds {tensor.dtype}")
+    axis = list(tensor.shape).index(ENVS)
+    front, back = tuple(tensor.shape[:axis]), tuple(tensor.shape[axis + 1 :])
+    outer, inner = int(np.prod(front)), int(np.prod(back))
+    found = []
+    for index in np.ndindex(*front, *back):
+        a = int(np.ravel_multi_index(index[:axis], front)) if front else 0
+        b = int(np.ravel_multi_index(index[axis:], back)) if back else 0
+        row = f"(t * {outer} + {a}) * n + place" if ticks else f"{a} * n + place"
+        found.append((index, f"({row}) * {inner} + {b}"))
+    return found
+
+
+def fits(policy: ModelPolicy, env: NativeVecEnv) -> str:
+    """Return why no kernel does a policy's rollout, as far as can be told beforehand; "" if nothing is in the way."""
+    if policy.recurrent:
+        return "the policy remembers earlier steps"
+    if any(len(leaf.shape or ()) > 1 for leaf in spaces_of(env.observation_space).values()):
+        return "observations are pictures"
+    return ""
+
+
+def of_envs(now: dict[str, Any], count: int) -> dict[str, Any]:
+    """Return zeros like what there is, as if there were `count` environments."""
+
+    def zeros(name: str) -> Callable[[Tensor], Tensor]:
+        if name == "state":
+            return lambda leaf: leaf.new_zeros(leaf.shape[0], count)
+        return lambda leaf: leaf.new_zeros(count, *leaf.shape[1:])
+
+    return {name: tree_map(zeros(name), leaf) for name, leaf in now.items()}
+
+
+def leaves(tree: Any) -> list[Any]:
+    """Return the arrays of a tree, in order."""
+    found: list[Any] = []
+    tree_map(found.append, tree)
+    return found
+
+
+def rollout(source: Source, now: Any) -> Callable[[Any, Tensor], Any]:
+    """Return what does all ticks in one kernel: of noise and random numbers `[T, ...]`, it returns what happened.
+
+    Args:
+        source: of the tick.
+        now: what there is, which is changed in place.
+
+    Raises:
+        UserError: there is no Triton, or what there is lies apart.
+    """
+    state = leaves(now)
+    device, envs = state[0].device, state[-1].shape[0]
+    refuse_no_triton(device)
+    kernel = kernel_of(source.text)
+    if not all(tensor.is_contiguous() for tensor in state):
+        raise Refused("what there is lies apart")
+
+    def run(noise: Any, uniform: Tensor) -> Any:
+        ticks = len(uniform)
+
+        def room(row: Tensor) -> Tensor:
+            shape = [envs if n == ENVS else n for n in row.shape[1:]]
+            return torch.empty(ticks, *shape, dtype=row.dtype, device=device)
+
+        rows, drawn = tree_map(room, source.rows), [tensor.contiguous() for tensor in (*leaves(noise), uniform)]
+        with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
+            tensors = (*state, *drawn, *source.held, *leaves(rows))
+            kernel[(-(-envs // BLOCK),)](ticks, envs, *tensors, num_warps=source.warps)
+        return rows
+
+    return run
+
+
+def differences(expected: Found, found: Found) -> str:
+    """Return what is wrong with a kernel's rows `[T, N, ...]` and state beside the plain ones; "" if nothing is.
+
+    The first tensor of the state is `[k, N]`, all others are `[N, ...]`. Rounding may change the action of a few
+    environments, which go another way from then on: no more than one in a hundred may (in tf32, one in ten), but one
+    always.
+    """
+    rows, wanted = found[0], expected[0]
+    apart = torch.zeros_like(wanted["start"][0])
+    for name, rest in wanted.items():
+        for one, other in zip(leaves(rows[name]), leaves(rest), strict=True):
+            if one.shape != other.shape or one.dtype != other.dtype:
+                return f"{name} is {one.dtype} {[*one.shape]}, not {other.dtype} {[*other.shape]}"
+            apart |= (~_close(one, other)).transpose(0, 1).flatten(1).any(1)
+    for i, (one, other) in enumerate(zip(found[1], expected[1], strict=True)):
+        unlike = ~_close(one, other)
+        apart |= (unlike if i else unlike.T).flatten(1).any(1) if unlike.dim() > 1 else unlike
+    count, allowed = int(apart.sum()), max(len(apart) // (10 if product_precision() == "tf32" else 100), 1)
+    return "" if count <= allowed else f"{count} of {len(apart)} environments go another way, beyond rounding"
+
+
+def _close(one: Tensor, other: Tensor) -> Tensor:
+    if not one.dtype.is_floating_point:
+        return one == other
+    loose = 1e-2 if product_precision() == "tf32" else 1e-3
+    return torch.isclose(one, other, rtol=loose, atol=loose, equal_nan=True)
