@@ -13,6 +13,7 @@ from gymnasium import Space, spaces
 from torch import Tensor, nn
 
 from agents.core.config import AlgoConfig
+from agents.core.objective import ClippedSurrogate
 from agents.core.schedules import scheduled
 from agents.core.types import Policy
 from envs.errors import UserError
@@ -102,6 +103,11 @@ class Algorithm(nn.Module):
             `[B]` goes back to the sampler.
         """
         raise NotImplementedError
+
+    @property
+    def objective(self) -> ClippedSurrogate | None:
+        """What `loss` is, where that can be said as data, and steps follow it as they follow any: see `paces`."""
+        return None
 
     @property
     def stops_early(self) -> bool:

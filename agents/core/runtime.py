@@ -143,6 +143,7 @@ class Runtime:
         state: Callable[[], Sequence[Tensor]],
         agree: Agree,
         version: Version = _always,
+        sample: Callable[..., Sequence[Any]] | None = None,
     ) -> Function:
         """Return `function`, or a kernel in its place.
 
@@ -152,12 +153,14 @@ class Runtime:
             state: returns the tensors that either changes in place.
             agree: what is wrong with the kernel's outputs and state beside the plain ones, in words; "" if nothing is.
             version: as in `Runtime`.
+            sample: makes of the first arguments those on which both are compared; None for the same.
         """
         if not self.replaces:
             return function
         self._used.add("in kernels")
         return _ByVersion(
-            lambda: _WithFallback(_Checked(function, kernel, state, agree), function, self.say, "in a kernel"), version
+            lambda: _WithFallback(_Checked(function, kernel, state, agree, sample), function, self.say, "in a kernel"),
+            version,
         )
 
     def _translated(self, function: Function, state: Callable[[], Sequence[Tensor]]) -> Function:
@@ -250,9 +253,14 @@ class _Checked:
     """
 
     def __init__(
-        self, plain: Function, kernel: Callable[[], Function], state: Callable[[], Sequence[Tensor]], agree: Agree
+        self,
+        plain: Function,
+        kernel: Callable[[], Function],
+        state: Callable[[], Sequence[Tensor]],
+        agree: Agree,
+        sample: Callable[..., Sequence[Any]] | None = None,
     ) -> None:
-        self._plain, self._make, self._state, self._agree = plain, kernel, state, agree
+        self._plain, self._make, self._state, self._agree, self._sample = plain, kernel, state, agree, sample
         self._kernel: Function | None = None
 
     def __call__(self, *args: Any) -> Any:
@@ -261,14 +269,18 @@ class _Checked:
         state = list(self._state())
         before = [tensor.clone() for tensor in state]
         try:
-            expected = tree_map(torch.clone, self._plain(*args))
+            sample = args if self._sample is None else self._sample(*args)
+            expected = tree_map(torch.clone, self._plain(*sample))
             after = [tensor.clone() for tensor in state]
             _copied(state, before)
             kernel = self._make()
-            result = kernel(*args)
+            result = kernel(*sample)
             wrong = self._agree((expected, after), (result, state))
             if wrong:
                 raise Disagreement(wrong)
+            if self._sample is not None:
+                _copied(state, before)
+                result = kernel(*args)
         except BaseException:
             _copied(state, before)
             raise

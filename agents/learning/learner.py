@@ -10,12 +10,13 @@ import torch
 from torch import Tensor
 
 from agents.core.algorithm import Algorithm
-from agents.core.runtime import Runtime
+from agents.core.runtime import Function, Runtime, Version
 from agents.core.saved import count, part
 from agents.core.tree import tree_map
 from agents.core.watch import repeats_itself
 from agents.data.replay import Batch
 from agents.data.trajectory import Trajectory
+from agents.learning.kernels.surrogate import SurrogateUpdate
 from agents.learning.optimizer import Optimizer
 from agents.learning.parameters import FlatParameters, clipped
 from agents.networks.augmentation import Augmentation
@@ -102,7 +103,14 @@ class Learner:
         else:
             self._step = compiled(self._plain_step, *how)
             if algorithm.data != "replay":
-                self._epochs = runtime.captured(self._all_minibatches, self._changing, version)
+                self._epochs = runtime.captured(self._in_kernels(runtime, version), self._changing, version)
+
+    def _in_kernels(self, runtime: Runtime, version: Version) -> Function:
+        """Return `_all_minibatches`, or kernels in its place if there are any for the loss and the model."""
+        plain, update = self._all_minibatches, SurrogateUpdate(self.algorithm, self.parameters, self.optimizer)
+        if not update.fits:
+            return plain
+        return runtime.replaced(plain, update.kernels, self._changing, update.agree, version, update.sample)
 
     def _changing(self) -> list[Tensor]:
         """Return what steps change in place: parameters, moments, and statistics such as those of BatchNorm."""

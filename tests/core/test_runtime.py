@@ -199,6 +199,28 @@ def test_a_kernel_that_does_something_else_is_not_used(wrong):
     assert said == [f"not in a kernel, runs as it is: {reason}"]
 
 
+def test_a_kernel_may_be_compared_on_a_sample_and_then_does_all():
+    count, seen = torch.zeros(1), []
+
+    def plain(x):
+        seen.append(len(x))
+        count.add_(x.sum())
+        return count * 2
+
+    def agree(expected, got):
+        return "" if expected[0].equal(got[0]) and expected[1][0].equal(got[1][0]) else "its numbers are others"
+
+    def kernel(x):
+        count.copy_(count + x.sum())
+        return count + count
+
+    runtime, said = listening("kernels")
+    run = runtime.replaced(plain, lambda: kernel, lambda: [count], agree, sample=lambda x: (x[:2],))
+    assert [run(torch.ones(5)).item(), run(torch.ones(5)).item(), count.item()] == [10.0, 20.0, 10.0]
+    assert seen == [2]
+    assert said == []
+
+
 def test_other_modes_take_no_kernel():
     plain, never = torch.neg, pytest.fail
     for mode in ("off", "on", "graphs", "auto"):

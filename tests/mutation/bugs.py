@@ -3121,6 +3121,85 @@ BUGS = [
         ),
     ),
     *_in(
+        "agents/learning/kernels/in_triton.py",
+        "tests/learning/test_surrogate.py",
+        (
+            "tl.load(high) * tl.maximum(gained, 0.0) - tl.load(low) * tl.minimum",
+            "tl.load(low) * tl.maximum(gained, 0.0) - tl.load(high) * tl.minimum",
+            "kernel: ratios rise as far as they should fall",
+        ),
+        ("tl.where(gain > limit, 0.0, ", "tl.where(gain > limit, 1.0, ", "kernel: clipped ratios are learnt from"),
+        (
+            "(surprise + probability * uncertain[:, None])",
+            "surprise",
+            "kernel: the entropy's slope leaves out the normalisation",
+        ),
+        (
+            "within = real & (tl.abs(change) <= clip_range_vf)",
+            "within = real",
+            "kernel: clipped values are learnt from",
+        ),
+        ("(noise * noise - 1.0)", "(noise * noise)", "kernel: deviations only grow"),
+        (
+            "slope = tl.where(real, slope, 0.0)",
+            "slope = slope * 1.0",
+            "kernel: rows beyond a minibatch are learnt from",
+        ),
+        ("tl.where(at < size, found * found, 0.0)", "found * found", "kernel: losses are part of the gradient's norm"),
+        ("mask=mine, other=0.0) * decay", "mask=mine, other=0.0)", "kernel: AdamW without its decay"),
+        ("tl.where(factor > 1.0, 1.0, factor)", "factor", "kernel: small gradients are made larger"),
+        (
+            "- ent_coef * entropy + norm)",
+            "- ent_coef * entropy)",
+            "kernel: a gradient that is not finite goes unnoticed",
+        ),
+        (
+            "dz = _back(tl.dot(dz, W2_back",
+            "dz = _back(tl.dot(dz, tl.trans(W2_back)",
+            "kernel: weights across, going back",
+        ),
+    ),
+    *_in(
+        "agents/learning/kernels/surrogate.py",
+        "tests/learning/test_surrogate.py",
+        ("rows // count + (index < rows % count)", "rows // count", "kernel: the last rows are left out"),
+        (
+            "return torch.cat(parts, dim=1).flatten(0, 1)",
+            "return torch.cat(parts, dim=1).flatten(0, 1).flip(0)",
+            "kernel: advantages normalised by another minibatch",
+        ),
+    ),
+    *_in(
+        "agents/learning/kernels/networks.py",
+        "tests/learning/test_surrogate.py",
+        ('or changed or "forward" in vars(module)', "or changed", "kernel: a layer's own function is passed over"),
+        ("type(module) not in PLAIN or changed", "type(module) not in PLAIN", "kernel: hooks are passed over"),
+        (
+            "if list(views) != [name for name, _ in model.named_parameters()]:",
+            "if not views:",
+            "kernel: frozen parts are taken for others",
+        ),
+    ),
+    *_in(
+        "agents/algos/ppo/algorithm.py",
+        "tests/learning/test_surrogate.py",
+        (
+            "more = config.dual_clip, config.desired_kl,",
+            "more = config.desired_kl,",
+            "kernel: dual_clip is passed over",
+        ),
+        (" or type(self).loss is not PPO.loss", "", "kernel: a loss of one's own is passed over"),
+    ),
+    *_in(
+        "agents/core/runtime.py",
+        "tests/core/test_runtime.py",
+        (
+            "                _copied(state, before)\n                result = kernel(*args)",
+            "                result = kernel(*args)",
+            "kernel: the steps that are compared are taken twice",
+        ),
+    ),
+    *_in(
         "agents/ops/losses.py",
         "tests/ops/test_losses.py",
         ("error_B < 0, 1 - expectile, expectile", "error_B < 0, expectile, 1 - expectile", "IQL: the other expectile"),

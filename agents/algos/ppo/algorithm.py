@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from agents.acting.policies import ActorCriticPolicy
 from agents.algos.ppo.config import PPOConfig
 from agents.core.algorithm import Algorithm
+from agents.core.objective import ClippedSurrogate
 from agents.core.schedules import scheduled
 from agents.data.trajectory import Trajectory
 from agents.networks.curiosity import add_learning, build_curiosity
@@ -144,6 +145,15 @@ class PPO(Algorithm):
         gap = (judged - value.detach()).square()
         gap = gap if self.model.curiosity is None else gap.sum(-1)
         return mean(gap - distribution.log_prob(minibatch["action"]), valid)
+
+    @property
+    def objective(self) -> ClippedSurrogate | None:
+        config = self.config
+        more = config.dual_clip, config.desired_kl, self.demonstrator, self.model.curiosity, self.model.value_scale
+        if any(part is not None for part in more) or type(self).loss is not PPO.loss or "loss" in vars(self):
+            return None
+        normalizes = config.normalize_advantage and not config.normalize_over_rollout
+        return ClippedSurrogate(config.clip_range_vf, config.vf_coef, config.ent_coef, normalizes)
 
     @property
     def stops_early(self) -> bool:
