@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Hashable, Sequence
+from time import perf_counter
 from types import FunctionType
 from typing import Any
 
@@ -70,6 +71,9 @@ class Runtime:
         mode: `off` runs everything as it is.
         device: where the tensors live.
         record: how a function is captured; `cuda_graph` on CUDA, None where they run as they are.
+
+    Attributes:
+        preparing: seconds of first calls so far, in which programs are compiled, captured or compared.
     """
 
     def __init__(
@@ -80,6 +84,7 @@ class Runtime:
         self.replaces = mode == "kernels"
         self.record = None if mode == "off" else record or (cuda_graph if self.on_cuda else None)
         self.say: Callable[[str], None] = lambda text: print(text, file=sys.stderr)
+        self.preparing = 0.0
         self._used: set[str] = set()
 
     @property
@@ -92,7 +97,7 @@ class Runtime:
         if not self.compiles:
             return function
         self._used.add("compiled")
-        return _ByVersion(lambda: _WithFallback(self._compile(function), function, self.say, "compiled"), version)
+        return _ByVersion(lambda: _WithFallback(self._compile(function), function, self, "compiled"), version)
 
     def captured(
         self, function: Function, state: Callable[[], Sequence[Tensor]], version: Version = _always
@@ -107,7 +112,7 @@ class Runtime:
         if self.record is None:
             return function
         self._used.add("captured")
-        return _ByVersion(lambda: _WithFallback(_Graph(function, state, self), function, self.say, "captured"), version)
+        return _ByVersion(lambda: _WithFallback(_Graph(function, state, self), function, self, "captured"), version)
 
     def replaced(
         self,
@@ -130,7 +135,7 @@ class Runtime:
             return function
         self._used.add("in kernels")
         return _ByVersion(
-            lambda: _WithFallback(_Checked(function, kernel, state, agree), function, self.say, "in a kernel"), version
+            lambda: _WithFallback(_Checked(function, kernel, state, agree), function, self, "in a kernel"), version
         )
 
     def _compile(self, function: Function) -> Function:
@@ -165,22 +170,25 @@ class _ByVersion:
 class _WithFallback:
     """Runs the fast version; if it fails the first time, before it has changed anything, the plain one from then on."""
 
-    def __init__(self, fast: Function, plain: Function, say: Callable[[str], None], what: str) -> None:
-        self._run, self._plain, self._say, self._what = fast, plain, say, what
+    def __init__(self, fast: Function, plain: Function, runtime: Runtime, what: str) -> None:
+        self._run, self._plain, self._runtime, self._what = fast, plain, runtime, what
         self._works = False
 
     @torch.no_grad()
     def __call__(self, *args: Any) -> Any:
         if self._works:
             return self._run(*args)
+        runtime = self._runtime
+        before, began = runtime.preparing, perf_counter()
         try:
             result = self._run(*args)
         except Exception as error:
             reason = str(error).strip().partition("\n")[0]
-            self._say(f"not {self._what}, runs as it is: {type(error).__name__}: {reason}")
+            runtime.say(f"not {self._what}, runs as it is: {type(error).__name__}: {reason}")
             self._run = self._plain
             result = self._run(*args)
         self._works = True
+        runtime.preparing = before + perf_counter() - began  # what was prepared within this call is part of it
         return result
 
 

@@ -176,6 +176,14 @@ class Training:
 
     def iterations(self) -> Iterator[Iteration]:
         """Train from here to the end of the budget."""
+        prepared = self.runtime.preparing
+        for iteration in self._iterations():
+            if self.runtime.preparing > prepared:
+                iteration.seconds["compile"] = self.runtime.preparing - prepared
+                prepared = self.runtime.preparing
+            yield iteration
+
+    def _iterations(self) -> Iterator[Iteration]:
         params: Any = self.config.params
         if self.imitation is not None:
             playback, held_out = self.imitation.playback, self.imitation.held_out

@@ -100,10 +100,12 @@ def off_policy(
         rounds.learn()
         iteration.step = state.step
         iteration.latest = learner.latest(min((state.step - collected.last_steps) / config.schedule_steps, 1.0))
-        iteration.seconds["learn"] += rounds.seconds()
         if (result := rounds.result()) is not None:
-            learner.refuse_divergence(result, state.step)
+            began = perf_counter()
+            learner.refuse_divergence(result, state.step)  # waits for the device
+            iteration.seconds["learn"] += perf_counter() - began
             iteration.metrics = result.metrics
+        iteration.seconds["learn"] += rounds.seconds()
         yield iteration
 
 

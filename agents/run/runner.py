@@ -148,6 +148,7 @@ class Run:
             if self.monitor.target_reached(self.params.target_reward) or stop.is_set():
                 return
             self.between_ticks = False
+            self.monitor.trains_on()
         self.between_ticks = True
 
     def handle_due(self) -> bool:

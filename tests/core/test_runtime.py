@@ -10,6 +10,7 @@ import torch
 
 from agents.acting.fused import FusedCollector
 from agents.algos.ppo.config import PPOConfig
+from agents.core import runtime as runtime_module
 from agents.core.runtime import Runtime
 from agents.run.build import Training
 from envs.native.arrays import TorchArrays
@@ -45,6 +46,26 @@ def listening(mode: Any, **options: Any) -> tuple[Runtime, list[str]]:
     runtime, said = Runtime(mode, **options), []
     runtime.say = said.append
     return runtime, said
+
+
+def test_first_calls_are_timed_and_once_where_one_is_within_another(monkeypatch):
+    monkeypatch.setattr(runtime_module, "perf_counter", iter(range(0, 1000, 10)).__next__)
+    runtime = Runtime("auto", record=Tape())
+    inner = runtime.captured(lambda x: x + 1, list)
+    outer = runtime.captured(lambda x: inner(x) * 2, list)
+    assert runtime.preparing == 0
+    outer(torch.ones(2))  # begins at 0, the one within lasts from 10 to 20, ends at 30
+    assert runtime.preparing == 30
+    outer(torch.ones(2))
+    assert runtime.preparing == 30, "what runs again is not prepared"
+
+
+def test_an_iteration_says_how_long_first_calls_took():
+    runtime = Runtime("auto", record=Tape())
+    training = training_on(ClockEnv(CONFIG.n_envs), CONFIG, runtime=runtime)
+    first, *later = (step.seconds for step in training.iterations())
+    assert 0 < first["compile"] == runtime.preparing <= first["learn"]
+    assert all("compile" not in seconds for seconds in later)
 
 
 def test_a_captured_update_is_the_plain_one_bit_for_bit():

@@ -2520,6 +2520,31 @@ BUGS = [
             'found["rollout/ep_rew_mean"] = sorted(self.returns)[len(self.returns) // 2]',
             "ep_rew_mean is a median",
         ),
+        (
+            "            self._rest_since = now",
+            "            pass",
+            "time tables: what follows a row counts in two of them",
+        ),
+    ),
+    *_in(
+        "agents/lab/benchmark/ours.py",
+        "tests/lab/benchmark/test_workers.py",
+        ("    if abs(told - 1) > TOLERANCE:", "    if told - 1 > TOLERANCE:", "benchmark: a table of half of the time"),
+        (
+            '    if compiled := phases.get("compile"):',
+            "    if compiled := 0:",
+            "benchmark: compiling counts as learning",
+        ),
+        ("for row in rows[first:]:", "for row in rows:", "benchmark: parts of another interval than their total"),
+    ),
+    *_in(
+        "agents/core/runtime.py",
+        "tests/core/test_runtime.py",
+        (
+            "runtime.preparing = before + perf_counter() - began",
+            "runtime.preparing += perf_counter() - began",
+            "time tables: a first call within another counts twice",
+        ),
     ),
     *_in(
         "agents/run/storage.py",
