@@ -99,6 +99,11 @@ class Learner:
             if algorithm.data != "replay":
                 self._epochs = runtime.captured(self._all_minibatches, self._changing, version)
 
+    @property
+    def device(self) -> torch.device:
+        """Where updates are made."""
+        return self.parameters.vector.device
+
     def _changing(self) -> list[Tensor]:
         """Return what steps change in place: parameters, moments, and statistics such as those of BatchNorm."""
         return [self.parameters.vector, *self.optimizer.moments, *self.algorithm.buffers()]
