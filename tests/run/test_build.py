@@ -135,13 +135,14 @@ def test_the_settings_of_a_training_say_what_was_chosen(
     assert_same(again.state_dict(), training.state_dict())
 
 
-@pytest.mark.parametrize(("device", "auto"), [("cuda", "graphs"), ("cpu", "off"), ("mps", "off")])
+@pytest.mark.parametrize(("device", "auto"), [("cuda", "kernels"), ("cpu", "off"), ("mps", "off")])
 def test_what_compile_comes_to(device: str, auto: str) -> None:
     came_to = [resolved_mode(mode, torch.device(device)) for mode in get_args(CompileMode)]
     assert dict(zip(get_args(CompileMode), came_to, strict=True)) == {
         "auto": auto,
         "off": "off",
-        "graphs": auto,
+        "graphs": "off" if auto == "off" else "graphs",
+        "kernels": auto,
         "on": "on",
     }
 
