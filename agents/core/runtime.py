@@ -7,8 +7,11 @@ compiled.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Hashable, Sequence
+from contextlib import suppress
+from pathlib import Path
 from time import perf_counter
 from types import FunctionType
 from typing import Any
@@ -44,6 +47,18 @@ def resolved_mode(mode: CompileMode, device: torch.device) -> CompileMode:
     if mode in ("off", "on"):
         return mode
     return "off" if device.type != "cuda" else "kernels" if mode == "auto" else mode
+
+
+def keep_compiled() -> None:
+    """Let PyTorch's compiler keep what it makes in a folder of the user's, unless one is set.
+
+    Its own choice is the system's temporary folder, which a restart empties and where others may write.
+    """
+    chosen = os.environ.get("LOCALAPPDATA" if os.name == "nt" else "XDG_CACHE_HOME")
+    folder = (Path(chosen) if chosen else Path.home() / ".cache") / "deep-rl-suite" / "compiled"
+    with suppress(OSError):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(folder))
 
 
 def _always() -> Hashable:
@@ -142,6 +157,7 @@ class Runtime:
         # Before each call the compiler checks that nothing it relied on has changed, which takes as long as a small
         # step. Only the arguments and the version change here, so of its checks those on arguments are enough. What
         # has been compiled is kept by code object: this function gets one of its own, lest it be taken for another's.
+        keep_compiled()
         options: dict[str, Any] = {"guard_filter_fn": torch.compiler.keep_tensor_guards_unsafe}
         if not self.on_cuda:
             options["cpp_wrapper"] = True  # kernels are called without going through Python

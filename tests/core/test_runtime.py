@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from typing import Any
 
@@ -46,6 +47,21 @@ def listening(mode: Any, **options: Any) -> tuple[Runtime, list[str]]:
     runtime, said = Runtime(mode, **options), []
     runtime.say = said.append
     return runtime, said
+
+
+def test_what_is_compiled_is_kept_in_a_folder_of_the_users_unless_one_is_set(monkeypatch, tmp_path):
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "elsewhere")
+    monkeypatch.setenv("LOCALAPPDATA" if os.name == "nt" else "XDG_CACHE_HOME", str(tmp_path))
+    runtime_module.keep_compiled()
+    assert os.environ.pop("TORCHINDUCTOR_CACHE_DIR") == "elsewhere"
+    runtime_module.keep_compiled()
+    folder = tmp_path / "deep-rl-suite" / "compiled"
+    assert os.environ.pop("TORCHINDUCTOR_CACHE_DIR") == str(folder)
+    assert os.name == "nt" or folder.stat().st_mode & 0o777 == 0o700, "what lies there is run: nobody else may write"
+    folder.rmdir()
+    folder.touch()
+    runtime_module.keep_compiled()
+    assert "TORCHINDUCTOR_CACHE_DIR" not in os.environ, "PyTorch's own choice is left where there is no such folder"
 
 
 def test_first_calls_are_timed_and_once_where_one_is_within_another(monkeypatch):

@@ -2527,6 +2527,20 @@ BUGS = [
         ),
     ),
     *_in(
+        "agents/core/runtime.py",
+        "tests/core/test_runtime.py",
+        ("folder.mkdir(mode=0o700", "folder.mkdir(mode=0o755", "what is compiled lies where others may look and write"),
+    ),
+    *_in(
+        "agents/networks/pictures.py",
+        "tests/networks/test_pictures.py",
+        (
+            "        if self.training:",
+            "        if not self.training:",
+            "pictures: acting pays for what learning gains by",
+        ),
+    ),
+    *_in(
         "agents/core/precision.py",
         "tests/core/test_precision.py",
         (
