@@ -2541,6 +2541,16 @@ BUGS = [
         ),
     ),
     *_in(
+        "agents/run/compiling.py",
+        "tests/run/test_compiling.py",
+        ("(1 - LEFT) * ahead - COST)", "(1 - LEFT) * ahead)", "compiling is told to save what it costs itself"),
+        (
+            "(params.total_timesteps - training.step)",
+            "params.total_timesteps",
+            "compiling is told to save what is over",
+        ),
+    ),
+    *_in(
         "agents/core/precision.py",
         "tests/core/test_precision.py",
         (
