@@ -103,9 +103,9 @@ def algo_of(params: AlgoConfig) -> str:
 
 
 def training_on(env: VecEnv, params: AlgoConfig, *, seed: int = 0, runtime: Runtime | None = None) -> Training:
-    """Return a training of `params` in `env`, whose episodes begin with `env.reset(seed)`."""
+    """Return a training of `params` in `env`, whose episodes begin with `env.reset(seed)`; plain unless told."""
     config = RunConfig(env="CartPole-v1", algo=algo_of(params), seed=seed, device="cpu", params=params)
-    training = build_on(env, config, torch.device("cpu"), runtime=runtime)
+    training = build_on(env, config, torch.device("cpu"), runtime=runtime or Runtime())
     training.collector.state.restart(env, training.policy, seed)
     if training.sampler is not None:
         training.sampler.generator.manual_seed(seed)

@@ -7,6 +7,7 @@ compiled.
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from collections.abc import Callable, Hashable, Sequence
@@ -19,6 +20,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from agents.core.numpy_operations import Untranslated
+from agents.core.numpy_program import NumpyProgram, tensors_of
 from agents.core.settings import CompileMode
 from agents.core.tree import tree_map
 
@@ -27,6 +30,9 @@ Version = Callable[[], Hashable]  # of all that a function reads beside its argu
 Recorder = Callable[[Callable[[], Any]], tuple[Callable[[], Any], Any]]
 Found = tuple[Any, Sequence[Tensor]]  # a function's outputs, and what it left in what it changes in place
 Agree = Callable[[Found, Found], str]
+# how far what stands in a function's place may be from it: relative to a tensor's norm, and each of its numbers, as
+# some outputs are differences of nearly equal numbers
+TOLERANCE, TINY = 1e-3, {"outputs": 1e-5, "state": 1e-8}
 WARM_UPS = 2  # runs before a capture, in which libraries set themselves up
 
 
@@ -43,10 +49,12 @@ def cuda_graph(function: Callable[[], Any]) -> tuple[Callable[[], Any], Any]:
 
 
 def resolved_mode(mode: CompileMode, device: torch.device) -> CompileMode:
-    """Return what a mode comes to on a device: "auto" takes kernels and graphs, which only CUDA has."""
+    """Return what a mode comes to on a device: "auto" takes kernels and graphs on CUDA, NumPy on a CPU."""
     if mode in ("off", "on"):
         return mode
-    return "off" if device.type != "cuda" else "kernels" if mode == "auto" else mode
+    modes: dict[str, tuple[CompileMode, ...]] = {"cuda": ("kernels", "graphs"), "cpu": ("numpy",)}
+    there = modes.get(device.type, ("off",))
+    return mode if mode in there else there[0] if mode == "auto" else "off"
 
 
 def keep_compiled() -> None:
@@ -73,8 +81,8 @@ class Runtime:
     and for another version they are compiled or captured anew.
 
     - `compiled` is for small functions, such as one optimiser step. With mode `on` torch.compile takes some ten
-      seconds for each (less the next time: the result is kept on the disk), so `auto` leaves them as they are: it pays
-      in long runs only.
+      seconds for each (less the next time: the result is kept on the disk), which pays in long runs only. With mode
+      `numpy` NumPy repeats what PyTorch did in the first call, if it has all of its operations.
     - `captured` is for long ones, such as all minibatches of an update. On CUDA, all modes but `off` capture them in a
       CUDA graph; elsewhere they run as they are. Outputs belong to the graph: the next call overwrites them.
     - `replaced` is for those that a hand-written kernel does at once, in mode `kernels`. Its first call also runs
@@ -97,6 +105,7 @@ class Runtime:
         self.on_cuda = device is not None and device.type == "cuda"
         self.compiles = mode == "on"
         self.replaces = mode == "kernels"
+        self.translates = mode == "numpy"
         self.record = None if mode == "off" else record or (cuda_graph if self.on_cuda else None)
         self.say: Callable[[str], None] = lambda text: print(text, file=sys.stderr)
         self.preparing = 0.0
@@ -107,8 +116,26 @@ class Runtime:
         """What is done with the functions it was given, for the first lines of a run."""
         return " and ".join(sorted(self._used, reverse=True)) or "eager"
 
-    def compiled(self, function: Function, version: Version = _always) -> Function:
-        """Return `function`, or what does the same compiled."""
+    def compiled(
+        self,
+        function: Function,
+        version: Version = _always,
+        state: Callable[[], Sequence[Tensor]] | None = None,
+        repeats: Callable[[], bool] = lambda: True,
+    ) -> Function:
+        """Return `function`, or what does the same compiled or by NumPy.
+
+        Args:
+            function: of tensors or trees of them, always of the same shapes.
+            version: as in `Runtime`.
+            state: returns the tensors that the function changes in place; without it NumPy does not take it on.
+            repeats: whether it does nothing but compute, and the same in each call; NumPy takes on no other.
+        """
+        if self.translates and state is not None:
+            self._used.add("NumPy where it can")
+            return _ByVersion(
+                lambda: _ByShape(lambda: self._translated(function, state)) if repeats() else function, version
+            )
         if not self.compiles:
             return function
         self._used.add("compiled")
@@ -153,6 +180,12 @@ class Runtime:
             lambda: _WithFallback(_Checked(function, kernel, state, agree), function, self, "in a kernel"), version
         )
 
+    def _translated(self, function: Function, state: Callable[[], Sequence[Tensor]]) -> Function:
+        program = NumpyProgram(function)
+        return _WithFallback(
+            _Checked(program.record, lambda: program, state, all_close), function, self, "by NumPy", Untranslated
+        )
+
     def _compile(self, function: Function) -> Function:
         # Before each call the compiler checks that nothing it relied on has changed, which takes as long as a small
         # step. Only the arguments and the version change here, so of its checks those on arguments are enough. What
@@ -183,11 +216,35 @@ class _ByVersion:
         return self._program[1](*args)
 
 
-class _WithFallback:
-    """Runs the fast version; if it fails the first time, before it has changed anything, the plain one from then on."""
+class _ByShape:
+    """Makes a program for each set of shapes that its arguments come in."""
 
-    def __init__(self, fast: Function, plain: Function, runtime: Runtime, what: str) -> None:
-        self._run, self._plain, self._runtime, self._what = fast, plain, runtime, what
+    def __init__(self, make: Callable[[], Function]) -> None:
+        self._make = make
+        self._programs: dict[Hashable, Function] = {}
+
+    def __call__(self, *args: Any) -> Any:
+        shapes = tuple([tensor.shape for tensor in tensors_of(args)])
+        if shapes not in self._programs:
+            self._programs[shapes] = self._make()
+        return self._programs[shapes](*args)
+
+
+class _WithFallback:
+    """Runs the fast version; if it fails the first time, before it has changed anything, the plain one from then on.
+
+    That is said, unless the error is of the kind `expected`.
+    """
+
+    def __init__(
+        self,
+        fast: Function,
+        plain: Function,
+        runtime: Runtime,
+        what: str,
+        expected: type[Exception] | tuple[()] = (),
+    ) -> None:
+        self._run, self._plain, self._runtime, self._what, self._expected = fast, plain, runtime, what, expected
         self._works = False
 
     @torch.no_grad()
@@ -199,8 +256,9 @@ class _WithFallback:
         try:
             result = self._run(*args)
         except Exception as error:
-            reason = str(error).strip().partition("\n")[0]
-            runtime.say(f"not {self._what}, runs as it is: {type(error).__name__}: {reason}")
+            if not isinstance(error, self._expected):
+                reason = str(error).strip().partition("\n")[0]
+                runtime.say(f"not {self._what}, runs as it is: {type(error).__name__}: {reason}")
             self._run = self._plain
             result = self._run(*args)
         self._works = True
@@ -224,12 +282,13 @@ class _Checked:
     def __call__(self, *args: Any) -> Any:
         if self._kernel is not None:
             return self._kernel(*args)
-        state, kernel = list(self._state()), self._make()
+        state = list(self._state())
         before = [tensor.clone() for tensor in state]
-        expected = tree_map(torch.clone, self._plain(*args))
-        after = [tensor.clone() for tensor in state]
-        _copied(state, before)
         try:
+            expected = tree_map(torch.clone, self._plain(*args))
+            after = [tensor.clone() for tensor in state]
+            _copied(state, before)
+            kernel = self._make()
             result = kernel(*args)
             wrong = self._agree((expected, after), (result, state))
             if wrong:
@@ -239,6 +298,17 @@ class _Checked:
             raise
         self._kernel = kernel
         return result
+
+
+def all_close(expected: Found, got: Found) -> str:
+    """Return what is wrong with outputs and state beside those that are right, but for rounding; "" if nothing is."""
+    for kind, right, found in zip(("outputs", "state"), expected, got, strict=True):
+        for index, (a, b) in enumerate(zip(tensors_of(right), tensors_of(found), strict=True)):
+            apart = (a.double() - b.double()).norm()
+            allowed = TOLERANCE * a.double().norm() + TINY[kind] * math.sqrt(a.numel())
+            if not bool(apart <= allowed) and not torch.equal(a, b):
+                return f"number {index} of its {kind} is {apart:.2g} from that of PyTorch"
+    return ""
 
 
 class _Graph:

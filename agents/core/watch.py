@@ -15,6 +15,20 @@ def plain_attributes(module: nn.Module) -> dict[str, Any]:
     return found
 
 
+def repeats_itself(module: nn.Module) -> bool:
+    """Whether all that `module` runs is PyTorch's code or this suite's, which does the same in each call.
+
+    Hooks, replaced methods and modules of others may do more than compute: what has noted one call's operations would
+    leave it out.
+    """
+    return all(
+        type(part).__module__.startswith(("torch.nn.", "agents."))
+        and not any(callable(value) and hasattr(type(part), name) for name, value in vars(part).items())
+        and not (part._forward_hooks or part._forward_pre_hooks or part._backward_hooks or part._backward_pre_hooks)
+        for part in module.modules()
+    )
+
+
 class Watch:
     """Tells versions of a module apart by the structure and state that compiled programs and views rely on.
 

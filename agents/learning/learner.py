@@ -13,6 +13,7 @@ from agents.core.algorithm import Algorithm
 from agents.core.runtime import Runtime
 from agents.core.saved import count, part
 from agents.core.tree import tree_map
+from agents.core.watch import repeats_itself
 from agents.data.replay import Batch
 from agents.data.trajectory import Trajectory
 from agents.learning.optimizer import Optimizer
@@ -88,14 +89,18 @@ class Learner:
         def version() -> Hashable:
             return self.parameters.version
 
+        how: Any = (version, self._changing, lambda: repeats_itself(algorithm))
         # no more than will be run, so that the runtime's summary is true
         self._step: Any = self._plain_step
         self._halves: Any = ()
         self._epochs: Any = self._all_minibatches
         if algorithm.stops_early:
-            self._halves = compiled(self._gradient, version), compiled(self._apply, version)
+            self._halves = (
+                compiled(self._gradient, version, self._changing),
+                compiled(self._apply, version, self._changing),
+            )
         else:
-            self._step = compiled(self._plain_step, version)
+            self._step = compiled(self._plain_step, *how)
             if algorithm.data != "replay":
                 self._epochs = runtime.captured(self._all_minibatches, self._changing, version)
 

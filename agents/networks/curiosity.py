@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from agents.core.config import CuriosityConfig, NetworkConfig
 from agents.core.tree import rows_of, tree_map
 from agents.core.types import Obs
-from agents.networks.encoders import ENCODERS, Encoder, Flat, zeros
+from agents.networks.encoders import ENCODERS, Encoder, Flat, one_hot, zeros
 from agents.networks.layers import MLP, orthogonal
 from agents.networks.normalize import RewardScale, RunningNorm
 from agents.networks.pictures import layout_by
@@ -276,8 +276,7 @@ class ActionCode(nn.Module):
         if not self.sizes:
             return action.float()
         columns = zip(action.view(len(action), -1).unbind(1), self.sizes, strict=True)
-        # one_hot itself would look at the values
-        return torch.cat([x[:, None] == torch.arange(size, device=x.device) for x, size in columns], dim=1).float()
+        return torch.cat([one_hot(x, size) for x, size in columns], dim=1)
 
 
 def _network(inputs: int, widths: tuple[int, ...], outputs: int) -> nn.Module:

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from gymnasium import Space, spaces
 from torch import Tensor, nn
 
@@ -154,7 +153,12 @@ class OneHot(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         columns = x.reshape(x.shape[0], -1).unbind(dim=1)
-        return torch.cat([F.one_hot(c, n) for c, n in zip(columns, self.sizes, strict=True)], dim=1).float()
+        return torch.cat([one_hot(c, n) for c, n in zip(columns, self.sizes, strict=True)], dim=1)
+
+
+def one_hot(x: Tensor, size: int) -> Tensor:
+    """Return float32 `[B, size]`: 1 at the place that an entry of `x` `[B]` names. PyTorch's own looks at values."""
+    return (x[:, None] == torch.arange(size, device=x.device)).float()
 
 
 ENCODERS: dict[str, type[nn.Module]] = {

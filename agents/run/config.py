@@ -91,8 +91,9 @@ class RunConfig(Settings):
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="where the networks live")
     compile: CompileMode = Field(
         "auto",
-        description="compile updates and rollouts; on a CUDA GPU graphs only captures them, and kernels, which auto "
-        "takes there, also runs what it can in kernels of its own",
+        description="how updates and rollouts are run: off as they are, numpy updates by NumPy where it can, on "
+        "compiled, graphs captured on a CUDA GPU, kernels also in kernels of its own there; auto is numpy on a CPU, "
+        "kernels on CUDA",
     )
     precision: Precision = Field(
         "auto",

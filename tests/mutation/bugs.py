@@ -23,6 +23,61 @@ def _in(file: str, tests: str, *bugs: tuple[str, ...]) -> list[Bug]:
 
 BUGS = [
     *_in(
+        "agents/core/numpy_program.py",
+        "tests/core/test_numpy_program.py",
+        (
+            "self._last.update(dict.fromkeys([*given, *found], index))",
+            "self._last.update(dict.fromkeys(found, index))",
+            "by NumPy: memory is given away that a later operation reads",
+        ),
+        ("np.copyto(mine, given.numpy())", "mine.shape", "by NumPy: arguments stay those of the first call"),
+        (
+            "        return tree_map(torch.clone, self._outputs)\n\n\nclass Memory",
+            "        return self._outputs\n\n\nclass Memory",
+            "by NumPy: the next call overwrites results",
+        ),
+        (
+            "if self._ends(tensor, index) and _alike",
+            "if tensor.numel() and _alike",
+            "by NumPy: an argument that is read again is overwritten",
+        ),
+    ),
+    *_in(
+        "agents/core/numpy_operations.py",
+        "tests/core/test_numpy_program.py",
+        ('"sub"}', '"sub", "where"}', "by NumPy: what is chosen from is overwritten"),
+        ("index.dtype == bool", "index.dtype == object", "by NumPy: how many entries a condition picks is frozen"),
+        (
+            "partial(np.subtract, a, largest, out=out),",
+            "partial(np.copyto, out, a),",
+            "by NumPy: log-softmax overflows",
+        ),
+    ),
+    *_in(
+        "agents/core/runtime.py",
+        "tests/core/test_numpy_program.py",
+        (
+            "if repeats() else function, version",
+            "if True else function, version",
+            "by NumPy: hooks and modules of others are left out",
+        ),
+        (
+            "shapes = tuple([tensor.shape for tensor in tensors_of(args)])",
+            "shapes = ()",
+            "by NumPy: one program for all sizes of minibatches",
+        ),
+    ),
+    *_in(
+        "agents/core/runtime.py",
+        "tests/core/test_runtime.py",
+        ("            if wrong:\n", "            if False:\n", "a kernel that does something else is used"),
+        (
+            "            _copied(state, before)\n            raise",
+            "            raise",
+            "a kernel that fails has changed the parameters",
+        ),
+    ),
+    *_in(
         "agents/run/distil.py",
         "tests/run/test_distil.py",
         ("(log_q.exp() * (log_q - log_p)).sum(-1)", "(log_q.exp() * log_q).sum(-1)", "distillation: no gradient"),
@@ -2589,8 +2644,8 @@ BUGS = [
         "tests/lab/benchmark/test_workers.py",
         ("    if abs(told - 1) > TOLERANCE:", "    if told - 1 > TOLERANCE:", "benchmark: a table of half of the time"),
         (
-            '    if compiled := phases.get("compile"):',
-            "    if compiled := 0:",
+            "    if preparing > MOST_PREPARING:",
+            "    if preparing > 1:",
             "benchmark: compiling counts as learning",
         ),
         ("for row in rows[first:]:", "for row in rows:", "benchmark: parts of another interval than their total"),

@@ -128,21 +128,22 @@ def test_the_settings_of_a_training_say_what_was_chosen(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     training = built(PPO_VALUES | {"device": "auto"} | values)
     config = training.config
-    assert (config.vec, config.device, config.compile) == (values.get("vec", "native"), "cpu", "off")
+    assert (config.vec, config.device, config.compile) == (values.get("vec", "native"), "cpu", "numpy")
     assert config.params.network.encoder == encoder
     again = build(config)
     assert again.config == config
     assert_same(again.state_dict(), training.state_dict())
 
 
-@pytest.mark.parametrize(("device", "auto"), [("cuda", "kernels"), ("cpu", "off"), ("mps", "off")])
+@pytest.mark.parametrize(("device", "auto"), [("cuda", "kernels"), ("cpu", "numpy"), ("mps", "off")])
 def test_what_compile_comes_to(device: str, auto: str) -> None:
     came_to = [resolved_mode(mode, torch.device(device)) for mode in get_args(CompileMode)]
     assert dict(zip(get_args(CompileMode), came_to, strict=True)) == {
         "auto": auto,
         "off": "off",
-        "graphs": "off" if auto == "off" else "graphs",
-        "kernels": auto,
+        "numpy": "numpy" if device == "cpu" else "off",
+        "graphs": "graphs" if device == "cuda" else "off",
+        "kernels": "kernels" if device == "cuda" else "off",
         "on": "on",
     }
 

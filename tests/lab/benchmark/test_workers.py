@@ -55,6 +55,7 @@ def test_our_speed_is_read_from_the_rows_of_a_run(tmp_path):
         (1.41, "", "come to 94% of the time"),
         (1.57, "", None),
         (1.59, "", "come to 106% of the time"),
+        (1.5, 0.014, None),
         (1.5, 0.3, "20% of the time measured went into compiling and first calls"),
     ],
 )

@@ -1,0 +1,206 @@
+"""Functions of small tensors on the CPU as programs of NumPy calls.
+
+PyTorch's dispatch costs several times the arithmetic of a small network's update. A function that looks at no value
+calls the same operations on the same memory each time. Here they are noted once, while PyTorch runs them, the
+backward pass included; from then on NumPy repeats them, without dispatch, autograd, or views to make.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from agents.core.numpy_operations import IN_PLACE, OPERATIONS, Untranslated
+from agents.core.tree import tree_map
+
+Call = Callable[[], Any]
+
+
+class Noted(NamedTuple):
+    """An operation that was run."""
+
+    func: Any
+    args: Sequence[Any]
+    named: dict[str, Any]
+    result: Any
+
+    @property
+    def name(self) -> str:
+        """Its name without that of its overload; ending in "_" where it changes its first argument."""
+        return str(self.func._schema.name).removeprefix("aten::")
+
+    @property
+    def is_view(self) -> bool:
+        """Whether it only names memory anew: what it returns is an alias that it does not write to."""
+        if self.name in ("squeeze_", "t_", "transpose_", "unsqueeze_"):  # which change the name alone
+            return True
+        made = self.func._schema.returns
+        return all(each.alias_info is not None and not each.alias_info.is_write for each in made)
+
+
+class Recorder(TorchDispatchMode):
+    """Notes the operations that are run while it is active."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.noted: list[Noted] = []
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # PyTorch would import its compiler, which takes 2 s
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        self.noted.append(Noted(func, *_as_they_are((args, kwargs or {}, result))))
+        return result
+
+
+class NumpyProgram:
+    """A pure function of trees of tensors: `record` has PyTorch run it, and calls repeat that by NumPy.
+
+    Args:
+        function: as `agents.core.runtime.Runtime` takes them.
+    """
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._function = function
+        self._inputs: list[np.ndarray] = []
+        self._outputs: Any = None
+        self._calls: list[Call] = []
+
+    def record(self, *args: Any) -> Any:
+        """Do what the function does, and note how.
+
+        Raises:
+            Untranslated: NumPy has nothing for one of its operations.
+        """
+        inputs = tree_map(torch.clone, args)
+        with Recorder() as recorder:
+            self._outputs = self._function(*inputs)
+        memory = Memory(recorder.noted, tensors_of(self._outputs))
+        self._calls = list(translated(recorder.noted, memory))
+        self._inputs = [tensor.numpy() for tensor in tensors_of(inputs)]
+        return tree_map(torch.clone, self._outputs)
+
+    def __call__(self, *args: Any) -> Any:
+        """Do what the function does for arguments of the same shapes."""
+        for mine, given in zip(self._inputs, tensors_of(args), strict=True):
+            np.copyto(mine, given.numpy())
+        with np.errstate(all="ignore"):
+            for call in self._calls:
+                call()
+        return tree_map(torch.clone, self._outputs)
+
+
+class Memory:
+    """Where the tensors of noted operations lie.
+
+    What is made and used up on the way shares memory with what is made later, so that it stays in the processor's
+    caches; all else lies where it lies.
+
+    Args:
+        noted: the operations.
+        kept: tensors to be read when all operations are done.
+    """
+
+    def __init__(self, noted: Sequence[Noted], kept: Iterator[Tensor]) -> None:
+        self._blocks: dict[int, Tensor] = {}
+        self._free: defaultdict[int, list[Tensor]] = defaultdict(list)
+        self._last: dict[int, int] = {}
+        made: set[int] = set()
+        seen: set[int] = set()
+        for index, operation in enumerate(noted):
+            given = [_place(tensor) for tensor in tensors_of((operation.args, list(operation.named.values())))]
+            found = [_place(tensor) for tensor in tensors_of(operation.result)]
+            made |= set(found) - set(given) - seen
+            seen.update(given, found)
+            self._last.update(dict.fromkeys([*given, *found], index))
+        self._own = made - {_place(tensor) for tensor in kept} - {0}
+
+    def arrays(self, value: Any) -> Any:
+        """Return the arrays that stand for tensors."""
+        if isinstance(value, list | tuple):
+            return [self.arrays(each) for each in value]
+        if not isinstance(value, Tensor):
+            return value
+        if _place(value) not in self._own:
+            return value.numpy()
+        size, strides = value.element_size(), value.stride()
+        dtype = torch.empty(0, dtype=value.dtype).numpy().dtype
+        block = self._blocks[_place(value)].numpy()
+        return np.ndarray(value.shape, dtype, block, value.storage_offset() * size, [size * each for each in strides])
+
+    def make_room(self, index: int, operation: Noted) -> None:
+        """Give a block to what the operation of this number makes: an argument's, where it may lie there."""
+        fresh = [t for t in tensors_of(operation.result) if _place(t) in self._own and _place(t) not in self._blocks]
+        if fresh and operation.name in IN_PLACE:
+            for tensor in tensors_of(operation.args):
+                if self._ends(tensor, index) and _alike(tensor, fresh[0]):
+                    self._blocks[_place(fresh[0])] = self._blocks.pop(_place(tensor))
+                    return
+        for tensor in fresh:
+            size = tensor.untyped_storage().nbytes()
+            free = self._free[size]
+            self._blocks[_place(tensor)] = free.pop() if free else torch.empty(size, dtype=torch.uint8)
+
+    def release(self, index: int, operation: Noted) -> None:
+        """Take back the blocks of what no later operation uses."""
+        for tensor in tensors_of((operation.args, operation.result)):
+            if self._ends(tensor, index):
+                block = self._blocks.pop(_place(tensor))
+                self._free[len(block)].append(block)
+
+    def _ends(self, tensor: Tensor, index: int) -> bool:
+        return _place(tensor) in self._blocks and self._last[_place(tensor)] == index
+
+
+def translated(noted: Sequence[Noted], memory: Memory) -> Iterator[Call]:
+    """Yield NumPy calls that repeat PyTorch's operations.
+
+    Raises:
+        Untranslated: there is nothing for one of them.
+    """
+    for index, operation in enumerate(noted):
+        if not operation.is_view:
+            make = OPERATIONS.get(operation.name.removesuffix("_"))
+            if make is None:
+                raise Untranslated(f"NumPy has nothing for {operation.func}")
+            args = memory.arrays(operation.args)
+            named = {name: memory.arrays(value) for name, value in operation.named.items() if name != "out"}
+            memory.make_room(index, operation)
+            yield from make(memory.arrays(operation.result), *args, **named)
+        memory.release(index, operation)
+
+
+def _as_they_are(tree: Any) -> Any:
+    """Return other names for the same memory, whose shapes nothing changes later."""
+    if isinstance(tree, Tensor):
+        return tree.detach()
+    if isinstance(tree, dict):
+        return {key: _as_they_are(each) for key, each in tree.items()}
+    return [_as_they_are(each) for each in tree] if isinstance(tree, list | tuple) else tree
+
+
+def tensors_of(tree: Any) -> Iterator[Tensor]:
+    """Yield the tensors of dicts, lists and tuples."""
+    if isinstance(tree, Tensor):
+        yield tree
+    elif isinstance(tree, dict | list | tuple):
+        for each in tree.values() if isinstance(tree, dict) else tree:
+            yield from tensors_of(each)
+
+
+def _place(tensor: Tensor) -> int:
+    return tensor.untyped_storage().data_ptr()
+
+
+def _alike(a: Tensor, b: Tensor) -> bool:
+    """Whether two tensors, of which one is made of the other entry by entry, fill as much memory in the same order."""
+    filled = a.is_contiguous() and b.is_contiguous() and a.dtype == b.dtype
+    return filled and a.untyped_storage().nbytes() == b.untyped_storage().nbytes()
