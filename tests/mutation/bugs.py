@@ -2598,7 +2598,11 @@ BUGS = [
     *_in(
         "agents/run/compiling.py",
         "tests/run/test_compiling.py",
-        ("(1 - LEFT) * ahead - COST)", "(1 - LEFT) * ahead)", "compiling is told to save what it costs itself"),
+        (
+            "(1 - LEFT[config.compile]) * ahead - COST)",
+            "(1 - LEFT[config.compile]) * ahead)",
+            "compiling is told to save what it costs itself",
+        ),
         (
             "(params.total_timesteps - training.step)",
             "params.total_timesteps",
