@@ -46,8 +46,8 @@ def main(argv: list[str] | None = None) -> int:
 def _doctor(argv: list[str]) -> int:
     options = parse_flags(Options, argv, command="python -m agents.doctor", about=__doc__, examples=EXAMPLES)
     from agents.lab.checkup.logs import read_history
+    from agents.run.doctor.illnesses import diagnose_all
     from agents.run.folder import find_latest_run
-    from agents.run.illnesses import diagnose_all
 
     folder = options.folder or find_latest_run(options.runs_dir)
     history = read_history(folder)

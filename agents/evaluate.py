@@ -1,4 +1,4 @@
-"""Measure how well a trained policy does, over many fresh episodes."""
+"""Measure how well a trained policy does, over many fresh episodes, or by what recorded ones tell of it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,9 @@ examples:
   python -m agents.evaluate runs/CartPole-v1__ppo__s0__20260101-120000 --episodes 200 --stochastic
   python -m agents.evaluate runs/CartPole-v1__ppo__s0__20260101-120000 --checkpoint latest --seed 7 --json
   python -m agents.evaluate ppo_cartpole.zip --env CartPole-v1 --trust
+  python -m agents.evaluate runs/CartPole-v1__ppo__s0__20260101-120000 --data datasets/cartpole
 """
+MOST_UPDATES = 10_000_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,6 +61,21 @@ class Options:
             help="steps after which an episode is cut; if not given, only where the environment has no time limit",
         ),
     ] = None
+    data: Annotated[
+        Path | None,
+        tyro.conf.arg(
+            metavar="FOLDER|FILE",
+            help_behavior_hint="",
+            help="recorded episodes of others, by which the policy is judged without playing",
+        ),
+    ] = None
+    gamma: Annotated[
+        float | None,
+        tyro.conf.arg(
+            metavar="FLOAT", help_behavior_hint="", help="discount, with --data; if not given, the training's"
+        ),
+    ] = None
+    updates: Annotated[int, tyro.conf.arg(help="of fitted Q evaluation, with --data")] = 10_000
     one_instance: Annotated[Flag, tyro.conf.arg(help="only one environment may run at a time")] = False
     algo: SB3Algo = None
     vec_normalize: VecNormalizeFile = None
@@ -80,6 +97,8 @@ def _evaluate(argv: list[str]) -> int:
     if options.episodes > MOST_EPISODES:
         raise UserError(f"--episodes: {options.episodes} given, at most {MOST_EPISODES} expected.")
     env_kwargs = parse_env_kwargs(options.env_kwargs)
+    if options.data is not None:
+        return _judge(options, env_kwargs)
 
     from agents.acting.evaluation import evaluate
     from agents.core.types import successes
@@ -120,6 +139,70 @@ def _evaluate(argv: list[str]) -> int:
     if options.json:
         print_json(summary)
     return 0
+
+
+def _judge(options: Options, env_kwargs: dict[str, Any]) -> int:
+    """Say what recorded episodes tell of a policy."""
+    from agents.lab.off_policy import off_policy
+    from agents.run.folder import find_latest_run
+    from agents.run.models import load_policy
+    from agents.run.terminal import say
+
+    refuse_less(options, updates=1)
+    if options.updates > MOST_UPDATES:
+        raise UserError(f"--updates: {options.updates} given, at most {MOST_UPDATES} expected.")
+    if options.gamma is not None and not 0 <= options.gamma <= 1:
+        raise UserError(f"--gamma: {options.gamma} given, a number from 0 to 1 expected.")
+    if options.run is not None and options.run.suffix == ".zip":
+        raise UserError("--data: a model of stable-baselines3 can only be measured by playing; leave --data out")
+    assert options.data is not None
+    run = options.run or find_latest_run(options.runs_dir)
+    loaded = load_policy(run, options.checkpoint, trust=options.trust, env=options.env, env_kwargs=env_kwargs)
+    say(*loaded.notes)
+    about = {"run": str(run), "checkpoint": loaded.name, "step": loaded.step, "env": loaded.env, "algo": loaded.algo}
+    found = off_policy(
+        loaded,
+        options.data,
+        gamma=options.gamma,
+        stochastic=options.stochastic,
+        updates=options.updates,
+        seed=options.seed,
+    )
+    summary = {**about, "seed": options.seed, "deterministic": not options.stochastic, **found}
+    _print_judged(summary)
+    if options.json:
+        print_json(summary)
+    return 0
+
+
+def _print_judged(summary: dict[str, Any]) -> None:
+    from rich.text import Text
+
+    from agents.run.registry import title_of
+    from agents.run.terminal import console
+
+    rows = []
+    for name, key, of in (
+        ("behaviour", "behaviour", "what the data's own policy earned"),
+        ("fitted Q", "fitted_q", "over first observations; not how wrong the fit is"),
+        ("weighted sampling", "weighted", "importance sampling, weights divided by their sum"),
+        ("per decision", "per_decision", "importance sampling"),
+    ):
+        if key in summary:
+            value, low, high = summary[key]
+            rows.append((name, f"{value:,.5g}  ({low:,.5g} to {high:,.5g}: {of})"))
+    if "weighted" in summary:
+        rows.append(("effective episodes", "{effective_episodes:,.1f} of {episodes:,}".format(**summary)))
+    rows.append(("data", "{episodes:,} episodes, {transitions:,} transitions: {data}".format(**summary)))
+    rows.append(("checkpoint", "{checkpoint}, after {step:,} steps".format(**summary)))
+    acting = "most likely actions" if summary["deterministic"] else "sampled actions"
+    title = f" · {title_of(summary['algo'])} · discounted return (gamma {summary['gamma']:g}), {acting}\n"
+    screen = console()
+    screen.print(Text.assemble("\n", (summary["env"], "bold"), title))
+    screen.print(_table(rows, bold="fitted Q"))
+    screen.print()
+    for doubt in summary["warnings"]:
+        screen.print(f"note: {doubt}")
 
 
 def _model_of_ours(options: Options, env_kwargs: dict[str, Any]) -> tuple[VecEnv, Policy, dict[str, Any]]:
@@ -172,7 +255,6 @@ def _model_of_sb3(options: Options, env_kwargs: dict[str, Any]) -> tuple[VecEnv,
 
 
 def _print(summary: dict[str, Any], chosen: bool) -> None:
-    from rich.table import Table
     from rich.text import Text
 
     from agents.run.play import watch_fault
@@ -180,9 +262,6 @@ def _print(summary: dict[str, Any], chosen: bool) -> None:
     from agents.run.terminal import console, typed
 
     acting = "most likely actions" if summary["deterministic"] else "sampled actions"
-    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column(style="dim")
-    table.add_column()
     rows = [
         ("return", "{mean:.2f} ± {std:.2f}  (mean ± standard deviation)"),
         ("95% interval", "{ci_low:.2f} to {ci_high:.2f}  (of the mean, bootstrap)"),
@@ -196,16 +275,26 @@ def _print(summary: dict[str, Any], chosen: bool) -> None:
         rows.insert(1, ("success rate", "{success_rate:.1%}  (of the episodes that reported it)"))
     if summary["cut"]:
         rows.append(("cut", "{cut:,} of the episodes after {max_steps:,} steps (--max-steps)"))
-    for name, value in rows:
-        table.add_row(name, value.format(**summary), style="bold" if name == "return" else None)
     screen = console()
     if not chosen:
         screen.print(f"The run begun last: {summary['run']}", style="dim")
     screen.print(Text.assemble("\n", (summary["env"], "bold"), f" · {title_of(summary['algo'])}\n"))
-    screen.print(table)
+    screen.print(_table([(name, value.format(**summary)) for name, value in rows], bold="return"))
     if not summary["run"].endswith(".zip") and watch_fault(summary["env"]) is None:
         words = (summary["run"], "--checkpoint", summary["checkpoint"])
         screen.print(f"\nWatch it:  {typed('python', '-m', 'agents.watch', *words)}")
+
+
+def _table(rows: list[tuple[str, str]], bold: str) -> Any:
+    """Return rows of a name and what is said of it, one of them bold."""
+    from rich.table import Table
+
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column(style="dim")
+    table.add_column()
+    for name, value in rows:
+        table.add_row(name, value, style="bold" if name == bold else None)
+    return table
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from agents.run.cli import print_json, run_command
-from agents.run.flags import Checkpoint, EnvId, EnvKwargs, Flag, RunsDir, Trust, parse_env_kwargs, parse_flags
+from agents.run.flags import EnvId, EnvKwargs, Flag, RunsDir, Trust, parse_env_kwargs, parse_flags
 from envs.errors import UserError
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 EXAMPLES = """\
 examples:
   python -m agents.record runs/CartPole-v1__ppo__s0__20260101-120000 --episodes 20
+  python -m agents.record runs/CartPole-v1__ppo__s0__20260101-120000 --checkpoint best latest --exploration 0 0.5
   python -m agents.record heuristic --env CartPole-v1 --episodes 20 --out datasets/mine
   python -m agents.record random --env MountainCar-v0 --episodes 5 --seed 1
 """
@@ -52,7 +53,12 @@ class Options:
         False
     )
     human: Annotated[Flag, tyro.conf.arg(help="you play, by arrows or digits; a closed window ends it")] = False
-    checkpoint: Checkpoint = "best"
+    checkpoint: Annotated[
+        tuple[str, ...],
+        tyro.conf.arg(
+            metavar="best|latest|STEP ...", help="which of the run's policies; of several, episodes take turns"
+        ),
+    ] = ("best",)
     seed: Annotated[int, tyro.conf.arg(help="the same seed records the same episodes")] = 0
     env: EnvId = None
     env_kwargs: EnvKwargs = ()
@@ -146,22 +152,29 @@ def _by_policy(options: Options, env_kwargs: dict[str, Any]) -> Path:
         name, config, wrappers, who = options.env, None, [], options.run
         heuristic: StatelessPolicy | None = Heuristic(name) if options.run == "heuristic" else None
         env = stage(name, vec="sync", env_kwargs=env_kwargs, around=around)
-        policy: Policy = heuristic or Random(env.action_space)
+        policies: list[Policy] = [heuristic or Random(env.action_space)]
         if heuristic is None:
             env.action_space.seed(options.seed)
             how["exploration"] = (1.0,)
     else:
         run = Path(options.run) if options.run else find_latest_run(options.runs_dir)
-        loaded = load_policy(run, options.checkpoint, trust=options.trust, env=options.env, env_kwargs=env_kwargs)
+        each = [
+            load_policy(run, checkpoint, trust=options.trust, env=options.env, env_kwargs=env_kwargs)
+            for checkpoint in options.checkpoint
+        ]
+        if not each:
+            raise UserError("--checkpoint: none given; best, latest or a step expected")
+        loaded = each[0]
         say(*loaded.notes)
         env = policy_env(loaded, around=around)
-        policy, config, name = loaded.policy, loaded.config, loaded.env
-        env_kwargs, wrappers, who = loaded.env_kwargs, loaded.config.wrappers, f"{run.resolve().name} {loaded.name}"
+        policies, config, name = [one.policy for one in each], loaded.config, loaded.env
+        env_kwargs, wrappers = loaded.env_kwargs, loaded.config.wrappers
+        who = f"{run.resolve().name} {' '.join(one.name for one in each)}"
     try:
         limit = options.max_steps or most_steps_of(config, name, env_kwargs)
         recording = Recording(who, name, env_kwargs, wrappers, max_steps=limit, **how)
         with Working("recording", "episodes", console(stderr=True)) as report:
-            return record(policy, env, noted[0], recording, options.episodes, _out(options, recording), report)
+            return record(policies, env, noted[0], recording, options.episodes, _out(options, recording), report)
     finally:
         env.close()
 

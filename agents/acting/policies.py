@@ -23,7 +23,7 @@ from agents.data.trajectory import Trajectory
 from agents.networks.heads import Noise
 from agents.networks.models import ActorCritic, ActorCriticOutput, QNetwork, QOutput, action_mask
 from agents.networks.soft import SoftActorCritic
-from agents.ops.distributions import SquashedGaussian, draw_noise, masked
+from agents.ops.distributions import SquashedGaussian, draw_noise, lowest, masked
 from agents.ops.exploration import epsilon_greedy, exploration_matrices, legal_action, random_action
 from envs.errors import UserError
 
@@ -364,8 +364,9 @@ class EpsilonGreedyPolicy(ModelPolicy):
         return action, action
 
     def describe(self, obs: Obs, carry: Tree) -> dict[str, Tensor]:
-        (q, atoms), mask = self.model.output(obs, carry), action_mask(obs)
-        shown = {"value": q.amax(dim=1), "q_values": q if mask is None else q.masked_fill(~mask, torch.nan)}
+        q, atoms, behaviour = self.model.output(obs, carry)
+        out = action_mask(obs) is not None or behaviour is not None
+        shown = {"value": q.amax(dim=1), "q_values": q.masked_fill(q <= lowest(q), torch.nan) if out else q}
         if atoms is not None:
             shown["returns"], shown["return_probabilities"] = self.model.values.spread(atoms)
         return shown

@@ -140,6 +140,12 @@ class QNetworkConfig(NetworkConfig):
     v_max: float = Field(100.0, description="largest of them")
     n_quantiles: int = Field(32, gt=0, description="quantiles of qr and iqn")
     rescale_values: bool = Field(False, description="learn returns on a scale on which large ones are nearer")
+    bcq_threshold: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="choose only actions that are this share as likely in the data as the likeliest (BCQ); 0 for any",
+    )
 
     def contradiction(self) -> str | None:
         if self.rescale_values and self.distribution != "none":

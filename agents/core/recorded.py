@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field
 
@@ -56,6 +56,7 @@ class HeldOutConfig(RecordedConfig):
 class OfflineConfig(RecordedConfig):
     """Recorded episodes that are replayed, instead of steps of the policy's own or before them."""
 
+    required: ClassVar[bool] = False  # whether nothing is learnt without any
     online_fraction: float = Field(
         0.0, ge=0, lt=1, description="last part of the training, in which the policy acts too; 0 leaves env alone"
     )

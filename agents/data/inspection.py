@@ -18,6 +18,7 @@ from envs.spaces import ObservationCodec
 
 FAULTS = ("nan", "bounds", "broken", "duplicates", "unended")
 MOST_FITTED, FEW = 20_000, 50  # transitions that rewards are fitted on: at the most, and at the least
+FEW_EPISODES = 5  # whose first or last rewards say something
 SHIFTED = 0.5  # of what is left unexplained of the rewards: rewards of another step leave less
 Flags = NDArray[np.bool_]
 
@@ -147,6 +148,25 @@ def reward_shift(data: Dataset) -> int:
         left[shift] = float(((rest - features[half:] @ weights) ** 2).mean() / max(rest.var(), 1e-12))
     best = min(left, key=left.__getitem__)
     return best if left[best] < SHIFTED * min(left[0], 1.0) else 0
+
+
+def reward_edges(data: Dataset) -> int:
+    """Return by how many steps the rewards look late (1) or early (-1) by the ends of episodes alone; 0 for not.
+
+    Where rewards were moved, something else was put in the place that became free: the first rewards of all episodes,
+    or the last ones of those that were cut by a time limit, which no environment pays, are a number that is no other
+    reward. What is moved within an episode without a trace, such as rewards that are all the same, is not found.
+    """
+    first = np.zeros(len(data), bool)
+    first[data.starts[data.lengths > 1]] = True
+    last = np.zeros(len(data), bool)
+    last[(data.starts + data.lengths - 1)[data.lengths > 1]] = True
+    cut = last & data.truncated & ~data.terminated
+    for edge, others, shift in ((first, ~first, 1), (cut, ~last, -1)):
+        free, rest = np.unique(data.reward[edge]), data.reward[others]
+        if edge.sum() >= FEW_EPISODES and len(free) == 1 and not (rest == free[0]).any():
+            return shift
+    return 0
 
 
 def _columns(action: NDArray[Any]) -> NDArray[np.float64]:

@@ -17,7 +17,7 @@ from agents.lab.words import algorithm_name, interval, number, plural, thousands
 from agents.run import code
 from agents.run.config import FLAGS, Layer, resolve
 from agents.run.curves import Curve, read_curves
-from agents.run.doctor import read_diagnoses
+from agents.run.doctor.sink import read_diagnoses
 from agents.run.dry import layers
 from agents.run.folder import RunFolder
 from agents.run.models import load_policy

@@ -32,7 +32,7 @@ from agents.ops.distributions import (
     parameter_count,
     smooth_gaussian,
 )
-from agents.ops.values import Categorical, Expected, Quantiles, Rescaled, Values
+from agents.ops.values import Categorical, Expected, Quantiles, Rescaled, Values, supported
 from envs.adapters.masks import ACTION_MASK
 from envs.errors import UserError
 
@@ -51,10 +51,12 @@ class QOutput(NamedTuple):
     """Action values `[..., A]`; those of illegal actions are below all others.
 
     `atoms` are the numbers that stand for each action's distribution of returns, `[..., A, K]`; None without one.
+    `behaviour` are the logits of the policy that the data came from, `[..., A]`; None where that is not learnt.
     """
 
     q: Tensor
     atoms: Tensor | None = None
+    behaviour: Tensor | None = None
 
     def of(self, action: Tensor) -> Tensor:
         """Return the numbers of one action of each row, `[B]` or `[B, K]`."""
@@ -275,6 +277,10 @@ class QNetwork(Model):
         self.n_actions = parameter_count(action_space)
         self.values = values_of(config)
         widths, how = config.net_arch, (config.activation, config.layer_norm)
+        self.threshold, self.behaviour = config.bcq_threshold, None
+        if self.threshold:
+            torso = MLP(self.features, widths, *how)
+            self.behaviour = nn.Sequential(torso, nn.Linear(torso.features, self.n_actions))
         if not (config.dueling or config.noisy or config.distribution != "none"):
             self.torso = MLP(self.features, widths, *how)
             self.head: nn.Linear | QHead = nn.Linear(self.torso.features, self.n_actions)
@@ -312,18 +318,19 @@ class QNetwork(Model):
                 layer.refresh()
 
     def act(self, obs: Obs, carry: Tree, noise: Noise = QUIET) -> tuple[Tensor, Tree]:
-        """Return the action values of one step's observations, not masked, and the next carry."""
+        """Return the action values that decide, of one step's observations, not masked, and the next carry."""
         features, carry = self.look(obs, carry)
-        return self._heads(features, noise).q, carry
+        mask = None if self.behaviour is None else action_mask(obs)
+        return self.choice(self._heads(features, mask, noise)), carry
 
     def value(self, obs: Obs, carry: Tree = ()) -> Tensor:
         """Return the value of the best action of one step's observations, `[N]`."""
         return self.output(obs, carry).q.amax(-1)
 
     def output(self, obs: Obs, carry: Tree) -> QOutput:
-        """Return the output of one step's observations `[N, ...]`."""
-        q, atoms = self._heads(self.look(obs, carry)[0], QUIET)
-        return QOutput(masked(q, action_mask(obs)), atoms)
+        """Return the output of one step's observations `[N, ...]`, its values those that decide."""
+        found = self._heads(self.look(obs, carry)[0], action_mask(obs), QUIET)
+        return found._replace(q=self.choice(found))
 
     def forward(
         self,
@@ -337,21 +344,26 @@ class QNetwork(Model):
 
         With memory and `next_obs`, the values are of what came after each step (see `read`).
         """
-        q, atoms = self._heads(self.read(obs, carry, start, next_obs), noise)
-        return QOutput(masked(q, action_mask(obs if next_obs is None else next_obs)), atoms)
+        mask = action_mask(obs if next_obs is None else next_obs)
+        return self._heads(self.read(obs, carry, start, next_obs), mask, noise)
 
-    def _heads(self, features: Tensor, noise: Noise) -> QOutput:
+    def choice(self, output: QOutput) -> Tensor:
+        """Return the action values that decide: those of actions that the data hardly have are below all others."""
+        return output.q if output.behaviour is None else supported(output.q, output.behaviour, self.threshold)
+
+    def _heads(self, features: Tensor, mask: Tensor | None, noise: Noise) -> QOutput:
         latent = self.torso(features)
+        behaviour = None if self.behaviour is None else masked(self.behaviour(features), mask)
         if not isinstance(self.head, QHead):
-            return QOutput(self.head(latent))
+            return QOutput(masked(self.head(latent), mask), None, behaviour)
         atoms = self.head(latent, noise)
         if isinstance(self.values, Expected):
-            return QOutput(atoms.squeeze(-1))
-        return QOutput(self.values.mean(atoms), atoms)
+            return QOutput(masked(atoms.squeeze(-1), mask), None, behaviour)
+        return QOutput(masked(self.values.mean(atoms), mask), atoms, behaviour)
 
     def acting_path(self) -> tuple[Encoder, MLP, nn.Module]:
-        """Return the modules that `act` goes through when there is no memory."""
-        return self.encoder, self.torso, self.head
+        """Return the modules that `act` goes through when there is no memory, or no path of layers alone."""
+        return self.encoder, self.torso, self.head if self.behaviour is None else self.behaviour
 
 
 def _bound(layers: nn.ModuleList, place: int) -> None:

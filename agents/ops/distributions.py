@@ -75,7 +75,12 @@ def masked(values: Tensor, mask: Tensor | None) -> Tensor:
 
     It is finite, and still so when a thousand of them are added up, as log-probabilities of MultiDiscrete actions are.
     """
-    return values if mask is None else torch.where(mask, values, torch.finfo(values.dtype).min / 1024)
+    return values if mask is None else torch.where(mask, values, lowest(values))
+
+
+def lowest(values: Tensor) -> float:
+    """Return the number below all others that `masked` puts in."""
+    return torch.finfo(values.dtype).min / 1024
 
 
 class Categorical:

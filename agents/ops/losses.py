@@ -112,3 +112,20 @@ def normalized(advantage_B: Tensor, valid_B: Tensor | None = None) -> Tensor:
         return (advantage_B - center) / (variance.sqrt() + 1e-8)
     std, center = torch.std_mean(advantage_B)
     return (advantage_B - center) / (std + 1e-8)
+
+
+def expectile_loss(error_B: Tensor, expectile: float) -> Tensor:
+    """Return |expectile - 1(error < 0)| error^2, `[B]` (Kostrikov et al. 2021, arXiv:2110.06169, eq. 4).
+
+    What is learnt from errors of targets minus predictions becomes that expectile of the targets: 0.5 is their mean,
+    towards 1 their largest.
+    """
+    return torch.where(error_B < 0, 1 - expectile, expectile) * error_B.square()
+
+
+def advantage_weight(advantage_B: Tensor, temperature: float, most: float) -> Tensor:
+    """Return exp(temperature * advantage), `most` at the most, `[B]`: how much each action is cloned (the same, eq. 7).
+
+    `temperature` is an inverse one, called beta there.
+    """
+    return (temperature * advantage_B).exp().clamp(max=most)

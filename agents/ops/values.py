@@ -6,12 +6,15 @@ Each kind says how a return distribution is read (`mean`), backed up from the ne
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from agents.ops.distributions import masked
 
 
 class Values(Protocol):
@@ -189,6 +192,22 @@ def conservative_gap(q_BA: Tensor, action_B: Tensor) -> Tensor:
     arXiv:2006.04779. Actions whose values are masked add nothing.
     """
     return q_BA.logsumexp(-1) - q_BA.gather(1, action_B[:, None]).squeeze(1)
+
+
+def supported(q_BA: Tensor, logits_BA: Tensor, threshold: float) -> Tensor:
+    """Return action values with those below all others that are less likely than `threshold` times the likeliest.
+
+    Discrete BCQ (Fujimoto et al. 2019, arXiv:1910.01708); the likeliest action itself always stays.
+
+    Args:
+        logits_BA: of the policy that the data came from.
+    """
+    return masked(q_BA, logits_BA - logits_BA.amax(-1, keepdim=True) >= math.log(threshold))
+
+
+def behaviour_loss(logits_BA: Tensor, action_B: Tensor) -> Tensor:
+    """Return -log of the probability that the actions taken have, `[B]`."""
+    return -logits_BA.log_softmax(-1).gather(1, action_B[:, None]).squeeze(1)
 
 
 def rescale(x: Tensor, epsilon: float = 1e-3) -> Tensor:

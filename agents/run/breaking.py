@@ -14,7 +14,7 @@ import torch
 from agents.core.signals import ENDING, handling
 from agents.learning.learner import Diverged
 from agents.run import code
-from agents.run.diverged import explain
+from agents.run.doctor.diverged import explain
 from agents.run.folder import RunFolder
 from agents.run.summary import resume_command
 from envs.errors import UserError

@@ -439,7 +439,7 @@ def build_on(
         assert isinstance(params, OffPolicyConfig)
         assert place is not None
         replay, sampler = _replay(params, frame_axes(env.observation_space), place, runtime, seed)
-        if (data := getattr(params, "recorded", None)) is not None and data.data is not None:
+        if (data := getattr(params, "recorded", None)) is not None and (data.data is not None or data.required):
             from agents.run.imitation import fill
 
             notes = fill(replay, policy, env, params)

@@ -27,7 +27,7 @@ from agents.data.trajectory import Trajectory
 from agents.learning.learner import Learner
 from agents.networks.models import ActorCritic, QNetwork, QOutput
 from agents.networks.parts import begin_with
-from agents.ops.distributions import kl_divergence
+from agents.ops.distributions import kl_divergence, lowest
 from agents.ops.losses import mean
 from agents.run import loops
 from agents.run.build import Training, build
@@ -50,10 +50,12 @@ def softened(q: Tensor, teacher_q: Tensor, temperature: float) -> tuple[Tensor, 
 
     The temperature is measured in what the teacher's best action is above the mean, over the batch.
     """
-    legal = teacher_q > torch.finfo(teacher_q.dtype).min / 2048
+    least = lowest(teacher_q)
+    legal = teacher_q > least / 2
     middle = torch.where(legal, teacher_q, 0.0).sum(-1) / legal.sum(-1)
     unit = temperature * (teacher_q.amax(-1) - middle).mean().clamp(min=1e-6)
-    return (q / unit).log_softmax(-1), (teacher_q / unit).log_softmax(-1)
+    mine, theirs = ((values / unit).clamp(min=least).log_softmax(-1) for values in (q, teacher_q))
+    return mine, theirs
 
 
 class Distilled(Algorithm):
@@ -71,7 +73,7 @@ class Distilled(Algorithm):
     def __init__(self, student: Algorithm, teacher: nn.Module, config: RolloutConfig, temperature: float) -> None:
         super().__init__(config)
         self.model, self.policy, self.temperature = student.model, student.policy, temperature
-        self._teacher = (teacher,)  # no part of it, and so of no checkpoint
+        self._teacher: Any = (teacher,)  # no part of it, and so of no checkpoint
 
     def prepare(self, data: Trajectory, constants: dict[str, Tensor]) -> dict[str, Any]:
         return {"action": data.action}
@@ -85,6 +87,7 @@ class Distilled(Algorithm):
             wanted = self._teacher[0](obs, theirs, start)
         found = model(obs, mine, start)
         if isinstance(found, QOutput):
+            wanted = wanted._replace(q=self._teacher[0].choice(wanted))
             log_p, log_q = softened(found.q, wanted.q, self.temperature)
             apart, same = (log_q.exp() * (log_q - log_p)).sum(-1), found.q.argmax(-1) == wanted.q.argmax(-1)
             value, goal = found.q.amax(-1), wanted.q.amax(-1)
@@ -180,6 +183,9 @@ def student_of(teacher: LoadedPolicy, settings: dict[str, Any], steps: int, lear
     own |= {"total_timesteps": steps, "schedule_total": None, "target_reward": None, "eval_freq": "auto"}
     own |= {"eval_share": "auto", "save_freq": 0, "video_freq": 0, "name": "distilled"}
     own |= {"n_envs": max(before["n_envs"], LEAST_ENVS)}
+    own |= (
+        {"bcq_threshold": 0.0} if "bcq_threshold" in before else {}
+    )  # what the teacher never does it learns by itself
     config = resolve([Layer("teacher", before | own), Layer(FLAGS, settings)], packaged=False)
     built = build(config)
     model = built.algorithm.model

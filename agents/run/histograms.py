@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from agents.learning.learner import Learner
-from agents.run.vitals import columns
+from agents.run.doctor.vitals import columns
 
 MOST_PARTS = 32  # of an action that have a histogram each
 

@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from gymnasium import spaces
+from gymnasium import Space, spaces
 
 from agents.acting.playback import Asked, Label, Playback, RecordedState
 from agents.acting.state import ActorState
+from agents.core.config import AlgoConfig
 from agents.core.tree import to_numpy, to_tensor, tree_map
 from agents.data.dataset import Dataset
 from agents.data.inspection import bad_actions, cleaned
@@ -160,10 +161,25 @@ def learnt_from(env: VecEnv, params: Any) -> tuple[Dataset, list[str]]:
     recorded = params.recorded
     if recorded.data is None:
         raise UserError("which recorded episodes? Give a folder or file, for example: --data datasets/cartpole")
-    data, said = cleaned(load_dataset(Path(recorded.data), env.own_spaces), recorded.rules)
-    data = replace(data, own_spaces=env.own_spaces)
+    return as_seen(Path(recorded.data), recorded.rules, env.own_spaces, params)
+
+
+def as_seen(
+    path: Path, rules: dict[str, str], own_spaces: tuple[Space, Space], params: AlgoConfig
+) -> tuple[Dataset, list[str]]:
+    """Return recorded data as a policy with these settings sees them, and what is to be said.
+
+    Args:
+        rules: what becomes of each fault, as `agents.data.inspection.cleaned` takes it.
+        own_spaces: the environment's.
+
+    Raises:
+        UserError: as of `learnt_from`.
+    """
+    data, said = cleaned(load_dataset(path, own_spaces), rules)
+    data = replace(data, own_spaces=own_spaces)
     if (bad := _no_choice(data)) is not None:
-        raise UserError(f"{recorded.data}: {bad}")
+        raise UserError(f"{path}: {bad}")
     return prepared(data, params.observations.frame_stack, params.rescales_action), said
 
 

@@ -17,7 +17,8 @@ from agents.run.build import Training, build
 from agents.run.compiling import KNOWN, of_compiling
 from agents.run.concluding import conclude
 from agents.run.config import RECORD_STEPS, RunConfig
-from agents.run.doctor import Doctor, facts_of
+from agents.run.doctor.sink import Doctor, facts_of
+from agents.run.doctor.vitals import Vitals, returns_of
 from agents.run.evaluator import EVALUATIONS, evaluation_scalars, evaluator_of, settled
 from agents.run.folder import RunFolder
 from agents.run.footage import record_video
@@ -37,7 +38,6 @@ from agents.run.terminal import typed
 from agents.run.told import understood
 from agents.run.transfer import begin, changed
 from agents.run.trees import remove_tree, write_tree
-from agents.run.vitals import Vitals, returns_of
 from envs.errors import UserError
 from envs.make import has_time_limit
 

@@ -334,7 +334,7 @@ def sequences(made, seed=0, length=BURN_IN + LENGTH, n_step_returns=3):
 def one_step(network, obs, carry, noise=QUIET):
     """Return what a network says of single observations `[n, 3]` with carries `[n, ...]`, and the next carries."""
     features, carry = network.look(obs, carry)
-    return network._heads(features, noise), carry
+    return network._heads(features, None, noise), carry
 
 
 def by_steps(network, batch):

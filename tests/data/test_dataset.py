@@ -9,7 +9,7 @@ import pytest
 from gymnasium import spaces
 
 from agents.data.dataset import Builder, Dataset, concatenated
-from agents.data.inspection import cleaned, constants, duplicated, faults_of, reward_shift
+from agents.data.inspection import cleaned, constants, duplicated, faults_of, reward_edges, reward_shift
 from envs.actions import ActionCodec
 from envs.errors import UserError
 
@@ -161,6 +161,30 @@ def test_rewards_that_tell_nothing_are_not_called_shifted() -> None:
     assert reward_shift(data) == 0
     data.reward = np.random.default_rng(0).normal(size=len(data)).astype(np.float32)
     assert reward_shift(data) == 0
+
+
+@pytest.mark.parametrize(("shift", "found"), [(1, 1), (-1, -1), (0, 0)])
+def test_rewards_that_are_all_the_same_show_at_the_ends_of_episodes_that_they_were_moved(
+    shift: int, found: int
+) -> None:
+    """As CartPole's: a 1 for each step; in what became free is a 0."""
+    data = made([20] * 12)
+    data.reward[:] = 1
+    cut = np.repeat(np.arange(12) < 6, 20) & data.terminated
+    data.terminated, data.truncated = data.terminated & ~cut, cut
+    free = {1: data.starts, -1: data.starts + data.lengths - 1, 0: []}[shift]
+    data.reward[free] = 0
+    assert reward_edges(data) == found
+    data.reward[5] = 0  # an environment that pays so elsewhere, too
+    assert reward_edges(data) == 0
+
+
+def test_a_last_reward_of_episodes_that_terminated_is_no_sign_of_rewards_that_were_moved() -> None:
+    data = made([20] * 12)
+    data.reward[:] = 1
+    data.reward[data.starts + 19] = 0  # as MountainCar's goal could
+    assert reward_edges(data) == 0
+    assert reward_edges(made([20] * 12)) == 0
 
 
 ACTIONS: list[Any] = [

@@ -9,17 +9,21 @@ import json
 import os
 from collections import defaultdict
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
 from gymnasium import spaces
 
 from agents.algos.dqn.config import DQNConfig
+from agents.algos.iql.config import IQLConfig
 from agents.algos.ppo.config import PPOConfig
 from agents.algos.pqn.config import PQNConfig
 from agents.algos.sac.config import SACConfig
 from agents.core.numpy_program import NumpyProgram
 from agents.core.runtime import Runtime
+from agents.data.dataset import Builder
+from agents.run import imitation
 from envs.actions import Hybrid
 from envs.adapters.stacking import StackedVecEnv
 from envs.words import Tokens, Written
@@ -39,6 +43,20 @@ SAC_SMALL = {"n_envs": 2, "learning_starts": 32, "buffer_size": 64, "batch_size"
     "total_timesteps": 128,
     "learning_rate": 0.01,
 }
+
+OFFLINE = {"data": "recorded", "online_fraction": 0.25}
+
+
+def recorded(env, params):
+    """Return recorded episodes in which larger actions, or later ones, earn more."""
+    rng, builder = np.random.default_rng(0), Builder(env.own_spaces)
+    for length in (7, 5, 9, 4):
+        obs = rng.normal(size=(length + 1, 3)).astype(np.float32)
+        drawn = rng.uniform(-1, 1, (length, 2)).astype(np.float32)
+        action = drawn if isinstance(env.action_space, spaces.Box) else rng.integers(0, 3, length)
+        ends = np.arange(length) == length - 1
+        builder.add(obs, action, action.reshape(length, -1).sum(1), ends & (length % 2 > 0), ends)
+    return builder.finish(), []
 
 
 class PictureClock(ClockEnv):
@@ -158,6 +176,10 @@ CASES = {
         spaces.Discrete(3),
         DQNConfig(**DQN_SMALL, dueling=True, spectral_norm=True, cql_alpha=0.5),
     ),
+    "dqn, recorded, of likely actions": (
+        spaces.Discrete(3),
+        DQNConfig(**DQN_SMALL, **OFFLINE, bcq_threshold=0.7, dueling=True),
+    ),
     "dqn, rescaled": (spaces.Discrete(3), DQNConfig(**DQN_SMALL, rescale_values=True)),
     "sac": (spaces.Box(-1, 1, (2,)), SACConfig(**SAC_SMALL)),
     "sac, tqc, every option": (
@@ -173,6 +195,16 @@ CASES = {
         SACConfig(**SAC_SMALL, use_sde=True, sde_sample_freq=2, target_update_interval=2),
     ),
     "sac, crossq": (spaces.Box(-1, 1, (2,)), SACConfig(**SAC_SMALL, batch_norm=True, ent_coef=0.1)),
+    "iql": (spaces.Box(-1, 1, (2,)), IQLConfig(**SAC_SMALL, **OFFLINE, norm_obs=True)),
+    "iql, choices, every option": (
+        spaces.Discrete(3),
+        IQLConfig(
+            **SAC_SMALL,
+            **OFFLINE,
+            **{"expectile": 0.9, "weight_temp": 1.0, "max_weight": 1.2, "tau": 0.5, "n_critics": 3},
+            **{"n_step_returns": 3, "prioritized_replay": True, "shared_torso": True},
+        ),
+    ),
     "pqn": (
         spaces.Discrete(3),
         PQNConfig(**PPO_SMALL, learning_rate=0.03, exploration_fraction=0.5, norm_obs=True),
@@ -216,7 +248,8 @@ def trace(action_space, config, clock=ClockEnv, *, mode="off"):
     env = clock(config.n_envs, action_space, dummies=config.network.norm_obs)
     if config.observations.frame_stack > 1:
         env = StackedVecEnv(env, config.observations.frame_stack)
-    training = training_on(env, config, runtime=Runtime(mode))
+    with mock.patch.object(imitation, "learnt_from", recorded):
+        training = training_on(env, config, runtime=Runtime(mode))
     updates, total = defaultdict(list), 0.0
     for iteration in training.iterations():
         total += sum(episodes.read()[0].sum() for episodes in iteration.episodes)

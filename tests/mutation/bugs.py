@@ -80,6 +80,11 @@ BUGS = [
     *_in(
         "agents/run/distil.py",
         "tests/run/test_distil.py",
+        (
+            "wanted = wanted._replace(q=self._teacher[0].choice(wanted))",
+            "",
+            "distillation: actions that a teacher leaves out as unlikely are learnt",
+        ),
         ("(log_q.exp() * (log_q - log_p)).sum(-1)", "(log_q.exp() * log_q).sum(-1)", "distillation: no gradient"),
         ("students[self._students]", "teachers[self._students]", "distillation: the student sees its teacher's states"),
         (
@@ -279,7 +284,7 @@ BUGS = [
             "Gaussian: the entropy lacks its half for each axis",
         ),
         (
-            "torch.where(mask, values, torch.finfo(values.dtype).min / 1024)",
+            "torch.where(mask, values, lowest(values))",
             "torch.where(mask, values, 0.0)",
             "masks: the logit of an illegal action becomes 0",
             "Huang & Ontanon 2022, arXiv:2006.14171",
@@ -559,8 +564,8 @@ BUGS = [
         "agents/algos/dqn/algorithm.py",
         "tests/algos/test_dqn.py",
         (
-            'best = self._look(model, "online", minibatch, noise["choice"], ahead=True).q.argmax(1)',
-            "best = after.q.argmax(1)",
+            'self.model.choice(self._look(model, "online", minibatch, noise["choice"], ahead=True))',
+            "self.model.choice(after)",
             "Double DQN: the target network chooses the action that it judges",
             "van Hasselt et al. 2016, arXiv:1509.06461",
         ),
@@ -2881,7 +2886,7 @@ BUGS = [
         ),
     ),
     *_in(
-        "agents/run/doctor.py",
+        "agents/run/doctor/sink.py",
         "tests/run/test_doctor.py",
         ("found.badness >= WORSE *", "found.badness >= 1.0 *", "the doctor repeats itself"),
         ("if found.step <= since]", "if found.step > since]", "a resumed run forgets what the doctor said"),
@@ -2893,7 +2898,7 @@ BUGS = [
         ),
     ),
     *_in(
-        "agents/run/vitals.py",
+        "agents/run/doctor/vitals.py",
         "tests/run/test_doctor.py",
         ("result.amax(rows) <= 0", "result.amin(rows) <= 0", "a unit that is 0 once counts as dead"),
         ("(result.abs() > 0.99)", "(result > 0.99)", "tanh saturated at -1 goes unnoticed"),
@@ -2902,7 +2907,7 @@ BUGS = [
         ("(size > 0).sum()", "size.numel() * (size > 0).any()", "the size of rewards is their mean over all steps"),
     ),
     *_in(
-        "agents/run/history.py",
+        "agents/run/doctor/history.py",
         "tests/run/test_illnesses.py",
         ("points[newest:]]", "points[:newest]]", "the doctor looks at old rows alone"),
         ("del series[1:-1:2]", "del series[MOST_POINTS:]", "of a long run the doctor sees the beginning alone"),
@@ -2910,7 +2915,7 @@ BUGS = [
         ("max(self.first(DEVIATION) or 0.0, ", "max(0.0, ", "a policy that has become certain has no chance in it"),
     ),
     *_in(
-        "agents/run/illnesses.py",
+        "agents/run/doctor/experience.py",
         "tests/run/test_illnesses.py",
         ("min(gaps) > 1", "True", "the doctor says of every run that evaluations are far from training"),
         ("or exploring > 0.1 or", "or", "evaluations are compared with training while most actions are random"),
@@ -2919,6 +2924,10 @@ BUGS = [
             "if False:",
             "evaluations that were cut are compared with whole episodes",
         ),
+    ),
+    *_in(
+        "agents/run/doctor/updates.py",
+        "tests/run/test_illnesses.py",
         ("now > PINNED", "now < PINNED", "a healthy clip fraction is an illness"),
         (
             'h.recent("train/approx_kl", FEW_ROWS)',
@@ -2932,7 +2941,7 @@ BUGS = [
         ),
     ),
     *_in(
-        "agents/run/diverged.py",
+        "agents/run/doctor/diverged.py",
         "tests/run/test_doctor.py",
         ("int(row) % num_envs", "int(row) // num_envs", "of a replayed batch another environment is blamed"),
     ),
@@ -3063,6 +3072,7 @@ BUGS = [
             "range(0, count - first):",
             "recording: one that goes on records its first episodes again",
         ),
+        ("policies[index % len(policies)]", "policies[0]", "recording: all episodes are of one checkpoint"),
     ),
     *_in(
         "agents/acting/playback.py",
@@ -3143,5 +3153,97 @@ BUGS = [
             "state.step + 1",
             "offline: more updates than steps ask for",
         ),
+    ),
+    *_in(
+        "agents/ops/losses.py",
+        "tests/ops/test_losses.py",
+        ("error_B < 0, 1 - expectile, expectile", "error_B < 0, expectile, 1 - expectile", "IQL: the other expectile"),
+        (".exp().clamp(max=most)", ".clamp(max=most).exp()", "IQL: the exponent is bounded, not the weight"),
+    ),
+    *_in(
+        "agents/algos/iql/algorithm.py",
+        "tests/algos/test_iql.py",
+        ("values.value(self.target(", "values.value(model.critics(", "IQL: values follow the critics without a target"),
+        (
+            'minibatch["discount"], model.value(next_obs)',
+            'minibatch["discount"], model.value(obs)',
+            "IQL: critics learn from the value of the state itself",
+        ),
+        ("worth - value.detach()", "value.detach() - worth", "IQL: the worse actions are cloned"),
+        (
+            "data.action.clamp(self.low, self.high)",
+            "data.action",
+            "IQL: critics are asked about actions beyond their bounds",
+        ),
+        ("follow(*self._tensors, self.config.tau)", "follow(*self._tensors, 1.0)", "IQL: the target is the critics"),
+    ),
+    *_in(
+        "agents/core/recorded.py",
+        "tests/run/test_offline.py",
+        ("required: ClassVar[bool] = False", "required: ClassVar[bool] = True", "DQN cannot be trained without data"),
+    ),
+    *_in(
+        "agents/ops/values.py",
+        "tests/ops/test_values.py",
+        (
+            "logits_BA - logits_BA.amax(-1, keepdim=True) >= ",
+            "logits_BA.log_softmax(-1) >= ",
+            "BCQ: probabilities themselves are compared with the threshold, so that none may be left",
+            "Fujimoto et al. 2019, arXiv:1910.01708",
+        ),
+    ),
+    *_in(
+        "agents/algos/dqn/algorithm.py",
+        "tests/algos/test_dqn_bcq.py",
+        ("loss_B + cloned_B", "loss_B + 0 * cloned_B", "BCQ: what is likely in the data is not learnt"),
+        ("self.model.choice(after).amax(1)", "after.q.amax(1)", "BCQ: targets take the best of all actions"),
+        (
+            'self.model.choice(self._look(model, "online", minibatch, noise["choice"], ahead=True))',
+            'self._look(model, "online", minibatch, noise["choice"], ahead=True).q',
+            "BCQ: Double DQN chooses among all actions",
+        ),
+    ),
+    *_in(
+        "agents/networks/models.py",
+        "tests/algos/test_dqn_bcq.py",
+        (
+            "masked(self.behaviour(features), mask)",
+            "self.behaviour(features)",
+            "BCQ: an illegal action is the likeliest",
+        ),
+        (
+            "self.choice(self._heads(features, mask, noise)), carry",
+            "self._heads(features, None, noise).q, carry",
+            "BCQ: it acts by all actions",
+        ),
+        ("self.head if self.behaviour is None else self.behaviour", "self.head", "BCQ: NumPy acts by all actions"),
+    ),
+    *_in(
+        "agents/lab/off_policy.py",
+        "tests/lab/test_off_policy.py",
+        (
+            "laid_out(data, log_ratio).cumsum(axis=1)",
+            "laid_out(data, log_ratio).sum(axis=1, keepdims=True) + laid_out(data, 0 * log_ratio)",
+            "importance sampling: rewards are weighed by what was done after them",
+            "Precup et al. 2000",
+        ),
+        ("own - theirs, gamma", "theirs - own, gamma", "importance sampling: the ratio is upside down"),
+        (
+            "goes_on = gamma * ~torch.from_numpy(data.terminated)",
+            "goes_on = gamma * torch.ones(len(data))",
+            "fitted Q: episodes that ended go on",
+        ),
+        (
+            "obs), drawn)[0, :, 0]",
+            "obs), numbers[place])[0, :, 0]",
+            "fitted Q: the value is that of the data's own policy",
+        ),
+        ("/ legal.sum(1)", "/ q.shape[1] * 0", "importance sampling: a policy that explores counts as greedy"),
+    ),
+    *_in(
+        "agents/data/inspection.py",
+        "tests/data/test_dataset.py",
+        ("not (rest == free[0]).any()", "True", "data: rewards that are the same count as moved"),
+        ("(cut, ~last, -1)", "(last, ~last, -1)", "data: a reward for the end counts as moved"),
     ),
 ]

@@ -7,7 +7,16 @@ import math
 import pytest
 import torch
 
-from agents.ops.losses import adapted_rate, divergence, mean, normalized, ppo_policy_loss, value_loss
+from agents.ops.losses import (
+    adapted_rate,
+    advantage_weight,
+    divergence,
+    expectile_loss,
+    mean,
+    normalized,
+    ppo_policy_loss,
+    value_loss,
+)
 
 
 def policy_loss(ratios, advantages, clip_range=0.2, **options):
@@ -175,3 +184,24 @@ def test_transitions_that_are_not_real_count_for_nothing():
     nothing = torch.zeros_like(valid)
     assert mean(first, nothing).item() == 0.0
     assert normalized(first, nothing).isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("error", "expectile", "loss"), [(2.0, 0.7, 2.8), (-2.0, 0.7, 1.2), (3.0, 0.5, 4.5), (-3.0, 0.5, 4.5)]
+)
+def test_the_expectile_loss_weighs_errors_by_their_sign(error, expectile, loss):
+    assert expectile_loss(torch.tensor([error]), expectile).item() == pytest.approx(loss)
+
+
+@pytest.mark.parametrize("expectile", [0.2, 0.5, 0.9])
+def test_its_minimum_is_the_expectile(expectile):
+    """The expectile m of 0 and 1, each half of the time, solves e (1 - m) = (1 - e) m."""
+    grid = torch.linspace(0, 1, 1001)
+    total = expectile_loss(0 - grid, expectile) + expectile_loss(1 - grid, expectile)
+    assert grid[total.argmin()].item() == pytest.approx(expectile, abs=1e-3)
+
+
+def test_the_weight_of_an_action_rises_with_its_advantage_up_to_a_bound():
+    advantage = torch.tensor([-1.0, 0.0, math.log(2.0), 1e4])
+    assert advantage_weight(advantage, 2.0, 50.0).tolist() == pytest.approx([math.exp(-2), 1.0, 4.0, 50.0])
+    assert advantage_weight(advantage, 0.0, 50.0).tolist() == [1.0] * 4

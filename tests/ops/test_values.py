@@ -12,11 +12,13 @@ from agents.ops.values import (
     Expected,
     Quantiles,
     Rescaled,
+    behaviour_loss,
     conservative_gap,
     midpoints,
     munchausen_bonus,
     rescale,
     soft_policy,
+    supported,
     unscale,
 )
 
@@ -144,6 +146,19 @@ def test_the_conservative_gap_in_closed_form():
     torch.testing.assert_close(found, torch.tensor([math.log(3), math.log(6), math.log(2)]))
     gradient = torch.autograd.grad(conservative_gap(q.requires_grad_(), torch.tensor([0, 1, 2])).sum(), q)[0]
     torch.testing.assert_close(gradient, q.softmax(-1) - torch.eye(3), msg="the softmax policy less the action taken")
+
+
+def test_actions_that_are_less_likely_than_a_share_of_the_likeliest_are_out():
+    q = torch.tensor([[1.0, 5.0, 3.0, 9.0]]).repeat(3, 1)
+    logits = torch.tensor([0.5, 0.25, 0.2, 0.05]).log().repeat(3, 1)
+    found = [supported(q, logits, threshold)[0] for threshold in (0.05, 0.45, 1.0)]
+    least = torch.finfo(torch.float32).min / 1024
+    assert [row.tolist() for row in found] == [[1, 5, 3, 9], [1, 5, least, least], [1, least, least, least]]
+
+
+def test_the_behaviour_loss_is_what_makes_the_actions_likely():
+    logits = torch.tensor([[0.0, math.log(3)], [0.0, 0.0]])
+    assert behaviour_loss(logits, torch.tensor([0, 1])).tolist() == pytest.approx([math.log(4), math.log(2)])
 
 
 def test_an_illegal_action_has_no_part_in_a_soft_policy():

@@ -264,6 +264,8 @@ def test_values_read_as_yaml(text: str, value: Any) -> None:
             {"final_eval_episodes": 10**9},
             "final_eval_episodes: 1000000000 is out of range; it must be >= 0 and <= 1000000",
         ),
+        ({"algo": "dqn", "munchausen": True, "bcq_threshold": 0.3}, "munchausen backs up a policy over all actions"),
+        ({"algo": "pqn", "bcq_threshold": 0.3}, "bcq_threshold is a part of dqn, which pqn does not have"),
         ({"algo": "dqn", "n_envs": 4, "n_step_returns": 10**9}, "n_step_returns 1000000000 is more than the 25000 st"),
         (
             {"algo": "dqn", "spectral_norm": True, "noisy": True},

@@ -11,6 +11,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 import pytest
+import torch
 from gymnasium import spaces
 
 from agents.__main__ import main as agents
@@ -19,7 +20,9 @@ from agents.run.datasets.minari import Episode, read_minari, write_episode, writ
 from agents.run.datasets.reading import load_dataset
 from agents.run.datasets.room import Room
 from agents.run.datasets.spaces import from_minari, to_minari
+from agents.run.models import load_policy
 from envs.errors import UserError
+from tests.run.running import train
 
 h5py = pytest.importorskip("h5py")
 
@@ -158,6 +161,19 @@ def test_exploration_is_the_share_of_random_actions(tmp_path: Path) -> None:
     same = np.array([(rule == data.action)[data.episode == index].mean() for index in range(4)])
     assert same[[0, 2]].tolist() == [1, 1]
     assert (same[[1, 3]] < 0.5).all()
+
+
+def test_episodes_take_turns_with_the_checkpoints_of_a_run(tmp_path: Path) -> None:
+    words = "--algo dqn --env CartPole-v1 -n 240 --n-envs 2 --learning-starts 20 --train-freq 2 --save-freq 120"
+    run = train(tmp_path, f"{words} --eval-freq 0 --final-eval-episodes 0 --device cpu --net-arch 16")
+    words = f"{run} --checkpoint 120 240 240 --exploration 0 0 1 --episodes 6"
+    data = load_dataset(record(tmp_path, *words.split()))
+    obs = torch.from_numpy(data.at(data.rows))
+    best = [load_policy(run, step).policy.model(obs).q.argmax(1).numpy() for step in ("120", "240")]
+    same = np.array([[(one == data.action)[data.episode == index].mean() for index in range(6)] for one in best])
+    assert same[0, [0, 3]].tolist() == same[1, [1, 4]].tolist() == [1, 1]
+    assert (same[0, [1, 4]] < 1).any()
+    assert (same[:, [2, 5]] < 1).all()
 
 
 COLUMNS = {

@@ -85,7 +85,7 @@ def test_half_of_the_environments_are_the_students():
     "values",
     [
         PPO_SMALL | {"env": "CartPole-v1", "net_arch": [16], "norm_obs": True},
-        DQN_SMALL | {"env": "CartPole-v1", "net_arch": [16]},
+        DQN_SMALL | {"env": "CartPole-v1", "net_arch": [16], "bcq_threshold": 0.95},
         PPO_SMALL | {"env": "CartPole-v1", "net_arch": [16], "memory": "gru", "memory_size": 6},
     ],
     ids=["ppo", "dqn", "memory"],

@@ -20,15 +20,15 @@ from agents.core.runtime import Runtime
 from agents.data.replay import Batch, ReplayBuffer
 from agents.data.trajectory import Trajectory
 from agents.learning.learner import Diverged
-from agents.run import doctor as doctoring
-from agents.run.diverged import environment_of
-from agents.run.doctor import Doctor, read_diagnoses
-from agents.run.illnesses import Diagnosis
+from agents.run.doctor import sink as doctoring
+from agents.run.doctor.diagnosis import Diagnosis
+from agents.run.doctor.diverged import environment_of
+from agents.run.doctor.sink import Doctor, read_diagnoses
+from agents.run.doctor.vitals import ROWS, Vitals, returns_of
 from agents.run.models import load_policy
 from agents.run.sinks import read_table
 from agents.run.tensorboard import TensorBoardSink
 from agents.run.trees import read_tree
-from agents.run.vitals import ROWS, Vitals, returns_of
 from tests.algos.making import collect, make_ppo
 from tests.core.recorder import Tape
 from tests.marks import long_test

@@ -8,7 +8,7 @@ import pytest
 
 from agents.core.config import OffPolicyConfig
 from agents.run.config import FLAGS, Layer, resolve
-from agents.run.doctor import read_diagnoses
+from agents.run.doctor.sink import read_diagnoses
 from agents.run.runner import train
 from envs.errors import UserError
 from tests.marks import long_test

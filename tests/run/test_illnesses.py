@@ -12,8 +12,9 @@ import pytest
 
 from agents.core.config import AlgoConfig
 from agents.run import registry
-from agents.run.history import DEVIATION, MOST_POINTS, MOST_SERIES, History
-from agents.run.illnesses import RULES, Diagnosis, diagnose, diagnose_all
+from agents.run.doctor.diagnosis import Diagnosis
+from agents.run.doctor.history import DEVIATION, MOST_POINTS, MOST_SERIES, History
+from agents.run.doctor.illnesses import RULES, diagnose, diagnose_all
 
 TOTAL, EVERY, INTERVAL, ONSET = 100_000, 500, 5_000, 50_000  # steps: budget, rows, evaluations, when the illness begins
 FACTS = {
@@ -203,19 +204,22 @@ def test_a_deviation_that_grows() -> None:
     assert not names(history(rows[:4]))
 
 
+RULE_FILES = [Path("agents/run/doctor/updates.py"), Path("agents/run/doctor/experience.py")]
+
+
 def test_every_rule_is_planted_here() -> None:
     planted = {*PLANTED, *AT_ONCE} | {
         *("episodes end at once", "evaluation far from training"),
         *("a plateau at a learning rate of 0", "actions ever more random"),
     }
-    sources = Path("agents/run/illnesses.py").read_text()
+    sources = "".join(path.read_text() for path in RULE_FILES)
     assert len(planted) >= len(RULES)
     assert all(f'"{illness}"' in sources for illness in planted)
 
 
 def test_advice_names_settings_that_there_are() -> None:
     known = {name for algo in registry.names() for name in registry.find(algo).config.flat_fields()} | {"env_kwargs"}
-    told = re.findall(r"--([a-z][a-z0-9-]+)", Path("agents/run/illnesses.py").read_text())
+    told = re.findall(r"--([a-z][a-z0-9-]+)", "".join(path.read_text() for path in RULE_FILES))
     assert len(told) > 20
     assert not {name.replace("-", "_") for name in told} - known
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from agents.run.doctor import read_diagnoses
+from agents.run.doctor.sink import read_diagnoses
 from tests.marks import long_test
 from tests.run.ill_env import Ill
 from tests.run.running import train

@@ -1,4 +1,4 @@
-"""DQN on recorded episodes: what the buffer holds, that nothing is stepped, and going on by itself."""
+"""DQN and IQL on recorded episodes: what the buffer holds, that nothing is stepped, and going on by itself."""
 
 from __future__ import annotations
 
@@ -21,9 +21,11 @@ from agents.train import main
 from tests.data.test_dataset import made
 from tests.run.running import assert_same_run, resume, train
 
-DQN = "--algo dqn --env CartPole-v1 --vec sync --n-envs 2 --learning-starts 0 --buffer-size 500 --batch-size 16 "
-DQN += "--train-freq 4 --gradient-steps 1 --target-update-interval 100 --net-arch 32 --device cpu --save-freq 0 "
-DQN += "--eval-freq 100 --eval-episodes 1 --eval-max-steps 20 --final-eval-episodes 0"
+EITHER = "--env CartPole-v1 --vec sync --n-envs 2 --learning-starts 0 --buffer-size 500 --batch-size 16 --train-freq 4 "
+EITHER += "--gradient-steps 1 --net-arch 32 --device cpu --save-freq 0 --eval-freq 100 --eval-episodes 1 "
+EITHER += "--eval-max-steps 20 --final-eval-episodes 0"
+DQN = f"--algo dqn {EITHER} --target-update-interval 100"
+IQL = f"--algo iql {EITHER}"
 
 
 @pytest.fixture(scope="module")
@@ -76,9 +78,9 @@ def test_it_acts_in_the_last_part_where_that_is_asked_for(data: Path, tmp_path: 
     assert steps == list(range(300, 400, 4))
 
 
-@pytest.mark.parametrize("more", ["", "--online-fraction 0.5"])
-def test_half_a_training_gone_on_with_is_the_whole(data: Path, tmp_path: Path, more: str) -> None:
-    words = f"{DQN} --data {data} -n 400 --n-step-returns 3 --prioritized-replay {more}"
+@pytest.mark.parametrize("algo", [DQN, f"{DQN} --online-fraction 0.5", f"{IQL} --online-fraction 0.5 --norm-obs"])
+def test_half_a_training_gone_on_with_is_the_whole(data: Path, tmp_path: Path, algo: str) -> None:
+    words = f"{algo} --data {data} -n 400 --n-step-returns 3 --prioritized-replay"
     whole = train(tmp_path / "whole", words)
     learn, calls = loops.Rounds.learn, []
 
@@ -97,6 +99,23 @@ def test_more_data_than_the_buffer_holds(data: Path, capsys: pytest.CaptureFixtu
     words = f"{DQN} --data {data} -n 400".replace("--buffer-size 500", "--buffer-size 200")
     assert main(words.split()) == 2
     assert "buffer_size 200 is less than the 300 recorded transitions" in capsys.readouterr().err
+
+
+def test_iql_learns_nothing_without_data(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(f"{IQL} -n 400".split()) == 2
+    assert "which recorded episodes? Give a folder or file, for example: --data" in capsys.readouterr().err
+
+
+def test_iql_does_the_better_of_what_was_done(tmp_path: Path) -> None:
+    """Of the two pushes, each half of the data, one earns."""
+    file, rng = tmp_path / "both.npz", np.random.default_rng(0)
+    obs, action = rng.normal(size=(300, 4)).astype(np.float32) / 10, rng.permutation(300) % 2
+    ends = np.arange(300) % 20 == 19
+    np.savez(file, observations=obs, actions=action, rewards=action.astype(float), terminals=ends)
+    run = train(tmp_path, f"{IQL} --data {file} -n 1200 --weight-temp 5 --gamma 0 --learning-rate 1e-2 --eval-freq 0")
+    policy: Any = load_policy(run, "latest").policy
+    distribution = policy.model(torch.from_numpy(obs)).distribution
+    assert distribution.log_prob(torch.ones(300, dtype=torch.int64)).exp().mean() > 0.9
 
 
 def test_nothing_is_replayed_unless_it_is_asked_for() -> None:

@@ -118,7 +118,7 @@ EXACT = {
     "ppo FrozenLake sync, Discrete": f"--env FrozenLake-v1 --vec sync {PPO}",
     "dqn Blackjack sync, Tuple": f"--env Blackjack-v1 --vec sync {DQN}",
     "dqn Signs sync, spectral norm and conservative": f"--env {USER_ENVS}:Signs --vec sync {DQN} --spectral-norm "
-    "--cql-alpha 0.5",
+    "--cql-alpha 0.5 --bcq-threshold 0.3",
     "dqn CartPole native, rescaled": f"--env CartPole-v1 --vec native {DQN} --rescale-values --munchausen",
     "pqn CartPole native": f"--env CartPole-v1 --algo pqn --vec native {PPO} --norm-obs",
     "* ppo Corridor native, scan": f"--env Corridor-v0 --vec native {GRU} --memory scan --memory-layers 2",

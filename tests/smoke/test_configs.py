@@ -22,6 +22,7 @@ PROMISED = {
     "dqn": "CartPole-v1 Acrobot-v1 MountainCar-v0 LunarLander-v3 Corridor-v0",
     "pqn": "CartPole-v1 Taxi-v4 CliffWalking-v1 FrozenLake-v1 FrozenLake8x8-v1 Blackjack-v1",
     "sac": "Pendulum-v1 HalfCheetah-v5 Hopper-v5",
+    "iql": "Pendulum-v1",
 }
 
 

@@ -19,7 +19,7 @@ from agents.networks.heads import QUIET, Noise
 from agents.networks.models import QNetwork, QOutput
 from agents.networks.normalize import RewardScale
 from agents.networks.target import alike, copied, follow, tensors
-from agents.ops.values import conservative_gap, munchausen_bonus, soft_policy
+from agents.ops.values import behaviour_loss, conservative_gap, munchausen_bonus, soft_policy
 
 
 class DQN(Algorithm):
@@ -127,8 +127,13 @@ class DQN(Algorithm):
             error = (taken - target).abs() if taken.dim() == 1 else loss_B  # of distributions, how far they are apart
         if self.config.cql_alpha:
             loss_B = loss_B + self.config.cql_alpha * conservative_gap(output.q, action)
+        cloned_B = None if output.behaviour is None else behaviour_loss(output.behaviour, action)
+        if cloned_B is not None:
+            loss_B = loss_B + cloned_B
         loss = (loss_B if weight is None else loss_B * weight).mean()
         aux = {"loss": loss.detach(), "q_mean": self.model.values.mean(taken.detach()).mean()}
+        if cloned_B is not None:
+            aux["behaviour_loss"] = cloned_B.detach().mean()
         if self.model.curiosity is not None:
             # of sequences actions are one row, as all that belongs to single transitions
             data = minibatch | ({"action": action.view_as(minibatch["start"])} if self.model.recurrent else {})
@@ -165,11 +170,11 @@ class DQN(Algorithm):
                 return_ + bonus, discount, after.q if after.atoms is None else after.atoms, *policy
             )
         if self.config.double_q:  # van Hasselt et al. 2016, eq. 4
-            best = self._look(model, "online", minibatch, noise["choice"], ahead=True).q.argmax(1)
+            best = self.model.choice(self._look(model, "online", minibatch, noise["choice"], ahead=True)).argmax(1)
         elif after.atoms is None:
-            return values.backup(return_, discount, after.q.amax(1))
+            return values.backup(return_, discount, self.model.choice(after).amax(1))
         else:
-            best = after.q.argmax(1)
+            best = self.model.choice(after).argmax(1)
         return values.backup(return_, discount, after.of(best))
 
     def after_round(self, before: int, after: int) -> None:

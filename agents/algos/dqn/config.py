@@ -43,4 +43,6 @@ class DQNConfig(OffPolicyConfig):
                 f"curiosity {self.intrinsic.curiosity} judges single steps, and n_step_returns "
                 f"{self.replay.n_step_returns} replays several as one: give n_step_returns 1, or leave curiosity out."
             )
+        if self.target.munchausen and self.network.bcq_threshold:
+            return "munchausen backs up a policy over all actions, and bcq_threshold leaves some out: give only one."
         return super().contradiction()

@@ -14,7 +14,7 @@ class NormalizedQNetworkConfig(QNetworkConfig):
     layer_norm: bool = Field(True, description="normalise each hidden layer (LayerNorm)")
 
     def contradiction(self) -> str | None:
-        for name in ("noisy", "rescale_values"):
+        for name in ("noisy", "rescale_values", "bcq_threshold"):
             if getattr(self, name):
                 return f"{name} is a part of dqn, which pqn does not have: leave it out, or use --algo dqn."
         if self.distribution != "none":

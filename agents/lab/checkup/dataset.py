@@ -64,7 +64,7 @@ def check_dataset(
         if mean.ndim == 1 and mean.size <= 12:
             numbers = ", ".join(f"{m:.3g} +- {d:.3g}" for m, d in zip(mean, deviation, strict=True))
             yield Verdict(f"statistics{f' of {name}' if name else ''}", "ok", numbers)
-    yield _of_shift(inspection.reward_shift(data))
+    yield _of_shift(inspection.reward_shift(data), inspection.reward_edges(data))
     if env_id is not None:
         yield from _played_again(data, env_id, env_kwargs or {})
 
@@ -82,7 +82,11 @@ def _of_fault(data: Dataset, name: str, flags: Any) -> Verdict:
     return Verdict(name, level, words, fix)  # type: ignore[arg-type]
 
 
-def _of_shift(shift: int) -> Verdict:
+def _of_shift(shift: int, edges: int) -> Verdict:
+    if not shift and edges:
+        where = "first rewards of all episodes are" if edges > 0 else "last rewards of episodes that were cut are"
+        words = f"the {where} the same number, and no other reward is: so it looks where all were moved by one step"
+        return Verdict("rewards", "warning", words, "if they were, move them back; give the data seeds, to be sure")
     if not shift:
         return Verdict("rewards", "ok", "nothing in the data says that they belong to other transitions")
     late = "later" if shift > 0 else "earlier"

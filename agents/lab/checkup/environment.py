@@ -13,7 +13,7 @@ import gymnasium
 import numpy as np
 
 from agents.lab.checkup.play import Played, constant, fingerprint, play
-from agents.run.illnesses import LARGE_INPUT, LARGE_REWARD, SMALL_REWARD
+from agents.run.doctor.experience import LARGE_INPUT, LARGE_REWARD, SMALL_REWARD
 from agents.run.play import prepare_drawing
 from agents.run.remarks import of_actions
 from envs.adapters import mujoco

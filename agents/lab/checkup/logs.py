@@ -13,9 +13,9 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from agents.run.doctor import fill
+from agents.run.doctor.history import History
+from agents.run.doctor.sink import fill
 from agents.run.folder import RunFolder
-from agents.run.history import History
 from agents.run.monitor import WINDOW
 from agents.run.storage import opened
 from agents.run.yaml_files import load_config_file

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import AfterValidator, BaseModel, Field, FiniteFloat, ValidationError
 
-from agents.run.illnesses import Diagnosis
+from agents.run.doctor.diagnosis import Diagnosis
 from agents.run.storage import read_bytes
 from envs.errors import UserError, did_you_mean
 

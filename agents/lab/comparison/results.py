@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FiniteFloat, 
 
 from agents.lab.comparison.curves import Count, Name, Positive, RunKey, RunResult, read_evaluations, read_results
 from agents.lab.words import printable
-from agents.run.doctor import read_diagnoses
+from agents.run.doctor.sink import read_diagnoses
 from agents.run.storage import disk, read_bytes, read_json, refuse_links, write_text
 from envs.errors import UserError
 

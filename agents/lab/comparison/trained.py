@@ -23,7 +23,7 @@ from agents.lab.stored import read_stored
 from agents.lab.words import algorithm_name, listed, plural, printable
 from agents.run import code
 from agents.run.config import RunConfig
-from agents.run.doctor import read_diagnoses
+from agents.run.doctor.sink import read_diagnoses
 from agents.run.flags import parse_env_kwargs
 from agents.run.registry import find
 from agents.run.terminal import typed

@@ -41,7 +41,7 @@ class Recording:
     """What is recorded: all that its episodes follow from.
 
     Attributes:
-        who: the run's folder and checkpoint, "heuristic", "random" or "human".
+        who: the run's folder and checkpoints, "heuristic", "random" or "human".
         exploration: shares of random actions; the episodes take turns with them.
         stochastic: whether the policy's own actions are sampled.
         max_steps: after which an episode breaks off; None for no limit.
@@ -104,9 +104,9 @@ class Noted(gymnasium.Wrapper):
 
 
 def episodes_of(
-    policy: Policy, env: VecEnv, noted: Noted, recording: Recording, first: int, count: int
+    policies: Sequence[Policy], env: VecEnv, noted: Noted, recording: Recording, first: int, count: int
 ) -> Iterator[Episode]:
-    """Yield the episodes from number `first` on that a policy plays.
+    """Yield the episodes from number `first` on that policies play in turn.
 
     Args:
         env: of one environment, `noted` around it.
@@ -116,6 +116,7 @@ def episodes_of(
     for index in range(first, count):
         stream = derive_seed(recording.seed, "record", index)
         space.seed(derive_seed(stream, "actions"))
+        policy = policies[index % len(policies)]
         chance, share = np.random.default_rng(stream), recording.exploration[index % len(recording.exploration)]
         noise = torch.Generator(policy.device).manual_seed(derive_seed(stream, "policy"))
         player, obs = Player(policy, 1, noise if recording.stochastic else None), env.reset(stream)
@@ -203,7 +204,7 @@ def _about(recording: Recording) -> dict[str, Any]:
 
 
 def record(
-    policy: Policy,
+    policies: Sequence[Policy],
     env: VecEnv,
     noted: Noted,
     recording: Recording,
@@ -211,13 +212,13 @@ def record(
     out: Path,
     report: Callable[[int, int], None] = lambda done, of: None,
 ) -> Path:
-    """Record so many episodes of a policy; one that broke off goes on where it was.
+    """Record so many episodes of policies that take turns; a recording that broke off goes on where it was.
 
     Raises:
         UserError: as of `Written`; the environment broke its contract.
     """
     written = Written(out, recording)
-    for episode in episodes_of(policy, env, noted, recording, written.count, count):
+    for episode in episodes_of(policies, env, noted, recording, written.count, count):
         written.add(episode, env.own_spaces)
         report(written.count, count)
     return written.finish(env.own_spaces)

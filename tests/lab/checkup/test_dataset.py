@@ -46,6 +46,15 @@ def test_rewards_that_are_shifted_are_named(shift: int) -> None:
     assert f"row t has the reward of step t {'-' if shift > 0 else '+'} 1" in found["replay"]
 
 
+def test_rewards_that_look_moved_at_the_ends_of_episodes_are_a_warning() -> None:
+    data = pendulum(episodes=5)
+    data.reward = np.roll(data.reward, 1)
+    data.reward[data.starts] = 0
+    (found,) = [one for one in check_dataset(data) if one.level != "ok"]
+    assert (found.name, found.level) == ("rewards", "warning")
+    assert "first rewards of all episodes are the same number" in found.evidence
+
+
 def test_another_environment_is_told() -> None:
     data = pendulum()
     data.obs[50] += 1

@@ -17,7 +17,7 @@ from stable_baselines3 import DQN, PPO
 from agents.doctor import main
 from agents.lab.checkup import logs
 from agents.lab.checkup.logs import read_events, read_history
-from agents.run.illnesses import diagnose_all
+from agents.run.doctor.illnesses import diagnose_all
 from agents.run.tensorboard import TensorBoardSink
 from envs.errors import UserError
 from tests.lab.run_folders import write_folder

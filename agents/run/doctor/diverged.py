@@ -8,9 +8,9 @@ from agents.core.tree import tree_map
 from agents.data.replay import Batch
 from agents.learning.learner import Diverged
 from agents.run.build import Training
-from agents.run.doctor import Doctor
+from agents.run.doctor.diagnosis import Diagnosis
+from agents.run.doctor.sink import Doctor
 from agents.run.folder import RunFolder
-from agents.run.illnesses import Diagnosis
 from agents.run.storage import atomic_folder
 from agents.run.trees import write_tree
 from envs.errors import UserError

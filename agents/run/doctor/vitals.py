@@ -19,7 +19,7 @@ from agents.acting.policies import ModelPolicy
 from agents.core.tree import tree_map
 from agents.data.replay import ReplayBuffer, gather
 from agents.data.trajectory import Trajectory
-from agents.run.history import DEVIATION
+from agents.run.doctor.history import DEVIATION
 
 ROWS = 1024  # transitions that are looked at
 SEEN = 128  # of them, observations that the network is asked about ...

@@ -11,8 +11,9 @@ from typing import Any
 import torch
 
 from agents.core.config import AlgoConfig
-from agents.run.history import History
-from agents.run.illnesses import Diagnosis, diagnose
+from agents.run.doctor.diagnosis import Diagnosis
+from agents.run.doctor.history import History
+from agents.run.doctor.illnesses import diagnose
 from agents.run.sinks import CsvSink, read_scalars
 from agents.run.storage import disk, read_bytes, write_text
 from agents.run.tensorboard import TensorBoardSink
