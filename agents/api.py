@@ -508,12 +508,14 @@ def load(
             be run.
     """
     from agents.core.device import choose_device
+    from agents.core.precision import use_products
     from agents.run.folder import find_latest_run
     from agents.run.models import load_policy
 
     run = find_latest_run(Path("runs")) if os.fspath(path) == "latest" and not Path("latest").exists() else Path(path)
     chosen, _ = choose_device(device, env_on_gpu=False, flops=0, batch_size=1)
     loaded = load_policy(run, str(checkpoint), str(chosen), trust=trust)
+    use_products(loaded.config.precision)
     return algorithm(loaded.config.algo)._of(loaded)
 
 

@@ -77,7 +77,9 @@ def _bench(argv: list[str]) -> int:
     rounds, seeds = options.rounds or (2 if options.quick else 3), options.seeds or (1 if options.quick else 3)
     plan = Plan(options.cases, options.quick, rounds, seeds, options.threads, cuda=options.device == "cuda")
     screen = console()
-    cases, left_out = add_peers(*build_cases(plan), options.peers)  # mistakes are reported before anything is measured
+    cases, left_out = add_peers(
+        *build_cases(plan, options.list), options.peers
+    )  # mistakes are reported before anything is measured
     if options.list:
         print_cases(screen, cases, left_out)
         return 0

@@ -208,6 +208,7 @@ def _print_judged(summary: dict[str, Any]) -> None:
 def _model_of_ours(options: Options, env_kwargs: dict[str, Any]) -> tuple[VecEnv, Policy, dict[str, Any]]:
     """Return environments, the policy that is to play in them, and what the summary says of it."""
     from agents.core.device import choose_device, use_threads
+    from agents.core.precision import use_products
     from agents.run.build import flops
     from agents.run.evaluator import most_steps_of
     from agents.run.folder import find_latest_run
@@ -225,6 +226,7 @@ def _model_of_ours(options: Options, env_kwargs: dict[str, Any]) -> tuple[VecEnv
     env = policy_env(loaded, copies, vec="auto")
     weight = flops(loaded.policy.model, loaded.observation_space)
     use_threads(device, flops=weight, batch_size=env.num_envs)
+    use_products(loaded.config.precision)
     limit = options.max_steps or most_steps_of(loaded.config, loaded.env, loaded.env_kwargs)
     about = {"run": str(run), "checkpoint": loaded.name, "step": loaded.step}
     return env, loaded.policy, about | {"env": loaded.env, "algo": loaded.algo, "max_steps": limit}

@@ -147,6 +147,8 @@ def _train(argv: list[str]) -> int:
         refuse_changes(before, given)
         if given.get("device", before.device) != before.device and before.compile != "on":
             given.setdefault("compile", "auto")  # what is best differs with the device
+        if given.get("device", before.device) != before.device and before.precision == "tf32":
+            given.setdefault("precision", "auto")  # which others may not have
         if "eval_freq" in given:
             given.setdefault("eval_share", "auto")  # it goes with the frequency
     config = resolve([*beneath, Layer(FLAGS, given)], packaged=not early.resume)

@@ -109,6 +109,8 @@ def numpy_forward(model: nn.Module) -> NumpyForward | None:
         return None
     if leaf.norm is not None and type(leaf.norm) is not RunningNorm:
         return None
+    if encoder.bf16 or torso.bf16:
+        return None
     linear = [*torso.layers, head]
     recurrent = [] if memory is None else [memory, memory.cell]
     parts = [model, encoder, leaf, torso, *linear, *recurrent, *([] if leaf.norm is None else [leaf.norm])]

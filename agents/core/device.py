@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import sys
+from time import perf_counter
+from typing import Any
 
 import numpy as np
 import torch
@@ -66,6 +68,37 @@ def use_threads(device: torch.device, *, flops: int, batch_size: int) -> int:
         torch.set_num_threads(min(max(flops * batch_size // SHARE, 1), torch.get_num_threads()))
     threadpool_limits(torch.get_num_threads(), user_api="blas")
     return torch.get_num_threads()
+
+
+class Laps:
+    """The seconds of phases that follow one another.
+
+    On CUDA they are those that the device was at work, where the host's clock would tell how long it took to give it
+    that work: what waits in the end would seem to have done all.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._on_cuda = device.type == "cuda"
+        self._marks = [self._mark()]
+
+    def _mark(self) -> Any:
+        if not self._on_cuda:
+            return perf_counter()
+        event = torch.cuda.Event(enable_timing=True)
+        event.record()
+        return event
+
+    def end(self) -> None:
+        """Note that a phase ends, and the next begins."""
+        self._marks.append(self._mark())
+
+    def seconds(self) -> list[float]:
+        """Return those of each phase, once the device is done with the last."""
+        pairs = list(zip(self._marks, self._marks[1:], strict=False))
+        if not self._on_cuda:
+            return [end - start for start, end in pairs]
+        self._marks[-1].synchronize()
+        return [start.elapsed_time(end) / 1_000 for start, end in pairs]
 
 
 def keep_freed_memory() -> None:

@@ -8,8 +8,12 @@ compiled.
 from __future__ import annotations
 
 import math
+import os
 import sys
 from collections.abc import Callable, Hashable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from time import perf_counter
 from types import FunctionType
 from typing import Any
 
@@ -53,6 +57,18 @@ def resolved_mode(mode: CompileMode, device: torch.device) -> CompileMode:
     return mode if mode in there else there[0] if mode == "auto" else "off"
 
 
+def keep_compiled() -> None:
+    """Let PyTorch's compiler keep what it makes in a folder of the user's, unless one is set.
+
+    Its own choice is the system's temporary folder, which a restart empties and where others may write.
+    """
+    chosen = os.environ.get("LOCALAPPDATA" if os.name == "nt" else "XDG_CACHE_HOME")
+    folder = (Path(chosen) if chosen else Path.home() / ".cache") / "deep-rl-suite" / "compiled"
+    with suppress(OSError):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(folder))
+
+
 def _always() -> Hashable:
     return None
 
@@ -78,6 +94,9 @@ class Runtime:
         mode: `off` runs everything as it is.
         device: where the tensors live.
         record: how a function is captured; `cuda_graph` on CUDA, None where they run as they are.
+
+    Attributes:
+        preparing: seconds of first calls so far, in which programs are compiled, captured or compared.
     """
 
     def __init__(
@@ -89,6 +108,7 @@ class Runtime:
         self.translates = mode == "numpy"
         self.record = None if mode == "off" else record or (cuda_graph if self.on_cuda else None)
         self.say: Callable[[str], None] = lambda text: print(text, file=sys.stderr)
+        self.preparing = 0.0
         self._used: set[str] = set()
 
     @property
@@ -119,7 +139,7 @@ class Runtime:
         if not self.compiles:
             return function
         self._used.add("compiled")
-        return _ByVersion(lambda: _WithFallback(self._compile(function), function, self.say, "compiled"), version)
+        return _ByVersion(lambda: _WithFallback(self._compile(function), function, self, "compiled"), version)
 
     def captured(
         self, function: Function, state: Callable[[], Sequence[Tensor]], version: Version = _always
@@ -134,7 +154,7 @@ class Runtime:
         if self.record is None:
             return function
         self._used.add("captured")
-        return _ByVersion(lambda: _WithFallback(_Graph(function, state, self), function, self.say, "captured"), version)
+        return _ByVersion(lambda: _WithFallback(_Graph(function, state, self), function, self, "captured"), version)
 
     def replaced(
         self,
@@ -159,20 +179,21 @@ class Runtime:
             return function
         self._used.add("in kernels")
         return _ByVersion(
-            lambda: _WithFallback(_Checked(function, kernel, state, agree, sample), function, self.say, "in a kernel"),
+            lambda: _WithFallback(_Checked(function, kernel, state, agree, sample), function, self, "in a kernel"),
             version,
         )
 
     def _translated(self, function: Function, state: Callable[[], Sequence[Tensor]]) -> Function:
         program = NumpyProgram(function)
         return _WithFallback(
-            _Checked(program.record, lambda: program, state, all_close), function, self.say, "by NumPy", Untranslated
+            _Checked(program.record, lambda: program, state, all_close), function, self, "by NumPy", Untranslated
         )
 
     def _compile(self, function: Function) -> Function:
         # Before each call the compiler checks that nothing it relied on has changed, which takes as long as a small
         # step. Only the arguments and the version change here, so of its checks those on arguments are enough. What
         # has been compiled is kept by code object: this function gets one of its own, lest it be taken for another's.
+        keep_compiled()
         options: dict[str, Any] = {"guard_filter_fn": torch.compiler.keep_tensor_guards_unsafe}
         if not self.on_cuda:
             options["cpp_wrapper"] = True  # kernels are called without going through Python
@@ -222,26 +243,29 @@ class _WithFallback:
         self,
         fast: Function,
         plain: Function,
-        say: Callable[[str], None],
+        runtime: Runtime,
         what: str,
         expected: type[Exception] | tuple[()] = (),
     ) -> None:
-        self._run, self._plain, self._say, self._what, self._expected = fast, plain, say, what, expected
+        self._run, self._plain, self._runtime, self._what, self._expected = fast, plain, runtime, what, expected
         self._works = False
 
     @torch.no_grad()
     def __call__(self, *args: Any) -> Any:
         if self._works:
             return self._run(*args)
+        runtime = self._runtime
+        before, began = runtime.preparing, perf_counter()
         try:
             result = self._run(*args)
         except Exception as error:
             if not isinstance(error, self._expected):
                 reason = str(error).strip().partition("\n")[0]
-                self._say(f"not {self._what}, runs as it is: {type(error).__name__}: {reason}")
+                runtime.say(f"not {self._what}, runs as it is: {type(error).__name__}: {reason}")
             self._run = self._plain
             result = self._run(*args)
         self._works = True
+        runtime.preparing = before + perf_counter() - began  # what was prepared within this call is part of it
         return result
 
 

@@ -126,6 +126,7 @@ def _one_list(value: Any) -> Any:
 
 Auto = Literal["auto"]
 CompileMode = Literal["auto", "off", "numpy", "graphs", "kernels", "on"]
+Precision = Literal["auto", "float32", "tf32", "bf16"]
 Activation = Literal["tanh", "relu", "elu", "gelu", "silu"]
 PictureAxes = Literal["auto", "none", "hw", "hwc", "chw", "nhw", "nhwc", "nchw"]
 OptimizerName = Literal["adam", "adamw", "sgd", "rmsprop"]

@@ -109,7 +109,8 @@ class Iteration:
         metrics: TensorBoard tag -> value of the updates made in it; may be empty.
         latest: TensorBoard tag -> value of what changes over the run (rates, counters), as it is now.
         episodes: those that ended in it, in parts.
-        seconds: phase ("env", "act", "copy", "learn") -> time spent in it.
+        seconds: phase ("env", "act", "copy", "learn") -> time spent in it; "compile" is the part of all that which
+            went into first calls, where there were any: programs are compiled, captured or compared in them.
         data: the rollout that was learnt from, good until the next one; None off-policy.
     """
 

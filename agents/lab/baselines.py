@@ -83,6 +83,7 @@ def make_sb3(
     *,
     normalize: Mapping[str, Any] | None = None,
     env_kwargs: Mapping[str, Any] | None = None,
+    device: str = "cpu",
 ) -> Any:
     """Build an algorithm of SB3's with its MlpPolicy (MultiInputPolicy, CnnPolicy where observations ask for it).
 
@@ -95,6 +96,7 @@ def make_sb3(
         hyperparameters: SB3's own arguments as plain values (see `sb3_settings`); the others have SB3's defaults.
         seed: of networks, policy and environments.
         normalize: arguments of VecNormalize, or None to go without.
+        device: where its networks are.
     """
     from stable_baselines3.common.preprocessing import is_image_space
     from stable_baselines3.common.vec_env import VecNormalize
@@ -106,7 +108,7 @@ def make_sb3(
         env = VecNormalize(env, **normalize)
     reads, remembers = "MultiInput" if nested else "Cnn" if image else "Mlp", "Lstm" if algo == "recurrentppo" else ""
     policy = f"{reads}{remembers}Policy"
-    return sb3_class(algo)(policy, env, seed=seed, device="cpu", **_arguments(hyperparameters))
+    return sb3_class(algo)(policy, env, seed=seed, device=device, **_arguments(hyperparameters))
 
 
 def _make_envs(env_id: str, n_envs: int, seed: int, env_kwargs: Mapping[str, Any] | None, masks: bool = False) -> Any:

@@ -125,6 +125,11 @@ class Learner:
             return plain
         return runtime.replaced(plain, update.kernels, self._changing, update.agree, version, update.sample)
 
+    @property
+    def device(self) -> torch.device:
+        """Where updates are made."""
+        return self.parameters.vector.device
+
     def _changing(self) -> list[Tensor]:
         """Return what steps change in place: parameters, moments, and statistics such as those of BatchNorm."""
         return [self.parameters.vector, *self.optimizer.moments, *self.algorithm.buffers()]

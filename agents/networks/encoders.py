@@ -12,6 +12,7 @@ from gymnasium import Space, spaces
 from torch import Tensor, nn
 
 from agents.core.config import NetworkConfig
+from agents.core.precision import Mixed, mixed
 from agents.core.user_code import is_user_code, user_class
 from agents.networks.layers import Ensemble
 from agents.networks.normalize import RunningNorm
@@ -168,7 +169,7 @@ ENCODERS: dict[str, type[nn.Module]] = {
 }
 
 
-class Encoder(nn.Module):
+class Encoder(Mixed):
     """One encoder for each leaf of a canonical observation space; their features are put side by side.
 
     A Dict's leaf "action_mask" is left out. A `PictureEncoder` that the configuration names reads each picture; any
@@ -235,6 +236,7 @@ class Encoder(nn.Module):
     def _columns(self, obs: Any) -> list[Any]:
         return [obs] if self.keys is None else [obs[key] for key in self.keys]
 
+    @mixed
     def forward(self, obs: Any) -> Tensor:
         if self.keys is None:
             return self.leaves[0](obs)

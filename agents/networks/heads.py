@@ -12,6 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from agents.core.precision import Mixed, mixed
 from agents.core.settings import Activation
 from agents.networks.layers import ACTIVATIONS, NoisyLinear
 from agents.ops.values import midpoints
@@ -56,7 +57,7 @@ class Stream(nn.Module):
         return x
 
 
-class QHead(nn.Module):
+class QHead(Mixed):
     """From features to the return distribution of each action, `[..., A, K]`.
 
     Args:
@@ -97,6 +98,7 @@ class QHead(nn.Module):
         """The one or two streams."""
         return [self.advantage] if self.value is None else [self.advantage, self.value]
 
+    @mixed
     def forward(self, features: Tensor, noise: Noise = QUIET) -> Tensor:
         layers = noise.layers
         if self.embedding is not None:

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from agents.core.precision import Mixed, mixed
 from agents.core.settings import Activation
 from envs.errors import UserError, not_one_of
 
@@ -29,7 +30,7 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
-class MLP(nn.Module):
+class MLP(Mixed):
     """Linear layers with an activation after each, and between the two, if asked for, layer normalisation.
 
     Raises:
@@ -46,6 +47,7 @@ class MLP(nn.Module):
         self.features = sizes[-1]
         self.activation = activation
 
+    @mixed
     def forward(self, x: Tensor) -> Tensor:
         activation = ACTIVATIONS[self.activation]
         for i, layer in enumerate(self.layers):
@@ -54,7 +56,7 @@ class MLP(nn.Module):
         return x
 
 
-class Ensemble(nn.Module):
+class Ensemble(Mixed):
     """Linear layers side by side, each with weights of its own, as one batched product."""
 
     def __init__(self, members: int, inputs: int, outputs: int) -> None:
@@ -63,6 +65,7 @@ class Ensemble(nn.Module):
         self.weight = nn.Parameter(torch.empty(members, inputs, outputs).uniform_(-bound, bound))
         self.bias = nn.Parameter(torch.empty(members, 1, outputs).uniform_(-bound, bound))
 
+    @mixed
     def forward(self, x: Tensor, frozen: bool = False) -> Tensor:
         """Return each member's outputs `[n, B, outputs]` of `x`, `[n, B, inputs]`, or `[B, inputs]` for all of them.
 

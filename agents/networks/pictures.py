@@ -215,7 +215,10 @@ class PictureEncoder(nn.Module):
         raise NotImplementedError
 
     def forward(self, picture: Tensor) -> Tensor:
-        return self.linear(self.convolutions(self.layout.fold(self.rescale(picture))))
+        picture = self.layout.fold(self.rescale(picture))
+        if self.training:  # backward passes are the faster so; forward passes alone are not
+            picture = picture.contiguous(memory_format=torch.channels_last)
+        return self.linear(self.convolutions(picture))
 
 
 class NatureCNN(PictureEncoder):

@@ -19,6 +19,7 @@ from agents.acting.state import ActorState
 from agents.core.algorithm import Algorithm
 from agents.core.config import AlgoConfig, OffPolicyConfig
 from agents.core.device import choose_device, keep_freed_memory, use_threads
+from agents.core.precision import resolved_precision, set_precision, use_products
 from agents.core.runtime import Runtime, resolved_mode
 from agents.core.saved import count, part, within
 from agents.core.tree import to_numpy, tree_map
@@ -176,6 +177,14 @@ class Training:
 
     def iterations(self) -> Iterator[Iteration]:
         """Train from here to the end of the budget."""
+        prepared = self.runtime.preparing
+        for iteration in self._iterations():
+            if self.runtime.preparing > prepared:
+                iteration.seconds["compile"] = self.runtime.preparing - prepared
+                prepared = self.runtime.preparing
+            yield iteration
+
+    def _iterations(self) -> Iterator[Iteration]:
         params: Any = self.config.params
         if self.imitation is not None:
             playback, held_out = self.imitation.playback, self.imitation.held_out
@@ -403,7 +412,12 @@ def build_on(
         where, carry = device if place is None else place.device, algorithm.policy.initial_carry(1)
         refuse_too_large(env.observation_space, env.action_space, params, where, carry, algorithm.successors)
     algorithm.to(device)
+    precision = resolved_precision(config.precision, device)
+    set_precision(algorithm, precision)
+    use_products(precision)
     mode = resolved_mode(config.compile, device)
+    if mode == "kernels" and precision == "bf16":
+        mode = "graphs"  # kernels compute in float32 or TF32
     runtime = runtime or Runtime(mode, device)
     augment = (
         Augmentation(env.observation_space, params.augment, params.network.picture_axes) if params.augment else None
@@ -431,7 +445,9 @@ def build_on(
             notes = fill(replay, policy, env, params)
         sampler = sampler if place.device.type == device.type else Elsewhere(sampler, device)
     return Training(
-        config=_resolved(config, algorithm, {"vec": env.backend, "device": device.type, "compile": mode}),
+        config=_resolved(
+            config, algorithm, {"vec": env.backend, "device": device.type, "compile": mode, "precision": precision}
+        ),
         env=env,
         algorithm=algorithm,
         learner=learner,

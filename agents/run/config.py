@@ -17,7 +17,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from agents.core.config import AlgoConfig
-from agents.core.settings import CompileMode, Factors, OwnFunction, PartNames, Settings, Source
+from agents.core.settings import CompileMode, Factors, OwnFunction, PartNames, Precision, Settings, Source
 from agents.core.user_code import is_user_code
 from agents.run import code, registry
 from agents.run.spellings import ours, suggestion
@@ -94,6 +94,11 @@ class RunConfig(Settings):
         description="how updates and rollouts are run: off as they are, numpy updates by NumPy where it can, on "
         "compiled, graphs captured on a CUDA GPU, kernels also in kernels of its own there; auto is numpy on a CPU, "
         "kernels on CUDA",
+    )
+    precision: Precision = Field(
+        "auto",
+        description="numbers that networks compute with: tf32 shortens float32 in products on a CUDA GPU (auto does), "
+        "bf16 is bfloat16 around float32 parameters, float32 neither",
     )
     vec: Literal["auto", "native", "sync", "async", "vector", "envpool", "ale"] = Field(
         "auto", description="how the copies of env are stepped; sync and async take Gymnasium's own version"

@@ -11,6 +11,7 @@ from agents.acting.collector import Collected, Collector
 from agents.acting.playback import Playback
 from agents.acting.state import ActorState
 from agents.core.config import AlgoConfig, OffPolicyConfig, RolloutConfig
+from agents.core.device import Laps
 from agents.core.schedules import crossings
 from agents.core.types import Iteration
 from agents.data.replay import ReplayBuffer
@@ -34,11 +35,15 @@ def on_policy(collector: Collector, learner: Learner, config: RolloutConfig) -> 
     state, total = collector.state, config.total_timesteps
     while state.step < total:
         progress = min(state.step / config.schedule_steps, 1.0)
+        laps = Laps(learner.device)
         collected = collector.collect(config.n_steps)
-        began = perf_counter()
+        laps.end()
         result = learner.update(_learnt_from(collected, config), progress)
+        laps.end()
         learner.refuse_divergence(result, state.step)  # waits for the device
-        seconds = {**collected.seconds, "learn": perf_counter() - began}
+        collecting, learning = laps.seconds()
+        seconds = {**collected.seconds, "learn": learning}
+        seconds["env"] = seconds.get("env", 0.0) + collecting - sum(collected.seconds.values())
         latest = learner.latest(progress)
         yield Iteration(state.step, result.metrics, latest, collected.episodes, seconds, collected.trajectory)
 
@@ -100,10 +105,12 @@ def off_policy(
         rounds.learn()
         iteration.step = state.step
         iteration.latest = learner.latest(min((state.step - collected.last_steps) / config.schedule_steps, 1.0))
-        iteration.seconds["learn"] += rounds.seconds()
         if (result := rounds.result()) is not None:
-            learner.refuse_divergence(result, state.step)
+            began = perf_counter()
+            learner.refuse_divergence(result, state.step)  # waits for the device
+            iteration.seconds["learn"] += perf_counter() - began
             iteration.metrics = result.metrics
+        iteration.seconds["learn"] += rounds.seconds()
         yield iteration
 
 

@@ -17,6 +17,7 @@ from gymnasium import Space
 from torch import nn
 
 from agents.acting.policies import ModelPolicy
+from agents.core.precision import set_precision
 from agents.core.saved import count
 from agents.run import code
 from agents.run.build import make_algorithm, refuse_spoilt
@@ -144,6 +145,7 @@ def load_model(
         reason = " ".join(str(error).split())
         raise UserError(f"{folder / 'model.safetensors'}: the weights do not fit {file.name}: {reason}") from error
     policy: Any = algorithm.to(torch.device(device)).eval().policy
+    set_precision(policy.model, config.precision)
     return LoadedPolicy(policy, config, own_spaces, step, folder, name, tuple(notes))
 
 
@@ -169,6 +171,7 @@ def untrained(loaded: LoadedPolicy) -> LoadedPolicy:
     spaces = loaded.observation_space, loaded.action_space
     algorithm = make_algorithm(loaded.algo, *spaces, loaded.config.params, loaded.seed)
     policy: Any = algorithm.to(loaded.policy.device).eval().policy
+    set_precision(policy.model, loaded.config.precision)
     return replace(loaded, policy=policy, step=0, name="0")
 
 

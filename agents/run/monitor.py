@@ -48,6 +48,7 @@ class Monitor:
         self._earlier = 0.0  # seconds that the run took before it was resumed
         self._paused = 0.0  # seconds of all that were no training
         self._paused_since: float | None = None
+        self._rest_since: float | None = None  # while it is not the training's turn
         self._began = perf_counter()
 
     def start(self) -> None:
@@ -55,7 +56,8 @@ class Monitor:
         self._began = perf_counter()
 
     def add(self, iteration: Iteration) -> None:
-        """Take in the next one."""
+        """Take in the next one; until `trains_on`, time counts as the phase "rest"."""
+        self._rest_since = perf_counter()
         self._episodes += iteration.episodes
         if len(self._episodes) > MOST_UNREAD:
             self._read_episodes()
@@ -63,6 +65,17 @@ class Monitor:
         self.add_metrics(iteration.metrics)
         for phase, seconds in iteration.seconds.items():
             self._seconds[phase] = self._seconds.get(phase, 0.0) + seconds
+
+    def trains_on(self) -> None:
+        """Note that the training goes on."""
+        self._count_rest()
+        self._rest_since = None
+
+    def _count_rest(self) -> None:
+        if self._rest_since is not None:
+            now = perf_counter()
+            self._seconds["rest"] = self._seconds.get("rest", 0.0) + now - self._rest_since
+            self._rest_since = now
 
     def add_metrics(self, metrics: Mapping[str, Any]) -> None:
         """Take in values by tag, of which the next row of scalars has the mean."""
@@ -112,6 +125,7 @@ class Monitor:
         if self.successes:
             found["rollout/success_rate"] = fmean(self.successes)
         found["time/fps"] = self.fps(step)
+        self._count_rest()
         found |= {f"time/{phase}": seconds for phase, seconds in self._seconds.items()}
         found |= {tag: fmean(map(float, values)) for tag, values in self._metrics.items()}
         return found | self._latest

@@ -14,6 +14,7 @@ from agents.core.schedules import crossings
 from agents.run import code
 from agents.run.breaking import Stop, save_on_error, stop_signals
 from agents.run.build import Training, build
+from agents.run.compiling import KNOWN, of_compiling
 from agents.run.concluding import conclude
 from agents.run.config import RECORD_STEPS, RunConfig
 from agents.run.doctor.sink import Doctor, facts_of
@@ -90,7 +91,7 @@ class Run:
         self.save_every = self.params.eval_freq or part
         self.examine_every = min(self.save_every, part)
         self.keep_every = max(self.params.total_timesteps // FILM_PARTS, 1) if film else 0
-        self.told_to_watch = False
+        self.told_to_watch = self.told_of_compiling = False
         self.looked = -LOOK_EVERY  # at how many seconds of the run it last looked around
         self.saved = 0.0  # at how many seconds the newest model was
 
@@ -148,6 +149,7 @@ class Run:
             if self.monitor.target_reached(self.params.target_reward) or stop.is_set():
                 return
             self.between_ticks = False
+            self.monitor.trains_on()
         self.between_ticks = True
 
     def handle_due(self) -> bool:
@@ -215,6 +217,10 @@ class Run:
             self.save_to_be_watched()
         self.say(self.remarks.of_observations(self.training.collector.state.obs))
         self.say(self.remarks.of_returns(self.monitor.returns, self.monitor.lengths))
+        if not self.told_of_compiling and (seconds := self.monitor.training_seconds()) >= KNOWN:
+            self.told_of_compiling = True
+            steps = self.training.step - self.monitor.first
+            self.say(of_compiling(self.training, seconds, steps, str(self.folder.shown)))
 
     def log(self, step: int) -> None:
         """Write the scalars gathered since the last row.

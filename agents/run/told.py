@@ -18,6 +18,8 @@ def understood(training: Training) -> Iterator[str]:
         f"{training.policy.device} ({training.device_reason})"
     )
     yield f"{params.n_envs} environments, {training.env.backend}: {training.env.backend_reason}"
+    if config.precision != "float32":
+        yield f"networks compute in {config.precision} (--precision)"
     if training.runtime.compiles:
         yield "the first rounds compile, up to a minute; the next run finds the result on the disk"
     yield from training.replay_said()

@@ -12,8 +12,9 @@ import pytest
 import torch
 from gymnasium import spaces
 
+from agents.core import device as device_module
 from agents.core.config import NetworkConfig
-from agents.core.device import choose_device, use_threads
+from agents.core.device import Laps, choose_device, use_threads
 from agents.networks.encoders import Encoder
 from envs.errors import UserError
 
@@ -153,3 +154,40 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True, text=True)
     assert int(done.stdout) < 100, "pages were asked for anew; there are 327,680 in all"
+
+
+class FakeEvent:
+    """A CUDA event of a device whose clock is moved on by hand."""
+
+    now = 0.0  # milliseconds
+    done = False
+
+    def __init__(self, enable_timing: bool) -> None:
+        assert enable_timing
+
+    def record(self) -> None:
+        self.at = FakeEvent.now
+
+    def synchronize(self) -> None:
+        FakeEvent.done = True
+
+    def elapsed_time(self, end: FakeEvent) -> float:
+        assert FakeEvent.done, "what is not over yet has no time"
+        return end.at - self.at
+
+
+def test_phases_on_a_gpu_have_the_devices_seconds_and_not_the_hosts(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "Event", FakeEvent)
+    laps = Laps(torch.device("cuda"))
+    for moved in (30.0, 250.0):
+        FakeEvent.now += moved
+        laps.end()
+    assert laps.seconds() == pytest.approx([0.03, 0.25])
+
+
+def test_phases_on_the_cpu_have_the_clocks(monkeypatch):
+    monkeypatch.setattr(device_module, "perf_counter", iter((1.0, 1.5, 4.0)).__next__)
+    laps = Laps(torch.device("cpu"))
+    laps.end()
+    laps.end()
+    assert laps.seconds() == [0.5, 2.5]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 
 from agents.acting.fused import FusedCollector
 from agents.algos.ppo.config import PPOConfig
+from agents.core import runtime as runtime_module
 from agents.core.runtime import Runtime
 from agents.run.build import Training
 from envs.native.arrays import TorchArrays
@@ -45,6 +47,41 @@ def listening(mode: Any, **options: Any) -> tuple[Runtime, list[str]]:
     runtime, said = Runtime(mode, **options), []
     runtime.say = said.append
     return runtime, said
+
+
+def test_what_is_compiled_is_kept_in_a_folder_of_the_users_unless_one_is_set(monkeypatch, tmp_path):
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "elsewhere")
+    monkeypatch.setenv("LOCALAPPDATA" if os.name == "nt" else "XDG_CACHE_HOME", str(tmp_path))
+    runtime_module.keep_compiled()
+    assert os.environ.pop("TORCHINDUCTOR_CACHE_DIR") == "elsewhere"
+    runtime_module.keep_compiled()
+    folder = tmp_path / "deep-rl-suite" / "compiled"
+    assert os.environ.pop("TORCHINDUCTOR_CACHE_DIR") == str(folder)
+    assert os.name == "nt" or folder.stat().st_mode & 0o777 == 0o700, "what lies there is run: nobody else may write"
+    folder.rmdir()
+    folder.touch()
+    runtime_module.keep_compiled()
+    assert "TORCHINDUCTOR_CACHE_DIR" not in os.environ, "PyTorch's own choice is left where there is no such folder"
+
+
+def test_first_calls_are_timed_and_once_where_one_is_within_another(monkeypatch):
+    monkeypatch.setattr(runtime_module, "perf_counter", iter(range(0, 1000, 10)).__next__)
+    runtime = Runtime("auto", record=Tape())
+    inner = runtime.captured(lambda x: x + 1, list)
+    outer = runtime.captured(lambda x: inner(x) * 2, list)
+    assert runtime.preparing == 0
+    outer(torch.ones(2))  # begins at 0, the one within lasts from 10 to 20, ends at 30
+    assert runtime.preparing == 30
+    outer(torch.ones(2))
+    assert runtime.preparing == 30, "what runs again is not prepared"
+
+
+def test_an_iteration_says_how_long_first_calls_took():
+    runtime = Runtime("auto", record=Tape())
+    training = training_on(ClockEnv(CONFIG.n_envs), CONFIG, runtime=runtime)
+    first, *later = (step.seconds for step in training.iterations())
+    assert 0 < first["compile"] == runtime.preparing <= first["learn"]
+    assert all("compile" not in seconds for seconds in later)
 
 
 def test_a_captured_update_is_the_plain_one_bit_for_bit():

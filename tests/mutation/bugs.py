@@ -2633,6 +2633,93 @@ BUGS = [
             'found["rollout/ep_rew_mean"] = sorted(self.returns)[len(self.returns) // 2]',
             "ep_rew_mean is a median",
         ),
+        (
+            "            self._rest_since = now",
+            "            pass",
+            "time tables: what follows a row counts in two of them",
+        ),
+    ),
+    *_in(
+        "agents/core/runtime.py",
+        "tests/core/test_runtime.py",
+        ("folder.mkdir(mode=0o700", "folder.mkdir(mode=0o755", "what is compiled lies where others may look and write"),
+    ),
+    *_in(
+        "agents/networks/pictures.py",
+        "tests/networks/test_pictures.py",
+        (
+            "        if self.training:",
+            "        if not self.training:",
+            "pictures: acting pays for what learning gains by",
+        ),
+    ),
+    *_in(
+        "agents/run/compiling.py",
+        "tests/run/test_compiling.py",
+        (
+            "(1 - LEFT[config.compile]) * ahead - COST)",
+            "(1 - LEFT[config.compile]) * ahead)",
+            "compiling is told to save what it costs itself",
+        ),
+        (
+            "(params.total_timesteps - training.step)",
+            "params.total_timesteps",
+            "compiling is told to save what is over",
+        ),
+    ),
+    *_in(
+        "agents/core/precision.py",
+        "tests/core/test_precision.py",
+        (
+            "        return tree_map(torch.Tensor.float, found)",
+            "        return found",
+            "bf16: distributions are coarse too",
+        ),
+        ('        return "tf32" if device', '        return "float32" if device', "precision: auto is exact on CUDA"),
+        (
+            "torch.backends.cudnn.allow_tf32 = precision == ",
+            "torch.backends.cudnn.allow_tf32 = precision != ",
+            "precision: convolutions are shortened where asked to be exact",
+        ),
+    ),
+    *_in(
+        "agents/run/models.py",
+        "tests/core/test_precision.py",
+        (
+            "    set_precision(policy.model, config.precision)",
+            "    pass",
+            "bf16: a loaded policy acts in other numbers than it learnt in",
+        ),
+    ),
+    *_in(
+        "agents/run/build.py",
+        "tests/core/test_precision.py",
+        ('"compile": mode, "precision": precision}', '"compile": mode}', "precision: what auto came to is forgotten"),
+    ),
+    *_in(
+        "agents/acting/numpy_inference.py",
+        "tests/core/test_precision.py",
+        ("    if encoder.bf16 or torso.bf16:", "    if encoder.bf16 is None:", "bf16: NumPy acts in float32"),
+    ),
+    *_in(
+        "agents/lab/benchmark/ours.py",
+        "tests/lab/benchmark/test_workers.py",
+        ("    if abs(told - 1) > TOLERANCE:", "    if told - 1 > TOLERANCE:", "benchmark: a table of half of the time"),
+        (
+            "    if preparing > MOST_PREPARING:",
+            "    if preparing > 1:",
+            "benchmark: compiling counts as learning",
+        ),
+        ("for row in rows[first:]:", "for row in rows:", "benchmark: parts of another interval than their total"),
+    ),
+    *_in(
+        "agents/core/runtime.py",
+        "tests/core/test_runtime.py",
+        (
+            "runtime.preparing = before + perf_counter() - began",
+            "runtime.preparing += perf_counter() - began",
+            "time tables: a first call within another counts twice",
+        ),
     ),
     *_in(
         "agents/run/storage.py",

@@ -227,3 +227,16 @@ def test_pictures_can_be_read_as_numbers_and_others_stay_as_they_are():
 def test_axes_that_leave_no_picture_are_refused():
     with pytest.raises(UserError, match=r"picture_axes chw makes .* a picture of 8 x 3 pixels, and at least 5"):
         made(spaces.Box(0, 255, (8, 8, 3), np.uint8), picture_axes="chw")
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_channels_are_last_in_updates_alone_and_the_numbers_are_the_same(training):
+    torch.manual_seed(0)
+    network = NatureCNN(spaces.Box(0, 255, (4, 84, 84), np.uint8)).train(training)
+    pictures = torch.randint(0, 256, (3, 4, 84, 84), dtype=torch.uint8)
+    plain = network.linear(network.convolutions(pictures / 255))
+    seen = []
+    network.convolutions[0].register_forward_pre_hook(lambda layer, inputs: seen.append(inputs[0]))
+    torch.testing.assert_close(network(pictures), plain)
+    assert seen[0].is_contiguous(memory_format=torch.channels_last) is training
+    assert (seen[0].shape, seen[0].is_contiguous()) == ((3, 4, 84, 84), not training)

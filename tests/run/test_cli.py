@@ -371,6 +371,16 @@ def test_a_run_goes_on_on_another_device(run: Path, runner: list[dict[str, Any]]
         assert (config.device, config.compile) == ("cuda", after)
 
 
+def test_a_run_in_tf32_goes_on_elsewhere_in_what_there_is(run: Path, runner: list[dict[str, Any]]) -> None:
+    file = run / "config.yaml"
+    for before, after in ("tf32", "auto"), ("bf16", "bf16"), ("float32", "float32"):
+        changed = {"device": "cuda", "precision": before}
+        file.write_text(RunConfig.from_yaml(file).model_copy(update=changed).to_yaml())
+        assert trained(runner, "--resume runs/a").precision == before
+        assert trained(runner, "--resume runs/a --device cpu").precision == after
+    assert train.main(["--resume", "runs/a", "--precision", "tf32"]) == 2
+
+
 @pytest.mark.parametrize(
     "flag", ["--tau 0.25", "--algo ppo", "--seed 1", "--env Other-v0", "--env-kwargs a=2", "--n-envs 2"]
 )

@@ -50,6 +50,8 @@ class Ones:
 class Notes:
     """Stands in for a learner, and for its algorithm: notes at which step (as `clock` says) it was asked for what."""
 
+    device = CPU
+
     def __init__(self, clock, priorities=False):
         self.clock, self.priorities, self.algorithm = clock, priorities, self
         self.updates, self.data, self.rounds, self.checked, self.latest_of = [], [], [], [], []

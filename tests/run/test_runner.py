@@ -19,6 +19,7 @@ import pytest
 
 from agents.core.types import Episodes, Iteration
 from agents.run import concluding, runner
+from agents.run import monitor as monitor_module
 from agents.run.breaking import stop_signals
 from agents.run.config import RunConfig
 from agents.run.folder import RunFolder
@@ -295,7 +296,24 @@ def test_monitor_means() -> None:
     assert (scalars["train/loss"], scalars["time/env"]) == (2.5, 0.75)
     assert monitor.scalars(16) == pytest.approx(scalars, rel=1), "until the row is written it can be made again"
     monitor.begin_row()
-    assert monitor.scalars(16).keys() == {"time/fps", "rollout/ep_rew_mean", "rollout/ep_len_mean"}
+    assert monitor.scalars(16).keys() == {"time/fps", "rollout/ep_rew_mean", "rollout/ep_len_mean", "time/rest"}
+
+
+def test_a_rows_parts_and_the_rest_are_all_of_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr(monitor_module, "perf_counter", lambda: now)
+    monitor = Monitor()
+    for end, (trained, before_row, after_row) in enumerate([(3.0, 0.5, 0.25), (2.0, 1.0, 0.0)], start=1):
+        now += trained
+        monitor.add(Iteration(8 * end, seconds={"learn": trained}))
+        now += before_row
+        scalars = monitor.scalars(8 * end)
+        monitor.begin_row()
+        if end == 1:
+            assert (scalars["time/learn"], scalars["time/rest"]) == (3.0, 0.5)
+        now += after_row
+        monitor.trains_on()
+    assert (scalars["time/learn"], scalars["time/rest"]) == (2.0, 1.25), "what follows a row is part of the next"
 
 
 def test_speed_is_of_the_steps_of_this_training(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -314,10 +332,10 @@ def test_monitor_goes_on_in_the_middle_of_a_row() -> None:
     assert (copy.best, copy.reached, copy.handled) == ((2.5, 8), 3.0, 8)
     assert copy.elapsed() >= monitor.state_dict()["elapsed"] - 1
     rest = Iteration(16, {"train/loss": 4.0}, {"train/n_updates": 5.0}, episodes(5.0), {"env": 0.25})
-    found = []
+    found, timed = [], ("time/fps", "time/rest")
     for one in (monitor, copy):
         one.add(rest)
-        found.append({tag: value for tag, value in one.scalars(16).items() if tag != "time/fps"})
+        found.append({tag: value for tag, value in one.scalars(16).items() if tag not in timed})
     assert found[0] == found[1]
 
 

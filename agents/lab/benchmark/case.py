@@ -32,7 +32,7 @@ class Program:
         name: unique in its case.
         command: words; `{seed}` and `{folder}` in them are replaced.
         baseline: whether the others are compared with it (with the best of several).
-        variables: added to its environment.
+        variables: added to its environment; the same is replaced in them.
         read: makes its figures of the JSON object.
     """
 
@@ -50,6 +50,7 @@ class Case:
     Attributes:
         repeats: how often each program runs; the first time with seed 0, then 1, ...
         target: mean return from which on a run has solved its environment, or None.
+        missing: what it takes to measure it, if that is not here; such a case is only listed.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Case:
     programs: tuple[Program, ...]
     repeats: int
     target: float | None = None
+    missing: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,61 +6,37 @@ import importlib.util
 import json
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from agents.lab.benchmark.case import BATCHES, BYTES, SECONDS, SPEED, Case, Measure, Plan, Program
 from agents.lab.benchmark.ours import read_summary, read_training, train_command
+from agents.lab.benchmark.settings import (
+    ATARI,
+    ATARI_DQN,
+    ATARI_PPO,
+    CARTPOLE,
+    DQN_ON_GPU,
+    MANY_ENVS,
+    MODES,
+    MOST_ENVS,
+    ON_GPU,
+    PIXELS_ON_GPU,
+    SAME_DQN,
+    SAME_PPO,
+    SAME_RECURRENT,
+    SAME_SAC,
+    SOLVED,
+    TRAINING_ALONE,
+    WHOLE,
+)
 from agents.lab.processes import last_json, run_process
 from agents.lab.sb3_settings import translate_settings, tuned_settings
 from agents.run.config import FLAGS, Layer, packaged_config, resolve
 from agents.run.yaml_files import load_config_file
 from envs.errors import UserError, did_you_mean
-
-CARTPOLE, SOLVED = "CartPole-v1", 475.0  # its own threshold, for the mean of 100 episodes
-TRAINING_ALONE: dict[str, Any] = {"eval_freq": 0, "save_freq": 0, "target_reward": None, "final_eval_episodes": 0}
-
-SAME_PPO: dict[str, Any] = {
-    "n_envs": 8,
-    "n_steps": 128,
-    "batch_size": 256,
-    "n_epochs": 4,
-    "learning_rate": 2.5e-4,
-    "net_arch": [64, 64],
-    "activation": "tanh",
-}
-SAME_RECURRENT = SAME_PPO | {"memory": "lstm", "memory_size": 64, "memory_layers": 1}
-MANY_ENVS = SAME_PPO | {"n_envs": 64, "batch_size": 2_048}
-MOST_ENVS = SAME_PPO | {"n_envs": 256, "n_steps": 64, "batch_size": 4_096}
-ON_GPU = SAME_PPO | {"n_envs": 4_096, "n_steps": 32, "batch_size": 32_768}
-SAME_DQN: dict[str, Any] = {
-    "n_envs": 1,
-    "batch_size": 128,
-    "train_freq": 10,
-    "gradient_steps": 1,
-    "buffer_size": 10_000,
-    "learning_starts": 1_000,
-    "target_update_interval": 500,
-    "learning_rate": 2.5e-4,
-    "exploration_fraction": 0.5,
-    "net_arch": [120, 84],
-    "activation": "relu",
-    "double_q": False,  # SB3's DQN has none
-}
-
-
-SAME_SAC: dict[str, Any] = {
-    "n_envs": 1,
-    "batch_size": 256,
-    "train_freq": 1,
-    "gradient_steps": 1,
-    "buffer_size": 20_000,
-    "learning_starts": 100,
-    "learning_rate": 1e-3,
-    "net_arch": [256, 256],
-}
 
 
 def worker(task: str, **arguments: Any) -> tuple[str, ...]:
@@ -80,12 +56,11 @@ def sb3(plan: Plan, name: str, arguments: Mapping[str, Any]) -> list[Program]:
 
 
 def ours(plan: Plan, algo: str, env: str, settings: Mapping[str, Any], steps: int, device: str) -> list[Program]:
-    """Return our training alone: no evaluation, no checkpoint but the last; as it comes, and compiled."""
+    """Return our training alone: no evaluation, no checkpoint but the last; as it comes, and otherwise run."""
     values = {**settings, **TRAINING_ALONE, "total_timesteps": steps}
     command = partial(train_command, algo, env, values, "--device", device, "--quiet")
-    plain = Program("ours", command("--compile", "auto"), read=read_training)
-    compiled = Program("ours, compiled", command("--compile", "on"), read=read_training)
-    return [plain] if plan.quick else [plain, compiled]
+    names = {"auto": "ours"} | ({} if plan.quick else MODES[device])
+    return [Program(name, command("--compile", mode), read=read_training) for mode, name in names.items()]
 
 
 def same(
@@ -97,19 +72,21 @@ def same(
     device: str = "cpu",
     peer: str | None = None,
 ) -> list[Program]:
-    """Training speed of ours and SB3 with the same settings; on a GPU, where SB3 has no environments, ours alone.
+    """Training speed of ours and SB3 with the same settings.
 
-    `peer` is SB3's algorithm where it has another name.
+    Args:
+        device: where both learn.
+        peer: SB3's algorithm where it has another name; "" for ours alone, as where environments live on a GPU.
     """
     steps, path = plan.scaled(steps), packaged_config(algo, env)
     params = resolve([Layer(FLAGS, {"env": env, "algo": algo, **settings})], packaged=False).params
     replaced = {*settings, *(load_config_file(path) if path else ())}  # so that nothing packaged is left in force
     values = {name: value for name, value in params.model_dump(mode="json").items() if name in replaced}
     found = ours(plan, algo, env, values, steps, device)
-    if device == "cpu":
+    if peer != "":
         arguments, missing = translate_settings(peer or algo, params)
         assert not missing, f"{missing} would make it other work than SB3's"
-        found += sb3(plan, "SB3", {"env_id": env, **arguments, "total_timesteps": steps})
+        found += sb3(plan, "SB3", {"env_id": env, **arguments, "total_timesteps": steps, "device": device})
     return found
 
 
@@ -128,6 +105,24 @@ def solve(plan: Plan, algo: str, budgets: tuple[int, ...]) -> list[Program]:
     for budget in budgets[-1:] if plan.quick else budgets:
         arguments = {"env_id": CARTPOLE, **settings, "total_timesteps": budget, "eval_episodes": 100}
         found += sb3(plan, f"SB3 {budget // 1_000}k", arguments)
+    return found
+
+
+def whole(plan: Plan, settings: Mapping[str, Any], steps: int, device: str, modes: Mapping[str, bool]) -> list[Program]:
+    """Train PPO on CartPole-v1 from the start of the process to its end, by what is captured or compiled.
+
+    Args:
+        modes: of `--compile`, and whether what is compiled is kept: then each is run with empty caches, and with those
+            that this has filled.
+    """
+    values, found = {**settings, **TRAINING_ALONE, "total_timesteps": plan.scaled(steps)}, []
+    for mode, keeps in modes.items():
+        command = train_command("ppo", CARTPOLE, values, "--device", device, "--quiet", "--compile", mode)
+        cache = f"{{folder}}/cache-{mode}-{{seed}}"
+        kept = {"TORCHINDUCTOR_CACHE_DIR": cache, "TRITON_CACHE_DIR": f"{cache}/triton"}
+        for state in ("cold", "warm") if keeps else ("",):
+            name = f"ours, {mode}{f', {state}' if state else ''}"
+            found.append(Program(name, command, variables=kept if keeps else {}, read=read_summary))
     return found
 
 
@@ -213,6 +208,8 @@ def _training(title: str, algo: str, settings: Mapping[str, Any], steps: int, **
     return Entry(title, partial(same, algo=algo, settings=settings, steps=steps, **where), **options)
 
 
+ON_ATARI: dict[str, Any] = {"env": ATARI, "needs": ("ale_py", "atari")}
+ON_CUDA: dict[str, Any] = {"device": "cuda", "cuda": True}
 CATALOGUE: dict[str, Entry] = {
     "ppo-same": _training("PPO CartPole-v1, 8 environments, same settings", "ppo", SAME_PPO, 60_000, quick=True),
     "ppo-64": _training("PPO CartPole-v1, 64 environments, same settings", "ppo", MANY_ENVS, 200_000),
@@ -239,10 +236,55 @@ CATALOGUE: dict[str, Entry] = {
         peer="recurrentppo",
         needs=("sb3_contrib", "contrib"),
     ),
+    "ppo-atari": _training("PPO Breakout, 8 environments, SB3's settings", "ppo", ATARI_PPO, 4_096, **ON_ATARI),
+    "ppo-atari-cuda": _training(
+        "PPO Breakout, 8 environments, SB3's settings, learning on the GPU",
+        "ppo",
+        ATARI_PPO,
+        100_000,
+        **ON_ATARI,
+        **ON_CUDA,
+    ),
     "ppo-cuda": _training(
-        "PPO CartPole-v1 on the GPU, 4,096 environments", "ppo", ON_GPU, 8_000_000, device="cuda", cuda=True
+        "PPO CartPole-v1 on the GPU, 4,096 environments", "ppo", ON_GPU, 8_000_000, peer="", **ON_CUDA
+    ),
+    "ppo-cuda-whole": Entry(
+        "PPO CartPole-v1 on the GPU, 13.1 million steps, process start to end",
+        partial(
+            whole,
+            settings=ON_GPU,
+            steps=WHOLE,
+            device="cuda",
+            modes={"graphs": False, "kernels": True, "on": True},
+        ),
+        SECONDS,
+        cuda=True,
+    ),
+    "ppo-cuda-pixels": _training(
+        "PPO Bricks-v0 on the GPU, 1,024 environments, CNN",
+        *("ppo", PIXELS_ON_GPU, 2_000_000),
+        env="Bricks-v0",
+        peer="",
+        **ON_CUDA,
+    ),
+    "ppo-start": Entry(
+        "PPO CartPole-v1, 8 environments, 20,000 steps, process start to end",
+        partial(whole, settings=SAME_PPO, steps=20_000, device="cpu", modes={"off": False, "on": True}),
+        SECONDS,
     ),
     "dqn-same": _training("DQN CartPole-v1, 1 environment, same settings", "dqn", SAME_DQN, 30_000, quick=True),
+    "dqn-atari": _training("DQN Breakout, SB3's settings", "dqn", ATARI_DQN, 6_000, **ON_ATARI),
+    "dqn-atari-cuda": _training(
+        "DQN Breakout, SB3's settings, learning on the GPU",
+        "dqn",
+        ATARI_DQN,
+        30_000,
+        **ON_ATARI,
+        **ON_CUDA,
+    ),
+    "dqn-cuda": _training(
+        "DQN CartPole-v1 on the GPU, 1,024 environments", "dqn", DQN_ON_GPU, 4_000_000, peer="", **ON_CUDA
+    ),
     "dqn-default": Entry(
         "DQN CartPole-v1, each as it comes", partial(as_they_come, algo="dqn", steps=40_000, sb3_steps=20_000)
     ),
@@ -272,26 +314,43 @@ CATALOGUE: dict[str, Entry] = {
 }
 
 
-def build_cases(plan: Plan) -> tuple[list[Case], list[str]]:
+def named(words: Sequence[str]) -> list[str]:
+    """Return the cases that are meant: by name, or all in whose names such words are ("atari", "atari-cuda").
+
+    Raises:
+        UserError: there is none.
+    """
+    found: list[str] = []
+    for word in words:
+        parts = set(word.split("-"))
+        cases = [word] if word in CATALOGUE else [name for name in CATALOGUE if parts <= set(name.split("-"))]
+        if not cases:
+            near = did_you_mean(word, CATALOGUE)
+            raise UserError(f"--cases: there is no case {word!r}.{near} There are {', '.join(CATALOGUE)}.")
+        found += cases
+    return list(dict.fromkeys(found))
+
+
+def build_cases(plan: Plan, listed: bool = False) -> tuple[list[Case], list[str]]:
     """Return the cases that `plan` asks for, and a phrase for each thing that is left out.
+
+    Args:
+        listed: whether they are to be shown alone: those that cannot be measured here are among them then.
 
     Raises:
         UserError: there is no case of a name that was asked for.
     """
-    for name in plan.names:
-        if name not in CATALOGUE:
-            near = did_you_mean(name, CATALOGUE)
-            raise UserError(f"--cases: there is no case {name!r}.{near} There are {', '.join(CATALOGUE)}.")
     cases, left_out = [], []
-    for name in dict.fromkeys(plan.names or CATALOGUE):
+    for name in named(plan.names) or CATALOGUE:
         entry = CATALOGUE[name]
-        if missing := entry.missing(plan):
+        missing = entry.missing(plan)
+        if missing and not listed:
             left_out.append(f"{name} ({missing})")
         elif plan.quick and not entry.quick and not plan.names:
             left_out.append(name)
         else:
             programs = tuple(entry.programs(plan))
-            cases.append(Case(name, entry.title, entry.measure, programs, entry.repeats(plan), entry.target))
+            cases.append(Case(name, entry.title, entry.measure, programs, entry.repeats(plan), entry.target, missing))
     if plan.quick:
         left_out += ["compiled training", "SB3's shorter budgets"]
         if plan.threads == "both":

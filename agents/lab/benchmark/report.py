@@ -170,7 +170,11 @@ def _cells(result: Result, baseline: Result | None) -> list[str]:
 
 
 def _print_phases(console: Console, results: Iterable[Result]) -> None:
-    """Print the share of each phase in the part of a training that steps/s is measured over."""
+    """Print the share of each phase in the part of a training that steps/s is measured over.
+
+    Runs whose shares are not true are told apart.
+    """
+    results = list(results)
     timed = [(result, [run["phases"] for run in result.runs if "phases" in run]) for result in results]
     names = list(dict.fromkeys(phase for _, runs in timed for shares in runs for phase in shares))
     names = sorted(names, key=lambda phase: phase == "rest")
@@ -182,12 +186,16 @@ def _print_phases(console: Console, results: Iterable[Result]) -> None:
     if table.row_count:
         console.print(_headed("where our time goes", ", in percent, over the same part of the steps as steps/s"))
         console.print(table)
+    for result in results:
+        for fault in dict.fromkeys(run["refused"] for run in result.runs if "refused" in run):
+            console.print(f"  {result.case.name}, {result.program.name}: not shown where its time goes: {fault}")
 
 
 def print_cases(console: Console, cases: Sequence[Case], left_out: Sequence[str]) -> None:
     """Print what would be measured, and the command line of each program."""
     for case in cases:
-        console.print(_headed(case.name, f"  {case.title}, {case.measure.unit}, {case.repeats} times"))
+        lacks = "" if case.missing is None else f"; not measured here: it {case.missing}"
+        console.print(_headed(case.name, f"  {case.title}, {case.measure.unit}, {case.repeats} times{lacks}"))
         for program in case.programs:
             variables = " ".join(f"{name}={value}" for name, value in program.variables.items())
             line = f"{variables} {typed(*program.command)}".strip()

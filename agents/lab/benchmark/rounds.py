@@ -71,8 +71,12 @@ def run(case: Case, program: Program, seed: int, folder: Path) -> Figures:
     Raises:
         UserError: it failed, printed no JSON, or not the figure that the case measures.
     """
-    words = [word.replace("{seed}", str(seed)).replace("{folder}", str(folder)) for word in program.command]
-    finished = run_process(words, program.variables)
+
+    def filled(word: str) -> str:
+        return word.replace("{seed}", str(seed)).replace("{folder}", str(folder))
+
+    variables = {name: filled(value) for name, value in program.variables.items()}
+    finished = run_process([filled(word) for word in program.command], variables)
     printed = last_json(finished.output)
     try:
         figures = program.read(printed)

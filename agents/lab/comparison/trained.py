@@ -51,6 +51,7 @@ APART = (  # settings that tell no sides apart: they do not change what is learn
         "observation_names",
     ),
 )
+ROUNDING = ("auto", "float32", "tf32")  # of `precision`, which is the device's choice but for bfloat16
 SHORT = 60  # letters of a side's name, where there is a choice
 NONE = np.empty(0)
 
@@ -182,12 +183,17 @@ def _our_entry(path: Path, trust: bool) -> Entry:
         algo=settings["algo"],
         seed=run.seed,
         name=run.name,
-        settings={name: value for name, value in settings.items() if name not in APART},
+        settings={name: value for name, value in settings.items() if _tells(name, value)},
         curve=run.curve,
         best=best,
         final=run.final_returns(),
         figures=figures,
     )
+
+
+def _tells(name: str, value: Any) -> bool:
+    """Whether a setting tells sides apart."""
+    return name not in APART and not (name == "precision" and value in ROUNDING)
 
 
 def _sb3_entry(path: Path, options: Options, envs: Sequence[tuple[str, dict[str, Any]]]) -> Entry:

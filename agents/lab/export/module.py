@@ -9,6 +9,7 @@ import torch
 from gymnasium import Space, spaces
 from torch import Tensor, nn
 
+from agents.core.precision import set_precision
 from agents.core.tree import restarted
 from agents.run.models import LoadedPolicy
 from envs.actions import ActionCodec, Hybrid
@@ -49,6 +50,7 @@ class Exported(nn.Module):
                 raise UserError(f"observation {key or 'obs'!r} is {raw}: texts and sequences cannot be exported")
         self.policy = loaded.policy
         self.model = loaded.policy.model.eval()
+        set_precision(self.model, "float32")  # whatever it was trained in: files know no other numbers
         self._stack = None if config.frame_stack == 1 else FrameStack(self._codec.space, config.frame_stack)
         self.inputs: dict[str, tuple[tuple[int, ...], torch.dtype]] = {}
         for key, raw, _ in self._codec.leaves:

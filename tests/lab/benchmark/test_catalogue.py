@@ -12,15 +12,16 @@ import pytest
 
 from agents.lab.benchmark import catalogue
 from agents.lab.benchmark.case import Case, Plan
-from agents.lab.benchmark.catalogue import (
-    CATALOGUE,
+from agents.lab.benchmark.catalogue import CATALOGUE, build_cases
+from agents.lab.benchmark.settings import (
+    ATARI_DQN,
+    ATARI_PPO,
     MANY_ENVS,
     MOST_ENVS,
     SAME_DQN,
     SAME_PPO,
     SAME_RECURRENT,
     SAME_SAC,
-    build_cases,
 )
 from agents.lab.sb3_settings import translate_settings
 from agents.run.config import CONFIGS, FLAGS, Layer, RunConfig, merge, resolve
@@ -31,6 +32,7 @@ from envs.errors import UserError
 DOCS = Path(__file__).resolve().parents[3] / "docs" / "performance.md"
 SAME = {"ppo-same": SAME_PPO, "ppo-64": MANY_ENVS, "ppo-256": MOST_ENVS, "dqn-same": SAME_DQN, "sac-same": SAME_SAC}
 SAME |= {"recurrent": SAME_RECURRENT, "ppo-lunarlander": SAME_PPO, "ppo-halfcheetah": SAME_PPO}
+SAME |= {"ppo-atari": ATARI_PPO, "dqn-atari": ATARI_DQN}
 
 
 def build(name: str, **plan) -> Case:
@@ -66,7 +68,10 @@ def test_same_settings_are_the_same(name, monkeypatch):
     assert ours.params == resolve([Layer(FLAGS, wanted)], packaged=False).params  # nothing packaged is in force
     arguments, missing = translate_settings("recurrentppo" if name == "recurrent" else algo, ours.params)
     assert not missing
-    assert told(case) == {**arguments, "env_id": ours.env, "total_timesteps": steps, "seed": "{seed}"}
+    assert told(case) == {
+        **{**arguments, "env_id": ours.env, "total_timesteps": steps, "seed": "{seed}"},
+        "device": "cpu",
+    }
     assert ours.device == "cpu"
 
 
@@ -98,7 +103,8 @@ def test_names_in_a_case_are_unique_and_one_is_the_baseline():
     for case in cases:
         names = [program.name for program in case.programs]
         assert len(set(names)) == len(names)
-        assert any(program.baseline for program in case.programs) != (case.name == "ppo-cuda")
+        alone = {"ppo-cuda", "ppo-cuda-whole", "ppo-cuda-pixels", "dqn-cuda", "ppo-start"}
+        assert any(program.baseline for program in case.programs) != (case.name in alone)
 
 
 def test_a_quick_benchmark_is_smaller_and_says_what_it_leaves_out():
@@ -135,6 +141,46 @@ def test_compiled_training_is_a_program_of_its_own():
     for program, switch in ((plain, "auto"), (compiled, "on")):
         at = program.command.index("--compile")
         assert program.command[at + 1] == switch
+
+
+def test_on_a_gpu_each_way_of_running_has_a_row():
+    for name in ("ppo-cuda", "dqn-cuda", "ppo-cuda-pixels"):
+        programs = build(name, cuda=True).programs
+        modes = [program.command[program.command.index("--compile") + 1] for program in programs]
+        assert modes == ["auto", "graphs", "on", "kernels"]
+        assert {program.command[program.command.index("--device") + 1] for program in programs} == {"cuda"}
+        assert [program.name for program in build(name, cuda=True, quick=True).programs] == ["ours"]
+
+
+def test_on_a_gpu_with_sb3_both_learn_there():
+    case = build("ppo-atari-cuda", cuda=True)
+    assert (config(case).device, told(case)["device"]) == ("cuda", "cuda")
+
+
+def test_a_warm_start_finds_what_the_cold_one_before_it_kept():
+    programs = {program.name: program for program in build("ppo-cuda-whole", cuda=True).programs}
+    assert list(programs) == [
+        *("ours, graphs", "ours, kernels, cold", "ours, kernels, warm", "ours, on, cold", "ours, on, warm")
+    ]
+    caches = {name: program.variables.get("TORCHINDUCTOR_CACHE_DIR") for name, program in programs.items()}
+    assert caches["ours, on, cold"] == caches["ours, on, warm"] == "{folder}/cache-on-{seed}", "each round its own"
+    assert len(set(caches.values())) == 3
+    assert config(build("ppo-cuda-whole", cuda=True)).params.total_timesteps == 100 * 4_096 * 32
+
+
+def test_what_cannot_be_measured_here_is_listed_with_the_reason(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    cases, left_out = build_cases(Plan(), listed=True)
+    assert [case.name for case in cases] == list(CATALOGUE)
+    lacks = {case.name: case.missing for case in cases}
+    assert (lacks["ppo-same"], lacks["ppo-cuda"]) == (None, "needs a CUDA GPU")
+    assert lacks["ppo-atari"] == 'needs pip install -e ".[atari]"'
+    assert not left_out
+
+
+def test_words_stand_for_all_cases_that_have_them():
+    names = [case.name for case in build_cases(Plan(("atari-cuda", "dqn-atari", "atari")), listed=True)[0]]
+    assert names == ["ppo-atari-cuda", "dqn-atari-cuda", "dqn-atari", "ppo-atari"]
 
 
 def test_what_is_not_installed_is_left_out_with_the_remedy(monkeypatch):

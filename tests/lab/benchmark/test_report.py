@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from agents.lab.benchmark.case import SECONDS, Plan
-from agents.lab.benchmark.report import Report
+from agents.lab.benchmark.report import Report, print_cases
 from agents.lab.benchmark.rounds import Result
 from agents.lab.processes import describe_machine
 from agents.run.terminal import console
@@ -49,6 +50,20 @@ def test_the_table_has_each_program_with_its_ratio(report):
     assert "interrupted" not in text
     report.interrupted = True
     assert "interrupted" in shown(report)
+
+
+def test_a_run_whose_parts_are_not_the_whole_is_told_and_not_shown(report):
+    report.add(Result(SPEEDS, PEER, [{"steps_per_s": 1.0, "peak_mb": 1.0, "refused": "too little was timed"}]))
+    text = shown(report)
+    assert "ppo-same, other: not shown where its time goes: too little was timed" in text
+    assert not any(line.startswith("ppo-same, other  ") for line in text.splitlines())
+
+
+def test_what_cannot_be_measured_is_listed_with_the_reason():
+    screen = console(width=200, record=True, file=io.StringIO())
+    print_cases(screen, [dataclasses.replace(SPEEDS, missing="needs a CUDA GPU"), SPEEDS], [])
+    lines = [line for line in screen.export_text().splitlines() if line.startswith("ppo-same")]
+    assert [line.endswith("not measured here: it needs a CUDA GPU") for line in lines] == [True, False]
 
 
 def test_what_solves_says_how_often(tmp_path):

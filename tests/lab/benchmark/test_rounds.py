@@ -38,6 +38,12 @@ def test_a_run_has_its_figures_its_seconds_and_its_own_variables():
     assert 0.1 <= figures["total_s"] <= perf_counter() - began
 
 
+def test_a_run_is_told_its_seed_and_folder_in_words_and_variables(tmp_path):
+    code = "import json, os; print(json.dumps({'steps_per_s': 1, 'given': [os.environ['GIVEN'], '{folder}']}))"
+    figures = run(case(found := program("a", code, variables={"GIVEN": "{folder}/{seed}"})), found, 5, tmp_path)
+    assert figures["given"] == [f"{tmp_path}/5", str(tmp_path)]
+
+
 def test_seconds_are_measured_from_outside():
     found = printing("a", {"total_s": 1000, "eval_mean": 480})
     of = case(found, measure=SECONDS, target=475.0)
