@@ -35,5 +35,5 @@ def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let memories take sequences in step by step, as where what is captured may look at no value, and work out other
     recurrences with few operations, as where each is a kernel.
     """
-    monkeypatch.setattr("agents.networks.cells.LOOKED_AT", ())
+    monkeypatch.setattr("agents.core.device.LOOKED_AT", ())
     monkeypatch.setattr("agents.ops.recurrences.STEPPED", ())

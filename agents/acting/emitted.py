@@ -9,12 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from agents.acting.emitting import ENVS, Emitter, Held, Names, Operation, Refused, Tile
+from agents.acting.emitting import ENVS, Emitter, Held, Names, Refused, Tile, results_of
+from agents.core.recording import Noted
 
-Write = Callable[[Emitter, Operation], Any]
+Write = Callable[[Emitter, Noted], Any]
 
 
-def _tensors(op: Operation) -> list[Any]:
+def _tensors(op: Noted) -> list[Any]:
     """Return the arguments that an expression is of: tensors and numbers."""
     return [arg for arg in op.args if isinstance(arg, Tensor | float | int)]
 
@@ -22,12 +23,12 @@ def _tensors(op: Operation) -> list[Any]:
 def _each(template: str) -> Write:
     """An expression of each number by itself, reckoned in the type of the result."""
 
-    def write(e: Emitter, op: Operation) -> Any:
+    def write(e: Emitter, op: Noted) -> Any:
         args, text = _tensors(op), template
-        for factor in (op.kwargs[name] for name in ("alpha", "value") if op.kwargs.get(name, 1) != 1):
+        for factor in (op.named[name] for name in ("alpha", "value") if op.named.get(name, 1) != 1):
             text = text.replace("{1}", f"({{1}} * {{{len(args)}}})")
             args.append(factor)
-        return e.elementwise(op.results[0], text, args, op.results[0].dtype)
+        return e.elementwise(op.result, text, args, op.result.dtype)
 
     return write
 
@@ -35,8 +36,8 @@ def _each(template: str) -> Write:
 def _plain(write: Write, count: int) -> Write:
     """An operation of `count` arguments, without the factors that it may have."""
 
-    def written(e: Emitter, op: Operation) -> Any:
-        if any(extra not in (1, "none") for extra in (*op.args[count:], *op.kwargs.values())):
+    def written(e: Emitter, op: Noted) -> Any:
+        if any(extra not in (1, "none") for extra in (*op.args[count:], *op.named.values())):
             raise Refused(f"operation {op.name} with factors is not written in Triton")
         return write(e, op)
 
@@ -44,9 +45,9 @@ def _plain(write: Write, count: int) -> Write:
 
 
 def _compared(sign: str) -> Write:
-    def write(e: Emitter, op: Operation) -> Any:
+    def write(e: Emitter, op: Noted) -> Any:
         a, b = op.args
-        return e.elementwise(op.results[0], f"({{0}} {sign} {{1}})", [a, b], torch.result_type(a, b))
+        return e.elementwise(op.result, f"({{0}} {sign} {{1}})", [a, b], torch.result_type(a, b))
 
     return write
 
@@ -54,16 +55,16 @@ def _compared(sign: str) -> Write:
 def _whole(real: str, whole: str) -> Write:
     """One expression for real numbers, another for whole ones."""
 
-    def write(e: Emitter, op: Operation) -> Any:
-        dtype = op.results[0].dtype
+    def write(e: Emitter, op: Noted) -> Any:
+        dtype = op.result.dtype
         template = real if dtype.is_floating_point else whole
-        return e.elementwise(op.results[0], template, _tensors(op), dtype)
+        return e.elementwise(op.result, template, _tensors(op), dtype)
 
     return write
 
 
-def _divided(e: Emitter, op: Operation) -> Any:
-    how = op.kwargs.get("rounding_mode")
+def _divided(e: Emitter, op: Noted) -> Any:
+    how = op.named.get("rounding_mode")
     if how is None:
         return _each("({0} / {1})")(e, op)
     if how == "floor":
@@ -76,41 +77,41 @@ _REMAINDER = "tl.where(({0} % {1} != 0) & (({0} % {1} < 0) != ({1} < 0)), {0} % 
 _floored = _whole("tl.floor({0} / {1})", f"(({{0}} - {_REMAINDER}) // {{1}})")
 
 
-def _power(e: Emitter, op: Operation) -> Any:
+def _power(e: Emitter, op: Noted) -> Any:
     powers = {2: "({0} * {0})", 3: "({0} * {0} * {0})", 0.5: "tl.sqrt({0})", -1: "(1.0 / {0})", 1: "{0}"}
     exponent = op.args[1]
     if not isinstance(exponent, int | float) or exponent not in powers:
         raise Refused("a power other than 2, 3, 0.5, 1 and -1 is not written in Triton")
-    return e.elementwise(op.results[0], powers[exponent], [op.args[0]], op.results[0].dtype)
+    return e.elementwise(op.result, powers[exponent], [op.args[0]], op.result.dtype)
 
 
-def _clamped(e: Emitter, op: Operation) -> Any:
+def _clamped(e: Emitter, op: Noted) -> Any:
     low, high = (*op.args[1:], None, None)[:2]
-    low, high = op.kwargs.get("min", low), op.kwargs.get("max", high)
+    low, high = op.named.get("min", low), op.named.get("max", high)
     text, args = "{0}", [op.args[0]]
     for bound, function in ((low, "maximum"), (high, "minimum")):
         if bound is not None:
             text = f"tl.{function}({text}, {{{len(args)}}})"
             args.append(bound)
-    return e.elementwise(op.results[0], text, args, op.results[0].dtype)
+    return e.elementwise(op.result, text, args, op.result.dtype)
 
 
-def _chosen(e: Emitter, op: Operation) -> Any:
-    return e.elementwise(op.results[0], "tl.where({0}, {1}, {2})", op.args, torch.bool, op.results[0].dtype)
+def _chosen(e: Emitter, op: Noted) -> Any:
+    return e.elementwise(op.result, "tl.where({0}, {1}, {2})", op.args, torch.bool, op.result.dtype)
 
 
-def _copied(e: Emitter, op: Operation) -> Any:
+def _copied(e: Emitter, op: Noted) -> Any:
     """Another type, or the same numbers; a copy, as what is changed in place may be changed later."""
     value = e.value(op.args[0])
     if isinstance(value, Tile):
         return value
-    made = e.cast(e.names(op.args[0]), op.results[0].dtype)
+    made = e.cast(e.names(op.args[0]), op.result.dtype)
     return Names(made.entries.copy(), made.dtype)
 
 
-def _put(e: Emitter, op: Operation) -> Any:
+def _put(e: Emitter, op: Noted) -> Any:
     """copy_: what is put into the place of another, in its type."""
-    made = e.elementwise(op.results[0], "{0}", [op.args[1]], op.results[0].dtype)
+    made = e.elementwise(op.result, "{0}", [op.args[1]], op.result.dtype)
     if isinstance(made, Tile):
         raise Refused("a hidden layer goes elsewhere than into the next")
     return made
@@ -123,16 +124,16 @@ def _full(e: Emitter, result: Tensor, value: Any) -> Names:
 
 def _filled(place: int | float | None, at: int = 0) -> Write:
     """An array of one number: `place`, or if that is None the argument `at`."""
-    return lambda e, op: _full(e, op.results[0], op.args[at] if place is None else place)
+    return lambda e, op: _full(e, op.result, op.args[at] if place is None else place)
 
 
-def _view(change: Callable[[Emitter, Operation, np.ndarray], np.ndarray]) -> Write:
+def _view(change: Callable[[Emitter, Noted, np.ndarray], np.ndarray]) -> Write:
     """Another look at the same names."""
 
-    def write(e: Emitter, op: Operation) -> Any:
+    def write(e: Emitter, op: Noted) -> Any:
         value = e.value(op.args[0])
         if isinstance(value, Tile):
-            if op.results[0].shape == op.args[0].shape:
+            if op.result.shape == op.args[0].shape:
                 return value
             raise Refused("a hidden layer goes elsewhere than into the next")
         if isinstance(value, Held):
@@ -142,45 +143,45 @@ def _view(change: Callable[[Emitter, Operation, np.ndarray], np.ndarray]) -> Wri
     return write
 
 
-def _reshaped(e: Emitter, op: Operation, entries: np.ndarray) -> np.ndarray:
-    before, after = list(op.args[0].shape), list(op.results[0].shape)
+def _reshaped(e: Emitter, op: Noted, entries: np.ndarray) -> np.ndarray:
+    before, after = list(op.args[0].shape), list(op.result.shape)
     if ENVS in before and ENVS in after:
         in_front = [int(np.prod(shape[: shape.index(ENVS)])) for shape in (before, after)]
         if in_front[0] != in_front[1]:
             raise Refused("environments are not apart from each other")
     elif ENVS in before:
         raise Refused("environments are not apart from each other")
-    return entries.reshape(e.shape(op.results[0]))
+    return entries.reshape(e.shape(op.result))
 
 
-def _selected(e: Emitter, op: Operation, entries: np.ndarray) -> np.ndarray:
+def _selected(e: Emitter, op: Noted, entries: np.ndarray) -> np.ndarray:
     _, dim, index = op.args
     return entries[(slice(None),) * e.axis(op.args[0], dim) + (index, ...)]
 
 
-def _sliced(e: Emitter, op: Operation, entries: np.ndarray) -> np.ndarray:
-    given, usual = op.args[1:], (0, None, None, 1)
-    dim, start, end, step = given + usual[len(given) :]
-    if op.args[0].shape[dim] == ENVS and op.results[0].shape == op.args[0].shape:
+def _sliced(e: Emitter, op: Noted, entries: np.ndarray) -> np.ndarray:
+    usual: list[Any] = [0, None, None, 1]
+    dim, start, end, step = [*op.args[1:], *usual[len(op.args) - 1 :]]
+    if op.args[0].shape[dim] == ENVS and op.result.shape == op.args[0].shape:
         return entries
     return entries[(slice(None),) * e.axis(op.args[0], dim) + (slice(start, end, step),)]
 
 
-def _permuted(e: Emitter, op: Operation, entries: np.ndarray) -> np.ndarray:
+def _permuted(e: Emitter, op: Noted, entries: np.ndarray) -> np.ndarray:
     tensor = op.args[0]
     order = [d % tensor.dim() for d in (op.args[1] if len(op.args) > 1 else range(tensor.dim())[::-1])]
     return entries.transpose([e.axis(tensor, d) for d in order if tensor.shape[d] != ENVS])
 
 
-def _swapped(e: Emitter, op: Operation, entries: np.ndarray) -> np.ndarray:
+def _swapped(e: Emitter, op: Noted, entries: np.ndarray) -> np.ndarray:
     tensor, a, b = op.args
     order = list(range(tensor.dim()))
     order[a], order[b] = order[b], order[a]
     return entries.transpose([e.axis(tensor, d) for d in order if tensor.shape[d] != ENVS])
 
 
-def _expanded(e: Emitter, op: Operation, entries: np.ndarray) -> np.ndarray:
-    tensor, result = op.args[0], op.results[0]
+def _expanded(e: Emitter, op: Noted, entries: np.ndarray) -> np.ndarray:
+    tensor, result = op.args[0], op.result
     if ENVS in result.shape and ENVS not in tensor.shape:
         place = list(result.shape).index(ENVS) - result.dim() + tensor.dim()
         entries = np.squeeze(entries, axis=place) if place >= 0 else entries
@@ -188,16 +189,16 @@ def _expanded(e: Emitter, op: Operation, entries: np.ndarray) -> np.ndarray:
     return np.broadcast_to(entries.reshape((1,) * lack + entries.shape), e.shape(result))
 
 
-def _parts(e: Emitter, op: Operation) -> list[Any]:
+def _parts(e: Emitter, op: Noted) -> list[Any]:
     """unbind and split: each result is a view of some of the names along one axis."""
     tensor = op.args[0]
     dims = {"unbind": (1, 0), "split": (2, 0), "split_with_sizes": (2, 0)}
     at, usual = dims[op.name]
-    dim = op.kwargs.get("dim", op.args[at] if len(op.args) > at else usual)
+    dim = op.named.get("dim", op.args[at] if len(op.args) > at else usual)
     axis, value, start = e.axis(tensor, dim), e.value(tensor), 0
     entries = value.places if isinstance(value, Held) else e.names(tensor).entries
     found: list[Any] = []
-    for result in op.results:
+    for result in results_of(op):
         if op.name == "unbind":
             part: Any = (len(found), ...)
         else:
@@ -208,9 +209,9 @@ def _parts(e: Emitter, op: Operation) -> list[Any]:
     return found
 
 
-def _joined(e: Emitter, op: Operation) -> Names:
+def _joined(e: Emitter, op: Noted) -> Names:
     """cat and stack."""
-    result, tensors = op.results[0], op.args[0]
+    result, tensors = op.result, op.args[0]
     dim = (op.args[1] if len(op.args) > 1 else 0) % result.dim()
     arrays = [e.cast(e.names(tensor), result.dtype).entries for tensor in tensors]
     axis = sum(n != ENVS for n in result.shape[:dim])
@@ -219,7 +220,7 @@ def _joined(e: Emitter, op: Operation) -> Names:
     return Names((np.concatenate if op.name == "cat" else np.stack)(arrays, axis), result.dtype)
 
 
-def _scattered(e: Emitter, op: Operation) -> Names:
+def _scattered(e: Emitter, op: Noted) -> Names:
     """scatter of a number to one place of an axis, as a one-hot row has it."""
     tensor, dim, index, value = op.args
     if isinstance(value, Tensor) or index.shape[dim] != 1:
@@ -234,11 +235,11 @@ def _scattered(e: Emitter, op: Operation) -> Names:
     return Names(np.moveaxis(entries, 0, axis), dtype)
 
 
-def _folded(template: str, reckoned: Callable[[Operation], torch.dtype]) -> Write:
+def _folded(template: str, reckoned: Callable[[Noted], torch.dtype]) -> Write:
     """An expression of two numbers, over the entries of some axes, from the first on."""
 
-    def write(e: Emitter, op: Operation) -> Names:
-        tensor, result = op.args[0], op.results[0]
+    def write(e: Emitter, op: Noted) -> Names:
+        tensor, result = op.args[0], op.result
         dims = op.args[1] if len(op.args) > 1 else None
         dims = [dims] if isinstance(dims, int) else list(dims or range(tensor.dim()))
         keep = op.args[2] if len(op.args) > 2 else False
@@ -258,9 +259,9 @@ def _folded(template: str, reckoned: Callable[[Operation], torch.dtype]) -> Writ
     return write
 
 
-def _mean(e: Emitter, op: Operation) -> Any:
+def _mean(e: Emitter, op: Noted) -> Any:
     total = _folded("({} + {})", _of_result)(e, op)
-    count = op.args[0].numel() / op.results[0].numel()
+    count = op.args[0].numel() / op.result.numel()
     divisor = e.constant(count, total.dtype)
     entries = np.empty(total.entries.shape, object)
     for index in np.ndindex(*entries.shape):
@@ -272,8 +273,8 @@ def _mean(e: Emitter, op: Operation) -> Any:
 def _place(sign: str) -> Write:
     """argmax and argmin: the first of equal ones."""
 
-    def write(e: Emitter, op: Operation) -> Names:
-        tensor, result = op.args[0], op.results[0]
+    def write(e: Emitter, op: Noted) -> Names:
+        tensor, result = op.args[0], op.result
         if len(op.args) < 2 or op.args[1] is None or (len(op.args) > 2 and op.args[2]):
             raise Refused("argmax of all axes is not written in Triton")
         rows = np.moveaxis(e.names(tensor).entries, e.axis(tensor, op.args[1]), 0)
@@ -292,11 +293,11 @@ def _place(sign: str) -> Write:
     return write
 
 
-def _of_result(op: Operation) -> torch.dtype:
-    return op.results[0].dtype
+def _of_result(op: Noted) -> torch.dtype:
+    return op.result.dtype
 
 
-def _product(e: Emitter, op: Operation) -> Any:
+def _product(e: Emitter, op: Noted) -> Any:
     return e.product(op)
 
 
@@ -336,7 +337,7 @@ OPERATIONS: dict[str, Write] = {
     **dict.fromkeys(("bitwise_and", "logical_and", "__and__"), _each("({0} & {1})")),
     **dict.fromkeys(("bitwise_xor", "logical_xor", "__xor__"), _each("({0} ^ {1})")),
     "bitwise_not": _whole("", "(~{0})"),
-    "logical_not": lambda e, op: e.elementwise(op.results[0], "({0} == 0)", op.args[:1], op.args[0].dtype),
+    "logical_not": lambda e, op: e.elementwise(op.result, "({0} == 0)", op.args[:1], op.args[0].dtype),
     **dict.fromkeys(("bitwise_right_shift", "__rshift__"), _each("({0} >> {1})")),
     **dict.fromkeys(("bitwise_left_shift", "__lshift__"), _each("({0} << {1})")),
     **dict.fromkeys(("_to_copy", "clone", "lift_fresh", "contiguous"), _copied),

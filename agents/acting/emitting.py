@@ -16,9 +16,8 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
+from agents.core.recording import Noted
 from agents.core.triton_source import product_precision
 from envs.errors import UserError
 
@@ -40,38 +39,6 @@ TYPES = {
 
 class Refused(UserError):
     """A function has something that no kernel is written for."""
-
-
-@dataclass(slots=True)
-class Operation:
-    """What was called, with what, and what it returned."""
-
-    name: str
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
-    results: list[Any]
-
-    @property
-    def in_place(self) -> bool:
-        return self.name.endswith("_") and not self.name.endswith("__")
-
-
-class Recording(TorchDispatchMode):
-    """Keeps the operations that are called while it is entered, and their tensors."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.operations: list[Operation] = []
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        return False  # else PyTorch imports its compiler
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        results = func(*args, **(kwargs or {}))
-        name = func._schema.name.removeprefix("aten::")
-        self.operations.append(Operation(name, args, kwargs or {}, tree_leaves(results)))
-        return results
 
 
 @dataclass(slots=True)
@@ -114,7 +81,7 @@ class Emitter:
         widest: of the hidden layers, numbers.
     """
 
-    def __init__(self, operations: Sequence[Operation], device: torch.device, learnt: set[int]) -> None:
+    def __init__(self, operations: Sequence[Noted], device: torch.device, learnt: set[int]) -> None:
         self.operations, self._device, self._learnt = operations, device, learnt
         self.head: list[str] = []
         self.body: list[str] = []
@@ -135,15 +102,16 @@ class Emitter:
             Refused: there is one that cannot be.
         """
         for operation in self.operations:
-            name = operation.name.rstrip("_") if operation.in_place else operation.name
+            in_place = operation.name.endswith("_") and not operation.name.endswith("__")
+            name = operation.name.removesuffix("_") if in_place else operation.name
             if name not in table:
                 raise Refused(f"operation {operation.name} is not written in Triton")
-            results = operation.results
+            results = results_of(operation)
             for result in results:
                 if isinstance(result, Tensor):
                     self.shape(result)
             made = table[name](self, operation)
-            if operation.in_place:
+            if in_place:
                 self._assign(operation.args[0], made)
                 continue
             for tensor, value in zip(results, made if isinstance(made, list) else [made], strict=True):
@@ -282,14 +250,14 @@ class Emitter:
             return entries
         return np.squeeze(entries, axis=place)
 
-    def product(self, operation: Operation) -> Names | Tile:
+    def product(self, operation: Noted) -> Names | Tile:
         """Return a linear layer of environments: a tile if another follows, else names."""
         *bias, x, weight = operation.args
-        (result,) = operation.results
+        (result,) = results_of(operation)
         value, held = self.value(x), self.value(weight)
         if not isinstance(held, Held) or held.dtype != torch.float32 or ENVS not in x.shape:
             raise Refused("a product is not that of a linear layer in float32")
-        if operation.kwargs:
+        if operation.named:
             raise Refused("a product has factors")
         inputs, outputs = held.places.shape
         if self._feeds(result):
@@ -351,10 +319,15 @@ class Emitter:
             if any(arg is tensor for arg in operation.args):
                 if operation.name in ("addmm", "mm"):
                     return True
-                same = [one for one in operation.results if isinstance(one, Tensor) and one.shape == tensor.shape]
+                same = [one for one in results_of(operation) if isinstance(one, Tensor) and one.shape == tensor.shape]
                 if same and same[0] is not tensor and self._feeds(same[0]):
                     return True
         return False
+
+
+def results_of(operation: Noted) -> list[Any]:
+    """Return what an operation returned, one after the other."""
+    return list(operation.result) if isinstance(operation.result, list | tuple) else [operation.result]
 
 
 def _line(variable: str, places: np.ndarray) -> str:

@@ -139,13 +139,17 @@ class FusedCollector:
 
     def _kernel(self) -> Callable[..., dict[str, Any]]:
         """Return what does `_ticks` in one kernel."""
+        kernel = rollout(self._source(), self._static)
+        self._rehearse(kernel)
+        return kernel
+
+    def _source(self) -> Source:
+        """Return what a tick is in Triton."""
         env, policy = self._env, self._policy
         now, noise = of_envs(self._static, ENVS), policy.draw_noise((1, ENVS), 0.0, torch.Generator(env.device))
         uniform = torch.zeros(1, env.uniforms, ENVS, dtype=torch.float64, device=env.device)
         learnt = [*policy.model.parameters(), *policy.model.buffers()]
-        kernel = rollout(Source(self._few_ticks, now, noise, uniform, learnt), self._static)
-        self._rehearse(kernel)
-        return kernel
+        return Source(self._few_ticks, now, noise, uniform, learnt)
 
     def _rehearse(self, kernel: Callable[..., dict[str, Any]]) -> None:
         """Compare a kernel with `_ticks` where episodes reach their limit, as they may not in the first rollout.
@@ -156,7 +160,7 @@ class FusedCollector:
         env, state, found = self._env, self._tensors(), []
         before, generator = [tensor.clone() for tensor in state], torch.Generator(env.device).manual_seed(0)
         shape, last = (REHEARSED, env.num_envs), env.dynamics.max_episode_steps - 1
-        noise = self._policy.draw_noise(shape, 0.0, generator)
+        noise = self._policy.draw_noise(shape, 1.0, generator)
         uniform = torch.rand(
             REHEARSED, env.uniforms, env.num_envs, dtype=torch.float64, device=env.device, generator=generator
         )

@@ -14,12 +14,13 @@ from numpy import ndarray
 from torch import Tensor
 
 from agents.acting.numpy_inference import NumpyForward, numpy_forward
+from agents.core import device as core_device
 from agents.core.config import ExplorationConfig
 from agents.core.schedules import linear
 from agents.core.tree import restarted, rows_of, to_numpy, to_tensor, tree_map, tree_to_tensor
 from agents.core.types import Act, Acted, Obs, Tree
 from agents.core.watch import Watch
-from agents.data.trajectory import Trajectory
+from agents.data.trajectory import Trajectory, has_pictures
 from agents.networks.heads import Noise
 from agents.networks.models import ActorCritic, ActorCriticOutput, QNetwork, QOutput, action_mask
 from agents.networks.soft import SoftActorCritic
@@ -185,9 +186,14 @@ class ModelPolicy(ABC):
         if trajectory.final is not None:
             t, n, obs, carry = trajectory.final
             next_value[t, n] = self.model.value(obs, carry)
-        elif trajectory.next_obs is not None and trajectory.truncated.any():
+        elif trajectory.next_obs is not None:
             cut = trajectory.truncated
-            next_value[cut] = self.model.value(tree_map(lambda leaf: leaf[cut], trajectory.next_obs))
+            if cut.device.type not in core_device.LOOKED_AT and not has_pictures(trajectory.next_obs):
+                successors = tree_map(lambda leaf: leaf.flatten(0, 1), trajectory.next_obs)
+                after = self.model.value(successors).unflatten(0, cut.shape)
+                next_value = torch.where(cut.view(*cut.shape, *[1] * (after.dim() - cut.dim())), after, next_value)
+            elif cut.any():
+                next_value[cut] = self.model.value(tree_map(lambda leaf: leaf[cut], trajectory.next_obs))
         return said, value, next_value
 
     def _unroll_all(self, trajectory: Trajectory) -> tuple[Tensor, Tensor]:

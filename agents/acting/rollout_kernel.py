@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 
 from agents.acting.emitted import OPERATIONS
-from agents.acting.emitting import ENVS, TYPES, Emitter, Recording, Refused
+from agents.acting.emitting import ENVS, TYPES, Emitter, Refused
 from agents.acting.policies import ModelPolicy
+from agents.core.recording import Recorder
 from agents.core.runtime import Found
 from agents.core.tree import tree_map
 from agents.core.triton_source import HEAD, interpreted, kernel_of, product_precision, refuse_no_triton
@@ -65,10 +66,9 @@ class Source:
     """
 
     def __init__(self, tick: Tick, now: Any, noise: Any, uniform: Tensor, learnt: Sequence[Tensor]) -> None:
-        recording = Recording()
-        with torch.no_grad(), recording:
+        with torch.no_grad(), Recorder() as recorder:
             after, rows = tick(now, noise, uniform)
-        emitter = Emitter(recording.operations, uniform.device, {tensor.data_ptr() for tensor in learnt})
+        emitter = Emitter(recorder.noted, uniform.device, {tensor.data_ptr() for tensor in learnt})
         state, drawn = leaves(now), [*leaves(noise), uniform]
         begin = [line for i, tensor in enumerate(state) for line in _begun(emitter, i, tensor)]
         for i, tensor in enumerate(drawn):

@@ -17,6 +17,7 @@ from envs.errors import UserError
 HEAVY = 450_000
 SHARE = 8 * 1024 * 1024  # multiply-adds of a minibatch, forward, that keep one thread busy
 LARGE_BATCH = 8192
+LOOKED_AT = ("cpu",)  # kinds of devices of which a value is known at once: on others that takes waiting
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # options of mallopt(3)
 
 

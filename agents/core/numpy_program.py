@@ -9,56 +9,17 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from agents.core.numpy_operations import IN_PLACE, OPERATIONS, Untranslated
+from agents.core.recording import Noted, Recorder
 from agents.core.tree import tree_map
 
 Call = Callable[[], Any]
-
-
-class Noted(NamedTuple):
-    """An operation that was run."""
-
-    func: Any
-    args: Sequence[Any]
-    named: dict[str, Any]
-    result: Any
-
-    @property
-    def name(self) -> str:
-        """Its name without that of its overload; ending in "_" where it changes its first argument."""
-        return str(self.func._schema.name).removeprefix("aten::")
-
-    @property
-    def is_view(self) -> bool:
-        """Whether it only names memory anew: what it returns is an alias that it does not write to."""
-        if self.name in ("squeeze_", "t_", "transpose_", "unsqueeze_"):  # which change the name alone
-            return True
-        made = self.func._schema.returns
-        return all(each.alias_info is not None and not each.alias_info.is_write for each in made)
-
-
-class Recorder(TorchDispatchMode):
-    """Notes the operations that are run while it is active."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.noted: list[Noted] = []
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        return False  # PyTorch would import its compiler, which takes 2 s
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        self.noted.append(Noted(func, *_as_they_are((args, kwargs or {}, result))))
-        return result
 
 
 class NumpyProgram:
@@ -81,7 +42,7 @@ class NumpyProgram:
             Untranslated: NumPy has nothing for one of its operations.
         """
         inputs = tree_map(torch.clone, args)
-        with Recorder() as recorder:
+        with Recorder(_as_they_are) as recorder:
             self._outputs = self._function(*inputs)
         memory = Memory(recorder.noted, tensors_of(self._outputs))
         self._calls = list(translated(recorder.noted, memory))

@@ -132,7 +132,7 @@ class Runtime:
             repeats: whether it does nothing but compute, and the same in each call; NumPy takes on no other.
         """
         if self.translates and state is not None:
-            self._used.add("NumPy where it can")
+            self._used.add("NumPy for updates")
             return _ByVersion(
                 lambda: _ByShape(lambda: self._translated(function, state)) if repeats() else function, version
             )

@@ -52,3 +52,8 @@ class Trajectory:
     next_obs: Any = None
     valid: Tensor | None = None
     carries: Any = None
+
+
+def has_pictures(obs: Any) -> bool:
+    """Whether any observation of a trajectory, `[T, N, ...]`, has more axes than a vector has."""
+    return any(leaf.dim() > 3 for leaf in (obs.values() if isinstance(obs, dict) else [obs]))

@@ -236,7 +236,8 @@ def fitted(asked: Asked, loaded: LoadedPolicy, gamma: float, updates: int, seed:
         shape = SoftActorCriticConfig(net_arch=FITTED_ARCH, n_critics=1, norm_obs=True)
         critics = Critics(loaded.observation_space, code.features, shape)
     obs = tree_map(torch.from_numpy, data.obs)
-    critics.update_statistics(obs)
+    for part in np.array_split(data.rows, -(-len(data) // ROWS)):
+        critics.update_statistics(tree_map(torch.from_numpy, data.at(part)))
     target = copied(critics)
     numbers, rows = code(torch.from_numpy(data.action)), torch.from_numpy(data.rows)
     goes_on = gamma * ~torch.from_numpy(data.terminated)

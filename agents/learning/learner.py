@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Iterator
+from dataclasses import fields
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from agents.core.algorithm import Algorithm
 from agents.core.runtime import Function, Runtime, Version
@@ -15,7 +16,7 @@ from agents.core.saved import count, part
 from agents.core.tree import tree_map
 from agents.core.watch import repeats_itself
 from agents.data.replay import Batch
-from agents.data.trajectory import Trajectory
+from agents.data.trajectory import Trajectory, has_pictures
 from agents.learning.kernels.surrogate import SurrogateUpdate
 from agents.learning.optimizer import Optimizer
 from agents.learning.parameters import FlatParameters, clipped
@@ -64,6 +65,15 @@ class UpdateResult(NamedTuple):
     steps: Tensor | None = None
 
 
+class Learnt(NamedTuple):
+    """What an update gives, as tensors; see `UpdateResult`."""
+
+    metrics: dict[str, Any]
+    priority: Tensor | None
+    health: Tensor
+    steps: Tensor
+
+
 class Learner:
     """Steps an algorithm's model along the gradient of its loss.
 
@@ -90,20 +100,23 @@ class Learner:
         def version() -> Hashable:
             return self.parameters.version
 
-        how: Any = (version, self._changing, lambda: repeats_itself(algorithm))
+        by_numpy = repeats_itself(algorithm) and not any(isinstance(part, nn.Conv2d) for part in algorithm.modules())
+        how: Any = version, self._changing if by_numpy else None, lambda: repeats_itself(algorithm)
         # no more than will be run, so that the runtime's summary is true
         self._step: Any = self._plain_step
         self._halves: Any = ()
         self._epochs: Any = self._all_minibatches
+        self._captured_epochs, self._captured_whole = self._epochs, None
         if algorithm.stops_early:
-            self._halves = (
-                compiled(self._gradient, version, self._changing),
-                compiled(self._apply, version, self._changing),
-            )
-        else:
-            self._step = compiled(self._plain_step, *how)
-            if algorithm.data != "replay":
-                self._epochs = runtime.captured(self._in_kernels(runtime, version), self._changing, version)
+            self._halves = compiled(self._gradient, *how), compiled(self._apply, *how)
+            return
+        self._step = compiled(self._plain_step, *how)
+        if algorithm.data == "replay":
+            return
+        self._epochs = self._in_kernels(runtime, version)
+        self._captured_epochs = runtime.captured(self._epochs, self._changing, version)
+        if runtime.record is not None and not self._recurrent and augment is None:
+            self._captured_whole = runtime.captured(self._whole, self._changing, version)
 
     def _in_kernels(self, runtime: Runtime, version: Version) -> Function:
         """Return `_all_minibatches`, or kernels in its place if there are any for the loss and the model."""
@@ -137,30 +150,64 @@ class Learner:
             name: torch.tensor(value, device=device) for name, value in numbers.items() if name != "learning_rate"
         }
         with torch.no_grad():
-            if self._augment is not None and isinstance(data, Batch):
-                obs, next_obs = (self._augment(seen, self.shuffling) for seen in (data.obs, data.next_obs))
-                data = data._replace(obs=obs, next_obs=next_obs)
-            prepared = self.algorithm.prepare(data, constants)
             if isinstance(data, Batch):
-                prepared |= self.algorithm.draw(len(prepared["action"]), self.shuffling)
-                self.parameters.train(True)
-                aux = self._step(prepared, constants, self.optimizer.rates(rate)[0])
-                taken, extra = 1, dict[str, Any]()
+                learnt, extra = self._on_batch(data, constants, rate), dict[str, float]()
             else:
-                prepared = self._with_observations(prepared, data)
-                self.parameters.train(True)
-                aux, taken, planned = self._update_on_rollout(prepared, constants, rate, data.valid is not None)
-                extra = {"train/early_stop": float(taken < planned)}
-            self.parameters.train(False)
-            self.optimizer.steps += taken
-            self.n_updates += taken
-            steps, norm = aux.pop(HEALTH), aux.pop(NORM, None)
-            health = steps.sum() + self.parameters.vector.sum()
-            self.algorithm.after_update(prepared)
-            metrics = self.algorithm.metrics(aux, prepared, constants) if aux else {}
+                learnt, extra = self._on_rollout(data, constants, rate)
+        metrics = learnt.metrics | extra if learnt.metrics else {}
+        return UpdateResult(metrics, learnt.priority, learnt.health, data, learnt.steps)
+
+    def _on_batch(self, data: Batch, constants: Data, rate: float) -> Learnt:
+        """Take one step on transitions from a replay buffer."""
+        if self._augment is not None:
+            obs, next_obs = (self._augment(seen, self.shuffling) for seen in (data.obs, data.next_obs))
+            data = data._replace(obs=obs, next_obs=next_obs)
+        prepared = self.algorithm.prepare(data, constants)
+        prepared |= self.algorithm.draw(len(prepared["action"]), self.shuffling)
+        self.parameters.train(True)
+        aux = self._step(prepared, constants, self.optimizer.rates(rate)[0])
+        self._count_steps(1)
+        return self._concluded(aux, prepared, constants)
+
+    def _on_rollout(self, data: Trajectory, constants: Data, rate: float) -> tuple[Learnt, dict[str, float]]:
+        """Go through all epochs of a rollout."""
+        extra = {"train/early_stop": 0.0}
+        if self._captured_whole is not None and _is_regular(data):
+            count, parts = data.reward.numel(), {field.name: getattr(data, field.name) for field in fields(data)}
+            planned = self.algorithm.n_epochs * self._count(count, len(data.start))
+            rates = self.optimizer.rates(rate, planned)
+            learnt = self._captured_whole(parts, self._orders(count), rates, constants)
+            self._count_steps(planned)
+            names, numbers = zip(*learnt.metrics.items(), strict=True)
+            metrics = dict(zip(names, torch.stack(numbers).unbind(), strict=True))  # the graph's are overwritten
+            return learnt._replace(metrics=metrics, health=learnt.health.clone(), steps=learnt.steps.clone()), extra
+        prepared = self._with_observations(self.algorithm.prepare(data, constants), data)
+        self.parameters.train(True)
+        aux, taken, planned = self._update_on_rollout(prepared, constants, rate, data.valid is not None)
+        self._count_steps(taken)
+        return self._concluded(aux, prepared, constants), {"train/early_stop": float(taken < planned)}
+
+    def _whole(self, parts: Data, order: Tensor, rates: Tensor, constants: Data) -> Learnt:
+        """Do all of an update on a rollout, whose fields are `parts`, as one function that looks at no value."""
+        data = Trajectory(**parts)
+        prepared = self._with_observations(self.algorithm.prepare(data, constants), data)
+        self.parameters.train(True)
+        return self._concluded(dict(self._epochs(prepared, order, rates, constants)), prepared, constants)
+
+    def _concluded(self, aux: Aux, prepared: Data, constants: Data) -> Learnt:
+        """Return what an update gives, once its steps are taken."""
+        self.parameters.train(False)
+        steps, norm = aux.pop(HEALTH), aux.pop(NORM, None)
+        health = steps.sum() + self.parameters.vector.sum()
+        self.algorithm.after_update(prepared)
+        metrics = self.algorithm.metrics(aux, prepared, constants) if aux else {}
         if norm is not None:
-            extra["train/grad_norm"] = norm.mean() if norm.dim() else norm
-        return UpdateResult({**metrics, **extra} if aux else {}, aux.get("priority"), health, data, steps)
+            metrics["train/grad_norm"] = norm.mean() if norm.dim() else norm
+        return Learnt(metrics, aux.get("priority"), health, steps)
+
+    def _count_steps(self, taken: int) -> None:
+        self.optimizer.steps += taken
+        self.n_updates += taken
 
     def refuse_divergence(self, result: UpdateResult, step: int) -> None:
         """Raise Diverged if an update at `step` left a loss, a gradient or a parameter that is not finite."""
@@ -222,11 +269,8 @@ class Learner:
         rows = data["start"].shape[1] if self._recurrent else len(data["action"])
         if not rows:
             return {HEALTH: torch.zeros(())}, 0, 0
-        device = self.parameters.vector.device
-        order = torch.stack(
-            [torch.randperm(rows, generator=self.shuffling, device=device) for _ in range(self.algorithm.n_epochs)]
-        )
-        planned = self.algorithm.n_epochs * self._count(data, rows)
+        order = self._orders(rows)
+        planned = self.algorithm.n_epochs * self._count(rows, len(data["start"]) if self._recurrent else 1)
         rates = self.optimizer.rates(rate, planned)
         if self.algorithm.stops_early:
             halves = (self._gradient, self._apply) if varying else self._halves
@@ -234,18 +278,26 @@ class Learner:
             return aux, taken, planned
         if varying:
             return self._all_minibatches(data, order, rates, constants, self._plain_step), planned, planned
-        return dict(self._epochs(data, order, rates, constants)), planned, planned
+        return dict(self._captured_epochs(data, order, rates, constants)), planned, planned
 
-    def _count(self, data: Data, rows: int) -> int:
-        """Return how many minibatches `rows` rows make: transitions, or whole sequences."""
+    def _orders(self, rows: int) -> Tensor:
+        """Draw in which order each epoch goes through the rows, int64 `[n_epochs, rows]`."""
+        device, epochs = self.parameters.vector.device, self.algorithm.n_epochs
+        if device.type == "cpu":
+            return torch.stack([torch.randperm(rows, generator=self.shuffling) for _ in range(epochs)])
+        keys = torch.randint(2**62, (epochs, rows), generator=self.shuffling, device=device)
+        return keys.argsort(dim=1)  # one sort for all epochs
+
+    def _count(self, rows: int, ticks: int) -> int:
+        """Return how many minibatches `rows` rows make: transitions, or whole sequences of so many ticks."""
         size = self.algorithm.batch_size or rows
         if self._recurrent and self.algorithm.batch_size is not None:
-            size = max(self.algorithm.batch_size // len(data["start"]), 1)
+            size = max(self.algorithm.batch_size // ticks, 1)
         return -(-rows // size)
 
     def _minibatches(self, data: Data, order: Tensor) -> Iterator[Data]:
         """Yield the minibatches of every epoch; `order` `[n_epochs, rows]` shuffles each."""
-        count = self._count(data, order.shape[1])
+        count = self._count(order.shape[1], len(data["start"]) if self._recurrent else 1)
         for rows in order.unbind():
             # tensor_split evens the sizes out, so that no small rest is left over
             if self._recurrent:
@@ -311,6 +363,11 @@ class Learner:
         self.optimizer.load_state_dict(part(state, "optimizer"))
         self.n_updates = count(part(state, "n_updates"), "n_updates")
         self.shuffling.set_state(part(state, "shuffling"))
+
+
+def _is_regular(data: Trajectory) -> bool:
+    """Whether a rollout's tensors have the same shapes each time, and are small enough to be copied."""
+    return data.final is None and data.valid is None and data.next_obs is not None and not has_pictures(data.next_obs)
 
 
 def _largest(values: Any) -> float:

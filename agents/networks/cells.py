@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from agents.core import device as core_device
 from agents.core.tree import restarted
 from agents.ops.recurrences import GatedRecurrence
 
-LOOKED_AT = ("cpu",)  # how long runs are is a value, and what is captured on other devices looks at none
 KEEP = 2.0  # bias of gates that keep: a share sigmoid(2) = 0.88 of what is remembered stays at each step
 SHUT = 500.0  # opens a gate, and subtracted shuts it, wholly in float32, whatever biases and hidden states add
 STRIDE = 16  # lengths of sequences are multiples, as oneDNN prepares anew for each length
@@ -64,7 +64,7 @@ class Cell(nn.Module):
         if start is None:
             return self.step(x, carry)
         carry = restarted(carry, start[0])
-        if start.device.type in LOOKED_AT:
+        if start.device.type in core_device.LOOKED_AT:  # how long runs are is a value
             return self.sequence(x, carry, start)
         outputs = []
         for t, x_N in enumerate(x.unbind()):

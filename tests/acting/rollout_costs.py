@@ -7,7 +7,6 @@ from pathlib import Path
 
 import torch
 
-from agents.acting import fused
 from agents.algos.ppo.config import PPOConfig
 from agents.core.triton_source import kernel_of
 from envs.make import make
@@ -26,9 +25,7 @@ def source(task, **options):
     env = make(task, 8, vec="native", tensors=True, device="cpu")
     collector = training_on(env, PPOConfig(n_envs=8, n_steps=4, batch_size=32, **options)).collector
     collector._make_static()
-    made, fused.rollout = [], lambda source, now: made.append(source)
-    collector._kernel()
-    return made[0]
+    return collector._source()
 
 
 def main():

@@ -96,7 +96,9 @@ def test_a_captured_update_is_the_plain_one_bit_for_bit():
 
 
 @pytest.mark.usefixtures("as_on_a_gpu")
-@pytest.mark.parametrize("options", [{}, {"memory": "gru"}])
+@pytest.mark.parametrize(
+    "options", [{}, {"memory": "gru"}, {"norm_obs": True, "norm_reward": True, "norm_value": "popart"}]
+)
 def test_captured_ticks_and_updates_are_the_plain_ones_bit_for_bit(options):
     config = PPOConfig.model_validate({**CONFIG.model_dump(), **options})
     plain, expected = train(Runtime(), config, cartpole())

@@ -362,6 +362,7 @@ def test_dropout_is_for_updates_and_not_for_acting(kind):
     assert not results[0].equal(results[1]), "what is dropped must reach the update"
 
 
+@pytest.mark.usefixtures("as_on_a_gpu")
 def test_captured_steps_know_training_from_evaluation_mode():
     tape = Tape()
     runtime = Runtime("auto", record=tape)

@@ -1010,8 +1010,8 @@ BUGS = [
         "tests/learning/test_learner.py tests/learning/test_modules.py tests/algos/test_ppo.py",
         ("return -(-rows // size)", "return rows // size", "minibatches: the rest makes the others larger than asked"),
         (
-            "[torch.randperm(rows, generator=self.shuffling, device=device) for _ in range(self.algorithm.n_epochs)]",
-            "[torch.randperm(rows, generator=self.shuffling, device=device)] * self.algorithm.n_epochs",
+            "[torch.randperm(rows, generator=self.shuffling) for _ in range(epochs)]",
+            "[torch.randperm(rows, generator=self.shuffling)] * epochs",
             "minibatches: the same ones in each epoch",
             DETAILS,
         ),
@@ -2030,7 +2030,7 @@ BUGS = [
         "agents/learning/learner.py",
         "tests/learning/test_learner.py tests/algos/test_ppo.py",
         (
-            'size = max(self.algorithm.batch_size // len(data["start"]), 1)',
+            "size = max(self.algorithm.batch_size // ticks, 1)",
             "size = self.algorithm.batch_size",
             "memory: batch_size counts sequences instead of transitions",
         ),
@@ -2043,7 +2043,7 @@ BUGS = [
     ),
     *_in(
         "agents/acting/emitted.py",
-        "tests/acting/test_rollout_kernel.py",
+        "tests/acting/test_emitted.py",
         ('"argmax": _place(">")', '"argmax": _place(">=")', "kernels: of equal action values the last one counts"),
         ("torch.result_type(a, b))", "torch.float32)", "kernels: what is compared is rounded first"),
         (
@@ -2055,7 +2055,7 @@ BUGS = [
     ),
     *_in(
         "agents/acting/emitting.py",
-        "tests/acting/test_rollout_kernel.py",
+        "tests/acting/test_emitted.py tests/acting/test_rollout_kernel.py",
         ("text = repr(number) if", 'text = f"{number:.7g}" if', "kernels: constants are rounded"),
         (
             "padded = max(LEAST_TILE, 1 << (size - 1).bit_length())",

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from agents.acting.emitting import Recording
+from agents.core.recording import Recorder
 from agents.ops.returns import continuing_gae, explained_variance, gae, n_step
 
 VIEWS = ("select", "slice", "unbind")
@@ -58,9 +58,9 @@ def test_gae_takes_few_operations_where_each_is_a_kernel(ticks, monkeypatch):
     rollout, counts, found = random_rollout(np.random.default_rng(ticks), ticks, 3, 0.1), [], []
     for stepped in (("cpu",), ()):
         monkeypatch.setattr("agents.ops.recurrences.STEPPED", stepped)
-        with Recording() as recording:
+        with Recorder() as recorder:
             found.append(gae(*rollout, 0.99, 0.95))
-        counts.append(sum(one.name not in VIEWS for one in recording.operations))
+        counts.append(sum(one.name not in VIEWS for one in recorder.noted))
     for one, other in zip(*found, strict=True):
         torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
     assert counts[0] >= ticks

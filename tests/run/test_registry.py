@@ -183,7 +183,7 @@ def test_the_flags_of_a_users_own(folder: Path, capsys: pytest.CaptureFixture[st
     ("flags", "message"),
     [
         ("--boldnes 1", "--boldnes: unknown flag. Did you mean --boldness"),
-        ("--tau 1", "--tau: this is a setting of dqn and sac; the run uses "),
+        ("--tau 1", "--tau: this is a setting of dqn, iql and sac; the run uses "),
         ("--boldness -1", "--boldness: -1 given, but it must be >= 0"),
         ("--bias high", r"--bias: 'high' given, NUMBER|none expected"),
         ("--switch 3", r"--switch: 3 given, true|false|none expected"),

@@ -20,7 +20,19 @@ TRAINING = HELP | {
         "cloudpickle",
         "safetensors",
     ),
-    *("rich", "pygments", "markdown_it", "mdurl", "tensorboard", "google", "absl", "fsspec", "packaging", "six"),
+    *(
+        "rich",
+        "pygments",
+        "markdown_it",
+        "mdurl",
+        "tensorboard",
+        "google",
+        "absl",
+        "fsspec",
+        "packaging",
+        "six",
+        "threadpoolctl",
+    ),
     *("tqdm", "cuda"),  # PyTorch takes them where they are installed
 }
 # parts of the allowed that take long, and that nothing but compiling, drawing or statistics needs
