@@ -20,8 +20,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from agents.core.numpy_operations import Untranslated
-from agents.core.numpy_program import NumpyProgram, tensors_of
+from agents.core.by_numpy.program import NumpyProgram, tensors_of
+from agents.core.by_numpy.table import Untranslated
 from agents.core.settings import CompileMode
 from agents.core.tree import tree_map
 

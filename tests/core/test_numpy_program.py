@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from agents.core.numpy_operations import OPERATIONS, Untranslated
-from agents.core.numpy_program import NumpyProgram, tensors_of
+from agents.core.by_numpy.program import NumpyProgram, tensors_of
+from agents.core.by_numpy.table import OPERATIONS, Untranslated
 from agents.core.recording import Recorder
 from agents.core.runtime import Runtime
 from agents.core.watch import repeats_itself

@@ -20,7 +20,7 @@ from agents.algos.iql.config import IQLConfig
 from agents.algos.ppo.config import PPOConfig
 from agents.algos.pqn.config import PQNConfig
 from agents.algos.sac.config import SACConfig
-from agents.core.numpy_program import NumpyProgram
+from agents.core.by_numpy.program import NumpyProgram
 from agents.core.runtime import Runtime
 from agents.data.dataset import Builder
 from agents.run import imitation

@@ -23,7 +23,7 @@ def _in(file: str, tests: str, *bugs: tuple[str, ...]) -> list[Bug]:
 
 BUGS = [
     *_in(
-        "agents/core/numpy_program.py",
+        "agents/core/by_numpy/program.py",
         "tests/core/test_numpy_program.py",
         (
             "self._last.update(dict.fromkeys([*given, *found], index))",
@@ -43,10 +43,18 @@ BUGS = [
         ),
     ),
     *_in(
-        "agents/core/numpy_operations.py",
+        "agents/core/by_numpy/arithmetic.py",
         "tests/core/test_numpy_program.py",
         ('"sub"}', '"sub", "where"}', "by NumPy: what is chosen from is overwritten"),
+    ),
+    *_in(
+        "agents/core/by_numpy/picking.py",
+        "tests/core/test_numpy_program.py",
         ("index.dtype == bool", "index.dtype == object", "by NumPy: how many entries a condition picks is frozen"),
+    ),
+    *_in(
+        "agents/core/by_numpy/classes.py",
+        "tests/core/test_numpy_program.py",
         (
             "partial(np.subtract, a, largest, out=out),",
             "partial(np.copyto, out, a),",

@@ -15,11 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from agents.core.numpy_operations import IN_PLACE, OPERATIONS, Untranslated
+from agents.core.by_numpy import arithmetic, classes, losses, picking, sums  # noqa: F401  (they fill OPERATIONS in)
+from agents.core.by_numpy.arithmetic import IN_PLACE
+from agents.core.by_numpy.table import OPERATIONS, Call, Untranslated
 from agents.core.recording import Noted, Recorder
 from agents.core.tree import tree_map
-
-Call = Callable[[], Any]
 
 
 class NumpyProgram:
