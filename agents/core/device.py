@@ -51,7 +51,7 @@ def choose_device(requested: str, *, env_on_gpu: bool, flops: int, batch_size: i
 
 
 def use_threads(device: torch.device, *, flops: int, batch_size: int) -> int:
-    """Set and return the thread count of PyTorch and of NumPy's matrix products: no more than there is work for.
+    """Set and return PyTorch's thread count: no more than there is work for. NumPy's matrix products take one.
 
     Numbers too small for float32's normal range become 0 from then on: an optimiser's fading moments pass through
     that range, where processors compute a hundred times slower.
@@ -66,7 +66,7 @@ def use_threads(device: torch.device, *, flops: int, batch_size: int) -> int:
     torch.set_flush_denormal(True)
     if device.type == "cpu" and flops < HEAVY and batch_size < LARGE_BATCH:
         torch.set_num_threads(min(max(flops * batch_size // SHARE, 1), torch.get_num_threads()))
-    threadpool_limits(torch.get_num_threads(), user_api="blas")
+    threadpool_limits(1, user_api="blas")
     return torch.get_num_threads()
 
 

@@ -48,10 +48,14 @@ def cuda_graph(function: Callable[[], Any]) -> tuple[Callable[[], Any], Any]:
     return graph.replay, outputs
 
 
-def resolved_mode(mode: CompileMode, device: torch.device) -> CompileMode:
-    """Return what a mode comes to on a device: "auto" takes kernels and graphs on CUDA, NumPy on a CPU."""
-    if mode in ("off", "on"):
-        return mode
+def resolved_mode(mode: CompileMode, device: torch.device, threads: int = 1) -> CompileMode:
+    """Return what a mode comes to on a device: "auto" takes kernels and graphs on CUDA, NumPy on a CPU.
+
+    Where several threads compute, as large networks have them do, "auto" leaves a CPU to PyTorch: by NumPy SAC's updates
+    take longer on two threads than on one.
+    """
+    if mode in ("off", "on") or (mode == "auto" and device.type == "cpu" and threads > 1):
+        return "off" if mode == "auto" else mode
     modes: dict[str, tuple[CompileMode, ...]] = {"cuda": ("kernels", "graphs"), "cpu": ("numpy",)}
     there = modes.get(device.type, ("off",))
     return mode if mode in there else there[0] if mode == "auto" else "off"

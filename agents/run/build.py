@@ -405,7 +405,7 @@ def build_on(
     weight = flops(algorithm.model, env.observation_space, training=True)
     if not env.capturable:
         device, reason = choose_device(config.device, env_on_gpu=False, flops=weight, batch_size=_batch_size(params))
-    use_threads(device, flops=weight, batch_size=_batch_size(params))
+    threads = use_threads(device, flops=weight, batch_size=_batch_size(params))
     keep_freed_memory()
     place = Place(params.replay.replay_storage, device) if isinstance(params, OffPolicyConfig) else None
     if place is None or not place.on_disk:
@@ -415,7 +415,7 @@ def build_on(
     precision = resolved_precision(config.precision, device)
     set_precision(algorithm, precision)
     use_products(precision)
-    mode = resolved_mode(config.compile, device)
+    mode = resolved_mode(config.compile, device, threads)
     if mode == "kernels" and precision == "bf16":
         mode = "graphs"  # kernels compute in float32 or TF32
     runtime = runtime or Runtime(mode, device)

@@ -92,8 +92,8 @@ class RunConfig(Settings):
     compile: CompileMode = Field(
         "auto",
         description="how updates and rollouts are run: off as they are, numpy updates by NumPy where it can, on "
-        "compiled, graphs captured on a CUDA GPU, kernels also in kernels of its own there; auto is numpy on a CPU, "
-        "kernels on CUDA",
+        "compiled, graphs captured on a CUDA GPU, kernels also in kernels of its own there; auto is numpy on a CPU "
+        "(off for large networks), kernels on CUDA",
     )
     precision: Precision = Field(
         "auto",

@@ -148,6 +148,12 @@ def test_what_compile_comes_to(device: str, auto: str) -> None:
     }
 
 
+def test_large_networks_whose_updates_take_several_threads_are_left_to_pytorch() -> None:
+    assert resolved_mode("auto", torch.device("cpu"), threads=2) == "off"
+    assert resolved_mode("numpy", torch.device("cpu"), threads=2) == "numpy"
+    assert resolved_mode("auto", torch.device("cuda"), threads=2) == "kernels"
+
+
 class NoFloat64(TorchDispatchMode):
     """Refuses what Apple's GPUs do not have."""
 
