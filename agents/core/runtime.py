@@ -51,8 +51,8 @@ def cuda_graph(function: Callable[[], Any]) -> tuple[Callable[[], Any], Any]:
 def resolved_mode(mode: CompileMode, device: torch.device, threads: int = 1) -> CompileMode:
     """Return what a mode comes to on a device: "auto" takes kernels and graphs on CUDA, NumPy on a CPU.
 
-    Where several threads compute, as large networks have them do, "auto" leaves a CPU to PyTorch: by NumPy SAC's updates
-    take longer on two threads than on one.
+    Where several threads compute, as large networks have them do, "auto" leaves a CPU to PyTorch: NumPy is no faster
+    on two threads than on one.
     """
     if mode in ("off", "on") or (mode == "auto" and device.type == "cpu" and threads > 1):
         return "off" if mode == "auto" else mode
