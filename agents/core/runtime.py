@@ -48,17 +48,17 @@ def cuda_graph(function: Callable[[], Any]) -> tuple[Callable[[], Any], Any]:
     return graph.replay, outputs
 
 
-def resolved_mode(mode: CompileMode, device: torch.device, threads: int = 1) -> CompileMode:
+def resolved_mode(mode: CompileMode, device: torch.device, threads: int = 1, bf16: bool = False) -> CompileMode:
     """Return what a mode comes to on a device: "auto" takes kernels and graphs on CUDA, NumPy on a CPU.
 
     Where several threads compute, as large networks have them do, "auto" leaves a CPU to PyTorch: NumPy is no faster
-    on two threads than on one.
+    on two threads than on one. Neither NumPy nor the kernels compute in bfloat16.
     """
-    if mode in ("off", "on") or (mode == "auto" and device.type == "cpu" and threads > 1):
-        return "off" if mode == "auto" else mode
-    modes: dict[str, tuple[CompileMode, ...]] = {"cuda": ("kernels", "graphs"), "cpu": ("numpy",)}
-    there = modes.get(device.type, ("off",))
-    return mode if mode in there else there[0] if mode == "auto" else "off"
+    if device.type == "cuda" and mode in ("auto", "kernels", "graphs"):
+        return "graphs" if bf16 or mode == "graphs" else "kernels"
+    if device.type == "cpu" and (mode == "numpy" or (mode == "auto" and threads == 1)):
+        return "off" if bf16 else "numpy"
+    return "on" if mode == "on" else "off"
 
 
 def keep_compiled() -> None:

@@ -100,6 +100,7 @@ class Learner:
         def version() -> Hashable:
             return self.parameters.version
 
+        # where convolutions take the time PyTorch's are faster
         by_numpy = repeats_itself(algorithm) and not any(isinstance(part, nn.Conv2d) for part in algorithm.modules())
         how: Any = version, self._changing if by_numpy else None, lambda: repeats_itself(algorithm)
         # no more than will be run, so that the runtime's summary is true
@@ -171,7 +172,6 @@ class Learner:
 
     def _on_rollout(self, data: Trajectory, constants: Data, rate: float) -> tuple[Learnt, dict[str, float]]:
         """Go through all epochs of a rollout."""
-        extra = {"train/early_stop": 0.0}
         if self._captured_whole is not None and _is_regular(data):
             count, parts = data.reward.numel(), {field.name: getattr(data, field.name) for field in fields(data)}
             planned = self.algorithm.n_epochs * self._count(count, len(data.start))
@@ -180,7 +180,8 @@ class Learner:
             self._count_steps(planned)
             names, numbers = zip(*learnt.metrics.items(), strict=True)
             metrics = dict(zip(names, torch.stack(numbers).unbind(), strict=True))  # the graph's are overwritten
-            return learnt._replace(metrics=metrics, health=learnt.health.clone(), steps=learnt.steps.clone()), extra
+            learnt = learnt._replace(metrics=metrics, health=learnt.health.clone(), steps=learnt.steps.clone())
+            return learnt, {"train/early_stop": 0.0}
         prepared = self._with_observations(self.algorithm.prepare(data, constants), data)
         self.parameters.train(True)
         aux, taken, planned = self._update_on_rollout(prepared, constants, rate, data.valid is not None)

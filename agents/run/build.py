@@ -415,9 +415,7 @@ def build_on(
     precision = resolved_precision(config.precision, device)
     set_precision(algorithm, precision)
     use_products(precision)
-    mode = resolved_mode(config.compile, device, threads)
-    if mode == "kernels" and precision == "bf16":
-        mode = "graphs"  # kernels compute in float32 or TF32
+    mode = resolved_mode(config.compile, device, threads, bf16=precision == "bf16")
     runtime = runtime or Runtime(mode, device)
     augment = (
         Augmentation(env.observation_space, params.augment, params.network.picture_axes) if params.augment else None

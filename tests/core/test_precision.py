@@ -171,7 +171,8 @@ def test_a_run_in_bfloat16_goes_on_and_acts_in_it(tmp_path: Path, capable: None)
     words = f"{WORDS} --final-eval-episodes 2 --precision bf16 --target-reward none"
     whole = load_policy(train(tmp_path / "whole", f"{words} -n 512"), "latest")
     half = train(tmp_path / "half", f"{words} -n 256 --schedule-total 512")
-    assert RunConfig.from_yaml(half / "config.yaml").precision == "bf16"
+    kept = RunConfig.from_yaml(half / "config.yaml")
+    assert (kept.precision, kept.compile) == ("bf16", "off")
     resumed = load_policy(resume(half, "-n 512"), "latest")
     assert weights(resumed.policy.model).equal(weights(whole.policy.model))
     obs = np.random.default_rng(0).normal(size=(64, 4)).astype(np.float32)

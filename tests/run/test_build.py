@@ -154,6 +154,20 @@ def test_large_networks_whose_updates_take_several_threads_are_left_to_pytorch()
     assert resolved_mode("auto", torch.device("cuda"), threads=2) == "kernels"
 
 
+@pytest.mark.parametrize(
+    ("mode", "device", "expected"),
+    [
+        ("auto", "cpu", "off"),
+        ("numpy", "cpu", "off"),
+        ("kernels", "cuda", "graphs"),
+        ("graphs", "cuda", "graphs"),
+        ("on", "cpu", "on"),
+    ],
+)
+def test_neither_numpy_nor_kernels_compute_in_bfloat16(mode: CompileMode, device: str, expected: str) -> None:
+    assert resolved_mode(mode, torch.device(device), bf16=True) == expected
+
+
 class NoFloat64(TorchDispatchMode):
     """Refuses what Apple's GPUs do not have."""
 

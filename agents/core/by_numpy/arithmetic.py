@@ -78,12 +78,6 @@ def _scaled(ufunc: Any, out: np.ndarray, a: Any, b: Any, alpha: float) -> list[C
 def _div(out: np.ndarray, a: Any, b: Any, *, rounding_mode: str | None = None) -> list[Call]:
     if rounding_mode is not None:
         refused(f"a quotient rounded by {rounding_mode!r}")
-    if not isinstance(b, np.ndarray) and out.dtype == np.float32:
-        return (
-            [partial(np.multiply, a, np.float32(1 / b), out=out)]
-            if b and 1 / b * b == 1
-            else [partial(np.divide, a, b, out=out)]
-        )
     return [partial(np.divide, a, b, out=out)]
 
 
@@ -111,11 +105,9 @@ def _reciprocal(out: np.ndarray, a: np.ndarray) -> list[Call]:
 
 @named("pow")
 def _pow(out: np.ndarray, a: Any, b: Any) -> list[Call]:
-    return (
-        [partial(np.square, a, out=out)]
-        if isinstance(b, int | float) and b == 2
-        else [partial(np.power, a, b, out=out)]
-    )
+    if isinstance(b, int | float) and b == 2:
+        return [partial(np.square, a, out=out)]
+    return [partial(np.power, a, b, out=out)]
 
 
 @named("relu")
@@ -134,11 +126,10 @@ def sigmoid(out: np.ndarray, a: np.ndarray) -> list[Call]:
     ]
 
 
-@named("clamp", "clamp_min", "clamp_max")
-def _clamp(out: np.ndarray, a: np.ndarray, low: Any = None, high: Any = None, **named: Any) -> list[Call]:
-    low, high = named.get("min", low), named.get("max", high)
+@named("clamp", "clamp_min")
+def _clamp(out: np.ndarray, a: np.ndarray, min: Any = None, max: Any = None) -> list[Call]:
     last, calls = a, list[Call]()
-    for ufunc, bound in ((np.maximum, low), (np.minimum, high)):
+    for ufunc, bound in ((np.maximum, min), (np.minimum, max)):
         if bound is not None:
             calls.append(partial(ufunc, last, bound, out=out))
             last = out

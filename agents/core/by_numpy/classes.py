@@ -133,8 +133,7 @@ def _layer_norm_backward(
         calls += _over_rows(to_bias, gradient)
     if wanted[0]:
         calls += [  # inverse * (g - mean(g) - x * mean(g * x)) for what comes to x, the standardised input
-            *([partial(np.copyto, to_input, gradient)] if weight is None else []),
-            *([partial(np.multiply, gradient, weight, out=to_input)] if weight is not None else []),
+            partial(np.multiply, gradient, 1 if weight is None else weight, out=to_input),
             partial(np.multiply, to_input, standard, out=product),
             partial(np.add.reduce, product, -1, None, along, True),
             partial(np.multiply, along, share, out=along),

@@ -20,20 +20,13 @@ def _mm(out: np.ndarray, a: np.ndarray, b: np.ndarray) -> list[Call]:
     return [partial(np.matmul, a, b, out=out)]
 
 
-@named("addmm")
+@named("addmm", "baddbmm")
 def _addmm(
     out: np.ndarray, bias: np.ndarray, a: np.ndarray, b: np.ndarray, *, beta: float = 1, alpha: float = 1
 ) -> list[Call]:
     if beta != 1 or alpha != 1:
-        refused("addmm with factors")
+        refused("a product added with factors")
     return [*_mm(out, a, b), partial(np.add, out, bias, out=out)]
-
-
-@named("baddbmm")
-def _baddbmm(
-    out: np.ndarray, bias: np.ndarray, a: np.ndarray, b: np.ndarray, *, beta: float = 1, alpha: float = 1
-) -> list[Call]:
-    return _addmm(out, bias, a, b, beta=beta, alpha=alpha)
 
 
 @named("sum")
