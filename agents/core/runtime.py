@@ -136,7 +136,8 @@ class Runtime:
             repeats: whether it does nothing but compute, and the same in each call; NumPy takes on no other.
         """
         if self.translates and state is not None:
-            self._used.add("NumPy for updates")
+            if state():  # what changes nothing is no update
+                self._used.add("NumPy for updates")
             return _ByVersion(
                 lambda: _ByShape(lambda: self._translated(function, state)) if repeats() else function, version
             )

@@ -139,6 +139,7 @@ class ReplayBuffer:
             are stored once are their names there.
         flat: the same memory as `[rows * num_envs, ...]`; observations are `Named` instead of names.
         frames: of those, by the leaf's name.
+        version: another number once `flat` is other memory.
     """
 
     def __init__(
@@ -164,6 +165,7 @@ class ReplayBuffer:
         self._columns = writer(torch.arange(num_envs, device=device))
         self.store: dict[str, Any] = {}
         self.flat: dict[str, Any] = {}
+        self.version = 0
         self._writers: list[tuple[str, Any]] = []
         self.news: list[Tensor] | None = None  # what was written or forgotten since a sampler last looked, if one does
 
@@ -181,7 +183,7 @@ class ReplayBuffer:
         return self._size if self._level is None else self._size.fill_(self._level[1])
 
     def _keep(self, store: dict[str, Any]) -> None:
-        self.store = store
+        self.store, self.version = store, self.version + 1
         self.flat = {key: tree_map(lambda leaf: leaf.flatten(0, 1), value) for key, value in store.items()}
         for name, frames in self.frames.items():
             for key in ("obs", "next_obs"):

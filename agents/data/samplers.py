@@ -12,7 +12,7 @@ from agents.core.saved import like, part
 from agents.core.tree import tree_to_tensor
 from agents.data.replay import Batch, ReplayBuffer, assemble, assemble_sequences
 
-Compile = Callable[[Callable[..., Any]], Callable[..., Any]]
+Compile = Callable[..., Callable[..., Any]]  # `Runtime.compiled`
 
 
 class Sampler(Protocol):
@@ -61,15 +61,16 @@ class UniformSampler:
         n_step_returns: int,
         generator: torch.Generator,
         usual: int = 0,
-        compiled: Compile = lambda function: function,
+        compiled: Compile = lambda function, *_: function,
     ) -> None:
         self.generator = generator
         self._replay, self._usual, self._gamma, self._n_step_returns = replay, usual, gamma, n_step_returns
 
-        def plain(flat: dict[str, Any], index: Tensor, length: Tensor | None) -> Batch:
-            return assemble(flat, replay.num_envs, index, length, gamma, n_step_returns)
+        def plain(index: Tensor, length: Tensor | None) -> Batch:
+            return assemble(replay.flat, replay.num_envs, index, length, gamma, n_step_returns)
 
-        self._plain, self._compiled = plain, compiled(plain)
+        # it reads the store where that lies, and changes nothing in place
+        self._plain, self._compiled = plain, compiled(plain, lambda: replay.version, list)
 
     def sample(self, count: int, progress: float) -> Batch:
         """See `Sampler`."""
@@ -78,7 +79,7 @@ class UniformSampler:
     def _assembled(self, index: Tensor) -> Batch:
         length = self._replay.length(index) if self._n_step_returns > 1 else None
         run = self._compiled if len(index) == self._usual else self._plain  # one size is compiled, no more
-        return run(self._replay.flat, index, length)
+        return run(index, length)
 
     def update_priorities(self, indices: Tensor, priorities: Tensor) -> None:
         """Nothing: all transitions stay equally likely."""

@@ -61,7 +61,17 @@ def logic(x: Tensor, y: Tensor) -> Any:
 
 def rows_and_columns(x: Tensor, y: Tensor) -> Any:
     a, b = x.gather(1, INDEX), x.sort(dim=1)
-    return a, b.values, b.indices, x[:, torch.tensor([2, 0])], x[torch.tensor([0, 5])], x.repeat(2, 1), y.argmax(1)
+    picked = x.index_select(0, torch.tensor([1, 1, 4])), x.index_select(1, torch.tensor([2, 0])), INDEX % 2
+    return (
+        *picked,
+        a,
+        b.values,
+        b.indices,
+        x[:, torch.tensor([2, 0])],
+        x[torch.tensor([0, 5])],
+        x.repeat(2, 1),
+        y.argmax(1),
+    )
 
 
 def put(x: Tensor, y: Tensor) -> Any:

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from agents.core.by_numpy.program import NumpyProgram
+from agents.core.runtime import Runtime
 from agents.data.samplers import Priorities, PrioritizedSampler, SequenceSampler, UniformSampler
 from tests.data.test_replay import GAMMA, Ledger
 
@@ -53,10 +55,10 @@ def test_each_draw_goes_on_with_the_stream():
 def test_only_the_usual_size_is_compiled():
     sizes = []
 
-    def compiled(function):
-        def run(store, index, length):
+    def compiled(function, version, state):
+        def run(index, length):
             sizes.append(len(index))
-            return function(store, index, length)
+            return function(index, length)
 
         return run
 
@@ -67,6 +69,22 @@ def test_only_the_usual_size_is_compiled():
         for name in ("obs", "action", "return_", "discount", "next_obs", "indices"):
             assert getattr(got, name).equal(getattr(wanted, name))
     assert sizes == [32, 32]
+
+
+@pytest.mark.parametrize("n", [1, 3])
+def test_numpy_assembles_the_same_wherever_the_store_lies(n, monkeypatch):
+    ledger, calls = Ledger(30, 2).add(20), []
+    replayed = NumpyProgram.__call__
+    monkeypatch.setattr(NumpyProgram, "__call__", lambda *args: calls.append(1) or replayed(*args))
+    fast, plain = sampler(ledger, n, usual=32, compiled=Runtime("numpy").compiled), sampler(ledger, n)
+    for moved in (False, False, True, False):
+        if moved:
+            ledger.replay.load_state_dict(Ledger(30, 2, seed=1).add(15).replay.state_dict())
+        ledger.add(3)
+        got, wanted = fast.sample(32, 0.0), plain.sample(32, 0.0)
+        for name in ("obs", "action", "return_", "discount", "next_obs", "indices"):
+            torch.testing.assert_close(getattr(got, name), getattr(wanted, name), rtol=1e-6, atol=1e-6)
+    assert len(calls) == 4
 
 
 def test_priorities_change_nothing():

@@ -39,6 +39,7 @@ UFUNCS = {
     "minimum": np.minimum,
     "mul": np.multiply,
     "ne": np.not_equal,
+    "remainder": np.remainder,
     "neg": np.negative,
     "sign": np.sign,
     "sin": np.sin,

@@ -52,6 +52,11 @@ def _scatter_add(out: np.ndarray, a: np.ndarray, dim: int, index: np.ndarray, va
     ]
 
 
+@named("index_select")
+def _index_select(out: np.ndarray, a: np.ndarray, dim: int, index: np.ndarray) -> list[Call]:
+    return [partial(np.take, a, index, dim, out, "clip")]
+
+
 @named("index")
 def _index(out: np.ndarray, a: np.ndarray, indices: Sequence[Any]) -> list[Call]:
     return [partial(_assign, out, partial(a.__getitem__, _key(indices)))]
