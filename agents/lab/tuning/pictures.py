@@ -44,6 +44,8 @@ def pictures(study: Study) -> list[Picture]:
 
 def history(study: Study, done: Sequence[FrozenTrial]) -> Picture:
     """Trials in order, and the best so far."""
+    from matplotlib.ticker import MaxNLocator
+
     goal, values = study.plan.goals[0], [trial.values[0] for trial in done]
     best = np.maximum.accumulate(values) if goal == "return" else np.minimum.accumulate(values)
 
@@ -51,7 +53,8 @@ def history(study: Study, done: Sequence[FrozenTrial]) -> Picture:
         numbers = [trial.number for trial in done]
         axes.scatter(numbers, values, s=14, color=GREY, label="a trial")
         axes.step(numbers, best, where="post", color=GOOD, label="the best so far")
-        axes.set(title="History", xlabel="trial", ylabel=goal)
+        axes.set(title="History", xlabel="trial", ylabel=goal, xlim=(-0.5, max(t.number for t in study.done()) + 0.5))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
     return make_picture("history", f"{goal} of each finished trial, and the best so far", 2.6, paint)
 

@@ -22,6 +22,7 @@ from agents.lab.sb3_settings import COUNTERPARTS, tuned_settings
 from agents.lab.statistics import bootstrap_interval, mean
 from agents.lab.tuning.plan import FIRST_SEED, Plan
 from agents.lab.tuning.search import worth
+from agents.lab.tuning.space import parameters, settings
 from agents.lab.tuning.study import SETTINGS, Study
 from agents.lab.words import interval, number, plural
 from agents.run import registry
@@ -72,7 +73,8 @@ def settings_of(trial: FrozenTrial, plan: Plan) -> dict[str, Any]:
     values = dict(trial.user_attrs.get(SETTINGS) or {})
     kind = registry.find(plan.algo).config
     unused = idle(kind, {**plan.base, **values})
-    return {name: value for name, value in values.items() if name not in unused and plan.base.get(name) != value}
+    base = {**plan.base, **settings(plan.space, parameters(plan.space, plan.base))}  # spelt as a trial's are
+    return {name: value for name, value in values.items() if name not in unused and base.get(name) != value}
 
 
 def write_settings(file: Path, plan: Plan, values: dict[str, Any], about: Sequence[str]) -> None:

@@ -11,9 +11,11 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from agents.lab.tuning.study import ABANDONED, JOURNAL, RETRY, WHY, Study, at_work, study_names
+from agents.lab.tuning.space import Range
+from agents.lab.tuning.study import ABANDONED, JOURNAL, RETRY, SETTINGS, WHY, Study, at_work, study_names
+from agents.lab.tuning.winners import settings_of
 from envs.errors import UserError
-from tests.lab.tuning.searching import base, small_plan, small_study
+from tests.lab.tuning.searching import SPACE, base, small_plan, small_study
 
 # Claims a trial and is killed, as by kill -9, before it has ended
 KILLED = """
@@ -168,3 +170,11 @@ def test_the_best_are_in_order_and_the_front_comes_first(tmp_path: Path) -> None
         0,
         2,
     ]  # in return, then seconds; 0 and 2 are beaten by one
+
+
+def test_a_schedule_that_is_spelt_in_another_way_is_no_other_setting() -> None:
+    space = {"learning_rate": Range(1e-4, 1e-2, log=True, falling=(False, True)), "n_epochs": SPACE["n_epochs"]}
+    plan = small_plan(base=base(learning_rate="lin_2e-3", n_epochs=2), space=space)
+    same, other = {"learning_rate": "lin_0.002", "n_epochs": 2}, {"learning_rate": 0.002, "n_epochs": 3}
+    for values, changed in ((same, {}), (other, other)):
+        assert settings_of(optuna.trial.create_trial(value=0.0, user_attrs={SETTINGS: values}), plan) == changed
