@@ -18,10 +18,30 @@ class DemonstratorConfig(Settings):
 
     demonstrator: RunPath | None = Field(None, description="the run of a policy to stay near to at first")
     demonstrator_coef: float = Field(
-        1.0, ge=0, description="weight of the relative entropy from the demonstrator to the policy, at the beginning"
+        1.0, ge=0, description="weight of what keeps the policy near to the demonstrator, at the beginning"
     )
     demonstrator_fraction: float = Field(
         0.5, gt=0, le=1, description="part of the training over which that weight falls to 0"
+    )
+
+    def constants(self, progress: float) -> dict[str, float]:
+        """Return that weight when `progress` (0 to 1) of the training is done; nothing without a demonstrator."""
+        if self.demonstrator is None:
+            return {}
+        return {"demonstrator_coef": self.demonstrator_coef * max(1 - progress / self.demonstrator_fraction, 0.0)}
+
+    def beside(self, memory: str | None) -> str | None:
+        """Say why there is no demonstrator beside a network with such a memory; None where there may be one."""
+        if self.demonstrator is None or memory is None:
+            return None
+        return "demonstrator is looked at one observation at a time, and memory needs all before: leave one out."
+
+
+class MarginDemonstratorConfig(DemonstratorConfig):
+    """A policy of another run whose actions are at first kept above others (Hester et al. 2018, arXiv:1704.03732)."""
+
+    demonstrator_margin: float = Field(
+        0.8, ge=0, description="how much more than all others the demonstrator's action is to be worth at first"
     )
 
 

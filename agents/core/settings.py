@@ -163,7 +163,7 @@ DETAILS: tuple[Detail, ...] = (
     ("truncated_quantiles", None, ("n_quantiles", "top_quantiles_to_drop_per_net")),
     ("data", None, tuple(f"data_{name}" for name in ("nan", "bounds", "broken", "duplicates", "unended"))),
     ("data", None, ("online_fraction",)),
-    ("demonstrator", None, ("demonstrator_coef", "demonstrator_fraction")),
+    ("demonstrator", None, ("demonstrator_coef", "demonstrator_fraction", "demonstrator_margin")),
     ("munchausen", None, ("munchausen_alpha", "munchausen_tau", "munchausen_clip")),
     ("normalize_advantage", None, ("normalize_over_rollout",)),
     ("norm_value", None, ("norm_value_rate",)),

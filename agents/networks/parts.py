@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from agents.networks.normalize import RunningNorm
 from envs.errors import UserError, did_you_mean
 
+BESIDE_VALUES = {"policy_torso": "torso", "policy_head": "head"}
 DEPTH = 3  # of names in other programs' files: so many words at their beginning may be others than ours
 
 
@@ -148,6 +149,21 @@ def _misfit(name: str, mine: Tensor, weights: Mapping[str, Tensor]) -> str:
 
 def _shape(tensor: Tensor) -> str:
     return " x ".join(map(str, tensor.shape)) or "one number"
+
+
+def as_called(network: nn.Module, weights: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], str]:
+    """Return weights of another network of ours under this one's names, and how, in words ("" for as they are).
+
+    What decides is called otherwise where a value function lies beside it (`BESIDE_VALUES`); a network that has the
+    short names is given such weights under them.
+    """
+    here, there = ({name.partition(".")[0] for name in names} for names in (network.state_dict(), weights))
+    other = {old: new for old, new in BESIDE_VALUES.items() if old in there - here and new in here - there}
+    found = {}
+    for name, tensor in weights.items():
+        part, point, rest = name.partition(".")
+        found[other.get(part, part) + point + rest] = tensor
+    return found, ", ".join(f"{old} there is {new} here" for old, new in other.items())
 
 
 def renamed(network: nn.Module, weights: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], str]:

@@ -194,6 +194,18 @@ def conservative_gap(q_BA: Tensor, action_B: Tensor) -> Tensor:
     return q_BA.logsumexp(-1) - q_BA.gather(1, action_B[:, None]).squeeze(1)
 
 
+def large_margin(q_BA: Tensor, shown_B: Tensor, margin: float) -> Tensor:
+    """Return max_a [Q(s, a) + margin where a is not the one shown] - Q(s, a shown), `[B]`, which is never below 0.
+
+    Hester et al. 2018, "Deep Q-learning from demonstrations", arXiv:1704.03732, eq. 2. It is 0 where the action shown
+    is worth more than every other by the margin. Actions whose values are masked add nothing.
+    """
+    shown_B1 = shown_B[:, None]
+    of_shown_B1 = q_BA.gather(1, shown_B1)
+    others_BA = torch.where(torch.arange(q_BA.shape[1], device=q_BA.device) == shown_B1, q_BA, q_BA + margin)
+    return others_BA.amax(-1) - of_shown_B1.squeeze(1)
+
+
 def supported(q_BA: Tensor, logits_BA: Tensor, threshold: float) -> Tensor:
     """Return action values with those below all others that are less likely than `threshold` times the likeliest.
 

@@ -18,7 +18,7 @@ from agents.core.tree import to_numpy, to_tensor, tree_map
 from agents.data.dataset import Dataset
 from agents.data.inspection import bad_actions, cleaned
 from agents.data.replay import ReplayBuffer
-from agents.networks.models import ActorCritic
+from agents.networks.models import ActorCritic, QNetwork
 from agents.ops.scores import confusion, determination, scores
 from agents.run.datasets.reading import load_dataset
 from agents.run.datasets.room import Room
@@ -286,20 +286,22 @@ def labels_of(path: Path, env: VecEnv, rescale_action: bool) -> Label:
     return label
 
 
-def demonstrator(path: Path, env: VecEnv, mine: Any, rescale_action: bool) -> ActorCritic:
+def demonstrator(path: Path, env: VecEnv, mine: Any, rescale_action: bool) -> ActorCritic | QNetwork:
     """Return the network of another run's policy, frozen, to be compared with `mine`, which is trained.
 
     Raises:
-        UserError: as of `fitting`; or it has no action probabilities, or its actions mean something else.
+        UserError: as of `fitting`; or it has not what `mine` is compared by, action probabilities or, where `mine` has
+            action values, either; or its actions mean something else.
     """
     loaded = fitting(path, env)
     model = loaded.policy.model
-    if not isinstance(model, ActorCritic):
+    if not isinstance(model, ActorCritic | QNetwork if isinstance(mine, QNetwork) else ActorCritic):
         raise UserError(f"{path}: demonstrator: {loaded.algo} has no probabilities of actions; a run of bc or ppo has")
-    theirs, ours = (loaded.rescale_action, model.squash), (rescale_action, mine.squash)
-    if not isinstance(env.action_space, spaces.Discrete) and theirs != ours:
-        names = "rescale_action and squash_output"
-        raise UserError(f"{path}: demonstrator: {names} are {theirs} there and {ours} here: set them alike")
+    if not isinstance(env.action_space, spaces.Discrete):
+        theirs, ours = (loaded.rescale_action, model.squash), (rescale_action, mine.squash)
+        if theirs != ours:
+            names = "rescale_action and squash_output"
+            raise UserError(f"{path}: demonstrator: {names} are {theirs} there and {ours} here: set them alike")
     return model.requires_grad_(False)
 
 

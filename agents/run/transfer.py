@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from torch import Tensor
 
 from agents.core.saved import count
-from agents.networks.parts import Begun, begin_with, parts, renamed, within
+from agents.core.settings import Activation
+from agents.networks.parts import Begun, as_called, begin_with, parts, renamed, within
 from agents.run.build import Training, refuse_spoilt
 from agents.run.models import chosen
 from agents.run.storage import read_json
@@ -37,12 +38,14 @@ class Weights:
         name: "best", "latest", a checkpoint's step, or a file's name.
         step: at which they were saved; 0 where that is not known.
         own: whether this program wrote them, so that names mean the same.
+        activation: of the hidden layers that they are of; "" where that is not known.
     """
 
     tensors: dict[str, Tensor]
     name: str
     step: int = 0
     own: bool = False
+    activation: str = ""
 
 
 def read_weights(source: Path) -> Weights:
@@ -67,7 +70,11 @@ def _of_model(folder: Path, name: str) -> Weights:
         step = count(meta.get("step"), "step")
     except ValueError as error:
         raise UserError(f"{folder / 'model.json'}: {error}") from error
-    return Weights({key: leaf for key, leaf in tree.items() if isinstance(leaf, Tensor)}, name, step, own=True)
+    config = meta.get("config")
+    named = config.get("activation") if isinstance(config, dict) else None
+    activation = next((name for name in get_args(Activation) if name == named), "")
+    tensors = {key: leaf for key, leaf in tree.items() if isinstance(leaf, Tensor)}
+    return Weights(tensors, name, step, own=True, activation=activation)
 
 
 def _of_folder(folder: Path) -> dict[str, Tensor]:
@@ -109,12 +116,19 @@ def begin(training: Training) -> None:
         return
     found = read_weights(Path(config.pretrained))
     try:
-        tensors, how = (found.tensors, "") if found.own else renamed(model, found.tensors)
+        if found.own:
+            tensors, how = as_called(model, found.tensors)
+        else:
+            tensors, how = renamed(model, found.tensors)
         refuse_spoilt(tensors, model.state_dict())
         rows = begin_with(model, tensors, config.reset)
     except ValueError as error:
         raise UserError(f"{config.pretrained}: {error}") from error
     training.algorithm.copy_model()
+    mine = config.params.network.activation
+    if found.activation not in ("", mine):
+        other = f"activation is {found.activation} there and {mine} here, so that hidden layers do something else"
+        how = "; ".join(filter(None, (how, other)))
     unused = sorted(tensors.keys() - model.state_dict().keys())
     training.origin = origin("transfer", config.pretrained, found, rows) | {
         "names": how,

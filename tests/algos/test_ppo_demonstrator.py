@@ -22,7 +22,7 @@ QUICK = "--env CartPole-v1 --n-envs 2 --n-steps 32 --batch-size 32 -n 256 --eval
 
 def made(**settings: Any) -> PPO:
     torch.manual_seed(0)
-    return PPO(BOX, spaces.Discrete(4), PPOConfig(demonstrator="there", **settings))
+    return PPO(BOX, spaces.Discrete(4), PPOConfig(**{"demonstrator": "there", **settings}))
 
 
 def test_the_term_is_the_relative_entropy_to_the_demonstrator() -> None:
@@ -42,10 +42,9 @@ def test_the_term_is_the_relative_entropy_to_the_demonstrator() -> None:
 
 def test_its_weight_falls_to_0() -> None:
     algorithm = made(demonstrator_coef=2.0, demonstrator_fraction=0.4)
-    assert "demonstrator_coef" not in algorithm.constants(0.0)
-    algorithm.demonstrator = ActorCritic(BOX, spaces.Discrete(4), PPOConfig().network)
     found = [algorithm.constants(progress)["demonstrator_coef"] for progress in (0, 0.1, 0.4, 1)]
     assert found == pytest.approx([2, 1.5, 0, 0])
+    assert "demonstrator_coef" not in made(demonstrator=None).constants(0.0)
 
 
 def test_the_demonstrator_is_not_trained(tmp_path: Path) -> None:

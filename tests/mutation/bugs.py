@@ -3180,7 +3180,50 @@ BUGS = [
         "agents/algos/ppo/algorithm.py",
         "tests/algos/test_ppo_demonstrator.py",
         ('loss + constants["demonstrator_coef"] * away', "loss + away", "demonstrator: its weight never falls"),
-        ("1 - progress / demonstration", "1 - progress * demonstration", "demonstrator: its weight falls too late"),
+    ),
+    *_in(
+        "agents/core/recorded.py",
+        "tests/algos/test_ppo_demonstrator.py tests/algos/test_q_demonstrator.py",
+        ("1 - progress / self", "1 - progress * self", "demonstrator: its weight falls too late"),
+        (
+            "max(1 - progress / self.demonstrator_fraction, 0.0)",
+            "(1 - progress)",
+            "demonstrator: its weight never is 0",
+        ),
+    ),
+    *_in(
+        "agents/ops/values.py",
+        "tests/ops/test_values.py",
+        ("shown_B1, q_BA, q_BA + margin)", "shown_B1, q_BA + margin, q_BA)", "demonstrator: others are to be ahead"),
+    ),
+    *_in(
+        "agents/networks/demonstrator.py",
+        "tests/algos/test_q_demonstrator.py",
+        ("masked(numbers_BA, action_mask(obs))", "numbers_BA", "demonstrator: an illegal action is to be ahead"),
+    ),
+    *_in(
+        "agents/algos/dqn/algorithm.py",
+        "tests/algos/test_q_demonstrator.py",
+        ('loss_B + constants["demonstrator_coef"] * below_B', "loss_B + below_B", "demonstrator: DQN's stays as heavy"),
+    ),
+    *_in(
+        "agents/algos/pqn/algorithm.py",
+        "tests/algos/test_q_demonstrator.py",
+        ('minibatch["obs"], q, margin), valid)', 'minibatch["obs"], q, margin))', "demonstrator: dummies count too"),
+    ),
+    *_in(
+        "agents/networks/parts.py",
+        "tests/run/test_transfer.py",
+        ("found[other.get(part, part) + point + rest]", "found[name]", "transfer: a policy's torso begins anew in DQN"),
+    ),
+    *_in(
+        "agents/run/transfer.py",
+        "tests/run/test_transfer.py",
+        (
+            'if found.activation not in ("", mine)',
+            'if found.activation in ("",)',
+            "transfer: another activation goes unsaid",
+        ),
     ),
     *_in(
         "agents/acting/playback.py",

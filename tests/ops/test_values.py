@@ -14,6 +14,7 @@ from agents.ops.values import (
     Rescaled,
     behaviour_loss,
     conservative_gap,
+    large_margin,
     midpoints,
     munchausen_bonus,
     rescale,
@@ -146,6 +147,15 @@ def test_the_conservative_gap_in_closed_form():
     torch.testing.assert_close(found, torch.tensor([math.log(3), math.log(6), math.log(2)]))
     gradient = torch.autograd.grad(conservative_gap(q.requires_grad_(), torch.tensor([0, 1, 2])).sum(), q)[0]
     torch.testing.assert_close(gradient, q.softmax(-1) - torch.eye(3), msg="the softmax policy less the action taken")
+
+
+def test_the_large_margin_in_closed_form():
+    least = torch.finfo(torch.float32).min / 1024
+    q = torch.tensor([[3.0, 1.0, 2.0], [1.0, 1.5, 0.0], [5.0, least, 5.0]], requires_grad=True)
+    found = large_margin(q, torch.tensor([0, 0, 2]), 0.8)
+    assert found.tolist() == pytest.approx([0, 1.3, 0.8])
+    gradient = torch.autograd.grad(found.sum(), q)[0]
+    assert gradient.tolist() == [[0, 0, 0], [-1, 1, 0], [1, 0, -1]]
 
 
 def test_actions_that_are_less_likely_than_a_share_of_the_likeliest_are_out():

@@ -95,6 +95,23 @@ def test_of_another_environment_what_fits_is_loaded(source: Path, tmp_path: Path
     assert f"{NORM}  new: mean is 4 there, 6 here" in said
 
 
+def test_a_network_of_values_takes_what_decides_in_a_policy(source: Path, tmp_path: Path, capsys) -> None:
+    was, said = state(source), []
+    for activation in ("tanh", "relu"):
+        words = f"{DQN_WORDS} {QUIET} -n 32 --learning-starts 32 --learning-rate 0 --activation {activation}"
+        places = ["--runs-dir", str(tmp_path / activation), "--no-record"]
+        assert main([*f"{words} --from {source}".split(), *places]) == 0
+        said.append(capsys.readouterr().out)
+        (run,) = (tmp_path / activation).iterdir()
+        now = state(run)
+        assert {name for name in now if not name.startswith("encoder")} > {"head.weight", "torso.layers.1.weight"}
+        for name in (name for name in now if not name.startswith("encoder")):
+            assert now[name].equal(was[f"policy_{name}"]), name
+        assert all(row["loaded"] for row in json.loads((run / "origin.json").read_text())["layers"])
+        assert "policy_torso there is torso here, policy_head there is head here" in " ".join(said[-1].split())
+    assert ["activation is tanh there and relu here" in " ".join(text.split()) for text in said] == [False, True]
+
+
 def test_a_dry_run_names_the_parts_and_loads(source: Path, tmp_path: Path, capsys, monkeypatch) -> None:
     monkeypatch.setattr("agents.run.dry.SECONDS", 0.0)
     places = ["--runs-dir", str(tmp_path / "runs"), "--dry-run"]

@@ -15,8 +15,9 @@ from agents.core.schedules import crossings
 from agents.core.tree import tree_map
 from agents.data.replay import Batch
 from agents.networks.curiosity import add_learning, build_curiosity
+from agents.networks.demonstrator import below_demonstrator
 from agents.networks.heads import QUIET, Noise
-from agents.networks.models import QNetwork, QOutput
+from agents.networks.models import ActorCritic, QNetwork, QOutput
 from agents.networks.normalize import RewardScale
 from agents.networks.target import alike, copied, follow, tensors
 from agents.ops.values import behaviour_loss, conservative_gap, munchausen_bonus, soft_policy
@@ -45,7 +46,11 @@ class DQN(Algorithm):
         curiosity = build_curiosity(observation_space, actions, config.intrinsic, config.network, scale)
         self.model = QNetwork(observation_space, actions, config.network, curiosity)
         self.policy = EpsilonGreedyPolicy(self.model, config.exploration)
+        self.demonstrator: ActorCritic | QNetwork | None = None  # frozen; of another run, where the settings name one
         self.copy_model()
+
+    def constants(self, progress: float) -> dict[str, float]:
+        return super().constants(progress) | self.config.demonstration.constants(progress)
 
     def copy_model(self) -> None:
         """Make the target network a copy of the online one, with the same normalisers."""
@@ -127,13 +132,18 @@ class DQN(Algorithm):
             error = (taken - target).abs() if taken.dim() == 1 else loss_B  # of distributions, how far they are apart
         if self.config.cql_alpha:
             loss_B = loss_B + self.config.cql_alpha * conservative_gap(output.q, action)
+        also: dict[str, Tensor] = {}
+        if self.demonstrator is not None:
+            margin = self.config.demonstration.demonstrator_margin
+            below_B = below_demonstrator(self.demonstrator, minibatch["obs"], output.q, margin)
+            loss_B = loss_B + constants["demonstrator_coef"] * below_B
+            also["demonstrator_loss"] = below_B.detach().mean()
         cloned_B = None if output.behaviour is None else behaviour_loss(output.behaviour, action)
         if cloned_B is not None:
             loss_B = loss_B + cloned_B
+            also["behaviour_loss"] = cloned_B.detach().mean()
         loss = (loss_B if weight is None else loss_B * weight).mean()
-        aux = {"loss": loss.detach(), "q_mean": self.model.values.mean(taken.detach()).mean()}
-        if cloned_B is not None:
-            aux["behaviour_loss"] = cloned_B.detach().mean()
+        aux = {"loss": loss.detach(), "q_mean": self.model.values.mean(taken.detach()).mean(), **also}
         if self.model.curiosity is not None:
             # of sequences actions are one row, as all that belongs to single transitions
             data = minibatch | ({"action": action.view_as(minibatch["start"])} if self.model.recurrent else {})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from agents.core.config import CuriosityConfig, ExplorationConfig, OffPolicyConfig, QNetworkConfig
-from agents.core.recorded import OfflineConfig
+from agents.core.recorded import MarginDemonstratorConfig, OfflineConfig
 from agents.core.settings import Schedule, Settings
 
 
@@ -35,6 +35,7 @@ class DQNConfig(OffPolicyConfig):
     target: MunchausenConfig = MunchausenConfig()
     intrinsic: CuriosityConfig = CuriosityConfig()
     recorded: OfflineConfig = OfflineConfig()
+    demonstration: MarginDemonstratorConfig = MarginDemonstratorConfig()
     network: QNetworkConfig = QNetworkConfig()
 
     def contradiction(self) -> str | None:
@@ -45,4 +46,4 @@ class DQNConfig(OffPolicyConfig):
             )
         if self.target.munchausen and self.network.bcq_threshold:
             return "munchausen backs up a policy over all actions, and bcq_threshold leaves some out: give only one."
-        return super().contradiction()
+        return self.demonstration.beside(self.network.recurrence.memory) or super().contradiction()

@@ -50,10 +50,7 @@ class PPO(Algorithm):
         found["clip_range"] = scheduled(config.clip_range, progress)
         if config.clip_range_high is not None:
             found["clip_range_high"] = scheduled(config.clip_range_high, progress)
-        if self.demonstrator is not None:
-            demonstration = config.demonstration
-            left = max(1 - progress / demonstration.demonstrator_fraction, 0.0)
-            found["demonstrator_coef"] = demonstration.demonstrator_coef * left
+        found |= config.demonstration.constants(progress)
         return found | {"learning_rate": self.rate.item()} if self.paces else found
 
     def prepare(self, data: Trajectory, constants: dict[str, Tensor]) -> dict[str, Any]:

@@ -47,9 +47,7 @@ class PPOConfig(EpochsConfig):
                 f"desired_kl lets the learning rate follow the policy's steps, and learning_rate {self.learning_rate} "
                 "lets it fall: give the number that it begins with, or leave desired_kl out."
             )
-        if self.demonstration.demonstrator and self.network.recurrence.memory:
-            return "demonstrator is looked at one observation at a time, and memory needs all before: leave one out."
-        return super().contradiction()
+        return self.demonstration.beside(self.network.recurrence.memory) or super().contradiction()
 
     @property
     def rescales_action(self) -> bool:

@@ -13,7 +13,8 @@ from agents.algos.pqn.config import PQNConfig
 from agents.core.algorithm import Algorithm
 from agents.data.trajectory import Trajectory
 from agents.networks.curiosity import add_learning, build_curiosity
-from agents.networks.models import QNetwork
+from agents.networks.demonstrator import below_demonstrator
+from agents.networks.models import ActorCritic, QNetwork
 from agents.networks.normalize import RewardScale
 from agents.ops.losses import mean
 from agents.ops.returns import gae
@@ -37,7 +38,11 @@ class PQN(Algorithm):
         self.model = QNetwork(observation_space, actions, config.network, curiosity)
         self.successors = curiosity is not None
         self.policy = EpsilonGreedyPolicy(self.model, config.exploration)
+        self.demonstrator: ActorCritic | QNetwork | None = None  # frozen; of another run, where the settings name one
         self.n_epochs, self.batch_size = config.n_epochs, config.batch_size
+
+    def constants(self, progress: float) -> dict[str, float]:
+        return super().constants(progress) | self.config.demonstration.constants(progress)
 
     def prepare(self, data: Trajectory, constants: dict[str, Tensor]) -> dict[str, Any]:
         """Return Q(lambda) targets `[T, N]` (eq. 6): those of GAE whose values are those of the best actions."""
@@ -56,8 +61,14 @@ class PQN(Algorithm):
     ) -> tuple[Tensor, dict[str, Tensor]]:
         q = model(minibatch.get("augmented", minibatch["obs"]), minibatch.get("carry", ()), minibatch.get("start")).q
         taken = q.gather(-1, minibatch["action"][..., None]).squeeze(-1)
-        loss = 0.5 * mean((taken - minibatch["return"]).square(), minibatch.get("valid"))
-        aux = {"loss": loss.detach(), "q_mean": taken.detach().mean()}
+        valid = minibatch.get("valid")
+        loss = 0.5 * mean((taken - minibatch["return"]).square(), valid)
+        also: dict[str, Tensor] = {}
+        if self.demonstrator is not None:
+            margin = self.config.demonstration.demonstrator_margin
+            below = mean(below_demonstrator(self.demonstrator, minibatch["obs"], q, margin), valid)
+            loss, also["demonstrator_loss"] = loss + constants["demonstrator_coef"] * below, below.detach()
+        aux = {"loss": loss.detach(), "q_mean": taken.detach().mean(), **also}
         if self.model.curiosity is not None:
             loss, learnt = add_learning(loss, model.curiosity, minibatch, self.config.intrinsic)
             aux |= {"curiosity_loss": learnt, "rollout/curiosity": minibatch["bonus"].mean()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from agents.core.config import CuriosityConfig, EpochsConfig, ExplorationConfig, QNetworkConfig
+from agents.core.recorded import MarginDemonstratorConfig
 from agents.core.settings import Schedule
 
 
@@ -42,4 +43,8 @@ class PQNConfig(EpochsConfig):
     )
     exploration: LongExplorationConfig = LongExplorationConfig()
     intrinsic: CuriosityConfig = CuriosityConfig()
+    demonstration: MarginDemonstratorConfig = MarginDemonstratorConfig()
     network: NormalizedQNetworkConfig = NormalizedQNetworkConfig()
+
+    def contradiction(self) -> str | None:
+        return self.demonstration.beside(self.network.recurrence.memory) or super().contradiction()
