@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
     from agents.acting.evaluation import Evaluation
     from agents.acting.policies import ModelPolicy
-    from agents.run.build import Training
     from agents.run.models import LoadedPolicy
     from agents.run.monitor import Monitor
     from agents.run.summary import Summary
+    from agents.run.training import Training
 
 SB3_POLICIES = ("MlpPolicy", "CnnPolicy", "MultiInputPolicy", "MlpLstmPolicy")
 SB3_ARGUMENTS = {
@@ -464,8 +464,8 @@ class Model:
         return self._training
 
     def _restore(self, training: Training, loaded: LoadedPolicy) -> None:
-        from agents.run.build import restore
         from agents.run.models import training_state
+        from agents.run.training import restore
 
         if (state := training_state(loaded)) is not None:
             restore(training, state)

@@ -12,8 +12,9 @@ from gymnasium import Space, spaces
 from agents.core.config import AlgoConfig
 from agents.core.runtime import Runtime
 from agents.run import registry
-from agents.run.build import Training, build_on
+from agents.run.build import build_on
 from agents.run.config import RunConfig
+from agents.run.training import Training
 from envs.api import InProcess, Step, VecEnv
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from agents.run.build import Training
 from agents.run.sinks import duration
 from agents.run.summary import resume_command
+from agents.run.training import Training
 from envs.native.vec_env import NativeVecEnv
 
 KNOWN = 10.0  # seconds of training from which on its speed is known

@@ -30,11 +30,12 @@ from agents.networks.parts import begin_with
 from agents.ops.distributions import kl_divergence, lowest
 from agents.ops.losses import mean
 from agents.run import loops
-from agents.run.build import Training, build
+from agents.run.build import build
 from agents.run.config import FLAGS, Layer, resolve
 from agents.run.models import LoadedPolicy
 from agents.run.runner import train_out
 from agents.run.summary import Summary
+from agents.run.training import Training
 from agents.run.transfer import origin
 from envs.errors import UserError
 from envs.seeding import derive_seed

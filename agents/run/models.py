@@ -20,9 +20,10 @@ from agents.acting.policies import ModelPolicy
 from agents.core.precision import set_precision
 from agents.core.saved import count
 from agents.run import code
-from agents.run.build import make_algorithm, refuse_spoilt
+from agents.run.build import make_algorithm
 from agents.run.config import RunConfig
 from agents.run.folder import RunFolder, run_of
+from agents.run.training import refuse_spoilt
 from agents.run.trees import read_tree, write_tree
 from envs.actions import ActionCodec
 from envs.adapters.stacking import shown_space

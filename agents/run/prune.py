@@ -17,11 +17,12 @@ from agents.networks.layers import MLP
 from agents.networks.models import ActorCritic, QNetwork
 from agents.networks.parts import begin_with
 from agents.ops.sparsity import masks, ramp, units
-from agents.run.build import Training, build
+from agents.run.build import build
 from agents.run.config import FLAGS, Layer, resolve
 from agents.run.models import LoadedPolicy
 from agents.run.runner import train_out
 from agents.run.summary import Summary
+from agents.run.training import Training
 from agents.run.transfer import origin
 from envs.errors import UserError
 

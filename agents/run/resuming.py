@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from agents.core.saved import part
-from agents.run.build import Training, restore
 from agents.run.folder import RunFolder
 from agents.run.monitor import Monitor
 from agents.run.summary import resume_command
 from agents.run.terminal import typed
+from agents.run.training import Training, restore
 from agents.run.trees import read_tree
 from envs.errors import UserError
 

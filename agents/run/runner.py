@@ -13,7 +13,7 @@ from agents.acting.evaluation import Evaluation
 from agents.core.schedules import crossings
 from agents.run import code
 from agents.run.breaking import Stop, save_on_error, stop_signals
-from agents.run.build import Training, build
+from agents.run.build import build
 from agents.run.compiling import KNOWN, of_compiling
 from agents.run.concluding import conclude
 from agents.run.config import RECORD_STEPS, RunConfig
@@ -36,6 +36,7 @@ from agents.run.summary import Summary, resume_command
 from agents.run.tensorboard import TensorBoardSink
 from agents.run.terminal import typed
 from agents.run.told import understood
+from agents.run.training import Training
 from agents.run.transfer import begin, changed
 from agents.run.trees import remove_tree, write_tree
 from envs.errors import UserError

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from agents.run.build import Training
 from agents.run.registry import title_of
+from agents.run.training import Training
 
 
 def understood(training: Training) -> Iterator[str]:

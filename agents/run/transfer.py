@@ -16,9 +16,9 @@ from torch import Tensor
 from agents.core.saved import count
 from agents.core.settings import Activation
 from agents.networks.parts import Begun, as_called, begin_with, parts, renamed, within
-from agents.run.build import Training, refuse_spoilt
 from agents.run.models import chosen
 from agents.run.storage import read_json
+from agents.run.training import Training, refuse_spoilt
 from agents.run.trees import read_tensors, read_tree
 from envs.errors import UserError
 

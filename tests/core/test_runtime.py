@@ -13,7 +13,7 @@ from agents.acting.fused import FusedCollector
 from agents.algos.ppo.config import PPOConfig
 from agents.core import runtime as runtime_module
 from agents.core.runtime import Runtime
-from agents.run.build import Training
+from agents.run.training import Training
 from envs.native.arrays import TorchArrays
 from envs.native.gym_env import DYNAMICS
 from envs.native.vec_env import NativeVecEnv

@@ -1613,7 +1613,7 @@ BUGS = [
         ),
     ),
     *_in(
-        "agents/run/build.py",
+        "agents/run/training.py",
         "tests/run/test_build.py",
         (
             '"learner": self.learner.state_dict(),',

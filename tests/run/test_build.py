@@ -16,8 +16,9 @@ from agents.algos.dqn.algorithm import DQN
 from agents.algos.ppo.algorithm import PPO
 from agents.core.runtime import resolved_mode
 from agents.core.settings import CompileMode
-from agents.run.build import Training, build, build_on
+from agents.run.build import build, build_on
 from agents.run.config import FLAGS, Layer, resolve
+from agents.run.training import Training
 from envs.errors import UserError
 from envs.make import make
 from envs.seeding import derive_seed

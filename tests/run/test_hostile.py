@@ -19,12 +19,13 @@ from agents.data.replay import ReplayBuffer
 from agents.evaluate import main as evaluate
 from agents.lab.comparison.curves import read_evaluations
 from agents.lab.stored import read_stored
-from agents.run.build import build, make_algorithm, restore
+from agents.run.build import build, make_algorithm
 from agents.run.config import FLAGS, Layer, resolve
 from agents.run.folder import RunFolder
 from agents.run.models import load_policy
 from agents.run.monitor import Monitor
 from agents.run.storage import opened, parse_json, read_bytes
+from agents.run.training import restore
 from agents.run.trees import read_tree, write_tree
 from agents.run.yaml_files import load_config_file
 from envs.errors import UserError

@@ -12,10 +12,11 @@ import pytest
 import torch
 
 from agents.core.tree import tree_map
-from agents.run.build import Training, build
+from agents.run.build import build
 from agents.run.config import FLAGS, Layer, resolve
 from agents.run.folder import RunFolder
 from agents.run.models import checkpoints, load_model, load_policy, save_model
+from agents.run.training import Training
 from agents.run.trees import read_tree, write_tree
 from envs.errors import UserError
 from tests.run.running import USER_ENVS, train

@@ -7,11 +7,11 @@ from typing import Any
 from agents.core.tree import tree_map
 from agents.data.replay import Batch
 from agents.learning.learner import Diverged
-from agents.run.build import Training
 from agents.run.doctor.diagnosis import Diagnosis
 from agents.run.doctor.sink import Doctor
 from agents.run.folder import RunFolder
 from agents.run.storage import atomic_folder
+from agents.run.training import Training
 from agents.run.trees import write_tree
 from envs.errors import UserError
 
