@@ -15,6 +15,7 @@ from agents.data.trajectory import Trajectory
 from agents.networks.curiosity import add_learning, build_curiosity
 from agents.networks.models import QNetwork
 from agents.networks.normalize import RewardScale
+from agents.networks.representation import add_auxiliary, build_auxiliary
 from agents.ops.losses import mean
 from agents.ops.returns import gae
 
@@ -35,6 +36,8 @@ class PQN(Algorithm):
         actions, scale = self.discrete(action_space), RewardScale(config.n_envs, config.gamma)
         curiosity = build_curiosity(observation_space, actions, config.intrinsic, config.network, scale)
         self.model = QNetwork(observation_space, actions, config.network, curiosity)
+        how = config.representation, config.network, self.model, config.augment
+        self.model.auxiliary = build_auxiliary(observation_space, *how)
         self.successors = curiosity is not None
         self.policy = EpsilonGreedyPolicy(self.model, config.exploration)
         self.n_epochs, self.batch_size = config.n_epochs, config.batch_size
@@ -61,7 +64,11 @@ class PQN(Algorithm):
         if self.model.curiosity is not None:
             loss, learnt = add_learning(loss, model.curiosity, minibatch, self.config.intrinsic)
             aux |= {"curiosity_loss": learnt, "rollout/curiosity": minibatch["bonus"].mean()}
-        return loss, aux
+        loss, also = add_auxiliary(loss, model, minibatch, self.config.representation)
+        return loss, aux | also
+
+    def follow_model(self) -> None:
+        self.model.copy_encoder()
 
     def after_update(self, data: dict[str, Any]) -> None:
         """Let the normalisers take in the observations: so the values that acted are those first updated."""
