@@ -208,7 +208,7 @@ def build_auxiliary(space: Space, config: AuxiliaryConfig, network: NetworkConfi
         return None
     if not learns(model.encoder):
         raise UserError(
-            f"auxiliary {config.auxiliary} trains an encoder, and that of {space} has nothing to learn: leave it out"
+            f"auxiliary {config.auxiliary} trains what reads pictures and texts, and there are none: leave it out"
         )
     encoder = model.encoder
     return _made(config.auxiliary, config.curl_tau, space, network, encoder, encoder.features, augment)

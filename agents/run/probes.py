@@ -25,7 +25,7 @@ from envs.actions import ActionCodec
 from envs.adapters.masks import ACTION_MASK
 from envs.errors import UserError
 from envs.make import make_single
-from envs.native.gym_env import NativeEnv
+from envs.native.gym_env import DYNAMICS, NativeEnv
 from envs.seeding import derive_seed
 from envs.spaces import ObservationCodec
 
@@ -103,22 +103,22 @@ def _plain(row: Floats) -> bool:
 def native_states(data: Dataset) -> Floats | None:
     """Return the state that each transition began in, `[M, k]`, by playing the episodes again; None where none can be.
 
-    That takes a native environment that the data name, and the seed of each episode.
+    That takes a native environment that the data name, the seed of each episode, and the same rewards as recorded.
     """
-    if data.env is None or any(seed is None for seed in data.seeds):
-        return None
+    if data.env not in DYNAMICS or any(seed is None for seed in data.seeds):
+        return None  # no other environment is made: its name may be anybody's
     with closing(make_single(data.env, env_kwargs=data.env_kwargs)) as env:
         inner: Any = env.unwrapped
         if not isinstance(inner, NativeEnv):
             return None
-        codec, found, at = ActionCodec(env.action_space), [], 0
-        for seed, length in zip(data.seeds, data.lengths, strict=True):
+        actions, found, rewards = ActionCodec(env.action_space), [], []
+        for seed, start, length in zip(data.seeds, data.starts, data.lengths, strict=True):
             env.reset(seed=seed)
-            for action in codec.each(codec.decode(data.action[at : at + length])):
+            for action in actions.each(actions.decode(data.action[start : start + length])):
                 found.append(inner.state)
-                env.step(action)
-            at += int(length)
-    return np.array(found, np.float64)
+                rewards.append(env.step(action)[1])
+    same = np.array_equal(np.array(rewards, np.float32), data.reward)
+    return np.array(found, np.float64) if same else None
 
 
 def _chosen(data: Dataset, seed: int) -> NDArray[np.int64]:
