@@ -16,7 +16,7 @@ from agents.__main__ import main as agents
 from agents.acting.playback import Playback
 from agents.run.datasets.reading import load_dataset
 from agents.run.models import load_policy
-from agents.run.probes import native_states, probe, quantities
+from agents.run.probes import native_states, quantities
 from agents.run.trees import read_tree
 from envs.errors import UserError
 from tests.run.running import assert_same, last_state, resume, rows, train
@@ -166,14 +166,13 @@ def test_the_command_probes_any_encoder(
 ) -> None:
     ppo = "--env Bricks-v0 --n-envs 2 --n-steps 16 --batch-size 32 --n-epochs 1 -n 32"
     policy = train(tmp_path, f"{ppo} {NONE}")
+    found = {}
     for run in (pretrained, policy):
         capsys.readouterr()
         assert agents(["probe", str(run), "--data", str(recorded), "--json"]) == 0
-        found = json.loads(capsys.readouterr().out.splitlines()[-1])["r2"]
-        assert set(found["state 1"]) == {"encoder", "untrained", "observation"}
-    written = json.loads((pretrained / "probes.json").read_text())
-    loaded = load_policy(pretrained, acting=False)
-    learnt, held = load_dataset(recorded).split(0.2, 1)
-    assert written.keys() == probe(loaded.policy.model, loaded.policy.model, learnt, held, 0.99, 0).keys()
+        found[run] = json.loads(capsys.readouterr().out.splitlines()[-1])["r2"]
+        assert set(found[run]["state 1"]) == {"encoder", "untrained", "observation"}
+    assert found[pretrained] == json.loads((pretrained / "probes.json").read_text())  # the same episodes are held out
+    assert found[policy] != found[pretrained]
     assert agents(["probe", str(policy), "--data", str(recorded), "--held-out", "1"]) == 2
     assert "--held-out: 1.0 given" in capsys.readouterr().err
