@@ -187,6 +187,8 @@ def _train(argv: list[str]) -> int:
         from agents.run.tracking import tracker
 
         how["track"] = tracker(options.tracker, options.wandb_project_name)
+    if (options.watch or options.film) and not registry.find(config.algo).load().acts:
+        raise UserError(f"--{'watch' if options.watch else 'film'}: {config.algo} learns no policy: leave it out")
     if options.watch or options.film:
         from agents.run.play import has_display, watch_fault
 

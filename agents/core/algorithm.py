@@ -6,6 +6,7 @@ An algorithm never names a device, a graph, a file or an environment: `agents.ac
 
 from __future__ import annotations
 
+import math
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -37,6 +38,9 @@ class Algorithm(nn.Module):
         model: the network that is trained: all parameters of it that require gradients.
         policy: acts with it.
         successors: whether rollouts must have the true successor of every transition, as replay always has.
+        views: whether replayed batches have `augmented` beside `obs`, the same pictures changed once more, as rollouts
+            always have where pictures are changed.
+        acts: whether the policy is one; False where only a representation is learnt, which nothing can be played with.
         n_epochs, batch_size: how the Learner goes through prepared data; None takes all of it as one minibatch.
     """
 
@@ -47,6 +51,8 @@ class Algorithm(nn.Module):
     model: nn.Module
     policy: Policy
     successors: bool = False
+    views: bool = False
+    acts: ClassVar[bool] = True
     n_epochs: int = 1
     batch_size: int | None = None
 
@@ -152,3 +158,37 @@ class Algorithm(nn.Module):
 
     def after_round(self, before: int, after: int) -> None:
         """Do what falls due between two counts of environment steps (such as target updates), after their updates."""
+
+
+class RecordedAlgorithm(Algorithm):
+    """Base of those that learn from recorded episodes, until they foretell those held out no better.
+
+    Attributes:
+        lowest, stale: the lowest loss on held-out episodes so far, and the passes over the data since.
+    """
+
+    data = "recorded"
+    lowest: Tensor
+    stale: Tensor
+
+    def __init__(self, config: AlgoConfig) -> None:
+        super().__init__(config)
+        self.register_buffer("lowest", torch.tensor(math.inf))
+        self.register_buffer("stale", torch.tensor(0))
+
+    def judged(self, loss: float) -> bool:
+        """Note the loss on held-out episodes after a pass; return whether the training has come to its end."""
+        better = loss < float(self.lowest)
+        self.lowest.fill_(min(loss, float(self.lowest)))
+        self.stale.fill_(0 if better else int(self.stale) + 1)
+        return self.done
+
+    def look_again(self) -> None:
+        """Forget how the held-out episodes were foretold: there is more to learn from now."""
+        self.lowest.fill_(math.inf)
+        self.stale.fill_(0)
+
+    @property
+    def done(self) -> bool:
+        """Whether so many passes brought no lower loss that the training is over."""
+        return 0 < self.config.patience <= int(self.stale)

@@ -170,6 +170,8 @@ DETAILS: tuple[Detail, ...] = (
     ("curiosity", None, tuple(f"curiosity_{name}" for name in ("coef", "gamma", "episodic", "share", "loss_coef"))),
     ("curiosity", None, ("curiosity_arch", "curiosity_size")),
     ("curiosity", ("icm",), ("icm_beta",)),
+    ("auxiliary", None, ("auxiliary_coef",)),
+    ("auxiliary", ("curl",), ("curl_tau",)),
     ("prioritized_replay", None, tuple(f"prioritized_replay_{name}" for name in ("alpha", "beta0", "eps", "eta"))),
 )
 

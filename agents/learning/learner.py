@@ -164,6 +164,8 @@ class Learner:
             obs, next_obs = (self._augment(seen, self.shuffling) for seen in (data.obs, data.next_obs))
             data = data._replace(obs=obs, next_obs=next_obs)
         prepared = self.algorithm.prepare(data, constants)
+        if self._augment is not None and self.algorithm.views:
+            prepared["augmented"] = self._augment(prepared["obs"], self.shuffling)
         prepared |= self.algorithm.draw(len(prepared["action"]), self.shuffling)
         self.parameters.train(True)
         aux = self._step(prepared, constants, self.optimizer.rates(rate)[0])

@@ -58,9 +58,9 @@ class GTrXL(nn.Module):
     def forward(self, x: Tensor, carry: Tensor, start: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """See `agents.networks.cells.Cell.forward`."""
         if start is None:
-            output, carry = self.forward(x[None], carry, torch.zeros(1, len(x), dtype=torch.bool, device=x.device))
+            output, carry = self.forward(x[None], carry, x.new_zeros(1, x.shape[0], dtype=torch.bool))
             return output[0], carry
-        earlier, there = carry.view(len(carry), self._window - 1, self.features + 1).split([self.features, 1], dim=-1)
+        earlier, there = carry.unflatten(1, (self._window - 1, self.features + 1)).split([self.features, 1], dim=-1)
         x_NT = self.embed(x).transpose(0, 1)
         seen = torch.cat([earlier, x_NT], dim=1)
         episode = start.cumsum(0).t()  # 0 where the one of the carry goes on

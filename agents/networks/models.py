@@ -75,6 +75,7 @@ class Model(nn.Module):
 
     Attributes:
         masked: whether observations say which actions are legal.
+        auxiliary: what the encoder learns beside, from observations alone (`agents.networks.representation`), or None.
     """
 
     def __init__(self, observation_space: Space, config: NetworkConfig) -> None:
@@ -83,6 +84,7 @@ class Model(nn.Module):
         self.memory = build_memory(config.recurrence, self.encoder.features)
         self.features = self.encoder.features if self.memory is None else self.memory.features
         self.masked = isinstance(observation_space, spaces.Dict) and ACTION_MASK in observation_space.spaces
+        self.auxiliary: Any = None
 
     @property
     def recurrent(self) -> bool:
@@ -127,9 +129,12 @@ class Model(nn.Module):
         return self.encoder(tree_map(lambda leaf: leaf.flatten(0, 1), obs))
 
     def judge(self, obs: Obs, carry: Tree = (), start: Tensor | None = None) -> Any:
-        """Do what `forward` does, and call curiosity's networks too, if there are any: all that an update calls."""
+        """Do what `forward` does, and call those networks too that only learn, if there are any: all of an update."""
+        flat = obs if start is None else tree_map(lambda leaf: leaf.flatten(0, 1), obs)
         if (curiosity := getattr(self, "curiosity", None)) is not None:
-            curiosity.judge(obs if start is None else tree_map(lambda leaf: leaf.flatten(0, 1), obs))
+            curiosity.judge(flat)
+        if self.auxiliary is not None:
+            self.auxiliary(self.encoder(flat), flat)
         return self(obs, carry, start)
 
     def update_statistics(self, obs: Obs) -> None:
@@ -137,6 +142,13 @@ class Model(nn.Module):
         if self.memory is not None:
             obs = tree_map(lambda leaf: leaf.flatten(0, 1), obs)
         self.encoder.update_statistics(obs)
+        if self.auxiliary is not None:
+            self.auxiliary.follow(self.encoder, obs)
+
+    def copy_encoder(self) -> None:
+        """Make what is a copy of the encoder within the model one again, if there is any."""
+        if self.auxiliary is not None:
+            self.auxiliary.copy(self.encoder)
 
     def share_statistics(self, other: Model) -> None:
         """Use another model's normalisers, of the same structure, from now on."""

@@ -114,6 +114,14 @@ def normalized(advantage_B: Tensor, valid_B: Tensor | None = None) -> Tensor:
     return (advantage_B - center) / (std + 1e-8)
 
 
+def contrastive_loss(query_BF: Tensor, key_BF: Tensor) -> Tensor:
+    """Return how badly each query is told to belong to the key of its own row rather than to another's, `[B]`.
+
+    InfoNCE (van den Oord et al. 2018, arXiv:1807.03748, eq. 4): the cross-entropy of the softmax of their products.
+    """
+    return F.cross_entropy(query_BF @ key_BF.t(), torch.arange(len(key_BF), device=key_BF.device), reduction="none")
+
+
 def expectile_loss(error_B: Tensor, expectile: float) -> Tensor:
     """Return |expectile - 1(error < 0)| error^2, `[B]` (Kostrikov et al. 2021, arXiv:2110.06169, eq. 4).
 

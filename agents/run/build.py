@@ -166,9 +166,10 @@ def build_on(
     replay = sampler = imitation = None
     notes: list[str] = []
     if algorithm.data == "recorded":
-        from agents.run.imitation import begin  # here, as it loads models, which are built here
+        from agents.run import imitation as cloning  # here, as they load models, which are built here
+        from agents.run import pretraining
 
-        imitation = begin(algorithm, env, params, actor, seed)
+        imitation = (cloning if algorithm.acts else pretraining).begin(algorithm, env, params, actor, seed)
     if algorithm.data == "replay":
         assert isinstance(params, OffPolicyConfig)
         assert place is not None

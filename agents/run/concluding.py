@@ -68,5 +68,5 @@ def conclude(run: Run, interrupted: bool, replays: tuple[Path, Path], record_ste
         run.say(
             [f"made good in observations: {', '.join(f'{name} {count:,} times' for name, count in faults.items())}"]
         )
-    run.console.final_table(*last_screen(summary, run.monitor.best, recorded, watchable))
+    run.console.final_table(*last_screen(summary, run.monitor.best, recorded, watchable, run.training.algorithm.acts))
     return summary

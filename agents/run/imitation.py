@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -136,6 +136,20 @@ class HeldOut:
         return lines
 
 
+class Judge(Protocol):
+    """What is never learnt from, and what it says of the training."""
+
+    data: Dataset
+
+    def scalars(self) -> dict[str, float]:
+        """Return TensorBoard tag -> number, `heldout/loss` among them."""
+        ...
+
+    def report(self, folder: Path) -> list[str]:
+        """Write the last of it into a run's folder; return it in words."""
+        ...
+
+
 @dataclass(slots=True)
 class Imitation:
     """What a training that learns from recorded episodes has of them.
@@ -147,7 +161,7 @@ class Imitation:
     """
 
     playback: Playback
-    held_out: HeldOut
+    held_out: Judge
     notes: list[str]
 
 
@@ -217,6 +231,21 @@ def _like(flags: torch.Tensor, leaf: torch.Tensor) -> torch.Tensor:
     return flags.to(leaf.device).view(*flags.shape, *[1] * (leaf.dim() - 2))
 
 
+def divided(env: VecEnv, params: Any, state: ActorState, seed: int) -> tuple[RecordedState, Dataset, list[str]]:
+    """Read the data that settings name; return a state that has what is learnt from, what is held out, and what to say.
+
+    Args:
+        env, params, state: as of `begin`.
+
+    Raises:
+        UserError: as of `learnt_from`.
+    """
+    data, said = learnt_from(env, params)
+    learnt, held = data.split(params.recorded.held_out, derive_seed(seed, "held out"))
+    told = f"{data.episodes:,} recorded episodes ({len(data):,} transitions), {held.episodes:,} of them held out"
+    return RecordedState.of(state, data.fingerprint(), learnt), held, [told, *said]
+
+
 def begin(algorithm: Any, env: VecEnv, params: Any, state: ActorState, seed: int) -> Imitation:
     """Read the data that the settings name, and make of them what a training needs.
 
@@ -229,11 +258,8 @@ def begin(algorithm: Any, env: VecEnv, params: Any, state: ActorState, seed: int
     Raises:
         UserError: as of `learnt_from`, or an expert that is to be asked does not fit.
     """
-    data, said = learnt_from(env, params)
-    fingerprint = data.fingerprint()
-    learnt, held = data.split(params.recorded.held_out, derive_seed(seed, "held out"))
-    algorithm.see(to_tensor(learnt.action, algorithm.policy.device))
-    begun = RecordedState.of(state, fingerprint, learnt)
+    begun, held, said = divided(env, params, state, seed)
+    algorithm.see(to_tensor(begun.base.action, algorithm.policy.device))
     expert, policy = params.expert, algorithm.policy
     if expert.dagger is None:
         playback = Playback(policy, begun, seed)
@@ -248,8 +274,7 @@ def begin(algorithm: Any, env: VecEnv, params: Any, state: ActorState, seed: int
         label = labels_of(Path(expert.dagger), env, params.rescales_action)
         ticks = -(-expert.dagger_steps // env.num_envs)
         playback = Asked(policy, begun, seed, env, label, ticks, when, algorithm.look_again)
-    told = f"{data.episodes:,} recorded episodes ({len(data):,} transitions), {held.episodes:,} of them held out"
-    return Imitation(playback, HeldOut(algorithm, held), [told, *said])
+    return Imitation(playback, HeldOut(algorithm, held), said)
 
 
 def fitting(path: Path, env: VecEnv) -> LoadedPolicy:

@@ -113,12 +113,19 @@ def save_model(folder: Path, model: nn.Module, config: RunConfig, own_spaces: tu
 
 
 def load_model(
-    folder: Path, name: str, device: str = "cpu", *, trust: code.Trust = False, replaced: str = ""
+    folder: Path,
+    name: str,
+    device: str = "cpu",
+    *,
+    trust: code.Trust = False,
+    replaced: str = "",
+    acting: bool = True,
 ) -> LoadedPolicy:
     """Load the model in `folder`.
 
     Args:
         trust, replaced: which code outside the package, named by its files, may be imported (`code.refuse`).
+        acting: whether something is to be played with it, which what learnt no policy cannot do.
 
     Raises:
         UserError: a file is missing, torn, altered, foreign, or its weights do not fit its description; or the user
@@ -138,6 +145,10 @@ def load_model(
         spaces = shown, ActionCodec(own_spaces[1], config.params.rescales_action).space
         held = sum(leaf.nbytes for leaf in weights.values() if isinstance(leaf, torch.Tensor))
         algorithm = make_algorithm(config.algo, *spaces, config.params, seed=0, most=8 * held + FEW_BYTES)
+        if acting and not algorithm.acts:
+            raise UserError(
+                f"{config.algo} learns no policy, only what reads observations: begin a training with it, --from"
+            )
         refuse_spoilt(weights, algorithm.model.state_dict())
         algorithm.model.load_state_dict(weights)
     except UserError as error:
@@ -189,6 +200,7 @@ def load_policy(
     trust: code.Trust = False,
     env: str | None = None,
     env_kwargs: dict[str, Any] | None = None,
+    acting: bool = True,
 ) -> LoadedPolicy:
     """Load a run's policy, or the model in any folder that holds one.
 
@@ -196,14 +208,14 @@ def load_policy(
         path: a run folder, or a folder with `model.json` in it (or that file).
         checkpoint: "best" by the run's own evaluations (the last where there were none), "latest", or a step.
         device: where the networks go.
-        trust: as `load_model` takes it.
+        trust, acting: as `load_model` takes them.
         env, env_kwargs: as `LoadedPolicy.moved` takes them; the training's environment is not imported then.
 
     Raises:
         UserError: no such model or checkpoint, or its files are unusable, or `load_model` refuses its code.
     """
     replaced = "" if env is None else "env"
-    load = partial(load_model, device=device, trust=trust, replaced=replaced)
+    load = partial(load_model, device=device, trust=trust, replaced=replaced, acting=acting)
     return chosen(path, checkpoint, load).moved(env, env_kwargs)
 
 

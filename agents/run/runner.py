@@ -297,7 +297,12 @@ class Run:
         """Save the policy as it is as the model of the run itself; say once that it can be watched."""
         training = self.training
         self.save_model_of(training.step)
-        if not self.told_to_watch and training.step < self.params.total_timesteps and not watch_fault(self.config.env):
+        if (
+            not self.told_to_watch
+            and training.algorithm.acts
+            and training.step < self.params.total_timesteps
+            and not watch_fault(self.config.env)
+        ):
             self.console.say(f"watch it learn: {typed('python', '-m', 'agents.watch', '--follow', self.folder.shown)}")
         self.told_to_watch = True
 
@@ -414,7 +419,7 @@ def train(
             run.keeps_env = given
             if begun is not None:
                 begun(folder.path)
-            return carry_out(run, notes, replays, record_steps)
+            return carry_out(run, notes, replays, record_steps if training.algorithm.acts else 0)
 
 
 def train_out(training: Training, runs_dir: Path, quiet: bool) -> Summary:

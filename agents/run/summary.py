@@ -52,9 +52,9 @@ def curves_command(folder: Path) -> str:
 
 
 def last_screen(
-    summary: Summary, best: tuple[float, int] | None, recorded: Path | None, watchable: bool
+    summary: Summary, best: tuple[float, int] | None, recorded: Path | None, watchable: bool, acts: bool = True
 ) -> tuple[str, dict[str, str], dict[str, str]]:
-    """Return the last screen's title, its rows, and the commands to type next."""
+    """Return the last screen's title, its rows, and the commands to type next; `acts`: whether there is a policy."""
     path = summary.run
     trained = summary.steps - summary.first_step
     rows = {"steps": f"{trained:,} in {summary.wall_s:.1f} s ({summary.steps_per_s:,.0f} steps/s)"}
@@ -75,8 +75,13 @@ def last_screen(
     if recorded is not None:
         rows["recorded episode"] = str(recorded)
     commands = {
-        **({"watch it play": typed("python", "-m", "agents.watch", path)} if watchable else {}),
-        "measure it": typed("python", "-m", "agents.evaluate", path),
+        **({"watch it play": typed("python", "-m", "agents.watch", path)} if watchable and acts else {}),
+        **({"measure it": typed("python", "-m", "agents.evaluate", path)} if acts else {}),
+        **(
+            {}
+            if acts
+            else {"begin with it": typed("python", "-m", "agents.train", "--env", summary.env, "--from", path)}
+        ),
         "see its curves": curves_command(Path(path).parent),
     }
     title = f"{title_of(summary.algo)} on {summary.env}"

@@ -57,6 +57,11 @@ class NativeEnv(gymnasium.Env):
         self._state: np.ndarray = np.empty(0)
         self._painter: Painter | None = None
 
+    @property
+    def state(self) -> np.ndarray:
+        """The dynamics' state, `[k]`."""
+        return self._state[:, 0].copy()
+
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         super().reset(seed=seed)
         self._state = self._dynamics.init(np, self.np_random.random((self._dynamics.uniforms, 1)))

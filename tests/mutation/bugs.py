@@ -3144,7 +3144,7 @@ BUGS = [
         ('"pass", index', '"pass", 0', "bc: each pass has the same order"),
     ),
     *_in(
-        "agents/algos/bc/algorithm.py",
+        "agents/core/algorithm.py",
         "tests/run/test_imitation.py",
         (
             "0 < self.config.patience <= int(self.stale)",
@@ -3152,6 +3152,10 @@ BUGS = [
             "bc: one pass too many",
         ),
         ("min(loss, float(self.lowest))", "loss", "bc: the last loss is taken for the lowest"),
+    ),
+    *_in(
+        "agents/algos/bc/algorithm.py",
+        "tests/run/test_imitation.py",
         ("-likelihood - self", "-likelihood + self", "bc: entropy is punished"),
     ),
     *_in(
@@ -3323,8 +3327,8 @@ BUGS = [
         "agents/algos/ppo/algorithm.py",
         "tests/learning/test_surrogate.py",
         (
-            "more = config.dual_clip, config.desired_kl,",
-            "more = config.desired_kl,",
+            "more = [config.dual_clip, config.desired_kl,",
+            "more = [config.desired_kl,",
             "kernel: dual_clip is passed over",
         ),
         (" or type(self).loss is not PPO.loss", "", "kernel: a loss of one's own is passed over"),
@@ -3429,5 +3433,85 @@ BUGS = [
         "tests/data/test_dataset.py",
         ("not (rest == free[0]).any()", "True", "data: rewards that are the same count as moved"),
         ("(cut, ~last, -1)", "(last, ~last, -1)", "data: a reward for the end counts as moved"),
+    ),
+    *_in(
+        "agents/networks/representation.py",
+        "tests/networks/test_representation.py",
+        (
+            "target if layout is None else layout.fold(target)",
+            "target if layout is None else layout.fold(target).flip(2)",
+            "autoencoder: pictures are put together upside down",
+        ),
+        (
+            "seen = self.whitened(obs)\n        errors",
+            "seen = obs\n        errors",
+            "autoencoder: numbers are not whitened",
+        ),
+        (
+            "        with torch.no_grad():\n            keys = self.keys(obs)",
+            "        keys = self.project(self.keys[0](obs))",
+            "curl: keys come from the projection in training",
+        ),
+        (
+            "tensors(nn.Sequential(encoder, self.project)), self.tau)",
+            "tensors(nn.Sequential(encoder, self.project)), 1 - self.tau)",
+            "curl: the keys' encoder follows by the wrong share",
+            "Laskin et al. 2020, eq. 4: theta_k = m theta_k + (1 - m) theta_q",
+        ),
+        (
+            'read(data.get("augmented", data["obs"]))',
+            'read(data["obs"])',
+            "curl: queries are of the same pictures as keys",
+        ),
+    ),
+    *_in(
+        "agents/ops/losses.py",
+        "tests/ops/test_losses.py",
+        ("query_BF @ key_BF.t()", "key_BF @ query_BF.t()", "InfoNCE: keys look for queries"),
+    ),
+    *_in(
+        "agents/algos/dqn/algorithm.py",
+        "tests/algos/test_auxiliary.py",
+        (
+            'self.views = config.representation.auxiliary == "curl"',
+            "self.views = False",
+            "DQN with curl: queries and keys are of one picture",
+        ),
+        ("        self.model.copy_encoder()\n", "", "DQN with curl: keys stay as they were where weights are loaded"),
+    ),
+    *_in(
+        "agents/algos/ppo/algorithm.py",
+        "tests/algos/test_auxiliary.py",
+        ("model.value_scale, model.auxiliary]", "model.value_scale]", "PPO: kernels leave the auxiliary loss out"),
+    ),
+    *_in(
+        "agents/run/pretraining.py",
+        "tests/run/test_pretraining.py",
+        ("begun.base, held, env, seed)", "held, held, env, seed)", "probes are fitted to what they are judged on"),
+    ),
+    *_in(
+        "agents/run/probes.py",
+        "tests/run/test_pretraining.py",
+        (
+            "                found.append(inner.state)\n                rewards.append(env.step(action)[1])",
+            "                rewards.append(env.step(action)[1])\n                found.append(inner.state)",
+            "probes: the state is the one after the step",
+        ),
+        ("data.env not in DYNAMICS or ", "", "probes: environments that data name are imported"),
+    ),
+    *_in(
+        "agents/ops/probes.py",
+        "tests/ops/test_probes.py",
+        (
+            "0.0 if i in ends else",
+            "0.0 if i in ends and False else",
+            "probes: rewards to come go on into the next episode",
+        ),
+        ("penalty * np.eye(len(x))", "np.eye(len(x))", "probes: wide features have another penalty"),
+        (
+            "held_x = (features - mean) / scale, (held_features - mean)",
+            "held_x = (features - mean) / scale, (held_features - held_features.mean(0))",
+            "probes: held-out rows are shifted by their own mean",
+        ),
     ),
 ]

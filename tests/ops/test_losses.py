@@ -10,6 +10,7 @@ import torch
 from agents.ops.losses import (
     adapted_rate,
     advantage_weight,
+    contrastive_loss,
     divergence,
     expectile_loss,
     mean,
@@ -205,3 +206,11 @@ def test_the_weight_of_an_action_rises_with_its_advantage_up_to_a_bound():
     advantage = torch.tensor([-1.0, 0.0, math.log(2.0), 1e4])
     assert advantage_weight(advantage, 2.0, 50.0).tolist() == pytest.approx([math.exp(-2), 1.0, 4.0, 50.0])
     assert advantage_weight(advantage, 0.0, 50.0).tolist() == [1.0] * 4
+
+
+def test_a_query_is_told_to_belong_to_its_own_key():
+    query, key = torch.tensor([[1.0, 0.0], [0.0, 2.0]]), torch.tensor([[3.0, 0.0], [1.0, 1.0]])
+    own, other = [3.0, 2.0], [1.0, 0.0]  # products with the key of the same row, and with that of the other one
+    expected = [math.log(1 + math.exp(b - a)) for a, b in zip(own, other, strict=True)]
+    assert contrastive_loss(query, key).tolist() == pytest.approx(expected, abs=1e-6)
+    assert contrastive_loss(torch.zeros(5, 2), torch.randn(5, 2)).tolist() == pytest.approx([math.log(5)] * 5)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
@@ -11,7 +10,7 @@ from torch import Tensor, nn
 
 from agents.acting.policies import ActorCriticPolicy
 from agents.algos.bc.config import BCConfig
-from agents.core.algorithm import Algorithm
+from agents.core.algorithm import RecordedAlgorithm
 from agents.data.trajectory import Trajectory
 from agents.networks.models import ActorCritic
 from agents.ops.losses import mean
@@ -20,21 +19,17 @@ from agents.ops.returns import gae
 NEAREST = 1 - 1e-6  # to a bound that tanh never reaches
 
 
-class BC(Algorithm):
+class BC(RecordedAlgorithm):
     """Maximum likelihood of recorded actions; the values of recorded returns are learnt beside, for what follows.
 
     Attributes:
         weight: of each action of Discrete in the loss, `[A]`; () for other actions.
-        lowest, stale: the lowest loss on held-out episodes so far, and the passes over the data since.
     """
 
     config_class = BCConfig
-    data = "recorded"
     model: ActorCritic
     policy: ActorCriticPolicy
     weight: Tensor
-    lowest: Tensor
-    stale: Tensor
 
     def __init__(self, observation_space: Space, action_space: Space, config: BCConfig) -> None:
         super().__init__(config)
@@ -43,31 +38,12 @@ class BC(Algorithm):
         self.batch_size = config.batch_size
         self.choices = int(action_space.n) if isinstance(action_space, spaces.Discrete) else 0
         self.register_buffer("weight", torch.ones(self.choices))
-        self.register_buffer("lowest", torch.tensor(math.inf))
-        self.register_buffer("stale", torch.tensor(0))
 
     def see(self, action: Tensor) -> None:
         """Weigh the actions by how often they are in the data, `[M]`, if the settings say so."""
         if self.config.balanced and self.choices:
             counts = torch.bincount(action, minlength=self.choices).to(self.weight)
             self.weight.copy_(len(action) / (counts.clamp(min=1) * (counts > 0).sum()))
-
-    def judged(self, loss: float) -> bool:
-        """Note the loss on held-out episodes after a pass; return whether the training has come to its end."""
-        better = loss < float(self.lowest)
-        self.lowest.fill_(min(loss, float(self.lowest)))
-        self.stale.fill_(0 if better else int(self.stale) + 1)
-        return self.done
-
-    def look_again(self) -> None:
-        """Forget how the held-out episodes were foretold: there is more to learn from now."""
-        self.lowest.fill_(math.inf)
-        self.stale.fill_(0)
-
-    @property
-    def done(self) -> bool:
-        """Whether so many passes brought no lower loss that the training is over."""
-        return 0 < self.config.patience <= int(self.stale)
 
     def stored(self, action: Tensor) -> Tensor:
         """Return actions as the policy's distribution has them: those of a squashed one before the tanh."""

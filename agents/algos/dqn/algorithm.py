@@ -19,6 +19,7 @@ from agents.networks.demonstrator import below_demonstrator
 from agents.networks.heads import QUIET, Noise
 from agents.networks.models import ActorCritic, QNetwork, QOutput
 from agents.networks.normalize import RewardScale
+from agents.networks.representation import add_auxiliary, build_auxiliary
 from agents.networks.target import alike, copied, follow, tensors
 from agents.ops.values import behaviour_loss, conservative_gap, munchausen_bonus, soft_policy
 
@@ -45,6 +46,9 @@ class DQN(Algorithm):
         scale = RewardScale(1, gamma=0.0)
         curiosity = build_curiosity(observation_space, actions, config.intrinsic, config.network, scale)
         self.model = QNetwork(observation_space, actions, config.network, curiosity)
+        how = config.representation, config.network, self.model, config.augment
+        self.model.auxiliary = build_auxiliary(observation_space, *how)
+        self.views = config.representation.auxiliary == "curl"
         self.policy = EpsilonGreedyPolicy(self.model, config.exploration)
         self.demonstrator: ActorCritic | QNetwork | None = None  # frozen; of another run, where the settings name one
         self.copy_model()
@@ -54,6 +58,7 @@ class DQN(Algorithm):
 
     def copy_model(self) -> None:
         """Make the target network a copy of the online one, with the same normalisers."""
+        self.model.copy_encoder()
         self.target = copied(self.model)
 
     def follow_model(self) -> None:
@@ -149,6 +154,8 @@ class DQN(Algorithm):
             data = minibatch | ({"action": action.view_as(minibatch["start"])} if self.model.recurrent else {})
             loss, learnt = add_learning(loss, model.curiosity, data, self.config.intrinsic)
             aux |= {"curiosity_loss": learnt, "rollout/curiosity": minibatch["bonus"].mean()}
+        loss, of_observations = add_auxiliary(loss, model, minibatch, self.config.representation)
+        aux |= of_observations
         if weight is not None:
             aux["priority"] = error.detach()
         return loss, aux

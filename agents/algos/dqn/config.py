@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from agents.core.auxiliary import AuxiliaryConfig
 from agents.core.config import CuriosityConfig, ExplorationConfig, OffPolicyConfig, QNetworkConfig
 from agents.core.recorded import MarginDemonstratorConfig, OfflineConfig
 from agents.core.settings import Schedule, Settings
@@ -34,6 +35,7 @@ class DQNConfig(OffPolicyConfig):
     exploration: ExplorationConfig = ExplorationConfig()
     target: MunchausenConfig = MunchausenConfig()
     intrinsic: CuriosityConfig = CuriosityConfig()
+    representation: AuxiliaryConfig = AuxiliaryConfig()
     recorded: OfflineConfig = OfflineConfig()
     demonstration: MarginDemonstratorConfig = MarginDemonstratorConfig()
     network: QNetworkConfig = QNetworkConfig()

@@ -17,6 +17,7 @@ from agents.data.trajectory import Trajectory
 from agents.networks.curiosity import add_learning, build_curiosity
 from agents.networks.models import ActorCritic
 from agents.networks.normalize import RewardScale
+from agents.networks.representation import add_auxiliary, build_auxiliary
 from agents.ops.losses import adapted_rate, divergence, mean, normalized, ppo_policy_loss, value_loss
 from agents.ops.relative import relative_entropy
 from agents.ops.returns import continuing_gae, explained_variance, gae
@@ -37,6 +38,8 @@ class PPO(Algorithm):
         scale = RewardScale(config.n_envs, config.intrinsic.curiosity_gamma)
         curiosity = build_curiosity(*spaces, config.intrinsic, config.network, scale)
         self.model = ActorCritic(*spaces, config.network, curiosity)
+        how = config.representation, config.network, self.model, config.augment
+        self.model.auxiliary = build_auxiliary(observation_space, *how)
         self.successors = curiosity is not None
         self.policy = ActorCriticPolicy(self.model)
         self.demonstrator: ActorCritic | None = None  # frozen; of another run, where the settings name one
@@ -110,7 +113,7 @@ class PPO(Algorithm):
         curious: dict[str, Tensor] = {}
         if is_curious:
             loss, curious["curiosity"] = add_learning(loss, model.curiosity, minibatch, config.intrinsic)
-        also: dict[str, Tensor] = {}
+        loss, also = add_auxiliary(loss, model, minibatch, config.representation)
         if self.demonstrator is not None:
             away = mean(relative_entropy(self.demonstrator(minibatch["obs"]).distribution, distribution), valid)
             loss, also["demonstrator_kl"] = loss + constants["demonstrator_coef"] * away, away.detach()
@@ -146,7 +149,9 @@ class PPO(Algorithm):
     @property
     def objective(self) -> ClippedSurrogate | None:
         config = self.config
-        more = config.dual_clip, config.desired_kl, self.demonstrator, self.model.curiosity, self.model.value_scale
+        model = self.model
+        more = [config.dual_clip, config.desired_kl, self.demonstrator]
+        more += [model.curiosity, model.value_scale, model.auxiliary]
         if any(part is not None for part in more) or type(self).loss is not PPO.loss or "loss" in vars(self):
             return None
         normalizes = config.normalize_advantage and not config.normalize_over_rollout
@@ -191,12 +196,18 @@ class PPO(Algorithm):
         if "demonstrator_kl" in aux:
             found["demonstrator_kl"] = aux["demonstrator_kl"].mean()
             found["loss"] += constants["demonstrator_coef"] * found["demonstrator_kl"]
+        if "auxiliary_loss" in aux:
+            found["auxiliary_loss"] = aux["auxiliary_loss"].mean()
+            found["loss"] += config.representation.auxiliary_coef * found["auxiliary_loss"]
         tags = {f"train/{name}": scalar for name, scalar in found.items()}
         return tags | ({"rollout/curiosity": data["bonus"].mean()} if "bonus" in data else {})
 
     def _of_rewards(self, values: Tensor) -> Tensor:
         """Return the values of rewards, without those of what is new."""
         return values if self.model.curiosity is None else values[..., 0]
+
+    def follow_model(self) -> None:
+        self.model.copy_encoder()
 
     def after_update(self, data: dict[str, Any]) -> None:
         """Let the normalisers take in the observations: so the policy that acted is the one first updated."""

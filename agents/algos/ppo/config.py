@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from agents.core.auxiliary import AuxiliaryConfig
 from agents.core.config import ActorCriticConfig, CuriosityConfig, EpochsConfig
 from agents.core.recorded import DemonstratorConfig
 from agents.core.settings import Schedule
@@ -38,6 +39,7 @@ class PPOConfig(EpochsConfig):
     norm_reward: bool = Field(False, description="divide rewards by the running deviation of the discounted return")
     rescale_action: bool = Field(False, description="map [-1, 1] to the action bounds instead of clipping to them")
     intrinsic: SeparateCuriosityConfig = SeparateCuriosityConfig()
+    representation: AuxiliaryConfig = AuxiliaryConfig()
     demonstration: DemonstratorConfig = DemonstratorConfig()
     network: ActorCriticConfig = ActorCriticConfig()
 

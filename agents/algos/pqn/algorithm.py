@@ -16,6 +16,7 @@ from agents.networks.curiosity import add_learning, build_curiosity
 from agents.networks.demonstrator import below_demonstrator
 from agents.networks.models import ActorCritic, QNetwork
 from agents.networks.normalize import RewardScale
+from agents.networks.representation import add_auxiliary, build_auxiliary
 from agents.ops.losses import mean
 from agents.ops.returns import gae
 
@@ -36,6 +37,8 @@ class PQN(Algorithm):
         actions, scale = self.discrete(action_space), RewardScale(config.n_envs, config.gamma)
         curiosity = build_curiosity(observation_space, actions, config.intrinsic, config.network, scale)
         self.model = QNetwork(observation_space, actions, config.network, curiosity)
+        how = config.representation, config.network, self.model, config.augment
+        self.model.auxiliary = build_auxiliary(observation_space, *how)
         self.successors = curiosity is not None
         self.policy = EpsilonGreedyPolicy(self.model, config.exploration)
         self.demonstrator: ActorCritic | QNetwork | None = None  # frozen; of another run, where the settings name one
@@ -72,7 +75,11 @@ class PQN(Algorithm):
         if self.model.curiosity is not None:
             loss, learnt = add_learning(loss, model.curiosity, minibatch, self.config.intrinsic)
             aux |= {"curiosity_loss": learnt, "rollout/curiosity": minibatch["bonus"].mean()}
-        return loss, aux
+        loss, of_observations = add_auxiliary(loss, model, minibatch, self.config.representation)
+        return loss, aux | of_observations
+
+    def follow_model(self) -> None:
+        self.model.copy_encoder()
 
     def after_update(self, data: dict[str, Any]) -> None:
         """Let the normalisers take in the observations: so the values that acted are those first updated."""

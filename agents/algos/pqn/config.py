@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from agents.core.auxiliary import AuxiliaryConfig
 from agents.core.config import CuriosityConfig, EpochsConfig, ExplorationConfig, QNetworkConfig
 from agents.core.recorded import MarginDemonstratorConfig
 from agents.core.settings import Schedule
@@ -43,6 +44,7 @@ class PQNConfig(EpochsConfig):
     )
     exploration: LongExplorationConfig = LongExplorationConfig()
     intrinsic: CuriosityConfig = CuriosityConfig()
+    representation: AuxiliaryConfig = AuxiliaryConfig()
     demonstration: MarginDemonstratorConfig = MarginDemonstratorConfig()
     network: NormalizedQNetworkConfig = NormalizedQNetworkConfig()
 

@@ -94,13 +94,19 @@ def test_an_onnx_file_acts_as_the_policy(tmp_path: Path) -> None:
     run([sys.executable, "-c", code], check=True)
 
 
+def test_what_a_memory_looks_back_at_is_an_input_and_an_output(tmp_path: Path) -> None:
+    """For any number of rows: the file is traced with two, and asked with four."""
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    values = MORE["gtrxl, stacked"] | {"memory_window": 4, "memory_heads": 2, "memory_layers": 1}
+    agrees(policy(values, tmp_path / "model"), "onnx", tmp_path / "policy.onnx")
+
+
 @long_test
 @needs_cc
 @pytest.mark.parametrize("to", ["c", "onnx"])
 @pytest.mark.parametrize("values", [*CASES.values(), *MORE.values()], ids=[*CASES, *MORE])
 def test_every_policy_is_exported(values: dict[str, Any], to: str, tmp_path: Path) -> None:
-    if to == "onnx" and values.get("memory") == "gtrxl":
-        pytest.skip("PyTorch 2.13 traces it for one number of rows alone")
     agrees(policy(values, tmp_path / "model"), to, tmp_path / f"policy.{to}")
 
 
