@@ -68,7 +68,7 @@ def _probe(argv: list[str]) -> int:
     say(*loaded.notes, *said)
     learnt, held = data.split(options.held_out, derive_seed(loaded.seed, "held out"))
     first = untrained(loaded).policy
-    found = probe(loaded.policy.model, first.model, learnt, held, params.gamma, loaded.seed)  # type: ignore[attr-defined]
+    found = probe(loaded.policy.model, first.model, learnt, held, params.gamma, loaded.seed)
     say(*lines(found))
     if options.json:
         print_json({"run": str(run), "data": str(options.data), "r2": found})
