@@ -58,11 +58,9 @@ def probe(model: Any, untrained: Any, learnt: Dataset, held: Dataset, gamma: flo
     shared = [name for name in known[0] if name in known[1]]
     found: Table = {name: {} for name in shared}
     for whose, network in ((ENCODER, model), (UNTRAINED, untrained), (RAW, None)):
-        features = [_features(network, data, at) for data, at in parts]
-        most = max(NUMBERS // features[0].shape[1], 2)
-        seen = [array[:most] for array in features]
+        seen = [_features(network, data, at) for data, at in parts]
         for name in shared:
-            told = [table[name][:most] for table in known]
+            told = [table[name][: len(array)] for table, array in zip(known, seen, strict=True)]
             found[name][whose] = probed(seen[0], told[0], seen[1], told[1])
     return found
 
@@ -122,23 +120,30 @@ def native_states(data: Dataset) -> Floats | None:
 
 
 def _chosen(data: Dataset, seed: int) -> NDArray[np.int64]:
-    order = np.random.default_rng(derive_seed(seed, "probe")).permutation(len(data))
-    return np.sort(order[:ROWS])
+    return np.random.default_rng(derive_seed(seed, "probe")).permutation(len(data))[:ROWS]
 
 
 @torch.no_grad()
 def _features(network: Any, data: Dataset, at: NDArray[np.int64]) -> Floats:
-    """Return features of the observations that some transitions begin with, `[K, F]`; of no network their numbers."""
-    rows = data.rows[at]
+    """Return features of the observations that some transitions begin with, `[K, F]`; of no network their numbers.
+
+    Where these would be more than `NUMBERS` in all, they are of the first transitions only.
+    """
     if network is None:
         space = ObservationCodec(data.own_spaces[0]).space
-        return _numbers(data.at(rows), space)
-    read, device = reader(network), next(network.parameters()).device
-    found = []
-    for part in np.array_split(rows, -(-len(rows) // TOGETHER)):
-        obs = tree_map(lambda leaf: to_tensor(leaf, device), data.at(part))
-        found.append(to_numpy(read(obs)))
-    return np.concatenate(found).astype(np.float64)
+
+        def features(rows: NDArray[np.int64]) -> Floats:
+            return _numbers(data.at(rows), space)
+    else:
+        read, device = reader(network), next(network.parameters()).device
+
+        def features(rows: NDArray[np.int64]) -> Floats:
+            obs = tree_map(lambda leaf: to_tensor(leaf, device), data.at(rows))
+            return to_numpy(read(obs)).astype(np.float64)
+
+    rows = data.rows[at]
+    rows = rows[: max(NUMBERS // features(rows[:1]).shape[1], 2)]
+    return np.concatenate([features(part) for part in np.array_split(rows, -(-len(rows) // TOGETHER))])
 
 
 def _numbers(obs: Any, space: Any) -> Floats:

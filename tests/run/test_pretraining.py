@@ -14,9 +14,12 @@ import torch
 
 from agents.__main__ import main as agents
 from agents.acting.playback import Playback
+from agents.algos.pretrain.config import PretrainConfig
+from agents.data.dataset import Dataset
+from agents.run.build import make_algorithm
 from agents.run.datasets.reading import load_dataset
 from agents.run.models import load_policy
-from agents.run.probes import native_states, quantities
+from agents.run.probes import native_states, probe, quantities
 from agents.run.trees import read_tree
 from envs.errors import UserError
 from tests.run.running import assert_same, last_state, resume, rows, train
@@ -176,3 +179,22 @@ def test_the_command_probes_any_encoder(
     assert found[policy] != found[pretrained]
     assert agents(["probe", str(policy), "--data", str(recorded), "--held-out", "1"]) == 2
     assert "--held-out: 1.0 given" in capsys.readouterr().err
+
+
+def test_large_observations_are_probed_on_fewer_steps(recorded: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = load_dataset(recorded)
+    learnt, held = data.split(0.5, 1)
+    asked: list[int] = []
+    at = Dataset.at
+    monkeypatch.setattr("agents.run.probes.NUMBERS", 400 * 50)
+
+    def noted(self: Dataset, rows: Any) -> Any:
+        asked.append(len(rows))
+        return at(self, rows)
+
+    monkeypatch.setattr(Dataset, "at", noted)
+    loaded = make_algorithm("pretrain", *data.own_spaces, PretrainConfig(), 0)
+    asked.clear()
+    found = probe(loaded.model, loaded.model, learnt, held, 0.99, 0)
+    assert asked.count(50) == 2  # of 400 numbers each
+    assert found["state 1"]["encoder"] == found["state 1"]["untrained"]
