@@ -72,7 +72,7 @@ def train_seeds(
                 if workers is None:
                     how["begun"] = lambda run: helpers.start(useful(run.training, count))
                 else:
-                    torch.set_num_threads(max(cores() // workers, 1))  # as in the other processes
+                    torch.set_num_threads(min(torch.get_num_threads(), max(cores() // workers, 1)))  # as in the others
                     helpers.start(min(workers, count))
                 _take_and_train(config, seeds, quiet=quiet, **how)
                 helpers.wait(seeds)
