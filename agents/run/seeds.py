@@ -70,7 +70,7 @@ def train_seeds(
         with ended_at_last(helpers.running):
             try:
                 if workers is None:
-                    how["begun"] = lambda run: helpers.start(useful(run.training, count))
+                    how["begun"] = lambda run: helpers.start(*useful(run.training, count))
                 else:
                     torch.set_num_threads(min(torch.get_num_threads(), max(cores() // workers, 1)))  # as in the others
                     helpers.start(min(workers, count))
@@ -104,13 +104,17 @@ def _take_and_train(config: RunConfig, seeds: SharedSeeds, **how: Any) -> None:
                 return
 
 
-def useful(training: Training, count: int) -> int:
-    """Return how many runs like this one it pays to train at a time, of `count`."""
-    free = free_bytes(torch.device("cpu"))
-    most = min(cores(), count)
-    fits = free is None or ROOM * most * training.data_bytes <= free
-    one_core = training.policy.device.type == "cpu" and torch.get_num_threads() == 1 and not training.env.overlaps
-    return most if one_core and fits else 1
+def useful(training: Training, count: int) -> tuple[int, str]:
+    """Return how many runs like this one it pays to train at a time, of `count`, and why no more; "" for no reason."""
+    most, free = min(cores(), count), free_bytes(torch.device("cpu"))
+    obstacles = {
+        "it computes on a GPU": training.policy.device.type != "cpu",
+        "its updates take several threads": torch.get_num_threads() > 1,
+        "its environments take other cores": training.env.overlaps,
+        "memory is short": free is not None and ROOM * most * training.data_bytes > free,
+    }
+    why = next((why for why, is_so in obstacles.items() if is_so), "")
+    return (1, why) if why else (most, "")
 
 
 class Helpers:
@@ -130,8 +134,8 @@ class Helpers:
         self._words = [word for word in without(argv, "--workers") if word not in ("--json", "--quiet")]
         self._place, self._console, self._started = place, console, False
 
-    def start(self, workers: int) -> None:
-        """The first time, start as many as make `workers` with this process."""
+    def start(self, workers: int, why: str = "") -> None:
+        """The first time, start as many as make `workers` with this process, and say so, or why there are no more."""
         if self._started:
             return
         self._started = True
@@ -139,7 +143,9 @@ class Helpers:
         for index in range(workers - 1):
             self.running[index] = start_child(module, self._place / f"errors-{index}.txt", workers)
         if workers > 1:
-            self._console.say(f"{workers} seeds at a time, each in a process (--workers 1: one after the other)")
+            self._console.say(f"{workers} seeds at a time, a process each (--workers 1: one after the other)")
+        elif why:
+            self._console.say(f"one seed after the other, as {why} (--workers N: N at a time)")
 
     def wait(self, seeds: SharedSeeds) -> None:
         """Wait until all have ended, and note the seeds of those that died; a stop goes on to them."""

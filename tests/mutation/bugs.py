@@ -1701,8 +1701,8 @@ BUGS = [
             "--seeds: a process that dies takes its seed with it, and nothing is said",
         ),
         (
-            "return most if one_core and fits else 1",
-            "return most if one_core else 1",
+            "ROOM * most * training.data_bytes > free",
+            "training.data_bytes > free",
             "--seeds: so many at a time that memory does not suffice for all",
         ),
     ),

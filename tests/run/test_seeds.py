@@ -141,7 +141,7 @@ def test_a_process_that_dies_loses_its_seed_alone(
     monkeypatch.setattr(seeds, "start_child", dying)
     assert called(tmp_path, "--seeds 3 --workers 2") == 2
     assert [RunFolder(run).config().seed for run in runs_in(tmp_path / "runs")] == [1, 2]
-    assert "seed 0 failed: its process died of signal 9" in capsys.readouterr().err
+    assert "seed 0 failed: its process failed with exit code 9" in capsys.readouterr().err
     assert len(started) == 1
 
 
@@ -149,7 +149,7 @@ def test_by_default_as_many_as_pay(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, started: list[Child]
 ) -> None:
     asked = []
-    monkeypatch.setattr(seeds, "useful", lambda training, count: asked.append((training.step, count)) or 2)
+    monkeypatch.setattr(seeds, "useful", lambda training, count: asked.append((training.step, count)) or (2, ""))
     assert called(tmp_path, "--seeds 2 --json") == 0
     assert asked == [(0, 2)], "before the first step of this process's only run"
     assert [one["seed"] for one in json.loads(capsys.readouterr().out.splitlines()[-1])] == [0, 1]
@@ -157,20 +157,33 @@ def test_by_default_as_many_as_pay(
     assert_same_run(find_latest_run(tmp_path / "runs"), train(tmp_path / "alone", f"{SMALL} --seed 1"))
 
 
-def test_it_pays_where_one_core_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("place", "name", "value", "why"),
+    [
+        (None, "overlaps", True, "its environments take other cores"),
+        (seeds.torch, "get_num_threads", lambda: 2, "its updates take several threads"),
+        (seeds, "free_bytes", lambda _: 5_000, "memory is short"),
+    ],
+)
+def test_it_pays_where_one_core_is_enough(
+    monkeypatch: pytest.MonkeyPatch, place: Any, name: str, value: Any, why: str
+) -> None:
     params = {"total_timesteps": 64, "n_envs": 2, "n_steps": 16, "batch_size": 16}
     training = build(resolve([Layer("test", {"env": "CartPole-v1", "algo": "ppo", **params})]))
     monkeypatch.setattr(seeds, "cores", lambda: 4)
-    assert [seeds.useful(training, count) for count in (1, 3, 10)] == [1, 3, 4]
-    with monkeypatch.context() as patch:
-        patch.setattr(training.env, "overlaps", True, raising=False)
-        assert seeds.useful(training, 10) == 1, "its environments take the other cores"
-    with monkeypatch.context() as patch:
-        patch.setattr(seeds.torch, "get_num_threads", lambda: 2)
-        assert seeds.useful(training, 10) == 1, "its network does"
-    with monkeypatch.context() as patch:
-        patch.setattr(seeds, "free_bytes", lambda _: 8 * training.data_bytes - 1)
-        assert [seeds.useful(training, count) for count in (3, 10)] == [3, 1], "memory is short"
+    monkeypatch.setattr(seeds, "free_bytes", lambda _: 8 * training.data_bytes)
+    assert [seeds.useful(training, count)[0] for count in (1, 3, 10)] == [1, 3, 4]
+    monkeypatch.setattr(training.env if place is None else place, name, value, raising=False)
+    assert seeds.useful(training, 10) == (1, why)
+
+
+def test_why_there_is_one_at_a_time_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(seeds, "useful", lambda training, count: (1, "so it is"))
+    places = ["--runs-dir", str(tmp_path), "--no-record"]
+    assert main([*SMALL.split(), "--seeds", "2", *places]) == 0
+    assert capsys.readouterr().out.count("one seed after the other, as so it is (--workers N: N at a time)") == 1
 
 
 def test_each_process_takes_another_seed(tmp_path: Path) -> None:
