@@ -7,7 +7,6 @@ import dataclasses
 import subprocess
 import sys
 from collections.abc import Collection, Iterator, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -32,7 +31,7 @@ from agents.run.config import (
     resolve,
     takes_many,
 )
-from agents.run.flags import Trust, parse_env_kwargs, refuse_less
+from agents.run.flags import Trust, parse_env_kwargs, refuse_less, without
 from agents.run.spellings import suggestion
 from agents.run.terminal import say
 from agents.run.yaml_files import parse_value
@@ -77,7 +76,14 @@ class Options:
             help="so many runs: seeds seed, seed + 1, ...",
         ),
     ] = None
-    workers: Annotated[int, tyro.conf.arg(metavar="INTEGER", help="of --seeds, runs at a time")] = 1
+    workers: Annotated[
+        int | None,
+        tyro.conf.arg(
+            metavar="INTEGER",
+            help_behavior_hint="",
+            help="of --seeds, runs at a time, a process each; by default one for each core if a run takes only one",
+        ),
+    ] = None
     dry_run: Annotated[
         tyro.conf.FlagCreatePairsOff[bool],
         tyro.conf.arg(help="say what the network is, what the run takes and how long it would last; write nothing"),
@@ -129,7 +135,9 @@ def _train(argv: list[str]) -> int:
     for name in ("--env", "--algo", "--preset", "--config", "--resume"):
         first.add_argument(name, nargs="?")
     first.add_argument("--trust", action="store_true")
+    first.add_argument("--beside", type=Path)  # where another process of ours shares its seeds: no flag for users
     early, _ = first.parse_known_args(argv)
+    argv = without(argv, "--beside")
     if early.config and early.resume:
         raise UserError("--config and --resume exclude one another: a run goes on with its own config.yaml")
     beneath, notes = _beneath(early.config, early.resume, early.trust or code.typed_in(argv))
@@ -156,7 +164,7 @@ def _train(argv: list[str]) -> int:
     if options.seeds is not None and (not 1 <= options.seeds <= MOST_SEEDS or options.resume):
         what = "on --resume there is one run" if options.resume else f"from 1 to {MOST_SEEDS} expected"
         raise UserError(f"--seeds: {options.seeds} given, {what}.")
-    if options.workers < 1 or (options.workers > 1 and options.seeds is None):
+    if options.workers is not None and (options.workers < 1 or (options.workers > 1 and options.seeds is None)):
         what = "at least 1 expected" if options.workers < 1 else "which is for --seeds"
         raise UserError(f"--workers: {options.workers} given, {what}.")
     for name in ("watch", "film"):
@@ -195,11 +203,12 @@ def _train(argv: list[str]) -> int:
         if fault := watch_fault(config.env):
             raise UserError(f"--{'watch' if options.watch else 'film'}: {fault}")
     if options.watch:
-        how["begun"] = partial(open_viewer, quiet=options.quiet or has_display())
+        how["begun"] = lambda run: open_viewer(run.folder.path, quiet=options.quiet or has_display())
     if options.seeds is None:
         summaries = [train(config, resume=options.resume, **how)]
     else:
-        summaries = train_seeds(config, options.seeds, argv, workers=options.workers, **how)
+        how |= {"workers": options.workers, "beside": early.beside}
+        summaries = train_seeds(config, options.seeds, argv, **how)
     if options.film and not summaries[0].interrupted:
         make_film(Path(summaries[0].run), options.quiet)
     if options.json:

@@ -189,7 +189,8 @@ class Player:
 
     def start(self, start: NDArray[np.bool_]) -> None:
         """Forget the episodes of environments where a new one starts, `[N]`."""
-        self.carry = restarted(self.carry, to_tensor(start, self._policy.device))
+        if self.remembers:
+            self.carry = restarted(self.carry, to_tensor(start, self._policy.device))
 
 
 def env_action(env: VecEnv, action: Any) -> Any:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from time import perf_counter
 from typing import Any
 
@@ -68,6 +70,17 @@ def use_threads(device: torch.device, *, flops: int, batch_size: int) -> int:
         torch.set_num_threads(min(max(flops * batch_size // SHARE, 1), torch.get_num_threads()))
     threadpool_limits(1, user_api="blas")
     return torch.get_num_threads()
+
+
+@contextmanager
+def on_one_thread() -> Iterator[None]:
+    """Let PyTorch compute on one thread: how many there are changes the last bits of what several compute."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 class Laps:

@@ -15,7 +15,7 @@ from agents.acting.policies import ModelPolicy
 from agents.acting.state import ActorState
 from agents.core.algorithm import Algorithm
 from agents.core.config import AlgoConfig, OffPolicyConfig
-from agents.core.device import choose_device, keep_freed_memory, use_threads
+from agents.core.device import choose_device, keep_freed_memory, on_one_thread, use_threads
 from agents.core.precision import resolved_precision, set_precision, use_products
 from agents.core.runtime import Runtime, resolved_mode
 from agents.core.tree import tree_map
@@ -64,7 +64,7 @@ def make_algorithm(
     kind: Any = registry.find(name).load()
     free = free_bytes(torch.device("cpu"))
     room = min(sys.maxsize if free is None else free, sys.maxsize if most is None else most)
-    with torch.random.fork_rng(devices=[]), Room(room):
+    with torch.random.fork_rng(devices=[]), Room(room), on_one_thread():
         torch.manual_seed(derive_seed(seed, "network"))
         return kind(observation_space, action_space, params)
 

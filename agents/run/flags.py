@@ -134,3 +134,12 @@ def parse_env_kwargs(words: Sequence[str], flag: str = "--env-kwargs", example: 
             raise UserError(f"{flag}: {word!r} given, KEY=VALUE expected, such as {flag} {example}")
         found[key] = parse_value(value)
     return found
+
+
+def without(argv: Sequence[str], *flags: str) -> list[str]:
+    """Return words without some flags and their values."""
+    kept: list[str] = []
+    for before, word in zip(["", *argv], argv, strict=False):
+        if before not in flags and word.partition("=")[0] not in flags:
+            kept.append(word)
+    return kept

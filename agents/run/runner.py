@@ -349,7 +349,7 @@ def train(
     film: bool = False,
     track: Track | None = None,
     training: Training | None = None,
-    begun: Callable[[Path], None] | None = None,
+    begun: Callable[[Run], None] | None = None,
 ) -> Summary:
     """Train as `config` says, in a new folder in `runs_dir` (`folder_name` or its own), or going on in `resume`.
 
@@ -358,7 +358,7 @@ def train(
     Args:
         replays_dir: where an episode of the best policy is recorded at the end.
         record_steps: the most steps of it that are recorded; 0 records none.
-        begun: called with the run folder before the training begins.
+        begun: called with the run before the training begins.
         doctor: whether the training is watched for what keeps it from learning.
         film: whether the model is kept at each tenth of the training, for the learning film.
         track: makes a sink that scalars go to, too, of the run folder and the configuration.
@@ -418,7 +418,7 @@ def train(
         ) as run:
             run.keeps_env = given
             if begun is not None:
-                begun(folder.path)
+                begun(run)
             return carry_out(run, notes, replays, record_steps if training.algorithm.acts else 0)
 
 

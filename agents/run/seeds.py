@@ -1,117 +1,189 @@
-"""The same training with several seeds, one after the other or side by side, and what they reached together."""
+"""The same training with several seeds, in one process or several that share them, and what they reached together."""
 
 from __future__ import annotations
 
-import json
 import signal
 import tempfile
 import time
-from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from agents.core.signals import handling
+from agents.learning.learner import Diverged
 from agents.run import runner
 from agents.run.breaking import stop_signals
 from agents.run.children import Child, ended_at_last, start_child
 from agents.run.config import RunConfig
+from agents.run.flags import without
+from agents.run.memory import free_bytes
 from agents.run.registry import title_of
+from agents.run.shared import SharedSeeds
 from agents.run.sinks import ConsoleSink
 from agents.run.summary import Summary, resume_command
 from agents.run.terminal import typed
+from agents.run.training import Training
 from envs.errors import UserError
+from envs.processes import cores
 
-INTERRUPTED = 130  # the exit code of a run that was stopped
 POLL = 0.05  # seconds between two looks at the processes
+ROOM = 2  # times the memory that all trainings together store data in, which must be free for them
 
 
 def train_seeds(
-    config: RunConfig, count: int, argv: Sequence[str], *, workers: int = 1, quiet: bool, **how: Any
+    config: RunConfig,
+    count: int,
+    argv: Sequence[str],
+    *,
+    workers: int | None = None,
+    beside: Path | None = None,
+    quiet: bool,
+    **how: Any,
 ) -> list[Summary]:
     """Train `count` runs, the first with the configuration's own seed and each later one with one more.
 
-    A stop ends the runs that it comes to, as `train` does, and begins no other.
+    A process trains one run after the other, so that what it imports and prepares serves all of them. Each run is the
+    one that it would be alone, bit for bit. One that diverges, or fails when others have ended well, leaves the others
+    be, and is said at the end. A stop ends the runs that it comes to, as `train` does, and begins no other.
 
     Args:
-        argv: the flags of it all; those that train the seeds that are left follow from them.
-        workers: runs at a time; several are each in a process of its own.
+        argv: the flags of it all; those of the processes, and those that train the seeds that are left, follow from
+            them.
+        workers: runs at a time, each in a process of its own, of which this is one; None for as many as there are
+            cores if a run takes no more than one.
+        beside: the folder in which another process, which has begun this one, shares its seeds.
         quiet, how: as `train` takes them.
 
     Raises:
-        UserError: as `train`; a note says which seeds are left, and how to train them.
+        UserError: as `train`; or some runs failed. A note says which seeds are left, and how to train them.
     """
+    every = range(config.seed, config.seed + count)
+    if beside is not None:
+        _take_and_train(config, SharedSeeds(beside, every), quiet=quiet, **how)
+        return []
     console = ConsoleSink(config.params.total_timesteps, quiet=quiet)
-    if workers > 1:
-        done = _side_by_side(config.seed, count, argv, min(workers, count), console)
-    else:
-        done = _one_by_one(config, count, argv, quiet=quiet, **how)
-    console.final_table(*seeds_screen(config, count, argv, done))
-    return done
-
-
-def _one_by_one(config: RunConfig, count: int, argv: Sequence[str], *, quiet: bool, **how: Any) -> list[Summary]:
-    done: list[Summary] = []
-    with handling(signal.default_int_handler, signal.SIGTERM):  # between two runs; in a run it has its own
-        for seed in range(config.seed, config.seed + count):
-            left = config.seed + count - seed - 1
+    with tempfile.TemporaryDirectory() as place:
+        seeds, helpers = SharedSeeds(Path(place), every), Helpers(Path(place), argv, console)
+        with ended_at_last(helpers.running):
             try:
-                done.append(runner.train(config.model_copy(update={"seed": seed}), quiet=quiet, **how))
+                if workers is None:
+                    how["begun"] = lambda run: helpers.start(*useful(run.training, count))
+                else:
+                    torch.set_num_threads(min(torch.get_num_threads(), max(cores() // workers, 1)))  # as in the others
+                    helpers.start(min(workers, count))
+                _take_and_train(config, seeds, quiet=quiet, **how)
+                helpers.wait(seeds)
             except BaseException as error:
-                if left and (done or isinstance(error, KeyboardInterrupt)):
-                    error.add_note(f"The seeds that were not begun: {rest_command(argv, seed + 1, left)}")
+                if (left := seeds.left()) and (seeds.done() or isinstance(error, KeyboardInterrupt)):
+                    error.add_note(f"The seeds that were not begun: {rest_command(argv, left[0], len(left))}")
                 raise
-            if done[-1].interrupted:
-                break
+        done, failed = seeds.done(), seeds.failed()
+        if done:
+            console.final_table(*seeds_screen(config, count, argv, done, failed, seeds.left()))
+    if failed:
+        raise _failure(failed, count)
     return done
 
 
-def _side_by_side(first: int, count: int, argv: Sequence[str], workers: int, console: ConsoleSink) -> list[Summary]:
-    """Train the runs in processes, `workers` at a time; return what they reached, in the order of their seeds."""
-    waiting, running, done = deque(range(first, first + count)), dict[int, Child](), dict[int, Summary]()
-    words = [word for word in _without(argv, "--seed", "--seeds", "--workers") if word not in ("--json", "--quiet")]
-    with tempfile.TemporaryDirectory() as place, stop_signals() as stop, ended_at_last(running):
-        told = False
-        while running or (waiting and not stop.is_set()):
-            while waiting and len(running) < workers and not stop.is_set():
-                seed = waiting.popleft()
-                module = ["agents.train", *words, "--seed", str(seed), "--quiet", "--json"]
-                with Path(place, f"{seed}.json").open("wb") as output:
-                    running[seed] = start_child(module, Path(place, f"{seed}.txt"), workers, output=output)
-            if stop.is_set() and not told:
-                told = True
-                for child in running.values():
-                    child.process.send_signal(signal.SIGTERM)
-            for seed in [seed for seed, child in running.items() if child.ended]:
-                child = running.pop(seed)
-                failed = "" if child.process.returncode == INTERRUPTED else child.failure()
-                child.close()
-                if failed:
-                    raise UserError(f"seed {seed} {failed}")
-                lines = Path(place, f"{seed}.json").read_text(encoding="utf-8").splitlines()
-                if lines:  # none: it was stopped before it began
-                    done[seed] = Summary(**json.loads(lines[-1]))
-                    console.say(f"seed {seed}: {_row(done[seed])}")
-            time.sleep(POLL)
-    if not done:
-        raise KeyboardInterrupt
-    return [done[seed] for seed in sorted(done)]
+def _take_and_train(config: RunConfig, seeds: SharedSeeds, **how: Any) -> None:
+    """Train seeds that nobody has taken, one after the other, until none is left or a stop comes."""
+    with handling(signal.default_int_handler, signal.SIGTERM):  # between two runs; in a run it has its own
+        while (seed := seeds.take()) is not None:
+            try:
+                summary = runner.train(config.model_copy(update={"seed": seed}), **how)
+            except UserError as error:
+                if not isinstance(error, Diverged) and not seeds.done():
+                    raise  # the settings are wrong for all
+                seeds.fail(seed, error)
+                continue
+            seeds.end(summary)
+            if summary.interrupted:
+                return
 
 
-def _without(argv: Sequence[str], *flags: str) -> list[str]:
-    """Return words without some flags and their values."""
-    kept: list[str] = []
-    for before, word in zip(["", *argv], argv, strict=False):
-        if before not in flags and word.partition("=")[0] not in flags:
-            kept.append(word)
-    return kept
+def useful(training: Training, count: int) -> tuple[int, str]:
+    """Return how many runs like this one it pays to train at a time, of `count`, and why no more; "" for no reason."""
+    most, free = min(cores(), count), free_bytes(torch.device("cpu"))
+    obstacles = {
+        "it computes on a GPU": training.policy.device.type != "cpu",
+        "its updates take several threads": torch.get_num_threads() > 1,
+        "its environments take other cores": training.env.overlaps,
+        "memory is short": free is not None and ROOM * most * training.data_bytes > free,
+    }
+    why = next((why for why, is_so in obstacles.items() if is_so), "")
+    return (1, why) if why else (most, "")
+
+
+class Helpers:
+    """Processes beside this one that take seeds, too.
+
+    Args:
+        place: the folder in which seeds are shared.
+        argv: the command's flags.
+        console: where what happens is said.
+
+    Attributes:
+        running: those that have not ended.
+    """
+
+    def __init__(self, place: Path, argv: Sequence[str], console: ConsoleSink) -> None:
+        self.running: dict[int, Child] = {}
+        self._words = [word for word in without(argv, "--workers") if word not in ("--json", "--quiet")]
+        self._place, self._console, self._started = place, console, False
+
+    def start(self, workers: int, why: str = "") -> None:
+        """The first time, start as many as make `workers` with this process, and say so, or why there are no more."""
+        if self._started:
+            return
+        self._started = True
+        module = ["agents.train", *self._words, "--quiet", "--beside", str(self._place)]
+        for index in range(workers - 1):
+            self.running[index] = start_child(module, self._place / f"errors-{index}.txt", workers)
+        if workers > 1:
+            self._console.say(f"{workers} seeds at a time, a process each (--workers 1: one after the other)")
+        elif why:
+            self._console.say(f"one seed after the other, as {why} (--workers N: N at a time)")
+
+    def wait(self, seeds: SharedSeeds) -> None:
+        """Wait until all have ended, and note the seeds of those that died; a stop goes on to them."""
+        with stop_signals() as stop:
+            told = False
+            if any(one.interrupted for one in seeds.done()):
+                stop.set()
+            while self.running:
+                if stop.is_set() and not told:
+                    told = True
+                    for child in self.running.values():
+                        child.process.send_signal(signal.SIGTERM)
+                for index in [index for index, child in self.running.items() if child.ended]:
+                    self._end(self.running.pop(index), seeds, told)
+                time.sleep(POLL)
+
+    def _end(self, child: Child, seeds: SharedSeeds, stopped: bool) -> None:
+        failure, seed = child.failure(), seeds.abandoned(child.process.pid)
+        child.close()
+        if failure and seed is not None:
+            seeds.fail(seed, UserError(f"its process {failure}"))
+        elif failure and not stopped:
+            self._console.say(f"a process that had no seed {failure}")
+
+
+def _failure(failed: dict[int, list[str]], count: int) -> UserError:
+    """Return an error that says what failed first."""
+    (seed, (said, *notes)) = next(iter(failed.items()))
+    which = f"seed {seed} failed" if len(failed) == 1 else f"{len(failed)} of {count} seeds failed; the first, {seed}"
+    error = UserError(f"{which}: {said}")
+    for note in notes:
+        error.add_note(note)
+    return error
 
 
 def rest_command(argv: Sequence[str], seed: int, count: int) -> str:
     """Return the command that trains `count` seeds from `seed` on, and is otherwise that of `argv`."""
-    kept = _without(argv, "--seed", "--seeds")
+    kept = without(argv, "--seed", "--seeds")
     return typed("python", "-m", "agents.train", *kept, "--seed", seed, "--seeds", count)
 
 
@@ -121,10 +193,16 @@ def _row(one: Summary) -> str:
 
 
 def seeds_screen(
-    config: RunConfig, count: int, argv: Sequence[str], done: Sequence[Summary]
+    config: RunConfig,
+    count: int,
+    argv: Sequence[str],
+    done: Sequence[Summary],
+    failed: dict[int, list[str]],
+    left: Sequence[int],
 ) -> tuple[str, dict[str, str], dict[str, str]]:
     """Return a title, a row for each run and for all together, and the commands to type next."""
     rows = {f"seed {one.seed}": _row(one) for one in done}
+    rows |= {f"seed {seed}": f"failed: {said}" for seed, (said, *_) in failed.items()}
     scores = np.array([one.eval_mean for one in done if one.eval_mean is not None], np.float64)
     if scores.size:
         rows["mean"] = f"{scores.mean():.1f} over {scores.size} seed{'s' if scores.size > 1 else ''}"
@@ -136,8 +214,8 @@ def seeds_screen(
         for one in stopped:
             name = "go on" if len(stopped) == 1 else f"go on, seed {one.seed}"
             commands[name] = resume_command(one.run)
-        if left := config.seed + count - done[-1].seed - 1:
-            commands["the seeds left"] = rest_command(argv, done[-1].seed + 1, left)
+    if left:
+        commands["the seeds left"] = rest_command(argv, left[0], len(left))
     commands["list runs"] = typed("python", "-m", "agents.runs", "--runs-dir", Path(done[0].run).parent)
     commands["compare them"] = typed("python", "-m", "agents.compare", *(one.run for one in done))
     return title, rows, commands

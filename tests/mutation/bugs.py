@@ -1691,6 +1691,35 @@ BUGS = [
             DEEP,
         ),
         ("scores.std(ddof=1)", "scores.std()", "--seeds: the deviation of a population for that of a sample"),
+        (
+            "if not isinstance(error, Diverged) and not seeds.done():",
+            "if True:",
+            "--seeds: one training that diverges ends all others",
+        ),
+        (
+            "if failure and seed is not None:",
+            "if False:",
+            "--seeds: a process that dies takes its seed with it, and nothing is said",
+        ),
+        (
+            "ROOM * most * training.data_bytes > free",
+            "training.data_bytes > free",
+            "--seeds: so many at a time that memory does not suffice for all",
+        ),
+    ),
+    *_in(
+        "agents/run/shared.py",
+        "tests/run/test_seeds.py",
+        ('.open("x")', '.open("w")', "--seeds: processes that share seeds all train the first"),
+    ),
+    *_in(
+        "agents/run/build.py",
+        "tests/run/test_build.py",
+        (
+            "Room(room), on_one_thread():",
+            "Room(room):",
+            "a network's first weights depend on how many threads there are",
+        ),
     ),
     *_in(
         "agents/run/sinks.py",

@@ -58,6 +58,18 @@ def test_the_seed_is_all_that_matters() -> None:
     assert any(not torch.equal(value, weights[1][name]) for name, value in weights[0].items())
 
 
+def test_the_first_weights_do_not_depend_on_how_many_threads_there_are() -> None:
+    before, found = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            found.append(built(PPO_VALUES).algorithm.state_dict())
+            assert torch.get_num_threads() == 1, "a small network's updates take one"
+    finally:
+        torch.set_num_threads(before)
+    assert_same(*found)
+
+
 def test_a_trainings_episodes_are_not_those_that_its_seed_alone_begins() -> None:
     """Whoever watches a policy with the run's own seed sees episodes that it was not trained on."""
     training = built(PPO_VALUES, seed=1)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shlex
 import signal
 import subprocess
@@ -13,16 +12,22 @@ import time
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from agents.learning.learner import Diverged
 from agents.run import folder as module
 from agents.run import seeds
-from agents.run.config import RunConfig
-from agents.run.folder import RunFolder, begun, runs_in
+from agents.run.build import build
+from agents.run.children import Child, start_child
+from agents.run.config import Layer, RunConfig, resolve
+from agents.run.folder import RunFolder, begun, find_latest_run, runs_in
 from agents.run.seeds import rest_command
+from agents.run.shared import SharedSeeds
 from agents.run.summary import Summary
 from agents.train import main
+from envs.errors import UserError
 from tests.run import user_envs
 from tests.run.running import assert_same_run, signals_at, train
 
@@ -50,7 +55,7 @@ def test_the_folders_name_has_the_name_and_none_is_overwritten(tmp_path: Path, m
 
 
 def test_each_seed_is_a_run_like_one_trained_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert called(tmp_path, "--seed 3 --seeds 2 --name two --json") == 0
+    assert called(tmp_path, "--seed 3 --seeds 2 --workers 1 --name two --json") == 0
     found = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert [one["seed"] for one in found] == [3, 4]
     runs = runs_in(tmp_path / "runs")
@@ -59,23 +64,143 @@ def test_each_seed_is_a_run_like_one_trained_alone(tmp_path: Path, capsys: pytes
     assert_same_run(Path(found[1]["run"]), train(tmp_path / "alone", f"{SMALL} --seed 4 --name two"))
 
 
-def test_side_by_side_each_is_like_one_trained_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[Child]:
+    """Return the processes that are started beside this one, which waits until each has taken a seed."""
+    found = list[Child]()
+
+    def starting(module: list[str], errors: Path, beside: int) -> Child:
+        found.append(start_child(module, errors, beside))
+        (place,) = module[module.index("--beside") + 1 :]
+        while str(found[-1].process.pid) not in [file.read_text() for file in Path(place).glob("*.taken")]:
+            assert not found[-1].ended
+            time.sleep(0.05)
+        return found[-1]
+
+    monkeypatch.setattr(seeds, "start_child", starting)
+    return found
+
+
+def test_side_by_side_each_is_like_one_trained_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], started: list[Child]
+) -> None:
     assert called(tmp_path, "--seed 3 --seeds 3 --workers 2 --name two --json") == 0
     found = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert [one["seed"] for one in found] == [3, 4, 5]
-    assert_same_run(Path(found[1]["run"]), train(tmp_path / "alone", f"{SMALL} --seed 4 --name two"))
+    assert len(runs_in(tmp_path / "runs")) == 3
+    assert len(started) == 1, "it has trained the first"
+    assert_same_run(Path(found[0]["run"]), train(tmp_path / "alone", f"{SMALL} --seed 3 --name two"))
+
+
+def test_one_that_diverges_leaves_the_others_be(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    really = seeds.runner.train
+
+    def diverging(config: RunConfig, **how: Any) -> Summary:
+        if config.seed == 0:
+            error = Diverged("the training diverged")
+            error.add_note("a note of it")
+            raise error
+        return really(config, **how)
+
+    monkeypatch.setattr(seeds.runner, "train", diverging)
+    assert called(tmp_path, "--seeds 3 --workers 1") == 2
+    assert [RunFolder(run).config().seed for run in runs_in(tmp_path / "runs")] == [1, 2]
+    told = capsys.readouterr().err
+    assert "seed 0 failed: the training diverged\na note of it" in told
+
+
+def test_an_error_that_all_would_end_in_ends_the_first_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = []
+
+    def failing(config: RunConfig, **_: Any) -> Summary:
+        tried.append(config.seed)
+        raise UserError("no such thing")
+
+    monkeypatch.setattr(seeds.runner, "train", failing)
+    assert called(tmp_path, "--seeds 3 --workers 1") == 2
+    assert tried == [0]
+    assert "error: no such thing" in capsys.readouterr().err
+
+
+def test_a_process_that_dies_loses_its_seed_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started = []
+
+    def dying(module: list[str], errors: Path, beside: int) -> Child:
+        (place,) = module[module.index("--beside") + 1 :]
+        started.append(start_child(["tests.run.dying", place, "0", "3"], errors, beside))
+        while not (Path(place) / "0.taken").exists():
+            time.sleep(0.05)
+        return started[-1]
+
+    monkeypatch.setattr(seeds, "start_child", dying)
+    assert called(tmp_path, "--seeds 3 --workers 2") == 2
+    assert [RunFolder(run).config().seed for run in runs_in(tmp_path / "runs")] == [1, 2]
+    assert "seed 0 failed: its process failed with exit code 9" in capsys.readouterr().err
+    assert len(started) == 1
+
+
+def test_by_default_as_many_as_pay(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, started: list[Child]
+) -> None:
+    asked = []
+    monkeypatch.setattr(seeds, "useful", lambda training, count: asked.append((training.step, count)) or (2, ""))
+    assert called(tmp_path, "--seeds 2 --json") == 0
+    assert asked == [(0, 2)], "before the first step of this process's only run"
+    assert [one["seed"] for one in json.loads(capsys.readouterr().out.splitlines()[-1])] == [0, 1]
+    assert len(started) == 1
+    assert_same_run(find_latest_run(tmp_path / "runs"), train(tmp_path / "alone", f"{SMALL} --seed 1"))
+
+
+@pytest.mark.parametrize(
+    ("place", "name", "value", "why"),
+    [
+        (None, "overlaps", True, "its environments take other cores"),
+        (seeds.torch, "get_num_threads", lambda: 2, "its updates take several threads"),
+        (seeds, "free_bytes", lambda _: 5_000, "memory is short"),
+    ],
+)
+def test_it_pays_where_one_core_is_enough(
+    monkeypatch: pytest.MonkeyPatch, place: Any, name: str, value: Any, why: str
+) -> None:
+    params = {"total_timesteps": 64, "n_envs": 2, "n_steps": 16, "batch_size": 16}
+    training = build(resolve([Layer("test", {"env": "CartPole-v1", "algo": "ppo", **params})]))
+    monkeypatch.setattr(seeds, "cores", lambda: 4)
+    monkeypatch.setattr(seeds, "free_bytes", lambda _: 8 * training.data_bytes)
+    assert [seeds.useful(training, count)[0] for count in (1, 3, 10)] == [1, 3, 4]
+    monkeypatch.setattr(training.env if place is None else place, name, value, raising=False)
+    assert seeds.useful(training, 10) == (1, why)
+
+
+def test_why_there_is_one_at_a_time_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(seeds, "useful", lambda training, count: (1, "so it is"))
+    places = ["--runs-dir", str(tmp_path), "--no-record"]
+    assert main([*SMALL.split(), "--seeds", "2", *places]) == 0
+    assert capsys.readouterr().out.count("one seed after the other, as so it is (--workers N: N at a time)") == 1
+
+
+def test_each_process_takes_another_seed(tmp_path: Path) -> None:
+    one, other = SharedSeeds(tmp_path, range(3, 6)), SharedSeeds(tmp_path, range(3, 6))
+    assert [one.take(), other.take(), one.take(), other.take()] == [3, 4, 5, None]
+    assert one.left() == []
 
 
 def test_side_by_side_what_fails_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     env = f"{user_envs.__file__}:Faulty"
     words = f"--env {env} --env-kwargs fault=raises at=20 --seeds 2 --workers 2 --vec sync --no-record --quiet"
     assert main([*words.split(), "--runs-dir", str(tmp_path)]) == 2
-    told = capsys.readouterr().err
-    assert re.search("seed [01] failed with exit code 2: .*the ball left the field", told)
+    assert "the ball left the field" in capsys.readouterr().err
 
 
 def test_side_by_side_a_stop_saves_all(tmp_path: Path) -> None:
-    words = f"{SMALL} -n 100000000 --seeds 3 --workers 2 --no-record --runs-dir {tmp_path} --json"
+    words = f"{SMALL} -n 100000000 --target-reward none --seeds 3 --workers 2 --no-record --runs-dir {tmp_path} --json"
     process = subprocess.Popen([sys.executable, "-m", "agents.train", *words.split()], stdout=subprocess.PIPE)
     while len(list(tmp_path.glob("*/progress.csv"))) < 2:
         assert process.poll() is None
@@ -100,7 +225,7 @@ def test_the_summary_has_mean_and_spread(
     run = RunFolder(train(tmp_path, SMALL))
     one = Summary(**json.loads((run.path / "summary.json").read_text()))
     monkeypatch.setattr(seeds.runner, "train", reached)
-    seeds.train_seeds(run.config(), 3, [], quiet=False)
+    seeds.train_seeds(run.config(), 3, [], workers=1, quiet=False)
     told = capsys.readouterr().out
     assert "30.0 over 3 seeds" in told
     assert "standard deviation 26.5, 10.0 to 60.0" in told
@@ -110,18 +235,18 @@ def test_the_summary_has_mean_and_spread(
 def test_a_stop_ends_all_and_says_how_to_go_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     places = ["--runs-dir", str(tmp_path), "--replays-dir", str(tmp_path / "replays"), "--no-record"]
     with signals_at(300, signal.SIGINT):
-        assert main([*SMALL.split(), "--seeds", "3", "--json", *places]) == 130
+        assert main([*SMALL.split(), "--seeds", "3", "--workers", "1", "--json", *places]) == 130
     (run,) = runs_in(tmp_path)
     told = capsys.readouterr().out
     assert [one["interrupted"] for one in json.loads(told.splitlines()[-1])] == [True]
     assert f"python -m agents.train --resume {run}" in told
     (line,) = [line for line in told.splitlines() if "the seeds left" in line]
-    assert line.split(maxsplit=3)[3] == rest_command([*SMALL.split(), "--json", *places], 1, 2)
+    assert line.split(maxsplit=3)[3] == rest_command([*SMALL.split(), "--workers", "1", "--json", *places], 1, 2)
 
 
 def test_at_once_stopped_the_seeds_left_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with signals_at(300, signal.SIGINT, signal.SIGINT):
-        assert called(tmp_path, "--seeds 2") == 130
+        assert called(tmp_path, "--seeds 2 --workers 1") == 130
     assert len(runs_in(tmp_path / "runs")) == 1
     told = capsys.readouterr().err
     assert "The seeds that were not begun: python -m agents.train" in told
