@@ -131,6 +131,35 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _train(argv: list[str]) -> int:
+    config, options, notes, beside = _read(argv)
+    _refuse_together(options, config)
+
+    from agents.run.dry import dry_run
+    from agents.run.runner import train
+    from agents.run.seeds import train_seeds
+
+    if not options.quiet:
+        say(*notes)
+    if options.dry_run:
+        estimate = dry_run(config, options.runs_dir, options.quiet)
+        if options.json:
+            print_json(estimate)
+        return 0
+    how = _how(options)
+    if options.seeds is None:
+        summaries = [train(config, resume=options.resume, **how)]
+    else:
+        summaries = train_seeds(config, options.seeds, argv, workers=options.workers, beside=beside, **how)
+    if options.film and not summaries[0].interrupted:
+        make_film(Path(summaries[0].run), options.quiet)
+    if options.json:
+        found = [dataclasses.asdict(summary) for summary in summaries]
+        print_json(found[0] if options.seeds is None else found)
+    return 130 if any(summary.interrupted for summary in summaries) else 0
+
+
+def _read(argv: list[str]) -> tuple[RunConfig, Options, list[str], Path | None]:
+    """Return the settings of a run, what becomes of it, what to say of files, and where seeds are shared."""
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     for name in ("--env", "--algo", "--preset", "--config", "--resume"):
         first.add_argument(name, nargs="?")
@@ -160,6 +189,11 @@ def _train(argv: list[str]) -> int:
         if "eval_freq" in given:
             given.setdefault("eval_share", "auto")  # it goes with the frequency
     config = resolve([*beneath, Layer(FLAGS, given)], packaged=not early.resume)
+    return config, options, notes, early.beside
+
+
+def _refuse_together(options: Options, config: RunConfig) -> None:
+    """Refuse flags that are no numbers of anything, or exclude one another."""
     refuse_less(options, record_steps=1)
     if options.seeds is not None and (not 1 <= options.seeds <= MOST_SEEDS or options.resume):
         what = "on --resume there is one run" if options.resume else f"from 1 to {MOST_SEEDS} expected"
@@ -167,22 +201,24 @@ def _train(argv: list[str]) -> int:
     if options.workers is not None and (options.workers < 1 or (options.workers > 1 and options.seeds is None)):
         what = "at least 1 expected" if options.workers < 1 else "which is for --seeds"
         raise UserError(f"--workers: {options.workers} given, {what}.")
-    for name in ("watch", "film"):
-        if getattr(options, name) and (options.dry_run or options.seeds is not None):
-            raise UserError(f"--{name} is of one run that trains: leave --dry-run and --seeds out")
     if options.dry_run and (options.resume or options.seeds is not None):
         raise UserError("--dry-run is of one run that begins: leave --resume and --seeds out")
-    from agents.run.dry import dry_run
-    from agents.run.runner import train
-    from agents.run.seeds import train_seeds
+    for name in ("watch", "film"):
+        if not getattr(options, name):
+            continue
+        if options.dry_run or options.seeds is not None:
+            raise UserError(f"--{name} is of one run that trains: leave --dry-run and --seeds out")
+        if not registry.find(config.algo).load().acts:
+            raise UserError(f"--{name}: {config.algo} learns no policy: leave it out")
 
-    if not options.quiet:
-        say(*notes)
-    if options.dry_run:
-        estimate = dry_run(config, options.runs_dir, options.quiet)
-        if options.json:
-            print_json(estimate)
-        return 0
+        from agents.run.play import watch_fault
+
+        if fault := watch_fault(config.env):
+            raise UserError(f"--{name}: {fault}")
+
+
+def _how(options: Options) -> dict[str, Any]:
+    """Return how `runner.train` is to train."""
     how: dict[str, Any] = {
         "runs_dir": options.runs_dir,
         "replays_dir": options.replays_dir,
@@ -195,26 +231,11 @@ def _train(argv: list[str]) -> int:
         from agents.run.tracking import tracker
 
         how["track"] = tracker(options.tracker, options.wandb_project_name)
-    if (options.watch or options.film) and not registry.find(config.algo).load().acts:
-        raise UserError(f"--{'watch' if options.watch else 'film'}: {config.algo} learns no policy: leave it out")
-    if options.watch or options.film:
-        from agents.run.play import has_display, watch_fault
-
-        if fault := watch_fault(config.env):
-            raise UserError(f"--{'watch' if options.watch else 'film'}: {fault}")
     if options.watch:
+        from agents.run.play import has_display
+
         how["begun"] = lambda run: open_viewer(run.folder.path, quiet=options.quiet or has_display())
-    if options.seeds is None:
-        summaries = [train(config, resume=options.resume, **how)]
-    else:
-        how |= {"workers": options.workers, "beside": early.beside}
-        summaries = train_seeds(config, options.seeds, argv, **how)
-    if options.film and not summaries[0].interrupted:
-        make_film(Path(summaries[0].run), options.quiet)
-    if options.json:
-        found = [dataclasses.asdict(summary) for summary in summaries]
-        print_json(found[0] if options.seeds is None else found)
-    return 130 if any(summary.interrupted for summary in summaries) else 0
+    return how
 
 
 def open_viewer(run: Path, quiet: bool) -> None:
