@@ -241,6 +241,7 @@ class Priorities:
         self._count = count
         self._numbers = torch.zeros(-(-count // self.WIDTH) * self.WIDTH, device=device)
         self._within = torch.zeros_like(self._numbers).view(-1, self.WIDTH)
+        self._sums = torch.zeros_like(self._within[:, 0])  # of each block: the last of `_within`, side by side
         self._fine = torch.float32 if device.type == "mps" else torch.float64  # Apple's GPUs have none
         self._blocks: Tensor | None = None  # cumulative sums of whole blocks, since the last write
 
@@ -255,7 +256,8 @@ class Priorities:
         block = index // self.WIDTH
         if len(index) > self.WIDTH:
             block = block.unique()
-        self._within[block] = self._numbers.view(-1, self.WIDTH).index_select(0, block).cumsum(1)
+        within = self._numbers.view(-1, self.WIDTH).index_select(0, block).cumsum(1)
+        self._within[block], self._sums[block] = within, within[:, -1]
         self._blocks = None
 
     def draw(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -265,7 +267,7 @@ class Priorities:
         alone would be too coarse for the numbers of a large buffer.
         """
         if self._blocks is None:
-            self._blocks = self._within[:, -1].cumsum(0, dtype=self._fine)
+            self._blocks = self._sums.cumsum(0, dtype=self._fine)
         where: Any = {"generator": generator, "device": self._within.device}
         which = torch.rand(count, dtype=self._fine, **where).mul_(self._blocks[-1] * self.BELOW_ONE)
         block = torch.searchsorted(self._blocks, which, right=True)
