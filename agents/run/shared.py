@@ -56,6 +56,10 @@ class SharedSeeds:
         """Note that a training failed."""
         self._write(seed, failure=[str(error), *getattr(error, "__notes__", ())])
 
+    def release(self, seed: int) -> None:
+        """Let a seed be as if nobody had taken it."""
+        self._taken(seed).unlink()
+
     def abandoned(self, process: int) -> int | None:
         """Return the seed that a process which has ended took and said nothing of, if there is one."""
         for seed in self._seeds:
