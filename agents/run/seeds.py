@@ -150,7 +150,7 @@ class Helpers:
             self._console.say(f"one seed after the other, as {why} (--workers N: N at a time)")
 
     def wait(self, seeds: SharedSeeds) -> None:
-        """Wait until all have ended, and note the seeds of those that died; a stop goes on to them."""
+        """Wait until they or all seeds have ended, and note the seeds of those that died; a stop goes on to them."""
         with stop_signals() as stop:
             told = False
             if any(one.interrupted for one in seeds.done()):
@@ -162,6 +162,8 @@ class Helpers:
                         child.process.send_signal(signal.SIGTERM)
                 for index in [index for index, child in self.running.items() if child.ended]:
                     self._end(self.running.pop(index), seeds, told)
+                if seeds.all_ended():
+                    return
                 time.sleep(POLL)
 
     def _end(self, child: Child, seeds: SharedSeeds, stopped: bool) -> None:

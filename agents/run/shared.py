@@ -48,6 +48,10 @@ class SharedSeeds:
         """Return seed -> what was said of its failure: the error, then its notes."""
         return {seed: found["failure"] for seed, found in self._ended().items() if "failure" in found}
 
+    def all_ended(self) -> bool:
+        """Whether the trainings of all seeds have ended or failed."""
+        return len(self._ended()) == len(self._seeds)
+
     def end(self, summary: Summary) -> None:
         """Note that a training ended."""
         self._write(summary.seed, summary=asdict(summary))
