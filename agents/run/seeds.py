@@ -6,6 +6,7 @@ import signal
 import tempfile
 import time
 from collections.abc import Sequence
+from itertools import count as numbers
 from pathlib import Path
 from typing import Any
 
@@ -77,8 +78,9 @@ def train_seeds(
                 _take_and_train(config, seeds, quiet=quiet, **how)
                 helpers.wait(seeds)
             except BaseException as error:
-                if (left := seeds.left()) and (seeds.done() or isinstance(error, KeyboardInterrupt)):
-                    error.add_note(f"The seeds that were not begun: {rest_command(argv, left[0], len(left))}")
+                if seeds.done() or isinstance(error, KeyboardInterrupt):
+                    for command in rest_commands(argv, seeds.left()):
+                        error.add_note(f"The seeds that were not begun: {command}")
                 raise
         done, failed = seeds.done(), seeds.failed()
         if done:
@@ -148,7 +150,7 @@ class Helpers:
             self._console.say(f"one seed after the other, as {why} (--workers N: N at a time)")
 
     def wait(self, seeds: SharedSeeds) -> None:
-        """Wait until all have ended, and note the seeds of those that died; a stop goes on to them."""
+        """Wait until they or all seeds have ended, and note the seeds of those that died; a stop goes on to them."""
         with stop_signals() as stop:
             told = False
             if any(one.interrupted for one in seeds.done()):
@@ -160,12 +162,16 @@ class Helpers:
                         child.process.send_signal(signal.SIGTERM)
                 for index in [index for index, child in self.running.items() if child.ended]:
                     self._end(self.running.pop(index), seeds, told)
+                if seeds.all_ended():
+                    return
                 time.sleep(POLL)
 
     def _end(self, child: Child, seeds: SharedSeeds, stopped: bool) -> None:
         failure, seed = child.failure(), seeds.abandoned(child.process.pid)
         child.close()
-        if failure and seed is not None:
+        if stopped and seed is not None:
+            seeds.release(seed)
+        elif failure and seed is not None:
             seeds.fail(seed, UserError(f"its process {failure}"))
         elif failure and not stopped:
             self._console.say(f"a process that had no seed {failure}")
@@ -185,6 +191,12 @@ def rest_command(argv: Sequence[str], seed: int, count: int) -> str:
     """Return the command that trains `count` seeds from `seed` on, and is otherwise that of `argv`."""
     kept = without(argv, "--seed", "--seeds")
     return typed("python", "-m", "agents.train", *kept, "--seed", seed, "--seeds", count)
+
+
+def rest_commands(argv: Sequence[str], left: Sequence[int]) -> list[str]:
+    """Return the commands that train these seeds, one for all that follow one another."""
+    firsts = [seed for seed in left if seed - 1 not in left]
+    return [rest_command(argv, seed, next(n for n in numbers(1) if seed + n not in left)) for seed in firsts]
 
 
 def _row(one: Summary) -> str:
@@ -214,8 +226,8 @@ def seeds_screen(
         for one in stopped:
             name = "go on" if len(stopped) == 1 else f"go on, seed {one.seed}"
             commands[name] = resume_command(one.run)
-    if left:
-        commands["the seeds left"] = rest_command(argv, left[0], len(left))
+    rest = rest_commands(argv, left)
+    commands |= {"the seeds left" + (f", {index + 1}" if len(rest) > 1 else ""): one for index, one in enumerate(rest)}
     commands["list runs"] = typed("python", "-m", "agents.runs", "--runs-dir", Path(done[0].run).parent)
     commands["compare them"] = typed("python", "-m", "agents.compare", *(one.run for one in done))
     return title, rows, commands

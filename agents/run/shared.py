@@ -48,6 +48,10 @@ class SharedSeeds:
         """Return seed -> what was said of its failure: the error, then its notes."""
         return {seed: found["failure"] for seed, found in self._ended().items() if "failure" in found}
 
+    def all_ended(self) -> bool:
+        """Whether the trainings of all seeds have ended or failed."""
+        return len(self._ended()) == len(self._seeds)
+
     def end(self, summary: Summary) -> None:
         """Note that a training ended."""
         self._write(summary.seed, summary=asdict(summary))
@@ -55,6 +59,10 @@ class SharedSeeds:
     def fail(self, seed: int, error: BaseException) -> None:
         """Note that a training failed."""
         self._write(seed, failure=[str(error), *getattr(error, "__notes__", ())])
+
+    def release(self, seed: int) -> None:
+        """Let a seed be as if nobody had taken it."""
+        self._taken(seed).unlink()
 
     def abandoned(self, process: int) -> int | None:
         """Return the seed that a process which has ended took and said nothing of, if there is one."""

@@ -20,11 +20,12 @@ from agents.learning.learner import Diverged
 from agents.run import folder as module
 from agents.run import seeds
 from agents.run.build import build
-from agents.run.children import Child, start_child
+from agents.run.children import Child, ended_at_last, start_child
 from agents.run.config import Layer, RunConfig, resolve
 from agents.run.folder import RunFolder, begun, find_latest_run, runs_in
-from agents.run.seeds import rest_command
+from agents.run.seeds import rest_command, rest_commands
 from agents.run.shared import SharedSeeds
+from agents.run.sinks import ConsoleSink
 from agents.run.summary import Summary
 from agents.train import main
 from envs.errors import UserError
@@ -251,6 +252,31 @@ def test_at_once_stopped_the_seeds_left_are_named(tmp_path: Path, capsys: pytest
     told = capsys.readouterr().err
     assert "The seeds that were not begun: python -m agents.train" in told
     assert "--seed 1 --seeds 1" in told
+
+
+def test_a_process_that_came_too_late_is_not_waited_for(tmp_path: Path) -> None:
+    shared = SharedSeeds(tmp_path, range(2))
+    helpers = seeds.Helpers(tmp_path, [], ConsoleSink(1, quiet=True))
+    sleeping = ["timeit", "-n1", "-r1", "__import__('time').sleep(20)"]
+    helpers.running[0] = start_child(sleeping, tmp_path / "errors.txt", 2)
+    with ended_at_last(helpers.running):
+        for seed in (0, 1):
+            shared.fail(seed, UserError("over"))
+        helpers.wait(shared)
+        assert list(helpers.running) == [0]
+
+
+def test_the_seeds_left_are_those_that_nobody_has(tmp_path: Path) -> None:
+    shared = SharedSeeds(tmp_path, range(7))
+    assert [shared.take() for _ in range(5)] == [0, 1, 2, 3, 4]
+    assert shared.abandoned(os.getpid()) == 0
+    for seed in (1, 2):
+        shared.release(seed)
+    assert shared.left() == [1, 2, 5, 6]
+    assert [command[-18:] for command in rest_commands([], shared.left())] == [
+        "--seed 1 --seeds 2",
+        "--seed 5 --seeds 2",
+    ]
 
 
 def test_the_command_for_the_rest_keeps_all_other_flags() -> None:
