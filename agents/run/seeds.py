@@ -116,7 +116,8 @@ def rest_command(argv: Sequence[str], seed: int, count: int) -> str:
 
 
 def _row(one: Summary) -> str:
-    score = "stopped early" if one.eval_mean is None else f"{one.eval_mean:.1f} +- {one.eval_std:.1f}"
+    without = "stopped early" if one.interrupted else "not evaluated"
+    score = without if one.eval_mean is None else f"{one.eval_mean:.1f} +- {one.eval_std:.1f}"
     return f"{score}, {one.steps:,} steps: {one.run}"
 
 
