@@ -200,7 +200,8 @@ def rest_commands(argv: Sequence[str], left: Sequence[int]) -> list[str]:
 
 
 def _row(one: Summary) -> str:
-    score = "stopped early" if one.eval_mean is None else f"{one.eval_mean:.1f} +- {one.eval_std:.1f}"
+    without = "stopped early" if one.interrupted else "not evaluated"
+    score = without if one.eval_mean is None else f"{one.eval_mean:.1f} +- {one.eval_std:.1f}"
     return f"{score}, {one.steps:,} steps: {one.run}"
 
 

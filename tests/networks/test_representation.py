@@ -105,12 +105,12 @@ def test_keys_follow_slowly_and_get_no_gradient() -> None:
 def test_the_loss_tells_the_changed_picture_from_those_of_others() -> None:
     model, obs, changed = made(objective="curl"), drawn(PICTURE, 7), drawn(PICTURE, 7, seed=1)
     auxiliary = model.auxiliary
-    for p in model.encoder.parameters():
-        p.data += 0.01  # so that keys are another network's
+    for p in [*model.encoder.parameters(), *auxiliary.project.parameters()]:
+        p.data += 0.01 * torch.randn(p.shape)  # so that keys are another network's
     query = auxiliary.project(model.encoder(changed)) @ auxiliary.bilinear
-    expected = contrastive_loss(query, auxiliary.keys(obs)).mean()
+    expected = contrastive_loss(query, auxiliary.keys(obs)).mean().detach()
     assert auxiliary.keys(obs).shape == (7, SIZE)
-    found = auxiliary_loss(auxiliary, model, {"obs": obs, "augmented": changed})
+    found = auxiliary_loss(auxiliary, model, {"obs": obs, "augmented": changed}).detach()
     assert float(found) == pytest.approx(float(expected), abs=1e-6)
     assert float(found) != pytest.approx(math.log(7), abs=1e-4)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -20,6 +21,8 @@ from agents.run.build import make_algorithm
 from agents.run.datasets.reading import load_dataset
 from agents.run.models import load_policy
 from agents.run.probes import native_states, probe, quantities
+from agents.run.seeds import _row as seeds_row
+from agents.run.summary import Summary, last_screen
 from agents.run.trees import read_tree
 from envs.errors import UserError
 from tests.run.running import assert_same, last_state, resume, rows, train
@@ -111,6 +114,15 @@ def test_nothing_plays_with_what_has_no_policy(
     told = capsys.readouterr().err
     assert told.count("\n") == 1
     assert "pretrain learns no policy" in told
+
+
+def test_what_is_said_at_the_end_asks_for_no_policy(pretrained: Path) -> None:
+    summary = Summary(**json.loads((pretrained / "summary.json").read_text()))
+    commands = last_screen(summary, None, None, True, acts=False)[2]
+    assert list(commands) == ["begin with it", "see its curves"]
+    assert commands["begin with it"].endswith(f"--env Bricks-v0 --from {summary.run}")
+    assert seeds_row(summary).startswith("not evaluated, ")
+    assert seeds_row(replace(summary, interrupted=True)).startswith("stopped early, ")
 
 
 def test_the_python_class_refuses_to_act(pretrained: Path, recorded: Path) -> None:
