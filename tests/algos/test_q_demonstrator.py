@@ -19,7 +19,7 @@ from agents.run.trees import read_tree
 from agents.train import main
 from envs.adapters.masks import ACTION_MASK
 from tests.algos.making import OBS, Made, make, make_batch, make_dqn
-from tests.run.running import train
+from tests.run.running import assert_same, resume, train
 
 ACTIONS = spaces.Discrete(4)
 GIVEN = {"demonstrator": "there", "demonstrator_margin": 0.5}
@@ -136,6 +136,13 @@ def test_the_demonstrator_is_not_trained_and_followed(algo: str, tmp_path: Path)
         term = [float(row["train/demonstrator_loss"]) for row in csv.DictReader(file) if row["train/demonstrator_loss"]]
     assert term[-1] < 0.5 * term[0]
     assert not any("demonstrator" in name for name in read_tree(near, "model")[0])
+
+
+def test_it_resumes_bit_for_bit(tmp_path: Path) -> None:
+    words = f"{QS['dqn']} --schedule-total 192 --demonstrator {train(tmp_path / 'first', PPO)}"
+    whole, half = train(tmp_path / "whole", f"{words} -n 192"), train(tmp_path / "half", f"{words} -n 96")
+    resume(half, "-n 192")
+    assert_same(read_tree(whole, "model")[0], read_tree(half, "model")[0])
 
 
 @pytest.mark.parametrize(
