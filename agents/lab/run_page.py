@@ -13,7 +13,7 @@ from agents.lab.drawing import Picture, make_picture, shorten
 from agents.lab.foretold import show_foretold
 from agents.lab.statistics import bootstrap_interval, mean
 from agents.lab.stored import StoredRun, read_stored
-from agents.lab.words import algorithm_name, interval, number, plural, thousands
+from agents.lab.words import interval, number, plural, thousands
 from agents.run import code
 from agents.run.config import FLAGS, Layer, resolve
 from agents.run.curves import Curve, read_curves
@@ -22,6 +22,7 @@ from agents.run.dry import layers
 from agents.run.folder import RunFolder
 from agents.run.models import load_policy
 from agents.run.recording import videos_of
+from agents.run.registry import title_of
 from agents.run.storage import disk, read_bytes, write_text
 from agents.run.summary import resume_command
 from agents.run.terminal import typed
@@ -50,7 +51,7 @@ def write_page(path: Path, out: Path, replays: Path, trust: code.Trust = False) 
     """
     run = read_stored(path)
     curves = read_curves(path / "evaluations.csv") | read_curves(path / "progress.csv")
-    document = Document(f"{algorithm_name(run.algo)} on {run.env}, seed {run.seed}")
+    document = Document(f"{title_of(run.algo)} on {run.env}, seed {run.seed}")
     found = _reached(document, run)
     show_foretold(document, path)
     _illnesses(document, path)

@@ -6,6 +6,8 @@ import math
 from collections.abc import Sequence
 from datetime import timedelta
 
+from agents.run.registry import title_of
+
 LABELS = {"ours": "ours", "sb3": "SB3"}
 
 
@@ -14,15 +16,9 @@ def shown(label: str) -> str:
     return LABELS.get(label, label)
 
 
-def algorithm_name(algo: str) -> str:
-    """Return such as "PPO", or "Reinforce" for `my_file.py:Reinforce`."""
-    name = algo.rpartition(":")[2].removesuffix(".py")
-    return algo.upper() if name == algo else name
-
-
 def task_name(env: str, algo: str) -> str:
     """Return such as "CartPole-v1, PPO"."""
-    return f"{env}, {algorithm_name(algo)}"
+    return f"{env}, {title_of(algo)}"
 
 
 def number(value: float, short: bool = False) -> str:

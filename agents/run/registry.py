@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 FORMS = "my_file.py:Class"  # how help and messages write a user's own algorithm
 
 
+WORDS = ("pretrain",)  # names that are no abbreviations
+
+
 @dataclass(frozen=True, slots=True)
 class AlgorithmSpec:
     """An algorithm: its name as typed, its hyperparameters, and `load()`, which imports and returns its class."""
@@ -48,7 +51,9 @@ def label(name: str) -> str:
 
 def title_of(name: str) -> str:
     """Return an algorithm's name as titles write it: "ppo" -> "PPO", "my/file.py:Reinforce" -> "Reinforce"."""
-    return label(name) if is_user_code(name) else name.upper()
+    if is_user_code(name):
+        return label(name)
+    return name.capitalize() if name in WORDS else name.upper()
 
 
 def find(name: str, source: str = "algo") -> AlgorithmSpec:

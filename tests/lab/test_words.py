@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from agents.lab.words import algorithm_name, duration, number, thousands
+from agents.lab.words import duration, number, thousands
 
 
 @pytest.mark.parametrize(
@@ -31,7 +31,3 @@ def test_numbers(value, written, short):
 def test_steps_and_times():
     assert [thousands(value) for value in (0.5, 20_000, 1_500_000)] == ["0.5", "20k", "1.5M"]
     assert [duration(value) for value in (99, 600, 7_200)] == ["99 s", "10 min", "2.0 h"]
-
-
-def test_algorithms():
-    assert [algorithm_name(algo) for algo in ("ppo", "a/mine.py:Reinforce", "mine.py")] == ["PPO", "Reinforce", "mine"]

@@ -255,3 +255,8 @@ def test_the_default_of_a_class_is_allowed_by_it() -> None:
         config: AlgoConfig = registry.find(algo).config()
         assert config.contradiction() is None
         assert type(config).model_validate(config.model_dump()) == config
+
+
+def test_titles() -> None:
+    names = ("ppo", "bc", "pretrain", "a/mine.py:Reinforce", "mine.py")
+    assert [registry.title_of(name) for name in names] == ["PPO", "BC", "Pretrain", "Reinforce", "mine"]

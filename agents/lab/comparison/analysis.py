@@ -26,7 +26,8 @@ from agents.lab.statistics import (
     performance_profile,
     probability_of_improvement,
 )
-from agents.lab.words import algorithm_name, task_name
+from agents.lab.words import task_name
+from agents.run.registry import title_of
 
 OURS = "ours"
 LEVEL = 0.05  # of all claims about one other side together
@@ -272,7 +273,7 @@ def _sections(tasks: Sequence[Task], labels: Sequence[str]) -> Iterable[Section]
         yield _section(group, named, "")
         algos = list(dict.fromkeys(task.algo for task in group))
         for algo in algos if len(algos) > 1 else ():
-            yield _section([task for task in group if task.algo == algo], named, algorithm_name(algo))
+            yield _section([task for task in group if task.algo == algo], named, title_of(algo))
 
 
 def _section(tasks: Sequence[Task], labels: Sequence[str], algo: str) -> Section:

@@ -15,7 +15,8 @@ from agents.lab.comparison.curves import SCHEMA
 from agents.lab.comparison.document import Document, Picture, Table
 from agents.lab.comparison.results import import_files, load_results
 from agents.lab.comparison.verdict import Verdict, make_verdict, print_verdict
-from agents.lab.words import algorithm_name, listed, number, plural, printable, shown, task_name
+from agents.lab.words import listed, number, plural, printable, shown, task_name
+from agents.run.registry import title_of
 from agents.run.storage import disk, write_text
 from agents.run.terminal import typed
 
@@ -214,7 +215,7 @@ def _missing(document: Document, findings: Findings) -> None:
         return
     document.heading("Failed and unfinished runs", "missing")
     if failures:
-        rows = [[f.env, algorithm_name(f.algo), shown(f.label), str(f.seed), f.error[:500]] for f in failures]
+        rows = [[f.env, title_of(f.algo), shown(f.label), str(f.seed), f.error[:500]] for f in failures]
         document.table(Table(["environment", "algorithm", "side", "seed", "error"], rows, texts=5, wrapped=True))
     failed = {failure.key for failure in failures}
     if waiting := [key for key in unfinished if key not in failed]:

@@ -20,12 +20,12 @@ from agents.lab.comparison.report import settings_table, write_report
 from agents.lab.comparison.results import Reference, Results, StoredDocument
 from agents.lab.comparison.verdict import print_verdict
 from agents.lab.stored import read_stored
-from agents.lab.words import algorithm_name, listed, plural, printable
+from agents.lab.words import listed, plural, printable
 from agents.run import code
 from agents.run.config import RunConfig
 from agents.run.doctor.sink import read_diagnoses
 from agents.run.flags import parse_env_kwargs
-from agents.run.registry import find
+from agents.run.registry import find, title_of
 from agents.run.terminal import typed
 from envs.errors import UserError
 from envs.make import env_label, has_native, reward_threshold
@@ -213,7 +213,7 @@ def _sb3_entry(path: Path, options: Options, envs: Sequence[tuple[str, dict[str,
     kwargs = kwargs | parse_env_kwargs(options.env_kwargs)
     seed = seed if isinstance(seed, int) else 0
     figures = {"steps": float(steps)} if isinstance(steps, int) else {}
-    name = f"{path.stem} (SB3 {algorithm_name(algo)})"
+    name = f"{path.stem} (SB3 {title_of(algo)})"
     return Entry(path, env, kwargs, algo, seed, name, settings, figures=figures)
 
 
@@ -236,7 +236,7 @@ def sides_of(entries: Sequence[Entry]) -> dict[str, list[Entry]]:
 def _labels(groups: Sequence[Sequence[Entry]]) -> list[str]:
     """Name sides by the first of these that tells them apart: given names or algorithms, settings, folders, paths."""
     differing = settings_table({str(i): group[0].settings for i, group in enumerate(groups)}, differing=True).rows
-    named = [(group[0].name, algorithm_name(group[0].algo), group) for group in groups]
+    named = [(group[0].name, title_of(group[0].algo), group) for group in groups]
     ways: list[list[str]] = [
         [(name if len({entry.name for entry in group}) == 1 else "") or algorithm for name, algorithm, group in named],
         [", ".join(f"{row[0]}={row[i + 1]}" for row in differing) for i in range(len(groups))],
@@ -258,7 +258,7 @@ def _compare_here(
 ) -> dict[str, Any]:
     """Compare runs of one environment, write the report into `out` and print what is found."""
     sides, first = sides_of(entries), entries[0]
-    algos = "/".join(dict.fromkeys(algorithm_name(entry.algo) for entry in entries))
+    algos = "/".join(dict.fromkeys(title_of(entry.algo) for entry in entries))
     algo = first.algo if len({entry.algo for entry in entries}) == 1 else algos
     runs = [_result(entry, RunKey(first.place, algo, label, entry.seed)) for label in sides for entry in sides[label]]
     runs += [replace(curve, key=curve.key._replace(env=first.place, algo=algo)) for curve in curves]

@@ -15,7 +15,8 @@ from agents.lab.tuning.pictures import pictures
 from agents.lab.tuning.search import outcome
 from agents.lab.tuning.study import SETTINGS, UNFIT, WHY, Study
 from agents.lab.tuning.winners import FRESH, Fresh, settings_of, verdict
-from agents.lab.words import algorithm_name, duration, number, plural
+from agents.lab.words import duration, number, plural
+from agents.run.registry import title_of
 from agents.run.storage import write_text
 
 PAGE = "index.html"
@@ -29,7 +30,7 @@ def write_page(studies: Sequence[Study], fresh: Sequence[Fresh], command: str) -
         UserError: it cannot be written.
     """
     study = studies[0]
-    plan, document = study.plan, Document(f"Search: {algorithm_name(study.plan.algo)} on {study.plan.env}")
+    plan, document = study.plan, Document(f"Search: {title_of(study.plan.algo)} on {study.plan.env}")
     document.lead([*verdict(fresh)] if fresh else [_counted(study), "Nothing was trained on fresh seeds yet."])
     if fresh:
         _fresh(document, fresh)

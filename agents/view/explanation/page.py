@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from agents.lab.comparison.document import Document, Table
-from agents.lab.words import algorithm_name, interval, number, plural
+from agents.lab.words import interval, number, plural
 from agents.run.play import Moment
+from agents.run.registry import title_of
 from agents.run.storage import disk, write_text
 from agents.run.terminal import typed
 from agents.view.bars import action_bars
@@ -48,7 +49,7 @@ def write_page(found: Explanation, folder: Path) -> Path:
         UserError: it cannot be written.
     """
     loaded = found.loaded
-    document = Document(f"Why {algorithm_name(loaded.algo)} acts as it does: {loaded.env}")
+    document = Document(f"Why {title_of(loaded.algo)} acts as it does: {loaded.env}")
     document.text(f"{loaded.path}, after {loaded.step:,} steps of training.", note=True)
     document.heading("In short", "short")
     document.lead(sentences(found))
