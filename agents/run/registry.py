@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from agents.core.algorithm import Algorithm
 
 FORMS = "my_file.py:Class"  # how help and messages write a user's own algorithm
-
-
 WORDS = ("pretrain",)  # names that are no abbreviations
 
 
