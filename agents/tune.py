@@ -49,36 +49,39 @@ def _tune(argv: list[str]) -> int:
 def _search(options: Options, command: str, say: Any) -> dict[str, Any]:
     from agents.lab.tuning.page import write_page
     from agents.lab.tuning.planning import make_plan, warm_start
+    from agents.lab.tuning.population import state_of
     from agents.lab.tuning.search import run_search, worth
     from agents.lab.tuning.space import to_plain
     from agents.lab.tuning.study import Study
     from agents.lab.tuning.tensorboard import FOLDER
     from agents.lab.tuning.winners import retrain, verdict, write_best
     from agents.run.summary import curves_command
+    from agents.run.terminal import typed
     from envs.processes import cores
 
     plan, out = make_plan(options)
     workers = options.workers or cores()
-    say(f"{plan.algo} on {plan.env}: {plan.seeds} x {plan.budget:,} steps a trial, {options.trials:,} trials, {out}")
+    say(f"{plan.algo} on {plan.env}: {plan.what(options.trials)}, {out}")
     for name, dimension in plan.space.items():
         say(f"  {name}: {dimension}, {plan.base[name]} now")
     if options.dry_run:
         return {"out": str(out), "space": to_plain(plan.space)}
     studies = []
     for sampling in dict.fromkeys([plan.sampling, *(["random"] if options.random else [])]):
-        study = Study(out, options.storage, dataclasses.replace(plan, sampling=sampling))
-        study.want(options.trials)
-        if sampling != "random":
+        own = plan if sampling == plan.sampling else dataclasses.replace(plan, sampling=sampling, population=0)
+        study = Study(out, options.storage, own)
+        study.want(own.trials(plan.population or options.trials))
+        if sampling == "tpe":
             warm_start(study, options.warm_start)
         studies.append(study)
-        say(f"{sampling}: {len(study.done())} of {options.trials} trials are done")
+        say(f"{sampling}: {len(study.done())} of {study.plan_trials} trials are done")
         deadline = float("inf") if options.timeout is None else time.time() + options.timeout
         try:
             run_search(study, options.storage, workers, deadline, say)
         except KeyboardInterrupt:
             say(f"stopped; {study.progress()}")
             raise
-        if len(study.done()) < options.trials:
+        if len(study.done()) < study.plan_trials:
             say(f"the time is over; {study.progress()}")
     study = studies[0]
     best = study.best(1)
@@ -86,6 +89,10 @@ def _search(options: Options, command: str, say: Any) -> dict[str, Any]:
     if best:
         say(f"best in the search: trial {best[0].number}, {worth(study, best[0])}")
         found |= {"best": best[0].number, "values": best[0].values}
+    if best and plan.population:
+        network = state_of(out, best[0].number)
+        say(f"its network: {network} ({typed('python', '-m', 'agents.watch', network)})")
+        found["network"] = str(network)
     fresh = []
     if options.retrain and best:
         is_packaged = options.config is None and options.preset is None

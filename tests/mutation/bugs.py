@@ -48,6 +48,21 @@ BUGS = [
         ('"sub"}', '"sub", "where"}', "by NumPy: what is chosen from is overwritten"),
     ),
     *_in(
+        "agents/lab/tuning/population.py",
+        "tests/lab/tuning/test_population.py",
+        ("key=worth, reverse=True)", "key=worth, reverse=False)", "population: the best go on from the worst"),
+        (
+            "trial.user_attrs[INTERVAL] >= behind - 1",
+            "trial.user_attrs[INTERVAL] >= behind",
+            "population: states are removed that others go on from",
+        ),
+        (
+            "all(trial.state in ENDED for trial in own)",
+            "True",
+            "population: two workers train the same network",
+        ),
+    ),
+    *_in(
         "agents/core/by_numpy/picking.py",
         "tests/core/test_numpy_program.py",
         ("index.dtype == bool", "index.dtype == object", "by NumPy: how many entries a condition picks is frozen"),

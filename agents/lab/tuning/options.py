@@ -49,7 +49,13 @@ class Options:
     space: Annotated[
         str, tyro.conf.arg(metavar="NAME|FILE.yaml", help="what is searched: default, wide, or a file of your own")
     ] = "default"
-    sampler: Annotated[Literal["tpe", "random"], tyro.conf.arg(help="what proposes trials")] = "tpe"
+    sampler: Annotated[
+        Literal["tpe", "random", "pbt"],
+        tyro.conf.arg(help="what proposes trials; pbt: settings change while a population of networks is trained"),
+    ] = "tpe"
+    population: Annotated[
+        Count, tyro.conf.arg(help="networks that --sampler pbt trains, whatever --trials and --seeds say (default: 8)")
+    ] = None
     pruner: Annotated[
         Literal["asha", "hyperband", "median", "none"], tyro.conf.arg(help="what gives trials up early")
     ] = "asha"
@@ -103,6 +109,13 @@ class Options:
             UserError: there is one, or no environment.
         """
         refuse_less(self, **dict.fromkeys(COUNTS, 1), retrain=0)
+        if self.population is not None and (self.sampler != "pbt" or self.population < 2):
+            what = "at least 2 expected" if self.sampler == "pbt" else f"which --sampler {self.sampler} has not"
+            raise UserError(f"--population: {self.population} given, {what}.")
+        if self.sampler == "pbt" and self.objective != "return":
+            raise UserError(f"--objective: {self.objective} given, but of a population only return can be judged.")
+        if self.sampler == "pbt" and self.warm_start:
+            raise UserError("--warm-start: a population begins with the settings beneath, and settings drawn at random")
         if self.timeout is not None and not self.timeout > 0:
             raise UserError(f"--timeout: {self.timeout:g} given, more than 0 seconds expected.")
         if not self.env:

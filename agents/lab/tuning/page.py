@@ -12,6 +12,7 @@ from agents.lab.comparison.analysis import OURS
 from agents.lab.comparison.document import Document, Table
 from agents.lab.comparison.report import settings_table
 from agents.lab.tuning.pictures import pictures
+from agents.lab.tuning.population import MEMBER, lineage
 from agents.lab.tuning.search import outcome
 from agents.lab.tuning.study import SETTINGS, UNFIT, WHY, Study
 from agents.lab.tuning.winners import FRESH, Fresh, settings_of, verdict
@@ -35,14 +36,17 @@ def write_page(studies: Sequence[Study], fresh: Sequence[Fresh], command: str) -
     if fresh:
         _fresh(document, fresh)
     document.heading("The search", "search")
-    document.text(
-        f"{_counted(study)} Each trial trains {plural(plan.seeds, 'time')} for {plan.budget:,} steps, and is judged by "
-        f"{' and '.join(plan.goals)}, {plural(plan.eval_episodes, 'episode')} an evaluation."
-    )
+    each = f"Each trial trains {plural(plan.seeds, 'time')} for {plan.budget:,} steps"
+    if plan.population:
+        each = f"Each trial is one of {plan.evaluations} intervals of a network that trains for {plan.budget:,} steps"
+    judged = f"{' and '.join(plan.goals)}, {plural(plan.eval_episodes, 'episode')} an evaluation"
+    document.text(f"{_counted(study)} {each}, and is judged by {judged}.")
     document.show_pictures(pictures(study))
     for other in studies[1:]:
         document.text(f"Random search beside it: {_counted(other)}")
     _settings(document, study)
+    if plan.population:
+        _lineage(document, study)
     _trials(document, study)
     document.heading("Repeat it", "repeat")
     document.text("What is finished is kept; another --out begins anew:")
@@ -99,10 +103,23 @@ def _settings(document: Document, study: Study) -> None:
         values = trial.user_attrs.get(SETTINGS) or {}
         sides[label] = {name: values[name] for name in names if name in values}
     rounded = {
-        side: {name: f"{value:.4g}" if isinstance(value, float) else value for name, value in values.items()}
+        side: {name: _short(value) if isinstance(value, float | str) else value for name, value in values.items()}
         for side, values in sides.items()
     }
     document.table(settings_table(rounded))
+
+
+def _lineage(document: Document, study: Study) -> None:
+    """Show how the settings of the best network changed."""
+    if not (best := study.best(1)):
+        return
+    document.text("What the best network was trained with, interval by interval:")
+    names, rows = list(study.plan.space), []
+    for trial in lineage(study.trials, best[0]):
+        values = trial.user_attrs.get(SETTINGS) or {}
+        row = [str(trial.number), str(trial.user_attrs[MEMBER]), outcome(study, trial)]
+        rows.append([*row, *(_short(values.get(name, "")) for name in names)])
+    document.table(Table(["trial", "member", "came to", *names], rows, texts=3, wrapped=True))
 
 
 def _trials(document: Document, study: Study) -> None:

@@ -33,8 +33,9 @@ class Plan:
         seeds: trainings of each trial.
         evaluations: of each training, after which a trial may be given up.
         eval_episodes: of each of them.
-        sampling: "tpe" or "random".
+        sampling: "tpe", "random", or "pbt": a trial is then an interval of a member (`population.py`).
         pruning: "asha", "hyperband", "median" or "none".
+        population: members of population-based training; 0 for another search.
     """
 
     base: dict[str, Any]
@@ -46,6 +47,7 @@ class Plan:
     eval_episodes: int
     sampling: str
     pruning: str
+    population: int = 0
 
     @property
     def env(self) -> str:
@@ -65,6 +67,16 @@ class Plan:
         """Environment steps of each training."""
         return int(self.base["total_timesteps"])
 
+    def trials(self, asked: int) -> int:
+        """Return how many trials there will be where so many are asked for."""
+        return self.population * self.evaluations or asked
+
+    def what(self, asked: int) -> str:
+        """Say how much will be trained."""
+        if self.population:
+            return f"{self.population} networks x {self.budget:,} steps in {self.evaluations} intervals"
+        return f"{self.seeds} x {self.budget:,} steps a trial, {asked:,} trials"
+
     @property
     def goals(self) -> list[str]:
         """What is wanted of a trial, in words."""
@@ -77,7 +89,7 @@ class Plan:
     @property
     def may_give_up(self) -> bool:
         """Whether trials are ended early; with two goals there is no telling which are worse."""
-        return self.objective != "both" and self.pruning != "none"
+        return self.objective != "both" and self.pruning != "none" and not self.population
 
     def config(self, values: dict[str, Any], seed: int) -> RunConfig:
         """Return the configuration of a training with `values` over the base.
@@ -95,7 +107,7 @@ class Plan:
         """Return what proposes trials: TPE sees those of other workers that are under way (Bergstra et al. 2011)."""
         from optuna.samplers import RandomSampler, TPESampler
 
-        if self.sampling == "random":
+        if self.sampling != "tpe":
             return RandomSampler()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # groups are experimental, it says

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import closing, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from agents.lab.tuning.options import Options
 from agents.lab.tuning.plan import Plan
-from agents.lab.tuning.space import find_space, parameters, read_space
+from agents.lab.tuning.space import Space, extremes, find_space, parameters, read_space
 from agents.lab.tuning.study import JOURNAL, SETTINGS, Study, study_names
 from agents.run import registry
 from agents.run.build import build
 from agents.run.config import FLAGS, Layer, config_layer, resolve
 from agents.run.flags import parse_env_kwargs
+from agents.run.training import restore
 from envs.errors import UserError
 from envs.make import env_label, reward_threshold
 
+POPULATION = 8  # members where nothing else is said
 WARM = 3  # trials of each earlier search that are tried first
 
 
@@ -44,19 +47,51 @@ def make_plan(options: Options) -> tuple[Plan, Path]:
             raise UserError(f"{config.env} has no threshold of its own: give the return to reach as --threshold")
     elif options.threshold is not None:
         raise UserError(f"--threshold goes with --objective time; it is {options.objective}")
+    is_pbt = options.sampler == "pbt"
     plan = Plan(
         base=base,
         space=read_space(find_space(options.space, spec), spec, base),
         objective=options.objective,
         threshold=threshold,
-        seeds=options.seeds,
+        seeds=1 if is_pbt else options.seeds,
         evaluations=options.evaluations,
         eval_episodes=options.eval_episodes,
         sampling=options.sampler,
-        pruning=options.pruner,
+        pruning="none" if is_pbt else options.pruner,
+        population=(options.population or POPULATION) if is_pbt else 0,
     )
+    if is_pbt:
+        plan = replace(plan, space=changeable(plan))
     out = options.out or Path("runs", "tune", f"{env_label(config.env)}__{registry.label(config.algo)}")
     return plan, out
+
+
+def changeable(plan: Plan) -> Space:
+    """Return that part of a plan's space which a network in training can change: its state fits all values.
+
+    Raises:
+        UserError: nothing is left.
+    """
+    kept: Space = {}
+    with closing((training := build(plan.config({}, 0))).env):
+        state = {"training": training.state_dict()}
+    for name, dimension in plan.space.items():
+        if all(_takes(plan, {name: value}, state) for value in extremes(dimension)):
+            kept[name] = dimension
+    if not kept:
+        raise UserError(f"a network in training can change none of {', '.join(plan.space)}: give another --space")
+    return kept
+
+
+def _takes(plan: Plan, values: dict[str, Any], state: dict[str, Any]) -> bool:
+    try:
+        config = plan.config(values, 0)
+    except UserError:
+        return True  # it does not go with the other settings, which changes with them
+    with closing((training := build(config)).env), suppress(UserError):
+        restore(training, state)
+        return True
+    return False
 
 
 def warm_start(study: Study, folders: Sequence[Path]) -> None:

@@ -43,10 +43,9 @@ def run_search(study: Study, url: str | None, workers: int, deadline: float, say
                     say(f"a worker {failed}")
                 if deaths >= MOST_DEATHS:
                     raise UserError(f"workers end at once: the last {failed}")
-            left = study.plan_trials - len(study.done())
-            if left <= 0:
+            if (useful := study.workers(workers)) <= 0:
                 break
-            while len(running) < min(workers, left):
+            while len(running) < useful:
                 count += 1
                 running[count] = _start(study, url, workers, count, deadline)
             for trial in _ended(study, told):

@@ -155,7 +155,7 @@ def read_space(path: Path, spec: AlgorithmSpec, base: Mapping[str, Any]) -> Spac
         if name in found:
             raise UserError(f"{source.label(name)}: given twice")
         dimension = _dimension(value, fields[name].annotation, source.label(name))
-        for one in _extremes(dimension):
+        for one in extremes(dimension):
             validate(spec.config, {name: (one, source)})
         found[name] = dimension.widened(name, base[name])
     if not found:
@@ -219,7 +219,8 @@ def _words(annotation: Any) -> list[Any]:
     return [word for inner in get_args(annotation) for word in _words(inner)]
 
 
-def _extremes(dimension: Dimension) -> Sequence[Any]:
+def extremes(dimension: Dimension) -> Sequence[Any]:
+    """Return the settings at the ends of a dimension: all of its values, or the lowest and the highest."""
     if isinstance(dimension, Choices):
         return [json.loads(text) for text in dimension.texts]
     low, high = (int(x) if dimension.whole else x for x in (dimension.low, dimension.high))

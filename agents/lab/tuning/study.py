@@ -7,6 +7,7 @@ holds a lock for as long as it lives: what a dead one left is given to another, 
 from __future__ import annotations
 
 import os
+import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -21,6 +22,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from agents.lab.tuning.plan import Plan
+from agents.lab.tuning.population import ENDED, INTERVAL, STATES, needed, next_interval, unfinished
 from agents.run.lock import taken
 from agents.run.storage import disk
 from envs.errors import UserError
@@ -31,7 +33,6 @@ JOURNAL, CLAIM, WORKERS = "journal.log", "claim.lock", "workers"
 PLAN, WORKER, WHY, SETTINGS, RETRY = "plan", "worker", "why", "settings", "retry of"
 ABANDONED = "its worker ended before it did"  # and so it counts as not begun
 UNFIT = "its settings exclude one another"  # and so it is no try
-DONE = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 POLL = 0.02  # seconds between two tries to take a lock
 MOST_UNFIT = 20  # of such trials for each that is asked for
 
@@ -162,11 +163,13 @@ class Study:
 
     def done(self) -> list[FrozenTrial]:
         """Return the counted trials that have ended."""
-        return [trial for trial in self.counted() if trial.state in DONE]
+        return [trial for trial in self.counted() if trial.state in ENDED]
 
     def best(self, most: int) -> list[FrozenTrial]:
         """Return the best finished trials, settings that differ, best first; with two goals, the front first."""
         finished = [trial for trial in self.counted() if trial.state is TrialState.COMPLETE]
+        whole = [trial for trial in finished if trial.user_attrs.get(INTERVAL) == self.plan.evaluations - 1]
+        finished = whole or finished  # of a population its members at their end
         signs = [1 if way is StudyDirection.MINIMIZE else -1 for way in self.optuna.directions]
         costs = {t.number: tuple(s * v for s, v in zip(signs, t.values, strict=True)) for t in finished}
 
@@ -195,10 +198,37 @@ class Study:
             unfit = sum(trial.user_attrs.get(WHY) == UNFIT for trial in self.trials)
             begun = sum(trial.state is not TrialState.WAITING for trial in self.counted())
             if begun >= self.plan_trials or unfit > MOST_UNFIT * self.plan_trials:
+                if self.plan.population:
+                    self._let_states_go()
                 return None
+            if self.plan.population and not self._enqueued_interval(unfit):
+                return None  # all that is left is under way
             trial = self.optuna.ask()
             trial.set_user_attr(WORKER, worker)
             return trial
+
+    def _enqueued_interval(self, unfit: int) -> bool:
+        """Let the interval that comes next be the next trial; return whether there is one."""
+        counted = self.counted()
+        if any(trial.state is TrialState.WAITING for trial in counted):
+            return True  # of a worker that was killed in between
+        if (found := next_interval(self.plan, counted, unfit)) is None:
+            return False
+        self.optuna.enqueue_trial(found[0], user_attrs=found[1])
+        self._let_states_go()
+        return True
+
+    def _let_states_go(self) -> None:
+        """Remove what trials ended with that no other goes on from."""
+        kept = needed(self.plan, self.counted())
+        for folder in (self.folder / STATES).glob("*"):
+            if folder.name.isdecimal() and int(folder.name) not in kept:
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def workers(self, most: int) -> int:
+        """Return how many of so many workers have something to do."""
+        members = self.plan.population
+        return min(most, unfinished(self.plan, self.counted()) if members else self.plan_trials - len(self.done()))
 
     @property
     def plan_trials(self) -> int:
@@ -215,8 +245,9 @@ class Study:
 
     def abandon(self, trial: Trial | FrozenTrial) -> None:
         """Give a trial up that was not carried out to its end; one with the same parameters takes its place."""
-        frozen = self.optuna.get_trials(deepcopy=False)[trial.number]
-        self.optuna.enqueue_trial(frozen.params or _fixed(frozen), user_attrs={RETRY: trial.number})
+        if not self.plan.population:  # whose next interval is this one again
+            frozen = self.optuna.get_trials(deepcopy=False)[trial.number]
+            self.optuna.enqueue_trial(frozen.params or _fixed(frozen), user_attrs={RETRY: trial.number})
         self.close(trial, TrialState.FAIL, ABANDONED)
 
     def close(self, trial: Trial | FrozenTrial, state: TrialState, why: str) -> None:

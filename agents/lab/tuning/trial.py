@@ -13,6 +13,7 @@ from optuna.trial import Trial, TrialState
 
 from agents.core.schedules import crossings
 from agents.lab.tuning.plan import Plan
+from agents.lab.tuning.population import MEMBER, PARENT, state_of
 from agents.lab.tuning.space import suggest
 from agents.lab.tuning.study import SETTINGS, UNFIT, WHY, Study
 from agents.learning.learner import Diverged
@@ -20,7 +21,11 @@ from agents.run import registry
 from agents.run.build import build
 from agents.run.config import RunConfig
 from agents.run.evaluator import evaluator_of, settled
+from agents.run.models import save_model
+from agents.run.storage import atomic_folder
+from agents.run.training import Training, restore
 from agents.run.transfer import begin
+from agents.run.trees import read_tree, write_tree
 from envs.errors import UserError
 
 CURVES, SECONDS = "curves", "seconds"
@@ -53,12 +58,16 @@ def carry_out(trial: Trial, study: Study, deadline: float) -> None:
     values = suggest(trial, plan.space, plan.base, registry.find(plan.algo).config)
     trial.set_user_attr(SETTINGS, values)
     try:
-        configs = [plan.config(values, seed) for seed in range(plan.seeds)]
+        member = trial.user_attrs.get(MEMBER, 0)
+        configs = [plan.config(values, seed) for seed in range(member, member + plan.seeds)]
     except UserError:
         study.close(trial, TrialState.PRUNED, UNFIT)
         return
     try:
-        curves, why = _curves(trial, plan, configs, deadline)
+        if plan.population:
+            curves, why = [_interval(trial, study, configs[0], deadline)], ""
+        else:
+            curves, why = _curves(trial, plan, configs, deadline)
     except Diverged as error:
         study.close(trial, TrialState.PRUNED, f"diverged: {error}")
         return
@@ -104,29 +113,51 @@ def _curves(trial: Trial, plan: Plan, configs: list[RunConfig], deadline: float)
     return curves, ""
 
 
+def _interval(trial: Trial, study: Study, config: RunConfig, deadline: float) -> list[Point]:
+    """Go on from the state that the parent ended in to the next evaluation; keep the state; return the whole curve."""
+    parent = trial.user_attrs.get(PARENT)
+    with closing((training := build(config)).env):
+        before: list[Point] = []
+        if parent is None:
+            begin(training)
+        else:
+            restore(training, read_tree(state_of(study.folder, parent), "state")[0])
+            before = points(study.trials[parent])[0]
+        more = next(_evaluated(training, study.plan, deadline, before[-1].seconds if before else 0.0), None)
+        with atomic_folder(state_of(study.folder, trial.number)) as folder:
+            save_model(folder, training.algorithm.model, training.config, training.env.own_spaces, training.step)
+            write_tree(folder, "state", {"training": training.state_dict()}, {"step": training.step})
+    return before if more is None else [*before, more]  # none: a long rollout had come to the end before
+
+
 def learning_curve(config: RunConfig, plan: Plan, deadline: float) -> Iterator[Point]:
     """Train, and yield `plan.evaluations` evaluations, the last at the end; with a threshold, up to what reaches it."""
     with closing((training := build(config)).env):
         begin(training)
-        config = training.config = settled(training.config)
-        with closing(evaluator_of(config, training.env.backend, plan.eval_episodes)) as evaluator:
-            every, before, spent, looks = max(plan.budget // plan.evaluations, 1), 0, 0.0, 0
+        yield from _evaluated(training, plan, deadline)
+
+
+def _evaluated(training: Training, plan: Plan, deadline: float, spent: float = 0.0) -> Iterator[Point]:
+    """Train on, and yield the evaluations that fall due; `spent` is how many seconds were trained before."""
+    config = training.config = settled(training.config)
+    with closing(evaluator_of(config, training.env.backend, plan.eval_episodes)) as evaluator:
+        every, before, looks = max(plan.budget // plan.evaluations, 1), training.step, 0
+        began = perf_counter()
+        for iteration in training.iterations():
+            looks += 1
+            if looks % OFTEN == 0 and time.time() > deadline:
+                raise OutOfTime
+            before, due = iteration.step, crossings(before, iteration.step, every)
+            if not due and iteration.step < plan.budget:
+                continue
+            spent += perf_counter() - began
+            found = evaluator.evaluate(training.policy, plan.eval_episodes, "evaluation", iteration.step)
+            yield (point := Point(iteration.step, round(spent, 3), float(found.returns.mean())))
+            if plan.threshold is not None and point.mean >= plan.threshold:
+                return
+            if time.time() > deadline:
+                raise OutOfTime
             began = perf_counter()
-            for iteration in training.iterations():
-                looks += 1
-                if looks % OFTEN == 0 and time.time() > deadline:
-                    raise OutOfTime
-                before, due = iteration.step, crossings(before, iteration.step, every)
-                if not due and iteration.step < plan.budget:
-                    continue
-                spent += perf_counter() - began
-                found = evaluator.evaluate(training.policy, plan.eval_episodes, "evaluation", iteration.step)
-                yield (point := Point(iteration.step, round(spent, 3), float(found.returns.mean())))
-                if plan.threshold is not None and point.mean >= plan.threshold:
-                    return
-                if time.time() > deadline:
-                    raise OutOfTime
-                began = perf_counter()
 
 
 def points(trial: Any) -> list[list[Point]]:

@@ -30,6 +30,7 @@ from agents.run.config import RUN_FIELDS
 from agents.run.storage import disk, write_text
 from agents.run.yaml_files import dump_yaml
 
+FOUND_BY = {"tpe": "search", "random": "random search", "pbt": "population-based training, at its end"}
 FRESH, SETTINGS_FILES = "fresh", "settings"
 TURNED = {Outcome.BETTER: Outcome.WORSE, Outcome.WORSE: Outcome.BETTER}
 
@@ -94,7 +95,7 @@ def about(study: Study, trial: FrozenTrial) -> list[str]:
     """Say where a trial's settings are from."""
     plan = study.plan
     return [
-        f"Found by {'random search' if plan.sampling == 'random' else 'search'}: trial {trial.number} of "
+        f"Found by {FOUND_BY[plan.sampling]}: trial {trial.number} of "
         f"{len(study.done())} with {plan.algo} on {plan.env}, {plan.budget:,} steps each.",
         f"In the search: {worth(study, trial)}, the best of all and so flattered; seeds {FIRST_SEED:,} to "
         f"{FIRST_SEED + plan.seeds - 1:,}.",
