@@ -15,8 +15,9 @@ from envs.errors import UserError
 
 EXAMPLES = """\
 examples:
-  python -m agents.probe --data datasets/bricks
-  python -m agents.probe runs/Bricks-v0__ppo__s0__20260101-120000 --data datasets/bricks --json
+  python -m agents.probe --data datasets/cartpole
+  python -m agents.probe runs/CartPole-v1__ppo__s0__20260101-120000 --data datasets/cartpole --json
+  python -m agents.probe runs/CartPole-v1__ppo__s0__20260101-120000 --data datasets/cartpole --held-out 0.4
 """
 
 
@@ -47,9 +48,10 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _probe(argv: list[str]) -> int:
-    options = parse_flags(Options, argv, command="python -m agents.probe", about=__doc__, examples=EXAMPLES)
+    words = argv or ["--help"]
+    options = parse_flags(Options, words, command="python -m agents.probe", about=__doc__, examples=EXAMPLES)
     if options.data is None:
-        raise UserError("which recorded episodes? Give a folder or file, for example: --data datasets/bricks")
+        raise UserError("which recorded episodes? Give a folder or file, for example: --data datasets/cartpole")
     if not 0 < options.held_out < 1:
         raise UserError(f"--held-out: {options.held_out} given, a share between 0 and 1 expected.")
 
