@@ -15,7 +15,7 @@ from envs.errors import UserError
 
 EXAMPLES = """\
 examples:
-  python -m agents.probe --data datasets/cartpole
+  python -m agents.probe runs/CartPole-v1__ppo__s0__20260101-120000 --data datasets/cartpole
   python -m agents.probe runs/CartPole-v1__ppo__s0__20260101-120000 --data datasets/cartpole --json
   python -m agents.probe runs/CartPole-v1__ppo__s0__20260101-120000 --data datasets/cartpole --held-out 0.4
 """
