@@ -88,14 +88,11 @@ def quantities(data: Dataset, gamma: float) -> dict[str, Floats]:
     for name, leaf in leaves.items():
         if leaf.ndim == 2 and leaf.dtype == np.float32 and name != ACTION_MASK:
             found[f"observation {name}".rstrip()] = leaf[data.rows].astype(np.float64)
-    state = native_states(data)
-    return (
-        found if state is None else found | {f"state {i}": row[:, None] for i, row in enumerate(state.T) if _plain(row)}
-    )
-
-
-def _plain(row: Floats) -> bool:
-    return bool(np.abs(row).max() < PACKED)
+    if (states := native_states(data)) is not None:
+        for index, row in enumerate(states.T):
+            if np.abs(row).max() < PACKED:
+                found[f"state {index}"] = row[:, None]
+    return found
 
 
 def native_states(data: Dataset) -> Floats | None:

@@ -74,16 +74,14 @@ def last_screen(
     rows["run folder"] = path
     if recorded is not None:
         rows["recorded episode"] = str(recorded)
-    commands = {
-        **({"watch it play": typed("python", "-m", "agents.watch", path)} if watchable and acts else {}),
-        **({"measure it": typed("python", "-m", "agents.evaluate", path)} if acts else {}),
-        **(
-            {}
-            if acts
-            else {"begin with it": typed("python", "-m", "agents.train", "--env", summary.env, "--from", path)}
-        ),
-        "see its curves": curves_command(Path(path).parent),
-    }
+    commands: dict[str, str] = {}
+    if watchable and acts:
+        commands["watch it play"] = typed("python", "-m", "agents.watch", path)
+    if acts:
+        commands["measure it"] = typed("python", "-m", "agents.evaluate", path)
+    else:
+        commands["begin with it"] = typed("python", "-m", "agents.train", "--env", summary.env, "--from", path)
+    commands["see its curves"] = curves_command(Path(path).parent)
     title = f"{title_of(summary.algo)} on {summary.env}"
     if summary.interrupted:
         title += ", stopped early"

@@ -34,6 +34,21 @@ def setting_of_others(name: str, algo: str) -> str:
     return f"this is a setting of {listed(owners(name, algo), 'and')}; the run uses {algo}"
 
 
+@contextmanager
+def stopped_at(kind: type, name: str, call: int) -> Iterator[None]:
+    """Stop a run, as Ctrl-C does, when a method of a class is called for this time."""
+    method, calls = getattr(kind, name), []
+
+    def counting(self: Any, *given: Any) -> Any:
+        calls.append(1)
+        if len(calls) == call:
+            signal.raise_signal(signal.SIGINT)
+        return method(self, *given)
+
+    with mock.patch.object(kind, name, counting):
+        yield
+
+
 def train(folder: Path, words: str, code: int = 0) -> Path:
     """Run `python -m agents.train` with these words, its run in `folder`; return the run."""
     places = ["--runs-dir", str(folder), "--replays-dir", str(folder / "replays"), "--no-record", "--quiet"]

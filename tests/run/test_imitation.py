@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import signal
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -23,7 +22,7 @@ from agents.data.dataset import of_columns
 from agents.run.imitation import HeldOut, prepared
 from agents.run.models import load_policy
 from tests.data.test_dataset import SPACES, made
-from tests.run.running import assert_same_run, resume, train
+from tests.run.running import assert_same_run, resume, stopped_at, train
 
 BOX = spaces.Box(-1, 1, (2,))
 QUICK = "--algo bc --eval-freq 0 --final-eval-episodes 1 --device cpu"
@@ -190,15 +189,7 @@ def test_half_a_training_gone_on_with_is_the_whole(recorded: Path, tmp_path: Pat
     words = f"--algo bc --env CartPole-v1 --data {recorded} --patience 0 --n-steps 16 --schedule-total 2000 --balanced"
     words += " --eval-freq 450 --eval-episodes 2 --eval-max-steps 60 --final-eval-episodes 0 --device cpu --norm-obs"
     whole = train(tmp_path / "whole", f"{words} -n 2000")
-    collect, calls = Playback.collect, []
-
-    def stopped(self: Playback, *ticks: Any) -> Any:
-        calls.append(1)
-        if len(calls) == 2:
-            signal.raise_signal(signal.SIGINT)
-        return collect(self, *ticks)
-
-    with mock.patch.object(Playback, "collect", stopped):
+    with stopped_at(Playback, "collect", 2):
         half = train(tmp_path / "half", f"{words} -n 2000", code=130)
     assert_same_run(whole, resume(half))
 
@@ -290,15 +281,7 @@ def test_an_expert_labels_what_the_policy_does(recorded: Path, tmp_path: Path) -
     with mock.patch.object(Asked, "_ask", looked):
         whole = train(tmp_path / "whole", f"{DAGGER} --data {recorded} --dagger {expert}")
     assert [len(labels) for labels in asked] == [40, 80]
-    collect, calls = Playback.collect, []
-
-    def stopped(self: Playback, *ticks: Any) -> Any:
-        calls.append(1)
-        if len(calls) == 3:
-            signal.raise_signal(signal.SIGINT)
-        return collect(self, *ticks)
-
-    with mock.patch.object(Playback, "collect", stopped):
+    with stopped_at(Playback, "collect", 3):
         half = train(tmp_path / "half", f"{DAGGER} --data {recorded} --dagger {expert}", code=130)
     assert_same_run(whole, resume(half))
 

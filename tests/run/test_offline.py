@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,7 +18,7 @@ from agents.run import imitation, loops
 from agents.run.models import load_policy
 from agents.train import main
 from tests.data.test_dataset import made
-from tests.run.running import assert_same_run, resume, train
+from tests.run.running import assert_same_run, resume, stopped_at, train
 
 EITHER = "--env CartPole-v1 --vec sync --n-envs 2 --learning-starts 0 --buffer-size 500 --batch-size 16 --train-freq 4 "
 EITHER += "--gradient-steps 1 --net-arch 32 --device cpu --save-freq 0 --eval-freq 100 --eval-episodes 1 "
@@ -82,15 +81,7 @@ def test_it_acts_in_the_last_part_where_that_is_asked_for(data: Path, tmp_path: 
 def test_half_a_training_gone_on_with_is_the_whole(data: Path, tmp_path: Path, algo: str) -> None:
     words = f"{algo} --data {data} -n 400 --n-step-returns 3 --prioritized-replay"
     whole = train(tmp_path / "whole", words)
-    learn, calls = loops.Rounds.learn, []
-
-    def stopped(self: loops.Rounds) -> None:
-        calls.append(1)
-        if len(calls) == 45:
-            signal.raise_signal(signal.SIGINT)
-        learn(self)
-
-    with mock.patch.object(loops.Rounds, "learn", stopped):
+    with stopped_at(loops.Rounds, "learn", 45):
         half = train(tmp_path / "half", words, code=130)
     assert_same_run(whole, resume(half))
 

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import signal
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import numpy as np
 import pytest
@@ -25,7 +23,7 @@ from agents.run.seeds import _row as seeds_row
 from agents.run.summary import Summary, last_screen
 from agents.run.trees import read_tree
 from envs.errors import UserError
-from tests.run.running import assert_same, last_state, resume, rows, train
+from tests.run.running import assert_same, last_state, resume, rows, stopped_at, train
 
 WORDS = "--algo pretrain --env Bricks-v0 --device cpu --batch-size 32"
 CURL = "--objective curl --augment shift"
@@ -79,15 +77,7 @@ def test_of_vectors_the_hidden_layers_are_begun_with(algo: str, tmp_path: Path) 
 def test_half_a_training_gone_on_with_is_the_whole(objective: str, recorded: Path, tmp_path: Path) -> None:
     words = f"{WORDS} {objective} --data {recorded} -n 1500 --patience 0"
     whole = train(tmp_path / "whole", words)
-    collect, calls = Playback.collect, []
-
-    def stopped(self: Playback, *ticks: Any) -> Any:
-        calls.append(1)
-        if len(calls) == 2:
-            signal.raise_signal(signal.SIGINT)
-        return collect(self, *ticks)
-
-    with mock.patch.object(Playback, "collect", stopped):
+    with stopped_at(Playback, "collect", 2):
         half = train(tmp_path / "half", words, code=130)
     gone_on = resume(half)
     assert_same(last_state(whole), last_state(gone_on))
