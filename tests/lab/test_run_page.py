@@ -12,7 +12,7 @@ import pytest
 from agents.report import main
 from agents.run.video import write_video
 from agents.train import main as train
-from tests.browser import browse, in_a_browser, near, pixels
+from tests.browser import browse, dom, in_a_browser, near, pixels
 from tests.lab.run_folders import write_folder
 
 
@@ -71,3 +71,26 @@ def test_a_browser_shows_the_curve_and_reports_nothing_refused(tmp_path, capsys)
     url, file = f"file://{told['report']}", tmp_path / "shot.png"
     assert "Refused" not in browse(url, "--enable-logging=stderr").stderr
     assert near(pixels(url, file), (0, 114, 178)) > 100, "the curve in its colour"
+
+
+PLAY = """
+const film = document.querySelector("video");
+document.body.replaceChildren(film);
+const said = (text) => { document.title = text; };
+film.play().then(() => said(film.duration), said);
+"""
+
+
+@in_a_browser
+def test_a_browser_plays_its_video(tmp_path, capsys) -> None:
+    """The page runs no script; a copy without its rules has one that begins to play."""
+    run = write_folder(tmp_path)
+    film = tmp_path / "replays" / "CartPole-v1" / run.name / "step150-seed1.mp4"
+    write_video(film, [np.full((32, 32, 3), (0, 200, 0), np.uint8)] * 10, 10)
+    _, page = report(run, capsys)
+    tried = tmp_path / "tried.html"
+    page = re.sub('<meta http-equiv="Content-Security-Policy"[^>]*>', "", page)
+    tried.write_text(page.replace("</body>", f"<script>{PLAY}</script></body>"), "utf-8")
+    (title,) = re.findall("<title>(.*?)</title>", dom(tried.as_uri()))
+    assert float(title) == pytest.approx(1)
+    assert near(pixels(tried.as_uri(), tmp_path / "shot.png"), (0, 200, 0)) > 500
