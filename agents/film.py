@@ -73,7 +73,8 @@ def _film(argv: list[str]) -> int:
     from agents.run.terminal import say
     from agents.view.film import Film, curve_of, policies, write_film
 
-    run = RunFolder.open(options.run or find_latest_run(options.runs_dir)).path
+    folder = RunFolder.open(options.run or find_latest_run(options.runs_dir))
+    run = folder.path
     load: Any = partial(load_policy, run, trust=options.trust)
     chosen = policies(run, load, options.parts)
     say(*chosen[-1].notes)
@@ -81,8 +82,8 @@ def _film(argv: list[str]) -> int:
         raise UserError(fault)
     if len(chosen) < options.parts:
         steps = max(chosen[-1].step // (options.parts - 1), 1)
-        more = f"to save more, train with --film, or with --save-freq {steps}"
-        say(f"{len(chosen)} of {options.parts} parts, as no other policies were saved; {more}")
+        more = "" if folder.kept_for_film() else f"; to save more, train with --film, or with --save-freq {steps}"
+        say(f"{len(chosen)} of {options.parts} parts, as no other policies were saved{more}")
     fps = options.fps or frames_per_second(chosen[-1].env)
     film = Film(
         chosen,

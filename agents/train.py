@@ -96,7 +96,7 @@ class Options:
     ] = False
     film: Annotated[
         tyro.conf.FlagCreatePairsOff[bool],
-        tyro.conf.arg(help="keep the policy at each tenth of the run, and make the learning film of it at the end"),
+        tyro.conf.arg(help="keep policies from all of the training, and make the learning film of them at its end"),
     ] = False
     track: Annotated[
         tyro.conf.FlagCreatePairsOff[bool],

@@ -37,6 +37,7 @@ PACKAGES = (
     "pydantic",
     "safetensors",
 )
+FOR_FILM = "for-film"  # in checkpoints that are there for the film alone
 WATCHED = ".watched"  # touched by those who watch a run learn
 ASKED = 10.0  # seconds for which that asks for models
 STAMP = "%Y%m%d-%H%M%S"  # when a run was begun, at the end of its folder's name
@@ -142,6 +143,10 @@ class RunFolder:
         """Return `(step, folder)` of each checkpoint, oldest first."""
         found = (self.path / "checkpoints").glob("[0-9]*")
         return sorted((int(folder.name), folder) for folder in found if folder.name.isdecimal() and folder.is_dir())
+
+    def kept_for_film(self) -> list[tuple[int, Path]]:
+        """Return `(step, folder)` of each checkpoint that is there for the film alone, oldest first."""
+        return [one for one in self.checkpoints() if (one[1] / FOR_FILM).exists()]
 
     def states(self) -> list[tuple[int, Path]]:
         """Return `(step, folder)` of each checkpoint with a training state, oldest first."""

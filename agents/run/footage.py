@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from itertools import islice
 from pathlib import Path
@@ -20,6 +20,10 @@ from envs.seeding import derive_seed
 if TYPE_CHECKING:
     from agents.run.runner import Run
 
+FILM_MODELS = 20  # the most that are kept for the film of a training
+FIRST_FILMED = (
+    160  # the part of the budget after which the first is: a training may reach its target long before its end
+)
 VIDEO_STEPS = 500  # the most that a video during the training shows
 THUMBNAILS = 250  # frames of the small video in TensorBoard, every second one of the episode
 
@@ -41,6 +45,26 @@ class Thumbnails:
     def gif(self) -> bytes:
         """Return them as an animated GIF."""
         return gif_bytes(self._frames, fps=15)
+
+
+def film_interval(step: int, total: int) -> int:
+    """Return how many steps lie between two models that are kept for the film, when `step` of `total` steps are done.
+
+    There are between half of `FILM_MODELS` and all of them, wherever the training ends.
+    """
+    every = max(total // FIRST_FILMED, 1)
+    while step // every > FILM_MODELS:
+        every *= 2
+    return every
+
+
+def too_close(kept: Iterable[tuple[int, Path]], interval: int) -> Iterator[Path]:
+    """Yield those of the models `(step, folder)`, in order, that are not the first of an interval."""
+    last = 0
+    for step, folder in kept:
+        if step // interval == last:
+            yield folder
+        last = step // interval
 
 
 def record_video(run: Run, step: int, checkpoint: Literal["best", "latest"]) -> None:

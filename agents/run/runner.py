@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -20,8 +21,8 @@ from agents.run.config import RECORD_STEPS, RunConfig
 from agents.run.doctor.sink import Doctor, facts_of
 from agents.run.doctor.vitals import Vitals, returns_of
 from agents.run.evaluator import EVALUATIONS, evaluation_scalars, evaluator_of, settled
-from agents.run.folder import RunFolder
-from agents.run.footage import record_video
+from agents.run.folder import FOR_FILM, RunFolder
+from agents.run.footage import film_interval, record_video, too_close
 from agents.run.histograms import histograms
 from agents.run.lock import Lock
 from agents.run.metrics import UserMetrics
@@ -44,7 +45,6 @@ from envs.make import has_time_limit
 
 LOOK_EVERY = 1.0  # seconds between two looks at what goes on around the training
 SAVE_EVERY = 1.0  # seconds between two models that are saved to be watched; writing one takes milliseconds
-FILM_PARTS = 10  # of the training, at whose ends a model is kept for the film
 KEEP_STATES = 2  # checkpoints whose training state is kept; all keep their model
 Track = Callable[[Path, RunConfig], Sink]
 TAKING_TURNS = "One environment does all in turn: evaluations use the training's, which then begins a new episode."
@@ -91,7 +91,7 @@ class Run:
         part = max(self.params.total_timesteps // EVALUATIONS, 1)
         self.save_every = self.params.eval_freq or part
         self.examine_every = min(self.save_every, part)
-        self.keep_every = max(self.params.total_timesteps // FILM_PARTS, 1) if film else 0
+        self.film = film
         self.told_to_watch = self.told_of_compiling = False
         self.looked = -LOOK_EVERY  # at how many seconds of the run it last looked around
         self.saved = 0.0  # at how many seconds the newest model was
@@ -189,7 +189,7 @@ class Run:
         if crossings(before, step, params.save_freq):
             with self.monitor.paused("saving"):
                 self.checkpoint()
-        elif crossings(before, step, self.keep_every):
+        elif self.film and crossings(before, step, film_interval(step, params.total_timesteps)):
             with self.monitor.paused("saving"):
                 self.keep_model()
         return bool(row)
@@ -278,13 +278,19 @@ class Run:
                 remove_tree(one[1], "state")
 
     def keep_model(self) -> None:
-        """Save the model as it is as a checkpoint without a training state, where none is."""
+        """Save the model as it is as a checkpoint without a training state, where none is, for the film.
+
+        Of those saved before, what lies too close together for the film of a long training goes.
+        """
         step = self.training.step
         place = self.folder.checkpoint(step)
         if place.exists():
             return
         with atomic_folder(place) as folder:
             save_model(folder, self.training.algorithm.model, self.config, self.training.env.own_spaces, step)
+            (folder / FOR_FILM).touch()
+        for crowded in too_close(self.folder.kept_for_film(), film_interval(step, self.params.total_timesteps)):
+            shutil.rmtree(crowded, ignore_errors=True)
 
     def save_to_be_watched(self) -> None:
         """Save the policy as it is, but not more often than anybody looks."""
@@ -360,7 +366,7 @@ def train(
         record_steps: the most steps of it that are recorded; 0 records none.
         begun: called with the run before the training begins.
         doctor: whether the training is watched for what keeps it from learning.
-        film: whether the model is kept at each tenth of the training, for the learning film.
+        film: whether models are kept for the learning film.
         track: makes a sink that scalars go to, too, of the run folder and the configuration.
 
     Raises:

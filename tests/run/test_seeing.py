@@ -17,12 +17,14 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from agents import train as command
 from agents.acting.evaluation import Evaluation, StatelessPolicy
+from agents.core.schedules import crossings
 from agents.core.types import Episodes, Iteration
 from agents.evaluate import main as evaluate
 from agents.run import concluding, footage, runner
 from agents.run.config import FLAGS, Layer, resolve
 from agents.run.evaluator import Evaluator, evaluation_scalars, most_steps_of, settled
 from agents.run.folder import RunFolder
+from agents.run.footage import film_interval, too_close
 from agents.run.monitor import Monitor
 from agents.run.runner import Run
 from agents.train import main
@@ -162,15 +164,16 @@ def test_videos_of_the_policy_as_it_is_then(tmp_path: Path, monkeypatch: pytest.
 
 
 @pytest.mark.parametrize("fault", [0, 2])
-def test_the_policy_is_kept_at_each_tenth_for_the_film(fault: int, tmp_path: Path, monkeypatch: Any) -> None:
+def test_policies_are_kept_for_the_film(fault: int, tmp_path: Path, monkeypatch: Any) -> None:
     commands: list[list[str]] = []
     done = SimpleNamespace(returncode=fault)
     monkeypatch.setattr(command.subprocess, "run", lambda words, **_: (commands.append(words), done)[1])
     run = train(tmp_path, f"{CARTPOLE} {SHORT} --eval-freq 0 --save-freq 100 --film", code=fault)
     assert [words[1:] for words in commands] == [["-m", "agents.film", str(run)]]
     saved = RunFolder(run).checkpoints()
-    assert [step for step, _ in saved] == [48, 96, 144, 192, 240, 288, 336], "every round of 48 steps holds a tenth"
+    assert [step for step, _ in saved] == [48, 96, 144, 192, 240, 288, 336], "of every round of 48 steps"
     assert [step for step, _ in RunFolder(run).states()] == [240, 336]
+    assert [step for step, _ in RunFolder(run).kept_for_film()] == [48, 96, 192, 288], "where no checkpoint was due"
     assert all((folder / "model.json").is_file() for _, folder in saved)
 
 
@@ -184,9 +187,28 @@ def test_a_training_ends_with_its_film(tmp_path: Path) -> None:
 def test_a_model_for_the_film_leaves_a_training_state_alone(tmp_path: Path) -> None:
     run = train(tmp_path, f"{CARTPOLE} {SHORT} --eval-freq 0")
     (last,) = RunFolder(run).states()
-    keeping = SimpleNamespace(training=SimpleNamespace(step=last[0]), folder=RunFolder(run))
+    training, params = SimpleNamespace(step=last[0]), SimpleNamespace(total_timesteps=last[0])
+    keeping = SimpleNamespace(training=training, params=params, folder=RunFolder(run))
     Run.keep_model(keeping)  # type: ignore[arg-type]
     assert RunFolder(run).states() == [last]
+
+
+@pytest.mark.parametrize(("end", "round_"), [(1_600, 1), (1_600, 37), (30_000, 7), (100_000, 64), (100_000, 1_000)])
+def test_wherever_a_training_ends_models_for_its_film_are_evenly_spread(end: int, round_: int) -> None:
+    total = 100_000
+    kept: list[tuple[int, Path]] = []
+    for before in range(0, end, round_):
+        interval = film_interval(before + round_, total)
+        if not crossings(before, before + round_, interval):
+            continue
+        kept.append((before + round_, Path(str(before + round_))))
+        gone = set(too_close(kept, interval))
+        kept = [one for one in kept if one[1] not in gone]
+    steps = [step for step, _ in kept]
+    apart = np.diff([0, *steps, end])
+    assert len(steps) <= 20
+    assert apart.max() <= max(end / 10, 625) + round_
+    assert len(steps) >= min(10, end // 625)
 
 
 def test_without_video_freq_there_are_no_videos(tmp_path: Path) -> None:
