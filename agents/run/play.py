@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,20 +68,22 @@ def moments(
     seed: int,
     choose: Choose,
     player: Player | None = None,
-    render: bool = True,
+    render: bool | Container[int] = True,
     forget: Callable[[], bool] = lambda: False,
 ) -> Iterator[Moment]:
     """Play one episode from `env.reset(seed)` on a 1-environment VecEnv, one step for each pull.
 
     Args:
         player: is asked what it thinks of each observation, if given.
+        render: whether it is drawn, or after how many steps it is.
         forget: asked before each step whether its memory is to begin anew.
     """
     obs = env.reset(seed)
     remembers = player is not None and player.remembers
     ret, count, ended = 0.0, 0, False
     while not ended:
-        frame, seen = (_picture(env), _row(obs)) if render else (None, None)
+        is_drawn = render if isinstance(render, bool) else count in render
+        frame, seen = (_picture(env), _row(obs)) if is_drawn else (None, None)
         outputs, carry, reset = dict[str, np.ndarray](), (), remembers and (not count or forget())
         if player is not None:
             if reset and count:

@@ -2319,6 +2319,12 @@ BUGS = [
         ),
     ),
     *_in(
+        "agents/run/footage.py",
+        "tests/run/test_seeing.py",
+        ("    while step // every > FILM_MODELS:\n        every *= 2\n", "", "a long training keeps 160 models"),
+        ("if step // interval == last", "if step // interval != last", "the film's models are those between"),
+    ),
+    *_in(
         "agents/run/histograms.py",
         "tests/run/test_tensorboard.py",
         (
@@ -3109,6 +3115,7 @@ BUGS = [
         ("reward[-1] if last.terminated else value[-1]", "reward[-1]", "a return ends with its time limit", LIMITS),
         ("rewards.gamma * after - value", "after - value", "surprise without discount"),
         ("reward = np.sign(reward)", "pass", "values of clipped rewards are compared with rewards that are not"),
+        ("env, timeline.seed, lambda", "env, 0, lambda", "pictures of another episode"),
     ),
     *_in(
         "agents/acting/policies.py",

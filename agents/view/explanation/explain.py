@@ -19,7 +19,7 @@ from agents.view.explanation.attribution import gradients, integrated, occluded,
 from agents.view.explanation.effects import Effect, Importance, Subject, importances
 from agents.view.explanation.features import features_of, picture_leaves
 from agents.view.explanation.states import Sample, Shown, States, greedy, replacing
-from agents.view.explanation.timeline import Rewards, Timeline, record
+from agents.view.explanation.timeline import Rewards, Timeline, drawn, record
 from envs.errors import UserError
 from envs.names import Names
 from envs.seeding import derive_seed
@@ -59,6 +59,7 @@ class Explanation:
         returns: of episodes that it played unhindered.
         states: how many states the importances are measured in.
         effects: of the feature that counts most and of the one that counts least; one where there is only one.
+        frames: place in the timeline -> what was drawn then, `[H, W, 3]`.
         reasons: kind of moment -> the most striking ones.
         notes: sentences on what could not be done.
     """
@@ -70,6 +71,7 @@ class Explanation:
     importances: Sequence[Importance]
     effects: Sequence[Effect]
     timeline: Timeline
+    frames: dict[int, NDArray[np.uint8]]
     reasons: dict[str, list[Reason]]
     notes: Sequence[str]
 
@@ -94,7 +96,7 @@ def explain(
     """
     refuse_without_captum()
     axes, notes = loaded.config.params.network.picture_axes, list[str]()
-    timeline, names = _timeline(loaded, derive_seed(seed, "timeline"), deterministic, notes)
+    timeline, frames, names = _timeline(loaded, derive_seed(seed, "timeline"), deterministic, working, notes)
     if not DECIDING & timeline.moments[0].outputs.keys():
         raise UserError(
             f"{loaded.path}: this policy says neither probabilities nor action values nor means of its actions "
@@ -120,7 +122,7 @@ def explain(
             see = replacing(found[one].feature, kept, derive_seed(seed, "replaced"))
             name = found[one].feature.name
             effects.append(Effect(found[one], played(Shown(loaded.policy, see), f"without {name}").returns))
-    places = sorted({at for kind in timeline.striking().values() for at in kind})
+    places = timeline.places()
     reasons = dict(zip(places, _reasons(subject, found, timeline, places, axes), strict=True))
     return Explanation(
         loaded=loaded,
@@ -130,13 +132,16 @@ def explain(
         importances=found,
         effects=effects,
         timeline=timeline,
+        frames=frames,
         reasons={kind: [reasons[at] for at in kinds] for kind, kinds in timeline.striking().items()},
         notes=notes,
     )
 
 
-def _timeline(loaded: LoadedPolicy, seed: int, deterministic: bool, notes: list[str]) -> tuple[Timeline, Names]:
-    """Play one episode; return it and the environment's names, which only one that can be drawn is asked for."""
+def _timeline(
+    loaded: LoadedPolicy, seed: int, deterministic: bool, working: Working, notes: list[str]
+) -> tuple[Timeline, dict[int, NDArray[np.uint8]], Names]:
+    """Play one episode; return it, its pictures, and the environment's names, which only one that can be drawn has."""
     params: Any = loaded.config.params
     scales = bool(getattr(params, "norm_reward", False))
     rewards = Rewards(params.gamma, clips=params.clip_reward, scales=scales)
@@ -146,13 +151,18 @@ def _timeline(loaded: LoadedPolicy, seed: int, deterministic: bool, notes: list[
         notes.append(f"There are no pictures: {error}.")
         env, render = policy_env(loaded), False
     with closing(env):
-        timeline = record(env, loaded.policy, seed, rewards, deterministic=deterministic, render=render)
+        timeline = record(env, loaded.policy, seed, rewards, deterministic=deterministic)
         if scales:
             notes.append(
                 "Rewards were scaled for learning, by a number that the model does not hold: values are put into "
                 f"units of rewards by an estimate of it from this episode, {timeline.scale:.3g}."
             )
-        return timeline, env.names
+        places = timeline.places() if render else ()
+        with working("drawing", "pictures") as report:
+            frames = drawn(env, timeline, places, report)
+        if len(frames) < len(places):
+            notes.append("Some pictures are missing: played again with the same actions the episode was another one.")
+        return timeline, frames, env.names
 
 
 def _reasons(

@@ -57,8 +57,8 @@ def draw_timeline(timeline: Timeline) -> Iterator[Picture]:
         "indecision": [("indecision", timeline.indecision)],
     }
     for kind, curves in lines.items():
-        if all(np.isnan(curve).all() for _, curve in curves):
-            continue
+        if all(np.isnan(curve).all() for _, curve in curves) or (kind == "indecision" and not striking[kind]):
+            continue  # not known, or the same everywhere
 
         def paint(axes: Axes, curves: list[tuple[str, NDArray[np.float64]]] = curves, kind: str = kind) -> None:
             labels, steps = [label for label, _ in curves], np.arange(1, len(timeline) + 1)
@@ -76,7 +76,7 @@ def draw_timeline(timeline: Timeline) -> Iterator[Picture]:
 
 def draw_moment(found: Explanation, reason: Reason, name: str) -> Iterator[Picture]:
     """Draw the environment at a decision, and for each picture that was seen what its places are worth."""
-    frame = found.timeline.frame(reason.at)
+    frame = found.frames.get(reason.at)
     if frame is not None:
         every = -(-frame.shape[1] // WIDEST)
         small = frame[::every, ::every]

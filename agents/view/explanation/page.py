@@ -82,12 +82,13 @@ def changes(found: Explanation, value: float) -> str:
 
 def _effect(found: Explanation, effect: Effect) -> str:
     changed = changes(found, effect.importance.changed)
-    acts = "of the actions become others" if changed.endswith("%") else "deviations is how far the actions move"
+    others = counts_changes(found.loaded.action_space)
+    acts = f"{changed} of the actions become others" if others else f"the actions move by {changed} deviations"
     loss = found.loss(effect)
     within = interval(loss.low, loss.high)  # of one episode there is none
     between = f" (difference {number(loss.value)}, 95% interval {within})" if within else ""
     return (
-        f"with other states' values in its place {changed} {acts}, and the mean return over "
+        f"with other states' values in its place {acts}, and the mean return over "
         f"{plural(len(found.returns), 'episode')} is {number(float(effect.returns.mean()))} instead of "
         f"{number(float(found.returns.mean()))}{between}."
     )

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from agents.acting.evaluation import env_action
 from agents.core.tree import to_numpy, tree_map
 from agents.core.types import Policy
-from agents.run.play import Moment, play
+from agents.run.play import Moment, moments, play
 from agents.view.explanation.decisions import indecision
 from agents.view.explanation.states import Shown, States
-from agents.view.panel import Panel
-from agents.view.reel import Reel, Tape
 from envs.api import VecEnv
 
-STEPS = 2_000  # of an episode: its pictures are kept until it is known which of them are shown
+STEPS = 2_000  # of an episode
 KINDS = ("regret", "surprise", "indecision")
 SHOWN = 3  # moments of each kind
 
@@ -54,7 +54,7 @@ class Timeline:
             `to_come`.
         indecision: see `agents.view.explanation.decisions`.
         scale: what the rewards were divided by for learning, as estimated; 1 where they were not.
-        tape: the pictures of the last moments, as many as there was room for; None where nothing was drawn.
+        seed: which the episode began with.
     """
 
     moments: Sequence[Moment]
@@ -65,17 +65,10 @@ class Timeline:
     regret: NDArray[np.float64]
     indecision: NDArray[np.float64]
     scale: float = 1.0
-    tape: Tape | None = None
+    seed: int = 0
 
     def __len__(self) -> int:
         return len(self.moments)
-
-    def frame(self, at: int) -> np.ndarray | None:
-        """Return the picture, uint8 `[H, W, 3]`, that an action was chosen on; None where it was not kept."""
-        if self.tape is None:
-            return None
-        place = at - (len(self) - len(self.tape.kept))
-        return self.tape.moment(place).frame if place >= 0 else None
 
     def striking(self) -> dict[str, list[int]]:
         """Return kind -> the places of its most striking moments, the first one the most."""
@@ -89,6 +82,10 @@ class Timeline:
             found[kind] = list(_apart(weights, max(len(self) // 20, 3)))
         return found
 
+    def places(self) -> list[int]:
+        """Return the places of all of these, each once, in order."""
+        return sorted({at for kind in self.striking().values() for at in kind})
+
 
 def _apart(weights: NDArray[np.float64], gap: int) -> Iterator[int]:
     """Yield the places of the largest weights, at most `SHOWN`, each at least `gap` places from those before."""
@@ -101,14 +98,11 @@ def _apart(weights: NDArray[np.float64], gap: int) -> Iterator[int]:
         left[max(place - gap + 1, 0) : place + gap] = -np.inf
 
 
-def record(
-    env: VecEnv, policy: Policy, seed: int, rewards: Rewards, *, deterministic: bool = True, render: bool = True
-) -> Timeline:
+def record(env: VecEnv, policy: Policy, seed: int, rewards: Rewards, *, deterministic: bool = True) -> Timeline:
     """Play one episode, cut after `STEPS` steps, and return its decisions.
 
     Args:
         env: a 1-environment VecEnv.
-        render: whether it is drawn.
     """
     kept: list[Any] = []
 
@@ -117,17 +111,38 @@ def record(
         return obs
 
     shown: Any = Shown(policy, see)
-    reel = Reel(episodes=1)
-    tape = reel.begin(0, Panel("", "", "", env.action_space))
-    moments: list[Moment] = []
-    for moment in islice(play(env, shown, seed, deterministic, render), STEPS):
-        if render:
-            reel.add(moment)
-        moments.append(replace(moment, frame=None, obs=kept[len(moments)][0]))
-    first, *rest = kept[: len(moments)]
+    made: list[Moment] = []
+    for moment in islice(play(env, shown, seed, deterministic, render=False), STEPS):
+        made.append(replace(moment, obs=kept[len(made)][0]))
+    first, *rest = kept[: len(made)]
     states = States(*tree_map(lambda *rows: np.stack(rows), first, *rest))
-    found = judged(moments, states, rewards, greedy=deterministic)
-    return replace(found, tape=tape) if render else found
+    return replace(judged(made, states, rewards, greedy=deterministic), seed=seed)
+
+
+def drawn(
+    env: VecEnv, timeline: Timeline, places: Sequence[int], report: Callable[[int, int], None]
+) -> dict[int, np.ndarray]:
+    """Return the pictures, uint8 `[H, W, 3]`, that the actions at some places, in order, were chosen on.
+
+    For them the episode is played once more with the same actions, as drawing may take longer than all else. Where it
+    comes to something else than it did, the pictures end.
+
+    Args:
+        report: is told how many of how many are drawn.
+    """
+    begun = timeline.moments[: places[-1] + 1] if places else ()
+    actions = iter(begun)
+    again = moments(
+        env, timeline.seed, lambda _: env_action(env, torch.from_numpy(next(actions).action[None])), render=places
+    )
+    frames = dict[int, np.ndarray]()
+    for at, (then, now) in enumerate(zip(begun, again, strict=False)):
+        if now.frame is not None:
+            frames[at] = now.frame
+            report(len(frames), len(places))
+        if (now.reward, now.ended) != (then.reward, then.ended):
+            break
+    return frames
 
 
 def judged(moments: Sequence[Moment], states: States, rewards: Rewards, *, greedy: bool) -> Timeline:

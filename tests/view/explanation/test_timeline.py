@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+from dataclasses import replace
+from itertools import islice
+
 import numpy as np
 import pytest
 
-from agents.run.play import Moment
+from agents.run import play
+from agents.run.play import Moment, stage
 from agents.view.explanation.states import States
-from agents.view.explanation.timeline import SHOWN, Rewards, Timeline, judged
+from agents.view.explanation.timeline import SHOWN, Rewards, Timeline, drawn, judged
 
 GAMMA = 0.5
 
@@ -83,3 +88,22 @@ def test_a_policy_that_says_no_value_has_no_such_moments():
     played = [Moment(1, None, {}, np.array(0), 1.0, 1.0, True, False)]
     found = judged(played, States(np.zeros((1, 1)), ()), Rewards(GAMMA), greedy=True)
     assert found.striking() == {"regret": [], "surprise": [], "indecision": []}
+
+
+def test_what_is_shown_is_drawn_in_the_same_episode_played_again(monkeypatch):
+    with closing(stage("CartPole-v1", render=True, vec="sync")) as env:
+        actions = iter([0, 1, 0, 0, 1, 0, 1, 1, 0])
+        whole = list(islice(play.moments(env, 3, lambda _: np.array([next(actions)])), 9))
+        found = judged(whole, States(np.zeros((9, 1)), ()), Rewards(GAMMA), greedy=True)
+        asked, render, told = [], env.render, []
+        monkeypatch.setattr(env, "render", lambda: [asked.append(1), render()][1])
+        frames = drawn(env, replace(found, seed=3), [0, 4, 7], lambda *of: told.append(of))
+        assert sorted(frames) == [0, 4, 7]
+        assert all((frames[at] == whole[at].frame).all() for at in frames)
+        assert not (frames[0] == frames[7]).all()
+        assert len(asked) == 3
+        assert told == [(1, 3), (2, 3), (3, 3)]
+        assert drawn(env, replace(found, seed=3), [], lambda *_: None) == {}
+        other = [replace(one, reward=5.0) if at == 2 else one for at, one in enumerate(whole)]
+        found = replace(found, seed=3, moments=other)
+        assert sorted(drawn(env, found, [0, 4], lambda *_: None)) == [0], "it is another episode from the third step on"
