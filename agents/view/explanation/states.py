@@ -50,6 +50,13 @@ class States:
         """Return some of them."""
         return States(*tree_map(lambda leaf: leaf[index], (self.obs, self.carry)))
 
+    def like(self, row: int) -> NDArray[np.bool_]:
+        """Return which rows have the same observation, bool `[B]`."""
+        same = np.ones(len(self), bool)
+        for leaf in self.obs.values() if isinstance(self.obs, dict) else [self.obs]:
+            same &= (leaf == leaf[row]).reshape(len(leaf), -1).all(axis=1)
+        return same
+
     def mean(self) -> Any:
         """Return the mean observation, in floats, which no state need be."""
         return tree_map(lambda leaf: leaf.mean(axis=0, dtype=np.float64).astype(np.float32), self.obs)

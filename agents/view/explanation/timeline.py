@@ -79,7 +79,7 @@ class Timeline:
             # indecision may be below 0, and where it is the same everywhere it says nothing
             least = known.min(initial=np.inf) + 1e-6 if kind == "indecision" else 0.0
             weights = np.where(weights > least, weights, -np.inf)
-            found[kind] = list(_apart(weights, max(len(self) // 20, 3)))
+            found[kind] = list(_apart(weights, max(len(self) // 20, 3), self.states))
         return found
 
     def places(self) -> list[int]:
@@ -87,8 +87,11 @@ class Timeline:
         return sorted({at for kind in self.striking().values() for at in kind})
 
 
-def _apart(weights: NDArray[np.float64], gap: int) -> Iterator[int]:
-    """Yield the places of the largest weights, at most `SHOWN`, each at least `gap` places from those before."""
+def _apart(weights: NDArray[np.float64], gap: int, states: States) -> Iterator[int]:
+    """Yield the places of the largest weights, at most `SHOWN`, each at least `gap` places from those before.
+
+    Where an episode goes round in circles, each state is shown once.
+    """
     left = weights.copy()
     for _ in range(SHOWN):
         place = int(left.argmax())
@@ -96,6 +99,7 @@ def _apart(weights: NDArray[np.float64], gap: int) -> Iterator[int]:
             return
         yield place
         left[max(place - gap + 1, 0) : place + gap] = -np.inf
+        left[states.like(place)] = -np.inf
 
 
 def record(env: VecEnv, policy: Policy, seed: int, rewards: Rewards, *, deterministic: bool = True) -> Timeline:

@@ -29,7 +29,7 @@ def moments(values, rewards, terminated=True, **outputs) -> list[Moment]:
 
 def read(values, rewards, terminated=True, how=None, greedy=True, **outputs) -> Timeline:
     played = moments(values, rewards, terminated, **outputs)
-    return judged(played, States(np.zeros((len(played), 1)), ()), how or Rewards(GAMMA), greedy=greedy)
+    return judged(played, States(np.arange(len(played))[:, None], ()), how or Rewards(GAMMA), greedy=greedy)
 
 
 def test_returns_errors_and_regret_of_an_episode_that_terminates():
@@ -82,6 +82,16 @@ def test_the_most_striking_moments_lie_apart():
     assert len(striking["regret"]) == SHOWN
     assert striking["indecision"] == []  # all alike
     assert striking["surprise"][0] == 6  # what was worth 8 came to nothing
+
+
+def test_each_state_of_an_episode_that_goes_round_in_circles_is_shown_once():
+    obs = {"a": np.arange(40)[:, None] % 8, "b": np.zeros((40, 2, 2))}
+    values = np.where(obs["a"][:, 0] == 3, 9.0, 1.0) + np.arange(40) / 100
+    played = moments(values, np.zeros(40).tolist())
+    found = judged(played, States(obs, ()), Rewards(GAMMA), greedy=True)
+    assert found.striking()["regret"][0] == 35
+    assert [at % 8 for at in found.striking()["regret"]].count(3) == 1
+    assert len(found.striking()["regret"]) == SHOWN
 
 
 def test_a_policy_that_says_no_value_has_no_such_moments():
