@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.utils._python_dispatch import TorchDispatchMode
+
+Tensors = Sequence[Tensor]
 
 
 class Noted(NamedTuple):
-    """An operation that was run."""
+    """An operation of PyTorch's that was run, or a function that is noted as one (`as_one`)."""
 
     func: Any
     args: Sequence[Any]
@@ -19,11 +24,20 @@ class Noted(NamedTuple):
     @property
     def name(self) -> str:
         """Its name without that of its overload; ending in "_" where it changes its first argument."""
+        if self.is_function:
+            return ""
         return str(self.func._schema.name).removeprefix("aten::")
+
+    @property
+    def is_function(self) -> bool:
+        """Whether it is a function of tensors that returns new ones."""
+        return not hasattr(self.func, "_schema")
 
     @property
     def is_view(self) -> bool:
         """Whether it only names memory anew: what it returns is an alias that it does not write to."""
+        if self.is_function:
+            return False
         if self.name in ("squeeze_", "t_", "transpose_", "unsqueeze_"):  # which change the name alone
             return True
         made = self.func._schema.returns
@@ -37,10 +51,13 @@ class Recorder(TorchDispatchMode):
         kept: what is noted of a tree of arguments or results; by default the same tensors.
     """
 
+    active: ClassVar[list[Recorder]] = []
+
     def __init__(self, kept: Callable[[Any], Any] = lambda tree: tree) -> None:
         super().__init__()
         self.noted: list[Noted] = []
         self._kept = kept
+        self._within = False  # a function that is noted as one
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -48,5 +65,82 @@ class Recorder(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
-        self.noted.append(Noted(func, *self._kept((args, kwargs or {}, result))))
+        if not self._within:
+            self.noted.append(Noted(func, *self._kept((args, kwargs or {}, result))))
         return result
+
+    def __enter__(self) -> Any:
+        Recorder.active.append(self)
+        return super().__enter__()
+
+    def __exit__(self, *reason: Any) -> None:
+        super().__exit__(*reason)
+        Recorder.active.pop()
+
+    def run(self, function: Callable[..., Tensors], *tensors: Tensor) -> Tensors:
+        """Return what a function does, which is noted and not what it consists of."""
+        self._within = True
+        try:
+            result = function(*tensors)
+        finally:
+            self._within = False
+        self.noted.append(Noted(function, *self._kept((tensors, {}, result))))
+        return result
+
+
+def as_one(function: Callable[..., Tensors], *tensors: Tensor) -> Tensors:
+    """Return what a differentiable function makes of tensors.
+
+    Its operations may depend on values, if only the shapes of its results do not: while operations are recorded, it is
+    noted as one of them, and its gradient as another, to be called again in this order.
+    """
+    if not Recorder.active:
+        return function(*tensors)
+    result: Tensors = _AsOne.apply(_Function(function), *tensors)
+    return result
+
+
+class _Function:
+    """A function with what its gradient takes of the last call."""
+
+    def __init__(self, function: Callable[..., Tensors]) -> None:
+        self._function = function
+        self.wanted: Sequence[bool] = ()  # which arguments a gradient is wanted of
+        self.used: Sequence[bool] = ()  # which results have one
+        self._given: Tensors = ()
+        self._made: Tensors = ()
+
+    def forward(self, *tensors: Tensor) -> Tensors:
+        self._given = [
+            tensor.detach().requires_grad_(wanted) for tensor, wanted in zip(tensors, self.wanted, strict=True)
+        ]
+        with torch.set_grad_enabled(any(self.wanted)):
+            self._made = self._function(*self._given)
+        return [tensor.detach() for tensor in self._made]
+
+    def backward(self, *gradients: Tensor) -> Tensors:
+        made = [tensor for tensor, used in zip(self._made, self.used, strict=True) if used]
+        given = [tensor for tensor, wanted in zip(self._given, self.wanted, strict=True) if wanted]
+        # of a scalar, as PyTorch imports SymPy for gradients along tensors, which takes 2 s
+        with torch.enable_grad():
+            along = [
+                torch.dot(one.flatten(), gradient.flatten()) for one, gradient in zip(made, gradients, strict=True)
+            ]
+            total = torch.stack(along).sum()
+        return torch.autograd.grad(total, given, materialize_grads=True)
+
+
+class _AsOne(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, function: _Function, *tensors: Tensor) -> Any:
+        ctx.set_materialize_grads(False)
+        ctx.function, function.wanted = function, ctx.needs_input_grad[1:]
+        return tuple(Recorder.active[-1].run(function.forward, *tensors))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor | None) -> Any:
+        function: _Function = ctx.function
+        function.used = [gradient is not None for gradient in gradients]
+        found = iter(Recorder.active[-1].run(function.backward, *[one for one in gradients if one is not None]))
+        return None, *(next(found) if wanted else None for wanted in function.wanted)

@@ -95,7 +95,7 @@ class Learner:
         self.shuffling = torch.Generator(device).manual_seed(derive_seed(seed, "minibatch"))
         self._recurrent: bool = getattr(algorithm.model, "recurrent", False)
         # a sequence's steps, one after the other, would keep the compiler busy for minutes
-        compiled = Runtime().compiled if self._recurrent else runtime.compiled
+        compiled = Runtime().compiled if self._recurrent and runtime.compiles else runtime.compiled
 
         def version() -> Hashable:
             return self.parameters.version

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from agents.core import device as core_device
+from agents.core.recording import as_one
 from agents.core.tree import restarted
 from agents.ops.recurrences import GatedRecurrence
 
@@ -43,8 +44,11 @@ class Cell(nn.Module):
         """Take in one step `[N, inputs]`; return what is remembered, `[N, size]`, and the next carry."""
         raise NotImplementedError
 
-    def sequence(self, x: Tensor, carry: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
+    def sequence(self, x: Tensor, carry: Tensor, start: Tensor, *weights: Tensor) -> tuple[Tensor, Tensor]:
         """Take in `[T, N, inputs]`, `start` bool `[T, N]`, with few operations: how long episodes are may be looked at.
+
+        Args:
+            weights: the cell's parameters: of inputs and hidden state, and their biases.
 
         Returns:
             What is remembered, `[T, N, size]`, and the carry after the last step.
@@ -65,7 +69,10 @@ class Cell(nn.Module):
             return self.step(x, carry)
         carry = restarted(carry, start[0])
         if start.device.type in core_device.LOOKED_AT:  # how long runs are is a value
-            return self.sequence(x, carry, start)
+            cell = self.cell
+            weights = cell.weight_ih, cell.weight_hh, cell.bias_ih, cell.bias_hh
+            output, carry = as_one(self.sequence, x, carry, start, *weights)
+            return output, carry
         outputs = []
         for t, x_N in enumerate(x.unbind()):
             output, carry = self.step(x_N, restarted(carry, start[t]) if t else carry)
@@ -82,14 +89,15 @@ class GRU(Cell):
         carry = self.cell(x, carry)
         return carry, carry
 
-    def sequence(self, x: Tensor, carry: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
-        return in_runs(self._run, x, carry, start)
+    def sequence(self, x: Tensor, carry: Tensor, start: Tensor, *weights: Tensor) -> tuple[Tensor, Tensor]:
+        of_inputs, of_hidden, inputs_bias, hidden_bias = weights
 
-    def _run(self, x: Tensor, carry: Tensor) -> Tensor:
-        cell = self.cell
-        x = functional.linear(x, cell.weight_ih, cell.bias_ih)
-        outputs: Tensor = GatedRecurrence.apply(x, carry, cell.weight_hh, cell.bias_hh)
-        return outputs
+        def run(x: Tensor, carry: Tensor) -> Tensor:
+            x = functional.linear(x, of_inputs, inputs_bias)
+            outputs: Tensor = GatedRecurrence.apply(x, carry, of_hidden, hidden_bias)
+            return outputs
+
+        return in_runs(run, x, carry, start)
 
 
 class LSTM(Cell):
@@ -102,30 +110,35 @@ class LSTM(Cell):
         hidden, cell = self.cell(x, carry.chunk(2, dim=-1))
         return hidden, torch.cat([hidden, cell], dim=-1)
 
-    def sequence(self, x: Tensor, carry: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
+    def sequence(self, x: Tensor, carry: Tensor, start: Tensor, *weights: Tensor) -> tuple[Tensor, Tensor]:
         """See `Cell.sequence`. All of it is one call of PyTorch's LSTM, in which steps are made up.
 
         Before each start but the first step's, a step shuts the cell's gates, so that hidden and cell state are zero;
         after an environment's last step others keep the cell state, until all environments are through.
         """
+        if not start[1:].any():
+            return self._run(x, carry, weights)
         steps, envs = start.shape
         starts = start.clone()
         starts[0] = False
         made_up = starts.cumsum(0)
         place = ((torch.arange(steps)[:, None] + made_up) * envs + torch.arange(envs)).flatten()
         most = int(made_up[-1].max())
-        length = steps if most == 0 else -(-(steps + most) // STRIDE) * STRIDE
+        length = -(-(steps + most) // STRIDE) * STRIDE
         after = torch.arange(length)[:, None] >= steps + made_up[-1]
         inputs = torch.cat([x.new_zeros(length, envs, x.shape[-1]), torch.stack([after, ~after], dim=-1).to(x)], dim=-1)
         real = torch.cat([x, x.new_zeros(steps, envs, 2)], dim=-1).flatten(0, 1)
         inputs = inputs.flatten(0, 1).index_copy(0, place, real).view(length, envs, -1)
-        cell = self.cell
         gates = x.new_tensor([[-SHUT, SHUT, 0.0, 0.0], [-SHUT, -SHUT, 0.0, 0.0]]).repeat_interleave(self.features, 1)
-        weights = [torch.cat([cell.weight_ih, gates.t()], dim=-1), cell.weight_hh, cell.bias_ih, cell.bias_hh]
-        states, learns = [part[None].contiguous() for part in carry.chunk(2, dim=-1)], torch.is_grad_enabled()
-        outputs, _, state = torch.lstm(inputs, states, weights, True, 1, 0.0, learns, False, False)
+        of_inputs, *others = weights
+        outputs, after_all = self._run(inputs, carry, [torch.cat([of_inputs, gates.t()], dim=-1), *others])
         outputs = outputs.flatten(0, 1).index_select(0, place).view(steps, envs, -1)
-        return outputs, torch.cat([outputs[-1], state[0]], dim=-1)
+        return outputs, torch.cat([outputs[-1], after_all[:, self.features :]], dim=-1)
+
+    def _run(self, x: Tensor, carry: Tensor, weights: Any) -> tuple[Tensor, Tensor]:
+        states, learns = [part[None].contiguous() for part in carry.chunk(2, dim=-1)], torch.is_grad_enabled()
+        outputs, hidden, cell = torch.lstm(x, states, weights, True, 1, 0.0, learns, False, False)
+        return outputs, torch.cat([hidden[0], cell[0]], dim=-1)
 
 
 class Run(Protocol):

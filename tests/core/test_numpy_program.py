@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,11 +15,12 @@ from torch import Tensor, nn
 
 from agents.core.by_numpy.program import NumpyProgram, tensors_of
 from agents.core.by_numpy.table import OPERATIONS, Untranslated
-from agents.core.recording import Recorder
+from agents.core.recording import Recorder, as_one
 from agents.core.runtime import Runtime
 from agents.core.watch import repeats_itself
 
 ROWS, COLUMNS = 6, 3
+safe_softmax = partial(torch.ops.aten._safe_softmax, dim=-1)
 INDEX = torch.tensor([[2], [0], [1], [1], [2], [0]])
 
 
@@ -117,7 +119,9 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
         x.exp(), x.abs().log(), x.abs().sqrt(), x.abs().rsqrt(), x.tanh(), x.sigmoid(), x.sin(), x.cos(), x.expm1(),
         x.abs().log1p(), F.softplus(10 * x), F.relu(x), (50 * x).sigmoid(), x.abs(), F.softmax(x, -1),
         F.log_softmax(y, -1),
-        F.softmax(x.repeat(1, 4), -1), F.log_softmax(100 * x.repeat(1, 4), -1),
+        F.softmax(x.repeat(1, 4), -1), F.log_softmax(100 * x.repeat(1, 4), -1), F.logsigmoid(100 * x),
+        safe_softmax(x), safe_softmax(x.masked_fill(x > 0, -math.inf).masked_fill(INDEX > 1, -math.inf)),
+        x.cumsum(0), x.cumsum(1), x.chunk(2)[1] + 1, *x.unsafe_split(2, dim=1),
     ),
     "clamped": lambda x, y: (
         x.clamp(-0.5, 0.5), x.clamp(min=0.1), x.clamp(max=0.1), x.clamp_min(0.2), x.clamp_max(0.3),
@@ -139,6 +143,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "put": put,
     "reduced": reduced,
     "gradients": gradients(lambda x, y: x.tanh() * y.sigmoid() + F.relu(x) * F.softplus(y) + x.exp() / (1 + y**2)),
+    "gradients of gates": gradients(lambda x, y: F.logsigmoid(3 * x) * y + x.unsafe_split(2, dim=1)[0].exp().sum()),
     "gradients of classes": gradients(lambda x, y: F.log_softmax(x, -1).gather(1, INDEX).mean() + (F.softmax(y,
         -1) * x).sum()),
     "gradients of losses": gradients(
@@ -237,6 +242,38 @@ def test_intermediate_results_share_memory() -> None:
     program.record(torch.zeros(1000))
     blocks = {array.__array_interface__["data"][0] for call in program._calls for array in (call.keywords["out"],)}
     assert len(blocks) == 2  # one for what goes through, one for what is kept
+
+
+def looking(x: Tensor, weight: Tensor, bias: Tensor) -> Sequence[Tensor]:
+    """Two tensors, by operations that depend on the values of `x`."""
+    rows = (x[:, 0] > 0).nonzero().squeeze(1)
+    picked = torch.tanh(x.index_select(0, rows) @ weight)
+    return torch.zeros_like(x).index_copy(0, rows, picked) + bias, (x * bias).sum(0)
+
+
+@pytest.mark.parametrize("used", ["both", "first", "second"])
+def test_what_depends_on_values_is_left_to_pytorch(used: str) -> None:
+    """Forward and backward, for other values than were noted; of one argument no gradient is wanted."""
+
+    def loss_of(x: Tensor, y: Tensor) -> Tensor:
+        first, second = as_one(looking, x.detach(), y[:COLUMNS], y[5])
+        both = (first.tanh() * x).sum() if used != "second" else y.sum() * 0
+        return both + (second * second).sum() if used != "first" else both
+
+    function = gradients(loss_of)
+    program = NumpyProgram(function)
+    program.record(*inputs(0))
+    assert sum(noted == "_by_pytorch" for noted in (call.func.__name__ for call in program._calls)) == 2
+    for seed in (1, 2, 1):
+        torch.testing.assert_close(program(*inputs(seed)), function(*inputs(seed)), rtol=1e-5, atol=1e-6)
+
+
+def test_without_gradients_what_depends_on_values_has_none() -> None:
+    program = NumpyProgram(lambda x, y: as_one(looking, x, y[:COLUMNS], y[5]))
+    with torch.no_grad():
+        program.record(*inputs(0))
+    assert len(program._calls) == 1
+    torch.testing.assert_close(program(*inputs(1)), looking(inputs(1)[0], inputs(1)[1][:COLUMNS], inputs(1)[1][5]))
 
 
 LOOKS: dict[str, Callable[[Tensor], Any]] = {

@@ -187,8 +187,7 @@ OPERATIONS["linspace"] = lambda out, first, last, count, **_: [
     partial(np.copyto, out, np.float32(np.linspace(first, last, count)))
 ]
 OPERATIONS["full"] = lambda out, shape, value, **_: [partial(np.copyto, out, value)]
-OPERATIONS["_unsafe_view"] = lambda out, *_: []
-for _name in ("empty", "empty_like", "new_empty"):
+for _name in ("empty", "empty_like", "new_empty", "_unsafe_view", "unsafe_split"):
     OPERATIONS[_name] = lambda out, *_, **__: []
 
 
@@ -200,6 +199,22 @@ def _cat(out: np.ndarray, parts: Sequence[np.ndarray], dim: int = 0) -> list[Cal
 @named("stack")
 def _stack(out: np.ndarray, parts: Sequence[np.ndarray], dim: int = 0) -> list[Call]:
     return [partial(np.stack, list(parts), dim, out)]
+
+
+@named("log_sigmoid_forward")
+def _log_sigmoid(out: Any, a: np.ndarray) -> list[Call]:
+    made = out[0]  # the second is PyTorch's own, which it may leave empty
+    return [partial(np.negative, a, out=made), *_softplus(made, made), partial(np.negative, made, out=made)]
+
+
+@named("log_sigmoid_backward")
+def _log_sigmoid_backward(out: np.ndarray, gradient: np.ndarray, a: np.ndarray, _: Any) -> list[Call]:
+    negative = np.empty_like(a)
+    return [
+        partial(np.negative, a, out=negative),
+        *sigmoid(negative, negative),
+        partial(np.multiply, negative, gradient, out=out),
+    ]
 
 
 @named("softplus_backward")

@@ -50,6 +50,22 @@ def _softmax(out: np.ndarray, a: np.ndarray, dim: int, to_float: bool) -> list[C
     ]
 
 
+@named("_safe_softmax")
+def _safe_softmax(out: np.ndarray, a: np.ndarray, dim: int, dtype: Any = None) -> list[Call]:
+    """Of what is -inf altogether 0."""
+    total, none = _last(a, dim), np.empty((*a.shape[:-1], 1), bool)
+    return [
+        *reduced(np.maximum, total, a),
+        partial(np.isneginf, total, out=none),
+        partial(np.copyto, total, 0, where=none),
+        partial(np.subtract, a, total, out=out),
+        partial(np.exp, out, out=out),
+        *reduced(np.add, total, out),
+        partial(np.copyto, total, 1, where=none),
+        partial(np.divide, out, total, out=out),
+    ]
+
+
 @named("_softmax_backward_data")
 def _softmax_backward(out: np.ndarray, gradient: np.ndarray, made: np.ndarray, dim: int, _: Any) -> list[Call]:
     total = _last(gradient, dim)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -128,7 +129,12 @@ def translated(noted: Sequence[Noted], memory: Memory) -> Iterator[Call]:
         Untranslated: there is nothing for one of them.
     """
     for index, operation in enumerate(noted):
-        if not operation.is_view:
+        if operation.is_function:
+            given = [torch.from_numpy(array) for array in memory.arrays(operation.args)]
+            memory.make_room(index, operation)
+            made = [torch.from_numpy(array) for array in memory.arrays(operation.result)]
+            yield partial(_by_pytorch, operation.func, given, made)
+        elif not operation.is_view:
             make = OPERATIONS.get(operation.name.removesuffix("_"))
             if make is None:
                 raise Untranslated(f"NumPy has nothing for {operation.func}")
@@ -137,6 +143,11 @@ def translated(noted: Sequence[Noted], memory: Memory) -> Iterator[Call]:
             memory.make_room(index, operation)
             yield from make(memory.arrays(operation.result), *args, **named)
         memory.release(index, operation)
+
+
+def _by_pytorch(function: Callable[..., Sequence[Tensor]], given: Sequence[Tensor], made: Sequence[Tensor]) -> None:
+    for to, value in zip(made, function(*given), strict=True):
+        to.copy_(value)
 
 
 def _as_they_are(tree: Any) -> Any:

@@ -39,6 +39,11 @@ def summed(out: np.ndarray, a: np.ndarray, dim: Any = None, keepdim: bool = Fals
     return [partial(np.add.reduce, a, axes, None, out, keepdim)]
 
 
+@named("cumsum")
+def _cumsum(out: np.ndarray, a: np.ndarray, dim: int, *, dtype: Any = None) -> list[Call]:
+    return [partial(np.cumsum, a, dim, None, out)]
+
+
 @named("mean")
 def averaged(
     out: np.ndarray, a: np.ndarray, dim: Any = None, keepdim: bool = False, *, dtype: Any = None
