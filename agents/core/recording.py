@@ -118,7 +118,8 @@ class _Function:
             self._made = self._function(*self._given)
         return [tensor.detach() for tensor in self._made]
 
-    def backward(self, *gradients: Tensor) -> Tensors:
+    def backward(self, *gradients_and_given: Tensor) -> Tensors:
+        gradients = gradients_and_given[: sum(self.used)]
         made = [tensor for tensor, used in zip(self._made, self.used, strict=True) if used]
         given = [tensor for tensor, wanted in zip(self._given, self.wanted, strict=True) if wanted]
         # of a scalar, as PyTorch imports SymPy for gradients along tensors, which takes 2 s
@@ -135,6 +136,7 @@ class _AsOne(torch.autograd.Function):
     def forward(ctx: Any, function: _Function, *tensors: Tensor) -> Any:
         ctx.set_materialize_grads(False)
         ctx.function, function.wanted = function, ctx.needs_input_grad[1:]
+        ctx.save_for_backward(*tensors)
         return tuple(Recorder.active[-1].run(function.forward, *tensors))
 
     @staticmethod
@@ -142,5 +144,7 @@ class _AsOne(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor | None) -> Any:
         function: _Function = ctx.function
         function.used = [gradient is not None for gradient in gradients]
-        found = iter(Recorder.active[-1].run(function.backward, *[one for one in gradients if one is not None]))
+        given = [gradient for gradient in gradients if gradient is not None]
+        # what the function was given is an argument, so that its memory is not given to others before
+        found = iter(Recorder.active[-1].run(function.backward, *given, *ctx.saved_tensors))
         return None, *(next(found) if wanted else None for wanted in function.wanted)

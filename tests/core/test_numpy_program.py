@@ -256,7 +256,9 @@ def test_what_depends_on_values_is_left_to_pytorch(used: str) -> None:
     """Forward and backward, for other values than were noted; of one argument no gradient is wanted."""
 
     def loss_of(x: Tensor, y: Tensor) -> Tensor:
-        first, second = as_one(looking, x.detach(), y[:COLUMNS], y[5])
+        weight, bias = y[:COLUMNS] * 0.5, y[5] + 1  # which are needed again by the function's gradient alone
+        first, second = as_one(looking, x.detach() + 0.1, weight, bias)
+        x = (x * 2 + 1) * 3 - (x + 5)
         both = (first.tanh() * x).sum() if used != "second" else y.sum() * 0
         return both + (second * second).sum() if used != "first" else both
 

@@ -235,11 +235,10 @@ CASES = {
 }
 
 
-# which NumPy does not take on: with memory, with rows made up by autoresets, with convolutions or texts; of the last
-# two it assembles DQN's batches
+# which NumPy does not take on: with rows made up by autoresets, with convolutions or texts; of the last two it
+# assembles DQN's batches
 AS_THEY_ARE = {
-    *("dqn, memory", "pqn, gtrxl", "ppo, lstm", "ppo, scan"),
-    *("pqn", "ppo, continuous, every option", "ppo, icm", "ppo, rnd", "ppo, stacked"),
+    *("pqn", "pqn, gtrxl", "ppo, continuous, every option", "ppo, rnd", "ppo, stacked"),
     *("ppo, augmented", "pqn, augmented", "ppo, texts"),
 }
 
