@@ -95,8 +95,8 @@ def about(study: Study, trial: FrozenTrial) -> list[str]:
     """Say where a trial's settings are from."""
     plan = study.plan
     return [
-        f"Found by {FOUND_BY[plan.sampling]}: trial {trial.number} of "
-        f"{len(study.done())} with {plan.algo} on {plan.env}, {plan.budget:,} steps each.",
+        f"Found by {FOUND_BY[plan.sampling]} with {plan.algo} on {plan.env}, {plural(len(study.done()), 'trial')} of "
+        f"{plan.budget:,} steps: number {trial.number}.",
         f"In the search: {worth(study, trial)}, the best of all and so flattered; seeds {FIRST_SEED:,} to "
         f"{FIRST_SEED + plan.seeds - 1:,}.",
     ]
