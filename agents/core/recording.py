@@ -96,6 +96,8 @@ def as_one(function: Callable[..., Tensors], *tensors: Tensor) -> Tensors:
     """
     if not Recorder.active:
         return function(*tensors)
+    if not torch.is_grad_enabled():
+        return Recorder.active[-1].run(function, *tensors)
     result: Tensors = _AsOne.apply(_Function(function), *tensors)
     return result
 
@@ -114,7 +116,7 @@ class _Function:
         self._given = [
             tensor.detach().requires_grad_(wanted) for tensor, wanted in zip(tensors, self.wanted, strict=True)
         ]
-        with torch.set_grad_enabled(any(self.wanted)):
+        with torch.enable_grad():
             self._made = self._function(*self._given)
         return [tensor.detach() for tensor in self._made]
 

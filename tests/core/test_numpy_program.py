@@ -271,10 +271,19 @@ def test_what_depends_on_values_is_left_to_pytorch(used: str) -> None:
 
 
 def test_without_gradients_what_depends_on_values_has_none() -> None:
-    program = NumpyProgram(lambda x, y: as_one(looking, x, y[:COLUMNS], y[5]))
+    learns = []
+
+    def seen(*tensors: Tensor) -> Sequence[Tensor]:
+        made = looking(*tensors)
+        learns.append(any(each.requires_grad for each in made))
+        return made
+
+    program = NumpyProgram(lambda x, y: as_one(seen, x, y[:COLUMNS].requires_grad_(), y[5]))
     with torch.no_grad():
         program.record(*inputs(0))
+        program(*inputs(1))
     assert len(program._calls) == 1
+    assert learns == [False, False]
     torch.testing.assert_close(program(*inputs(1)), looking(inputs(1)[0], inputs(1)[1][:COLUMNS], inputs(1)[1][5]))
 
 
