@@ -20,6 +20,14 @@ FACTOR = 3  # of the trials at a rung, one in so many goes on
 RUNGS = 4  # a trial is judged first after this part of its first training
 
 
+BEYOND = 0.05  # part of a training's steps that may come on top, as its last rollout is whole
+
+
+def _rollout(config: RunConfig) -> int:
+    """Return the steps of a rollout, or of a tick where there are none."""
+    return int(getattr(config.params, "n_steps", 1)) * int(config.params.n_envs)
+
+
 @dataclass(frozen=True)
 class Plan:
     """A search.
@@ -95,13 +103,23 @@ class Plan:
         """Return the configuration of a training with `values` over the base.
 
         Raises:
-            UserError: they exclude one another, or a rollout takes more steps than there are.
+            UserError: they exclude one another, or whole rollouts take more steps than there are: beyond what those of
+                the base take, and a twentieth. With longer ones a trial would be better for being trained longer.
         """
         config = RunConfig.from_dict({**self.base, **values, "seed": FIRST_SEED + seed}, "trial")
-        rollout = getattr(config.params, "n_steps", 1) * config.params.n_envs
-        if rollout > self.budget:
-            raise UserError(f"n_envs times n_steps is {rollout:,}, more than the {self.budget:,} steps of a training")
+        base = RunConfig.from_dict({**self.base, "seed": FIRST_SEED}, "base")
+        if _rollout(base) > self.budget:
+            what = f"n_envs times n_steps is {_rollout(base):,}"
+            raise UserError(f"{what}, more than the {self.budget:,} steps of a training")
+        steps, most = self._steps(config), max(self._steps(base), int(self.budget * (1 + BEYOND)))
+        if steps > most:
+            what = f"n_envs times n_steps is {_rollout(config):,}"
+            raise UserError(f"{what}, so that a training takes {steps:,} steps, {most:,} at most expected")
         return config
+
+    def _steps(self, config: RunConfig) -> int:
+        """Return how many steps a training takes, as its last rollout is whole."""
+        return -(-self.budget // _rollout(config)) * _rollout(config)
 
     def sampler(self) -> Any:
         """Return what proposes trials: TPE sees those of other workers that are under way (Bergstra et al. 2011)."""

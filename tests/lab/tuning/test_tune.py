@@ -117,6 +117,21 @@ def test_settings_that_exclude_one_another_are_no_try(tmp_path: Path) -> None:
         small_plan().config({"n_steps": 512}, 0)
 
 
+def test_no_trial_is_trained_for_longer_than_others() -> None:
+    """The last rollout is whole: settings whose rollouts end far beyond the budget would be better for that alone."""
+    plan = small_plan(base=base(n_envs=2, n_steps=16, batch_size=16, total_timesteps=1_000))  # 1,024 as they are
+    for n_steps in (8, 64, 128):  # 1,008, 1,024
+        plan.config({"n_steps": n_steps}, 0)
+    with pytest.raises(UserError, match="n_steps is 768, so that a training takes 1,536 steps, 1,050 at most expected"):
+        plan.config({"n_steps": 384}, 0)
+    long = small_plan(base=base(n_envs=2, n_steps=384, batch_size=16, total_timesteps=1_000))
+    assert long.config({"n_steps": 192}, 0), "no longer than what there was"
+    with pytest.raises(UserError, match="1,536 at most expected"):
+        long.config({"n_steps": 400}, 0)
+    with pytest.raises(UserError, match="n_envs times n_steps is 2,048, more than the 1,000 steps of a training"):
+        small_plan(base=base(n_envs=2, n_steps=1024, batch_size=16, total_timesteps=1_000)).config({"n_steps": 8}, 0)
+
+
 def test_an_environment_that_crashes_fails_its_trial_alone(tmp_path: Path) -> None:
     study = small_study(tmp_path, base=base(env=FAULTY, env_kwargs={"fault": "raises", "at": 20}, vec="sync"))
     carried_out(study)
