@@ -21,9 +21,7 @@ if TYPE_CHECKING:
     from agents.run.runner import Run
 
 FILM_MODELS = 20  # the most that are kept for the film of a training
-FIRST_FILMED = (
-    160  # the part of the budget after which the first is: a training may reach its target long before its end
-)
+FIRST_FILMED = 160  # the part of the budget after which the first is, as a training may reach its target early
 VIDEO_STEPS = 500  # the most that a video during the training shows
 THUMBNAILS = 250  # frames of the small video in TensorBoard, every second one of the episode
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -32,7 +31,7 @@ from agents.run.play import watch_fault
 from agents.run.remarks import Remarks, of_actions, of_settings
 from agents.run.resuming import load_latest, refuse_finished
 from agents.run.sinks import ConsoleSink, CsvSink, Sink
-from agents.run.storage import atomic_folder
+from agents.run.storage import atomic_folder, remove_folder
 from agents.run.summary import Summary, resume_command
 from agents.run.tensorboard import TensorBoardSink
 from agents.run.terminal import typed
@@ -290,7 +289,7 @@ class Run:
             save_model(folder, self.training.algorithm.model, self.config, self.training.env.own_spaces, step)
             (folder / FOR_FILM).touch()
         for crowded in too_close(self.folder.kept_for_film(), film_interval(step, self.params.total_timesteps)):
-            shutil.rmtree(crowded, ignore_errors=True)
+            remove_folder(crowded)
 
     def save_to_be_watched(self) -> None:
         """Save the policy as it is, but not more often than anybody looks."""

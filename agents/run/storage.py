@@ -9,7 +9,7 @@ import shutil
 import stat
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import BufferedReader
 from pathlib import Path
 from typing import Any
@@ -177,6 +177,12 @@ def atomic_folder(path: Path) -> Iterator[Path]:
             shutil.rmtree(previous, ignore_errors=True)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def remove_folder(path: Path) -> None:
+    """Remove a folder if that can be done, at once: `tidy` clears away what is left if the process dies meanwhile."""
+    with suppress(OSError):
+        shutil.rmtree(path.rename(_temporary(path)), ignore_errors=True)
 
 
 def tidy(folder: Path) -> None:

@@ -18,8 +18,6 @@ FIRST_SEED = 1_000_000  # of the trials: those that settings are judged by at th
 RANDOM_TRIALS = 10  # before TPE begins to learn from them
 FACTOR = 3  # of the trials at a rung, one in so many goes on
 RUNGS = 4  # a trial is judged first after this part of its first training
-
-
 BEYOND = 0.05  # part of a training's steps that may come on top, as its last rollout is whole
 
 
