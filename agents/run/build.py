@@ -173,7 +173,9 @@ def build_on(
     if algorithm.data == "replay":
         assert isinstance(params, OffPolicyConfig)
         assert place is not None
-        replay, sampler = _replay(params, frame_axes(env.observation_space), place, runtime, seed)
+        replay, sampler = _replay(
+            params, frame_axes(env.observation_space, params.network.picture_axes), place, runtime, seed
+        )
         if (data := getattr(params, "recorded", None)) is not None and (data.data is not None or data.required):
             from agents.run.imitation import fill
 

@@ -24,7 +24,7 @@ from agents.core.settings import Torsos
 from agents.data.frames import SPARE
 from agents.data.storage import on_disk
 from agents.networks.encoders import zeros
-from agents.networks.pictures import layout_by, picture_layout
+from agents.networks.pictures import layout_by
 from agents.run.storage import disk
 from envs.errors import UserError
 
@@ -34,15 +34,18 @@ LARGE = 4_096  # bytes of an observation from which on a replay buffer stores ea
 COPIES = {"sgd": 2, "rmsprop": 3}  # of each weight, its gradient and the optimiser's moments included; others keep 4
 
 
-def transition_bytes(observation_space: Space, action_space: Space, successors: bool) -> int:
+def transition_bytes(
+    observation_space: Space, action_space: Space, successors: bool, picture_axes: str = "auto"
+) -> int:
     """Return the bytes that one transition takes in a buffer.
 
     Args:
         observation_space, action_space: canonical (envs.spaces).
         successors: whether the next observation is stored too, as it is in a replay buffer.
+        picture_axes: as `frame_axes` takes it.
     """
     taken = (1 + successors) * _bytes(zeros(observation_space, 1)) + _bytes(zeros(action_space, 1)) + FLAGS
-    for name, axis in frame_axes(observation_space).items() if successors else ():
+    for name, axis in frame_axes(observation_space, picture_axes).items() if successors else ():
         leaf = zeros(_leaves(observation_space)[name], 1)
         colours = leaf.dim() == 4 and axis is not None and leaf.shape[axis + 1] == 3
         stack = 1 if axis is None or colours else leaf.shape[axis + 1]
@@ -55,29 +58,35 @@ def _leaves(space: Space) -> dict[str, Space]:
     return dict(space.spaces) if isinstance(space, spaces.Dict) else {"": space}
 
 
-def frame_axes(observation_space: Space) -> dict[str, int | None]:
+def frame_axes(observation_space: Space, picture_axes: str = "auto") -> dict[str, int | None]:
     """Return those observations whose frames a replay buffer stores once each, and the axis that may stack them.
 
     They are those that are large, by the name of the leaf, "" where there is one alone. Whether frames are stacked
     along that axis the buffer finds out; None where there is none.
+
+    Args:
+        observation_space: canonical (envs.spaces).
+        picture_axes: as `layout_by` takes it.
     """
     found: dict[str, int | None] = {}
     for name, leaf in _leaves(observation_space).items():
         if isinstance(leaf, spaces.Box) and zeros(leaf, 1).nbytes >= LARGE:
-            layout = picture_layout(leaf)
+            layout = layout_by(leaf, picture_axes)
             stacked = layout is not None and layout.channels > 1
             found[name] = None if layout is None or not stacked else 0 if layout.side else len(leaf.shape) - 1
     return found
 
 
-def replay_bytes(observation_space: Space, action_space: Space, carry: Any = ()) -> int:
+def replay_bytes(observation_space: Space, action_space: Space, params: AlgoConfig, carry: Any = ()) -> int:
     """Return the bytes that one transition takes in a replay buffer.
 
     Args:
         observation_space, action_space: canonical (envs.spaces).
+        params: what says how pictures are read.
         carry: what a memory holds in one environment, which is kept with each transition.
     """
-    return transition_bytes(observation_space, action_space, successors=True) + (0 if carry == () else carry.nbytes)
+    each = transition_bytes(observation_space, action_space, True, params.network.picture_axes)
+    return each + (0 if carry == () else carry.nbytes)
 
 
 def _bytes(tree: Any) -> int:
@@ -201,7 +210,7 @@ def refuse_too_large(
         return
     free = free_bytes(device)
     if isinstance(params, OffPolicyConfig):
-        each = replay_bytes(observation_space, action_space, carry)
+        each = replay_bytes(observation_space, action_space, params, carry)
     else:
         each = transition_bytes(observation_space, action_space, successors)
     epochs = getattr(params, "n_epochs", 1)

@@ -199,8 +199,8 @@ class Training:
     @property
     def replayed_bytes(self) -> int:
         """Bytes that a transition takes in the replay buffer."""
-        carry = self.policy.initial_carry(1)
-        return replay_bytes(self.env.observation_space, self.env.action_space, carry)
+        carry, params = self.policy.initial_carry(1), self.config.params
+        return replay_bytes(self.env.observation_space, self.env.action_space, params, carry)
 
     @property
     def data_bytes(self) -> int:

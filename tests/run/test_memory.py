@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
@@ -53,20 +54,27 @@ def test_a_stored_transition_of_large_pictures_has_one_frame_and_the_names_of_ei
         assert transition_bytes(whole, spaces.Discrete(6), successors=True) == size + size // 64 + 2 * 4 + 8 + 8 + 6
     assert frame_axes(space) == {"camera": 2}
     assert frame_axes(floats) == {"": None}
+    unbounded = spaces.Box(-np.inf, np.inf, (4, 84, 84), "float32")
+    assert frame_axes(unbounded) == {"": None}
+    assert frame_axes(unbounded, "chw") == {"": 0}
+    assert frame_axes(stack, "none") == {"": None}
     assert frame_axes(spaces.Box(0, 255, (4, 84, 84), "uint8")) == {"": 0}
     assert frame_axes(spaces.Box(0, 255, (4, 84, 84, 3), "uint8")) == {"": 0}
     assert frame_axes(spaces.Box(0, 255, (84, 84), "uint8")) == {"": None}
     assert frame_axes(spaces.Box(0, 255, (10, 10, 4), "uint8")) == {}, "a small one"
 
 
-def test_what_pictures_take_is_what_was_said() -> None:
+@pytest.mark.parametrize("axes", ["auto", "none"])
+def test_what_pictures_take_is_what_was_said(axes: str) -> None:
     film = f"{Path(__file__).with_name('film_env.py')}:Film"
-    training = advance(built(DQN_VALUES, env=film, buffer_size=6_000, vec="sync", encoder="flat"), 9)
+    values = {"buffer_size": 6_000, "vec": "sync", "encoder": "flat", "picture_axes": axes}
+    training = advance(built(DQN_VALUES, env=film, **values), 9)
     assert training.replay is not None
     arrays = [training.replay.store, vars(training.replay.frames[""])]
     taken = held_bytes(arrays) / 6_000
-    each = transition_bytes(training.env.observation_space, training.env.action_space, successors=True)
+    each = training.replayed_bytes
     assert each <= taken <= 1.01 * each
+    assert (each > 4 * 36 * 36) == (axes == "none"), "what is no picture has no frames"
 
 
 def refusal(values: dict[str, Any], free: int, monkeypatch: pytest.MonkeyPatch) -> str:
