@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 import tyro
 
 from agents.run.cli import print_json, run_command
-from agents.run.flags import Count, Flag, parse_flags, refuse_less
+from agents.run.flags import Count, Debug, Flag, Json, parse_flags, refuse_less
 from envs.errors import UserError
 
 EXAMPLES = """\
@@ -50,8 +50,8 @@ class Options:
         Path | None,
         tyro.conf.arg(metavar="FOLDER", help_behavior_hint="", help="for bench.json (default: runs/bench/<time>)"),
     ] = None
-    json: Annotated[Flag, tyro.conf.arg(help="print the result as a last line")] = False
-    debug: Annotated[Flag, tyro.conf.arg(help="show tracebacks")] = False
+    json: Json = False
+    debug: Debug = False
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from agents.run.cli import print_json, run_command
-from agents.run.flags import EnvKwargs, Flag, Trust, parse_env_kwargs, parse_flags
+from agents.run.flags import Debug, EnvKwargs, Json, Trust, parse_env_kwargs, parse_flags
 from agents.run.terminal import say
 from envs.errors import UserError
 
@@ -57,8 +57,8 @@ class Options:
         ),
     ] = None
     trust: Trust = False
-    json: Annotated[Flag, tyro.conf.arg(help="print the result as a last line")] = False
-    debug: Annotated[Flag, tyro.conf.arg(help="show tracebacks")] = False
+    json: Json = False
+    debug: Debug = False
 
 
 def main(argv: list[str] | None = None) -> int:

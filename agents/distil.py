@@ -10,7 +10,20 @@ from typing import Annotated, Any
 import tyro
 
 from agents.run.cli import print_json, run_command
-from agents.run.flags import Checkpoint, Flag, Run, RunsDir, Settings, Trust, parse_env_kwargs, parse_flags, refuse_less
+from agents.run.flags import (
+    Checkpoint,
+    Debug,
+    Json,
+    Quiet,
+    Run,
+    RunsDir,
+    Seed,
+    Settings,
+    Trust,
+    parse_env_kwargs,
+    parse_flags,
+    refuse_less,
+)
 from agents.run.yaml_files import parse_value
 from envs.errors import UserError
 
@@ -34,14 +47,14 @@ class Options:
     set: Settings = ()
     steps: Annotated[int, tyro.conf.arg(help="environment steps to learn for, half of them the teacher's")] = 100_000
     learning_rate: Annotated[float, tyro.conf.arg(help="at the beginning; it falls linearly to 0")] = 1e-3
-    seed: Annotated[int, tyro.conf.arg(help="all randomness follows from it")] = 0
+    seed: Seed = 0
     checkpoint: Checkpoint = "best"
     episodes: Annotated[int, tyro.conf.arg(help="that both are measured on at the end; 0 for none")] = 100
     trust: Trust = False
     runs_dir: RunsDir = Path("runs")
-    quiet: Annotated[Flag, tyro.conf.arg(help="print nothing but errors")] = False
-    json: Annotated[Flag, tyro.conf.arg(help="print the result as a last line")] = False
-    debug: Annotated[Flag, tyro.conf.arg(help="show tracebacks")] = False
+    quiet: Quiet = False
+    json: Json = False
+    debug: Debug = False
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -10,7 +10,7 @@ from typing import Annotated
 import tyro
 
 from agents.run.cli import print_json, run_command
-from agents.run.flags import Flag, parse_flags
+from agents.run.flags import Debug, Json, parse_flags
 from agents.run.terminal import say
 
 EXAMPLES = """\
@@ -34,8 +34,8 @@ class Options:
         ),
     ] = None
     runs_dir: Annotated[Path, tyro.conf.arg(help="where runs are, if DIR is not given")] = Path("runs")
-    json: Annotated[Flag, tyro.conf.arg(help="print the result as a last line")] = False
-    debug: Annotated[Flag, tyro.conf.arg(help="show tracebacks")] = False
+    json: Json = False
+    debug: Debug = False
 
 
 def main(argv: list[str] | None = None) -> int:

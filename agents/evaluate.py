@@ -13,9 +13,11 @@ from agents.core.config import MOST_EPISODES
 from agents.run.cli import print_json, run_command
 from agents.run.flags import (
     Checkpoint,
+    Debug,
     EnvId,
     EnvKwargs,
     Flag,
+    Json,
     RunOrZip,
     RunsDir,
     SB3Algo,
@@ -82,8 +84,8 @@ class Options:
     trust: Trust = False
     device: Annotated[Literal["cpu", "cuda", "mps"], tyro.conf.arg(help="where the network computes")] = "cpu"
     runs_dir: RunsDir = Path("runs")
-    json: Annotated[Flag, tyro.conf.arg(help="print the result as a last line")] = False
-    debug: Annotated[Flag, tyro.conf.arg(help="show tracebacks")] = False
+    json: Json = False
+    debug: Debug = False
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -13,7 +13,19 @@ import tyro
 
 from agents.core.config import MOST_EPISODES
 from agents.run.cli import print_json, run_command
-from agents.run.flags import Checkpoint, EnvId, EnvKwargs, Flag, Run, RunsDir, Trust, parse_env_kwargs, parse_flags
+from agents.run.flags import (
+    Checkpoint,
+    Debug,
+    EnvId,
+    EnvKwargs,
+    Flag,
+    Json,
+    Run,
+    RunsDir,
+    Trust,
+    parse_env_kwargs,
+    parse_flags,
+)
 from envs.errors import UserError
 
 if TYPE_CHECKING:
@@ -50,8 +62,8 @@ class Options:
     env_kwargs: EnvKwargs = ()
     trust: Trust = False
     runs_dir: RunsDir = Path("runs")
-    json: Annotated[Flag, tyro.conf.arg(help="print the result as a last line")] = False
-    debug: Annotated[Flag, tyro.conf.arg(help="show tracebacks")] = False
+    json: Json = False
+    debug: Debug = False
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import tyro
 
 from agents.run.cli import print_json, run_command
-from agents.run.flags import Flag, RunsDir, Trust, parse_flags
+from agents.run.flags import Debug, Flag, Json, RunsDir, Trust, parse_flags
 from envs.errors import UserError
 
 EXAMPLES = """\
@@ -47,8 +47,8 @@ class Options:
     ] = None
     trust: Trust = False
     runs_dir: RunsDir = Path("runs")
-    json: Annotated[Flag, tyro.conf.arg(help="print the result as a last line")] = False
-    debug: Annotated[Flag, tyro.conf.arg(help="show tracebacks")] = False
+    json: Json = False
+    debug: Debug = False
 
 
 def main(argv: list[str] | None = None) -> int:

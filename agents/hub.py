@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import tyro
 
 from agents.run.cli import run_command
-from agents.run.flags import Flag, Trust, parse_flags
+from agents.run.flags import Debug, Flag, Trust, parse_flags
 from agents.run.terminal import say, typed
 from envs.errors import UserError, did_you_mean
 
@@ -31,7 +31,7 @@ class Push:
     private: Annotated[Flag, tyro.conf.arg(help="hide a repository that is made from others")] = False
     trust: Trust = False
     replays_dir: Annotated[Path, tyro.conf.arg(help="where the recorded episode is")] = Path("replays")
-    debug: Annotated[Flag, tyro.conf.arg(help="show tracebacks")] = False
+    debug: Debug = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Pull:
         str | None, tyro.conf.arg(metavar="TEXT", help_behavior_hint="", help="branch, tag or commit")
     ] = None
     runs_dir: Annotated[Path, tyro.conf.arg(help="where the run's folder is made")] = Path("runs")
-    debug: Annotated[Flag, tyro.conf.arg(help="show tracebacks")] = False
+    debug: Debug = False
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -10,7 +10,7 @@ from typing import Annotated
 import tyro
 
 from agents.run.cli import print_json, run_command
-from agents.run.flags import Checkpoint, Flag, Run, RunsDir, Trust, parse_flags
+from agents.run.flags import Checkpoint, Debug, Json, Run, RunsDir, Trust, parse_flags
 from envs.errors import UserError
 
 EXAMPLES = """\
@@ -38,8 +38,8 @@ class Options:
     checkpoint: Checkpoint = "best"
     trust: Trust = False
     runs_dir: RunsDir = Path("runs")
-    json: Annotated[Flag, tyro.conf.arg(help="print the result as a last line")] = False
-    debug: Annotated[Flag, tyro.conf.arg(help="show tracebacks")] = False
+    json: Json = False
+    debug: Debug = False
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -10,7 +10,7 @@ from typing import Annotated
 import tyro
 
 from agents.run.cli import print_json, run_command
-from agents.run.flags import CurveFiles, Flag, Trust, parse_flags
+from agents.run.flags import CurveFiles, Debug, Flag, Trust, parse_flags
 from envs.errors import UserError
 
 EXAMPLES = """\
@@ -40,7 +40,7 @@ class Options:
     replays_dir: Annotated[Path, tyro.conf.arg(help="where a run's recorded episodes are")] = Path("replays")
     trust: Trust = False
     json: Annotated[Flag, tyro.conf.arg(help="print the verdict as a last line")] = False
-    debug: Annotated[Flag, tyro.conf.arg(help="show tracebacks")] = False
+    debug: Debug = False
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from agents.run.cli import print_json, run_command
-from agents.run.flags import Flag, parse_flags
+from agents.run.flags import Debug, Flag, Json, parse_flags
 from agents.run.terminal import say
 from envs.errors import UserError, did_you_mean
 
@@ -57,8 +57,8 @@ class Options:
     delete: Annotated[Flag, tyro.conf.arg(help="delete those that are listed, after asking")] = False
     yes: Annotated[Flag, tyro.conf.arg(help="delete without asking")] = False
     runs_dir: Annotated[Path, tyro.conf.arg(help="where runs are")] = Path("runs")
-    json: Annotated[Flag, tyro.conf.arg(help="print the result as a last line")] = False
-    debug: Annotated[Flag, tyro.conf.arg(help="show tracebacks")] = False
+    json: Json = False
+    debug: Debug = False
 
 
 def main(argv: list[str] | None = None) -> int:

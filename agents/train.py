@@ -31,7 +31,7 @@ from agents.run.config import (
     resolve,
     takes_many,
 )
-from agents.run.flags import Trust, parse_env_kwargs, refuse_less, without
+from agents.run.flags import Debug, Json, Quiet, Trust, parse_env_kwargs, refuse_less, without
 from agents.run.spellings import suggestion
 from agents.run.terminal import say
 from agents.run.yaml_files import parse_value
@@ -104,9 +104,9 @@ class Options:
     ] = False
     tracker: Annotated[Literal["wandb", "trackio"], tyro.conf.arg(help="which one")] = "wandb"
     wandb_project_name: Annotated[str, tyro.conf.arg(help="under which project it shows the run")] = "deep-rl-suite"
-    quiet: Annotated[tyro.conf.FlagCreatePairsOff[bool], tyro.conf.arg(help="print nothing but errors")] = False
-    json: Annotated[tyro.conf.FlagCreatePairsOff[bool], tyro.conf.arg(help="print the result as a last line")] = False
-    debug: Annotated[tyro.conf.FlagCreatePairsOff[bool], tyro.conf.arg(help="show tracebacks")] = False
+    quiet: Quiet = False
+    json: Json = False
+    debug: Debug = False
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

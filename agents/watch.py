@@ -12,9 +12,11 @@ import tyro
 
 from agents.run.cli import print_json, run_command
 from agents.run.flags import (
+    Debug,
     EnvId,
     EnvKwargs,
     Flag,
+    Json,
     RunOrZip,
     RunsDir,
     SB3Algo,
@@ -122,8 +124,8 @@ class Options:
     trust: Trust = False
     runs_dir: RunsDir = Path("runs")
     replays_dir: Annotated[Path, tyro.conf.arg(help="where episodes go if there is no display")] = Path("replays")
-    json: Annotated[Flag, tyro.conf.arg(help="print the result as a last line")] = False
-    debug: Annotated[Flag, tyro.conf.arg(help="show tracebacks")] = False
+    json: Json = False
+    debug: Debug = False
 
 
 def main(argv: list[str] | None = None) -> int:

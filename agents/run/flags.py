@@ -57,6 +57,10 @@ Settings = Annotated[
 Trust = Annotated[
     Flag, tyro.conf.arg(help="run the code that a run, a model or a file of settings of somebody else brings or names")
 ]
+Seed = Annotated[int, tyro.conf.arg(help="all randomness follows from it")]
+Quiet = Annotated[Flag, tyro.conf.arg(help="print nothing but errors")]
+Json = Annotated[Flag, tyro.conf.arg(help="print the result as a last line")]
+Debug = Annotated[Flag, tyro.conf.arg(help="show tracebacks")]
 CurveFiles = Annotated[
     tuple[Path, ...],
     tyro.conf.arg(

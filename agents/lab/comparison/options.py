@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from agents.run.flags import Count, CurveFiles, Flag, Trust, parse_env_kwargs, refuse_less
+from agents.run.flags import Count, CurveFiles, Debug, Flag, Json, Trust, parse_env_kwargs, refuse_less
 from envs.errors import UserError
 
 QUICK: dict[str, Any] = {
@@ -88,8 +88,8 @@ class Options:
     no_video: Annotated[Flag, tyro.conf.arg(help="of RUN ...: make no video of them side by side")] = False
     quick: Annotated[Flag, tyro.conf.arg(help="a first answer in under five minutes: PPO on CartPole-v1")] = False
     list: Annotated[Flag, tyro.conf.arg(help="show the runs and which are done, and train nothing")] = False
-    json: Annotated[Flag, tyro.conf.arg(help="print the result as a last line")] = False
-    debug: Annotated[Flag, tyro.conf.arg(help="show tracebacks")] = False
+    json: Json = False
+    debug: Debug = False
 
     def refuse_training(self) -> None:
         """Raise UserError for a flag that belongs to a training, where what is compared is trained already."""

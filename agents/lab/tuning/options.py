@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from agents.run.flags import Count, Flag, Trust, refuse_less
+from agents.run.flags import Count, Debug, Flag, Json, Trust, refuse_less
 from envs.errors import UserError
 
 COUNTS = ("trials", "workers", "seeds", "evaluations", "eval_episodes", "total_timesteps", "best")
@@ -99,8 +99,8 @@ class Options:
     ] = None
     dry_run: Annotated[Flag, tyro.conf.arg(help="say what would be searched, and write nothing")] = False
     trust: Trust = False
-    json: Annotated[Flag, tyro.conf.arg(help="print the result as a last line")] = False
-    debug: Annotated[Flag, tyro.conf.arg(help="show tracebacks")] = False
+    json: Json = False
+    debug: Debug = False
 
     def refuse_nonsense(self) -> None:
         """Refuse numbers that no search can have.
