@@ -13,7 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from agents.core.by_numpy.program import NumpyProgram, tensors_of
+from agents.core.by_numpy.arithmetic import LARGE
+from agents.core.by_numpy.program import BY_PYTORCH, NumpyProgram, tensors_of
 from agents.core.by_numpy.table import OPERATIONS, Untranslated
 from agents.core.recording import Recorder, as_one
 from agents.core.runtime import Runtime
@@ -39,6 +40,7 @@ def gradients(loss_of: Callable[..., Tensor]) -> Callable[..., Any]:
 def in_place(x: Tensor, y: Tensor) -> Tensor:
     made = x.clone()
     made.add_(y).mul_(2.0).sub_(y).addcmul_(x, y, value=0.5).lerp_(y, 0.25).neg_()
+    made[4].sigmoid_()
     made[:, 0].fill_(3.0)
     made[1:3].copy_(y[1:3])
     made[5].zero_()
@@ -180,6 +182,18 @@ def test_operations_give_what_pytorch_gives(name: str) -> None:
             torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
 
+def test_many_numbers_are_squashed_as_few_are() -> None:
+    program = NumpyProgram(
+        lambda x: (x.tanh(), x.view(-1, 2).tanh().t(), F.relu(x), torch.softmax(x[:1].expand(3, -1), -1))
+    )
+    program.record(torch.zeros(2 * LARGE))
+    x = torch.linspace(-30, 30, 2 * LARGE)
+    x[:3] = torch.tensor([math.nan, math.inf, -math.inf])
+    expected = x.tanh(), x.tanh().view(-1, 2).t(), F.relu(x), torch.softmax(x[:1].expand(3, -1), -1)
+    for found, right in zip(program(x), expected, strict=True):
+        torch.testing.assert_close(found, right, rtol=0, atol=2e-7, equal_nan=True)
+
+
 @pytest.mark.parametrize("special", [math.nan, math.inf, -math.inf])
 def test_what_is_not_finite_comes_out_as_pytorch_gives_it(special: float) -> None:
     x, y = inputs(0)
@@ -194,7 +208,7 @@ def test_every_operation_is_tested() -> None:
     with Recorder() as recorder, torch.no_grad():
         for function in FUNCTIONS.values():
             function(*inputs(0))
-    assert {noted.name.removesuffix("_") for noted in recorder.noted} >= set(OPERATIONS)
+    assert {noted.name.removesuffix("_") for noted in recorder.noted} >= {*OPERATIONS, *BY_PYTORCH}
 
 
 def random_function(seed: int) -> Callable[[Tensor, Tensor], Any]:
@@ -265,7 +279,7 @@ def test_what_depends_on_values_is_left_to_pytorch(used: str) -> None:
     function = gradients(loss_of)
     program = NumpyProgram(function)
     program.record(*inputs(0))
-    assert sum(noted == "_by_pytorch" for noted in (call.func.__name__ for call in program._calls)) == 2
+    assert sum(noted == "_put_several" for noted in (call.func.__name__ for call in program._calls)) == 2
     for seed in (1, 2, 1):
         torch.testing.assert_close(program(*inputs(seed)), function(*inputs(seed)), rtol=1e-5, atol=1e-6)
 

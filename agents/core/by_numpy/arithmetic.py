@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
+import torch
 
 from agents.core.by_numpy.table import OPERATIONS, Call, Operation, named, refused, same_place
+
+LARGE = 2_048  # numbers from which on several calls cost less than NumPy's tanh
 
 
 def _ufunc(ufunc: Any) -> Operation:
@@ -44,11 +47,10 @@ UFUNCS = {
     "sign": np.sign,
     "sin": np.sin,
     "sqrt": np.sqrt,
-    "tanh": np.tanh,
 }
 OPERATIONS |= {name: _ufunc(ufunc) for name, ufunc in UFUNCS.items()}
 # whose result may lie where an argument lies
-IN_PLACE = {*UFUNCS, "add", "div", "reciprocal", "relu", "rsqrt", "rsub", "sigmoid", "sub"}
+IN_PLACE = {*UFUNCS, "add", "div", "reciprocal", "relu", "rsqrt", "rsub", "sub", "tanh"}
 
 
 @named("add")
@@ -88,15 +90,8 @@ def _floor_divide(out: np.ndarray, a: Any, b: Any) -> list[Call]:
 
 
 @named("rsqrt")
-def inverse_root(out: np.ndarray, a: np.ndarray) -> list[Call]:
+def _rsqrt(out: np.ndarray, a: np.ndarray) -> list[Call]:
     return [partial(np.sqrt, a, out=out), partial(np.divide, out.dtype.type(1), out, out=out)]
-
-
-@named("softplus")
-def _softplus(out: np.ndarray, a: np.ndarray, beta: float = 1, threshold: float = 20) -> list[Call]:
-    if beta != 1:
-        refused("softplus with beta")
-    return [partial(np.logaddexp, a, a.dtype.type(0), out=out)]
 
 
 @named("reciprocal")
@@ -113,17 +108,24 @@ def _pow(out: np.ndarray, a: Any, b: Any) -> list[Call]:
 
 @named("relu")
 def _relu(out: np.ndarray, a: np.ndarray) -> list[Call]:
-    return [partial(np.maximum, a, a.dtype.type(0), out=out)]
+    return [partial(np.maximum, a, _zeros(a.shape, a.dtype), out=out)]  # NumPy is slow beside a single number
 
 
-@named("sigmoid")
-def sigmoid(out: np.ndarray, a: np.ndarray) -> list[Call]:
-    half = out.dtype.type(0.5)  # by the hyperbolic tangent, as exp of a large number would overflow
-    return [
-        partial(np.multiply, a, half, out=out),
-        partial(np.tanh, out, out=out),
-        partial(np.multiply, out, half, out=out),
-        partial(np.add, out, half, out=out),
+@cache
+def _zeros(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    return np.zeros(shape, dtype)
+
+
+@named("tanh")
+def _tanh(out: np.ndarray, a: np.ndarray) -> list[Call]:
+    if a.size < LARGE:
+        return [partial(np.tanh, a, out=out)]
+    one, two, made = out.dtype.type(1), out.dtype.type(2), torch.from_numpy(out)
+    return [  # 2 sigmoid(2 a) - 1: PyTorch's sigmoid is several times as fast as either's tanh
+        partial(np.multiply, a, two, out=out),
+        partial(torch.sigmoid, made, out=made),
+        partial(np.multiply, out, two, out=out),
+        partial(np.subtract, out, one, out=out),
     ]
 
 
@@ -201,41 +203,11 @@ def _stack(out: np.ndarray, parts: Sequence[np.ndarray], dim: int = 0) -> list[C
     return [partial(np.stack, list(parts), dim, out)]
 
 
-@named("log_sigmoid_forward")
-def _log_sigmoid(out: Any, a: np.ndarray) -> list[Call]:
-    made = out[0]  # the second is PyTorch's own, which it may leave empty
-    return [partial(np.negative, a, out=made), *_softplus(made, made), partial(np.negative, made, out=made)]
-
-
-@named("log_sigmoid_backward")
-def _log_sigmoid_backward(out: np.ndarray, gradient: np.ndarray, a: np.ndarray, _: Any) -> list[Call]:
-    negative = np.empty_like(a)
-    return [
-        partial(np.negative, a, out=negative),
-        *sigmoid(negative, negative),
-        partial(np.multiply, negative, gradient, out=out),
-    ]
-
-
-@named("softplus_backward")
-def _softplus_backward(out: np.ndarray, gradient: np.ndarray, a: np.ndarray, beta: float, _: float) -> list[Call]:
-    return [*sigmoid(out, a), partial(np.multiply, out, gradient, out=out)]
-
-
 @named("tanh_backward")
 def _tanh_backward(out: np.ndarray, gradient: np.ndarray, made: np.ndarray) -> list[Call]:
     return [
         partial(np.square, made, out=out),
         partial(np.subtract, out.dtype.type(1), out, out=out),
-        partial(np.multiply, out, gradient, out=out),
-    ]
-
-
-@named("sigmoid_backward")
-def _sigmoid_backward(out: np.ndarray, gradient: np.ndarray, made: np.ndarray) -> list[Call]:
-    return [
-        partial(np.subtract, out.dtype.type(1), made, out=out),
-        partial(np.multiply, out, made, out=out),
         partial(np.multiply, out, gradient, out=out),
     ]
 

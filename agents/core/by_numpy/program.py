@@ -16,11 +16,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from agents.core.by_numpy import arithmetic, classes, losses, picking, sums  # noqa: F401  (they fill OPERATIONS in)
+from agents.core.by_numpy import arithmetic, losses, picking, sums  # noqa: F401  (they fill OPERATIONS in)
 from agents.core.by_numpy.arithmetic import IN_PLACE
 from agents.core.by_numpy.table import OPERATIONS, Call, Untranslated
 from agents.core.recording import Noted, Recorder
 from agents.core.tree import tree_map
+
+# where one call of PyTorch's costs less than several of NumPy's
+BY_PYTORCH = {
+    *("_log_softmax", "_log_softmax_backward_data", "_safe_softmax", "_softmax", "_softmax_backward_data"),
+    *("log_sigmoid_backward", "log_sigmoid_forward", "sigmoid", "sigmoid_backward", "softplus", "softplus_backward"),
+    *("native_layer_norm", "native_layer_norm_backward"),
+}
 
 
 class NumpyProgram:
@@ -129,11 +136,12 @@ def translated(noted: Sequence[Noted], memory: Memory) -> Iterator[Call]:
         Untranslated: there is nothing for one of them.
     """
     for index, operation in enumerate(noted):
-        if operation.is_function:
-            given = [torch.from_numpy(array) for array in memory.arrays(operation.args)]
+        if operation.is_function or operation.name.removesuffix("_") in BY_PYTORCH:
+            args = _tensors(memory.arrays(operation.args))
+            named = {name: _tensors(memory.arrays(value)) for name, value in operation.named.items()}
             memory.make_room(index, operation)
-            made = [torch.from_numpy(array) for array in memory.arrays(operation.result)]
-            yield partial(_by_pytorch, operation.func, given, made)
+            put = _put_several if isinstance(operation.result, list | tuple) else _put
+            yield partial(put, memory.arrays(operation.result), partial(operation.func, *args, **named))
         elif not operation.is_view:
             make = OPERATIONS.get(operation.name.removesuffix("_"))
             if make is None:
@@ -145,9 +153,21 @@ def translated(noted: Sequence[Noted], memory: Memory) -> Iterator[Call]:
         memory.release(index, operation)
 
 
-def _by_pytorch(function: Callable[..., Sequence[Tensor]], given: Sequence[Tensor], made: Sequence[Tensor]) -> None:
-    for to, value in zip(made, function(*given), strict=True):
-        to.copy_(value)
+def _put(to: np.ndarray, by_pytorch: Callable[[], Tensor]) -> None:
+    np.copyto(to, by_pytorch().numpy())
+
+
+def _put_several(to: Sequence[Any], by_pytorch: Callable[[], Sequence[Tensor]]) -> None:
+    for place, made in zip(to, by_pytorch(), strict=True):
+        if place is not None:  # None is what nobody asked for
+            np.copyto(place, made.numpy())
+
+
+def _tensors(value: Any) -> Any:
+    """Return arrays as tensors of the same memory; all else as it is."""
+    if isinstance(value, list):
+        return [_tensors(each) for each in value]
+    return torch.from_numpy(value) if isinstance(value, np.ndarray) else value
 
 
 def _as_they_are(tree: Any) -> Any:

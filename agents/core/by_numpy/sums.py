@@ -131,3 +131,19 @@ def reduced(ufunc: Any, out: np.ndarray, a: np.ndarray) -> list[Call]:
     if a.shape[-1] <= FEW:
         return _by_columns(ufunc, out[..., 0], a)
     return [partial(ufunc.reduce, a, -1, None, out, True)]
+
+
+@named("logsumexp")
+def _logsumexp(out: np.ndarray, a: np.ndarray, dim: Any, keepdim: bool = False) -> list[Call]:
+    if [axis % a.ndim for axis in dim] != [a.ndim - 1]:
+        refused("a sum of powers over another axis than the last")
+    largest, powers = np.empty((*a.shape[:-1], 1), a.dtype), np.empty_like(a)
+    total = viewed(out, largest.shape)
+    return [
+        *reduced(np.maximum, largest, a),
+        partial(np.subtract, a, largest, out=powers),
+        partial(np.exp, powers, out=powers),
+        *reduced(np.add, total, powers),
+        partial(np.log, total, out=total),
+        partial(np.add, total, largest, out=total),
+    ]
