@@ -1,4 +1,4 @@
-"""What each of PyTorch's operations is in Triton, as far as native environments and small networks take it."""
+"""What each of PyTorch's operations is in a kernel, as far as native environments and small networks take it."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def _plain(write: Write, count: int) -> Write:
 
     def written(e: Emitter, op: Noted) -> Any:
         if any(extra not in (1, "none") for extra in (*op.args[count:], *op.named.values())):
-            raise Refused(f"operation {op.name} with factors is not written in Triton")
+            raise Refused(f"operation {op.name} with factors is not written out")
         return write(e, op)
 
     return written
@@ -69,19 +69,26 @@ def _divided(e: Emitter, op: Noted) -> Any:
         return _each("({0} / {1})")(e, op)
     if how == "floor":
         return _floored(e, op)
-    raise Refused(f"operation div, rounded by {how!r}, is not written in Triton")
+    raise Refused(f"operation div, rounded by {how!r}, is not written out")
 
 
-# The remainder has the sign of what is divided, as in C, or of the divisor, as in Python: this is right for both.
-_REMAINDER = "tl.where(({0} % {1} != 0) & (({0} % {1} < 0) != ({1} < 0)), {0} % {1} + {1}, {0} % {1})"
-_floored = _whole("tl.floor({0} / {1})", f"(({{0}} - {_REMAINDER}) // {{1}})")
+def _remainder(e: Emitter, op: Noted) -> Any:
+    return _each(e.remainder)(e, op)
+
+
+def _floored(e: Emitter, op: Noted) -> Any:
+    return _whole("tl.floor({0} / {1})", f"(({{0}} - {e.remainder}) {e.quotient} {{1}})")(e, op)
+
+
+def _inverted(e: Emitter, op: Noted) -> Any:
+    return _each("({0} == 0)" if op.result.dtype == torch.bool else "(~{0})")(e, op)
 
 
 def _power(e: Emitter, op: Noted) -> Any:
     powers = {2: "({0} * {0})", 3: "({0} * {0} * {0})", 0.5: "tl.sqrt({0})", -1: "(1.0 / {0})", 1: "{0}"}
     exponent = op.args[1]
     if not isinstance(exponent, int | float) or exponent not in powers:
-        raise Refused("a power other than 2, 3, 0.5, 1 and -1 is not written in Triton")
+        raise Refused("a power other than 2, 3, 0.5, 1 and -1 is not written out")
     return e.elementwise(op.result, powers[exponent], [op.args[0]], op.result.dtype)
 
 
@@ -224,7 +231,7 @@ def _scattered(e: Emitter, op: Noted) -> Names:
     """scatter of a number to one place of an axis, as a one-hot row has it."""
     tensor, dim, index, value = op.args
     if isinstance(value, Tensor) or index.shape[dim] != 1:
-        raise Refused("scatter to several places is not written in Triton")
+        raise Refused("scatter to several places is not written out")
     dtype, axis = tensor.dtype, e.axis(tensor, dim)
     entries = np.moveaxis(e.names(tensor).entries.copy(), axis, 0)
     (places,), number = np.moveaxis(e.names(index).entries, axis, 0), e.constant(value, dtype)
@@ -276,7 +283,7 @@ def _place(sign: str) -> Write:
     def write(e: Emitter, op: Noted) -> Names:
         tensor, result = op.args[0], op.result
         if len(op.args) < 2 or op.args[1] is None or (len(op.args) > 2 and op.args[2]):
-            raise Refused("argmax of all axes is not written in Triton")
+            raise Refused("argmax of all axes is not written out")
         rows = np.moveaxis(e.names(tensor).entries, e.axis(tensor, op.args[1]), 0)
         entries = np.empty(rows.shape[1:], object)
         for index in np.ndindex(*entries.shape):
@@ -308,7 +315,7 @@ OPERATIONS: dict[str, Write] = {
     **{name: _each(f"({{0}} {sign} {{1}})") for name, sign in (("add", "+"), ("sub", "-"), ("mul", "*"))},
     "rsub": _plain(_each("({1} - {0})"), 2),
     "div": _divided,
-    "remainder": _each(_REMAINDER),
+    "remainder": _remainder,
     "floor_divide": _floored,
     "addcmul": _each("({0} + {1} * {2})"),
     "pow": _power,
@@ -336,7 +343,7 @@ OPERATIONS: dict[str, Write] = {
     **dict.fromkeys(("bitwise_or", "logical_or", "__or__"), _each("({0} | {1})")),
     **dict.fromkeys(("bitwise_and", "logical_and", "__and__"), _each("({0} & {1})")),
     **dict.fromkeys(("bitwise_xor", "logical_xor", "__xor__"), _each("({0} ^ {1})")),
-    "bitwise_not": _whole("", "(~{0})"),
+    "bitwise_not": _inverted,
     "logical_not": lambda e, op: e.elementwise(op.result, "({0} == 0)", op.args[:1], op.args[0].dtype),
     **dict.fromkeys(("bitwise_right_shift", "__rshift__"), _each("({0} >> {1})")),
     **dict.fromkeys(("bitwise_left_shift", "__lshift__"), _each("({0} << {1})")),

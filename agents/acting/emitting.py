@@ -1,40 +1,30 @@
-"""Operations on tensors `[..., N, ...]` of N environments as statements of Triton, for a program of some of them.
+"""Operations on tensors `[..., N, ...]` of N environments as statements of a kernel, in Triton or C++.
 
 What was recorded of a function is read again with names in the place of numbers: an array of names for the axes but
-that of the environments, and each name is a variable with a number for every environment of the program. So views,
-assignments to parts and broadcasting are NumPy's own, nothing has an address, and no loop is left. Hidden layers alone
-are tiles, whose second axis is theirs. Export writes loops over arrays in memory for one environment, so the two have
-nothing but the names of operations in common.
+that of the environments, and each name is a variable: of Triton's with a number for every environment of a program,
+of C++'s with that of the environment whose turn it is. So views, assignments to parts and broadcasting are NumPy's own,
+nothing has an address, and no loop is left. Hidden layers alone are tiles, whose numbers have one name together. Export
+writes loops over arrays in memory for one environment, so the two have nothing but the names of operations in common.
+
+Expressions are written as Triton has them, `tl.where(a, b, c)`; in C++ `tl` is an object with methods of these names.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from agents.core.recording import Noted
-from agents.core.triton_source import product_precision
 from envs.errors import UserError
 
 ENVS = 8191  # environments of a recording: a prime number that no other axis has, which tells theirs
 MOST_ENTRIES = 256  # numbers of one environment in one array: beyond, a kernel would take minutes to compile
-WIDEST = 128  # hidden layers: beyond, there are not enough registers
-# In float32 a product is three of tf32, which lose nothing that counts: without tensor cores registers do not suffice.
-PRODUCTS = {"ieee": "tf32x3", "tf32": "tf32"}
-LEAST_TILE = 16  # what Triton's products take
-TYPES = {
-    torch.float64: "tl.float64",
-    torch.float32: "tl.float32",
-    torch.int64: "tl.int64",
-    torch.int32: "tl.int32",
-    torch.uint8: "tl.uint8",
-    torch.bool: "tl.int1",
-}
 
 
 class Refused(UserError):
@@ -66,8 +56,8 @@ class Tile:
     width: int
 
 
-class Emitter:
-    """Writes recorded operations out.
+class Emitter(ABC):
+    """Writes recorded operations out, in the language of a subclass.
 
     Args:
         operations: in order.
@@ -79,7 +69,15 @@ class Emitter:
         body: those of a tick.
         held: tensors that the kernel is handed, in the order of its arguments `p0`, `p1`, ...
         widest: of the hidden layers, numbers.
+        types: of numbers, in the language.
+        layer_limit: a hidden layer may be so wide.
+        remainder, quotient: of whole numbers: an expression whose sign is the divisor's, and a sign where none is left.
     """
+
+    types: ClassVar[dict[torch.dtype, str]]
+    layer_limit: ClassVar[int]
+    remainder: ClassVar[str]
+    quotient: ClassVar[str]
 
     def __init__(self, operations: Sequence[Noted], device: torch.device, learnt: set[int]) -> None:
         self.operations, self._device, self._learnt = operations, device, learnt
@@ -105,7 +103,7 @@ class Emitter:
             in_place = operation.name.endswith("_") and not operation.name.endswith("__")
             name = operation.name.removesuffix("_") if in_place else operation.name
             if name not in table:
-                raise Refused(f"operation {operation.name} is not written in Triton")
+                raise Refused(f"operation {operation.name} is not written out")
             results = results_of(operation)
             for result in results:
                 if isinstance(result, Tensor):
@@ -177,6 +175,61 @@ class Emitter:
             entries[index] = self.name(f"tl.load({value.pointer} + {place})")
         return Names(entries, value.dtype)
 
+    @abstractmethod
+    def defined(self, name: str, expression: str) -> str:
+        """Return the statement that gives a variable its value."""
+
+    @abstractmethod
+    def literal(self, number: float | int, dtype: torch.dtype) -> str:
+        """Return the expression of a number."""
+
+    @abstractmethod
+    def converted(self, name: str, dtype: torch.dtype) -> str:
+        """Return the expression of a variable in another type."""
+
+    @abstractmethod
+    def read(self, pointer: str, address: str) -> str:
+        """Return the expression of what lies at an address of the environment's own."""
+
+    @abstractmethod
+    def written(self, pointer: str, address: str, name: str) -> str:
+        """Return the statement that puts a variable there."""
+
+    @abstractmethod
+    def over_tiles(self, template: str, operands: list[Tile | str]) -> Tile:
+        """Write an expression of each number of a hidden layer by itself."""
+
+    @abstractmethod
+    def hidden(self, value: Names | Tile, weight: Held, bias: Held | None) -> Tile:
+        """Write a linear layer `[inputs, outputs]` that another follows."""
+
+    @abstractmethod
+    def along(self, tile: Tile, weight: Held, j: int) -> str:
+        """Return the expression of number `j` of what a linear layer makes of a hidden layer, without its bias."""
+
+    @abstractmethod
+    def kernel(
+        self,
+        types: dict[str, torch.dtype],
+        state: dict[str, str],
+        tick: Sequence[str],
+        moved: Sequence[str],
+        after: Sequence[str],
+    ) -> str:
+        """Return the text of a kernel.
+
+        Args:
+            types: of what lies where its arguments say, by their names.
+            state: variables that go from tick to tick, with what they are before the first.
+            tick: statements at the end of each tick, after `body`.
+            moved: what the variables of `state` are after it, in their order.
+            after: statements after the last tick.
+        """
+
+    def spelled(self, template: str, dtype: torch.dtype) -> str:
+        """Return a template whose own numbers are of a type."""
+        return template
+
     def name(self, expression: str, *operands: str, fixed: bool | None = None) -> str:
         """Return a variable that holds an expression."""
         if (found := self._made.get(expression)) is not None:
@@ -185,24 +238,22 @@ class Emitter:
         once = all(operand in self._fixed for operand in operands) if fixed is None else fixed
         if once:
             self._fixed.add(name)
-        (self.head if once else self.body).append(f"{name} = {expression}")
+        (self.head if once else self.body).append(self.defined(name, expression))
         return name
 
     def constant(self, value: Any, dtype: torch.dtype) -> str:
         """Return a variable that holds a number of a type, not rounded to another on the way."""
-        number = float(value) if dtype.is_floating_point else int(value)
-        text = repr(number) if np.isfinite(number) else f'float("{number}")'
-        return self.name(f"tl.full([], {text}, {TYPES[dtype]})")
+        return self.name(self.literal(float(value) if dtype.is_floating_point else int(value), dtype))
 
     def cast(self, value: Names, dtype: torch.dtype) -> Names:
         """Return a value in another type."""
         if value.dtype == dtype:
             return value
-        if dtype not in TYPES or value.dtype not in TYPES:
+        if dtype not in self.types or value.dtype not in self.types:
             raise Refused(f"numbers are {value.dtype} and become {dtype}")
         entries = np.empty(value.entries.shape, object)
         for index, name in np.ndenumerate(value.entries):
-            made = f"{name} != 0" if dtype == torch.bool else f"{name}.to({TYPES[dtype]})"
+            made = f"({name} != 0)" if dtype == torch.bool else self.converted(name, dtype)
             entries[index] = self.name(made, name)
         return Names(entries, dtype)
 
@@ -219,7 +270,7 @@ class Emitter:
         values = [self.value(arg) if isinstance(arg, Tensor) else arg for arg in args]
         if any(isinstance(value, Tile) for value in values):
             return self._of_tiles(template, values)
-        shape = self.shape(result)
+        shape, template = self.shape(result), self.spelled(template, kinds[-1])
         columns = [
             np.broadcast_to(self._aligned(arg, result, kind), shape)
             if isinstance(arg, Tensor)
@@ -234,13 +285,12 @@ class Emitter:
         return self.cast(Names(entries, kind), result.dtype)
 
     def _of_tiles(self, template: str, values: list[Any]) -> Tile:
-        tiles = [value for value in values if isinstance(value, Tile)]
-        operands = []
+        operands: list[Tile | str] = []
         for value in values:
             if not isinstance(value, Tile | float | int):
                 raise Refused("a hidden layer meets what is none")
-            operands.append(value.name if isinstance(value, Tile) else self.constant(value, torch.float32))
-        return Tile(self.name(template.format(*operands), fixed=False), tiles[0].width)
+            operands.append(value if isinstance(value, Tile) else self.constant(value, torch.float32))
+        return self.over_tiles(self.spelled(template, torch.float32), operands)
 
     def _aligned(self, tensor: Tensor, result: Tensor, dtype: torch.dtype) -> np.ndarray:
         """Return the names of an operand, ready to be broadcast to those of the result."""
@@ -260,58 +310,25 @@ class Emitter:
         if operation.named:
             raise Refused("a product has factors")
         inputs, outputs = held.places.shape
+        if not isinstance(value, Tile) and (value.entries.shape != (inputs,) or value.dtype != torch.float32):
+            raise Refused("a product is not that of a linear layer in float32")
         if self._feeds(result):
-            if max(inputs, outputs) > WIDEST:
-                raise Refused(f"a hidden layer of {max(inputs, outputs)} is wider than {WIDEST}")
+            if max(inputs, outputs) > self.layer_limit:
+                raise Refused(f"a hidden layer of {max(inputs, outputs)} is wider than {self.layer_limit}")
             self.widest = max(self.widest, outputs)
-            return self._hidden(value, held, self.value(bias[0]) if bias else None)
+            return self.hidden(value, held, self.value(bias[0]) if bias else None)
         if outputs > MOST_ENTRIES // 4:
             raise Refused(f"{outputs} numbers come out of the network")
         offsets = self.names(bias[0]).entries if bias else np.full(outputs, self.constant(0.0, torch.float32), object)
         entries = np.empty(outputs, object)
         for j in range(outputs):
             if isinstance(value, Tile):
-                column = self._row(held.pointer, held.places[:, j])
-                total = f"tl.sum({value.name} * {column}[None, :], 1)"
+                total = self.along(value, held, j)
             else:
                 factors = [self.name(f"tl.load({held.pointer} + {place})") for place in held.places[:, j]]
-                pairs = zip(self.cast(self.names(x), torch.float32).entries, factors, strict=True)
-                total = " + ".join(f"{a} * {b}" for a, b in pairs)
+                total = " + ".join(f"{a} * {b}" for a, b in zip(value.entries, factors, strict=True))
             entries[j] = self.name(f"{total} + {offsets[j]}", fixed=False)
         return Names(entries, torch.float32)
-
-    def _hidden(self, value: Any, held: Held, bias: Any) -> Tile:
-        inputs, outputs = held.places.shape
-        total = f"{self._row(bias.pointer, bias.places)}[None, :]" if bias is not None else None
-        if isinstance(value, Tile):
-            kept = self.name(f"stay({value.name})", fixed=False)
-            product = f"tl.dot({kept}, {self._matrix(held)}, input_precision={PRODUCTS[product_precision()]!r})"
-            total = f"{product} + {total}" if total else product
-        else:
-            if value.entries.shape != (inputs,) or value.dtype != torch.float32:
-                raise Refused("a product is not that of a linear layer in float32")
-            terms = [total] if total else []
-            for name, places in zip(value.entries, held.places, strict=True):
-                column = self.name(f"tl.broadcast_to({name}, [BLOCK])[:, None]", name)
-                terms.append(f"{column} * {self._row(held.pointer, places)}[None, :]")
-            total = " + ".join(terms)
-        return Tile(self.name(total, fixed=False), outputs)
-
-    def _row(self, pointer: str, places: np.ndarray) -> str:
-        """Return a variable of a row of weights, with zeros up to a power of two."""
-        column, mask = self._range(len(places))
-        return self.name(f"tl.load({pointer} + {_line(column, places)}, mask={mask}, other=0.0)", fixed=False)
-
-    def _matrix(self, held: Held) -> str:
-        (row, rows), (column, columns) = (self._range(n) for n in held.places.shape)
-        down, across = _line(f"{row}[:, None]", held.places[:, 0]), _line(f"{column}[None, :]", held.places[0])
-        mask = f"{rows}[:, None] & {columns}[None, :]"
-        return self.name(f"tl.load({held.pointer} + {down} + {across}, mask={mask}, other=0.0)", fixed=False)
-
-    def _range(self, size: int) -> tuple[str, str]:
-        padded = max(LEAST_TILE, 1 << (size - 1).bit_length())
-        numbers = self.name(f"tl.arange(0, {padded})")
-        return numbers, self.name(f"{numbers} < {size}")
 
     def _feeds(self, tensor: Tensor) -> bool:
         """Whether a result goes, number by number, into another product."""
@@ -328,10 +345,3 @@ class Emitter:
 def results_of(operation: Noted) -> list[Any]:
     """Return what an operation returned, one after the other."""
     return list(operation.result) if isinstance(operation.result, list | tuple) else [operation.result]
-
-
-def _line(variable: str, places: np.ndarray) -> str:
-    """Return the address of places that lie one step apart, from the number of each."""
-    first = int(places[0])
-    step = int(places[1]) - first if len(places) > 1 else 1
-    return f"{variable} * {step}" + (f" + {first}" if first else "")

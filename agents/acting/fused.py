@@ -73,7 +73,9 @@ class FusedCollector:
         self._chunk = runtime.compiled(self._few_ticks, version)
         run = self._ticks
         if runtime.replaces and not fits(policy, env):
-            run = runtime.replaced(run, self._kernel, self._tensors, differences, version)
+            run = runtime.replaced(
+                self._plainly, self._kernel, self._tensors, differences, version, otherwise=self._ticks
+            )
         self._captured = runtime.captured(run, self._tensors, version)
 
     def collect(self, ticks: int, meanwhile: Callable[[], None] | None = None) -> Collected:
@@ -137,6 +139,14 @@ class FusedCollector:
         tree_map(lambda tensor, moved: tensor.copy_(moved), self._static, now)
         return parts[0] if len(parts) == 1 else tree_map(lambda *chunks: torch.cat(chunks), *parts)
 
+    def _plainly(self, noise_TN: Any, uniform_TuN: Tensor) -> dict[str, Any]:
+        """Do `_ticks` without anything that is compiled."""
+        chunk, self._chunk = self._chunk, self._few_ticks
+        try:
+            return self._ticks(noise_TN, uniform_TuN)
+        finally:
+            self._chunk = chunk
+
     def _kernel(self) -> Callable[..., dict[str, Any]]:
         """Return what does `_ticks` in one kernel."""
         kernel = rollout(self._source(), self._static)
@@ -144,7 +154,7 @@ class FusedCollector:
         return kernel
 
     def _source(self) -> Source:
-        """Return what a tick is in Triton."""
+        """Return what a tick is as a kernel."""
         env, policy = self._env, self._policy
         now, noise = of_envs(self._static, ENVS), policy.draw_noise((1, ENVS), 0.0, torch.Generator(env.device))
         uniform = torch.zeros(1, env.uniforms, ENVS, dtype=torch.float64, device=env.device)
@@ -165,7 +175,7 @@ class FusedCollector:
             REHEARSED, env.uniforms, env.num_envs, dtype=torch.float64, device=env.device, generator=generator
         )
         try:
-            for run in (self._ticks, kernel):
+            for run in (self._plainly, kernel):
                 tree_map(lambda tensor, was: tensor.copy_(was), tuple(state), tuple(before))
                 self._static["steps"].copy_((last - torch.arange(env.num_envs) % REHEARSED).clamp(min=0))
                 found.append((run(noise, uniform), [tensor.clone() for tensor in state]))

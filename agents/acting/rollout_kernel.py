@@ -1,7 +1,7 @@
 """A whole rollout on native environments as one kernel: act, step and begin anew, tick after tick, in registers.
 
-One tick is recorded as `FusedCollector` and the rules of the task have it, and written out in Triton. A program holds
-some environments for all ticks. Noise is what was drawn before, as in the plain rollout.
+One tick is recorded as `FusedCollector` and the rules of the task have it, and written out: in Triton for a GPU, in C++
+for a CPU. Noise is what was drawn before, as in the plain rollout.
 """
 
 from __future__ import annotations
@@ -15,38 +15,23 @@ import torch
 from torch import Tensor
 
 from agents.acting.emitted import OPERATIONS
-from agents.acting.emitting import ENVS, TYPES, Emitter, Refused
+from agents.acting.emitting import ENVS, Emitter, Refused
+from agents.acting.in_cpp import Cpp
+from agents.acting.in_triton import BLOCK, WARPS, WIDE_WARPS, Triton
 from agents.acting.policies import ModelPolicy
+from agents.core.cpp_source import CppFunction
 from agents.core.recording import Recorder
 from agents.core.runtime import Found
 from agents.core.tree import tree_map
-from agents.core.triton_source import HEAD, interpreted, kernel_of, product_precision, refuse_no_triton
+from agents.core.triton_source import interpreted, kernel_of, product_precision, refuse_no_triton
 from envs.native.base import leaves as spaces_of
 from envs.native.vec_env import NativeVecEnv
 
 Tick = Callable[[Any, Any, Tensor], tuple[Any, Any]]
-BLOCK = 16  # environments of a program: as many rows as products take at least, so that there are many programs
-WARPS, WIDE_WARPS = 4, 8  # of a program; more where a hidden layer is wide, which needs more registers
-# A hidden layer goes into a product as it is: else its tanh is worked out anew by every warp, in the product's layout.
-STAY = """@triton.jit
-def stay(x):
-    return {}
-
-
-"""
-STAYS = 'tl.inline_asm_elementwise("mov.b32 $0, $1;", "=f,f", [x], dtype=tl.float32, is_pure=False, pack=1)'
-BEGINS = """@triton.jit(do_not_specialize=["ticks", "envs"])
-def kernel(ticks, envs, {arguments}):
-    BLOCK: tl.constexpr = {block}
-    env = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    live = env < envs
-    n = tl.cast(envs, tl.int64)
-    place = env.to(tl.int64)
-"""
 
 
 class Source:
-    """What a rollout is in Triton.
+    """What a rollout is as a kernel.
 
     Args:
         tick: a pure function of what there is, `[N, ...]`, and of the noise and random numbers of some ticks,
@@ -68,82 +53,72 @@ class Source:
     def __init__(self, tick: Tick, now: Any, noise: Any, uniform: Tensor, learnt: Sequence[Tensor]) -> None:
         with torch.no_grad(), Recorder() as recorder:
             after, rows = tick(now, noise, uniform)
-        emitter = Emitter(recorder.noted, uniform.device, {tensor.data_ptr() for tensor in learnt})
+        language = Triton if in_triton(uniform.device) else Cpp
+        emitter: Emitter = language(recorder.noted, uniform.device, {tensor.data_ptr() for tensor in learnt})
         state, drawn = leaves(now), [*leaves(noise), uniform]
-        begin = [line for i, tensor in enumerate(state) for line in _begun(emitter, i, tensor)]
+        begin = dict(pair for i, tensor in enumerate(state) for pair in _begun(emitter, i, tensor))
         for i, tensor in enumerate(drawn):
             _drawn(emitter, i, tensor)
         emitter.run(OPERATIONS)
         stores = [line for i, row in enumerate(leaves(rows)) for line in _kept(emitter, i, row)]
-        moves = [_moved(emitter, i, *pair) for i, pair in enumerate(zip(state, leaves(after), strict=True))]
+        moves = [name for pair in zip(state, leaves(after), strict=True) for name in _moved(emitter, *pair)]
+        ended = [line for i, tensor in enumerate(state) for line in _ended(emitter, i, tensor)]
         self.held, self.rows = emitter.held, tree_map(lambda row: row.to("meta"), rows)
         self.warps = WIDE_WARPS if emitter.widest > 64 else WARPS
         groups = {"now": state, "drawn": drawn, "p": self.held, "row": leaves(rows)}
         self.types = {f"{name}{i}": one.dtype for name, group in groups.items() for i, one in enumerate(group)}
-        lines = [
-            *emitter.head,
-            *begin,
-            "t = tl.cast(0, tl.int64)",
-            "while t < ticks:",  # a `for` of products with large tiles is more than some versions of Triton compile
-            *(f"    {line}" for line in [*emitter.body, *stores, *(line for part in moves for line in part)]),
-            *(f"    s{i}_{k} = e{i}_{k}" for i, part in enumerate(moves) for k in range(len(part))),
-            "    t += 1",
-            *(line for i, tensor in enumerate(state) for line in _ended(i, tensor)),
-        ]
-        head = BEGINS.format(arguments=", ".join(self.types), block=BLOCK)
-        stay = STAY.format("x" if interpreted() else STAYS)
-        self.text = HEAD + stay + head + "".join(f"    {line}\n" for line in lines)
+        self.text = emitter.kernel(self.types, begin, stores, moves, ended)
 
 
-def _begun(e: Emitter, i: int, tensor: Tensor) -> list[str]:
-    """Give names to what there is before a tick; return what reads it before the first one."""
-    entries, lines = np.empty(e.shape(tensor), object), []
-    for k, (index, address) in enumerate(_addresses(tensor)):
+def in_triton(device: torch.device) -> bool:
+    """Return whether kernels on a device are in Triton; else they are in C++."""
+    return device.type != "cpu" or interpreted()
+
+
+def _begun(e: Emitter, i: int, tensor: Tensor) -> list[tuple[str, str]]:
+    """Give names to what there is before a tick; return them with what reads it before the first one."""
+    entries, found = np.empty(e.shape(tensor), object), []
+    for k, (index, address) in enumerate(_addresses(e, tensor)):
         entries[index] = f"s{i}_{k}"
-        lines.append(f"s{i}_{k} = tl.load(now{i} + {address}, mask=live, other=0)")
+        found.append((f"s{i}_{k}", e.read(f"now{i}", address)))
     e.give(tensor, entries)
-    return lines
+    return found
 
 
 def _drawn(e: Emitter, i: int, tensor: Tensor) -> None:
     """Let what was drawn for a tick be read in it."""
     entries = np.empty(e.shape(tensor), object)
-    for index, address in _addresses(tensor, ticks=True):
-        entries[index] = e.name(f"tl.load(drawn{i} + {address}, mask=live, other=0)", fixed=False)
+    for index, address in _addresses(e, tensor, ticks=True):
+        entries[index] = e.name(e.read(f"drawn{i}", address), fixed=False)
     e.give(tensor, entries)
 
 
 def _kept(e: Emitter, i: int, row: Tensor) -> list[str]:
     """Return what writes down what happened in a tick."""
     entries = e.names(row).entries
-    return [
-        f"tl.store(row{i} + {address}, tl.broadcast_to({entries[index]}, [BLOCK]), mask=live)"
-        for index, address in _addresses(row, ticks=True)
-    ]
+    return [e.written(f"row{i}", address, entries[index]) for index, address in _addresses(e, row, ticks=True)]
 
 
-def _moved(e: Emitter, i: int, before: Tensor, after: Tensor) -> list[str]:
-    """Return what a tick leaves, in the types of what there was."""
+def _moved(e: Emitter, before: Tensor, after: Tensor) -> list[str]:
+    """Return the names of what a tick leaves, in the types of what there was."""
     if before.shape != after.shape:
         raise Refused("what there is changes its shape from tick to tick")
-    entries = e.cast(e.names(after), before.dtype).entries
-    return [f"e{i}_{k} = tl.broadcast_to({name}, [BLOCK])" for k, name in enumerate(entries.flat)]
+    return list(e.cast(e.names(after), before.dtype).entries.flat)
 
 
-def _ended(i: int, tensor: Tensor) -> list[str]:
+def _ended(e: Emitter, i: int, tensor: Tensor) -> list[str]:
     """Return what writes down what there is after the last tick."""
-    pairs = enumerate(_addresses(tensor))
-    return [f"tl.store(now{i} + {address}, s{i}_{k}, mask=live)" for k, (_, address) in pairs]
+    return [e.written(f"now{i}", address, f"s{i}_{k}") for k, (_, address) in enumerate(_addresses(e, tensor))]
 
 
-def _addresses(tensor: Tensor, ticks: bool = False) -> list[tuple[tuple[int, ...], str]]:
+def _addresses(e: Emitter, tensor: Tensor, ticks: bool = False) -> list[tuple[tuple[int, ...], str]]:
     """Return the index of each number of one environment, without their axis, and where it lies.
 
     Args:
         tensor: `[..., N, ...]`, or of one tick `[1, ..., N, ...]`.
         ticks: whether the first axis is time, of which there is more than one in the kernel.
     """
-    if tensor.dtype not in TYPES:
+    if tensor.dtype not in e.types:
         raise Refused(f"no kernel holds {tensor.dtype}")
     axis = list(tensor.shape).index(ENVS)
     front, back = tuple(tensor.shape[:axis]), tuple(tensor.shape[axis + 1 :])
@@ -192,12 +167,11 @@ def rollout(source: Source, now: Any) -> Callable[[Any, Tensor], Any]:
         now: what there is, which is changed in place.
 
     Raises:
-        UserError: there is no Triton, or what there is lies apart.
+        UserError: there is no Triton or no C++ compiler, or what there is lies apart.
     """
     state = leaves(now)
     device, envs = state[0].device, state[-1].shape[0]
-    refuse_no_triton(device)
-    kernel = kernel_of(source.text)
+    launch = _of_triton(source, device) if in_triton(device) else CppFunction(source.text)
     if not all(tensor.is_contiguous() for tensor in state):
         raise Refused("what there is lies apart")
 
@@ -209,12 +183,21 @@ def rollout(source: Source, now: Any) -> Callable[[Any, Tensor], Any]:
             return torch.empty(ticks, *shape, dtype=row.dtype, device=device)
 
         rows, drawn = tree_map(room, source.rows), [tensor.contiguous() for tensor in (*leaves(noise), uniform)]
-        with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
-            tensors = (*state, *drawn, *source.held, *leaves(rows))
-            kernel[(-(-envs // BLOCK),)](ticks, envs, *tensors, num_warps=source.warps)
+        launch(ticks, envs, (*state, *drawn, *source.held, *leaves(rows)))
         return rows
 
     return run
+
+
+def _of_triton(source: Source, device: torch.device) -> Callable[[int, int, Sequence[Tensor]], None]:
+    refuse_no_triton(device)
+    kernel = kernel_of(source.text)
+
+    def launch(ticks: int, envs: int, tensors: Sequence[Tensor]) -> None:
+        with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
+            kernel[(-(-envs // BLOCK),)](ticks, envs, *tensors, num_warps=source.warps)
+
+    return launch
 
 
 def differences(expected: Found, found: Found) -> str:

@@ -61,13 +61,18 @@ def resolved_mode(mode: CompileMode, device: torch.device, threads: int = 1, bf1
     return "on" if mode == "on" else "off"
 
 
+def compiled_folder() -> Path:
+    """Return the folder of the user's in which compiled code is kept from one run to the next."""
+    chosen = os.environ.get("LOCALAPPDATA" if os.name == "nt" else "XDG_CACHE_HOME")
+    return (Path(chosen) if chosen else Path.home() / ".cache") / "deep-rl-suite" / "compiled"
+
+
 def keep_compiled() -> None:
-    """Let PyTorch's compiler keep what it makes in a folder of the user's, unless one is set.
+    """Let PyTorch's compiler keep what it makes in `compiled_folder`, unless a folder is set.
 
     Its own choice is the system's temporary folder, which a restart empties and where others may write.
     """
-    chosen = os.environ.get("LOCALAPPDATA" if os.name == "nt" else "XDG_CACHE_HOME")
-    folder = (Path(chosen) if chosen else Path.home() / ".cache") / "deep-rl-suite" / "compiled"
+    folder = compiled_folder()
     with suppress(OSError):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(folder))
@@ -89,8 +94,8 @@ class Runtime:
       `numpy` NumPy repeats what PyTorch did in the first call, if it has all of its operations.
     - `captured` is for long ones, such as all minibatches of an update. On CUDA, all modes but `off` capture them in a
       CUDA graph; elsewhere they run as they are. Outputs belong to the graph: the next call overwrites them.
-    - `replaced` is for those that a hand-written kernel does at once, in mode `kernels`. Its first call also runs
-      the plain function on the same input, and the kernel is used only if both agree.
+    - `replaced` is for those that a kernel of our own does at once, in mode `kernels`, and on a CPU in mode `on`. Its
+      first call also runs the plain function on the same input, and the kernel is used only if both agree.
 
     What cannot be compiled, captured or replaced runs as it is, and `say` tells so once.
 
@@ -108,7 +113,7 @@ class Runtime:
     ) -> None:
         self.on_cuda = device is not None and device.type == "cuda"
         self.compiles = mode == "on"
-        self.replaces = mode == "kernels"
+        self.replaces = mode == "kernels" or (mode == "on" and not self.on_cuda)
         self.translates = mode == "numpy"
         self.record = None if mode == "off" else record or (cuda_graph if self.on_cuda else None)
         self.say: Callable[[str], None] = lambda text: print(text, file=sys.stderr)
@@ -169,6 +174,7 @@ class Runtime:
         agree: Agree,
         version: Version = _always,
         sample: Callable[..., Sequence[Any]] | None = None,
+        otherwise: Function | None = None,
     ) -> Function:
         """Return `function`, or a kernel in its place.
 
@@ -179,13 +185,14 @@ class Runtime:
             agree: what is wrong with the kernel's outputs and state beside the plain ones, in words; "" if nothing is.
             version: as in `Runtime`.
             sample: makes of the first arguments those on which both are compared; None for the same.
+            otherwise: what runs where there is no kernel, or it fails; None for `function`.
         """
+        plain = otherwise or function
         if not self.replaces:
-            return function
+            return plain
         self._used.add("in kernels")
         return _ByVersion(
-            lambda: _WithFallback(_Checked(function, kernel, state, agree, sample), function, self, "in a kernel"),
-            version,
+            lambda: _WithFallback(_Checked(function, kernel, state, agree, sample), plain, self, "in a kernel"), version
         )
 
     def _translated(self, function: Function, state: Callable[[], Sequence[Tensor]]) -> Function:

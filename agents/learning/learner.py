@@ -122,7 +122,7 @@ class Learner:
     def _in_kernels(self, runtime: Runtime, version: Version) -> Function:
         """Return `_all_minibatches`, or kernels in its place if there are any for the loss and the model."""
         plain, update = self._all_minibatches, SurrogateUpdate(self.algorithm, self.parameters, self.optimizer)
-        if not update.fits:
+        if not update.fits or runtime.compiles:
             return plain
         return runtime.replaced(plain, update.kernels, self._changing, update.agree, version, update.sample)
 

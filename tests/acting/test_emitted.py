@@ -1,4 +1,4 @@
-"""Operations written in Triton: what each is in PyTorch, or a refusal in words."""
+"""Operations written in Triton and C++: what each is in PyTorch, or a refusal in words."""
 
 from __future__ import annotations
 
@@ -7,34 +7,40 @@ import pytest
 import torch
 
 from agents.acting.emitted import OPERATIONS
-from agents.acting.emitting import ENVS, Emitter, Refused
+from agents.acting.emitting import ENVS, Refused
+from agents.acting.in_cpp import Cpp
+from agents.acting.in_triton import Triton
+from agents.core.cpp_source import CppFunction
 from agents.core.recording import Recorder
-from agents.core.triton_source import HEAD, kernel_of
-from tests.core.kernels import DEVICE, needs_triton
+from agents.core.triton_source import kernel_of
+from tests.core.kernels import DEVICE, needs_cpp, needs_triton
 
 
-def evaluated(function, *tensors):
-    """Return what a function makes of `[N]` or `[k, N]` tensors, run as it is and from what is emitted, in Triton."""
-    padded = [torch.zeros(*x.shape[:-1], ENVS, dtype=x.dtype, device=DEVICE) for x in tensors]
+def evaluated(language, function, *tensors):
+    """Return what a function makes of `[N]` or `[k, N]` tensors, run as it is and from what is emitted."""
+    device = DEVICE if language is Triton else torch.device("cpu")
+    padded = [torch.zeros(*x.shape[:-1], ENVS, dtype=x.dtype, device=device) for x in tensors]
     with torch.no_grad(), Recorder() as recorder:
         result = function(*padded)
-    emitter = Emitter(recorder.noted, DEVICE, set())
-    count, lines = tensors[0].shape[-1], []
+    emitter = language(recorder.noted, device, set())
     for i, x in enumerate(padded):
         entries = np.empty(emitter.shape(x), object)
         for k, index in enumerate(np.ndindex(*entries.shape)):
-            entries[index] = emitter.name(f"tl.load(x{i} + {k} * {count} + tl.arange(0, {count}))", fixed=False)
+            entries[index] = emitter.name(emitter.read(f"x{i}", f"({k} * n + place)"), fixed=False)
         emitter.give(x, entries)
     emitter.run(OPERATIONS)
-    for k, name in enumerate(emitter.names(result).entries.flat):
-        lines.append(f"tl.store(y + {k} * {count} + tl.arange(0, {count}), tl.broadcast_to({name}, [{count}]))")
-    arguments = ", ".join([*(f"x{i}" for i in range(len(tensors))), *(f"p{i}" for i in range(len(emitter.held))), "y"])
-    body = "".join(f"    {line}\n" for line in [*emitter.head, *emitter.body, *lines])
-    given = [x.to(DEVICE) for x in tensors]
+    names = enumerate(emitter.names(result).entries.flat)
+    lines = [emitter.written("y", f"({k} * n + place)", name) for k, name in names]
+    given = [x.to(device) for x in tensors]
     wanted = function(*given)
     y = torch.empty_like(wanted)
-    kernel = kernel_of(f"{HEAD}@triton.jit\ndef kernel({arguments}):\n{body}")
-    kernel[(1,)](*given, *emitter.held, y)
+    groups = [("x", given), ("p", emitter.held)]
+    types = {f"{name}{i}": one.dtype for name, group in groups for i, one in enumerate(group)} | {"y": y.dtype}
+    text, arguments = emitter.kernel(types, {}, lines, [], []), (*given, *emitter.held, y)
+    if language is Cpp:
+        CppFunction(text)(1, tensors[0].shape[-1], arguments)
+    else:
+        kernel_of(text)[(1,)](1, tensors[0].shape[-1], *arguments)
     return y, wanted
 
 
@@ -57,7 +63,7 @@ def changed_in_place(x, k):
     return torch.cat([y, z[:1].neg()])
 
 
-@needs_triton
+@pytest.mark.parametrize("language", [pytest.param(Triton, marks=needs_triton), pytest.param(Cpp, marks=needs_cpp)])
 @pytest.mark.parametrize(
     "function",
     [
@@ -85,8 +91,8 @@ def changed_in_place(x, k):
         changed_in_place,
     ],
 )
-def test_an_operation_is_what_it_is_in_torch(function):
-    got, wanted = evaluated(function, X, K)
+def test_an_operation_is_what_it_is_in_torch(function, language):
+    got, wanted = evaluated(language, function, X, K)
     torch.testing.assert_close(got, wanted, atol=1e-12, rtol=1e-12)
 
 
@@ -97,20 +103,21 @@ ELSEWHERE = torch.zeros(ENVS)
     ("function", "reason"),
     [
         (lambda x, k: x.sum(0), "environments are not apart from each other"),
-        (lambda x, k: x.flip(0), "operation flip is not written in Triton"),
-        (lambda x, k: x.cumsum(0), "operation cumsum is not written in Triton"),
+        (lambda x, k: x.flip(0), "operation flip is not written out"),
+        (lambda x, k: x.cumsum(0), "operation cumsum is not written out"),
         (lambda x, k: x.view(1, -1)[:, :100], "environments are not apart from each other"),
-        (lambda x, k: k + torch.ones(2).sum().item(), "operation _local_scalar_dense is not written in Triton"),
-        (lambda x, k: x.pow(1.5), "a power other than 2, 3, 0.5, 1 and -1 is not written in Triton"),
+        (lambda x, k: k + torch.ones(2).sum().item(), "operation _local_scalar_dense is not written out"),
+        (lambda x, k: x.pow(1.5), "a power other than 2, 3, 0.5, 1 and -1 is not written out"),
         (lambda x, k: x + ELSEWHERE, rf"a tensor \[{ENVS}\] comes from elsewhere"),
         (lambda x, k: x.half(), "numbers are torch.float64 and become torch.float16"),
     ],
 )
-def test_what_is_not_of_single_environments_is_refused(function, reason):
+@pytest.mark.parametrize("language", [Triton, Cpp])
+def test_what_is_not_of_single_environments_is_refused(function, reason, language):
     inputs = torch.zeros(ENVS, dtype=torch.float64), torch.zeros(ENVS, dtype=torch.int64)
     with torch.no_grad(), Recorder() as recorder:
         function(*inputs)
-    emitter = Emitter(recorder.noted, torch.device("cpu"), set())
+    emitter = language(recorder.noted, torch.device("cpu"), set())
     for x, name in zip(inputs, "xk", strict=True):
         emitter.give(x, np.array(name, object))
     with pytest.raises(Refused, match=reason):

@@ -17,7 +17,7 @@ from agents.algos.ppo.config import PPOConfig
 from agents.core.runtime import Runtime
 from envs.make import make
 from tests.acting.test_fused import numbers
-from tests.core.kernels import DEVICE, needs_triton, not_interpreting
+from tests.core.kernels import DEVICE, needs_cpp, needs_triton, not_interpreting
 from tests.core.recorder import Tape
 from tests.fakes import training_on
 from tests.marks import long_test
@@ -36,6 +36,14 @@ TASKS = {
 }
 PPO = {"n_envs": N, "n_steps": T, "batch_size": N * T, "net_arch": (8,)}
 DQN = {"n_envs": N, "train_freq": N * T, "net_arch": (8,), "exploration_fraction": 0.0, "exploration_final_eps": 0.5}
+
+
+@pytest.fixture(params=[pytest.param("Triton", marks=needs_triton), pytest.param("C++", marks=needs_cpp)])
+def language(request, monkeypatch):
+    """What kernels are written in."""
+    if request.param == "C++" and DEVICE.type != "cpu":
+        pytest.skip("kernels on a GPU are in Triton")
+    monkeypatch.setattr(rollout_kernel, "in_triton", lambda device: request.param == "Triton")
 
 
 def native(task="CartPole-v1", device=DEVICE):
@@ -80,7 +88,7 @@ def compare(made, rounding=1e-5):
     return rows
 
 
-@needs_triton
+@pytest.mark.usefixtures("language")
 @pytest.mark.parametrize(
     "task", [pytest.param(task, marks=long_test) if "CarContinuousNo" in task else task for task in TASKS]
 )
@@ -90,7 +98,7 @@ def test_it_makes_the_rows_of_the_plain_rollout(task):
     assert (rows["terminated"] if task == "Corridor-v0" else rows["truncated"]).any()
 
 
-@needs_triton
+@pytest.mark.usefixtures("language")
 @pytest.mark.parametrize(
     "options",
     [
@@ -118,7 +126,7 @@ def test_it_acts_as_the_network_does(options):
     assert len(rows["action"].unique()) > 1
 
 
-@needs_triton
+@pytest.mark.usefixtures("language")
 def test_weights_that_change_are_seen():
     made = training(net_arch=(16, 16), norm_obs=True)
     collector = made.collector
@@ -134,7 +142,7 @@ def test_weights_that_change_are_seen():
     assert not found[1].any()
 
 
-@needs_triton
+@pytest.mark.usefixtures("language")
 @pytest.mark.parametrize(
     ("kind", "task"), [(PPOConfig, "CartPole-v1"), (PPOConfig, "Pendulum-v1"), (DQNConfig, "CartPole-v1")]
 )
@@ -152,7 +160,7 @@ def test_a_collector_with_it_collects_what_it_does_without(kind, task):
     assert with_kernel.collector.state.step == plain.collector.state.step == (2 * T + 2) * N
 
 
-@needs_triton
+@pytest.mark.usefixtures("language")
 def test_other_layers_get_another_kernel():
     runtime, said = listening()
     made, plain = training(runtime=runtime), training()
@@ -217,15 +225,15 @@ def test_what_no_kernel_is_made_for_is_said():
     assert runtime.summary == "eager"
 
 
-@needs_triton
+@pytest.mark.usefixtures("language")
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        ({"net_arch": (8, 300, 8)}, "a hidden layer of 300 is wider than 128"),
-        ({"kind": DQNConfig, "noisy": True}, "is not written in Triton"),
+        ({"net_arch": (8, 600, 8)}, "a hidden layer of 600 is wider than "),
+        ({"kind": DQNConfig, "noisy": True}, "is not written out"),
         (
             {"kind": DQNConfig, "layer_norm": True, "net_arch": (8, 8)},
-            "operation native_layer_norm is not written in Triton",
+            "operation native_layer_norm is not written out",
         ),
     ],
 )
@@ -253,7 +261,7 @@ def test_without_triton_it_runs_as_it_is(monkeypatch):
     ]
 
 
-@needs_triton
+@pytest.mark.usefixtures("language")
 def test_a_kernel_that_goes_wrong_is_not_used(monkeypatch):
     monkeypatch.setitem(OPERATIONS, "cos", OPERATIONS["sin"])
     runtime, said = listening()
@@ -265,7 +273,7 @@ def test_a_kernel_that_goes_wrong_is_not_used(monkeypatch):
     ]
 
 
-@needs_triton
+@pytest.mark.usefixtures("language")
 def test_a_kernel_that_begins_no_episode_is_found_before_one_ends(monkeypatch):
     monkeypatch.setitem(OPERATIONS, "where", lambda e, op: e.names(op.args[2]))
     monkeypatch.setitem(TASKS, "CartPole-v1", {"max_episode_steps": 500})

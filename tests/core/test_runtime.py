@@ -262,8 +262,22 @@ def test_a_kernel_may_be_compared_on_a_sample_and_then_does_all():
 
 def test_other_modes_take_no_kernel():
     plain, never = torch.neg, pytest.fail
-    for mode in ("off", "on", "graphs", "auto"):
+    for mode in ("off", "graphs", "auto", "numpy"):
         assert Runtime(mode).replaced(plain, never, list, never) is plain
+        assert Runtime(mode).replaced(plain, never, list, never, otherwise=torch.abs) is torch.abs
+    assert Runtime("on", torch.device("cuda")).replaced(plain, never, list, never) is plain
+
+
+def test_what_runs_where_a_kernel_fails_need_not_be_what_it_is_compared_with():
+    def fails():
+        raise ValueError("no kernel")
+
+    runtime, said = listening("on")
+    run = runtime.replaced(lambda x: x + 1, fails, list, lambda *_: "", otherwise=lambda x: x + 2)
+    assert [run(torch.ones(())).item(), run(torch.ones(())).item()] == [3.0, 3.0]
+    assert said == ["not in a kernel, runs as it is: ValueError: no kernel"]
+    run = runtime.replaced(lambda x: x + 1, lambda: torch.neg, list, lambda *_: "", otherwise=lambda x: x + 2)
+    assert run(torch.ones(())).item() == -1.0
 
 
 def test_what_cannot_be_captured_runs_as_it_is_and_says_so_once():

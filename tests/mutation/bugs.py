@@ -2133,14 +2133,14 @@ BUGS = [
         ('"argmax": _place(">")', '"argmax": _place(">=")', "kernels: of equal action values the last one counts"),
         ("torch.result_type(a, b))", "torch.float32)", "kernels: what is compared is rounded first"),
         (
-            '"tl.floor({0} / {1})", f"(({{0}} - {_REMAINDER}) // {{1}})"',
-            '"tl.floor({0} / {1})", "({0} // {1})"',
+            'f"(({{0}} - {e.remainder}) {e.quotient} {{1}})"',
+            'f"({{0}} {e.quotient} {{1}})"',
             "kernels: whole numbers are divided towards 0",
         ),
         ("Names(made.entries.copy(), made.dtype)", "made", "kernels: a copy changes with what it was made of"),
     ),
     *_in(
-        "agents/acting/emitting.py",
+        "agents/acting/in_triton.py",
         "tests/acting/test_emitted.py tests/acting/test_rollout_kernel.py",
         ("text = repr(number) if", 'text = f"{number:.7g}" if', "kernels: constants are rounded"),
         (
@@ -2148,6 +2148,27 @@ BUGS = [
             "padded = max(LEAST_TILE, 1 << size.bit_length() - 1)",
             "kernels: a layer loses units",
         ),
+    ),
+    *_in(
+        "agents/acting/in_cpp.py",
+        "tests/acting/test_emitted.py tests/acting/test_rollout_kernel.py",
+        ("text = repr(number)\n", 'text = f"{number:.7g}"\n', "kernels in C++: constants are rounded"),
+        (
+            "for (int i = inputs / 8 * 8; i < inputs; ++i)",
+            "for (int i = inputs; i < inputs; ++i)",
+            "kernels in C++: a layer loses units",
+        ),
+        (
+            "return r != 0 && (r < 0) != (b < 0) ? r + (T)b : r;",
+            "return r;",
+            "kernels in C++: remainders have the sign of what is divided",
+        ),
+        ("sum[j] = b ? b[j] : 0.0f", "sum[j] = 0.0f", "kernels in C++: hidden layers have no bias"),
+    ),
+    *_in(
+        "agents/core/cpp_source.py",
+        "tests/core/test_cpp_source.py",
+        ('"\\0".join([source, *command', '"\\0".join([*command', "kernels in C++: one is taken for another"),
     ),
     *_in(
         "agents/acting/rollout_kernel.py",
@@ -2159,8 +2180,8 @@ BUGS = [
             "kernels: compared in the first tick alone",
         ),
         (
-            "entries = e.cast(e.names(after), before.dtype).entries",
-            "entries = e.cast(e.names(before), before.dtype).entries",
+            "list(e.cast(e.names(after), before.dtype)",
+            "list(e.cast(e.names(before), before.dtype)",
             "kernels: environments stand still",
         ),
     ),
@@ -2168,8 +2189,8 @@ BUGS = [
         "agents/acting/fused.py",
         "tests/acting/test_rollout_kernel.py",
         (
-            "self._tensors, differences, version)",
-            "self._tensors, differences)",
+            "self._tensors, differences, version, otherwise",
+            "self._tensors, differences, otherwise",
             "kernels: one acts by layers that are gone",
         ),
     ),

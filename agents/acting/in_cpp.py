@@ -1,0 +1,190 @@
+"""Kernels of environments and small networks in C++: one environment after the other, all ticks of each."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+
+from agents.acting.emitting import Emitter, Held, Names, Tile
+
+# `exp` of floats is written out, as compilers can then reckon several at once (the polynomial is that of Cephes, expf);
+# a comparison with NaN is false, so that NaN stays.
+HEAD = """#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <type_traits>
+#include <vector>
+
+static const struct {
+    template <class T> T load(const T* p) const { return *p; }
+    template <class C, class A, class B> std::common_type_t<A, B> where(C c, A a, B b) const { return c ? a : b; }
+    template <class A, class B> std::common_type_t<A, B> maximum(A a, B b) const { return a < b ? b : a; }
+    template <class A, class B> std::common_type_t<A, B> minimum(A a, B b) const { return b < a ? b : a; }
+    template <class T> T abs(T a) const { return a < 0 ? -a : a; }
+    template <class T> T sin(T a) const { return std::sin(a); }
+    template <class T> T cos(T a) const { return std::cos(a); }
+    template <class T> T log(T a) const { return std::log(a); }
+    template <class T> T sqrt(T a) const { return std::sqrt(a); }
+    template <class T> T floor(T a) const { return std::floor(a); }
+    template <class T> T ceil(T a) const { return std::ceil(a); }
+    template <class T> T erf(T a) const { return std::erf(a); }
+    double exp(double a) const { return std::exp(a); }
+    float exp(float a) const {
+        const float x = a < -87.0f ? -87.0f : a > 88.0f ? 88.0f : a;
+        const float n = (x * 1.44269504f + 12582912.0f) - 12582912.0f;
+        const float r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
+        float p = 1.9875691500e-4f;
+        p = p * r + 1.3981999507e-3f;
+        p = p * r + 8.3334519073e-3f;
+        p = p * r + 4.1665795894e-2f;
+        p = p * r + 1.6666665459e-1f;
+        p = p * r + 5.0000001201e-1f;
+        p = p * r * r + r + 1.0f;
+        const int32_t bits = ((int32_t)n + 127) << 23;
+        float power;
+        std::memcpy(&power, &bits, 4);
+        return a > 88.72f ? INFINITY : p * power;
+    }
+    template <class A, class B> std::common_type_t<A, B> remainder(A a, B b) const {
+        using T = std::common_type_t<A, B>;
+        T r;
+        if constexpr (std::is_floating_point_v<T>) r = std::fmod((T)a, (T)b);
+        else r = (T)a % (T)b;
+        return r != 0 && (r < 0) != (b < 0) ? r + (T)b : r;
+    }
+} tl;
+
+template <int inputs, int outputs>
+static inline void layer(float* __restrict y, const float* __restrict x, const float* __restrict w, const float* b) {
+    float sum[outputs];
+    for (int j = 0; j < outputs; ++j) sum[j] = b ? b[j] : 0.0f;
+    for (int i = 0; i < inputs; ++i)
+        for (int j = 0; j < outputs; ++j) sum[j] += x[i] * w[i * outputs + j];
+    for (int j = 0; j < outputs; ++j) y[j] = sum[j];
+}
+
+template <int inputs> static inline float along(const float* x, const float* w) {
+    float sums[8] = {}, sum = 0.0f;
+    for (int i = 0; i + 8 <= inputs; i += 8)
+        for (int k = 0; k < 8; ++k) sums[k] += x[i + k] * w[i + k];
+    for (int k = 0; k < 8; ++k) sum += sums[k];
+    for (int i = inputs / 8 * 8; i < inputs; ++i) sum += x[i] * w[i];
+    return sum;
+}
+
+"""
+
+
+class Cpp(Emitter):
+    """See `Emitter`. A tile is an array of floats, and `head` comes before all environments."""
+
+    types: ClassVar[dict[torch.dtype, str]] = {
+        torch.float64: "double",
+        torch.float32: "float",
+        torch.int64: "int64_t",
+        torch.int32: "int32_t",
+        torch.uint8: "uint8_t",
+        torch.bool: "bool",
+    }
+    layer_limit = 512  # beyond, a library's products over all environments are faster
+    remainder = "tl.remainder({0}, {1})"
+    quotient = "/"
+
+    def defined(self, name: str, expression: str) -> str:
+        return f"const auto {name} = {expression};"
+
+    def literal(self, number: float | int, dtype: torch.dtype) -> str:
+        text = repr(number)
+        if not np.isfinite(number):
+            text = "NAN" if np.isnan(number) else "INFINITY" if number > 0 else "-INFINITY"
+        return f"({self.types[dtype]})({text})"
+
+    def converted(self, name: str, dtype: torch.dtype) -> str:
+        return f"(({self.types[dtype]}){name})"
+
+    def spelled(self, template: str, dtype: torch.dtype) -> str:
+        return re.sub(r"(?<![\w.])(\d+\.\d+)", r"\1f", template) if dtype == torch.float32 else template
+
+    def read(self, pointer: str, address: str) -> str:
+        return f"{pointer}[{address}]"
+
+    def written(self, pointer: str, address: str, name: str) -> str:
+        return f"{pointer}[{address}] = {name};"
+
+    def over_tiles(self, template: str, operands: list[Tile | str]) -> Tile:
+        names = [f"{one.name}[j]" if isinstance(one, Tile) else one for one in operands]
+        width = next(one.width for one in operands if isinstance(one, Tile))
+        name = self._array(width)
+        self.body.append(f"for (int j = 0; j < {width}; ++j) {name}[j] = {template.format(*names)};")
+        return Tile(name, width)
+
+    def hidden(self, value: Names | Tile, weight: Held, bias: Held | None) -> Tile:
+        inputs, outputs = weight.places.shape
+        if isinstance(value, Names):
+            given = self._array(inputs)
+            self.body += [f"{given}[{i}] = {name};" for i, name in enumerate(value.entries)]
+        else:
+            given = value.name
+        of, offsets = self._copied(weight.pointer, weight.places), "nullptr"
+        if bias is not None:
+            offsets = self._copied(bias.pointer, bias.places)
+        name = self._array(outputs)
+        self.body.append(f"layer<{inputs}, {outputs}>({name}, {given}, {of}, {offsets});")
+        return Tile(name, outputs)
+
+    def along(self, tile: Tile, weight: Held, j: int) -> str:
+        return f"along<{tile.width}>({tile.name}, {self._copied(weight.pointer, weight.places[:, j])})"
+
+    def kernel(
+        self,
+        types: dict[str, torch.dtype],
+        state: dict[str, str],
+        tick: Sequence[str],
+        moved: Sequence[str],
+        after: Sequence[str],
+    ) -> str:
+        each = [
+            *(f"auto {name} = {value};" for name, value in state.items()),
+            "for (int64_t t = 0; t < ticks; ++t) {",
+            *(f"    {line}" for line in [*self.body, *tick]),
+            *(f"    const auto e{name} = {value};" for name, value in zip(state, moved, strict=True)),
+            *(f"    {name} = e{name};" for name in state),
+            "}",
+            *after,
+        ]
+        given = enumerate((name, self.types[dtype]) for name, dtype in types.items())
+        lines = [
+            *(f"{kind}* const {name} = ({kind}*)given[{i}];" for i, (name, kind) in given),
+            *self.head,
+            "for (int64_t place = 0; place < n; ++place) {",
+            *(f"    {line}" for line in each),
+            "}",
+        ]
+        begin = 'extern "C" void kernel(int64_t ticks, int64_t n, void** given) {\n'
+        return HEAD + begin + "".join(f"    {line}\n" for line in lines) + "}\n"
+
+    def _array(self, width: int) -> str:
+        name = self._made[f"array {len(self._made)}"] = f"v{len(self._made)}"
+        self.body.append(f"float {name}[{width}];")
+        return name
+
+    def _copied(self, pointer: str, places: np.ndarray) -> str:
+        """Return an array of weights one after the other, copied once in each call."""
+        text = f"{pointer} {places.tolist()}"
+        if text not in self._made:
+            name = self._made[text] = f"v{len(self._made)}"
+            table: Any = places.reshape(places.shape[0], -1)
+            rows, columns = table.shape
+            down = int(table[1, 0] - table[0, 0]) if rows > 1 else 0
+            across = int(table[0, 1] - table[0, 0]) if columns > 1 else 0
+            self.head += [
+                f"std::vector<float> {name}_({table.size});",
+                f"float* const {name} = {name}_.data();",
+                f"for (int i = 0; i < {rows}; ++i) for (int j = 0; j < {columns}; ++j)",
+                f"    {name}[i * {columns} + j] = {pointer}[{int(table[0, 0])} + i * {down} + j * {across}];",
+            ]
+        return self._made[text]
