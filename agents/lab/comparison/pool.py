@@ -14,7 +14,7 @@ from agents.lab.comparison.curves import RunResult
 from agents.lab.comparison.job import ERRORS_FILE, Job, finished_run
 from agents.run.children import Child, ended_at_last, start_child
 from agents.run.lock import taken
-from agents.run.storage import disk
+from agents.run.storage import disk, refuse_links
 from envs.errors import UserError
 
 POLL = 0.05  # seconds between two looks at the children
@@ -35,10 +35,12 @@ def exclusive(out: Path) -> Iterator[int]:
     So a comparison that is started again after its process was killed waits for the last child's end.
 
     Raises:
-        UserError: another comparison is writing there.
+        UserError: another comparison is writing there, or something in it leads elsewhere.
     """
     with disk("write", out):
         out.mkdir(parents=True, exist_ok=True)
+    refuse_links(out)  # runs that begin anew empty their folders
+    with disk("write", out):
         lock = os.open(out / ".lock", os.O_CREAT | os.O_RDWR, 0o666)
     try:
         for _ in range(50):

@@ -24,7 +24,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from agents.lab.tuning.plan import Plan
 from agents.lab.tuning.population import ENDED, INTERVAL, STATES, needed, next_interval, unfinished
 from agents.run.lock import taken
-from agents.run.storage import disk
+from agents.run.storage import disk, refuse_links
 from envs.errors import UserError
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -81,16 +81,17 @@ def open_storage(folder: Path, url: str | None) -> BaseStorage:
     """Return where a study's trials are: the folder's journal, or a database.
 
     Raises:
-        UserError: it cannot be opened, or is damaged.
+        UserError: it cannot be opened, is damaged, or something in the folder leads elsewhere.
     """
     with disk("write", folder):
-        (folder / WORKERS).mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
+    refuse_links(folder)  # states of trials are removed with all that lies in them
+    with disk("write", folder):
+        (folder / WORKERS).mkdir(exist_ok=True)
     try:
         if url is not None:
             return optuna.storages.get_storage(url)
         journal = folder / JOURNAL
-        if journal.is_symlink():
-            raise UserError(f"{journal} is a symbolic link, which is not followed")
         with disk("write", journal):
             journal.touch()
             lock = _JournalLock(journal)

@@ -153,6 +153,15 @@ def test_a_crash_is_reported_the_rest_goes_on_and_only_what_failed_is_done_again
     assert ours.read_bytes() == kept
 
 
+def test_a_folder_in_which_something_leads_elsewhere_is_not_written_to(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "out" / "runs").mkdir(parents=True)
+    (tmp_path / "out" / "runs" / "ours").symlink_to(tmp_path / "mine")
+    with pytest.raises(UserError, match="ours is a symbolic link, which is not followed"), exclusive(tmp_path / "out"):
+        pass
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["runs"]
+
+
 def test_two_comparisons_do_not_write_in_one_place(tmp_path, monkeypatch):
     monkeypatch.setattr(time, "sleep", lambda _: None)
     with exclusive(tmp_path), pytest.raises(UserError, match="another comparison is writing in"), exclusive(tmp_path):

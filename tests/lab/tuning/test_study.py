@@ -105,12 +105,15 @@ def test_a_damaged_journal_is_said_in_a_line(tmp_path: Path, content: bytes) -> 
         Study(tmp_path, None, small_plan())
 
 
-def test_a_link_is_not_followed(tmp_path: Path) -> None:
-    (tmp_path / "elsewhere").write_text("mine")
-    (tmp_path / JOURNAL).symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(UserError, match="symbolic link"):
-        Study(tmp_path, None, small_plan())
-    assert (tmp_path / "elsewhere").read_text() == "mine"
+@pytest.mark.parametrize("name", [JOURNAL, "members"])
+def test_a_link_is_not_followed(tmp_path: Path, name: str) -> None:
+    elsewhere, folder = tmp_path / "elsewhere", tmp_path / "study"
+    (elsewhere / "000000100").mkdir(parents=True)
+    folder.mkdir()
+    (folder / name).symlink_to(elsewhere)
+    with pytest.raises(UserError, match=f"{name} is a symbolic link, which is not followed"):
+        Study(folder, None, small_plan())
+    assert [path.name for path in elsewhere.iterdir()] == ["000000100"]
 
 
 def test_another_search_is_refused(tmp_path: Path) -> None:
