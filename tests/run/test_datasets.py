@@ -250,6 +250,19 @@ def bomb(file: Path) -> None:
             member.write(bytes(2**20))
 
 
+def other_codecs(file: Path) -> None:
+    np.savez(file.with_name("plain.npz"), **COLUMNS)
+    with zipfile.ZipFile(file.with_name("plain.npz")) as plain, zipfile.ZipFile(file, "w", zipfile.ZIP_BZIP2) as packed:
+        for name in plain.namelist():
+            packed.writestr(name, plain.read(name))
+
+
+def negative(file: Path) -> None:
+    with zipfile.ZipFile(file, "w") as archive, archive.open("rewards.npy", "w") as member:
+        np.lib.format.write_array_header_1_0(member, {"descr": "<f8", "fortran_order": False, "shape": (-9,)})
+        member.write(bytes(2**20))
+
+
 def huge(file: Path) -> None:
     with zipfile.ZipFile(file, "w") as archive, archive.open("rewards.npy", "w") as member:
         np.lib.format.write_array_header_1_0(member, {"descr": "<f8", "fortran_order": False, "shape": (10**15,)})
@@ -276,7 +289,7 @@ def uneven(file: Path) -> None:
     np.savez(file, **(COLUMNS | {"actions": np.zeros(4, int)}))
 
 
-@pytest.mark.parametrize("spoil", [bomb, huge, objects, outside, pickled, no_ends, uneven])
+@pytest.mark.parametrize("spoil", [bomb, other_codecs, negative, huge, objects, outside, pickled, no_ends, uneven])
 def test_a_hostile_npz_is_refused_in_one_line(spoil: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "d.npz"
     spoil(file)
@@ -297,6 +310,31 @@ def test_what_is_read_is_bounded(tmp_path: Path) -> None:
     folder = written(tmp_path / "set", (NESTED, ACTIONS), [3, 5]) / "data"
     with pytest.raises(UserError, match="room for"):
         read_minari(folder, Room(300))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"), [(other_codecs, "neither stored nor deflated"), (negative, r"has the shape \(-9,\)")]
+)
+def test_npz_members_are_refused_before_they_are_unpacked(spoil: Any, message: str, tmp_path: Path) -> None:
+    spoil(tmp_path / "d.npz")
+    room = Room(1000)
+    with pytest.raises(UserError, match=message):
+        read_npz(tmp_path / "d.npz", None, room)
+    assert room.taken == 0
+
+
+@pytest.mark.parametrize("name", ["rewards", "observations/word"])
+def test_a_chunk_larger_than_its_array_is_counted(name: str, tmp_path: Path) -> None:
+    folder = written(tmp_path / "set", (NESTED, ACTIONS), [3])
+    room = Room(10**6)
+    read_minari(folder / "data", room)
+    with h5py.File(folder / "data" / "main_data.hdf5", "a") as file:
+        group, values = file["episode_0"], file["episode_0"][name][()]
+        kind = group[name].dtype
+        del group[name]
+        group.create_dataset(name, data=values, dtype=kind, chunks=(10**6,), maxshape=(10**6,), compression="gzip")
+    with pytest.raises(UserError, match="room for"):
+        read_minari(folder / "data", Room(10**6))
 
 
 def linked(file: Any) -> None:

@@ -30,6 +30,7 @@ NAMES = {
     "episode": ("episode", "episodes", "episode_id"),
 }
 NEEDED = ("observations", "actions", "rewards")
+PACKED = zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED
 MOST_MEMBERS, MOST_HEADER, MOST_LINE = 1_000, 10_000, 10**6
 Columns = dict[str, Any]  # by our names; observations of several arrays as dicts
 
@@ -86,6 +87,8 @@ def _meant(name: str) -> str | None:
 
 def _member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, file: Path, room: Room) -> np.ndarray:
     """Read one array, whose header says how large it is."""
+    if member.compress_type not in PACKED:  # the other codecs unpack all of what they are given at once
+        raise ValueError(f"{member.filename} is neither stored nor deflated")
     with archive.open(member) as stream:
         version = np.lib.format.read_magic(stream)
         if version not in ((1, 0), (2, 0)):
@@ -94,6 +97,8 @@ def _member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, file: Path, room:
         shape, fortran, dtype = header(stream, max_header_size=MOST_HEADER)
         if dtype.hasobject or dtype.kind not in "biuf":
             raise ValueError(f"{member.filename} is of {dtype}, which is not numbers")
+        if any(side < 0 for side in shape):
+            raise ValueError(f"{member.filename} has the shape {shape}")
         size = math.prod(shape) * dtype.itemsize
         room.take(math.prod(shape) * max(dtype.itemsize, 4), file)
         content = stream.read(size + 1)
