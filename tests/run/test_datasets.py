@@ -224,6 +224,98 @@ def test_csv_is_read_as_npz_is(tmp_path: Path) -> None:
     assert load_dataset(tmp_path / "d.csv").fingerprint() == load_dataset(tmp_path / "d.npz").fingerprint()
 
 
+@pytest.mark.parametrize("names", [("rewards",), ("rewards", "terminals", "timeouts")])
+def test_rows_of_one_number_are_numbers(names: tuple[str, ...], tmp_path: Path) -> None:
+    np.savez(tmp_path / "plain.npz", **COLUMNS)
+    np.savez(tmp_path / "d.npz", **(COLUMNS | {name: COLUMNS[name][:, None] for name in names}))
+    assert load_dataset(tmp_path / "d.npz").fingerprint() == load_dataset(tmp_path / "plain.npz").fingerprint()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"rewards": np.zeros((5, 2))}, r"rewards of the shape \(5, 2\) given, one array \(N,\) or \(N, 1\) expected"),
+        ({"terminals": np.zeros((5, 5), bool)}, r"terminals of the shape \(5, 5\) given"),
+        ({"timeouts": np.zeros(())}, r"timeouts of the shape \(\) given"),
+        ({"timeouts/a": np.zeros(5), "timeouts": None}, r"timeouts/a of the shape \(5,\) given"),
+        ({"terminals/a": np.zeros(5), "terminals": None}, r"terminals/a of the shape"),
+        ({"episode/a": np.zeros(5)}, r"episode/a of the shape"),
+        ({"rewards/a": np.zeros(5), "rewards": None}, r"rewards/a of the shape"),
+        ({"dones": np.zeros(5)}, "has terminals and dones, which are two names of one column"),
+        ({"obs/a": np.zeros(5)}, "has observations and obs, which are two names"),
+        ({"terminals": np.array([0, 0, 0, 0, np.nan])}, "terminals has nan; 0, 1, True or False expected"),
+        ({"timeouts": np.array([0, 1, 2, 0, 0])}, "timeouts has 2; 0, 1, True or False expected"),
+        ({"episode": np.array([0, 0, np.nan, 1, 1])}, "episode has NaN or infinite numbers"),
+        ({"actions": np.full(5, -1)}, "actions are whole numbers, from -1 to -1; from 0 to 2147483646 expected"),
+        ({"actions": np.full((5, 2), -1)}, "actions are whole numbers, from -1 to -1"),
+        ({"actions": np.zeros((5, 0), int)}, "actions are whole numbers, none"),
+        ({"actions": np.full(5, 2**64 - 1, np.uint64)}, "actions are whole numbers, from 18446744073709551615"),
+        ({"observations": np.full(5, 2**63 - 1)}, "observations are whole numbers, from 9223372036854775807"),
+        (
+            {"observations": None, "observations/a": np.zeros(5), "observations/a/b": np.zeros(5)},
+            "has 'observations/a/b'",
+        ),
+        (
+            {"observations": None, "observations/a/b": np.zeros(5), "observations/a": np.zeros(5)},
+            "has 'observations/a' w",
+        ),
+        ({"observations/a": np.zeros(5)}, "has 'observations/a' where another array lies"),
+        ({"observations": None, "observations/" + "a/" * 3000 + "b": np.zeros(5)}, "more than 20 folders deep"),
+        ({"next_observations": np.zeros((5, 3))}, r"shape \(2,\), and next_observations \(3,\)"),
+        ({"next_observations/a": np.zeros((5, 2))}, r"shape \(2,\), and next_observations {'a': \(2,\)}"),
+    ],
+)
+def test_columns_that_do_not_fit_are_refused(change: dict[str, Any], message: str, tmp_path: Path) -> None:
+    np.savez(tmp_path / "d.npz", **{name: array for name, array in (COLUMNS | change).items() if array is not None})
+    with pytest.raises(UserError, match=message) as caught:
+        load_dataset(tmp_path / "d.npz")
+    assert str(tmp_path / "d.npz") in str(caught.value)
+
+
+def test_columns_of_csv_are_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    names = ["obs_10", *(f"obs_{number}" for number in range(10)), "action_1", "action_0", "reward_0", "done"]
+    rows = [[10, *range(10), 7.5, 0.5, 3, 0], [10, *range(10), 7.5, 0.5, 4, 1]]
+    (tmp_path / "d.csv").write_text("\n".join(",".join(map(str, row)) for row in (names, *rows)))
+    data = load_dataset(tmp_path / "d.csv")
+    assert data.obs[0].tolist() == list(range(11))
+    assert data.action.tolist() == [[0.5, 7.5]] * 2
+    assert data.reward.tolist() == [3, 4]
+
+
+@pytest.mark.parametrize(
+    ("names", "values", "message"),
+    [
+        ("obs_0,obs_2,action,reward,done", "1,1,1,1,1", "has obs_0, obs_2; obs alone, or obs_0, obs_1 and so on"),
+        ("obs_1,obs_2,action,reward,done", "1,1,1,1,1", "has obs_1, obs_2"),
+        ("obs,obs_1,action,reward,done", "1,1,1,1,1", "has obs, obs_1"),
+        ("obs_0,obs0,action,reward,done", "1,1,1,1,1", "has obs_0, obs0"),
+        ("obs_0,obs_00,action,reward,done", "1,1,1,1,1", "has obs_0, obs_00"),
+        ("obs_0,action_1,reward,done", "1,1,1,1", "has action_1"),
+        ("obs_0,action,reward,reward_1,done", "1,1,1,1,1", "has reward, reward_1"),
+        ("obs_0,action,reward_0,reward_1,done", "1,1,1,1,1", r"reward of the shape \(1, 2\) given"),
+        ("obs_0,action,reward,done,done", "1,1,1,1,1", "or one of them twice"),
+        ("obs_0,action,reward,terminated,done", "1,1,1,1,1", "has terminated and done, which are two names"),
+        ("obs_0,action,reward,done", "1,1,1,nan", "done has nan; 0, 1, True or False expected"),
+        ("obs_0,action,reward,done", "1,1,1,0.5", "done has 0.5; 0, 1, True or False expected"),
+        ("obs_0,action,reward,episode", "1,1,1,nan", "episode has NaN or infinite numbers"),
+        ("obs_0,action,reward,done", "1,-1,1,1", "actions are whole numbers, from -1 to -1"),
+        ("obs_" + "1" * 5000 + ",action,reward,done", "1,1,1,1", "torn or foreign"),
+    ],
+)
+def test_columns_of_csv_that_do_not_fit_are_refused(names: str, values: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "d.csv").write_text(f"{names}\n{values}\n")
+    with pytest.raises(UserError, match=message) as caught:
+        load_dataset(tmp_path / "d.csv")
+    assert str(tmp_path / "d.csv") in str(caught.value)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("word", ["inf", "1e30"])
+def test_whole_actions_that_no_integer_holds_stay_numbers(word: str, tmp_path: Path) -> None:
+    (tmp_path / "d.csv").write_text(f"obs_0,action,reward,done\n1,{word},1,0\n1,0,1,1\n")
+    assert load_dataset(tmp_path / "d.csv").action[:, 0].tolist() == [np.float32(word), 0]
+
+
 def test_recorded_episodes_of_replays_are_read(tmp_path: Path) -> None:
     from agents.run.recording import RecordedEpisode, save_episode
 
