@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import pickle
+import struct
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -107,6 +109,24 @@ def test_what_minari_wrote_is_read(tmp_path: Path) -> None:
     assert data.reward.tolist() == [0.5, 1.5]
     assert data.obs["numbers"].tolist() == np.eye(3, 2).tolist()
     assert data.obs["picture"][:, 5, 5].mean(1).tolist() == pytest.approx([0, 10, 20], abs=1)  # JPEG loses a little
+
+
+def test_a_picture_that_says_it_is_huge_is_refused(tmp_path: Path) -> None:
+    pillow = pytest.importorskip("PIL.Image")
+    folder = written(tmp_path / "set", (spaces.Box(0, 255, (32, 32, 3), np.uint8), spaces.Discrete(2)), [1])
+    packed = io.BytesIO()
+    pillow.new("RGB", (32, 32)).save(packed, "JPEG")
+    size = struct.pack(">HH", 32, 32)
+    assert packed.getvalue().count(size) == 1
+    huge_one = packed.getvalue().replace(size, struct.pack(">HH", 65500, 65500))
+    with h5py.File(folder / "data" / "main_data.hdf5", "a") as file:
+        del file["episode_0/observations"]
+        kept = file["episode_0"].create_dataset("observations", (2,), h5py.vlen_dtype(np.uint8))
+        kept[0] = kept[1] = np.frombuffer(huge_one, np.uint8)
+    about = json.loads((folder / "data" / "metadata.json").read_text())
+    (folder / "data" / "metadata.json").write_text(json.dumps(about | {"jpeg_encoding": True}))
+    with pytest.raises(UserError, match=r"main_data.hdf5 is torn or foreign: .*a picture not of \(32, 32, 3\)"):
+        load_dataset(folder)
 
 
 def record(tmp_path: Path, *words: str) -> Path:
@@ -316,17 +336,39 @@ def test_whole_actions_that_no_integer_holds_stay_numbers(word: str, tmp_path: P
     assert load_dataset(tmp_path / "d.csv").action[:, 0].tolist() == [np.float32(word), 0]
 
 
-def test_recorded_episodes_of_replays_are_read(tmp_path: Path) -> None:
+def played(file: Path, **values: Any) -> Path:
+    """Write an episode of CartPole, of three steps; return its file."""
     from agents.run.recording import RecordedEpisode, save_episode
 
     about = {"env": "CartPole-v1", "env_kwargs": {}, "rescale_action": False, "run": "r", "checkpoint": "best"}
     end = {"terminated": False, "truncated": False, "actions": [0, 1, 0], "rewards": [1.0] * 3, "length": 3}
-    episode = RecordedEpisode(**about, step=1, deterministic=True, gymnasium="1", seed=3, total_reward=3.0, **end)
-    save_episode(tmp_path / "e.json", episode)
+    more = {"step": 1, "deterministic": True, "gymnasium": "1", "seed": 3, "total_reward": 3.0}
+    save_episode(file, RecordedEpisode(**(about | end | more | values)))
+    return file
+
+
+def test_recorded_episodes_of_replays_are_read(tmp_path: Path) -> None:
+    played(tmp_path / "e.json")
     data = load_dataset(tmp_path)
     assert data.action.tolist() == [0, 1, 0]
     assert len(data.obs) == 4
     assert not (data.terminated | data.truncated).any()
+
+
+@pytest.mark.parametrize("actions", [[[0], [1, 2], [0]], [0, 10**30, 0], [0, 7, 0], [[0], [1], [0]]])
+def test_recorded_actions_that_do_not_fit_are_refused(actions: list[Any], tmp_path: Path) -> None:
+    file = played(tmp_path / "e.json", actions=actions)
+    with pytest.raises(UserError, match=r"e.json: the recorded actions do not fit CartPole-v1, which takes Discrete"):
+        load_dataset(file)
+
+
+def test_recorded_episodes_of_two_environments_are_refused(tmp_path: Path) -> None:
+    played(tmp_path / "a.json")
+    played(tmp_path / "b.json", env="MountainCar-v0", rewards=[-1.0] * 3)
+    with pytest.raises(UserError, match=r"a.json is an episode of CartPole-v1, and .*b.json one of MountainCar-v0:"):
+        load_dataset(tmp_path)
+    played(tmp_path / "b.json", seed=4)
+    assert load_dataset(tmp_path).lengths.tolist() == [3, 3]
 
 
 class Evil:

@@ -248,10 +248,14 @@ class _Reader:
             packed = np.asarray(data[index])
             if packed.dtype != np.uint8 or packed.ndim != 1:
                 raise ValueError(f"{data.name} holds no JPEG pictures")
-            with Image.open(io.BytesIO(packed.tobytes()), formats=["JPEG"]) as picture:
-                if (picture.height, picture.width) != shape[:2]:
-                    raise ValueError(f"{data.name} has a picture of {picture.size}, not of {shape}")
-                yield np.asarray(picture, np.uint8).reshape(shape)
+            try:
+                with Image.open(io.BytesIO(packed.tobytes()), formats=["JPEG"]) as picture:
+                    if (picture.height, picture.width) != shape[:2]:
+                        raise ValueError(f"{data.name} has a picture of {picture.size}, not of {shape}")
+                    read = np.asarray(picture, np.uint8).reshape(shape)
+            except Image.DecompressionBombError as error:
+                raise ValueError(f"{data.name} has a picture not of {shape}: {error}") from error
+            yield read
 
 
 def _is_image(space: Space) -> bool:
