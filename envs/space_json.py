@@ -82,6 +82,8 @@ def _entries(data: Any) -> int:
             return math.prod(_count(side) for side in sides)
         case {"type": "MultiBinary", "n": n}:
             return _count(n)
+        case {"of": symbols}:
+            return _entries(symbols)
     return 1
 
 

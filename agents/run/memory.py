@@ -161,6 +161,19 @@ def _largest(fits: Callable[[int], bool]) -> int:
     return low
 
 
+FACTORIES = torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn, torch.eye, torch.linspace
+
+
+def _shape(factory: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Sequence[Any]:
+    """Return the shape of the tensor that one of `FACTORIES` would make; none where it is not plain."""
+    if factory is torch.linspace:
+        return [kwargs.get("steps", args[2] if len(args) > 2 else None)]
+    if factory is torch.eye:
+        return args if len(args) > 1 else [*args, *args]
+    shape = kwargs.get("size", args)
+    return shape[0] if shape and isinstance(shape[0], tuple | list) else shape
+
+
 class Room(TorchFunctionMode):
     """Lets no more parameters be made than `most` bytes take; their sizes are known before they are filled."""
 
@@ -169,15 +182,15 @@ class Room(TorchFunctionMode):
         self.most, self.made = most, 0
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func is torch.empty:
-            shape = args[0] if args and isinstance(args[0], tuple | list) else args
+        if func in FACTORIES:
+            shape = _shape(func, args, kwargs or {})
             if all(type(side) is int for side in shape):
                 self.made += 4 * math.prod(shape)
             if self.made > self.most:
                 raise UserError(
                     f"the networks would take more than {self.made / 1e9:,.1f} GB of parameters (one of them is "
                     f"{' x '.join(map(str, shape))}), and there is room for {self.most / 1e9:,.1f} GB: net_arch "
-                    "and the like, or the spaces, are too large"
+                    "and the like, n_envs, or the spaces, are too large"
                 )
         return func(*args, **(kwargs or {}))
 

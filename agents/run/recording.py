@@ -162,7 +162,7 @@ def replay(
         UserError: the actions do not fit the environment, or a reward or the end is not what was recorded;
             the message names the first step where that is so.
     """
-    actions = _actions(env, episode)
+    actions = recorded_actions(env, episode)
     played = 0
 
     player = None if policy is None else Player(policy, 1, generator=None)
@@ -192,8 +192,12 @@ def _differs(episode: RecordedEpisode, how: str) -> UserError:
     return UserError(f"{episode.env} does not play as it did when this episode was recorded: {how}.{why}")
 
 
-def _actions(env: VecEnv, episode: RecordedEpisode) -> np.ndarray:
-    """Return the recorded actions `[T, ...]` as `VecEnv.step` takes them."""
+def recorded_actions(env: VecEnv, episode: RecordedEpisode) -> np.ndarray:
+    """Return the recorded actions `[T, ...]` as `VecEnv.step` takes them.
+
+    Raises:
+        UserError: they do not fit the environment.
+    """
     space = env.action_space
     try:
         actions = np.array(episode.actions, np.float32 if space.dtype == np.float32 else np.int64)

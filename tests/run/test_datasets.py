@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import pickle
+import struct
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -107,6 +109,24 @@ def test_what_minari_wrote_is_read(tmp_path: Path) -> None:
     assert data.reward.tolist() == [0.5, 1.5]
     assert data.obs["numbers"].tolist() == np.eye(3, 2).tolist()
     assert data.obs["picture"][:, 5, 5].mean(1).tolist() == pytest.approx([0, 10, 20], abs=1)  # JPEG loses a little
+
+
+def test_a_picture_that_says_it_is_huge_is_refused(tmp_path: Path) -> None:
+    pillow = pytest.importorskip("PIL.Image")
+    folder = written(tmp_path / "set", (spaces.Box(0, 255, (32, 32, 3), np.uint8), spaces.Discrete(2)), [1])
+    packed = io.BytesIO()
+    pillow.new("RGB", (32, 32)).save(packed, "JPEG")
+    size = struct.pack(">HH", 32, 32)
+    assert packed.getvalue().count(size) == 1
+    huge_one = packed.getvalue().replace(size, struct.pack(">HH", 65500, 65500))
+    with h5py.File(folder / "data" / "main_data.hdf5", "a") as file:
+        del file["episode_0/observations"]
+        kept = file["episode_0"].create_dataset("observations", (2,), h5py.vlen_dtype(np.uint8))
+        kept[0] = kept[1] = np.frombuffer(huge_one, np.uint8)
+    about = json.loads((folder / "data" / "metadata.json").read_text())
+    (folder / "data" / "metadata.json").write_text(json.dumps(about | {"jpeg_encoding": True}))
+    with pytest.raises(UserError, match=r"main_data.hdf5 is torn or foreign: .*a picture not of \(32, 32, 3\)"):
+        load_dataset(folder)
 
 
 def record(tmp_path: Path, *words: str) -> Path:
@@ -224,17 +244,131 @@ def test_csv_is_read_as_npz_is(tmp_path: Path) -> None:
     assert load_dataset(tmp_path / "d.csv").fingerprint() == load_dataset(tmp_path / "d.npz").fingerprint()
 
 
-def test_recorded_episodes_of_replays_are_read(tmp_path: Path) -> None:
+@pytest.mark.parametrize("names", [("rewards",), ("rewards", "terminals", "timeouts")])
+def test_rows_of_one_number_are_numbers(names: tuple[str, ...], tmp_path: Path) -> None:
+    np.savez(tmp_path / "plain.npz", **COLUMNS)
+    np.savez(tmp_path / "d.npz", **(COLUMNS | {name: COLUMNS[name][:, None] for name in names}))
+    assert load_dataset(tmp_path / "d.npz").fingerprint() == load_dataset(tmp_path / "plain.npz").fingerprint()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"rewards": np.zeros((5, 2))}, r"rewards of the shape \(5, 2\) given, one array \(N,\) or \(N, 1\) expected"),
+        ({"terminals": np.zeros((5, 5), bool)}, r"terminals of the shape \(5, 5\) given"),
+        ({"timeouts": np.zeros(())}, r"timeouts of the shape \(\) given"),
+        ({"timeouts/a": np.zeros(5), "timeouts": None}, r"timeouts/a of the shape \(5,\) given"),
+        ({"terminals/a": np.zeros(5), "terminals": None}, r"terminals/a of the shape"),
+        ({"episode/a": np.zeros(5)}, r"episode/a of the shape"),
+        ({"rewards/a": np.zeros(5), "rewards": None}, r"rewards/a of the shape"),
+        ({"dones": np.zeros(5)}, "has terminals and dones, which are two names of one column"),
+        ({"obs/a": np.zeros(5)}, "has observations and obs, which are two names"),
+        ({"terminals": np.array([0, 0, 0, 0, np.nan])}, "terminals has nan; 0, 1, True or False expected"),
+        ({"timeouts": np.array([0, 1, 2, 0, 0])}, "timeouts has 2; 0, 1, True or False expected"),
+        ({"episode": np.array([0, 0, np.nan, 1, 1])}, "episode has NaN or infinite numbers"),
+        ({"actions": np.full(5, -1)}, "actions are whole numbers, from -1 to -1; from 0 to 2147483646 expected"),
+        ({"actions": np.full((5, 2), -1)}, "actions are whole numbers, from -1 to -1"),
+        ({"actions": np.zeros((5, 0), int)}, "actions are whole numbers, none"),
+        ({"actions": np.full(5, 2**64 - 1, np.uint64)}, "actions are whole numbers, from 18446744073709551615"),
+        ({"observations": np.full(5, 2**63 - 1)}, "observations are whole numbers, from 9223372036854775807"),
+        (
+            {"observations": None, "observations/a": np.zeros(5), "observations/a/b": np.zeros(5)},
+            "has 'observations/a/b'",
+        ),
+        (
+            {"observations": None, "observations/a/b": np.zeros(5), "observations/a": np.zeros(5)},
+            "has 'observations/a' w",
+        ),
+        ({"observations/a": np.zeros(5)}, "has 'observations/a' where another array lies"),
+        ({"observations": None, "observations/" + "a/" * 3000 + "b": np.zeros(5)}, "more than 20 folders deep"),
+        ({"next_observations": np.zeros((5, 3))}, r"shape \(2,\), and next_observations \(3,\)"),
+        ({"next_observations/a": np.zeros((5, 2))}, r"shape \(2,\), and next_observations {'a': \(2,\)}"),
+    ],
+)
+def test_columns_that_do_not_fit_are_refused(change: dict[str, Any], message: str, tmp_path: Path) -> None:
+    np.savez(tmp_path / "d.npz", **{name: array for name, array in (COLUMNS | change).items() if array is not None})
+    with pytest.raises(UserError, match=message) as caught:
+        load_dataset(tmp_path / "d.npz")
+    assert str(tmp_path / "d.npz") in str(caught.value)
+
+
+def test_columns_of_csv_are_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    names = ["obs_10", *(f"obs_{number}" for number in range(10)), "action_1", "action_0", "reward_0", "done"]
+    rows = [[10, *range(10), 7.5, 0.5, 3, 0], [10, *range(10), 7.5, 0.5, 4, 1]]
+    (tmp_path / "d.csv").write_text("\n".join(",".join(map(str, row)) for row in (names, *rows)))
+    data = load_dataset(tmp_path / "d.csv")
+    assert data.obs[0].tolist() == list(range(11))
+    assert data.action.tolist() == [[0.5, 7.5]] * 2
+    assert data.reward.tolist() == [3, 4]
+
+
+@pytest.mark.parametrize(
+    ("names", "values", "message"),
+    [
+        ("obs_0,obs_2,action,reward,done", "1,1,1,1,1", "has obs_0, obs_2; obs alone, or obs_0, obs_1 and so on"),
+        ("obs_1,obs_2,action,reward,done", "1,1,1,1,1", "has obs_1, obs_2"),
+        ("obs,obs_1,action,reward,done", "1,1,1,1,1", "has obs, obs_1"),
+        ("obs_0,obs0,action,reward,done", "1,1,1,1,1", "has obs_0, obs0"),
+        ("obs_0,obs_00,action,reward,done", "1,1,1,1,1", "has obs_0, obs_00"),
+        ("obs_0,action_1,reward,done", "1,1,1,1", "has action_1"),
+        ("obs_0,action,reward,reward_1,done", "1,1,1,1,1", "has reward, reward_1"),
+        ("obs_0,action,reward_0,reward_1,done", "1,1,1,1,1", r"reward of the shape \(1, 2\) given"),
+        ("obs_0,action,reward,done,done", "1,1,1,1,1", "or one of them twice"),
+        ("obs_0,action,reward,terminated,done", "1,1,1,1,1", "has terminated and done, which are two names"),
+        ("obs_0,action,reward,done", "1,1,1,nan", "done has nan; 0, 1, True or False expected"),
+        ("obs_0,action,reward,done", "1,1,1,0.5", "done has 0.5; 0, 1, True or False expected"),
+        ("obs_0,action,reward,episode", "1,1,1,nan", "episode has NaN or infinite numbers"),
+        ("obs_0,action,reward,done", "1,-1,1,1", "actions are whole numbers, from -1 to -1"),
+        ("obs_" + "1" * 5000 + ",action,reward,done", "1,1,1,1", "torn or foreign"),
+    ],
+)
+def test_columns_of_csv_that_do_not_fit_are_refused(names: str, values: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "d.csv").write_text(f"{names}\n{values}\n")
+    with pytest.raises(UserError, match=message) as caught:
+        load_dataset(tmp_path / "d.csv")
+    assert str(tmp_path / "d.csv") in str(caught.value)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("word", ["inf", "1e30"])
+def test_whole_actions_that_no_integer_holds_stay_numbers(word: str, tmp_path: Path) -> None:
+    (tmp_path / "d.csv").write_text(f"obs_0,action,reward,done\n1,{word},1,0\n1,0,1,1\n")
+    assert load_dataset(tmp_path / "d.csv").action[:, 0].tolist() == [np.float32(word), 0]
+
+
+def played(file: Path, **values: Any) -> Path:
+    """Write an episode of CartPole, of three steps; return its file."""
     from agents.run.recording import RecordedEpisode, save_episode
 
     about = {"env": "CartPole-v1", "env_kwargs": {}, "rescale_action": False, "run": "r", "checkpoint": "best"}
     end = {"terminated": False, "truncated": False, "actions": [0, 1, 0], "rewards": [1.0] * 3, "length": 3}
-    episode = RecordedEpisode(**about, step=1, deterministic=True, gymnasium="1", seed=3, total_reward=3.0, **end)
-    save_episode(tmp_path / "e.json", episode)
+    more = {"step": 1, "deterministic": True, "gymnasium": "1", "seed": 3, "total_reward": 3.0}
+    save_episode(file, RecordedEpisode(**(about | end | more | values)))
+    return file
+
+
+def test_recorded_episodes_of_replays_are_read(tmp_path: Path) -> None:
+    played(tmp_path / "e.json")
     data = load_dataset(tmp_path)
     assert data.action.tolist() == [0, 1, 0]
     assert len(data.obs) == 4
     assert not (data.terminated | data.truncated).any()
+
+
+@pytest.mark.parametrize("actions", [[[0], [1, 2], [0]], [0, 10**30, 0], [0, 7, 0], [[0], [1], [0]]])
+def test_recorded_actions_that_do_not_fit_are_refused(actions: list[Any], tmp_path: Path) -> None:
+    file = played(tmp_path / "e.json", actions=actions)
+    with pytest.raises(UserError, match=r"e.json: the recorded actions do not fit CartPole-v1, which takes Discrete"):
+        load_dataset(file)
+
+
+def test_recorded_episodes_of_two_environments_are_refused(tmp_path: Path) -> None:
+    played(tmp_path / "a.json")
+    played(tmp_path / "b.json", env="MountainCar-v0", rewards=[-1.0] * 3)
+    with pytest.raises(UserError, match=r"a.json is an episode of CartPole-v1, and .*b.json one of MountainCar-v0:"):
+        load_dataset(tmp_path)
+    played(tmp_path / "b.json", seed=4)
+    assert load_dataset(tmp_path).lengths.tolist() == [3, 3]
 
 
 class Evil:
@@ -248,6 +382,19 @@ def bomb(file: Path) -> None:
         np.lib.format.write_array_header_1_0(member, {"descr": "<f8", "fortran_order": False, "shape": (4,)})
         for _ in range(64):
             member.write(bytes(2**20))
+
+
+def other_codecs(file: Path) -> None:
+    np.savez(file.with_name("plain.npz"), **COLUMNS)
+    with zipfile.ZipFile(file.with_name("plain.npz")) as plain, zipfile.ZipFile(file, "w", zipfile.ZIP_BZIP2) as packed:
+        for name in plain.namelist():
+            packed.writestr(name, plain.read(name))
+
+
+def negative(file: Path) -> None:
+    with zipfile.ZipFile(file, "w") as archive, archive.open("rewards.npy", "w") as member:
+        np.lib.format.write_array_header_1_0(member, {"descr": "<f8", "fortran_order": False, "shape": (-9,)})
+        member.write(bytes(2**20))
 
 
 def huge(file: Path) -> None:
@@ -276,7 +423,7 @@ def uneven(file: Path) -> None:
     np.savez(file, **(COLUMNS | {"actions": np.zeros(4, int)}))
 
 
-@pytest.mark.parametrize("spoil", [bomb, huge, objects, outside, pickled, no_ends, uneven])
+@pytest.mark.parametrize("spoil", [bomb, other_codecs, negative, huge, objects, outside, pickled, no_ends, uneven])
 def test_a_hostile_npz_is_refused_in_one_line(spoil: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "d.npz"
     spoil(file)
@@ -297,6 +444,31 @@ def test_what_is_read_is_bounded(tmp_path: Path) -> None:
     folder = written(tmp_path / "set", (NESTED, ACTIONS), [3, 5]) / "data"
     with pytest.raises(UserError, match="room for"):
         read_minari(folder, Room(300))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"), [(other_codecs, "neither stored nor deflated"), (negative, r"has the shape \(-9,\)")]
+)
+def test_npz_members_are_refused_before_they_are_unpacked(spoil: Any, message: str, tmp_path: Path) -> None:
+    spoil(tmp_path / "d.npz")
+    room = Room(1000)
+    with pytest.raises(UserError, match=message):
+        read_npz(tmp_path / "d.npz", None, room)
+    assert room.taken == 0
+
+
+@pytest.mark.parametrize("name", ["rewards", "observations/word"])
+def test_a_chunk_larger_than_its_array_is_counted(name: str, tmp_path: Path) -> None:
+    folder = written(tmp_path / "set", (NESTED, ACTIONS), [3])
+    room = Room(10**6)
+    read_minari(folder / "data", room)
+    with h5py.File(folder / "data" / "main_data.hdf5", "a") as file:
+        group, values = file["episode_0"], file["episode_0"][name][()]
+        kind = group[name].dtype
+        del group[name]
+        group.create_dataset(name, data=values, dtype=kind, chunks=(10**6,), maxshape=(10**6,), compression="gzip")
+    with pytest.raises(UserError, match="room for"):
+        read_minari(folder / "data", Room(10**6))
 
 
 def linked(file: Any) -> None:

@@ -22,6 +22,7 @@ from agents.lab.stored import read_stored
 from agents.run.build import build, make_algorithm
 from agents.run.config import FLAGS, Layer, resolve
 from agents.run.folder import RunFolder
+from agents.run.memory import Room
 from agents.run.models import load_policy
 from agents.run.monitor import Monitor
 from agents.run.storage import opened, parse_json, read_bytes
@@ -157,6 +158,34 @@ def test_networks_that_cannot_fit_are_refused_before_they_are_made() -> None:
         make_algorithm("ppo", small, two, params(net_arch=[10**6, 10**6]), seed=0)
     with pytest.raises(UserError, match=r"one of them is 1000 x 1000\), and there is room for 0\.0 GB"):
         make_algorithm("ppo", small, two, params(net_arch=[1000, 1000]), seed=0, most=10**6)
+    with pytest.raises(UserError, match=r"one of them is 1000000000\)"):
+        make_algorithm("ppo", small, two, params(n_envs=10**9), seed=0, most=10**6)
+
+
+@pytest.mark.parametrize(
+    ("make", "numbers"),
+    [
+        (lambda: torch.empty(3, 4), 12),
+        (lambda: torch.zeros((3, 4)), 12),
+        (lambda: torch.zeros(()), 1),
+        (lambda: torch.ones(torch.Size([3, 4])), 12),
+        (lambda: torch.ones(size=(3, 4)), 12),
+        (lambda: torch.full((3, 4), 2.0), 12),
+        (lambda: torch.full(size=(3, 4), fill_value=2.0), 12),
+        (lambda: torch.rand(3, 4), 12),
+        (lambda: torch.randn(3, 4), 12),
+        (lambda: torch.eye(3), 9),
+        (lambda: torch.eye(3, 4), 12),
+        (lambda: torch.linspace(0, 1, 12), 12),
+        (lambda: torch.linspace(0, 1, steps=12), 12),
+    ],
+)
+def test_whatever_makes_a_tensor_is_counted(make: Any, numbers: int) -> None:
+    with Room(4 * numbers) as room:
+        make()
+    assert room.made == 4 * numbers
+    with Room(4 * numbers - 1), pytest.raises(UserError, match="there is room for"):
+        make()
 
 
 @pytest.mark.parametrize(
@@ -165,6 +194,7 @@ def test_networks_that_cannot_fit_are_refused_before_they_are_made() -> None:
         {"type": "Box", "shape": [2**26], "dtype": "float32", "low": [0], "high": [1]},
         {"type": "MultiBinary", "n": 2**26},
         {"type": "Dict", "spaces": {str(i): {"type": "MultiBinary", "n": 2**23} for i in range(3)}},
+        {"type": "Sequence", "of": {"type": "MultiBinary", "n": 2**26}, "stack": False},
     ],
 )
 def test_spaces_that_a_file_describes_are_of_a_bounded_size(data: dict[str, Any]) -> None:
@@ -183,13 +213,17 @@ def test_a_model_is_checked(copy: Path) -> None:
         tree["value_head.bias"][0] = float("nan")
 
     def large(tree: Any, meta: Any) -> None:
-        meta["config"]["net_arch"] = [10**5, 10**5]
+        meta["config"] |= {"net_arch": [10**5, 10**5], "n_envs": 2}
+
+    def many(tree: Any, meta: Any) -> None:
+        meta["config"]["n_envs"] = 10**9
 
     def odd(tree: Any, meta: Any) -> None:
         meta["step"] = -1
 
     for change, message in [
         (poison, "value_head.bias holds NaN or infinite values"),
+        (many, "one of them is 1000000000"),
         (large, "one of them is 100000 x 100000"),
         (odd, "step is -1"),
     ]:

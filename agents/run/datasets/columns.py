@@ -16,6 +16,7 @@ from gymnasium import Space, spaces
 
 from agents.data.dataset import Builder, Dataset
 from agents.run.datasets.room import Room
+from agents.run.datasets.spaces import DEEPEST
 from agents.run.storage import opened
 from envs.errors import UserError, did_you_mean
 from envs.spaces import children
@@ -29,8 +30,11 @@ NAMES = {
     "truncated": ("timeouts", "truncated", "truncations"),
     "episode": ("episode", "episodes", "episode_id"),
 }
+SINGLE = ("rewards", "terminated", "truncated", "episode")  # one number for each row
 NEEDED = ("observations", "actions", "rewards")
+PACKED = zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED
 MOST_MEMBERS, MOST_HEADER, MOST_LINE = 1_000, 10_000, 10**6
+MOST_CHOICES = 2**31 - 1  # of a number, where no space says how many there are
 Columns = dict[str, Any]  # by our names; observations of several arrays as dicts
 
 
@@ -77,6 +81,8 @@ def _column(member: str) -> str | None:
     path = member.removesuffix(".npy")
     if path.startswith(("/", "\\")) or ".." in re.split(r"[/\\]", path) or ":" in path:
         raise ValueError(f"a member is called {member!r:.60}, which leads out of it")
+    if path.count("/") > DEEPEST:
+        raise ValueError(f"a member is called {member!r:.60}, which is more than {DEEPEST} folders deep")
     return path if member.endswith(".npy") and _meant(path.partition("/")[0]) else None
 
 
@@ -86,6 +92,8 @@ def _meant(name: str) -> str | None:
 
 def _member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, file: Path, room: Room) -> np.ndarray:
     """Read one array, whose header says how large it is."""
+    if member.compress_type not in PACKED:  # the other codecs unpack all of what they are given at once
+        raise ValueError(f"{member.filename} is neither stored nor deflated")
     with archive.open(member) as stream:
         version = np.lib.format.read_magic(stream)
         if version not in ((1, 0), (2, 0)):
@@ -94,6 +102,8 @@ def _member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, file: Path, room:
         shape, fortran, dtype = header(stream, max_header_size=MOST_HEADER)
         if dtype.hasobject or dtype.kind not in "biuf":
             raise ValueError(f"{member.filename} is of {dtype}, which is not numbers")
+        if any(side < 0 for side in shape):
+            raise ValueError(f"{member.filename} has the shape {shape}")
         size = math.prod(shape) * dtype.itemsize
         room.take(math.prod(shape) * max(dtype.itemsize, 4), file)
         content = stream.read(size + 1)
@@ -113,6 +123,7 @@ def read_csv(file: Path, own_spaces: tuple[Space, Space] | None, room: Room) -> 
             header = [name.strip() for name in next(lines, [])]
             if len(header) > MOST_MEMBERS or len(set(header)) < len(header):
                 raise ValueError(f"its header has {len(header):,} columns, or one of them twice")
+            places = _places(header)
             rows: list[list[float]] = []
             for number, line in enumerate(lines, 2):
                 if not line:
@@ -123,18 +134,40 @@ def read_csv(file: Path, own_spaces: tuple[Space, Space] | None, room: Room) -> 
                 rows.append([_number(word, number) for word in line])
         except (ValueError, csv.Error) as error:
             raise UserError(f"{file} is torn or foreign: {str(error)[:200]}") from error
-    table, found = np.array(rows).reshape(len(rows), len(header)), dict[str, list[int]]()
-    for index, name in enumerate(header):
-        stem = re.sub(r"_?\d+$", "", name)
-        if _meant(stem):
-            found.setdefault(stem, []).append(index)
-    arrays = {name: table[:, where] for name, where in found.items()}
-    whole = {name: bool((array == np.rint(array)).all()) for name, array in arrays.items()}
+    table = np.array(rows).reshape(len(rows), len(header))
+    arrays = {name: table[:, where] for name, where in places.items()}
     for name, array in arrays.items():
-        kind = _meant(name)
-        if kind in ("rewards", "terminated", "truncated", "episode") or (kind == "actions" and array.shape[1] == 1):
-            arrays[name] = array[:, 0].astype(np.int64) if whole[name] and kind != "rewards" else array[:, 0]
+        if _meant(name) == "actions" and array.shape[1] == 1:
+            arrays[name] = array[:, 0].astype(np.int64) if _whole(array) else array[:, 0]
     return from_columns(_gathered(arrays, file), own_spaces, file)
+
+
+def _places(header: list[str]) -> dict[str, list[int]]:
+    """Return where the columns of each array lie, in the order of their numbers.
+
+    Raises:
+        ValueError: a number is missing, or there twice.
+    """
+    found: dict[str, list[tuple[int, int]]] = {}
+    for index, name in enumerate(header):
+        stem = name.rstrip("0123456789")
+        number = name[len(stem) :]
+        stem = stem.removesuffix("_") if number else stem
+        if _meant(stem):
+            found.setdefault(stem, []).append((int(number or -1), index))
+    for stem, columns in found.items():
+        columns.sort()
+        numbers = [number for number, _ in columns]
+        if numbers not in ([-1], list(range(len(numbers)))):
+            has = ", ".join(header[index] for _, index in columns)
+            wanted = f"{stem} alone, or {stem}_0, {stem}_1 and so on, each once"
+            raise ValueError(f"its header has {has[:80]}; {wanted}, expected")
+    return {stem: [index for _, index in columns] for stem, columns in found.items()}
+
+
+def _whole(array: np.ndarray) -> bool:
+    """Whether all numbers are whole, and int64 holds them."""
+    return bool(((array == np.rint(array)) & (np.abs(array) < np.float64(2**63))).all())
 
 
 def _bounded(text: io.TextIOWrapper) -> Iterable[str]:
@@ -155,22 +188,24 @@ def _gathered(arrays: Mapping[str, np.ndarray], file: Path) -> Columns:
     """Return columns by our names, those of nested observations and actions as dicts.
 
     Raises:
-        UserError: one is missing.
+        UserError: one is missing, has two names, or is not of its form.
     """
     found: Columns = {}
+    called: dict[str, str] = {}
     for path, array in arrays.items():
         first, _, inner = path.partition("/")
         name = _meant(first)
         assert name is not None
-        if not inner:
-            found[name] = array
-            continue
-        place = found.setdefault(name, {})
-        if not isinstance(place, dict):
-            raise UserError(f"{file} has {first!r} both as one array and as several")
-        *folders, last = inner.split("/")
+        if called.setdefault(name, first) != first:
+            raise UserError(f"{file} has {called[name]} and {first}, which are two names of one column: keep one")
+        if name in SINGLE:
+            array = _single(array, path, file)
+        *folders, last = [name, *inner.split("/")] if inner else [name]
+        place = found
         for folder in folders:
-            place = place.setdefault(folder, {})
+            place = place.setdefault(folder, {}) if isinstance(place, dict) else place
+        if not isinstance(place, dict) or last in place:
+            raise UserError(f"{file} has {path!r} where another array lies")
         place[last] = array
     for name in NEEDED:
         if name not in found:
@@ -180,6 +215,23 @@ def _gathered(arrays: Mapping[str, np.ndarray], file: Path) -> Columns:
     if "terminated" not in found and "truncated" not in found and "episode" not in found:
         raise UserError(f"{file} does not say where episodes end: give {', '.join(NAMES['terminated'])}, or episode")
     return found
+
+
+def _single(column: np.ndarray, path: str, file: Path) -> np.ndarray:
+    """Return a column of one number for each row as `[N]`.
+
+    Raises:
+        UserError: it is of another shape, or its numbers are none that it may have.
+    """
+    name = _meant(path)
+    if name is None or (column.ndim != 1 and column.shape[1:] != (1,)):
+        raise UserError(f"{file}: {path[:60]} of the shape {column.shape} given, one array (N,) or (N, 1) expected")
+    column = column.ravel()
+    if name == "episode" and not np.isfinite(column).all():
+        raise UserError(f"{file}: {path} has NaN or infinite numbers, those of episodes expected")
+    if name in ("terminated", "truncated") and len(others := column[(column != 0) & (column != 1)]):
+        raise UserError(f"{file}: {path} has {others[0]}; 0, 1, True or False expected")
+    return column
 
 
 def from_columns(columns: Columns, own_spaces: tuple[Space, Space] | None, file: Path) -> Dataset:
@@ -202,11 +254,14 @@ def from_columns(columns: Columns, own_spaces: tuple[Space, Space] | None, file:
         ends[:-1] |= number[1:] != number[:-1]
     ends[-1] = True
     shown, acted, after = columns["observations"], columns["actions"], columns.get("next_observations")
-    own_spaces = own_spaces or (_looks_like(shown), _looks_like_action(acted))
+    own_spaces = own_spaces or (_looks_like(shown, file), _looks_like_action(acted, file))
     shown, acted, after = (
         _shaped(columns, space)
         for columns, space in zip((shown, acted, after), (*own_spaces, own_spaces[0]), strict=True)
     )
+    forms = [str(_map(lambda leaf: leaf.shape[1:], column)) for column in (shown, shown if after is None else after)]
+    if forms[0] != forms[1]:
+        raise UserError(f"{file}: observations have the shape {forms[0]:.80}, and next_observations {forms[1]:.80}")
     builder, start = Builder(own_spaces), 0
     try:
         for end in (np.flatnonzero(ends) + 1).tolist():
@@ -270,7 +325,7 @@ def _shaped(column: Any, space: Space) -> Any:
     if isinstance(column, dict):
         return column
     whole = isinstance(space, spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary)
-    if whole and column.dtype.kind == "f" and (column == np.rint(column)).all():
+    if whole and column.dtype.kind == "f" and _whole(column):
         column = column.astype(np.int64)
     if (
         space.shape is not None
@@ -281,18 +336,32 @@ def _shaped(column: Any, space: Space) -> Any:
     return column
 
 
-def _looks_like(column: Any) -> Space:
+def _looks_like(column: Any, file: Path) -> Space:
     if isinstance(column, dict):
-        return spaces.Dict({key: _looks_like(part) for key, part in column.items()})
+        return spaces.Dict({key: _looks_like(part, file) for key, part in column.items()})
     if column.dtype == np.uint8:
         return spaces.Box(0, 255, column.shape[1:], np.uint8)
     if column.dtype.kind in "iu" and column.ndim == 1:
-        return spaces.Discrete(int(column.max()) + 1)
+        return spaces.Discrete(int(_choices(column, "observations", file)))
     return spaces.Box(-np.inf, np.inf, column.shape[1:], np.float32)
 
 
-def _looks_like_action(column: Any) -> Space:
+def _looks_like_action(column: Any, file: Path) -> Space:
     if isinstance(column, dict) or column.dtype.kind not in "iu":
-        return _looks_like(column)
-    most = column.max(axis=0).astype(np.int64) + 1
-    return spaces.Discrete(int(most)) if column.ndim == 1 else spaces.MultiDiscrete(most.ravel())
+        return _looks_like(column, file)
+    counts = _choices(column, "actions", file)
+    return spaces.Discrete(int(counts)) if column.ndim == 1 else spaces.MultiDiscrete(counts.ravel())
+
+
+def _choices(column: np.ndarray, what: str, file: Path) -> Any:
+    """Return how many choices whole numbers look like: those from 0 to the largest that is there.
+
+    Raises:
+        UserError: they are none that choices may have.
+    """
+    if not column.size or column.min() < 0 or column.max() >= MOST_CHOICES:
+        seen = f"from {column.min()} to {column.max()}" if column.size else "none"
+        raise UserError(
+            f"{file}: {what} are whole numbers, {seen}; from 0 to {MOST_CHOICES - 1} expected, as no space is known"
+        )
+    return column.max(axis=0).astype(np.int64) + 1

@@ -30,6 +30,7 @@ MOST_EPISODES = 1_000_000
 MOST_ABOUT = 64 * 2**20  # bytes of metadata
 VERSION = "0.5.4"  # of Minari's format, whose sets look like those written here
 LEAST_PACKED = 2**16  # bytes of an array from which on it is compressed
+PLACE = 16  # bytes that say where a text or a picture lies in a file
 KEYS = ("rewards", "terminations", "truncations")
 
 
@@ -204,8 +205,13 @@ class _Reader:
     def _array(self, found: Any) -> np.ndarray:
         if found.dtype.kind not in "biuf":
             raise ValueError(f"{found.name} is of {found.dtype}, which is not numbers")
-        self._room.take(math.prod(found.shape) * max(found.dtype.itemsize, 4), self._file)
+        self._take(found, 4)
         return np.atleast_1d(found[()])
+
+    def _take(self, found: Any, least: int) -> None:
+        """Count an array, each number as `least` bytes or more; a chunk is read whole, and may be the larger."""
+        numbers = max(math.prod(found.shape), math.prod(found.chunks or (0,)))
+        self._room.take(numbers * max(found.dtype.itemsize, least), self._file)
 
     def _tree(self, parent: Any, name: str, space: Space) -> Any:
         if (parts := children(space)) is not None:
@@ -222,6 +228,7 @@ class _Reader:
     def _texts(self, data: Any, longest: int) -> Iterator[str]:
         if h5().check_string_dtype(data.dtype) is None:
             raise ValueError(f"{data.name} is of {data.dtype}, texts expected")
+        self._take(data, PLACE)
         for index in range(len(data)):
             text = data[index]
             text = text.decode() if isinstance(text, bytes) else str(text)
@@ -235,15 +242,20 @@ class _Reader:
         except ImportError:
             raise UserError(f"{self._file} has JPEG pictures, which need the package pillow") from None
         shape: Any = space.shape
+        self._take(data, PLACE)
         for index in range(len(data)):
             self._room.take(math.prod(shape), self._file)
             packed = np.asarray(data[index])
             if packed.dtype != np.uint8 or packed.ndim != 1:
                 raise ValueError(f"{data.name} holds no JPEG pictures")
-            with Image.open(io.BytesIO(packed.tobytes()), formats=["JPEG"]) as picture:
-                if (picture.height, picture.width) != shape[:2]:
-                    raise ValueError(f"{data.name} has a picture of {picture.size}, not of {shape}")
-                yield np.asarray(picture, np.uint8).reshape(shape)
+            try:
+                with Image.open(io.BytesIO(packed.tobytes()), formats=["JPEG"]) as picture:
+                    if (picture.height, picture.width) != shape[:2]:
+                        raise ValueError(f"{data.name} has a picture of {picture.size}, not of {shape}")
+                    read = np.asarray(picture, np.uint8).reshape(shape)
+            except Image.DecompressionBombError as error:
+                raise ValueError(f"{data.name} has a picture not of {shape}: {error}") from error
+            yield read
 
 
 def _is_image(space: Space) -> bool:

@@ -16,8 +16,9 @@ from agents.run import code
 from agents.run.datasets.columns import read_csv, read_npz
 from agents.run.datasets.minari import is_minari, read_minari
 from agents.run.datasets.room import Room
-from agents.run.recording import MANIFEST, RecordedEpisode, load_episode
+from agents.run.recording import MANIFEST, RecordedEpisode, load_episode, recorded_actions
 from envs.actions import ActionCodec
+from envs.api import VecEnv
 from envs.errors import UserError
 from envs.make import make
 from envs.spaces import ObservationCodec
@@ -88,9 +89,27 @@ def read_replays(files: Sequence[Path], room: Room, trust: code.Trust = False) -
     """Play recorded episodes again, in the environment that they name; return what was seen.
 
     Raises:
-        UserError: a file is no recorded episode, its environment cannot be made, or plays otherwise than it did.
+        UserError: a file is no recorded episode, its environment cannot be made, or plays otherwise than it did; or
+            the episodes are of several environments.
     """
-    return concatenated([_played(load_episode(file, trust), file, room) for file in files])
+    parts: list[Dataset] = []
+    for file in files:
+        parts.append(_played(load_episode(file, trust), file, room))
+        one, other = parts[0], parts[-1]
+        if (one.env, one.own_spaces) != (other.env, other.own_spaces):
+            first, second = (f"{part.env} {part.env_kwargs or ''}".strip() for part in (one, other))
+            raise UserError(
+                f"{files[0]} is an episode of {first}, and {file} one of {second}: those of one environment, with the "
+                "same wrappers, expected"
+            )
+    return concatenated(parts)
+
+
+def _actions(env: VecEnv, episode: RecordedEpisode, file: Path) -> np.ndarray:
+    try:
+        return recorded_actions(env, episode)
+    except UserError as error:
+        raise UserError(f"{file}: {error}") from error
 
 
 def _played(episode: RecordedEpisode, file: Path, room: Room) -> Dataset:
@@ -101,7 +120,7 @@ def _played(episode: RecordedEpisode, file: Path, room: Room) -> Dataset:
     }
     env = make(episode.env, vec="sync", **same)
     try:
-        actions = np.array(episode.actions, np.float32 if env.action_space.dtype == np.float32 else np.int64)
+        actions = _actions(env, episode, file)
         seen, rewards, ends = [env.reset(episode.seed)], [], (False, False)
         for row in actions:
             step = env.step(row[None])
