@@ -211,7 +211,7 @@ def locate_wrapper(name: str) -> Callable[..., gymnasium.Env]:
     own.discard("Wrapper")
     if chosen is None:
         raise UserError(f"wrapper {name}: name the one that is meant, such as {name}:{min(own, default='Wrapper')}")
-    found = getattr(module, chosen, None)
+    found: Any = getattr(module, chosen, None)
     if _can_be_called(found) and (not inspect.isclass(found) or issubclass(found, gymnasium.Wrapper)):
         return found
     what = "is no gymnasium.Wrapper, and no function" if found is not None else "is not there"

@@ -96,7 +96,7 @@ class Film:
         deterministic: bool = True,
         size: tuple[int, int] = SIZE,
     ) -> None:
-        self.chosen, self.seed, self.steps, self.fps, self.size = chosen, seed, steps, fps, size
+        self.chosen, self.seed, self.steps, self.fps, self.size = list(chosen), seed, steps, fps, size
         self.deterministic = deterministic
         self.total = max(chosen[-1].step, 1)
         self.parts: list[Part] = []
