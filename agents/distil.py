@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -65,8 +66,8 @@ def main(argv: list[str] | None = None) -> int:
 def _distil(argv: list[str]) -> int:
     options = parse_flags(Options, argv, command="python -m agents.distil", about=__doc__, examples=EXAMPLES)
     refuse_less(options, steps=1, episodes=0)
-    if not options.learning_rate > 0:
-        raise UserError(f"--learning-rate: {options.learning_rate} given, more than 0 expected.")
+    if not 0 < options.learning_rate < math.inf:
+        raise UserError(f"--learning-rate: {options.learning_rate} given, a finite number above 0 expected.")
 
     from agents.lab.smaller import side_by_side
     from agents.run.distil import distil

@@ -236,10 +236,10 @@ def _show(options: Options, path: Path | None, checkpoint: str | None) -> Show:
         recorded = load_episode(options.replay, trust=options.trust or code.typed_in([options.env or ""]))
         if options.env and code.absolute("env", options.env) != recorded.env:
             raise UserError(f"--replay: the episode is played where it was recorded, {recorded.env}; leave --env out.")
-        policy = None
+        loaded = None
         if path is not None:
-            policy = load_policy(path, checkpoint or "best", trust=options.trust, env=recorded.env).policy
-        return ReplayShow(options.replay, recorded, policy)
+            loaded = load_policy(path, checkpoint or "best", trust=options.trust, env=recorded.env)
+        return ReplayShow(options.replay, recorded, loaded)
     if path is not None and path.suffix == ".zip":
         return _show_of_sb3(options, path, env_kwargs)
     run, acting = path or find_latest_run(options.runs_dir), not options.stochastic

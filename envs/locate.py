@@ -165,12 +165,21 @@ def _from_module(module: ModuleType, source: str, name: str | None) -> EnvSpec:
             f"{source}: {name} is a wrapper around another environment: name that one with --env, and the wrapper with "
             f"--wrappers {source}:{name}; or name a function that returns the environment with its wrappers"
         )
-    if callable(named) and (not inspect.isclass(named) or issubclass(named, gymnasium.Env)):
+    if _can_be_called(named) and (not inspect.isclass(named) or issubclass(named, gymnasium.Env)):
         creator: Any = named
         return EnvSpec(name, entry_point=creator)
     options = sorted({*classes, *ids})
     listed = f"; it has {', '.join(options)}" if options else ", and no other"
     raise UserError(f"{source} has no environment {name!r}{listed}.{did_you_mean(name, options)}")
+
+
+def _can_be_called(found: Any) -> bool:
+    """Whether it can be called, and says with what: some functions written in C do not."""
+    try:
+        inspect.signature(found)
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def needed_arguments(creator: Callable[..., Any]) -> list[str]:
@@ -202,8 +211,8 @@ def locate_wrapper(name: str) -> Callable[..., gymnasium.Env]:
     own.discard("Wrapper")
     if chosen is None:
         raise UserError(f"wrapper {name}: name the one that is meant, such as {name}:{min(own, default='Wrapper')}")
-    found = getattr(module, chosen, None)
-    if callable(found) and (not inspect.isclass(found) or issubclass(found, gymnasium.Wrapper)):
+    found: Any = getattr(module, chosen, None)
+    if _can_be_called(found) and (not inspect.isclass(found) or issubclass(found, gymnasium.Wrapper)):
         return found
     what = "is no gymnasium.Wrapper, and no function" if found is not None else "is not there"
     has = f"; {source} has {', '.join(sorted(own))}" if 0 < len(own) <= 8 else ""
@@ -252,4 +261,6 @@ def _comes_from(spec: EnvSpec, module: ModuleType) -> bool:
     """Whether the module, its package, or the file under its ordinary name holds what `spec` registers."""
     entry = spec.entry_point
     home = entry.partition(":")[0] if isinstance(entry, str) else getattr(entry, "__module__", "")
-    return home in (module.__name__, Path(module.__file__ or "").stem) or home.startswith(module.__name__ + ".")
+    return home in (module.__name__, Path(getattr(module, "__file__", None) or "").stem) or home.startswith(
+        module.__name__ + "."
+    )

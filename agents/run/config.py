@@ -17,7 +17,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from agents.core.config import AlgoConfig
-from agents.core.settings import CompileMode, Factors, OwnFunction, PartNames, Precision, Settings, Source
+from agents.core.settings import MOST_WHOLE, CompileMode, Factors, OwnFunction, PartNames, Precision, Settings, Source
 from agents.core.user_code import is_user_code
 from agents.run import code, registry
 from agents.run.spellings import ours, suggestion
@@ -225,7 +225,7 @@ def _presets(algo: str, name: Any, kinds: Sequence[str], label: str) -> list[Pat
         UserError: the algorithm has none of this name.
     """
     found = {path.stem: path for path in sorted((CONFIGS / algo / "presets").glob("*.yaml"))}
-    if name not in found:
+    if not isinstance(name, str) or name not in found:
         has = not_one_of(str(name), list(found)) if found else f"{_show(name)} given, but {algo} has no presets"
         raise UserError(f"{label}: {has}")
     folder = found[name].parent
@@ -355,6 +355,9 @@ def validate(model: type[Any], found: dict[str, tuple[Any, Layer]], **fixed: Any
     for name, (_, layer) in found.items():
         if isinstance(flat[name], float) and not math.isfinite(flat[name]):
             raise UserError(f"{layer.label(name)}: {flat[name]} given, a finite number expected.")
+        bounded = any(type(bound).__name__ in ("Le", "Lt") for bound in fields[name].metadata)  # as a seed is
+        if isinstance(flat[name], int) and abs(flat[name]) > MOST_WHOLE and not bounded:
+            raise UserError(f"{layer.label(name)}: {_show(flat[name])} is out of range; it must be <= {MOST_WHOLE}.")
     return config
 
 

@@ -204,15 +204,17 @@ def model_card(settings: dict[str, Any], summary: dict[str, Any], repo: str, vid
         summary: what `summary.json` holds; {} where the run was not brought to its end.
         repo: "user/name".
         video: whether there is one.
+
+    Raises:
+        UserError: the summary has a score that is none.
     """
     env, title = env_label(settings["env"]), title_of(settings["algo"])
     head: dict[str, Any] = {
         "library_name": LIBRARY,
         "tags": [env, "deep-reinforcement-learning", "reinforcement-learning", title.lower(), LIBRARY],
     }
-    score = None
-    if summary.get("eval_mean") is not None:
-        score = f"{summary['eval_mean']:.2f} +/- {summary['eval_std']:.2f}"
+    score = _score(summary)
+    if score is not None:
         result = {
             "task": {"type": "reinforcement-learning", "name": "reinforcement-learning"},
             "dataset": {"name": env, "type": env},
@@ -233,6 +235,20 @@ def model_card(settings: dict[str, Any], summary: dict[str, Any], repo: str, vid
         f"## Settings\n\n```yaml\n{dump_yaml(settings)}```",
     ]
     return "\n\n".join(lines) + "\n"
+
+
+def _score(summary: dict[str, Any]) -> str | None:
+    """Return what the final evaluation found, in words; None where there was none.
+
+    Raises:
+        UserError: it is not written in numbers.
+    """
+    if summary.get("eval_mean") is None:
+        return None
+    mean, deviation, episodes = (summary.get(name) for name in ("eval_mean", "eval_std", "eval_episodes"))
+    if not (isinstance(mean, float) and isinstance(deviation, float) and isinstance(episodes, int)):
+        raise UserError("summary.json is malformed: eval_mean, eval_std and eval_episodes must be numbers")
+    return f"{mean:.2f} +/- {deviation:.2f}"
 
 
 def _code_of(settings: dict[str, Any]) -> list[str]:

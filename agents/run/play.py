@@ -17,6 +17,7 @@ from agents.acting.evaluation import Player, env_action, policy_generator
 from agents.core.tree import to_numpy
 from agents.core.types import Policy
 from agents.run.models import LoadedPolicy
+from envs.actions import ActionCodec
 from envs.adapters import mujoco
 from envs.api import VecEnv
 from envs.errors import EnvError, UserError
@@ -181,16 +182,28 @@ def policy_env(
     same: dict[str, Any] = {"wrappers": loaded.config.wrappers, "rescale_action": loaded.rescale_action}
     same |= loaded.config.params.observations.arguments
     env = stage(name, num_envs, render=render, vec=vec, env_kwargs=loaded.env_kwargs, around=around, **same)
-    for what, offered, learnt in (
-        ("observations", env.observation_space, loaded.observation_space),
-        ("actions", env.action_space, loaded.action_space),
-    ):
-        if offered != learnt:
-            env.close()
-            raise UserError(f"{loaded.path}: this policy does not fit {name}: it learnt {what} {learnt}, not {offered}")
+    try:
+        refuse_unfit(loaded, env, name)
+    except UserError:
+        env.close()
+        raise
     own = loaded.config.action_names, loaded.config.observation_names
     env.names = renamed(env.names, *own, env.observation_space, env.action_space)
     return env
+
+
+def refuse_unfit(loaded: LoadedPolicy, env: VecEnv, name: str) -> None:
+    """Refuse a policy of other spaces than an environment's, whatever the scale of that one's actions.
+
+    Raises:
+        UserError: the message names both.
+    """
+    for what, offered, learnt in (
+        ("observations", env.observation_space, loaded.observation_space),
+        ("actions", ActionCodec(env.own_spaces[1], loaded.rescale_action).space, loaded.action_space),
+    ):
+        if offered != learnt:
+            raise UserError(f"{loaded.path}: this policy does not fit {name}: it learnt {what} {learnt}, not {offered}")
 
 
 def frames_per_second(env_id: str) -> float:

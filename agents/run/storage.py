@@ -227,7 +227,7 @@ def parse_json(content: bytes) -> Any:
         ValueError: it is none, is nested too deeply, or holds text that no file of ours has (`refuse_unsound`).
     """
     try:
-        body = json.loads(content)
+        body = json.loads(content.decode("utf-8-sig"))  # bytes it would take for UTF-16 too, and with half surrogates
         if b"\\u" in content:
             refuse_unsound(json.dumps(body, ensure_ascii=False))
         return body

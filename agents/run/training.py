@@ -276,11 +276,15 @@ def refuse_spoilt(saved: Any, mine: dict[str, Any]) -> None:
     """Refuse weights and statistics that are not finite where those of a fresh model, `mine`, are.
 
     Raises:
-        ValueError: there are some; the message names the first.
+        ValueError: there are some, or of a type with which PyTorch cannot tell; the message names the first.
     """
     for name, fresh in mine.items():
         found = saved.get(name) if isinstance(saved, dict) else None
         if not isinstance(found, torch.Tensor) or found.shape != fresh.shape or not found.is_floating_point():
             continue
-        if not (found.isfinite() | ~fresh.isfinite().to(found.device)).all():
+        try:
+            finite = found.isfinite()
+        except NotImplementedError as error:
+            raise ValueError(f"{name} is {str(found.dtype).removeprefix('torch.')}, which is not read") from error
+        if not (finite | ~fresh.isfinite().to(found.device)).all():
             raise ValueError(f"{name} holds NaN or infinite values")

@@ -73,7 +73,7 @@ def _of_model(folder: Path, name: str) -> Weights:
     config = meta.get("config")
     named = config.get("activation") if isinstance(config, dict) else None
     activation = next((name for name in get_args(Activation) if name == named), "")
-    tensors = {key: leaf for key, leaf in tree.items() if isinstance(leaf, Tensor)}
+    tensors = {key: leaf for key, leaf in tree.items() if isinstance(key, str) and isinstance(leaf, Tensor)}
     return Weights(tensors, name, step, own=True, activation=activation)
 
 
@@ -194,7 +194,8 @@ def set_parameters(training: Training, given: Any, exact_match: bool) -> None:
     tensors = given.get("policy", given) if isinstance(given, Mapping) else read_weights(Path(given)).tensors
     model = training.algorithm.model
     try:
-        if not isinstance(tensors, Mapping) or not all(isinstance(leaf, Tensor) for leaf in tensors.values()):
+        named = isinstance(tensors, Mapping) and all(isinstance(name, str) for name in tensors)
+        if not named or not all(isinstance(leaf, Tensor) for leaf in tensors.values()):
             raise ValueError("tensors by name expected, as get_parameters returns them")
         refuse_spoilt(tensors, model.state_dict())
         if exact_match:

@@ -107,8 +107,9 @@ def read_tensors(file: Path, sha256: str | None = None, *, follow: bool = False)
     with disk("read", file):
         try:
             return safetensors.torch.load_file(file), digest
-        except (safetensors.SafetensorError, KeyError) as error:
-            raise UserError(f"{file} is malformed: {error}") from error
+        except (safetensors.SafetensorError, KeyError, TypeError, ValueError) as error:
+            said = " ".join(str(error).split())  # PyTorch's of a shape that is none has lines of its own
+            raise UserError(f"{file} is malformed: {said[:200]}") from error
 
 
 def _write_parts(tree: Any, folder: Path, earlier: Path | None) -> None:

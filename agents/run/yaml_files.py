@@ -12,6 +12,7 @@ from agents.run.storage import read_bytes, refuse_unsound
 from envs.errors import UserError, did_you_mean
 
 MOST_BYTES, MOST_VALUES, MOST_DEPTH = 2**20, 10_000, 50  # of a file of settings
+NOT_YAML = (yaml.YAMLError, RecursionError, ValueError, OverflowError)  # the last for "\UFFFFFFFF"
 
 
 class _Loader(yaml.SafeLoader):
@@ -22,6 +23,9 @@ class _Loader(yaml.SafeLoader):
     made = depth = 0  # nodes composed so far, and how deep the present one lies
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        event: Any = self.peek_event()
+        if (tag := getattr(event, "tag", None)) is not None:  # what it makes of a value, or raises, is not ours to say
+            raise yaml.constructor.ConstructorError(None, None, f"{tag[:80]}: tags are not read", event.start_mark)
         self.made, self.depth = self.made + 1, self.depth + 1
         _refuse_much(self.made, self.depth - 1, None)
         node = super().compose_node(parent, index)
@@ -90,7 +94,7 @@ def parse_value(text: str) -> Any:
     """Read one flag's value as YAML would; what YAML cannot read is text."""
     try:
         return yaml.load(text, Loader=_Loader)
-    except (yaml.YAMLError, RecursionError, ValueError):
+    except NOT_YAML:
         return text
 
 
@@ -112,7 +116,7 @@ def load_config_file(path: Path) -> dict[str, Any]:
             raise
         beside = [file.name for file in path.parent.glob("*.y*ml")]
         raise UserError(f"{path}: there is no such config file.{did_you_mean(path.name, beside)}") from error
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
+    except NOT_YAML as error:
         raise UserError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
     if values is None:
         return {}

@@ -19,7 +19,7 @@ from agents.lab.comparison.document import Document, Picture, Table
 from agents.lab.words import plural
 from agents.run.evaluator import most_steps_of
 from agents.run.models import LoadedPolicy, checkpoints, untrained
-from agents.run.play import PARALLEL, Moment, play, policy_env
+from agents.run.play import PARALLEL, Moment, play, policy_env, refuse_unfit
 from agents.run.registry import title_of
 from agents.run.storage import disk, read_bytes, write_text
 from agents.run.video import Frame, read_video, write_video
@@ -96,7 +96,7 @@ class Film:
         deterministic: bool = True,
         size: tuple[int, int] = SIZE,
     ) -> None:
-        self.chosen, self.seed, self.steps, self.fps, self.size = chosen, seed, steps, fps, size
+        self.chosen, self.seed, self.steps, self.fps, self.size = list(chosen), seed, steps, fps, size
         self.deterministic = deterministic
         self.total = max(chosen[-1].step, 1)
         self.parts: list[Part] = []
@@ -107,9 +107,11 @@ class Film:
         """Yield all frames; each part's last one stays for a second.
 
         Raises:
-            UserError: the environment cannot be made or drawn.
+            UserError: the environment cannot be made or drawn, or a policy does not fit it.
         """
         with closing(policy_env(self.chosen[0], render=True)) as env:
+            for loaded in self.chosen[1:]:
+                refuse_unfit(loaded, env, loaded.env)
             for loaded in self.chosen:
                 yield from self._part(env, loaded)
 

@@ -13,7 +13,7 @@ from agents.acting.evaluation import Player
 from agents.core.types import Policy
 from agents.run.folder import RunFolder
 from agents.run.models import LoadedPolicy, checkpoints
-from agents.run.play import Moment, play, policy_env
+from agents.run.play import Moment, play, policy_env, refuse_unfit
 from agents.run.recording import STEP_LIMIT, RecordedEpisode, episode_env, record_episode, replay, replay_folder
 from agents.run.registry import title_of
 from agents.run.video import Frame, write_video
@@ -46,7 +46,7 @@ class Show(Protocol):
         """Let that checkpoint's policy play the episodes that follow.
 
         Raises:
-            UserError: it cannot be read; the one that plays still does.
+            UserError: it cannot be read, or does not fit the environment; the one that plays still does.
         """
         ...
 
@@ -164,7 +164,9 @@ class RunShow(PolicyShow):
         self._take(str(checkpoint))
 
     def _take(self, checkpoint: str) -> None:
-        self.loaded = self.load(checkpoint)
+        loaded = self.load(checkpoint)
+        refuse_unfit(loaded, self.env, loaded.env)
+        self.loaded = loaded
         self.policy, self.source, self.step = self.loaded.policy, self._named(), self.loaded.step
 
     def record(self, index: int, fps: float, size: tuple[int, int] = SIZE) -> Path:
@@ -243,17 +245,24 @@ class FollowShow(RunShow):
 
 
 class ReplayShow:
-    """One recorded episode, verified as it plays; `policy`, if given, says what it would make of each moment.
+    """One recorded episode, verified as it plays; a policy, if given, says what it would make of each moment.
 
     Raises:
-        UserError: its environment cannot be made or rendered.
+        UserError: its environment cannot be made or rendered, or the policy does not fit it.
     """
 
-    def __init__(self, file: Path, recorded: RecordedEpisode, policy: Policy | None = None) -> None:
-        self.file, self.recorded, self.policy, self.folder = file, recorded, policy, file.parent
+    def __init__(self, file: Path, recorded: RecordedEpisode, loaded: LoadedPolicy | None = None) -> None:
+        self.file, self.recorded, self.folder = file, recorded, file.parent
+        self.policy = None if loaded is None else loaded.policy
         self.env_id = self.recorded.env
         self.source = f"recorded · {self.recorded.checkpoint} · {self.recorded.step:,} steps"
         self.env = episode_env(self.recorded)
+        if loaded is not None:
+            try:
+                refuse_unfit(loaded, self.env, self.env_id)
+            except UserError:
+                self.close()
+                raise
 
     def open(self, index: int) -> tuple[Panel, Iterator[Moment]]:
         about = f"seed {self.recorded.seed} · {self.recorded.run}"

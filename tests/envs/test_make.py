@@ -114,6 +114,7 @@ def test_arguments_reach_a_users_environment(here):
         ("grid:Gird", "grid has no environment 'Gird'; it has Grid"),
         ("neighbour.py", "neighbour.py must define one gymnasium.Env class.*found nothing"),
         ("neighbour:Grid", "neighbour has no environment 'Grid', and no other"),
+        ("builtins:max", "builtins has no environment 'max', and no other"),
         ("two.py", "two.py must define one gymnasium.Env class, or name it: --env two.py:NAME; found A, B"),
         ("broken.py:A", r"broken.py could not be imported: ZeroDivisionError"),
         ("broken:A", r"module 'broken' could not be imported: ZeroDivisionError"),

@@ -131,6 +131,7 @@ def test_wrappers_are_drawn_too(file):
             r"wrapper FILE:Doubel: Doubel is not there; FILE has Add, Double, Whole\. Did you mean Double\?",
         ),
         ("FILE:Count", r"Count is no gymnasium.Wrapper, and no function; FILE has"),
+        ("builtins:max", r"max is no gymnasium.Wrapper, and no function"),
         ("FILE", r"name the one that is meant, such as FILE:Add"),
         ("Double", r"wrapper 'Double': module:Wrapper or file.py:Wrapper expected"),
         ("gymnasium.wrapers:ClipReward", r"there is no module 'gymnasium.wrapers'"),

@@ -146,6 +146,7 @@ def test_the_command_measures_both_and_the_run_does_not_go_on(tmp_path: Path, ca
     [
         ("--steps 0", "--steps: 0 given"),
         ("--learning-rate 0", "--learning-rate: 0.0 given"),
+        ("--learning-rate inf", "--learning-rate: inf given, a finite number above 0 expected"),
         ("--set net", "--set: 'net' given"),
         ("--set layernorm=true", "unknown setting"),
         ("--set memory=gru", "remembers if that does"),

@@ -148,6 +148,13 @@ def test_json_that_is_none_is_a_value_error(text: str) -> None:
     assert parse_json(b'"\\ud83d\\ude00"') == "\U0001f600"
 
 
+@pytest.mark.parametrize("content", [b'"\xed\xa0\x80"', '"x"'.encode("utf-16"), '"x"'.encode("utf-32-le")])
+def test_json_is_read_as_utf_8_alone(content: bytes) -> None:
+    with pytest.raises(ValueError, match=r"codec can't decode|control character"):
+        parse_json(content)
+    assert parse_json(b'\xef\xbb\xbf"x"') == "x"
+
+
 def params(**values: Any) -> Any:
     return resolve([Layer(FLAGS, {"env": "CartPole-v1", "device": "cpu"} | values)], packaged=False).params
 

@@ -132,6 +132,15 @@ def test_a_run_that_was_not_evaluated_claims_nothing() -> None:
     assert "was not evaluated" in card
 
 
+@pytest.mark.parametrize(
+    "summary",
+    [{"eval_mean": 1.0}, {"eval_mean": "x", "eval_std": 1.0, "eval_episodes": 3}, {"eval_mean": 1.0, "eval_std": None}],
+)
+def test_a_summary_with_a_score_that_is_none_is_refused(summary: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match=r"summary.json is malformed: eval_mean, eval_std and eval_episodes must be"):
+        model_card({"env": "CartPole-v1", "algo": "dqn", "seed": 0}, summary, "me/card", video=False)
+
+
 def test_nothing_sent_names_a_place_on_this_machine(hub: FakeHub, tmp_path: Path) -> None:
     mine = tmp_path / "my_envs.py"
     shutil.copyfile(USER_ENVS, mine)

@@ -248,7 +248,15 @@ def test_json_nested_beyond_reason(stored: Path) -> None:
         read_tree(stored, "model")
 
 
-@pytest.mark.parametrize("content", [b"", b"not tensors", b"\xff" * 64, b"\x80\x04K\x01."])
+def tensor_file(header: dict[str, Any]) -> bytes:
+    text = json.dumps(header).encode()
+    return len(text).to_bytes(8, "little") + text
+
+
+BEYOND = tensor_file({"a": {"dtype": "F32", "shape": [0, 2**63], "data_offsets": [0, 0]}})
+
+
+@pytest.mark.parametrize("content", [b"", b"not tensors", b"\xff" * 64, b"\x80\x04K\x01.", BEYOND])
 def test_foreign_tensor_file_with_a_fitting_checksum(stored: Path, content: bytes) -> None:
     file = stored / "model.safetensors"
     file.write_bytes(content)

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from agents import DQN, PPO, load
 from agents.run.folder import RunFolder
 from agents.run.transfer import read_weights
-from agents.run.trees import read_tree
+from agents.run.trees import read_tree, write_tree
 from agents.train import main
 from envs.errors import UserError
 from tests.run.running import assert_same, resume, train
@@ -201,6 +201,21 @@ def test_too_many_tensors_and_spoilt_ones_are_refused(tmp_path: Path, monkeypatc
     with pytest.raises(UserError, match=r"policy_head.weight holds NaN"):
         model.set_parameters(spoilt)
     model.close()
+
+
+def test_tensors_of_types_that_are_not_read_and_whole_numbers_as_names(tmp_path: Path) -> None:
+    model = PPO("CartPole-v1", net_arch=[4])
+    own = model.get_parameters()["policy"]
+    with pytest.raises(UserError, match=r"\w+ is float8_e4m3fn, which is not read"):
+        model.set_parameters({name: tensor.to(torch.float8_e4m3fn) for name, tensor in own.items()})
+    halves = torch.zeros(4, dtype=torch.uint8).view(torch.float4_e2m1fn_x2)
+    with pytest.raises(UserError, match=r"policy_torso.layers.0.bias is float4_e2m1fn_x2, which is not read"):
+        model.set_parameters(own | {"policy_torso.layers.0.bias": halves})
+    with pytest.raises(UserError, match="tensors by name expected"):
+        model.set_parameters(dict(enumerate(own.values())))
+    model.close()
+    write_tree(tmp_path, "model", {0: torch.zeros(2), "a": torch.ones(2)}, {"step": 3})
+    assert list(read_weights(tmp_path).tensors) == ["a"]
 
 
 @pytest.mark.parametrize(

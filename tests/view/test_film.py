@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from functools import partial
 from pathlib import Path
 
+import gymnasium
 import numpy as np
 import pytest
 import torch
@@ -17,6 +19,7 @@ from agents.run.models import load_policy, untrained
 from agents.run.play import play, policy_env
 from agents.run.video import read_video
 from agents.view.film import SIZE, Film, curve_of, policies, write_film
+from envs.errors import UserError
 from tests.run.running import train
 
 FPS, STEPS = 5.0, 3
@@ -75,6 +78,14 @@ def test_the_film_has_every_frame_of_every_part_and_is_not_black(run, tmp_path):
     text = page.read_text(encoding="utf-8")
     assert text.count("data:video/mp4;base64,") == 1
     assert text.count("data:image/png;base64,") == 3
+
+
+def test_every_policy_of_a_film_fits_its_environment(run):
+    film = film_of(run)
+    other = gymnasium.spaces.Box(-1, 1, (6,)), film.chosen[1].own_spaces[1]
+    film.chosen[1] = dataclasses.replace(film.chosen[1], own_spaces=other)
+    with pytest.raises(UserError, match="does not fit CartPole-v1: it learnt observations"):
+        next(film.frames())
 
 
 def test_the_curve_begins_with_the_untrained_policy(run):

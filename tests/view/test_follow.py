@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shutil
 import subprocess
@@ -9,13 +10,15 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import gymnasium
 import pytest
 
 from agents.run import runner
 from agents.run.folder import RunFolder
-from agents.run.models import load_policy
+from agents.run.models import LoadedPolicy, load_policy
+from agents.run.recording import RecordedEpisode
 from agents.train import main as train
-from agents.view.show import FollowShow
+from agents.view.show import FollowShow, ReplayShow, RunShow
 from agents.watch import main as watch
 from envs.errors import UserError
 
@@ -117,6 +120,38 @@ def test_another_checkpoint_stays_once_it_is_chosen(run: Going) -> None:
     run.end()
     show.open(1)
     assert (show.loaded.step, show.ended) == (128, False)
+    show.close()
+
+
+def of_six_numbers(whole: Path, checkpoint: str = "latest") -> LoadedPolicy:
+    """A policy that learnt observations which are none of CartPole's."""
+    loaded = load_policy(whole, checkpoint)
+    return dataclasses.replace(loaded, own_spaces=(gymnasium.spaces.Box(-1, 1, (6,)), loaded.own_spaces[1]))
+
+
+def test_a_checkpoint_of_other_observations_is_not_taken(whole: Path, tmp_path: Path) -> None:
+    def load(checkpoint: str) -> LoadedPolicy:
+        return of_six_numbers(whole, checkpoint) if checkpoint == "64" else load_policy(whole, checkpoint)
+
+    show = RunShow(whole, load, "latest", 0, True, tmp_path)
+    with pytest.raises(UserError, match=r"does not fit CartPole-v1: it learnt observations .*\(6,\).* not .*\(4,\)"):
+        show.take(64)
+    assert (show.loaded.step, show.step) == (192, 192)
+    show.take(128)
+    assert show.step == 128
+    show.close()
+
+
+def test_an_episode_is_shown_with_a_policy_of_its_observations_alone(whole: Path, tmp_path: Path) -> None:
+    about = {"env": "CartPole-v1", "env_kwargs": {}, "rescale_action": False, "run": "r", "checkpoint": "best"}
+    end = {"terminated": False, "truncated": False, "actions": [0, 1, 0], "rewards": [1.0] * 3, "length": 3}
+    told = {"step": 1, "deterministic": True, "gymnasium": "1", "seed": 3, "total_reward": 3.0}
+    recorded = RecordedEpisode.model_validate(about | told | end)
+    with pytest.raises(UserError, match=r"does not fit CartPole-v1: it learnt observations .*\(6,\).* not .*\(4,\)"):
+        ReplayShow(tmp_path / "e.json", recorded, of_six_numbers(whole))
+    show = ReplayShow(tmp_path / "e.json", recorded, load_policy(whole, "latest"))
+    _, moments = show.open(0)
+    assert len(next(moments).outputs) > 0
     show.close()
 
 

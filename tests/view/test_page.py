@@ -130,6 +130,8 @@ def test_other_sites_cannot_ask_or_press(served) -> None:
     browser.headers = {}
     assert browser.ask("/key", "right")[0] == 403, "a form of another site has no such header"
     assert browser.ask("/click", "x" * 65, **{"X-Watch": "1"})[0] == 400
+    for length in ("0000000640000000000", "0" * 5000, "-1", "1_0"):  # of which a part is a small number
+        assert browser.ask("/key", "r", **{"X-Watch": "1", "Content-Length": length})[0] == 400
     for body in ("[2, 0]", "[0]", "{}", "[" * 60, "nonsense", '["a", null]'):
         assert browser.ask("/click", body, **{"X-Watch": "1"})[0] == 400
     assert browser.ask("/else", "x", **{"X-Watch": "1"})[0] == 400

@@ -39,10 +39,19 @@ def _line(text: str) -> str:
     return text
 
 
+def _moderate(value: float) -> float:
+    if abs(value) > MOST:
+        raise ValueError(f"at most {MOST:g} expected")
+    return value
+
+
 Name = Annotated[str, Field(max_length=200), AfterValidator(_line)]
 MOST_STEPS = 10**15
 Count = Annotated[int, Field(ge=0, le=MOST_STEPS)]
-Positive = Annotated[FiniteFloat, Field(ge=0)]
+MOST = 1e100  # squares of returns, and margins around them, are to be numbers too
+LEAST_SECONDS = 1e-9  # that a training took
+Return = Annotated[FiniteFloat, AfterValidator(_moderate)]
+Positive = Annotated[Return, Field(ge=0)]
 
 
 class _Row(BaseModel):
@@ -53,7 +62,7 @@ class _Row(BaseModel):
     library: Name
     seed: Count
     step: Count
-    mean_return: FiniteFloat = Field(alias="return")
+    mean_return: Return = Field(alias="return")
     time: Positive | None = None
 
 
@@ -107,7 +116,7 @@ def read_evaluations(file: Path) -> tuple[NDArray[np.float64], NDArray[np.float6
         try:
             for row in reader:
                 step, value, time = (float(row.get(column) or "nan") for column in EVALUATIONS)
-                fits = math.isfinite(value) and not math.isinf(time) and step.is_integer() and 0 <= step <= MOST_STEPS
+                fits = abs(value) <= MOST and not abs(time) > MOST and step.is_integer() and 0 <= step <= MOST_STEPS
                 if not fits or (found and step <= found[-1][0]):
                     raise ValueError
                 found.append((step, value, time))
@@ -179,6 +188,6 @@ def _curve(file: Path, key: RunKey, curve: dict[int, tuple[float, float]]) -> Ru
     if np.any(np.diff(seconds) < 0):
         raise UserError(f"{file}: {', '.join(key[:3])}, seed {key.seed}: time falls where steps rise")
     figures = {"steps": float(steps[-1])}
-    if seconds[-1] > 0:
+    if seconds[-1] >= LEAST_SECONDS:
         figures |= {"train_seconds": float(seconds[-1]), "steps_per_s": float(steps[-1] / seconds[-1])}
     return RunResult(key, steps, returns, seconds, figures=figures)

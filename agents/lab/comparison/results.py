@@ -8,15 +8,25 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import numpy as np
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from agents.lab.comparison.curves import Count, Name, Positive, RunKey, RunResult, read_evaluations, read_results
+from agents.lab.comparison.curves import (
+    Count,
+    Name,
+    Positive,
+    Return,
+    RunKey,
+    RunResult,
+    read_evaluations,
+    read_results,
+)
 from agents.lab.words import printable
 from agents.run.doctor.sink import read_diagnoses
 from agents.run.storage import disk, read_bytes, read_json, refuse_links, write_text
 from envs.errors import UserError
 
 FORMAT, VERSION, FILE = "deep-rl-suite comparison", 1, "comparison.json"
+MOST_RUNS = 100_000  # that a document asks for
 WHAT = (
     "A comparison folder holds comparison.json and runs/ (python -m agents.compare --env CartPole-v1 --out FOLDER "
     "makes one), or imported results (python -m agents.report FOLDER --import FILE.csv)."
@@ -52,8 +62,8 @@ class StoredTask(_Stored):
 class Reference(_Stored):
     """What scores are measured by in an environment."""
 
-    random: FiniteFloat | None = None
-    threshold: FiniteFloat | None = None
+    random: Return | None = None
+    threshold: Return | None = None
 
 
 class _Run(_Stored):
@@ -93,7 +103,7 @@ class _Result(_Run):
     steps_per_s: Positive
     total_seconds: Positive
     peak_mb: Positive | None = None
-    returns: Annotated[list[FiniteFloat], Field(min_length=1)]
+    returns: Annotated[list[Return], Field(min_length=1)]
     command: Text = ""
 
 
@@ -128,16 +138,12 @@ def load_results(folder: Path) -> Results:
     """
     check_folder(folder)
     document = read_document(folder / FILE) if (folder / FILE).exists() else StoredDocument()
-    runs = [read_run(path.parent) for path in sorted(folder.glob("runs/*/*/result.json"))]
-    curves = [run for path in sorted(folder.glob("imported/*.csv")) for run in read_results(path)]
+    runs, curves = _runs(folder)
     if not runs and not curves and not document.pairs:
         raise UserError(f"{folder}: nothing was compared there yet. {WHAT}")
-    seen = set()
-    for run in (*runs, *curves):
-        if run.key in seen:
-            env, algo, label, seed = run.key
-            raise UserError(f"{folder}: two runs of {label} on {env} with {algo} have seed {seed}; remove one.")
-        seen.add(run.key)
+    seen = _keys([*runs, *curves], folder)
+    if (count := sum(len(task.labels) * len(task.seeds) for task in document.pairs)) > MOST_RUNS:
+        raise UserError(f"{folder / FILE} is malformed: it asks for {count:,} runs, {MOST_RUNS:,} at most expected")
     asked = [
         RunKey(task.env, task.algo, label, seed)
         for task in document.pairs
@@ -153,6 +159,23 @@ def load_results(folder: Path) -> Results:
         failures=[failure for key, failure in failed.items() if key not in seen],
         imported=list(dict.fromkeys(run.key.label for run in curves)),
     )
+
+
+def _runs(folder: Path) -> tuple[list[RunResult], list[RunResult]]:
+    """Return the finished runs of a folder, and those imported."""
+    runs = [read_run(path.parent) for path in sorted(folder.glob("runs/*/*/result.json"))]
+    return runs, [run for path in sorted(folder.glob("imported/*.csv")) for run in read_results(path)]
+
+
+def _keys(runs: Iterable[RunResult], folder: Path) -> set[RunKey]:
+    """Return which runs these are; UserError where two are the same."""
+    seen: set[RunKey] = set()
+    for run in runs:
+        if run.key in seen:
+            env, algo, label, seed = run.key
+            raise UserError(f"{folder}: two runs of {label} on {env} with {algo} have seed {seed}; remove one.")
+        seen.add(run.key)
+    return seen
 
 
 def check_folder(folder: Path) -> None:
@@ -216,18 +239,24 @@ def import_files(folder: Path, files: Iterable[Path]) -> None:
     """Copy CSV files into a comparison folder, which is made if it is not there; all of them or, if one is bad, none.
 
     Raises:
-        UserError: as `read_results`, a name is taken by another file, or the folder holds other things.
+        UserError: as `read_results`, a name is taken by another file, a run is there already, or the folder holds
+            other things.
     """
+    found: list[RunResult] = []
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         check_folder(folder)
+        found += [run for runs in _runs(folder) for run in runs]
     texts: dict[Path, str] = {}
     for file in files:
-        read_results(file)
+        runs = read_results(file)
         text = read_bytes(file, follow=True).decode("utf-8-sig")
         place = folder / "imported" / f"{file.stem}.csv"
         if (place.exists() and read_bytes(place).decode(errors="replace") != text) or texts.get(place, text) != text:
             raise UserError(f"{file}: {place} is there already and differs; rename one of them.")
+        if place not in texts and not place.exists():
+            found += runs
         texts[place] = text
+    _keys(found, folder)
     for place, text in texts.items():
         with disk("create", place.parent):
             place.parent.mkdir(parents=True, exist_ok=True)

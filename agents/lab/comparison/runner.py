@@ -135,10 +135,10 @@ class Document:
                     f"{self._file.parent} compares {label(task.algo)} on {task.env} already, but {'; '.join(found)}. "
                     "Choose another --out for this comparison."
                 )
-            old["settings"] |= new["settings"]
+            old["settings"] = old.get("settings", {}) | new["settings"]
             old["seeds"] = sorted({*old["seeds"], *new["seeds"]})
             for name in ("labels", "left_out"):
-                old[name] = list(dict.fromkeys([*old[name], *new[name]]))
+                old[name] = list(dict.fromkeys([*old.get(name, ()), *new[name]]))
 
     def add_references(self, tasks: Sequence[PlannedTask]) -> None:
         """Measure what the scores on each environment are held against, where that is not done yet."""

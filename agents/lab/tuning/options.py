@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -118,5 +119,7 @@ class Options:
             raise UserError("--warm-start: a population begins with the settings beneath, and settings drawn at random")
         if self.timeout is not None and not self.timeout > 0:
             raise UserError(f"--timeout: {self.timeout:g} given, more than 0 seconds expected.")
+        if self.threshold is not None and not math.isfinite(self.threshold):
+            raise UserError(f"--threshold: {self.threshold} given, a finite number expected.")
         if not self.env:
             raise UserError("which environment? Give one, for example: --env CartPole-v1")

@@ -6,7 +6,9 @@ import dataclasses
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, FiniteFloat, NonNegativeInt, PositiveInt
 
 from agents.lab.tuning.space import Space, from_plain, to_plain
 from agents.run import registry
@@ -19,6 +21,33 @@ RANDOM_TRIALS = 10  # before TPE begins to learn from them
 FACTOR = 3  # of the trials at a rung, one in so many goes on
 RUNGS = 4  # a trial is judged first after this part of its first training
 BEYOND = 0.05  # part of a training's steps that may come on top, as its last rollout is whole
+
+
+class _Base(BaseModel):
+    """What a plan itself reads of the settings that trials change."""
+
+    model_config = ConfigDict(strict=True, extra="allow")
+
+    env: str
+    algo: str
+    total_timesteps: PositiveInt
+
+
+class _Stored(BaseModel):
+    """A plan as JSON holds it."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    base: _Base
+    space: dict[str, list[Any]]
+    objective: Literal["return", "time", "both"]
+    threshold: FiniteFloat | None
+    seeds: PositiveInt
+    evaluations: PositiveInt
+    eval_episodes: PositiveInt
+    sampling: Literal["tpe", "random", "pbt"]
+    pruning: Literal["asha", "hyperband", "median", "none"]
+    population: NonNegativeInt = 0
 
 
 def _rollout(config: RunConfig) -> int:
@@ -152,8 +181,9 @@ class Plan:
         """Read what `to_plain` wrote.
 
         Raises:
-            KeyError, TypeError, ValueError: it is not of that form.
+            TypeError, ValueError: it is not of that form.
         """
+        _Stored.model_validate(values)
         return cls(**{**values, "space": from_plain(values["space"])})
 
     def refuse_other(self, stored: Plan, folder: Path) -> None:
@@ -162,7 +192,7 @@ class Plan:
         Raises:
             UserError: the message names what differs.
         """
-        mine, theirs = ({**plan.to_plain(), **plan.base} for plan in (self, stored))
+        mine, theirs = ({**plan.base, **plan.to_plain()} for plan in (self, stored))
         names = [name for name in {**mine, **theirs} if name != "base" and mine.get(name) != theirs.get(name)]
         if names:
             shown = "; ".join(f"{name} is {theirs.get(name)!r} there, {mine.get(name)!r} here" for name in names[:4])

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +25,7 @@ from agents.core.config import AlgoConfig
 from agents.core.settings import DETAILS, idle
 from agents.run.config import ALIASES, CONFIGS, Layer, unknown_name, validate
 from agents.run.registry import AlgorithmSpec
+from agents.run.storage import parse_json
 from agents.run.yaml_files import load_config_file
 from envs.errors import UserError, listed, not_one_of
 
@@ -62,9 +64,10 @@ class Range:
         falls = isinstance(value, str) and value.startswith("lin_")
         try:
             number = float(value.removeprefix("lin_") if falls else value)
-        except (TypeError, ValueError):
+            whole = int(number) if self.whole else number
+        except (TypeError, ValueError, OverflowError):
             return {}
-        found = {name: int(number) if self.whole else number}
+        found = {name: whole}
         return found | ({name + FALLING: falls} if len(self.falling) > 1 else {})
 
     def holds(self, name: str, value: Any) -> bool:
@@ -170,7 +173,10 @@ def _dimension(value: Any, annotation: Any, label: str) -> Dimension:
             raise UserError(f"{label}: all given, but it may be any number; give {FORMS}")
         return Choices(tuple(map(_text, words)))
     if isinstance(value, list) and value:
-        texts = tuple(map(_text, value))
+        try:
+            texts = tuple(map(_text, value))
+        except TypeError as error:  # of a mapping with keys of several types
+            raise UserError(f"{label}: {value!r} given, {FORMS} expected.") from error
         if len(set(texts)) < len(texts):
             raise UserError(f"{label}: a value is given twice")
         return Choices(texts)
@@ -181,13 +187,11 @@ def _dimension(value: Any, annotation: Any, label: str) -> Dimension:
 
 def _range(value: dict[str, Any], annotation: Any, label: str) -> Range:
     low, high, log, falling = value["low"], value["high"], value.get("log", False), value.get("falling", "no")
-    falling = {True: "yes", False: "no"}.get(falling, falling)
-    numbers = all(
-        isinstance(one, int | float) and not isinstance(one, bool) and math.isfinite(one) for one in (low, high)
-    )
-    if not numbers or low >= high:
+    if isinstance(falling, bool):
+        falling = "yes" if falling else "no"
+    if not (_is_number(low) and _is_number(high)) or low >= high:
         raise UserError(f"{label}: low {low!r} and high {high!r} given, two numbers expected, the first less")
-    if not isinstance(log, bool) or falling not in FALLS:
+    if not isinstance(log, bool) or not isinstance(falling, str) or falling not in FALLS:
         raise UserError(f"{label}: {FORMS} expected.")
     if log and low <= 0:
         raise UserError(f"{label}: low {low!r} given, but a logarithm needs a number above 0")
@@ -200,6 +204,11 @@ def _range(value: dict[str, Any], annotation: Any, label: str) -> Range:
     if whole and (low != int(low) or high != int(high)):
         raise UserError(f"{label}: low {low!r} and high {high!r} given, whole numbers expected")
     return Range(low, high, log, whole, FALLS[falling])
+
+
+def _is_number(value: Any) -> bool:
+    """Whether it is a number that a float can be."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def _kinds(annotation: Any) -> set[Any]:
@@ -287,8 +296,21 @@ def to_plain(space: Space) -> dict[str, Any]:
 
 
 def from_plain(values: Mapping[str, Any]) -> Space:
-    """Read what `to_plain` wrote."""
-    return {
-        name: Choices(tuple(v)) if all(isinstance(x, str) for x in v) else Range(v[0], v[1], v[2], v[3], tuple(v[4]))
-        for name, v in values.items()
-    }
+    """Read what `to_plain` wrote.
+
+    Raises:
+        TypeError, ValueError: it is not of that form.
+    """
+    return {name: _dimension_of(value) for name, value in values.items()}
+
+
+def _dimension_of(value: Sequence[Any]) -> Dimension:
+    if value and all(isinstance(text, str) for text in value):
+        for text in value:
+            parse_json(text.encode())
+        return Choices(tuple(value))
+    low, high, log, whole, falling = value
+    sound = _is_number(low) and _is_number(high) and low <= high and (low > 0 or not log) and len(falling) > 0
+    if not sound or not all(isinstance(one, bool) for one in (log, whole, *falling)):
+        raise ValueError(f"{value!r:.80} is no range")
+    return Range(low, high, log, whole, tuple(falling))

@@ -13,13 +13,14 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from time import sleep
-from typing import Any
+from typing import Annotated, Any
 
 import optuna
 from optuna.storages import BaseStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 
 from agents.lab.tuning.plan import Plan
 from agents.lab.tuning.population import ENDED, INTERVAL, STATES, needed, next_interval, unfinished
@@ -121,6 +122,52 @@ def _names(storage: BaseStorage, folder: Path) -> list[str]:
         raise UserError(f"{folder / JOURNAL} is damaged: {' '.join(str(error).split())[:200]}") from error
 
 
+_Whole = Annotated[int, Field(ge=0)]
+_Number = Annotated[list[FiniteFloat], Field(min_length=3, max_length=3)]  # of an evaluation
+
+
+class _Told(BaseModel):
+    """What is said of a trial by those that carry it out."""
+
+    model_config = ConfigDict(strict=True)
+
+    settings: dict[str, Any] | None = None
+    seconds: Annotated[FiniteFloat, Field(ge=0)] = 0.0
+    curves: list[list[_Number]] = []
+    why: str = ""
+    worker: str | None = None
+    member: _Whole | None = None
+    interval: _Whole | None = None
+    parent: _Whole | None = None
+
+
+def _refuse_altered(study: Study, where: str) -> None:
+    """Refuse a study whose trials hold what none of ours do.
+
+    Raises:
+        UserError: the message names the trial.
+    """
+    plan = study.plan
+    if len(study.optuna.directions) != len(plan.goals) or not isinstance(study.optuna.user_attrs.get("trials", 0), int):
+        raise UserError(f"{where} was altered: its goals, or the number of its trials, are not those of its plan")
+    for trial in study.trials:
+        try:
+            told = _Told.model_validate(trial.user_attrs)
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            place = ".".join(map(str, first["loc"]))
+            raise UserError(f"{where} was altered: trial {trial.number}: {place[:80]}: {first['msg']}") from error
+        for name, value in (told.settings or {}).items():
+            if name not in plan.space or not plan.space[name].parameters(name, value):
+                raise UserError(f"{where} was altered: trial {trial.number}: {name} {value!r:.80} is not of its space")
+        if trial.state is TrialState.COMPLETE and len(trial.values or ()) != len(plan.goals):
+            raise UserError(f"{where} was altered: trial {trial.number} has not one value for each goal")
+        if plan.population and (told.member is None or told.member >= plan.population or told.interval is None):
+            raise UserError(f"{where} was altered: trial {trial.number} is of no member of the population")
+        if told.parent is not None and told.parent >= trial.number:
+            raise UserError(f"{where} was altered: trial {trial.number} goes on from a later one")
+
+
 class Study:
     """The trials of one search.
 
@@ -133,7 +180,7 @@ class Study:
         """Open the study of that name, or of a plan; the latter begins it where there is none yet.
 
         Raises:
-            UserError: there is none, or it is another search's; the message names what differs.
+            UserError: there is none, or it is damaged, or another search's; the message names what differs.
         """
         self.folder = folder
         self._storage = storage = open_storage(folder, url)
@@ -147,10 +194,11 @@ class Study:
             self.optuna = optuna.load_study(study_name=name, storage=storage)
             try:
                 self.plan = Plan.from_plain(self.optuna.user_attrs[PLAN])
-            except (KeyError, TypeError, ValueError) as error:
+            except (KeyError, TypeError, ValueError, RecursionError) as error:
                 raise UserError(f"the study {name} of {url or folder} is none of this suite's") from error
             if plan is not None:
                 plan.refuse_other(self.plan, folder)
+            _refuse_altered(self, str(url or folder / JOURNAL))
         self.optuna.sampler, self.optuna.pruner = self.plan.sampler(), self.plan.pruner()
 
     @property

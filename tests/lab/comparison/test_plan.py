@@ -197,6 +197,17 @@ def test_a_record_grows_and_refuses_other_conditions(tmp_path: Path):
         Document(tmp_path).add_tasks([planned(total_timesteps=200)])
 
 
+def test_a_record_without_settings_grows_too(tmp_path: Path):
+    record = Document(tmp_path)
+    record.add_tasks([planned(total_timesteps=100)])
+    for name in ("settings", "left_out"):
+        del record.values["pairs"][0][name]
+    record.save()
+    again = Document(tmp_path)
+    again.add_tasks([planned(total_timesteps=100)])
+    assert set(again.values["pairs"][0]["settings"]) == {"ours", "sb3"}
+
+
 @pytest.mark.parametrize("text", ["{", "[]", '{"format": "x"}', json.dumps(document([], [], 1, pairs=3))])
 def test_a_foreign_record_is_refused(text: str, tmp_path: Path):
     (tmp_path / "comparison.json").write_text(text)

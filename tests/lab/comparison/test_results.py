@@ -94,6 +94,8 @@ def test_a_spoilt_document(tmp_path, content, says):
     [
         ({"returns": []}, "returns"),
         ({"returns": [float("inf")]}, "returns"),
+        ({"returns": [1e308]}, "returns"),
+        ({"train_seconds": 1e308}, "train_seconds"),
         ({"returns": ["9"]}, "returns"),
         ({"steps": -1}, "steps"),
         ({"steps": 10**400}, "steps"),
@@ -118,6 +120,8 @@ def test_a_spoilt_result(tmp_path, changed, says):
         ("step,eval/mean_reward,time/time_elapsed\n10,1,1\n20,nan,2\n", "line 3"),
         ("step,eval/mean_reward,time/time_elapsed\n10,1,1\n10,2,2\n", "line 3"),
         ("step,eval/mean_reward,time/time_elapsed\n10,1,soon\n", "line 2"),
+        ("step,eval/mean_reward,time/time_elapsed\n10,-1e308,1\n", "line 2"),
+        ("step,eval/mean_reward,time/time_elapsed\n10,1,1e308\n", "line 2"),
     ],
 )
 def test_a_spoilt_curve(tmp_path, text, says):
@@ -163,6 +167,8 @@ def test_curves_from_elsewhere(tmp_path):
         (HEADER + "E,ppo,x,0,1e5,2,3\n", "line 2: step: '1e5'"),
         (HEADER + f"E,ppo,x,0,{'9' * 400},2,3\n", "line 2: step"),
         (HEADER + "E,ppo,x,0,1,inf,3\n", "line 2: return: 'inf'"),
+        (HEADER + "E,ppo,x,0,1,1e308,3\n", "line 2: return: '1e308'"),
+        (HEADER + "E,ppo,x,0,1,2,1e308\n", "line 2: time: '1e308'"),
         (HEADER + "E,ppo,x,0,1,2,soon\n", "line 2: time: 'soon'"),
         (HEADER + "E,ppo,x,0,1,2,-1\n", "line 2: time: '-1'"),
         (HEADER + "E,ppo,x,0,1,2,3\nE,ppo,x,0,1,2,3\n", "line 3: step: this run has a row for step 1"),
@@ -199,3 +205,26 @@ def test_importing(tmp_path):
     (tmp_path / "else" / "letter.txt").touch()
     with pytest.raises(UserError, match="no comparison folder"):
         import_files(tmp_path / "else", [good])
+
+
+def test_what_is_imported_is_no_run_that_is_there(tmp_path):
+    out = write_comparison(tmp_path / "out", seeds=1)
+    first, again = tmp_path / "first.csv", tmp_path / "again.csv"
+    first.write_text(HEADER + "E,ppo,x,0,1,2,3\n")
+    again.write_text(HEADER + "E,ppo,x,0,2,2,3\n")
+    with pytest.raises(UserError, match=r"two runs of x \(imported\) on E with ppo have seed 0"):
+        import_files(out, [first, again])
+    assert not (out / "imported").exists()
+    import_files(out, [first, first])
+    with pytest.raises(UserError, match=r"two runs of x \(imported\) on E with ppo have seed 0"):
+        import_files(out, [again])
+    assert [file.name for file in (out / "imported").iterdir()] == ["first.csv"]
+    assert len(load_results(out).runs) == 3
+
+
+def test_a_document_that_asks_for_too_many_runs(tmp_path):
+    content = document([("E", "ppo")], ["a"], 1)
+    content["pairs"][0] |= {"labels": [f"l{i}" for i in range(400)], "seeds": list(range(400))}
+    (tmp_path / "comparison.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"comparison\.json is malformed: it asks for 160,000 runs, 100,000 at most"):
+        load_results(tmp_path)

@@ -103,6 +103,13 @@ def test_settings_of_parts_that_are_not_in_use_are_not_drawn(tmp_path: Path) -> 
         ("n_envs: {low: 1.5, high: 8}", "whole numbers expected"),
         ("dueling: {low: 0, high: 1}", "dueling: it is no number"),
         ("gamma: [0.9, 0.9]", "a value is given twice"),
+        ("gamma: [{1: 2, a: 3}]", "gamma: .* given, a list of values, all, or"),
+        ("gamma: [!!timestamp 2001-01-01]", "tags are not read"),
+        (
+            "learning_rate: {low: 1e-4, high: 1e-2, falling: [yes]}",
+            "learning_rate: a list of values, all, or .*expected",
+        ),
+        (f"gamma: {{low: 0, high: 1{'0' * 400}}}", "gamma: low 0 and high 10+ given, two numbers expected"),
         ("{}", "it names no setting to search over"),
     ],
 )

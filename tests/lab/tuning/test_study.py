@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
@@ -105,6 +106,74 @@ def test_a_damaged_journal_is_said_in_a_line(tmp_path: Path, content: bytes) -> 
         Study(tmp_path, None, small_plan())
 
 
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"base": {}},
+        {"base": 5},
+        {"base": {"env": [1], "algo": "ppo", "total_timesteps": 1}},
+        {"space": [1]},
+        {"space": {"gamma": 5}},
+        {"space": {"gamma": []}},
+        {"space": {"gamma": [1, 2]}},
+        {"space": {"gamma": [0.9, 0.8, False, False, [False]]}},
+        {"space": {"gamma": ["{"]}},
+        {"evaluations": "x"},
+        {"objective": "x"},
+        {"threshold": float("nan")},
+        {"more": 1},
+    ],
+)
+def test_an_altered_plan_is_none_of_ours(tmp_path: Path, changed: dict[str, Any]) -> None:
+    small_study(tmp_path)
+    journal, found = tmp_path / JOURNAL, []
+    for line in map(json.loads, journal.read_text().splitlines()):
+        if "plan" in line.get("user_attr", {}):
+            line["user_attr"]["plan"] |= changed
+        found.append(json.dumps(line) + "\n")
+    journal.write_text("".join(found))
+    for plan in (small_plan(), None):
+        with pytest.raises(UserError, match=f"the study {small_plan().name} of .* is none of this suite's"):
+            Study(tmp_path, None, plan, name=small_plan().name)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("settings", [1], "settings: "),
+        ("settings", {"learning_rate": "lin_x"}, "learning_rate 'lin_x' is not of its space"),
+        ("settings", {"n_epochs": float("inf")}, "n_epochs inf is not of its space"),
+        ("settings", {"gamma": 0.5}, "gamma 0.5 is not of its space"),
+        ("seconds", "x", "seconds: "),
+        ("curves", [[[float("inf"), 1, 1]]], r"curves\.0\.0\.0: "),
+        ("curves", [[[1, 1]]], r"curves\.0\.0: "),
+        ("why", 5, "why: "),
+    ],
+)
+def test_an_altered_trial_is_named(tmp_path: Path, name: str, value: Any, said: str) -> None:
+    study = small_study(tmp_path)
+    trial = study.claim("worker")
+    assert trial is not None
+    study.optuna.tell(trial.number, 1.0)
+    Study(tmp_path, None, small_plan())
+    study.enqueue({"n_epochs": 2})
+    other = study.claim("worker")
+    assert other is not None
+    other.set_user_attr(name, value)
+    with pytest.raises(UserError, match=rf"journal\.log was altered: trial 1: {said}"):
+        Study(tmp_path, None, small_plan())
+
+
+def test_members_of_an_altered_population_are_named(tmp_path: Path) -> None:
+    study = small_study(tmp_path, sampling="pbt", population=2)
+    study.optuna.enqueue_trial({}, user_attrs={"member": 0, "interval": 0})
+    again = small_plan(sampling="pbt", population=2)
+    Study(tmp_path, None, again)
+    study.optuna.enqueue_trial({}, user_attrs={"member": 1, "interval": 0, "parent": 1})
+    with pytest.raises(UserError, match="trial 1 goes on from a later one"):
+        Study(tmp_path, None, again)
+
+
 @pytest.mark.parametrize("name", [JOURNAL, "members"])
 def test_a_link_is_not_followed(tmp_path: Path, name: str) -> None:
     elsewhere, folder = tmp_path / "elsewhere", tmp_path / "study"
@@ -122,6 +191,8 @@ def test_another_search_is_refused(tmp_path: Path) -> None:
         Study(tmp_path, None, small_plan(base=base(gamma=0.5)))
     with pytest.raises(UserError, match="seeds is 1 there, 2 here"):
         Study(tmp_path, None, small_plan(seeds=2))
+    with pytest.raises(UserError, match="eval_episodes is 2 there, 50 here"):
+        Study(tmp_path, None, small_plan(eval_episodes=50))
     other = Study(tmp_path, None, small_plan(sampling="tpe"))  # a study beside it
     assert study_names(tmp_path) == [small_plan().name, other.plan.name]
     with pytest.raises(UserError, match="holds no study nothing"):

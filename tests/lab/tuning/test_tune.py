@@ -205,6 +205,10 @@ def test_the_command_searches_goes_on_and_says_so(tmp_path: Path, capsys: pytest
         (["--env", "CartPole-v1", "--algo", "pppo"], "ppo"),
         (["--env", "CartPole-v1", "--space", "wid"], "default|wide expected"),
         (["--env", "CartPole-v1", "--threshold", "5"], "--threshold goes with --objective time"),
+        (
+            ["--env", "CartPole-v1", "--objective", "time", "--threshold", "nan"],
+            "--threshold: nan given, a finite number",
+        ),
         (["--env", "Corridor-v0", "--objective", "tine"], "time"),
         (["--env", "CartPole-v1", "--trails", "5"], "Did you mean --trials"),
     ],
