@@ -71,7 +71,8 @@ class Emitter(ABC):
         widest: of the hidden layers, numbers.
         types: of numbers, in the language.
         layer_limit: a hidden layer may be so wide.
-        remainder, quotient: of whole numbers: an expression whose sign is the divisor's, and a sign where none is left.
+        remainder: expression of a remainder that has the sign of the divisor.
+        quotient: operator that divides whole numbers of which nothing remains.
     """
 
     types: ClassVar[dict[torch.dtype, str]]
