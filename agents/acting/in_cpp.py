@@ -10,55 +10,11 @@ import numpy as np
 import torch
 
 from agents.acting.emitting import Emitter, Held, Names, Tile
+from agents.core.cpp_source import MATHS, TYPES
 
-# `exp` of floats is written out, as compilers can then reckon several at once (the polynomial is that of Cephes, expf);
-# a comparison with NaN is false, so that NaN stays.
-HEAD = """#include <cmath>
-#include <cstdint>
-#include <cstring>
-#include <type_traits>
-#include <vector>
-
-static const struct {
-    template <class T> T load(const T* p) const { return *p; }
-    template <class C, class A, class B> std::common_type_t<A, B> where(C c, A a, B b) const { return c ? a : b; }
-    template <class A, class B> std::common_type_t<A, B> maximum(A a, B b) const { return a < b ? b : a; }
-    template <class A, class B> std::common_type_t<A, B> minimum(A a, B b) const { return b < a ? b : a; }
-    template <class T> T abs(T a) const { return a < 0 ? -a : a; }
-    template <class T> T sin(T a) const { return std::sin(a); }
-    template <class T> T cos(T a) const { return std::cos(a); }
-    template <class T> T log(T a) const { return std::log(a); }
-    template <class T> T sqrt(T a) const { return std::sqrt(a); }
-    template <class T> T floor(T a) const { return std::floor(a); }
-    template <class T> T ceil(T a) const { return std::ceil(a); }
-    template <class T> T erf(T a) const { return std::erf(a); }
-    double exp(double a) const { return std::exp(a); }
-    float exp(float a) const {
-        const float x = a < -87.0f ? -87.0f : a > 88.0f ? 88.0f : a;
-        const float n = (x * 1.44269504f + 12582912.0f) - 12582912.0f;
-        const float r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
-        float p = 1.9875691500e-4f;
-        p = p * r + 1.3981999507e-3f;
-        p = p * r + 8.3334519073e-3f;
-        p = p * r + 4.1665795894e-2f;
-        p = p * r + 1.6666665459e-1f;
-        p = p * r + 5.0000001201e-1f;
-        p = p * r * r + r + 1.0f;
-        const int32_t bits = ((int32_t)n + 127) << 23;
-        float power;
-        std::memcpy(&power, &bits, 4);
-        return a > 88.72f ? INFINITY : p * power;
-    }
-    template <class A, class B> std::common_type_t<A, B> remainder(A a, B b) const {
-        using T = std::common_type_t<A, B>;
-        T r;
-        if constexpr (std::is_floating_point_v<T>) r = std::fmod((T)a, (T)b);
-        else r = (T)a % (T)b;
-        return r != 0 && (r < 0) != (b < 0) ? r + (T)b : r;
-    }
-} tl;
-
-template <int inputs, int outputs>
+HEAD = (
+    MATHS
+    + """template <int inputs, int outputs>
 static inline void layer(float* __restrict y, const float* __restrict x, const float* __restrict w, const float* b) {
     float sum[outputs];
     for (int j = 0; j < outputs; ++j) sum[j] = b ? b[j] : 0.0f;
@@ -77,19 +33,13 @@ template <int inputs> static inline float along(const float* x, const float* w) 
 }
 
 """
+)
 
 
 class Cpp(Emitter):
     """See `Emitter`. A tile is an array of floats, and `head` comes before all environments."""
 
-    types: ClassVar[dict[torch.dtype, str]] = {
-        torch.float64: "double",
-        torch.float32: "float",
-        torch.int64: "int64_t",
-        torch.int32: "int32_t",
-        torch.uint8: "uint8_t",
-        torch.bool: "bool",
-    }
+    types: ClassVar[dict[torch.dtype, str]] = {getattr(torch, name): kind for name, kind in TYPES.items()}
     layer_limit = 512  # beyond, a library's products over all environments are faster
     remainder = "tl.remainder({0}, {1})"
     quotient = "/"

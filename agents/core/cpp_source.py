@@ -10,34 +10,108 @@ import shlex
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from agents.core.runtime import compiled_folder
 from envs.errors import UserError
 
 FLAGS = ("-std=c++17", "-O3", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC")
+# lets a product and a sum be rounded once, and numbers of one type lie where those of another lay
+FUSED = ("-ffp-contract=fast", "-fno-strict-aliasing")
 MOST_SECONDS = 120  # for the compiler
+# of numbers, by the names that NumPy and PyTorch have for them
+TYPES = {
+    "float64": "double",
+    "float32": "float",
+    "int64": "int64_t",
+    "int32": "int32_t",
+    "uint8": "uint8_t",
+    "bool": "bool",
+}
+# Functions of numbers under Triton's names. `exp` of floats is written out, as compilers can then reckon several at
+# once (the polynomial is that of Cephes, expf); a comparison with NaN is false, so that NaN stays.
+MATHS = """#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <type_traits>
+#include <vector>
+
+static const struct {
+    template <class T> T load(const T* p) const { return *p; }
+    template <class C, class A, class B> std::common_type_t<A, B> where(C c, A a, B b) const { return c ? a : b; }
+    template <class A, class B> std::common_type_t<A, B> maximum(A a, B b) const { return a < b || b != b ? b : a; }
+    template <class A, class B> std::common_type_t<A, B> minimum(A a, B b) const { return b < a || b != b ? b : a; }
+    template <class T> T abs(T a) const { return a < 0 ? -a : a; }
+    template <class T> T sin(T a) const { return std::sin(a); }
+    template <class T> T cos(T a) const { return std::cos(a); }
+    template <class T> T log(T a) const { return std::log(a); }
+    template <class T> T sqrt(T a) const { return std::sqrt(a); }
+    template <class T> T floor(T a) const { return std::floor(a); }
+    template <class T> T ceil(T a) const { return std::ceil(a); }
+    template <class T> T erf(T a) const { return std::erf(a); }
+    double exp(double a) const { return std::exp(a); }
+    float exp(float a) const {
+        const float x = a < -87.33f ? -87.33f : a > 88.37f ? 88.37f : a;
+        const float n = (x * 1.44269504f + 12582912.0f) - 12582912.0f;
+        const float r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
+        float p = 1.9875691500e-4f;
+        p = p * r + 1.3981999507e-3f;
+        p = p * r + 8.3334519073e-3f;
+        p = p * r + 4.1665795894e-2f;
+        p = p * r + 1.6666665459e-1f;
+        p = p * r + 5.0000001201e-1f;
+        p = p * r * r + r + 1.0f;
+        const int32_t bits = ((int32_t)n + 127) << 23;
+        float power;
+        std::memcpy(&power, &bits, 4);
+        return a > 88.37f ? INFINITY : a < -87.33f ? 0.0f : p * power;
+    }
+    template <class A, class B> std::common_type_t<A, B> remainder(A a, B b) const {
+        using T = std::common_type_t<A, B>;
+        T r;
+        if constexpr (std::is_floating_point_v<T>) r = std::fmod((T)a, (T)b);
+        else r = (T)a % (T)b;
+        return r != 0 && (r < 0) != (b < 0) ? r + (T)b : r;
+    }
+} tl;
+
+"""
+
+
+def compiled_folder() -> Path:
+    """Return the folder of the user's in which compiled code is kept from one run to the next."""
+    chosen = os.environ.get("LOCALAPPDATA" if os.name == "nt" else "XDG_CACHE_HOME")
+    return (Path(chosen) if chosen else Path.home() / ".cache") / "deep-rl-suite" / "compiled"
 
 
 class CppFunction:
     """The function `extern "C" void kernel(int64_t ticks, int64_t n, void** given)` of a source text.
 
+    Args:
+        source: the text.
+        flags: for the compiler, beside `FLAGS`.
+
     Raises:
         UserError: there is no compiler, or it refuses the text.
     """
 
-    def __init__(self, source: str) -> None:
-        self._kernel: Any = ctypes.CDLL(str(_library(source))).kernel
+    def __init__(self, source: str, flags: Sequence[str] = ()) -> None:
+        self._kernel: Any = ctypes.CDLL(str(_library(source, flags))).kernel
         self._kernel.restype = None
 
     def __call__(self, ticks: int, envs: int, tensors: Sequence[Tensor]) -> None:
         """Run it on tensors of the CPU, each of which fills its memory without gaps."""
         given = (ctypes.c_void_p * len(tensors))(*[tensor.data_ptr() for tensor in tensors])
         self._kernel(ctypes.c_int64(ticks), ctypes.c_int64(envs), given)
+
+    def bound(self, which: int, addresses: Sequence[int], count: int = 0) -> Callable[[], None]:
+        """Return a call with `ticks` and `n` on what lies at these addresses, which must be kept alive."""
+        given = (ctypes.c_void_p * len(addresses))(*addresses)
+        return partial(self._kernel, ctypes.c_int64(which), ctypes.c_int64(count), given)
 
 
 def compiler() -> list[str]:
@@ -54,10 +128,10 @@ def compiler() -> list[str]:
     raise UserError("there is no C++ compiler (c++, g++ or clang++; CXX names another): install one")
 
 
-def _library(source: str) -> Path:
+def _library(source: str, flags: Sequence[str]) -> Path:
     """Return the compiled file of a source text, for this machine's processor."""
     native = "-march=native" if platform.machine().lower() in ("x86_64", "amd64") else "-mcpu=native"
-    command = [*compiler(), *FLAGS, native]
+    command = [*compiler(), *FLAGS, *flags, native]
     key = "\0".join([source, *command, platform.node(), platform.machine()])
     folder = compiled_folder()
     file = folder / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.so"

@@ -49,6 +49,9 @@ class Recorder(TorchDispatchMode):
 
     Args:
         kept: what is noted of a tree of arguments or results; by default the same tensors.
+
+    Attributes:
+        within: whether what runs is part of a function that is noted as one.
     """
 
     active: ClassVar[list[Recorder]] = []
@@ -57,7 +60,7 @@ class Recorder(TorchDispatchMode):
         super().__init__()
         self.noted: list[Noted] = []
         self._kept = kept
-        self._within = False  # a function that is noted as one
+        self.within = False
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -65,7 +68,7 @@ class Recorder(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
-        if not self._within:
+        if not self.within:
             self.noted.append(Noted(func, *self._kept((args, kwargs or {}, result))))
         return result
 
@@ -79,13 +82,18 @@ class Recorder(TorchDispatchMode):
 
     def run(self, function: Callable[..., Tensors], *tensors: Tensor) -> Tensors:
         """Return what a function does, which is noted and not what it consists of."""
-        self._within = True
+        self.within = True
         try:
             result = function(*tensors)
         finally:
-            self._within = False
+            self.within = False
         self.noted.append(Noted(function, *self._kept((tensors, {}, result))))
         return result
+
+
+def noting() -> bool:
+    """Whether operations are being noted: they are to be repeated for other values than those there are now."""
+    return bool(Recorder.active) and not Recorder.active[-1].within
 
 
 def as_one(function: Callable[..., Tensors], *tensors: Tensor) -> Tensors:

@@ -12,7 +12,6 @@ import os
 import sys
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import suppress
-from pathlib import Path
 from time import perf_counter
 from types import FunctionType
 from typing import Any
@@ -20,10 +19,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from agents.core.by_numpy.program import NumpyProgram, tensors_of
+from agents.core.by_numpy.program import NumpyProgram, Scan, tensors_of
 from agents.core.by_numpy.table import Untranslated
+from agents.core.cpp_source import compiled_folder
 from agents.core.settings import CompileMode
 from agents.core.tree import tree_map
+from envs.errors import UserError
 
 Function = Callable[..., Any]
 Version = Callable[[], Hashable]  # of all that a function reads beside its arguments: another value, another program
@@ -61,12 +62,6 @@ def resolved_mode(mode: CompileMode, device: torch.device, threads: int = 1, bf1
     return "on" if mode == "on" else "off"
 
 
-def compiled_folder() -> Path:
-    """Return the folder of the user's in which compiled code is kept from one run to the next."""
-    chosen = os.environ.get("LOCALAPPDATA" if os.name == "nt" else "XDG_CACHE_HOME")
-    return (Path(chosen) if chosen else Path.home() / ".cache") / "deep-rl-suite" / "compiled"
-
-
 def keep_compiled() -> None:
     """Let PyTorch's compiler keep what it makes in `compiled_folder`, unless a folder is set.
 
@@ -80,6 +75,10 @@ def keep_compiled() -> None:
 
 def _always() -> Hashable:
     return None
+
+
+def _itself(function: Function) -> Function:
+    return function
 
 
 class Runtime:
@@ -131,6 +130,7 @@ class Runtime:
         version: Version = _always,
         state: Callable[[], Sequence[Tensor]] | None = None,
         repeats: Callable[[], bool] = lambda: True,
+        by_pytorch: bool = True,
     ) -> Function:
         """Return `function`, or what does the same compiled or by NumPy.
 
@@ -139,17 +139,59 @@ class Runtime:
             version: as in `Runtime`.
             state: returns the tensors that the function changes in place; without it NumPy does not take it on.
             repeats: whether it does nothing but compute, and the same in each call; NumPy takes on no other.
+            by_pytorch: whether PyTorch's compiler takes on what NumPy does not.
         """
-        if self.translates and state is not None:
-            if state():  # what changes nothing is no update
-                self._used.add("NumPy for updates")
-            return _ByVersion(
-                lambda: _ByShape(lambda: self._translated(function, state)) if repeats() else function, version
-            )
-        if not self.compiles:
-            return function
-        self._used.add("compiled")
-        return _ByVersion(lambda: _WithFallback(self._compile(function), function, self, "compiled"), version)
+        otherwise = self._by_pytorch if self.compiles and by_pytorch else _itself
+        by_numpy = state is not None and not self.on_cuda and (self.translates or self.compiles)
+        if self.compiles and (by_numpy or by_pytorch):
+            self._used.add("compiled")
+        if state is None or not by_numpy:
+            return function if otherwise is _itself else _ByVersion(lambda: otherwise(function), version)
+        if self.translates and state():  # what changes nothing is no update
+            self._used.add("NumPy for updates")
+
+        def made() -> Function:
+            if not repeats():
+                return otherwise(function)
+            return _ByShape(lambda: self._translated(function, state, otherwise))
+
+        return _ByVersion(made, version)
+
+    def scanned(
+        self,
+        function: Function,
+        otherwise: Function,
+        version: Version,
+        state: Callable[[], Sequence[Tensor]],
+        repeats: Callable[[], bool],
+    ) -> Function:
+        """Return what calls `function` with `fixed` and each row of the tensors of `each`, and stacks what it returns.
+
+        In mode `on` on a CPU it is one loop in C++, where NumPy and C++ have all of the function's operations.
+
+        Args:
+            function: of `(fixed, row)`, trees of tensors.
+            otherwise: what runs elsewhere, called with `(fixed, each)`.
+            version, state, repeats: as `compiled` takes them.
+        """
+        if not self.compiles or self.on_cuda:
+            return otherwise
+
+        def plain(fixed: Any, each: Any) -> Any:
+            rows = range(len(next(tensors_of(each))))
+            found = [function(fixed, tree_map(lambda leaf, m=m: leaf[m], each)) for m in rows]
+            return tree_map(lambda *leaves: torch.stack(leaves), *found)
+
+        def sample(fixed: Any, each: Any) -> Sequence[Any]:  # rounding errors grow from row to row
+            return fixed, tree_map(lambda leaf: leaf[[0, -1]], each)
+
+        def made() -> Function:
+            if not repeats():
+                return otherwise
+            fast = _Checked(plain, lambda: Scan(function), state, all_close, sample)
+            return _WithFallback(fast, otherwise, self, "in one loop", Untranslated, UserError)
+
+        return _ByVersion(lambda: _ByShape(made), version)
 
     def captured(
         self, function: Function, state: Callable[[], Sequence[Tensor]], version: Version = _always
@@ -195,11 +237,25 @@ class Runtime:
             lambda: _WithFallback(_Checked(function, kernel, state, agree, sample), plain, self, "in a kernel"), version
         )
 
-    def _translated(self, function: Function, state: Callable[[], Sequence[Tensor]]) -> Function:
+    def _translated(
+        self, function: Function, state: Callable[[], Sequence[Tensor]], otherwise: Callable[[Function], Function]
+    ) -> Function:
         program = NumpyProgram(function)
-        return _WithFallback(
-            _Checked(program.record, lambda: program, state, all_close), function, self, "by NumPy", Untranslated
-        )
+
+        def made() -> Function:
+            if self.compiles:
+                try:
+                    program.compile()
+                except UserError as error:
+                    self.say(f"not in C++, by NumPy: {error}")
+            return program
+
+        fast = _Checked(program.record, made, state, all_close)
+        return _WithFallback(fast, otherwise(function), self, "by NumPy", Untranslated)
+
+    def _by_pytorch(self, function: Function) -> Function:
+        # made when it is called: PyTorch's compiler takes 2 s to import
+        return _ByVersion(lambda: _WithFallback(self._compile(function), function, self, "compiled"), _always)
 
     def _compile(self, function: Function) -> Function:
         # Before each call the compiler checks that nothing it relied on has changed, which takes as long as a small
@@ -248,7 +304,7 @@ class _ByShape:
 class _WithFallback:
     """Runs the fast version; if it fails the first time, before it has changed anything, the plain one from then on.
 
-    That is said, unless the error is of the kind `expected`.
+    That is said, unless the error is of a kind `expected`.
     """
 
     def __init__(
@@ -257,7 +313,7 @@ class _WithFallback:
         plain: Function,
         runtime: Runtime,
         what: str,
-        expected: type[Exception] | tuple[()] = (),
+        *expected: type[Exception],
     ) -> None:
         self._run, self._plain, self._runtime, self._what, self._expected = fast, plain, runtime, what, expected
         self._works = False

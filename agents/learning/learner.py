@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Iterator
 from dataclasses import fields
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -94,27 +95,39 @@ class Learner:
         device = self.parameters.vector.device
         self.shuffling = torch.Generator(device).manual_seed(derive_seed(seed, "minibatch"))
         self._recurrent: bool = getattr(algorithm.model, "recurrent", False)
-        # a sequence's steps, one after the other, would keep the compiler busy for minutes
-        compiled = Runtime().compiled if self._recurrent and runtime.compiles else runtime.compiled
 
         def version() -> Hashable:
             return self.parameters.version
 
         # where convolutions take the time PyTorch's are faster
         by_numpy = repeats_itself(algorithm) and not any(isinstance(part, nn.Conv2d) for part in algorithm.modules())
-        how: Any = version, self._changing if by_numpy else None, lambda: repeats_itself(algorithm)
+        # a sequence's steps, one after the other, would keep PyTorch's compiler busy for minutes
+        compiled = partial(
+            runtime.compiled,
+            version=version,
+            state=self._changing if by_numpy else None,
+            repeats=lambda: repeats_itself(algorithm),
+            by_pytorch=not self._recurrent,
+        )
         # no more than will be run, so that the runtime's summary is true
         self._step: Any = self._plain_step
+        self._prepare: Any = self._prepared
         self._halves: Any = ()
         self._epochs: Any = self._all_minibatches
         self._captured_epochs, self._captured_whole = self._epochs, None
+        if runtime.compiles and by_numpy and algorithm.data != "replay" and not self._recurrent and augment is None:
+            self._prepare = compiled(self._prepared, state=lambda: list(algorithm.buffers()), by_pytorch=False)
         if algorithm.stops_early:
-            self._halves = compiled(self._gradient, *how), compiled(self._apply, *how)
+            self._halves = compiled(self._gradient), compiled(self._apply)
             return
-        self._step = compiled(self._plain_step, *how)
+        self._step = compiled(self._plain_step)
         if algorithm.data == "replay":
             return
         self._epochs = self._in_kernels(runtime, version)
+        if runtime.compiles and by_numpy and not self._recurrent:
+            how = version, self._changing, lambda: repeats_itself(algorithm)
+            self._scan = runtime.scanned(self._on_rows, self._in_turn, *how)
+            self._epochs = self._evenly
         self._captured_epochs = runtime.captured(self._epochs, self._changing, version)
         if runtime.record is not None and not self._recurrent and augment is None:
             self._captured_whole = runtime.captured(self._whole, self._changing, version)
@@ -174,8 +187,9 @@ class Learner:
 
     def _on_rollout(self, data: Trajectory, constants: Data, rate: float) -> tuple[Learnt, dict[str, float]]:
         """Go through all epochs of a rollout."""
+        parts = {field.name: getattr(data, field.name) for field in fields(data)}
         if self._captured_whole is not None and _is_regular(data):
-            count, parts = data.reward.numel(), {field.name: getattr(data, field.name) for field in fields(data)}
+            count = data.reward.numel()
             planned = self.algorithm.n_epochs * self._count(count, len(data.start))
             rates = self.optimizer.rates(rate, planned)
             learnt = self._captured_whole(parts, self._orders(count), rates, constants)
@@ -184,7 +198,7 @@ class Learner:
             metrics = dict(zip(names, torch.stack(numbers).unbind(), strict=True))  # the graph's are overwritten
             learnt = learnt._replace(metrics=metrics, health=learnt.health.clone(), steps=learnt.steps.clone())
             return learnt, {"train/early_stop": 0.0}
-        prepared = self._with_observations(self.algorithm.prepare(data, constants), data)
+        prepared = (self._prepare if _is_regular(data) else self._prepared)(parts, constants)
         self.parameters.train(True)
         aux, taken, planned = self._update_on_rollout(prepared, constants, rate, data.valid is not None)
         self._count_steps(taken)
@@ -192,8 +206,7 @@ class Learner:
 
     def _whole(self, parts: Data, order: Tensor, rates: Tensor, constants: Data) -> Learnt:
         """Do all of an update on a rollout, whose fields are `parts`, as one function that looks at no value."""
-        data = Trajectory(**parts)
-        prepared = self._with_observations(self.algorithm.prepare(data, constants), data)
+        prepared = self._prepared(parts, constants)
         self.parameters.train(True)
         return self._concluded(dict(self._epochs(prepared, order, rates, constants)), prepared, constants)
 
@@ -249,6 +262,11 @@ class Learner:
         constants = {f"train/{name}": value for name, value in self.algorithm.constants(progress).items()}
         found = constants | self.algorithm.policy.schedules(progress)
         return found | {"train/n_updates": float(self.n_updates)}
+
+    def _prepared(self, parts: Data, constants: Data) -> Data:
+        """Return what minibatches are made of, of a rollout whose fields are `parts`."""
+        data = Trajectory(**parts)
+        return self._with_observations(self.algorithm.prepare(data, constants), data)
 
     def _with_observations(self, prepared: Data, trajectory: Trajectory) -> Data:
         """Return what minibatches are made of: `[T, N, ...]` with memory, else the real transitions, `[B, ...]`."""
@@ -323,6 +341,23 @@ class Learner:
         pairs = zip(self._minibatches(data, order), rates.unbind(), strict=True)
         return _gathered([step(minibatch, constants, rate) for minibatch, rate in pairs])
 
+    def _evenly(self, data: Data, order: Tensor, rates: Tensor, constants: Data) -> Aux:
+        """Do the same; where all minibatches are of one size, the runtime goes through them."""
+        if order.numel() % len(rates):
+            return self._all_minibatches(data, order, rates, constants)
+        aux = self._scan((data, constants), (order.view(len(rates), -1), rates))
+        return {name: value if value.dim() == 1 else value.flatten(0, 1) for name, value in aux.items()}
+
+    def _in_turn(self, fixed: tuple[Data, Data], each: tuple[Tensor, Tensor]) -> Aux:
+        (data, constants), (order, rates) = fixed, each
+        found = [self._step(_rows(data, rows), constants, rate) for rows, rate in zip(order, rates, strict=True)]
+        return tree_map(lambda *leaves: torch.stack(leaves), *found)
+
+    def _on_rows(self, fixed: tuple[Data, Data], row: tuple[Tensor, Tensor]) -> Aux:
+        """Take one optimiser step on some rows of the data."""
+        (data, constants), (rows, rates) = fixed, row
+        return self._plain_step(_rows(data, rows), constants, rates)
+
     def _until_stopped(
         self, data: Data, order: Tensor, rates: Tensor, constants: Data, gradient_of: Any, apply: Any
     ) -> tuple[Aux, int]:
@@ -386,6 +421,10 @@ def _named_leaves(data: Trajectory | Batch | None) -> Iterator[tuple[str, Tensor
         for key, leaf in found.items() if isinstance(found, dict) else [("", found)]:
             if leaf is not None:
                 yield f"{name}.{key}" if key else name, leaf
+
+
+def _rows(data: Data, rows: Tensor) -> Data:
+    return tree_map(lambda leaf: leaf.index_select(0, rows), data)
 
 
 def _part(chunks: Any, i: int) -> Any:

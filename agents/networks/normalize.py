@@ -147,7 +147,7 @@ class RewardScale(nn.Module):
 
     def _returns(self, reward_TN: Tensor, done_TN: Tensor, valid_TN: Tensor | None) -> Tensor:
         last_TN = done_TN if valid_TN is None else done_TN | ~valid_TN
-        if reward_TN.device.type not in recurrences.STEPPED:
+        if not recurrences.stepped(reward_TN):
             keep_TN = self.gamma * (~last_TN).to(reward_TN.dtype)
             begun_TN = torch.cat([torch.add(reward_TN[:1], self.returns, alpha=self.gamma), reward_TN[1:]])
             return_TN = recurrences.linear_recurrence(keep_TN.roll(1, 0), begun_TN)

@@ -34,7 +34,7 @@ def gae(
 
 def _summed(delta_TN: Tensor, decay_TN: Tensor) -> Tensor:
     """Return the sum of each delta and all later ones, each times the decays of the ticks in between."""
-    if delta_TN.device.type not in recurrences.STEPPED:
+    if not recurrences.stepped(delta_TN):
         return recurrences.linear_recurrence(decay_TN, delta_TN, backward=True)
     advantage_TN = torch.empty_like(delta_TN)
     last_N = torch.zeros_like(delta_TN[0])

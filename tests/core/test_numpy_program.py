@@ -254,7 +254,7 @@ def test_results_are_not_overwritten_by_the_next_call() -> None:
 def test_intermediate_results_share_memory() -> None:
     program = NumpyProgram(lambda x: [x := torch.tanh(x) + 1 for _ in range(50)][-1])
     program.record(torch.zeros(1000))
-    blocks = {array.__array_interface__["data"][0] for call in program._calls for array in (call.keywords["out"],)}
+    blocks = {array.__array_interface__["data"][0] for call in program.calls for array in (call.keywords["out"],)}
     assert len(blocks) == 2  # one for what goes through, one for what is kept
 
 
@@ -279,7 +279,7 @@ def test_what_depends_on_values_is_left_to_pytorch(used: str) -> None:
     function = gradients(loss_of)
     program = NumpyProgram(function)
     program.record(*inputs(0))
-    assert sum(noted == "_put_several" for noted in (call.func.__name__ for call in program._calls)) == 2
+    assert sum(noted == "_put_several" for noted in (call.func.__name__ for call in program.calls)) == 2
     for seed in (1, 2, 1):
         torch.testing.assert_close(program(*inputs(seed)), function(*inputs(seed)), rtol=1e-5, atol=1e-6)
 
@@ -296,7 +296,7 @@ def test_without_gradients_what_depends_on_values_has_none() -> None:
     with torch.no_grad():
         program.record(*inputs(0))
         program(*inputs(1))
-    assert len(program._calls) == 1
+    assert len(program.calls) == 1
     assert learns == [False, False]
     torch.testing.assert_close(program(*inputs(1)), looking(inputs(1)[0], inputs(1)[1][:COLUMNS], inputs(1)[1][5]))
 

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from agents.core.by_numpy import arithmetic, losses, picking, sums  # noqa: F401  (they fill OPERATIONS in)
 from agents.core.by_numpy.arithmetic import IN_PLACE
+from agents.core.by_numpy.in_cpp import compiled, looped
 from agents.core.by_numpy.table import OPERATIONS, Call, Untranslated
 from agents.core.recording import Noted, Recorder
 from agents.core.tree import tree_map
@@ -35,13 +36,19 @@ class NumpyProgram:
 
     Args:
         function: as `agents.core.runtime.Runtime` takes them.
+
+    Attributes:
+        inputs: the arrays that arguments are copied into.
+        result: what the function returns, in the memory that calls write to.
+        calls: what is done, one after the other.
     """
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self._function = function
-        self._inputs: list[np.ndarray] = []
-        self._outputs: Any = None
-        self._calls: list[Call] = []
+        self.inputs: list[np.ndarray] = []
+        self.result: Any = None
+        self.calls: list[Call] = []
+        self._kept: Any = None
 
     def record(self, *args: Any) -> Any:
         """Do what the function does, and note how.
@@ -51,20 +58,69 @@ class NumpyProgram:
         """
         inputs = tree_map(torch.clone, args)
         with Recorder(_as_they_are) as recorder:
-            self._outputs = self._function(*inputs)
-        memory = Memory(recorder.noted, tensors_of(self._outputs))
-        self._calls = list(translated(recorder.noted, memory))
-        self._inputs = [tensor.numpy() for tensor in tensors_of(inputs)]
-        return tree_map(torch.clone, self._outputs)
+            self.result = self._function(*inputs)
+        memory = Memory(recorder.noted, tensors_of(self.result))
+        self.calls = list(translated(recorder.noted, memory))
+        self.inputs = [tensor.numpy() for tensor in tensors_of(inputs)]
+        return tree_map(torch.clone, self.result)
+
+    @property
+    def outputs(self) -> list[np.ndarray]:
+        """The arrays of `result`."""
+        return [tensor.numpy() for tensor in tensors_of(self.result)]
+
+    def compile(self) -> None:
+        """Have C++ do what NumPy does, as far as it can.
+
+        Raises:
+            UserError: there is no compiler, or it does not work; NumPy goes on then.
+        """
+        self.calls, self._kept = compiled(self.calls)
+
+    def take_in(self, args: Any) -> None:
+        """Copy the first arguments, a tree, to where calls read them."""
+        for mine, given in zip(self.inputs, tensors_of(args), strict=False):
+            np.copyto(mine, given.numpy())
 
     def __call__(self, *args: Any) -> Any:
         """Do what the function does for arguments of the same shapes."""
-        for mine, given in zip(self._inputs, tensors_of(args), strict=True):
-            np.copyto(mine, given.numpy())
+        self.take_in(args)
         with np.errstate(all="ignore"):
-            for call in self._calls:
+            for call in self.calls:
                 call()
-        return tree_map(torch.clone, self._outputs)
+        return tree_map(torch.clone, self.result)
+
+
+class Scan:
+    """A pure function of two trees of tensors, called with the rows of the second, one after the other, in C++.
+
+    The first call has PyTorch run it on the first row, and notes how.
+
+    Args:
+        function: of `fixed`, what is the same for all rows, and of a row of `each`.
+    """
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._program = NumpyProgram(function)
+        self._run: Callable[..., None] | None = None
+
+    def __call__(self, fixed: Any, each: Any) -> Any:
+        """Return what the function does of all rows, stacked.
+
+        Raises:
+            Untranslated: C++ has nothing for one of its operations.
+            UserError: there is no compiler.
+        """
+        rows, begin, program = [tensor.contiguous() for tensor in tensors_of(each)], 0, self._program
+        if self._run is None:
+            begin, first = 1, program.record(fixed, tree_map(lambda leaf: leaf[0], each))
+            self._run = looped(program.calls, program.inputs[-len(rows) :], program.outputs)
+        made = tree_map(lambda leaf: leaf.new_empty(len(rows[0]), *leaf.shape), program.result)
+        if begin:
+            tree_map(lambda to, leaf: to[0].copy_(leaf), made, first)
+        program.take_in(fixed)
+        self._run(len(rows[0]) - begin, *(tensor[begin:].data_ptr() for tensor in (*rows, *tensors_of(made))))
+        return made
 
 
 class Memory:
