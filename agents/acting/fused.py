@@ -76,6 +76,7 @@ class FusedCollector:
             run = runtime.replaced(
                 self._plainly, self._kernel, self._tensors, differences, version, otherwise=self._ticks
             )
+        self._fixed = runtime.record is not None
         self._captured = runtime.captured(run, self._tensors, version)
 
     def collect(self, ticks: int, meanwhile: Callable[[], None] | None = None) -> Collected:
@@ -94,7 +95,7 @@ class FusedCollector:
         progress = state.progress(ticks, env.num_envs, self.schedule_steps)
         noise = self._policy.draw_noise((ticks, env.num_envs), progress, state.generator)
         carry = tree_map(torch.clone, state.carry)
-        run = self._captured if ticks == self._usual else self._ticks
+        run = self._captured if ticks == self._usual or not self._fixed else self._ticks
         rows: dict[str, Any] = run(noise, env.draw(ticks))
         refuse_no_action(rows["obs"], env.action_space)
         state.step += ticks * env.num_envs

@@ -2175,7 +2175,7 @@ BUGS = [
         "tests/core/test_numpy_in_cpp.py",
         ("_clash(one, each) or one.out.shape", "one.out.shape", "in C++: a loop reads what it has yet to write"),
         (
-            "found += [] if other.looked_up is None else [other.looked_up]\n",
+            "    found += [] if other.looked_up is None else [other.looked_up]\n",
             "",
             "in C++: rows change while they are read",
         ),

@@ -90,7 +90,7 @@ class Text:
         arrays = {_key(array): array for each in loop for array in [*_reads(each), each.out]}
         axes = _merged(loop[0].out.shape, list(arrays.values()), loop)
         names: dict[Any, str] = {}
-        body: list[str] = []
+        before, body = list[str](), list[str]()
         written: dict[Any, np.ndarray] = {}
 
         def at(array: np.ndarray) -> str:
@@ -104,9 +104,13 @@ class Text:
             key = _key(arg)
             if key not in names:
                 names[key] = f"x{len(names)}"
-                body.append(f"const {kind_of(arg)} {names[key]} = {at(arg)};")
+                # compilers make no vector instructions of a loop that reads one number again and again
+                lines = body if any(arg.strides) or not axes else before
+                lines.append(f"const {kind_of(arg)} {names[key]} = {at(arg)};")
             if kind == "bool":
                 return f"({names[key]} != 0)"
+            if arg.dtype == bool and kind:  # chosen: compilers make vector instructions of that
+                return f"({names[key]} ? ({kind})1 : ({kind})0)"
             return names[key] if kind in ("", kind_of(arg)) else f"(({kind}){names[key]})"
 
         for each in loop:
@@ -125,7 +129,7 @@ class Text:
         loops = [f"for (int64_t i{n} = 0; i{n} < {size}; ++i{n})" for n, (size, _) in enumerate(axes)]
         if loops:
             loops[-1:] = ["APART", loops[-1]]
-        self._body += [*loops, "{", *(f"    {line}" for line in body), "}"]
+        self._body += ["{", *before, *loops, "{", *(f"    {line}" for line in body), "}", "}"]
 
 
 def address_of(array: np.ndarray) -> int:

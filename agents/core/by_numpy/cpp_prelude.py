@@ -55,10 +55,11 @@ static void panel(float* out, int64_t om, int64_t on, const float* a, int64_t am
 // out[m][n] = sum over k of a[m][k] b[k][n], where b's columns are one after the other, to a multiple of 16 of them.
 static void product(float* out, int64_t om, int64_t on, const float* a, int64_t am, int64_t ak, const float* b,
                     int64_t bk, int64_t rows, int64_t inner, int64_t columns) {
-    int64_t n = 0;
-    for (; n + WIDE * LANES <= columns; n += WIDE * LANES)
-        panel<WIDE>(out + n * on, om, on, a, am, ak, b + n, bk, rows, inner, columns - n);
-    for (; n < columns; n += LANES) panel<1>(out + n * on, om, on, a, am, ak, b + n, bk, rows, inner, columns - n);
+    for (int64_t n = 0; n < columns; n += WIDE * LANES) {
+        const int64_t left = columns - n, wide = (left + LANES - 1) / LANES;
+        const auto few = wide == 1 ? panel<1> : wide == 2 ? panel<2> : panel<WIDE < 3 ? WIDE : 3>;
+        (wide < WIDE ? few : panel<WIDE>)(out + n * on, om, on, a, am, ak, b + n, bk, rows, inner, left);
+    }
 }
 
 static void packed(float* to, const float* b, int64_t bk, int64_t bn, int64_t inner, int64_t columns, int64_t width) {
