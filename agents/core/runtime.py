@@ -88,9 +88,11 @@ class Runtime:
     read (Python numbers, whether a module trains) is fixed when they are compiled or captured; `version` names it,
     and for another version they are compiled or captured anew.
 
-    - `compiled` is for small functions, such as one optimiser step. With mode `on` torch.compile takes some ten
-      seconds for each (less the next time: the result is kept on the disk), which pays in long runs only. With mode
-      `numpy` NumPy repeats what PyTorch did in the first call, if it has all of its operations.
+    - `compiled` is for small functions, such as one optimiser step. With mode `numpy` NumPy repeats what PyTorch did in
+      the first call, if it has all of its operations; with mode `on` on a CPU that becomes a function in C++, in about
+      a second. What NumPy has not takes torch.compile some ten seconds (less the next time: the result is kept on the
+      disk), which pays in long runs only.
+    - `scanned` is for a function that is called again and again with the next rows of the same tensors.
     - `captured` is for long ones, such as all minibatches of an update. On CUDA, all modes but `off` capture them in a
       CUDA graph; elsewhere they run as they are. Outputs belong to the graph: the next call overwrites them.
     - `replaced` is for those that a kernel of our own does at once, in mode `kernels`, and on a CPU in mode `on`. Its
@@ -102,18 +104,25 @@ class Runtime:
         mode: `off` runs everything as it is.
         device: where the tensors live.
         record: how a function is captured; `cuda_graph` on CUDA, None where they run as they are.
+        by_numpy: whether mode `on` takes what NumPy has; what computes on several threads, or in bfloat16, it has not.
 
     Attributes:
+        in_cpp: whether what NumPy has becomes functions in C++.
         preparing: seconds of first calls so far, in which programs are compiled, captured or compared.
     """
 
     def __init__(
-        self, mode: CompileMode = "off", device: torch.device | None = None, record: Recorder | None = None
+        self,
+        mode: CompileMode = "off",
+        device: torch.device | None = None,
+        record: Recorder | None = None,
+        by_numpy: bool = True,
     ) -> None:
         self.on_cuda = device is not None and device.type == "cuda"
         self.compiles = mode == "on"
         self.replaces = mode == "kernels" or (mode == "on" and not self.on_cuda)
-        self.translates = mode == "numpy"
+        self.in_cpp = mode == "on" and by_numpy and not self.on_cuda
+        self.translates = mode == "numpy" or self.in_cpp
         self.record = None if mode == "off" else record or (cuda_graph if self.on_cuda else None)
         self.say: Callable[[str], None] = lambda text: print(text, file=sys.stderr)
         self.preparing = 0.0
@@ -142,12 +151,12 @@ class Runtime:
             by_pytorch: whether PyTorch's compiler takes on what NumPy does not.
         """
         otherwise = self._by_pytorch if self.compiles and by_pytorch else _itself
-        by_numpy = state is not None and not self.on_cuda and (self.translates or self.compiles)
+        by_numpy = state is not None and self.translates
         if self.compiles and (by_numpy or by_pytorch):
             self._used.add("compiled")
-        if state is None or not by_numpy:
+        if state is None or not self.translates:
             return function if otherwise is _itself else _ByVersion(lambda: otherwise(function), version)
-        if self.translates and state():  # what changes nothing is no update
+        if not self.in_cpp and state():  # what changes nothing is no update
             self._used.add("NumPy for updates")
 
         def made() -> Function:
@@ -174,7 +183,7 @@ class Runtime:
             otherwise: what runs elsewhere, called with `(fixed, each)`.
             version, state, repeats: as `compiled` takes them.
         """
-        if not self.compiles or self.on_cuda:
+        if not self.in_cpp:
             return otherwise
 
         def plain(fixed: Any, each: Any) -> Any:
@@ -243,7 +252,7 @@ class Runtime:
         program = NumpyProgram(function)
 
         def made() -> Function:
-            if self.compiles:
+            if self.in_cpp:
                 try:
                     program.compile()
                 except UserError as error:

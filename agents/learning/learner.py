@@ -115,7 +115,8 @@ class Learner:
         self._halves: Any = ()
         self._epochs: Any = self._all_minibatches
         self._captured_epochs, self._captured_whole = self._epochs, None
-        if runtime.compiles and by_numpy and algorithm.data != "replay" and not self._recurrent and augment is None:
+        in_cpp = by_numpy and runtime.in_cpp and not self._recurrent
+        if in_cpp and algorithm.data != "replay" and augment is None:
             self._prepare = compiled(self._prepared, state=lambda: list(algorithm.buffers()), by_pytorch=False)
         if algorithm.stops_early:
             self._halves = compiled(self._gradient), compiled(self._apply)
@@ -124,7 +125,7 @@ class Learner:
         if algorithm.data == "replay":
             return
         self._epochs = self._in_kernels(runtime, version)
-        if runtime.compiles and by_numpy and not self._recurrent:
+        if in_cpp:
             how = version, self._changing, lambda: repeats_itself(algorithm)
             self._scan = runtime.scanned(self._on_rows, self._in_turn, *how)
             self._epochs = self._evenly

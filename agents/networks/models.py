@@ -288,6 +288,7 @@ class QNetwork(Model):
         self.curiosity: Any = curiosity
         self.n_actions = parameter_count(action_space)
         self.values = values_of(config)
+        self.bounded = config.spectral_norm
         widths, how = config.net_arch, (config.activation, config.layer_norm)
         self.threshold, self.behaviour = config.bcq_threshold, None
         if self.threshold:
@@ -325,7 +326,7 @@ class QNetwork(Model):
     def update_statistics(self, obs: Obs) -> None:
         """Do what `Model` does, and bring the bounds of layers up to date."""
         super().update_statistics(obs)
-        for layer in self.modules():
+        for layer in self.modules() if self.bounded else ():
             if isinstance(layer, SpectralLinear):
                 layer.refresh()
 

@@ -152,7 +152,7 @@ def build_on(
     set_precision(algorithm, precision)
     use_products(precision)
     mode = resolved_mode(config.compile, device, threads, bf16=precision == "bf16")
-    runtime = runtime or Runtime(mode, device)
+    runtime = runtime or Runtime(mode, device, by_numpy=threads == 1 and precision != "bf16")
     augment = (
         Augmentation(env.observation_space, params.augment, params.network.picture_axes) if params.augment else None
     )

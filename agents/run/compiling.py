@@ -10,10 +10,10 @@ from agents.run.training import Training
 from envs.native.vec_env import NativeVecEnv
 
 KNOWN = 10.0  # seconds of training from which on its speed is known
-COST = 60.0  # seconds that compiling takes the first time
+COST = 60.0  # seconds that compiling takes the first time, where PyTorch compiles too
 WORTH = 60.0  # seconds: to save less is not worth a word
-# Of the time that a training takes in these modes so much is left where it is compiled, at the most. Where PyTorch runs
-# it, that is SAC's share (PPO's and DQN's are 0.5 and 0.6); by NumPy, PPO's with something to spare.
+# Of the time that a training takes in these modes so much is left where it is compiled, at the most: SAC's share, whose
+# products of matrices are most of it. By NumPy, PPO's is 0.3 to 0.5 and DQN's 0.5.
 LEFT = {"off": 0.75, "numpy": 0.9}
 
 

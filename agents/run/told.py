@@ -21,7 +21,7 @@ def understood(training: Training) -> Iterator[str]:
     if config.precision != "float32":
         yield f"networks compute in {config.precision} (--precision)"
     if training.runtime.compiles:
-        yield "the first rounds compile, up to a minute; the next run finds the result on the disk"
+        yield "the first rounds compile: some seconds, or a minute by PyTorch; the next run finds the result on disk"
     yield from training.replay_said()
     yield from training.notes
     encoder: Any = getattr(model, "encoder", None)

@@ -38,7 +38,6 @@ from agents.run.config import FLAGS, Layer, packaged_config, resolve
 from agents.run.yaml_files import load_config_file
 from envs.errors import UserError, did_you_mean
 
-
 LONGER = 4  # times as many steps
 
 
@@ -129,7 +128,7 @@ def whole(plan: Plan, settings: Mapping[str, Any], steps: int, device: str, mode
     for mode, keeps in modes.items():
         command = train_command("ppo", CARTPOLE, values, "--device", device, "--quiet", "--compile", mode)
         cache = f"{{folder}}/cache-{mode}-{{seed}}"
-        kept = {"TORCHINDUCTOR_CACHE_DIR": cache, "TRITON_CACHE_DIR": f"{cache}/triton"}
+        kept = {"TORCHINDUCTOR_CACHE_DIR": cache, "TRITON_CACHE_DIR": f"{cache}/triton", "XDG_CACHE_HOME": cache}
         for state in ("cold", "warm") if keeps else ("",):
             name = f"ours, {mode}{f', {state}' if state else ''}"
             found.append(Program(name, command, variables=kept if keeps else {}, read=read_summary))
