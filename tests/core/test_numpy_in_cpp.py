@@ -79,7 +79,8 @@ def test_a_loop_ends_where_a_number_is_read_that_another_pass_of_it_has_written(
         turned = turned + turned.t()
         wide[0].mul_(3.0)  # a row that all others read then
         picked = wide.add(wide[0])[torch.tensor([5, 0, 0, 2, 1, 4])]
-        return moved, turned, picked, wide.index_select(0, torch.tensor([1, 1])) * 2
+        backwards = (x[:, 0] * 2).index_select(0, torch.tensor([5, 4, 3, 2, 1, 0]))
+        return moved, turned, picked, backwards, wide.index_select(0, torch.tensor([1, 1])) * 2
 
     program = in_cpp(function, torch.zeros(6, 5))
     x = torch.randn(6, 5, generator=torch.Generator().manual_seed(0))
