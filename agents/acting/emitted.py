@@ -308,6 +308,14 @@ def _product(e: Emitter, op: Noted) -> Any:
     return e.product(op)
 
 
+def _normalised(e: Emitter, op: Noted) -> list[Any]:
+    x, shape, *held, eps = op.args
+    value, (weight, bias) = e.value(x), (None if one is None else e.value(one) for one in held)
+    if not isinstance(value, Tile) or list(shape) != [value.width]:
+        raise Refused("what is normalised is no hidden layer")
+    return [e.normalised(value, weight, bias, eps), None, None]
+
+
 TANH = "(1.0 - 2.0 / (tl.exp(2.0 * {0}) + 1.0))"
 SIGMOID = "(1.0 / (1.0 + tl.exp(-{0})))"
 
@@ -377,4 +385,5 @@ OPERATIONS: dict[str, Write] = {
     "argmax": _place(">"),
     "argmin": _place("<"),
     **dict.fromkeys(("addmm", "mm"), _product),
+    "native_layer_norm": _normalised,
 }

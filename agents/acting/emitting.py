@@ -205,6 +205,10 @@ class Emitter(ABC):
         """Write a linear layer `[inputs, outputs]` that another follows."""
 
     @abstractmethod
+    def normalised(self, tile: Tile, weight: Held | None, bias: Held | None, eps: float) -> Tile:
+        """Write a layer normalisation of a hidden layer."""
+
+    @abstractmethod
     def along(self, tile: Tile, weight: Held, j: int) -> str:
         """Return the expression of number `j` of what a linear layer makes of a hidden layer, without its bias."""
 

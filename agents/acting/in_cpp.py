@@ -23,6 +23,15 @@ static inline void layer(float* __restrict y, const float* __restrict x, const f
     for (int j = 0; j < outputs; ++j) y[j] = sum[j];
 }
 
+template <int width>
+static inline void normal(float* y, const float* x, const float* w, const float* b, float eps) {
+    float mean = 0.0f, square = 0.0f;
+    for (int j = 0; j < width; ++j) mean += x[j] / width;
+    for (int j = 0; j < width; ++j) square += (x[j] - mean) * (x[j] - mean) / width;
+    const float scale = 1.0f / std::sqrt(square + eps);
+    for (int j = 0; j < width; ++j) y[j] = (x[j] - mean) * scale * (w ? w[j] : 1.0f) + (b ? b[j] : 0.0f);
+}
+
 template <int inputs> static inline float along(const float* x, const float* w) {
     float sums[8] = {}, sum = 0.0f;
     for (int i = 0; i + 8 <= inputs; i += 8)
@@ -85,6 +94,12 @@ class Cpp(Emitter):
         name = self._array(outputs)
         self.body.append(f"layer<{inputs}, {outputs}>({name}, {given}, {of}, {offsets});")
         return Tile(name, outputs)
+
+    def normalised(self, tile: Tile, weight: Held | None, bias: Held | None, eps: float) -> Tile:
+        held = ["nullptr" if one is None else self._copied(one.pointer, one.places) for one in (weight, bias)]
+        name = self._array(tile.width)
+        self.body.append(f"normal<{tile.width}>({name}, {tile.name}, {', '.join(held)}, {eps!r}f);")
+        return Tile(name, tile.width)
 
     def along(self, tile: Tile, weight: Held, j: int) -> str:
         return f"along<{tile.width}>({tile.name}, {self._copied(weight.pointer, weight.places[:, j])})"

@@ -85,6 +85,17 @@ class Triton(Emitter):
             total = " + ".join(terms)
         return Tile(self.name(total, fixed=False), weight.places.shape[1])
 
+    def normalised(self, tile: Tile, weight: Held | None, bias: Held | None, eps: float) -> Tile:
+        inside, count = f"{self._range(tile.width)[1]}[None, :]", float(tile.width)
+        mean = self.name(f"(tl.sum(tl.where({inside}, {tile.name}, 0.0), 1) / {count})[:, None]", fixed=False)
+        apart = self.name(f"tl.where({inside}, {tile.name} - {mean}, 0.0)", fixed=False)
+        total = f"{apart} * tl.rsqrt(tl.sum({apart} * {apart}, 1) / {count} + {eps!r})[:, None]"
+        if weight is not None:
+            total = f"{total} * {self._row(weight.pointer, weight.places)}[None, :]"
+        if bias is not None:
+            total = f"{total} + {self._row(bias.pointer, bias.places)}[None, :]"
+        return Tile(self.name(total, fixed=False), tile.width)
+
     def along(self, tile: Tile, weight: Held, j: int) -> str:
         return f"tl.sum({tile.name} * {self._row(weight.pointer, weight.places[:, j])}[None, :], 1)"
 

@@ -2159,6 +2159,7 @@ BUGS = [
             "kernels in C++: a layer loses units",
         ),
         ("sum[j] = b ? b[j] : 0.0f", "sum[j] = 0.0f", "kernels in C++: hidden layers have no bias"),
+        ("mean += x[j] / width", "mean += x[j]", "kernels in C++: layers are normalised by a sum"),
     ),
     *_in(
         "agents/core/cpp_source.py",
