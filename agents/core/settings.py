@@ -54,13 +54,20 @@ def _check_own(value: str) -> str:
 
 
 def _check_folder(value: str) -> str:
-    if value.startswith(("//", "\\\\")) or not (set("/\\") & set(value) or Path(value).is_dir()):
+    if value.startswith(("//", "\\\\")) or not (set("/\\") & set(value) or _is_there(value)):
         raise ValueError("must be a folder of this machine")
     return str(Path(value).absolute())
 
 
 def _check_source(value: str) -> str:
-    return str(Path(value).absolute()) if Path(value).exists() else value
+    return str(Path(value).absolute()) if _is_there(value) else value
+
+
+def _is_there(value: str) -> bool:
+    try:
+        return Path(value).exists()
+    except OSError:  # longer than a name may be
+        return False
 
 
 def _factors(value: Any) -> Any:

@@ -6,7 +6,7 @@ A part is a module of the network or a parameter of its own, by the name that Py
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping
 from typing import NamedTuple
 
@@ -175,17 +175,20 @@ def renamed(network: nn.Module, weights: Mapping[str, Tensor]) -> tuple[dict[str
     own = network.state_dict()
     if not weights or weights.keys() & own.keys():
         return dict(weights), ""
-    shapes = {name: tensor.shape for name, tensor in own.items()}
-    here = ["", *(f"{name}." for name, _ in network.named_modules() if name)]
-    fits = {
-        (old, new): sum(shapes.get(new + name.removeprefix(old)) == tensor.shape for name, tensor in inside)
-        for old in dict.fromkeys(_beginnings(weights))
-        if (inside := [(name, tensor) for name, tensor in weights.items() if name.startswith(old)])
-        for new in here
-    }
-    old, new = max(fits, key=lambda pair: (fits[pair], -len(pair[0])))
-    if not fits[old, new]:
+    here = {name: i for i, name in enumerate(["", *(f"{name}." for name, _ in network.named_modules() if name)])}
+    ends: defaultdict[tuple[str, torch.Size], list[str]] = defaultdict(list)  # beginnings of the network's names
+    for name, tensor in own.items():
+        for new in here:
+            if name.startswith(new):
+                ends[name.removeprefix(new), tensor.shape].append(new)
+    there = {old: i for i, old in enumerate(dict.fromkeys(_beginnings(weights)))}
+    fits: Counter[tuple[str, str]] = Counter()
+    for name, tensor in weights.items():
+        for old in _beginnings([name]):
+            fits.update((old, new) for new in ends.get((name.removeprefix(old), tensor.shape), ()))
+    if not fits:
         return dict(weights), ""
+    old, new = max(fits, key=lambda pair: (fits[pair], -len(pair[0]), -there[pair[0]], -here[pair[1]]))
     found = {new + name.removeprefix(old) if name.startswith(old) else name: tensor for name, tensor in weights.items()}
     return found, f"{old or 'all'} there is {new.rstrip('.') or 'the network'} here" if old or new else ""
 

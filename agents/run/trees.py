@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 FORMAT = "deep-rl-suite tree"
 VERSION = 1
 PART = ".part"  # what the names of files end in that hold a part of a tensor
+MOST_HEADER = 2**22  # bytes that say which tensors a file holds
 _PART_DTYPES = ("uint8", "bool", "int32", "int64", "float32")
 _KINDS = ("torch", "numpy", "scalar")
 
@@ -101,6 +102,12 @@ def read_tensors(file: Path, sha256: str | None = None, *, follow: bool = False)
     from agents.run.memory import free_bytes  # and with it PyTorch
 
     with opened(file, free_bytes(torch.device("cpu")), follow=follow) as stream:
+        header = int.from_bytes(stream.read(8), "little")  # its length; all of it is read into Python's objects
+        if header > MOST_HEADER:
+            raise UserError(
+                f"{file} is malformed: its header is {header:,} bytes long, at most {MOST_HEADER:,} expected"
+            )
+        stream.seek(0)
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
     if sha256 is not None and digest != sha256:
         raise UserError(f"{file} is torn or was altered: it does not match its checksum")

@@ -9,6 +9,7 @@ from gymnasium import spaces
 from torch import nn
 
 from agents.core.config import ActorCriticConfig
+from agents.networks import parts as module
 from agents.networks.models import ActorCritic
 from agents.networks.parts import begin_with, hold_still, parts, renamed, scales
 from envs.errors import UserError
@@ -131,3 +132,15 @@ def test_a_backbone_is_found_by_its_shapes_whatever_its_names_begin_with():
     begin_with(made, found, [])
     assert made.policy_torso.layers[1].weight.equal(backbone.layers[1].weight)
     assert renamed(made, made.state_dict())[1] == ""
+
+
+def test_many_layers_of_another_program_are_gone_through_once(monkeypatch):
+    made, looked = network(), []
+    weights = {f"blocks.{i}.fc.weight": torch.zeros(8, 8) for i in range(500)}
+    weights |= {f"deep.net.{name}": tensor for name, tensor in made.state_dict().items()}
+    beginnings = module._beginnings
+    monkeypatch.setattr(module, "_beginnings", lambda names: looked.append(1) or beginnings(names))
+    found, how = renamed(made, weights)
+    assert how == "deep.net. there is the network here"
+    assert found.keys() >= made.state_dict().keys()
+    assert len(looked) == len(weights) + 1

@@ -6,6 +6,7 @@ import io
 import json
 import pickle
 import struct
+import warnings
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -362,6 +363,13 @@ def test_recorded_actions_that_do_not_fit_are_refused(actions: list[Any], tmp_pa
         load_dataset(file)
 
 
+@pytest.mark.filterwarnings("error")
+def test_recorded_rewards_that_are_none_of_the_environments_are_refused(tmp_path: Path) -> None:
+    for rewards in ([2.0, 1.0, 1.0], [1e300, 1.0, 1.0]):
+        with pytest.raises(UserError, match="does not play as it did when this episode was recorded"):
+            load_dataset(played(tmp_path / "e.json", rewards=rewards, total_reward=sum(rewards)))
+
+
 def test_recorded_episodes_of_two_environments_are_refused(tmp_path: Path) -> None:
     played(tmp_path / "a.json")
     played(tmp_path / "b.json", env="MountainCar-v0", rewards=[-1.0] * 3)
@@ -391,6 +399,15 @@ def other_codecs(file: Path) -> None:
             packed.writestr(name, plain.read(name))
 
 
+def twice(file: Path) -> None:
+    np.savez(file, **COLUMNS)
+    with zipfile.ZipFile(file) as archive:
+        content = archive.read("rewards.npy")
+    with warnings.catch_warnings(), zipfile.ZipFile(file, "a") as archive:
+        warnings.simplefilter("ignore")  # of zipfile, whose writers say so
+        archive.writestr("rewards.npy", content)
+
+
 def negative(file: Path) -> None:
     with zipfile.ZipFile(file, "w") as archive, archive.open("rewards.npy", "w") as member:
         np.lib.format.write_array_header_1_0(member, {"descr": "<f8", "fortran_order": False, "shape": (-9,)})
@@ -415,6 +432,10 @@ def pickled(file: Path) -> None:
     file.write_bytes(pickle.dumps(Evil()))
 
 
+def nothing_seen(file: Path) -> None:
+    np.savez(file, **(COLUMNS | {"observations": np.zeros((5, 0), np.float32)}))
+
+
 def no_ends(file: Path) -> None:
     np.savez(file, **{name: COLUMNS[name] for name in ("observations", "actions", "rewards")})
 
@@ -423,7 +444,10 @@ def uneven(file: Path) -> None:
     np.savez(file, **(COLUMNS | {"actions": np.zeros(4, int)}))
 
 
-@pytest.mark.parametrize("spoil", [bomb, other_codecs, negative, huge, objects, outside, pickled, no_ends, uneven])
+HOSTILE = [bomb, other_codecs, twice, negative, huge, objects, outside, pickled, nothing_seen, no_ends, uneven]
+
+
+@pytest.mark.parametrize("spoil", HOSTILE)
 def test_a_hostile_npz_is_refused_in_one_line(spoil: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "d.npz"
     spoil(file)

@@ -193,6 +193,10 @@ def test_what_cannot_be_read_is_said(make: Any, words: str, tmp_path: Path) -> N
 def test_too_many_tensors_and_spoilt_ones_are_refused(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr("agents.run.transfer.MOST_TENSORS", 3)
     save_file({f"x{i}": torch.zeros(1) for i in range(4)}, tmp_path / "many.safetensors")
+    monkeypatch.setattr("agents.run.trees.MOST_HEADER", 50)
+    with pytest.raises(UserError, match=r"its header is \d+ bytes long, at most 50 expected"):
+        read_weights(tmp_path / "many.safetensors")
+    monkeypatch.setattr("agents.run.trees.MOST_HEADER", 2**22)
     with pytest.raises(UserError, match="holds 4 tensors, and at most 3"):
         read_weights(tmp_path / "many.safetensors")
     model = PPO("CartPole-v1", net_arch=[4])

@@ -58,6 +58,8 @@ def read_npz(file: Path, own_spaces: tuple[Space, Space] | None, room: Room) -> 
                     raise ValueError(f"it has {len(members):,} members, at most {MOST_MEMBERS:,} expected")
                 for member in members:
                     if (name := _column(member.filename)) is not None:
+                        if name in found:
+                            raise ValueError(f"it has two members {member.filename!r:.60}")
                         found[name] = _member(archive, member, file, room)
         except (
             zipfile.BadZipFile,
@@ -245,7 +247,7 @@ def from_columns(columns: Columns, own_spaces: tuple[Space, Space] | None, file:
     count = len(columns["rewards"])
     for name, column in columns.items():
         for leaf in _leaves(column):
-            if leaf.ndim < 1 or len(leaf) != count or not count:
+            if leaf.ndim < 1 or len(leaf) != count or not count or ("obs" in name and not leaf.size):
                 raise UserError(f"{file}: {name} have shape {leaf.shape}, and there are {count:,} rewards")
     flags = {name: columns.get(name, np.zeros(count)).astype(bool) for name in ("terminated", "truncated")}
     ends = flags["terminated"] | flags["truncated"]
