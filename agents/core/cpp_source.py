@@ -11,7 +11,8 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Sequence
-from functools import partial
+from contextlib import suppress
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,8 @@ from torch import Tensor
 from envs.errors import UserError
 
 FLAGS = ("-std=c++17", "-O3", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC")
-# lets a product and a sum be rounded once, and numbers of one type lie where those of another lay
-FUSED = ("-ffp-contract=fast", "-fno-strict-aliasing")
+# a product and a sum are rounded one after the other, and numbers of one type lie where those of another lay
+APART = ("-ffp-contract=off", "-fno-strict-aliasing")
 MOST_SECONDS = 120  # for the compiler
 # of numbers, by the names that NumPy and PyTorch have for them
 TYPES = {
@@ -40,35 +41,57 @@ MATHS = """#include <cmath>
 #include <type_traits>
 #include <vector>
 
+#if defined(__FMA__) || defined(__ARM_FEATURE_FMA)
+#define FUSED(a, b, c) __builtin_fmaf(a, b, c)
+#else
+#define FUSED(a, b, c) ((a) * (b) + (c))
+#endif
+
 static const struct {
     template <class T> T load(const T* p) const { return *p; }
     template <class C, class A, class B> std::common_type_t<A, B> where(C c, A a, B b) const { return c ? a : b; }
     template <class A, class B> std::common_type_t<A, B> maximum(A a, B b) const { return a < b || b != b ? b : a; }
     template <class A, class B> std::common_type_t<A, B> minimum(A a, B b) const { return b < a || b != b ? b : a; }
-    template <class T> T abs(T a) const { return a < 0 ? -a : a; }
+    template <class T> T abs(T a) const {
+        if constexpr (std::is_floating_point_v<T>) return std::fabs(a);
+        else return a < 0 ? -a : a;
+    }
     template <class T> T sin(T a) const { return std::sin(a); }
     template <class T> T cos(T a) const { return std::cos(a); }
     template <class T> T log(T a) const { return std::log(a); }
     template <class T> T sqrt(T a) const { return std::sqrt(a); }
-    template <class T> T floor(T a) const { return std::floor(a); }
-    template <class T> T ceil(T a) const { return std::ceil(a); }
+    template <class T> T floor(T a) const {
+        if constexpr (std::is_floating_point_v<T>) return std::floor(a);
+        else return a;
+    }
+    template <class T> T ceil(T a) const {
+        if constexpr (std::is_floating_point_v<T>) return std::ceil(a);
+        else return a;
+    }
     template <class T> T erf(T a) const { return std::erf(a); }
     double exp(double a) const { return std::exp(a); }
     float exp(float a) const {
-        const float x = a < -87.33f ? -87.33f : a > 88.37f ? 88.37f : a;
+        const float x = a < -103.97f ? -103.97f : a > 88.7228f ? 88.7228f : a;
         const float n = (x * 1.44269504f + 12582912.0f) - 12582912.0f;
-        const float r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
+        const float r = FUSED(n, 2.12194440e-4f, x - n * 0.693359375f);
         float p = 1.9875691500e-4f;
-        p = p * r + 1.3981999507e-3f;
-        p = p * r + 8.3334519073e-3f;
-        p = p * r + 4.1665795894e-2f;
-        p = p * r + 1.6666665459e-1f;
-        p = p * r + 5.0000001201e-1f;
-        p = p * r * r + r + 1.0f;
-        const int32_t bits = ((int32_t)n + 127) << 23;
-        float power;
+        p = FUSED(p, r, 1.3981999507e-3f);
+        p = FUSED(p, r, 8.3334519073e-3f);
+        p = FUSED(p, r, 4.1665795894e-2f);
+        p = FUSED(p, r, 1.6666665459e-1f);
+        p = FUSED(p, r, 5.0000001201e-1f);
+        p = FUSED(p * r, r, r) + 1.0f;
+        const int32_t half = (int32_t)n / 2, rest = (int32_t)n - half;  // as 2^n may be no float
+        const int32_t bits = (half + 127) << 23, more = (rest + 127) << 23;
+        float power, other;
         std::memcpy(&power, &bits, 4);
-        return a > 88.37f ? INFINITY : a < -87.33f ? 0.0f : p * power;
+        std::memcpy(&other, &more, 4);
+        return a > 88.7228f ? INFINITY : a < -103.97f ? 0.0f : p * power * other;
+    }
+    double tanh(double a) const { return std::tanh(a); }
+    float tanh(float a) const {  // near 0 a series, as the other way loses all digits there
+        const float s = a * a, near = a * FUSED(s, FUSED(s, FUSED(s, -0.05396825f, 0.13333333f), -0.33333333f), 1.0f);
+        return a > -0.25f && a < 0.25f ? near : 1.0f - 2.0f / (exp(2.0f * a) + 1.0f);
     }
     template <class A, class B> std::common_type_t<A, B> remainder(A a, B b) const {
         using T = std::common_type_t<A, B>;
@@ -100,7 +123,10 @@ class CppFunction:
     """
 
     def __init__(self, source: str, flags: Sequence[str] = ()) -> None:
-        self._kernel: Any = ctypes.CDLL(str(_library(source, flags))).kernel
+        try:
+            self._kernel: Any = ctypes.CDLL(str(_library(source, flags))).kernel
+        except (OSError, AttributeError) as error:
+            raise UserError(f"what the C++ compiler made is not loaded: {error}") from error
         self._kernel.restype = None
 
     def __call__(self, ticks: int, envs: int, tensors: Sequence[Tensor]) -> None:
@@ -129,18 +155,24 @@ def compiler() -> list[str]:
 
 
 def _library(source: str, flags: Sequence[str]) -> Path:
-    """Return the compiled file of a source text, for this machine's processor."""
+    """Return the compiled file of a source text, for this machine's processor.
+
+    Files are called by what they are made of and by what is in them, so that a torn one is made anew.
+    """
     native = "-march=native" if platform.machine().lower() in ("x86_64", "amd64") else "-mcpu=native"
     command = [*compiler(), *FLAGS, *flags, native]
-    key = "\0".join([source, *command, platform.node(), platform.machine()])
+    key = _digest("\0".join([source, *command, platform.node(), platform.machine(), _processor()]).encode())
     folder = compiled_folder()
-    file = folder / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.so"
-    if file.exists():
-        return file
+    if safe := _is_own(folder):
+        for file in folder.glob(f"{key}.*.so"):
+            with suppress(OSError):
+                if file.name == f"{key}.{_digest(file.read_bytes())}.so":
+                    return file
+                file.unlink()
     with tempfile.TemporaryDirectory() as work:
         text, made = Path(work) / "kernel.cpp", Path(work) / "kernel.so"
-        text.write_text(source, encoding="utf-8")
         try:
+            text.write_text(source, encoding="utf-8")
             done = subprocess.run(
                 [*command, str(text), "-o", str(made)], capture_output=True, text=True, timeout=MOST_SECONDS
             )
@@ -149,8 +181,42 @@ def _library(source: str, flags: Sequence[str]) -> Path:
         if done.returncode != 0:
             first = next((line for line in done.stderr.splitlines() if "error" in line), done.stderr.strip())
             raise UserError(f"{command[0]}, the C++ compiler, says: {first}")
+        content = made.read_bytes()
+    for place in [folder, Path(_of_this_process().name)] if safe else [Path(_of_this_process().name)]:
+        file = place / f"{key}.{_digest(content)}.so"
+        with suppress(OSError):
+            descriptor, beside = tempfile.mkstemp(dir=place)
+            with open(descriptor, "wb") as stream:
+                stream.write(content)
+            os.replace(beside, file)
+            return file
+    raise UserError(f"nothing can be written to {folder}, nor to the folder of temporary files")
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:32]
+
+
+def _is_own(folder: Path) -> bool:
+    """Make a folder, and return whether what lies in it may be run: nobody else can have put it there."""
+    try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        beside = file.with_suffix(f".{os.getpid()}")
-        shutil.copyfile(made, beside)
-        os.replace(beside, file)
-    return file
+        found = folder.stat()
+    except OSError:
+        return False
+    return os.name == "nt" or (found.st_uid == os.getuid() and not found.st_mode & 0o022)
+
+
+@cache
+def _of_this_process() -> tempfile.TemporaryDirectory[str]:
+    """Return a folder that goes with this process, where there is none of the user's."""
+    return tempfile.TemporaryDirectory(prefix="deep-rl-suite-", ignore_cleanup_errors=True)
+
+
+@cache
+def _processor() -> str:
+    """Return what the processor can do, as far as the system says: what is compiled for one may not run on another."""
+    with suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+        return next((line for line in lines if line.startswith(("flags", "Features"))), "")
+    return platform.processor()

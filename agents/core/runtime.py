@@ -297,14 +297,14 @@ class _ByVersion:
 
 
 class _ByShape:
-    """Makes a program for each set of shapes that its arguments come in."""
+    """Makes a program for each set of shapes and types that its arguments come in."""
 
     def __init__(self, make: Callable[[], Function]) -> None:
         self._make = make
         self._programs: dict[Hashable, Function] = {}
 
     def __call__(self, *args: Any) -> Any:
-        shapes = tuple([tensor.shape for tensor in tensors_of(args)])
+        shapes = tuple([(tensor.shape, tensor.dtype) for tensor in tensors_of(args)])
         if shapes not in self._programs:
             self._programs[shapes] = self._make()
         return self._programs[shapes](*args)

@@ -117,7 +117,7 @@ class Learner:
         self._captured_epochs, self._captured_whole = self._epochs, None
         in_cpp = by_numpy and runtime.in_cpp and not self._recurrent
         if in_cpp and algorithm.data != "replay" and augment is None:
-            self._prepare = compiled(self._prepared, state=lambda: list(algorithm.buffers()), by_pytorch=False)
+            self._prepare = compiled(self._prepared, by_pytorch=False)
         if algorithm.stops_early:
             self._halves = compiled(self._gradient), compiled(self._apply)
             return

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from agents.core.by_numpy.cpp_calls import LANES
@@ -55,10 +56,11 @@ def test_what_is_not_finite_comes_out_as_pytorch_gives_it(special: float) -> Non
 
 
 def test_functions_are_as_good_far_from_zero() -> None:
-    x = torch.cat([torch.linspace(-104, 88, 4_001), torch.tensor([-1e30, 1e30, 0.0, 1e-30])])
-    program = in_cpp(lambda x: (x.exp(), x.tanh(), x.sigmoid(), x.abs().log()), torch.zeros_like(x))
-    for found, right in zip(program(x), (x.exp(), x.tanh(), x.sigmoid(), x.abs().log()), strict=True):
-        torch.testing.assert_close(found, right, rtol=2e-6, atol=3e-7)
+    edges = torch.tensor([-1e30, 1e30, 0.0, -0.0, 1e-30, 1e-8, 1e-5, 1e-4, 0.2499, 0.2501, 88.5, 88.72, 88.73, -87.0])
+    x = torch.cat([torch.linspace(-87, 88, 1_001), edges])
+    program = in_cpp(lambda x: (x.exp(), x.tanh(), x.sigmoid(), x.abs().log(), 1 / x.abs()), torch.zeros_like(x))
+    for found, right in zip(program(x), (x.exp(), x.tanh(), x.sigmoid(), x.abs().log(), 1 / x.abs()), strict=True):
+        torch.testing.assert_close(found, right, rtol=2e-6, atol=1e-37)
     assert program(torch.full_like(x, -math.inf))[0].sum() == 0, "what is masked out has a probability"
 
 
@@ -118,10 +120,58 @@ def test_places_beyond_an_end_read_and_write_nothing_else() -> None:
 
 def test_whole_numbers_are_divided_as_pythons_are() -> None:
     x = torch.arange(-7, 8)
-    program = in_cpp(lambda x: (x % 3, x // 3, (x.float() / 2) // 0.75, x.float() % 0.75), x)
-    right = x % 3, x // 3, (x.float() / 2) // 0.75, x.float() % 0.75
+    program = in_cpp(lambda x: (x % 3, x // 3, x.float() % 0.75, x.floor()), x)
     assert len(program.calls) == 1
-    torch.testing.assert_close(program(x), right)
+    large = x + 2**60  # beyond what a float64 tells apart
+    torch.testing.assert_close(program(large), (large % 3, large // 3, large.float() % 0.75, large))
+    torch.testing.assert_close(program(x)[2], x.float() % 0.75)
+    real = torch.tensor([1.0, 3.0, 0.7, -1.0])
+    assert in_cpp(lambda x: x // 0.1, real)(real).equal(real // 0.1)
+
+
+def test_sums_of_many_numbers_are_exact() -> None:
+    shapes = [(200_000, 2), (80_000, 3), (3, 70_000), (1_003,)]
+    given = [torch.full(shape, 0.1) for shape in shapes]
+
+    def sums(a: Tensor, b: Tensor, c: Tensor, d: Tensor) -> tuple[Tensor, ...]:
+        return a[:, 0].mean(), b.mean(0), b.t().sum((0, 1)), b.sum(0), c.sum(1), c.mean(1), d.sum(), c.t().sum(0)
+
+    for found, right in zip(in_cpp(sums, *given)(*given), sums(*[x.double() for x in given]), strict=True):
+        torch.testing.assert_close(found.double(), right, rtol=3e-5, atol=0)
+
+
+def test_classes_and_layers_far_from_zero() -> None:
+    rows = torch.tensor([[-1e8] * 4, [1e6] * 4, [1e4, 1e4 - 1, 0, 0], [torch.finfo(torch.float32).min] * 4])
+    program = in_cpp(lambda x: (x.log_softmax(-1), x.softmax(-1)), rows)
+    torch.testing.assert_close(program(rows), (rows.log_softmax(-1), rows.softmax(-1)))
+    x = torch.randn(4, 64, generator=torch.Generator().manual_seed(0)) + 1e4
+
+    def normal(x: Tensor) -> tuple[Tensor, ...]:
+        halves = x.view(-1, 8, 8)
+        return F.layer_norm(x, (64,)), F.layer_norm(halves, (8, 8)), F.layer_norm(x[:, :1], (1,))
+
+    for found, right in zip(in_cpp(normal, x)(x), normal(x.double()), strict=True):
+        torch.testing.assert_close(found.double(), right, rtol=1e-3, atol=3e-4)
+
+
+def test_equal_numbers_stay_equal() -> None:
+    x = torch.tensor([0.1, 0.3, 0.7, 1.1])
+    assert in_cpp(lambda x, y: ((x * x) - (y * y)).sqrt(), x, x)(x, x).tolist() == [0.0] * 4
+
+
+def test_doubles_and_single_numbers_are_told_of_too() -> None:
+    x = torch.tensor([1.0, 2.0], dtype=torch.float64)
+    program = in_cpp(lambda x: (x * 3 + x.exp(), F.softplus(x.float(), 1, 0.5)), x)
+    torch.testing.assert_close(program(x), (x * 3 + x.exp(), F.softplus(x.float(), 1, 0.5)))
+    one = torch.tensor(2.0)
+    torch.testing.assert_close(in_cpp(lambda x: x.softmax(0) + x, one)(one), torch.tensor(3.0))
+
+
+def test_other_types_get_another_program() -> None:
+    runtime = Runtime("on", torch.device("cpu"))
+    run = runtime.scanned(lambda f, row: row * f, lambda f, each: each * f, lambda: 0, list, lambda: True)
+    for kind in (torch.float32, torch.float64, torch.float32):
+        assert run(torch.ones(3, dtype=kind), torch.full((4, 3), 2.0, dtype=kind)).tolist() == [[2.0] * 3] * 4
 
 
 def test_a_flag_of_any_byte_is_a_flag() -> None:

@@ -315,6 +315,20 @@ def test_without_a_compiler_numpy_repeats_updates_and_says_why_there_is_no_more(
     assert compiled[1][0].startswith("not in C++, by NumPy: /not/there/c++, the C++ compiler, does not run: ")
 
 
+@needs_compiler
+@pytest.mark.parametrize("options", [{}, {"norm_value": "popart"}, {"batch_size": 24}, {"target_kl": 10.0}])
+def test_updates_in_cpp_are_the_plain_ones_but_for_rounding(options):
+    """`prepare` with PopArt changes parameters too, and 64 rows make no minibatches of one size."""
+    config = PPOConfig.model_validate({**CONFIG.model_dump(), **options})
+    plain, expected = train(Runtime(), config, cartpole())
+    runtime, said = listening("on", device=CPU)
+    compiled, metrics = train(runtime, config, cartpole())
+    assert said == []
+    for one, other in zip(metrics, expected, strict=True):
+        assert one == pytest.approx(other, rel=2e-2, abs=1e-3)
+    torch.testing.assert_close(weights(compiled.algorithm), weights(plain.algorithm), rtol=1e-2, atol=1e-3)
+
+
 def test_a_summary_says_what_is_done():
     def summary(mode, device, make=make_ppo, **options):
         runtime = Runtime(mode, torch.device(device))

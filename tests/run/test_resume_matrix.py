@@ -55,6 +55,8 @@ EXACT = {
     "ppo Pendulum async": f"--env Pendulum-v1 --vec async {PPO} --state-dependent-std",
     "ppo Pendulum native, every detail": f"--env Pendulum-v1 --vec native {PPO} --learning-rate 1e-3 --desired-kl 0.01 "
     "--clip-range-high lin_0.3 --dual-clip 3 --norm-value popart --normalize-over-rollout",
+    "ppo Pendulum compiled, every detail": f"--env Pendulum-v1 --vec native {PPO} --learning-rate 1e-3 --dual-clip 3 "
+    "--clip-range-high lin_0.3 --norm-value popart --norm-obs --norm-reward --compile on",
     "ppo MountainCar native, rnd": f"--env MountainCar-v0 --vec native {PPO} --curiosity rnd --norm-value running",
     "ppo Pendulum sync, icm": f"--env Pendulum-v1 --vec sync {PPO} --curiosity icm",
     "ppo Signs async, Dict, memory and rnd": f"--env {USER_ENVS}:Signs --vec async {GRU} --curiosity rnd",

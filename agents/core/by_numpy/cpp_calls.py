@@ -16,6 +16,8 @@ from agents.core.cpp_source import TYPES
 
 LANES = 16  # floats: columns of a product are padded to a multiple of this many
 MOST_WEIGHTS = 512 * 512  # of a product's second factor; beyond, a library's products are faster
+MOST = 1_024  # numbers that a sum of floats takes in one by one
+WIDEST = 4_096  # numbers that are normalised together, which lie on the stack
 # expressions of entries by the names of NumPy's functions; T is the type they are reckoned in
 EACH = {
     "absolute": "tl.abs({0})",
@@ -28,7 +30,7 @@ EACH = {
     "exp": "tl.exp({0})",
     "expm1": "std::expm1({0})",
     "floor": "tl.floor({0})",
-    "floor_divide": "(tl.floor({0} / {1}) + ({0} - {0}))",  # NaN of what is infinite
+    "floor_divide": "(({0} - tl.remainder({0}, {1})) / {1})",
     "greater": "({0} > {1})",
     "greater_equal": "({0} >= {1})",
     "isnan": "({0} != {0})",
@@ -52,9 +54,10 @@ EACH = {
     "sqrt": "tl.sqrt({0})",
     "square": "({0} * {0})",
     "subtract": "({0} - {1})",
-    "tanh": "((T)1 - (T)2 / (tl.exp((T)2 * {0}) + (T)1))",
+    "tanh": "tl.tanh({0})",
 }
 REAL = {"divide", "power"}  # which are not told of whole numbers
+WHOLE = {"floor_divide"}  # which are told of no others
 NUMBERS = {"add", "multiply", "subtract", "negative", "absolute", "square"}  # which mean something else for bool
 FOLDED = {"add": "{0} + {1}", "maximum": "tl.maximum({0}, {1})", "minimum": "tl.minimum({0}, {1})"}
 
@@ -116,7 +119,7 @@ def _of_ufunc(ufunc: np.ufunc, args: Sequence[Any], out: np.ndarray) -> Each:
         raise Untold
     of_numbers = {float: float, int: int}
     kinds = [a.dtype if isinstance(a, np.ndarray | np.generic) else of_numbers.get(type(a)) for a in args]
-    if None in kinds:
+    if any(kind is None for kind in kinds):
         raise Untold
     try:
         resolved = ufunc.resolve_dtypes((*kinds, None))[:-1]
@@ -124,12 +127,14 @@ def _of_ufunc(ufunc: np.ufunc, args: Sequence[Any], out: np.ndarray) -> Each:
         raise Untold from None
     reckoned = [TYPES.get(dtype.name, "") for dtype in resolved]
     whole = any(kind not in ("float", "double") for kind in reckoned)
-    if "" in reckoned or (whole and ufunc.__name__ in REAL) or ("bool" in reckoned and ufunc.__name__ in NUMBERS):
+    if (
+        "" in reckoned
+        or ufunc.__name__ in (REAL if whole else WHOLE)
+        or ("bool" in reckoned and ufunc.__name__ in NUMBERS)
+    ):
         raise Untold
     if ufunc in (np.remainder, np.floor_divide) and whole and not (isinstance(args[1], int) and args[1] > 0):
         raise Untold  # division by zero ends a process
-    if ufunc is np.floor_divide and whole:
-        expression = "(({0} - tl.remainder({0}, {1})) / {1})"
     given = [
         np.broadcast_to(a, out.shape) if isinstance(a, np.ndarray) else _literal(a, kind)
         for a, kind in zip(args, reckoned, strict=True)
@@ -226,7 +231,12 @@ def _rows_of(text: Text, array: np.ndarray, key: Any) -> tuple[str, str, int]:
 
 def _put(text: Text, _: Any, array: np.ndarray, index: np.ndarray, values: np.ndarray) -> None:
     whole = all(one.flags.c_contiguous for one in (array, index, values))
-    if not whole or index.dtype != np.int64 or index.size != values.size or array.dtype != values.dtype:
+    if (
+        not (whole and array.size)
+        or index.dtype != np.int64
+        or index.size != values.size
+        or array.dtype != values.dtype
+    ):
         raise Untold
     to, place, value = text.pointer(array), text.pointer(index), text.pointer(values)
     loop = f"for (int64_t i = 0; i < {index.size}; ++i) {to}[within({place}[i], {array.size})] = {value}[i];"
@@ -234,7 +244,7 @@ def _put(text: Text, _: Any, array: np.ndarray, index: np.ndarray, values: np.nd
 
 
 def _argmax(text: Text, _: Any, a: np.ndarray, dim: int, out: np.ndarray) -> None:
-    if dim % a.ndim != a.ndim - 1 or not (a.flags.c_contiguous and out.flags.c_contiguous) or not a.size:
+    if not a.ndim or dim % a.ndim != a.ndim - 1 or not (a.flags.c_contiguous and out.flags.c_contiguous) or not a.size:
         raise Untold
     text.line(f"argmax({text.pointer(out)}, {text.pointer(a)}, {a.size // a.shape[-1]}, {a.shape[-1]});")
 
@@ -315,12 +325,17 @@ def _reduce(
     where = " + ".join(["0", *(f"i{axis} * {steps[axis]}" for axis in range(a.ndim))])
     each = f"({kind})({start}[{where}]{' != 0' if a.dtype == bool else ''})"
     begin = f"({kind}){start}[{first}]" if fold != FOLDED["add"] else "0"
-    if kept and (not gone or steps[kept[-1]] < steps[gone[-1]]):  # row by row
+    if kept and inner <= MOST and (not gone or steps[kept[-1]] < steps[gone[-1]]):  # row by row
         apart = [*(rows[axis] for axis in kept[:-1]), "APART", rows[kept[-1]]]
         text.line(*apart, f"    {to}[{place}] = {begin};", *(rows[axis] for axis in gone), *apart)
         text.line(f"    {to}[{place}] = {fold.format(f'{to}[{place}]', each)};")
         return
-    text.line(*(rows[axis] for axis in kept), "{", f"    {kind} sum = {begin};", *(rows[axis] for axis in gone))
+    text.line(
+        *(rows[axis] for axis in kept),
+        "{",
+        f"    {'double' if kind == 'float' else kind} sum = {begin};",
+        *(rows[axis] for axis in gone),
+    )
     text.line(f"        sum = {fold.format('sum', each)};", f"    {to}[{place}] = sum;", "}")
 
 
@@ -342,13 +357,14 @@ def _by_pytorch(text: Text, _: Any, out: np.ndarray, made: Any, *more: Any) -> N
     """Write a call of PyTorch's: of entries, or of rows."""
     name, arrays, args = _called(made) if not more else _none()
     if name in OF_PYTORCH:
-        if name.startswith("softplus") and args[len(arrays) : len(arrays) + 1] not in ([], [1]):
+        beta, threshold = (*args[len(arrays) :], 1, 20)[:2] if len(args) > len(arrays) else (1, 20)
+        if beta != 1 or threshold < 20:  # from there on it is the number itself, to rounding
             raise Untold
         kind = kind_of(out)
         given = [np.broadcast_to(one, out.shape) for one in arrays]
         return text.each(Each(out, OF_PYTORCH[name].replace("(T)", f"({kind})"), given, [kind] * len(given)))
     dim = next((arg for arg in args if isinstance(arg, int)), 0)
-    if name not in ROWWISE or dim % out.ndim != out.ndim - 1:
+    if name not in ROWWISE or not out.ndim or dim % out.ndim != out.ndim - 1:
         raise Untold
     _whole(out, *arrays)
     pointers = ", ".join(text.pointer(one) for one in (out, *arrays))
@@ -360,7 +376,9 @@ def _several_by_pytorch(text: Text, _: Any, outs: Sequence[np.ndarray | None], m
     name, arrays, args = _called(made)
     if name not in ("native_layer_norm", "native_layer_norm_backward"):
         raise Untold
-    (width,) = next(arg for arg in args if isinstance(arg, list | tuple))
+    width = math.prod(next(arg for arg in args if isinstance(arg, list | tuple)))
+    if width > WIDEST:
+        raise Untold
     tensors = [arg.numpy() if isinstance(arg, torch.Tensor) else None for arg in args]
     _whole(*outs, *arrays)
     if name == "native_layer_norm":

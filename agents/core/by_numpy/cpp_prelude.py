@@ -20,11 +20,20 @@ constexpr int ROWS = 4, WIDE = 2;
 #endif
 typedef float Lanes __attribute__((vector_size(BYTES), aligned(4)));
 constexpr int LANES = BYTES / 4;
+constexpr int64_t MOST = 1024;  // numbers that are added up one by one: of more, sums are
+
+// In products alone a product and a sum are rounded once: elsewhere equal numbers must stay equal.
+#if defined(__clang__)
+#pragma clang fp contract(fast)
+#else
+#pragma GCC push_options
+#pragma GCC optimize("fp-contract=fast")
+#endif
 
 // One block of a product: `rows` rows of a, `wide` times LANES columns of b, whose rows lie bk apart.
 template <int rows, int wide>
 static void block(float* out, int64_t om, int64_t on, const float* a, int64_t am, int64_t ak, const float* b,
-                  int64_t bk, int64_t inner, int64_t columns) {
+                  int64_t bk, int64_t inner, int64_t columns, bool more) {
     Lanes sum[rows][wide] = {};
     for (int64_t k = 0; k < inner; ++k) {
         Lanes line[wide];
@@ -35,30 +44,35 @@ static void block(float* out, int64_t om, int64_t on, const float* a, int64_t am
         }
     }
     for (int r = 0; r < rows; ++r) {
-        if (on == 1 && columns >= wide * LANES)
+        if (on == 1 && columns >= wide * LANES && !more)
             for (int w = 0; w < wide; ++w) *(Lanes*)(out + r * om + w * LANES) = sum[r][w];
         else
-            for (int64_t c = 0; c < columns && c < wide * LANES; ++c) out[r * om + c * on] = ((float*)sum[r])[c];
+            for (int64_t c = 0; c < columns && c < wide * LANES; ++c)
+                out[r * om + c * on] = ((float*)sum[r])[c] + (more ? out[r * om + c * on] : 0.0f);
     }
 }
 
 template <int wide>
 static void panel(float* out, int64_t om, int64_t on, const float* a, int64_t am, int64_t ak, const float* b,
-                  int64_t bk, int64_t rows, int64_t inner, int64_t columns) {
+                  int64_t bk, int64_t rows, int64_t inner, int64_t columns, bool more) {
     int64_t m = 0;
     for (; m + ROWS <= rows; m += ROWS)
-        block<ROWS, wide>(out + m * om, om, on, a + m * am, am, ak, b, bk, inner, columns);
-    for (; m + 2 <= rows; m += 2) block<2, wide>(out + m * om, om, on, a + m * am, am, ak, b, bk, inner, columns);
-    if (m < rows) block<1, wide>(out + m * om, om, on, a + m * am, am, ak, b, bk, inner, columns);
+        block<ROWS, wide>(out + m * om, om, on, a + m * am, am, ak, b, bk, inner, columns, more);
+    for (; m + 2 <= rows; m += 2) block<2, wide>(out + m * om, om, on, a + m * am, am, ak, b, bk, inner, columns, more);
+    if (m < rows) block<1, wide>(out + m * om, om, on, a + m * am, am, ak, b, bk, inner, columns, more);
 }
 
 // out[m][n] = sum over k of a[m][k] b[k][n], where b's columns are one after the other, to a multiple of 16 of them.
 static void product(float* out, int64_t om, int64_t on, const float* a, int64_t am, int64_t ak, const float* b,
                     int64_t bk, int64_t rows, int64_t inner, int64_t columns) {
-    for (int64_t n = 0; n < columns; n += WIDE * LANES) {
-        const int64_t left = columns - n, wide = (left + LANES - 1) / LANES;
-        const auto few = wide == 1 ? panel<1> : wide == 2 ? panel<2> : panel<WIDE < 3 ? WIDE : 3>;
-        (wide < WIDE ? few : panel<WIDE>)(out + n * on, om, on, a, am, ak, b + n, bk, rows, inner, left);
+    for (int64_t k = 0; k < inner; k += MOST) {
+        const int64_t some = inner - k < MOST ? inner - k : MOST;
+        for (int64_t n = 0; n < columns; n += WIDE * LANES) {
+            const int64_t left = columns - n, wide = (left + LANES - 1) / LANES;
+            const auto few = wide == 1 ? panel<1> : wide == 2 ? panel<2> : panel<WIDE < 3 ? WIDE : 3>;
+            (wide < WIDE ? few : panel<WIDE>)(out + n * on, om, on, a + k * ak, am, ak, b + k * bk + n, bk, rows, some,
+                                              left, k > 0);
+        }
     }
 }
 
@@ -81,14 +95,23 @@ static inline float dot(const float* a, const float* b, int64_t n) {
     return sum;
 }
 
+#if defined(__clang__)
+#pragma clang fp contract(off)
+#else
+#pragma GCC pop_options
+#endif
+
 template <class T> static inline T total(const T* a, int64_t n) {
-    T sums[16] = {}, sum = 0;
+    std::conditional_t<std::is_same_v<T, float>, double, T> whole = 0;
     int64_t i = 0;
-    for (; i + 16 <= n; i += 16)
-        for (int k = 0; k < 16; ++k) sums[k] += a[i + k];
-    for (int k = 0; k < 16; ++k) sum += sums[k];
-    for (; i < n; ++i) sum += a[i];
-    return sum;
+    while (i + 16 <= n) {
+        T sums[16] = {};
+        for (const int64_t end = n < i + MOST ? n : i + MOST; i + 16 <= end; i += 16)
+            for (int k = 0; k < 16; ++k) sums[k] += a[i + k];
+        for (int k = 0; k < 16; ++k) whole += sums[k];
+    }
+    for (; i < n; ++i) whole += a[i];
+    return whole;
 }
 
 static inline int64_t within(int64_t place, int64_t n) { return place < 0 ? 0 : place < n ? place : n - 1; }
@@ -121,11 +144,14 @@ template <int n>
 static void layer_norm(float* out, float* mean, float* scale, const float* x, const float* w, const float* b,
                        int64_t rows, double eps) {
     for (int64_t r = 0; r < rows; ++r, x += n, out += n) {
-        const float m = over<n>([&](int i) { return x[i]; }) / n;
-        const float s = 1.0f / std::sqrt(over<n>([&](int i) { return (x[i] - m) * (x[i] - m); }) / n + (float)eps);
-        mean[r] = m, scale[r] = s;
+        const float first = x[0], m = over<n>([&](int i) { return x[i] - first; }) / n;  // as numbers may be large
+        const float s = 1.0f / std::sqrt(over<n>([&](int i) {
+            const float apart = x[i] - first - m;
+            return apart * apart;
+        }) / n + (float)eps);
+        mean[r] = first + m, scale[r] = s;
         APART
-        for (int i = 0; i < n; ++i) out[i] = (x[i] - m) * s * (w ? w[i] : 1.0f) + (b ? b[i] : 0.0f);
+        for (int i = 0; i < n; ++i) out[i] = (x[i] - first - m) * s * (w ? w[i] : 1.0f) + (b ? b[i] : 0.0f);
     }
 }
 
@@ -154,8 +180,8 @@ template <int n> static void log_softmax(float* out, const float* a, int64_t row
         float most = a[0], sum = 0.0f;
         for (int k = 1; k < n; ++k) most = tl.maximum(most, a[k]);
         for (int k = 0; k < n; ++k) sum += tl.exp(a[k] - most);
-        const float log = most + std::log(sum);
-        for (int k = 0; k < n; ++k) out[k] = a[k] - log;
+        const float log = std::log(sum);
+        for (int k = 0; k < n; ++k) out[k] = (a[k] - most) - log;
     }
 }
 
