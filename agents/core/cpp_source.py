@@ -71,9 +71,9 @@ static const struct {
     template <class T> T erf(T a) const { return std::erf(a); }
     double exp(double a) const { return std::exp(a); }
     float exp(float a) const {
-        const float x = a < -103.97f ? -103.97f : a > 88.7228f ? 88.7228f : a;
-        const float n = (x * 1.44269504f + 12582912.0f) - 12582912.0f;
-        const float r = FUSED(n, 2.12194440e-4f, x - n * 0.693359375f);
+        const float x = a < -87.0f ? -87.0f : a > 88.7228f ? 88.7228f : a;
+        const float n = FUSED(x, 1.44269504f, 12582912.0f) - 12582912.0f;
+        const float r = FUSED(n, 2.12194440e-4f, FUSED(-n, 0.693359375f, x));
         float p = 1.9875691500e-4f;
         p = FUSED(p, r, 1.3981999507e-3f);
         p = FUSED(p, r, 8.3334519073e-3f);
@@ -81,12 +81,10 @@ static const struct {
         p = FUSED(p, r, 1.6666665459e-1f);
         p = FUSED(p, r, 5.0000001201e-1f);
         p = FUSED(p * r, r, r) + 1.0f;
-        const int32_t half = (int32_t)n / 2, rest = (int32_t)n - half;  // as 2^n may be no float
-        const int32_t bits = (half + 127) << 23, more = (rest + 127) << 23;
-        float power, other;
+        const int32_t bits = ((int32_t)n + 126) << 23;  // 2^(n - 1), as 2^n may be no float
+        float power;
         std::memcpy(&power, &bits, 4);
-        std::memcpy(&other, &more, 4);
-        return a > 88.7228f ? INFINITY : a < -103.97f ? 0.0f : p * power * other;
+        return a > 88.7228f ? INFINITY : a < -87.0f ? 0.0f : (p + p) * power;
     }
     double tanh(double a) const { return std::tanh(a); }
     float tanh(float a) const {  // near 0 a series, as the other way loses all digits there
