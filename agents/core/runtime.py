@@ -127,6 +127,7 @@ class Runtime:
         self.say: Callable[[str], None] = lambda text: print(text, file=sys.stderr)
         self.preparing = 0.0
         self._used: set[str] = set()
+        self._without_cpp = False  # which was said
 
     @property
     def summary(self) -> str:
@@ -256,7 +257,9 @@ class Runtime:
                 try:
                     program.compile()
                 except UserError as error:
-                    self.say(f"not in C++, by NumPy: {error}")
+                    if not self._without_cpp:
+                        self.say(f"not in C++, by NumPy: {error}")
+                    self._without_cpp = True
             return program
 
         fast = _Checked(program.record, made, state, all_close)

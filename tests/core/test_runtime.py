@@ -309,10 +309,12 @@ def test_what_cannot_be_compiled_runs_as_it_is_and_says_so_once(monkeypatch):
 
 def test_without_a_compiler_numpy_repeats_updates_and_says_why_there_is_no_more(monkeypatch):
     monkeypatch.setenv("CXX", "/not/there/c++")
-    numpy, compiled = train(Runtime("numpy", CPU)), listening("on", device=CPU)
-    assert train(compiled[0])[1] == numpy[1]
-    assert len(compiled[1]) == 1
-    assert compiled[1][0].startswith("not in C++, by NumPy: /not/there/c++, the C++ compiler, does not run: ")
+    runtime, said = listening("on", device=CPU)
+    of_two = [runtime.compiled(lambda x, n=n: n * x, state=list) for n in (2, 3)]
+    assert [run(torch.ones(1)).item() for run in of_two for _ in range(2)] == [2.0, 2.0, 3.0, 3.0]
+    assert train(runtime)[1] == train(Runtime("numpy", CPU))[1]
+    assert len(said) == 1
+    assert said[0].startswith("not in C++, by NumPy: /not/there/c++, the C++ compiler, does not run: ")
 
 
 @needs_compiler
