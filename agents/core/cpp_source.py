@@ -22,7 +22,7 @@ from envs.errors import UserError
 
 FLAGS = ("-std=c++17", "-O3", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC")
 # a product and a sum are rounded one after the other, and numbers of one type lie where those of another lay
-APART = ("-ffp-contract=off", "-fno-strict-aliasing")
+EXACT = ("-ffp-contract=off", "-fno-strict-aliasing")
 MOST_SECONDS = 120  # for the compiler
 # of numbers, by the names that NumPy and PyTorch have for them
 TYPES = {

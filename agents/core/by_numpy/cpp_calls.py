@@ -48,7 +48,6 @@ EACH = {
     "not_equal": "({0} != {1})",
     "power": "(T)std::pow({0}, {1})",
     "remainder": "tl.remainder({0}, {1})",
-    "sigmoid": "((T)1 / ((T)1 + tl.exp(-{0})))",
     "sign": "(T)(({0} > 0) - ({0} < 0))",
     "sin": "tl.sin({0})",
     "sqrt": "tl.sqrt({0})",
@@ -62,7 +61,7 @@ NUMBERS = {"add", "multiply", "subtract", "negative", "absolute", "square"}  # w
 FOLDED = {"add": "{0} + {1}", "maximum": "tl.maximum({0}, {1})", "minimum": "tl.minimum({0}, {1})"}
 
 OF_PYTORCH = {  # expressions of entries by the names of PyTorch's operations
-    "sigmoid": EACH["sigmoid"],
+    "sigmoid": "((T)1 / ((T)1 + tl.exp(-{0})))",
     "sigmoid_backward": "({0} * ((T)1 - {1}) * {1})",
     "softplus": "(tl.maximum({0}, (T)0) + std::log1p(tl.exp(-tl.abs({0}))))",
     "softplus_backward": "({0} / ((T)1 + tl.exp(-{1})))",
@@ -89,9 +88,7 @@ def write(text: Text, call: Call) -> None:
             raise Untold
         text.each(_of_ufunc(function, args, named["out"]))
     elif function is torch.sigmoid:
-        a, out = args[0].numpy(), named["out"].numpy()
-        kind = kind_of(out)
-        text.each(Each(out, EACH["sigmoid"].replace("(T)", f"({kind})"), [a], [kind]))
+        text.each(_of_pytorch("sigmoid", [args[0].numpy()], named["out"].numpy()))
     elif written := _WRITTEN.get(getattr(function, "__name__", "")):
         written(text, function, *args, **named)
     else:
@@ -140,6 +137,12 @@ def _of_ufunc(ufunc: np.ufunc, args: Sequence[Any], out: np.ndarray) -> Each:
         for a, kind in zip(args, reckoned, strict=True)
     ]
     return Each(out, f"({kind_of(out)}){expression.replace('(T)', f'({reckoned[0]})')}", given, reckoned)
+
+
+def _of_pytorch(name: str, arrays: Sequence[np.ndarray], out: np.ndarray) -> Each:
+    """Return what an operation of PyTorch's does, reckoned in the type of its result."""
+    kind, given = kind_of(out), [np.broadcast_to(one, out.shape) for one in arrays]
+    return Each(out, OF_PYTORCH[name].replace("(T)", f"({kind})"), given, [kind] * len(given))
 
 
 def _copyto(text: Text, _: Any, out: np.ndarray, value: Any, casting: str = "", where: Any = None) -> None:
@@ -357,12 +360,11 @@ def _by_pytorch(text: Text, _: Any, out: np.ndarray, made: Any, *more: Any) -> N
     """Write a call of PyTorch's: of entries, or of rows."""
     name, arrays, args = _called(made) if not more else _none()
     if name in OF_PYTORCH:
-        beta, threshold = (*args[len(arrays) :], 1, 20)[:2] if len(args) > len(arrays) else (1, 20)
+        more_args = args[len(arrays) :]
+        beta, threshold = more_args + [1, 20][len(more_args) :]
         if beta != 1 or threshold < 20:  # from there on it is the number itself, to rounding
             raise Untold
-        kind = kind_of(out)
-        given = [np.broadcast_to(one, out.shape) for one in arrays]
-        return text.each(Each(out, OF_PYTORCH[name].replace("(T)", f"({kind})"), given, [kind] * len(given)))
+        return text.each(_of_pytorch(name, arrays, out))
     dim = next((arg for arg in args if isinstance(arg, int)), 0)
     if name not in ROWWISE or not out.ndim or dim % out.ndim != out.ndim - 1:
         raise Untold

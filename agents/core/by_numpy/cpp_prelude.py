@@ -20,7 +20,7 @@ constexpr int ROWS = 4, WIDE = 2;
 #endif
 typedef float Lanes __attribute__((vector_size(BYTES), aligned(4)));
 constexpr int LANES = BYTES / 4;
-constexpr int64_t MOST = 1024;  // numbers that are added up one by one: of more, sums are
+constexpr int64_t MOST = 1024;  // numbers that are added up one by one: of more, the sums of so many are
 
 // In products alone a product and a sum are rounded once: elsewhere equal numbers must stay equal.
 #if defined(__clang__)
