@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tests.marks import long_test
+from tests.waiting import HANGS
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 
@@ -24,7 +25,7 @@ def in_a_browser(test):
 def browse(url: str, *options: str, seconds: int = 5) -> subprocess.CompletedProcess[str]:
     """Open a page for so many of its own seconds, which do not pass while it waits for an answer."""
     command = [str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", f"--virtual-time-budget={1000 * seconds}"]
-    return subprocess.run([*command, *options, url], capture_output=True, text=True, timeout=300)
+    return subprocess.run([*command, *options, url], capture_output=True, text=True, timeout=HANGS)
 
 
 def dom(url: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
+import tempfile
 import time
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -134,6 +135,19 @@ class Faulty(gymnasium.Env):
                 case "flag":
                     terminated = np.array([True, False])
         return observation, reward, terminated, False, {}
+
+
+class Noting(Drift):
+    """Leaves a file in `folder` at the end of each step."""
+
+    def __init__(self, folder: str = "") -> None:
+        super().__init__()
+        self.folder = folder
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        found = super().step(action)
+        tempfile.mkstemp(dir=self.folder)
+        return found
 
 
 class Slow(Drift):

@@ -29,7 +29,7 @@ def test_a_program_that_never_ends_is_given_up():
 
 def test_no_child_is_left_behind(tmp_path):
     file = tmp_path / "pid"
-    code = f"import os, time; open({str(file)!r}, 'w').write(str(os.getpid())); time.sleep(60)"
+    code = f"import os, time; open({str(file)!r}, 'w').write(str(os.getpid())); time.sleep(10**6)"
 
     def interrupt() -> None:
         while not (file.exists() and file.read_text()):
@@ -56,7 +56,7 @@ def test_no_child_is_left_behind_that_was_just_starting(number, monkeypatch):
     monkeypatch.setattr(subprocess, "Popen", Interrupted)
     with handling(signal.default_int_handler, signal.SIGINT, signal.SIGTERM):
         with pytest.raises(KeyboardInterrupt):
-            run_process([sys.executable, "-S", "-c", "import time; time.sleep(60)"], {})
+            run_process([sys.executable, "-S", "-c", "import time; time.sleep(10**6)"], {})
         assert signal.getsignal(number) is signal.default_int_handler
     with pytest.raises(ProcessLookupError):
         os.kill(children[0], 0)

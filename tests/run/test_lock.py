@@ -33,7 +33,7 @@ from pathlib import Path
 from agents.run.lock import Lock
 held = Lock(Path(sys.argv[1]))
 print("held", flush=True)
-time.sleep(60)
+time.sleep(10**6)
 """
 
 

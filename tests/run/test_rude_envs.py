@@ -14,6 +14,7 @@ import pytest
 from agents.run.folder import RunFolder
 from agents.train import main
 from tests.run.running import USER_ENVS, assert_same, read_tree, rows, signals_at, train
+from tests.waiting import HANGS
 
 WORDS = "--n-envs 2 --n-steps 32 --batch-size 32 -n 512 --eval-freq 128 --eval-episodes 2 --final-eval-episodes 2"
 WORDS += " --device cpu --target-reward none"
@@ -73,7 +74,7 @@ def test_a_thread_that_an_environment_leaves_does_not_keep_the_command_from_endi
     command = [sys.executable, "-m", "agents.train", *RUDE.split(), *rude("thread"), "--vec", "sync", "--no-record"]
     environ = os.environ | {"PYTHONPATH": str(USER_ENVS.parents[2])}
     done = subprocess.run(
-        [*command, "--quiet", "--json"], cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=120
+        [*command, "--quiet", "--json"], cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=HANGS
     )
     assert done.returncode == 0
     assert json.loads(done.stdout.splitlines()[-1])["steps"] == 512

@@ -31,6 +31,7 @@ from agents.train import main
 from envs.errors import UserError
 from tests.run import user_envs
 from tests.run.running import assert_same_run, signals_at, train
+from tests.waiting import HANGS
 
 SMALL = "--env CartPole-v1 -n 512 --n-envs 4 --n-steps 64 --eval-freq 256 --eval-episodes 2 --final-eval-episodes 3"
 
@@ -202,7 +203,9 @@ def test_side_by_side_what_fails_is_said(tmp_path: Path, capsys: pytest.CaptureF
 
 def test_side_by_side_a_stop_saves_all(tmp_path: Path) -> None:
     words = f"{SMALL} -n 100000000 --target-reward none --seeds 3 --workers 2 --no-record --runs-dir {tmp_path} --json"
-    process = subprocess.Popen([sys.executable, "-m", "agents.train", *words.split()], stdout=subprocess.PIPE)
+    program = "import sys; from agents import train; from agents.run import children; "
+    program += f"children.SECONDS_TO_SAVE = {HANGS}; sys.exit(train.main())"
+    process = subprocess.Popen([sys.executable, "-c", program, *words.split()], stdout=subprocess.PIPE)
     while len(list(tmp_path.glob("*/progress.csv"))) < 2:
         assert process.poll() is None
         time.sleep(0.05)
@@ -257,7 +260,7 @@ def test_at_once_stopped_the_seeds_left_are_named(tmp_path: Path, capsys: pytest
 def test_a_process_that_came_too_late_is_not_waited_for(tmp_path: Path) -> None:
     shared = SharedSeeds(tmp_path, range(2))
     helpers = seeds.Helpers(tmp_path, [], ConsoleSink(1, quiet=True))
-    sleeping = ["timeit", "-n1", "-r1", "__import__('time').sleep(20)"]
+    sleeping = ["timeit", "-n1", "-r1", "__import__('time').sleep(10**6)"]
     helpers.running[0] = start_child(sleeping, tmp_path / "errors.txt", 2)
     with ended_at_last(helpers.running):
         for seed in (0, 1):

@@ -70,7 +70,7 @@ def test_a_peer_runs_beside_and_its_failure_is_told(cases, tmp_path, capsys):
 
 def test_an_interruption_keeps_what_was_measured(cases, tmp_path, capsys, monkeypatch):
     waiting = tmp_path / "waiting"
-    endless = program("endless", f"open({str(waiting)!r}, 'w'); import time; time.sleep(60)")
+    endless = program("endless", f"open({str(waiting)!r}, 'w'); import time; time.sleep(10**6)")
     first = printing("ours", {"steps_per_s": 30})
     monkeypatch.setitem(catalogue.CATALOGUE, "ppo-64", Entry("speed", lambda plan: [first, endless]))
 

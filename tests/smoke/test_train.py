@@ -7,13 +7,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from agents.__main__ import main as agents
 from agents.train import main
+from tests.waiting import HANGS, wait_for
 
 SMALL = "--env-kwargs max_episode_steps=25 -n 512 --n-envs 4 --eval-freq 256 --eval-episodes 2 --final-eval-episodes 4"
 PPO = f"--env CartPole-v1 {SMALL} --n-steps 64 --batch-size 64"
@@ -82,13 +82,14 @@ def test_ctrl_c_in_a_terminal_reaches_every_process_and_prints_no_traceback(tmp_
         command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
     try:
-        limit = time.monotonic() + 120
-        while not any(file.stat().st_size > 600 for file in tmp_path.glob("runs/*/progress.csv")):
-            assert process.poll() is None
-            assert time.monotonic() < limit
-            time.sleep(0.05)
+        wait_for(
+            lambda: (
+                process.poll() is not None
+                or any(file.stat().st_size > 600 for file in tmp_path.glob("runs/*/progress.csv"))
+            )
+        )
         os.killpg(process.pid, signal.SIGINT)
-        out, err = process.communicate(timeout=120)
+        out, err = process.communicate(timeout=HANGS)
     finally:
         process.kill()
     (run,) = (tmp_path / "runs").iterdir()

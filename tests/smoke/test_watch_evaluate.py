@@ -17,6 +17,7 @@ from agents.evaluate import main as evaluate
 from agents.run.recording import load_episode
 from agents.train import main as train
 from agents.watch import main as watch
+from tests.waiting import HANGS
 
 KEYS = {"run", "checkpoint", "episodes", "mean", "std", "median", "iqm", "ci_low", "ci_high", "length_mean"}
 
@@ -210,7 +211,7 @@ def test_a_torn_model_is_refused_by_name(place, run, capsys):
 @pytest.mark.parametrize("command", ["evaluate", "watch"])
 def test_help_lists_the_flags_and_three_examples(command):
     done = subprocess.run(
-        [sys.executable, "-m", f"agents.{command}", "--help"], capture_output=True, text=True, timeout=60
+        [sys.executable, "-m", f"agents.{command}", "--help"], capture_output=True, text=True, timeout=HANGS
     )
     assert done.returncode == 0
     assert "--checkpoint" in done.stdout
@@ -226,7 +227,7 @@ def test_a_process_prints_nothing_but_its_own_lines(run):
         [sys.executable, "-m", "agents.watch", run, "--json"],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=HANGS,
         env=environment,
     )
     assert done.returncode == 0

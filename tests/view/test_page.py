@@ -39,7 +39,7 @@ class Browser:
         self.headers = {"X-Watch": token} | ({} if host is None else {"Host": host})
 
     def ask(self, path: str, body: str | None = None, **headers: str) -> tuple[int, bytes, dict[str, str]]:
-        connection = http.client.HTTPConnection(*self.at, timeout=20)
+        connection = http.client.HTTPConnection(*self.at, timeout=HANGS)
         kind = "GET" if body is None else "POST"
         connection.request(kind, path, body, {**self.headers, **headers})
         answer = connection.getresponse()
@@ -64,7 +64,7 @@ def served(run: Path) -> Iterator[tuple[Page, Player, Browser]]:
     thread.start()
     yield page, player, Browser(page)
     player.running = False
-    thread.join(20)
+    thread.join(HANGS)
     assert not thread.is_alive()
     page.close()
 

@@ -305,10 +305,11 @@ class CheckUp:
         return Verdict("policies", "ok", told)
 
     def speed(self, played: Played) -> Verdict:
-        """Steps a second, and where the time goes."""
-        spent = sum(played.seconds.values())
-        rate, share = played.steps / max(spent, 1e-9), played.seconds["reset"] / max(spent, 1e-9)
-        each = played.seconds["reset"] / len(played.episodes)
+        """Steps a second, and where the time goes; a median tells of resets, as one of few may have been held up."""
+        each, stepping = float(np.median(played.seconds["reset"])), sum(played.seconds["step"])
+        resetting = each * len(played.seconds["reset"])
+        spent = max(resetting + stepping, 1e-9)
+        rate, share = played.steps / spent, resetting / spent
         told = (
             f"{rate:,.0f} steps/s: {1 - share:.0%} of the time in step, {share:.0%} in reset ({each * 1e3:.3g} ms each)"
         )

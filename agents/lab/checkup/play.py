@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
+from time import perf_counter
 from typing import Any
 
 import gymnasium
@@ -45,7 +45,7 @@ class Played:
         reused: the step at which an observation given out before was changed, or None.
         action_changed: the step in which the environment changed the action that it was given, or None.
         low, high: the extremes of each number of an observation, by its leaf.
-        seconds: "reset" and "step" -> time spent.
+        seconds: "reset" and "step" -> what each of them took.
     """
 
     episodes: list[Episode] = field(default_factory=list)
@@ -55,7 +55,7 @@ class Played:
     action_changed: int | None = None
     low: dict[str, np.ndarray] = field(default_factory=dict)
     high: dict[str, np.ndarray] = field(default_factory=dict)
-    seconds: dict[str, float] = field(default_factory=lambda: {"reset": 0.0, "step": 0.0})
+    seconds: dict[str, list[float]] = field(default_factory=lambda: {"reset": [], "step": []})
     steps: int = 0
 
     @property
@@ -73,26 +73,26 @@ def play(env: gymnasium.Env, choose: Choose, seed: int, steps: int, episodes: in
     Raises:
         EnvError: the environment raised, or returned something of another form; the message says where.
     """
-    found, began = Played(), time.perf_counter()
+    found, began = Played(), perf_counter()
     while found.steps < steps and (episodes is None or len(found.whole) < episodes):
         _episode(env, choose, seed + len(found.episodes), steps, found)
-        if time.perf_counter() - began > MOST_SECONDS:
+        if perf_counter() - began > MOST_SECONDS:
             break
     return found
 
 
 def _episode(env: gymnasium.Env, choose: Choose, seed: int, steps: int, found: Played) -> None:
-    began, episode = time.perf_counter(), Episode()
+    began, episode = perf_counter(), Episode()
     found.episodes.append(episode)
     obs, _ = _asked(lambda: reset_result(env.reset(seed=seed)), f"in reset(seed={seed})")
-    found.seconds["reset"] += time.perf_counter() - began
+    found.seconds["reset"].append(perf_counter() - began)
     _look(env, obs, "in reset", found)
     given, kept = obs, fingerprint(obs)
-    while found.steps < steps and time.perf_counter() - began < MOST_SECONDS:
+    while found.steps < steps and perf_counter() - began < MOST_SECONDS:
         action = choose()
-        before, since = fingerprint(action), time.perf_counter()
+        before, since = fingerprint(action), perf_counter()
         result = _asked(partial(_stepped, env, action), f"in step {found.steps + 1}")
-        found.seconds["step"] += time.perf_counter() - since
+        found.seconds["step"].append(perf_counter() - since)
         found.steps += 1
         obs, reward, terminated, truncated, info = result
         if found.reused is None and fingerprint(given) != kept:

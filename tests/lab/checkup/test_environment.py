@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,19 @@ import pytest
 
 from agents.check import main
 from agents.lab.checkup.environment import CheckUp, Verdict
-from agents.lab.checkup.play import fingerprint, play
+from agents.lab.checkup.play import Played, fingerprint, play
 from envs.native.gym_env import DYNAMICS
 from tests.lab.checkup.faulty import Good
 from tests.marks import long_test
 
 FILE = Path(__file__).with_name("faulty.py")
+
+
+@pytest.fixture(autouse=True)
+def even_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each look at the clock is a millisecond after the one before, whatever else the machine does."""
+    clock = count()
+    monkeypatch.setattr("agents.lab.checkup.play.perf_counter", lambda: next(clock) / 1_000)
 
 
 def looked_at(name: str, steps: int = 600, **options: Any) -> list[Verdict]:
@@ -102,6 +110,26 @@ def test_play_counts_right() -> None:
         (10, ""),
     ]
     assert len(waiting.whole) == 2
+
+
+@pytest.mark.parametrize(
+    ("resets", "step", "level", "words"),
+    [
+        ([0.01] * 10, 0.01, "ok", "91 steps/s: 91% of the time in step, 9% in reset (10 ms each)"),
+        ([5.0, *[0.01] * 9], 0.01, "ok", "9% in reset"),
+        ([0.2] * 10, 0.01, "warning", "67% in reset (200 ms each)"),
+        ([0.01] * 10, 0.03, "warning", "32 steps/s"),
+    ],
+)
+def test_slow_environments_are_told(resets: list[float], step: float, level: str, words: str) -> None:
+    played = Played(seconds={"reset": resets, "step": [step] * 100}, steps=100)
+    verdict = CheckUp(f"{FILE}:Good").speed(played)
+    assert (verdict.level, words in verdict.evidence) == (level, True), verdict
+
+
+def test_a_stretch_of_play_ends_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agents.lab.checkup.play.MOST_SECONDS", 0.1)
+    assert 20 < play(Good(), lambda: 1, 0, 1_000).steps < 40
 
 
 def test_only_equal_values_have_equal_fingerprints() -> None:

@@ -70,7 +70,7 @@ def test_from_start_to_end_and_what_is_done_is_kept(tmp_path, capsys, monkeypatc
 
 def start(words: list[str]) -> subprocess.Popen[bytes]:
     program = "import sys; from agents import compare; from agents.lab.comparison import report; "
-    program += "from agents.run import children; children.cores, children.SECONDS_TO_SAVE = lambda: 1, 120; "
+    program += "from agents.run import children; children.cores, children.SECONDS_TO_SAVE = lambda: 1, 600; "
     program += "report.report = lambda *_: {}; sys.exit(compare.main())"
     return subprocess.Popen([sys.executable, "-c", program, *words], stdout=subprocess.DEVNULL)
 
