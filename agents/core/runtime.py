@@ -188,7 +188,7 @@ class Runtime:
             return otherwise
 
         def plain(fixed: Any, each: Any) -> Any:
-            rows = range(len(next(tensors_of(each))))
+            rows = range(len(tensors_of(each)[0]))
             found = [function(fixed, tree_map(lambda leaf, m=m: leaf[m], each)) for m in rows]
             return tree_map(lambda *leaves: torch.stack(leaves), *found)
 

@@ -37,6 +37,7 @@ class Dynamics(Protocol):
     render_fps: ClassVar[int] = 30  # steps a second that look natural
     uniforms: ClassVar[int] = 0  # how many random numbers one initial state takes
     step_uniforms: ClassVar[int] = 0  # how many one step takes
+    single: ClassVar[bool] = False  # whether `step` takes one environment without its axis too, all as above but no N
 
     max_episode_steps: int  # episodes are truncated after this many steps
 
@@ -91,9 +92,19 @@ class Observed:
     def __init__(self, dynamics: Dynamics, space: Space) -> None:
         self.init, self.step, self._observe = dynamics.init, dynamics.step, dynamics.observe
         self.uniforms, self.step_uniforms = dynamics.uniforms, dynamics.step_uniforms
+        self.single = getattr(dynamics, "single", False)
         self.max_episode_steps = dynamics.max_episode_steps
         dtypes = {key: np.dtype(leaf.dtype).name for key, leaf in leaves(space).items()}
         self._dtypes = dtypes if isinstance(space, spaces.Dict) else dtypes[""]
+
+    def step_numpy(
+        self, state: np.ndarray, action: np.ndarray, uniform: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Do `step` with NumPy, for one environment by numbers instead of arrays of one, which take it longer."""
+        if state.shape[1] > 1 or not self.single:
+            return self.step(np, state, action, uniform)
+        following, reward, terminated = self.step(np, state[:, 0], action[0], uniform[:, 0])
+        return following[:, None], np.asarray(reward)[None], np.asarray(terminated)[None]
 
     def observe(self, xp: Any, state: Array) -> Obs:
         """Return the observations of states `[k, N]`."""

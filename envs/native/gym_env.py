@@ -72,7 +72,9 @@ class NativeEnv(gymnasium.Env):
             raise ValueError(f"action {action!r} is not in {self.action_space}")
         dtype = np.float32 if isinstance(self.action_space, gymnasium.spaces.Box) else np.int64
         uniform = self.np_random.random((self._dynamics.step_uniforms, 1))
-        self._state, reward, terminated = self._dynamics.step(np, self._state, np.asarray(action, dtype)[None], uniform)
+        self._state, reward, terminated = self._observed.step_numpy(
+            self._state, np.asarray(action, dtype)[None], uniform
+        )
         return self._observe(), float(reward[0]), bool(terminated[0]), False, {}
 
     def render(self) -> Any:

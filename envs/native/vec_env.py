@@ -113,7 +113,7 @@ class NativeVecEnv(InProcess):
         uniform = (
             self._arrays.uniform(dynamics.step_uniforms, self.num_envs) if dynamics.step_uniforms else self._no_uniform
         )
-        self.state, reward, terminated = dynamics.step(np, self.state, action, uniform)
+        self.state, reward, terminated = dynamics.step_numpy(self.state, action, uniform)
         self.steps += 1
         truncated = self.steps >= self._limit
         done = terminated | truncated

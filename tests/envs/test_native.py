@@ -20,7 +20,7 @@ from envs.api import Step
 from envs.errors import UserError
 from envs.locate import locate
 from envs.native.arrays import NumpyArrays, TorchArrays
-from envs.native.base import Dynamics
+from envs.native.base import Dynamics, Observed
 from envs.native.gym_env import DYNAMICS, native_task
 from envs.native.tasks.acrobot import Acrobot
 from envs.native.tasks.bricks import Bricks
@@ -232,6 +232,20 @@ def test_numpy_which_writes_only_where_episodes_ended_gives_what_a_tick_gives(ta
         ends += ended
         obs = step.obs
     assert ends > 5
+
+
+@pytest.mark.parametrize("task", [task for task in EVERY if getattr(task, "single", False)], ids=str)
+@pytest.mark.parametrize("skill", [0.0, 0.95])
+def test_one_environment_without_its_axis_is_one_of_many(task, skill):
+    rng, states = np.random.default_rng(0), task.init(np, np.random.default_rng(1).random((task.uniforms, N)))
+    observed = Observed(task, task.observation_space)
+    for _ in range(2 * task.max_episode_steps):
+        actions, uniform = policy(task, task.observe(np, states), rng, skill), rng.random((task.step_uniforms, N))
+        together = task.step(np, states, actions, uniform)
+        for i in range(N):
+            one = observed.step_numpy(states[:, i : i + 1], actions[i : i + 1], uniform[:, i : i + 1])
+            assert_same(one, (part[..., i : i + 1].copy() for part in together))
+        states = np.where(together[2], task.init(np, rng.random((task.uniforms, N))), together[0])
 
 
 def test_draws_for_several_ticks_are_those_of_one_after_the_other():

@@ -134,7 +134,7 @@ class Memory:
         kept: tensors to be read when all operations are done.
     """
 
-    def __init__(self, noted: Sequence[Noted], kept: Iterator[Tensor]) -> None:
+    def __init__(self, noted: Sequence[Noted], kept: Sequence[Tensor]) -> None:
         self._blocks: dict[int, Tensor] = {}
         self._free: defaultdict[int, list[Tensor]] = defaultdict(list)
         self._last: dict[int, int] = {}
@@ -235,13 +235,18 @@ def _as_they_are(tree: Any) -> Any:
     return [_as_they_are(each) for each in tree] if isinstance(tree, list | tuple) else tree
 
 
-def tensors_of(tree: Any) -> Iterator[Tensor]:
-    """Yield the tensors of dicts, lists and tuples."""
+def tensors_of(tree: Any) -> list[Tensor]:
+    """Return the tensors of dicts, lists and tuples."""
     if isinstance(tree, Tensor):
-        yield tree
-    elif isinstance(tree, dict | list | tuple):
+        return [tree]
+    found: list[Tensor] = []
+    if isinstance(tree, dict | list | tuple):
         for each in tree.values() if isinstance(tree, dict) else tree:
-            yield from tensors_of(each)
+            if isinstance(each, Tensor):
+                found.append(each)
+            else:
+                found += tensors_of(each)
+    return found
 
 
 def _place(tensor: Tensor) -> int:

@@ -53,6 +53,7 @@ class Acrobot(Dynamics):
     reward_threshold: ClassVar[float | None] = -100.0
     render_fps: ClassVar[int] = 15
     uniforms: ClassVar[int] = 4
+    single: ClassVar[bool] = True
 
     max_episode_steps: int = 500
 

@@ -52,6 +52,7 @@ class Bricks(PixelGame):
     reward_threshold: ClassVar[float | None] = 30.0
     render_fps: ClassVar[int] = 15
     uniforms: ClassVar[int] = 2
+    single: ClassVar[bool] = True
     looks: ClassVar[Mapping[int, Look]] = {
         BRICK: Look((214, 84, 68)),
         TRAIL: Look((62, 72, 100)),

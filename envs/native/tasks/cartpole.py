@@ -42,6 +42,7 @@ class CartPole(Dynamics):
     reward_threshold: ClassVar[float | None] = 475.0
     render_fps: ClassVar[int] = 50
     uniforms: ClassVar[int] = 4
+    single: ClassVar[bool] = True
 
     sutton_barto_reward: bool = False
     max_episode_steps: int = 500

@@ -47,6 +47,7 @@ class Corridor(Dynamics):
     reward_threshold: ClassVar[float | None] = 0.95
     render_fps: ClassVar[int] = 8
     uniforms: ClassVar[int] = 1
+    single: ClassVar[bool] = True
 
     length: int = 10
     max_episode_steps: int = LIMIT

@@ -56,6 +56,7 @@ class MountainCar(Dynamics):
     env_id: ClassVar[str] = "MountainCar-v0"
     reward_threshold: ClassVar[float | None] = -110.0
     uniforms: ClassVar[int] = 1
+    single: ClassVar[bool] = True
 
     goal_velocity: float = 0.0
     max_episode_steps: int = 200
@@ -95,6 +96,7 @@ class MountainCarContinuous(Dynamics):
     env_id: ClassVar[str] = "MountainCarContinuous-v0"
     reward_threshold: ClassVar[float | None] = 90.0
     uniforms: ClassVar[int] = 1
+    single: ClassVar[bool] = True
 
     goal_velocity: float = 0.0
     max_episode_steps: int = 999
@@ -111,7 +113,7 @@ class MountainCarContinuous(Dynamics):
         return xp.asarray(xp.asarray(_start(xp, uniform), dtype=xp.float32), dtype=xp.float64)
 
     def step(self, xp: Any, state: Array, action: Array, uniform: Array) -> tuple[Array, Array, Array]:
-        effort = action[:, 0]
+        effort = action[..., 0]
         state = xp.asarray(state, dtype=xp.float32)
         slope = xp.cos(xp.asarray(3 * state[0], dtype=xp.float64)) * GRAVITY  # Gymnasium's one term of float64
         following = _move(xp, state, effort.clip(-1.0, 1.0) * POWER - xp.asarray(slope, dtype=xp.float32))

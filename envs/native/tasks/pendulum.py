@@ -33,6 +33,7 @@ class Pendulum(Dynamics):
 
     env_id: ClassVar[str] = "Pendulum-v1"
     uniforms: ClassVar[int] = 2
+    single: ClassVar[bool] = True
 
     g: float = 10.0
     max_episode_steps: int = 200
@@ -53,7 +54,7 @@ class Pendulum(Dynamics):
     def step(self, xp: Any, state: Array, action: Array, uniform: Array) -> tuple[Array, Array, Array]:
         theta, speed, _ = state
         # float32, as it came: Gymnasium rounds its terms of the torque to float32 too.
-        torque = action[:, 0].clip(-MAX_TORQUE, MAX_TORQUE)
+        torque = action[..., 0].clip(-MAX_TORQUE, MAX_TORQUE)
         angle = (theta + math.pi) % (2 * math.pi) - math.pi
         cost = xp.square(angle) + 0.1 * xp.square(speed) + 0.001 * xp.square(torque)
         following = xp.empty_like(state)
