@@ -29,6 +29,11 @@ class Noted(NamedTuple):
         return str(self.func._schema.name).removeprefix("aten::")
 
     @property
+    def given(self) -> list[Any]:
+        """All its arguments, those with names last."""
+        return [*self.args, *self.named.values()]
+
+    @property
     def is_function(self) -> bool:
         """Whether it is a function of tensors that returns new ones."""
         return not hasattr(self.func, "_schema")

@@ -112,6 +112,7 @@ class Learner:
         # no more than will be run, so that the runtime's summary is true
         self._step: Any = self._plain_step
         self._prepare: Any = self._prepared
+        self._measure: Any = self._measured
         self._halves: Any = ()
         self._epochs: Any = self._all_minibatches
         self._captured_epochs, self._captured_whole = self._epochs, None
@@ -126,6 +127,7 @@ class Learner:
             return
         self._epochs = self._in_kernels(runtime, version)
         if in_cpp:
+            self._measure = compiled(self._measured, by_pytorch=False)
             how = version, self._changing, lambda: repeats_itself(algorithm)
             self._scan = runtime.scanned(self._on_rows, self._in_turn, *how)
             self._epochs = self._evenly
@@ -203,7 +205,8 @@ class Learner:
         self.parameters.train(True)
         aux, taken, planned = self._update_on_rollout(prepared, constants, rate, data.valid is not None)
         self._count_steps(taken)
-        return self._concluded(aux, prepared, constants), {"train/early_stop": float(taken < planned)}
+        learnt = self._concluded(aux, prepared, constants, self._measure if _is_regular(data) else self._measured)
+        return learnt, {"train/early_stop": float(taken < planned)}
 
     def _whole(self, parts: Data, order: Tensor, rates: Tensor, constants: Data) -> Learnt:
         """Do all of an update on a rollout, whose fields are `parts`, as one function that looks at no value."""
@@ -211,16 +214,20 @@ class Learner:
         self.parameters.train(True)
         return self._concluded(dict(self._epochs(prepared, order, rates, constants)), prepared, constants)
 
-    def _concluded(self, aux: Aux, prepared: Data, constants: Data) -> Learnt:
-        """Return what an update gives, once its steps are taken."""
+    def _concluded(self, aux: Aux, prepared: Data, constants: Data, measure: Function | None = None) -> Learnt:
+        """Return what an update gives, once its steps are taken; `measure` does what `_measured` does."""
         self.parameters.train(False)
-        steps, norm = aux.pop(HEALTH), aux.pop(NORM, None)
-        health = steps.sum() + self.parameters.vector.sum()
         self.algorithm.after_update(prepared)
-        metrics = self.algorithm.metrics(aux, prepared, constants) if aux else {}
-        if norm is not None:
+        health, metrics = (measure or self._measured)(aux, prepared, constants)
+        return Learnt(metrics, aux.get("priority"), health, aux[HEALTH])
+
+    def _measured(self, aux: Aux, prepared: Data, constants: Data) -> tuple[Tensor, dict[str, Any]]:
+        """Return a number that is finite where all of an update is, and its metrics; a pure function."""
+        rest = {name: values for name, values in aux.items() if name not in (HEALTH, NORM)}
+        metrics = self.algorithm.metrics(rest, prepared, constants) if rest else {}
+        if (norm := aux.get(NORM)) is not None:
             metrics["train/grad_norm"] = norm.mean() if norm.dim() else norm
-        return Learnt(metrics, aux.get("priority"), health, steps)
+        return aux[HEALTH].sum() + self.parameters.vector.sum(), metrics
 
     def _count_steps(self, taken: int) -> None:
         self.optimizer.steps += taken

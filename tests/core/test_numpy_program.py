@@ -106,7 +106,18 @@ def reduced(x: Tensor, y: Tensor) -> Any:
     most = x.amax(1), wide.amin(-1, keepdim=True), x.max(), *x.max(1), *wide.max(-1, keepdim=True), three.amax((0, 1))
     std = *torch.std_mean(y[:, 0]), *torch.std_mean(y[:, 1], correction=0), torch.linalg.vector_norm(y[:, 0])
     several = torch.var_mean(three, (0, 1), correction=0), torch.var_mean(three, 1, keepdim=True), x.logsumexp(1)
-    return sums, means, most, std, *torch.var_mean(x, 0), *several, (x > 0).sum(), (x > 0).sum(0)
+    return (
+        sums,
+        means,
+        most,
+        std,
+        *torch.var_mean(x, 0),
+        x.var(correction=0),
+        x.var(1),
+        *several,
+        (x > 0).sum(),
+        (x > 0).sum(0),
+    )
 
 
 FUNCTIONS: dict[str, Callable[..., Any]] = {
@@ -382,6 +393,18 @@ def test_modules_of_others_hooks_and_replaced_methods_may_do_more_than_compute()
     replaced = module()
     replaced[0].forward = lambda x: x  # type: ignore[method-assign]
     assert not repeats_itself(replaced)
+
+
+def test_only_arguments_that_are_read_are_copied() -> None:
+    def function(x: torch.Tensor, unread: torch.Tensor, returned: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return x[1:].neg(), returned
+
+    program = NumpyProgram(function)
+    program.record(*torch.zeros(3, 4))
+    negated, returned = program(*torch.ones(3, 4))
+    assert negated.tolist() == [-1] * 3
+    assert returned.tolist() == [1] * 4
+    assert [array.tolist() for array in program.inputs] == [[1] * 4, [0] * 4, [1] * 4]
 
 
 def test_tensors_of_walks_through_trees() -> None:

@@ -48,6 +48,7 @@ class NumpyProgram:
         self.inputs: list[np.ndarray] = []
         self.result: Any = None
         self.calls: list[Call] = []
+        self._used: list[bool] = []  # which of the inputs
         self._kept: Any = None
 
     def record(self, *args: Any) -> Any:
@@ -61,7 +62,11 @@ class NumpyProgram:
             self.result = self._function(*inputs)
         memory = Memory(recorder.noted, tensors_of(self.result))
         self.calls = list(translated(recorder.noted, memory))
-        self.inputs = [tensor.numpy() for tensor in tensors_of(inputs)]
+        given = tensors_of(inputs)
+        read = {_place(tensor) for operation in recorder.noted for tensor in tensors_of(operation.given)}
+        read |= {_place(tensor) for tensor in tensors_of(self.result)}
+        self.inputs = [tensor.numpy() for tensor in given]
+        self._used = [_place(tensor) in read for tensor in given]
         return tree_map(torch.clone, self.result)
 
     @property
@@ -78,9 +83,10 @@ class NumpyProgram:
         self.calls, self._kept = compiled(self.calls)
 
     def take_in(self, args: Any) -> None:
-        """Copy the first arguments, a tree, to where calls read them."""
-        for mine, given in zip(self.inputs, tensors_of(args), strict=False):
-            np.copyto(mine, given.numpy())
+        """Copy the first arguments, a tree, to where calls read them, if any does."""
+        for mine, used, given in zip(self.inputs, self._used, tensors_of(args), strict=False):
+            if used:
+                np.copyto(mine, given.numpy())
 
     def __call__(self, *args: Any) -> Any:
         """Do what the function does for arguments of the same shapes."""
@@ -141,7 +147,7 @@ class Memory:
         made: set[int] = set()
         seen: set[int] = set()
         for index, operation in enumerate(noted):
-            given = [_place(tensor) for tensor in tensors_of((operation.args, list(operation.named.values())))]
+            given = [_place(tensor) for tensor in tensors_of(operation.given)]
             found = [_place(tensor) for tensor in tensors_of(operation.result)]
             made |= set(found) - set(given) - seen
             seen.update(given, found)

@@ -84,8 +84,6 @@ def _max(out: Any, a: np.ndarray, dim: int | None = None, keepdim: bool = False)
 
 @named("std_mean")
 def _std_mean(out: Any, a: np.ndarray, dim: Any = None, *, correction: float = 1, keepdim: bool = False) -> list[Call]:
-    if correction and a.size <= correction:
-        refused("the deviation of a single number")
     return [*_var_mean(out, a, dim, correction=correction, keepdim=keepdim), partial(np.sqrt, out[0], out=out[0])]
 
 
@@ -94,6 +92,8 @@ def _var_mean(out: Any, a: np.ndarray, dim: Any = None, *, correction: float = 1
     (variance, mean), axes, apart = out, list(_axes(a, dim)), np.empty_like(a)
     each = viewed(mean, [1 if axis in axes else size for axis, size in enumerate(a.shape)])
     count = math.prod(a.shape[axis] for axis in axes)
+    if count <= correction:
+        refused("the deviation of a single number")
     return [
         *averaged(mean, a, axes, keepdim),
         partial(np.subtract, a, each, out=apart),
@@ -101,6 +101,11 @@ def _var_mean(out: Any, a: np.ndarray, dim: Any = None, *, correction: float = 1
         *averaged(variance, apart, axes, keepdim),
         partial(np.multiply, variance, a.dtype.type(count / (count - correction)), out=variance),
     ]
+
+
+@named("var")
+def _var(out: Any, a: np.ndarray, dim: Any = None, *, correction: float = 1, keepdim: bool = False) -> list[Call]:
+    return _var_mean((out, np.empty_like(out)), a, dim, correction=correction, keepdim=keepdim)
 
 
 @named("linalg_vector_norm")
