@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -39,7 +40,7 @@ def test_what_a_run_would_be_is_said_and_nothing_written(tmp_path, monkeypatch, 
     assert found["seconds"] == pytest.approx(4096 / found["steps_per_s"], rel=0.02, abs=0.06)
     assert "observation: vector of 4 numbers, float32" in said
     assert "policy_torso.layers.0" in said
-    assert "4,096 steps would take 0:" in said
+    assert re.search(r"^4,096 steps would take \d+:\d\d at ", said, re.MULTILINE)
     assert "nothing was written" in said
 
 
