@@ -172,7 +172,7 @@ class Runtime:
         function: Function,
         otherwise: Function,
         version: Version,
-        state: Callable[[], Sequence[Tensor]],
+        state: Callable[[], Sequence[Tensor]] | None,
         repeats: Callable[[], bool],
     ) -> Function:
         """Return what calls `function` with `fixed` and each row of the tensors of `each`, and stacks what it returns.
@@ -184,7 +184,7 @@ class Runtime:
             otherwise: what runs elsewhere, called with `(fixed, each)`.
             version, state, repeats: as `compiled` takes them.
         """
-        if not self.in_cpp:
+        if not self.in_cpp or state is None:
             return otherwise
 
         def plain(fixed: Any, each: Any) -> Any:

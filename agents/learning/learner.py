@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Iterator
 from dataclasses import fields
-from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -101,14 +100,12 @@ class Learner:
 
         # where convolutions take the time PyTorch's are faster
         by_numpy = repeats_itself(algorithm) and not any(isinstance(part, nn.Conv2d) for part in algorithm.modules())
+        how = version, self._changing if by_numpy else None, lambda: repeats_itself(algorithm)
+
         # a sequence's steps, one after the other, would keep PyTorch's compiler busy for minutes
-        compiled = partial(
-            runtime.compiled,
-            version=version,
-            state=self._changing if by_numpy else None,
-            repeats=lambda: repeats_itself(algorithm),
-            by_pytorch=not self._recurrent,
-        )
+        def compiled(function: Function, by_pytorch: bool = not self._recurrent) -> Function:
+            return runtime.compiled(function, *how, by_pytorch)
+
         # no more than will be run, so that the runtime's summary is true
         self._step: Any = self._plain_step
         self._prepare: Any = self._prepared
@@ -128,7 +125,6 @@ class Learner:
         self._epochs = self._in_kernels(runtime, version)
         if in_cpp:
             self._measure = compiled(self._measured, by_pytorch=False)
-            how = version, self._changing, lambda: repeats_itself(algorithm)
             self._scan = runtime.scanned(self._on_rows, self._in_turn, *how)
             self._epochs = self._evenly
         self._captured_epochs = runtime.captured(self._epochs, self._changing, version)
