@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 import tyro
 from pydantic.fields import FieldInfo
 
+from agents.core import cycles
 from agents.core.settings import Settings, Torsos, idle
 from agents.core.user_code import is_user_code
 from agents.run import code, registry
@@ -127,6 +128,8 @@ class Unset:
 
 def main(argv: list[str] | None = None) -> int:
     """Parse, train, print; return the exit code."""
+    if argv is None:
+        cycles.seldom()  # until there is something to train
     return run_command(_train, argv)
 
 

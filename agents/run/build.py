@@ -13,6 +13,7 @@ from agents.acting.collector import Collector, TickCollector
 from agents.acting.fused import FusedCollector
 from agents.acting.policies import ModelPolicy
 from agents.acting.state import ActorState
+from agents.core import cycles
 from agents.core.algorithm import Algorithm
 from agents.core.config import AlgoConfig, OffPolicyConfig
 from agents.core.device import choose_device, keep_freed_memory, on_one_thread, use_threads
@@ -127,6 +128,7 @@ def build_on(
         reason: why that device.
         runtime: how updates and rollouts are run; by default as the configuration says.
     """
+    cycles.as_usual()
     params, seed = config.params, config.seed
     spaces = env.observation_space, env.action_space
     env.names = renamed(env.names, config.action_names, config.observation_names, *spaces)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import math
 import os
@@ -16,10 +15,6 @@ from typing import Any
 from agents.run.terminal import lasting_output, visible
 from envs.errors import UserError
 
-# Python looks for cycles among its objects after so many new ones, by default often. A command imports and builds some
-# 300,000, nearly all of which stay: to look through them again and again takes a tenth of its start.
-SELDOM = 50_000, 20, 100
-
 
 def run_command(command: Callable[[list[str]], int], argv: list[str] | None) -> int:
     """Call `command` with the arguments (the process's own for None) and return the exit code.
@@ -27,8 +22,6 @@ def run_command(command: Callable[[list[str]], int], argv: list[str] | None) -> 
     A UserError becomes one message on stderr and 2 (`--debug` shows the traceback too); Ctrl-C becomes 130. A reader
     that hangs up, such as `| head`, ends no command: it does its work, and then the code is 141 as for other programs.
     """
-    if argv is None:
-        gc.set_threshold(*SELDOM)
     arguments = sys.argv[1:] if argv is None else argv
     with lasting_output() as (output, _):
         code = _exit_code(command, arguments)

@@ -37,7 +37,8 @@ class Dynamics(Protocol):
     render_fps: ClassVar[int] = 30  # steps a second that look natural
     uniforms: ClassVar[int] = 0  # how many random numbers one initial state takes
     step_uniforms: ClassVar[int] = 0  # how many one step takes
-    single: ClassVar[bool] = False  # whether `step` takes one environment without its axis too, all as above but no N
+    # whether `step` takes one environment without its axis too, all as below but no N; the class that has it says so
+    single: ClassVar[bool] = False
 
     max_episode_steps: int  # episodes are truncated after this many steps
 
@@ -92,7 +93,7 @@ class Observed:
     def __init__(self, dynamics: Dynamics, space: Space) -> None:
         self.init, self.step, self._observe = dynamics.init, dynamics.step, dynamics.observe
         self.uniforms, self.step_uniforms = dynamics.uniforms, dynamics.step_uniforms
-        self.single = getattr(dynamics, "single", False)
+        self.single = _is_single(type(dynamics))
         self.max_episode_steps = dynamics.max_episode_steps
         dtypes = {key: np.dtype(leaf.dtype).name for key, leaf in leaves(space).items()}
         self._dtypes = dtypes if isinstance(space, spaces.Dict) else dtypes[""]
@@ -112,6 +113,11 @@ class Observed:
         if isinstance(dtypes, dict):
             return {key: _cast(xp, obs[key], dtype) for key, dtype in dtypes.items()}
         return _cast(xp, obs, dtypes)
+
+
+def _is_single(task: type) -> bool:
+    """Return what the class says of `step` that defines it: who derives from it may have written another."""
+    return next((vars(kind).get("single", False) for kind in task.__mro__ if "step" in vars(kind)), False)
 
 
 def _cast(xp: Any, values: Array, dtype: str) -> Array:
@@ -238,6 +244,12 @@ def _fault(dynamics: Dynamics, count: int = 2) -> str | None:
     if np.shape(reward) != (count,) or np.shape(ended) != (count,) or np.asarray(ended).dtype != bool:
         found = f"rewards {_of(reward)} and {_of(ended)}"
         return f"step must return rewards [N] and, bool [N], whether each ended; for N = {count} it returned {found}"
+    alone = Observed(dynamics, dynamics.observation_space).step_numpy(
+        state[:, :1], action[:1], np.zeros((dynamics.step_uniforms, 1))
+    )
+    among = (np.asarray(found)[..., :1] for found in (following, reward, ended))
+    if not all(map(np.array_equal, among, alone)):
+        return "its step is `single`, but for one environment without its axis it returns something else"
     obs = dynamics.observe(np, following)
     for key, leaf in leaves(dynamics.observation_space).items():
         if bool(key) != isinstance(obs, dict) or (key and key not in obs):

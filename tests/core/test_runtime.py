@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 import shutil
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
 
 from agents.acting.fused import FusedCollector
+from agents.algos.ppo.algorithm import PPO
 from agents.algos.ppo.config import PPOConfig
 from agents.core import runtime as runtime_module
-from agents.core.runtime import Runtime
+from agents.core.runtime import Runtime, all_close
 from agents.run.training import Training
 from envs.native.arrays import TorchArrays
 from envs.native.gym_env import DYNAMICS
@@ -238,6 +240,23 @@ def test_a_kernel_that_does_something_else_is_not_used(wrong):
     assert said == [f"not in a kernel, runs as it is: {reason}"]
 
 
+@pytest.mark.parametrize(
+    ("right", "found", "close"),
+    [
+        ([1.0, 2.0], [1.0, 2.00001], True),
+        ([1.0, 2.0], [1.0, 2.1], False),
+        ([1.0, torch.nan, torch.inf], [1.00001, torch.nan, torch.inf], True),
+        ([1.0, torch.nan], [1.0, 2.0], False),
+        ([1.0, 2.0], [1.0, torch.nan], False),
+        ([torch.inf, 1.0], [-torch.inf, 1.0], False),
+        ([torch.inf, 1.0], [torch.inf, 1.1], False),
+        ([torch.nan, 1.0], [torch.nan, 1.1], False),
+    ],
+)
+def test_numbers_agree_but_for_rounding_and_nan_with_nan(right, found, close):
+    assert (all_close(([torch.tensor(right)], []), ([torch.tensor(found)], [])) == "") is close
+
+
 def test_a_kernel_may_be_compared_on_a_sample_and_then_does_all():
     count, seen = torch.zeros(1), []
 
@@ -324,8 +343,12 @@ def test_updates_in_cpp_are_the_plain_ones_but_for_rounding(options):
     config = PPOConfig.model_validate({**CONFIG.model_dump(), **options})
     plain, expected = train(Runtime(), config, cartpole())
     runtime, said = listening("on", device=CPU)
-    compiled, metrics = train(runtime, config, cartpole())
+    with mock.patch.object(PPO, "metrics", autospec=True, side_effect=PPO.metrics) as of_metrics:
+        compiled, metrics = train(runtime, config, cartpole())
     assert said == []
+    noted = len(metrics) if "target_kl" in options else 1  # where it may stop early, shapes vary
+    assert of_metrics.call_count == noted
+    assert len(metrics) > 1
     for one, other in zip(metrics, expected, strict=True):
         assert one == pytest.approx(other, rel=2e-2, abs=1e-3)
     torch.testing.assert_close(weights(compiled.algorithm), weights(plain.algorithm), rtol=1e-2, atol=1e-3)

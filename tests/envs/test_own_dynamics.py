@@ -154,6 +154,8 @@ def test_the_example_is_built_and_stepped_by_make():
         make(SLIPPERY, env_kwargs={"slip": "much"})
 
 
+SINGLE = """    def step(self, xp, state, action, uniform):
+        return state"""
 PLAIN = """
 from dataclasses import dataclass, field
 import numpy as np
@@ -193,6 +195,12 @@ class Plain(Dynamics):
         ("state + action", "state[0] + action", r"states like those of init, float64 \[1, 2\], but returned .* \[2\]"),
         ("state[0] > 7", "state[0]", r"for N = 2 it returned rewards float64 \[2\] and float64 \[2\]"),
         ("state[0] * 0, ", "", "Plain raised ValueError when it was tried out: not enough values"),
+        (SINGLE, f"    single = True\n{SINGLE}[:, :] * 1.0 +", "Plain raised IndexError when it was tried out"),
+        (
+            SINGLE,
+            f"    single = True\n{SINGLE} - state.ndim +",
+            "its step is `single`, but for one environment without",
+        ),
     ],
 )
 @pytest.mark.parametrize("vec", ["auto", "sync"])
@@ -202,6 +210,25 @@ def test_a_broken_rule_is_told(tmp_path, before, after, message, vec):
     file.write_text(PLAIN.replace(before, after))
     with pytest.raises(UserError, match=message):
         make(str(file), 2, vec=vec)
+
+
+def test_a_step_of_its_own_gets_one_environment_with_its_axis(tmp_path):
+    file = tmp_path / "paid.py"
+    file.write_text("""
+from dataclasses import dataclass
+from envs.native.tasks.cartpole import CartPole
+
+@dataclass(frozen=True)
+class Paid(CartPole):
+    def step(self, xp, state, action, uniform):
+        following, _, fell = CartPole.step(self, xp, state, action, uniform)
+        return following, xp.ones(state.shape[1]), fell
+""")
+    env = make(str(file), 1, vec="native")
+    env.reset(seed=0)
+    assert env.step(np.zeros(1, np.int64)).reward.tolist() == [1]
+    assert not env.dynamics.single
+    assert make("CartPoleNoVel-v1", 1, vec="native").dynamics.single
 
 
 def test_a_module_in_the_folder_of_tasks_is_found(tmp_path, monkeypatch):

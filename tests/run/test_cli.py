@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import gc
 import json
 import math
 import subprocess
@@ -42,18 +41,6 @@ def fail(error: BaseException) -> Any:
 def test_exit_codes(error: BaseException, code: int) -> None:
     assert run_command(fail(error), []) == code
     assert run_command(lambda argv: len(argv), ["a", "b", "c"]) == 3
-
-
-def test_cycles_are_looked_for_seldom_in_a_process_of_its_own_alone() -> None:
-    before = gc.get_threshold()
-    run_command(lambda _: 0, [])
-    assert gc.get_threshold() == before
-    try:
-        run_command(lambda _: 0, None)
-        assert gc.get_threshold()[0] > 10 * before[0]
-        assert gc.isenabled()
-    finally:
-        gc.set_threshold(*before)
 
 
 def test_a_user_error_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:

@@ -270,7 +270,10 @@ def test_killed_again_and_again_a_run_ends_as_an_unbroken_one(scenario: str, tmp
     duration = time.monotonic() - started
     with signals_at(200, signal.SIGSTOP):  # there it waits for its end
         child = in_child([*words.split(), "--runs-dir", str(tmp_path / "killed"), "--no-record", "--quiet"])
-    wait_for(lambda: list((tmp_path / "killed").glob("*/checkpoints/0*")))
+    try:
+        wait_for(lambda: list((tmp_path / "killed").glob("*/checkpoints/0*")))
+    finally:
+        child.kill()  # while it is stopped nobody could wait for its end
     run = next((tmp_path / "killed").iterdir())
     chance = random.Random(0)
     for _ in range(4):

@@ -88,6 +88,7 @@ def test_ctrl_c_in_a_terminal_reaches_every_process_and_prints_no_traceback(tmp_
                 or any(file.stat().st_size > 600 for file in tmp_path.glob("runs/*/progress.csv"))
             )
         )
+        assert process.poll() is None, process.communicate()[1]
         os.killpg(process.pid, signal.SIGINT)
         out, err = process.communicate(timeout=HANGS)
     finally:

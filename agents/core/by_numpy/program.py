@@ -38,7 +38,7 @@ class NumpyProgram:
         function: as `agents.core.runtime.Runtime` takes them.
 
     Attributes:
-        inputs: the arrays that arguments are copied into.
+        inputs: the arrays that arguments are copied into, as far as calls read them.
         result: what the function returns, in the memory that calls write to.
         calls: what is done, one after the other.
     """

@@ -305,9 +305,10 @@ class CheckUp:
         return Verdict("policies", "ok", told)
 
     def speed(self, played: Played) -> Verdict:
-        """Steps a second, and where the time goes; a median tells of resets, as one of few may have been held up."""
-        each, stepping = float(np.median(played.seconds["reset"])), sum(played.seconds["step"])
-        resetting = each * len(played.seconds["reset"])
+        """Steps a second, and where the time goes, without the longest reset: the first, or one that was held up."""
+        resets, stepping = sorted(played.seconds["reset"]), sum(played.seconds["step"])
+        each = float(np.mean(resets[:-1] or resets))
+        resetting = each * len(resets)
         spent = max(resetting + stepping, 1e-9)
         rate, share = played.steps / spent, resetting / spent
         told = (

@@ -118,6 +118,8 @@ def test_play_counts_right() -> None:
         ([0.01] * 10, 0.01, "ok", "91 steps/s: 91% of the time in step, 9% in reset (10 ms each)"),
         ([5.0, *[0.01] * 9], 0.01, "ok", "9% in reset"),
         ([0.2] * 10, 0.01, "warning", "67% in reset (200 ms each)"),
+        ([0.2], 0.01, "ok", "17% in reset (200 ms each)"),
+        ([5.0] * 4 + [0.01] * 6, 0.01, "warning", "steps/s"),
         ([0.01] * 10, 0.03, "warning", "32 steps/s"),
     ],
 )
