@@ -1,14 +1,14 @@
-"""How often Python looks for cycles among its objects."""
+"""How often Python's garbage collector looks for objects that refer to one another in a circle."""
 
 from __future__ import annotations
 
 import gc
 
-USUAL, SELDOM = gc.get_threshold(), (50_000, 20, 100)  # after so many new objects, and so on
+USUAL, SELDOM = gc.get_threshold(), (50_000, 20, 100)  # as `gc.set_threshold` takes them
 
 
 def seldom() -> None:
-    """Look for them after many new objects, until `as_usual`.
+    """Look for them only after many new objects, until `as_usual`.
 
     A command imports some 300,000, nearly all of which stay: to look through them again and again takes a tenth of its
     start.

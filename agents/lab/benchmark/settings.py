@@ -36,7 +36,7 @@ SAME_DQN: dict[str, Any] = {
     "net_arch": [120, 84],
     "activation": "relu",
     "double_q": False,  # SB3's DQN has none
-    "n_step_returns": 1,
+    "n_step_returns": 1,  # as SB3's by default
 }
 DQN_ON_GPU = SAME_DQN | {
     **{"n_envs": 1_024, "batch_size": 8_192, "train_freq": 8_192, "gradient_steps": 8},
