@@ -43,6 +43,8 @@ def start_child(
 ) -> Child:
     """Start `python -m MODULE ...`, which ends with us, with as many threads as there are cores for each.
 
+    Where the environment's OMP_NUM_THREADS is less, it has as many as that.
+
     Args:
         module: its name and arguments.
         errors: the file that takes its stderr.
@@ -50,7 +52,8 @@ def start_child(
         output: what takes its stdout; None for nothing.
         inherited: a descriptor of a lock that it keeps open, where there are such things.
     """
-    threads = str(max(cores() // beside, 1))
+    most, given = max(cores() // beside, 1), os.environ.get("OMP_NUM_THREADS", "")
+    threads = str(min(most, int(given)) if given.isdecimal() and int(given) else most)
     stream = errors.open("w+b")
     process = subprocess.Popen(
         [sys.executable, "-m", "envs.processes", parent_word(), *module],

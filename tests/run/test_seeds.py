@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 
 from agents.learning.learner import Diverged
+from agents.run import children, seeds
 from agents.run import folder as module
-from agents.run import seeds
 from agents.run.build import build
 from agents.run.children import Child, ended_at_last, start_child
 from agents.run.config import Layer, RunConfig, resolve
@@ -81,6 +81,24 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[Child]:
 
     monkeypatch.setattr(seeds, "start_child", starting)
     return found
+
+
+@pytest.mark.parametrize(
+    ("given", "beside", "threads"),
+    [(None, 2, "4"), ("1", 2, "1"), ("6", 2, "4"), ("0", 2, "4"), ("2,1", 2, "4"), ("3", 16, "1")],
+)
+def test_a_child_has_its_share_of_cores_and_no_more_threads_than_the_environment_allows(
+    given: str | None, beside: int, threads: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(children, "cores", lambda: 8)
+    if given is None:
+        monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    else:
+        monkeypatch.setenv("OMP_NUM_THREADS", given)
+    asked = dict[str, str]()
+    monkeypatch.setattr(children.subprocess, "Popen", lambda *_, env, **__: asked.update(env))
+    start_child(["x"], tmp_path / "errors", beside)
+    assert (asked["OMP_NUM_THREADS"], asked["MKL_NUM_THREADS"]) == (threads, threads)
 
 
 def test_side_by_side_each_is_like_one_trained_alone(
