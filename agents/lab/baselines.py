@@ -98,6 +98,7 @@ def make_sb3(
         normalize: arguments of VecNormalize, or None to go without.
         device: where its networks are.
     """
+    from stable_baselines3.common.logger import Logger
     from stable_baselines3.common.preprocessing import is_image_space
     from stable_baselines3.common.vec_env import VecNormalize
 
@@ -108,7 +109,9 @@ def make_sb3(
         env = VecNormalize(env, **normalize)
     reads, remembers = "MultiInput" if nested else "Cnn" if image else "Mlp", "Lstm" if algo == "recurrentppo" else ""
     policy = f"{reads}{remembers}Policy"
-    return sb3_class(algo)(policy, env, seed=seed, device=device, **_arguments(hyperparameters))
+    model = sb3_class(algo)(policy, env, seed=seed, device=device, **_arguments(hyperparameters))
+    model.set_logger(Logger(folder=None, output_formats=[]))  # as its own without output, which leaves a folder in /tmp
+    return model
 
 
 def _make_envs(env_id: str, n_envs: int, seed: int, env_kwargs: Mapping[str, Any] | None, masks: bool = False) -> Any:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import tempfile
+from pathlib import Path
 
 import pytest
 import torch
@@ -83,7 +85,10 @@ def test_every_dqn_setting_arrives():
     assert model._n_updates == 3 * (40 - 8) // 4
 
 
-def test_points_go_from_the_start_to_the_end():
+def test_points_go_from_the_start_to_the_end_and_nothing_is_left_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     _, points = train_sb3(
         48,
         algo="ppo",
@@ -96,6 +101,7 @@ def test_points_go_from_the_start_to_the_end():
     seconds = [second for _, second in points]
     assert seconds == sorted(seconds)
     assert seconds[-1] > 0
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_normalised_policy_is_measured_by_raw_returns():
