@@ -44,10 +44,10 @@ def same_draws(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
     random.seed(seed)
     np.random.seed(seed)  # noqa: NPY002
     torch.manual_seed(seed)
-    made = seeding.np_random
+    made, seeds = seeding.np_random, random.Random(seed)
 
     def seeded(given: int | None = None) -> tuple[np.random.Generator, int]:
-        return made(random.getrandbits(32) if given is None else given)
+        return made(seeds.getrandbits(32) if given is None else given)
 
     monkeypatch.setattr(seeding, "np_random", seeded)  # of environments and spaces that are given no seed
 
