@@ -1,4 +1,4 @@
-"""What every test runs under: one thread, as small networks train fastest, and no window."""
+"""What every test runs under: one thread, as small networks train fastest, draws of its own, and no window."""
 
 from __future__ import annotations
 

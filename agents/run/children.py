@@ -52,7 +52,7 @@ def start_child(
         output: what takes its stdout; None for nothing.
         inherited: a descriptor of a lock that it keeps open, where there are such things.
     """
-    most, given = max(cores() // beside, 1), os.environ.get("OMP_NUM_THREADS", "")
+    most, given = max(cores() // beside, 1), os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
     threads = str(min(most, int(given)) if given.isdecimal() and int(given) else most)
     stream = errors.open("w+b")
     process = subprocess.Popen(

@@ -85,7 +85,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[Child]:
 
 @pytest.mark.parametrize(
     ("given", "beside", "threads"),
-    [(None, 2, "4"), ("1", 2, "1"), ("6", 2, "4"), ("0", 2, "4"), ("2,1", 2, "4"), ("3", 16, "1")],
+    [(None, 2, "4"), ("1", 2, "1"), ("6", 2, "4"), ("0", 2, "4"), ("2,1", 2, "2"), ("3", 16, "1")],
 )
 def test_a_child_has_its_share_of_cores_and_no_more_threads_than_the_environment_allows(
     given: str | None, beside: int, threads: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
