@@ -17,7 +17,8 @@ from agents.train import main
 from tests.run.running import train
 
 BOX = spaces.Box(-1, 1, (3,))
-QUICK = "--env CartPole-v1 --n-envs 2 --n-steps 32 --batch-size 32 -n 256 --eval-freq 0 --final-eval-episodes 0"
+QUICK = "--env CartPole-v1 --n-envs 2 --n-steps 32 --batch-size 32 --learning-rate 1e-3 -n 256"
+QUICK += " --eval-freq 0 --final-eval-episodes 0"
 
 
 def made(**settings: Any) -> PPO:

@@ -26,7 +26,8 @@ GIVEN = {"demonstrator": "there", "demonstrator_margin": 0.5}
 RUN = "--target-reward none --eval-freq 0 --save-freq 0 --final-eval-episodes 0 --device cpu --env CartPole-v1"
 PPO = f"{RUN} --algo ppo --n-envs 2 --n-steps 16 --batch-size 32 --net-arch 8 8 --no-ortho-init -n 96"
 QS = {
-    "dqn": f"{RUN} --algo dqn --n-envs 2 --net-arch 8 8 --learning-starts 20 --batch-size 16",
+    "dqn": f"{RUN} --algo dqn --n-envs 2 --net-arch 8 8 --learning-starts 20 --batch-size 16 "
+    "--train-freq 64 --gradient-steps 4 --learning-rate 1e-2",
     "pqn": f"{RUN} --algo pqn --n-envs 2 --n-steps 16 --batch-size 32 --net-arch 8 8",
 }
 

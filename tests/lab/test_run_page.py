@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from agents.report import main
+from agents.run.config import Layer, resolve
 from agents.run.video import write_video
 from agents.train import main as train
 from tests.browser import browse, dom, in_a_browser, near, pixels
@@ -41,7 +43,7 @@ def test_it_says_what_the_run_reached(tmp_path, capsys) -> None:
 
 def test_it_shows_network_settings_and_the_recorded_episode(tmp_path, capsys) -> None:
     words = "--env CartPole-v1 --n-envs 4 --n-steps 16 --batch-size 64 -n 256 --eval-freq 64 --eval-episodes 2"
-    words += f" --gamma 0.5 --no-record --quiet --final-eval-episodes 3 --runs-dir {tmp_path / 'runs'}"
+    words += f" --gamma 0.5 --net-arch 8 --no-record --quiet --final-eval-episodes 3 --runs-dir {tmp_path / 'runs'}"
     assert train(words.split()) == 0
     (run,) = (tmp_path / "runs").iterdir()
     film = run.parent / "replays" / "CartPole-v1" / run.name / "step256-seed1.mp4"
@@ -52,8 +54,9 @@ def test_it_shows_network_settings_and_the_recorded_episode(tmp_path, capsys) ->
     assert told["video"] == str(film)
     assert page.count("data:video/mp4;base64,") == 1
     rows = [re.findall("<td[^>]*>([^<]*)</td>", row) for row in re.findall("<tr>(.*?)</tr>", page)]
-    assert ["gamma", "0.5", "0.98"] in rows
-    assert ["policy_head", "Linear", "2", "130", "128"] in rows
+    packaged: Any = resolve([Layer("", {"env": "CartPole-v1"})]).params
+    assert ["gamma", "0.5", str(packaged.gamma)] in rows
+    assert ["policy_head", "Linear", "2", "18", "16"] in rows
     assert not any(row[:1] == ["save_freq"] and len(row) == 3 for row in rows), "which is the packaged one"
     evaluations = [row for row in rows if row and row[0] in ("64", "128", "192", "256")]
     assert len(evaluations) == 4

@@ -36,7 +36,10 @@ from tests.run.running import assert_same, resume, rows, signals_at, train
 
 SHORT = "--target-reward none --final-eval-episodes 0 --eval-episodes 1 --device cpu --save-freq 0"
 PPO = f"--env CartPole-v1 -n 960 --n-envs 3 --n-steps 16 --batch-size 24 --n-epochs 2 {SHORT}"
-DQN = f"--env CartPole-v1 --algo dqn -n 600 --learning-starts 0 --batch-size 16 --buffer-size 200 {SHORT}"
+PPO += " --net-arch 64 64 --activation tanh"
+DQN = (
+    f"--env CartPole-v1 --algo dqn -n 600 --learning-starts 0 --train-freq 32 --batch-size 16 --buffer-size 200 {SHORT}"
+)
 SAC = (
     f"--env Pendulum-v1 --algo sac -n 200 --net-arch 16 --learning-starts 20 --batch-size 16 --buffer-size 200 {SHORT}"
 )

@@ -147,7 +147,7 @@ def test_every_size_is_refused_with_one_that_fits(
     name, fits = ("net_arch", found.split()[-3]) if "widths" in found else found.split()[-4:-2]
     size = [int(fits)] * found.count("1000000 ") if name == "net_arch" else int(fits)
     monkeypatch.setattr(memory, "free_bytes", lambda device: 30 * 10**9)
-    params: Any = resolve([Layer("", PPO_VALUES | {"n_steps": 16} | values | {name: size})]).params
+    params: Any = resolve([Layer("", PPO_VALUES | {"n_steps": 16} | values | {name: size})], packaged=False).params
     refuse_too_large_network(spaces.Box(-10, 10, (4,)), params, CPU)
     refuse_too_large(spaces.Box(-10, 10, (4,)), spaces.Discrete(2), params, CPU)
 
@@ -156,7 +156,7 @@ def test_pictures_and_small_networks_are_left_to_what_running_out_of_memory_says
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(memory, "free_bytes", lambda device: 10)
-    params = resolve([Layer("", PPO_VALUES)]).params
+    params = resolve([Layer("", PPO_VALUES)], packaged=False).params
     refuse_too_large_network(spaces.Box(-1, 1, (4,)), params, CPU)
     space = spaces.Dict(eye=spaces.Box(0, 255, (84, 84, 3), "uint8"), at=spaces.Box(-1, 1, (3,)))
     assert memory._numbers(space, "auto") == 3

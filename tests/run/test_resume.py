@@ -48,7 +48,8 @@ SCENARIOS = {
     "ppo native continuous": f"--env Pendulum-v1 --vec native {PPO} --squash-output --target-kl 0.02",
     "ppo sync dict": f"--env {USER_ENVS}:Signs --vec sync {PPO} --norm-obs --norm-reward --optimizer rmsprop",
     "ppo async multidiscrete": f"--env {USER_ENVS}:Levers --vec async {PPO} --shared-torso",
-    "dqn native": f"--env CartPole-v1 --vec native {DQN} --n-step-returns 3 --norm-obs",
+    "dqn native": f"--env CartPole-v1 --vec native {DQN} --train-freq 64 --gradient-steps 4 --norm-obs "
+    "--n-step-returns 3",
     "dqn sync": f"--env CartPole-v1 --vec sync {DQN} --train-freq 7 --gradient-steps 3 --target-update-interval 50",
     "dqn sync dict": f"--env {USER_ENVS}:Signs --vec sync {DQN} --n-step-returns 2 --norm-obs --tau 0.5",
     "dqn async": f"--env {USER_ENVS}:Signs --vec async {DQN}",

@@ -21,6 +21,7 @@ from tests.run.running import assert_same, resume, train
 
 QUIET = "--target-reward none --eval-freq 0 --save-freq 0 --final-eval-episodes 0 --device cpu"
 PPO_WORDS = "--env CartPole-v1 --n-envs 2 --n-steps 16 --batch-size 32 --n-epochs 1 --net-arch 8 8 --norm-obs"
+PPO_WORDS += " --activation tanh"
 DQN_WORDS = "--env CartPole-v1 --algo dqn --n-envs 2 --net-arch 8 8 --learning-starts 20 --batch-size 16 --norm-obs"
 SAC_WORDS = "--env Pendulum-v1 --algo sac --net-arch 8 8 --learning-starts 20 --batch-size 16 --norm-obs"
 NORM = "encoder.leaves.0.norm"
@@ -241,7 +242,14 @@ def test_mistakes_of_flags(words: str, said: str, tmp_path: Path, capsys) -> Non
     assert not list(tmp_path.iterdir())
 
 
-SMALL: dict[str, Any] = {"n_envs": 2, "net_arch": [8], "device": "cpu", "learning_starts": 20, "batch_size": 16}
+SMALL: dict[str, Any] = {
+    "n_envs": 2,
+    "net_arch": [8],
+    "device": "cpu",
+    "learning_starts": 20,
+    "train_freq": 8,
+    "batch_size": 16,
+}
 
 
 def test_from_python_a_model_begins_with_a_run(source: Path, tmp_path: Path) -> None:

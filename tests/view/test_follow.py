@@ -27,7 +27,7 @@ from envs.errors import UserError
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that has ended, with checkpoints at 64, 128 and 192 steps."""
     place = tmp_path_factory.mktemp("whole")
-    words = "--env CartPole-v1 --env-kwargs max_episode_steps=9 --n-envs 4 --n-steps 16 --batch-size 64 -n 192"
+    words = "--env CartPole-v1 --env-kwargs max_episode_steps=7 --n-envs 4 --n-steps 16 --batch-size 64 -n 192"
     words += " --save-freq 64 --target-reward none --eval-freq 0 --final-eval-episodes 0 --no-record --quiet"
     words += f" --runs-dir {place}"
     assert train(words.split()) == 0
@@ -86,7 +86,7 @@ def test_each_episode_is_of_the_newest_whole_model_until_the_run_has_ended(run: 
         happens()
         assert not show.ended
         panel, moments = show.open(len(steps))
-        assert len(list(moments)) == 9
+        assert len(list(moments)) == 7
         steps.append(show.loaded.step)
         assert f"{steps[-1]} steps" in panel.subtitle
         assert panel.episode == f"episode {len(steps)} · seed {len(steps) - 1} · most likely actions"

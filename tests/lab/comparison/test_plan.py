@@ -171,7 +171,9 @@ def test_another_run_in_its_place_is_refused_and_the_difference_named(tmp_path: 
     job = all_jobs([planned()])[0]
     job.save(tmp_path)
     other = dataclasses.replace(job, settings=job.settings | {"gamma": 0.5})
-    with pytest.raises(UserError, match=r"holds another run: settings.gamma is 0.98 there, 0.5 here. Choose another"):
+    with pytest.raises(
+        UserError, match=f"holds another run: settings.gamma is {job.settings['gamma']} there, 0.5 here. Choose"
+    ):
         other.is_done(tmp_path)
 
 

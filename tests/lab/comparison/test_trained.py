@@ -95,7 +95,7 @@ def test_single_runs_are_compared_over_episodes_and_that_is_said(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     first, second = [10.0, 12.0, 14.0, 13.0], [20.0, 22.0, 25.0, 21.0]
-    one = write_folder(tmp_path, name="a", final=first)
+    one = write_folder(tmp_path, name="a", final=first, gamma=0.98)
     other = write_folder(tmp_path, name="b", final=second, gamma=0.5, curve=[(100, 5.0), (400, 9.0)])
     (found,) = compared(tmp_path, capsys, one, other)["reports"]
     assert found["headlines"] == ["Over episodes, b is better than a on CartPole-v1, PPO."]
@@ -146,7 +146,7 @@ def test_curves_from_elsewhere_join(tmp_path: Path, capsys: pytest.CaptureFixtur
 def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
     """A finished run, one without a final evaluation, and a model of SB3's."""
     place = tmp_path_factory.mktemp("trained")
-    first = train(place / "a", f"{SMALL} --name one --final-eval-episodes 3")
+    first = train(place / "a", f"{SMALL} --name one --gamma 0.98 --final-eval-episodes 3")
     second = train(place / "b", f"{SMALL} --name two --seed 1 --gamma 0.5 --final-eval-episodes 0")
     make_sb3("ppo", "CartPole-v1", 1, {"n_steps": 64, "gamma": 0.9}, 0).save(place / "model.zip")
     return first, second, place / "model.zip"

@@ -26,7 +26,7 @@ from agents.lab.tuning.search import outcome
 from agents.lab.tuning.space import Choices, Range
 from agents.lab.tuning.study import SETTINGS, UNFIT, WHY, Study, at_work
 from agents.lab.tuning.trial import OutOfTime, Point, carry_out, points, result
-from agents.run.config import RunConfig
+from agents.run.config import Layer, RunConfig, resolve
 from agents.run.tensorboard import FINAL
 from agents.tune import main
 from envs.errors import UserError
@@ -187,8 +187,9 @@ def test_the_command_searches_goes_on_and_says_so(tmp_path: Path, capsys: pytest
     logged = events(tmp_path / "search" / "tensorboard" / "tpe-0")
     assert {"eval/mean_reward", FINAL} <= set(logged.Tags()["scalars"])
     assert logged.SummaryMetadata(SESSION_START_INFO_TAG).plugin_data.plugin_name == "hparams"
+    packaged: Any = resolve([Layer("", {"env": "CartPole-v1"})]).params
     trial = Study(tmp_path / "search", None, name="CartPole-v1__ppo__tpe").trials[0]
-    assert trial.user_attrs[SETTINGS]["n_epochs"] == 8  # the packaged settings come first
+    assert trial.user_attrs[SETTINGS]["n_epochs"] == packaged.n_epochs, "the packaged settings come first"
     assert main([*WORDS, *out, "--trials", "3"]) == 0  # nothing is left to do
     assert "tpe: 3 of 3 trials are done" in capsys.readouterr().out
     assert main([*WORDS, *out, "--seeds", "2"]) == 2
