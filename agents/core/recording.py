@@ -101,6 +101,16 @@ def noting() -> bool:
     return bool(Recorder.active) and not Recorder.active[-1].within
 
 
+def known_as(name: str) -> Callable[[Any], Any]:
+    """Name a function that is run `as_one`, for programs that have it in another language."""
+
+    def note(function: Any) -> Any:
+        function.known_as = name
+        return function
+
+    return note
+
+
 def as_one(function: Callable[..., Tensors], *tensors: Tensor) -> Tensors:
     """Return what a differentiable function makes of tensors.
 
@@ -111,17 +121,25 @@ def as_one(function: Callable[..., Tensors], *tensors: Tensor) -> Tensors:
         return function(*tensors)
     if not torch.is_grad_enabled():
         return Recorder.active[-1].run(function, *tensors)
-    result: Tensors = _AsOne.apply(_Function(function), *tensors)
+    result: Tensors = _AsOne.apply(Differentiable(function), *tensors)
     return result
 
 
-class _Function:
-    """A function with what its gradient takes of the last call."""
+class Differentiable:
+    """A function with what its gradient takes of the last call.
+
+    Attributes:
+        function: the function.
+        wanted: which arguments a gradient is wanted of.
+        used: which results have one.
+        compiled: what another language's text for it leaves for the gradient's; None where there is none.
+    """
 
     def __init__(self, function: Callable[..., Tensors]) -> None:
-        self._function = function
-        self.wanted: Sequence[bool] = ()  # which arguments a gradient is wanted of
-        self.used: Sequence[bool] = ()  # which results have one
+        self.function = function
+        self.wanted: Sequence[bool] = ()
+        self.used: Sequence[bool] = ()
+        self.compiled: Any = None
         self._given: Tensors = ()
         self._made: Tensors = ()
 
@@ -130,7 +148,7 @@ class _Function:
             tensor.detach().requires_grad_(wanted) for tensor, wanted in zip(tensors, self.wanted, strict=True)
         ]
         with torch.enable_grad():
-            self._made = self._function(*self._given)
+            self._made = self.function(*self._given)
         return [tensor.detach() for tensor in self._made]
 
     def backward(self, *gradients_and_given: Tensor) -> Tensors:
@@ -148,7 +166,7 @@ class _Function:
 
 class _AsOne(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, function: _Function, *tensors: Tensor) -> Any:
+    def forward(ctx: Any, function: Differentiable, *tensors: Tensor) -> Any:
         ctx.set_materialize_grads(False)
         ctx.function, function.wanted = function, ctx.needs_input_grad[1:]
         ctx.save_for_backward(*tensors)
@@ -157,7 +175,7 @@ class _AsOne(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor | None) -> Any:
-        function: _Function = ctx.function
+        function: Differentiable = ctx.function
         function.used = [gradient is not None for gradient in gradients]
         given = [gradient for gradient in gradients if gradient is not None]
         # what the function was given is an argument, so that its memory is not given to others before

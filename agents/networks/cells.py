@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from agents.core import device as core_device
-from agents.core.recording import as_one
+from agents.core.recording import as_one, known_as
 from agents.core.tree import restarted
 from agents.ops.recurrences import GatedRecurrence
 
@@ -89,6 +89,7 @@ class GRU(Cell):
         carry = self.cell(x, carry)
         return carry, carry
 
+    @known_as("gru")
     def sequence(self, x: Tensor, carry: Tensor, start: Tensor, *weights: Tensor) -> tuple[Tensor, Tensor]:
         of_inputs, of_hidden, inputs_bias, hidden_bias = weights
 
@@ -110,6 +111,7 @@ class LSTM(Cell):
         hidden, cell = self.cell(x, carry.chunk(2, dim=-1))
         return hidden, torch.cat([hidden, cell], dim=-1)
 
+    @known_as("lstm")
     def sequence(self, x: Tensor, carry: Tensor, start: Tensor, *weights: Tensor) -> tuple[Tensor, Tensor]:
         """See `Cell.sequence`. All of it is one call of PyTorch's LSTM, in which steps are made up.
 

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from agents.core.by_numpy.cpp_calls import LANES
+from agents.core.by_numpy.cpp_sums import LANES
 from agents.core.by_numpy.program import NumpyProgram, Scan
 from agents.core.by_numpy.table import Untranslated
 from agents.core.cpp_source import CppFunction

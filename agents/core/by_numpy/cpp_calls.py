@@ -10,13 +10,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from agents.core.by_numpy.cpp_loops import Each, Text, Untold, kind_of
+from agents.core.by_numpy.cpp_cells import write_cell
+from agents.core.by_numpy.cpp_loops import Each, Text, Untold, kind_of, untold, whole
+from agents.core.by_numpy.cpp_sums import dot, matmul, reduce
 from agents.core.by_numpy.table import Call
 from agents.core.cpp_source import TYPES
 
-LANES = 16  # floats: columns of a product are padded to a multiple of this many
-MOST_WEIGHTS = 512 * 512  # of a product's second factor; beyond, a library's products are faster
-MOST = 1_024  # numbers that a sum of floats takes in one by one
 WIDEST = 4_096  # numbers that are normalised together, which lie on the stack
 # expressions of entries by the names of NumPy's functions; T is the type they are reckoned in
 EACH = {
@@ -58,7 +57,6 @@ EACH = {
 REAL = {"divide", "power"}  # which are not told of whole numbers
 WHOLE = {"floor_divide"}  # which are told of no others
 NUMBERS = {"add", "multiply", "subtract", "negative", "absolute", "square"}  # which mean something else for bool
-FOLDED = {"add": "{0} + {1}", "maximum": "tl.maximum({0}, {1})", "minimum": "tl.minimum({0}, {1})"}
 
 OF_PYTORCH = {  # expressions of entries by the names of PyTorch's operations
     "sigmoid": "((T)1 / ((T)1 + tl.exp(-{0})))",
@@ -173,11 +171,11 @@ def _take(text: Text, _: Any, array: np.ndarray, index: Any, axis: int | None, o
     if axis not in (None, 0) or mode != "clip" or index.dtype != np.int64 or not array.size:
         raise Untold
     if axis is None:
-        array = array.reshape(-1) if array.flags.c_contiguous else _none()
+        array = array.reshape(-1) if array.flags.c_contiguous else untold()
     rest = array.shape[1:]
     if not out.flags.c_contiguous or array.dtype != out.dtype or np.may_share_memory(array, out):
         raise Untold
-    one = index.reshape(-1) if index.flags.c_contiguous else _none()
+    one = index.reshape(-1) if index.flags.c_contiguous else untold()
     places = np.broadcast_to(one.reshape(-1, *[1] * len(rest)), (one.size, *rest))
     kind_of(array)
     text.each(Each(out.reshape(one.size, *rest), "{1}", [places], ["int64_t"], array))
@@ -187,7 +185,7 @@ def _assign(text: Text, _: Any, out: np.ndarray, made: Any) -> None:
     """Write entries picked by one or two arrays of places along the first axes."""
     array, key = _picked(made)
     loops, place, size = _rows_of(text, array, key)
-    rows = out.reshape(size, -1) if out.flags.c_contiguous else _none()
+    rows = out.reshape(size, -1) if out.flags.c_contiguous else untold()
     if out.dtype != array.dtype or np.may_share_memory(out, array):
         raise Untold
     width = rows.shape[1]
@@ -213,7 +211,7 @@ def _at(text: Text, function: Any, array: np.ndarray, key: Any, values: np.ndarr
 
 def _picked(made: Any) -> tuple[np.ndarray, Any]:
     named = isinstance(made, partial) and getattr(made.func, "__name__", "") == "__getitem__"
-    return (made.func.__self__, made.args[0]) if named else _none()
+    return (made.func.__self__, made.args[0]) if named else untold()
 
 
 def _rows_of(text: Text, array: np.ndarray, key: Any) -> tuple[str, str, int]:
@@ -252,96 +250,6 @@ def _argmax(text: Text, _: Any, a: np.ndarray, dim: int, out: np.ndarray) -> Non
     text.line(f"argmax({text.pointer(out)}, {text.pointer(a)}, {a.size // a.shape[-1]}, {a.shape[-1]});")
 
 
-def _dot(text: Text, _: Any, a: np.ndarray, b: np.ndarray, out: np.ndarray) -> None:
-    if not all(one.dtype == np.float32 and one.flags.c_contiguous for one in (a, b, out)) or a.ndim != 1:
-        raise Untold
-    text.line(f"*{text.pointer(out)} = dot({text.pointer(a)}, {text.pointer(b)}, {a.size});")
-
-
-def _matmul(text: Text, _: Any, a: np.ndarray, b: np.ndarray, out: np.ndarray) -> None:
-    if out.dtype != np.float32 or a.dtype != b.dtype or a.dtype != np.float32 or not (a.size and b.size):
-        raise Untold
-    if any(np.may_share_memory(out, one) for one in (a, b)):
-        raise Untold
-    if b.ndim == 1:
-        b, out = b[:, None], out[..., None]
-    if a.ndim == 1:
-        a, out = a[None], out[..., None, :]
-    batch = out.shape[:-2]
-    inner, columns = b.shape[-2:]
-    if inner * columns > MOST_WEIGHTS or math.prod(batch) > LANES:
-        raise Untold
-    for one in (a, b, out):
-        kind_of(one)
-    a, b = (np.broadcast_to(one, (*batch, *one.shape[-2:])) for one in (a, b))
-    for index in np.ndindex(batch):
-        _product(text, a[index], b[index], out[index])
-
-
-def _product(text: Text, a: np.ndarray, b: np.ndarray, out: np.ndarray) -> None:
-    """Write the product of two matrices."""
-    (am, ak), (bk, bn), (om, on) = ([stride // 4 for stride in one.strides] for one in (a, b, out))
-    (rows, inner), columns = a.shape, b.shape[1]
-    to, left, right = (text.pointer(one) for one in (out, a, b))
-    if columns < LANES <= inner and ak == bk == 1:
-        text.line(f"for (int64_t m = 0; m < {rows}; ++m) for (int64_t n = 0; n < {columns}; ++n)")
-        text.line(f"    {to}[m * {om} + n * {on}] = dot({left} + m * {am}, {right} + n * {bn}, {inner});")
-        return
-    if columns < LANES <= rows:  # the other way round: the rows are more
-        rows, columns, left, right = columns, rows, right, left
-        am, ak, bk, bn, om, on = bn, bk, ak, am, on, om
-    if bn != 1 or columns % LANES:
-        width = -(-columns // LANES) * LANES
-        room = text.pointer(text.room(inner * width))
-        text.line(f"packed({room}, {right}, {bk}, {bn}, {inner}, {columns}, {width});")
-        right, bk = room, width
-    text.line(f"product({to}, {om}, {on}, {left}, {am}, {ak}, {right}, {bk}, {rows}, {inner}, {columns});")
-
-
-def _reduce(
-    text: Text, function: Any, a: np.ndarray, axes: Any, dtype: Any, out: np.ndarray, keepdim: bool = False
-) -> None:
-    fold = FOLDED.get(function.__self__.__name__)
-    if fold is None or dtype is not None or not a.size:
-        raise Untold
-    dims = range(a.ndim) if axes is None else [axes] if isinstance(axes, int) else axes
-    gone = sorted(axis % a.ndim for axis in dims)
-    kept = [axis for axis in range(a.ndim) if axis not in gone]
-    kind = kind_of(out)
-    if not (out.dtype == a.dtype or (a.dtype == bool and out.dtype == np.int64)) or kind == "bool":
-        raise Untold
-    if np.may_share_memory(a, out):
-        raise Untold
-    result = out.reshape([a.shape[axis] for axis in kept]) if out.flags.c_contiguous else _none()
-    kind_of(a)
-    text.line()
-    inner = int(np.prod([a.shape[axis] for axis in gone]))
-    whole = a.flags.c_contiguous and gone == list(range(len(kept), a.ndim))
-    if whole and inner >= LANES and fold == FOLDED["add"] and a.dtype == out.dtype:
-        to, start = text.pointer(result), text.pointer(a)
-        text.line(f"for (int64_t i = 0; i < {result.size}; ++i) {to}[i] = total({start} + i * {inner}, {inner});")
-        return
-    to, start, steps = text.pointer(result), text.pointer(a), [stride // a.itemsize for stride in a.strides]
-    rows = [f"for (int64_t i{axis} = 0; i{axis} < {a.shape[axis]}; ++i{axis})" for axis in range(a.ndim)]
-    place = " + ".join(["0", *(f"i{axis} * {result.strides[n] // result.itemsize}" for n, axis in enumerate(kept))])
-    first = " + ".join(["0", *(f"i{axis} * {steps[axis]}" for axis in kept)])
-    where = " + ".join(["0", *(f"i{axis} * {steps[axis]}" for axis in range(a.ndim))])
-    each = f"({kind})({start}[{where}]{' != 0' if a.dtype == bool else ''})"
-    begin = f"({kind}){start}[{first}]" if fold != FOLDED["add"] else "0"
-    if kept and inner <= MOST and (not gone or steps[kept[-1]] < steps[gone[-1]]):  # row by row
-        apart = [*(rows[axis] for axis in kept[:-1]), "APART", rows[kept[-1]]]
-        text.line(*apart, f"    {to}[{place}] = {begin};", *(rows[axis] for axis in gone), *apart)
-        text.line(f"    {to}[{place}] = {fold.format(f'{to}[{place}]', each)};")
-        return
-    text.line(
-        *(rows[axis] for axis in kept),
-        "{",
-        f"    {'double' if kind == 'float' else kind} sum = {begin};",
-        *(rows[axis] for axis in gone),
-    )
-    text.line(f"        sum = {fold.format('sum', each)};", f"    {to}[{place}] = sum;", "}")
-
-
 def _called(made: Any) -> tuple[str, list[np.ndarray], list[Any]]:
     """Return the name of an operation of PyTorch's that is called, the arrays it is called with, and all arguments."""
     if not isinstance(made, partial) or not hasattr(made.func, "_schema"):
@@ -350,15 +258,9 @@ def _called(made: Any) -> tuple[str, list[np.ndarray], list[Any]]:
     return made.func._schema.name.removeprefix("aten::").removesuffix("_"), arrays, list(made.args)
 
 
-def _whole(*arrays: np.ndarray | None) -> None:
-    for one in arrays:
-        if one is not None and not (one.dtype == np.float32 and one.flags.c_contiguous and one.size):
-            raise Untold
-
-
 def _by_pytorch(text: Text, _: Any, out: np.ndarray, made: Any, *more: Any) -> None:
     """Write a call of PyTorch's: of entries, or of rows."""
-    name, arrays, args = _called(made) if not more else _none()
+    name, arrays, args = _called(made) if not more else untold()
     if name in OF_PYTORCH:
         more_args = args[len(arrays) :]
         beta, threshold = more_args + [1, 20][len(more_args) :]
@@ -368,13 +270,15 @@ def _by_pytorch(text: Text, _: Any, out: np.ndarray, made: Any, *more: Any) -> N
     dim = next((arg for arg in args if isinstance(arg, int)), 0)
     if name not in ROWWISE or not out.ndim or dim % out.ndim != out.ndim - 1:
         raise Untold
-    _whole(out, *arrays)
+    whole(out, *arrays)
     pointers = ", ".join(text.pointer(one) for one in (out, *arrays))
     text.line(f"{ROWWISE[name]}<{out.shape[-1]}>({pointers}, {out.size // out.shape[-1]});")
 
 
 def _several_by_pytorch(text: Text, _: Any, outs: Sequence[np.ndarray | None], made: Any) -> None:
     """Write a call of PyTorch's that returns several arrays."""
+    if isinstance(made, partial) and not hasattr(made.func, "_schema"):
+        return write_cell(text, made.func, [arg.numpy() for arg in made.args], outs)
     name, arrays, args = _called(made)
     if name not in ("native_layer_norm", "native_layer_norm_backward"):
         raise Untold
@@ -382,7 +286,7 @@ def _several_by_pytorch(text: Text, _: Any, outs: Sequence[np.ndarray | None], m
     if width > WIDEST:
         raise Untold
     tensors = [arg.numpy() if isinstance(arg, torch.Tensor) else None for arg in args]
-    _whole(*outs, *arrays)
+    whole(*outs, *arrays)
     if name == "native_layer_norm":
         x, _shape, weight, bias, eps = tensors[0], *tensors[1:4], args[4]
         given, last = [*outs, x, weight, bias], f", {eps!r}"
@@ -394,10 +298,6 @@ def _several_by_pytorch(text: Text, _: Any, outs: Sequence[np.ndarray | None], m
     text.line(f"{name.removeprefix('native_')}<{width}>({texts}, {x.size // width}{last});")
 
 
-def _none() -> Any:
-    raise Untold
-
-
 _WRITTEN: dict[str, Callable[..., None]] = {
     "copyto": _copyto,
     "concatenate": _concatenate,
@@ -405,9 +305,9 @@ _WRITTEN: dict[str, Callable[..., None]] = {
     "take": _take,
     "put": _put,
     "argmax": _argmax,
-    "dot": _dot,
-    "matmul": _matmul,
-    "reduce": _reduce,
+    "dot": dot,
+    "matmul": matmul,
+    "reduce": reduce,
     "_assign": _assign,
     "at": _at,
     "_put": _by_pytorch,

@@ -132,6 +132,17 @@ class Text:
         self._body += ["{", *before, *loops, "{", *(f"    {line}" for line in body), "}", "}"]
 
 
+def untold() -> Any:
+    raise Untold
+
+
+def whole(*arrays: np.ndarray | None) -> None:
+    """Raise `Untold` for arrays that are not floats without gaps."""
+    for one in arrays:
+        if one is not None and not (one.dtype == np.float32 and one.flags.c_contiguous and one.size):
+            raise Untold
+
+
 def address_of(array: np.ndarray) -> int:
     return int(array.__array_interface__["data"][0])
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from agents.core.by_numpy.cpp_calls import write
+from agents.core.by_numpy.cpp_cells import CELLS
 from agents.core.by_numpy.cpp_loops import Text, Untold, address_of
 from agents.core.by_numpy.cpp_prelude import PRELUDE
 from agents.core.by_numpy.table import Call, Untranslated
@@ -39,7 +40,7 @@ def compiled(calls: Sequence[Call]) -> tuple[list[Call], Any]:
     lines = [f"static void f{i}(void** given) {{\n{function.text()}}}\n" for i, function in enumerate(functions)]
     which = "".join(f"        case {i}: return f{i}(given);\n" for i in range(len(functions)))
     begin = 'extern "C" void kernel(int64_t which, int64_t, void** given) {\n    switch (which) {\n'
-    library = CppFunction(f"{MATHS}{PRELUDE}{''.join(lines)}{begin}{which}    }}\n}}\n", EXACT)
+    library = CppFunction(f"{MATHS}{PRELUDE}{CELLS}{''.join(lines)}{begin}{which}    }}\n}}\n", EXACT)
     bound = iter([library.bound(i, list(function.places)) for i, function in enumerate(functions)])
     return [next(bound) if isinstance(run, Text) else run for run in runs], [calls, functions, library]
 
@@ -70,7 +71,7 @@ def looped(calls: Sequence[Call], given: Sequence[np.ndarray], made: Sequence[np
     begin = 'extern "C" void kernel(int64_t, int64_t count, void** given) {\n'
     loop = f"    for (int64_t m = 0; m < count; ++m) {{\n{''.join(copies[: len(given)])}        f(given);\n"
     loop += "".join(copies[len(given) :]) + "    }\n}\n"
-    library = CppFunction(f"{MATHS}{PRELUDE}static void f(void** given) {{\n{text}}}\n{begin}{loop}", EXACT)
+    library = CppFunction(f"{MATHS}{PRELUDE}{CELLS}static void f(void** given) {{\n{text}}}\n{begin}{loop}", EXACT)
 
     def run(count: int, *rows: int, kept: Any = (calls, function, given, made)) -> None:
         pairs = [address for one, row in zip((*given, *made), rows, strict=True) for address in (address_of(one), row)]
