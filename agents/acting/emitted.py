@@ -140,7 +140,7 @@ def _view(change: Callable[[Emitter, Noted, np.ndarray], np.ndarray]) -> Write:
     def write(e: Emitter, op: Noted) -> Any:
         value = e.value(op.args[0])
         if isinstance(value, Tile):
-            if op.result.shape == op.args[0].shape:
+            if [n for n in op.result.shape if n != 1] == [n for n in op.args[0].shape if n != 1]:
                 return value
             raise Refused("a hidden layer goes elsewhere than into the next")
         if isinstance(value, Held):
@@ -216,9 +216,11 @@ def _parts(e: Emitter, op: Noted) -> list[Any]:
     return found
 
 
-def _joined(e: Emitter, op: Noted) -> Names:
+def _joined(e: Emitter, op: Noted) -> Names | Tile:
     """cat and stack."""
     result, tensors = op.result, op.args[0]
+    if len(tensors) == 1 and isinstance(alone := e.value(tensors[0]), Tile):
+        return alone
     dim = (op.args[1] if len(op.args) > 1 else 0) % result.dim()
     arrays = [e.cast(e.names(tensor), result.dtype).entries for tensor in tensors]
     axis = sum(n != ENVS for n in result.shape[:dim])
@@ -316,6 +318,15 @@ def _normalised(e: Emitter, op: Noted) -> list[Any]:
     return [e.normalised(value, weight, bias, eps), None, None]
 
 
+def _remembered(e: Emitter, op: Noted) -> list[Tile]:
+    """A function that is noted as one: a step of a memory, which starts nowhere within it."""
+    x, carry, start, *weights = op.args
+    before, kind = e.value(carry), getattr(op.func, "known_as", "")
+    if not kind or len(start) != 1 or not isinstance(before, Tile):
+        raise Refused("a function is not written out")
+    return e.cell(kind, e.value(x), before, [e.value(weight) for weight in weights])
+
+
 TANH = "(1.0 - 2.0 / (tl.exp(2.0 * {0}) + 1.0))"
 SIGMOID = "(1.0 / (1.0 + tl.exp(-{0})))"
 
@@ -386,4 +397,5 @@ OPERATIONS: dict[str, Write] = {
     "argmin": _place("<"),
     **dict.fromkeys(("addmm", "mm"), _product),
     "native_layer_norm": _normalised,
+    "": _remembered,
 }

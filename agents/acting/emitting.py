@@ -66,6 +66,7 @@ class Emitter(ABC):
 
     Attributes:
         head: statements that come once, before all ticks.
+        before: those that come before the first tick, of each environment in a language that takes one by one.
         body: those of a tick.
         held: tensors that the kernel is handed, in the order of its arguments `p0`, `p1`, ...
         widest: of the hidden layers, numbers.
@@ -83,6 +84,7 @@ class Emitter(ABC):
     def __init__(self, operations: Sequence[Noted], device: torch.device, learnt: set[int]) -> None:
         self.operations, self._device, self._learnt = operations, device, learnt
         self.head: list[str] = []
+        self.before: list[str] = []
         self.body: list[str] = []
         self.held: list[Tensor] = []
         self.widest = 0
@@ -93,6 +95,15 @@ class Emitter(ABC):
     def give(self, tensor: Tensor, entries: np.ndarray) -> None:
         """Say what stands for the numbers of an input."""
         self._values[id(tensor)] = Names(entries, tensor.dtype)
+
+    def give_tile(self, tensor: Tensor, name: str, pointer: str) -> None:
+        """Say that what a memory goes on from is a tile, which lies at a pointer before the first tick."""
+        self._values[id(tensor)] = tile = Tile(name, tensor.shape[-1])
+        self.before += self.tile_read(tile, pointer)
+
+    def remembered(self, tensor: Tensor) -> bool:
+        """Return whether a tensor is what a memory goes on from."""
+        return any(operation.is_function and operation.args[1] is tensor for operation in self.operations)
 
     def run(self, table: dict[str, Callable[..., Any]]) -> None:
         """Write all operations out.
@@ -107,7 +118,7 @@ class Emitter(ABC):
                 raise Refused(f"operation {operation.name} is not written out")
             results = results_of(operation)
             for result in results:
-                if isinstance(result, Tensor):
+                if isinstance(result, Tensor) and not self._takes_tiles(operation):
                     self.shape(result)
             made = table[name](self, operation)
             if in_place:
@@ -115,6 +126,10 @@ class Emitter(ABC):
                 continue
             for tensor, value in zip(results, made if isinstance(made, list) else [made], strict=True):
                 self._values[id(tensor)] = value
+
+    def _takes_tiles(self, operation: Noted) -> bool:
+        args = [each for arg in operation.args for each in (arg if isinstance(arg, list | tuple) else [arg])]
+        return any(isinstance(self._values.get(id(arg)), Tile) for arg in args)
 
     def _assign(self, tensor: Tensor, value: Any) -> None:
         mine = self._values.get(id(tensor))
@@ -212,6 +227,31 @@ class Emitter(ABC):
     def along(self, tile: Tile, weight: Held, j: int) -> str:
         """Return the expression of number `j` of what a linear layer makes of a hidden layer, without its bias."""
 
+    def beside_tiles(self, name: str) -> str:
+        """Return the expression of a variable among those of a hidden layer's numbers."""
+        return name
+
+    def cell(self, kind: str, x: Names | Tile, carry: Tile, weights: Sequence[Held]) -> list[Tile]:
+        """Write one step of a memory of one cell; return what it remembers and what it goes on from.
+
+        Args:
+            kind: which cell, as `agents.core.recording.known_as` has it.
+            weights: of the inputs and of the hidden state, and their biases.
+        """
+        raise Refused("the policy remembers earlier steps")
+
+    def tile_read(self, tile: Tile, pointer: str) -> list[str]:
+        """Return statements that make a variable of what lies at a pointer, for each environment."""
+        raise Refused("the policy remembers earlier steps")
+
+    def tile_written(self, pointer: str, tile: Tile, ticks: bool) -> str:
+        """Return the statement that puts a tile at a pointer, for each environment, or each one in each tick."""
+        raise Refused("a hidden layer goes elsewhere than into the next")
+
+    def tile_moved(self, tile: Tile, source: Tile) -> str:
+        """Return the statement that gives a tile the numbers of another."""
+        raise Refused("the policy remembers earlier steps")
+
     @abstractmethod
     def kernel(
         self,
@@ -292,9 +332,12 @@ class Emitter(ABC):
     def _of_tiles(self, template: str, values: list[Any]) -> Tile:
         operands: list[Tile | str] = []
         for value in values:
-            if not isinstance(value, Tile | float | int):
+            if isinstance(value, Names) and value.entries.size == 1:
+                operands.append(self.beside_tiles(self.cast(value, torch.float32).entries.item()))
+            elif isinstance(value, Tile | float | int):
+                operands.append(value if isinstance(value, Tile) else self.constant(value, torch.float32))
+            else:
                 raise Refused("a hidden layer meets what is none")
-            operands.append(value if isinstance(value, Tile) else self.constant(value, torch.float32))
         return self.over_tiles(self.spelled(template, torch.float32), operands)
 
     def _aligned(self, tensor: Tensor, result: Tensor, dtype: torch.dtype) -> np.ndarray:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from agents.acting.emitting import Emitter, Held, Names, Tile
+from agents.acting.emitting import Emitter, Held, Names, Refused, Tile
 from agents.core.cpp_source import MATHS, TYPES
 
 HEAD = (
@@ -23,6 +23,8 @@ static inline void layer(float* __restrict y, const float* __restrict x, const f
     for (int j = 0; j < outputs; ++j) y[j] = sum[j];
 }
 
+static inline float sigmoid(float x) { return 1.0f / (1.0f + tl.exp(-x)); }
+
 template <int width>
 static inline void normal(float* y, const float* x, const float* w, const float* b, float eps) {
     float mean = 0.0f, square = 0.0f;
@@ -30,6 +32,34 @@ static inline void normal(float* y, const float* x, const float* w, const float*
     for (int j = 0; j < width; ++j) square += (x[j] - mean) * (x[j] - mean) / width;
     const float scale = 1.0f / std::sqrt(square + eps);
     for (int j = 0; j < width; ++j) y[j] = (x[j] - mean) * scale * (w ? w[j] : 1.0f) + (b ? b[j] : 0.0f);
+}
+
+template <int inputs, int size>
+static inline void lstm(float* out, float* after, const float* x, const float* carry, const float* of_inputs,
+                        const float* of_hidden, const float* b, const float* c) {
+    float given[4 * size], gates[4 * size];
+    layer<inputs, 4 * size>(given, x, of_inputs, b);
+    layer<size, 4 * size>(gates, carry, of_hidden, c);
+    for (int j = 0; j < 4 * size; ++j) gates[j] += given[j];
+    for (int j = 0; j < size; ++j) {
+        const float i = sigmoid(gates[j]), f = sigmoid(gates[size + j]), g = tl.tanh(gates[2 * size + j]),
+                    o = sigmoid(gates[3 * size + j]), cell = f * carry[size + j] + i * g;
+        after[size + j] = cell;
+        after[j] = out[j] = o * tl.tanh(cell);
+    }
+}
+
+template <int inputs, int size>
+static inline void gru(float* out, float* after, const float* x, const float* carry, const float* of_inputs,
+                       const float* of_hidden, const float* b, const float* c) {
+    float given[3 * size], gates[3 * size];
+    layer<inputs, 3 * size>(given, x, of_inputs, b);
+    layer<size, 3 * size>(gates, carry, of_hidden, c);
+    for (int j = 0; j < size; ++j) {
+        const float r = sigmoid(given[j] + gates[j]), z = sigmoid(given[size + j] + gates[size + j]),
+                    made = tl.tanh(given[2 * size + j] + r * gates[2 * size + j]);
+        after[j] = out[j] = made + z * (carry[j] - made);
+    }
 }
 
 template <int inputs> static inline float along(const float* x, const float* w) {
@@ -43,6 +73,9 @@ template <int inputs> static inline float along(const float* x, const float* w) 
 
 """
 )
+
+
+CELLS = ("gru", "lstm")
 
 
 class Cpp(Emitter):
@@ -83,11 +116,7 @@ class Cpp(Emitter):
 
     def hidden(self, value: Names | Tile, weight: Held, bias: Held | None) -> Tile:
         inputs, outputs = weight.places.shape
-        if isinstance(value, Names):
-            given = self._array(inputs)
-            self.body += [f"{given}[{i}] = {name};" for i, name in enumerate(value.entries)]
-        else:
-            given = value.name
+        given = self._filled(value)
         of, offsets = self._copied(weight.pointer, weight.places), "nullptr"
         if bias is not None:
             offsets = self._copied(bias.pointer, bias.places)
@@ -104,6 +133,31 @@ class Cpp(Emitter):
     def along(self, tile: Tile, weight: Held, j: int) -> str:
         return f"along<{tile.width}>({tile.name}, {self._copied(weight.pointer, weight.places[:, j])})"
 
+    def cell(self, kind: str, x: Names | Tile, carry: Tile, weights: Sequence[Held]) -> list[Tile]:
+        of_inputs, of_hidden, *biases = weights
+        (width, inputs), size = of_inputs.places.shape, of_hidden.places.shape[1]
+        if kind not in CELLS or max(inputs, width) > 2 * self.layer_limit:
+            raise Refused(f"a memory {kind} of {size} is not written out")
+        given = [self._copied(one.pointer, one.places.T) for one in (of_inputs, of_hidden)]
+        given += [self._copied(one.pointer, one.places) for one in biases]
+        made = [Tile(self._array(size), size), Tile(self._array(carry.width), carry.width)]
+        names = [tile.name for tile in made]
+        self.body.append(f"{kind}<{inputs}, {size}>({', '.join([*names, self._filled(x), carry.name, *given])});")
+        return made
+
+    def tile_read(self, tile: Tile, pointer: str) -> list[str]:
+        return [
+            f"float {tile.name}[{tile.width}];",
+            f"std::copy_n({pointer} + place * {tile.width}, {tile.width}, {tile.name});",
+        ]
+
+    def tile_written(self, pointer: str, tile: Tile, ticks: bool) -> str:
+        row = "(t * n + place)" if ticks else "place"
+        return f"std::copy_n({tile.name}, {tile.width}, {pointer} + {row} * {tile.width});"
+
+    def tile_moved(self, tile: Tile, source: Tile) -> str:
+        return f"std::copy_n({source.name}, {tile.width}, {tile.name});"
+
     def kernel(
         self,
         types: dict[str, torch.dtype],
@@ -113,6 +167,7 @@ class Cpp(Emitter):
         after: Sequence[str],
     ) -> str:
         each = [
+            *self.before,
             *(f"auto {name} = {value};" for name, value in state.items()),
             "for (int64_t t = 0; t < ticks; ++t) {",
             *(f"    {line}" for line in [*self.body, *tick]),
@@ -131,6 +186,14 @@ class Cpp(Emitter):
         ]
         begin = 'extern "C" void kernel(int64_t ticks, int64_t n, void** given) {\n'
         return HEAD + begin + "".join(f"    {line}\n" for line in lines) + "}\n"
+
+    def _filled(self, value: Names | Tile) -> str:
+        """Return an array of what goes into a layer."""
+        if isinstance(value, Tile):
+            return value.name
+        given = self._array(value.entries.size)
+        self.body += [f"{given}[{i}] = {name};" for i, name in enumerate(value.entries.flat)]
+        return given
 
     def _array(self, width: int) -> str:
         name = self._made[f"array {len(self._made)}"] = f"v{len(self._made)}"

@@ -71,6 +71,9 @@ class Triton(Emitter):
         width = next(one.width for one in operands if isinstance(one, Tile))
         return Tile(self.name(template.format(*names), fixed=False), width)
 
+    def beside_tiles(self, name: str) -> str:
+        return f"tl.broadcast_to({name}, [BLOCK])[:, None]"
+
     def hidden(self, value: Names | Tile, weight: Held, bias: Held | None) -> Tile:
         total = f"{self._row(bias.pointer, bias.places)}[None, :]" if bias is not None else None
         if isinstance(value, Tile):

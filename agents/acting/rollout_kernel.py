@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from agents.acting.emitted import OPERATIONS
-from agents.acting.emitting import ENVS, Emitter, Refused
+from agents.acting.emitting import ENVS, Emitter, Refused, Tile
 from agents.acting.in_cpp import Cpp
 from agents.acting.in_triton import BLOCK, WARPS, WIDE_WARPS, Triton
 from agents.acting.policies import ModelPolicy
@@ -62,6 +62,7 @@ class Source:
         emitter.run(OPERATIONS)
         stores = [line for i, row in enumerate(leaves(rows)) for line in _kept(emitter, i, row)]
         moves = [name for pair in zip(state, leaves(after), strict=True) for name in _moved(emitter, *pair)]
+        stores += [line for pair in zip(state, leaves(after), strict=True) for line in _moved_tile(emitter, *pair)]
         ended = [line for i, tensor in enumerate(state) for line in _ended(emitter, i, tensor)]
         self.held, self.rows = emitter.held, tree_map(lambda row: row.to("meta"), rows)
         self.warps = WIDE_WARPS if emitter.widest > 64 else WARPS
@@ -77,6 +78,9 @@ def in_triton(device: torch.device) -> bool:
 
 def _begun(e: Emitter, i: int, tensor: Tensor) -> list[tuple[str, str]]:
     """Give names to what there is before a tick; return them with what reads it before the first one."""
+    if e.remembered(tensor):
+        e.give_tile(tensor, f"s{i}", f"now{i}")
+        return []
     entries, found = np.empty(e.shape(tensor), object), []
     for k, (index, address) in enumerate(_addresses(e, tensor)):
         entries[index] = f"s{i}_{k}"
@@ -95,6 +99,8 @@ def _drawn(e: Emitter, i: int, tensor: Tensor) -> None:
 
 def _kept(e: Emitter, i: int, row: Tensor) -> list[str]:
     """Return what writes down what happened in a tick."""
+    if isinstance(tile := e.value(row), Tile):
+        return [e.tile_written(f"row{i}", tile, ticks=True)]
     entries = e.names(row).entries
     return [e.written(f"row{i}", address, entries[index]) for index, address in _addresses(e, row, ticks=True)]
 
@@ -103,11 +109,25 @@ def _moved(e: Emitter, before: Tensor, after: Tensor) -> list[str]:
     """Return the names of what a tick leaves, in the types of what there was."""
     if before.shape != after.shape:
         raise Refused("what there is changes its shape from tick to tick")
+    if isinstance(e.value(before), Tile):
+        return []
     return list(e.cast(e.names(after), before.dtype).entries.flat)
+
+
+def _moved_tile(e: Emitter, before: Tensor, after: Tensor) -> list[str]:
+    """Return what gives a memory what it goes on from in the next tick."""
+    tile, source = e.value(before), e.value(after)
+    if not isinstance(tile, Tile):
+        return []
+    if not isinstance(source, Tile):
+        raise Refused("what is remembered is no hidden layer")
+    return [e.tile_moved(tile, source)]
 
 
 def _ended(e: Emitter, i: int, tensor: Tensor) -> list[str]:
     """Return what writes down what there is after the last tick."""
+    if isinstance(tile := e.value(tensor), Tile):
+        return [e.tile_written(f"now{i}", tile, ticks=False)]
     return [e.written(f"now{i}", address, f"s{i}_{k}") for k, (_, address) in enumerate(_addresses(e, tensor))]
 
 
@@ -134,7 +154,7 @@ def _addresses(e: Emitter, tensor: Tensor, ticks: bool = False) -> list[tuple[tu
 
 def fits(policy: ModelPolicy, env: NativeVecEnv) -> str:
     """Return why no kernel does a policy's rollout, as far as can be told beforehand; "" if nothing is in the way."""
-    if policy.recurrent:
+    if policy.recurrent and in_triton(policy.device):
         return "the policy remembers earlier steps"
     if any(len(leaf.shape or ()) > 1 for leaf in spaces_of(env.observation_space).values()):
         return "observations are pictures"

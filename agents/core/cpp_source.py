@@ -35,7 +35,8 @@ TYPES = {
 }
 # Functions of numbers under Triton's names. `exp` of floats is written out, as compilers can then reckon several at
 # once (the polynomial is that of Cephes, expf); a comparison with NaN is false, so that NaN stays.
-MATHS = """#include <cmath>
+MATHS = """#include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <type_traits>

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from agents.core import device as core_device
-from agents.core.recording import as_one, known_as
+from agents.core.recording import as_one, known_as, noting
 from agents.core.tree import restarted
 from agents.ops.recurrences import GatedRecurrence
 
@@ -65,12 +65,16 @@ class Cell(nn.Module):
         Returns:
             What is remembered, `[N, size]` or `[T, N, size]`, and the carry after the (last) step.
         """
+        cell = self.cell
+        weights = cell.weight_ih, cell.weight_hh, cell.bias_ih, cell.bias_hh
         if start is None:
-            return self.step(x, carry)
+            if not noting():
+                return self.step(x, carry)
+            start = torch.zeros(1, len(x), dtype=torch.bool, device=x.device)
+            output, carry = as_one(self.sequence, x[None], carry, start, *weights)
+            return output[0], carry
         carry = restarted(carry, start[0])
         if start.device.type in core_device.LOOKED_AT:  # how long runs are is a value
-            cell = self.cell
-            weights = cell.weight_ih, cell.weight_hh, cell.bias_ih, cell.bias_hh
             output, carry = as_one(self.sequence, x, carry, start, *weights)
             return output, carry
         outputs = []

@@ -11,7 +11,7 @@ import torch
 from agents.acting import rollout_kernel
 from agents.acting.emitted import OPERATIONS
 from agents.acting.fused import REHEARSED
-from agents.acting.rollout_kernel import differences, fits, leaves
+from agents.acting.rollout_kernel import differences, fits, in_triton, leaves
 from agents.algos.dqn.config import DQNConfig
 from agents.algos.ppo.config import PPOConfig
 from agents.core.runtime import Runtime
@@ -127,6 +127,61 @@ def test_it_acts_as_the_network_does(options):
     assert len(rows["action"].unique()) > 1
 
 
+MEMORIES = [
+    {"memory": "lstm", "memory_size": 5},
+    {"memory": "gru", "memory_size": 20},
+    {"memory": "lstm", "memory_size": 160, "net_arch": ()},
+    {"memory": "gru", "norm_obs": True, "activation": "relu"},
+    {"memory": "lstm", "task": "Pendulum-v1"},
+    {"memory": "gru", "kind": DQNConfig},
+]
+
+
+@pytest.fixture
+def in_cpp(monkeypatch):
+    if DEVICE.type != "cpu":
+        pytest.skip("kernels on a GPU are in Triton")
+    monkeypatch.setattr(rollout_kernel, "in_triton", lambda device: False)
+
+
+@needs_cpp
+@pytest.mark.usefixtures("in_cpp")
+@pytest.mark.parametrize("options", MEMORIES, ids=lambda options: " ".join(map(str, options.values())))
+def test_it_remembers_as_the_network_does(options):
+    made = training(**options)
+    with torch.no_grad():
+        for parameter in made.algorithm.model.parameters():
+            parameter.add_(torch.randn_like(parameter), alpha=0.3)
+    assert fits(made.policy, made.env) == ""
+    rows = compare(made)
+    assert rows["start"][1:].any(), "what is remembered begins anew"
+    assert rows["carry"].abs().sum() > 1
+    runtime, said = listening()
+    with_kernel, plain = training(runtime=runtime, **options), training(**options)
+    for ticks in (T, T):
+        got, wanted = with_kernel.collector.collect(ticks).trajectory, plain.collector.collect(ticks).trajectory
+        for name in ("obs", "action", "start", "carry", "last_carry", "final", "carries"):
+            torch.testing.assert_close(getattr(got, name), getattr(wanted, name), atol=1e-5, rtol=1e-5, msg=name)
+    assert said == []
+    assert runtime.summary == "in kernels"
+
+
+@needs_cpp
+@pytest.mark.usefixtures("in_cpp")
+@pytest.mark.parametrize("memory", ["scan", "gtrxl", "lstm of 600", "two of gru"])
+def test_other_memories_run_as_they_are(memory):
+    options = {
+        "lstm of 600": {"memory": "lstm", "memory_size": 600},
+        "two of gru": {"memory": "gru", "memory_layers": 2},
+    }.get(memory, {"memory": memory})
+    runtime, said = listening()
+    got = training(runtime=runtime, **options).collector.collect(T)
+    assert len(said) == 1
+    assert said[0].startswith("not in a kernel, runs as it is: Refused: ")
+    wanted = training(**options).collector.collect(T)
+    assert got.trajectory.obs.equal(wanted.trajectory.obs)
+
+
 @pytest.mark.usefixtures("language")
 def test_weights_that_change_are_seen():
     made = training(net_arch=(16, 16), norm_obs=True)
@@ -212,7 +267,8 @@ def test_it_is_captured_in_a_graph(monkeypatch):
 
 def test_what_no_kernel_is_made_for_is_said():
     memory = training("CartPole-v1", memory="gru", memory_size=6)
-    assert fits(memory.policy, memory.env) == "the policy remembers earlier steps"
+    if in_triton(DEVICE):
+        assert fits(memory.policy, memory.env) == "the policy remembers earlier steps"
     pixels = training_on(
         make("Bricks-v0", 2, vec="native", tensors=True, device=str(DEVICE)),
         PPOConfig(n_envs=2, n_steps=4, batch_size=8),
@@ -221,7 +277,11 @@ def test_what_no_kernel_is_made_for_is_said():
     plain = training()
     assert fits(plain.policy, plain.env) == ""
     runtime, said = listening()
-    training("CartPole-v1", runtime, memory="gru", memory_size=6).collector.collect(T)
+    training_on(
+        make("Bricks-v0", 2, vec="native", tensors=True, device=str(DEVICE)),
+        PPOConfig(n_envs=2, n_steps=4, batch_size=8),
+        runtime=runtime,
+    ).collector.collect(T)
     assert said == []
     assert runtime.summary == "eager"
 
