@@ -2206,7 +2206,27 @@ BUGS = [
         ("all(array.strides[axis - 1] ==", "any(array.strides[axis - 1] ==", "in C++: gaps are gone through"),
     ),
     *_in(
-        "agents/core/by_numpy/cpp_calls.py",
+        "agents/core/by_numpy/cpp_cells.py",
+        "tests/core/test_cells_in_cpp.py",
+        (
+            "        restart(cell, start, t, envs, size);\n        by_panels",
+            "        by_panels",
+            "in C++: an LSTM's cell state outlives its episode",
+        ),
+        (
+            "        restart(to_cell, start, t, envs, size);\n",
+            "",
+            "in C++: an LSTM's gradient goes on into the episode before",
+        ),
+        ("to_hidden[j] += kept[j];", "to_hidden[j] += 0.0f;", "in C++: a GRU keeps nothing of its gradient"),
+        (
+            "    elif learnt.compiled is None:  # PyTorch went forward\n        untold()\n",
+            "",
+            "in C++: a gradient of what PyTorch made",
+        ),
+    ),
+    *_in(
+        "agents/core/by_numpy/cpp_sums.py",
         "tests/core/test_numpy_in_cpp.py",
         (" != 0' if a.dtype == bool else ''", "'", "in C++: flags are bytes"),
         ('if fold != FOLDED["add"] else "0"', 'if False else "0"', "in C++: extremes are begun at 0"),
@@ -2264,6 +2284,11 @@ BUGS = [
     *_in(
         "agents/acting/rollout_kernel.py",
         "tests/acting/test_rollout_kernel.py",
+        (
+            "    return [e.tile_moved(tile, source)]\n",
+            "    return []\n",
+            "kernels: what is remembered is that of the first tick",
+        ),
         ('return "" if count <= allowed', 'return "" if count <= len(apart)', "kernels: one that goes wrong is used"),
         (
             "(~_close(one, other)).transpose(0, 1)",
