@@ -9,6 +9,7 @@ import struct
 import time
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
+from functools import cache
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -54,23 +55,49 @@ def charts(tags: Collection[str]) -> Iterator[tuple[str, str, tuple[str, ...]]]:
         yield from ((category, title, group) for title, group in found if group and category_of(group[0]) == category)
 
 
+def record(content: bytes) -> bytes:
+    """Return a record of an event file, a TFRecord: length, its checksum, content, and its checksum."""
+    length = struct.pack("<Q", len(content))
+    return length + _masked_checksum(length) + content + _masked_checksum(content)
+
+
+def _masked_checksum(content: bytes) -> bytes:
+    """Return CRC-32C (Castagnoli, RFC 3720), turned by 15 bits and moved on, as checksums of checksums go wrong."""
+    table, crc = _checksums(), 0xFFFFFFFF
+    for byte in content:
+        crc = table[(crc ^ byte) & 0xFF] ^ crc >> 8
+    crc ^= 0xFFFFFFFF
+    return struct.pack("<I", ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF)
+
+
+@cache
+def _checksums() -> list[int]:
+    """Return what each byte adds to a checksum."""
+    table = []
+    for byte in range(256):
+        for _ in range(8):
+            byte = byte >> 1 ^ (0x82F63B78 if byte & 1 else 0)
+        table.append(byte)
+    return table
+
+
 class TensorBoardSink:
     """Writes an event file: scalars, text, hyperparameters, histograms and moving pictures.
 
     The tab CUSTOM SCALARS gets a layout of all scalars there are, which is written anew when one is new. The records
     are written here and now rather than by TensorBoard's own thread, so that a full disk is noticed, and without
-    `torch.utils.tensorboard`, which takes long to import.
+    `torch.utils.tensorboard`, TensorBoard's `RecordWriter` and its functions for hyperparameters, which take long to
+    import.
     """
 
     def __init__(self, folder: Path, *, purge_step: int | None = None) -> None:
         """Open a new event file in `folder`; on resume, TensorBoard hides what was logged beyond `purge_step`."""
         from tensorboard.compat.proto.event_pb2 import Event, SessionLog
-        from tensorboard.summary.writer.record_writer import RecordWriter
 
         name = f"events.out.tfevents.{time.time():.0f}.{socket.gethostname()}.{os.getpid()}.{next(_file_number)}"
         self._path = folder / name
         with disk("write", self._path):
-            self._records = RecordWriter(self._path.open("wb"))
+            self._file = self._path.open("wb")
         self._session = False
         self._tags: set[str] = set()
         self._add(Event(file_version="brain.Event:2"))
@@ -148,10 +175,13 @@ class TensorBoardSink:
 
         The tab finds the columns itself; to name them here would limit them to the first run's in a folder of several.
         """
-        from tensorboard.plugins.hparams.summary_v2 import hparams_pb
+        from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData, SessionStartInfo
 
-        plain = {key: value if isinstance(value, bool | int | float) else str(value) for key, value in values.items()}
-        self._add_summary(0, hparams_pb(plain, trial_id=self._path.parent.name))
+        started = SessionStartInfo(group_name=self._path.parent.name, start_time_secs=time.time())
+        for name, value in values.items():
+            kind = "bool" if isinstance(value, bool) else "number" if isinstance(value, int | float) else "string"
+            setattr(started.hparams[name], f"{kind}_value", value if kind != "string" else str(value))
+        self._add_session("start", HParamsPluginData(session_start_info=started))
         self._session = True
 
     def video(self, tag: str, step: int, gif: bytes) -> None:
@@ -164,20 +194,28 @@ class TensorBoardSink:
 
     def close(self) -> None:
         """Mark the session as ended and close the file."""
-        from tensorboard.plugins.hparams import metadata, plugin_data_pb2
         from tensorboard.plugins.hparams.api_pb2 import STATUS_SUCCESS
+        from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData, SessionEndInfo
 
-        if self._records.closed:
+        if self._file.closed:
             return
         if self._session:
-            from tensorboard.compat.proto.summary_pb2 import Summary
-
-            ended = plugin_data_pb2.SessionEndInfo(status=STATUS_SUCCESS, end_time_secs=time.time())
-            content = metadata.create_summary_metadata(plugin_data_pb2.HParamsPluginData(session_end_info=ended))
-            value = Summary.Value(tag=metadata.SESSION_END_INFO_TAG, metadata=content, tensor=metadata.NULL_TENSOR)
-            self._add_summary(0, Summary(value=[value]))
+            ended = SessionEndInfo(status=STATUS_SUCCESS, end_time_secs=time.time())
+            self._add_session("end", HParamsPluginData(session_end_info=ended))
         with suppress(OSError):  # every record was flushed, or its error was raised
-            self._records.close()
+            self._file.close()
+
+    def _add_session(self, what: str, told: Any) -> None:
+        """Log what the HPARAMS tab reads, as TensorBoard's own functions do, which take long to import."""
+        from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
+        from tensorboard.compat.proto.tensor_pb2 import TensorProto
+        from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto
+        from tensorboard.compat.proto.types_pb2 import DT_FLOAT
+
+        plugin = SummaryMetadata.PluginData(plugin_name="hparams", content=told.SerializeToString())
+        nothing = TensorProto(dtype=DT_FLOAT, tensor_shape=TensorShapeProto(dim=[TensorShapeProto.Dim(size=0)]))
+        content, tag = SummaryMetadata(plugin_data=plugin), f"_hparams_/session_{what}_info"
+        self._add_summary(0, Summary(value=[Summary.Value(tag=tag, metadata=content, tensor=nothing)]))
 
     def _add_summary(self, step: int, summary: Any) -> None:
         from tensorboard.compat.proto.event_pb2 import Event
@@ -187,5 +225,5 @@ class TensorBoardSink:
     def _add(self, event: Any) -> None:
         event.wall_time = time.time()
         with disk("write", self._path):
-            self._records.write(event.SerializeToString())
-            self._records.flush()
+            self._file.write(record(event.SerializeToString()))
+            self._file.flush()

@@ -19,10 +19,12 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.custom_scalar import metadata as layout_metadata
 from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
 from tensorboard.plugins.hparams import metadata as hparams_metadata
+from tensorboard.plugins.hparams.summary_v2 import hparams_pb
+from tensorboard.summary.writer.record_writer import RecordWriter
 from tensorboard.util.tensor_util import make_ndarray
 
 from agents.run.histograms import histograms
-from agents.run.tensorboard import BEST, BINS, FINAL, TensorBoardSink, charts
+from agents.run.tensorboard import BEST, BINS, FINAL, TensorBoardSink, charts, record
 from envs.errors import UserError
 from tests.algos.making import collect, make_ppo
 from tests.browser import in_a_browser, near, pixels
@@ -39,6 +41,13 @@ def events(folder: Path) -> EventAccumulator:
 def scalars(folder: Path, tag: str) -> list[tuple[int, float]]:
     accumulator = events(folder)
     return [(event.step, event.value) for event in accumulator.Scalars(tag)]
+
+
+@pytest.mark.parametrize("content", [b"", b"123456789", bytes(range(256)) * 3])
+def test_records_are_those_of_tensorboards_own_writer(content: bytes, tmp_path: Path) -> None:
+    with (tmp_path / "events").open("wb") as file:
+        RecordWriter(file).write(content)
+    assert record(content) == (tmp_path / "events").read_bytes()
 
 
 class TestTensorBoard:
@@ -85,6 +94,10 @@ class TestTensorBoard:
         assert started.hparams["target_kl"].string_value == "None"
         assert started.hparams["net_arch"].string_value == "(64, 64)"
         assert hparams_metadata.SESSION_END_INFO_TAG in content
+        plain = values | {"target_kl": "None", "net_arch": "(64, 64)"}
+        tensorboards = hparams_pb(plain, tmp_path.name, started.start_time_secs).value[0]
+        assert content[tensorboards.tag] == tensorboards.metadata
+        assert events(tmp_path).Tensors(tensorboards.tag)[0].tensor_proto == tensorboards.tensor
 
     def test_video(self, tmp_path: Path) -> None:
         frames = [Image.new("RGB", (30, 20), (shade, 0, 0)) for shade in (0, 100, 200)]
