@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 BACK, SIDE, TRACK, LINE = (15, 18, 26), (22, 26, 37), (36, 42, 58), (48, 55, 74)
 TEXT, MUTED = (232, 236, 244), (139, 148, 170)
 QUIET, ACCENT, WARM = (84, 103, 146), (94, 206, 190), (243, 189, 106)
+MOST_LINES = 2_048  # of text that are kept as pictures, as most are the same from one frame to the next
+_lines: dict[tuple[Any, ...], Surface] = {}
 
 
 def number(value: float) -> str:
@@ -84,15 +86,23 @@ class Writer:
         **place: Any,
     ) -> Rect:
         """Write one line with its Rect attributes as `place` says, e.g. `topleft=(3, 4)`, cut to `width`."""
+        line = text, size, color, bold, width
+        if (image := _lines.get(line)) is None:
+            if len(_lines) >= MOST_LINES:
+                _lines.clear()
+            image = _lines[line] = self._line(*line)
+        rect = image.get_rect(**place)
+        surface.blit(image, rect)
+        return rect
+
+    def _line(self, text: str, size: int, color: tuple[int, int, int], bold: bool, width: int | None) -> Surface:
         font = self.font(size, bold)
         if width is not None and font.size(text)[0] > width:
             while text and font.size(text + "…")[0] > width:
                 text = text[:-1]
             text += "…"
-        image = font.render(text, True, color)
-        rect = image.get_rect(**place)
-        surface.blit(image, rect)
-        return rect
+        image: Surface = font.render(text, True, color)
+        return image
 
 
 def smooth(size: tuple[int, int], color: tuple[int, int, int], paint: Callable[[Surface, int], None]) -> Surface:
