@@ -13,8 +13,9 @@ KNOWN = 10.0  # seconds of training from which on its speed is known
 COST = 60.0  # seconds that compiling takes the first time, where PyTorch compiles too
 WORTH = 60.0  # seconds: to save less is not worth a word
 # Of the time that a training takes in these modes so much is left where it is compiled, at the most: SAC's share, whose
-# products of matrices are most of it. By NumPy, PPO's is 0.3 to 0.5 and DQN's 0.5.
+# products of matrices are most of it. By NumPy, PPO's is 0.3 to 0.5, with an LSTM too, and DQN's 0.5.
 LEFT = {"off": 0.75, "numpy": 0.9}
+GAINING = (None, "gru", "lstm")  # memories with which that is known
 
 
 def of_compiling(training: Training, seconds: float, steps: int, run: str) -> Iterator[str]:
@@ -27,7 +28,7 @@ def of_compiling(training: Training, seconds: float, steps: int, run: str) -> It
     """
     config, params = training.config, training.config.params
     known = config.device == "cpu" and config.compile in LEFT and isinstance(training.env, NativeVecEnv)
-    if not known or params.network.encoder != "flat" or training.policy.recurrent:
+    if not known or params.network.encoder != "flat" or params.network.recurrence.memory not in GAINING:
         return
     ahead = seconds / max(steps, 1) * (params.total_timesteps - training.step)
     if (saved := (1 - LEFT[config.compile]) * ahead - COST) >= WORTH:

@@ -30,6 +30,11 @@ def test_a_long_training_is_told_how_much_and_how() -> None:
     assert line.endswith("python -m agents.train --resume runs/a --compile on")
 
 
+@pytest.mark.parametrize("memory", ["gru", "lstm"])
+def test_so_is_one_with_a_cell_that_is_compiled(memory: str) -> None:
+    assert said(10_000.0, memory=memory) != []
+
+
 @pytest.mark.parametrize("mode", ["off", "numpy"])
 def test_what_is_saved_must_be_more_than_it_costs(mode: str) -> None:
     enough = (COST + WORTH) / (1 - LEFT[mode]) / 9  # nine tenths are left
@@ -41,7 +46,7 @@ def test_what_is_saved_must_be_more_than_it_costs(mode: str) -> None:
     "values",
     [
         {"compile": "on"},
-        {"memory": "gru"},
+        {"memory": "scan"},
         {"env": "Bricks-v0"},
         {"vec": "sync"},
     ],
