@@ -23,8 +23,6 @@ static inline void layer(float* __restrict y, const float* __restrict x, const f
     for (int j = 0; j < outputs; ++j) y[j] = sum[j];
 }
 
-static inline float sigmoid(float x) { return 1.0f / (1.0f + tl.exp(-x)); }
-
 template <int width>
 static inline void normal(float* y, const float* x, const float* w, const float* b, float eps) {
     float mean = 0.0f, square = 0.0f;
@@ -42,8 +40,8 @@ static inline void lstm(float* out, float* after, const float* x, const float* c
     layer<size, 4 * size>(gates, carry, of_hidden, c);
     for (int j = 0; j < 4 * size; ++j) gates[j] += given[j];
     for (int j = 0; j < size; ++j) {
-        const float i = sigmoid(gates[j]), f = sigmoid(gates[size + j]), g = tl.tanh(gates[2 * size + j]),
-                    o = sigmoid(gates[3 * size + j]), cell = f * carry[size + j] + i * g;
+        const float i = tl.sigmoid(gates[j]), f = tl.sigmoid(gates[size + j]), g = tl.tanh(gates[2 * size + j]),
+                    o = tl.sigmoid(gates[3 * size + j]), cell = f * carry[size + j] + i * g;
         after[size + j] = cell;
         after[j] = out[j] = o * tl.tanh(cell);
     }
@@ -56,7 +54,7 @@ static inline void gru(float* out, float* after, const float* x, const float* ca
     layer<inputs, 3 * size>(given, x, of_inputs, b);
     layer<size, 3 * size>(gates, carry, of_hidden, c);
     for (int j = 0; j < size; ++j) {
-        const float r = sigmoid(given[j] + gates[j]), z = sigmoid(given[size + j] + gates[size + j]),
+        const float r = tl.sigmoid(given[j] + gates[j]), z = tl.sigmoid(given[size + j] + gates[size + j]),
                     made = tl.tanh(given[2 * size + j] + r * gates[2 * size + j]);
         after[j] = out[j] = made + z * (carry[j] - made);
     }

@@ -92,6 +92,7 @@ static const struct {
         const float s = a * a, near = a * FUSED(s, FUSED(s, FUSED(s, -0.05396825f, 0.13333333f), -0.33333333f), 1.0f);
         return a > -0.25f && a < 0.25f ? near : 1.0f - 2.0f / (exp(2.0f * a) + 1.0f);
     }
+    float sigmoid(float a) const { return 1.0f / (1.0f + exp(-a)); }
     template <class A, class B> std::common_type_t<A, B> remainder(A a, B b) const {
         using T = std::common_type_t<A, B>;
         T r;

@@ -166,8 +166,6 @@ def _panels(text: Text, matrix: np.ndarray) -> np.ndarray:
 CELLS = (
     f"constexpr int64_t PANEL = {PANEL};\n"
     + """
-static inline float sigmoid(float x) { return 1.0f / (1.0f + tl.exp(-x)); }
-
 // Where an episode starts, what was before is zero; the first step goes on from the carry.
 static inline void restart(float* state, const uint8_t* start, int64_t t, int64_t envs, int64_t size) {
     for (int64_t n = 0; t && n < envs; ++n)
@@ -201,8 +199,8 @@ static void lstm(float* out, float* after, float* gates, float* hidden, float* c
             for (int64_t j = 0; j < width; ++j) gates[j] = gates[j] + u[j] + (inputs_bias[j] + hidden_bias[j]);
             APART
             for (int64_t j = 0; j < size; ++j) {
-                const float i = sigmoid(gates[j]), f = sigmoid(gates[size + j]), g = tl.tanh(gates[2 * size + j]),
-                            o = sigmoid(gates[3 * size + j]), made = f * c[j] + i * g, s = tl.tanh(made);
+                const float i = tl.sigmoid(gates[j]), f = tl.sigmoid(gates[size + j]), g = tl.tanh(gates[2 * size + j]),
+                            o = tl.sigmoid(gates[3 * size + j]), made = f * c[j] + i * g, s = tl.tanh(made);
                 gates[j] = i, gates[size + j] = f, gates[2 * size + j] = g, gates[3 * size + j] = o;
                 next_c[j] = made, squashed[j] = s, next_h[j] = out[j] = o * s;
             }
@@ -263,8 +261,8 @@ static void gru(float* out, float* after, float* gates, float* hidden, float* of
             for (int64_t j = 0; j < width; ++j) gates[j] += inputs_bias[j];
             APART
             for (int64_t j = 0; j < size; ++j) {
-                const float r = sigmoid(gates[j] + (u[j] + hidden_bias[j])),
-                            z = sigmoid(gates[size + j] + (u[size + j] + hidden_bias[size + j])),
+                const float r = tl.sigmoid(gates[j] + (u[j] + hidden_bias[j])),
+                            z = tl.sigmoid(gates[size + j] + (u[size + j] + hidden_bias[size + j])),
                             given = u[2 * size + j] + hidden_bias[2 * size + j],
                             n_ = tl.tanh(gates[2 * size + j] + r * given);
                 gates[j] = r, gates[size + j] = z, gates[2 * size + j] = n_, of_new[j] = given;
