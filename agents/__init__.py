@@ -1,10 +1,11 @@
-"""Reinforcement learning from Python: `from agents import PPO, DQN, SAC, load`. See `agents.api`."""
+"""Reinforcement learning from Python: `from agents import PPO, DQN, SAC, load`. See `agents.api.model`."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from agents.api import Model, algorithm, load
+    from agents.api.loading import algorithm, load
+    from agents.api.model import Model
 
     class PPO(Model): ...
 
@@ -17,8 +18,8 @@ def __getattr__(name: str) -> Any:
     """Look a name up when it is first asked for: commands start without what they do not need."""
     if name.startswith("_"):
         raise AttributeError(f"module 'agents' has no attribute {name!r}")
-    return import_module("agents.api").find(name)
+    return import_module("agents.api.loading").find(name)
 
 
 def __dir__() -> list[str]:
-    return [*globals(), *import_module("agents.api").names()]
+    return [*globals(), *import_module("agents.api.loading").names()]

@@ -93,7 +93,7 @@ def _verdicts(options: Options) -> Iterator[Verdict]:
     from agents.lab.checkup.dataset import check_dataset
     from agents.run import code
     from agents.run.datasets.reading import load_dataset
-    from envs.make import make_single
+    from envs.single import make_single
 
     env, spaces = options.env, None
     if env is not None:

@@ -117,7 +117,7 @@ def _record(argv: list[str]) -> int:
 
 
 def _out(options: Options, recording: Recording) -> Path:
-    from envs.make import env_label
+    from envs.locate import env_label
 
     who = Path(recording.who.partition(" ")[0]).name
     return options.out or Path("datasets") / env_label(recording.env) / f"{who}-s{recording.seed}"
@@ -184,7 +184,7 @@ def _by_hand(options: Options, env_kwargs: dict[str, Any]) -> Path:
 
     from agents.run.datasets.recorder import Recording, play_by_hand
     from agents.run.play import has_display, prepare_drawing
-    from envs.make import make_single
+    from envs.single import make_single
 
     if options.env is None or options.run is not None:
         raise UserError("--human: give the environment alone, for example: --human --env CartPole-v1")

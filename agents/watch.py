@@ -296,7 +296,7 @@ def _show_of_sb3(options: Options, path: Path, env_kwargs: dict[str, Any]) -> Po
     from agents.lab.sb3_policy import sb3_in_env
     from agents.run.registry import title_of
     from agents.view.show import PolicyShow
-    from envs.make import env_label
+    from envs.locate import env_label
 
     model, env = sb3_in_env(
         path,

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
-import inspect
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any, Literal
 
 import gymnasium
-from gymnasium.envs.registration import EnvSpec, load_env_creator
+from gymnasium.envs.registration import EnvSpec
 
-from envs.adapters import atari, box2d, minigrid, mujoco
-from envs.adapters.checks import closed, silenced
+from envs.adapters import atari
+from envs.adapters.checks import closed
 from envs.adapters.cleaning import Cleaning, CleanVecEnv, reader
 from envs.adapters.masks import ACTION_MASK, Source, WithMask, build_masked, legal_sample, mask_source
 from envs.adapters.stacking import StackedVecEnv
@@ -25,17 +23,16 @@ from envs.adapters.threads import EnvPoolVecEnv, ThreadsVecEnv, envpool_differen
 from envs.adapters.vector import adapt
 from envs.adapters.workers import WorkersVecEnv
 from envs.api import VecEnv
-from envs.errors import EnvError, UserError, did_you_mean, words_of
-from envs.locate import Wrappers, env_label, locate, newer_version, wrapped
+from envs.errors import EnvError, UserError, did_you_mean
+from envs.locate import Wrappers, locate
 from envs.names import Names, names_of
 from envs.native.arrays import Arrays, NumpyArrays, TorchArrays
-from envs.native.base import Dynamics, build_dynamics, name_of, paints, parameters
-from envs.native.gym_env import DYNAMICS, NativeEnv, native_task
+from envs.native.base import build_dynamics
+from envs.native.gym_env import DYNAMICS, native_task
 from envs.native.vec_env import NativeVecEnv
 from envs.processes import cores
+from envs.single import building, check_kwargs, check_renders, make_single
 from envs.spaces import Codec
-
-__all__ = ["VECS", "check_renders", "env_label", "has_time_limit", "make", "make_single", "reward_threshold"]
 
 VECS = ("auto", "native", "sync", "async", "vector", "envpool", "ale")
 
@@ -43,8 +40,6 @@ Masks = Source | Literal["unknown"] | None
 
 MOST_COPIES = 10_000  # that are built one by one, as objects
 _SLOW_TICK = 2e-3  # seconds that all environments take one after the other: from here on other processes pay
-_EXTRAS = {"gymnasium.envs.box2d": "box2d", mujoco.HOME: "mujoco", "ale_py": "atari"}
-_MODULES = {"box2d": ("Box2D",), "mujoco": ("mujoco",), "atari": ("ale_py", "cv2")}
 
 
 def make(
@@ -99,7 +94,7 @@ def make(
     if vec not in VECS:
         raise UserError(f"vec must be one of {', '.join(VECS)}, got {vec!r}.{did_you_mean(vec, VECS)}")
     spec = locate(env_id)
-    _check_kwargs(spec, kwargs, native=vec in ("auto", "native") and not wrappers)
+    check_kwargs(spec, kwargs, native=vec in ("auto", "native") and not wrappers)
     if vec not in ("auto", "sync", "async") and (wrappers or (infos and vec != "native")):
         what = "wrappers go around Gymnasium's environments" if wrappers else "metrics read the environment's info"
         raise UserError(f"{what}, one by one: use --vec sync or --vec async, not --vec {vec}")
@@ -174,79 +169,6 @@ def _within(around: Callable[[Any], Any], maker: Callable[[], Any]) -> Any:
 def _kept(made: ExitStack, env: gymnasium.Env) -> gymnasium.Env:
     made.callback(env.close)
     return env
-
-
-def make_single(
-    env_id: str | EnvSpec,
-    *,
-    env_kwargs: dict[str, Any] | None = None,
-    render_mode: str | None = None,
-    wrappers: Wrappers = (),
-) -> gymnasium.Env:
-    """Build one environment as Gymnasium does, `render_mode` None, "rgb_array" or "human".
-
-    Games of the Atari emulator come preprocessed; see `envs.adapters.atari`. Wrappers go around what Gymnasium makes.
-
-    Raises:
-        UserError: as `make`.
-    """
-    kwargs = dict(env_kwargs or {})
-    spec = locate(env_id) if isinstance(env_id, str) else env_id
-    _check_kwargs(spec, kwargs, native=False)
-    if render_mode is not None:
-        kwargs["render_mode"] = render_mode
-        _check_renders(spec, native=False)
-    with _building(spec, kwargs), mujoco.quiet(spec):
-        if atari.is_game(spec):
-            return wrapped(atari.make_game(spec, kwargs), wrappers)
-        aimed = any("camera" in name for name in kwargs)
-        spec, kwargs = _with_own(spec, kwargs)
-        env = gymnasium.make(spec, disable_env_checker=True, **kwargs)
-        for name in ("observation_space", "action_space"):
-            if not isinstance(getattr(env, name, None), gymnasium.Space):
-                raise UserError(f"{spec.id} has no {name}: its __init__ must set self.{name} to a gymnasium.Space")
-        if render_mode == "rgb_array" and not aimed:
-            mujoco.follow(env)
-        return minigrid.in_planes(wrapped(box2d.repeatable(env), wrappers))
-
-
-def _with_own(spec: EnvSpec, kwargs: dict[str, Any]) -> tuple[EnvSpec, dict[str, Any]]:
-    """Return the specification with the arguments that the constructor has itself, and the other arguments.
-
-    `gymnasium.make` keeps some names for itself ("max_episode_steps", "id"), even where a constructor has them too.
-    """
-    own = {name: kwargs[name] for name in _arguments(spec) or () if name in kwargs}
-    limit = own.get("max_episode_steps")
-    if limit is not None and spec.max_episode_steps is not None:
-        spec = dataclasses.replace(spec, max_episode_steps=limit)  # or the registered limit would cut it short
-    spec = dataclasses.replace(spec, kwargs={**spec.kwargs, **own})
-    return spec, {name: value for name, value in kwargs.items() if name not in own}
-
-
-def has_native(env_id: str) -> bool:
-    """Return whether an environment has a native version, which can live on a GPU."""
-    return native_task(locate(env_id)) is not None
-
-
-def has_time_limit(env_id: str, env_kwargs: Mapping[str, Any]) -> bool:
-    """Return whether an environment's episodes are known to be cut: by an argument, its registration, or its nature.
-
-    One that counts the steps of its episodes by itself does not say so.
-    """
-    spec = locate(env_id)
-    if "max_episode_steps" in env_kwargs or spec.max_episode_steps is not None:
-        return (env_kwargs.get("max_episode_steps", spec.max_episode_steps) or -1) > 0
-    return native_task(spec) is not None or atari.is_game(spec)
-
-
-def check_renders(env_id: str) -> None:
-    """Raise a UserError where an environment says of itself that it cannot be drawn; `native` versions aside."""
-    _check_renders(locate(env_id), native=False)
-
-
-def reward_threshold(env_id: str) -> float | None:
-    """Return the mean return at which the environment's author calls it solved, if there is one."""
-    return locate(env_id).reward_threshold
 
 
 def _choose(
@@ -328,7 +250,7 @@ def _native(
     if task is None:
         raise UserError(f"{spec.id} has no native version (those of {', '.join(DYNAMICS)} do): use --vec auto")
     if render:
-        _check_renders(spec, native=True)
+        check_renders(spec, native=True)
     try:
         arrays: Arrays = NumpyArrays() if device == "cpu" and not tensors else TorchArrays(device)
     except (RuntimeError, AssertionError) as error:
@@ -341,7 +263,7 @@ def _vector(spec: EnvSpec, num_envs: int, kwargs: dict[str, Any], render: bool) 
         raise UserError(f"{spec.id} has no vector version of its own: use --vec sync or --vec async")
     if render:
         kwargs = {**kwargs, "render_mode": "rgb_array"}
-    with _building(spec, kwargs):
+    with building(spec, kwargs):
         return gymnasium.make_vec(spec, num_envs, vectorization_mode="vector_entry_point", **kwargs)
 
 
@@ -355,7 +277,7 @@ def _envpool(
             raise UserError(difference)
         space = env.observation_space
     limit = kwargs.get("max_episode_steps", spec.max_episode_steps)
-    with _building(spec, kwargs):
+    with building(spec, kwargs):
         return EnvPoolVecEnv(spec, num_envs, limit, space, rescale_action, codec)
 
 
@@ -364,102 +286,5 @@ def _ale(
 ) -> ThreadsVecEnv:
     if not atari.is_game(spec):
         raise UserError(f"{spec.id} is no game of the Atari emulator (ALE/Pong-v5 is one): use --vec auto")
-    with _building(spec, kwargs):
+    with building(spec, kwargs):
         return ThreadsVecEnv(atari.make_games(spec, num_envs, kwargs), "ale", rescale_action, codec)
-
-
-@contextmanager
-def _building(spec: EnvSpec, kwargs: dict[str, Any]) -> Iterator[None]:
-    """Whatever is raised while an environment is built becomes the message that helps."""
-    try:
-        with silenced():
-            yield
-    except UserError:
-        raise
-    except (Exception, SystemExit) as error:
-        home = _home(spec)
-        for prefix, extra in _EXTRAS.items():
-            if home.startswith(prefix) and any(importlib.util.find_spec(name) is None for name in _MODULES[extra]):
-                fix = f'pip install -e ".[{extra}]"'
-                raise UserError(f"{spec.id} needs a package that is not installed: {fix}") from error
-        if isinstance(error, ImportError) and (newer := newer_version(spec)) is not None:
-            raise UserError(f"{spec.id} is no longer supported: use {newer}") from error
-        if isinstance(error, ModuleNotFoundError):
-            raise UserError(f"{spec.id} needs the package {error.name!r}: pip install {error.name}") from error
-        given = ", ".join(f"{key}={value!r}" for key, value in kwargs.items()) or "no arguments"
-        raise UserError(
-            f"{spec.id} could not be built with {given}: {type(error).__name__}: {words_of(error)}"
-        ) from error
-
-
-def _home(spec: EnvSpec) -> str:
-    return spec.entry_point if isinstance(spec.entry_point, str) else ""
-
-
-def _task(spec: EnvSpec, native: bool) -> type[Dynamics] | None:
-    """Return the task that an environment follows, or None: where not `native`, one of Gymnasium's is its own."""
-    return native_task(spec) if native or _creator(spec) is NativeEnv else None
-
-
-def _check_kwargs(spec: EnvSpec, kwargs: dict[str, Any], native: bool) -> None:
-    """Refuse arguments that the environment does not take, as far as its signature tells."""
-    accepted = _accepted(spec, native)
-    if accepted is None:
-        return
-    for name in kwargs:
-        if name not in accepted:
-            listed = ", ".join(accepted) or "none"
-            raise UserError(f"{spec.id} takes no argument {name!r}; it takes {listed}.{did_you_mean(name, accepted)}")
-
-
-def _accepted(spec: EnvSpec, native: bool) -> list[str] | None:
-    """Return the names of the arguments an environment takes, or None where its signature does not tell."""
-    if (task := _task(spec, native)) is not None:
-        return parameters(task)
-    if atari.is_game(spec):
-        return list(atari.PARAMETERS)
-    taken = _arguments(spec)
-    kept = {"render_mode"} if spec.entry_point is not None else {"render_mode", "num_envs"}
-    return None if taken is None else sorted({*taken, "max_episode_steps"} - kept)
-
-
-def _arguments(spec: EnvSpec) -> list[str] | None:
-    creator = _creator(spec)
-    if creator is None:
-        return None
-    found = inspect.signature(creator).parameters.values()
-    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in found):
-        return None
-    return [parameter.name for parameter in found if parameter.kind is not parameter.VAR_POSITIONAL]
-
-
-def _creator(spec: EnvSpec) -> Any:
-    """Return what builds the environment, or None where it cannot be imported: building it will say why."""
-    entry = spec.entry_point or spec.vector_entry_point
-    try:
-        with silenced():
-            return load_env_creator(entry) if isinstance(entry, str) else entry
-    except Exception:
-        return None
-
-
-def _check_renders(spec: EnvSpec, native: bool) -> None:
-    task = _task(spec, native)
-    if task is not None and not paints(task):
-        raise UserError(f"{name_of(task)} cannot be drawn: it has no painter(render_mode)")
-    creator = _creator(spec)
-    metadata: Any = getattr(creator, "metadata", None) if inspect.isclass(creator) else None
-    if isinstance(metadata, dict):  # of a wrapper's class it is a property
-        modes = metadata.get("render_modes") or []
-        if "rgb_array" not in modes:
-            raise UserError(
-                f"{spec.id} cannot be drawn: its metadata['render_modes'] is {modes}, without 'rgb_array':"
-                " add that, and let render() return a picture"
-            )
-    arguments = _arguments(spec)
-    if arguments is not None and "render_mode" not in arguments:
-        what = "__init__" if inspect.isclass(creator) else "function"
-        raise UserError(
-            f"{spec.id} cannot be drawn: its {what} must take render_mode=None"
-            f"{', and keep it as self.render_mode' if inspect.isclass(creator) else ''}"
-        )

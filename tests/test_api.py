@@ -16,7 +16,7 @@ from gymnasium import spaces
 
 import agents
 from agents import DQN, PPO, load
-from agents.api import Video
+from agents.api.shown import Video
 from agents.evaluate import main as evaluate_command
 from envs.errors import UserError
 from envs.objects import named

@@ -20,7 +20,8 @@ from agents.acting.masks import refuse_no_action
 from agents.acting.policies import ModelPolicy
 from agents.acting.rollout_kernel import Source, differences, fits, of_envs, rollout
 from agents.acting.state import ActorState
-from agents.core.runtime import Disagreement, Runtime
+from agents.core.checked import Disagreement
+from agents.core.runtime import Runtime
 from agents.core.tree import restarted, tree_map, tree_to_tensor
 from agents.core.types import Episodes
 from agents.core.watch import Watch

@@ -39,12 +39,9 @@ static inline void lstm(float* out, float* after, const float* x, const float* c
     layer<inputs, 4 * size>(given, x, of_inputs, b);
     layer<size, 4 * size>(gates, carry, of_hidden, c);
     for (int j = 0; j < 4 * size; ++j) gates[j] += given[j];
-    for (int j = 0; j < size; ++j) {
-        const float i = tl.sigmoid(gates[j]), f = tl.sigmoid(gates[size + j]), g = tl.tanh(gates[2 * size + j]),
-                    o = tl.sigmoid(gates[3 * size + j]), cell = f * carry[size + j] + i * g;
-        after[size + j] = cell;
-        after[j] = out[j] = o * tl.tanh(cell);
-    }
+    float squashed[size];
+    lstm_step(after, after + size, squashed, gates, carry + size, size);
+    std::copy_n(after, size, out);
 }
 
 template <int inputs, int size>
@@ -53,11 +50,8 @@ static inline void gru(float* out, float* after, const float* x, const float* ca
     float given[3 * size], gates[3 * size];
     layer<inputs, 3 * size>(given, x, of_inputs, b);
     layer<size, 3 * size>(gates, carry, of_hidden, c);
-    for (int j = 0; j < size; ++j) {
-        const float r = tl.sigmoid(given[j] + gates[j]), z = tl.sigmoid(given[size + j] + gates[size + j]),
-                    made = tl.tanh(given[2 * size + j] + r * gates[2 * size + j]);
-        after[j] = out[j] = made + z * (carry[j] - made);
-    }
+    gru_step(after, given, gates, carry, size);
+    std::copy_n(after, size, out);
 }
 
 template <int inputs> static inline float along(const float* x, const float* w) {

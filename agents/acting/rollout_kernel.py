@@ -19,9 +19,9 @@ from agents.acting.emitting import ENVS, Emitter, Refused, Tile
 from agents.acting.in_cpp import Cpp
 from agents.acting.in_triton import BLOCK, WARPS, WIDE_WARPS, Triton
 from agents.acting.policies import ModelPolicy
+from agents.core.checked import Found
 from agents.core.cpp_source import CppFunction
 from agents.core.recording import Recorder
-from agents.core.runtime import Found
 from agents.core.tree import tree_map
 from agents.core.triton_source import interpreted, kernel_of, product_precision, refuse_no_triton
 from envs.native.base import leaves as spaces_of

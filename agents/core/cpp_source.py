@@ -47,6 +47,11 @@ MATHS = """#include <algorithm>
 #else
 #define FUSED(a, b, c) ((a) * (b) + (c))
 #endif
+#if defined(__clang__)
+#define APART _Pragma("clang loop vectorize(assume_safety)")
+#else
+#define APART _Pragma("GCC ivdep")
+#endif
 
 static const struct {
     template <class T> T load(const T* p) const { return *p; }
@@ -101,6 +106,29 @@ static const struct {
         return r != 0 && (r < 0) != (b < 0) ? r + (T)b : r;
     }
 } tl;
+
+// One step of an LSTM. `gates` [4 size] are what each adds up to, and become what its sigmoid or tanh makes of that.
+static inline void lstm_step(float* out, float* after, float* squashed, float* gates, const float* cell, int64_t size) {
+    APART
+    for (int64_t j = 0; j < size; ++j) {
+        const float i = tl.sigmoid(gates[j]), f = tl.sigmoid(gates[size + j]), g = tl.tanh(gates[2 * size + j]),
+                    o = tl.sigmoid(gates[3 * size + j]), made = f * cell[j] + i * g, s = tl.tanh(made);
+        gates[j] = i, gates[size + j] = f, gates[2 * size + j] = g, gates[3 * size + j] = o;
+        after[j] = made, squashed[j] = s, out[j] = o * s;
+    }
+}
+
+// One step of a GRU. `gates` [3 size] are the inputs' share of each, and become as above; `given` [3 size] are the
+// hidden state's.
+static inline void gru_step(float* out, float* gates, const float* given, const float* hidden, int64_t size) {
+    APART
+    for (int64_t j = 0; j < size; ++j) {
+        const float r = tl.sigmoid(gates[j] + given[j]), z = tl.sigmoid(gates[size + j] + given[size + j]),
+                    made = tl.tanh(gates[2 * size + j] + r * given[2 * size + j]);
+        gates[j] = r, gates[size + j] = z, gates[2 * size + j] = made;
+        out[j] = made + z * (hidden[j] - made);
+    }
+}
 
 """
 

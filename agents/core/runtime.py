@@ -7,7 +7,6 @@ compiled.
 
 from __future__ import annotations
 
-import math
 import os
 import sys
 from collections.abc import Callable, Hashable, Sequence
@@ -21,24 +20,23 @@ from torch import Tensor
 
 from agents.core.by_numpy.program import NumpyProgram, Scan, tensors_of
 from agents.core.by_numpy.table import Untranslated
+from agents.core.checked import (
+    Agree,
+    ByShape,
+    ByVersion,
+    Checked,
+    Function,
+    Version,
+    all_close,
+    copied,
+)
 from agents.core.cpp_source import compiled_folder
 from agents.core.settings import CompileMode
 from agents.core.tree import tree_map
 from envs.errors import UserError
 
-Function = Callable[..., Any]
-Version = Callable[[], Hashable]  # of all that a function reads beside its arguments: another value, another program
 Recorder = Callable[[Callable[[], Any]], tuple[Callable[[], Any], Any]]
-Found = tuple[Any, Sequence[Tensor]]  # a function's outputs, and what it left in what it changes in place
-Agree = Callable[[Found, Found], str]
-# how far what stands in a function's place may be from it: relative to a tensor's norm, and each of its numbers, as
-# some outputs are differences of nearly equal numbers
-TOLERANCE, TINY = 1e-3, {"outputs": 1e-5, "state": 1e-8}
 WARM_UPS = 2  # runs before a capture, in which libraries set themselves up
-
-
-class Disagreement(RuntimeError):
-    """A kernel does not do what the function in whose place it stands does."""
 
 
 def cuda_graph(function: Callable[[], Any]) -> tuple[Callable[[], Any], Any]:
@@ -156,16 +154,16 @@ class Runtime:
         if self.compiles and (by_numpy or by_pytorch):
             self._used.add("compiled")
         if state is None or not self.translates:
-            return function if otherwise is _itself else _ByVersion(lambda: otherwise(function), version)
+            return function if otherwise is _itself else ByVersion(lambda: otherwise(function), version)
         if not self.in_cpp and state():  # what changes nothing is no update
             self._used.add("NumPy for updates")
 
         def made() -> Function:
             if not repeats():
                 return otherwise(function)
-            return _ByShape(lambda: self._translated(function, state, otherwise))
+            return ByShape(lambda: self._translated(function, state, otherwise))
 
-        return _ByVersion(made, version)
+        return ByVersion(made, version)
 
     def scanned(
         self,
@@ -198,10 +196,10 @@ class Runtime:
         def made() -> Function:
             if not repeats():
                 return otherwise
-            fast = _Checked(plain, lambda: Scan(function), state, all_close, sample)
+            fast = Checked(plain, lambda: Scan(function), state, all_close, sample)
             return _WithFallback(fast, otherwise, self, "in one loop", Untranslated, UserError)
 
-        return _ByVersion(lambda: _ByShape(made), version)
+        return ByVersion(lambda: ByShape(made), version)
 
     def captured(
         self, function: Function, state: Callable[[], Sequence[Tensor]], version: Version = _always
@@ -216,7 +214,7 @@ class Runtime:
         if self.record is None:
             return function
         self._used.add("captured")
-        return _ByVersion(lambda: _WithFallback(_Graph(function, state, self), function, self, "captured"), version)
+        return ByVersion(lambda: _WithFallback(_Graph(function, state, self), function, self, "captured"), version)
 
     def replaced(
         self,
@@ -243,8 +241,8 @@ class Runtime:
         if not self.replaces:
             return plain
         self._used.add("in kernels")
-        return _ByVersion(
-            lambda: _WithFallback(_Checked(function, kernel, state, agree, sample), plain, self, "in a kernel"), version
+        return ByVersion(
+            lambda: _WithFallback(Checked(function, kernel, state, agree, sample), plain, self, "in a kernel"), version
         )
 
     def _translated(
@@ -262,12 +260,12 @@ class Runtime:
                     self._without_cpp = True
             return program
 
-        fast = _Checked(program.record, made, state, all_close)
+        fast = Checked(program.record, made, state, all_close)
         return _WithFallback(fast, otherwise(function), self, "by NumPy", Untranslated)
 
     def _by_pytorch(self, function: Function) -> Function:
         # made when it is called: PyTorch's compiler takes 2 s to import
-        return _ByVersion(lambda: _WithFallback(self._compile(function), function, self, "compiled"), _always)
+        return ByVersion(lambda: _WithFallback(self._compile(function), function, self, "compiled"), _always)
 
     def _compile(self, function: Function) -> Function:
         # Before each call the compiler checks that nothing it relied on has changed, which takes as long as a small
@@ -283,34 +281,6 @@ class Runtime:
 
         own = FunctionType(run.__code__.replace(), globals(), closure=run.__closure__)
         return torch.compile(own, fullgraph=True, dynamic=False, options=options)
-
-
-class _ByVersion:
-    """Makes a program anew whenever what a function reads beside its arguments has another version."""
-
-    def __init__(self, make: Callable[[], Function], version: Version) -> None:
-        self._make, self._version = make, version
-        self._program: tuple[Hashable, Function] | None = None
-
-    def __call__(self, *args: Any) -> Any:
-        version = self._version()
-        if self._program is None or self._program[0] != version:
-            self._program = version, self._make()
-        return self._program[1](*args)
-
-
-class _ByShape:
-    """Makes a program for each set of shapes and types that its arguments come in."""
-
-    def __init__(self, make: Callable[[], Function]) -> None:
-        self._make = make
-        self._programs: dict[Hashable, Function] = {}
-
-    def __call__(self, *args: Any) -> Any:
-        shapes = tuple([(tensor.shape, tensor.dtype) for tensor in tensors_of(args)])
-        if shapes not in self._programs:
-            self._programs[shapes] = self._make()
-        return self._programs[shapes](*args)
 
 
 class _WithFallback:
@@ -349,62 +319,6 @@ class _WithFallback:
         return result
 
 
-class _Checked:
-    """A kernel; its first call compares it with the plain function.
-
-    Raises:
-        Disagreement: it does something else. What either changes in place is as it was before.
-    """
-
-    def __init__(
-        self,
-        plain: Function,
-        kernel: Callable[[], Function],
-        state: Callable[[], Sequence[Tensor]],
-        agree: Agree,
-        sample: Callable[..., Sequence[Any]] | None = None,
-    ) -> None:
-        self._plain, self._make, self._state, self._agree, self._sample = plain, kernel, state, agree, sample
-        self._kernel: Function | None = None
-
-    def __call__(self, *args: Any) -> Any:
-        if self._kernel is not None:
-            return self._kernel(*args)
-        state = list(self._state())
-        before = [tensor.clone() for tensor in state]
-        try:
-            sample = args if self._sample is None else self._sample(*args)
-            expected = tree_map(torch.clone, self._plain(*sample))
-            after = [tensor.clone() for tensor in state]
-            _copied(state, before)
-            kernel = self._make()
-            result = kernel(*sample)
-            wrong = self._agree((expected, after), (result, state))
-            if wrong:
-                raise Disagreement(wrong)
-            if self._sample is not None:
-                _copied(state, before)
-                result = kernel(*args)
-        except BaseException:
-            _copied(state, before)
-            raise
-        self._kernel = kernel
-        return result
-
-
-def all_close(expected: Found, got: Found) -> str:
-    """Return what is wrong with outputs and state beside those that are right, but for rounding; "" if nothing is."""
-    for kind, right, found in zip(("outputs", "state"), expected, got, strict=True):
-        for index, (a, b) in enumerate(zip(tensors_of(right), tensors_of(found), strict=True)):
-            a, b = a.double(), b.double()
-            same = (a == b) | (a.isnan() & b.isnan())  # infinity and NaN too: some metrics are
-            apart = (a - b).masked_fill(same, 0.0).norm()
-            allowed = TOLERANCE * a[a.isfinite()].norm() + TINY[kind] * math.sqrt(a.numel())
-            if not bool(apart <= allowed):
-                return f"number {index} of its {kind} is {apart:.2g} from that of PyTorch"
-    return ""
-
-
 class _Graph:
     """A function on static inputs, recorded at the first call and replayed at every one."""
 
@@ -430,11 +344,11 @@ class _Graph:
 
         try:
             self._warm_up()
-            _copied(state, before)
+            copied(state, before)
             assert self._runtime.record is not None
             self._replay, self._outputs = self._runtime.record(lambda: self._function(*self._inputs))
         finally:
-            _copied(state, before)
+            copied(state, before)
 
     def _warm_up(self) -> None:
         if not self._runtime.on_cuda:
@@ -447,8 +361,3 @@ class _Graph:
             for _ in range(WARM_UPS):
                 self._function(*self._inputs)
         torch.cuda.current_stream().wait_stream(stream)
-
-
-def _copied(tensors: Sequence[Tensor], values: Sequence[Tensor]) -> None:
-    for tensor, value in zip(tensors, values, strict=True):
-        tensor.copy_(value)

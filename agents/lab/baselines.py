@@ -17,7 +17,7 @@ from gymnasium import spaces
 
 from envs.adapters.masks import ACTION_MASK, masked
 from envs.errors import UserError
-from envs.make import make_single
+from envs.single import make_single
 
 
 def sb3_class(algo: str) -> Any:

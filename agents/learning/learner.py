@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from agents.core.algorithm import Algorithm
-from agents.core.runtime import Function, Runtime, Version
+from agents.core.checked import Function, Version
+from agents.core.runtime import Runtime
 from agents.core.saved import count, part
 from agents.core.tree import tree_map
 from agents.core.watch import repeats_itself
@@ -20,49 +21,14 @@ from agents.data.trajectory import Trajectory, has_pictures
 from agents.learning.kernels.surrogate import SurrogateUpdate
 from agents.learning.optimizer import Optimizer
 from agents.learning.parameters import FlatParameters, clipped
+from agents.learning.results import UpdateResult, divergence
 from agents.networks.augmentation import Augmentation
-from envs.errors import UserError
 from envs.seeding import derive_seed
 
 Data = dict[str, Any]
 Aux = dict[str, Tensor]
-HUGE = 1e6  # rewards and observations from which on they are the likely cause of a divergence
 HEALTH = "_health"  # of a step: its loss and gradient norm, summed: finite only if both are
 NORM = "_norm"  # of a step: its gradient's norm before clipping
-
-
-class Diverged(UserError):
-    """A loss, a gradient or a parameter is not finite any more.
-
-    Attributes:
-        data: what was learnt from then.
-        what: the first thing that was not finite: "obs", "reward", ..., of the data, "loss" or "gradient".
-        minibatch: of the update's, from 0 on; None where all are finite.
-        where: of the data, the place of the first number that is not finite, `(t, n)` of a rollout or `(b,)`.
-    """
-
-    data: Trajectory | Batch | None = None
-    what: str = "gradient"
-    minibatch: int | None = None
-    where: tuple[int, ...] | None = None
-
-
-class UpdateResult(NamedTuple):
-    """What an update gives.
-
-    Attributes:
-        metrics: TensorBoard tag -> scalar.
-        priorities: of the batch's transitions, `[B]`, for the sampler; None if the algorithm has none.
-        health: a scalar that is finite as long as losses, gradients and parameters are.
-        data: what was learnt from.
-        steps: of each optimiser step a number that is finite if its loss and gradient are, `[M]`.
-    """
-
-    metrics: dict[str, Tensor | float]
-    priorities: Tensor | None
-    health: Tensor
-    data: Trajectory | Batch | None = None
-    steps: Tensor | None = None
 
 
 class Learnt(NamedTuple):
@@ -231,35 +197,9 @@ class Learner:
 
     def refuse_divergence(self, result: UpdateResult, step: int) -> None:
         """Raise Diverged if an update at `step` left a loss, a gradient or a parameter that is not finite."""
-        if math.isfinite(result.health.item()):
-            return
-        parts = {tag: value for tag, value in result.metrics.items() if tag.endswith("loss")}
-        loss = float(parts.get("train/loss", sum(parts.values())))
-        what = "the parameters are" if not self.parameters.vector.isfinite().all() else "a gradient is"
-        error = Diverged(
-            f"the training diverged: at step {step:,} its loss is {loss:g} and {what} not finite any more; "
-            f"{self._cause(result.data)}"
-        )
-        error.data, error.what = result.data, "gradient" if math.isfinite(loss) else "loss"
-        if result.steps is not None and (bad := (~result.steps.isfinite()).flatten().nonzero()).numel():
-            error.minibatch = int(bad[0])
-        for name, leaf in _named_leaves(result.data):
-            if leaf.is_floating_point() and (places := (~leaf.isfinite()).nonzero()).numel():
-                error.what = name
-                error.where = tuple(places[0][: 1 if isinstance(result.data, Batch) else 2].tolist())
-                break
-        raise error
-
-    def _cause(self, data: Trajectory | Batch | None) -> str:
-        """Return what most likely made a training on this data diverge, and what to do about it."""
-        if data is not None:
-            rewards = _largest(data.return_ if isinstance(data, Batch) else data.reward)
-            if rewards >= HUGE:
-                return f"rewards reach {rewards:.2g}: scale them in the environment, to about 1"
-            observations = 0.0 if self.algorithm.config.network.norm_obs else _largest(data.obs)
-            if observations >= HUGE:
-                return f"observations reach {observations:.2g}: scale them in the environment, or set norm_obs"
-        return "try a smaller learning_rate, and look at the size of rewards and observations"
+        if not math.isfinite(result.health.item()):
+            finite = bool(self.parameters.vector.isfinite().all())
+            raise divergence(result, step, finite, self.algorithm.config.network.norm_obs)
 
     def latest(self, progress: float) -> dict[str, float]:
         """Return TensorBoard tag -> what schedules and counters say for data begun at `progress`."""
@@ -410,21 +350,6 @@ class Learner:
 def _is_regular(data: Trajectory) -> bool:
     """Whether a rollout's tensors have the same shapes each time, and are small enough to be copied."""
     return data.final is None and data.valid is None and data.next_obs is not None and not has_pictures(data.next_obs)
-
-
-def _largest(values: Any) -> float:
-    """Return the largest magnitude of the floats in a tensor or a dict of tensors."""
-    leaves = values.values() if isinstance(values, dict) else [values]
-    return max((float(leaf.abs().max()) for leaf in leaves if leaf.is_floating_point()), default=0.0)
-
-
-def _named_leaves(data: Trajectory | Batch | None) -> Iterator[tuple[str, Tensor]]:
-    """Yield the tensors of what was learnt from that came from environments, by name."""
-    for name in ("obs", "action", "reward", "return_", "next_obs"):
-        found = getattr(data, name, None)
-        for key, leaf in found.items() if isinstance(found, dict) else [("", found)]:
-            if leaf is not None:
-                yield f"{name}.{key}" if key else name, leaf
 
 
 def _rows(data: Data, rows: Tensor) -> Data:

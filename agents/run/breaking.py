@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from agents.core.signals import ENDING, handling
-from agents.learning.learner import Diverged
+from agents.learning.results import Diverged
 from agents.run import code
 from agents.run.doctor.diverged import explain
 from agents.run.folder import RunFolder
@@ -20,7 +20,7 @@ from agents.run.summary import resume_command
 from envs.errors import UserError
 
 if TYPE_CHECKING:
-    from agents.run.runner import Run
+    from agents.run.run import Run
 
 
 class Stop(threading.Event):

@@ -38,10 +38,11 @@ from agents.run.memory import (
 )
 from agents.run.training import Training
 from envs.api import VecEnv
-from envs.make import has_native, make
+from envs.make import make
 from envs.names import renamed
 from envs.native.vec_env import NativeVecEnv
 from envs.seeding import derive_seed
+from envs.single import has_native
 
 GPU_ENVS = 256  # native environments from which on a GPU has enough to do at each tick
 

@@ -10,10 +10,10 @@ from agents.run.footage import record_episode_of
 from agents.run.play import watch_fault
 from agents.run.summary import Summary, last_screen
 from agents.run.tensorboard import BEST, FINAL
-from envs.make import reward_threshold
+from envs.single import reward_threshold
 
 if TYPE_CHECKING:
-    from agents.run.runner import Run
+    from agents.run.run import Run
 
 
 def conclude(run: Run, interrupted: bool, replays: tuple[Path, Path], record_steps: int) -> Summary:

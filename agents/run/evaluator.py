@@ -10,8 +10,9 @@ from agents.core.types import Policy, successes
 from agents.run.config import RunConfig
 from envs.api import VecEnv
 from envs.locate import Wrappers
-from envs.make import has_time_limit, make
+from envs.make import make
 from envs.seeding import derive_seed
+from envs.single import has_time_limit
 
 EVALUATIONS = 20  # of a run, where their frequency is chosen for it
 LEAST_MAX_STEPS, USUAL_MAX_STEPS = 1_000, 10_000

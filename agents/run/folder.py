@@ -25,7 +25,7 @@ from agents.run.storage import disk, read_json, refuse_links, tidy, write_text
 from agents.run.terminal import typed
 from agents.run.yaml_files import load_config_file
 from envs.errors import UserError, did_you_mean
-from envs.make import env_label
+from envs.locate import env_label
 
 PACKAGES = (
     "deep-rl-suite",

@@ -18,7 +18,7 @@ from envs.errors import UserError
 from envs.seeding import derive_seed
 
 if TYPE_CHECKING:
-    from agents.run.runner import Run
+    from agents.run.run import Run
 
 FILM_MODELS = 20  # the most that are kept for the film of a training
 FIRST_FILMED = 160  # the part of the budget after which the first is, as a training may reach its target early

@@ -26,7 +26,7 @@ from agents.run.storage import atomic_folder, read_json
 from agents.run.trees import read_tree, write_tree
 from agents.run.yaml_files import dump_yaml, load_config_file
 from envs.errors import UserError
-from envs.make import env_label
+from envs.locate import env_label
 
 LIBRARY = "deep-rl-suite"
 KB, MB, GB = 2**10, 2**20, 2**30

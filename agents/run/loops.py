@@ -17,7 +17,8 @@ from agents.core.types import Iteration
 from agents.data.replay import ReplayBuffer
 from agents.data.samplers import Sampler
 from agents.data.trajectory import Trajectory
-from agents.learning.learner import Learner, UpdateResult
+from agents.learning.learner import Learner
+from agents.learning.results import UpdateResult
 from envs.api import VecEnv
 
 YIELD_TICKS = 64  # the longest stretch without an Iteration while there is nothing to learn from yet

@@ -22,9 +22,10 @@ from envs.adapters import mujoco
 from envs.api import VecEnv
 from envs.errors import EnvError, UserError
 from envs.locate import locate
-from envs.make import check_renders, make
+from envs.make import make
 from envs.names import renamed
 from envs.native.gym_env import native_task
+from envs.single import check_renders
 
 PARALLEL = 10  # environments that a policy is measured in together
 HEADLESS = ("dummy", "offscreen")  # SDL's drivers that show nothing

@@ -24,9 +24,9 @@ from agents.ops.probes import probed, to_go
 from envs.actions import ActionCodec
 from envs.adapters.masks import ACTION_MASK
 from envs.errors import UserError
-from envs.make import make_single
 from envs.native.gym_env import DYNAMICS, NativeEnv
 from envs.seeding import derive_seed
+from envs.single import make_single
 from envs.spaces import ObservationCodec
 
 Floats = NDArray[np.float64]

@@ -32,7 +32,7 @@ from agents.run.video import Frame, write_video
 from envs.actions import is_canonical
 from envs.api import VecEnv
 from envs.errors import UserError
-from envs.make import env_label
+from envs.locate import env_label
 
 STEP_LIMIT = 20_000  # of a recorded episode, which is cut there: eleven minutes at 30 frames a second
 SIZE_LIMIT = 256 * 2**20  # bytes; a larger file is none of ours

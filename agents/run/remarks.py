@@ -10,7 +10,7 @@ from gymnasium import Space, spaces
 
 from agents.core.config import AlgoConfig, OffPolicyConfig, RolloutConfig
 from agents.core.tree import to_numpy
-from agents.learning.learner import HUGE
+from agents.learning.results import HUGE
 
 FAR, NEAR = 10.0, 0.1  # bounds beyond or within these are far from the deviation of 1 with which policies begin
 ROWS = 64  # observations that are looked at together

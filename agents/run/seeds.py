@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from agents.core.signals import handling
-from agents.learning.learner import Diverged
+from agents.learning.results import Diverged
 from agents.run import runner
 from agents.run.breaking import stop_signals
 from agents.run.children import Child, ended_at_last, start_child

@@ -26,7 +26,7 @@ from agents.run.video import Frame, read_video, write_video
 from agents.view.canvas import ACCENT, BACK, MUTED, SIDE, TEXT, Writer, drawn, fitted, number, png
 from agents.view.charts import draw_series
 from envs.api import VecEnv
-from envs.make import env_label
+from envs.locate import env_label
 from envs.seeding import derive_seed
 
 if TYPE_CHECKING:

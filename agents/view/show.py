@@ -21,7 +21,7 @@ from agents.view.panel import Panel, panel_of
 from agents.view.viewer import SIZE, render
 from envs.api import VecEnv
 from envs.errors import UserError
-from envs.make import env_label
+from envs.locate import env_label
 
 POLL = 0.5  # seconds between two looks for a newer model
 ASK_EVERY = 2.0  # seconds between two requests for newer ones

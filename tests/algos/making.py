@@ -19,7 +19,8 @@ from agents.core.config import AlgoConfig
 from agents.core.runtime import Runtime
 from agents.data.replay import Batch
 from agents.data.trajectory import Trajectory
-from agents.learning.learner import Learner, UpdateResult
+from agents.learning.learner import Learner
+from agents.learning.results import UpdateResult
 from agents.run.build import make_algorithm
 from envs.api import VecEnv
 from tests.fakes import ClockEnv, algo_of

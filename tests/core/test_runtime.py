@@ -14,7 +14,8 @@ from agents.acting.fused import FusedCollector
 from agents.algos.ppo.algorithm import PPO
 from agents.algos.ppo.config import PPOConfig
 from agents.core import runtime as runtime_module
-from agents.core.runtime import Runtime, all_close
+from agents.core.checked import all_close
+from agents.core.runtime import Runtime
 from agents.run.training import Training
 from envs.native.arrays import TorchArrays
 from envs.native.gym_env import DYNAMICS

@@ -18,7 +18,8 @@ from envs.adapters.sync import SyncVecEnv
 from envs.adapters.workers import WorkersVecEnv
 from envs.api import VecEnv
 from envs.errors import UserError
-from envs.make import make, make_single
+from envs.make import make
+from envs.single import make_single
 from tests.envs.small_envs import Drift
 from tests.run.carrying_envs import Dice, Lucky, Tired, Walk
 

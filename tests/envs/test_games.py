@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 
 from envs.errors import UserError
-from envs.make import make, reward_threshold
+from envs.make import make
 from envs.native.arrays import NumpyArrays
 from envs.native.painters import PicturePainter
 from envs.native.tasks.bricks import BALL, BRICK, FULL_WALL, PADDLE, TRAIL, Bricks
 from envs.native.tasks.corridor import Corridor
 from envs.native.vec_env import NativeVecEnv
+from envs.single import reward_threshold
 
 LEFT, STAY, RIGHT = 0, 1, 2
 GAMES = [f"native/{name}-v0" for name in ("Treasure", "Crossing", "Submarine", "Invaders")]

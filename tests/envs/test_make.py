@@ -15,9 +15,11 @@ from gymnasium import spaces
 
 from envs.adapters.sync import SyncVecEnv
 from envs.errors import EnvError, UserError
-from envs.make import env_label, has_time_limit, make, make_single
+from envs.locate import env_label
+from envs.make import make
 from envs.native.base import Dynamics
 from envs.native.gym_env import DYNAMICS
+from envs.single import has_time_limit, make_single
 from tests.envs.small_envs import Drift
 
 SMALL_ENVS = Path(__file__).with_name("small_envs.py")

@@ -19,11 +19,12 @@ from envs.adapters.vector import adapt
 from envs.adapters.workers import WorkersVecEnv
 from envs.api import VecEnv
 from envs.errors import EnvError, UserError
-from envs.make import make, make_single
+from envs.make import make
 from envs.native.arrays import NumpyArrays
 from envs.native.base import Dynamics
 from envs.native.vec_env import NativeVecEnv
 from envs.seeding import derive_seed
+from envs.single import make_single
 from envs.spaces import BadData
 from tests.marks import pairs
 

@@ -10,7 +10,8 @@ import pytest
 from gymnasium import spaces
 
 from envs.adapters.minigrid import Planes, in_planes
-from envs.make import make, make_single
+from envs.make import make
+from envs.single import make_single
 from envs.words import Written, text_of
 
 ENV = "MiniGrid-DoorKey-5x5-v0"

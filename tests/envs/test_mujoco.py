@@ -12,7 +12,7 @@ import pytest
 from envs.adapters import mujoco as adapter
 from envs.errors import UserError
 from envs.locate import locate
-from envs.make import make_single
+from envs.single import make_single
 
 FREE_BALL = """
 <mujoco>

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from envs.make import make, make_single
+from envs.make import make
+from envs.single import make_single
 
 HIDDEN = {
     "CartPoleNoVel-v1": ("CartPole-v1", [1, 3]),

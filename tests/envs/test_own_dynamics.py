@@ -18,12 +18,13 @@ from scipy.stats import chisquare
 from envs.api import VecEnv
 from envs.errors import UserError
 from envs.locate import locate
-from envs.make import has_native, make, make_single, reward_threshold
+from envs.make import make
 from envs.native import tasks
 from envs.native.arrays import NumpyArrays, TorchArrays
 from envs.native.base import Dynamics, build_dynamics
 from envs.native.gym_env import DYNAMICS, NativeEnv, _discovered, native_task
 from envs.native.vec_env import NativeVecEnv
+from envs.single import has_native, make_single, reward_threshold
 from envs.spaces import ObservationCodec
 from tests.envs.small_envs import Deck
 from tests.envs.test_native import assert_same, leaves

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from envs.errors import UserError
-from envs.make import make, make_single
+from envs.make import make
+from envs.single import make_single
 
 FILE = """
 import gymnasium, numpy as np

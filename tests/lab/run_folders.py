@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from agents.run.config import FLAGS, Layer, resolve
-from envs.make import env_label
+from envs.locate import env_label
 
 
 def write_folder(

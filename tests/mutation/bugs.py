@@ -117,6 +117,10 @@ BUGS = [
             "",
             "by NumPy: hooks and modules of others are left out",
         ),
+    ),
+    *_in(
+        "agents/core/checked.py",
+        "tests/core/test_numpy_program.py",
         (
             "shapes = tuple([(tensor.shape, tensor.dtype) for tensor in tensors_of(args)])",
             "shapes = ()",
@@ -124,14 +128,18 @@ BUGS = [
         ),
     ),
     *_in(
-        "agents/core/runtime.py",
+        "agents/core/checked.py",
         "tests/core/test_runtime.py",
-        ("            if wrong:\n", "            if False:\n", "a kernel that does something else is used"),
         (
-            "            _copied(state, before)\n            raise",
+            "            copied(state, before)\n            raise",
             "            raise",
             "a kernel that fails has changed the parameters",
         ),
+    ),
+    *_in(
+        "agents/core/checked.py",
+        "tests/core/test_runtime.py",
+        ("            if wrong:\n", "            if False:\n", "a kernel that does something else is used"),
     ),
     *_in(
         "agents/run/distil.py",
@@ -1643,7 +1651,7 @@ BUGS = [
         ),
     ),
     *_in(
-        "envs/make.py",
+        "envs/single.py",
         "tests/envs/test_wrappers.py",
         (
             "spec = dataclasses.replace(spec, max_episode_steps=limit)",
@@ -1694,7 +1702,7 @@ BUGS = [
         ("            self.replay.cut()", "            pass", "replay: n-step windows span a reset in between"),
     ),
     *_in(
-        "agents/run/runner.py",
+        "agents/run/run.py",
         "tests/run/test_runner.py",
         (
             "mean > self.monitor.best[0]",
@@ -2470,7 +2478,7 @@ BUGS = [
         ),
     ),
     *_in(
-        "agents/run/runner.py",
+        "agents/run/run.py",
         "tests/run/test_seeing.py",
         (
             "return int(result.lengths.sum())",
@@ -2745,6 +2753,10 @@ BUGS = [
             "aux | {HEALTH: loss, NORM: norm}",
             "a gradient that is not finite goes unnoticed where the parameters stay finite",
         ),
+    ),
+    *_in(
+        "agents/learning/results.py",
+        "tests/learning/test_learner.py tests/learning/test_modules.py tests/algos/test_ppo.py tests/algos/test_dqn.py",
         (
             'parts.get("train/loss", sum(parts.values()))',
             'parts.get("train/value_loss", sum(parts.values()))',
@@ -2817,7 +2829,7 @@ BUGS = [
         ("value = before | value", "value = value | before", "env_kwargs of a file override those of flags"),
     ),
     *_in(
-        "agents/run/runner.py",
+        "agents/run/run.py",
         "tests/run/test_resume.py tests/run/test_seeing.py",
         (
             "        evaluated = 0\n",
@@ -2836,7 +2848,7 @@ BUGS = [
         ),
     ),
     *_in(
-        "agents/run/runner.py",
+        "agents/run/run.py",
         "tests/run/test_one_instance.py",
         (
             "            self.training.begin_episodes()",
@@ -2977,7 +2989,7 @@ BUGS = [
         ('text[: text.rfind("\\n") + 1]', "text", "resume: a torn last row is taken for whole"),
     ),
     *_in(
-        "agents/api.py",
+        "agents/api/model.py",
         "tests/test_api.py",
         (
             'derive_seed(seed, "evaluate")',
@@ -3555,10 +3567,10 @@ BUGS = [
         (" or type(self).loss is not PPO.loss", "", "kernel: a loss of one's own is passed over"),
     ),
     *_in(
-        "agents/core/runtime.py",
+        "agents/core/checked.py",
         "tests/core/test_runtime.py",
         (
-            "                _copied(state, before)\n                result = kernel(*args)",
+            "                copied(state, before)\n                result = kernel(*args)",
             "                result = kernel(*args)",
             "kernel: the steps that are compared are taken twice",
         ),

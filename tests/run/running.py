@@ -19,7 +19,7 @@ from agents.acting.evaluation import Evaluation
 from agents.run import registry
 from agents.run.config import owners
 from agents.run.folder import RunFolder, find_latest_run
-from agents.run.runner import Run
+from agents.run.run import Run
 from agents.run.trees import StoredParts, read_tree
 from agents.train import main
 from envs.adapters.carried import GLOBAL_STREAMS

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from agents.run import runner
+from agents.run import run as run_module
 from agents.run.build import build
 from agents.run.compiling import COST, LEFT, WORTH, of_compiling
 from agents.run.config import FLAGS, Layer, resolve
@@ -58,9 +58,9 @@ def test_where_it_is_not_known_to_pay_nothing_is_said(values: dict[str, Any]) ->
 
 def test_a_run_says_it_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[Any] = []
-    monkeypatch.setattr(runner, "LOOK_EVERY", 0.0)
-    monkeypatch.setattr(runner, "KNOWN", 0.0)
-    monkeypatch.setattr(runner, "of_compiling", lambda *asked: told.append(asked) or [])
+    monkeypatch.setattr(run_module, "LOOK_EVERY", 0.0)
+    monkeypatch.setattr(run_module, "KNOWN", 0.0)
+    monkeypatch.setattr(run_module, "of_compiling", lambda *asked: told.append(asked) or [])
     words = "--env CartPole-v1 --n-envs 2 --n-steps 16 --batch-size 32 --eval-freq 0 -n 96 --final-eval-episodes 0"
     run = train(tmp_path, words)
     ((_, seconds, steps, folder),) = told

@@ -19,7 +19,7 @@ from torch import nn
 from agents.core.runtime import Runtime
 from agents.data.replay import Batch, ReplayBuffer
 from agents.data.trajectory import Trajectory
-from agents.learning.learner import Diverged
+from agents.learning.results import Diverged
 from agents.run.doctor import sink as doctoring
 from agents.run.doctor.diagnosis import Diagnosis
 from agents.run.doctor.diverged import environment_of

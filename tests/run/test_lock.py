@@ -18,7 +18,7 @@ import pytest
 from agents.run import lock
 from agents.run.folder import RunFolder, runs_in
 from agents.run.lock import FILE, NO_LOCKS, Lock, trainer_of
-from agents.run.runner import Run
+from agents.run.run import Run
 from agents.runs import main as runs_main
 from agents.train import main
 from envs.errors import UserError

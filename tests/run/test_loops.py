@@ -19,7 +19,7 @@ from agents.core.schedules import crossings
 from agents.core.types import Acted
 from agents.data.replay import ReplayBuffer
 from agents.data.samplers import UniformSampler
-from agents.learning.learner import UpdateResult
+from agents.learning.results import UpdateResult
 from agents.run.loops import YIELD_TICKS, off_policy, on_policy
 from tests.fakes import ClockEnv, decode_clock, training_on
 from tests.marks import pairs

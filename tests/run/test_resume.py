@@ -19,10 +19,10 @@ import pytest
 
 from agents.acting.collector import TickCollector
 from agents.learning.learner import Learner
-from agents.run import runner
+from agents.run import run as run_module
 from agents.run.config import RunConfig
 from agents.run.folder import RunFolder
-from agents.run.runner import Run
+from agents.run.run import Run
 from agents.run.sinks import CsvSink
 from agents.run.trees import read_tree
 from agents.train import main
@@ -217,7 +217,7 @@ def test_two_ctrl_c_leave_an_exact_checkpoint_to_go_on_from(
             signal.raise_signal(signal.SIGINT)
         return result
 
-    with mock.patch.object(kind, name, breaking), mock.patch.object(runner, "SAVE_EVERY", 0.0):
+    with mock.patch.object(kind, name, breaking), mock.patch.object(run_module, "SAVE_EVERY", 0.0):
         run = train(tmp_path / "broken", words, code=130)
     kept = RunFolder(run).resumable()
     assert kept is not None

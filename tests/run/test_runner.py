@@ -18,13 +18,14 @@ import numpy as np
 import pytest
 
 from agents.core.types import Episodes, Iteration
-from agents.run import concluding, runner
+from agents.run import concluding
 from agents.run import monitor as monitor_module
+from agents.run import run as run_module
 from agents.run.breaking import stop_signals
 from agents.run.config import RunConfig
 from agents.run.folder import RunFolder
 from agents.run.monitor import WINDOW, Monitor
-from agents.run.runner import KEEP_STATES, Run
+from agents.run.run import KEEP_STATES, Run
 from agents.run.summary import Summary
 from agents.run.trees import read_tree
 from agents.train import main
@@ -371,6 +372,6 @@ def test_monitor_knows_the_target(target: float | None, reached: float | None, e
 
 
 def test_rows_are_few_however_long_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runner, "LOG_ROWS", 4)
+    monkeypatch.setattr(run_module, "LOG_ROWS", 4)
     run = train(tmp_path, f"{DQN} {QUIET}")
     assert steps(run, "progress.csv") == [75, 150, 225, 300]

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from agents.learning.learner import Diverged
+from agents.learning.results import Diverged
 from agents.run import children, seeds
 from agents.run import folder as module
 from agents.run.build import build

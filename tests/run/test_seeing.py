@@ -20,13 +20,14 @@ from agents.acting.evaluation import Evaluation, StatelessPolicy
 from agents.core.schedules import crossings
 from agents.core.types import Episodes, Iteration
 from agents.evaluate import main as evaluate
-from agents.run import concluding, footage, runner
+from agents.run import concluding, footage
+from agents.run import run as run_module
 from agents.run.config import FLAGS, Layer, resolve
 from agents.run.evaluator import Evaluator, evaluation_scalars, most_steps_of, settled
 from agents.run.folder import RunFolder
 from agents.run.footage import film_interval, too_close
 from agents.run.monitor import Monitor
-from agents.run.runner import Run
+from agents.run.run import Run
 from agents.train import main
 from tests.marks import long_test
 from tests.run.running import USER_ENVS, evaluations, resume, signals_at, steps, train
@@ -117,9 +118,9 @@ def test_a_model_to_watch_is_there_early_and_that_is_said_once(
     freq: int, saved: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     found: list[tuple[Path, int]] = []
-    save = runner.save_model
-    monkeypatch.setattr(runner, "SAVE_EVERY", 0.0)
-    monkeypatch.setattr(runner, "save_model", lambda *of: (found.append((of[0], of[-1])), save(*of)))
+    save = run_module.save_model
+    monkeypatch.setattr(run_module, "SAVE_EVERY", 0.0)
+    monkeypatch.setattr(run_module, "save_model", lambda *of: (found.append((of[0], of[-1])), save(*of)))
     places = f"--runs-dir {tmp_path} --no-record"
     assert main(f"{CARTPOLE} {SHORT} --eval-freq {freq} {places}".split()) == 0
     (run,) = tmp_path.iterdir()

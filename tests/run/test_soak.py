@@ -13,7 +13,7 @@ import pytest
 
 from agents.run.folder import RunFolder
 from agents.run.monitor import LOG_ROWS
-from agents.run.runner import Run
+from agents.run.run import Run
 from tests.marks import long_test
 from tests.run.running import USER_ENVS, train
 

@@ -12,7 +12,7 @@ import pytest
 
 from agents.acting.evaluation import StatelessPolicy
 from agents.run.evaluator import Evaluator
-from agents.run.runner import Run
+from agents.run.run import Run
 from envs.adapters.sync import SyncVecEnv
 from envs.native.vec_env import NativeVecEnv
 from envs.seeding import derive_seed

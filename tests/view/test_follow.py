@@ -13,7 +13,7 @@ from pathlib import Path
 import gymnasium
 import pytest
 
-from agents.run import runner
+from agents.run import run as run_module
 from agents.run.folder import RunFolder
 from agents.run.models import LoadedPolicy, load_policy
 from agents.run.recording import RecordedEpisode
@@ -174,10 +174,10 @@ def test_who_watches_is_given_models_and_the_training_stays_bit_for_bit_the_same
     """What is saved more often because somebody looks changes no number; `--watch` starts who looks."""
     words = "--env CartPole-v1 --n-envs 4 --n-steps 16 --batch-size 64 -n 512 --eval-freq 512 --final-eval-episodes 0"
     words += " --eval-episodes 1 --target-reward none --no-record --quiet --save-freq 512"
-    monkeypatch.setattr(runner, "LOOK_EVERY", 0.0)
-    monkeypatch.setattr(runner, "SAVE_EVERY", 0.0)
-    saves, save = [], runner.Run.save_latest
-    monkeypatch.setattr(runner.Run, "save_latest", lambda self: [saves.append(self.training.step), save(self)][1])
+    monkeypatch.setattr(run_module, "LOOK_EVERY", 0.0)
+    monkeypatch.setattr(run_module, "SAVE_EVERY", 0.0)
+    saves, save = [], run_module.Run.save_latest
+    monkeypatch.setattr(run_module.Run, "save_latest", lambda self: [saves.append(self.training.step), save(self)][1])
 
     def train_in(name: str, *more: str) -> dict[str, bytes]:
         saves.clear()

@@ -192,19 +192,13 @@ static void lstm(float* out, float* after, float* gates, float* hidden, float* c
         restart(hidden, start, t, envs, size);
         restart(cell, start, t, envs, size);
         by_panels(inner, hidden, weights, envs, size, width);
-        for (int64_t n = 0; n < envs; ++n, gates += width, squashed += size, out += size) {
-            const float *u = inner + n * width, *c = cell + n * size;
-            float *next_h = hidden + all + n * size, *next_c = cell + all + n * size;
+        for (int64_t n = 0; n < envs; ++n, gates += width, squashed += size) {
+            const float* u = inner + n * width;
             APART
             for (int64_t j = 0; j < width; ++j) gates[j] = gates[j] + u[j] + (inputs_bias[j] + hidden_bias[j]);
-            APART
-            for (int64_t j = 0; j < size; ++j) {
-                const float i = tl.sigmoid(gates[j]), f = tl.sigmoid(gates[size + j]), g = tl.tanh(gates[2 * size + j]),
-                            o = tl.sigmoid(gates[3 * size + j]), made = f * c[j] + i * g, s = tl.tanh(made);
-                gates[j] = i, gates[size + j] = f, gates[2 * size + j] = g, gates[3 * size + j] = o;
-                next_c[j] = made, squashed[j] = s, next_h[j] = out[j] = o * s;
-            }
+            lstm_step(hidden + all + n * size, cell + all + n * size, squashed, gates, cell + n * size, size);
         }
+        std::memcpy(out + t * all, hidden + all, all * 4);
     }
     for (int64_t n = 0; n < envs; ++n) {
         std::memcpy(after + 2 * n * size, hidden + n * size, size * 4);
@@ -254,21 +248,14 @@ static void gru(float* out, float* after, float* gates, float* hidden, float* of
     for (int64_t t = 0; t < steps; ++t, hidden += all) {
         restart(hidden, start, t, envs, size);
         by_panels(inner, hidden, weights, envs, size, width);
-        for (int64_t n = 0; n < envs; ++n, gates += width, of_new += size, out += size) {
-            const float *u = inner + n * width, *h = hidden + n * size;
-            float* next = hidden + all + n * size;
+        for (int64_t n = 0; n < envs; ++n, gates += width, of_new += size) {
+            float* u = inner + n * width;
             APART
-            for (int64_t j = 0; j < width; ++j) gates[j] += inputs_bias[j];
-            APART
-            for (int64_t j = 0; j < size; ++j) {
-                const float r = tl.sigmoid(gates[j] + (u[j] + hidden_bias[j])),
-                            z = tl.sigmoid(gates[size + j] + (u[size + j] + hidden_bias[size + j])),
-                            given = u[2 * size + j] + hidden_bias[2 * size + j],
-                            n_ = tl.tanh(gates[2 * size + j] + r * given);
-                gates[j] = r, gates[size + j] = z, gates[2 * size + j] = n_, of_new[j] = given;
-                next[j] = out[j] = n_ + z * (h[j] - n_);
-            }
+            for (int64_t j = 0; j < width; ++j) gates[j] += inputs_bias[j], u[j] += hidden_bias[j];
+            gru_step(hidden + all + n * size, gates, u, hidden + n * size, size);
+            std::memcpy(of_new, u + 2 * size, size * 4);
         }
+        std::memcpy(out + t * all, hidden + all, all * 4);
     }
     std::memcpy(after, hidden, all * 4);
 }

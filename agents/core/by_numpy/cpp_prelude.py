@@ -13,11 +13,6 @@ constexpr int ROWS = 6, WIDE = 2;
 #define BYTES 16
 constexpr int ROWS = 4, WIDE = 2;
 #endif
-#if defined(__clang__)
-#define APART _Pragma("clang loop vectorize(assume_safety)")
-#else
-#define APART _Pragma("GCC ivdep")
-#endif
 typedef float Lanes __attribute__((vector_size(BYTES), aligned(4)));
 constexpr int LANES = BYTES / 4;
 constexpr int64_t MOST = 1024;  // numbers that are added up one by one: of more, the sums of so many are

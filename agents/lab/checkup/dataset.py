@@ -14,7 +14,7 @@ from agents.lab.checkup.environment import Verdict
 from envs.actions import ActionCodec
 from envs.adapters.checks import closed, silenced
 from envs.errors import UserError
-from envs.make import make_single
+from envs.single import make_single
 from envs.spaces import BadData, ObservationCodec
 
 PLAYED = 5  # episodes that are played again at the most

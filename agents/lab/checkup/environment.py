@@ -21,7 +21,7 @@ from envs.adapters.carried import GLOBAL_STREAMS, checksums
 from envs.adapters.checks import picture, reset_result, silenced, step_result
 from envs.errors import EnvError, UserError, words_of
 from envs.locate import Wrappers, locate
-from envs.make import has_time_limit, make_single, reward_threshold
+from envs.single import has_time_limit, make_single, reward_threshold
 
 SAME_STEPS = 200  # of an episode that is played twice
 FEW = 3  # episodes that tell something together
@@ -54,7 +54,7 @@ class CheckUp:
     """Looks at an environment, one thing after the other.
 
     Args:
-        env_id, env_kwargs, wrappers: as `envs.make.make_single` takes them.
+        env_id, env_kwargs, wrappers: as `envs.single.make_single` takes them.
         seed: of the first episode.
         steps: that the random policy plays.
     """

@@ -14,7 +14,7 @@ from agents.lab.comparison.results import read_run
 from agents.run.config import FLAGS, Layer, resolve
 from agents.run.storage import disk, read_json, write_text
 from envs.errors import UserError
-from envs.make import env_label
+from envs.locate import env_label
 
 JOB_FILE, RESULT_FILE, ERRORS_FILE = "job.json", "result.json", "errors.txt"
 

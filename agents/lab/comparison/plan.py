@@ -21,7 +21,8 @@ from agents.run.registry import label
 from agents.run.storage import opened
 from envs.actions import Hybrid
 from envs.errors import UserError, did_you_mean
-from envs.make import has_native, make
+from envs.make import make
+from envs.single import has_native
 
 EVALUATIONS, CHECKPOINTS = 20, 10  # of each training
 

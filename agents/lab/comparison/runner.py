@@ -142,7 +142,7 @@ class Document:
 
     def add_references(self, tasks: Sequence[PlannedTask]) -> None:
         """Measure what the scores on each environment are held against, where that is not done yet."""
-        from envs.make import reward_threshold
+        from envs.single import reward_threshold
 
         for task in tasks:
             if task.env not in self.values["references"]:

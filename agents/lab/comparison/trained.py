@@ -28,8 +28,9 @@ from agents.run.flags import parse_env_kwargs
 from agents.run.registry import find, title_of
 from agents.run.terminal import typed
 from envs.errors import UserError
-from envs.make import env_label, has_native, reward_threshold
+from envs.locate import env_label
 from envs.seeding import derive_seed
+from envs.single import has_native, reward_threshold
 
 if TYPE_CHECKING:
     from rich.console import Console

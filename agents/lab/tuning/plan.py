@@ -14,7 +14,7 @@ from agents.lab.tuning.space import Space, from_plain, to_plain
 from agents.run import registry
 from agents.run.config import RunConfig
 from envs.errors import UserError
-from envs.make import env_label
+from envs.locate import env_label
 
 FIRST_SEED = 1_000_000  # of the trials: those that settings are judged by at the end are others
 RANDOM_TRIALS = 10  # before TPE begins to learn from them

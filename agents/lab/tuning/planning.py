@@ -18,7 +18,8 @@ from agents.run.config import FLAGS, Layer, config_layer, resolve
 from agents.run.flags import parse_env_kwargs
 from agents.run.training import restore
 from envs.errors import UserError
-from envs.make import env_label, reward_threshold
+from envs.locate import env_label
+from envs.single import reward_threshold
 
 POPULATION = 8  # members where nothing else is said
 WARM = 3  # trials of each earlier search that are tried first

@@ -16,7 +16,7 @@ from agents.lab.tuning.plan import Plan
 from agents.lab.tuning.population import MEMBER, PARENT, state_of
 from agents.lab.tuning.space import suggest
 from agents.lab.tuning.study import SETTINGS, UNFIT, WHY, Study
-from agents.learning.learner import Diverged
+from agents.learning.results import Diverged
 from agents.run import registry
 from agents.run.build import build
 from agents.run.config import RunConfig

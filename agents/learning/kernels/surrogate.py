@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from agents.core.algorithm import Algorithm
+from agents.core.checked import Found
 from agents.core.objective import ClippedSurrogate
-from agents.core.runtime import Found
 from agents.core.triton_source import interpreted, product_precision, refuse_no_triton
 from agents.learning.kernels.networks import Networks, hidden_sizes, networks_of, padded
 from agents.learning.optimizer import Optimizer

@@ -29,8 +29,7 @@ from agents.run.datasets.minari import Episode, h5, write_episode, write_set
 from agents.run.storage import atomic_folder, disk, read_json, write_text
 from envs.api import VecEnv
 from envs.errors import UserError
-from envs.locate import locate
-from envs.make import env_label
+from envs.locate import env_label, locate
 from envs.seeding import derive_seed
 
 PARTS, ASKED = ".parts", "recording.json"

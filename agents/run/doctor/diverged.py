@@ -6,7 +6,7 @@ from typing import Any
 
 from agents.core.tree import tree_map
 from agents.data.replay import Batch
-from agents.learning.learner import Diverged
+from agents.learning.results import Diverged
 from agents.run.doctor.diagnosis import Diagnosis
 from agents.run.doctor.sink import Doctor
 from agents.run.folder import RunFolder

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from envs.make import env_label
+from envs.locate import env_label
 
 ENVS = {  # mean return of random actions, registered threshold, highest return, budget
     "CartPole-v1": (22.0, 475.0, 500.0, 50_000),

@@ -17,7 +17,7 @@ from agents.lab.comparison.plan import all_jobs
 from agents.lab.comparison.runner import random_return
 from agents.run import evaluator
 from agents.run.evaluator import Evaluator
-from agents.run.runner import Run
+from agents.run.run import Run
 from tests.lab.comparison.running import SHORT, carry_out_here, here, result, tasks_of
 from tests.run.test_hybrid import SIGNAL
 

@@ -1,21 +1,16 @@
-"""The Python API: train, ask, evaluate, record, save and load from a script or a notebook.
-
-`from agents import PPO, DQN, SAC, load`. Every packaged algorithm is a class here, named as in the literature; PyTorch
-is imported when the first one needs it.
-"""
+"""An algorithm on an environment, as Python programs use it."""
 
 from __future__ import annotations
 
-import base64
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
-from agents.run import code, registry
+from agents.api.shown import Progress, Video
+from agents.run import code
 from agents.run.config import RECORD_STEPS, Layer, config_layer, resolve
-from envs.errors import UserError, did_you_mean
+from envs.errors import UserError
 
 if TYPE_CHECKING:
     import gymnasium
@@ -36,39 +31,6 @@ SB3_ARGUMENTS = {
     "policy": "the network follows from the observation space and from settings such as net_arch=[64, 64]",
     "progress_bar": "learn shows progress unless quiet=True",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far a training is: its `step`, and what the curves would show now."""
-
-    step: int
-    _monitor: Monitor
-
-    @property
-    def scalars(self) -> dict[str, float]:
-        """TensorBoard tag -> value since they were last read: `rollout/ep_rew_mean`, `train/loss`, `time/fps`, ..."""
-        scalars = self._monitor.scalars(self.step)
-        self._monitor.begin_row()
-        return scalars
-
-
-@dataclass(frozen=True, slots=True)
-class Video:
-    """A recorded episode; a notebook shows it.
-
-    Attributes:
-        path: of the MP4 file; beside it lies the episode itself, as JSON.
-        total_reward, length: of the episode.
-    """
-
-    path: Path
-    total_reward: float
-    length: int
-
-    def _repr_html_(self) -> str:
-        data = base64.b64encode(self.path.read_bytes()).decode()
-        return f'<video controls autoplay loop muted src="data:video/mp4;base64,{data}"></video>'
 
 
 class Model:
@@ -272,34 +234,9 @@ class Model:
         Raises:
             UserError: the observation does not fit the observation space.
         """
-        import numpy as np
+        from agents.run.asking import predict
 
-        from agents.core.tree import to_numpy
-        from envs.actions import ActionCodec
-        from envs.adapters.cleaning import reader
-        from envs.adapters.masks import with_mask
-        from envs.adapters.observing import Observing
-        from envs.spaces import BadData
-
-        now, shown = self._now(), self.config.params.observations
-        observations = reader(shown.arguments["cleaning"])(now.own_spaces[0])
-        try:
-            observation = with_mask(observation, action_masks, now.own_spaces[1])
-            one = observations.is_one(observation)
-            obs = observations.encode([observation]) if one else observations.encode_batch(observation)
-            if episode_start is not None:
-                episode_start = np.atleast_1d(np.asarray(episode_start, bool))
-            seen = None
-            if shown.in_use:
-                state, seen = (None, None) if state is None else state
-                obs, seen = Observing(observations.space, **shown.arguments)(obs, seen, episode_start)
-        except BadData as error:
-            raise UserError(f"{error} (space: {now.own_spaces[0]})") from error
-        action, state = now.policy.predict(obs, state, episode_start, deterministic)
-        state = (state, seen) if shown.in_use else state
-        codec = ActionCodec(now.own_spaces[1], now.rescale_action)
-        actions = codec.decode(to_numpy(action))
-        return (codec.each(actions)[0] if one else actions), state
+        return predict(self._now(), observation, state, episode_start, deterministic, action_masks)
 
     def evaluate(
         self, episodes: int = 100, *, seed: int = 0, deterministic: bool = True, env: Any = None
@@ -380,6 +317,7 @@ class Model:
         Raises:
             UserError: they are no settings, or this model cannot be a teacher.
         """
+        from agents.api.loading import load
         from agents.run.distil import distil
 
         given = {key: _plain(value) for key, value in settings.items()}
@@ -406,6 +344,7 @@ class Model:
         Raises:
             UserError: an argument is out of range, or the network is not of that kind.
         """
+        from agents.api.loading import load
         from agents.run.prune import prune
 
         given = {key: _plain(value) for key, value in settings.items()}
@@ -485,76 +424,6 @@ class Model:
         return LoadedPolicy(training.policy, training.config, training.env.own_spaces, training.step, place, "latest")
 
 
-def load(
-    path: str | os.PathLike[str] = "latest",
-    checkpoint: str = "best",
-    *,
-    device: str = "cpu",
-    trust: code.Trust = False,
-) -> Model:
-    """Load a model that `Model.save` or a training wrote.
-
-    Args:
-        path: a run folder, a folder with a model in it, or "latest": the run in `runs/` that was begun last.
-        checkpoint: of a run: "best" by its own evaluations, "latest", or a step. Training it further goes on exactly
-            from a checkpoint whose training state is still there, as "latest" is; from weights alone, the optimiser
-            begins anew.
-        device: where it computes.
-        trust: run code outside the package that its files name, though it was not made by you on this machine; or
-            the names of the code that may be run.
-
-    Raises:
-        UserError: there is no such model, its files are torn, altered or foreign, or they name code that is not to
-            be run.
-    """
-    from agents.core.device import choose_device
-    from agents.core.precision import use_products
-    from agents.run.folder import find_latest_run
-    from agents.run.models import load_policy
-
-    run = find_latest_run(Path("runs")) if os.fspath(path) == "latest" and not Path("latest").exists() else Path(path)
-    chosen, _ = choose_device(device, env_on_gpu=False, flops=0, batch_size=1)
-    loaded = load_policy(run, str(checkpoint), str(chosen), trust=trust)
-    use_products(loaded.config.precision)
-    return algorithm(loaded.config.algo)._of(loaded)
-
-
-def algorithm(name: str) -> type[Model]:
-    """Return the class of an algorithm: "ppo", or one of your own as "my_file.py:Class".
-
-    Raises:
-        UserError: there is none of this name.
-    """
-    spec = registry.find(name)
-    title = registry.title_of(spec.name)
-    if title not in _classes or _classes[title].algo != spec.name:
-        doc = f"{title} on an environment.\n{(Model.__doc__ or '').partition(chr(10))[2]}"
-        _classes[title] = type(title, (Model,), {"algo": spec.name, "__doc__": doc, "__module__": "agents"})
-    return _classes[title]
-
-
-_classes: dict[str, type[Model]] = {}
-
-
-def names() -> list[str]:
-    """Return what `from agents import ...` finds."""
-    return [*__all__, *map(registry.title_of, registry.names())]
-
-
-def find(name: str) -> Any:
-    """Return what `from agents import name` means.
-
-    Raises:
-        AttributeError: nothing.
-    """
-    if name in __all__:
-        return globals()[name]
-    titles = {registry.title_of(one): one for one in registry.names()}
-    if name in titles:
-        return algorithm(titles[name])
-    raise AttributeError(f"module 'agents' has no attribute {name!r}.{did_you_mean(name, names())}")
-
-
 def _plain(value: Any) -> Any:
     """Write a setting as a file would: tuples as lists, NumPy's numbers as Python's, paths as text."""
     if isinstance(value, os.PathLike):
@@ -564,6 +433,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     return value.item() if hasattr(value, "item") and not isinstance(value, type) else value
-
-
-__all__ = ["Model", "Progress", "Video", "algorithm", "load"]

@@ -1,0 +1,50 @@
+"""What a policy does about observations that a program brings."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from agents.core.tree import to_numpy
+from agents.run.models import LoadedPolicy
+from envs.actions import ActionCodec
+from envs.adapters.cleaning import reader
+from envs.adapters.masks import with_mask
+from envs.adapters.observing import Observing
+from envs.errors import UserError
+from envs.spaces import BadData
+
+
+def predict(
+    now: LoadedPolicy,
+    observation: Any,
+    state: Any = None,
+    episode_start: Any = None,
+    deterministic: bool = True,
+    action_masks: Any = None,
+) -> tuple[Any, Any]:
+    """Choose actions as `agents.api.model.Model.predict` says, for one observation or a batch.
+
+    Raises:
+        UserError: the observation does not fit the observation space.
+    """
+    shown = now.config.params.observations
+    observations = reader(shown.arguments["cleaning"])(now.own_spaces[0])
+    try:
+        observation = with_mask(observation, action_masks, now.own_spaces[1])
+        one = observations.is_one(observation)
+        obs = observations.encode([observation]) if one else observations.encode_batch(observation)
+        if episode_start is not None:
+            episode_start = np.atleast_1d(np.asarray(episode_start, bool))
+        seen = None
+        if shown.in_use:
+            state, seen = (None, None) if state is None else state
+            obs, seen = Observing(observations.space, **shown.arguments)(obs, seen, episode_start)
+    except BadData as error:
+        raise UserError(f"{error} (space: {now.own_spaces[0]})") from error
+    action, state = now.policy.predict(obs, state, episode_start, deterministic)
+    state = (state, seen) if shown.in_use else state
+    codec = ActionCodec(now.own_spaces[1], now.rescale_action)
+    actions = codec.decode(to_numpy(action))
+    return (codec.each(actions)[0] if one else actions), state
