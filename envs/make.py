@@ -16,7 +16,7 @@ from gymnasium.envs.registration import EnvSpec
 from envs.adapters import atari
 from envs.adapters.checks import closed
 from envs.adapters.cleaning import Cleaning, CleanVecEnv, reader
-from envs.adapters.masks import ACTION_MASK, Source, WithMask, build_masked, legal_sample, mask_source
+from envs.adapters.masks import ACTION_MASK, Source, WithMask, allowed_sample, build_masked, mask_source
 from envs.adapters.stacking import StackedVecEnv
 from envs.adapters.sync import SyncVecEnv
 from envs.adapters.threads import EnvPoolVecEnv, ThreadsVecEnv, envpool_difference, envpool_fault
@@ -232,7 +232,7 @@ def _seconds_per_step(env: gymnasium.Env) -> float | None:
         observation, _ = env.reset(seed=0)
         while len(times) < 3 or (sum(times) < 0.02 and len(times) < 200):
             mask = observation.get(ACTION_MASK) if isinstance(observation, dict) else None
-            action = env.action_space.sample() if mask is None else legal_sample(env.action_space, mask)
+            action = env.action_space.sample() if mask is None else allowed_sample(env.action_space, mask)
             start = time.perf_counter()
             observation, _, terminated, truncated, _ = env.step(action)
             times.append(time.perf_counter() - start)

@@ -58,4 +58,3 @@ def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     recurrences with few operations, as where each is a kernel.
     """
     monkeypatch.setattr("agents.core.device.LOOKED_AT", ())
-    monkeypatch.setattr("agents.ops.recurrences.STEPPED", ())

@@ -89,7 +89,7 @@ def evaluate(
     if episodes < 1:
         raise UserError(f"an evaluation needs at least 1 episode; {episodes} were asked for")
     quota = episodes // env.num_envs + (np.arange(env.num_envs) < episodes % env.num_envs)
-    player = Player(policy, env.num_envs, None if deterministic else policy_generator(policy, seed))
+    player = PolicyPlayer(policy, env.num_envs, None if deterministic else policy_generator(policy, seed))
     limit, cuts, resets = step_limit or MOST_STEPS, 0, 0
     tracker, was_cut = EpisodeTracker(env.num_envs), np.zeros(env.num_envs, bool)
     played: list[tuple[float, int, dict[str, Any]]] = []
@@ -158,7 +158,7 @@ class StatelessPolicy:
         return {}
 
 
-class Player:
+class PolicyPlayer:
     """A policy acting in N environments outside training, with what it remembers of their episodes.
 
     Args:

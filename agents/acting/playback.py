@@ -63,8 +63,7 @@ class RecordedState(ActorState):
                 "the recorded data are not those that the run began with: they, or a rule for faults, changed"
             )
         self.rounds, added = count(part(state, "rounds"), "rounds"), part(state, "added")
-        if added is not None:
-            self.added = self._labelled(added)
+        self.added = None if added is None else self._labelled(added)
         ActorState.load_state_dict(self, state)
 
     def _labelled(self, saved: Any) -> Dataset:
@@ -109,15 +108,13 @@ class Playback:
         self._used, data = self._recorded.added, self._recorded.data
         self.data, self._orders = data, dict[int, np.ndarray]()
         device = self._policy.device
-        ends = np.zeros(len(data), bool)
-        ends[data.starts + data.lengths - 1] = True
         starts = np.zeros(len(data), bool)
         starts[data.starts] = True
         arrays = {
             "action": data.action,
             "reward": data.reward,
             "terminated": data.terminated,
-            "truncated": ends & ~data.terminated,  # what broke off has a future, too
+            "truncated": data.cut,
             "start": starts,
         }
         self._arrays = {name: to_tensor(array, device) for name, array in arrays.items()}
@@ -219,7 +216,8 @@ class Asked(Playback):
         collected = self._playing.collect(self._ticks)
         state.step = step  # it counts what was learnt from
         played = collected.trajectory
-        columns = tree_map(to_numpy, {name: getattr(played, name) for name in ("obs", "next_obs", *ADDED[2:5])})
+        names = ("obs", "next_obs", *ADDED[2:5], *([] if played.valid is None else ["valid"]))
+        columns = tree_map(to_numpy, {name: getattr(played, name) for name in names})
         flat = tree_map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), columns["obs"])
         labels = self._label(flat)
         columns["action"] = labels.reshape(*columns["reward"].shape, *labels.shape[1:])

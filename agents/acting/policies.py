@@ -14,9 +14,8 @@ from numpy import ndarray
 from torch import Tensor
 
 from agents.acting.numpy_inference import NumpyForward, numpy_forward
-from agents.core import device as core_device
 from agents.core.config import ExplorationConfig
-from agents.core.recording import noting
+from agents.core.device import looked_at
 from agents.core.schedules import linear
 from agents.core.tree import restarted, rows_of, to_numpy, to_tensor, tree_map, tree_to_tensor
 from agents.core.types import Act, Acted, Obs, Tree
@@ -189,8 +188,7 @@ class ModelPolicy(ABC):
             next_value[t, n] = self.model.value(obs, carry)
         elif trajectory.next_obs is not None:
             cut = trajectory.truncated
-            looked_at = cut.device.type in core_device.LOOKED_AT and not noting()
-            if not looked_at and not has_pictures(trajectory.next_obs):
+            if not looked_at(cut) and not has_pictures(trajectory.next_obs):
                 successors = tree_map(lambda leaf: leaf.flatten(0, 1), trajectory.next_obs)
                 after = self.model.value(successors).unflatten(0, cut.shape)
                 next_value = torch.where(cut.view(*cut.shape, *[1] * (after.dim() - cut.dim())), after, next_value)

@@ -76,7 +76,8 @@ class Algorithm(nn.Module):
     def constants(self, progress: float) -> dict[str, float]:
         """Return the numbers that change over a run, for data begun when `progress` (0 to 1) of its budget was spent.
 
-        `learning_rate` among them is the optimiser's; all reach `prepare` and `loss`, and the curves under `train/`.
+        `learning_rate` among them is the optimiser's; the others reach `prepare` and `loss`, and all the curves under
+        `train/`.
         """
         return {"learning_rate": scheduled(self.config.learning_rate, progress)}
 
@@ -178,8 +179,9 @@ class RecordedAlgorithm(Algorithm):
 
     def judged(self, loss: float) -> bool:
         """Note the loss on held-out episodes after a pass; return whether the training has come to its end."""
-        better = loss < float(self.lowest)
-        self.lowest.fill_(min(loss, float(self.lowest)))
+        found = torch.tensor(loss, dtype=self.lowest.dtype)  # as it will be kept, or a rounded one would be lower
+        better = bool(found < self.lowest)
+        self.lowest.fill_(min(float(found), float(self.lowest)))
         self.stale.fill_(0 if better else int(self.stale) + 1)
         return self.done
 

@@ -19,5 +19,8 @@ class AuxiliaryConfig(Settings):
     )
     auxiliary_coef: float = Field(1.0, gt=0, description="weight of that loss")
     curl_tau: float = Field(
-        0.05, gt=0, le=1, description="share of the encoder mixed into that of curl's keys after each update"
+        0.05,
+        gt=0,
+        le=1,
+        description="share of the encoder mixed into that of curl's keys after each update (a rollout is one)",
     )

@@ -12,15 +12,27 @@ from typing import Any
 import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
+from torch import Tensor
 
+from agents.core.recording import noting
 from envs.errors import UserError
 
 # Multiply-adds for one observation, forward: between a small CNN on 10 x 10 pixels and a nature CNN on 36 x 36.
 HEAVY = 450_000
 SHARE = 8 * 1024 * 1024  # multiply-adds of a minibatch, forward, that keep one thread busy
 LARGE_BATCH = 8192
-LOOKED_AT = ("cpu",)  # kinds of devices of which a value is known at once: on others that takes waiting
+# kinds of devices on which a value is known at once, and a loop over time is the faster way: on others that takes
+# waiting, and each step is a kernel or more
+LOOKED_AT = ("cpu",)
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # options of mallopt(3)
+
+
+def looked_at(tensor: Tensor) -> bool:
+    """Whether to look at a tensor's values on the way, and to go through time step by step.
+
+    Not while operations are noted: each step would be one of many, and what a value was is no longer seen.
+    """
+    return tensor.device.type in LOOKED_AT and not noting()
 
 
 def choose_device(requested: str, *, env_on_gpu: bool, flops: int, batch_size: int) -> tuple[torch.device, str]:

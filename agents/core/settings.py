@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from math import isfinite
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -28,7 +29,7 @@ _LINEAR = re.compile(r"lin_(\d+(\.\d*)?([eE][-+]?\d+)?)")
 
 def _check_schedule(value: float | str) -> float | str:
     if isinstance(value, str):
-        if not _LINEAR.fullmatch(value):
+        if not _LINEAR.fullmatch(value) or not isfinite(float(value.removeprefix("lin_"))):
             raise ValueError("must be a number, or lin_NUMBER to fall linearly to 0, such as lin_3e-4")
     elif value < 0:
         raise ValueError("must be >= 0")

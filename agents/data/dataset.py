@@ -58,6 +58,23 @@ class Dataset:
         return np.cumsum(self.lengths) - self.lengths
 
     @property
+    def lasts(self) -> NDArray[np.int64]:
+        """The last transition of each episode, `[E]`."""
+        return np.cumsum(self.lengths) - 1
+
+    @property
+    def ends(self) -> NDArray[np.bool_]:
+        """Whether a transition is its episode's last, `[M]`."""
+        found = np.zeros(len(self), bool)
+        found[self.lasts] = True
+        return found
+
+    @property
+    def cut(self) -> NDArray[np.bool_]:
+        """Whether an episode ends with a transition that did not terminate it, `[M]`: it has a future, too."""
+        return self.ends & ~self.terminated
+
+    @property
     def episode(self) -> NDArray[np.int64]:
         """The episode of each transition, `[M]`."""
         return np.repeat(np.arange(self.episodes), self.lengths)
@@ -124,17 +141,23 @@ def of_columns(like: Dataset, columns: dict[str, Any]) -> Dataset:
     """Return what N environments did in T steps as episodes, of the spaces that `like` has.
 
     Args:
-        columns: obs and next_obs (the true successors), action, reward, terminated and truncated, `[T, N, ...]`.
+        columns: obs and next_obs (the true successors), action, reward, terminated and truncated, `[T, N, ...]`; and
+            `valid`, where some are no transitions.
     """
-    ends, parts = columns["terminated"] | columns["truncated"], []
-    for n in range(ends.shape[1]):
-        closed = np.append(np.flatnonzero(ends[:-1, n]) + 1, len(ends))
+    parts, wanted = [], columns.get("valid")
+    kept = np.ones(columns["reward"].shape[:2], bool) if wanted is None else wanted
+    for n in range(kept.shape[1]):
+        mine = tree_map(lambda leaf, n=n: leaf[kept[:, n], n], columns)
+        ends = mine["terminated"] | mine["truncated"]
+        closed = np.unique(np.append(np.flatnonzero(ends) + 1, len(ends)))
         for start, end in zip(np.append(0, closed[:-1]), closed, strict=True):
-            part = slice(start, end)
-            first, last = (tree_map(lambda leaf, n=n: leaf[:, n], columns[name]) for name in ("obs", "next_obs"))
-            joined = tree_map(lambda a, b, part=part: np.concatenate([a[part], b[part][-1:]]), first, last)
-            each = {name: columns[name][part, n] for name in ("action", "reward", "terminated", "truncated")}
-            count = end - start
+            part, count = slice(start, end), end - start
+            if not count:
+                continue
+            joined = tree_map(
+                lambda a, b, part=part: np.concatenate([a[part], b[part][-1:]]), mine["obs"], mine["next_obs"]
+            )
+            each = {name: mine[name][part] for name in ("action", "reward", "terminated", "truncated")}
             about: dict[str, Any] = {"lengths": np.array([count], np.int64), "seeds": [None]}
             parts.append(replace(like, obs=joined, broken=np.zeros(count, bool), **each, **about))
     return concatenated(parts)

@@ -49,7 +49,7 @@ def apart(obs: Any, axis: int | None) -> Any:
     return obs.movedim(axis + 1, 1) if isinstance(obs, Tensor) else np.moveaxis(obs, axis + 1, 1)
 
 
-def alike(one: Any, other: Any) -> np.ndarray:
+def same_rows(one: Any, other: Any) -> np.ndarray:
     """Return which of n arrays are equal, bool `[n]`."""
     if not one.size if isinstance(one, np.ndarray) else not one.numel():
         return np.ones(len(one), bool)
@@ -61,7 +61,7 @@ def stacked(obs: Any, next_obs: Any, axis: int | None) -> int | None:
     """Return `axis` if along it a successor is its predecessor moved on by one frame, else None."""
     if axis is None:
         return None
-    return axis if alike(apart(obs, axis)[:, 1:], apart(next_obs, axis)[:, :-1]).all() else None
+    return axis if same_rows(apart(obs, axis)[:, 1:], apart(next_obs, axis)[:, :-1]).all() else None
 
 
 class Frames:
@@ -116,8 +116,8 @@ class Frames:
         if self._device.type == "cpu":
             obs, next_obs = to_numpy(obs), to_numpy(next_obs)
         before, after = apart(obs, self.axis), apart(next_obs, self.axis)
-        known = alike(before, self._last_rows[columns])
-        moved = alike(before[:, 1:], after[:, :-1])
+        known = same_rows(before, self._last_rows[columns])
+        moved = same_rows(before[:, 1:], after[:, :-1])
         self.kept[columns] = self.kept[columns].clip(max=self._rows - 1)  # a full column's oldest is written over
         self._make_room(columns, np.where(known, 0, self.stack) + np.where(moved, 1, self.stack))
         counts = self._counts[columns]

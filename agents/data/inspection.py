@@ -102,7 +102,7 @@ def duplicated(data: Dataset) -> Flags:
 
 
 def _unended(data: Dataset) -> Flags:
-    found, last = np.zeros(len(data), bool), data.starts + data.lengths - 1
+    found, last = np.zeros(len(data), bool), data.lasts
     found[last] = ~(data.terminated | data.truncated)[last]
     return found
 
@@ -127,7 +127,7 @@ def reward_shift(data: Dataset) -> int:
     """
     leaves = [leaf for leaf in _leaves(data).values() if leaf.ndim == 2 and leaf.dtype.kind == "f"]
     inner = np.ones(len(data), bool)
-    inner[data.starts] = inner[data.starts + data.lengths - 1] = False
+    inner[data.starts] = inner[data.lasts] = False
     chosen = np.flatnonzero(inner & ~not_finite(data))[:MOST_FITTED]
     if not leaves or len(chosen) < FEW:
         return 0
@@ -160,7 +160,7 @@ def reward_edges(data: Dataset) -> int:
     first = np.zeros(len(data), bool)
     first[data.starts[data.lengths > 1]] = True
     last = np.zeros(len(data), bool)
-    last[(data.starts + data.lengths - 1)[data.lengths > 1]] = True
+    last[data.lasts[data.lengths > 1]] = True
     cut = last & data.truncated & ~data.terminated
     for edge, others, shift in ((first, ~first, 1), (cut, ~last, -1)):
         free, rest = np.unique(data.reward[edge]), data.reward[others]

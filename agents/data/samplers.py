@@ -149,6 +149,10 @@ class PrioritizedSampler(UniformSampler):
         weight = (priority / priority.amin()) ** -beta  # N and the sum of all cancel
         return self._assembled(index)._replace(weight=weight)
 
+    def _stored(self, index: Tensor) -> Tensor:
+        """Return whether there is something to draw at these places, `[B]`."""
+        return self._replay.holds(index)
+
     def _take_in_news(self) -> None:
         if news := self._replay.news:
             self._admit(torch.cat(news))
@@ -177,6 +181,9 @@ class PrioritizedSampler(UniformSampler):
         if not (found.isfinite() & (found >= 0)).all() or not (largest.isfinite() and largest > 0):
             raise ValueError("priorities are numbers that are not negative, and finite")
         device = self._replay.device
+        stored = self._stored(torch.arange(len(found), device=device)).to(found.device)
+        if found[~stored].any() or (stored.any() and not found.any()):
+            raise ValueError("priorities are not of what is stored")
         self._priorities.write(torch.arange(len(found), device=device), found.to(device))
         self._largest = largest.to(device)
         self._replay.news = []
@@ -205,7 +212,7 @@ class SequenceSampler(PrioritizedSampler):
         replay = self._replay
         return assemble_sequences(replay.flat, replay.num_envs, index, self._length, self._gamma, self._n_step_returns)
 
-    def _whole(self, index: Tensor) -> Tensor:
+    def _stored(self, index: Tensor) -> Tensor:
         """Return whether all transitions of the sequences that begin there are stored, `[B]`."""
         return (self._replay.length(index) >= self._length) & self._replay.holds(index)
 
@@ -213,17 +220,11 @@ class SequenceSampler(PrioritizedSampler):
         """Let those sequences be drawn that are whole now, and those no longer that have been written over."""
         steps = (self._length - 1) * self._replay.num_envs
         changed = torch.cat([written, (written - steps) % len(self._priorities.numbers)])
-        self._priorities.write(changed, torch.where(self._whole(changed), self._largest, 0))
+        self._priorities.write(changed, torch.where(self._stored(changed), self._largest, 0))
 
     def update_priorities(self, indices: Tensor, priorities: Tensor) -> None:
         errors = priorities.view(-1, len(indices))
         super().update_priorities(indices, self._eta * errors.amax(0) + (1 - self._eta) * errors.mean(0))
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        super().load_state_dict(state)
-        found = self._priorities.numbers
-        if (found[~self._whole(torch.arange(len(found), device=found.device))] > 0).any():
-            raise ValueError("priorities are of sequences that are not stored")
 
 
 class Priorities:

@@ -30,6 +30,7 @@ from agents.learning.learner import Learner
 from agents.networks.curiosity import ActionCode
 from agents.networks.soft import Critics
 from agents.networks.target import copied, follow, tensors
+from agents.ops.probes import to_go
 from agents.run import loops
 from agents.run.build import make_algorithm
 from agents.run.imitation import HeldOut, as_seen
@@ -228,7 +229,7 @@ def fitted(asked: Asked, loaded: LoadedPolicy, gamma: float, updates: int, seed:
     data's own discounted rewards to come, and beginning at their mean.
     """
     data, generator = asked.data, torch.Generator().manual_seed(derive_seed(seed, "fitted"))
-    to_come = _to_come(data, gamma)
+    to_come = to_go(data.reward.astype(np.float64), data.lengths, gamma)
     usual, unit = float(to_come.mean()), max(float(to_come.std()), 1e-6)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(seed, "network"))
@@ -276,17 +277,6 @@ def _said(q: Callable[[Any, Tensor], Tensor], asked: Asked, gamma: float, genera
     bound = largest / (1 - gamma) if gamma < 1 else largest * float(data.lengths.max())
     value = Estimate(float(values.mean()), float(low), float(high))
     return Fitted(value, float(spread.min()), float(spread.max()), bound)
-
-
-def _to_come(data: Dataset, gamma: float) -> Numbers:
-    """Return the discounted sum of rewards from each transition to its episode's end, `[M]`."""
-    found, rest = np.zeros(len(data)), 0.0
-    last = np.zeros(len(data), bool)
-    last[data.starts + data.lengths - 1] = True
-    for index in range(len(data) - 1, -1, -1):
-        rest = float(data.reward[index]) + (0.0 if last[index] else gamma * rest)
-        found[index] = rest
-    return found
 
 
 def off_policy(

@@ -32,7 +32,7 @@ from agents.ops.distributions import (
     parameter_count,
     smooth_gaussian,
 )
-from agents.ops.values import Categorical, Expected, Quantiles, Rescaled, Values, supported
+from agents.ops.values import C51, Expected, Quantiles, Rescaled, Values, supported
 from envs.adapters.masks import ACTION_MASK
 from envs.errors import UserError
 
@@ -337,8 +337,9 @@ class QNetwork(Model):
         return self.choice(self._heads(features, mask, noise)), carry
 
     def value(self, obs: Obs, carry: Tree = ()) -> Tensor:
-        """Return the value of the best action of one step's observations, `[N]`."""
-        return self.output(obs, carry).q.amax(-1)
+        """Return the value of the best action of one step's observations, `[N]`; 0 where there is no legal one."""
+        best, mask = self.output(obs, carry).q.amax(-1), action_mask(obs)
+        return best if mask is None else torch.where(mask.any(-1), best, 0)
 
     def output(self, obs: Obs, carry: Tree) -> QOutput:
         """Return the output of one step's observations `[N, ...]`, its values those that decide."""
@@ -388,7 +389,7 @@ def _bound(layers: nn.ModuleList, place: int) -> None:
 def values_of(config: QNetworkConfig) -> Values:
     """Return what an action-value network's numbers stand for."""
     if config.distribution == "c51":
-        return Categorical(config.v_min, config.v_max, config.n_atoms)
+        return C51(config.v_min, config.v_max, config.n_atoms)
     if config.distribution == "none":
         return Rescaled() if config.rescale_values else Expected()
     return Quantiles(config.n_quantiles)

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from agents.core.device import looked_at
 from agents.ops import recurrences
 
 
@@ -146,17 +147,19 @@ class RewardScale(nn.Module):
         return (reward_TN * (self.statistics.var + 1e-8).rsqrt()).clamp(-self.clip, self.clip)
 
     def _returns(self, reward_TN: Tensor, done_TN: Tensor, valid_TN: Tensor | None) -> Tensor:
-        last_TN = done_TN if valid_TN is None else done_TN | ~valid_TN
-        if not recurrences.stepped(reward_TN):
-            keep_TN = self.gamma * (~last_TN).to(reward_TN.dtype)
-            begun_TN = torch.cat([torch.add(reward_TN[:1], self.returns, alpha=self.gamma), reward_TN[1:]])
-            return_TN = recurrences.linear_recurrence(keep_TN.roll(1, 0), begun_TN)
-            self.returns.copy_(return_TN[-1] * ~last_TN[-1])
+        decay: Tensor | float = self.gamma
+        if valid_TN is not None:  # what is no transition leaves the return as it is
+            decay, reward_TN = torch.where(valid_TN, self.gamma, 1.0), reward_TN * valid_TN
+        if not looked_at(reward_TN):
+            kept_TN = decay * torch.cat([torch.ones_like(done_TN[:1]), ~done_TN[:-1]])
+            begun_TN = torch.cat([torch.addcmul(reward_TN[:1], kept_TN[:1], self.returns), reward_TN[1:]])
+            return_TN = recurrences.linear_recurrence(kept_TN, begun_TN)
+            self.returns.copy_(return_TN[-1] * ~done_TN[-1])
             return return_TN
         return_TN = torch.empty_like(reward_TN)
         running_N = self.returns
         for t in range(reward_TN.shape[0]):
-            return_TN[t] = running_N = running_N * self.gamma + reward_TN[t]
-            running_N = running_N * ~last_TN[t]
+            return_TN[t] = running_N = running_N * (decay[t] if isinstance(decay, Tensor) else decay) + reward_TN[t]
+            running_N = running_N * ~done_TN[t]
         self.returns.copy_(running_N)
         return return_TN

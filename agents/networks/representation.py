@@ -113,7 +113,7 @@ class Contrast(nn.Module):
 
     Args:
         encoder: that is trained.
-        tau: share of it that is mixed into the keys' after each update.
+        tau: share of it that is mixed into the keys' after each update; of rollouts, after all epochs of one.
     """
 
     def __init__(self, encoder: Encoder, tau: float) -> None:

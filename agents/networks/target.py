@@ -11,19 +11,21 @@ from torch import Tensor, nn
 from agents.core.watch import plain_attributes
 from agents.networks.models import Model
 
+ASIDE = ("curiosity", "auxiliary")  # parts of a model that learn beside it, which nobody asks a target about
 Copied = TypeVar("Copied", bound=Model)
 
 
 def copied(model: Copied) -> Copied:
-    """Return a copy of a model that is not trained and has the same normalisers."""
+    """Return a copy of a model that is not trained and has the same normalisers, without what learns `ASIDE`."""
     # pruned weights are worked out from others at each call; only parameters can be copied
-    worked_out = {
+    others: dict[int, Any] = {
         id(value): value.detach().clone()
         for module in model.modules()
         for value in vars(module).values()
         if isinstance(value, Tensor) and not value.is_leaf
     }
-    target = copy.deepcopy(model, worked_out).requires_grad_(False).eval()
+    others |= {id(getattr(model, name)): None for name in ASIDE if getattr(model, name, None) is not None}
+    target = copy.deepcopy(model, others).requires_grad_(False).eval()
     target.share_statistics(model)
     return target
 
@@ -37,7 +39,10 @@ class Tensors(NamedTuple):
 
 def tensors(network: nn.Module) -> Tensors:
     """Return a network's tensors, which are others once a layer has been replaced."""
-    return Tensors(list(network.parameters()), list(network.buffers()))
+    return Tensors(
+        [parameter for name, parameter in network.named_parameters() if not _aside(name)],
+        [buffer for name, buffer in network.named_buffers() if not _aside(name)],
+    )
 
 
 @torch.no_grad()
@@ -62,6 +67,12 @@ def _structure(network: nn.Module) -> list[Any]:
             *module._forward_pre_hooks,
             vars(module).get("forward"),
         )
-        for module in network.modules()
+        for name, module in network.named_modules()
+        if not _aside(name)
     ]
-    return [*modules, *((name, parameter.shape) for name, parameter in network.named_parameters())]
+    shapes = [(name, parameter.shape) for name, parameter in network.named_parameters() if not _aside(name)]
+    return [*modules, *shapes]
+
+
+def _aside(name: str) -> bool:
+    return name.partition(".")[0] in ASIDE

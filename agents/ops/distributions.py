@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -251,7 +251,7 @@ class SquashedGaussian(Gaussian):
         return {"mean": self.mean.tanh(), "std": self.log_std.exp().expand_as(self.mean)}
 
 
-class Parts:
+class Joint:
     """Independent actions side by side; rows are float32 `[B, d]`, as `envs.actions.Hybrid` has them.
 
     Args:
@@ -298,23 +298,6 @@ class Parts:
 
 def _float(x: Tensor) -> Tensor:
     return x.float()
-
-
-def kl_divergence(p: Any, q: Any) -> Tensor:
-    """Return KL(p || q) of two distributions of one kind, `[B]`; a tanh over both changes nothing of it."""
-    match p:
-        case Categorical():
-            return (p.log_p.exp() * (p.log_p - q.log_p)).sum(dim=-1)
-        case MultiCategorical() | Parts():
-            return torch.stack([kl_divergence(*pair) for pair in zip(p.parts, q.parts, strict=True)]).sum(dim=0)
-        case Bernoulli():
-            heads = p.logits.sigmoid()
-            cross = F.binary_cross_entropy_with_logits(q.logits, heads, reduction="none")
-            return (cross - F.binary_cross_entropy_with_logits(p.logits, heads, reduction="none")).sum(dim=-1)
-        case Gaussian():
-            apart = ((2 * p.log_std).exp() + (p.mean - q.mean).square()) * (-2 * q.log_std).exp()
-            return (q.log_std - p.log_std + 0.5 * (apart - 1)).expand_as(p.mean).sum(dim=-1)
-    raise UserError(f"there is no KL divergence of {type(p).__name__}")
 
 
 def smooth_log_std(features: Tensor, log_std: Tensor) -> Tensor:
@@ -412,7 +395,7 @@ def distribution(
     return SquashedGaussian(parameters, log_std) if squash else Gaussian(parameters, log_std)
 
 
-def _parts(space: Hybrid, parameters: Tensor, log_std: Tensor | None, squash: bool, mask: Tensor | None) -> Parts:
+def _parts(space: Hybrid, parameters: Tensor, log_std: Tensor | None, squash: bool, mask: Tensor | None) -> Joint:
     def cut(values: Tensor | None, size: Callable[[Space], int]) -> list[Tensor | None]:
         sizes = [size(part) for part in space.parts.values()]
         return [None] * len(sizes) if values is None else list(values.split(sizes, dim=-1))
@@ -426,4 +409,4 @@ def _parts(space: Hybrid, parameters: Tensor, log_std: Tensor | None, squash: bo
     for part, parameter, deviation, legal in zip(space.parts.values(), *numbers, strict=True):
         assert parameter is not None
         found.append(distribution(part, parameter, deviation, squash, legal))
-    return Parts(space, found)
+    return Joint(space, found)

@@ -54,20 +54,23 @@ def ppo_policy_loss(
 
 
 def divergence(
-    log_ratio_B: Tensor, clip_range: Tensor | float, clip_range_high: Tensor | float | None = None
+    log_ratio_B: Tensor,
+    clip_range: Tensor | float,
+    clip_range_high: Tensor | float | None = None,
+    valid_B: Tensor | None = None,
 ) -> Divergence:
     """Return what PPO's updates are watched by.
 
     `approx_kl` is the k3 estimator, (r - 1) - log r: unbiased, non-negative (Schulman 2020, "Approximating KL
-    divergence"); `clip_fraction` is the share of ratios outside 1 - `clip_range` to 1 + `clip_range_high`, by default
-    the same number.
+    divergence"), over the transitions that are real; `clip_fraction` is the share of ratios
+    outside 1 - `clip_range` to 1 + `clip_range_high`, by default the same number.
     """
     growth_B = log_ratio_B.expm1()
     if clip_range_high is None:
         outside_B = growth_B.abs() > clip_range
     else:
         outside_B = (growth_B > clip_range_high) | (growth_B < -clip_range)
-    return Divergence((growth_B - log_ratio_B).mean(), outside_B.float().mean())
+    return Divergence(mean(growth_B - log_ratio_B, valid_B), mean(outside_B.float(), valid_B))
 
 
 def adapted_rate(rate: Tensor, kl: Tensor, desired_kl: float) -> Tensor:

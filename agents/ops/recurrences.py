@@ -8,15 +8,6 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from agents.core.recording import noting
-
-STEPPED = ("cpu",)  # devices on which a loop over time is the faster way: elsewhere each step is a kernel or more
-
-
-def stepped(tensor: Tensor) -> bool:
-    """Whether to go through time step by step; not while operations are noted, each of which will be one of many."""
-    return tensor.device.type in STEPPED and not noting()
-
 
 def linear_recurrence(keep: Tensor, new: Tensor, backward: bool = False) -> Tensor:
     """Return h `[T, ...]` with h_t = keep_t * h_{t-1} + new_t and h_{-1} = 0, in log2(T) steps.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from agents.core.device import looked_at
 from agents.ops import recurrences
 
 
@@ -34,7 +35,7 @@ def gae(
 
 def _summed(delta_TN: Tensor, decay_TN: Tensor) -> Tensor:
     """Return the sum of each delta and all later ones, each times the decays of the ticks in between."""
-    if not recurrences.stepped(delta_TN):
+    if not looked_at(delta_TN):
         return recurrences.linear_recurrence(decay_TN, delta_TN, backward=True)
     advantage_TN = torch.empty_like(delta_TN)
     last_N = torch.zeros_like(delta_TN[0])

@@ -79,7 +79,7 @@ class Rescaled(Expected):
 
 
 @dataclass(frozen=True)
-class Categorical:
+class C51:
     """Logits of returns spread evenly from `v_min` to `v_max` (C51: Bellemare et al. 2017, arXiv:1707.06887)."""
 
     v_min: float

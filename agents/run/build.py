@@ -29,8 +29,8 @@ from agents.networks.parts import hold_still, scales
 from agents.run import loops, registry
 from agents.run.config import RunConfig
 from agents.run.memory import (
+    ParameterLimit,
     Place,
-    Room,
     frame_axes,
     free_bytes,
     refuse_too_large,
@@ -66,7 +66,7 @@ def make_algorithm(
     kind: Any = registry.find(name).load()
     free = free_bytes(torch.device("cpu"))
     room = min(sys.maxsize if free is None else free, sys.maxsize if most is None else most)
-    with torch.random.fork_rng(devices=[]), Room(room), on_one_thread():
+    with torch.random.fork_rng(devices=[]), ParameterLimit(room), on_one_thread():
         torch.manual_seed(derive_seed(seed, "network"))
         return kind(observation_space, action_space, params)
 

@@ -38,9 +38,7 @@ class Child(NamedTuple):
         self.errors.close()
 
 
-def start_child(
-    module: Sequence[str], errors: Path, beside: int, *, output: IO[bytes] | None = None, inherited: int | None = None
-) -> Child:
+def start_child(module: Sequence[str], errors: Path, beside: int, *, inherited: int | None = None) -> Child:
     """Start `python -m MODULE ...`, which ends with us, with as many threads as there are cores for each.
 
     Where the environment's OMP_NUM_THREADS is less, it has as many as that.
@@ -49,7 +47,6 @@ def start_child(
         module: its name and arguments.
         errors: the file that takes its stderr.
         beside: how many such processes there are at a time.
-        output: what takes its stdout; None for nothing.
         inherited: a descriptor of a lock that it keeps open, where there are such things.
     """
     most, given = max(cores() // beside, 1), os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
@@ -58,7 +55,7 @@ def start_child(
     process = subprocess.Popen(
         [sys.executable, "-m", "envs.processes", parent_word(), *module],
         stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL if output is None else output,
+        stdout=subprocess.DEVNULL,
         stderr=stream,
         env=os.environ | {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads},
         **APART,

@@ -129,11 +129,6 @@ class RunConfig(Settings):
             raise UserError(f"{source}: the configuration is a {type(values).__name__}, not a mapping")
         return resolve([Layer(source, values)], packaged=False)
 
-    @classmethod
-    def from_yaml(cls, path: Path) -> RunConfig:
-        """Read what `to_yaml` wrote."""
-        return cls.from_dict(load_config_file(path), str(path))
-
 
 RUN_FIELDS = {name: field for name, field in RunConfig.model_fields.items() if name != "params"}
 

@@ -27,8 +27,9 @@ from agents.data.trajectory import Trajectory
 from agents.learning.learner import Learner
 from agents.networks.models import ActorCritic, QNetwork, QOutput
 from agents.networks.parts import begin_with
-from agents.ops.distributions import kl_divergence, lowest
+from agents.ops.distributions import Categorical, lowest
 from agents.ops.losses import mean
+from agents.ops.relative import relative_entropy
 from agents.run import loops
 from agents.run.build import build
 from agents.run.config import FLAGS, Layer, resolve
@@ -90,10 +91,13 @@ class Distilled(Algorithm):
         if isinstance(found, QOutput):
             wanted = wanted._replace(q=self._teacher[0].choice(wanted))
             log_p, log_q = softened(found.q, wanted.q, self.temperature)
-            apart, same = (log_q.exp() * (log_q - log_p)).sum(-1), found.q.argmax(-1) == wanted.q.argmax(-1)
+            apart, same = (
+                relative_entropy(Categorical(log_q), Categorical(log_p)),
+                found.q.argmax(-1) == wanted.q.argmax(-1),
+            )
             value, goal = found.q.amax(-1), wanted.q.amax(-1)
         else:
-            apart = kl_divergence(wanted.distribution, found.distribution)
+            apart = relative_entropy(wanted.distribution, found.distribution)
             modes = [output.distribution.mode().reshape(*apart.shape, -1) for output in (found, wanted)]
             same = (modes[0] - modes[1]).abs().amax(-1) < 0.05
             value, goal = found.value.reshape(*apart.shape, -1)[..., 0], wanted.value.reshape(*apart.shape, -1)[..., 0]
@@ -152,7 +156,7 @@ class Both:
 
 
 @dataclass(slots=True)
-class Imitation(Training):
+class DistilTraining(Training):
     """A training whose rollouts are learnt from by `Distilled`."""
 
     def iterations(self) -> Iterator[Iteration]:
@@ -212,7 +216,7 @@ def student_of(teacher: LoadedPolicy, settings: dict[str, Any], steps: int, lear
         "origin": origin("distillation", str(teacher.path.absolute()), teacher, rows)
         | {"temperature": TEMPERATURE, "value_coef": VALUE_COEF, "learning_rate": learning.learning_rate},
     }
-    return Imitation(**fields)
+    return DistilTraining(**fields)
 
 
 def distil(

@@ -210,13 +210,16 @@ def fill(replay: ReplayBuffer, policy: Any, env: VecEnv, params: Any) -> list[st
         raise UserError(
             f"buffer_size {replay.rows * columns:,} is less than the {len(data):,} recorded transitions: raise it"
         )
+    if policy.recurrent and ticks < (needed := params.replay.burn_in + params.replay.sequence_length):
+        raise UserError(
+            f"the {len(data):,} recorded transitions are {ticks:,} steps of {columns} environments, and a sequence has "
+            f"{needed:,} (burn_in + sequence_length): record more, or lower n_envs or sequence_length"
+        )
     place = np.minimum(np.arange(ticks * columns), len(data) - 1).reshape(columns, ticks).T
-    ends = np.zeros(len(data), bool)
-    ends[data.starts + data.lengths - 1] = True
     reward = np.sign(data.reward) if params.clip_reward else data.reward
     rows: dict[str, Any] = {"obs": data.at(data.rows[place]), "next_obs": data.at(data.rows[place] + 1)}
     rows |= {"action": data.action[place], "reward": reward[place], "terminated": data.terminated[place]}
-    rows["truncated"] = (ends & ~data.terminated)[place]
+    rows["truncated"] = data.cut[place]
     rows = tree_map(torch.from_numpy, rows)
     if policy.recurrent:
         rows["carry"] = tree_map(lambda leaf: leaf.expand(ticks, *leaf.shape), policy.initial_carry(columns))

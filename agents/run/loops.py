@@ -7,6 +7,9 @@ from dataclasses import replace
 from time import perf_counter
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from agents.acting.collector import Collected, Collector
 from agents.acting.playback import Playback
 from agents.acting.state import ActorState
@@ -179,6 +182,7 @@ class Rounds:
         self.per_round = replay.train_freq if replay.gradient_steps == -1 else replay.gradient_steps
         self._due: tuple[int, int, int] | None = None
         self._result: UpdateResult | None = None
+        self._healths: list[Tensor] = []
         self._seconds = 0.0
 
     def due(self, before: int, last: int, after: int) -> None:
@@ -198,15 +202,17 @@ class Rounds:
             batch = self._sampler.sample(min(updates - start, DRAWN) * size, progress)
             for minibatch in batch.split(size):
                 self._result = self._learner.update(minibatch, progress)
+                self._healths.append(self._result.health)
                 if self._result.priorities is not None:
                     self._sampler.update_priorities(minibatch.indices, self._result.priorities)
         self._learner.algorithm.after_round(before, after)
         self._seconds += perf_counter() - began
 
     def result(self) -> UpdateResult | None:
-        """Return that of the last update since the last call, if there was one."""
+        """Return that of the last update since the last call, if there was one; its health is that of all of them."""
         result, self._result = self._result, None
-        return result
+        healths, self._healths = self._healths, []
+        return result if len(healths) < 2 or result is None else result._replace(health=torch.stack(healths).sum())
 
     def seconds(self) -> float:
         """Return the seconds of updating since the last call."""

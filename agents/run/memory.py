@@ -174,7 +174,7 @@ def _shape(factory: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Sequenc
     return shape[0] if shape and isinstance(shape[0], tuple | list) else shape
 
 
-class Room(TorchFunctionMode):
+class ParameterLimit(TorchFunctionMode):
     """Lets no more parameters be made than `most` bytes take; their sizes are known before they are filled."""
 
     def __init__(self, most: int) -> None:

@@ -13,7 +13,7 @@ import gymnasium
 import numpy as np
 from gymnasium.envs.registration import load_env_creator
 
-from agents.acting.evaluation import Player, env_action, policy_generator
+from agents.acting.evaluation import PolicyPlayer, env_action, policy_generator
 from agents.core.tree import to_numpy
 from agents.core.types import Policy
 from agents.run.models import LoadedPolicy
@@ -69,7 +69,7 @@ def moments(
     env: VecEnv,
     seed: int,
     choose: Choose,
-    player: Player | None = None,
+    player: PolicyPlayer | None = None,
     render: bool | Container[int] = True,
     forget: Callable[[], bool] = lambda: False,
 ) -> Iterator[Moment]:
@@ -125,7 +125,7 @@ def play(
     Args:
         forget: as `moments` takes it.
     """
-    player = Player(policy, 1, None if deterministic else policy_generator(policy, seed))
+    player = PolicyPlayer(policy, 1, None if deterministic else policy_generator(policy, seed))
     return moments(env, seed, lambda obs: env_action(env, player.act(obs)), player, render, forget)
 
 

@@ -21,7 +21,7 @@ from agents.networks.encoders import one_hot
 from agents.networks.models import ActorCritic, QNetwork
 from agents.networks.representation import Representation, learns
 from agents.ops.probes import probed, to_go
-from envs.actions import ActionCodec
+from envs.actions import ActionCodec, choices
 from envs.adapters.masks import ACTION_MASK
 from envs.errors import UserError
 from envs.native.gym_env import DYNAMICS, NativeEnv
@@ -81,7 +81,8 @@ def quantities(data: Dataset, gamma: float) -> dict[str, Floats]:
     found = {"reward to come": to_go(data.reward.astype(np.float64), data.lengths, gamma)[:, None]}
     action = data.action.reshape(len(data), -1)
     if data.action.dtype.kind == "i":
-        columns = [one_hot(torch.from_numpy(x), int(x.max()) + 1).numpy() for x in action.T]
+        counts = choices(ActionCodec(data.own_spaces[1]).space) or [2] * action.shape[1]
+        columns = [one_hot(torch.from_numpy(x), n).numpy() for x, n in zip(action.T, counts, strict=True)]
         action = np.concatenate(columns, axis=1)
     found["action"] = action.astype(np.float64)
     leaves = data.obs if isinstance(data.obs, dict) else {"": data.obs}

@@ -18,7 +18,7 @@ import gymnasium
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from agents.acting.evaluation import Player
+from agents.acting.evaluation import PolicyPlayer
 from agents.core.config import ObservationConfig
 from agents.core.settings import PictureAxes
 from agents.core.types import Policy
@@ -165,7 +165,7 @@ def replay(
     actions = recorded_actions(env, episode)
     played = 0
 
-    player = None if policy is None else Player(policy, 1, generator=None)
+    player = None if policy is None else PolicyPlayer(policy, 1, generator=None)
 
     def choose(obs: Any) -> np.ndarray:
         if player is not None:

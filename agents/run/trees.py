@@ -132,9 +132,11 @@ def _write_parts(tree: Any, folder: Path, earlier: Path | None) -> None:
                 continue
             content = tree.bytes_of(start, stop).data
             digest = hashlib.sha256(content).hexdigest()
-            with disk("write", folder), _part_file(folder, digest).open("wb") as stream:
-                stream.write(content)
             tree.digests[i] = digest
+            if (file := _part_file(folder, digest)).exists():  # another part is the same, perhaps an earlier file too
+                continue
+            with disk("write", folder), file.open("wb") as stream:
+                stream.write(content)
 
 
 def _linked(digest: str | None, earlier: Path, folder: Path) -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 from time import monotonic, sleep
 from typing import Any, Protocol
 
-from agents.acting.evaluation import Player
+from agents.acting.evaluation import PolicyPlayer
 from agents.core.types import Policy
 from agents.run.folder import RunFolder
 from agents.run.models import LoadedPolicy, checkpoints
@@ -105,7 +105,7 @@ class PolicyShow:
         raise UserError("there are no checkpoints")
 
     def forget(self) -> bool:
-        self._forget = Player(self.policy, 1, None).remembers
+        self._forget = PolicyPlayer(self.policy, 1, None).remembers
         return self._forget
 
     def _forgets(self) -> bool:

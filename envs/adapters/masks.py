@@ -83,7 +83,7 @@ def with_mask(observation: Any, mask: Any, action_space: Space) -> Any:
     return observation if mask is None else {**leaves, ACTION_MASK: flat_mask(mask, action_space)}
 
 
-def legal_sample(action_space: Space, mask: np.ndarray) -> Any:
+def allowed_sample(action_space: Space, mask: np.ndarray) -> Any:
     """Draw an action that a mask `[mask_size]` allows, from the space's own random stream."""
     parts = iter(np.split(np.asarray(mask, np.int8), np.cumsum(choices(action_space))))
 

@@ -15,7 +15,9 @@ from agents.algos.dqn.config import DQNConfig
 from agents.data.replay import Batch
 from agents.networks.heads import QUIET
 from agents.ops.exploration import random_action
+from agents.ops.values import rescale
 from envs.errors import UserError
+from envs.spaces import ObservationCodec
 from tests.algos.making import BOX, OBS, make_batch, make_dqn, weights
 from tests.fakes import ClockEnv, training_on
 
@@ -86,6 +88,51 @@ def test_an_update_is_the_gradient_step_on_paper(double_q, discount, max_grad_no
     assert metrics["train/loss"] == pytest.approx(loss.item(), rel=1e-5)
     assert metrics["train/q_mean"] == pytest.approx(q.mean().item(), rel=1e-5)
     torch.testing.assert_close(weights(made.model), weights(network), atol=1e-6, rtol=1e-4)
+
+
+MASKED = spaces.Dict({"position": OBS, "action_mask": spaces.MultiBinary(4)})
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"double_q": False},
+        {"munchausen": True, "munchausen_alpha": 0.0},
+        {"distribution": "qr", "n_quantiles": 3},
+        {"rescale_values": True, "double_q": False},
+    ],
+    ids=str,
+)
+def test_where_no_action_is_legal_nothing_is_to_come(options):
+    space = ObservationCodec(MASKED).space
+    made = make_dqn(obs_space=space, **options)
+    batch, mask = make_batch(), torch.ones(32, 4, dtype=torch.uint8)
+    mask[:5] = 0
+    seen = [{"position": obs, "action_mask": legal} for obs, legal in ((batch.obs, mask | 1), (batch.next_obs, mask))]
+    batch = batch._replace(obs=seen[0], next_obs=seen[1])
+    prepared = made.algorithm.prepare(batch, {}) | {"weight": None}
+    noise = dict.fromkeys(("online", "target", "choice"), QUIET)
+    target = made.algorithm._backed_up(made.model, prepared, noise)
+    wanted = rescale(batch.return_) if "rescale_values" in options else batch.return_
+    torch.testing.assert_close(target[:5], wanted[:5, None].expand_as(target[:5]) if target.dim() > 1 else wanted[:5])
+    assert (target.reshape(32, -1)[5:, 0] - wanted[5:]).abs().min() > 1e-4
+    values = made.model.value(seen[1])
+    assert values[:5].tolist() == [0.0] * 5
+    assert values.abs().max() < 10
+
+
+@pytest.mark.parametrize("kind", ["rnd", "icm"])
+def test_the_target_is_without_what_learns_beside_it(kind):
+    made = make_dqn(curiosity=kind, curiosity_arch=(8,), curiosity_size=4)
+    assert made.algorithm.target.curiosity is None
+    assert not any(name.startswith("curiosity") for name in made.algorithm.target.state_dict())
+    made.algorithm.update_target()
+    made.algorithm.follow_model()
+    assert made.algorithm.target.curiosity is None
+    assert weights(made.algorithm.target).equal(
+        torch.cat([p.detach().flatten() for n, p in made.model.named_parameters() if not n.startswith("curiosity")])
+    )
 
 
 def test_double_dqn_and_dqn_differ_where_the_networks_disagree():

@@ -12,7 +12,7 @@ from gymnasium import spaces
 
 from agents.algos.ppo.config import PPOConfig
 from agents.ops.losses import divergence
-from agents.ops.returns import gae
+from agents.ops.returns import explained_variance, gae
 from tests.algos.making import BOX, N_STEPS, NUM_ENVS, collect, make_dqn, make_ppo, watch_losses, weights
 from tests.fakes import ClockEnv, training_on
 
@@ -111,10 +111,23 @@ def test_dummy_transitions_change_nothing(options):
     if "memory" not in options:  # a dummy is the first row of its episode: its carry is 0 whatever it shows
         rollout.obs[dummies] = 77
     found = twin.update(rollout)
-    # what is explained, of all rows, alone knows dummies with a memory
-    expected.pop("train/explained_variance" if "memory" in options else "", None)
     assert {tag: found[tag] for tag in expected} == pytest.approx(expected, abs=1e-6)
     torch.testing.assert_close(weights(twin.model), weights(made.model), atol=1e-6, rtol=0)
+
+
+def test_what_is_told_of_an_update_is_of_real_transitions():
+    made = make_ppo(memory="gru", learning_rate=0.05)
+    rollout = collect(made, ClockEnv(NUM_ENVS, dummies=True), n_steps=24)
+    aux, data = {}, {}
+    told = made.algorithm.metrics
+    made.algorithm.metrics = lambda one, other, *more: (aux.update(one), data.update(other), told(one, other, *more))[2]
+    found = made.update(rollout)
+    real, ratio = aux["valid"], aux["log_ratio"].exp()
+    assert 0 < (~real).sum() < len(real)
+    assert found["train/approx_kl"] == pytest.approx((ratio - 1 - ratio.log())[real].mean().item(), rel=1e-3)
+    assert found["train/clip_fraction"] == pytest.approx(((ratio - 1).abs() > 0.2)[real].float().mean().item())
+    value, return_ = (data[name][rollout.valid] for name in ("value", "return"))
+    assert found["train/explained_variance"] == pytest.approx(explained_variance(value, return_).item(), abs=1e-6)
 
 
 def test_a_rollout_of_nothing_but_dummies_is_survived():

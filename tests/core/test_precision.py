@@ -17,12 +17,12 @@ from agents.core import precision
 from agents.core.precision import resolved_precision, set_precision, use_products
 from agents.lab.export.module import Exported
 from agents.run.build import build
-from agents.run.config import FLAGS, Layer, RunConfig, resolve
+from agents.run.config import FLAGS, Layer, resolve
 from agents.run.models import load_policy
 from agents.train import main
 from envs.errors import UserError
 from tests.algos.making import Made, collect, make_batch, make_dqn, make_ppo, watch_losses, weights
-from tests.run.running import resume, train
+from tests.run.running import read_config, resume, train
 
 PIXELS = spaces.Box(0, 255, (10, 10, 4), np.uint8)
 PRODUCTS = ("mm", "addmm", "bmm", "baddbmm", "convolution", "mkldnn")
@@ -171,7 +171,7 @@ def test_a_run_in_bfloat16_goes_on_and_acts_in_it(tmp_path: Path, capable: None)
     words = f"{WORDS} --final-eval-episodes 2 --precision bf16 --target-reward none"
     whole = load_policy(train(tmp_path / "whole", f"{words} -n 512"), "latest")
     half = train(tmp_path / "half", f"{words} -n 256 --schedule-total 512")
-    kept = RunConfig.from_yaml(half / "config.yaml")
+    kept = read_config(half / "config.yaml")
     assert (kept.precision, kept.compile) == ("bf16", "off")
     resumed = load_policy(resume(half, "-n 512"), "latest")
     assert weights(resumed.policy.model).equal(weights(whole.policy.model))

@@ -330,5 +330,5 @@ def test_a_loaded_sequence_sampler_goes_on_and_refuses_what_is_not_stored():
     assert got.indices.equal(wanted.indices)
     assert got.weight.equal(wanted.weight)
     state["priorities"][int(torch.nonzero(state["priorities"] == 0)[0])] = 1.0
-    with pytest.raises(ValueError, match="priorities are of sequences that are not stored"):
+    with pytest.raises(ValueError, match="priorities are not of what is stored"):
         twin.load_state_dict(state)

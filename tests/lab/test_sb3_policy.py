@@ -18,7 +18,7 @@ import pytest
 import stable_baselines3
 import torch
 
-from agents.acting.evaluation import Player
+from agents.acting.evaluation import PolicyPlayer
 from agents.core.tree import to_numpy
 from agents.evaluate import main as evaluate
 from agents.lab.baselines import make_sb3, sb3_class, train_sb3
@@ -243,7 +243,7 @@ def test_a_recurrent_model_remembers_its_episode_and_no_other(tmp_path):
     model = make_sb3("recurrentppo", "PendulumNoVel-v1", 1, {"n_steps": 8, "policy_kwargs": networks}, 0)
     model.save(tmp_path / "recurrent.zip")
     assert sb3_algo(tmp_path / "recurrent.zip") == "recurrentppo"
-    player = Player(load_sb3(tmp_path / "recurrent.zip", trust=True), 3, None)
+    player = PolicyPlayer(load_sb3(tmp_path / "recurrent.zip", trust=True), 3, None)
     rng, state, start = np.random.default_rng(0), None, np.ones(3, bool)
     for _ in range(6):
         obs = rng.normal(size=(3, 3)).astype(np.float32)
@@ -263,7 +263,7 @@ def test_a_model_with_masks_learns_and_plays_legal_actions(tmp_path):
     model.save(tmp_path / "masks.zip")
     assert sb3_algo(tmp_path / "masks.zip") == "maskableppo"
     policy, env = sb3_in_env(tmp_path / "masks.zip", MASKED, 4, trust=True)
-    player, obs = Player(policy, 4, torch.Generator().manual_seed(0)), env.reset(0)
+    player, obs = PolicyPlayer(policy, 4, torch.Generator().manual_seed(0)), env.reset(0)
     for _ in range(40):
         action = to_numpy(player.act(obs))
         assert obs["action_mask"][np.arange(4), action].all()

@@ -149,7 +149,11 @@ BUGS = [
             "",
             "distillation: actions that a teacher leaves out as unlikely are learnt",
         ),
-        ("(log_q.exp() * (log_q - log_p)).sum(-1)", "(log_q.exp() * log_q).sum(-1)", "distillation: no gradient"),
+        (
+            "Categorical(log_q), Categorical(log_p)",
+            "Categorical(log_q), Categorical(log_q)",
+            "distillation: no gradient",
+        ),
         ("students[self._students]", "teachers[self._students]", "distillation: the student sees its teacher's states"),
         (
             'minibatch.get("carry") or ((), ())',
@@ -282,8 +286,8 @@ BUGS = [
             DETAILS,
         ),
         (
-            "(growth_B - log_ratio_B).mean()",
-            "(-log_ratio_B).mean()",
+            "mean(growth_B - log_ratio_B, valid_B)",
+            "mean(-log_ratio_B, valid_B)",
             "approx_kl: the estimator that may be negative",
             "Schulman 2020, Approximating KL divergence",
         ),
@@ -404,8 +408,8 @@ BUGS = [
         ),
         ("optimizer_eps = 1e-5", "optimizer_eps = 1e-8", "PPO: Adam with PyTorch's epsilon", DETAILS),
         (
-            'explained_variance(self._of_rewards(data["value"]), self._of_rewards(data["return"]))',
-            'explained_variance(self._of_rewards(data["return"]), self._of_rewards(data["value"]))',
+            "explained_variance(self._of_rewards(foretold), self._of_rewards(reached))",
+            "explained_variance(self._of_rewards(reached), self._of_rewards(foretold))",
             "explained variance of the returns by themselves: arguments exchanged",
         ),
         (
@@ -607,7 +611,7 @@ BUGS = [
     *_in(
         "agents/networks/normalize.py",
         "tests/networks/test_normalize.py",
-        ("keep_TN.roll(1, 0)", "keep_TN", "rewards: on a GPU the return goes on into the next episode"),
+        ("~done_TN[:-1]])", "done_TN[:-1]])", "rewards: on a GPU the return goes on into the next episode"),
         (
             "(before * head.bias + was - self.mean) / self.deviation",
             "(before * head.bias) / self.deviation",
@@ -921,7 +925,7 @@ BUGS = [
         "agents/data/frames.py",
         "tests/data/test_frames.py",
         (
-            "known = alike(before, self._last_rows[columns])",
+            "known = same_rows(before, self._last_rows[columns])",
             "known = np.ones(len(columns), bool)",
             "frames: a stack goes on across the start of an episode",
             "buffers that stack frames by index alone",
@@ -1133,7 +1137,7 @@ BUGS = [
             DETAILS,
         ),
         (
-            "running_N = running_N * ~last_TN[t]",
+            "running_N = running_N * ~done_TN[t]",
             "running_N = running_N * 1.0",
             "norm_reward: the discounted return goes on into the next episode",
             "VecNormalize as often reimplemented",
@@ -1795,8 +1799,8 @@ BUGS = [
         "agents/run/build.py",
         "tests/run/test_build.py",
         (
-            "Room(room), on_one_thread():",
-            "Room(room):",
+            "ParameterLimit(room), on_one_thread():",
+            "ParameterLimit(room):",
             "a network's first weights depend on how many threads there are",
         ),
     ),
@@ -2280,7 +2284,7 @@ BUGS = [
         ('if file.name == f"{key}.{_digest(file.read_bytes())}.so":', "if True:", "in C++: torn libraries are run"),
     ),
     *_in(
-        "agents/ops/recurrences.py",
+        "agents/core/device.py",
         "tests/ops/test_returns.py",
         (" and not noting()", "", "noted: returns take an operation for each step"),
     ),
@@ -2679,7 +2683,7 @@ BUGS = [
         "envs/make.py",
         "tests/envs/test_masks.py",
         (
-            "env.action_space.sample() if mask is None else legal_sample(env.action_space, mask)",
+            "env.action_space.sample() if mask is None else allowed_sample(env.action_space, mask)",
             "env.action_space.sample()",
             "--vec auto times an environment by actions that it does not allow",
         ),
@@ -3372,7 +3376,7 @@ BUGS = [
     *_in(
         "agents/acting/playback.py",
         "tests/run/test_imitation.py",
-        ("ends & ~data.terminated", "data.truncated", "bc: an episode that breaks off leads into the next one"),
+        ("data.cut", "data.truncated", "bc: an episode that breaks off leads into the next one"),
         ("self._rows[place[-1]] + 1", "self._rows[place[-1]]", "bc: what a trajectory ends in is its last observation"),
         ('"pass", index', '"pass", 0', "bc: each pass has the same order"),
     ),
@@ -3384,7 +3388,7 @@ BUGS = [
             "0 < self.config.patience < int(self.stale)",
             "bc: one pass too many",
         ),
-        ("min(loss, float(self.lowest))", "loss", "bc: the last loss is taken for the lowest"),
+        ("min(float(found), float(self.lowest))", "float(found)", "bc: the last loss is taken for the lowest"),
     ),
     *_in(
         "agents/algos/bc/algorithm.py",
@@ -3482,7 +3486,7 @@ BUGS = [
         "tests/run/test_offline.py",
         ("data.at(data.rows[place] + 1)}", "data.at(data.rows[place])}", "offline: a state is its own successor"),
         (
-            "(ends & ~data.terminated)[place]",
+            "data.cut[place]",
             "data.truncated[place]",
             "offline: an episode that breaks off leads into the next one",
         ),

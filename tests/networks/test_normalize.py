@@ -126,7 +126,6 @@ def scaled_by_hand(rollouts, gamma, clip):
         for t in range(len(reward)):
             for n in range(len(running)):
                 if not valid[t, n]:
-                    running[n] = 0.0
                     continue
                 running[n] = gamma * running[n] + reward[t, n]
                 seen.append(running[n])
@@ -138,13 +137,15 @@ def scaled_by_hand(rollouts, gamma, clip):
 @pytest.mark.parametrize("stepped", [("cpu",), ()], ids=["loop", "no loop"])
 @pytest.mark.parametrize("dummies", [False, True])
 def test_rewards_are_divided_by_the_deviation_of_the_running_return(dummies, stepped, monkeypatch):
-    monkeypatch.setattr("agents.ops.recurrences.STEPPED", stepped)
+    monkeypatch.setattr("agents.core.device.LOOKED_AT", stepped)
     rng = np.random.default_rng(2)
     rollouts = []
     for ticks in (5, 1, 12, 30):
         valid = rng.random((ticks, 3)) > 0.2 if dummies else np.ones((ticks, 3), bool)
         reward = rng.normal(1, 2, (ticks, 3)).astype(np.float32)
-        rollouts.append((np.where(valid, reward, 1000).astype(np.float32), rng.random((ticks, 3)) < 0.2, valid))
+        rollouts.append(
+            (np.where(valid, reward, 1000).astype(np.float32), valid & (rng.random((ticks, 3)) < 0.2), valid)
+        )
     scale = RewardScale(3, 0.9, clip=1.5)
     for rollout, (expected, real) in zip(rollouts, scaled_by_hand(rollouts, 0.9, 1.5), strict=True):
         reward, done, valid = map(torch.from_numpy, rollout)

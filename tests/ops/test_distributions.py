@@ -19,7 +19,6 @@ from agents.ops.distributions import (
     SquashedGaussian,
     distribution,
     draw_noise,
-    kl_divergence,
     masked,
     parameter_count,
 )
@@ -319,25 +318,3 @@ def test_too_many_actions_are_refused(space):
     assert parameter_count(spaces.Discrete(100_000)) == 100_000
     with pytest.raises(UserError, match="a network of 100,001 outputs; at most 100,000 are allowed"):
         parameter_count(space)
-
-
-def test_divergences_are_those_of_torch():
-    def of(seed):
-        logits, mean, log_std = noise(BATCH, 5, seed=seed), noise(BATCH, 3, seed=seed + 1), 0.3 * noise(3, seed=seed)
-        return logits, mean, log_std
-
-    (p, p_mean, p_std), (q, q_mean, q_std) = of(0), of(7)
-    kl = reference.kl_divergence
-    choices = kl(reference.Categorical(logits=p), reference.Categorical(logits=q))
-    assert torch.allclose(kl_divergence(Categorical(p), Categorical(q)), choices, atol=1e-5)
-    coins = kl(reference.Bernoulli(logits=p), reference.Bernoulli(logits=q)).sum(-1)
-    assert torch.allclose(kl_divergence(Bernoulli(p), Bernoulli(q)), coins, atol=1e-5)
-    normals = kl(reference.Normal(p_mean, p_std.exp()), reference.Normal(q_mean, q_std.exp())).sum(-1)
-    assert torch.allclose(kl_divergence(Gaussian(p_mean, p_std), Gaussian(q_mean, q_std)), normals, atol=1e-4)
-    squashed = kl_divergence(SquashedGaussian(p_mean, p_std), SquashedGaussian(q_mean, q_std))
-    assert torch.allclose(squashed, normals, atol=1e-4)
-    several = [kl_divergence(Categorical(p[:, part]), Categorical(q[:, part])) for part in (slice(2), slice(2, 5))]
-    both = kl_divergence(MultiCategorical(p, [2, 3]), MultiCategorical(q, [2, 3]))
-    assert torch.allclose(both, several[0] + several[1], atol=1e-6)
-    with pytest.raises(UserError, match="no KL divergence of int"):
-        kl_divergence(1, 1)

@@ -12,7 +12,7 @@ from torch import distributions as reference
 
 from agents.core.config import ActorCriticConfig
 from agents.networks.models import ActorCritic
-from agents.ops.distributions import Parts, deviation_count, distribution, draw_noise, parameter_count
+from agents.ops.distributions import Joint, deviation_count, distribution, draw_noise, parameter_count
 from envs.actions import Hybrid, choices
 
 SPACE = Hybrid(
@@ -99,7 +99,7 @@ def test_samples_have_the_odds_of_each_part():
 
 def test_boxes_are_squashed_and_the_rest_is_not():
     ours = policy(squash=True)
-    assert isinstance(ours, Parts)
+    assert isinstance(ours, Joint)
     action = ours.mode()
     sent = ours.to_env(action)
     torch.testing.assert_close(sent[:, [0, 1, 5]], action[:, [0, 1, 5]].tanh())

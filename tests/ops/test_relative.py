@@ -7,10 +7,21 @@ from typing import Any
 import pytest
 import torch
 from gymnasium import spaces
+from torch import distributions as reference
 
-from agents.ops.distributions import SquashedGaussian, deviation_count, distribution, draw_noise, parameter_count
+from agents.ops.distributions import (
+    Bernoulli,
+    Categorical,
+    Gaussian,
+    SquashedGaussian,
+    deviation_count,
+    distribution,
+    draw_noise,
+    parameter_count,
+)
 from agents.ops.relative import relative_entropy
 from envs.actions import ActionCodec
+from envs.errors import UserError
 
 SPACES: list[Any] = [
     spaces.Discrete(4),
@@ -41,6 +52,22 @@ def test_it_is_the_mean_log_ratio(space: Any) -> None:
     assert float(relative_entropy(made(space, 0), made(space, 0))) == pytest.approx(0, abs=1e-6)
 
 
+def test_it_is_that_of_torch() -> None:
+    def of(seed: int) -> list[Any]:
+        generator = torch.Generator().manual_seed(seed)
+        mean, log_std = torch.randn(6, 3, generator=generator), 0.3 * torch.randn(3, generator=generator)
+        logits = torch.randn(6, 5, generator=generator)
+        choice, normal = reference.Categorical(logits=logits), reference.Normal(mean, log_std.exp())
+        return [
+            (Categorical(logits), choice),
+            (Bernoulli(logits), reference.Independent(reference.Bernoulli(logits=logits), 1)),
+            (Gaussian(mean, log_std), reference.Independent(normal, 1)),
+        ]
+
+    for (one, its), (other, others) in zip(of(0), of(7), strict=True):
+        torch.testing.assert_close(relative_entropy(one, other), reference.kl_divergence(its, others))
+
+
 def test_squashing_changes_nothing() -> None:
     space = SPACES[3]
     one, other = made(space, 0), made(space, 1)
@@ -55,5 +82,5 @@ def test_illegal_actions_cost_nothing() -> None:
 
 
 def test_others_have_none() -> None:
-    with pytest.raises(TypeError, match="Categorical and Gaussian"):
+    with pytest.raises(UserError, match="no relative entropy of Categorical and Gaussian"):
         relative_entropy(made(SPACES[0], 0), made(SPACES[3], 0))

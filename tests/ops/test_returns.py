@@ -59,7 +59,7 @@ def test_gae_takes_few_operations_where_each_is_a_kernel(ticks, monkeypatch):
     with Recorder() as recorder:  # as those are that are noted
         noted = gae(*rollout, 0.99, 0.95)
     by_steps = gae(*rollout, 0.99, 0.95)
-    monkeypatch.setattr("agents.ops.recurrences.STEPPED", ())
+    monkeypatch.setattr("agents.core.device.LOOKED_AT", ())
     for one, other, right in zip(noted, gae(*rollout, 0.99, 0.95), by_steps, strict=True):
         torch.testing.assert_close(one, right, atol=1e-5, rtol=1e-5)
         torch.testing.assert_close(other, one, rtol=0, atol=0)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from agents.ops.values import (
-    Categorical,
+    C51,
     Expected,
     Quantiles,
     Rescaled,
@@ -49,7 +49,7 @@ def test_the_projection_is_that_of_the_paper_on_a_thousand_supports():
     for _ in range(1000):
         atoms = int(torch.randint(2, 60, (), generator=draw))
         low, width = (torch.rand(2, generator=draw) * torch.tensor([200.0, 100.0])).tolist()
-        kind = Categorical(low - 100, low - 100 + width + 0.01, atoms)
+        kind = C51(low - 100, low - 100 + width + 0.01, atoms)
         probability = torch.randn(4, atoms, generator=draw).softmax(-1)
         return_ = torch.rand(4, generator=draw) * 1.5 * (kind.v_max - kind.v_min) + kind.v_min - 0.2 * width
         return_[3] = kind.v_max  # on an atom, where rounding could lose its mass
@@ -63,7 +63,7 @@ def test_the_projection_is_that_of_the_paper_on_a_thousand_supports():
 
 
 def test_the_projection_keeps_the_mean_while_nothing_is_cut_off():
-    kind = Categorical(-10.0, 10.0, 51)
+    kind = C51(-10.0, 10.0, 51)
     logits = torch.randn(100, 51, generator=generator())
     return_, discount = torch.rand(100, generator=generator(1)) * 4 - 2, torch.full((100,), 0.7)
     target = kind.backup(return_, discount, logits)
@@ -73,7 +73,7 @@ def test_the_projection_keeps_the_mean_while_nothing_is_cut_off():
 
 
 def test_cross_entropy_is_least_where_the_distributions_are_equal():
-    kind = Categorical(-1.0, 1.0, 11)
+    kind = C51(-1.0, 1.0, 11)
     target = torch.randn(1, 11, generator=generator()).softmax(-1)
     logits = target.log().requires_grad_()
     (gradient,) = torch.autograd.grad(kind.loss(logits, target, None).sum(), logits)
@@ -110,7 +110,7 @@ def test_quantiles_that_are_learnt_are_those_of_the_target():
     torch.testing.assert_close(atoms.detach()[0, 2:8], 10 * midpoints(10, target)[2:8], atol=0.3, rtol=0)
 
 
-@pytest.mark.parametrize("kind", [Expected(), Rescaled(), Quantiles(4), Categorical(-50.0, 50.0, 201)])
+@pytest.mark.parametrize("kind", [Expected(), Rescaled(), Quantiles(4), C51(-50.0, 50.0, 201)])
 def test_a_soft_backup_of_a_greedy_policy_is_the_backup_of_its_action(kind):
     shape = (6, 3) if kind.atoms == 1 else (6, 3, kind.atoms)
     atoms, best = torch.randn(shape, generator=generator()), torch.tensor([0, 1, 2, 2, 1, 0])
@@ -120,14 +120,14 @@ def test_a_soft_backup_of_a_greedy_policy_is_the_backup_of_its_action(kind):
     torch.testing.assert_close(found, kind.backup(return_, discount, atoms[torch.arange(6), best]), atol=1e-4, rtol=0)
 
 
-@pytest.mark.parametrize("kind", [Quantiles(4), Categorical(-50.0, 50.0, 2001)])
+@pytest.mark.parametrize("kind", [Quantiles(4), C51(-50.0, 50.0, 2001)])
 def test_a_soft_backup_has_the_policys_mean(kind):
     atoms = torch.randn(6, 3, kind.atoms, generator=generator())
     q = kind.mean(atoms)
     weight, shift = soft_policy(q, 0.7)
     return_, discount = torch.randn(6, generator=generator(1)), torch.full((6,), 0.9)
     found = kind.soft_backup(return_, discount, atoms, weight, shift)
-    mean = (found * kind.support(found)).sum(-1) if isinstance(kind, Categorical) else kind.mean(found)
+    mean = (found * kind.support(found)).sum(-1) if isinstance(kind, C51) else kind.mean(found)
     # the soft value: sum of pi (q - tau log pi) = tau log sum exp(q / tau)
     expected = return_ + 0.9 * 0.7 * (q / 0.7).logsumexp(-1)
     torch.testing.assert_close(mean, expected, atol=1e-2, rtol=0)

@@ -17,10 +17,11 @@ import torch
 from agents.acting.collector import TickCollector
 from agents.acting.evaluation import Evaluation
 from agents.run import registry
-from agents.run.config import owners
+from agents.run.config import RunConfig, owners
 from agents.run.folder import RunFolder, find_latest_run
 from agents.run.run import Run
 from agents.run.trees import StoredParts, read_tree
+from agents.run.yaml_files import load_config_file
 from agents.train import main
 from envs.adapters.carried import GLOBAL_STREAMS
 from envs.errors import listed
@@ -54,6 +55,11 @@ def train(folder: Path, words: str, code: int = 0) -> Path:
     places = ["--runs-dir", str(folder), "--replays-dir", str(folder / "replays"), "--no-record", "--quiet"]
     assert main([*words.split(), *places]) == code
     return find_latest_run(folder)
+
+
+def read_config(file: Path) -> RunConfig:
+    """Return the settings that a file of a run holds."""
+    return RunConfig.from_dict(load_config_file(file), str(file))
 
 
 def resume(run: Path, words: str = "", code: int = 0) -> Path:

@@ -24,7 +24,7 @@ from agents.run.cli import print_json, run_command
 from agents.run.config import CONFIGS, FLAGS, RUN_FIELDS, Layer, RunConfig, resolve
 from agents.run.yaml_files import load_config_file
 from envs.errors import UserError
-from tests.run.running import NAMES, setting_of_others
+from tests.run.running import NAMES, read_config, setting_of_others
 
 
 def fail(error: BaseException) -> Any:
@@ -357,7 +357,7 @@ def run(tmp_path: Path, runner: list[dict[str, Any]]) -> Path:
 def test_resume_takes_the_run_as_it_was(run: Path, runner: list[dict[str, Any]]) -> None:
     config = trained(runner, "--resume runs/a -n 7000 --target-reward none --eval-freq 0 --tau 0.5 --env-kwargs a=1")
     assert runner[-1]["resume"] == Path("runs/a")
-    before = RunConfig.from_yaml(run / "config.yaml").model_dump()
+    before = read_config(run / "config.yaml").model_dump()
     assert config.model_dump() == before | {"total_timesteps": 7000, "eval_freq": 0}
 
 
@@ -365,7 +365,7 @@ def test_resume_takes_the_run_as_it_was(run: Path, runner: list[dict[str, Any]])
 def test_a_run_goes_on_on_another_device(run: Path, runner: list[dict[str, Any]], flags: str, compiled: str) -> None:
     file = run / "config.yaml"
     for before, after in ({"device": "cpu", "compile": "off"}, "auto"), ({"device": "cpu", "compile": "on"}, compiled):
-        file.write_text(RunConfig.from_yaml(file).model_copy(update=before).to_yaml())
+        file.write_text(read_config(file).model_copy(update=before).to_yaml())
         assert trained(runner, "--resume runs/a").compile == before["compile"]
         config = trained(runner, f"--resume runs/a --device cuda {flags if after != 'auto' else ''}")
         assert (config.device, config.compile) == ("cuda", after)
@@ -375,7 +375,7 @@ def test_a_run_in_tf32_goes_on_elsewhere_in_what_there_is(run: Path, runner: lis
     file = run / "config.yaml"
     for before, after in ("tf32", "auto"), ("bf16", "bf16"), ("float32", "float32"):
         changed = {"device": "cuda", "precision": before}
-        file.write_text(RunConfig.from_yaml(file).model_copy(update=changed).to_yaml())
+        file.write_text(read_config(file).model_copy(update=changed).to_yaml())
         assert trained(runner, "--resume runs/a").precision == before
         assert trained(runner, "--resume runs/a --device cpu").precision == after
     assert train.main(["--resume", "runs/a", "--precision", "tf32"]) == 2

@@ -18,7 +18,7 @@ from agents.run.yaml_files import load_config_file, parse_value
 from agents.train import parse
 from envs.errors import UserError
 from tests.run import running
-from tests.run.running import setting_of_others
+from tests.run.running import read_config, setting_of_others
 
 NAMES = re.escape(running.NAMES)
 
@@ -105,7 +105,7 @@ def test_yaml_round_trip(tmp_path: Path) -> None:
         *(flags(algo=algo) for algo in registry.names()),
     ):
         (tmp_path / "config.yaml").write_text(config.to_yaml(), encoding="utf-8")
-        assert RunConfig.from_yaml(tmp_path / "config.yaml") == config
+        assert read_config(tmp_path / "config.yaml") == config
         assert RunConfig.from_dict(config.model_dump(mode="json"), "x") == config
 
 
@@ -160,7 +160,7 @@ exploration_final_eps: 0.05
 double_q: false
 """
     (tmp_path / "config.yaml").write_text(old)
-    params = RunConfig.from_yaml(tmp_path / "config.yaml").params
+    params = read_config(tmp_path / "config.yaml").params
     assert isinstance(params, DQNConfig)
     assert (params.network.net_arch, params.replay.buffer_size, params.double_q) == ((16, 8), 1000, False)
 
@@ -244,6 +244,7 @@ def test_values_read_as_yaml(text: str, value: Any) -> None:
         ({"target_kl": "low"}, r"target_kl: 'low' given, NUMBER\|none expected"),
         ({"target_kl": -1}, "target_kl: -1 is out of range; it must be > 0"),
         ({"learning_rate": "lin_x"}, "learning_rate: 'lin_x' given, but it must be a number, or lin_NUMBER"),
+        ({"learning_rate": "lin_1e999"}, "learning_rate: 'lin_1e999' given, but it must be a number, or lin_NUMBER"),
         ({"learning_rate": -1}, "learning_rate: -1 given, but it must be >= 0"),
         ({"learning_rate": float("nan")}, "learning_rate: nan given, a finite number expected"),
         ({"norm_obs": "yes"}, r"norm_obs: 'yes' given, true\|false expected"),
@@ -407,7 +408,7 @@ def test_widths_of_the_hidden_layers(given: Any, widths: Any, tmp_path: Path) ->
     config = flags(net_arch=given)
     assert config.params.network.net_arch == widths
     (tmp_path / "config.yaml").write_text(config.to_yaml())
-    assert RunConfig.from_yaml(tmp_path / "config.yaml") == config
+    assert read_config(tmp_path / "config.yaml") == config
     if isinstance(widths, tuple):
         assert flags(algo="dqn", net_arch=given).params.network.net_arch == widths
 
@@ -447,7 +448,7 @@ def test_wrappers_as_flags_and_as_rl_zoo3_writes_them(tmp_path: Path) -> None:
     found = resolve([Layer("zoo.yaml", values)])
     assert found.wrappers == [{"gymnasium.wrappers.ClipReward": {"max_reward": 1}}, {"my_module:Wrapper": {}}, "b.C"]
     (tmp_path / "config.yaml").write_text(found.to_yaml())
-    assert RunConfig.from_yaml(tmp_path / "config.yaml") == found
+    assert read_config(tmp_path / "config.yaml") == found
     assert flags(wrappers="b.C").wrappers == ["b.C"]
     given, _ = parse(["--wrappers", "a:B", "{c:D: {e: 2}}"], {"env": "Some-v0"})
     assert resolve([Layer(FLAGS, {"env": "Some-v0", **given})]).wrappers == ["a:B", {"c:D": {"e": 2}}]

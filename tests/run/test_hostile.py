@@ -22,7 +22,7 @@ from agents.lab.stored import read_stored
 from agents.run.build import build, make_algorithm
 from agents.run.config import FLAGS, Layer, resolve
 from agents.run.folder import RunFolder
-from agents.run.memory import Room
+from agents.run.memory import ParameterLimit
 from agents.run.models import load_policy
 from agents.run.monitor import Monitor
 from agents.run.storage import opened, parse_json, read_bytes
@@ -188,10 +188,10 @@ def test_networks_that_cannot_fit_are_refused_before_they_are_made() -> None:
     ],
 )
 def test_whatever_makes_a_tensor_is_counted(make: Any, numbers: int) -> None:
-    with Room(4 * numbers) as room:
+    with ParameterLimit(4 * numbers) as room:
         make()
     assert room.made == 4 * numbers
-    with Room(4 * numbers - 1), pytest.raises(UserError, match="there is room for"):
+    with ParameterLimit(4 * numbers - 1), pytest.raises(UserError, match="there is room for"):
         make()
 
 

@@ -120,6 +120,8 @@ def test_the_end_comes_when_held_out_episodes_are_foretold_no_better() -> None:
     again = cloned(patience=2)
     again.load_state_dict(algorithm.state_dict())
     assert again.done
+    again = cloned(patience=1)
+    assert [again.judged(0.1), again.judged(0.1)] == [0, 1], "as float32, 0.1 is above itself"
     assert not any(cloned(patience=0).judged(loss) for loss in (1.0, 2.0, 3.0))
 
 
@@ -256,6 +258,17 @@ def test_episodes_of_columns_are_cut_where_they_end() -> None:
     assert data.obs[3].tolist() == obs[2, 0].tolist()
     assert data.obs[-1].tolist() == (obs[3, 1] + 100).tolist()
     assert data.terminated.tolist() == [0, 1, 0, 0, 0, 0, 0, 0]
+
+
+def test_what_is_no_transition_is_in_no_episode() -> None:
+    obs = np.arange(6, dtype=np.float32)[:, None, None].repeat(2, axis=2)
+    columns = {"obs": obs, "next_obs": obs + 1, "action": np.arange(6)[:, None]}
+    columns |= {"reward": np.ones((6, 1), np.float32), "terminated": np.array([0, 1, 0, 0, 0, 0], bool)[:, None]}
+    columns |= {"truncated": np.zeros((6, 1), bool), "valid": np.array([1, 1, 0, 1, 1, 1], bool)[:, None]}
+    data = of_columns(made([3]), columns)
+    assert data.lengths.tolist() == [2, 3]
+    assert data.action.tolist() == [0, 1, 3, 4, 5]
+    assert data.obs[:, 0].tolist() == [0, 1, 2, 3, 4, 5, 6]
 
 
 DAGGER = "--algo bc --env CartPole-v1 --dagger-steps 40 --dagger-rounds 2 -n 2000 --n-steps 16 --eval-freq 450 "

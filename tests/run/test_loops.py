@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import itertools
+import math
 
 import numpy as np
 import pytest
@@ -268,6 +269,16 @@ def test_priorities_go_back_to_the_sampler_with_the_indices_they_belong_to():
     for number, ((indices, priorities), batch) in enumerate(zip(told, learner.data, strict=True), start=1):
         assert indices.equal(batch.indices)
         assert priorities.tolist() == [number] * 8
+
+
+def test_a_round_is_as_healthy_as_the_worst_of_its_updates():
+    _, learner, _, _, loop = off(2, total_timesteps=20, learning_starts=0, train_freq=10, gradient_steps=3)
+    healths = iter([0.0, math.inf, 0.0, 0.0, 0.0, 0.0])
+    update, checked = learner.update, []
+    learner.update = lambda *given: update(*given)._replace(health=torch.tensor(next(healths)))
+    learner.refuse_divergence = lambda result, step: checked.append(math.isfinite(result.health))
+    list(loop)
+    assert checked == [False, True]
 
 
 @pytest.mark.parametrize("dummies", [False, True])

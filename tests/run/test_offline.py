@@ -92,6 +92,13 @@ def test_more_data_than_the_buffer_holds(data: Path, capsys: pytest.CaptureFixtu
     assert "buffer_size 200 is less than the 300 recorded transitions" in capsys.readouterr().err
 
 
+def test_less_data_than_a_sequence_takes(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = f"{DQN} --data {data} -n 400 --memory gru --sequence-length 151 --batch-size 151 --learning-starts 302"
+    assert main(words.split()) == 2
+    said = capsys.readouterr().err
+    assert "the 300 recorded transitions are 150 steps of 2 environments, and a sequence has 151" in said
+
+
 def test_iql_learns_nothing_without_data(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(f"{IQL} -n 400".split()) == 2
     assert "which recorded episodes? Give a folder or file, for example: --data" in capsys.readouterr().err

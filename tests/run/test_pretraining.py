@@ -164,6 +164,9 @@ def test_quantities_belong_to_the_observation_that_a_transition_begins_with(reco
     found = quantities(data, 0.0)
     assert found["reward to come"][:, 0].tolist() == data.reward.tolist()
     assert found["action"].argmax(1).tolist() == data.action.tolist()
+    few = data.take([0])
+    few.action = np.zeros_like(few.action)
+    assert quantities(few, 0.0)["action"].shape[1] == found["action"].shape[1], "whichever actions were taken"
 
 
 def test_the_command_probes_any_encoder(

@@ -14,9 +14,10 @@ from agents import train
 from agents.core.algorithm import Algorithm
 from agents.core.config import AlgoConfig, Settings
 from agents.run import registry
-from agents.run.config import FLAGS, RUN_FIELDS, Layer, RunConfig, packaged_config, resolve
+from agents.run.config import FLAGS, RUN_FIELDS, Layer, packaged_config, resolve
 from agents.run.yaml_files import load_config_file
 from envs.errors import UserError
+from tests.run.running import read_config
 
 ALONE = '''
 from __future__ import annotations
@@ -155,7 +156,7 @@ def test_a_users_own(folder: Path, name: str) -> None:
     (folder / "config.yaml").write_text(config.to_yaml())
     whole = str(folder / name) if ".py" in name else name  # a file is the same from anywhere
     assert {"bias": None, "switch": True, "algo": whole}.items() <= load_config_file(folder / "config.yaml").items()
-    assert RunConfig.from_yaml(folder / "config.yaml") == config
+    assert read_config(folder / "config.yaml") == config
 
 
 def test_the_flags_of_a_users_own(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

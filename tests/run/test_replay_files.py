@@ -104,6 +104,19 @@ def test_what_was_read_is_not_written_again(tmp_path: Path, small_parts: None) -
     assert read(two)[1:].equal(tensor[1:])
 
 
+def test_a_part_that_becomes_equal_to_another_writes_no_earlier_file(tmp_path: Path, small_parts: None) -> None:
+    tensor, marked, made = make()
+    tensor.zero_()
+    one = written(tmp_path / "1", made, 1_000)
+    file = next(one.glob("*.part"))
+    before = file.stat().st_mtime_ns
+    marked.note(999)  # its part is written again, with what those before it have too
+    two = written(tmp_path / "2", made, 1_000, one)
+    assert os.path.samefile(file, two / file.name)
+    assert file.stat().st_mtime_ns == before
+    assert read(two).equal(tensor)
+
+
 def test_few_bytes_are_saved_as_they_are(tmp_path: Path) -> None:
     tensor, _, made = make()
     folder = written(tmp_path / "1", made, 10)

@@ -20,7 +20,6 @@ import pytest
 from agents.acting.collector import TickCollector
 from agents.learning.learner import Learner
 from agents.run import run as run_module
-from agents.run.config import RunConfig
 from agents.run.folder import RunFolder
 from agents.run.run import Run
 from agents.run.sinks import CsvSink
@@ -30,6 +29,7 @@ from tests.run.running import (
     USER_ENVS,
     assert_same,
     assert_same_run,
+    read_config,
     resume,
     rows,
     signals_at,
@@ -93,7 +93,7 @@ def test_more_steps_than_at_first(tmp_path: Path) -> None:
     run = train(tmp_path / "run", words)
     resume(run, "-n 600")
     assert_same(read_tree(longer, "model"), read_tree(run, "model"))
-    assert RunConfig.from_yaml(run / "config.yaml").params.total_timesteps == 600
+    assert read_config(run / "config.yaml").params.total_timesteps == 600
     assert len((run / "command.txt").read_text().splitlines()) == 2
 
 
@@ -120,7 +120,7 @@ def test_what_becomes_of_schedules_is_said(scenario: str, tmp_path: Path, capsys
     assert "schedules run over 450 steps, and then stay at their end value: learning_rate is 0 as before" in said
     rates = {row["step"]: float(row["train/learning_rate"]) for row in rows(kept, "progress.csv")}
     assert {rate for step, rate in rates.items() if int(step) > 560} == {0.0}
-    assert RunConfig.from_yaml(kept / "config.yaml").params.schedule_total == 450
+    assert read_config(kept / "config.yaml").params.schedule_total == 450
 
 
 @pytest.mark.parametrize("scenario", ["ppo native", "dqn native"])

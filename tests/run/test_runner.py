@@ -22,7 +22,6 @@ from agents.run import concluding
 from agents.run import monitor as monitor_module
 from agents.run import run as run_module
 from agents.run.breaking import stop_signals
-from agents.run.config import RunConfig
 from agents.run.folder import RunFolder
 from agents.run.monitor import WINDOW, Monitor
 from agents.run.run import KEEP_STATES, Run
@@ -30,7 +29,7 @@ from agents.run.summary import Summary
 from agents.run.trees import read_tree
 from agents.train import main
 from agents.watch import main as watch
-from tests.run.running import USER_ENVS, assert_same, evaluations, resume, rows, signals_at, steps, train
+from tests.run.running import USER_ENVS, assert_same, evaluations, read_config, resume, rows, signals_at, steps, train
 
 CARTPOLE = "--env CartPole-v1 --env-kwargs max_episode_steps=25 --n-envs 3"
 PPO = f"{CARTPOLE} --n-steps 16 --batch-size 24 --n-epochs 2"
@@ -152,7 +151,7 @@ def test_the_folder_says_how_it_was_made(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(sys, "orig_argv", ["python", "-m", "agents.train", *words])
     assert main(words) == 0
     (run,) = tmp_path.iterdir()
-    config = RunConfig.from_yaml(run / "config.yaml")
+    config = read_config(run / "config.yaml")
     assert (config.seed, config.params.network.net_arch, config.env_kwargs) == (5, (8, 8), {"max_episode_steps": 25})
     assert config.to_yaml() == (run / "config.yaml").read_text()
     open_still = {name for name, value in config.model_dump().items() if value == "auto"}

@@ -17,7 +17,7 @@ from agents.data.replay import Batch
 from agents.networks.curiosity import add_learning, build_curiosity
 from agents.networks.demonstrator import below_demonstrator
 from agents.networks.heads import QUIET, Noise
-from agents.networks.models import ActorCritic, QNetwork, QOutput
+from agents.networks.models import ActorCritic, QNetwork, QOutput, action_mask
 from agents.networks.normalize import RewardScale
 from agents.networks.representation import add_auxiliary, build_auxiliary
 from agents.networks.target import alike, copied, follow, tensors
@@ -177,6 +177,9 @@ class DQN(Algorithm):
         """Return the targets `[B, ...]` of a batch's transitions."""
         config, values = self.config.target, self.model.values
         return_, discount = minibatch["return_"], minibatch["discount"]
+        if (legal := action_mask(minibatch["next_obs"])) is not None:  # where nothing can be done, nothing is to come
+            after_B = legal.any(-1)
+            discount = discount * (after_B.flatten()[minibatch["last"]] if self.model.recurrent else after_B)
         after = self._look(self.target, "target", minibatch, noise["target"], ahead=True)
         if config.munchausen:
             q = self._look(self.target, "target", minibatch, noise["target"]).q

@@ -1,4 +1,8 @@
-"""DQN's hyperparameters, named as in stable-baselines3; those of prioritised replay as in its version 2."""
+"""DQN's hyperparameters, named as in stable-baselines3; those of prioritised replay as in its version 2.
+
+Two differ: `n_step_returns` (its `n_steps`, which is the length of a rollout here), and `train_freq`, which counts the
+steps of all environments together, not of each.
+"""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from agents.networks.curiosity import add_learning, build_curiosity
 from agents.networks.models import ActorCritic
 from agents.networks.normalize import RewardScale
 from agents.networks.representation import add_auxiliary, build_auxiliary
-from agents.ops.losses import adapted_rate, divergence, mean, normalized, ppo_policy_loss, value_loss
+from agents.ops.losses import Divergence, adapted_rate, divergence, mean, normalized, ppo_policy_loss, value_loss
 from agents.ops.relative import relative_entropy
 from agents.ops.returns import continuing_gae, explained_variance, gae
 
@@ -127,7 +127,8 @@ class PPO(Algorithm):
             "policy": surrogate.detach(),
             "value": critic.detach(),
             "entropy": entropy.detach(),
-            "log_ratio": (log_ratio if valid is None else log_ratio * valid).detach().flatten(),
+            "log_ratio": log_ratio.detach().flatten(),
+            **({} if valid is None else {"valid": valid.flatten()}),
             **curious,
             **also,
         }
@@ -163,7 +164,7 @@ class PPO(Algorithm):
 
     def stop(self, aux: dict[str, Tensor], constants: dict[str, Tensor]) -> Tensor:
         """Whether the policy has moved too far from the one that collected the data."""
-        return divergence(aux["log_ratio"], constants["clip_range"]).approx_kl > 1.5 * self.config.target_kl
+        return _moved(aux, constants["clip_range"]).approx_kl > 1.5 * self.config.target_kl
 
     @property
     def paces(self) -> bool:
@@ -171,13 +172,16 @@ class PPO(Algorithm):
 
     def pace(self, aux: dict[str, Tensor]) -> Tensor:
         """Move the learning rate by how far the policy is from the one that collected the data."""
-        kl = divergence(aux["log_ratio"], 0.0).approx_kl
+        kl = _moved(aux, 0.0).approx_kl
         return self.rate.copy_(adapted_rate(self.rate, kl, self.config.desired_kl))
 
     def metrics(self, aux: dict[str, Tensor], data: dict[str, Any], constants: dict[str, Tensor]) -> dict[str, Tensor]:
         config = self.config
         policy, value, entropy = aux["policy"].mean(), aux["value"].mean(), aux["entropy"].mean()
-        moved = divergence(aux["log_ratio"], constants["clip_range"], constants.get("clip_range_high"))
+        moved = _moved(aux, constants["clip_range"], constants.get("clip_range_high"))
+        foretold, reached = (
+            data[name] if "valid" not in data else data[name][data["valid"]] for name in ("value", "return")
+        )
         found = {
             "loss": policy + config.vf_coef * value - config.ent_coef * entropy,
             "policy_gradient_loss": policy,
@@ -185,14 +189,14 @@ class PPO(Algorithm):
             "entropy_loss": -entropy,
             "approx_kl": moved.approx_kl,
             "clip_fraction": moved.clip_fraction,
-            "explained_variance": explained_variance(self._of_rewards(data["value"]), self._of_rewards(data["return"])),
+            "explained_variance": explained_variance(self._of_rewards(foretold), self._of_rewards(reached)),
         }
         if self.model.log_std is not None:
             found["std"] = self.model.log_std.detach().exp().mean()
         if self.model.curiosity is not None:
             found["curiosity_loss"] = aux["curiosity"].mean()
             found["loss"] += config.intrinsic.curiosity_loss_coef * found["curiosity_loss"]
-            found["curiosity_explained_variance"] = explained_variance(data["value"][..., 1], data["return"][..., 1])
+            found["curiosity_explained_variance"] = explained_variance(foretold[..., 1], reached[..., 1])
         if "demonstrator_kl" in aux:
             found["demonstrator_kl"] = aux["demonstrator_kl"].mean()
             found["loss"] += constants["demonstrator_coef"] * found["demonstrator_kl"]
@@ -212,3 +216,8 @@ class PPO(Algorithm):
     def after_update(self, data: dict[str, Any]) -> None:
         """Let the normalisers take in the observations: so the policy that acted is the one first updated."""
         self.model.update_statistics(data["obs"])
+
+
+def _moved(aux: dict[str, Tensor], clip_range: Tensor | float, high: Tensor | float | None = None) -> Divergence:
+    """Return how far the policy is from the one that collected the data, over the transitions that are real."""
+    return divergence(aux["log_ratio"], clip_range, high, aux.get("valid"))

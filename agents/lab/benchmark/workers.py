@@ -35,7 +35,9 @@ def sb3(total_timesteps: int, seed: str, eval_episodes: int = 0, **arguments: An
         "threads": torch.get_num_threads(),
     }
     if eval_episodes:
-        returns, _ = evaluate_sb3(model, arguments["env_id"], eval_episodes, seed=1_000_000 + number)
+        returns, _ = evaluate_sb3(
+            model, arguments["env_id"], eval_episodes, 1_000_000 + number, arguments.get("env_kwargs")
+        )
         figures["eval_mean"] = float(np.mean(returns))
     return figures
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
-from agents.acting.evaluation import Player, env_action
+from agents.acting.evaluation import PolicyPlayer, env_action
 from agents.core.tree import to_numpy
 from agents.lab.export.module import START, Exported, named
 from agents.run.models import LoadedPolicy
@@ -57,7 +57,10 @@ def check(
     env = policy_env(loaded, num_envs, vec="auto")
     try:
         rows = env.num_envs
-        player, codec = Player(loaded.policy, rows, None), ActionCodec(loaded.own_spaces[1], loaded.rescale_action)
+        player, codec = (
+            PolicyPlayer(loaded.policy, rows, None),
+            ActionCodec(loaded.own_spaces[1], loaded.rescale_action),
+        )
         given = {name: tensor.numpy() for name, tensor in exported.example(rows).items()}
         obs, start, seen, differing, largest = env.reset(derive_seed(0, "export")), np.ones(rows, bool), 0, 0, 0.0
         while seen < states:

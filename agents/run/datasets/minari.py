@@ -27,7 +27,6 @@ from envs.words import is_text
 
 DATA, FILE, ABOUT = "data", "main_data.hdf5", "metadata.json"
 MOST_EPISODES = 1_000_000
-MOST_ABOUT = 64 * 2**20  # bytes of metadata
 VERSION = "0.5.4"  # of Minari's format, whose sets look like those written here
 LEAST_PACKED = 2**16  # bytes of an array from which on it is compressed
 PLACE = 16  # bytes that say where a text or a picture lies in a file

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from gymnasium.envs.registration import EnvSpec
 
-from agents.acting.evaluation import Player, env_action
+from agents.acting.evaluation import PolicyPlayer, env_action
 from agents.core.types import Policy
 from agents.run.datasets.experts import Random
 from agents.run.datasets.minari import Episode, h5, write_episode, write_set
@@ -118,7 +118,7 @@ def episodes_of(
         policy = policies[index % len(policies)]
         chance, share = np.random.default_rng(stream), recording.exploration[index % len(recording.exploration)]
         noise = torch.Generator(policy.device).manual_seed(derive_seed(stream, "policy"))
-        player, obs = Player(policy, 1, noise if recording.stochastic else None), env.reset(stream)
+        player, obs = PolicyPlayer(policy, 1, noise if recording.stochastic else None), env.reset(stream)
         while (episode := noted.take()) is None:
             action = player.act(obs)  # asked at each step, as its memory follows the episode
             if chance.random() < share:

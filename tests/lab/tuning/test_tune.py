@@ -33,6 +33,7 @@ from envs.errors import UserError
 from tests.lab.tuning.searching import SPACE, base, small_plan, small_study
 from tests.marks import long_test
 from tests.run import user_envs
+from tests.run.running import read_config
 from tests.run.test_tensorboard import events
 
 FOREVER = float("inf")
@@ -242,7 +243,7 @@ def test_the_best_are_trained_on_fresh_seeds(tmp_path: Path, capsys: pytest.Capt
     assert all(len(scores) == 2 for scores in found["fresh"].values())
     if "settings" in found:
         assert "fresh seeds" in Path(found["settings"]).read_text()
-        RunConfig.from_yaml(Path(found["settings"]))
+        read_config(Path(found["settings"]))
 
 
 @long_test
