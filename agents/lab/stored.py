@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, FiniteFloat
 
-from agents.lab.comparison.curves import Count, Name, Positive, read_evaluations
+from agents.lab.comparison.curves import Count, Name, Positive, Return, read_evaluations
 from agents.lab.comparison.results import validated
 from agents.run.folder import RunFolder, begun
 from agents.run.storage import disk, read_json
@@ -48,7 +48,7 @@ class _Summary(_Read):
 class _Final(_Read):
     """What is read of `final_episodes.json`."""
 
-    returns: list[FiniteFloat]
+    returns: list[Return]
 
 
 @dataclass(frozen=True)

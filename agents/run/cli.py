@@ -12,8 +12,10 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
-from agents.run.terminal import lasting_output, visible
+from agents.run.terminal import as_one, lasting_output, visible
 from envs.errors import UserError
+
+LONGEST = 4_000  # characters of an error: what it quotes may be longer
 
 
 def run_command(command: Callable[[list[str]], int], argv: list[str] | None) -> int:
@@ -87,7 +89,7 @@ def _memory_ran_out(error: BaseException) -> bool:
 def _say(message: str, error: BaseException) -> None:
     """Print a message on stderr, and beneath it what was noted on the way up."""
     for line in (message, *getattr(error, "__notes__", ())):
-        print(visible(line), file=sys.stderr)
+        print(as_one(line if len(line) <= LONGEST else f"{line[:LONGEST]}..."), file=sys.stderr)
 
 
 def print_json(values: dict[str, Any] | list[dict[str, Any]]) -> None:

@@ -34,6 +34,7 @@ SETTINGS = ("env", "wrappers", "algo", "encoder", "memory", "metrics")  # those 
 NO_CODE = ("name", "env_kwargs")  # free text, and the environment's own arguments
 FOLDER, LIST, SIGNATURE = "code", "folders.json", "signature.json"
 MOST_FILES, LARGEST, LARGEST_SUM = 200, 2**20, 2**23  # of the copies: how many, and bytes of one and of all
+MOST, COUNTS = 1_000, ("max_episode_steps", "buffer_length")  # numbers given to wrappers, but for these
 _LEFT = re.compile(r"\.(folders|signature)\.json\.tmp-[0-9a-f]{12}")  # what a kill leaves; no name of a module
 Trust = bool | Collection[str]  # what files name may be imported: all of it, or what the user typed
 
@@ -52,8 +53,8 @@ def _names(setting: str, value: Any) -> Iterator[tuple[str, str]]:
     elif isinstance(value, list | tuple):
         for entry in value:
             yield from _names(setting, entry)
-    elif isinstance(value, dict) and setting == "wrappers":
-        yield from _names(setting, list(value))  # their arguments are no names
+    elif isinstance(value, dict) and setting == "wrappers":  # their arguments are no names
+        yield from ((setting, name) for name, given in value.items() if _is_code(setting, name) or _asks_much(given))
     elif isinstance(value, dict):
         yield from names(value)
 
@@ -64,6 +65,15 @@ def _is_code(setting: str, name: str) -> bool:
     home, _, chosen = name.replace(":", ".").rpartition(".")
     gymnasiums = _file(name) is None and home == "gymnasium.wrappers" and chosen.isidentifier()
     return not gymnasiums or chosen == "RecordVideo"  # which writes files wherever it is told
+
+
+def _asks_much(arguments: Any) -> bool:
+    """Whether arguments of one of Gymnasium's wrappers may make it take much memory or time."""
+    if isinstance(arguments, dict):
+        return any(_asks_much(value) for name, value in arguments.items() if name not in COUNTS)
+    if isinstance(arguments, list | tuple):
+        return any(map(_asks_much, arguments))
+    return isinstance(arguments, int | float) and not -MOST <= arguments <= MOST
 
 
 def typed_in(words: Sequence[str]) -> frozenset[str]:
@@ -97,9 +107,12 @@ def refuse(
         if absolute(setting, name) in typed or f"{setting}: {name}" in (signed or ()):
             continue
         instead = f"--{setting} {name}" if setting == "env" else ""
+        what = "is code outside the package, which this would run"
+        if not _is_code(setting, name):
+            what = f"has an argument beyond {MOST:,}, which may fill the memory"
         raise UserError(
-            f"{source}: {setting}: {name!r} is code outside the package, which this would run, and {reason}. If you "
-            f"trust it, add --trust{' or ' + instead if instead else ''} (in Python trust=True)"
+            f"{source}: {setting}: {name!r} {what}, and {reason}. If you trust it, add --trust"
+            f"{' or ' + instead if instead else ''} (in Python trust=True)"
         )
 
 

@@ -10,6 +10,8 @@ from typing import NamedTuple
 
 from agents.run.storage import read_bytes
 
+LARGEST = 1e100  # sizes of numbers that are taken seriously: their squares are to be numbers too
+
 
 class Curve(NamedTuple):
     """Values at rising steps, as many of the one as of the other."""
@@ -44,7 +46,7 @@ def read_curves(file: Path) -> dict[str, Curve]:
                 continue
             for tag, cell in row.items():
                 value = _number(cell) if tag is not None and tag != "step" else math.nan
-                if math.isfinite(value):
+                if abs(value) <= LARGEST:  # and no NaN
                     curve = curves.setdefault(tag, Curve([], []))
                     if not curve.steps or curve.steps[-1] < int(step):
                         curve.steps.append(int(step))

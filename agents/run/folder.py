@@ -267,7 +267,11 @@ def begun(run: Path) -> datetime:
         return datetime.strptime(run.name.rpartition("__")[2][:15], STAMP)
     except ValueError:
         with disk("read", run):
-            return datetime.fromtimestamp(run.lstat().st_mtime)
+            changed = run.lstat().st_mtime
+        try:
+            return datetime.fromtimestamp(changed)
+        except (ValueError, OverflowError, OSError):  # a year that no calendar of Python's has
+            return datetime.fromtimestamp(0)
 
 
 def _new_folder(runs_dir: Path, config: RunConfig) -> Path:

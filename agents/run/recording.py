@@ -35,7 +35,7 @@ from envs.errors import UserError
 from envs.locate import env_label
 
 STEP_LIMIT = 20_000  # of a recorded episode, which is cut there: eleven minutes at 30 frames a second
-SIZE_LIMIT = 256 * 2**20  # bytes; a larger file is none of ours
+SIZE_LIMIT, MOST_VALUES = 64 * 2**20, 2_000_000  # bytes and numbers; a larger file is none of ours
 MANIFEST = "manifest.json"
 
 
@@ -122,7 +122,7 @@ def load_episode(file: Path, trust: code.Trust = False) -> RecordedEpisode:
     """
     content = read_bytes(file, SIZE_LIMIT, follow=True)
     try:
-        body = parse_json(content)
+        body = parse_json(content, MOST_VALUES)
         episode = RecordedEpisode.model_validate_json(json.dumps(body["episode"]))
         checksum = body["checksum"]
     except ValidationError as error:

@@ -16,6 +16,7 @@ from typing import Any
 
 from envs.errors import UserError
 
+MOST_VALUES = 1_000_000  # of a JSON file: 100 MB as Python's objects at most
 LIMIT = 64 * 2**20  # bytes of a file that is read whole; a larger one is none of ours
 
 
@@ -204,15 +205,15 @@ def tidy(folder: Path) -> None:
                 left.unlink()
 
 
-def read_json(file: Path) -> dict[str, Any]:
-    """Read a file that holds a JSON object.
+def read_json(file: Path, most: int = MOST_VALUES) -> dict[str, Any]:
+    """Read a file that holds a JSON object of at most so many values.
 
     Raises:
         UserError: it cannot be read, or holds none.
     """
     content = read_bytes(file)
     try:
-        body = parse_json(content)
+        body = parse_json(content, most)
     except ValueError as error:
         raise UserError(f"{file} is torn or malformed: it is no JSON ({error})") from error
     if not isinstance(body, dict):
@@ -220,19 +221,28 @@ def read_json(file: Path) -> dict[str, Any]:
     return body
 
 
-def parse_json(content: bytes) -> Any:
+def parse_json(content: bytes, most: int = MOST_VALUES) -> Any:
     """Read JSON that may be anything.
 
     Raises:
-        ValueError: it is none, is nested too deeply, or holds text that no file of ours has (`refuse_unsound`).
+        ValueError: it is none, is nested too deeply, or holds text that no file of ours has (`refuse_unsound`), whole
+            numbers of more than 64 bits, or more than `most` values (each with a comma or a bracket before it).
     """
-    try:
-        body = json.loads(content.decode("utf-8-sig"))  # bytes it would take for UTF-16 too, and with half surrogates
+    if sum(map(content.count, (b",", b"[", b"{"))) > most:
+        raise ValueError(f"it holds more than {most:,} values")
+    try:  # bytes alone it would take for UTF-16 too, and with half surrogates
+        body = json.loads(content.decode("utf-8-sig"), parse_int=_whole_number)
         if b"\\u" in content:
             refuse_unsound(json.dumps(body, ensure_ascii=False))
         return body
     except RecursionError as error:
         raise ValueError(str(error)) from error
+
+
+def _whole_number(text: str) -> int:
+    if len(text) > 20 or not -(2**63) <= (number := int(text)) < 2**64:
+        raise ValueError(f"{text[:20]}...: whole numbers have at most 64 bits")
+    return number
 
 
 def refuse_unsound(text: str) -> None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 # Of ASCII and Latin-1, but for the tab and the new line; and those that turn the direction of writing around.
-_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2028\u2029\u2066-\u2069]")
 _ASCII = {"·": "-", "±": "+-", "…": "...", "→": "->"}
 
 
@@ -44,14 +44,22 @@ def console(**options: Any) -> Console:
 
 
 def say(*lines: object) -> None:
-    """Print lines on standard output, without control characters."""
+    """Print lines on standard output, without control characters; what follows in one is indented."""
     for line in lines:
-        print(visible(str(line)))
+        print(as_one(str(line)))
 
 
 def visible(text: str) -> str:
     """Write control characters, which would tell the terminal what to do, as Python writes them: "\\x1b"."""
     return text if text.isprintable() else _CONTROL.sub(lambda found: repr(found[0])[1:-1], text)
+
+
+def as_one(text: str) -> str:
+    """Return what is `visible` of a line; where it has several, those after the first are indented.
+
+    A name that holds a new line makes no line of its own so, which could pass for another message.
+    """
+    return re.sub(r"\n(?! )", "\n  ", visible(text))
 
 
 @contextmanager

@@ -333,7 +333,7 @@ def _decode(value: Any, tensors: dict[str, Tensor], folder: Path) -> Any:
     if tag == "$parts":
         return StoredParts.of(content, folder)
     if tag != "$array" or value["kind"] not in _KINDS:
-        raise ValueError(f"unknown value {value}")
+        raise ValueError(f"unknown value {value!r:.80}")
     tensor = tensors[content]
     if value["kind"] == "torch":
         return tensor

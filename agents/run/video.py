@@ -56,7 +56,7 @@ def write_video(path: Path, frames: Iterable[Frame], fps: float, gif_width: int 
     with disk("write", path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".video-", dir=path.parent) as folder:
-            whole = Path(folder) / path.name
+            whole = Path(folder).absolute() / path.name  # beginning with a slash it is no option of ffmpeg's
             if path.suffix.lower() == ".gif":
                 count = _encode_gif(whole, frames, fps, gif_width)
             else:
@@ -75,7 +75,7 @@ def read_video(path: Path) -> Iterator[Frame]:
     import imageio_ffmpeg
 
     try:
-        reader = imageio_ffmpeg.read_frames(str(path), pix_fmt="rgb24")
+        reader = imageio_ffmpeg.read_frames(str(path.absolute()), pix_fmt="rgb24")
         width, height = next(reader)["size"]
         for raw in reader:
             yield np.frombuffer(raw, np.uint8).reshape(height, width, 3)

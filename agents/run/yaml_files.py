@@ -41,7 +41,9 @@ class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
         for key, _ in node.value:
-            if (found := repr(self.construct_object(key, deep=True))) in seen:
+            if not isinstance(key, yaml.ScalarNode):
+                raise yaml.constructor.ConstructorError(None, None, "a list or a mapping is no name", key.start_mark)
+            if (found := repr(self.construct_object(key))) in seen:
                 raise yaml.constructor.ConstructorError(None, None, f"{found} is given twice", node.start_mark)
             seen.add(found)
         return super().construct_mapping(node, deep)
@@ -53,25 +55,29 @@ def _refuse_much(values: int, depth: int, where: yaml.Mark | None) -> None:
         raise yaml.constructor.ConstructorError(None, None, f"{what}, aliases written out", where)
 
 
-def _measure(node: yaml.Node, known: dict[yaml.Node, tuple[int, int]]) -> tuple[int, int]:
-    """Return how many values a document holds and how deep, with aliases (`*name`) written out.
+def _measure(node: yaml.Node, known: dict[yaml.Node, tuple[int, int, int]]) -> tuple[int, int, int]:
+    """Return how many values a document holds, how deep, and of how many characters, aliases (`*name`) written out.
 
     Raises:
-        ConstructorError: too many or too deep for settings, or an alias that holds itself.
+        ConstructorError: too many, too deep or too long for settings, or an alias that holds itself.
         ValueError: a text is none (`refuse_unsound`).
     """
-    if isinstance(node, yaml.ScalarNode):
-        refuse_unsound(node.value)
-        return 1, 0
     if node in known:
         return known[node]
-    known[node] = (MOST_VALUES, 0)  # until it is known: an alias within its own value
+    if isinstance(node, yaml.ScalarNode):
+        refuse_unsound(node.value)
+        known[node] = 1, 0, len(node.value)
+        return known[node]
+    known[node] = (MOST_VALUES, 0, 0)  # until it is known: an alias within its own value
     inner = [child for pair in node.value for child in (pair if isinstance(pair, tuple) else (pair,))]
-    found = [_measure(child, known) for child in inner]
-    size, depth = 1 + sum(count for count, _ in found), 1 + max((below for _, below in found), default=0)
-    _refuse_much(size, depth, node.start_mark)
-    known[node] = size, depth
-    return size, depth
+    sizes, depths, lengths = zip(*(_measure(child, known) for child in inner), strict=True) if inner else ((), (), ())
+    known[node] = 1 + sum(sizes), 1 + max(depths, default=0), sum(lengths)
+    _refuse_much(*known[node][:2], node.start_mark)
+    if known[node][2] > MOST_BYTES:
+        raise yaml.constructor.ConstructorError(
+            None, None, f"more than {MOST_BYTES // 2**20} MB of text, aliases written out", node.start_mark
+        )
+    return known[node]
 
 
 class _Dumper(yaml.SafeDumper):
@@ -80,6 +86,16 @@ class _Dumper(yaml.SafeDumper):
     yaml_implicit_resolvers: dict[str, Any] = _Loader.yaml_implicit_resolvers
 
 
+def _whole_number(loader: _Loader, node: Any) -> int:
+    number = yaml.SafeLoader.construct_yaml_int(loader, node)
+    if not -(2**63) <= number < 2**63:
+        raise yaml.constructor.ConstructorError(
+            None, None, f"{node.value[:20]}...: whole numbers have at most 64 bits", node.start_mark
+        )
+    return number
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _whole_number)
 for _tag, _pattern, _first in (
     ("null", r"~|none|null|None|Null|NULL|", ["~", "n", "N", ""]),
     ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),

@@ -119,6 +119,9 @@ def test_a_run_may_be_named_by_a_link(copy: Path, tmp_path: Path) -> None:
         ),
         ("env: &a [*a]\n", "more than 10,000 values"),
         ("".join(f"k{i}: 1\n" for i in range(50_000)), "more than 10,000 values"),
+        ("zz: &a " + "x" * 900_000 + "\nb: [*a, *a]\n", "more than 1 MB of text"),
+        ("? [a, b]\n: 1\n", "a list or a mapping is no name"),
+        ("seed: " + "9" * 30, "whole numbers have at most 64 bits"),
         ("env: " + "[" * 60 + "]" * 60, "lists more than 50 deep"),
         ("env: " + "[" * 5_000, "not YAML"),
         ("seed: " + "1" * 100_000, "not YAML"),
@@ -141,7 +144,10 @@ def test_aliases_that_repeat_little_are_read(tmp_path: Path) -> None:
     assert load_config_file(tmp_path / "a.yaml") == {"net_arch": [8, 8], "other": [8, 8]}
 
 
-@pytest.mark.parametrize("text", ["[" * 100_000, "1" * 10_000, '"\\ud800"', '"\\u0000"', "{", "\xff"])
+@pytest.mark.parametrize(
+    "text",
+    ["[" * 100_000, "1" * 10_000, "9" * 30, "[" + "[]," * 1_000_000 + "[]]", '"\\ud800"', '"\\u0000"', "{", "\xff"],
+)
 def test_json_that_is_none_is_a_value_error(text: str) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 (each has its own words)
         parse_json(text.encode("latin-1"))

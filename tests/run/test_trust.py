@@ -18,7 +18,7 @@ from agents.compare import main as compare
 from agents.evaluate import main as evaluate
 from agents.run import code, signature
 from agents.run.recording import RecordedEpisode, load_episode, save_episode
-from agents.run.terminal import console, visible
+from agents.run.terminal import console, say, visible
 from agents.run.trees import read_tree, write_tree
 from agents.run.yaml_files import dump_yaml, load_config_file
 from agents.train import main as train_main
@@ -46,6 +46,7 @@ SETTINGS: list[dict[str, Any]] = [
     {"wrappers": ["evil.py:Wrapper"]},
     {"wrappers": [{"evil_mod.Wrapper": {}}]},
     {"env_wrapper": "evil_mod.Wrapper"},
+    {"wrappers": [{"gymnasium.wrappers:FrameStackObservation": {"stack_size": 100_000_000}}]},
     {"algo": "evil.py:Thing"},
     {"encoder": "evil.py:Thing"},
     {"network": {"encoder": "evil_mod:Thing"}},
@@ -119,7 +120,7 @@ def test_no_way_to_open_a_foreign_run_runs_code(
         if command is not compare:
             setting = next(iter(settings))
             assert f"{'wrappers' if setting == 'env_wrapper' else setting}: " in said or "encoder: " in said
-            assert "is code outside the package, which this would run, and" in said
+            assert "is code outside the package, which this would run, and" in said or "beyond 1,000" in said
             assert "If you trust it, add --trust" in said
         assert "Traceback" not in said
     for place in (foreign, str(bare)):
@@ -315,6 +316,8 @@ def test_names_from_files_do_not_steer_the_terminal(capsys: pytest.CaptureFixtur
     (tmp_path / "config.yaml").write_text(f'env: "{hostile.encode("unicode_escape").decode()}"\nalgo: ppo\n')
     assert train_main(["--config", str(tmp_path / "config.yaml")]) == 2
     said = capsys.readouterr()
+    say("a name\nerror: forged")
+    assert capsys.readouterr().out == "a name\n  error: forged\n"
     assert "\x1b" not in said.out + said.err
     assert "\\x1b]0;title" in said.out
     assert "\\x1b]0;title" in said.err

@@ -141,6 +141,8 @@ def _compared(one: Dataset, env: gymnasium.Env) -> str:
     rewards: list[float] = []
     differs = "" if _same(observations.encode([seen]), one.at(slice(0, 1))) else "its first observation is another"
     for index, action in enumerate(actions.each(actions.decode(one.action))):
+        if not env.action_space.contains(action):
+            return f"step {index} has an action that the environment has not"
         seen, reward, terminated, truncated, _ = env.step(action)
         rewards.append(float(reward))
         if not differs and not _same(observations.encode([seen]), one.at(slice(index + 1, index + 2))):

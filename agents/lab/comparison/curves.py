@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import AfterValidator, BaseModel, Field, FiniteFloat, ValidationError
 
+from agents.run.curves import LARGEST
 from agents.run.doctor.diagnosis import Diagnosis
 from agents.run.storage import read_bytes
 from envs.errors import UserError, did_you_mean
@@ -40,15 +41,14 @@ def _line(text: str) -> str:
 
 
 def _moderate(value: float) -> float:
-    if abs(value) > MOST:
-        raise ValueError(f"at most {MOST:g} expected")
+    if abs(value) > LARGEST:
+        raise ValueError(f"at most {LARGEST:g} expected")
     return value
 
 
 Name = Annotated[str, Field(max_length=200), AfterValidator(_line)]
 MOST_STEPS = 10**15
 Count = Annotated[int, Field(ge=0, le=MOST_STEPS)]
-MOST = 1e100  # squares of returns, and margins around them, are to be numbers too
 LEAST_SECONDS = 1e-9  # that a training took
 Return = Annotated[FiniteFloat, AfterValidator(_moderate)]
 Positive = Annotated[Return, Field(ge=0)]
@@ -116,7 +116,9 @@ def read_evaluations(file: Path) -> tuple[NDArray[np.float64], NDArray[np.float6
         try:
             for row in reader:
                 step, value, time = (float(row.get(column) or "nan") for column in EVALUATIONS)
-                fits = abs(value) <= MOST and not abs(time) > MOST and step.is_integer() and 0 <= step <= MOST_STEPS
+                fits = (
+                    abs(value) <= LARGEST and not abs(time) > LARGEST and step.is_integer() and 0 <= step <= MOST_STEPS
+                )
                 if not fits or (found and step <= found[-1][0]):
                     raise ValueError
                 found.append((step, value, time))

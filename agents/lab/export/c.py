@@ -167,7 +167,8 @@ def compiled(inputs: Sequence[str], outputs: Sequence[str], program: Program, pa
     library, source = Path(folder.name) / "policy.so", Path(folder.name) / "policy.c"
     names = ", ".join([v.name for v in program.inputs] + identifiers(outputs))
     call = f"{identifiers([path.stem])[0]}_act({names});"
-    source.write_text(f'#include "{path.resolve()}"\nvoid act({signature(outputs, program)}) {{ {call} }}\n')
+    shutil.copyfile(path, source.with_name("policy.h"))  # as a path may hold what C takes for more than a name
+    source.write_text(f'#include "policy.h"\nvoid act({signature(outputs, program)}) {{ {call} }}\n')
     words = [compiler, *FLAGS, str(source), "-o", str(library), "-lm"]
     done = subprocess.run(words, capture_output=True, text=True)
     if done.returncode:

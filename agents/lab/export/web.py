@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import html
 import json
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -114,9 +115,8 @@ def write_web(exported: Exported, about: dict[str, Any], path: Path, loaded: Loa
     text = PAGE.read_text(encoding="utf-8")
     title = f"{about['algo'].upper()} on {about['env']}, step {about['step']:,}"
     known = json.dumps(facts).replace("<", "\\u003c")
-    for mark, value in (("TITLE", html.escape(title)), ("FACTS", known), ("CODE", code)):
-        text = text.replace(f"@@{mark}@@", value)
-    write_text(path, text)
+    filled = {"TITLE": html.escape(title), "FACTS": known, "CODE": code}
+    write_text(path, re.sub("@@([A-Z]+)@@", lambda mark: filled[mark[1]], text))
 
 
 # In a line the inputs of rows, out a line with their outputs: what the page works out, without the page
@@ -133,8 +133,9 @@ def web_runner(exported: Exported, path: Path) -> Runner | None:
     node = shutil.which("node")
     if node is None:
         return None
-    words = [node, "-e", NODE, str(path)]
-    process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    words = [node, "-e", NODE, str(path.resolve())]  # beginning with a slash it is no option
+    streams: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    process = subprocess.Popen(words, text=True, **streams)
     stdin, stdout = process.stdin, process.stdout
     assert stdin is not None
     assert stdout is not None

@@ -30,6 +30,7 @@ from envs.errors import UserError
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
+MOST_JOURNAL, MOST_LINE = 2**30, 2**20  # bytes of a journal, and of one of its lines
 JOURNAL, CLAIM, WORKERS = "journal.log", "claim.lock", "workers"
 PLAN, WORKER, WHY, SETTINGS, RETRY = "plan", "worker", "why", "settings", "retry of"
 ABANDONED = "its worker ended before it did"  # and so it counts as not begun
@@ -62,9 +63,11 @@ class _JournalLock(JournalFileOpenLock):
         self._stack.enter_context(held(self._journal.with_suffix(".lock")))
         with self._journal.open("r+b") as stream:
             end = stream.seek(0, os.SEEK_END)
-            whole = end
-            while whole and not _ends_line(stream, whole):
-                whole -= 1
+            if end > MOST_JOURNAL:
+                raise UserError(f"{self._journal} is foreign: it has {end:,} bytes, and ours at most {MOST_JOURNAL:,}")
+            whole = _end_of_lines(stream, end)
+            if end - whole > MOST_LINE:
+                raise UserError(f"{self._journal} is damaged: its last line is {end - whole:,} bytes long")
             if whole < end:
                 stream.truncate(whole)
         return True
@@ -73,9 +76,11 @@ class _JournalLock(JournalFileOpenLock):
         self._stack.close()
 
 
-def _ends_line(stream: Any, at: int) -> bool:
-    stream.seek(at - 1)
-    return bool(stream.read(1) == b"\n")
+def _end_of_lines(stream: Any, end: int) -> int:
+    """Return where the last whole line ends, but look no further back than a line of ours is long."""
+    first = max(end - MOST_LINE - 1, 0)
+    stream.seek(first)
+    return first + stream.read(end - first).rfind(b"\n") + 1
 
 
 def open_storage(folder: Path, url: str | None) -> BaseStorage:
@@ -112,14 +117,24 @@ def study_names(folder: Path) -> list[str]:
     Raises:
         UserError: it is damaged.
     """
-    return _names(open_storage(folder, None), folder)
+    with _whole(str(folder / JOURNAL)):
+        return optuna.get_all_study_names(open_storage(folder, None))
 
 
-def _names(storage: BaseStorage, folder: Path) -> list[str]:
+@contextmanager
+def _whole(what: str) -> Iterator[None]:
+    """Turn whatever Optuna raises of a study that is not as Optuna wrote it into one sentence.
+
+    Raises:
+        UserError: it is damaged.
+    """
     try:
-        return optuna.get_all_study_names(storage)
-    except (KeyError, ValueError, TypeError, AssertionError) as error:
-        raise UserError(f"{folder / JOURNAL} is damaged: {' '.join(str(error).split())[:200]}") from error
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        said = " ".join(str(error).split())[:200]
+        raise UserError(f"{what} is damaged: {type(error).__name__}: {said}") from error
 
 
 _Whole = Annotated[int, Field(ge=0)]
@@ -185,8 +200,8 @@ class Study:
         self.folder = folder
         self._storage = storage = open_storage(folder, url)
         name = name if plan is None else plan.name
-        with held(folder / CLAIM):
-            if name not in _names(storage, folder):
+        with held(folder / CLAIM), _whole(url or str(folder / JOURNAL)):
+            if name not in optuna.get_all_study_names(storage):
                 if plan is None:
                     raise UserError(f"{url or folder} holds no study {name or ''}".rstrip())
                 made = optuna.create_study(study_name=name, storage=storage, directions=plan.directions)  # type: ignore[arg-type]

@@ -9,6 +9,8 @@ from operator import attrgetter
 from statistics import median
 from typing import Any, NamedTuple
 
+from agents.run.curves import LARGEST
+
 MOST_POINTS = 4_000  # of one series; of a longer one every second point goes
 MOST_SERIES = 500
 RECENT = 0.05  # of the steps so far: the newest stretch, which is one interval of evaluations at the end of a run
@@ -79,7 +81,7 @@ class History:
         value = self.facts.get(name)
         return (
             value
-            if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+            if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= LARGEST
             else default
         )
 

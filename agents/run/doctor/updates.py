@@ -175,7 +175,7 @@ def short_exploration(h: History) -> Iterator[Diagnosis]:
     end, of_settings = next(point.step for point in points if point.value <= last + 1e-6), False
     if (fraction := h.number("exploration_fraction")) is not None:
         last, of_settings = h.number("exploration_final_eps", last), True
-        end = int(fraction * (h.number("schedule_total") or h.total))
+        end = int(min(fraction, 1.0) * (h.number("schedule_total") or h.total))
     if last >= first or (not of_settings and h.progress < 1) or h.step < end:
         return
     before_all = not of_settings and end == points[0].step < 0.05 * h.total  # by how much, no row says
@@ -194,7 +194,7 @@ def small_replay(h: History) -> Iterator[Diagnosis]:
     """A replay buffer that forgets at once."""
     size, batch = h.number("buffer_size"), h.number("batch_size", 1)
     length = h.now("rollout/ep_len_mean", 1) or 0.0
-    if size is None or h.step < 2 * size:
+    if size is None or size <= 0 or batch <= 0 or h.step < 2 * size:
         return
     if size < (least := max(20 * batch, 2 * length)):
         yield Diagnosis(

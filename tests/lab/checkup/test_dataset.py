@@ -63,6 +63,13 @@ def test_another_environment_is_told() -> None:
     data = pendulum()
     data.reward[7] += 1
     assert "the rewards differ: step 7" in bad(data, "Pendulum-v1")["replay"]
+    env = gymnasium.make("CartPole-v1")
+    builder = Builder((env.observation_space, env.action_space), "CartPole-v1")
+    obs = [env.reset(seed=0)[0], *(env.step(action)[0] for action in (0, 1))]
+    builder.add(np.array(obs), np.array([0, 1]), np.ones(2), np.zeros(2, bool), np.array([False, True]), 0)
+    data = builder.finish()
+    data.action[1] = 64
+    assert "step 1 has an action that the environment has not" in bad(data, "CartPole-v1")["replay"]
 
 
 def test_actions_that_are_never_taken(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

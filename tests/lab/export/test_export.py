@@ -79,6 +79,15 @@ def test_a_header_acts_as_the_policy(tmp_path: Path) -> None:
     agrees(policy(CASES["masks, memory, several actions"], tmp_path / "model"), "c", tmp_path / "policy.h")
 
 
+@needs_cc
+def test_the_place_of_a_header_is_no_text_of_c(tmp_path: Path) -> None:
+    loaded = policy(MODELS["ppo"], tmp_path / "model")
+    (tmp_path / "a").write_text("#error this is not the header that was written")
+    folder = tmp_path / 'a"\n#define X "'
+    folder.mkdir()
+    agrees(loaded, "c", folder / "policy.h")
+
+
 def test_an_onnx_file_acts_as_the_policy(tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
@@ -253,15 +262,31 @@ def test_a_page_acts_as_the_policy_and_holds_no_name_as_html(tmp_path: Path) -> 
     (tmp_path / "model").mkdir()
     loaded = policy(PPO_SMALL | {"env": "CartPole-v1", "memory": "lstm", "memory_size": 4}, tmp_path / "model")
     exported, path = Exported(loaded), tmp_path / "policy.html"
-    write_web(exported, ABOUT | {"env": "</script><b>x"}, path, loaded)
+    config = loaded.config.model_copy(update={"action_names": ["@@CODE@@", "@@TITLE@@"]})
+    write_web(exported, ABOUT | {"env": "</script><b>x"}, path, replace(loaded, config=config))
     text = path.read_text()
     assert "</script><b>" not in text
+    assert '"@@CODE@@", "@@TITLE@@"' in text
     assert "PPO on &lt;/script&gt;&lt;b&gt;x, step 64" in text
     assert '"pole angle"' in text
     runner = web_runner(exported, path)
     assert runner is not None
     found = check(exported, runner, loaded, 100, 2, lambda done, total: None)
     assert (found.states, found.differing) == (100, 0)
+
+
+def test_the_place_of_a_page_is_no_option_of_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded = policy(PPO_SMALL | {"env": "CartPole-v1"}, tmp_path / "model")
+    monkeypatch.chdir(tmp_path)
+    folder = Path("--require=.")
+    folder.mkdir()
+    Path("policy.html").write_text('require("fs").writeFileSync("ran", "")')
+    exported = Exported(loaded)
+    write_web(exported, ABOUT, folder / "policy.html", loaded)
+    runner = web_runner(exported, folder / "policy.html")
+    assert runner is not None
+    assert check(exported, runner, loaded, 20, 2, lambda done, total: None).states == 20
+    assert not Path("ran").exists()
 
 
 def test_a_page_needs_rules_that_are_known(tmp_path: Path) -> None:

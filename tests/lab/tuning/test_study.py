@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
+from agents.lab.tuning import study as study_module
 from agents.lab.tuning.space import Range
 from agents.lab.tuning.study import ABANDONED, JOURNAL, RETRY, SETTINGS, WHY, Study, at_work, study_names
 from agents.lab.tuning.winners import settings_of
@@ -104,6 +107,41 @@ def test_a_damaged_journal_is_said_in_a_line(tmp_path: Path, content: bytes) -> 
     (tmp_path / JOURNAL).write_bytes(content)
     with pytest.raises(UserError, match=r"journal.log"):
         Study(tmp_path, None, small_plan())
+
+
+def test_a_journal_is_of_a_bounded_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    small_study(tmp_path)
+    whole = (tmp_path / JOURNAL).read_bytes()
+    (tmp_path / JOURNAL).write_bytes(whole + b"x" * (study_module.MOST_LINE + 1))
+    with pytest.raises(UserError, match=r"journal.log is damaged: its last line is 1,048,57\d bytes long"):
+        Study(tmp_path, None, small_plan())
+    monkeypatch.setattr(study_module, "MOST_JOURNAL", len(whole))
+    with pytest.raises(UserError, match=r"journal.log is foreign: it has"):
+        Study(tmp_path, None, small_plan())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "update trial_params set distribution_json='{bad'",
+        "update study_user_attributes set value_json='{bad'",
+        "update trials set state='FOO'",
+    ],
+)
+def test_a_damaged_database_is_said_in_a_line(tmp_path: Path, change: str) -> None:
+    url = f"sqlite:///{tmp_path / 'study.db'}"
+    study = Study(tmp_path, url, small_plan())
+    study.want(1)
+    with at_work(tmp_path) as worker:
+        trial = study.claim(worker)
+        assert trial is not None
+        trial.suggest_int("n_epochs", 1, 3)
+        study.optuna.tell(trial.number, [2.0])
+    with closing(sqlite3.connect(tmp_path / "study.db")) as database:
+        database.execute(change)
+        database.commit()
+    with pytest.raises(UserError, match=r"study.db is damaged|none of this suite's"):
+        Study(tmp_path, url, small_plan())
 
 
 @pytest.mark.parametrize(
