@@ -90,6 +90,7 @@ def _record(argv: list[str]) -> int:
     ):
         if value is not None and not least <= value <= MOST:
             raise UserError(f"--{name}: {value} given, {least} to {MOST:,} expected.")
+    from agents.core.user_code import is_user_code
     from agents.run.datasets.reading import load_dataset
     from agents.run.datasets.recorder import exploration_of
     from agents.run.terminal import say, typed
@@ -98,6 +99,7 @@ def _record(argv: list[str]) -> int:
     out = (_by_hand if options.human else _by_policy)(options, parse_env_kwargs(options.env_kwargs))
     data = load_dataset(out)
     returns = data.returns
+    where = ["--env", data.env] if is_user_code(data.env or "") else []  # whose name in a file is not enough
     summary = {
         "data": str(out),
         "episodes": data.episodes,
@@ -108,7 +110,7 @@ def _record(argv: list[str]) -> int:
     say(
         f"{data.episodes:,} episodes, {len(data):,} transitions: {out}",
         f"return {returns.mean():,.1f} +- {returns.std():,.1f}",
-        f"  look at it    {typed('python', '-m', 'agents.check', '--data', out)}",
+        f"  look at it    {typed('python', '-m', 'agents.check', '--data', out, *where)}",
         f"  learn from it {typed('python', '-m', 'agents.train', '--algo', 'bc', '--env', data.env, '--data', out)}",
     )
     if options.json:

@@ -192,6 +192,11 @@ def _read(argv: list[str]) -> tuple[RunConfig, Options, list[str], Path | None]:
         if "eval_freq" in given:
             given.setdefault("eval_share", "auto")  # it goes with the frequency
     config = resolve([*beneath, Layer(FLAGS, given)], packaged=not early.resume)
+    values, label = config.model_dump(mode="json"), Layer(FLAGS, {}).label
+    for name, part in idle(type(config.params), values).items():
+        if name in given:
+            off = "none" if values[part] is None else str(values[part]).lower()
+            notes.append(f"{label(name)} changes nothing here: it goes with {label(part)}, which is {off}")
     return config, options, notes, early.beside
 
 
@@ -308,7 +313,7 @@ def parse(argv: list[str], defaults: Mapping[str, Any], helping: bool = False) -
     spec = registry.find(defaults.get("algo", RUN_FIELDS["algo"].default), "--algo")
     groups = {"run": _group("Run", "What is trained on what.", RUN_FIELDS, defaults)}
     resolved = {name: field.default for name, field in spec.config.flat_fields().items()} | dict(defaults)
-    hidden = idle(spec.config, resolved) if helping else set()
+    hidden = idle(spec.config, resolved) if helping else {}
     groups |= dict(_groups("algorithm" if is_user_code(spec.name) else spec.name, spec.config, defaults, hidden))
     kinds = [(title, type(group)) for title, group in groups.items()]
     command: Any = dataclasses.make_dataclass("Flags", [*kinds, ("command", Options)])

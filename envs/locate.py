@@ -23,7 +23,7 @@ from typing import Any
 import gymnasium
 from gymnasium.envs.registration import EnvSpec
 
-from envs.errors import UserError, did_you_mean, words_of
+from envs.errors import UserError, did_you_mean, listed, nearest, words_of
 from envs.ids import is_atari
 from envs.native.base import is_dynamics
 from envs.native.gym_env import native_spec
@@ -117,8 +117,10 @@ def load_module(module: str) -> ModuleType:
 def load_file(path: Path) -> ModuleType:
     if not path.is_file():
         folder = path.parent
-        near = did_you_mean(path.name, [file.name for file in folder.glob("*.py")]) if folder.is_dir() else ""
-        raise UserError(f"there is no file {str(path)!r} (looked from {os.getcwd()}).{near}")
+        beside = {file.stem: str(file) for file in folder.glob("*.py")} if folder.is_dir() else {}
+        near = [beside[stem] for stem in nearest(path.stem, beside)]
+        hint = f" Did you mean {listed(near, 'or')}?" if near else ""
+        raise UserError(f"there is no file {str(path)!r} (looked from {os.getcwd()}).{hint}")
     path = path.resolve()
     name = f"{path.stem}_{zlib.crc32(str(path).encode()):08x}"  # no clash with a package that is called the same
     if name in sys.modules:

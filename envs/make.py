@@ -13,6 +13,7 @@ from typing import Any, Literal
 import gymnasium
 from gymnasium.envs.registration import EnvSpec
 
+from envs.actions import ActionCodec
 from envs.adapters import atari
 from envs.adapters.checks import closed
 from envs.adapters.cleaning import Cleaning, CleanVecEnv, reader
@@ -131,15 +132,18 @@ def make(
             reason += f"; {sentence}"
         if around is not None:
             maker, first = partial(_within, around, maker), around(first)
-        with _further_copies():
-            if vec == "async":
+        if vec == "async":
+            codec(first.observation_space)  # whose errors are not those of a further copy
+            ActionCodec(first.action_space, rescale_action)
+            with _further_copies():
                 env = WorkersVecEnv([maker] * num_envs, rescale_action, example=first, codec=codec)
-            else:
-                with ExitStack() as made:
-                    made.callback(first.close)
+        else:
+            with ExitStack() as made:
+                made.callback(first.close)
+                with _further_copies():
                     envs = [first, *(_kept(made, maker()) for _ in range(num_envs - 1))]
-                    env = SyncVecEnv(envs, rescale_action, codec=codec)
-                    made.pop_all()
+                env = SyncVecEnv(envs, rescale_action, codec=codec)
+                made.pop_all()
     env.backend_reason = reason
     names = names_of(spec.id, env.observation_space, env.action_space, first) if render else Names()
     if cleaning != Cleaning():

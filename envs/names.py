@@ -122,6 +122,8 @@ def names_of(env_id: str, observation_space: Space, action_space: Space, env: gy
     if hasattr(core, "mujoco_renderer"):
         actions.append(list(_motors(core.model)))
         seen[""].append(list(_joints(core, core.model)))
+    if isinstance(own := getattr(core, "action_space", None), spaces.Discrete) and own.start:
+        actions.append([str(own.start + k) for k in range(int(own.n))])
     metadata = getattr(core, "metadata", None) or {}
     if (given := metadata.get("action_names")) is not None:
         actions = [_checked("metadata['action_names']", given, _choices(core.action_space))]

@@ -273,6 +273,8 @@ def test_a_recorded_episode_shows_itself(tmp_path):
     [
         (lambda: PPO("MlpPolicy", "CartPole-v1"), r"PPO.env, .* takes the environment alone"),
         (lambda: PPO("CartPole-v1", verbose=1), "PPO.verbose=.*quiet=True"),
+        (lambda: PPO("CartPole-v1").learn(1, progress_bar=True), "learn.progress_bar=.*unless quiet=True"),
+        (lambda: PPO("CartPole-v1").learn(1, quite=True), "learn.quite=.*no such argument here. Did you mean quiet"),
         (lambda: PPO("CartPole-v1", tensorboard_log="x"), "runs_dir="),
         (lambda: PPO("CartPole-v1", gama=0.9), "PPO: gama: unknown setting. Did you mean gamma"),
         (lambda: PPO("CartPole-v1", gamma=2), "PPO: gamma: 2 is out of range"),

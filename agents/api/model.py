@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 from agents.api.shown import Progress, Video
 from agents.run import code
 from agents.run.config import RECORD_STEPS, Layer, config_layer, resolve
-from envs.errors import UserError
+from envs.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
     import gymnasium
@@ -30,6 +30,15 @@ SB3_ARGUMENTS = {
     "policy_kwargs": "network settings are settings like all others, such as net_arch=[64, 64]",
     "policy": "the network follows from the observation space and from settings such as net_arch=[64, 64]",
     "progress_bar": "learn shows progress unless quiet=True",
+}
+
+LEARN = ("quiet", "runs_dir", "name", "replays_dir")
+SB3_LEARN = {
+    "progress_bar": SB3_ARGUMENTS["progress_bar"],
+    "callback": "train(...) yields after every round, and whatever you do there is the callback",
+    "log_interval": "train(...) yields after every round: print what you want of progress.scalars",
+    "tb_log_name": "learn(..., runs_dir='runs', name='...') names the run",
+    "reset_num_timesteps": "learn called again goes on; a new model begins anew",
 }
 
 
@@ -153,6 +162,7 @@ class Model:
         runs_dir: str | os.PathLike[str] | None = None,
         name: str | None = None,
         replays_dir: str | os.PathLike[str] | None = None,
+        **others: Any,
     ) -> Self:
         """Train, showing progress; called again, it goes on.
 
@@ -167,6 +177,10 @@ class Model:
         Raises:
             UserError: as `train`, or something cannot be written.
         """
+        for strange in others:
+            instead = SB3_LEARN.get(strange)
+            hint = f"; {instead}" if instead else f".{did_you_mean(strange, LEARN)}"
+            raise UserError(f"learn({strange}=...): there is no such argument here{hint}")
         if runs_dir is not None:
             self._run(total_timesteps, quiet, Path(runs_dir), name, None if replays_dir is None else Path(replays_dir))
             return self

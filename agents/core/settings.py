@@ -82,7 +82,9 @@ def _factors(value: Any) -> Any:
 
 
 def _listed(value: Any) -> Any:
-    return [] if value is None else [value] if isinstance(value, str) else value
+    if value is None or value == "none" or (isinstance(value, list | tuple) and list(value) in ([None], ["none"])):
+        return []
+    return [value] if isinstance(value, str) else value
 
 
 class Torsos(BaseModel):
@@ -250,16 +252,16 @@ class Settings(BaseModel):
         return next(filter(None, (getattr(self, part).contradiction() for part in self.parts())), None)
 
 
-def idle(kind: type[Settings], values: Mapping[str, Any]) -> set[str]:
-    """Return the names of settings that change nothing, as the part that they belong to is not in use.
+def idle(kind: type[Settings], values: Mapping[str, Any]) -> dict[str, str]:
+    """Return the names of settings that change nothing, and of each the part that it belongs to, which is not in use.
 
     Args:
         kind: an algorithm's settings.
         values: of them, by name.
     """
-    found: set[str] = set()
+    found: dict[str, str] = {}
     for part, needed, details in (*DETAILS, *kind.all_details()):
         value = values.get(part)
         if part in values and (value in OFF or (needed is not None and value not in needed)):
-            found |= set(details) & values.keys()
+            found |= {name: part for name in details if name in values}
     return found

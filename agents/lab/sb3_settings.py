@@ -232,7 +232,7 @@ def translate_settings(algo: str, params: AlgoConfig) -> tuple[dict[str, Any], l
     known = {*SDE, "log_std_init", *there.arguments, *there.network, *there.translated, *COMMON, *PROTOCOL}
     if not there.clips:
         known.remove("max_grad_norm")
-    known |= idle(type(params), values)
+    known |= idle(type(params), values).keys()
     known |= {name for name, field in ObservationConfig.model_fields.items() if values.get(name) == field.default}
     left_out = [name for name, value in values.items() if name not in known and value not in OFF]
     return {

@@ -10,7 +10,7 @@ from agents.core.tree import to_numpy
 from agents.run.models import LoadedPolicy
 from envs.actions import ActionCodec
 from envs.adapters.cleaning import reader
-from envs.adapters.masks import with_mask
+from envs.adapters.masks import ACTION_MASK, with_mask
 from envs.adapters.observing import Observing
 from envs.errors import UserError
 from envs.spaces import BadData
@@ -42,6 +42,13 @@ def predict(
             state, seen = (None, None) if state is None else state
             obs, seen = Observing(observations.space, **shown.arguments)(obs, seen, episode_start)
     except BadData as error:
+        spaces_of = getattr(now.own_spaces[0], "spaces", {})
+        missing = ACTION_MASK in spaces_of and not (isinstance(observation, dict) and ACTION_MASK in observation)
+        if missing and action_masks is None:
+            raise UserError(
+                f"which actions are legal is not said: predict(..., action_masks=...), as the environment's info or "
+                f"action_masks() has it, of {spaces_of[ACTION_MASK]}"
+            ) from error
         raise UserError(f"{error} (space: {now.own_spaces[0]})") from error
     action, state = now.policy.predict(obs, state, episode_start, deterministic)
     state = (state, seen) if shown.in_use else state

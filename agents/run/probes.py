@@ -169,5 +169,10 @@ def reader(network: Any) -> Any:
         return network
     if isinstance(network, ActorCritic | QNetwork):
         encoder, torso, _ = network.acting_path()
+        if not learns(encoder) and network.memory is not None:
+            raise UserError(
+                "this network has no features of single observations: its encoder learns nothing, and its hidden "
+                "layers read what its memory makes of whole episodes"
+            )
         return encoder if learns(encoder) else torch.nn.Sequential(encoder, torso)
     raise UserError(f"a {type(network).__name__} has no encoder to probe: a run of pretrain, bc, ppo, dqn or pqn has")

@@ -23,7 +23,7 @@ def of_settings(params: AlgoConfig) -> Iterator[str]:
     total = params.total_timesteps
     if params.eval_freq != "auto" and params.eval_freq > total:
         yield f"no evaluation before the end: eval_freq {params.eval_freq:,} is more than the run's {total:,} steps"
-    if isinstance(params, RolloutConfig) and params.n_steps * params.n_envs > total:
+    if isinstance(params, RolloutConfig) and params.n_steps * params.n_envs > total > 1:
         yield (
             f"one rollout (n_steps {params.n_steps:,} x n_envs {params.n_envs:,}) is more than the {total:,} steps of "
             "the run, which takes it all and makes one update"

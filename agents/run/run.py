@@ -87,7 +87,8 @@ class Run:
 
     def make_doctor(self, kept: int | None) -> Doctor:
         """Return what watches over the training; of a resumed run it knows the rows that are kept."""
-        limit = has_time_limit(self.config.env, self.config.env_kwargs)
+        plays = self.training.algorithm.data != "recorded"  # or there are no episodes that might not end
+        limit = not plays or has_time_limit(self.config.env, self.config.env_kwargs)
         taken = self.training.data_bytes if self.training.replay is not None else 0
         return Doctor(self.folder.path, facts_of(self.params, self.config.algo, limit, taken), self.tensorboard, kept)
 

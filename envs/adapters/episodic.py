@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -92,6 +92,7 @@ class EpisodicVecEnv(InProcess, ABC):
         if np.count_nonzero(done):
             rows = np.flatnonzero(done)
             found = infos_at(infos, rows)
+            self._look_at(lambda: self._check_mask.refuse_late(found))
             obs = self._begin_episodes(rows, next_obs)
         self._obs = self._to_act_on(obs)
         step = Step(self._obs, reward, terminated, truncated, next_obs, infos=found)
@@ -101,12 +102,15 @@ class EpisodicVecEnv(InProcess, ABC):
 
     def _to_act_on(self, obs: Obs) -> Obs:
         """Return `obs`, once it is sure that there is an action for each environment."""
+        self._look_at(lambda: self._check_mask(obs))
+        return obs
+
+    def _look_at(self, check: Callable[[], None]) -> None:
         try:
-            self._check_mask(obs)
+            check()
         except BadData as error:
             row = error.row or 0
             raise env_error(self.first + row, error, when(self._log.seed_of(row), self._log.steps_of(row))) from error
-        return obs
 
     def _begin_episodes(self, rows: np.ndarray | Sequence[int], obs: Obs) -> Obs:
         seeds = [self._log.next_episode(row) for row in rows]

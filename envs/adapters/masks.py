@@ -10,7 +10,7 @@ wrappers, or in `info["action_mask"]`, as Gymnasium's Taxi does. `WithMask` puts
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import gymnasium
@@ -101,7 +101,7 @@ def allowed_sample(action_space: Space, mask: np.ndarray) -> Any:
 def mask_source(env: gymnasium.Env) -> Source | None:
     """Return where masks come from that the observation does not hold as one array, or None; `env` may be reset.
 
-    The reset is without a seed: the next one, with a seed, begins the same episode as it would have.
+    The reset has a seed, so that the same is found each time; the next one begins the same episode as it would have.
 
     Raises:
         UserError: a mask does not fit the actions.
@@ -115,7 +115,7 @@ def mask_source(env: gymnasium.Env) -> Source | None:
         return "action_masks()"
     try:
         with silenced():
-            _, info = env.reset()
+            _, info = env.reset(seed=0)
     except (Exception, SystemExit):
         return None  # broken: the first reset that counts will say how
     if not isinstance(info, dict) or ACTION_MASK not in info:
@@ -198,10 +198,22 @@ class MaskCheck:
 
     def __init__(self, observation_space: Space, action_space: Space) -> None:
         self._starts: list[int] | None = None  # of each choice's entries
+        with_mask = isinstance(observation_space, spaces.Dict) and ACTION_MASK in observation_space.spaces
+        self._without = bool(choices(action_space)) and not with_mask
         leaf = observation_space.spaces.get(ACTION_MASK) if isinstance(observation_space, spaces.Dict) else None
         counts = choices(action_space)
         if leaf is not None and counts and leaf.shape == (sum(counts),):
             self._starts = [0, *np.cumsum(counts)[:-1].tolist()]
+
+    def refuse_late(self, infos: Mapping[int, Mapping[str, Any]]) -> None:
+        """Look at the infos in which episodes ended, by row: none has a mask that the first reset's had not.
+
+        Raises:
+            BadData: one has; `row` says whose.
+        """
+        for row, info in infos.items():
+            if self._without and ACTION_MASK in info:
+                raise BadData(row, f"info has {ACTION_MASK!r}, which a reset's had not: give it there too, or never")
 
     def __call__(self, obs: Obs, final: np.ndarray | None = None) -> None:
         """Look at `obs` `[N, ...]`; rows that are True in `final` are not acted on.

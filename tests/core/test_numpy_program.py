@@ -54,6 +54,8 @@ def made(x: Tensor, y: Tensor) -> Any:
     zeros.add_(y[0])  # what is made anew must be made anew in each call
     empty = torch.empty(COLUMNS).copy_(wide)
     more = torch.empty_like(x).copy_(y), x.new_empty(COLUMNS).copy_(ones), torch.scalar_tensor(3.0) * x[0]
+    never, ever = torch.zeros(COLUMNS, dtype=torch.bool), torch.ones(COLUMNS, dtype=torch.bool)
+    zeros = torch.where(ever, zeros, 7.0) + never
     return wide + ones + zeros + empty + x.new_ones(COLUMNS) + torch.zeros_like(zeros) + torch.ones_like(x[0]), more
 
 

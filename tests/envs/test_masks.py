@@ -167,6 +167,32 @@ def test_a_mask_in_info_becomes_a_leaf(vec, actions, leaves):
     env.close()
 
 
+class Late(gymnasium.Env):
+    """Says which actions are legal after steps alone."""
+
+    observation_space, action_space = spaces.Box(0, 1, (1,)), spaces.Discrete(3)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.left = 3
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action):
+        self.left -= 1
+        return np.zeros(1, np.float32), 0.0, not self.left, False, {"action_mask": np.ones(3, np.int8)}
+
+
+@pytest.mark.parametrize("vec", ["sync", "async"])
+def test_a_mask_that_comes_late_is_refused(vec):
+    env = make("tests.envs.test_masks:Late", 2, vec=vec)
+    env.reset(0)
+    for _ in range(2):
+        env.step(np.zeros(2, np.int64))
+    with pytest.raises(EnvError, match=r"environment 0 .*: info has 'action_mask', which a reset's had not"):
+        env.step(np.zeros(2, np.int64))
+    env.close()
+
+
 def test_the_masks_are_those_of_the_environment():
     env, raw = make("Taxi-v4", 1), gymnasium.make("Taxi-v4")
     assert env.observation_space == spaces.Dict(

@@ -91,6 +91,14 @@ def of(env: gym.Env):
     return names_of("Own-v0", env.observation_space, env.action_space, env)
 
 
+class Shifted(gym.Env):
+    observation_space, action_space = spaces.Box(-1, 1, (1,)), spaces.Discrete(3, start=-1)
+
+
+def test_actions_without_names_have_the_environments_numbers():
+    assert names_of("Shifted-v0", Shifted.observation_space, spaces.Discrete(3), Shifted()).actions == ("-1", "0", "1")
+
+
 def test_an_environments_own_names_are_in_its_metadata():
     assert of(Own()).actions == ("wait", "go")
     assert of(Own()).observations == {"": ("depth", "width")}

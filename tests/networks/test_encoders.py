@@ -368,5 +368,5 @@ def test_a_file_without_a_class_or_without_being_there_is_refused(own):
     path = own("").removesuffix(":")
     with pytest.raises(UserError, match=r"name the one that is meant, as in .*my_encoders\.py:"):
         made(OWN_SPACE, encoder=path)
-    with pytest.raises(UserError, match=r"there is no file .*Did you mean my_encoders\.py\?"):
+    with pytest.raises(UserError, match=r"there is no file .*Did you mean .*my_encoders\.py\?"):
         made(OWN_SPACE, encoder=path.replace("encoders", "encoder") + ":Own")

@@ -123,6 +123,15 @@ def runner(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[dict[str, An
     return calls
 
 
+def test_flags_of_a_part_that_is_off_are_told(runner: list[dict[str, Any]], capsys: pytest.CaptureFixture[str]) -> None:
+    trained(runner, "--env CartPole-v1 --memory-size 3 --curiosity-coef 2")
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == "--memory-size changes nothing here: it goes with --memory, which is none"
+    assert said[1] == "--curiosity-coef changes nothing here: it goes with --curiosity, which is none"
+    trained(runner, "--env CartPole-v1 --memory-size 3 --memory gru --augment none")
+    assert capsys.readouterr().out == ""
+
+
 def trained(runner: list[dict[str, Any]], line: str) -> RunConfig:
     assert train.main(line.split()) == 0
     config: RunConfig = runner[-1]["config"]

@@ -181,9 +181,9 @@ def copied(out: np.ndarray, a: np.ndarray, **_: Any) -> list[Call]:
 OPERATIONS["copy"] = lambda out, a, b, *_: [partial(np.copyto, out, b, casting="unsafe")]
 OPERATIONS["fill"] = lambda out, a, value: [partial(np.copyto, out, value, casting="unsafe")]
 for _name, _value in {"zeros": 0, "zeros_like": 0, "new_zeros": 0, "ones": 1, "ones_like": 1, "new_ones": 1}.items():
-    OPERATIONS[_name] = lambda out, *_, value=_value, **__: [partial(np.copyto, out, value)]
+    OPERATIONS[_name] = lambda out, *_, value=_value, **__: [partial(np.copyto, out, value, casting="unsafe")]
 OPERATIONS["zero"] = OPERATIONS["zeros"]
-OPERATIONS["scalar_tensor"] = lambda out, value, **_: [partial(np.copyto, out, value)]
+OPERATIONS["scalar_tensor"] = lambda out, value, **_: [partial(np.copyto, out, value, casting="unsafe")]
 OPERATIONS["arange"] = lambda out, *args, **_: [partial(np.copyto, out, np.arange(*args))]
 OPERATIONS["linspace"] = lambda out, first, last, count, **_: [
     partial(np.copyto, out, np.float32(np.linspace(first, last, count)))

@@ -134,7 +134,9 @@ def useless_value_function(h: History) -> Iterator[Diagnosis]:
             "a value function that explains nothing",
             1 + max(0.0, -share),
             f"it explains {share:.2g} of the variance of returns (train/explained_variance)",
-            "--norm-reward, a larger --vf-coef, observations that say what returns depend on, or a --memory",
+            ("" if h.facts.get("norm_reward") else "--norm-reward, ")
+            + "a larger --vf-coef, or observations that say what returns depend on"
+            + ("" if h.facts.get("memory") not in (None, "none") else ", or a --memory"),
             h.step,
         )
 
