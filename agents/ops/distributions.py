@@ -157,12 +157,12 @@ class Bernoulli:
         return (self.logits > 0).long()
 
     def log_prob(self, action: Tensor) -> Tensor:
-        target = action.to(self.logits.dtype)
-        return -F.binary_cross_entropy_with_logits(self.logits, target, reduction="none").sum(dim=-1)
+        tails = 1 - 2 * action.to(self.logits.dtype)  # the sign that makes the logits those of what did not happen
+        return -F.softplus(self.logits * tails).sum(dim=-1)
 
     def entropy(self, action: Tensor) -> Tensor:
         p = self.logits.sigmoid()
-        return F.binary_cross_entropy_with_logits(self.logits, p, reduction="none").sum(dim=-1)
+        return (p * F.softplus(-self.logits) + (1 - p) * F.softplus(self.logits)).sum(dim=-1)
 
     def to_env(self, action: Tensor) -> Tensor:
         return action

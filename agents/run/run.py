@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from agents.acting.evaluation import Evaluation
+from agents.core.algorithm import RecordedAlgorithm
 from agents.core.schedules import crossings
 from agents.run.breaking import Stop
 from agents.run.compiling import KNOWN, of_compiling
@@ -142,6 +143,9 @@ class Run:
             self.between_ticks = False
             self.monitor.trains_on()
         self.between_ticks = True
+        if isinstance(algorithm := self.training.algorithm, RecordedAlgorithm) and algorithm.done:
+            passes = f"{algorithm.config.patience} passes over the data"
+            self.console.say(f"held-out episodes were foretold no better in {passes} (--patience): the training ends")
 
     def handle_due(self) -> bool:
         """Do what fell due since the last time; after a resume, what was left undone when the run broke off.

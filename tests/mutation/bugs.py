@@ -3820,4 +3820,60 @@ BUGS = [
         "tests/algos/test_ppo.py",
         ('clip_range, high, aux.get("valid"))', "clip_range, high)", "PPO: divergence counts what is no transition"),
     ),
+    *_in(
+        "agents/lab/export/c.py",
+        "tests/lab/export/test_export.py",
+        (
+            '\'#include "policy.h"',
+            "'#include \"' + str(path.resolve()) + '\"",
+            "export: a path is compiled as C",
+        ),
+    ),
+    *_in(
+        "agents/lab/export/web.py",
+        "tests/lab/export/test_export.py",
+        ("NODE, str(path.resolve())]", "NODE, str(path)]", "export: a path is an option of node's"),
+    ),
+    *_in(
+        "agents/run/yaml_files.py",
+        "tests/run/test_hostile.py",
+        ("if known[node][2] > MOST_BYTES:", "if False:", "settings: a long text is written out thousands of times"),
+    ),
+    *_in(
+        "agents/run/code.py",
+        "tests/run/test_trust.py",
+        ("or _asks_much(given))", ")", "trust: a wrapper of Gymnasium's fills the memory"),
+    ),
+    *_in(
+        "agents/run/storage.py",
+        "tests/run/test_hostile.py",
+        (
+            "> most:\n        raise ValueError",
+            "> 10**18:\n        raise ValueError",
+            "JSON: endless lists are read",
+        ),
+    ),
+    *_in(
+        "agents/run/terminal.py",
+        "tests/run/test_trust.py",
+        ('re.sub(r"\\n(?! )", "\\n  ", visible(text))', "visible(text)", "names make lines of their own"),
+    ),
+    *_in(
+        "envs/adapters/masks.py",
+        "tests/envs/test_masks.py",
+        (
+            "self._without = bool(choices(action_space)) and not with_mask",
+            "self._without = False",
+            "masks that come late are left out",
+        ),
+    ),
+    *_in(
+        "agents/core/by_numpy/arithmetic.py",
+        "tests/core/test_numpy_program.py",
+        (
+            'value=_value, **__: [partial(np.copyto, out, value, casting="unsafe")]',
+            "value=_value, **__: [partial(np.copyto, out, value)]",
+            "by NumPy: flags that are made anew are refused",
+        ),
+    ),
 ]

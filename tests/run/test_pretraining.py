@@ -17,11 +17,13 @@ from agents.algos.pretrain.config import PretrainConfig
 from agents.data.dataset import Dataset
 from agents.run.build import make_algorithm
 from agents.run.datasets.reading import load_dataset
+from agents.run.folder import find_latest_run
 from agents.run.models import load_policy
 from agents.run.probes import native_states, probe, quantities
 from agents.run.seeds import _row as seeds_row
 from agents.run.summary import Summary, last_screen
 from agents.run.trees import read_tree
+from agents.train import main
 from envs.errors import UserError
 from tests.run.running import assert_same, last_state, resume, rows, stopped_at, train
 
@@ -85,9 +87,14 @@ def test_half_a_training_gone_on_with_is_the_whole(objective: str, recorded: Pat
     assert rows(whole, "progress.csv") == rows(gone_on, "progress.csv")
 
 
-def test_a_training_ends_when_held_out_observations_are_told_no_better(recorded: Path, tmp_path: Path) -> None:
-    run = train(tmp_path, f"{WORDS} --data {recorded} -n 100000 --patience 2 --learning-rate 0")
+def test_a_training_ends_when_held_out_observations_are_told_no_better(
+    recorded: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = f"{WORDS} --data {recorded} -n 100000 --patience 2 --learning-rate 0 --no-record --runs-dir {tmp_path}"
+    assert main(words.split()) == 0
+    run = find_latest_run(tmp_path)
     assert json.loads((run / "summary.json").read_text())["steps"] < 2_000
+    assert "no better in 2 passes over the data (--patience): the training ends" in capsys.readouterr().out
 
 
 @pytest.fixture(scope="module")
