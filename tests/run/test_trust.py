@@ -46,7 +46,7 @@ SETTINGS: list[dict[str, Any]] = [
     {"wrappers": ["evil.py:Wrapper"]},
     {"wrappers": [{"evil_mod.Wrapper": {}}]},
     {"env_wrapper": "evil_mod.Wrapper"},
-    {"wrappers": [{"gymnasium.wrappers:FrameStackObservation": {"stack_size": 100_000_000}}]},
+    {"wrappers": [{"gymnasium.wrappers:FrameStackObservation": {"stack_size": 5_000}}]},
     {"algo": "evil.py:Thing"},
     {"encoder": "evil.py:Thing"},
     {"network": {"encoder": "evil_mod:Thing"}},
