@@ -53,6 +53,8 @@ def test_smaller_models_are_made_from_python(tmp_path):
     model = PPO("CartPole-v1", device="cpu", final_eval_episodes=0, **SMALL).learn(64, quiet=True)
     student = model.distil(net_arch=[4], steps=512, runs_dir=tmp_path, quiet=True)
     assert student.config.params.network.net_arch == (4,)
+    said = {json.loads(file.read_text())["from"] for file in tmp_path.glob("*/origin.json")}
+    assert said == {"a model in memory"}
     pruned = model.prune(0.5, runs_dir=tmp_path, quiet=True)
     weight = pruned.get_parameters()["policy"]["policy_torso.layers.0.weight"]
     assert 0 < int((weight == 0).sum()) < weight.numel()

@@ -434,8 +434,8 @@ class Model:
         if self._training is None and self._loaded is not None:
             return self._loaded
         training = self._training or self._prepared(None)
-        place = Path(type(self).__name__)
-        return LoadedPolicy(training.policy, training.config, training.env.own_spaces, training.step, place, "latest")
+        what = training.policy, training.config, training.env.own_spaces, training.step
+        return LoadedPolicy(*what, Path(type(self).__name__), "latest", in_memory=True)
 
 
 def _plain(value: Any) -> Any:

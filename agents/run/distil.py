@@ -213,7 +213,7 @@ def student_of(teacher: LoadedPolicy, settings: dict[str, Any], steps: int, lear
         "replay": None,
         "sampler": None,
         "place": None,
-        "origin": origin("distillation", str(teacher.path.absolute()), teacher, rows)
+        "origin": origin("distillation", teacher.place, teacher, rows)
         | {"temperature": TEMPERATURE, "value_coef": VALUE_COEF, "learning_rate": learning.learning_rate},
     }
     return DistilTraining(**fields)

@@ -49,7 +49,8 @@ class LoadedPolicy:
     """A policy ready to act, and what it was trained on.
 
     `own_spaces` are the environment's, of observations and actions; `observation_space` and `action_space` their
-    canonical forms. `path` is the folder that holds the model; `name` is "best", "latest" or the checkpoint's step;
+    canonical forms. `path` is the folder that holds the model, or the name of a class where it is in memory alone;
+    `name` is "best", "latest" or the checkpoint's step;
     `notes` say where the user's own code is not that of the training.
     """
 
@@ -60,6 +61,12 @@ class LoadedPolicy:
     path: Path
     name: str
     notes: tuple[str, ...] = ()
+    in_memory: bool = False
+
+    @property
+    def place(self) -> str:
+        """Where it is, as it is said."""
+        return "a model in memory" if self.in_memory else str(self.path.absolute())
 
     @property
     def observation_space(self) -> Space:

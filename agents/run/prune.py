@@ -155,7 +155,7 @@ def pruned(
     rows = begin_with(built.algorithm.model, state, [])
     built.algorithm.copy_model()
     values = {field.name: getattr(built, field.name) for field in fields(built)}
-    values["origin"] = origin("pruning", str(loaded.path.absolute()), loaded, rows) | {
+    values["origin"] = origin("pruning", loaded.place, loaded, rows) | {
         "method": method,
         "sparsity": sparsity,
         "finetune": finetune,
