@@ -356,7 +356,7 @@ def test_recorded_episodes_of_replays_are_read(tmp_path: Path) -> None:
     assert not (data.terminated | data.truncated).any()
 
 
-@pytest.mark.parametrize("actions", [[[0], [1, 2], [0]], [0, 10**30, 0], [0, 7, 0], [[0], [1], [0]]])
+@pytest.mark.parametrize("actions", [[[0], [1, 2], [0]], [0, 2**62, 0], [0, 7, 0], [[0], [1], [0]]])
 def test_recorded_actions_that_do_not_fit_are_refused(actions: list[Any], tmp_path: Path) -> None:
     file = played(tmp_path / "e.json", actions=actions)
     with pytest.raises(UserError, match=r"e.json: the recorded actions do not fit CartPole-v1, which takes Discrete"):
