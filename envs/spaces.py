@@ -119,7 +119,7 @@ class _Leaf:
         if not np.can_cast(array.dtype, self.dtype, "same_kind"):
             return f"has dtype {array.dtype}, but its space says {self.dtype}"
         if array.dtype.kind == "f" and not self.unclean and np.isnan(array).any():
-            return "contains NaN (--on-nan fill would take the last value instead)"
+            return "contains NaN"
         try:
             self.convert(array[None].copy())
         except ValueError:

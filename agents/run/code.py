@@ -34,7 +34,8 @@ SETTINGS = ("env", "wrappers", "algo", "encoder", "memory", "metrics")  # those 
 NO_CODE = ("name", "env_kwargs")  # free text, and the environment's own arguments
 FOLDER, LIST, SIGNATURE = "code", "folders.json", "signature.json"
 MOST_FILES, LARGEST, LARGEST_SUM = 200, 2**20, 2**23  # of the copies: how many, and bytes of one and of all
-MOST, COUNTS = 1_000, ("max_episode_steps", "buffer_length")  # numbers given to wrappers, but for these
+MOST = 1_000  # of what Gymnasium's wrappers are given as a size or a count, by these names
+SIZES = ("stack_size", "delay", "shape", "bins", "skip", "num_repeats", "max_repeat", "noop_max", "screen_size")
 _LEFT = re.compile(r"\.(folders|signature)\.json\.tmp-[0-9a-f]{12}")  # what a kill leaves; no name of a module
 Trust = bool | Collection[str]  # what files name may be imported: all of it, or what the user typed
 
@@ -69,11 +70,14 @@ def _is_code(setting: str, name: str) -> bool:
 
 def _asks_much(arguments: Any) -> bool:
     """Whether arguments of one of Gymnasium's wrappers may make it take much memory or time."""
-    if isinstance(arguments, dict):
-        return any(_asks_much(value) for name, value in arguments.items() if name not in COUNTS)
-    if isinstance(arguments, list | tuple):
-        return any(map(_asks_much, arguments))
-    return isinstance(arguments, int | float) and not -MOST <= arguments <= MOST
+    named = arguments if isinstance(arguments, dict) else {}
+    return any(_is_much(value) for name, value in named.items() if name in SIZES)
+
+
+def _is_much(value: Any) -> bool:
+    if isinstance(value, list | tuple):
+        return any(map(_is_much, value))
+    return isinstance(value, int | float) and not -MOST <= value <= MOST
 
 
 def typed_in(words: Sequence[str]) -> frozenset[str]:
@@ -109,7 +113,7 @@ def refuse(
         instead = f"--{setting} {name}" if setting == "env" else ""
         what = "is code outside the package, which this would run"
         if not _is_code(setting, name):
-            what = f"has an argument beyond {MOST:,}, which may fill the memory"
+            what = f"has a size or a count beyond {MOST:,}, which may fill the memory"
         raise UserError(
             f"{source}: {setting}: {name!r} {what}, and {reason}. If you trust it, add --trust"
             f"{' or ' + instead if instead else ''} (in Python trust=True)"

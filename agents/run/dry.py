@@ -163,5 +163,6 @@ def timed(training: Training, params: AlgoConfig) -> tuple[float, float]:
     rate = (last - first) / max(end - start, 1e-9)
     starts = params.replay.learning_starts if isinstance(params, OffPolicyConfig) else 0
     acts = acting[0] / max(acting[1] - began, 1e-9) if acting[0] else rate
+    rate = rate or acts  # nothing is learnt in so few steps
     total = params.total_timesteps
     return rate, min(starts, total) / acts + max(total - starts, 0) / rate

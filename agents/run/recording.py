@@ -35,7 +35,7 @@ from envs.errors import UserError
 from envs.locate import env_label
 
 STEP_LIMIT = 20_000  # of a recorded episode, which is cut there: eleven minutes at 30 frames a second
-SIZE_LIMIT, MOST_VALUES = 64 * 2**20, 2_000_000  # bytes and numbers; a larger file is none of ours
+SIZE_LIMIT, MOST_VALUES = 256 * 2**20, 10_000_000  # bytes, and numbers: 500 in each action
 MANIFEST = "manifest.json"
 
 

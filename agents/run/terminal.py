@@ -59,7 +59,7 @@ def as_one(text: str) -> str:
 
     A name that holds a new line makes no line of its own so, which could pass for another message.
     """
-    return re.sub(r"\n(?! )", "\n  ", visible(text))
+    return re.sub(r"\n(?=[^ \n])", "\n  ", visible(text))
 
 
 @contextmanager

@@ -88,7 +88,7 @@ class _Dumper(yaml.SafeDumper):
 
 def _whole_number(loader: _Loader, node: Any) -> int:
     number = yaml.SafeLoader.construct_yaml_int(loader, node)
-    if not -(2**63) <= number < 2**63:
+    if not -(2**63) <= number < 2**64:  # seeds have no sign
         raise yaml.constructor.ConstructorError(
             None, None, f"{node.value[:20]}...: whole numbers have at most 64 bits", node.start_mark
         )

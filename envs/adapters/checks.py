@@ -163,7 +163,8 @@ def env_error(index: int | None, error: BaseException, where: str) -> EnvError:
     """
     who = "the vector environment" if index is None else f"environment {index}"
     if isinstance(error, BadData):
-        return EnvError(f"{who} returned bad data {where}: {error}")
+        hint = " (--on-nan fill takes the last value instead)" if str(error).endswith("contains NaN") else ""
+        return EnvError(f"{who} returned bad data {where}: {error}{hint}")
     if isinstance(error, ValueError) and (rule := _rule_behind(error)) is not None:
         return EnvError(f"{who} returned bad data {where}: {rule}, but a wrapper found {words_of(error)}")
     if isinstance(error, TypeError) and (lacking := _ARGUMENT.search(words_of(error))):

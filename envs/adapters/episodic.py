@@ -92,7 +92,8 @@ class EpisodicVecEnv(InProcess, ABC):
         if np.count_nonzero(done):
             rows = np.flatnonzero(done)
             found = infos_at(infos, rows)
-            self._look_at(lambda: self._check_mask.refuse_late(found))
+            if found:
+                self._look_at(self._check_mask.refuse_late, found)
             obs = self._begin_episodes(rows, next_obs)
         self._obs = self._to_act_on(obs)
         step = Step(self._obs, reward, terminated, truncated, next_obs, infos=found)
@@ -102,12 +103,12 @@ class EpisodicVecEnv(InProcess, ABC):
 
     def _to_act_on(self, obs: Obs) -> Obs:
         """Return `obs`, once it is sure that there is an action for each environment."""
-        self._look_at(lambda: self._check_mask(obs))
+        self._look_at(self._check_mask, obs)
         return obs
 
-    def _look_at(self, check: Callable[[], None]) -> None:
+    def _look_at(self, check: Callable[[Any], None], given: Any) -> None:
         try:
-            check()
+            check(given)
         except BadData as error:
             row = error.row or 0
             raise env_error(self.first + row, error, when(self._log.seed_of(row), self._log.steps_of(row))) from error

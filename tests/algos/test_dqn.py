@@ -12,6 +12,8 @@ from gymnasium import spaces
 
 from agents.algos.dqn.algorithm import DQN
 from agents.algos.dqn.config import DQNConfig
+from agents.core.by_numpy.table import Untranslated
+from agents.core.runtime import Runtime
 from agents.data.replay import Batch
 from agents.networks.heads import QUIET
 from agents.ops.exploration import random_action
@@ -120,6 +122,19 @@ def test_where_no_action_is_legal_nothing_is_to_come(options):
     values = made.model.value(seen[1])
     assert values[:5].tolist() == [0.0] * 5
     assert values.abs().max() < 10
+
+
+def test_numpy_repeats_updates_with_masks(monkeypatch):
+    refused = []
+    monkeypatch.setattr(Untranslated, "__init__", lambda self, *why: refused.append(why))
+    runtime = Runtime("numpy")
+    made = make_dqn(obs_space=ObservationCodec(MASKED).space, runtime=runtime)
+    batch, mask = make_batch(), torch.ones(32, 4, dtype=torch.uint8)
+    seen = [{"position": obs, "action_mask": mask} for obs in (batch.obs, batch.next_obs)]
+    for _ in range(3):
+        made.update(batch._replace(obs=seen[0], next_obs=seen[1]))
+    assert runtime.summary == "NumPy for updates"
+    assert not refused
 
 
 @pytest.mark.parametrize("kind", ["rnd", "icm"])

@@ -3755,8 +3755,8 @@ BUGS = [
         "agents/algos/dqn/algorithm.py",
         "tests/algos/test_dqn.py",
         (
-            "            after_B = legal.any(-1)",
-            "            after_B = legal.any(-1) | True",
+            "legal.to(discount.dtype).amax(-1)",
+            "torch.ones_like(discount)",
             "DQN: illegal actions have a future",
         ),
     ),
@@ -3856,7 +3856,7 @@ BUGS = [
     *_in(
         "agents/run/terminal.py",
         "tests/run/test_trust.py",
-        ('re.sub(r"\\n(?! )", "\\n  ", visible(text))', "visible(text)", "names make lines of their own"),
+        ('re.sub(r"\\n(?=[^ \\n])", "\\n  ", visible(text))', "visible(text)", "names make lines of their own"),
     ),
     *_in(
         "envs/adapters/masks.py",

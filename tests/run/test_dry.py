@@ -64,6 +64,12 @@ def test_curiosity_of_sequences_counts_too(tmp_path, monkeypatch, capsys, memory
     assert found["multiply_adds"] - plain["multiply_adds"] == 2 * of_features + inverse + dynamics
 
 
+def test_a_run_that_learns_nothing_is_tried_too(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["--env", "CartPole-v1", "--algo", "dqn", "-n", "100", "--dry-run"]) == 0
+    assert "100 steps would take 0:00" in capsys.readouterr().out
+
+
 def test_a_replayed_run_is_tried_as_soon_as_it_can_learn(tmp_path, monkeypatch, capsys):
     said, found = tried(f"{DQN} --replay-storage disk", tmp_path, monkeypatch, capsys)
     assert found["data_bytes"] == 60_000 * (2 * 16 + 8 + 6)

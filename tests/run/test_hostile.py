@@ -28,7 +28,7 @@ from agents.run.monitor import Monitor
 from agents.run.storage import opened, parse_json, read_bytes
 from agents.run.training import restore
 from agents.run.trees import read_tree, write_tree
-from agents.run.yaml_files import load_config_file
+from agents.run.yaml_files import dump_yaml, load_config_file
 from envs.errors import UserError
 from envs.space_json import space_from_json
 from tests.run.running import train
@@ -137,6 +137,11 @@ def test_settings_are_of_a_bounded_size(tmp_path: Path, text: str, message: str)
     with pytest.raises(UserError, match=message) as caught:
         load_config_file(file)
     assert "\n" not in str(caught.value)
+
+
+def test_seeds_of_64_bits_are_read(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(dump_yaml({"seed": 2**64 - 1}))
+    assert load_config_file(tmp_path / "a.yaml") == {"seed": 2**64 - 1}
 
 
 def test_aliases_that_repeat_little_are_read(tmp_path: Path) -> None:

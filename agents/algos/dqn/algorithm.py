@@ -178,7 +178,7 @@ class DQN(Algorithm):
         config, values = self.config.target, self.model.values
         return_, discount = minibatch["return_"], minibatch["discount"]
         if (legal := action_mask(minibatch["next_obs"])) is not None:  # where nothing can be done, nothing is to come
-            after_B = legal.any(-1)
+            after_B = legal.to(discount.dtype).amax(-1)
             discount = discount * (after_B.flatten()[minibatch["last"]] if self.model.recurrent else after_B)
         after = self._look(self.target, "target", minibatch, noise["target"], ahead=True)
         if config.munchausen:
