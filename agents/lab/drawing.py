@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from agents.lab.words import shown
+from agents.lab.words import shown, thousands
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -125,3 +125,13 @@ def draw_rows(axes: Axes, labels: Sequence[str], names: Sequence[str], marks: Se
     axes.tick_params(axis="y", length=0)
     axes.grid(False, axis="y")
     axes.spines["left"].set_visible(False)
+
+
+def logarithmic(axes: Axes, low: float, high: float) -> None:
+    """Let x be logarithmic, with plain numbers from `low` to `high` at powers of ten, or closer."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0,) if high > 100 * low else (1.0, 2.0, 5.0)))
+    axes.xaxis.set_major_formatter(lambda value, _: thousands(value))
+    axes.xaxis.set_minor_formatter(NullFormatter())

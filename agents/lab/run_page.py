@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from agents.lab.comparison.document import Document, Table
 from agents.lab.comparison.report import settings_table
-from agents.lab.drawing import Picture, make_picture, shorten
+from agents.lab.drawing import Picture, logarithmic, make_picture, shorten
 from agents.lab.foretold import show_foretold
 from agents.lab.statistics import bootstrap_interval, mean
 from agents.lab.stored import StoredRun, read_stored
@@ -193,15 +193,16 @@ def _network(rows: list[Any]) -> Picture:
     """Draw each layer as a bar as long as its share of the parameters, in the order in which they act."""
     shown = rows[:24]
 
+    sizes = [max(row.parameters, 0.5) for row in shown]
+
     def paint(axes: Axes) -> None:
         places = range(len(shown))
-        axes.barh(places, [max(row.parameters, 0.5) for row in shown], color="#0072B2", height=0.6)
+        axes.barh(places, sizes, color="#0072B2", height=0.6)
         names = [f"{shorten(row.name, 26)} ({' x '.join(map(str, row.output)) or '-'})" for row in shown]
         axes.set_yticks(places, names)
         axes.invert_yaxis()
-        axes.set_xscale("log")
+        logarithmic(axes, min(sizes), max(sizes))
         axes.set_xlabel("parameters")
-        axes.xaxis.set_major_formatter(lambda value, _: thousands(value))
         axes.set_title("its layers in order")
         axes.grid(False, axis="y")
 

@@ -28,7 +28,7 @@ from agents.run.models import LoadedPolicy
 from agents.run.play import Moment, frames_per_second, moments, play, policy_env, stage
 from agents.run.signature import made_here, sign
 from agents.run.storage import disk, parse_json, read_bytes, write_text
-from agents.run.video import Frame, write_video
+from agents.run.video import FORMATS, Frame, write_video
 from envs.actions import is_canonical
 from envs.api import VecEnv
 from envs.errors import UserError
@@ -114,12 +114,14 @@ def load_episode(file: Path, trust: code.Trust = False) -> RecordedEpisode:
     """Read an episode file.
 
     Args:
-        file: where it is.
+        file: where it is, or its video.
         trust: which code outside the package that it names may be imported to play it (`code.refuse`).
 
     Raises:
         UserError: it is missing, torn, altered, or no episode; or the user has not agreed to the code that it needs.
     """
+    if file.suffix.lower() in FORMATS and file.with_suffix(".json").exists():
+        file = file.with_suffix(".json")  # the episode, which lies beside its video
     content = read_bytes(file, SIZE_LIMIT, follow=True)
     try:
         body = parse_json(content, MOST_VALUES)

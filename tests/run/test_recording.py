@@ -279,6 +279,7 @@ def test_an_environment_that_cannot_be_drawn_says_so(doors, tmp_path):
 def test_a_long_episode_is_cut_and_what_is_there_plays_again(doors, tmp_path):
     recorded = record_episode(untrained(doors, tmp_path), 0, tmp_path / "out", step_limit=10)
     episode = load_episode(recorded.file)
+    assert load_episode(recorded.video) == load_episode(recorded.file)
     assert (episode.length, len(episode.actions), episode.terminated, episode.truncated) == (10, 10, False, False)
     with closing(episode_env(episode, render=False)) as env:
         played = list(replay(env, episode, render=False))

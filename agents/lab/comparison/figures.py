@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from agents.lab.comparison.analysis import Findings, Outcome, Section, Task
 from agents.lab.comparison.curves import RunResult
-from agents.lab.drawing import GREY, Mark, Picture, draw_rows, make_picture, shorten, side_style
+from agents.lab.drawing import GREY, Mark, Picture, draw_rows, logarithmic, make_picture, shorten, side_style
 from agents.lab.words import number, plural, shown, thousands
 
 if TYPE_CHECKING:
@@ -165,14 +165,9 @@ def draw_costs(findings: Findings, figure: str, title: str, name: str) -> Iterat
         return
 
     def paint(axes: Axes) -> None:
-        from matplotlib.ticker import LogLocator, NullFormatter
-
         axes.set_xscale("log")
         draw_rows(axes, findings.labels, names, marks, legend=True)
-        wide = max(mark.high for mark in marks) > 100 * min(mark.low for mark in marks)
-        axes.xaxis.set_major_locator(LogLocator(subs=(1.0,) if wide else (1.0, 2.0, 5.0)))
-        axes.xaxis.set_major_formatter(lambda value, _: thousands(value))
-        axes.xaxis.set_minor_formatter(NullFormatter())
+        logarithmic(axes, min(mark.low for mark in marks), max(mark.high for mark in marks))
         axes.set_xlabel(f"{title} (logarithmic)")
 
     alt = f"{title} on each task: median over seeds, and from the lowest to the highest. The table has the numbers."

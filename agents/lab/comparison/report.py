@@ -88,14 +88,14 @@ def _verdict(document: Document, verdict: Verdict) -> None:
     document.lead(verdict.headlines)
     if verdict.together:
         document.bullets(verdict.together)
+    if len(verdict.details) == 1:
+        document.bullets(verdict.details)
     if verdict.caveats:
         document.text("Keep in mind:")
         document.bullets(verdict.caveats)
     if len(verdict.details) > 1:
         with document.folded(f"Task by task ({len(verdict.details)})"):
             document.bullets(verdict.details)
-    elif verdict.details:
-        document.bullets(verdict.details)
 
 
 def _scores(document: Document, findings: Findings) -> None:

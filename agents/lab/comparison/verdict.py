@@ -113,13 +113,16 @@ def _not_visible(comparisons: Sequence[Comparison]) -> Iterator[str]:
 def _detail(findings: Findings, comparison: Comparison) -> str:
     """Say what one comparison shows, with its numbers."""
     found, ours, theirs = comparison.found, comparison.ours, comparison.theirs
+    value, low, high = found.value, found.low, found.high
     claim = _claim(findings, comparison.outcome, comparison.against)
+    if comparison.outcome is Outcome.WORSE:  # then the claim begins with theirs
+        ours, theirs, value, low, high = theirs, ours, -value, -high, -low
     text = f"{comparison.task.name}: {claim}, {number(ours.mean())} against {number(theirs.mean())}"
     if comparison.outcome is Outcome.UNKNOWN:
         return f"{text} ({plural(ours.size, comparison.unit)} and {plural(theirs.size, comparison.unit)})."
     if found.low == found.high:
         return f"{text} (no {comparison.unit} differs from another)."
-    text += f" (difference {number(found.value)}, 95% interval {interval(found.low, found.high)}"
+    text += f" (difference {number(value)}, 95% interval {interval(low, high)}"
     if comparison.outcome is not Outcome.SAME:
         return f"{text})."
     if found.p < LEVEL:
@@ -138,7 +141,7 @@ def _together(findings: Findings, other: str) -> Iterator[str]:
     if learning := [one for one in findings.learning if one.against == other]:
         yield f"over the whole of training, by the mean return of the curve, {_claims(findings, other, learning)}"
     for figure, words in (
-        ("steps_per_s", "{more} trains {times} as fast as {less}, in steps per second without evaluations"),
+        ("steps_per_s", "in steps per second without evaluations, {more} trains {times} as fast as {less}"),
         ("total_seconds", "a whole run of {more}, from process start to end, takes {times} as long as one of {less}"),
         ("peak_mb", "at its peak {more} takes {times} as much memory as {less}"),
     ):
@@ -156,7 +159,7 @@ def _together(findings: Findings, other: str) -> Iterator[str]:
     won, lost = (sum(sign * (a - b) < 0 for a, b in known if a != b) for sign in (1, -1))
     if won or lost:
         where = plural(len(known), "task")
-        yield f"{ours} reaches the goal in less training time than {theirs} on {won} of {where}, {theirs} on {lost}"
+        yield f"in less training time {ours} reaches the goal on {won} of {where}, {theirs} on {lost}"
 
 
 def _caveats(findings: Findings) -> Iterator[str]:
