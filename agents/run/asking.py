@@ -17,12 +17,7 @@ from envs.spaces import BadData
 
 
 def predict(
-    now: LoadedPolicy,
-    observation: Any,
-    state: Any = None,
-    episode_start: Any = None,
-    deterministic: bool = True,
-    action_masks: Any = None,
+    now: LoadedPolicy, observation: Any, state: Any, episode_start: Any, deterministic: bool, action_masks: Any
 ) -> tuple[Any, Any]:
     """Choose actions as `agents.api.model.Model.predict` says, for one observation or a batch.
 

@@ -35,6 +35,15 @@ with at_work(folder) as worker:
 """
 
 
+def carry_out(study: Study, folder: Path, value: float) -> None:
+    """Claim a trial, and tell what came of it."""
+    with at_work(folder) as worker:
+        trial = study.claim(worker)
+        assert trial is not None
+        trial.suggest_int("n_epochs", 1, 3)
+        study.optuna.tell(trial.number, [value])
+
+
 def test_so_many_trials_and_no_more(tmp_path: Path) -> None:
     study = small_study(tmp_path, trials=2)
     with at_work(tmp_path) as worker:
@@ -89,10 +98,7 @@ def test_one_that_ends_in_order_leaves_its_trial_to_the_next(tmp_path: Path) -> 
 @pytest.mark.parametrize("torn", [b'{"op_code": 8, "work', b"\x00\x00\x00", b'{"op_code"'])
 def test_a_torn_line_is_cut_off(tmp_path: Path, torn: bytes) -> None:
     study = small_study(tmp_path)
-    with at_work(tmp_path) as worker:
-        trial = study.claim(worker)
-        assert trial is not None
-        study.optuna.tell(trial.number, [3.0])
+    carry_out(study, tmp_path, 3.0)
     whole = (tmp_path / JOURNAL).read_bytes()
     (tmp_path / JOURNAL).write_bytes(whole + torn)
     again = Study(tmp_path, None, small_plan())
@@ -132,11 +138,7 @@ def test_a_damaged_database_is_said_in_a_line(tmp_path: Path, change: str) -> No
     url = f"sqlite:///{tmp_path / 'study.db'}"
     study = Study(tmp_path, url, small_plan())
     study.want(1)
-    with at_work(tmp_path) as worker:
-        trial = study.claim(worker)
-        assert trial is not None
-        trial.suggest_int("n_epochs", 1, 3)
-        study.optuna.tell(trial.number, [2.0])
+    carry_out(study, tmp_path, 2.0)
     with closing(sqlite3.connect(tmp_path / "study.db")) as database:
         database.execute(change)
         database.commit()
@@ -250,10 +252,7 @@ def test_a_database_holds_a_study_too(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'study.db'}"
     study = Study(tmp_path, url, small_plan())
     study.want(1)
-    with at_work(tmp_path) as worker:
-        trial = study.claim(worker)
-        assert trial is not None
-        study.optuna.tell(trial.number, [2.0])
+    carry_out(study, tmp_path, 2.0)
     assert [trial.value for trial in Study(tmp_path, url, name=study.plan.name).done()] == [2.0]
     assert not (tmp_path / JOURNAL).exists()
 
