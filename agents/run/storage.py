@@ -205,15 +205,15 @@ def tidy(folder: Path) -> None:
                 left.unlink()
 
 
-def read_json(file: Path, most: int = MOST_VALUES) -> dict[str, Any]:
-    """Read a file that holds a JSON object of at most so many values.
+def read_json(file: Path) -> dict[str, Any]:
+    """Read a file that holds a JSON object.
 
     Raises:
         UserError: it cannot be read, or holds none.
     """
     content = read_bytes(file)
     try:
-        body = parse_json(content, most)
+        body = parse_json(content)
     except ValueError as error:
         raise UserError(f"{file} is torn or malformed: it is no JSON ({error})") from error
     if not isinstance(body, dict):
@@ -231,7 +231,7 @@ def parse_json(content: bytes, most: int = MOST_VALUES) -> Any:
     if sum(map(content.count, (b",", b"[", b"{"))) > most:
         raise ValueError(f"it holds more than {most:,} values")
     try:  # bytes alone it would take for UTF-16 too, and with half surrogates
-        body = json.loads(content.decode("utf-8-sig"), parse_int=_whole_number)
+        body = json.loads(content.decode("utf-8-sig"), parse_int=whole_number)
         if b"\\u" in content:
             refuse_unsound(json.dumps(body, ensure_ascii=False))
         return body
@@ -239,8 +239,9 @@ def parse_json(content: bytes, most: int = MOST_VALUES) -> Any:
         raise ValueError(str(error)) from error
 
 
-def _whole_number(text: str) -> int:
-    if len(text) > 20 or not -(2**63) <= (number := int(text)) < 2**64:
+def whole_number(text: str) -> int:
+    """Read a number of at most 64 bits, with or without a sign; ValueError where it has more."""
+    if len(text) > 21 or not -(2**63) <= (number := int(text)) < 2**64:
         raise ValueError(f"{text[:20]}...: whole numbers have at most 64 bits")
     return number
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from agents.run.storage import read_bytes, refuse_unsound
+from agents.run.storage import read_bytes, refuse_unsound, whole_number
 from envs.errors import UserError, did_you_mean
 
 MOST_BYTES, MOST_VALUES, MOST_DEPTH = 2**20, 10_000, 50  # of a file of settings
@@ -86,16 +86,7 @@ class _Dumper(yaml.SafeDumper):
     yaml_implicit_resolvers: dict[str, Any] = _Loader.yaml_implicit_resolvers
 
 
-def _whole_number(loader: _Loader, node: Any) -> int:
-    number = yaml.SafeLoader.construct_yaml_int(loader, node)
-    if not -(2**63) <= number < 2**64:  # seeds have no sign
-        raise yaml.constructor.ConstructorError(
-            None, None, f"{node.value[:20]}...: whole numbers have at most 64 bits", node.start_mark
-        )
-    return number
-
-
-_Loader.add_constructor("tag:yaml.org,2002:int", _whole_number)
+_Loader.add_constructor("tag:yaml.org,2002:int", lambda _, node: whole_number(node.value.replace("_", "")))
 for _tag, _pattern, _first in (
     ("null", r"~|none|null|None|Null|NULL|", ["~", "n", "N", ""]),
     ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),

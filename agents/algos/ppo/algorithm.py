@@ -127,7 +127,8 @@ class PPO(Algorithm):
             "policy": surrogate.detach(),
             "value": critic.detach(),
             "entropy": entropy.detach(),
-            "log_ratio": log_ratio.detach().flatten(),
+            # of what is no transition a ratio may be infinite, which no mask takes away
+            "log_ratio": (log_ratio if valid is None else torch.where(valid, log_ratio, 0)).detach().flatten(),
             **({} if valid is None else {"valid": valid.flatten()}),
             **curious,
             **also,
