@@ -107,6 +107,7 @@ def make(
         vec, reason, masks = _choose(single, spec, num_envs, kwargs, render, wrapped=bool(wrappers), infos=infos)
     env: VecEnv
     first: gymnasium.Env | None = None
+    told: Source | None = None
     if vec == "native":
         layered = frame_stack > 1 or cleaning != Cleaning()
         where = ("cpu", False) if layered else (device, tensors)
@@ -127,7 +128,7 @@ def make(
         first = maker()
         if (source := mask_source(first) if masks == "unknown" else masks) is not None:
             maker, first = partial(build_masked, maker, source), WithMask(first, source)
-            reason += f"; action masks from {source}"
+            told = source
         elif sentence := atari.raw_frames(spec, first.observation_space):
             reason += f"; {sentence}"
         if around is not None:
@@ -144,7 +145,9 @@ def make(
                     envs = [first, *(_kept(made, maker()) for _ in range(num_envs - 1))]
                 env = SyncVecEnv(envs, rescale_action, codec=codec)
                 made.pop_all()
-    env.backend_reason = reason
+    if told is None and ACTION_MASK in getattr(env.observation_space, "spaces", ()):
+        told = "observation"
+    env.backend_reason = reason if told is None else f"{reason}; action masks from {told}"
     names = names_of(spec.id, env.observation_space, env.action_space, first) if render else Names()
     if cleaning != Cleaning():
         env = CleanVecEnv(env, cleaning)

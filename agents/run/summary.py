@@ -57,7 +57,9 @@ def last_screen(
     """Return the last screen's title, its rows, and the commands to type next; `acts`: whether there is a policy."""
     path = summary.run
     trained = summary.steps - summary.first_step
-    rows = {"steps": f"{trained:,} in {summary.wall_s:.1f} s ({summary.steps_per_s:,.0f} steps/s)"}
+    rows: dict[str, str] = {}
+    if trained or summary.interrupted:
+        rows["steps"] = f"{trained:,} in {summary.wall_s:.1f} s ({summary.steps_per_s:,.0f} steps/s)"
     if summary.eval_mean is not None:
         rows["final policy"] = (
             f"{summary.eval_mean:.1f} +- {summary.eval_std:.1f} over {summary.eval_episodes} fresh greedy episodes"

@@ -212,7 +212,7 @@ def test_the_masks_are_those_of_the_environment():
 def test_a_leaf_of_its_own_is_kept_and_box_actions_have_no_mask():
     env = make(GATES, 2, vec="sync", env_kwargs={"leaves": "own"})
     assert masks(env, 2) == shut(0, 1, 2, size=4)
-    assert env.backend_reason == "as set"
+    assert env.backend_reason == "as set; action masks from observation"
     box = make(GATES, 2, vec="sync", env_kwargs={"actions": "box"})
     assert box.observation_space == spaces.Discrete(9)
 

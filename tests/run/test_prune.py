@@ -100,9 +100,11 @@ def test_layers_are_normalised_over_what_is_left(tmp_path: Path) -> None:
 
 def test_the_command_measures_and_the_run_does_not_go_on(tmp_path: Path, capsys) -> None:
     teacher(PPO, tmp_path / "before")
-    words = f"{tmp_path / 'before'} --sparsity 0.5 --episodes 3 --runs-dir {tmp_path / 'runs'} --quiet --json"
+    words = f"{tmp_path / 'before'} --sparsity 0.5 --episodes 3 --runs-dir {tmp_path / 'runs'} --json"
     assert main(words.split()) == 0
-    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    shown = capsys.readouterr()
+    assert "run folder" in shown.out and "steps/s" not in shown.out, "no step was made"
+    found = json.loads(shown.out.splitlines()[-1])
     assert found["after"]["nonzero"] < 0.6 * found["before"]["nonzero"]
     assert train_command(["--resume", found["run"], "-n", "999", "--quiet", "--no-record"]) == 2
     assert "was made by pruning" in capsys.readouterr().err

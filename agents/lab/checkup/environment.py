@@ -16,12 +16,14 @@ from agents.lab.checkup.play import Played, constant, fingerprint, play
 from agents.run.doctor.experience import LARGE_INPUT, LARGE_REWARD, SMALL_REWARD
 from agents.run.play import prepare_drawing
 from agents.run.remarks import of_actions
+from envs.actions import ActionCodec
 from envs.adapters import mujoco
 from envs.adapters.carried import GLOBAL_STREAMS, checksums
-from envs.adapters.checks import picture, reset_result, silenced, step_result
+from envs.adapters.checks import closed, picture, reset_result, silenced, step_result
 from envs.errors import EnvError, UserError, words_of
 from envs.locate import Wrappers, locate
 from envs.single import has_time_limit, make_single, reward_threshold
+from envs.spaces import ObservationCodec
 
 SAME_STEPS = 200  # of an episode that is played twice
 FEW = 3  # episodes that tell something together
@@ -125,11 +127,8 @@ class CheckUp:
         return Verdict(name, "ok", "it finds nothing")
 
     def random_play(self) -> Played:
-        env = self._made()
-        try:
+        with closed(self._made()) as env:
             return play(env, env.action_space.sample, self.seed, self.steps)
-        finally:
-            _close(env)
 
     def _made(self) -> gymnasium.Env:
         env = self._make()
@@ -138,12 +137,9 @@ class CheckUp:
 
     def repeats(self) -> Verdict:
         """Whether an episode follows from its seed and actions."""
-        name, envs = "same seed, same episode", [self._made(), self._made()]
-        try:
-            return self.guarded(name, partial(self._compared, name, *envs))
-        finally:
-            for env in envs:
-                _close(env)
+        name = "same seed, same episode"
+        with closed(self._made()) as env, closed(self._made()) as fresh:
+            return self.guarded(name, partial(self._compared, name, env, fresh))
 
     def _compared(self, name: str, env: gymnasium.Env, fresh: gymnasium.Env) -> Verdict:
         actions = [env.action_space.sample() for _ in range(SAME_STEPS)]
@@ -170,7 +166,14 @@ class CheckUp:
         return Verdict(name, "ok", f"{len(first) - 1} steps, three times alike")
 
     def spaces(self, played: Played) -> Iterator[Verdict]:
-        """Whether observations are what their space says."""
+        """Whether there are networks for the spaces, and observations are what theirs says."""
+        with closed(self._made()) as env:
+            try:
+                ObservationCodec(env.observation_space)
+                ActionCodec(env.action_space)
+            except UserError as error:
+                yield Verdict("spaces", "fault", str(error), "make it of those, or add --wrappers that do")
+                return
         if played.outside is None:
             yield Verdict("spaces", "ok", f"all observations of {played.steps:,} steps are in the observation space")
             return
@@ -275,9 +278,8 @@ class CheckUp:
 
     def actions(self) -> Iterator[Verdict]:
         """The action space."""
-        env = self._made()
-        space = env.action_space
-        _close(env)
+        with closed(self._made()) as env:
+            space = env.action_space
         told = list(of_actions(space, rescaled=False))
         if isinstance(space, gymnasium.spaces.Box) and not space.is_bounded():
             told.append("it has no bounds")
@@ -285,14 +287,12 @@ class CheckUp:
 
     def policies(self, played: Played) -> Verdict:
         """What random and constant policies earn."""
-        env, limit = self._made(), max(self.steps // 6, 100)
-        try:
+        limit = max(self.steps // 6, 100)
+        with closed(self._made()) as env:
             returns = {"random": [episode.total for episode in played.whole or played.episodes]}
             for name, action in constant(env.action_space).items():
                 done = play(env, partial(_copied, action), self.seed, limit, episodes=FEW)
                 returns[name] = [episode.total for episode in done.whole or done.episodes]
-        finally:
-            _close(env)
         means = {name: float(np.mean(values)) for name, values in returns.items()}
         told = "mean return: " + ", ".join(f"{name} {mean:.4g}" for name, mean in means.items())
         every, threshold = [value for values in returns.values() for value in values], reward_threshold(self.env_id)
@@ -328,18 +328,17 @@ class CheckUp:
         except UserError as error:
             fix = "to watch it: 'rgb_array' in metadata['render_modes'], and a render() that returns a picture"
             return Verdict(name, "warning", words_of(error)[:300], fix)
-        try:
-            env.action_space.seed(self.seed)
-            reset_result(env.reset(seed=self.seed))
-            began = perf_counter()
-            frame: Any = env.render()
-            seconds = perf_counter() - began
-            drawn = picture(frame[-1] if isinstance(frame, list) and frame else frame)
-        except (Exception, SystemExit) as error:
-            told = str(error) if isinstance(error, EnvError) else f"{type(error).__name__}: {words_of(error)}"
-            return Verdict(name, "fault", told[:300], "mend render()")
-        finally:
-            _close(env)
+        with closed(env):
+            try:
+                env.action_space.seed(self.seed)
+                reset_result(env.reset(seed=self.seed))
+                began = perf_counter()
+                frame: Any = env.render()
+                seconds = perf_counter() - began
+                drawn = picture(frame[-1] if isinstance(frame, list) and frame else frame)
+            except (Exception, SystemExit) as error:
+                told = str(error) if isinstance(error, EnvError) else f"{type(error).__name__}: {words_of(error)}"
+                return Verdict(name, "fault", told[:300], "mend render()")
         height, width, _ = drawn.shape
         if np.ptp(drawn) == 0:
             return Verdict(name, "warning", f"{width} x {height}, all of one colour", "look at what render() draws")
@@ -362,10 +361,3 @@ def _trace(env: gymnasium.Env, seed: int, actions: list[Any]) -> list[bytes]:
 
 def _copied(action: Any) -> Any:
     return action.copy() if isinstance(action, np.ndarray) else action
-
-
-def _close(env: gymnasium.Env) -> None:
-    try:
-        env.close()
-    except (Exception, SystemExit) as error:
-        warnings.warn(f"close() raised {type(error).__name__}: {words_of(error)}", RuntimeWarning, stacklevel=2)

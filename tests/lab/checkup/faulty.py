@@ -148,6 +148,13 @@ class Still(Good):
         return np.array([self.place / 10, 0.25], np.float32)
 
 
+class ManyBoxes(Good):
+    observation_space = spaces.Sequence(Good.observation_space)
+
+    def observe(self) -> Any:
+        return (super().observe(),)
+
+
 class Raising(Good):
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict]:
         if self.t == 30:

@@ -46,6 +46,7 @@ PLANTED = {
     "Carrying": ("same seed, same episode", "fault", "in reset"),
     "Outside": ("spaces", "fault", "and its space goes from -1 to 2"),
     "WrongDtype": ("spaces", "warning", "observation is float64, and its space float32"),
+    "ManyBoxes": ("spaces", "fault", "it must be made of Box, Discrete"),
     "WrongShape": ("spaces", "fault", "observation has shape (3,), and its space (2,)"),
     "NotFinite": ("numbers", "fault", "observation holds NaN in step 25"),
     "BadReward": ("numbers", "fault", "the reward is inf in step 15"),
