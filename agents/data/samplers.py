@@ -146,7 +146,7 @@ class PrioritizedSampler(UniformSampler):
         self._take_in_news()
         priority, index = self._priorities.draw(count, self.generator)
         beta = self._beta0 + (1 - self._beta0) * min(progress, 1.0)
-        weight = (priority / priority.amin()) ** -beta  # N and the sum of all cancel
+        weight = priority.div_(priority.amin()).pow_(-beta)  # N and the sum of all cancel
         return self._assembled(index)._replace(weight=weight)
 
     def _stored(self, index: Tensor) -> Tensor:
@@ -178,7 +178,7 @@ class PrioritizedSampler(UniformSampler):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         found = like(part(state, "priorities"), self._priorities.numbers, "priorities")
         largest = like(part(state, "largest"), self._largest, "largest")
-        if not (found.isfinite() & (found >= 0)).all() or not (largest.isfinite() and largest > 0):
+        if not found.sum().isfinite() or (found < 0).any() or not (largest.isfinite() and largest > 0):
             raise ValueError("priorities are numbers that are not negative, and finite")
         device = self._replay.device
         stored = self._stored(torch.arange(len(found), device=device)).to(found.device)
@@ -230,21 +230,22 @@ class SequenceSampler(PrioritizedSampler):
 class Priorities:
     """Numbers that are not negative, in blocks, for drawing by size.
 
-    Every operation is a few array operations for a whole batch. Cumulative sums are kept of each block and of all
-    blocks: a block is looked up in those, then a number in its block. They are worked out anew from what they are of,
-    so they do not drift.
+    Every operation is a few array operations for a whole batch. The cumulative sums of all blocks are kept, and those
+    in each block as shares of its sum: a block is looked up in the former, then a number in its block. They are worked
+    out anew from what they are of, so they do not drift.
     """
 
     WIDTH = 64  # numbers in a block
-    BELOW_ONE = 1 - 2.0**-22  # so far below that a sum times it is rounded to less than the sum
+    BELOW_ONE = 1 - 2.0**-22  # so far below that the sum times it is rounded to less than the sum
 
     def __init__(self, count: int, device: torch.device) -> None:
         self._count = count
         self._numbers = torch.zeros(-(-count // self.WIDTH) * self.WIDTH, device=device)
         self._within = torch.zeros_like(self._numbers).view(-1, self.WIDTH)
-        self._sums = torch.zeros_like(self._within[:, 0])  # of each block: the last of `_within`, side by side
+        self._sums = torch.zeros_like(self._within[:, 0])
+        self._ones = torch.ones(self.WIDTH, device=device)
         self._fine = torch.float32 if device.type == "mps" else torch.float64  # Apple's GPUs have none
-        self._blocks: Tensor | None = None  # cumulative sums of whole blocks, since the last write
+        self._blocks: tuple[Tensor, Tensor] | None = None  # cumulative sums of whole blocks, and just below their last
 
     @property
     def numbers(self) -> Tensor:
@@ -258,7 +259,9 @@ class Priorities:
         if len(index) > self.WIDTH:
             block = block.unique()
         within = self._numbers.view(-1, self.WIDTH).index_select(0, block).cumsum(1)
-        self._within[block], self._sums[block] = within, within[:, -1]
+        last = within[:, -1:]
+        self._sums[block] = last.squeeze(1)
+        self._within[block] = (within / last).nan_to_num_()  # the last is exactly 1, or all are 0
         self._blocks = None
 
     def draw(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -268,12 +271,12 @@ class Priorities:
         alone would be too coarse for the numbers of a large buffer.
         """
         if self._blocks is None:
-            self._blocks = self._sums.cumsum(0, dtype=self._fine)
-        where: Any = {"generator": generator, "device": self._within.device}
-        which = torch.rand(count, dtype=self._fine, **where).mul_(self._blocks[-1] * self.BELOW_ONE)
-        block = torch.searchsorted(self._blocks, which, right=True)
-        part = torch.rand((count, 1), **where).mul_(self.BELOW_ONE)
-        ends = self._within.index_select(0, block)
-        inside = torch.searchsorted(ends, part.mul_(ends[:, -1:]), right=True)
-        index = torch.add(inside.squeeze(1), block, alpha=self.WIDTH)
+            sums = self._sums.cumsum(0, dtype=self._fine)
+            self._blocks = sums, sums[-1] * self.BELOW_ONE
+        sums, end = self._blocks
+        where: Any = {"generator": generator, "device": sums.device}
+        block = torch.searchsorted(sums, torch.rand(count, dtype=self._fine, **where).mul_(end), right=True)
+        part = torch.rand((count, 1), **where)  # less than 1
+        before = self._within.index_select(0, block).le_(part)  # 1 or 0: counted, which is quicker than to search
+        index = before.mv(self._ones).long().add_(block, alpha=self.WIDTH)
         return self._numbers.index_select(0, index), index

@@ -134,6 +134,20 @@ def test_numbers_are_drawn_as_often_as_they_are_large(count):
         assert abs(chi_square(counts, 400_000 * (size / size.double().sum()).numpy())) < 4
 
 
+@pytest.mark.parametrize(("random", "expected"), [(0.0, 70), (1 - 2.0**-53, 130)])
+def test_the_least_and_the_greatest_random_number_draw_no_zeros(random, expected, monkeypatch):
+    drawn, size = Priorities(300, torch.device("cpu")), torch.zeros(300)
+    size[70:131] = torch.linspace(1e-7, 3.0, 61)
+    drawn.write(torch.arange(300), size)
+
+    def rand(shape, *, dtype=torch.float32, **_):
+        below_one = 1 - torch.finfo(dtype).eps / 2
+        return torch.full(shape if isinstance(shape, tuple) else (shape,), min(random, below_one), dtype=dtype)
+
+    monkeypatch.setattr("agents.data.samplers.torch.rand", rand)
+    assert drawn.draw(2, torch.Generator())[1].tolist() == [expected] * 2
+
+
 def test_sums_follow_every_write():
     draw, count = torch.Generator().manual_seed(0), 10_000
     kept, expected = Priorities(count, torch.device("cpu")), torch.zeros(count)
@@ -146,9 +160,11 @@ def test_sums_follow_every_write():
         kept.draw(1, draw)
     assert kept.numbers.equal(expected)
     blocks = torch.nn.functional.pad(expected, (0, -count % Priorities.WIDTH)).view(-1, Priorities.WIDTH)
-    torch.testing.assert_close(kept._within, blocks.cumsum(1))
+    shares = blocks.cumsum(1) / blocks.sum(1, keepdim=True).clamp(min=1e-30)
+    torch.testing.assert_close(kept._within, shares)
+    assert ((kept._within[:, -1] == 1) | (blocks.sum(1) == 0)).all()
     assert kept._blocks is not None
-    torch.testing.assert_close(kept._blocks, blocks.double().sum(1).cumsum(0), rtol=1e-6, atol=0)
+    torch.testing.assert_close(kept._blocks[0], blocks.double().sum(1).cumsum(0), rtol=1e-6, atol=0)
 
 
 def test_only_what_is_stored_is_drawn_and_what_is_new_has_the_largest_priority():
