@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 import tyro
 
 from agents.run.cli import print_json, run_command
-from agents.run.flags import Count, Debug, Flag, Json, parse_flags, refuse_less
+from agents.run.flags import Count, Debug, Flag, Json, parse_flags, refuse_outside
 from envs.errors import UserError
 
 EXAMPLES = """\
@@ -61,7 +61,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _bench(argv: list[str]) -> int:
     options = parse_flags(Options, argv, command="python -m agents.bench", about=__doc__, examples=EXAMPLES)
-    refuse_less(options, rounds=1, seeds=1)
+    refuse_outside(options, rounds=1, seeds=1)
     for name, expected in (("cases", "names of cases (--list shows them)"), ("peers", "files")):
         if f"--{name}" in argv and not getattr(options, name):
             raise UserError(f"--{name}: nothing given; it takes {expected}.")

@@ -23,7 +23,7 @@ from agents.run.flags import (
     Trust,
     parse_env_kwargs,
     parse_flags,
-    refuse_less,
+    refuse_outside,
 )
 from agents.run.yaml_files import parse_value
 from envs.errors import UserError
@@ -65,7 +65,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _distil(argv: list[str]) -> int:
     options = parse_flags(Options, argv, command="python -m agents.distil", about=__doc__, examples=EXAMPLES)
-    refuse_less(options, steps=1, episodes=0)
+    refuse_outside(options, steps=1, episodes=0)
     if not 0 < options.learning_rate < math.inf:
         raise UserError(f"--learning-rate: {options.learning_rate} given, a finite number above 0 expected.")
 

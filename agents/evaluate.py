@@ -25,7 +25,7 @@ from agents.run.flags import (
     VecNormalizeFile,
     parse_env_kwargs,
     parse_flags,
-    refuse_less,
+    refuse_outside,
 )
 from envs.errors import UserError
 
@@ -95,9 +95,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _evaluate(argv: list[str]) -> int:
     options = parse_flags(Options, argv, command="python -m agents.evaluate", about=__doc__, examples=EXAMPLES)
-    refuse_less(options, episodes=1, seed=0, max_steps=1)
-    if options.episodes > MOST_EPISODES:
-        raise UserError(f"--episodes: {options.episodes} given, at most {MOST_EPISODES} expected.")
+    refuse_outside(options, episodes=(1, MOST_EPISODES), seed=0, max_steps=1)
     env_kwargs = parse_env_kwargs(options.env_kwargs)
     if options.data is not None:
         return _judge(options, env_kwargs)
@@ -150,11 +148,7 @@ def _judge(options: Options, env_kwargs: dict[str, Any]) -> int:
     from agents.run.models import load_policy
     from agents.run.terminal import say
 
-    refuse_less(options, updates=1)
-    if options.updates > MOST_UPDATES:
-        raise UserError(f"--updates: {options.updates} given, at most {MOST_UPDATES} expected.")
-    if options.gamma is not None and not 0 <= options.gamma <= 1:
-        raise UserError(f"--gamma: {options.gamma} given, a number from 0 to 1 expected.")
+    refuse_outside(options, updates=(1, MOST_UPDATES), gamma=(0, 1))
     if options.run is not None and options.run.suffix == ".zip":
         raise UserError("--data: a model of stable-baselines3 can only be measured by playing; leave --data out")
     assert options.data is not None

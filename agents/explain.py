@@ -25,8 +25,8 @@ from agents.run.flags import (
     Trust,
     parse_env_kwargs,
     parse_flags,
+    refuse_outside,
 )
-from envs.errors import UserError
 
 if TYPE_CHECKING:
     from agents.view.explanation.effects import Effect
@@ -73,13 +73,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _explain(argv: list[str]) -> int:
     options = parse_flags(Options, argv, command="python -m agents.explain", about=__doc__, examples=EXAMPLES)
-    for name, value, least, most in (
-        ("episodes", options.episodes, 1, MOST_EPISODES),
-        ("states", options.states, 2, MOST_STATES),
-        ("seed", options.seed, 0, 2**32 - 1),
-    ):
-        if not least <= value <= most:
-            raise UserError(f"--{name}: {value} given, {least:,} to {most:,} expected.")
+    refuse_outside(options, episodes=(1, MOST_EPISODES), states=(2, MOST_STATES), seed=(0, 2**32 - 1))
     env_kwargs = parse_env_kwargs(options.env_kwargs)
 
     from agents.run.folder import find_latest_run, run_of

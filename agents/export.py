@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 import tyro
 
 from agents.run.cli import print_json, run_command
-from agents.run.flags import Checkpoint, Debug, Flag, Json, Run, RunsDir, Trust, parse_flags, refuse_less
+from agents.run.flags import Checkpoint, Debug, Flag, Json, Run, RunsDir, Trust, parse_flags, refuse_outside
 from envs.errors import UserError
 
 EXAMPLES = """\
@@ -59,7 +59,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _export(argv: list[str]) -> int:
     options = parse_flags(Options, argv, command="python -m agents.export", about=__doc__, examples=EXAMPLES)
-    refuse_less(options, check=0)
+    refuse_outside(options, check=0)
     if options.int8 and options.to == "onnx":
         raise UserError("--int8 is for --to c and --to web; ONNX runtimes have quantisation of their own")
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import tyro
 
 from agents.run.cli import print_json, run_command
-from agents.run.flags import Debug, Flag, Json, RunsDir, Trust, parse_flags
+from agents.run.flags import Debug, Flag, Json, RunsDir, Trust, parse_flags, refuse_outside
 from envs.errors import UserError
 
 EXAMPLES = """\
@@ -58,14 +58,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _film(argv: list[str]) -> int:
     options = parse_flags(Options, argv, command="python -m agents.film", about=__doc__, examples=EXAMPLES)
-    for name, value, least, most in (
-        ("parts", options.parts, 2, MOST_PARTS),
-        ("seed", options.seed, 0, 2**32 - 1),
-        ("seconds", options.seconds, 0.1, MOST_SECONDS),
-        ("fps", options.fps, 0.1, 1_000),
-    ):
-        if value is not None and not least <= value <= most:
-            raise UserError(f"--{name}: {value} given, {least} to {most:,} expected.")
+    refuse_outside(options, parts=(2, MOST_PARTS), seed=(0, 2**32 - 1), seconds=(0.1, MOST_SECONDS), fps=(0.1, 1_000))
 
     from agents.run.folder import RunFolder, find_latest_run
     from agents.run.models import load_policy

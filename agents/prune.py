@@ -22,7 +22,7 @@ from agents.run.flags import (
     Trust,
     parse_env_kwargs,
     parse_flags,
-    refuse_less,
+    refuse_outside,
 )
 
 EXAMPLES = """\
@@ -64,7 +64,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _prune(argv: list[str]) -> int:
     options = parse_flags(Options, argv, command="python -m agents.prune", about=__doc__, examples=EXAMPLES)
-    refuse_less(options, finetune=0, episodes=0)
+    refuse_outside(options, finetune=0, episodes=0)
 
     from agents.lab.smaller import side_by_side
     from agents.run.folder import find_latest_run

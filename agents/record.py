@@ -10,7 +10,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from agents.run.cli import print_json, run_command
-from agents.run.flags import Debug, EnvId, EnvKwargs, Flag, Json, RunsDir, Trust, parse_env_kwargs, parse_flags
+from agents.run.flags import (
+    Debug,
+    EnvId,
+    EnvKwargs,
+    Flag,
+    Json,
+    RunsDir,
+    Trust,
+    parse_env_kwargs,
+    parse_flags,
+    refuse_outside,
+)
 from envs.errors import UserError
 
 if TYPE_CHECKING:
@@ -83,13 +94,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _record(argv: list[str]) -> int:
     options = parse_flags(Options, argv, command="python -m agents.record", about=__doc__, examples=EXAMPLES)
-    for name, value, least in (
-        ("episodes", options.episodes, 1),
-        ("seed", options.seed, 0),
-        ("max-steps", options.max_steps, 1),
-    ):
-        if value is not None and not least <= value <= MOST:
-            raise UserError(f"--{name}: {value} given, {least} to {MOST:,} expected.")
+    refuse_outside(options, episodes=(1, MOST), seed=(0, MOST), max_steps=(1, MOST))
     from agents.core.user_code import is_user_code
     from agents.run.datasets.reading import load_dataset
     from agents.run.datasets.recorder import exploration_of

@@ -32,7 +32,7 @@ from agents.run.config import (
     resolve,
     takes_many,
 )
-from agents.run.flags import Debug, Json, Quiet, Trust, parse_env_kwargs, refuse_less, without
+from agents.run.flags import Debug, Json, Quiet, Trust, parse_env_kwargs, refuse_outside, without
 from agents.run.spellings import suggestion
 from agents.run.terminal import say
 from agents.run.yaml_files import parse_value
@@ -202,7 +202,7 @@ def _read(argv: list[str]) -> tuple[RunConfig, Options, list[str], Path | None]:
 
 def _refuse_together(options: Options, config: RunConfig) -> None:
     """Refuse flags that are no numbers of anything, or exclude one another."""
-    refuse_less(options, record_steps=1)
+    refuse_outside(options, record_steps=1)
     if options.seeds is not None and (not 1 <= options.seeds <= MOST_SEEDS or options.resume):
         what = "on --resume there is one run" if options.resume else f"from 1 to {MOST_SEEDS} expected"
         raise UserError(f"--seeds: {options.seeds} given, {what}.")

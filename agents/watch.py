@@ -24,7 +24,7 @@ from agents.run.flags import (
     VecNormalizeFile,
     parse_env_kwargs,
     parse_flags,
-    refuse_less,
+    refuse_outside,
 )
 from envs.errors import UserError
 
@@ -135,7 +135,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _watch(argv: list[str]) -> int:
     options = parse_flags(Options, argv, command="python -m agents.watch", about=__doc__, examples=EXAMPLES)
-    refuse_less(options, episodes=1, seed=0)
+    refuse_outside(options, episodes=1, seed=0)
     if options.fps is not None and not 0 < options.fps <= 1000:
         raise UserError(f"--fps: {options.fps} given, a number above 0 and at most 1000 expected.")
 

@@ -45,6 +45,12 @@ class Step:
     valid: Array | None = None
     infos: dict[int, dict[str, Any]] = field(default_factory=dict)
 
+    @property
+    def starts(self) -> Array:
+        """Where `obs` begins an episode, bool `[N]`: after an end, and after a dummy transition."""
+        done = self.terminated | self.truncated
+        return done if self.valid is None else done | ~self.valid
+
 
 class VecEnv(Protocol):
     """N copies of one environment, stepped together, which begin a new episode by themselves.

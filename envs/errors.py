@@ -26,17 +26,17 @@ def words_of(error: BaseException) -> str:
         return f"(its text cannot be read: {type(second).__name__})"
 
 
-def nearest(name: str, options: Iterable[str], count: int = 3) -> list[str]:
-    """Return up to `count` of `options` that resemble `name`, best first, ignoring case."""
+def nearest(name: str, options: Iterable[str]) -> list[str]:
+    """Return up to three of `options` that resemble `name`, best first, ignoring case."""
     by_lower = {option.lower(): option for option in options}
-    found = difflib.get_close_matches(name.lower(), by_lower, n=count, cutoff=0.5)
+    found = difflib.get_close_matches(name.lower(), by_lower, n=3, cutoff=0.5)
     likeness = [difflib.SequenceMatcher(None, lower, name.lower()).ratio() for lower in found]
     return [by_lower[lower] for lower, like in zip(found, likeness, strict=True) if like > likeness[0] - 0.3]
 
 
-def did_you_mean(name: str, options: Iterable[str], count: int = 3) -> str:
+def did_you_mean(name: str, options: Iterable[str]) -> str:
     """Return " Did you mean A, B or C?" (with its leading space), or "" when nothing resembles `name`."""
-    found = nearest(name, options, count)
+    found = nearest(name, options)
     return f" Did you mean {listed(found, 'or')}?" if found else ""
 
 
@@ -46,7 +46,7 @@ def not_one_of(given: Any, options: Iterable[str]) -> str:
     return f"{given!r} given, {'|'.join(options)} expected.{did_you_mean(str(given), options)}"
 
 
-def listed(names: Sequence[str], word: str) -> str:
+def listed(names: Sequence[str], word: str = "and") -> str:
     """Return "A", "A and B", "A, B and C", with `word` before the last of several; `names` has at least one."""
     head = ", ".join(names[:-1])
     return f"{head} {word} {names[-1]}" if head else names[-1]

@@ -114,7 +114,7 @@ class TickCollector:
             if self._finals and np.count_nonzero(step.truncated):
                 finals.append(self._final(t, step, carry))
             if recurrent:
-                carry = restarted(carry, to_tensor(_starts(step), self._device))
+                carry = restarted(carry, to_tensor(step.starts, self._device))
             obs = self._placed(step.obs)
         trajectory, episodes, last = self._finish(ticks, obs, carry, finals, valids, infos)
         spent = perf_counter() - began - stepping
@@ -185,9 +185,3 @@ class TickCollector:
         state.step += sum(steps)
         state.obs, state.start, state.carry = obs, start[-1], carry
         return trajectory, episodes, steps[-1]
-
-
-def _starts(step: Step) -> np.ndarray:
-    """Return in which environments a new episode starts after a step, `[N]`."""
-    done = step.terminated | step.truncated
-    return done if step.valid is None else done | ~step.valid

@@ -18,9 +18,9 @@ from agents.acting.collector import Collected
 from agents.acting.emitting import ENVS
 from agents.acting.masks import refuse_no_action
 from agents.acting.policies import ModelPolicy
-from agents.acting.rollout_kernel import Source, differences, fits, of_envs, rollout
+from agents.acting.rollout_kernel import Source, differences, fits, leaves, of_envs, rollout
 from agents.acting.state import ActorState
-from agents.core.checked import Disagreement
+from agents.core.checked import Disagreement, copied
 from agents.core.runtime import Runtime
 from agents.core.tree import restarted, tree_map, tree_to_tensor
 from agents.core.types import Episodes
@@ -123,9 +123,7 @@ class FusedCollector:
         tracker.returns, tracker.lengths = static["returns"], static["lengths"]
 
     def _tensors(self) -> list[Tensor]:
-        found: list[Tensor] = []
-        tree_map(found.append, self._static)
-        return found
+        return leaves(self._static)
 
     @torch.no_grad()
     def _ticks(self, noise_TN: Any, uniform_TuN: Tensor) -> dict[str, Any]:
@@ -178,11 +176,11 @@ class FusedCollector:
         )
         try:
             for run in (self._plainly, kernel):
-                tree_map(lambda tensor, was: tensor.copy_(was), tuple(state), tuple(before))
+                copied(state, before)
                 self._static["steps"].copy_((last - torch.arange(env.num_envs) % REHEARSED).clamp(min=0))
                 found.append((run(noise, uniform), [tensor.clone() for tensor in state]))
         finally:
-            tree_map(lambda tensor, was: tensor.copy_(was), tuple(state), tuple(before))
+            copied(state, before)
         if wrong := differences(*found):
             raise Disagreement(wrong)
 

@@ -14,7 +14,7 @@ from agents.acting.collector import Collected, TickCollector
 from agents.acting.policies import ModelPolicy
 from agents.acting.state import ActorState
 from agents.core.saved import count, like, part
-from agents.core.tree import to_numpy, to_tensor, tree_map
+from agents.core.tree import to_numpy, to_tensor, tree_map, tree_to_tensor
 from agents.data.dataset import Dataset, concatenated, of_columns
 from agents.data.trajectory import Final, Trajectory
 from envs.api import VecEnv
@@ -118,7 +118,7 @@ class Playback:
             "start": starts,
         }
         self._arrays = {name: to_tensor(array, device) for name, array in arrays.items()}
-        self._obs, self._rows = tree_map(lambda leaf: to_tensor(leaf, device), data.obs), data.rows
+        self._obs, self._rows = tree_to_tensor(data.obs, device), data.rows
 
     def columns(self, ticks: int) -> int:
         """Return how many columns a trajectory of so many ticks has."""

@@ -266,19 +266,12 @@ class Model:
         Raises:
             UserError: the environment cannot be made, or the policy does not fit it.
         """
-        from agents.acting.evaluation import evaluate
-        from agents.run.evaluator import most_steps_of
-        from agents.run.play import PARALLEL, policy_env
+        from agents.run.play import measure
         from envs.objects import named
         from envs.seeding import derive_seed
 
         now = self._now() if env is None else self._now().moved(*named(env))
-        limit, stream = most_steps_of(now.config, now.env, now.env_kwargs), derive_seed(seed, "evaluate")
-        made = policy_env(now, min(PARALLEL, episodes), vec="auto")
-        try:
-            return evaluate(made, now.policy, episodes, stream, deterministic=deterministic, step_limit=limit)
-        finally:
-            made.close()
+        return measure(now, episodes, derive_seed(seed, "evaluate"), deterministic)
 
     def record(self, folder: str | os.PathLike[str] = "replays", *, seed: int = 0, deterministic: bool = True) -> Video:
         """Record one episode, which a notebook shows; files of the episode and its video go into `folder`.

@@ -17,6 +17,7 @@ from agents.core.settings import (
     Auto,
     Detail,
     Folder,
+    GradNorm,
     OptimizerName,
     Own,
     PictureAxes,
@@ -299,9 +300,7 @@ class AlgoConfig(Settings):
     clip_reward: bool = Field(
         False, description="learn from the sign of each reward, as is usual on Atari; scores stay those of the rewards"
     )
-    max_grad_norm: float | None = Field(
-        0.5, gt=0, description="gradients are scaled down to this norm; none leaves them as they are"
-    )
+    max_grad_norm: GradNorm = 0.5
     optimizer: OptimizerName = Field("adam", description="optimiser")
     network: NetworkConfig = NetworkConfig()
     observations: ObservationConfig = ObservationConfig()

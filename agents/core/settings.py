@@ -140,6 +140,10 @@ CompileMode = Literal["auto", "off", "numpy", "graphs", "kernels", "on"]
 Precision = Literal["auto", "float32", "tf32", "bf16"]
 Activation = Literal["tanh", "relu", "elu", "gelu", "silu"]
 PictureAxes = Literal["auto", "none", "hw", "hwc", "chw", "nhw", "nhwc", "nchw"]
+GradNorm = Annotated[
+    float | None,
+    Field(gt=0, description="gradients are scaled down to this norm; none leaves them as they are"),
+]
 OptimizerName = Literal["adam", "adamw", "sgd", "rmsprop"]
 Augmentations = Annotated[
     tuple[Literal["shift", "crop", "scale", "flip", "rotate", "colour"], ...], BeforeValidator(_listed)

@@ -33,8 +33,8 @@ def refuse_no_triton(device: torch.device) -> None:
         raise UserError(f"kernels in Triton run on CUDA, not on {device.type}")
 
 
-def kernel_of(source: str, name: str = "kernel") -> Any:
-    """Return the function `name` of a source text, `@triton.jit` above it, that begins with `HEAD`.
+def kernel_of(source: str) -> Any:
+    """Return the function `kernel` of a source text, `@triton.jit` above it, that begins with `HEAD`.
 
     The same text is the same kernel to Triton, which keeps what it compiled on the disk by text and types.
     """
@@ -42,7 +42,7 @@ def kernel_of(source: str, name: str = "kernel") -> Any:
     linecache.cache[file] = len(source), None, source.splitlines(keepends=True), file  # where Triton reads it from
     names: dict[str, Any] = {"__name__": "agents.kernels"}
     exec(compile(source, file, "exec"), names)
-    return names[name]
+    return names["kernel"]
 
 
 def product_precision() -> Literal["tf32", "ieee"]:

@@ -25,7 +25,7 @@ from agents.core.runtime import Runtime
 from agents.core.tree import tree_map
 from agents.data.dataset import Dataset
 from agents.data.inspection import reward_edges, reward_shift
-from agents.lab.statistics import Estimate, bootstrap_interval, mean
+from agents.lab.statistics import Estimate, estimate, mean
 from agents.learning.learner import Learner
 from agents.networks.curiosity import ActionCode
 from agents.networks.soft import Critics
@@ -98,12 +98,11 @@ def weighed(data: Dataset, log_ratio: Numbers, gamma: float, seed: int = 0) -> W
     earned = weight * reward[:, :seen]
     resampled = np.random.default_rng(seed).multinomial(data.episodes, [1 / data.episodes] * data.episodes, RESAMPLES)
     spread = np.percentile(_ratios(resampled @ earned, resampled @ weight), (2.5, 97.5))
-    low, high = bootstrap_interval(mean, [each], resamples=RESAMPLES, seed=seed)
     value = float(_ratios(earned.sum(axis=0), weight.sum(axis=0)))
     whole = np.exp(log_weight[:, -1] - most[-1]) if np.isfinite(most[-1]) else np.zeros(data.episodes)
     effective = float(whole.sum() ** 2 / np.square(whole).sum()) if whole.any() else 0.0
     return Weighed(
-        Estimate(float(each.mean()), float(low), float(high)),
+        estimate(mean, [each], RESAMPLES, seed),
         Estimate(value, float(spread[0]), float(spread[1])),
         effective,
         seen,
@@ -157,7 +156,8 @@ class Asked:
     @torch.no_grad()
     def _log_prob(self, obs: Any, action: Tensor) -> Numbers | None:
         if isinstance(self.policy, ActorCriticPolicy):
-            return self.policy.model(obs).distribution.log_prob(stored(self.policy.model, action)).double().numpy()
+            model = self.policy.model
+            return model(obs).distribution.log_prob(model.stored(action)).double().numpy()
         if not isinstance(self.policy, EpsilonGreedyPolicy) or self.policy.model.noise_size:
             return None
         q = self.policy.describe(obs, ())["q_values"]
@@ -170,11 +170,6 @@ class Asked:
 def _log(probability: Tensor) -> Numbers:
     with np.errstate(divide="ignore"):
         return np.asarray(np.log(probability.numpy()))
-
-
-def stored(model: Any, action: Tensor) -> Tensor:
-    """Return actions as the distribution of an `ActorCritic` takes them: of a squashed one before the tanh."""
-    return action.clamp(-1 + 1e-6, 1 - 1e-6).atanh() if model.squash else action
 
 
 class Behaviour:
@@ -272,11 +267,9 @@ def _said(q: Callable[[Any, Tensor], Tensor], asked: Asked, gamma: float, genera
     some = np.random.default_rng(0).permutation(len(data))[:ROWS]
     all_obs = tree_map(torch.from_numpy, data.at(data.rows[some]))
     spread = q(all_obs, torch.from_numpy(data.action[some]))
-    low, high = bootstrap_interval(mean, [values], resamples=RESAMPLES)
     largest = float(np.abs(data.reward).max())
     bound = largest / (1 - gamma) if gamma < 1 else largest * float(data.lengths.max())
-    value = Estimate(float(values.mean()), float(low), float(high))
-    return Fitted(value, float(spread.min()), float(spread.max()), bound)
+    return Fitted(estimate(mean, [values], RESAMPLES), float(spread.min()), float(spread.max()), bound)
 
 
 def off_policy(
@@ -302,8 +295,6 @@ def off_policy(
     asked, behaviour = Asked(loaded, data, stochastic), Behaviour(loaded, data, seed)
     theirs = behaviour.log_prob(data, data.rows, torch.from_numpy(data.action))
     own = asked.log_prob()
-    returns = discounted(data, gamma)
-    low, high = bootstrap_interval(mean, [returns], resamples=RESAMPLES)
     q = fitted(asked, loaded, gamma, updates, seed)
     acts = asked.acts(data.rows, torch.Generator().manual_seed(derive_seed(seed, "support")))
     limit = np.log(UNLIKELY) if asked.chosen else np.quantile(theirs, UNLIKELY)
@@ -313,7 +304,7 @@ def off_policy(
         "gamma": gamma,
         "episodes": data.episodes,
         "transitions": len(data),
-        "behaviour": [float(returns.mean()), float(low), float(high)],
+        "behaviour": list(estimate(mean, [discounted(data, gamma)], RESAMPLES)),
         "fitted_q": list(q.value),
         "outside_support": outside,
     }

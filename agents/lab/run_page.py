@@ -11,7 +11,7 @@ from agents.lab.comparison.document import Document, Table
 from agents.lab.comparison.report import settings_table
 from agents.lab.drawing import Picture, logarithmic, make_picture, shorten
 from agents.lab.foretold import show_foretold
-from agents.lab.statistics import bootstrap_interval, mean
+from agents.lab.statistics import estimate, mean
 from agents.lab.stored import StoredRun, read_stored
 from agents.lab.words import interval, number, plural, thousands
 from agents.run import code
@@ -72,7 +72,7 @@ def _reached(document: Document, run: StoredRun) -> dict[str, Any]:
     found: dict[str, Any] = {"run": str(run.path), "state": run.state, "steps": run.steps, "best": run.best}
     lines = [f"{run.state}, {run.steps:,} steps"]
     if returns.size:
-        value, (low, high) = float(returns.mean()), map(float, bootstrap_interval(mean, [returns]))
+        value, low, high = estimate(mean, [returns])
         found |= {"mean": value, "low": low, "high": high, "episodes": len(returns)}
         between = f" (95% interval {interval(low, high)})" if not math.isnan(low) else ""
         lines.append(f"final policy: {number(value)}{between} over {plural(len(returns), 'fresh episode')}")

@@ -248,13 +248,14 @@ def sb3_in_env(
     algo: str | None = None,
     vec_normalize: Path | None = None,
     env_kwargs: dict[str, Any] | None = None,
+    vec: str = "auto",
     render: bool = False,
 ) -> tuple[SB3Policy, VecEnv]:
     """Load a model that SB3's `save` wrote, and make the environment that it is to play in.
 
     Args:
         path, trust, algo, vec_normalize: see `load_sb3`.
-        env_id, num_envs, env_kwargs, render: see `envs.make.make`; the file itself does not name its environment.
+        env_id, num_envs, env_kwargs, vec, render: see `envs.make.make`; the file itself does not name its environment.
 
     Raises:
         UserError: no environment is named, the model is not trusted or cannot be used, or it does not fit.
@@ -262,7 +263,7 @@ def sb3_in_env(
     if env_id is None:
         raise UserError(f"{path} does not say which environment it learnt: add --env, as in --env CartPole-v1")
     model = load_sb3(path, algo, trust=trust, vec_normalize=vec_normalize)
-    env = stage(env_id, num_envs, render=render, vec="sync" if render else "auto", env_kwargs=env_kwargs)
+    env = stage(env_id, num_envs, render=render, vec="sync" if render else vec, env_kwargs=env_kwargs)
     try:
         model.refuse_unfit(env, env_id)
     except UserError:

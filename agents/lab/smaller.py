@@ -8,12 +8,10 @@ from typing import Any
 
 from rich.table import Table
 
-from agents.acting.evaluation import evaluate
 from agents.lab.statistics import summarise
 from agents.run.build import flops
-from agents.run.evaluator import most_steps_of
 from agents.run.models import LoadedPolicy
-from agents.run.play import PARALLEL, policy_env
+from agents.run.play import measure
 from agents.run.terminal import console
 from envs.seeding import derive_seed
 
@@ -42,12 +40,7 @@ def measured(loaded: LoadedPolicy, episodes: int, seed: int) -> Measured:
     Raises:
         UserError: the environment cannot be made.
     """
-    env = policy_env(loaded, min(PARALLEL, episodes), vec="auto")
-    try:
-        limit = most_steps_of(loaded.config, loaded.env, loaded.env_kwargs)
-        result = evaluate(env, loaded.policy, episodes, derive_seed(seed, "evaluate"), step_limit=limit)
-    finally:
-        env.close()
+    result = measure(loaded, episodes, derive_seed(seed, "evaluate"))
     found, model = summarise(result.returns, result.lengths), loaded.policy.model
     each = [parameter.detach() for parameter in model.parameters()]
     return Measured(

@@ -116,9 +116,9 @@ def summarise(returns: ArrayLike, lengths: ArrayLike) -> dict[str, float]:
     }
 
 
-def estimate(metric: Callable[..., Any], tasks: Scores) -> Estimate:
+def estimate(metric: Callable[..., Any], tasks: Scores, resamples: int = 5_000, seed: int = 0) -> Estimate:
     """Return one of `METRICS` over `tasks`, with its stratified bootstrap interval."""
-    low, high = bootstrap_interval(metric, tasks)
+    low, high = bootstrap_interval(metric, tasks, resamples=resamples, seed=seed)
     return Estimate(float(metric(*tasks)), float(low), float(high))
 
 

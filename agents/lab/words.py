@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from datetime import timedelta
 
 from agents.run.registry import title_of
@@ -84,11 +83,6 @@ def printable(text: str) -> str:
 def plural(count: int, noun: str) -> str:
     """Return such as "1 seed" or "5 seeds"."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
-
-
-def listed(parts: Sequence[str]) -> str:
-    """Return "a, b and c"."""
-    return f"{', '.join(parts[:-1])} and {parts[-1]}" if len(parts) > 1 else "".join(parts)
 
 
 def sentence(text: str) -> str:

@@ -65,6 +65,9 @@ class QOutput(NamedTuple):
         return self.atoms[torch.arange(len(action), device=action.device), action]
 
 
+NEAREST = 1 - 1e-6  # to a bound that tanh never reaches
+
+
 def action_mask(obs: Obs) -> Tensor | None:
     """Return which actions are legal, bool `[..., A]`, where an observation says so."""
     return obs[ACTION_MASK] != 0 if isinstance(obs, dict) and ACTION_MASK in obs else None
@@ -235,6 +238,10 @@ class ActorCritic(Model):
     def forward(self, obs: Obs, carry: Tree = (), start: Tensor | None = None) -> ActorCriticOutput:
         """Return the outputs of a batch `[B, ...]`, or of sequences `[T, N, ...]` from `carry` on."""
         return self._heads(self.read(obs, carry, start), action_mask(obs))
+
+    def stored(self, action: Tensor) -> Tensor:
+        """Return actions as `distribution` has them: those of a squashed one before the tanh, off the bounds."""
+        return action.clamp(-NEAREST, NEAREST).atanh() if self.squash else action
 
     def learn_scale(self, returns: Tensor, valid: Tensor | None) -> None:
         """Let the scale of values, if there is one, take in a rollout's returns `[T, N, ...]`, those of valid steps.

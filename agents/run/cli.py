@@ -34,6 +34,15 @@ def run_command(command: Callable[[list[str]], int], argv: list[str] | None) -> 
     return code
 
 
+def tell_failure(error: Exception) -> None:
+    """Print why a process of ours failed as its last line on stderr, where `agents.run.children.failure` reads it."""
+    said = " ".join(str(error).split())
+    if not isinstance(error, UserError):
+        traceback.print_exc()
+        said = f"{type(error).__name__}: {said}"
+    print(said, file=sys.stderr)
+
+
 def leave(code: int) -> None:
     """End this process with `code` at once where a thread that somebody else left would keep it from ending.
 

@@ -37,7 +37,7 @@ from agents.run.models import LoadedPolicy
 from agents.run.runner import train_out
 from agents.run.summary import Summary
 from agents.run.training import Training
-from agents.run.transfer import origin
+from agents.run.transfer import ANEW, origin
 from envs.errors import UserError
 from envs.seeding import derive_seed
 
@@ -177,20 +177,10 @@ def student_of(teacher: LoadedPolicy, settings: dict[str, Any], steps: int, lear
     if teacher.config.one_instance:
         raise UserError("teacher and student play side by side, and of this environment only one copy may run")
     before = teacher.config.model_dump(mode="json")
-    own: dict[str, Any] = {
-        "pretrained": None,
-        "freeze": [],
-        "reset": [],
-        "lr_scale": {},
-        "device": "cpu",
-        "compile": "off",
-    }
-    own |= {"total_timesteps": steps, "schedule_total": None, "target_reward": None, "eval_freq": "auto"}
-    own |= {"eval_share": "auto", "save_freq": 0, "video_freq": 0, "name": "distilled"}
-    own |= {"n_envs": max(before["n_envs"], LEAST_ENVS)}
-    own |= (
-        {"bcq_threshold": 0.0} if "bcq_threshold" in before else {}
-    )  # what the teacher never does it learns by itself
+    own = ANEW | {"total_timesteps": steps, "device": "cpu", "name": "distilled"}
+    own["n_envs"] = max(before["n_envs"], LEAST_ENVS)
+    if "bcq_threshold" in before:  # what the teacher never does it learns by itself
+        own["bcq_threshold"] = 0.0
     config = resolve([Layer("teacher", before | own), Layer(FLAGS, settings)], packaged=False)
     built = build(config)
     model = built.algorithm.model

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -113,16 +114,17 @@ def _names(options: type[Any]) -> Iterator[str]:
             yield from detail.aliases or ()
 
 
-def refuse_less(options: Any, **least: int) -> None:
-    """Refuse flags, by their fields' names, that are below the least they may be; None stands for no value.
+def refuse_outside(options: Any, **bounds: float | tuple[float, float]) -> None:
+    """Refuse flags, by their fields' names, below the least or above the most they may be; None stands for no value.
 
     Raises:
         UserError: the message names the first.
     """
-    for name, bound in least.items():
-        value = getattr(options, name)
-        if value is not None and value < bound:
-            raise UserError(f"--{name.replace('_', '-')}: {value} given, at least {bound} expected.")
+    for name, bound in bounds.items():
+        value, (low, high) = getattr(options, name), bound if isinstance(bound, tuple) else (bound, math.inf)
+        if value is not None and not low <= value <= high:
+            allowed = f"at least {low}" if high == math.inf else f"{low:,} to {high:,}"
+            raise UserError(f"--{name.replace('_', '-')}: {value} given, {allowed} expected.")
 
 
 def parse_env_kwargs(words: Sequence[str], flag: str = "--env-kwargs", example: str = "gravity=9.8") -> dict[str, Any]:

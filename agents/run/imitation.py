@@ -14,7 +14,7 @@ from gymnasium import Space, spaces
 from agents.acting.playback import Asked, Label, Playback, RecordedState
 from agents.acting.state import ActorState
 from agents.core.config import AlgoConfig
-from agents.core.tree import to_numpy, to_tensor, tree_map
+from agents.core.tree import to_numpy, to_tensor, tree_map, tree_to_tensor
 from agents.data.dataset import Dataset
 from agents.data.inspection import bad_actions, cleaned
 from agents.data.replay import ReplayBuffer
@@ -92,10 +92,8 @@ class HeldOut:
         model, device = algorithm.model, algorithm.policy.device
         total, modes = 0.0, []
         for episode, (start, length) in enumerate(zip(data.starts, data.lengths, strict=True)):
-            obs = tree_map(
-                lambda leaf: to_tensor(leaf, device), data.at(slice(start + episode, start + episode + length))
-            )
-            action = algorithm.stored(to_tensor(data.action[start : start + length], device))
+            obs = tree_to_tensor(data.at(slice(start + episode, start + episode + length)), device)
+            action = model.stored(to_tensor(data.action[start : start + length], device))
             if model.recurrent:
                 begins = torch.zeros(length, 1, dtype=torch.bool, device=device)
                 begins[0] = True

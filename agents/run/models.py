@@ -194,11 +194,6 @@ def untrained(loaded: LoadedPolicy) -> LoadedPolicy:
     return replace(loaded, policy=policy, step=0, name="0")
 
 
-def checkpoints(path: Path) -> list[tuple[int, Path]]:
-    """Return (step, folder) of every checkpoint of a run, oldest first; [] where `path` is not a run."""
-    return RunFolder(path).checkpoints()
-
-
 def load_policy(
     path: Path,
     checkpoint: str = "best",

@@ -6,6 +6,7 @@ import importlib.util
 import os
 import sys
 from collections.abc import Callable, Container, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,9 +14,10 @@ import gymnasium
 import numpy as np
 from gymnasium.envs.registration import load_env_creator
 
-from agents.acting.evaluation import PolicyPlayer, env_action, policy_generator
+from agents.acting.evaluation import Evaluation, PolicyPlayer, env_action, evaluate, policy_generator
 from agents.core.tree import to_numpy
 from agents.core.types import Policy
+from agents.run.evaluator import most_steps_of
 from agents.run.models import LoadedPolicy
 from envs.actions import ActionCodec
 from envs.adapters import mujoco
@@ -127,6 +129,17 @@ def play(
     """
     player = PolicyPlayer(policy, 1, None if deterministic else policy_generator(policy, seed))
     return moments(env, seed, lambda obs: env_action(env, player.act(obs)), player, render, forget)
+
+
+def measure(loaded: LoadedPolicy, episodes: int, seed: int, deterministic: bool = True) -> Evaluation:
+    """Let a policy play `episodes` episodes in fresh copies of its environment, from `reset(seed)` on.
+
+    Raises:
+        UserError: the environment cannot be made.
+    """
+    limit = most_steps_of(loaded.config, loaded.env, loaded.env_kwargs)
+    with closing(policy_env(loaded, min(PARALLEL, episodes), vec="auto")) as env:
+        return evaluate(env, loaded.policy, episodes, seed, deterministic, limit)
 
 
 def has_display() -> bool:

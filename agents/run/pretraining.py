@@ -11,7 +11,7 @@ import torch
 
 from agents.acting.playback import Playback
 from agents.acting.state import ActorState
-from agents.core.tree import rows_of, to_tensor, tree_map
+from agents.core.tree import rows_of, tree_to_tensor
 from agents.data.dataset import Dataset
 from agents.networks.augmentation import Augmentation
 from agents.networks.representation import auxiliary_loss
@@ -55,7 +55,7 @@ class HeldOutFrames:
         losses = []
         for start in range(0, len(whole), size):
             rows = data.rows[whole[start : start + size]]
-            obs = tree_map(lambda leaf: to_tensor(leaf, device), data.at(rows))
+            obs = tree_to_tensor(data.at(rows), device)
             changed = {} if self._augment is None else {"augmented": self._augment(obs, generator)}
             loss = auxiliary_loss(algorithm.model.auxiliary, algorithm.model, {"obs": obs, **changed})
             losses.append(float(loss) * rows_of(obs))

@@ -15,7 +15,7 @@ import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from agents.core.tree import to_numpy, to_tensor, tree_map
+from agents.core.tree import to_numpy, tree_to_tensor
 from agents.data.dataset import Dataset
 from agents.networks.encoders import one_hot
 from agents.networks.models import ActorCritic, QNetwork
@@ -136,7 +136,7 @@ def _features(network: Any, data: Dataset, at: NDArray[np.int64]) -> Floats:
         read, device = reader(network), next(network.parameters()).device
 
         def features(rows: NDArray[np.int64]) -> Floats:
-            obs = tree_map(lambda leaf: to_tensor(leaf, device), data.at(rows))
+            obs = tree_to_tensor(data.at(rows), device)
             return to_numpy(read(obs)).astype(np.float64)
 
     rows = data.rows[at]

@@ -23,7 +23,7 @@ from agents.run.models import LoadedPolicy
 from agents.run.runner import train_out
 from agents.run.summary import Summary
 from agents.run.training import Training
-from agents.run.transfer import origin
+from agents.run.transfer import ANEW, origin
 from envs.errors import UserError
 
 Method = Literal["magnitude", "structured"]
@@ -138,16 +138,7 @@ def pruned(
     model = loaded.policy.model
     state, shape = smaller(model, sparsity) if method == "structured" else (model.state_dict(), {})
     before = loaded.config.model_dump(mode="json")
-    own: dict[str, Any] = {
-        "pretrained": None,
-        "freeze": [],
-        "reset": [],
-        "lr_scale": {},
-        "compile": "off",
-        "name": "pruned",
-    }
-    own |= {"total_timesteps": max(finetune, 1), "schedule_total": None, "target_reward": None, "save_freq": 0}
-    own |= {"eval_freq": "auto", "eval_share": "auto", "video_freq": 0}
+    own = ANEW | {"total_timesteps": max(finetune, 1), "name": "pruned"}
     if "exploration_final_eps" in before:  # what it knows already need not be explored
         own["exploration_initial_eps"] = before["exploration_final_eps"]
     config = resolve([Layer("run", before | own | shape), Layer(FLAGS, settings or {})], packaged=False)

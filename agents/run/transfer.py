@@ -26,6 +26,11 @@ AS_MADE = "as it was made"
 ENDING = ".safetensors"
 INDEX = f"model{ENDING}.index.json"
 MOST_TENSORS = 10_000  # in files of another program
+ANEW: dict[str, Any] = {  # settings that a run made of another one does not take over from it
+    **{"pretrained": None, "freeze": [], "reset": [], "lr_scale": {}, "compile": "off"},
+    **{"schedule_total": None, "target_reward": None, "save_freq": 0, "video_freq": 0},
+    **{"eval_freq": "auto", "eval_share": "auto"},
+}
 FORMS = f"a run folder, a folder with model{ENDING}, or a file *{ENDING}"
 
 

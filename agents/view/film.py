@@ -13,13 +13,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.acting.evaluation import evaluate
 from agents.lab.comparison.curves import read_evaluations
 from agents.lab.comparison.document import Document, Picture, Table
 from agents.lab.words import plural
-from agents.run.evaluator import most_steps_of
-from agents.run.models import LoadedPolicy, checkpoints, untrained
-from agents.run.play import PARALLEL, Moment, play, policy_env, refuse_unfit
+from agents.run.folder import RunFolder
+from agents.run.models import LoadedPolicy, untrained
+from agents.run.play import Moment, measure, play, policy_env, refuse_unfit
 from agents.run.registry import title_of
 from agents.run.storage import disk, read_bytes, write_text
 from agents.run.video import Frame, read_video, write_video
@@ -69,7 +68,7 @@ def policies(path: Path, load: Callable[[str], LoadedPolicy], parts: int = PARTS
         UserError: no model is saved, or one cannot be read.
     """
     last = load("latest")
-    saved = sorted({0, last.step, *(step for step, _ in checkpoints(path) if step < last.step)})
+    saved = sorted({0, last.step, *(step for step, _ in RunFolder(path).checkpoints() if step < last.step)})
     away = np.abs(np.subtract.outer(np.linspace(0, last.step, parts), saved))
     nearest = [saved[place] for place in sorted(set(away.argmin(axis=1).tolist()))]
     return [last if step == last.step else load(str(step)) if step else untrained(last) for step in nearest]
@@ -94,9 +93,8 @@ class Film:
         steps: int,
         fps: float,
         deterministic: bool = True,
-        size: tuple[int, int] = SIZE,
     ) -> None:
-        self.chosen, self.seed, self.steps, self.fps, self.size = list(chosen), seed, steps, fps, size
+        self.chosen, self.seed, self.steps, self.fps = list(chosen), seed, steps, fps
         self.deterministic = deterministic
         self.total = max(chosen[-1].step, 1)
         self.parts: list[Part] = []
@@ -117,23 +115,23 @@ class Film:
 
     def _part(self, env: VecEnv, loaded: LoadedPolicy) -> Iterator[Frame]:
         share = loaded.step / self.total
-        panel = drawn((_PANEL, self.size[1]), partial(self._draw_panel, loaded=loaded, share=share))
+        panel = drawn((_PANEL, SIZE[1]), partial(self._draw_panel, loaded=loaded, share=share))
         moment: Moment | None = None
         for moment in islice(play(env, loaded.policy, self.seed, self.deterministic), self.steps):
-            frame = drawn(self.size, partial(self._draw, panel=panel, moment=moment))
+            frame = drawn(SIZE, partial(self._draw, panel=panel, moment=moment))
             yield frame
         assert moment is not None
         yield from [frame] * max(round(HELD * self.fps), 1)
         ended = "terminated" if moment.terminated else "time limit" if moment.truncated else "cut"
         alt = f"The end of the episode after {loaded.step:,} steps of training."
-        still = Picture(f"step{loaded.step}.png", png(frame), alt, *self.size)
+        still = Picture(f"step{loaded.step}.png", png(frame), alt, *SIZE)
         self.parts.append(Part(share, loaded.step, moment.step, moment.ret, ended, still))
 
     def _draw(self, surface: Surface, panel: np.ndarray, moment: Moment) -> None:
         import pygame
 
         assert moment.frame is not None
-        width, height = self.size
+        width, height = SIZE
         surface.fill(BACK)
         room = pygame.Rect(0, 0, width - _PANEL, height).inflate(-2 * _PAD, -2 * _PAD)
         picture = fitted(moment.frame, room.width, room.height)
@@ -175,10 +173,7 @@ def curve_of(run: Path, first: LoadedPolicy) -> tuple[NDArray[np.float64], NDArr
     steps, returns, _ = read_evaluations(run / "evaluations.csv")
     if not len(steps):
         return steps, returns
-    limit, episodes = most_steps_of(first.config, first.env, first.env_kwargs), first.config.params.eval_episodes
-    with closing(policy_env(first, min(PARALLEL, episodes), vec="auto")) as env:
-        seed = derive_seed(first.seed, "evaluation", 0)
-        before = evaluate(env, first.policy, episodes, seed, step_limit=limit).mean
+    before = measure(first, first.config.params.eval_episodes, derive_seed(first.seed, "evaluation", 0)).mean
     return np.append(0.0, steps), np.append(before, returns)
 
 

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from agents.acting.evaluation import PolicyPlayer
 from agents.core.types import Policy
 from agents.run.folder import RunFolder
-from agents.run.models import LoadedPolicy, checkpoints
+from agents.run.models import LoadedPolicy
 from agents.run.play import Moment, play, policy_env, refuse_unfit
 from agents.run.recording import STEP_LIMIT, RecordedEpisode, episode_env, record_episode, replay, replay_folder
 from agents.run.registry import title_of
@@ -158,7 +158,7 @@ class RunShow(PolicyShow):
         return f"{title_of(loaded.algo)} · {name}{loaded.step:,} steps"
 
     def checkpoints(self) -> list[int]:
-        return [step for step, _ in checkpoints(self.path)]
+        return [step for step, _ in RunFolder(self.path).checkpoints()]
 
     def take(self, checkpoint: int) -> None:
         self._take(str(checkpoint))

@@ -19,9 +19,7 @@ def begun(step: Step) -> np.ndarray | None:
     After a NEXT_STEP autoreset that is what a dummy transition leads to; what ended before it counts too, as nobody
     acts on that.
     """
-    starts = step.terminated | step.truncated
-    if step.valid is not None:
-        starts = starts | ~step.valid
+    starts = step.starts
     return starts if starts.any() else None
 
 
@@ -38,6 +36,7 @@ class Around:
 
     def __init__(self, env: VecEnv, observation_space: Space) -> None:
         self.env = env
+        self._kept: dict[str, np.ndarray] = {}  # between two steps, by leaf
         self.num_envs, self.device, self.overlaps = env.num_envs, env.device, env.overlaps
         self.backend, self.backend_reason = env.backend, env.backend_reason
         self.observation_space, self.action_space, self.own_spaces = observation_space, env.action_space, env.own_spaces
@@ -48,14 +47,6 @@ class Around:
 
     def _next(self, step: Step) -> Step:
         """Take in a step, and return it with other observations."""
-        raise NotImplementedError
-
-    def _kept(self) -> list[np.ndarray]:
-        """Return what is kept between two steps, in one fixed order."""
-        raise NotImplementedError
-
-    def _keep(self, arrays: list[np.ndarray]) -> None:
-        """Take back what `_kept` returned, checked."""
         raise NotImplementedError
 
     def reset(self, seed: int) -> Obs:
@@ -71,7 +62,7 @@ class Around:
         return self._next(self.env.step(action))
 
     def state_dict(self) -> dict[str, Any]:
-        return {"env": self.env.state_dict(), "kept": self._kept()}
+        return {"env": self.env.state_dict(), "kept": list(self._kept.values())}
 
     def load_state_dict(self, state: dict[str, Any]) -> list[str]:
         found, mine = saved.entry(state, "kept", list), self._shapes()
@@ -79,14 +70,14 @@ class Around:
             raise UserError(f"the saved environment position has {len(found)} arrays of observations, not {len(mine)}")
         arrays = [
             saved.array(array, "kept", (self.num_envs, *shape), dtype)
-            for array, (shape, dtype) in zip(found, mine, strict=True)
+            for array, (shape, dtype) in zip(found, mine.values(), strict=True)
         ]
         said = self.env.load_state_dict(saved.entry(state, "env", dict))
-        self._keep(arrays)
+        self._kept = dict(zip(mine, arrays, strict=True))
         return said
 
-    def _shapes(self) -> list[tuple[tuple[int, ...], np.dtype]]:
-        """Return shape (of one environment) and dtype of what `_kept` returns."""
+    def _shapes(self) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
+        """Return shape (of one environment) and dtype of what `_kept` holds, by leaf."""
         raise NotImplementedError
 
     def doubts(self) -> str | None:

@@ -167,7 +167,7 @@ class CleanVecEnv(Around):
     def __init__(self, env: VecEnv, rules: Cleaning) -> None:
         super().__init__(env, env.observation_space)
         self._cleaner = Cleaner(env.observation_space, rules)
-        self._last: dict[str, np.ndarray] = self._cleaner.starts(env.num_envs)
+        self._kept = self._cleaner.starts(env.num_envs)
         self.counts: Counter[str] = Counter()
         self._since: dict[str, tuple[np.ndarray, np.ndarray]] = {}  # by leaf: numbers, and for how many steps they stay
 
@@ -177,7 +177,7 @@ class CleanVecEnv(Around):
     def _cleaned(self, obs: Obs, last: Mapping[str, np.ndarray], where: str) -> Obs:
         try:
             obs, counts = self._cleaner.clean(obs, last)
-            self._last = self._cleaner.of(obs)
+            self._kept = self._cleaner.of(obs)
         except BadData as error:
             raise env_error(error.row, error, where) from error
         self.counts += counts
@@ -185,11 +185,11 @@ class CleanVecEnv(Around):
 
     def _next(self, step: Step) -> Step:
         start = begun(step)
-        obs = next_obs = self._cleaned(step.next_obs, self._last, "in a step")
+        obs = next_obs = self._cleaned(step.next_obs, self._kept, "in a step")
         if self._cleaner.rules.on_constant == "refuse":
             self._refuse_constant()
         if start is not None:
-            kept = filled_anew(self._cleaner, self._last, start)
+            kept = filled_anew(self._cleaner, self._kept, start)
             counted = self.counts.copy()
             obs = self._cleaned(step.obs, kept, "at a reset")
             self.counts = counted + self._only(step.obs, kept, start)
@@ -201,7 +201,7 @@ class CleanVecEnv(Around):
         return self._cleaner.clean(part, {name: leaf[rows] for name, leaf in last.items()})[1]
 
     def _refuse_constant(self) -> None:
-        for name, now in self._last.items():
+        for name, now in self._kept.items():
             value, steps = self._since.get(name, (now[0], np.zeros(now.shape[1:], np.int64)))
             steps = np.where((now == value).all(0), steps + 1, 0)
             if (steps > CONSTANT).any():
@@ -212,14 +212,8 @@ class CleanVecEnv(Around):
                 )
             self._since[name] = now[0], steps
 
-    def _kept(self) -> list[np.ndarray]:
-        return list(self._last.values())
-
-    def _shapes(self) -> list[tuple[tuple[int, ...], np.dtype]]:
-        return [(leaf.shape, np.dtype(np.float32)) for leaf in self._cleaner.leaves.values()]
-
-    def _keep(self, arrays: list[np.ndarray]) -> None:
-        self._last = dict(zip(self._cleaner.leaves, arrays, strict=True))
+    def _shapes(self) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
+        return {name: (leaf.shape, np.dtype(np.float32)) for name, leaf in self._cleaner.leaves.items()}
 
     def state_dict(self) -> dict[str, Any]:
         return {**super().state_dict(), "counts": {name: int(count) for name, count in self.counts.items()}}

@@ -86,27 +86,20 @@ class StackedVecEnv(Around):
     def __init__(self, env: VecEnv, count: int) -> None:
         self._stack = FrameStack(env.observation_space, count)
         super().__init__(env, self._stack.space)
-        self._frames: dict[str, np.ndarray] = {}
 
     def _first(self, obs: Obs) -> Obs:
-        self._frames = self._stack.begin(obs)
-        return self._stack.observed(self._frames, obs)
+        self._kept = self._stack.begin(obs)
+        return self._stack.observed(self._kept, obs)
 
     def _next(self, step: Step) -> Step:
         stack, start = self._stack, begun(step)
-        self._frames = stack.push(self._frames, step.next_obs)
-        obs = next_obs = stack.observed(self._frames, step.next_obs)
+        self._kept = stack.push(self._kept, step.next_obs)
+        obs = next_obs = stack.observed(self._kept, step.next_obs)
         if start is not None:
-            self._frames = stack.restart(self._frames, start, step.obs)
-            obs = stack.observed(self._frames, step.obs)
+            self._kept = stack.restart(self._kept, start, step.obs)
+            obs = stack.observed(self._kept, step.obs)
         return Step(obs, step.reward, step.terminated, step.truncated, next_obs, step.valid, step.infos)
 
-    def _kept(self) -> list[np.ndarray]:
-        return list(self._frames.values())
-
-    def _shapes(self) -> list[tuple[tuple[int, ...], np.dtype]]:
-        count = self._stack.count
-        return [((count, *(leaf.shape or ())), np.dtype(leaf.dtype)) for leaf in self._stack.leaves.values()]
-
-    def _keep(self, arrays: list[np.ndarray]) -> None:
-        self._frames = dict(zip(self._stack.leaves, arrays, strict=True))
+    def _shapes(self) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
+        count, leaves = self._stack.count, self._stack.leaves.items()
+        return {name: ((count, *(leaf.shape or ())), np.dtype(leaf.dtype)) for name, leaf in leaves}

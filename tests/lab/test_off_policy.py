@@ -211,7 +211,7 @@ def test_the_command(
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ("--gamma 1.5", "--gamma: 1.5 given, a number from 0 to 1 expected"),
+        ("--gamma 1.5", "--gamma: 1.5 given, 0 to 1 expected"),
         ("--updates 0", "--updates"),
         ("", "cannot read nowhere.npz: no such file or directory"),
     ],

@@ -127,7 +127,7 @@ def test_the_end_comes_when_held_out_episodes_are_foretold_no_better() -> None:
 
 def test_squashed_actions_are_learnt_as_they_are_before_the_tanh() -> None:
     algorithm = BC(SPACES[0], BOX, BCConfig(squash_output=True))
-    stored = algorithm.stored(torch.tensor([[0.5, -1.0], [1.0, 0.0]]))
+    stored = algorithm.model.stored(torch.tensor([[0.5, -1.0], [1.0, 0.0]]))
     assert stored.isfinite().all()
     assert stored.tanh().tolist() == pytest.approx(np.array([[0.5, -1], [1, 0]]), abs=1e-5)
 

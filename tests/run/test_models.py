@@ -15,7 +15,7 @@ from agents.core.tree import tree_map
 from agents.run.build import build
 from agents.run.config import FLAGS, Layer, resolve
 from agents.run.folder import RunFolder
-from agents.run.models import checkpoints, load_model, load_policy, save_model
+from agents.run.models import load_model, load_policy, save_model
 from agents.run.training import Training
 from agents.run.trees import read_tree, write_tree
 from envs.errors import UserError
@@ -108,7 +108,7 @@ def test_a_runs_policies_by_name(run: Path) -> None:
         load_policy(run, "48")
     with pytest.raises(UserError, match="Did you mean latest"):
         load_policy(run, "latst")
-    assert [step for step, _ in checkpoints(run)] == [32, 64, 96, 128]
+    assert [step for step, _ in RunFolder(run).checkpoints()] == [32, 64, 96, 128]
 
 
 def test_a_model_outside_a_run(run: Path, tmp_path: Path) -> None:
@@ -116,7 +116,6 @@ def test_a_model_outside_a_run(run: Path, tmp_path: Path) -> None:
     for path in (tmp_path / "alone", tmp_path / "alone" / "model.json", tmp_path / "alone" / "model.safetensors"):
         assert load_policy(path).path == tmp_path / "alone"
     assert load_policy(run / "best").path == run / "best"
-    assert checkpoints(tmp_path / "alone") == []
     with pytest.raises(UserError, match="is no run folder"):
         load_policy(tmp_path)
 

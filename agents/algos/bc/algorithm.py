@@ -16,8 +16,6 @@ from agents.networks.models import ActorCritic
 from agents.ops.losses import mean
 from agents.ops.returns import gae
 
-NEAREST = 1 - 1e-6  # to a bound that tanh never reaches
-
 
 class BC(RecordedAlgorithm):
     """Maximum likelihood of recorded actions; the values of recorded returns are learnt beside, for what follows.
@@ -45,13 +43,9 @@ class BC(RecordedAlgorithm):
             counts = torch.bincount(action, minlength=self.choices).to(self.weight)
             self.weight.copy_(len(action) / (counts.clamp(min=1) * (counts > 0).sum()))
 
-    def stored(self, action: Tensor) -> Tensor:
-        """Return actions as the policy's distribution has them: those of a squashed one before the tanh."""
-        return action.clamp(-NEAREST, NEAREST).atanh() if self.model.squash else action
-
     def prepare(self, data: Trajectory, constants: dict[str, Tensor]) -> dict[str, Any]:
         """Return the actions, and the discounted returns where values are learnt, `[T, N]`."""
-        found = {"action": self.stored(data.action)}
+        found = {"action": self.model.stored(data.action)}
         if self.config.vf_coef:
             _, value, next_value = self.policy.evaluate(data)
             ends = data.terminated, data.truncated

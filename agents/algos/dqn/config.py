@@ -11,7 +11,7 @@ from pydantic import Field
 from agents.core.auxiliary import AuxiliaryConfig
 from agents.core.config import CuriosityConfig, ExplorationConfig, OffPolicyConfig, QNetworkConfig
 from agents.core.recorded import MarginDemonstratorConfig, OfflineConfig
-from agents.core.settings import Schedule, Settings
+from agents.core.settings import GradNorm, Schedule, Settings
 
 
 class MunchausenConfig(Settings):
@@ -27,9 +27,7 @@ class DQNConfig(OffPolicyConfig):
     """Deep Q-learning (Mnih et al. 2015), with Double DQN (van Hasselt et al. 2016, arXiv:1509.06461)."""
 
     learning_rate: Schedule = Field(1e-4, description="optimiser step size; lin_X falls linearly from X to 0")
-    max_grad_norm: float | None = Field(
-        10.0, gt=0, description="gradients are scaled down to this norm; none leaves them as they are"
-    )
+    max_grad_norm: GradNorm = 10.0
     target_update_interval: int = Field(1_000, gt=0, description="environment steps between target updates")
     tau: float = Field(1.0, gt=0, le=1, description="share of the online network mixed into the target (1 copies it)")
     double_q: bool = Field(True, description="let the online network choose the target's action (Double DQN)")

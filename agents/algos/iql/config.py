@@ -9,7 +9,7 @@ from pydantic import Field
 from agents.algos.sac.config import LargeReplayConfig
 from agents.core.config import ActorCriticConfig, NetworkConfig, OffPolicyConfig, SoftActorCriticConfig
 from agents.core.recorded import OfflineConfig
-from agents.core.settings import Activation, TorsoWidths
+from agents.core.settings import Activation, GradNorm, TorsoWidths
 
 
 class AlwaysOfflineConfig(OfflineConfig):
@@ -45,9 +45,7 @@ class IQLConfig(OffPolicyConfig):
     """Implicit Q-learning (Kostrikov et al. 2021, arXiv:2110.06169)."""
 
     batch_size: int = Field(256, gt=0, description="transitions in a minibatch")
-    max_grad_norm: float | None = Field(
-        None, gt=0, description="gradients are scaled down to this norm; none leaves them as they are"
-    )
+    max_grad_norm: GradNorm = None
     tau: float = Field(0.005, gt=0, le=1, description="share of the critics mixed into their target at each update")
     expectile: float = Field(
         0.7, gt=0, lt=1, description="which expectile of its actions' values a state is worth; 0.5 is their mean"

@@ -7,7 +7,7 @@ from pydantic import Field
 from agents.core.auxiliary import AuxiliaryConfig
 from agents.core.config import CuriosityConfig, EpochsConfig, ExplorationConfig, QNetworkConfig
 from agents.core.recorded import MarginDemonstratorConfig
-from agents.core.settings import Schedule
+from agents.core.settings import GradNorm, Schedule
 
 
 class NormalizedQNetworkConfig(QNetworkConfig):
@@ -39,9 +39,7 @@ class PQNConfig(EpochsConfig):
     batch_size: int = Field(128, gt=0, description="transitions in a minibatch")
     learning_rate: Schedule = Field("lin_1e-3", description="optimiser step size; lin_X falls linearly from X to 0")
     q_lambda: float = Field(0.65, ge=0, le=1, description="lambda of the returns: 0 for one step, 1 for whole episodes")
-    max_grad_norm: float | None = Field(
-        10.0, gt=0, description="gradients are scaled down to this norm; none leaves them as they are"
-    )
+    max_grad_norm: GradNorm = 10.0
     exploration: LongExplorationConfig = LongExplorationConfig()
     intrinsic: CuriosityConfig = CuriosityConfig()
     representation: AuxiliaryConfig = AuxiliaryConfig()

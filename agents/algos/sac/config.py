@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field
 
 from agents.core.config import OffPolicyConfig, ReplayConfig, SoftActorCriticConfig
-from agents.core.settings import Auto
+from agents.core.settings import Auto, GradNorm
 
 _AUTO = re.compile(r"auto(_(\d+(\.\d*)?([eE][-+]?\d+)?))?")
 
@@ -37,9 +37,7 @@ class SACConfig(OffPolicyConfig):
     """Soft actor-critic (Haarnoja et al. 2018, arXiv:1812.05905)."""
 
     batch_size: int = Field(256, gt=0, description="transitions in a minibatch")
-    max_grad_norm: float | None = Field(
-        None, gt=0, description="gradients are scaled down to this norm; none leaves them as they are"
-    )
+    max_grad_norm: GradNorm = None
     tau: float = Field(0.005, gt=0, le=1, description="share of the critics mixed into their target as it moves")
     target_update_interval: int = Field(1, gt=0, description="updates after which the target moves")
     ent_coef: Annotated[float | str, AfterValidator(_check_ent_coef)] = Field(

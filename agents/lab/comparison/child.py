@@ -11,13 +11,12 @@ import json
 import shutil
 import sys
 import time
-import traceback
 from datetime import UTC, datetime
 from pathlib import Path
 
 from agents.lab.comparison.job import ERRORS_FILE, JOB_FILE, RESULT_FILE, Job
 from agents.lab.processes import own_peak_mb
-from agents.run.cli import leave
+from agents.run.cli import leave, tell_failure
 from agents.run.folder import RunFolder, versions
 from agents.run.storage import parse_json, read_bytes, write_text
 from agents.run.terminal import typed
@@ -36,13 +35,9 @@ def main(argv: list[str] | None = None) -> int:
     options = parser.parse_args(argv)
     try:
         return _carry_out(options.folder, options.began, options.trust)
-    except UserError as error:
-        said = " ".join(str(error).split())
     except Exception as error:
-        traceback.print_exc()
-        said = f"{type(error).__name__}: {' '.join(str(error).split())}"
-    print(said, file=sys.stderr)
-    return 1
+        tell_failure(error)
+        return 1
 
 
 def _carry_out(folder: Path, began: float, trust: bool) -> int:

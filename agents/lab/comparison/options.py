@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from agents.run.flags import Count, CurveFiles, Debug, Flag, Json, Trust, parse_env_kwargs, refuse_less
+from agents.run.flags import Count, CurveFiles, Debug, Flag, Json, Trust, parse_env_kwargs, refuse_outside
 from envs.errors import UserError
 
 QUICK: dict[str, Any] = {
@@ -99,7 +99,7 @@ class Options:
                     f"--{field.name.replace('_', '-')}: it is for what is trained by the comparison; "
                     f"{self.runs[0]} is compared as it is."
                 )
-        refuse_less(self, final_eval_episodes=1)
+        refuse_outside(self, final_eval_episodes=1)
 
     def completed(self) -> Options:
         """Return them with what `--quick` sets and with defaults.
@@ -108,7 +108,7 @@ class Options:
             UserError: a count is below 1, an environment's argument is malformed, or there is no environment.
         """
         quick = {name: getattr(self, name) or value for name, value in QUICK.items()} if self.quick else {}
-        refuse_less(self, **dict.fromkeys(COUNTS, 1))
+        refuse_outside(self, **dict.fromkeys(COUNTS, 1))
         parse_env_kwargs(self.env_kwargs)
         found = dataclasses.replace(self, **quick)
         if not found.env:

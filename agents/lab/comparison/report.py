@@ -15,10 +15,11 @@ from agents.lab.comparison.curves import SCHEMA
 from agents.lab.comparison.document import Document, Picture, Table
 from agents.lab.comparison.results import import_files, load_results
 from agents.lab.comparison.verdict import Verdict, make_verdict, print_verdict
-from agents.lab.words import listed, number, plural, printable, shown, task_name
+from agents.lab.words import number, plural, printable, shown, task_name
 from agents.run.registry import title_of
 from agents.run.storage import disk, write_text
 from agents.run.terminal import typed
+from envs.errors import listed
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -9,8 +9,6 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-import numpy as np
-
 from agents.lab.comparison.job import Job, differences
 from agents.lab.comparison.plan import PlannedTask, all_jobs
 from agents.lab.comparison.pool import JobResult, exclusive, run_jobs
@@ -114,8 +112,7 @@ class Document:
         }
         if self._file.exists():
             read_document(self._file)
-            found = read_json(self._file)
-            self.values |= found
+            self.values |= read_json(self._file)
 
     def add_tasks(self, tasks: Sequence[PlannedTask]) -> None:
         """Put tasks beside those that are there; of the same task, seeds and labels are put together.
@@ -163,21 +160,11 @@ class Document:
 
 def random_return(env_id: str, env_kwargs: dict[str, Any], vec: str) -> float:
     """Return the mean return of uniformly random actions, of legal ones, over 100 episodes."""
-    import torch
-
-    from agents.acting.evaluation import StatelessPolicy, evaluate
-    from agents.core.tree import tree_to_tensor
-    from agents.networks.models import action_mask
+    from agents.acting.evaluation import evaluate
+    from agents.run.datasets.experts import Random
     from agents.run.evaluator import PARALLEL
-    from envs.actions import legal_sample
     from envs.make import make
-
-    class RandomPolicy(StatelessPolicy):
-        def choose(self, obs: Any, generator: torch.Generator | None) -> torch.Tensor:
-            mask = action_mask(tree_to_tensor(obs, self.device))
-            masks = [None] * env.num_envs if mask is None else mask.numpy()
-            return torch.as_tensor(np.stack([legal_sample(env.action_space, legal) for legal in masks]))
 
     with closing(make(env_id, PARALLEL[vec], vec=vec, env_kwargs=env_kwargs)) as env:
         env.action_space.seed(0)
-        return float(evaluate(env, RandomPolicy(), RANDOM_EPISODES, seed=0).returns.mean())
+        return float(evaluate(env, Random(env.action_space), RANDOM_EPISODES, seed=0).returns.mean())

@@ -20,14 +20,14 @@ from agents.lab.comparison.report import settings_table, write_report
 from agents.lab.comparison.results import Reference, Results, StoredDocument
 from agents.lab.comparison.verdict import print_verdict
 from agents.lab.stored import read_stored
-from agents.lab.words import listed, plural, printable
+from agents.lab.words import plural, printable
 from agents.run import code
 from agents.run.config import RunConfig
 from agents.run.doctor.sink import read_diagnoses
 from agents.run.flags import parse_env_kwargs
 from agents.run.registry import find, title_of
 from agents.run.terminal import typed
-from envs.errors import UserError
+from envs.errors import UserError, listed
 from envs.locate import env_label
 from envs.seeding import derive_seed
 from envs.single import has_native, reward_threshold
@@ -351,22 +351,16 @@ def _open(
     entry: Entry, num_envs: int, *, vec: str, checkpoint: str, render: bool, options: Options
 ) -> tuple[VecEnv, Policy]:
     """Return environments and the policy that is to play in them."""
-    from agents.run.play import policy_env, stage
-
     if not entry.sb3:
         from agents.run.models import load_policy
+        from agents.run.play import policy_env
 
         loaded = load_policy(entry.path, checkpoint, trust=options.trust)
         return policy_env(loaded, num_envs, vec=vec, render=render), loaded.policy
-    from agents.lab.sb3_policy import load_sb3
+    from agents.lab.sb3_policy import sb3_in_env
 
-    model = load_sb3(entry.path, trust=options.trust, vec_normalize=options.vec_normalize)
-    env = stage(entry.env, num_envs, vec=vec, env_kwargs=entry.env_kwargs, render=render)
-    try:
-        model.refuse_unfit(env, entry.env)
-    except UserError:
-        env.close()
-        raise
+    how: dict[str, Any] = {"trust": options.trust, "vec_normalize": options.vec_normalize, "vec": vec, "render": render}
+    model, env = sb3_in_env(entry.path, entry.env, num_envs, env_kwargs=entry.env_kwargs, **how)
     return env, model
 
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from agents.lab.comparison.analysis import LEVEL, Comparison, Findings, Outcome, typical_ratio
-from agents.lab.words import interval, listed, number, plural, probability, sentence, shown, task_name
+from agents.lab.words import interval, number, plural, probability, sentence, shown, task_name
+from envs.errors import listed
 
 if TYPE_CHECKING:
     from rich.console import Console

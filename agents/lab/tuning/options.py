@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from agents.run.flags import Count, Debug, Flag, Json, Trust, refuse_less
+from agents.run.flags import Count, Debug, Flag, Json, Trust, refuse_outside
 from envs.errors import UserError
 
 COUNTS = ("trials", "workers", "seeds", "evaluations", "eval_episodes", "total_timesteps", "best")
@@ -109,7 +109,7 @@ class Options:
         Raises:
             UserError: there is one, or no environment.
         """
-        refuse_less(self, **dict.fromkeys(COUNTS, 1), retrain=0)
+        refuse_outside(self, **dict.fromkeys(COUNTS, 1), retrain=0)
         if self.population is not None and (self.sampler != "pbt" or self.population < 2):
             what = "at least 2 expected" if self.sampler == "pbt" else f"which --sampler {self.sampler} has not"
             raise UserError(f"--population: {self.population} given, {what}.")

@@ -19,7 +19,7 @@ from agents.lab.comparison.report import write_report
 from agents.lab.comparison.results import load_results
 from agents.lab.comparison.runner import run_comparison
 from agents.lab.sb3_settings import COUNTERPARTS, tuned_settings
-from agents.lab.statistics import bootstrap_interval, mean
+from agents.lab.statistics import estimate, mean
 from agents.lab.tuning.plan import FIRST_SEED, Plan
 from agents.lab.tuning.search import worth
 from agents.lab.tuning.space import parameters, settings
@@ -60,8 +60,7 @@ class Fresh:
     @property
     def interval(self) -> tuple[float, float]:
         """95% interval of the mean, by bootstrap."""
-        low, high = map(float, bootstrap_interval(mean, [self.scores]))
-        return low, high
+        return estimate(mean, [self.scores])[1:]
 
     def said(self) -> str:
         low, high = self.interval

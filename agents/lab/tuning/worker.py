@@ -5,12 +5,10 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-import traceback
 from pathlib import Path
 
 from agents.lab.processes import terminated_as_interrupted
-from agents.run.cli import leave
-from envs.errors import UserError
+from agents.run.cli import leave, tell_failure
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -27,13 +25,9 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     except KeyboardInterrupt:
         return 130
-    except UserError as error:
-        said = " ".join(str(error).split())
     except Exception as error:
-        traceback.print_exc()
-        said = f"{type(error).__name__}: {' '.join(str(error).split())}"
-    print(said, file=sys.stderr)
-    return 1
+        tell_failure(error)
+        return 1
 
 
 def _work(folder: Path, url: str | None, name: str | None, deadline: float) -> None:

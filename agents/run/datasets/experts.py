@@ -10,6 +10,7 @@ import torch
 from gymnasium import Space
 
 from agents.acting.evaluation import StatelessPolicy
+from agents.core.tree import rows_of
 from envs.actions import legal_sample
 from envs.adapters.masks import ACTION_MASK
 from envs.errors import UserError, did_you_mean
@@ -70,5 +71,5 @@ class Random(StatelessPolicy):
 
     def choose(self, obs: Any, generator: torch.Generator | None) -> np.ndarray:
         masks = obs[ACTION_MASK] if isinstance(obs, dict) and ACTION_MASK in obs else None
-        rows = len(next(iter(obs.values())) if isinstance(obs, dict) else obs)
+        rows = rows_of(obs)
         return np.array([legal_sample(self._space, None if masks is None else masks[row]) for row in range(rows)])

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from gymnasium import Space
+from gymnasium import Space, spaces
 
 from agents.core.tree import to_numpy, tree_map
 from agents.data.dataset import Dataset, concatenated
@@ -30,7 +30,6 @@ def load_dataset(
     path: Path,
     own_spaces: tuple[Space, Space] | None = None,
     *,
-    room: Room | None = None,
     trust: code.Trust = False,
 ) -> Dataset:
     """Read recorded episodes.
@@ -39,13 +38,12 @@ def load_dataset(
         path: of one of `FORMS`.
         own_spaces: the environment's, of observations and actions, which the data must fit; None to take those that
             the data name, or that its numbers look like.
-        room: how much may be read; None for a third of the memory that is free.
         trust: as of `code.refuse`, for episodes of `replays/`, which are played again to be read.
 
     Raises:
         UserError: it is missing, torn, foreign or too large, or does not fit the spaces.
     """
-    room, place = room or Room(), is_minari(path)
+    room, place = Room(), is_minari(path)
     if place is not None:
         found = read_minari(place, room)
     elif path.suffix.lower() in (".npz", ".csv"):
@@ -74,8 +72,6 @@ def refuse_others(data: Dataset, own_spaces: tuple[Space, Space], path: Path) ->
 
 def _form(space: Space) -> str:
     """Write a canonical space without the bounds of Boxes, which recordings often lack."""
-    from gymnasium import spaces
-
     if isinstance(space, spaces.Dict):
         return json.dumps({key: _form(leaf) for key, leaf in sorted(space.spaces.items())})
     return f"{space.shape} {space.dtype}" if isinstance(space, spaces.Box) else repr(space)

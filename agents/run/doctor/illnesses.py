@@ -10,6 +10,8 @@ from agents.run.doctor import experience, updates
 from agents.run.doctor.diagnosis import Diagnosis, Rule
 from agents.run.doctor.history import History
 
+LOOKS = 20  # at a whole history
+
 RULES: list[Rule] = [
     updates.not_finite,
     updates.collapsed_entropy,
@@ -43,11 +45,11 @@ def diagnose(history: History) -> list[Diagnosis]:
     return [found for rule in RULES for found in rule(history)]
 
 
-def diagnose_all(history: History, looks: int = 20) -> list[Diagnosis]:
+def diagnose_all(history: History) -> list[Diagnosis]:
     """Return what was wrong at some time in a history that is whole: of each illness the worst, in order of steps."""
     worst: dict[str, Diagnosis] = {}
-    for look in range(1, looks + 1):
-        for found in diagnose(history.until(history.step * look // looks)):
+    for look in range(1, LOOKS + 1):
+        for found in diagnose(history.until(history.step * look // LOOKS)):
             if found.badness > worst.get(found.illness, found._replace(badness=0.0)).badness:
                 worst[found.illness] = found
     return sorted(worst.values(), key=lambda found: found.step)

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from agents.acting.policies import ModelPolicy
-from agents.core.tree import tree_map
+from agents.core.tree import rows_of, tree_map
 from agents.data.replay import ReplayBuffer, gather
 from agents.data.trajectory import Trajectory
 from agents.run.doctor.history import DEVIATION
@@ -127,9 +127,8 @@ class Vitals:
         }
 
     def _of_network(self, obs: Any) -> dict[str, Tensor]:
-        rows = len(next(iter(obs.values())) if isinstance(obs, dict) else obs)
         with Units() as units:
-            self._policy.inspect(obs, self._policy.initial_carry(rows))
+            self._policy.inspect(obs, self._policy.initial_carry(rows_of(obs)))
         found = {}
         for tag, shares in (("dead_units", units.dead), ("saturated_units", units.saturated)):
             if shares:
