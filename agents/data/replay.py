@@ -44,12 +44,13 @@ class Batch(NamedTuple):
     last: Tensor | None = None
 
     def split(self, size: int) -> Iterator[Batch]:
-        """Cut it into batches of `size`."""
+        """Cut it into batches of `size`, whose weights are divided by the largest of each."""
         if len(self.action) == size:
             yield self
             return
         for start in range(0, len(self.action), size):
-            yield tree_map(lambda leaf, start=start: leaf[start : start + size], self)
+            part: Batch = tree_map(lambda leaf, start=start: leaf[start : start + size], self)
+            yield part if part.weight is None else part._replace(weight=part.weight / part.weight.amax())
 
 
 def assemble(

@@ -174,7 +174,7 @@ class Curiosity(nn.Module):
             part = slice(start, start + ROWS)
             found.append(self(*tree_map(lambda leaf, part=part: leaf[part], (obs, action, next_obs))).bonus)
         bonus = torch.cat(found).view(ends.shape)
-        bonus = bonus if valid is None else bonus * valid
+        bonus = bonus if valid is None else torch.where(valid, bonus, 0)
         return bonus, self.scale(bonus, ends, valid)
 
 

@@ -26,6 +26,7 @@ from agents.ops.distributions import (
     Distribution,
     Gaussian,
     SquashedGaussian,
+    before_tanh,
     deviation_count,
     distribution,
     masked,
@@ -63,9 +64,6 @@ class QOutput(NamedTuple):
         if self.atoms is None:
             return self.q.gather(1, action[:, None]).squeeze(1)
         return self.atoms[torch.arange(len(action), device=action.device), action]
-
-
-NEAREST = 1 - 1e-6  # to a bound that tanh never reaches
 
 
 def action_mask(obs: Obs) -> Tensor | None:
@@ -241,16 +239,23 @@ class ActorCritic(Model):
 
     def stored(self, action: Tensor) -> Tensor:
         """Return actions as `distribution` has them: those of a squashed one before the tanh, off the bounds."""
-        return action.clamp(-NEAREST, NEAREST).atanh() if self.squash else action
+        return before_tanh(self.action_space, action) if self.squash else action
 
-    def learn_scale(self, returns: Tensor, valid: Tensor | None) -> None:
-        """Let the scale of values, if there is one, take in a rollout's returns `[T, N, ...]`, those of valid steps.
+    def learn_scale(self, value: Tensor, returns: Tensor, valid: Tensor | None) -> Tensor | None:
+        """Let the scale of values take in a rollout's returns `[T, N, ...]`, those of valid steps.
 
-        That of a frozen head stays, as the head would change with it.
+        That of a frozen head stays, as the head would change with it. Return what the head, as it is after that, puts
+        out where it said `value`, `[T, N, ...]`; None where there is no scale.
         """
-        if self.value_scale is not None and self.value_head.weight.requires_grad:
-            real = returns.flatten(0, 1) if valid is None else returns[valid]
-            self.value_scale.update(real.view(len(real), -1), self.value_head)
+        scale = self.value_scale
+        if scale is None:
+            return None
+        before = scale.normalized(value)
+        if not self.value_head.weight.requires_grad:
+            return before
+        real = returns.flatten(0, 1) if valid is None else returns[valid]
+        scale.update(real.view(len(real), -1), self.value_head)
+        return scale.normalized(value) if scale.preserves else before
 
     def _heads(self, features: Tensor, mask: Tensor | None) -> ActorCriticOutput:
         latent = self.policy_torso(features)
@@ -330,9 +335,8 @@ class QNetwork(Model):
             for stream in self.head.streams:
                 _bound(stream.layers, -2)
 
-    def update_statistics(self, obs: Obs) -> None:
-        """Do what `Model` does, and bring the bounds of layers up to date."""
-        super().update_statistics(obs)
+    def bring_bounds_up_to_date(self) -> None:
+        """Let layers that are bounded by their spectral norm follow their weights, which each update changes."""
         for layer in self.modules() if self.bounded else ():
             if isinstance(layer, SpectralLinear):
                 layer.refresh()

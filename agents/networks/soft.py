@@ -92,7 +92,7 @@ class SoftActorCritic(Model):
         features, carry = self.look(obs, carry)
         latent = self.torso(features)
         output = self.head(latent)
-        return output if self.log_std is None else torch.cat([output, latent.detach()], dim=-1), carry
+        return output if self.log_std is None else torch.cat([output, latent], dim=-1), carry
 
     def distribution(self, parameters: Tensor) -> SquashedGaussian:
         """Return what the numbers that `act` returned stand for."""

@@ -20,6 +20,7 @@ from torch import Generator, Tensor
 from envs.actions import Hybrid, choices
 from envs.errors import UserError
 
+NEAREST = 1 - 1e-6  # to a bound that tanh never reaches
 MOST_OUTPUTS = 100_000  # of a policy head: beyond, a step of training takes seconds
 
 
@@ -325,6 +326,15 @@ def smooth_gaussian(
     features, size = log_std.shape
     mean, latent = parameters.split([size, features], dim=-1)
     return mean.clamp(-most, most), smooth_log_std(latent, log_std), (latent, log_std.exp())
+
+
+def before_tanh(space: Space, action: Tensor) -> Tensor:
+    """Return actions as squashed distributions have them: the numbers of Boxes before the tanh, choices as they are."""
+    if isinstance(space, Hybrid):
+        columns = zip(space.parts.values(), space.split(action), strict=True)
+        found = [(part, before_tanh(part, x)) for part, x in columns]
+        return torch.cat([x[..., None] if isinstance(part, spaces.Discrete) else x for part, x in found], dim=-1)
+    return action.clamp(-NEAREST, NEAREST).atanh() if isinstance(space, spaces.Box) else action
 
 
 def _log_det(u: Tensor) -> Tensor:

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+UNMOVED = 1e-9  # the divergence that rounding alone makes is smaller
+
 
 class Divergence(NamedTuple):
     """How far a policy has moved from the one that acted; scalars."""
@@ -18,7 +20,10 @@ class Divergence(NamedTuple):
 
 def mean(values_B: Tensor, valid_B: Tensor | None = None) -> Tensor:
     """Return the mean over the transitions that are real; `valid_B` is False on those that are not, None if all are."""
-    return values_B.mean() if valid_B is None else (values_B * valid_B).sum() / valid_B.sum().clamp(min=1)
+    if valid_B is None:
+        return values_B.mean()
+    # chosen, not multiplied: of what is no transition anything may be said, infinity included
+    return torch.where(valid_B, values_B, 0).sum() / valid_B.sum().clamp(min=1)
 
 
 def ppo_policy_loss(
@@ -81,7 +86,7 @@ def adapted_rate(rate: Tensor, kl: Tensor, desired_kl: float) -> Tensor:
     """
     slower, faster = (rate / 1.5).clamp(min=1e-5), (rate * 1.5).clamp(max=1e-2)
     rate = torch.where(kl > 2 * desired_kl, slower, rate)
-    return torch.where((kl > 0) & (kl < desired_kl / 2), faster, rate)
+    return torch.where((kl > UNMOVED) & (kl < desired_kl / 2), faster, rate)
 
 
 def value_loss(
@@ -111,7 +116,7 @@ def normalized(advantage_B: Tensor, valid_B: Tensor | None = None) -> Tensor:
         return advantage_B
     if valid_B is not None:
         count, center = valid_B.sum(), mean(advantage_B, valid_B)
-        variance = ((advantage_B - center).square() * valid_B).sum() / (count - 1).clamp(min=1)
+        variance = mean((advantage_B - center).square(), valid_B) * count / (count - 1).clamp(min=1)
         return (advantage_B - center) / (variance.sqrt() + 1e-8)
     std, center = torch.std_mean(advantage_B)
     return (advantage_B - center) / (std + 1e-8)

@@ -46,13 +46,13 @@ def _summed(delta_TN: Tensor, decay_TN: Tensor) -> Tensor:
 
 
 def continuing_gae(
-    reward_TN: Tensor, value_TN: Tensor, next_value_TN: Tensor, gamma: float, gae_lambda: float
+    reward_TN: Tensor, value_TN: Tensor, last_value_N: Tensor, gamma: float, gae_lambda: float
 ) -> tuple[Tensor, Tensor]:
     """GAE of returns that go on from each episode into the next (Burda et al. 2018, arXiv:1810.12894, sec. 2.3).
 
-    What follows an episode's last state is the first of the next one; `next_value` is read at the last tick alone.
+    What follows an episode's last state is the first of the next one; `last_value` is of what the next tick acts on.
     """
-    following_TN = torch.cat([value_TN[1:], next_value_TN[-1:]])
+    following_TN = torch.cat([value_TN[1:], last_value_N[None]])
     never_TN = torch.zeros_like(reward_TN, dtype=torch.bool)
     return gae(reward_TN, value_TN, following_TN, never_TN, never_TN, gamma, gae_lambda)
 

@@ -172,18 +172,23 @@ def soft_policy(q_BA: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
 
     An action with no probability, such as an illegal one, has 0 in both.
     """
-    log_pi = ((q_BA - q_BA.amax(-1, keepdim=True)) / temperature).log_softmax(-1)
+    log_pi = _log_softened(q_BA, temperature)
     pi = log_pi.exp()
     return pi, torch.where(pi > 0, -temperature * log_pi, 0)
+
+
+def _log_softened(q_BA: Tensor, temperature: float) -> Tensor:
+    return ((q_BA - q_BA.amax(-1, keepdim=True)) / temperature).log_softmax(-1)
 
 
 def munchausen_bonus(q_BA: Tensor, action_B: Tensor, alpha: float, temperature: float, least: float) -> Tensor:
     """Return what is added to the rewards of the actions taken, `[B]`: alpha * [temperature * log pi(a|s)] clipped.
 
-    Vieillard et al. 2020, arXiv:2007.14430, eq. 2. The clipping is to [`least`, 0].
+    Vieillard et al. 2020, arXiv:2007.14430, eq. 2. The clipping is to [`least`, 0]. The logarithm is worked out by
+    itself: float32 has no number for the probability of an action that is a little worse than the best one.
     """
-    _, shift_BA = soft_policy(q_BA, temperature)
-    return alpha * (-shift_BA.gather(1, action_B[:, None]).squeeze(1)).clamp(least, 0)
+    log_pi_B = _log_softened(q_BA, temperature).gather(1, action_B[:, None]).squeeze(1)
+    return alpha * (temperature * log_pi_B).clamp(least, 0)
 
 
 def conservative_gap(q_BA: Tensor, action_B: Tensor) -> Tensor:
@@ -228,6 +233,7 @@ def rescale(x: Tensor, epsilon: float = 1e-3) -> Tensor:
 
 
 def unscale(x: Tensor, epsilon: float = 1e-3) -> Tensor:
-    """Return the inverse of `rescale` (the same, prop. A.2)."""
+    """Return the inverse of `rescale` (the same, prop. A.2, written without differences of almost equal numbers)."""
     root = (1 + 4 * epsilon * (x.abs() + 1 + epsilon)).sqrt()
-    return x.sign() * (((root - 1) / (2 * epsilon)).square() - 1)
+    y = 2 * (x.abs() + 1 + epsilon) / (root + 1)
+    return x.sign() * (y - 1) * (y + 1)

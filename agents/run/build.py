@@ -38,6 +38,7 @@ from agents.run.memory import (
 )
 from agents.run.training import Training
 from envs.api import VecEnv
+from envs.errors import UserError
 from envs.make import make
 from envs.names import renamed
 from envs.native.vec_env import NativeVecEnv
@@ -241,5 +242,12 @@ def _replay(
         if not settings.prioritized_replay:
             numbers["alpha"] = 0.0  # all sequences are as likely
         numbers |= {"eta": settings.prioritized_replay_eta, "burn_in": settings.burn_in}
+        whole = settings.burn_in + settings.sequence_length
+        if axes and 2 * whole > replay.rows:
+            raise UserError(
+                f"buffer_size {settings.buffer_size:,} is too small for sequences of {whole} steps (burn_in + "
+                f"sequence_length): at least {2 * whole * params.n_envs:,} are needed, as pictures are stored once "
+                "each, and of episodes of one step only half as many fit"
+            )
         return replay, SequenceSampler(*how, **numbers, sequence_length=settings.sequence_length)
     return replay, PrioritizedSampler(*how, **numbers) if settings.prioritized_replay else UniformSampler(*how)

@@ -54,8 +54,9 @@ def softened(q: Tensor, teacher_q: Tensor, temperature: float) -> tuple[Tensor, 
     """
     least = lowest(teacher_q)
     legal = teacher_q > least / 2
-    middle = torch.where(legal, teacher_q, 0.0).sum(-1) / legal.sum(-1)
-    unit = temperature * (teacher_q.amax(-1) - middle).mean().clamp(min=1e-6)
+    middle = torch.where(legal, teacher_q, 0.0).sum(-1) / legal.sum(-1).clamp(min=1)
+    above = torch.where(legal.any(-1), teacher_q.amax(-1) - middle, 0.0)
+    unit = temperature * above.mean().clamp(min=1e-6)
     mine, theirs = ((values / unit).clamp(min=least).log_softmax(-1) for values in (q, teacher_q))
     return mine, theirs
 
@@ -101,8 +102,8 @@ class Distilled(Algorithm):
             modes = [output.distribution.mode().reshape(*apart.shape, -1) for output in (found, wanted)]
             same = (modes[0] - modes[1]).abs().amax(-1) < 0.05
             value, goal = found.value.reshape(*apart.shape, -1)[..., 0], wanted.value.reshape(*apart.shape, -1)[..., 0]
-        error = (value - goal).square() / goal.var().clamp(min=1e-6)
-        kl, error = mean(apart, valid), mean(error, valid)
+        variance = mean((goal - mean(goal, valid)).square(), valid)
+        kl, error = mean(apart, valid), mean((value - goal).square(), valid) / variance.clamp(min=1e-6)
         loss = torch.add(kl, error, alpha=VALUE_COEF)
         alike = mean(same.float(), valid)
         return loss, {"loss": loss.detach(), "kl": kl.detach(), "value_loss": error.detach(), "agreement": alike}

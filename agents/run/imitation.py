@@ -223,6 +223,7 @@ def fill(replay: ReplayBuffer, policy: Any, env: VecEnv, params: Any) -> list[st
         rows["carry"] = tree_map(lambda leaf: leaf.expand(ticks, *leaf.shape), policy.initial_carry(columns))
     real = torch.from_numpy(len(data) > np.arange(ticks * columns).reshape(columns, ticks).T)
     replay.extend(tree_map(lambda leaf: leaf.to(replay.device), rows), None if real.all() else real)
+    replay.cut()  # columns may end within an episode, which what is stored next does not go on with
     tree_map(lambda leaf: leaf[:ticks].masked_fill_(_like(~real, leaf), 0), replay.store)  # never written, but saved
     return [f"{data.episodes:,} recorded episodes ({len(data):,} transitions) are in the replay buffer", *said]
 

@@ -47,11 +47,26 @@ def test_the_value_loss_is_counted_in_deviations_of_the_return(how, options):
         torch.testing.assert_close(now, prepared["value"], atol=1e-5, rtol=0)
     else:
         torch.testing.assert_close(now, prepared["value"] * deviation + mean, atol=1e-5, rtol=0)
-    if "clip_range_vf" in options:
+    if "clip_range_vf" in options and how == "popart":  # else it is the scale that moved them, not the network
         clip = 0.2 * deviation
         now = prepared["value"] + (now - prepared["value"]).clamp(-clip, clip)
     expected = ((now - prepared["return"]) / deviation).square().mean()
     assert made.update(rollout)["train/value_loss"] == pytest.approx(expected.item(), rel=1e-4)
+
+
+@pytest.mark.parametrize("how", ["running", "popart"])
+def test_a_network_that_has_not_moved_is_within_the_clipping_of_values(how):
+    """In each rollout's first step, however far the scale has gone from the one that old values were made with."""
+    made = make_ppo(norm_value=how, norm_value_rate=0.5, clip_range_vf=0.05, n_epochs=1, batch_size=NUM_ENVS * N_STEPS)
+    for times in (1.0, 100.0, 0.1):
+        rollout = collect(made)
+        rollout.reward = rollout.reward * times + times
+        twin = copy.deepcopy(made.algorithm)
+        prepared = twin.prepare(rollout, {})
+        head = twin.model.value_scale.normalized(twin.policy.evaluate(rollout)[1])
+        torch.testing.assert_close(prepared["scaled_value"], head, atol=1e-4, rtol=1e-4)
+        expected = (head - twin.model.value_scale.normalized(prepared["return"])).square().mean()
+        assert made.update(rollout)["train/value_loss"] == pytest.approx(expected.item(), rel=1e-3)
 
 
 def test_values_of_a_large_scale_are_learnt_sooner():

@@ -158,6 +158,14 @@ def test_gsde_holds_its_matrix_while_a_rollout_lasts(every):
         assert made.model(100 * obs).mode().abs().max() <= 2
 
 
+def test_the_features_that_gsde_is_made_of_learn_from_its_deviation():
+    """As in SB3's SAC (`learn_features=True`), but not in its PPO."""
+    made = make_sac(use_sde=True)
+    distribution = made.model(torch.randn(4, 3))
+    distribution.log_std.sum().backward()
+    assert all(layer.weight.grad.abs().max() > 0 for layer in made.model.torso.layers)
+
+
 def test_what_has_ended_is_not_bootstrapped():
     made = disagreeing(**SGD)
     seen = []

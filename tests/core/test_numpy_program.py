@@ -106,13 +106,15 @@ def reduced(x: Tensor, y: Tensor) -> Any:
     )
     means = x.mean(), x.mean(0), x.mean(1, keepdim=True), wide.mean(-1), three.mean((1, 2))
     most = x.amax(1), wide.amin(-1, keepdim=True), x.max(), *x.max(1), *wide.max(-1, keepdim=True), three.amax((0, 1))
-    std = *torch.std_mean(y[:, 0]), *torch.std_mean(y[:, 1], correction=0), torch.linalg.vector_norm(y[:, 0])
+    std = *torch.std_mean(y[:, 0]), *torch.std_mean(y[:, 1], correction=0)
+    norms = torch.linalg.vector_norm(y[:, 0]), F.normalize(y[:, 0], dim=0)
     several = torch.var_mean(three, (0, 1), correction=0), torch.var_mean(three, 1, keepdim=True), x.logsumexp(1)
     return (
         sums,
         means,
         most,
         std,
+        norms,
         *torch.var_mean(x, 0),
         x.var(correction=0),
         x.var(1),

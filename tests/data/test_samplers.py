@@ -36,8 +36,9 @@ def test_a_batch_is_split_in_order():
         if getattr(batch, name) is not None:
             assert torch.cat([getattr(part, name) for part in parts]).equal(getattr(batch, name)), name
     assert all(part.weight is None for part in parts)
-    weighted = batch._replace(weight=torch.arange(50.0))
-    assert torch.cat([part.weight for part in weighted.split(16)]).equal(weighted.weight)
+    weighted = batch._replace(weight=torch.arange(1.0, 51))
+    expected = torch.cat([part / part.max() for part in weighted.weight.split(16)])
+    assert torch.cat([part.weight for part in weighted.split(16)]).equal(expected), "each batch's largest is 1"
 
 
 def test_each_draw_goes_on_with_the_stream():

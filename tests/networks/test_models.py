@@ -10,11 +10,13 @@ import pytest
 import torch
 from gymnasium import spaces
 
+from agents.algos.pqn.config import PQNConfig
 from agents.core.config import ActorCriticConfig, QNetworkConfig
 from agents.networks.layers import MLP, SpectralLinear
 from agents.networks.models import ActorCritic, QNetwork, action_mask
 from agents.ops.distributions import SquashedGaussian, draw_noise
-from tests.algos.making import make_batch, make_dqn
+from tests.algos.making import NUM_ENVS, collect, make, make_batch, make_dqn, watch_losses
+from tests.fakes import ClockEnv
 from tests.networks.encoding import EVERYTHING, SPACES, observations
 
 VECTOR = SPACES["vector"][0]
@@ -255,6 +257,24 @@ def test_only_the_last_hidden_layers_are_bounded_and_as_the_singular_values_say(
             effective = (layer(inputs) - layer.bias).T
             exact = layer.weight / torch.linalg.matrix_norm(layer.weight, 2)
             torch.testing.assert_close(effective, exact, atol=0.02, rtol=0)
+
+
+def test_pqns_bound_follows_each_of_a_rollouts_steps():
+    sizes = {"n_envs": NUM_ENVS, "n_steps": 8, "batch_size": 8, "n_epochs": 4, "net_arch": (32, 16)}
+    config = PQNConfig.model_validate({**sizes, "spectral_norm": True, "learning_rate": 0.02})
+    made = make(config, spaces.Discrete(3))
+    (layer,) = (module for module in made.model.modules() if isinstance(module, SpectralLinear))
+    largest = []
+
+    def look(*_):
+        with torch.no_grad():
+            largest.append(float(torch.linalg.matrix_norm(layer.weight / (layer.u @ layer.weight @ layer.v), 2)))
+
+    watch_losses(made, look)
+    for _ in range(3):
+        made.update(collect(made, ClockEnv(NUM_ENVS)))
+    assert len(largest) > 20
+    assert max(largest) < 1.2
 
 
 def test_a_pass_through_a_bounded_layer_changes_nothing_and_its_scale_does_not_matter():

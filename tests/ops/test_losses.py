@@ -96,6 +96,8 @@ def test_the_loss_of_a_bad_action_that_became_likely_is_bounded(ratio, advantage
         (1e-3, 0.0051, 1e-3),
         (1e-3, 0.0049, 1.5e-3),
         (1e-3, 0.0, 1e-3),  # nothing has moved yet
+        (1e-3, 1e-11, 1e-3),  # nor here: what rounding makes
+        (1e-3, 1e-8, 1.5e-3),
         (1.2e-5, 1.0, 1e-5),
         (9e-3, 0.001, 1e-2),
     ],
@@ -182,6 +184,12 @@ def test_transitions_that_are_not_real_count_for_nothing():
         expected = value_loss(*real, clip)
         torch.testing.assert_close(value_loss(first, second, third, clip, valid), expected)
         assert not expected.equal(value_loss(first, second, third, clip))
+    for hollow in (math.inf, math.nan):
+        said = torch.where(valid, first, hollow).requires_grad_()
+        mean(said, valid).backward()
+        torch.testing.assert_close(mean(said, valid), real[0].mean())
+        torch.testing.assert_close(normalized(said, valid)[valid], normalized(real[0]))
+        torch.testing.assert_close(said.grad, valid / valid.sum())
     nothing = torch.zeros_like(valid)
     assert mean(first, nothing).item() == 0.0
     assert normalized(first, nothing).isfinite().all()

@@ -120,12 +120,12 @@ def test_returns_that_go_on_from_one_episode_into_the_next():
     """As the sum over all later errors of one step, each discounted by its distance, episodes or not."""
     generator = torch.Generator().manual_seed(0)
     reward, value = torch.randn(2, 7, 3, generator=generator, dtype=torch.float64)
-    next_value = torch.randn(7, 3, generator=generator, dtype=torch.float64)  # of final observations, all but the last
-    advantage, return_ = continuing_gae(reward, value, next_value, 0.9, 0.8)
+    last_value = torch.randn(3, generator=generator, dtype=torch.float64)
+    advantage, return_ = continuing_gae(reward, value, last_value, 0.9, 0.8)
     for t in range(7):
         expected = 0
         for later in range(t, 7):
-            following = value[later + 1] if later < 6 else next_value[6]
+            following = value[later + 1] if later < 6 else last_value
             expected = expected + (0.9 * 0.8) ** (later - t) * (reward[later] + 0.9 * following - value[later])
         torch.testing.assert_close(advantage[t], expected)
     torch.testing.assert_close(return_, advantage + value)

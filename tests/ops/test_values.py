@@ -139,6 +139,10 @@ def test_munchausens_bonus_in_closed_form():
     torch.testing.assert_close(found, 0.9 * torch.tensor([-math.log(2), -1.0, -math.log(2)]))
     cold = munchausen_bonus(q, torch.tensor([0, 0, 0]), alpha=0.5, temperature=0.03, least=-1.0)
     torch.testing.assert_close(cold, 0.5 * 0.03 * torch.tensor([-math.log(2), 0.0, -math.log(2)]), atol=1e-6, rtol=0)
+    worse = torch.tensor([0.5, 2.0, 3.0, 3.5, 50.0, 1e4, 1e35])  # whose probabilities are 0 in float32, but the first's
+    q = torch.stack([torch.zeros(7), -worse], dim=1)
+    found = munchausen_bonus(q, torch.ones(7, dtype=torch.int64), alpha=0.9, temperature=0.03, least=-1.0)
+    torch.testing.assert_close(found, 0.9 * -worse.clamp(max=1.0))
 
 
 def test_the_conservative_gap_in_closed_form():
@@ -183,6 +187,8 @@ def test_an_illegal_action_has_no_part_in_a_soft_policy():
 def test_the_scale_of_values_and_its_inverse():
     x = torch.cat([torch.linspace(-1e4, 1e4, 2001), torch.linspace(-2, 2, 401)]).double()
     torch.testing.assert_close(unscale(rescale(x)), x, atol=1e-6, rtol=1e-6)
+    small = torch.tensor([1 / 3], dtype=torch.float32)
+    torch.testing.assert_close(unscale(rescale(small)), small, atol=3e-7, rtol=0)
     assert rescale(torch.tensor([0.0, 3.0, -8.0])).tolist() == pytest.approx([0.0, 1.003, -2.008])
     return_, discount, q = torch.tensor([100.0]), torch.tensor([0.5]), rescale(torch.tensor([40.0]))
     torch.testing.assert_close(

@@ -50,6 +50,16 @@ def test_the_parts() -> None:
     assert (training.replay.rows, training.replay.num_envs) == (20, 3)
 
 
+def test_pictures_leave_room_for_half_as_many_steps_of_sequences(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each episode's last picture is kept too, so that where all are of one step the buffer holds half of its size."""
+    monkeypatch.setattr("agents.run.build.frame_axes", lambda space, axes: {"": None})  # as of large ones
+    sizes = {"env": "Bricks-v0", "memory": "gru", "burn_in": 4, "sequence_length": 8, "learning_starts": 36}
+    values = {**DQN_VALUES, **sizes, "batch_size": 8}
+    with pytest.raises(UserError, match=r"buffer_size 69 is too small for sequences of 12 steps .* at least 72 are"):
+        built(values, buffer_size=69)
+    built(values, buffer_size=72)
+
+
 def test_the_seed_is_all_that_matters() -> None:
     one, same, other = (built(PPO_VALUES, seed=seed) for seed in (1, 1, 2))
     assert_same(one.state_dict(), same.state_dict())

@@ -44,6 +44,8 @@ def test_values_are_softened_by_what_the_best_is_above_the_mean():
     illegal = torch.finfo(torch.float32).min / 1024
     masked = torch.tensor([[0.0, 3.0, illegal], [1.0, 2.0, illegal]])
     assert torch.allclose(softened(masked, masked, 0.5)[1][:, :2], log_q)
+    nothing = torch.cat([masked, torch.full((1, 3), illegal)])  # as of what is no transition
+    assert torch.allclose(softened(nothing, nothing, 1.5 * 0.5)[1][:2, :2], log_q)
 
 
 class Always:

@@ -21,6 +21,7 @@ from agents.algos.bc.config import BCConfig
 from agents.data.dataset import of_columns
 from agents.run.imitation import HeldOut, prepared
 from agents.run.models import load_policy
+from envs.actions import Hybrid
 from tests.data.test_dataset import SPACES, made
 from tests.run.running import assert_same_run, resume, stopped_at, train
 
@@ -130,6 +131,27 @@ def test_squashed_actions_are_learnt_as_they_are_before_the_tanh() -> None:
     stored = algorithm.model.stored(torch.tensor([[0.5, -1.0], [1.0, 0.0]]))
     assert stored.isfinite().all()
     assert stored.tanh().tolist() == pytest.approx(np.array([[0.5, -1], [1, 0]]), abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("space", "action", "expected"),
+    [
+        (spaces.Discrete(4), [3, 0], [3, 0]),
+        (spaces.MultiDiscrete([4, 2]), [[3, 1]], [[3, 1]]),
+        (spaces.MultiBinary(2), [[1, 0]], [[1, 0]]),
+        (
+            Hybrid({"how": spaces.Box(-1, 1, (1,)), "which": spaces.Discrete(9), "more": spaces.MultiBinary(1)}),
+            [[0.5, 3, 1]],
+            [[math.atanh(0.5), 3, 1]],
+        ),
+    ],
+)
+def test_choices_are_not_squashed(space: spaces.Space, action: list[Any], expected: list[Any]) -> None:
+    algorithm = BC(SPACES[0], space, BCConfig(squash_output=True))
+    for batch in (torch.tensor(action), torch.tensor(action)[None]):  # rows, and sequences of them
+        stored = algorithm.model.stored(batch)
+        assert stored.dtype == batch.dtype
+        assert stored.view(len(action), -1).tolist() == pytest.approx(np.reshape(expected, (len(action), -1)))
 
 
 @pytest.mark.parametrize("memory", [None, "gru"])

@@ -52,7 +52,7 @@ def test_the_buffer_holds_each_transition_once(monkeypatch: pytest.MonkeyPatch) 
     assert replay.flat["reward"][order].tolist() == recorded.reward.tolist()
     assert replay.flat["obs"][order].tolist() == recorded.at(recorded.rows).tolist()
     assert replay.flat["next_obs"][order].tolist() == recorded.at(recorded.rows + 1).tolist()
-    assert replay.flat["truncated"][order[:6]].tolist() == [0, 0, 1, 0, 0, 0]
+    assert replay.flat["truncated"][order[:6]].tolist() == [0, 0, 1, 1, 0, 0], "what is stored next is another episode"
     assert replay.flat["terminated"][order].tolist() == [0, 0, 0, 0, 0, 0, 1]
 
 

@@ -50,7 +50,7 @@ class BC(RecordedAlgorithm):
             _, value, next_value = self.policy.evaluate(data)
             ends = data.terminated, data.truncated
             found["return"] = gae(data.reward, value, next_value, *ends, self.config.gamma, gae_lambda=1.0)[1]
-            self.model.learn_scale(found["return"], data.valid)
+            self.model.learn_scale(value, found["return"], data.valid)
         return found
 
     def loss(

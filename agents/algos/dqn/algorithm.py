@@ -68,6 +68,7 @@ class DQN(Algorithm):
     def prepare(self, data: Batch, constants: dict[str, Tensor]) -> dict[str, Any]:
         """Let the normalisers take in the observations; return the batch by name."""
         self.model.update_statistics(data.obs)
+        self.model.bring_bounds_up_to_date()
         curious = {}
         if self.model.curiosity is not None:
             data, curious["bonus"] = self._rewarded(data)

@@ -72,13 +72,14 @@ class PPO(Algorithm):
             curious = {"bonus": bonus, "next_obs": data.next_obs}
         if self.config.normalize_advantage and self.config.normalize_over_rollout:
             advantage = normalized(advantage, data.valid)
-        self.model.learn_scale(return_, data.valid)
+        scaled = self.model.learn_scale(value, return_, data.valid)
         return {
             "action": data.action,
             "log_prob": log_prob,
             "value": value,
             "advantage": advantage,
             "return": return_,
+            **({} if scaled is None else {"scaled_value": scaled}),
             **curious,
         }
 
@@ -90,7 +91,9 @@ class PPO(Algorithm):
         how = config.curiosity_gamma, self.config.gae_lambda
         if config.curiosity_episodic:
             return bonus, *gae(reward, value, next_value, *ends, *how)
-        return bonus, *continuing_gae(reward, value, next_value, *how)
+        with torch.no_grad():
+            last_value = self.model.value(data.last_obs, data.last_carry)[..., 1]
+        return bonus, *continuing_gae(reward, value, last_value, *how)
 
     def loss(
         self, model: nn.Module, minibatch: dict[str, Any], constants: dict[str, Tensor]
@@ -103,10 +106,9 @@ class PPO(Algorithm):
         log_ratio = distribution.log_prob(minibatch["action"]) - minibatch["log_prob"]
         clip_range, high = constants["clip_range"], constants.get("clip_range_high")
         surrogate = ppo_policy_loss(log_ratio, advantage, clip_range, valid, high, config.dual_clip)
-        values = [value, minibatch["value"], minibatch["return"]]
-        if self.model.value_scale is not None:
-            values = [self.model.value_scale.normalized(each) for each in values]
-        value, old_value, return_ = values
+        old_value, return_ = minibatch["value"], minibatch["return"]
+        if (scale := self.model.value_scale) is not None:
+            value, old_value, return_ = scale.normalized(value), minibatch["scaled_value"], scale.normalized(return_)
         is_curious = self.model.curiosity is not None
         critic = value_loss(value, old_value, return_, config.clip_range_vf, valid, heads=is_curious)
         loss = torch.add(surrogate, critic, alpha=config.vf_coef)
@@ -205,7 +207,7 @@ class PPO(Algorithm):
             found["auxiliary_loss"] = aux["auxiliary_loss"].mean()
             found["loss"] += config.representation.auxiliary_coef * found["auxiliary_loss"]
         tags = {f"train/{name}": scalar for name, scalar in found.items()}
-        return tags | ({"rollout/curiosity": data["bonus"].mean()} if "bonus" in data else {})
+        return tags | ({"rollout/curiosity": mean(data["bonus"], data.get("valid"))} if "bonus" in data else {})
 
     def _of_rewards(self, values: Tensor) -> Tensor:
         """Return the values of rewards, without those of what is new."""

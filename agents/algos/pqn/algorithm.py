@@ -62,6 +62,7 @@ class PQN(Algorithm):
     def loss(
         self, model: nn.Module, minibatch: dict[str, Any], constants: dict[str, Tensor]
     ) -> tuple[Tensor, dict[str, Tensor]]:
+        self.model.bring_bounds_up_to_date()
         q = model(minibatch.get("augmented", minibatch["obs"]), minibatch.get("carry", ()), minibatch.get("start")).q
         taken = q.gather(-1, minibatch["action"][..., None]).squeeze(-1)
         valid = minibatch.get("valid")
@@ -71,10 +72,10 @@ class PQN(Algorithm):
             margin = self.config.demonstration.demonstrator_margin
             below = mean(below_demonstrator(self.demonstrator, minibatch["obs"], q, margin), valid)
             loss, also["demonstrator_loss"] = loss + constants["demonstrator_coef"] * below, below.detach()
-        aux = {"loss": loss.detach(), "q_mean": taken.detach().mean(), **also}
+        aux = {"loss": loss.detach(), "q_mean": mean(taken.detach(), valid), **also}
         if self.model.curiosity is not None:
             loss, learnt = add_learning(loss, model.curiosity, minibatch, self.config.intrinsic)
-            aux |= {"curiosity_loss": learnt, "rollout/curiosity": minibatch["bonus"].mean()}
+            aux |= {"curiosity_loss": learnt, "rollout/curiosity": mean(minibatch["bonus"], valid)}
         loss, of_observations = add_auxiliary(loss, model, minibatch, self.config.representation)
         return loss, aux | of_observations
 

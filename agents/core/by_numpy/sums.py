@@ -114,7 +114,7 @@ def _vector_norm(
 ) -> list[Call]:
     if order != 2 or a.ndim != 1:
         refused("a norm but that of a vector")
-    return [partial(np.dot, a, a, out), partial(np.sqrt, out, out=out)]
+    return [partial(np.dot, a, a, viewed(out, ())), partial(np.sqrt, out, out=out)]
 
 
 def _axes(a: np.ndarray, dim: Any) -> tuple[int, ...]:
