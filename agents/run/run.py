@@ -155,7 +155,8 @@ class Run:
         """
         before, step, params = self.monitor.handled, self.training.step, self.params
         evaluated = 0
-        if crossings(before, step, params.eval_freq) and self.monitor.may_evaluate(step, params.eval_share):
+        affordable = step >= params.total_timesteps or self.monitor.may_evaluate(step, params.eval_share)
+        if crossings(before, step, params.eval_freq) and affordable:
             with self.monitor.paused("evaluation"):
                 evaluated = self.evaluate_and_keep_best(step)
             is_best = self.monitor.best is not None and self.monitor.best[1] == step

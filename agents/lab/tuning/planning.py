@@ -61,6 +61,7 @@ def make_plan(options: Options) -> tuple[Plan, Path]:
         pruning="none" if is_pbt else options.pruner,
         population=(options.population or POPULATION) if is_pbt else 0,
     )
+    plan.config({}, 0)  # what the settings beneath exclude, every trial would
     if is_pbt:
         plan = replace(plan, space=changeable(plan))
     out = options.out or Path("runs", "tune", f"{env_label(config.env)}__{registry.label(config.algo)}")

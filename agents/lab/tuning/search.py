@@ -45,6 +45,12 @@ def run_search(study: Study, url: str | None, workers: int, deadline: float, say
                     raise UserError(f"workers end at once: the last {failed}")
             if (useful := study.workers(workers)) <= 0:
                 break
+            if study.exhausted and not running:
+                raise UserError(
+                    f"{study.unfit:,} proposals had settings that exclude one another, and of {study.plan_trials} "
+                    f"trials {len(study.done())} could be made: look at the space (--space)"
+                )
+            useful = 0 if study.exhausted else useful
             while len(running) < useful:
                 count += 1
                 running[count] = _start(study, url, workers, count, deadline)

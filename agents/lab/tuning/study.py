@@ -121,6 +121,11 @@ def study_names(folder: Path) -> list[str]:
         return optuna.get_all_study_names(open_storage(folder, None))
 
 
+def _task(name: str) -> str:
+    """Return the environment and the algorithm of the study of this name; beside them it says how it samples."""
+    return name.rpartition("__")[0]
+
+
 @contextmanager
 def _whole(what: str) -> Iterator[None]:
     """Turn whatever Optuna raises of a study that is not as Optuna wrote it into one sentence.
@@ -201,9 +206,11 @@ class Study:
         self._storage = storage = open_storage(folder, url)
         name = name if plan is None else plan.name
         with held(folder / CLAIM), _whole(url or str(folder / JOURNAL)):
-            if name not in optuna.get_all_study_names(storage):
+            if name not in (others := optuna.get_all_study_names(storage)):
                 if plan is None:
                     raise UserError(f"{url or folder} holds no study {name or ''}".rstrip())
+                if url is None and (other := next((one for one in others if _task(one) != _task(name)), None)):
+                    raise UserError(f"{folder} holds another search: {other}. Choose another --out for this one.")
                 made = optuna.create_study(study_name=name, storage=storage, directions=plan.directions)  # type: ignore[arg-type]
                 made.set_user_attr(PLAN, plan.to_plain())
             self.optuna = optuna.load_study(study_name=name, storage=storage)
@@ -228,6 +235,16 @@ class Study:
     def done(self) -> list[FrozenTrial]:
         """Return the counted trials that have ended."""
         return [trial for trial in self.counted() if trial.state in ENDED]
+
+    @property
+    def unfit(self) -> int:
+        """How many trials had settings that exclude one another, so that nothing was tried."""
+        return sum(trial.user_attrs.get(WHY) == UNFIT for trial in self.trials)
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether so many were unfit that no more are proposed."""
+        return self.unfit > MOST_UNFIT * self.plan_trials
 
     def best(self, most: int) -> list[FrozenTrial]:
         """Return the best finished trials, settings that differ, best first; with two goals, the front first."""
@@ -259,13 +276,12 @@ class Study:
         """Return a trial for a worker to carry out; None where as many are done, or under way, as are wanted."""
         with held(self.folder / CLAIM):
             self._give_up_abandoned()
-            unfit = sum(trial.user_attrs.get(WHY) == UNFIT for trial in self.trials)
             begun = sum(trial.state is not TrialState.WAITING for trial in self.counted())
-            if begun >= self.plan_trials or unfit > MOST_UNFIT * self.plan_trials:
+            if begun >= self.plan_trials or self.exhausted:
                 if self.plan.population:
                     self._let_states_go()
                 return None
-            if self.plan.population and not self._enqueued_interval(unfit):
+            if self.plan.population and not self._enqueued_interval(self.unfit):
                 return None  # all that is left is under way
             trial = self.optuna.ask()
             trial.set_user_attr(WORKER, worker)

@@ -231,6 +231,9 @@ def test_another_search_is_refused(tmp_path: Path) -> None:
         Study(tmp_path, None, small_plan(base=base(gamma=0.5)))
     with pytest.raises(UserError, match="seeds is 1 there, 2 here"):
         Study(tmp_path, None, small_plan(seeds=2))
+    with pytest.raises(UserError, match=r"holds another search: CartPole-v1__ppo__random\. Choose another --out"):
+        Study(tmp_path, None, small_plan(base=base(algo="dqn")))
+    Study(tmp_path, None, small_plan(sampling="tpe"))  # the two are compared
     with pytest.raises(UserError, match="eval_episodes is 2 there, 50 here"):
         Study(tmp_path, None, small_plan(eval_episodes=50))
     other = Study(tmp_path, None, small_plan(sampling="tpe"))  # a study beside it

@@ -22,7 +22,7 @@ from agents.lab.tuning import trial as trials
 from agents.lab.tuning.page import write_page
 from agents.lab.tuning.pictures import importances
 from agents.lab.tuning.planning import warm_start
-from agents.lab.tuning.search import outcome
+from agents.lab.tuning.search import outcome, run_search
 from agents.lab.tuning.space import Choices, Range
 from agents.lab.tuning.study import SETTINGS, UNFIT, WHY, Study, at_work
 from agents.lab.tuning.trial import OutOfTime, Point, carry_out, points, result
@@ -114,6 +114,8 @@ def test_settings_that_exclude_one_another_are_no_try(tmp_path: Path) -> None:
             assert next_one is not None
             carry_out(next_one, study, FOREVER)
         assert study.claim(worker) is None
+    with pytest.raises(UserError, match=r"21 proposals had settings that exclude one another, and of 1 trials 0 could"):
+        run_search(study, None, 1, FOREVER, print)
     with pytest.raises(UserError, match="n_envs times n_steps is 1,024"):
         small_plan().config({"n_steps": 512}, 0)
 
@@ -195,6 +197,8 @@ def test_the_command_searches_goes_on_and_says_so(tmp_path: Path, capsys: pytest
     assert "tpe: 3 of 3 trials are done" in capsys.readouterr().out
     assert main([*WORDS, *out, "--seeds", "2"]) == 2
     assert "holds another search: seeds is 1 there, 2 here" in capsys.readouterr().err
+    assert main([*WORDS, *out, "-n", "100"]) == 2
+    assert "more than the 100 steps of a training" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
