@@ -1,7 +1,12 @@
 """Reinforcement learning from Python: `from agents import PPO, DQN, SAC, load`. See `agents.api.model`."""
 
+import signal
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+if sys.argv[:1] == ["-m"] and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends a command without a traceback of what it imports
 
 if TYPE_CHECKING:
     from agents.api.loading import algorithm, load

@@ -91,11 +91,12 @@ def _runs(argv: list[str]) -> int:
     say(*table(found, datetime.now()))
     if not found:
         say(_nothing(options, every))
-    deleted = _delete(found, options.yes) if options.delete and found else []
+    agreed = options.delete and bool(found) and (options.yes or _agreed_to_delete(found))
+    deleted = _delete(found) if agreed else []
     if options.json:
         listed: dict[str, Any] = {"runs": [one.document() for one in found], "bytes": sum(one.bytes for one in found)}
         print_json(listed | ({"deleted": [str(one.path) for one in deleted]} if options.delete else {}))
-    return 0
+    return 1 if agreed and len(deleted) < len(found) else 0
 
 
 def _nothing(options: Options, every: Sequence[Listed]) -> str:
@@ -110,28 +111,33 @@ def _nothing(options: Options, every: Sequence[Listed]) -> str:
     return f"None of the {len(every):,} runs in {options.runs_dir} is such a one.{near}"
 
 
-def _delete(runs: Sequence[Listed], sure: bool) -> list[Listed]:
-    """Delete runs if whoever is asked agrees; return those that are gone.
+def _delete(runs: Sequence[Listed]) -> list[Listed]:
+    """Delete runs; return those that are gone.
 
     Raises:
-        UserError: there is nobody to ask, or a run cannot be deleted; the message names those that are gone.
+        UserError: a run cannot be deleted; the message names those that are gone.
     """
-    what = f"{len(runs):,} run{'s' if len(runs) > 1 else ''}"
-    if not sure and not _agreed(f"Delete {'this' if len(runs) == 1 else 'these'} {what}? [y/N] "):
-        print("Nothing was deleted.")
-        return []
     gone = list(_deleted(runs))
     print(f"Deleted {len(gone):,} run{'' if len(gone) == 1 else 's'}.")
     return gone
 
 
-def _agreed(question: str) -> bool:
-    print(question, end="", file=sys.stderr, flush=True)
+def _agreed_to_delete(runs: Sequence[Listed]) -> bool:
+    """Ask whether to delete them.
+
+    Raises:
+        UserError: there is nobody to ask.
+    """
+    what = f"these {len(runs):,} runs" if len(runs) > 1 else "this 1 run"
+    print(f"Delete {what}? [y/N] ", end="", file=sys.stderr, flush=True)
     answer = sys.stdin.readline()
     if not answer:
         print(file=sys.stderr)
         raise UserError("nothing was deleted: there is nobody to ask. To delete without asking, add --yes")
-    return answer.strip().lower() in ("y", "yes")
+    agreed = answer.strip().lower() in ("y", "yes")
+    if not agreed:
+        print("Nothing was deleted.")
+    return agreed
 
 
 def _deleted(runs: Sequence[Listed]) -> Iterator[Listed]:

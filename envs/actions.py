@@ -161,6 +161,8 @@ class _Leaf:
         self._scale: np.ndarray | None = None
         if (entries := math.prod(self._shape)) > MOST_ENTRIES:
             raise UserError(f"action space{name} has {entries:,} entries; at most {MOST_ENTRIES:,} are allowed")
+        if not entries:
+            raise UserError(f"action space{name} is {space}, in which there is nothing to do")
         if isinstance(space, spaces.Discrete | spaces.MultiDiscrete):
             self._start, count = int_range(space)
             self.space: Space = from_zero(count)

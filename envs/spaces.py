@@ -294,6 +294,9 @@ def _leaves(space: Space, path: tuple[Any, ...]) -> Iterator[_Leaf]:
     elif (entries := math.prod(space.shape or ())) > MOST_ENTRIES:
         where = f" {'/'.join(map(str, path))!r}" if path else ""
         raise UserError(f"observation space{where} has {entries:,} entries; at most {MOST_ENTRIES:,} are allowed")
+    elif not entries:
+        where = f" {'/'.join(map(str, path))!r}" if path else ""
+        raise UserError(f"observation space{where} is {space}, which holds nothing: leave it out")
     elif isinstance(space, spaces.Box):
         shape = space.shape or (1,)
         if space.dtype == np.uint8:

@@ -6,6 +6,7 @@ import json
 import math
 import os
 import re
+import signal
 import sys
 import threading
 import traceback
@@ -25,6 +26,8 @@ def run_command(command: Callable[[list[str]], int], argv: list[str] | None) -> 
     that hangs up, such as `| head`, ends no command: it does its work, and then the code is 141 as for other programs.
     """
     arguments = sys.argv[1:] if argv is None else argv
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # until here Ctrl-C ended the process (`agents/__init__.py`)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     with lasting_output() as (output, _):
         code = _exit_code(command, arguments)
         output.flush()

@@ -388,3 +388,11 @@ def test_a_space_of_more_entries_than_fit_is_refused_before_anything_is_made_of_
         ObservationCodec(spaces.Dict(a=spaces.Tuple([Vast()])))
     with pytest.raises(UserError, match="action space has 1,000,000,000,000 entries; at most 16,777,216 are allowed"):
         ActionCodec(Vast())
+
+
+def test_spaces_that_hold_nothing_are_refused():
+    empty = spaces.Box(-1, 1, (0,))
+    with pytest.raises(UserError, match=r"observation space 'more' is Box\(.*\), which holds nothing: leave it out"):
+        ObservationCodec(spaces.Dict({"x": spaces.Discrete(2), "more": empty}))
+    with pytest.raises(UserError, match=r"action space is Box\(.*\), in which there is nothing to do"):
+        ActionCodec(empty)

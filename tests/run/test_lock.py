@@ -118,7 +118,7 @@ def test_a_run_in_training_is_not_resumed_nor_deleted(tmp_path: Path, capsys: py
         run.name: True,
         idle.name: False,
     }
-    assert runs_main(["--runs-dir", str(tmp_path), "--unfinished", "--delete", "--yes"]) == 0
+    assert runs_main(["--runs-dir", str(tmp_path), "--unfinished", "--delete", "--yes"]) == 1
     told = capsys.readouterr().out
     assert f"Not deleted: {run} is being trained by {ME}." in told
     assert told.endswith("Deleted 1 run.\n")

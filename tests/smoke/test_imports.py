@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
+from pathlib import Path
 
 HELP = {
     *("agents", "envs", "pydantic", "pydantic_core", "annotated_types", "typing_inspection", "typing_extensions"),
@@ -73,3 +76,22 @@ def test_training_imports_nothing_that_only_others_need(tmp_path):
     assert packages <= TRAINING
     assert {"torch", "gymnasium", "tensorboard"} <= packages
     assert not heavy
+
+
+def test_ctrl_c_while_a_command_imports_ends_it_without_a_traceback(tmp_path: Path) -> None:
+    (tmp_path / "tyro.py").write_text("import signal\nsignal.raise_signal(signal.SIGINT)\n")
+    paths = os.pathsep.join([str(tmp_path), str(Path(__file__).parents[2])])
+    given = {"args": [sys.executable, "-m", "agents.train", "--help"], "env": os.environ | {"PYTHONPATH": paths}}
+
+    def ends(handler: object) -> tuple[int, str]:
+        before = signal.signal(signal.SIGINT, handler)  # type: ignore[arg-type]
+        try:
+            done = subprocess.run(**given, capture_output=True, text=True, check=False)  # type: ignore[call-overload]
+        finally:
+            signal.signal(signal.SIGINT, before)
+        return done.returncode, done.stderr.strip().rpartition("\n")[2]
+
+    assert ends(signal.default_int_handler) == (-signal.SIGINT, "")
+    code, said = ends(signal.SIG_IGN)  # as in the background of a shell
+    assert code > 0, said
+    assert "tyro" in said, "it goes on, and finds no parser in that file"

@@ -209,7 +209,7 @@ class Study:
             if name not in (others := optuna.get_all_study_names(storage)):
                 if plan is None:
                     raise UserError(f"{url or folder} holds no study {name or ''}".rstrip())
-                if url is None and (other := next((one for one in others if _task(one) != _task(name)), None)):
+                if url is None and (other := next((one for one in others if _task(one) != _task(plan.name)), None)):
                     raise UserError(f"{folder} holds another search: {other}. Choose another --out for this one.")
                 made = optuna.create_study(study_name=name, storage=storage, directions=plan.directions)  # type: ignore[arg-type]
                 made.set_user_attr(PLAN, plan.to_plain())
