@@ -174,6 +174,7 @@ def prepare_drawing(env_id: str) -> None:
     """
     os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
     os.environ.setdefault("SDL_AUDIODRIVER", "dummy")
+    os.environ.setdefault("SDL_NO_SIGNAL_HANDLERS", "1")  # or a program that draws does not end at SIGTERM
     if not has_display():
         os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
     mujoco.choose_way(locate(env_id), has_display())

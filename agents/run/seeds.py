@@ -230,6 +230,4 @@ def seeds_screen(
     rest = rest_commands(argv, left)
     commands |= {"the seeds left" + (f", {index + 1}" if len(rest) > 1 else ""): one for index, one in enumerate(rest)}
     commands["list runs"] = typed("python", "-m", "agents.runs", "--runs-dir", Path(done[0].run).parent)
-    if len(done) > 1:
-        commands["compare them"] = typed("python", "-m", "agents.compare", *(one.run for one in done))
     return title, rows, commands

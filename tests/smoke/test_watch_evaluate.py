@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -234,3 +235,13 @@ def test_a_process_prints_nothing_but_its_own_lines(run):
     assert done.stderr == ""
     assert json.loads(done.stdout.splitlines()[-1])["env"] == "CartPole-v1"
     assert "pygame" not in done.stdout
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="it has no SIGTERM")
+def test_a_program_that_draws_ends_at_sigterm():
+    words = (
+        "import signal; from agents.run.play import prepare_drawing; prepare_drawing('CartPole-v1')",
+        "import pygame; pygame.init(); pygame.display.set_mode((9, 9)); signal.raise_signal(signal.SIGTERM)",
+    )
+    done = subprocess.run([sys.executable, "-c", "\n".join(words)], check=False, timeout=HANGS)
+    assert done.returncode == -signal.SIGTERM
