@@ -270,9 +270,8 @@ class AlgoConfig(Settings):
     )
     eval_share: Annotated[float | Auto | None, positive] = Field(
         "auto",
-        description="an evaluation but the last is left out where those before took more than this many times the steps "
-        "trained; "
-        "none leaves out none; auto is 1 where eval_freq is auto, else none",
+        description="an evaluation, but for the last, is left out where those before took more than this many times "
+        "the steps trained; none leaves out none; auto is 1 where eval_freq is auto, else none",
     )
     eval_max_steps: Annotated[int | Auto | None, positive] = Field(
         "auto",

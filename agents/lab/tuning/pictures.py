@@ -201,6 +201,10 @@ def learning(study: Study, trials: Sequence[FrozenTrial]) -> Picture:
                 marker="." if depth == 1 else "",
             )
         axes.xaxis.set_major_formatter(lambda x, _: thousands(x))
-        axes.set(title="Learning curves; blue: the best 3", xlabel="environment steps", ylabel="return")
+        axes.set(
+            title=f"Learning curves; blue: the best {len(good)} of {len(trials)}",
+            xlabel="environment steps",
+            ylabel="return",
+        )
 
     return make_picture("curves", "learning curves of the trials", 2.8, paint)

@@ -93,11 +93,11 @@ def write_settings(file: Path, plan: Plan, values: dict[str, Any], about: Sequen
 def about(study: Study, trial: FrozenTrial) -> list[str]:
     """Say where a trial's settings are from."""
     plan = study.plan
+    seeds = f"seeds {FIRST_SEED:,} to {FIRST_SEED + plan.seeds - 1:,}" if plan.seeds > 1 else f"seed {FIRST_SEED:,}"
     return [
         f"Found by {FOUND_BY[plan.sampling]} with {plan.algo} on {plan.env}, {plural(len(study.done()), 'trial')} of "
         f"{plan.budget:,} steps: number {trial.number}.",
-        f"In the search: {worth(study, trial)}, the best of all and so flattered; seeds {FIRST_SEED:,} to "
-        f"{FIRST_SEED + plan.seeds - 1:,}.",
+        f"In the search: {worth(study, trial)}, the best of all and so flattered; {seeds}.",
     ]
 
 
