@@ -77,7 +77,7 @@ class Options:
             metavar="FLOAT", help_behavior_hint="", help="discount, with --data; if not given, the training's"
         ),
     ] = None
-    updates: Annotated[int, tyro.conf.arg(help="of fitted Q evaluation, with --data")] = 10_000
+    updates: Annotated[int, tyro.conf.arg(help="with --data: how many updates fitted Q evaluation makes")] = 10_000
     one_instance: Annotated[Flag, tyro.conf.arg(help="only one environment may run at a time")] = False
     algo: SB3Algo = None
     vec_normalize: VecNormalizeFile = None

@@ -12,7 +12,6 @@ import tyro
 from agents.run.cli import print_json, run_command
 from agents.run.flags import (
     Debug,
-    EnvId,
     EnvKwargs,
     Flag,
     Json,
@@ -71,7 +70,14 @@ class Options:
         ),
     ] = ("best",)
     seed: Annotated[int, tyro.conf.arg(help="the same seed records the same episodes")] = 0
-    env: EnvId = None
+    env: Annotated[
+        str | None,
+        tyro.conf.arg(
+            metavar="ID",
+            help_behavior_hint="",
+            help="which environment; needed by heuristic, random and --human, else another than the run's",
+        ),
+    ] = None
     env_kwargs: EnvKwargs = ()
     max_steps: Annotated[
         int | None,

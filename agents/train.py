@@ -42,7 +42,7 @@ from envs.processes import APART
 EXAMPLES = """\
 examples:
   python -m agents.train --env CartPole-v1
-  python -m agents.train --env CartPole-v1 --algo dqn --seed 1 -n 50000 --learning-rate lin_1e-3
+  python -m agents.train --env CartPole-v1 --algo dqn --seed 1 -n 50000 --learning-rate lin_3e-2
   python -m agents.train --env CartPole-v1 --learning-rate 1e-4 --name lr-1e-4 --seeds 3
   python -m agents.train --env LunarLander-v3 --watch
   python -m agents.train --resume runs/CartPole-v1__ppo__s0__20260101-120000 -n 200000 --target-reward none
@@ -82,7 +82,8 @@ class Options:
         tyro.conf.arg(
             metavar="INTEGER",
             help_behavior_hint="",
-            help="of --seeds, runs at a time, a process each; by default one for each core if a run takes only one",
+            help="with --seeds, how many runs train at a time, each in a process of its own; by default one for each "
+            "core if a run takes only one core",
         ),
     ] = None
     dry_run: Annotated[
@@ -103,8 +104,10 @@ class Options:
         tyro.conf.FlagCreatePairsOff[bool],
         tyro.conf.arg(help="send settings and scalars to an experiment tracker, too"),
     ] = False
-    tracker: Annotated[Literal["wandb", "trackio"], tyro.conf.arg(help="which one")] = "wandb"
-    wandb_project_name: Annotated[str, tyro.conf.arg(help="under which project it shows the run")] = "deep-rl-suite"
+    tracker: Annotated[Literal["wandb", "trackio"], tyro.conf.arg(help="which tracker, with --track")] = "wandb"
+    wandb_project_name: Annotated[
+        str, tyro.conf.arg(help="name of the project under which the tracker shows the run")
+    ] = "deep-rl-suite"
     quiet: Quiet = False
     json: Json = False
     debug: Debug = False

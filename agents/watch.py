@@ -100,7 +100,9 @@ class Options:
         str, tyro.conf.arg(help="address that the page listens on; others than this machine's ask for a token")
     ] = "127.0.0.1"
     port: Annotated[int, tyro.conf.arg(help="port of the page; 0 for one that is free")] = 0
-    no_panel: Annotated[Flag, tyro.conf.arg(help="of that video: show the environment alone")] = False
+    no_panel: Annotated[
+        Flag, tyro.conf.arg(help="with --record: show the environment alone, without what the policy thinks")
+    ] = False
     replay: Annotated[
         Path | None,
         tyro.conf.arg(

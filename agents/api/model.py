@@ -170,7 +170,8 @@ class Model:
             total_timesteps: steps from here on; by default those of the settings.
             quiet: print nothing.
             runs_dir: keep the run as the command does, in a folder in this one: curves, evaluations, checkpoints, the
-                best model, and a final evaluation, which `summary` holds. Without it nothing is written.
+                best model, and a final evaluation, which `summary` holds. Without it nothing is written, and nothing is
+                evaluated, so that `target_reward` does not end it.
             name: what tells the run from others; part of its folder's name.
             replays_dir: where an episode is recorded at the end; by default none is.
 

@@ -58,7 +58,8 @@ class RunConfig(Settings):
 
     env: str = Field(
         min_length=1,
-        description="environment (always needed): a Gymnasium id, module:Id, or file.py:Class or file.py:function",
+        description="environment, named here or in --config: a Gymnasium id, module:Id, or file.py:Class or "
+        "file.py:function",
     )
     env_kwargs: dict[str, Any] = Field({}, description="the environment's own arguments, as key=value ...")
     wrappers: Annotated[list[Wrapper], BeforeValidator(_wrappers)] = Field(
@@ -72,8 +73,10 @@ class RunConfig(Settings):
     one_instance: bool = Field(
         False, description="only one copy of env may run at a time: training, evaluation and recording take turns"
     )
-    action_names: list[str] = Field([], description="what pictures call the actions, for an env that does not say")
-    observation_names: list[str] = Field([], description="the same for the numbers of an observation of one row")
+    action_names: list[str] = Field([], description="names of the actions where they are shown, if not those of env")
+    observation_names: list[str] = Field(
+        [], description="names of an observation's numbers, or of a picture's channels, if not those of env"
+    )
     algo: str = Field("ppo", description="algorithm; your own as file.py:Class, or module:Class")
     preset: str | None = Field(
         None, min_length=1, description="parts of the algorithm that belong together, such as rainbow of dqn"

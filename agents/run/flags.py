@@ -23,7 +23,11 @@ EnvId = Annotated[
 ]
 EnvKwargs = Annotated[
     tuple[str, ...],
-    tyro.conf.arg(metavar="KEY=VALUE ...", help_behavior_hint="", help="environment arguments over the training's"),
+    tyro.conf.arg(
+        metavar="KEY=VALUE ...",
+        help_behavior_hint="",
+        help="the environment's own arguments, over those of the training",
+    ),
 ]
 Run = Annotated[
     tyro.conf.Positional[Path | None],

@@ -126,7 +126,8 @@ class HeldOut:
             "r2": "R2",
         }
         told = ", ".join(f"{word} {found[name]:.4g}" for name, word in names.items() if name in found)
-        lines = [f"on {data.episodes:,} held-out episodes ({len(data):,} transitions): {told}"]
+        held_out = f"{data.episodes:,} held-out episode{'' if data.episodes == 1 else 's'}"
+        lines = [f"on {held_out} ({len(data):,} transitions): {told}"]
         if "f1" in found and len(found["f1"]) <= MOST_SHOWN:
             columns = zip(found["precision"], found["recall"], found["f1"], strict=True)
             rows = [f"{index}: {p:.3f} {r:.3f} {f:.3f}" for index, (p, r, f) in enumerate(columns)]

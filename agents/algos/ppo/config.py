@@ -26,7 +26,9 @@ class PPOConfig(EpochsConfig):
     dual_clip: float | None = Field(
         None, gt=1, description="an action's loss grows up to a probability ratio of this, where the action was bad"
     )
-    clip_range_vf: float | None = Field(None, gt=0, description="the same for the value function; none for no clipping")
+    clip_range_vf: float | None = Field(
+        None, gt=0, description="how far values may move from the old ones; none for no clipping"
+    )
     normalize_advantage: bool = Field(True, description="normalise advantages in each minibatch")
     normalize_over_rollout: bool = Field(False, description="normalise them over the whole rollout instead")
     ent_coef: float = Field(0.0, ge=0, description="weight of the entropy bonus")

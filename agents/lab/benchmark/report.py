@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from agents.lab.benchmark.case import Case, Plan
 from agents.lab.benchmark.rounds import Result, baseline_of, by_case, ratio
-from agents.lab.words import number
+from agents.lab.words import number, plural
 from agents.run.folder import versions
 from agents.run.storage import disk, write_text
 from agents.run.terminal import typed
@@ -195,7 +195,7 @@ def print_cases(console: Console, cases: Sequence[Case], left_out: Sequence[str]
     """Print what would be measured, and the command line of each program."""
     for case in cases:
         lacks = "" if case.missing is None else f"; not measured here: it {case.missing}"
-        console.print(_headed(case.name, f"  {case.title}, {case.measure.unit}, {case.repeats} times{lacks}"))
+        console.print(_headed(case.name, f"  {case.title}, {case.measure.unit}, {plural(case.repeats, 'time')}{lacks}"))
         for program in case.programs:
             variables = " ".join(f"{name}={value}" for name, value in program.variables.items())
             line = f"{variables} {typed(*program.command)}".strip()
