@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 
@@ -40,10 +40,20 @@ def did_you_mean(name: str, options: Iterable[str]) -> str:
     return f" Did you mean {listed(found, 'or')}?" if found else ""
 
 
-def not_one_of(given: Any, options: Iterable[str]) -> str:
-    """Say that `given` is none of `options`, and which is meant perhaps."""
+def not_one_of(given: Any, options: Iterable[str], hint: str = "") -> str:
+    """Say that `given` is none of `options`, and which is meant perhaps, unless a `hint` says so."""
     options = list(options)
-    return f"{given!r} given, {'|'.join(options)} expected.{did_you_mean(str(given), options)}"
+    return f"{given!r} given, {'|'.join(options)} expected.{hint or did_you_mean(str(given), options)}"
+
+
+def no_attribute(owner: Any, name: str, instead: Mapping[str, str]) -> AttributeError:
+    """Return the error that `owner` has no such attribute; `instead` says of some what there is in their place."""
+    who = (owner if isinstance(owner, type) else type(owner)).__name__
+    if name in instead:
+        hint = f": {instead[name]}"
+    else:
+        hint = "" if name.startswith("_") else f".{did_you_mean(name, dir(owner))}"
+    return AttributeError(f"{who} has no {name!r}{hint}", name=name, obj=None)  # None: Python adds no guess of its own
 
 
 def listed(names: Sequence[str], word: str = "and") -> str:

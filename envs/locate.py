@@ -16,6 +16,7 @@ import re
 import sys
 import zlib
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -70,6 +71,10 @@ def _registered(env_id: str) -> EnvSpec:
         return gymnasium.registry[env_id]
     stem = re.sub(r"-v\d+$", "", env_id).lower()
     newest = _newest_ids()
+    with suppress(ImportError):
+        importlib.import_module("ale_py")  # which registers its games
+    if (game := _newest_ids().get(f"ale/{stem}")) is not None:
+        newest = {stem: game}
     hint = f" Did you mean {newest[stem]}?" if stem in newest else did_you_mean(env_id, newest.values())
     package = env_id.partition("/")[0]
     if Path(f"{env_id}.py").is_file():

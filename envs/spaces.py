@@ -207,6 +207,8 @@ class ObservationCodec:
                 rows = list(leaf.pick(batch))
             except _MISFITS:
                 raise BadData(None, f"{leaf.name} is missing from {brief(batch)}") from error
+            if rows and not np.ndim(rows[0]) and leaf.shape:
+                rows = [leaf.pick(batch)]  # no batch, but one observation of another shape
             for row, value in enumerate(rows):
                 if (reason := leaf.fault(value)) is not None:
                     raise BadData(row, f"{leaf.name} {reason}") from error

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import pickle
 import re
 import subprocess
 import sys
+import traceback
 from pathlib import Path
 
 import gymnasium
@@ -285,12 +288,77 @@ def test_a_recorded_episode_shows_itself(tmp_path):
         (lambda: PPO(gymnasium.make_vec("CartPole-v1", 3)), "n_envs=3"),
         (lambda: DQN("Pendulum-v1").learn(10), "DQN needs a Discrete action space"),
         (lambda: PPO("CartPole-v1").learn(0), "total_timesteps: 0 given"),
+        (lambda: PPO("CartPole-v1").learn("1000"), "total_timesteps: '1000' given, a whole number expected"),
+        (lambda: PPO("CartPole-v1").evaluate(0), "episodes: 0 given, a whole number of at least 1 expected"),
+        (lambda: PPO("CartPole-v1").evaluate(gymnasium.make("CartPole-v1")), r"episodes: .*evaluate.env=...."),
+        (lambda: PPO("CartPole-v1", learning_rate=lambda p: p), "PPO.learning_rate=.*: a function .* 'lin_3e-4'"),
+        (lambda: PPO("CartPole-v1", learning_rate="x"), "such as lin_3e-4"),
         (lambda: load("nowhere"), "nowhere is no run folder"),
     ],
 )
 def test_mistakes_are_told_in_one_sentence(build, message):
     with pytest.raises(UserError, match=message):
         build()
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("load", "PPO has no 'load': .* from agents import load"),
+        ("set_env", r"evaluate.env=...."),
+        ("env", "observation_space and action_space"),
+        ("logger", "progress.scalars"),
+        ("set_random_seed", "seed=..."),
+        ("replay_buffer", "save.path. keeps"),
+        ("lern", "Did you mean learn"),
+    ],
+)
+def test_attributes_of_sb3_are_answered_with_ours(name, message):
+    model = PPO("CartPole-v1", **SMALL)
+    for owner in (model, PPO):
+        assert not hasattr(owner, name)
+        with pytest.raises(AttributeError, match=message) as found:
+            getattr(owner, name)
+        assert "Did you mean: " not in "".join(traceback.format_exception(found.value))
+    assert not hasattr(model.policy, name)
+    with pytest.raises(AttributeError, match="ActorCriticPolicy has no 'get_distribution': inspect"):
+        model.policy.get_distribution  # noqa: B018
+
+
+def test_algorithms_of_others_are_answered_with_ours():
+    with pytest.raises(ImportError, match=r"There is no TD3 here; SAC.env. comes nearest. There are .*DQN, .*PPO"):
+        from agents import TD3  # noqa: F401
+    with pytest.raises(AttributeError, match=r"That is DQN.env, preset='rainbow'."):
+        agents.Rainbow  # noqa: B018
+    with pytest.raises(AttributeError, match=r"That is PPO.env., which finds masks"):
+        agents.MaskablePPO  # noqa: B018
+    assert not hasattr(agents, "A2C")
+    from agents import train
+
+    assert train.main
+
+
+@pytest.mark.parametrize("make", [pickle.dumps, copy.deepcopy])
+def test_a_model_is_neither_pickled_nor_copied(make):
+    with pytest.raises(UserError, match="PPO is neither pickled nor copied: save"):
+        make(PPO("CartPole-v1", **SMALL))
+
+
+@pytest.mark.parametrize("settings", [{}, {"frame_stack": 2}])
+def test_what_predict_is_given_belongs_together(settings):
+    model = PPO("Corridor-v0", memory="gru", **settings, **SMALL)
+    obs = np.zeros((3, 2), np.float32)
+    _, state = model.predict(obs)
+    _, of_two = model.predict(obs[:2])
+    with pytest.raises(UserError, match="the state is that of 2 observations, but 3 are given"):
+        model.predict(obs, of_two)
+    with pytest.raises(UserError, match=r"episode_start has shape \(1,\), but \(3,\) is expected"):
+        model.predict(obs, state, np.array([True]))
+    assert str(model.predict(obs, state, True)) == str(model.predict(obs, state, np.ones(3, bool)))
+    with pytest.raises(UserError, match=r"observation has shape \(3,\), but its space says \(2,\)"):
+        model.predict(np.zeros(3, np.float32))
+    with pytest.raises(UserError, match=r"policy.predict takes a batch .* \(2,\) given"):
+        model.policy.predict(obs[0])
 
 
 def test_an_environment_that_cannot_be_copied_is_refused():

@@ -26,9 +26,19 @@ from agents.networks.models import ActorCritic, ActorCriticOutput, QNetwork, QOu
 from agents.networks.soft import SoftActorCritic
 from agents.ops.distributions import SquashedGaussian, draw_noise, lowest, masked
 from agents.ops.exploration import epsilon_greedy, exploration_matrices, legal_action, random_action
-from envs.errors import UserError
+from envs.errors import UserError, no_attribute
 
 Progress = float | ndarray
+INSTEAD = {  # what SB3's policies have
+    "get_distribution": "inspect(obs, carry) says what is thought of a batch of observations",
+    "predict_values": "inspect(obs, carry)['value'] are the values of a batch of observations",
+    "evaluate_actions": "read(unroll(obs, carry), action) are log-probabilities and values",
+    "obs_to_tensor": "predict and inspect take NumPy arrays, a batch of them",
+    **dict.fromkeys(
+        ("state_dict", "load_state_dict", "parameters", "optimizer", "forward", "q_net", "actor", "critic"),
+        "model is the network, a torch.nn.Module",
+    ),
+}
 UNROLL_ROWS = {"cpu": 2048}  # observations in one pass: what stays in the processor's cache; a GPU takes more
 
 
@@ -46,6 +56,9 @@ class ModelPolicy(ABC):
     _version = -1
     _forward: NumpyForward | None = None
     _device: torch.device
+
+    def __getattr__(self, name: str) -> Any:
+        raise no_attribute(self, name, INSTEAD)
 
     @property
     def device(self) -> torch.device:
@@ -149,7 +162,18 @@ class ModelPolicy(ABC):
             state: what the call before returned; None at the start.
             episode_start: where a new episode starts, bool `[N]`.
             deterministic: greedily, or with noise drawn from `generator`, by default one that follows PyTorch's own.
+
+        Raises:
+            UserError: they are no batch of canonical observations.
         """
+        space = self.model.observation_space
+        wanted = tree_map(lambda leaf: leaf.shape, space.spaces if isinstance(space, spaces.Dict) else space)
+        if tree_map(lambda leaf: tuple(leaf.shape[1:]) if np.ndim(leaf) else None, obs) != wanted:
+            given = tree_map(lambda leaf: tuple(np.shape(leaf)), obs)
+            raise UserError(
+                f"policy.predict takes a batch of canonical observations, N times {wanted}; {given} given "
+                "(predict of the model itself takes one, too)"
+            )
         rows = rows_of(obs)
         state = self.initial_carry(rows) if state is None else state
         if episode_start is not None and self.recurrent:

@@ -12,8 +12,8 @@ from typing import Any
 
 from agents.api.model import Model
 from agents.api.shown import Progress, Video
-from agents.run import code, registry
-from envs.errors import did_you_mean
+from agents.run import code, registry, spellings
+from envs.errors import did_you_mean, listed
 
 __all__ = ["Model", "Progress", "Video", "algorithm", "load"]
 
@@ -85,4 +85,11 @@ def find(name: str) -> Any:
     titles = {registry.title_of(one): one for one in registry.names()}
     if name in titles:
         return algorithm(titles[name])
-    raise AttributeError(f"module 'agents' has no attribute {name!r}.{did_you_mean(name, names())}")
+    hint = spellings.algorithm(name, _call) or did_you_mean(name, names())
+    said = f"module 'agents' has no attribute {name!r}.{hint} There are {listed(names())}."
+    raise AttributeError(said, name=name, obj=None)  # None: Python adds no guess of its own
+
+
+def _call(algo: str, **settings: str) -> str:
+    """Write how a model of an algorithm is made."""
+    return f"{registry.title_of(algo)}({', '.join(['env', *(f'{key}={value!r}' for key, value in settings.items())])})"

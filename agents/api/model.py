@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from numbers import Real
 from pathlib import Path
+from types import FunctionType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
+from agents.api import habits
 from agents.api.shown import Progress, Video
 from agents.run import code
 from agents.run.config import RECORD_STEPS, Layer, config_layer, resolve
-from envs.errors import UserError, did_you_mean
+from envs.errors import UserError, did_you_mean, no_attribute
 
 if TYPE_CHECKING:
     import gymnasium
@@ -23,26 +26,17 @@ if TYPE_CHECKING:
     from agents.run.summary import Summary
     from agents.run.training import Training
 
-SB3_POLICIES = ("MlpPolicy", "CnnPolicy", "MultiInputPolicy", "MlpLstmPolicy")
-SB3_ARGUMENTS = {
-    "verbose": "learn(..., quiet=True) prints nothing",
-    "tensorboard_log": "learn(..., runs_dir='runs') writes a run folder, TensorBoard's events in it",
-    "policy_kwargs": "network settings are settings like all others, such as net_arch=[64, 64]",
-    "policy": "the network follows from the observation space and from settings such as net_arch=[64, 64]",
-    "progress_bar": "learn shows progress unless quiet=True",
-}
-
 LEARN = ("quiet", "runs_dir", "name", "replays_dir")
-SB3_LEARN = {
-    "progress_bar": SB3_ARGUMENTS["progress_bar"],
-    "callback": "train(...) yields after every round, and whatever you do there is the callback",
-    "log_interval": "train(...) yields after every round: print what you want of progress.scalars",
-    "tb_log_name": "learn(..., runs_dir='runs', name='...') names the run",
-    "reset_num_timesteps": "learn called again goes on; a new model begins anew",
-}
 
 
-class Model:
+class Named(type):
+    """The type of the classes of algorithms: it says what there is in the place of SB3's `PPO.load`."""
+
+    def __getattr__(cls, name: str) -> Any:
+        raise no_attribute(cls, name, habits.ATTRIBUTES)
+
+
+class Model(metaclass=Named):
     """An algorithm on an environment.
 
     Args:
@@ -83,10 +77,15 @@ class Model:
         from envs.objects import named
 
         name = type(self).__name__
-        if misplaced or (isinstance(env, str) and env in SB3_POLICIES):
-            raise UserError(f"{name}(env, ...) takes the environment alone: {SB3_ARGUMENTS['policy']}")
-        if strange := next((key for key in settings if key in SB3_ARGUMENTS), None):
-            raise UserError(f"{name}({strange}=...): there is no such setting here; {SB3_ARGUMENTS[strange]}")
+        if misplaced or (isinstance(env, str) and env in habits.POLICIES):
+            raise UserError(f"{name}(env, ...) takes the environment alone: {habits.ARGUMENTS['policy']}")
+        if strange := next((key for key in settings if key in habits.ARGUMENTS), None):
+            raise UserError(f"{name}({strange}=...): there is no such setting here; {habits.ARGUMENTS[strange]}")
+        if strange := next((key for key, value in settings.items() if isinstance(value, FunctionType)), None):
+            raise UserError(
+                f"{name}({strange}=...): a function given, but settings are numbers and text, which files can hold; "
+                "what is to fall linearly to 0 is text such as 'lin_3e-4'"
+            )
         env_id, arguments = named(env)
         locate(env_id)
         given = {"env": env_id, "algo": self.algo, "seed": seed, "device": device, "vec": vec, "compile": compile}
@@ -111,6 +110,15 @@ class Model:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.config.env!r}, step={self.num_timesteps})"
+
+    def __getattr__(self, name: str) -> Any:
+        if hasattr(type(self), name):  # a property, in which an attribute was missing
+            return object.__getattribute__(self, name)
+        raise no_attribute(self, name, habits.ATTRIBUTES)
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        name = type(self).__name__  # a copy would have some of its weights in common with this one
+        raise UserError(f"{name} is neither pickled nor copied: save(path) keeps it, and load(path) makes another")
 
     @property
     def num_timesteps(self) -> int:
@@ -179,7 +187,7 @@ class Model:
             UserError: as `train`, or something cannot be written.
         """
         for strange in others:
-            instead = SB3_LEARN.get(strange)
+            instead = habits.LEARN.get(strange)
             hint = f"; {instead}" if instead else f".{did_you_mean(strange, LEARN)}"
             raise UserError(f"learn({strange}=...): there is no such argument here{hint}")
         if runs_dir is not None:
@@ -271,6 +279,7 @@ class Model:
         from envs.objects import named
         from envs.seeding import derive_seed
 
+        episodes = _whole("episodes", episodes, "; another environment is evaluate(env=...)")
         now = self._now() if env is None else self._now().moved(*named(env))
         return measure(now, episodes, derive_seed(seed, "evaluate"), deterministic)
 
@@ -395,9 +404,8 @@ class Model:
 
         step, before = self.num_timesteps, self.config.params
         if total_timesteps is not None:
-            if total_timesteps < 1:
-                raise UserError(f"total_timesteps: {total_timesteps} given, at least 1 expected")
-            budget = Layer(type(self).__name__, {"total_timesteps": step + int(total_timesteps)})
+            steps = _whole("total_timesteps", total_timesteps)
+            budget = Layer(type(self).__name__, {"total_timesteps": step + steps})
             self.config = resolve([*self._layers, budget], packaged=self._packaged)
         if self._training is None:
             self._training = build(self.config)
@@ -430,6 +438,16 @@ class Model:
         training = self._training or self._prepared(None)
         what = training.policy, training.config, training.env.own_spaces, training.step
         return LoadedPolicy(*what, Path(type(self).__name__), "latest", in_memory=True)
+
+
+def _whole(name: str, given: Any, hint: str = "") -> int:
+    """Return a number of which there must be one at least; `hint` is for what is no number."""
+    if not isinstance(given, Real):
+        raise UserError(f"{name}: {given!r} given, a whole number expected{hint}")
+    number = float(given)
+    if not number >= 1 or number % 1:
+        raise UserError(f"{name}: {given} given, a whole number of at least 1 expected")
+    return int(number)
 
 
 def _plain(value: Any) -> Any:

@@ -68,8 +68,10 @@ class Algorithm(nn.Module):
             UserError: it is not.
         """
         if not isinstance(action_space, spaces.Discrete):
+            others = "ppo or sac" if isinstance(action_space, spaces.Box) else "ppo"
             raise UserError(
-                f"{cls.__name__} needs a Discrete action space; this environment has {action_space}. Use --algo ppo."
+                f"{cls.__name__} needs a Discrete action space; this environment has {action_space}. "
+                f"Use --algo {others}."
             )
         return action_space
 

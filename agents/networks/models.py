@@ -75,12 +75,14 @@ class Model(nn.Module):
     """An encoder and, by configuration, a memory: from observations to `features` numbers.
 
     Attributes:
+        observation_space: canonical, of what it reads.
         masked: whether observations say which actions are legal.
         auxiliary: what the encoder learns beside, from observations alone (`agents.networks.representation`), or None.
     """
 
     def __init__(self, observation_space: Space, config: NetworkConfig) -> None:
         super().__init__()
+        self.observation_space = observation_space
         self.encoder = Encoder(observation_space, config)
         self.memory = build_memory(config.recurrence, self.encoder.features)
         self.features = self.encoder.features if self.memory is None else self.memory.features

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from agents.core.tree import to_numpy
+from agents.core.tree import rows_of, to_numpy, tree_map
 from agents.run.models import LoadedPolicy
 from envs.actions import ActionCodec
 from envs.adapters.cleaning import reader
@@ -22,7 +22,7 @@ def predict(
     """Choose actions as `agents.api.model.Model.predict` says, for one observation or a batch.
 
     Raises:
-        UserError: the observation does not fit the observation space.
+        UserError: the observation does not fit the observation space, or the state or `episode_start` the observation.
     """
     shown = now.config.params.observations
     observations = reader(shown.arguments["cleaning"])(now.own_spaces[0])
@@ -30,8 +30,22 @@ def predict(
         observation = with_mask(observation, action_masks, now.own_spaces[1])
         one = observations.is_one(observation)
         obs = observations.encode([observation]) if one else observations.encode_batch(observation)
+        rows = rows_of(obs)
         if episode_start is not None:
-            episode_start = np.atleast_1d(np.asarray(episode_start, bool))
+            episode_start = np.asarray(episode_start, bool)
+            if episode_start.shape not in ((), (rows,)):
+                raise UserError(
+                    f"episode_start has shape {episode_start.shape}, but ({rows},) is expected, or one bool"
+                )
+            episode_start = np.full(rows, episode_start)
+        of = set[tuple[int, ...]]()
+        tree_map(lambda leaf: of.add(tuple(np.shape(leaf)[:1])), state)
+        if of - {(rows,)}:
+            counts = " and ".join(str(*shape) or "no" for shape in sorted(of))
+            raise UserError(
+                f"the state is that of {counts} observations, but {rows} are given: predict takes what it last "
+                "returned for as many, or None at the start"
+            )
         seen = None
         if shown.in_use:
             state, seen = (None, None) if state is None else state

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import agents.algos
 from agents.core.config import AlgoConfig
 from agents.core.user_code import class_in, is_user_code, user_class
+from agents.run import spellings
 from envs.errors import UserError, not_one_of
 
 if TYPE_CHECKING:
@@ -71,13 +72,18 @@ def find(name: str, source: str = "algo") -> AlgorithmSpec:
             raise UserError(f"{source}: {error}") from error.__cause__
     packaged = _packaged()
     if name not in packaged:
-        raise UserError(f"{source}: {not_one_of(name, names())} (your own: {FORMS})")
+        meant = not_one_of(name, names(), spellings.algorithm(name, _flags))
+        raise UserError(f"{source}: {meant} (your own: {FORMS})")
     home = f"{agents.algos.__name__}.{name}"
     if not packaged[name]:
         return _spec(name, class_in(import_module(home), home, _base(), "an algorithm"))
     config = class_in(import_module(f"{home}.config"), f"{home}.config", AlgoConfig, "a settings class")
     algorithm = f"{home}.algorithm"
     return AlgorithmSpec(name, config, lambda: class_in(import_module(algorithm), algorithm, _base(), "an algorithm"))
+
+
+def _flags(algo: str, **settings: str) -> str:
+    return " ".join([f"--algo {algo}", *(f"--{key} {value}" for key, value in settings.items())])
 
 
 def _base() -> type[Algorithm]:

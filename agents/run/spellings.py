@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection
 
 from envs.errors import listed, nearest
@@ -28,7 +29,7 @@ _OTHERS = {
     "clip_range": "clip_coef clip_param eps_clip clip_ratio cliprange clip clip_epsilon ppo_clip",
     "clip_range_vf": "clip_vloss value_clip vf_clip_param vf_clip",
     "normalize_advantage": "norm_adv advantage_norm normalize_advantages",
-    "norm_reward": "normalize_reward reward_norm rew_norm normalize_rewards",
+    "norm_reward": "normalize normalize_reward reward_norm rew_norm normalize_rewards",
     "clip_reward": "clip_rewards reward_clipping reward_clip",
     "norm_obs": "normalize normalize_obs obs_norm normalize_observations",
     "target_kl": "kl_target max_kl",
@@ -40,20 +41,20 @@ _OTHERS = {
     "memory_size": "lstm_hidden_size lstm_cell_size rnn_size rnn_hidden_size",
     "buffer_size": "replay_size replay_buffer_size memory_capacity capacity buffer_capacity replay_capacity",
     "learning_starts": "warmup_steps start_steps learn_start min_buffer_size num_steps_sampled_before_learning_starts",
-    "train_freq": "update_every update_freq training_intensity",
+    "train_freq": "update_every update_freq train_frequency training_intensity",
     "gradient_steps": "update_per_step n_updates",
     "n_step_returns": "n_step nstep multi_step",
-    "target_update_interval": "target_update_freq target_network_update_freq target_update",
+    "target_update_interval": "target_update_freq target_network_update_freq target_network_frequency target_update",
     "tau": "polyak polyak_tau soft_update",
     "target_entropy": "target_ent entropy_target",
     "n_critics": "n_qs num_critics n_q_networks num_qs",
     "truncated_quantiles": "tqc",
     "double_q": "double is_double double_dqn ddqn",
-    "exploration_initial_eps": "eps_start initial_epsilon epsilon_start",
-    "exploration_final_eps": "eps_end final_epsilon epsilon epsilon_end eps eps_train min_epsilon",
+    "exploration_initial_eps": "start_e eps_start initial_epsilon epsilon_start",
+    "exploration_final_eps": "end_e eps_end final_epsilon epsilon epsilon_end eps eps_train min_epsilon",
     "exploration_fraction": "eps_decay epsilon_decay exploration_decay",
     "target_reward": "reward_threshold stop_reward",
-    "eval_freq": "eval_interval evaluation_interval test_freq",
+    "eval_freq": "eval_interval evaluation_interval test_freq n_evaluations num_evaluations",
     "eval_episodes": "n_eval_episodes num_eval_episodes evaluation_duration test_num",
     "save_freq": "checkpoint_freq save_interval checkpoint_interval",
     "runs_dir": "logdir log_dir log_folder tensorboard_log output_dir save_path",
@@ -74,8 +75,44 @@ _NEEDLESS = dict.fromkeys(
     ("tensorboard", "log_interval"), "Every run writes its curves into its folder, for TensorBoard."
 ) | {
     "wandb_entity": "It is the environment variable WANDB_ENTITY.",
+    "policy": "Leave it out: the network follows from the observation space and from settings such as net_arch.",
+    "policy_kwargs": "Settings of the network are settings like all others: net_arch, activation, ortho_init.",
+    "optimize_hyperparameters": "python -m agents.tune searches for good settings.",
     "torch_deterministic": "The same seed repeats a run on the CPU as it is.",
 }
+
+_ALGOS = {  # others' names -> the algorithm and the settings that are it here
+    "rainbow": "dqn preset=rainbow",
+    "r2d2": "dqn preset=r2d2",
+    "btr": "dqn preset=btr",
+    **dict.fromkeys(("ddqn", "doubledqn"), "dqn preset=double"),
+    "c51": "dqn distribution=c51",
+    "qrdqn": "dqn distribution=qr",
+    "iqn": "dqn distribution=iqn",
+    "tqc": "sac preset=tqc",
+    "crossq": "sac preset=crossq",
+    **dict.fromkeys(("recurrentppo", "ppolstm"), "ppo memory=lstm"),
+    "maskableppo": "ppo",
+}
+_NEAREST = dict.fromkeys(("trpo", "a2c", "a3c", "acktr", "reinforce"), "ppo") | dict.fromkeys(("td3", "ddpg"), "sac")
+_REMARKS = {"maskableppo": ", which finds masks of actions by itself"}
+
+
+def algorithm(name: str, written: Callable[..., str]) -> str:
+    """Return a sentence, with its leading space, on the algorithm that others call `name`; "" where it is none.
+
+    Args:
+        written: how an algorithm of ours is written in it, with settings, which are texts.
+    """
+    plain = re.sub(r"[\W_]", "", name.lower())
+    if plain in _NEAREST:
+        return f" There is no {name} here; {written(_NEAREST[plain])} comes nearest."
+    algo, *settings = _ALGOS.get(plain, "").split() or [""]
+    return (
+        f" That is {written(algo, **dict(one.split('=') for one in settings))}{_REMARKS.get(plain, '')}."
+        if algo
+        else ""
+    )
 
 
 def ours(name: str, known: Collection[str]) -> list[str]:

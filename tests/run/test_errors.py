@@ -51,7 +51,7 @@ WORDS = {
     "--env lunarlander": "no environment 'lunarlander'. Did you mean LunarLander-v3",
     "--algo dqn": "which environment",
     "--env CartPole-v1 --algo pppo": rf"--algo: 'pppo' given, {re.escape(NAMES)} expected. Did you mean ppo",
-    "--env Pendulum-v1 --algo dqn": r"DQN needs a Discrete action space; .* has Box\(-2.0.*. Use --algo ppo",
+    "--env Pendulum-v1 --algo dqn": r"DQN needs a Discrete action space; .* has Box\(-2.0.*. Use --algo ppo or sac",
     f"--env {ENVS}:Levers --algo dqn": r"DQN needs a Discrete action space; .*MultiDiscrete.* Use --algo ppo",
     "--env CartPole-v1 --gama 0.9": "--gama: unknown flag. Did you mean --gamma",
     "--env CartPole-v1 --gamma 1.5": "--gamma: 1.5 is out of range; it must be >= 0 and <= 1",
@@ -91,6 +91,12 @@ def test_a_misspelt_run_is_guessed(told: Callable[..., str]) -> None:
     assert f"It lies in the run {run}" in told(f"--resume {run}/checkpoints")
     assert f"It holds {run.name}." in told("--resume runs")
     assert "--seed: the run has 0; with 1 it would be another run" in told(f"--resume {run} --seed 1")
+
+
+@pytest.mark.parametrize("given", ["Pong-v5", "Pong-v4", "pong"])
+def test_a_game_without_its_namespace_is_guessed(given: str, told: Callable[..., str]) -> None:
+    pytest.importorskip("ale_py")
+    assert "Did you mean ALE/Pong-v5?" in told(f"--env {given}")
 
 
 def test_a_missing_device(told: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
