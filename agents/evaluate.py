@@ -23,6 +23,7 @@ from agents.run.flags import (
     SB3Algo,
     Trust,
     VecNormalizeFile,
+    is_sb3,
     parse_env_kwargs,
     parse_flags,
     refuse_outside,
@@ -107,7 +108,7 @@ def _evaluate(argv: list[str]) -> int:
     from agents.run.terminal import console
     from envs.seeding import derive_seed
 
-    prepare = _model_of_sb3 if options.run is not None and options.run.suffix == ".zip" else _model_of_ours
+    prepare = _model_of_sb3 if is_sb3(options.run) else _model_of_ours
     env, policy, about = prepare(options, env_kwargs)
     try:
         seed = derive_seed(options.seed, "evaluate")  # never the episodes that the best policy was chosen by
@@ -149,7 +150,7 @@ def _judge(options: Options, env_kwargs: dict[str, Any]) -> int:
     from agents.run.terminal import say
 
     refuse_outside(options, updates=(1, MOST_UPDATES), gamma=(0, 1))
-    if options.run is not None and options.run.suffix == ".zip":
+    if is_sb3(options.run):
         raise UserError("--data: a model of stable-baselines3 can only be measured by playing; leave --data out")
     assert options.data is not None
     run = options.run or find_latest_run(options.runs_dir)
@@ -276,7 +277,7 @@ def _print(summary: dict[str, Any], chosen: bool) -> None:
         screen.print(f"The run begun last: {summary['run']}", style="dim")
     screen.print(Text.assemble("\n", (summary["env"], "bold"), f" · {title_of(summary['algo'])}\n"))
     screen.print(_table([(name, value.format(**summary)) for name, value in rows], bold="return"))
-    if not summary["run"].endswith(".zip") and watch_fault(summary["env"]) is None:
+    if not is_sb3(Path(summary["run"])) and watch_fault(summary["env"]) is None:
         words = (summary["run"], "--checkpoint", summary["checkpoint"])
         screen.print(f"\nWatch it:  {typed('python', '-m', 'agents.watch', *words)}")
 

@@ -22,6 +22,7 @@ from agents.run.flags import (
     SB3Algo,
     Trust,
     VecNormalizeFile,
+    is_sb3,
     parse_env_kwargs,
     parse_flags,
     refuse_outside,
@@ -205,7 +206,7 @@ def shows_of(options: Options) -> list[Show]:
     run, checkpoint = options.run, options.beside
     if Path(options.beside).exists():
         run, checkpoint = Path(options.beside), "best"
-    elif run is None or run.suffix == ".zip":
+    elif run is None or is_sb3(run):
         first.close()
         raise UserError(f"--beside: there is no {options.beside}; name a run, or RUN and another of its checkpoints")
     try:
@@ -242,7 +243,7 @@ def _show(options: Options, path: Path | None, checkpoint: str | None) -> Show:
         if path is not None:
             loaded = load_policy(path, checkpoint or "best", trust=options.trust, env=recorded.env)
         return ReplayShow(options.replay, recorded, loaded)
-    if path is not None and path.suffix == ".zip":
+    if path is not None and is_sb3(path):
         return _show_of_sb3(options, path, env_kwargs)
     run, acting = path or find_latest_run(options.runs_dir), not options.stochastic
     load: Any = partial(load_policy, run, trust=options.trust, env=options.env, env_kwargs=env_kwargs)
@@ -287,7 +288,7 @@ def refuse_combinations(options: Options) -> None:
     for name, other in (("--record", options.record), ("--replay", options.replay)):
         if other is not None:
             raise UserError(f"--follow and {name} exclude one another: --follow shows a run as it learns")
-    if options.run is not None and options.run.suffix == ".zip":
+    if is_sb3(options.run):
         raise UserError(f"--follow shows a run as it learns, and {options.run} is a model that does not learn any more")
     if options.checkpoint not in (None, "best", "latest"):
         raise UserError(f"--checkpoint: {options.checkpoint} given, but --follow plays the newest: best or latest.")

@@ -242,7 +242,7 @@ def test_means_of_episodes_go_on_with_the_next_call():
 def test_the_same_seed_plays_the_episodes_of_the_command(tmp_path, capsys):
     model = PPO("CartPole-v1", seed=2, **SMALL)
     found = model.evaluate(4, seed=3)
-    assert evaluate_command([str(model.save(tmp_path / "model")), "--episodes", "4", "--seed", "3", "--json"]) == 0
+    assert evaluate_command([str(model.save(tmp_path / "model.zip")), "--episodes", "4", "--seed", "3", "--json"]) == 0
     summary = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert (summary["mean"], summary["length_min"], summary["length_max"]) == (
         found.mean,

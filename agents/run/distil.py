@@ -174,7 +174,10 @@ def student_of(teacher: LoadedPolicy, settings: dict[str, Any], steps: int, lear
         UserError: they are no settings, or the two cannot be compared.
     """
     if not isinstance(teacher.policy.model, ActorCritic | QNetwork):
-        raise UserError(f"{teacher.algo}: a policy and a value function, or action values, are distilled, and no other")
+        raise UserError(
+            f"{teacher.algo}: a policy and a value function, or action values, are distilled (bc, dqn, ppo, pqn), and "
+            "no other; python -m agents.prune makes any policy smaller"
+        )
     if teacher.config.one_instance:
         raise UserError("teacher and student play side by side, and of this environment only one copy may run")
     before = teacher.config.model_dump(mode="json")

@@ -118,6 +118,11 @@ def _names(options: type[Any]) -> Iterator[str]:
             yield from detail.aliases or ()
 
 
+def is_sb3(path: Path | None) -> bool:
+    """Whether a model is a file of stable-baselines3; a folder is ours, whatever it is called."""
+    return path is not None and path.suffix == ".zip" and not path.is_dir()
+
+
 def refuse_outside(options: Any, **bounds: float | tuple[float, float]) -> None:
     """Refuse flags, by their fields' names, below the least or above the most they may be; None stands for no value.
 

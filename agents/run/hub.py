@@ -231,7 +231,7 @@ def model_card(settings: dict[str, Any], summary: dict[str, Any], repo: str, vid
         else "The final policy was not evaluated.",
         *(["[A recorded episode](replay.mp4)"] if video else []),
         f"```bash\npython -m agents.hub pull {repo}\npython -m agents.evaluate runs/{repo.partition('/')[2]}\n```",
-        *(f"{sentence}." for sentence in _of_code(needed)),
+        *(f"{sentence[0].upper()}{sentence[1:]}." for sentence in _of_code(needed)),
         f"## Settings\n\n```yaml\n{dump_yaml(settings)}```",
     ]
     return "\n\n".join(lines) + "\n"

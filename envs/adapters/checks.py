@@ -77,7 +77,10 @@ def rewards_of(rewards: Sequence[Any] | np.ndarray) -> np.ndarray:
         BadData: one is not a finite number; `row` says which.
     """
     try:
-        array = np.array(rewards, np.float32)
+        array = np.array(rewards)
+        if array.dtype.kind in "SU":
+            raise TypeError("text, which NumPy would read as numbers")
+        array = array.astype(np.float32, copy=False)
         # A sum of squares is finite only if every entry is; if not, it may just have overflowed.
         if array.ndim == 1 and (math.isfinite(np.vdot(array, array)) or np.isfinite(array).all()):
             return array

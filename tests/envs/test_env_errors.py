@@ -14,7 +14,7 @@ import pytest
 from gymnasium.vector import SyncVectorEnv
 from gymnasium.wrappers import OrderEnforcing, TimeLimit
 
-from envs.adapters.checks import rewards_of
+from envs.adapters.checks import flags_of, rewards_of
 from envs.adapters.masks import WithMask
 from envs.adapters.sync import SyncVecEnv
 from envs.adapters.vector import adapt
@@ -22,6 +22,7 @@ from envs.adapters.workers import WorkersVecEnv
 from envs.api import VecEnv
 from envs.errors import EnvError
 from envs.seeding import derive_seed
+from envs.spaces import BadData
 from tests.envs.small_envs import Faulty
 
 FAULTS = {
@@ -137,6 +138,15 @@ def test_rewards_whose_squares_overflow_are_taken_in_silence():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert rewards_of([1e20, -1e38]).tolist() == pytest.approx([1e20, -1e38])
+
+
+@pytest.mark.parametrize("text", ["1", b"1", np.str_("1")])
+def test_text_is_no_reward_and_no_flag(text: Any):
+    for rewards in ([text], [0.5, text]):
+        with pytest.raises(BadData, match=r"reward is .*1'.*, which is not a number"):
+            rewards_of(rewards)
+    with pytest.raises(BadData, match=r"terminated is .*must be True or False"):
+        flags_of([True, text], "terminated")
 
 
 def test_a_step_of_four_values_names_the_rule_behind_wrappers_too():

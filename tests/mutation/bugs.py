@@ -3010,8 +3010,8 @@ BUGS = [
             "model.evaluate plays other episodes than the command does",
         ),
         (
-            '{"total_timesteps": step + int(total_timesteps)}',
-            '{"total_timesteps": int(total_timesteps)}',
+            '{"total_timesteps": step + steps}',
+            '{"total_timesteps": steps}',
             "learn called again counts its steps from 0",
         ),
         (

@@ -22,6 +22,7 @@ from agents.lab.comparison import options as compare_options
 from agents.run import registry, spellings
 from agents.run.cli import print_json, run_command
 from agents.run.config import CONFIGS, FLAGS, RUN_FIELDS, Layer, RunConfig, resolve
+from agents.run.flags import is_sb3
 from agents.run.yaml_files import load_config_file
 from envs.errors import UserError
 from tests.run.running import NAMES, read_config, setting_of_others
@@ -192,6 +193,12 @@ def test_options_reach_the_runner(runner: list[dict[str, Any]]) -> None:
     assert {name: runner[-1][name] for name in changed} == changed
     trained(runner, "--env Some-v0 --record-steps 70")
     assert runner[-1]["record_steps"] == 70
+
+
+def test_a_folder_is_ours_whatever_it_is_called(tmp_path: Path) -> None:
+    (tmp_path / "ours.zip").mkdir()
+    found = [is_sb3(path) for path in (tmp_path / "ours.zip", tmp_path / "theirs.zip", tmp_path / "run", None)]
+    assert found == [False, True, False, False]
 
 
 def test_json_is_the_last_line(runner: list[dict[str, Any]], capsys: pytest.CaptureFixture[str]) -> None:

@@ -93,7 +93,7 @@ def test_a_misspelt_run_is_guessed(told: Callable[..., str]) -> None:
     assert "--seed: the run has 0; with 1 it would be another run" in told(f"--resume {run} --seed 1")
 
 
-@pytest.mark.parametrize("given", ["Pong-v5", "Pong-v4", "pong"])
+@pytest.mark.parametrize("given", ["Pong-v5", "pong"])
 def test_a_game_without_its_namespace_is_guessed(given: str, told: Callable[..., str]) -> None:
     pytest.importorskip("ale_py")
     assert "Did you mean ALE/Pong-v5?" in told(f"--env {given}")

@@ -147,6 +147,7 @@ def test_nothing_sent_names_a_place_on_this_machine(hub: FakeHub, tmp_path: Path
     own = train(tmp_path / "runs", f"--env {mine}:Signs {SMALL}")
     told = push(own, "me/own", replays_dir=Path("replays"))
     assert told[1:] == ["it needs code that is not in it: my_envs.py:Signs"]
+    assert b"\nIt needs code that is not in it: my_envs.py:Signs.\n" in hub.files["me/own"]["README.md"]
     for name, content in hub.files["me/own"].items():
         assert str(tmp_path).encode() not in content, name
     path, notes = pull("me/own", Path("pulled"))

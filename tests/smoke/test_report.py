@@ -42,6 +42,12 @@ def test_a_comparison_of_nothing_but_imports(tmp_path, capsys):
     assert "Nothing can be compared yet" in capsys.readouterr().out
 
 
+def test_a_run_without_its_settings_is_damaged(tmp_path, capsys):
+    (tmp_path / "versions.json").touch()
+    assert main([str(tmp_path)]) == 2
+    assert f"damaged: {tmp_path}: config.yaml is missing" in " ".join(capsys.readouterr().err.split())
+
+
 @pytest.mark.parametrize(
     ("argv", "says"),
     [

@@ -16,7 +16,7 @@ from agents.lab.comparison.options import Options
 from agents.lab.sb3_settings import COUNTERPARTS, Unfit, counterpart, translate_settings, tuned_settings
 from agents.lab.words import task_name
 from agents.run.config import FLAGS, Layer, RunConfig, config_layer, resolve
-from agents.run.flags import parse_env_kwargs
+from agents.run.flags import is_sb3, parse_env_kwargs
 from agents.run.registry import label
 from agents.run.storage import opened
 from envs.actions import Hybrid
@@ -214,7 +214,7 @@ def model_side(path: Path, ours: RunConfig, *, trust: bool, vec_normalize: Path 
     Raises:
         UserError: there is no such model, or it is not trusted.
     """
-    if path.suffix == ".zip":
+    if is_sb3(path):
         from agents.lab.sb3_policy import refuse_untrusted, sb3_algo
 
         refuse_untrusted(path, trust)

@@ -24,7 +24,7 @@ from agents.lab.words import plural, printable
 from agents.run import code
 from agents.run.config import RunConfig
 from agents.run.doctor.sink import read_diagnoses
-from agents.run.flags import parse_env_kwargs
+from agents.run.flags import is_sb3, parse_env_kwargs
 from agents.run.registry import find, title_of
 from agents.run.terminal import typed
 from envs.errors import UserError, listed
@@ -86,7 +86,7 @@ class Entry:
 
     @property
     def sb3(self) -> bool:
-        return self.path.suffix == ".zip"
+        return is_sb3(self.path)
 
     @property
     def place(self) -> str:
@@ -142,12 +142,12 @@ def read_entries(options: Options) -> tuple[list[Entry], dict[Path, str]]:
     for path in paths.values():
         if not path.exists():
             raise UserError(f"{path} does not exist. Run folders and models of stable-baselines3 (.zip) are compared.")
-        if path.suffix != ".zip":
+        if not is_sb3(path):
             try:
                 entries[path] = _our_entry(path, options.trust)
             except UserError as error:
                 left_out[path] = _without_path(error, path)
-    models = [path for path in paths.values() if path.suffix == ".zip"]
+    models = [path for path in paths.values() if is_sb3(path)]
     if options.env and not models:
         raise UserError("--env: it says what a MODEL.zip learnt; run folders know it themselves")
     envs = {entry.place: (entry.env, entry.env_kwargs) for entry in entries.values()}

@@ -70,6 +70,8 @@ def write_page(found: Explanation, folder: Path) -> Path:
 def sentences(found: Explanation) -> list[str]:
     """Say what counts most and least, and what it does to the return to be without."""
     first, *last = found.effects
+    if not first.importance.changed:
+        return ["Nothing counts: with other states' values in the place of any feature, every action stays as it is."]
     lines = [f"What counts most is {first.name}: {_effect(found, first)}"]
     lines += [f"What counts least is {one.name}: {_effect(found, one)}" for one in last]
     return lines

@@ -31,3 +31,10 @@ def test_an_interval_is_said_where_there_is_one(low: float, high: float, end: st
     (line,) = sentences(found)
     assert line.startswith("What counts most is speed: with other states' values in its place 25% of the actions")
     assert line.endswith(end)
+
+
+def test_where_no_feature_counts_none_counts_most() -> None:
+    effects = [SimpleNamespace(name=name, importance=SimpleNamespace(changed=0.0)) for name in ("angle", "speed")]
+    found: Any = SimpleNamespace(effects=effects)
+    (line,) = sentences(found)
+    assert line.startswith("Nothing counts: ")
