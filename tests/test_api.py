@@ -320,6 +320,8 @@ def test_attributes_of_sb3_are_answered_with_ours(name, message):
         with pytest.raises(AttributeError, match=message) as found:
             getattr(owner, name)
         assert "Did you mean: " not in "".join(traceback.format_exception(found.value))
+    with pytest.raises(AttributeError, match=r"PPO has no 'gamma': settings are in config and config.params"):
+        model.gamma  # noqa: B018
     assert not hasattr(model.policy, name)
     with pytest.raises(AttributeError, match="ActorCriticPolicy has no 'get_distribution': inspect"):
         model.policy.get_distribution  # noqa: B018

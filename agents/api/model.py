@@ -114,7 +114,11 @@ class Model(metaclass=Named):
     def __getattr__(self, name: str) -> Any:
         if hasattr(type(self), name):  # a property, in which an attribute was missing
             return object.__getattribute__(self, name)
-        raise no_attribute(self, name, habits.ATTRIBUTES)
+        config = self.__dict__.get("config")
+        settings = (
+            {} if config is None else dict.fromkeys(config.model_dump(), "settings are in config and config.params")
+        )
+        raise no_attribute(self, name, settings | habits.ATTRIBUTES)
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         name = type(self).__name__  # a copy would have some of its weights in common with this one
