@@ -222,6 +222,7 @@ def model_card(settings: dict[str, Any], summary: dict[str, Any], repo: str, vid
         }
         head["model-index"] = [{"name": title, "results": [result]}]
     needed = _code_of(settings)
+    measured = f"python -m agents.evaluate runs/{repo.partition('/')[2]} --checkpoint latest"  # the final policy
     lines = [
         f"---\n{yaml.safe_dump(head, sort_keys=False, allow_unicode=True)}---",
         f"# {title} on {env}",
@@ -230,7 +231,7 @@ def model_card(settings: dict[str, Any], summary: dict[str, Any], repo: str, vid
         if score
         else "The final policy was not evaluated.",
         *(["[A recorded episode](replay.mp4)"] if video else []),
-        f"```bash\npython -m agents.hub pull {repo}\npython -m agents.evaluate runs/{repo.partition('/')[2]}\n```",
+        f"```bash\npython -m agents.hub pull {repo}\n{measured}\n```",
         *(f"{sentence[0].upper()}{sentence[1:]}." for sentence in _of_code(needed)),
         f"## Settings\n\n```yaml\n{dump_yaml(settings)}```",
     ]
