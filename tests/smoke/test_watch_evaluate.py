@@ -95,7 +95,7 @@ def test_evaluate_passes_arguments_to_the_environment(run, capsys):
     [
         ("nowhere", "nowhere"),
         ("RUN --checkpoint 999", "no checkpoint '999'; there are best, latest, 256, 512"),
-        ("RUN --episodes 0", "--episodes: 0 given, at least 1"),
+        ("RUN --episodes 0", "--episodes: 0 given, 1 to 1,000,000 expected"),
         ("RUN --seed -1", "--seed: -1 given"),
         ("RUN --env-kwargs gravity", "KEY=VALUE expected"),
         ("RUN --env Acrobot-v1", "does not fit Acrobot-v1"),
