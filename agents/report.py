@@ -13,7 +13,6 @@ from agents.run.cli import print_json, run_command
 from agents.run.flags import CurveFiles, Debug, Flag, Trust, parse_flags
 from envs.errors import UserError
 
-OF_RUNS = ("versions.json", "progress.csv")  # files of runs alone
 EXAMPLES = """\
 examples:
   python -m agents.report
@@ -66,7 +65,7 @@ def _report(argv: list[str]) -> int:
         page, found = write_page(folder, out, options.replays_dir, options.trust)
         say(f"report: {page}")
         found["report"] = str(page)
-    elif not (folder / "comparison.json").exists() and any((folder / one).is_file() for one in OF_RUNS):
+    elif not (folder / "comparison.json").exists() and (folder / "versions.json").is_file():
         raise UserError(f"damaged: {folder}: config.yaml is missing")  # as `agents.runs` says it
     else:
         found = report(folder, out, options.files, console())

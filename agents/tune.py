@@ -82,7 +82,7 @@ def _search(options: Options, command: str, say: Any) -> dict[str, Any]:
             say(f"stopped; {study.progress()}")
             raise
         if len(study.done()) < study.plan_trials:
-            say(f"the time is over; {study.progress()}")
+            say(study.progress() if study.exhausted else f"the time is over; {study.progress()}")
     study = studies[0]
     best = study.best(1)
     found: dict[str, Any] = {"out": str(out), "trials": len(study.done())}

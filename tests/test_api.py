@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import traceback
+from abc import ABC
 from pathlib import Path
 
 import gymnasium
@@ -19,6 +20,7 @@ from gymnasium import spaces
 
 import agents
 from agents import DQN, PPO, load
+from agents.acting.policies import ActorCriticPolicy
 from agents.api.shown import Video
 from agents.evaluate import main as evaluate_command
 from envs.errors import UserError
@@ -325,6 +327,15 @@ def test_attributes_of_sb3_are_answered_with_ours(name, message):
     assert not hasattr(model.policy, name)
     with pytest.raises(AttributeError, match="ActorCriticPolicy has no 'get_distribution': inspect"):
         model.policy.get_distribution  # noqa: B018
+
+
+def test_what_is_missing_in_a_property_is_said_as_it_is():
+    class Broken(ActorCriticPolicy):
+        thing = property(lambda self: self.model.nothing)
+
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        Broken(PPO("CartPole-v1", **SMALL).policy.model).thing  # noqa: B018
+    assert type("Mine", (PPO, ABC), {})("CartPole-v1", **SMALL).num_timesteps == 0
 
 
 def test_algorithms_of_others_are_answered_with_ours():

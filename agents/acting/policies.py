@@ -58,6 +58,8 @@ class ModelPolicy(ABC):
     _device: torch.device
 
     def __getattr__(self, name: str) -> Any:
+        if hasattr(type(self), name):  # a property, in which an attribute was missing
+            return object.__getattribute__(self, name)
         raise no_attribute(self, name, INSTEAD)
 
     @property
@@ -168,7 +170,7 @@ class ModelPolicy(ABC):
         """
         space = self.model.observation_space
         wanted = tree_map(lambda leaf: leaf.shape, space.spaces if isinstance(space, spaces.Dict) else space)
-        if tree_map(lambda leaf: tuple(leaf.shape[1:]) if np.ndim(leaf) else None, obs) != wanted:
+        if tree_map(lambda leaf: tuple(np.shape(leaf)[1:]) if np.ndim(leaf) else None, obs) != wanted:
             given = tree_map(lambda leaf: tuple(np.shape(leaf)), obs)
             raise UserError(
                 f"policy.predict takes a batch of canonical observations, N times {wanted}; {given} given "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from abc import ABCMeta
 from collections.abc import Iterator
 from numbers import Real
 from pathlib import Path
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 LEARN = ("quiet", "runs_dir", "name", "replays_dir")
 
 
-class Named(type):
+class Named(ABCMeta):
     """The type of the classes of algorithms: it says what there is in the place of SB3's `PPO.load`."""
 
     def __getattr__(cls, name: str) -> Any:

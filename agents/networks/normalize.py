@@ -149,7 +149,7 @@ class RewardScale(nn.Module):
     def _returns(self, reward_TN: Tensor, done_TN: Tensor, valid_TN: Tensor | None) -> Tensor:
         decay: Tensor | float = self.gamma
         if valid_TN is not None:  # what is no transition leaves the return as it is
-            decay, reward_TN = torch.where(valid_TN, self.gamma, 1.0), reward_TN * valid_TN
+            decay, reward_TN = torch.where(valid_TN, self.gamma, 1.0), torch.where(valid_TN, reward_TN, 0)
         if not looked_at(reward_TN):
             kept_TN = decay * torch.cat([torch.ones_like(done_TN[:1]), ~done_TN[:-1]])
             begun_TN = torch.cat([torch.addcmul(reward_TN[:1], kept_TN[:1], self.returns), reward_TN[1:]])

@@ -88,6 +88,8 @@ class Distilled(Algorithm):
         obs, start, valid = minibatch["obs"], minibatch.get("start"), minibatch.get("valid")
         with torch.no_grad():
             wanted = self._teacher[0](obs, theirs, start)
+        if isinstance(self.model, QNetwork):
+            self.model.bring_bounds_up_to_date()
         found = model(obs, mine, start)
         if isinstance(found, QOutput):
             wanted = wanted._replace(q=self._teacher[0].choice(wanted))

@@ -8,6 +8,7 @@ import traceback
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from numbers import Real
 from typing import Any
 
 import gymnasium
@@ -78,18 +79,18 @@ def rewards_of(rewards: Sequence[Any] | np.ndarray) -> np.ndarray:
     """
     try:
         array = np.array(rewards)
-        if array.dtype.kind in "SU":
-            raise TypeError("text, which NumPy would read as numbers")
-        array = array.astype(np.float32, copy=False)
-        # A sum of squares is finite only if every entry is; if not, it may just have overflowed.
-        if array.ndim == 1 and (math.isfinite(np.vdot(array, array)) or np.isfinite(array).all()):
-            return array
+        if array.dtype.kind in "biuf" and array.ndim == 1:  # NumPy would read text, too, as numbers
+            array = array.astype(np.float32, copy=False)
+            # A sum of squares is finite only if every entry is; if not, it may just have overflowed.
+            if math.isfinite(np.vdot(array, array)) or np.isfinite(array).all():
+                return array
     except (TypeError, ValueError):
         pass
     for row, reward in enumerate(rewards):
         if np.ndim(reward) != 0:
             raise BadData(row, f"reward has shape {np.shape(reward)}, but must be one number")
-        if np.asarray(reward).dtype.kind not in "biuf":
+        kind = np.asarray(reward).dtype.kind
+        if kind not in "biuf" and not (kind == "O" and isinstance(reward, Real)):
             raise BadData(row, f"reward is {reward!r} ({type(reward).__name__}), which is not a number")
         if not np.isfinite(np.float32(reward)):
             raise BadData(row, f"reward is {'NaN' if np.isnan(reward) else reward}, which float32 cannot hold")

@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import warnings
+from fractions import Fraction
 from functools import partial
 from typing import Any
 
@@ -140,9 +141,18 @@ def test_rewards_whose_squares_overflow_are_taken_in_silence():
         assert rewards_of([1e20, -1e38]).tolist() == pytest.approx([1e20, -1e38])
 
 
+def test_whatever_is_a_real_number_is_a_reward():
+    for rewards in ([Fraction(1, 2), True, np.int8(3)], np.array([0.5, 1, 3], object)):
+        found = rewards_of(rewards)
+        assert (found.dtype, found.tolist()) == (np.float32, [0.5, 1, 3])
+    for strange in (1j, np.timedelta64(1, "s"), [1, 2]):
+        with pytest.raises(BadData, match=r"reward (is .*, which is not a number|has shape \(2,\))"):
+            rewards_of([0.5, strange])
+
+
 @pytest.mark.parametrize("text", ["1", b"1", np.str_("1")])
 def test_text_is_no_reward_and_no_flag(text: Any):
-    for rewards in ([text], [0.5, text]):
+    for rewards in ([text], [0.5, text], np.array([text], object), [Fraction(1, 2), text]):
         with pytest.raises(BadData, match=r"reward is .*1'.*, which is not a number"):
             rewards_of(rewards)
     with pytest.raises(BadData, match=r"terminated is .*must be True or False"):

@@ -3893,8 +3893,8 @@ BUGS = [
         "agents/ops/values.py",
         "tests/ops/test_values.py",
         (
-            "_log_softened(q_BA, temperature).gather(",
-            "(-soft_policy(q_BA, temperature)[1] / temperature).gather(",
+            "temperature * _log_softened(q_BA, temperature).gather(",
+            "-soft_policy(q_BA, temperature)[1].gather(",
             "Munchausen: the worst actions, whose probabilities are 0 in float32, cost nothing",
             "arXiv:2007.14430, eq. 2",
         ),

@@ -95,3 +95,18 @@ def test_ctrl_c_while_a_command_imports_ends_it_without_a_traceback(tmp_path: Pa
     code, said = ends(signal.SIG_IGN)  # as in the background of a shell
     assert code > 0, said
     assert "tyro" in said, "it goes on, and finds no parser in that file"
+
+
+def test_programs_that_import_agents_keep_ctrl_c(tmp_path: Path) -> None:
+    """Of a package too, whose `__init__` is imported before the module that is run."""
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "__init__.py").write_text("import agents\n")
+    words = "import signal", "assert signal.getsignal(signal.SIGINT) is signal.default_int_handler"
+    (tmp_path / "mine" / "train.py").write_text("\n".join(words))
+    paths = os.pathsep.join([str(tmp_path), str(Path(__file__).parents[2])])
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        command = [sys.executable, "-m", "mine.train"]
+        subprocess.run(command, env=os.environ | {"PYTHONPATH": paths}, check=True)
+    finally:
+        signal.signal(signal.SIGINT, before)

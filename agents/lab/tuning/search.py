@@ -46,10 +46,11 @@ def run_search(study: Study, url: str | None, workers: int, deadline: float, say
             if (useful := study.workers(workers)) <= 0:
                 break
             if study.exhausted and not running:
-                raise UserError(
-                    f"{study.unfit:,} proposals had settings that exclude one another, and of {study.plan_trials} "
-                    f"trials {len(study.done())} could be made: look at the space (--space)"
-                )
+                said = f"{study.unfit:,} proposals had settings that exclude one another: look at the space (--space)"
+                if not study.done():
+                    raise UserError(said)
+                say(said)
+                break
             useful = 0 if study.exhausted else useful
             while len(running) < useful:
                 count += 1

@@ -114,7 +114,7 @@ def test_settings_that_exclude_one_another_are_no_try(tmp_path: Path) -> None:
             assert next_one is not None
             carry_out(next_one, study, FOREVER)
         assert study.claim(worker) is None
-    with pytest.raises(UserError, match=r"21 proposals had settings that exclude one another, and of 1 trials 0 could"):
+    with pytest.raises(UserError, match="21 proposals had settings that exclude one another: look at the space"):
         run_search(study, None, 1, FOREVER, print)
     with pytest.raises(UserError, match="n_envs times n_steps is 1,024"):
         small_plan().config({"n_steps": 512}, 0)
