@@ -3004,7 +3004,11 @@ BUGS = [
     *_in(
         "envs/adapters/checks.py",
         "tests/envs/test_env_errors.py",
-        ('if array.dtype.kind in "SU":', "if not array.size:", "a reward that is text is taken for a number"),
+        (
+            'if array.dtype.kind in "biuf" and array.ndim == 1:',
+            "if array.ndim == 1:",
+            "a reward that is text is taken for a number",
+        ),
     ),
     *_in(
         "agents/api/model.py",
