@@ -179,7 +179,7 @@ DETAILS: tuple[Detail, ...] = (
     ("data", None, tuple(f"data_{name}" for name in ("nan", "bounds", "broken", "duplicates", "unended"))),
     ("data", None, ("online_fraction",)),
     ("demonstrator", None, ("demonstrator_coef", "demonstrator_fraction", "demonstrator_margin")),
-    ("munchausen", None, ("munchausen_alpha", "munchausen_tau", "munchausen_clip", "munchausen_gap")),
+    ("munchausen", None, ("munchausen_alpha", "munchausen_tau", "munchausen_clip")),
     ("normalize_advantage", None, ("normalize_over_rollout",)),
     ("norm_value", None, ("norm_value_rate",)),
     ("curiosity", None, tuple(f"curiosity_{name}" for name in ("coef", "gamma", "episodic", "share", "loss_coef"))),

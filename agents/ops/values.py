@@ -181,21 +181,14 @@ def _log_softened(q_BA: Tensor, temperature: float) -> Tensor:
     return ((q_BA - q_BA.amax(-1, keepdim=True)) / temperature).log_softmax(-1)
 
 
-def munchausen_bonus(
-    q_BA: Tensor, action_B: Tensor, alpha: float, temperature: float, least: float, gap: float | None = None
-) -> Tensor:
+def munchausen_bonus(q_BA: Tensor, action_B: Tensor, alpha: float, temperature: float, least: float) -> Tensor:
     """Return what is added to the rewards of the actions taken, `[B]`: alpha * [temperature * log pi(a|s)] clipped.
 
     Vieillard et al. 2020, arXiv:2007.14430, eq. 2. The clipping is to [`least`, 0]. The logarithm is worked out by
     itself: float32 has no number for the probability of an action that is a little worse than the best one.
-
-    Args:
-        gap: our own: an action whose temperature * log pi(a|s), which is about how much less it is worth than the best
-            one, is below -`gap` gets 0; None for all as published.
     """
-    worse_B = temperature * _log_softened(q_BA, temperature).gather(1, action_B[:, None]).squeeze(1)
-    bonus_B = alpha * worse_B.clamp(least, 0)
-    return bonus_B if gap is None else torch.where(worse_B < -gap, 0, bonus_B)
+    log_pi_B = _log_softened(q_BA, temperature).gather(1, action_B[:, None]).squeeze(1)
+    return alpha * (temperature * log_pi_B).clamp(least, 0)
 
 
 def conservative_gap(q_BA: Tensor, action_B: Tensor) -> Tensor:

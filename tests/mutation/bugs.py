@@ -3897,8 +3897,8 @@ BUGS = [
         "agents/ops/values.py",
         "tests/ops/test_values.py",
         (
-            "temperature * _log_softened(q_BA, temperature).gather(",
-            "-soft_policy(q_BA, temperature)[1].gather(",
+            "_log_softened(q_BA, temperature).gather(",
+            "(-soft_policy(q_BA, temperature)[1] / temperature).gather(",
             "Munchausen: the worst actions, whose probabilities are 0 in float32, cost nothing",
             "arXiv:2007.14430, eq. 2",
         ),

@@ -184,8 +184,8 @@ class DQN(Algorithm):
         after = self._look(self.target, "target", minibatch, noise["target"], ahead=True)
         if config.munchausen:
             q = self._look(self.target, "target", minibatch, noise["target"]).q
-            temperature, bounds = config.munchausen_tau, (config.munchausen_clip, config.munchausen_gap)
-            bonus = munchausen_bonus(q, minibatch["action"], config.munchausen_alpha, temperature, *bounds)
+            least, temperature = config.munchausen_clip, config.munchausen_tau
+            bonus = munchausen_bonus(q, minibatch["action"], config.munchausen_alpha, temperature, least)
             policy = soft_policy(after.q, temperature)
             return values.soft_backup(
                 return_ + bonus, discount, after.q if after.atoms is None else after.atoms, *policy

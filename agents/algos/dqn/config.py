@@ -21,9 +21,6 @@ class MunchausenConfig(Settings):
     munchausen_alpha: float = Field(0.9, ge=0, le=1, description="its weight")
     munchausen_tau: float = Field(0.03, gt=0, description="temperature of the policy that values stand for")
     munchausen_clip: float = Field(-1.0, lt=0, description="the least that is added, before the weight")
-    munchausen_gap: float | None = Field(
-        None, gt=0, description="nothing is added for actions that are worth less than the best by more; none for all"
-    )
 
 
 class DQNConfig(OffPolicyConfig):
