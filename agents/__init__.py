@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 _module = sys.orig_argv[sys.orig_argv.index("-m") + 1] if sys.argv[:1] == ["-m"] and "-m" in sys.orig_argv else ""
-if _module.startswith("agents.") and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+if _module.rpartition(".")[0] == "agents" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends a command without a traceback of what it imports
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from agents.run.cli import print_json, run_command
-from agents.run.flags import Debug, Json, Trust, parse_env_kwargs, parse_flags
+from agents.run.flags import Debug, EnvKwargs, Json, Trust, parse_env_kwargs, parse_flags
 from agents.run.terminal import say
 from envs.errors import UserError
 
@@ -42,10 +42,7 @@ class Options:
             help="a registered environment, or file.py:Class; without it CartPole-v1, or what the data name",
         ),
     ] = None
-    env_kwargs: Annotated[
-        tuple[str, ...],
-        tyro.conf.arg(metavar="KEY=VALUE ...", help_behavior_hint="", help="the environment's own arguments"),
-    ] = ()
+    env_kwargs: EnvKwargs = ()
     wrappers: Annotated[
         tuple[str, ...], tyro.conf.arg(metavar="NAME ...", help_behavior_hint="", help="around it, innermost first")
     ] = ()

@@ -26,7 +26,7 @@ EnvKwargs = Annotated[
     tyro.conf.arg(
         metavar="KEY=VALUE ...",
         help_behavior_hint="",
-        help="the environment's own arguments, over those of the training",
+        help="the environment's own arguments; of a run, over those of its training",
     ),
 ]
 Run = Annotated[

@@ -107,12 +107,10 @@ def algorithm(name: str, written: Callable[..., str]) -> str:
     plain = re.sub(r"[\W_]", "", name.lower())
     if plain in _NEAREST:
         return f" There is no {name} here; {written(_NEAREST[plain])} comes nearest."
-    algo, *settings = _ALGOS.get(plain, "").split() or [""]
-    return (
-        f" That is {written(algo, **dict(one.split('=') for one in settings))}{_REMARKS.get(plain, '')}."
-        if algo
-        else ""
-    )
+    if plain not in _ALGOS:
+        return ""
+    algo, *settings = _ALGOS[plain].split()
+    return f" That is {written(algo, **dict(one.split('=') for one in settings))}{_REMARKS.get(plain, '')}."
 
 
 def ours(name: str, known: Collection[str]) -> list[str]:
