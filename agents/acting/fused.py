@@ -20,7 +20,7 @@ from agents.acting.masks import refuse_no_action
 from agents.acting.policies import ModelPolicy
 from agents.acting.rollout_kernel import Source, differences, fits, leaves, of_envs, rollout
 from agents.acting.state import ActorState
-from agents.core.checked import Disagreement, copied
+from agents.core.checked import Disagreement, copy_into
 from agents.core.runtime import Runtime
 from agents.core.tree import restarted, tree_map, tree_to_tensor
 from agents.core.types import Episodes
@@ -176,11 +176,11 @@ class FusedCollector:
         )
         try:
             for run in (self._plainly, kernel):
-                copied(state, before)
+                copy_into(state, before)
                 self._static["steps"].copy_((last - torch.arange(env.num_envs) % REHEARSED).clamp(min=0))
                 found.append((run(noise, uniform), [tensor.clone() for tensor in state]))
         finally:
-            copied(state, before)
+            copy_into(state, before)
         if wrong := differences(*found):
             raise Disagreement(wrong)
 

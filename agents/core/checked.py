@@ -80,17 +80,17 @@ class Checked:
             sample = args if self._sample is None else self._sample(*args)
             expected = tree_map(torch.clone, self._plain(*sample))
             after = [tensor.clone() for tensor in state]
-            copied(state, before)
+            copy_into(state, before)
             kernel = self._make()
             result = kernel(*sample)
             wrong = self._agree((expected, after), (result, state))
             if wrong:
                 raise Disagreement(wrong)
             if self._sample is not None:
-                copied(state, before)
+                copy_into(state, before)
                 result = kernel(*args)
         except BaseException:
-            copied(state, before)
+            copy_into(state, before)
             raise
         self._kernel = kernel
         return result
@@ -109,6 +109,6 @@ def all_close(expected: Found, got: Found) -> str:
     return ""
 
 
-def copied(tensors: Sequence[Tensor], values: Sequence[Tensor]) -> None:
+def copy_into(tensors: Sequence[Tensor], values: Sequence[Tensor]) -> None:
     for tensor, value in zip(tensors, values, strict=True):
         tensor.copy_(value)

@@ -28,7 +28,7 @@ from agents.core.checked import (
     Function,
     Version,
     all_close,
-    copied,
+    copy_into,
 )
 from agents.core.cpp_source import compiled_folder
 from agents.core.settings import CompileMode
@@ -344,11 +344,11 @@ class _Graph:
 
         try:
             self._warm_up()
-            copied(state, before)
+            copy_into(state, before)
             assert self._runtime.record is not None
             self._replay, self._outputs = self._runtime.record(lambda: self._function(*self._inputs))
         finally:
-            copied(state, before)
+            copy_into(state, before)
 
     def _warm_up(self) -> None:
         if not self._runtime.on_cuda:

@@ -29,7 +29,7 @@ from agents.lab.statistics import Estimate, estimate, mean
 from agents.learning.learner import Learner
 from agents.networks.curiosity import ActionCode
 from agents.networks.soft import Critics
-from agents.networks.target import copied, follow, tensors
+from agents.networks.target import follow, make_target, tensors
 from agents.ops.probes import to_go
 from agents.run import loops
 from agents.run.build import make_algorithm
@@ -234,7 +234,7 @@ def fitted(asked: Asked, loaded: LoadedPolicy, gamma: float, updates: int, seed:
     obs = tree_map(torch.from_numpy, data.obs)
     for part in np.array_split(data.rows, -(-len(data) // ROWS)):
         critics.update_statistics(tree_map(torch.from_numpy, data.at(part)))
-    target = copied(critics)
+    target = make_target(critics)
     numbers, rows = code(torch.from_numpy(data.action)), torch.from_numpy(data.rows)
     goes_on = gamma * ~torch.from_numpy(data.terminated)
     reward = (torch.from_numpy(data.reward) + (goes_on - 1) * usual) / unit

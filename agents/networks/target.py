@@ -12,10 +12,10 @@ from agents.core.watch import plain_attributes
 from agents.networks.models import Model
 
 ASIDE = ("curiosity", "auxiliary")  # parts of a model that learn beside it, which nobody asks a target about
-Copied = TypeVar("Copied", bound=Model)
+AnyModel = TypeVar("AnyModel", bound=Model)
 
 
-def copied(model: Copied) -> Copied:
+def make_target(model: AnyModel) -> AnyModel:
     """Return a copy of a model that is not trained and has the same normalisers, without what learns `ASIDE`."""
     # pruned weights are worked out from others at each call; only parameters can be copied
     others: dict[int, Any] = {

@@ -131,7 +131,7 @@ BUGS = [
         "agents/core/checked.py",
         "tests/core/test_runtime.py",
         (
-            "            copied(state, before)\n            raise",
+            "            copy_into(state, before)\n            raise",
             "            raise",
             "a kernel that fails has changed the parameters",
         ),
@@ -3591,7 +3591,7 @@ BUGS = [
         "agents/core/checked.py",
         "tests/core/test_runtime.py",
         (
-            "                copied(state, before)\n                result = kernel(*args)",
+            "                copy_into(state, before)\n                result = kernel(*args)",
             "                result = kernel(*args)",
             "kernel: the steps that are compared are taken twice",
         ),

@@ -20,7 +20,7 @@ from agents.networks.heads import QUIET, Noise
 from agents.networks.models import ActorCritic, QNetwork, QOutput, action_mask
 from agents.networks.normalize import RewardScale
 from agents.networks.representation import add_auxiliary, build_auxiliary
-from agents.networks.target import alike, copied, follow, tensors
+from agents.networks.target import alike, follow, make_target, tensors
 from agents.ops.values import behaviour_loss, conservative_gap, munchausen_bonus, soft_policy
 
 
@@ -59,7 +59,7 @@ class DQN(Algorithm):
     def copy_model(self) -> None:
         """Make the target network a copy of the online one, with the same normalisers."""
         self.model.copy_encoder()
-        self.target = copied(self.model)
+        self.target = make_target(self.model)
 
     def follow_model(self) -> None:
         if not alike(self.target, self.model):

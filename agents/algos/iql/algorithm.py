@@ -13,7 +13,7 @@ from agents.algos.iql.config import IQLConfig
 from agents.core.algorithm import Algorithm
 from agents.data.replay import Batch
 from agents.networks.implicit import ImplicitActorCritic
-from agents.networks.target import alike, copied, follow, tensors
+from agents.networks.target import alike, follow, make_target, tensors
 from agents.ops.losses import advantage_weight, expectile_loss, mean
 from envs.errors import UserError
 
@@ -49,12 +49,12 @@ class IQL(Algorithm):
 
     def copy_model(self) -> None:
         """Make the target critics a copy of the critics, with the same normalisers."""
-        self.target = copied(self.model.critics)
+        self.target = make_target(self.model.critics)
         self._tensors = tensors(self.target), tensors(self.model.critics)
 
     def follow_model(self) -> None:
         if not alike(self.target, self.model.critics):
-            self.target = copied(self.model.critics)
+            self.target = make_target(self.model.critics)
         self._tensors = tensors(self.target), tensors(self.model.critics)
 
     def prepare(self, data: Batch, constants: dict[str, Tensor]) -> dict[str, Any]:

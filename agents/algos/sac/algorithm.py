@@ -14,7 +14,7 @@ from agents.core.algorithm import Algorithm
 from agents.core.tree import tree_map
 from agents.data.replay import Batch
 from agents.networks.soft import SoftActorCritic
-from agents.networks.target import alike, copied, follow, tensors
+from agents.networks.target import alike, follow, make_target, tensors
 from envs.errors import UserError
 
 
@@ -49,7 +49,7 @@ class SAC(Algorithm):
         auto = config.target_entropy == "auto"
         self.target_entropy = -float(self.model.size) if auto else float(config.target_entropy)
         # a copy of the critics to bootstrap from; CrossQ does without
-        self.target = None if config.network.batch_norm else copied(self.model.critics)
+        self.target = None if config.network.batch_norm else make_target(self.model.critics)
         if config.target_update_interval > 1:  # counted in the state, as a run may be resumed in between
             self.register_buffer("updates", torch.zeros((), dtype=torch.int64))
         self._find_tensors()
@@ -60,7 +60,7 @@ class SAC(Algorithm):
 
     def copy_model(self) -> None:
         if self.target is not None:
-            self.target = copied(self.model.critics)
+            self.target = make_target(self.model.critics)
         self._find_tensors()
 
     def follow_model(self) -> None:

@@ -170,11 +170,11 @@ def _where(out: np.ndarray, condition: np.ndarray, a: Any, b: Any) -> list[Call]
 
 @named("masked_fill")
 def _masked_fill(out: np.ndarray, a: np.ndarray, mask: np.ndarray, value: Any) -> list[Call]:
-    return [*copied(out, a), partial(np.copyto, out, value, casting="unsafe", where=mask)]
+    return [*clone(out, a), partial(np.copyto, out, value, casting="unsafe", where=mask)]
 
 
 @named("clone", "_to_copy")
-def copied(out: np.ndarray, a: np.ndarray, **_: Any) -> list[Call]:
+def clone(out: np.ndarray, a: np.ndarray, **_: Any) -> list[Call]:
     return [] if out is a or same_place(out, a) else [partial(np.copyto, out, a, casting="unsafe")]
 
 

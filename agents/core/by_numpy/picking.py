@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from agents.core.by_numpy.arithmetic import copied
+from agents.core.by_numpy.arithmetic import clone
 from agents.core.by_numpy.table import Call, named, refused
 
 
@@ -44,7 +44,7 @@ def _scatter_add(out: np.ndarray, a: np.ndarray, dim: int, index: np.ndarray, va
     place, base = _places(a, index)
     flat, sums = out.reshape(-1), np.empty_like(values)
     return [
-        *copied(out, a),
+        *clone(out, a),
         partial(np.add, index, base, out=place),
         partial(np.take, flat, place, None, sums, "clip"),
         partial(np.add, sums, values, out=sums),
@@ -67,12 +67,12 @@ def _index_put(
     out: np.ndarray, a: np.ndarray, indices: Sequence[Any], values: np.ndarray, accumulate: bool = False
 ) -> list[Call]:
     put = partial(np.add.at, out, _key(indices), values) if accumulate else partial(_put, out, _key(indices), values)
-    return [*copied(out, a), put]
+    return [*clone(out, a), put]
 
 
 @named("scatter")
 def _scatter(out: np.ndarray, a: np.ndarray, dim: int, index: np.ndarray, value: Any) -> list[Call]:
-    return [*copied(out, a), partial(np.put_along_axis, out, index, value, dim)]
+    return [*clone(out, a), partial(np.put_along_axis, out, index, value, dim)]
 
 
 @named("select_backward")
