@@ -36,7 +36,7 @@ def pictures(study: Study) -> list[Picture]:
     if shares := importances(study):
         found.append(importance(shares))
     if len(done) > 2:
-        found.append(parallel(study, done))
+        found.append(parallel(study, done, shares))
     if curves := [trial for trial in study.done() if any(points(trial))]:
         found.append(learning(study, curves))
     return found
@@ -135,11 +135,10 @@ def place(space: Space, name: str, value: Any) -> float:
     return (x - low) / (high - low)
 
 
-def parallel(study: Study, done: Sequence[FrozenTrial]) -> Picture:
-    """A line for each trial through its settings; the best ones stand out."""
+def parallel(study: Study, done: Sequence[FrozenTrial], shares: tuple[str, dict[str, float]] | None) -> Picture:
+    """A line for each trial through its settings, in the order of their `importances`; the best ones stand out."""
     space = study.plan.space
-    drawn = importances(study)
-    order = list(space) if drawn is None else sorted(space, key=lambda name: -drawn[1].get(name, 0.0))
+    order = list(space) if shares is None else sorted(space, key=lambda name: -shares[1].get(name, 0.0))
     names = [name for name in order if sum(name in trial.params for trial in done) > 1][:MOST_AXES]
     good = {trial.number for trial in study.best(max(round(LIKELY * len(done)), 1))}
 
