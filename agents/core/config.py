@@ -374,7 +374,7 @@ class OffPolicyConfig(AlgoConfig):
     replay: ReplayConfig = ReplayConfig()
 
     @property
-    def drawn(self) -> int:
+    def sample_size(self) -> int:
         """What is drawn for a minibatch: so many transitions or, with memory, sequences of as many together."""
         whole = self.batch_size // self.replay.sequence_length
         return max(whole, 1) if self.network.recurrence.memory else self.batch_size

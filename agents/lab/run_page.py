@@ -97,16 +97,16 @@ def _illnesses(document: Document, path: Path) -> None:
 
 
 def _curves(document: Document, curves: Mapping[str, Curve]) -> None:
-    drawn = {tag: curve for tag, curve in curves.items() if len(curve.steps) > 1}
-    if not drawn:
+    shown = {tag: curve for tag, curve in curves.items() if len(curve.steps) > 1}
+    if not shown:
         return
     document.heading("Curves", "curves")
-    first = [tag for tag in FIRST if tag in drawn]
-    document.show_pictures([_curve(i, tag, drawn[tag]) for i, tag in enumerate(first)])
-    rest = [tag for tag in drawn if tag not in first][:MOST_CURVES]
+    first = [tag for tag in FIRST if tag in shown]
+    document.show_pictures([_curve(i, tag, shown[tag]) for i, tag in enumerate(first)])
+    rest = [tag for tag in shown if tag not in first][:MOST_CURVES]
     if rest:
         with document.folded(f"All others ({len(rest)})"):
-            document.show_pictures([_curve(i, tag, drawn[tag]) for i, tag in enumerate(rest, len(first))])
+            document.show_pictures([_curve(i, tag, shown[tag]) for i, tag in enumerate(rest, len(first))])
 
 
 def _curve(count: int, tag: str, curve: Curve) -> Picture:

@@ -235,7 +235,7 @@ def _replay(
     replay = ReplayBuffer(settings.buffer_size, params.n_envs, place.device, axes, place)
     generator = torch.Generator(place.device).manual_seed(derive_seed(seed, "replay"))
     per_round = settings.train_freq if settings.gradient_steps == -1 else settings.gradient_steps
-    usual = min(per_round, loops.DRAWN) * params.drawn
+    usual = min(per_round, loops.DRAWN) * params.sample_size
     how: Any = (replay, params.gamma, settings.n_step_returns, generator, usual, runtime.compiled)
     numbers = {name: getattr(settings, f"prioritized_replay_{name}") for name in ("alpha", "beta0", "eps")}
     if params.network.recurrence.memory is not None:

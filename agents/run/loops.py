@@ -194,7 +194,7 @@ class Rounds:
         """Make what is due."""
         if self._due is None:
             return
-        began, config, size = perf_counter(), self._config, self._config.drawn
+        began, config, size = perf_counter(), self._config, self._config.sample_size
         (before, last, after), self._due = self._due, None
         updates = crossings(last, after, config.replay.train_freq) * self.per_round
         progress = min(last / config.schedule_steps, 1.0)

@@ -32,7 +32,7 @@ def number(value: float) -> str:
     return f"{value:.{digits}f}"
 
 
-def drawn(size: tuple[int, int], paint: Callable[[Surface], None]) -> np.ndarray:
+def painted(size: tuple[int, int], paint: Callable[[Surface], None]) -> np.ndarray:
     """Return what is painted on a surface of that size, uint8 `[H, W, 3]`."""
     import pygame
 

@@ -22,7 +22,7 @@ from agents.run.play import Moment, measure, play, policy_env, refuse_unfit
 from agents.run.registry import title_of
 from agents.run.storage import disk, read_bytes, write_text
 from agents.run.video import Frame, read_video, write_video
-from agents.view.canvas import ACCENT, BACK, MUTED, SIDE, TEXT, Writer, drawn, fitted, number, png
+from agents.view.canvas import ACCENT, BACK, MUTED, SIDE, TEXT, Writer, fitted, number, painted, png
 from agents.view.charts import draw_series
 from envs.api import VecEnv
 from envs.locate import env_label
@@ -115,10 +115,10 @@ class Film:
 
     def _part(self, env: VecEnv, loaded: LoadedPolicy) -> Iterator[Frame]:
         share = loaded.step / self.total
-        panel = drawn((_PANEL, SIZE[1]), partial(self._draw_panel, loaded=loaded, share=share))
+        panel = painted((_PANEL, SIZE[1]), partial(self._draw_panel, loaded=loaded, share=share))
         moment: Moment | None = None
         for moment in islice(play(env, loaded.policy, self.seed, self.deterministic), self.steps):
-            frame = drawn(SIZE, partial(self._draw, panel=panel, moment=moment))
+            frame = painted(SIZE, partial(self._draw, panel=panel, moment=moment))
             yield frame
         assert moment is not None
         yield from [frame] * max(round(HELD * self.fps), 1)

@@ -215,7 +215,7 @@ def run_page(page: Page, player: Player, size: tuple[int, int], *, lingers: bool
         unseen = now - page.looked
         if unseen < LOOKED:
             if player.changed and player.running:
-                page.show(drawn(player, surface))
+                page.show(window_jpeg(player, surface))
             player.tick(now - before)
         elif lingers and unseen > LINGER and (page.run is None or trainer_of(page.run) is None):
             return
@@ -235,7 +235,7 @@ def _hear(page: Page, player: Player, size: tuple[int, int]) -> None:
             player.click(size, (round(event[0] * (size[0] - 1)), round(event[1] * (size[1] - 1))))
 
 
-def drawn(player: Player, surface: Any) -> bytes:
+def window_jpeg(player: Player, surface: Any) -> bytes:
     """Return what a window would show as a JPEG file."""
     import pygame
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from agents.view.bars import Bar
-from agents.view.canvas import BACK, LINE, MUTED, SIDE, TEXT, WARM, Writer, drawn, fitted, rounded
+from agents.view.canvas import BACK, LINE, MUTED, SIDE, TEXT, WARM, Writer, fitted, painted, rounded
 from agents.view.keys import STRIP, TIMELINE, draw_help, draw_keys, draw_timeline
 from agents.view.observation import Reading
 from agents.view.sidebar import PAD, PANEL, SLIDER, draw_sidebar, slider_places
@@ -141,7 +141,7 @@ def paint(screen: Surface, *states: ViewState) -> None:
 
 def render(*states: ViewState, size: tuple[int, int] = SIZE) -> np.ndarray:
     """Return what `paint` paints as a frame for a video, uint8 `[H, W, 3]`."""
-    return drawn(size, lambda surface: paint(surface, *states))
+    return painted(size, lambda surface: paint(surface, *states))
 
 
 def timeline_share(size: tuple[int, int], point: tuple[int, int], agents: int = 1) -> float | None:

@@ -335,12 +335,12 @@ class CheckUp:
                 began = perf_counter()
                 frame: Any = env.render()
                 seconds = perf_counter() - began
-                drawn = picture(frame[-1] if isinstance(frame, list) and frame else frame)
+                image = picture(frame[-1] if isinstance(frame, list) and frame else frame)
             except (Exception, SystemExit) as error:
                 told = str(error) if isinstance(error, EnvError) else f"{type(error).__name__}: {words_of(error)}"
                 return Verdict(name, "fault", told[:300], "mend render()")
-        height, width, _ = drawn.shape
-        if np.ptp(drawn) == 0:
+        height, width, _ = image.shape
+        if np.ptp(image) == 0:
             return Verdict(name, "warning", f"{width} x {height}, all of one colour", "look at what render() draws")
         return Verdict(name, "ok", f"{width} x {height}, {seconds * 1e3:.3g} ms for the first")
 

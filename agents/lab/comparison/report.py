@@ -74,9 +74,9 @@ def write_report(findings: Findings, out: Path, origin: Part | None = None) -> t
         out.mkdir(parents=True, exist_ok=True)
         for picture in document.pictures:
             (out / picture.name).write_bytes(picture.png)
-        drawn = {picture.name for picture in document.pictures}
+        names = {picture.name for picture in document.pictures}
         for old in out.glob("curve-[0-9][0-9]*.png"):  # of a task that is no longer there
-            if old.name not in drawn:
+            if old.name not in names:
                 old.unlink()
     files = {**tables.csv_files(findings), "report.md": document.markdown(), "index.html": document.html()}
     for name, text in files.items():
@@ -111,8 +111,8 @@ that so many seeds with this spread would show in four tries of five. Filled mar
     document.heading("Scores", "scores")
     document.table(tables.score_table(findings))
     document.text(text + compared if len(findings.labels) > 1 else text, note=True)
-    if drawn := list(figures.draw_differences(findings)):
-        document.show_pictures(drawn)
+    if pictures := list(figures.draw_differences(findings)):
+        document.show_pictures(pictures)
 
 
 def _curves(document: Document, findings: Findings) -> None:

@@ -19,7 +19,7 @@ from agents.view.explanation.attribution import gradients, integrated, occluded,
 from agents.view.explanation.effects import Effect, Importance, Subject, importances
 from agents.view.explanation.features import features_of, picture_leaves
 from agents.view.explanation.states import Sample, Shown, States, greedy, replacing
-from agents.view.explanation.timeline import Rewards, Timeline, drawn, record
+from agents.view.explanation.timeline import Rewards, Timeline, record, render_frames
 from envs.errors import UserError
 from envs.names import Names
 from envs.seeding import derive_seed
@@ -159,7 +159,7 @@ def _timeline(
             )
         places = timeline.places() if render else ()
         with working("drawing", "pictures") as report:
-            frames = drawn(env, timeline, places, report)
+            frames = render_frames(env, timeline, places, report)
         if len(frames) < len(places):
             notes.append("Some pictures are missing: played again with the same actions the episode was another one.")
         return timeline, frames, env.names

@@ -31,21 +31,21 @@ MEASURES = {"changed": "actions changed", "gradient": "gradient", "integrated": 
 def draw_importances(importances: Sequence[Importance]) -> Picture:
     """Draw each measure of each feature, as a share of the sum over all features."""
     totals = {name: sum(getattr(one, name) or 0.0 for one in importances) for name in MEASURES}
-    drawn, labels = importances[:MOST], [label for name, label in MEASURES.items() if totals[name]]
+    shown, labels = importances[:MOST], [label for name, label in MEASURES.items() if totals[name]]
     marks = []
-    for row, one in enumerate(drawn):
+    for row, one in enumerate(shown):
         for name, label in MEASURES.items():
             value = getattr(one, name)
             if value is not None and totals[name]:
                 marks.append(Mark(row, label, value / totals[name], 0.0, value / totals[name]))
 
     def paint(axes: Axes) -> None:
-        draw_rows(axes, labels, [one.feature.name for one in drawn], marks, legend=True)
+        draw_rows(axes, labels, [one.feature.name for one in shown], marks, legend=True)
         axes.set_xlim(left=0)
         axes.set_xlabel("share of the sum over all features")
 
-    first = drawn[0].feature.name
-    return make_picture("importances", f"What counts, most first: {first}.", 1.0 + 0.42 * len(drawn), paint)
+    first = shown[0].feature.name
+    return make_picture("importances", f"What counts, most first: {first}.", 1.0 + 0.42 * len(shown), paint)
 
 
 def draw_timeline(timeline: Timeline) -> Iterator[Picture]:

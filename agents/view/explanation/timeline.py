@@ -123,7 +123,7 @@ def record(env: VecEnv, policy: Policy, seed: int, rewards: Rewards, *, determin
     return replace(judged(made, states, rewards, greedy=deterministic), seed=seed)
 
 
-def drawn(
+def render_frames(
     env: VecEnv, timeline: Timeline, places: Sequence[int], report: Callable[[int, int], None]
 ) -> dict[int, np.ndarray]:
     """Return the pictures, uint8 `[H, W, 3]`, that the actions at some places, in order, were chosen on.

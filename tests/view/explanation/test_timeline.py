@@ -12,7 +12,7 @@ import pytest
 from agents.run import play
 from agents.run.play import Moment, stage
 from agents.view.explanation.states import States
-from agents.view.explanation.timeline import SHOWN, Rewards, Timeline, drawn, judged
+from agents.view.explanation.timeline import SHOWN, Rewards, Timeline, judged, render_frames
 
 GAMMA = 0.5
 
@@ -107,13 +107,15 @@ def test_what_is_shown_is_drawn_in_the_same_episode_played_again(monkeypatch):
         found = judged(whole, States(np.zeros((9, 1)), ()), Rewards(GAMMA), greedy=True)
         asked, render, told = [], env.render, []
         monkeypatch.setattr(env, "render", lambda: [asked.append(1), render()][1])
-        frames = drawn(env, replace(found, seed=3), [0, 4, 7], lambda *of: told.append(of))
+        frames = render_frames(env, replace(found, seed=3), [0, 4, 7], lambda *of: told.append(of))
         assert sorted(frames) == [0, 4, 7]
         assert all((frames[at] == whole[at].frame).all() for at in frames)
         assert not (frames[0] == frames[7]).all()
         assert len(asked) == 3
         assert told == [(1, 3), (2, 3), (3, 3)]
-        assert drawn(env, replace(found, seed=3), [], lambda *_: None) == {}
+        assert render_frames(env, replace(found, seed=3), [], lambda *_: None) == {}
         other = [replace(one, reward=5.0) if at == 2 else one for at, one in enumerate(whole)]
         found = replace(found, seed=3, moments=other)
-        assert sorted(drawn(env, found, [0, 4], lambda *_: None)) == [0], "it is another episode from the third step on"
+        assert sorted(render_frames(env, found, [0, 4], lambda *_: None)) == [0], (
+            "it is another episode from the third step on"
+        )
