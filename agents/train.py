@@ -245,7 +245,7 @@ def _how(options: Options) -> dict[str, Any]:
     if options.watch:
         from agents.run.play import has_display
 
-        how["begun"] = lambda run: open_viewer(run.folder.path, quiet=options.quiet or has_display())
+        how["on_start"] = lambda run: open_viewer(run.folder.path, quiet=options.quiet or has_display())
     return how
 
 

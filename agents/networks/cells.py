@@ -179,8 +179,8 @@ def in_runs(run: Run, x: Tensor, carry: Tensor, start: Tensor) -> tuple[Tensor, 
     at = begins.flatten().nonzero().squeeze(1)  # where each run is, environment by environment
     lengths, order = torch.diff(at, append=at.new_tensor([steps * envs])).sort(descending=True)
     at, sizes = at[order], lengths.tolist()
-    begun = (at % steps == 0).nonzero().squeeze(1)  # these go on from the carry
-    before = carry.new_zeros(len(at), carry.shape[-1]).index_copy(0, begun, carry[at[begun] // steps])
+    carried = (at % steps == 0).nonzero().squeeze(1)  # these go on from the carry
+    before = carry.new_zeros(len(at), carry.shape[-1]).index_copy(0, carried, carry[at[carried] // steps])
     flat = x.transpose(0, 1).flatten(0, 1)
     found, first, taken = torch.empty(steps * envs, dtype=torch.int64), 0, 0
     parts: list[Tensor] = []

@@ -20,7 +20,7 @@ BESIDE_VALUES = {"policy_torso": "torso", "policy_head": "head"}
 DEPTH = 3  # of names in other programs' files: so many words at their beginning may be others than ours
 
 
-class Begun(NamedTuple):
+class PartOrigin(NamedTuple):
     """With what a layer began.
 
     Attributes:
@@ -100,7 +100,7 @@ def scales(network: nn.Module, factors: Mapping[str, float]) -> Iterator[tuple[s
 @torch.no_grad()
 def begin_with(
     network: nn.Module, weights: Mapping[str, Tensor], reset: Collection[str], *, least: int = 1
-) -> list[Begun]:
+) -> list[PartOrigin]:
     """Give a network the weights of another, by name and shape: layers that fit, each whole, and no part in `reset`.
 
     Args:
@@ -127,7 +127,7 @@ def begin_with(
         if not why:
             for name, mine in tensors.items():
                 mine.copy_(weights[name])
-        rows.append(Begun(layer, sum(numbers.get(name, 0) for name in tensors), not why, why))
+        rows.append(PartOrigin(layer, sum(numbers.get(name, 0) for name in tensors), not why, why))
     if sum(row.loaded for row in rows) < least:
         raise UserError(f"none of its layers fits: {'; '.join(f'{row.part}: {row.why}' for row in rows[:3])}")
     return rows

@@ -261,11 +261,11 @@ def begin(algorithm: Any, env: VecEnv, params: Any, state: ActorState, seed: int
     Raises:
         UserError: as of `learnt_from`, or an expert that is to be asked does not fit.
     """
-    begun, held, said = divided(env, params, state, seed)
-    algorithm.see(to_tensor(begun.base.action, algorithm.policy.device))
+    recorded, held, said = divided(env, params, state, seed)
+    algorithm.see(to_tensor(recorded.base.action, algorithm.policy.device))
     expert, policy = params.expert, algorithm.policy
     if expert.dagger is None:
-        playback = Playback(policy, begun, seed)
+        playback = Playback(policy, recorded, seed)
     else:
         when = [
             params.total_timesteps * (index + 1) // (2 * expert.dagger_rounds) for index in range(expert.dagger_rounds)
@@ -276,7 +276,7 @@ def begin(algorithm: Any, env: VecEnv, params: Any, state: ActorState, seed: int
             )
         label = labels_of(Path(expert.dagger), env, params.rescales_action)
         ticks = -(-expert.dagger_steps // env.num_envs)
-        playback = Asked(policy, begun, seed, env, label, ticks, when, algorithm.look_again)
+        playback = Asked(policy, recorded, seed, env, label, ticks, when, algorithm.look_again)
     return Imitation(playback, HeldOut(algorithm, held), said)
 
 

@@ -78,6 +78,6 @@ def begin(algorithm: Any, env: VecEnv, params: Any, state: ActorState, seed: int
     Raises:
         UserError: as of `imitation.learnt_from`.
     """
-    begun, held, said = divided(env, params, state, seed)
-    held_out = HeldOutFrames(algorithm, begun.base, held, env, seed)
-    return Imitation(Playback(algorithm.policy, begun, seed), held_out, said)
+    recorded, held, said = divided(env, params, state, seed)
+    held_out = HeldOutFrames(algorithm, recorded.base, held, env, seed)
+    return Imitation(Playback(algorithm.policy, recorded, seed), held_out, said)

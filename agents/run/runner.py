@@ -38,7 +38,7 @@ def train(
     film: bool = False,
     track: Track | None = None,
     training: Training | None = None,
-    begun: Callable[[Run], None] | None = None,
+    on_start: Callable[[Run], None] | None = None,
 ) -> Summary:
     """Train as `config` says, in a new folder in `runs_dir` (`folder_name` or its own), or going on in `resume`.
 
@@ -47,7 +47,7 @@ def train(
     Args:
         replays_dir: where an episode of the best policy is recorded at the end.
         record_steps: the most steps of it that are recorded; 0 records none.
-        begun: called with the run before the training begins.
+        on_start: called with the run before the training begins.
         doctor: whether the training is watched for what keeps it from learning.
         film: whether models are kept for the learning film.
         track: makes a sink that scalars go to, too, of the run folder and the configuration.
@@ -106,8 +106,8 @@ def train(
             )
         ) as run:
             run.keeps_env = given
-            if begun is not None:
-                begun(run)
+            if on_start is not None:
+                on_start(run)
             return carry_out(run, notes, replays, record_steps if training.algorithm.acts else 0)
 
 

@@ -71,7 +71,7 @@ def train_seeds(
         with ended_at_last(helpers.running):
             try:
                 if workers is None:
-                    how["begun"] = lambda run: helpers.start(*useful(run.training, count))
+                    how["on_start"] = lambda run: helpers.start(*useful(run.training, count))
                 else:
                     torch.set_num_threads(min(torch.get_num_threads(), max(cores() // workers, 1)))  # as in the others
                     helpers.start(min(workers, count))

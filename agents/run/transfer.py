@@ -15,7 +15,7 @@ from torch import Tensor
 
 from agents.core.saved import count
 from agents.core.settings import Activation
-from agents.networks.parts import Begun, as_called, begin_with, parts, renamed, within
+from agents.networks.parts import PartOrigin, as_called, begin_with, parts, renamed, within
 from agents.run.models import chosen
 from agents.run.storage import read_json
 from agents.run.training import Training, refuse_spoilt
@@ -143,7 +143,7 @@ def begin(training: Training) -> None:
     }
 
 
-def origin(how: str, source: str, model: Any, rows: Iterable[Begun]) -> dict[str, Any]:
+def origin(how: str, source: str, model: Any, rows: Iterable[PartOrigin]) -> dict[str, Any]:
     """Return what is kept of a run that did not begin with first weights alone.
 
     Args:
@@ -159,20 +159,20 @@ def origin(how: str, source: str, model: Any, rows: Iterable[Begun]) -> dict[str
 
 def changed(training: Training) -> Iterator[str]:
     """Yield what is to be said of where a training's weights come from, and of parts that learn otherwise."""
-    config, begun = training.config, training.origin
-    rows = [] if begun is None else [Begun(**row) for row in begun["layers"]]
-    if begun is not None:
+    config, source = training.config, training.origin
+    rows = [] if source is None else [PartOrigin(**row) for row in source["layers"]]
+    if source is not None:
         loaded, total = (sum(row.parameters for row in which) for which in ([r for r in rows if r.loaded], rows))
-        step = f", step {begun['step']:,}" if begun["step"] else ""
+        step = f", step {source['step']:,}" if source["step"] else ""
         yield (
-            f"begins with {loaded:,} of {total:,} parameters from {begun['from']} ({begun['checkpoint']}{step})"
-            f"{': ' + begun['names'] if begun['names'] else ''}"
+            f"begins with {loaded:,} of {total:,} parameters from {source['from']} ({source['checkpoint']}{step})"
+            f"{': ' + source['names'] if source['names'] else ''}"
         )
-        if unused := begun["unused"]:
+        if unused := source["unused"]:
             yield f"not used of it: {len(unused):,} tensors, such as {', '.join(unused[:3])}"
     elif config.freeze or config.lr_scale:
         named = [name for name in parts(training.algorithm.model) if name in {*config.freeze, *config.lr_scale}]
-        rows = [Begun(name, 0, False, AS_MADE) for name in named]
+        rows = [PartOrigin(name, 0, False, AS_MADE) for name in named]
     width = max((len(row.part) for row in rows), default=0)
     for row in rows:
         frozen = any(within(row.part, part) for part in config.freeze)
@@ -181,7 +181,7 @@ def changed(training: Training) -> Iterator[str]:
         yield f"  {row.part or '(itself)':{width}}  {', '.join([_began(row), *also])}"
 
 
-def _began(row: Begun) -> str:
+def _began(row: PartOrigin) -> str:
     reset = row.why.startswith("reset") or row.why == AS_MADE
     return "loaded" if row.loaded else row.why if reset else f"new: {row.why}"
 

@@ -13,16 +13,6 @@ from envs.errors import UserError
 from envs.names import Names
 
 
-def begun(step: Step) -> np.ndarray | None:
-    """Return in which environments `step.obs` begins an episode, bool `[N]`, or None where it does in none.
-
-    After a NEXT_STEP autoreset that is what a dummy transition leads to; what ended before it counts too, as nobody
-    acts on that.
-    """
-    starts = step.starts
-    return starts if starts.any() else None
-
-
 class Around:
     """Hands all on but observations, which subclasses change. See `envs.api.VecEnv`.
 

@@ -43,9 +43,9 @@ def checksums(env: gymnasium.Env) -> dict[str, int]:
     return found | streams
 
 
-def streams_used(begun: Mapping[str, int], now: Mapping[str, int], saved: Mapping[str, int]) -> list[str]:
-    """Return the global random streams that were drawn from since `begun` and are not where they were when `saved`."""
-    return [name for name in GLOBAL_STREAMS if now[name] != begun[name] and now[name] != saved.get(name, now[name])]
+def streams_used(before: Mapping[str, int], now: Mapping[str, int], saved: Mapping[str, int]) -> list[str]:
+    """Return the global random streams that were drawn from since `before` and are not where they were when `saved`."""
+    return [name for name in GLOBAL_STREAMS if now[name] != before[name] and now[name] != saved.get(name, now[name])]
 
 
 def attributes_changed(now: Mapping[str, int], saved: Mapping[str, int]) -> list[str]:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from gymnasium import Space, spaces
 
-from envs.adapters.around import Around, begun
+from envs.adapters.around import Around
 from envs.adapters.checks import env_error
 from envs.adapters.masks import ACTION_MASK
 from envs.api import Obs, Step, VecEnv
@@ -184,15 +184,15 @@ class CleanVecEnv(Around):
         return obs
 
     def _next(self, step: Step) -> Step:
-        start = begun(step)
+        starts = step.starts
         obs = next_obs = self._cleaned(step.next_obs, self._kept, "in a step")
         if self._cleaner.rules.on_constant == "refuse":
             self._refuse_constant()
-        if start is not None:
-            kept = filled_anew(self._cleaner, self._kept, start)
+        if starts.any():
+            kept = filled_anew(self._cleaner, self._kept, starts)
             counted = self.counts.copy()
             obs = self._cleaned(step.obs, kept, "at a reset")
-            self.counts = counted + self._only(step.obs, kept, start)
+            self.counts = counted + self._only(step.obs, kept, starts)
         return Step(obs, step.reward, step.terminated, step.truncated, next_obs, step.valid, step.infos)
 
     def _only(self, obs: Obs, last: Mapping[str, np.ndarray], rows: np.ndarray) -> Counter[str]:

@@ -173,7 +173,7 @@ def replay(env: gymnasium.Env, record: EpisodeRecord) -> Reached | EnvError:
     """
     if record.actions is None:
         return EnvError("its episode had become too long to keep its actions")
-    begun = carried.checksums(env)
+    before = carried.checksums(env)
     count, return_ = 0, 0.0
     try:
         observation, _ = env.reset(seed=record.seed)
@@ -190,7 +190,7 @@ def replay(env: gymnasium.Env, record: EpisodeRecord) -> Reached | EnvError:
     if changed := carried.attributes_changed(now, record.checksums):
         as_before = "are not as they were" if len(changed) > 1 else "is not as it was"
         signs.append(f"{listed(changed[:MOST_NAMED], 'and')} {as_before}")
-    used = carried.streams_used(begun, now, record.checksums)
+    used = carried.streams_used(before, now, record.checksums)
     causes = [f"{who} draws from the global stream of {name}, which its seed does not decide" for name in used]
     return Reached(observation, signs, causes)
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from gymnasium import Space, spaces
 
-from envs.adapters.around import Around, begun
+from envs.adapters.around import Around
 from envs.adapters.masks import ACTION_MASK
 from envs.api import Obs, Step, VecEnv
 from envs.words import Tokens, Written
@@ -92,11 +92,11 @@ class StackedVecEnv(Around):
         return self._stack.observed(self._kept, obs)
 
     def _next(self, step: Step) -> Step:
-        stack, start = self._stack, begun(step)
+        stack, starts = self._stack, step.starts
         self._kept = stack.push(self._kept, step.next_obs)
         obs = next_obs = stack.observed(self._kept, step.next_obs)
-        if start is not None:
-            self._kept = stack.restart(self._kept, start, step.obs)
+        if starts.any():
+            self._kept = stack.restart(self._kept, starts, step.obs)
             obs = stack.observed(self._kept, step.obs)
         return Step(obs, step.reward, step.terminated, step.truncated, next_obs, step.valid, step.infos)
 

@@ -1196,7 +1196,7 @@ BUGS = [
             "memory: a sequence that begins an episode goes on with what was remembered before",
         ),
         (
-            "carry[at[begun] // steps]",
+            "carry[at[carried] // steps]",
             "carry",
             "memory: runs of several lengths go on from the memory of other environments",
         ),
@@ -3128,7 +3128,7 @@ BUGS = [
             VECTOR,
         ),
         (
-            "self._kept = stack.restart(self._kept, start, step.obs)",
+            "self._kept = stack.restart(self._kept, starts, step.obs)",
             "self._kept = stack.push(self._kept, step.obs)",
             "stacked frames go over from an episode to the next",
         ),
@@ -3143,11 +3143,11 @@ BUGS = [
         "envs/adapters/cleaning.py",
         "tests/envs/test_cleaning.py",
         (
-            "kept = filled_anew(self._cleaner, self._kept, start)",
+            "kept = filled_anew(self._cleaner, self._kept, starts)",
             "kept = self._kept",
             "an episode's first observation is filled with the last of the one before",
         ),
-        ("self.counts = counted + self._only(step.obs, kept, start)", "pass", "faults of a step are counted twice"),
+        ("self.counts = counted + self._only(step.obs, kept, starts)", "pass", "faults of a step are counted twice"),
         ("low[bounded] / 2 + high[bounded] / 2", "low[bounded]", "an episode's first value is filled with its bound"),
     ),
     *_in(
@@ -3741,7 +3741,7 @@ BUGS = [
     *_in(
         "agents/run/pretraining.py",
         "tests/run/test_pretraining.py",
-        ("begun.base, held, env, seed)", "held, held, env, seed)", "probes are fitted to what they are judged on"),
+        ("recorded.base, held, env, seed)", "held, held, env, seed)", "probes are fitted to what they are judged on"),
     ),
     *_in(
         "agents/run/probes.py",

@@ -143,9 +143,9 @@ class CheckUp:
 
     def _compared(self, name: str, env: gymnasium.Env, fresh: gymnasium.Env) -> Verdict:
         actions = [env.action_space.sample() for _ in range(SAME_STEPS)]
-        begun = checksums(env)
+        before = checksums(env)
         first = _trace(env, self.seed, actions)
-        used = [stream for stream in GLOBAL_STREAMS if checksums(env)[stream] != begun[stream]]
+        used = [stream for stream in GLOBAL_STREAMS if checksums(env)[stream] != before[stream]]
         for who, again in (("the same environment", env), ("a fresh one", fresh)):
             other = _trace(again, self.seed, actions)
             differs = next((i for i, (a, b) in enumerate(zip(first, other, strict=False)) if a != b), None)

@@ -42,12 +42,12 @@ def main(argv: list[str] | None = None) -> int:
 
 def _carry_out(folder: Path, began: float, trust: bool) -> int:
     job = Job.load(folder)
-    begun = job.kind == "ours" and any((path / "state.json").exists() for _, path in RunFolder(folder).checkpoints())
-    _begin_part(folder, began, anew=not begun)
+    resume = job.kind == "ours" and any((path / "state.json").exists() for _, path in RunFolder(folder).checkpoints())
+    _begin_part(folder, began, anew=not resume)
     from agents.lab.comparison import training  # and with it PyTorch
 
     if job.kind == "ours":
-        found = training.train_ours(job, folder, resume=begun)
+        found = training.train_ours(job, folder, resume=resume)
     else:
         found = training.train_sb3(job, folder) if job.kind == "sb3" else training.evaluate_model(job, trust)
     if found is None:

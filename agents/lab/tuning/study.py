@@ -276,8 +276,8 @@ class Study:
         """Return a trial for a worker to carry out; None where as many are done, or under way, as are wanted."""
         with held(self.folder / CLAIM):
             self._give_up_abandoned()
-            begun = sum(trial.state is not TrialState.WAITING for trial in self.counted())
-            if begun >= self.plan_trials or self.exhausted:
+            taken = sum(trial.state is not TrialState.WAITING for trial in self.counted())
+            if taken >= self.plan_trials or self.exhausted:
                 if self.plan.population:
                     self._let_states_go()
                 return None

@@ -134,13 +134,13 @@ def render_frames(
     Args:
         report: is told how many of how many are drawn.
     """
-    begun = timeline.moments[: places[-1] + 1] if places else ()
-    actions = iter(begun)
+    played = timeline.moments[: places[-1] + 1] if places else ()
+    actions = iter(played)
     again = moments(
         env, timeline.seed, lambda _: env_action(env, torch.from_numpy(next(actions).action[None])), render=places
     )
     frames = dict[int, np.ndarray]()
-    for at, (then, now) in enumerate(zip(begun, again, strict=False)):
+    for at, (then, now) in enumerate(zip(played, again, strict=False)):
         if now.frame is not None:
             frames[at] = now.frame
             report(len(frames), len(places))
