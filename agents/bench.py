@@ -99,7 +99,7 @@ def _bench(argv: list[str]) -> int:
     report.save_document()
     report.show(screen)
     if options.json:
-        print_json(report.document())
+        print_json(report.to_json())
     return 130 if report.interrupted else int(report.failed)
 
 

@@ -94,7 +94,7 @@ def _runs(argv: list[str]) -> int:
     agreed = options.delete and bool(found) and (options.yes or _agreed_to_delete(found))
     deleted = _delete(found) if agreed else []
     if options.json:
-        listed: dict[str, Any] = {"runs": [one.document() for one in found], "bytes": sum(one.bytes for one in found)}
+        listed: dict[str, Any] = {"runs": [one.to_json() for one in found], "bytes": sum(one.bytes for one in found)}
         print_json(listed | ({"deleted": [str(one.path) for one in deleted]} if options.delete else {}))
     return 1 if agreed and len(deleted) < len(found) else 0
 

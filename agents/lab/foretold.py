@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from agents.lab.comparison.document import Document, Table
+from agents.lab.document import Document, Table
 from agents.lab.drawing import Picture, make_picture
 from agents.lab.words import plural
 from agents.ops.scores import Scores, scores

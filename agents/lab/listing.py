@@ -48,7 +48,7 @@ class Listed:
     bytes: int
     begun: datetime
 
-    def document(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """Return it as JSON has it."""
         values = asdict(self) | {"begun": self.begun.isoformat()}
         del values["path"]

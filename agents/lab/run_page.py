@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from agents.lab.comparison.document import Document, Table
 from agents.lab.comparison.report import settings_table
+from agents.lab.document import Document, Table
 from agents.lab.drawing import Picture, logarithmic, make_picture, shorten
 from agents.lab.foretold import show_foretold
 from agents.lab.statistics import estimate, mean

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agents.lab.comparison.curves import read_evaluations
-from agents.lab.comparison.document import Document, Picture, Table
+from agents.lab.document import Document, Picture, Table
 from agents.lab.words import plural
 from agents.run.folder import RunFolder
 from agents.run.models import LoadedPolicy, untrained

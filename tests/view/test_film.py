@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from agents.film import main
-from agents.lab.comparison.document import Document
+from agents.lab.document import Document
 from agents.run.build import build
 from agents.run.models import load_policy, untrained
 from agents.run.play import play, policy_env

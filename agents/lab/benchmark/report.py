@@ -62,7 +62,7 @@ class Report:
             latest = f"{number(latest[case.measure.key], short=True)} {case.measure.unit}"
         return f"{case.name} {len(result.outcomes)}/{case.repeats}, {result.program.name}: {latest}"
 
-    def document(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """Return everything: what was asked, where it was measured, and case by case what was reached, run by run."""
         cases = {case.name: _case(case, group) for case, group in by_case(self.results.values())}
         plan = {name: getattr(self.plan, name) for name in ("quick", "rounds", "seeds", "threads")}
@@ -71,7 +71,7 @@ class Report:
 
     def save_document(self) -> None:
         """Write `bench.json`."""
-        write_text(self.folder / "bench.json", json.dumps(self.document(), indent=1) + "\n")
+        write_text(self.folder / "bench.json", json.dumps(self.to_json(), indent=1) + "\n")
 
     def _where(self) -> str:
         machine = self.machine

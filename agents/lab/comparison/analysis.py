@@ -52,7 +52,7 @@ class Sides(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Task:
+class TaskRuns:
     """An environment with an algorithm, and every label's runs on it.
 
     Attributes:
@@ -148,7 +148,7 @@ class Comparison:
         unit: what the numbers are of, "seed" or "episode".
     """
 
-    task: Task
+    task: TaskRuns
     against: str
     ours: NDArray[np.float64]
     theirs: NDArray[np.float64]
@@ -180,7 +180,7 @@ class Section:
     """
 
     title: str
-    tasks: Sequence[Task]
+    tasks: Sequence[TaskRuns]
     labels: Sequence[str]
     metrics: dict[str, dict[str, Estimate]]
     improvement: dict[str, Estimate]
@@ -202,7 +202,7 @@ class Findings:
     results: Results
     reference: str
     labels: Sequence[str]
-    tasks: Sequence[Task]
+    tasks: Sequence[TaskRuns]
     scores: Sequence[Comparison]
     learning: Sequence[Comparison]
     sections: Sequence[Section]
@@ -214,12 +214,12 @@ class Findings:
 
 def analyse(results: Results, *, episodes: bool = False) -> Findings:
     """Compute all that a comparison shows; with `episodes`, sides of a single run are compared over its episodes."""
-    asked = [label for task in results.document.pairs for label in task.labels]
+    asked = [label for task in results.comparison.pairs for label in task.labels]
     found = dict.fromkeys([*asked, *(run.key.label for run in results.runs)])
     labels = sorted(found, key=lambda label: (label != OURS, label in results.imported))
     reference, tasks = labels[0], _tasks(results, labels)
 
-    def scored(task: Task, label: str) -> Sides:
+    def scored(task: TaskRuns, label: str) -> Sides:
         if episodes:
             return task.scores_or_episodes(reference, label)
         return Sides(task.scores[reference], task.scores[label])
@@ -230,7 +230,7 @@ def analyse(results: Results, *, episodes: bool = False) -> Findings:
 
 
 def _compare(
-    tasks: Sequence[Task], labels: Sequence[str], measure: Callable[[Task, str], Sides | None]
+    tasks: Sequence[TaskRuns], labels: Sequence[str], measure: Callable[[TaskRuns, str], Sides | None]
 ) -> list[Comparison]:
     """Compare the first label with each other one wherever `measure` has numbers for the two."""
     found = []
@@ -242,9 +242,9 @@ def _compare(
     return [one for task in tasks for one in found if one.task is task]
 
 
-def _tasks(results: Results, labels: Sequence[str]) -> list[Task]:
+def _tasks(results: Results, labels: Sequence[str]) -> list[TaskRuns]:
     """Return the tasks that have any finished run: environments as first asked for, and of each its algorithms."""
-    stored = {(task.env, task.algo): task for task in results.document.pairs}
+    stored = {(task.env, task.algo): task for task in results.comparison.pairs}
     runs: dict[tuple[str, str], dict[str, list[RunResult]]] = {key: {} for key in stored}
     for run in sorted(results.runs, key=lambda run: (labels.index(run.key.label), run.key.seed)):
         runs.setdefault(run.key[:2], {}).setdefault(run.key.label, []).append(run)
@@ -254,13 +254,13 @@ def _tasks(results: Results, labels: Sequence[str]) -> list[Task]:
         best[env] = max([best.get(env, -math.inf), *means])
     tasks, envs = [], list(dict.fromkeys(env for env, _ in runs))
     for (env, algo), here in sorted(runs.items(), key=lambda item: envs.index(item[0][0])):
-        known = results.document.references.get(env) or Reference()
+        known = results.comparison.references.get(env) or Reference()
         if here:
-            tasks.append(Task(env, algo, stored.get((env, algo)), here, known.random, known.threshold, best[env]))
+            tasks.append(TaskRuns(env, algo, stored.get((env, algo)), here, known.random, known.threshold, best[env]))
     return tasks
 
 
-def _sections(tasks: Sequence[Task], labels: Sequence[str]) -> Iterable[Section]:
+def _sections(tasks: Sequence[TaskRuns], labels: Sequence[str]) -> Iterable[Section]:
     """Yield a section for each set of tasks that others share with the reference, and within it for each algorithm."""
     shared: dict[tuple[int, ...], list[str]] = {}
     for label in labels[1:]:
@@ -276,7 +276,7 @@ def _sections(tasks: Sequence[Task], labels: Sequence[str]) -> Iterable[Section]
             yield _section([task for task in group if task.algo == algo], named, title_of(algo))
 
 
-def _section(tasks: Sequence[Task], labels: Sequence[str], algo: str) -> Section:
+def _section(tasks: Sequence[TaskRuns], labels: Sequence[str], algo: str) -> Section:
     reference, *others = labels
     scores = {label: [task.normalised[label] for task in tasks] for label in labels}
     every = np.concatenate([runs for group in scores.values() for runs in group])

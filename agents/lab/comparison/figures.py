@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.lab.comparison.analysis import Findings, Outcome, Section, Task
+from agents.lab.comparison.analysis import Findings, Outcome, Section, TaskRuns
 from agents.lab.comparison.curves import RunResult
 from agents.lab.drawing import GREY, Mark, Picture, draw_rows, logarithmic, make_picture, shorten, side_style
 from agents.lab.words import number, plural, shown, thousands
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 GRID = 120  # points of a learning curve
 
 
-def draw_curve(findings: Findings, task: Task, name: str, seconds: bool) -> Iterator[Picture]:
+def draw_curve(findings: Findings, task: TaskRuns, name: str, seconds: bool) -> Iterator[Picture]:
     """Draw the mean return over training, with a band from the worst to the best seed; nothing without curves."""
     at = "seconds of training" if seconds else "environment steps"
     known = {label: _mean_curve(runs, seconds) for label, runs in task.runs.items()}

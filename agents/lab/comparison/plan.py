@@ -42,7 +42,7 @@ class PlannedTask(Task):
         task = {name: getattr(self, name) for name in Task.__dataclass_fields__}
         return [Job(**task, **vars(side), seed=seed) for side in (*self.sides[first:], *self.sides[:first])]
 
-    def document(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """Return what `comparison.json` says of it."""
         values = dataclasses.asdict(self)
         sides = values.pop("sides")

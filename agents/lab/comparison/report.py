@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 from agents.lab.comparison import figures, tables
 from agents.lab.comparison.analysis import Findings, analyse
 from agents.lab.comparison.curves import SCHEMA
-from agents.lab.comparison.document import Document, Picture, Table
 from agents.lab.comparison.results import import_files, load_results
 from agents.lab.comparison.verdict import Verdict, make_verdict, print_verdict
+from agents.lab.document import Document, Picture, Table
 from agents.lab.words import number, plural, printable, shown, task_name
 from agents.run.registry import title_of
 from agents.run.storage import disk, write_text
@@ -228,7 +228,7 @@ def _missing(document: Document, findings: Findings) -> None:
 
 def _method(document: Document, findings: Findings) -> None:
     document.heading("How it was measured", "method")
-    if stored := findings.results.document.pairs:
+    if stored := findings.results.comparison.pairs:
         document.text("""
 All sides train on the same environments for the same number of steps. Evaluations are played in environments of their
 own, whose seeds are the same for all sides, with the most likely action, and count raw rewards. Every comparison is
@@ -265,7 +265,7 @@ the curve.
 
 def _settings(document: Document, findings: Findings) -> None:
     document.heading("Settings", "settings")
-    stored = [task for task in findings.results.document.pairs if task.settings]
+    stored = [task for task in findings.results.comparison.pairs if task.settings]
     for task in stored:
         with document.folded(task_name(task.env, task.algo)):
             sides = {
@@ -291,15 +291,15 @@ def _value(value: object) -> str:
 def _repeat(document: Document, findings: Findings) -> None:
     results = findings.results
     document.heading("Repeat it", "repeat")
-    if results.document.commands:
+    if results.comparison.commands:
         document.text("The whole comparison (finished runs are kept; give another --out to train them again):")
-        document.code("\n".join(results.document.commands))
+        document.code("\n".join(results.comparison.commands))
     if commands := [run.command for run in results.runs if run.command]:
         with document.folded(f"Run by run ({len(commands)})"):
             document.code("\n".join(commands))
     document.text("This report, from the stored results:")
     document.code(typed("python", "-m", "agents.report", results.folder))
-    if facts := {**results.document.machine, **results.document.versions}:
+    if facts := {**results.comparison.machine, **results.comparison.versions}:
         document.text("Machine and versions:")
         rows = [[name, "-" if value is None else _value(value)] for name, value in facts.items()]
         document.table(Table(["what", "which"], rows, texts=2, wrapped=True))

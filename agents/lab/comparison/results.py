@@ -26,7 +26,7 @@ from agents.run.storage import disk, read_bytes, read_json, refuse_links, write_
 from envs.errors import UserError
 
 FORMAT, VERSION, FILE = "deep-rl-suite comparison", 1, "comparison.json"
-MOST_RUNS = 100_000  # that a document asks for
+MOST_RUNS = 100_000  # that a comparison asks for
 WHAT = (
     "A comparison folder holds comparison.json and runs/ (python -m agents.compare --env CartPole-v1 --out FOLDER "
     "makes one), or imported results (python -m agents.report FOLDER --import FILE.csv)."
@@ -83,7 +83,7 @@ class Failure(_Run):
     error: Text
 
 
-class StoredDocument(_Stored):
+class StoredComparison(_Stored):
     """comparison.json."""
 
     pairs: list[StoredTask] = []
@@ -113,7 +113,7 @@ class Results:
 
     Attributes:
         folder: where it lies.
-        document: what was asked for, where it ran, and what went wrong.
+        comparison: what was asked for, where it ran, and what went wrong.
         runs: what is finished, or was imported.
         unfinished: the runs that were asked for and are not finished, for whatever reason.
         failures: runs that crashed and were not finished since.
@@ -122,7 +122,7 @@ class Results:
     """
 
     folder: Path
-    document: StoredDocument
+    comparison: StoredComparison
     runs: Sequence[RunResult]
     unfinished: Sequence[RunKey]
     failures: Sequence[Failure]
@@ -137,23 +137,23 @@ def load_results(folder: Path) -> Results:
         UserError: there is none, or a file in it is torn or malformed; the message says which, and how.
     """
     check_folder(folder)
-    document = read_document(folder / FILE) if (folder / FILE).exists() else StoredDocument()
+    comparison = read_comparison(folder / FILE) if (folder / FILE).exists() else StoredComparison()
     runs, curves = _runs(folder)
-    if not runs and not curves and not document.pairs:
+    if not runs and not curves and not comparison.pairs:
         raise UserError(f"{folder}: nothing was compared there yet. {WHAT}")
     seen = _keys([*runs, *curves], folder)
-    if (count := sum(len(task.labels) * len(task.seeds) for task in document.pairs)) > MOST_RUNS:
+    if (count := sum(len(task.labels) * len(task.seeds) for task in comparison.pairs)) > MOST_RUNS:
         raise UserError(f"{folder / FILE} is malformed: it asks for {count:,} runs, {MOST_RUNS:,} at most expected")
     asked = [
         RunKey(task.env, task.algo, label, seed)
-        for task in document.pairs
+        for task in comparison.pairs
         for label in task.labels
         for seed in task.seeds
     ]
-    failed = {failure.key: failure for failure in document.failures}
+    failed = {failure.key: failure for failure in comparison.failures}
     return Results(
         folder,
-        document,
+        comparison,
         [*runs, *curves],
         unfinished=[key for key in asked if key not in seen],
         failures=[failure for key, failure in failed.items() if key not in seen],
@@ -205,7 +205,7 @@ def validated(model: type[Stored], file: Path, body: dict[str, Any]) -> Stored:
         raise UserError(f"{file} is malformed: {printable(place)[:200]}: {first['msg']}") from error
 
 
-def read_document(file: Path) -> StoredDocument:
+def read_comparison(file: Path) -> StoredComparison:
     """Read `comparison.json`.
 
     Raises:
@@ -216,7 +216,7 @@ def read_document(file: Path) -> StoredDocument:
         raise UserError(f"{file} is foreign: this program did not write it")
     if body.get("version") != VERSION:
         raise UserError(f"{file} has format version {body.get('version')!r}; this program reads version {VERSION}")
-    return validated(StoredDocument, file, body)
+    return validated(StoredComparison, file, body)
 
 
 def read_run(folder: Path) -> RunResult:

@@ -12,7 +12,7 @@ from typing import Any
 from agents.lab.comparison.job import Job, differences
 from agents.lab.comparison.plan import PlannedTask, all_jobs
 from agents.lab.comparison.pool import JobResult, exclusive, run_jobs
-from agents.lab.comparison.results import FILE, FORMAT, VERSION, read_document
+from agents.lab.comparison.results import FILE, FORMAT, VERSION, read_comparison
 from agents.lab.processes import describe_machine
 from agents.lab.words import duration
 from agents.run.folder import versions
@@ -43,21 +43,21 @@ def run_comparison(
         KeyboardInterrupt: it was stopped; all that ended before is kept.
     """
     with exclusive(out) as lock:
-        document = Document(out)
-        document.add_tasks(tasks)
+        record = ComparisonFile(out)
+        record.add_tasks(tasks)
         jobs = all_jobs(tasks)
         missing = [job for job in jobs if not job.is_done(job.folder(out))]
-        document.values["commands"] = list(dict.fromkeys([*document.values["commands"], command]))
-        document.values |= {"machine": describe_machine(), "versions": versions()}
-        document.add_references(tasks)
-        document.save()
+        record.values["commands"] = list(dict.fromkeys([*record.values["commands"], command]))
+        record.values |= {"machine": describe_machine(), "versions": versions()}
+        record.add_references(tasks)
+        record.save()
         if len(missing) < len(jobs):
             say(f"{len(jobs) - len(missing)} of {len(jobs)} runs are done already")
         failed, began = 0, perf_counter()
         with closing(run_jobs(missing, out, workers, lock, trust=trust)) as results:
             for count, result in enumerate(results, 1):
-                document.note_end(result.job, result.error)
-                document.save()
+                record.note_end(result.job, result.error)
+                record.save()
                 failed += result.error is not None
                 left = (perf_counter() - began) / count * (len(missing) - count)
                 say(f"[{count}/{len(missing)}] {_line(result)}" + (f" · about {duration(left)} left" if left else ""))
@@ -81,7 +81,7 @@ def plan_lines(tasks: Sequence[PlannedTask], out: Path) -> list[str]:
     Raises:
         UserError: `out` holds other runs.
     """
-    Document(out).add_tasks(tasks)
+    ComparisonFile(out).add_tasks(tasks)
     lines = []
     for task in tasks:
         jobs = all_jobs([task])
@@ -96,7 +96,7 @@ def plan_lines(tasks: Sequence[PlannedTask], out: Path) -> list[str]:
     return lines
 
 
-class Document:
+class ComparisonFile:
     """`comparison.json`: what is compared, where, and what went wrong. It grows with every command."""
 
     def __init__(self, out: Path) -> None:
@@ -111,7 +111,7 @@ class Document:
             **{"machine": {}, "versions": {}},
         }
         if self._file.exists():
-            read_document(self._file)
+            read_comparison(self._file)
             self.values |= read_json(self._file)
 
     def add_tasks(self, tasks: Sequence[PlannedTask]) -> None:
@@ -122,11 +122,11 @@ class Document:
         """
         stored = {(task["env"], task["algo"]): task for task in self.values["pairs"]}
         for task in tasks:
-            new, old = task.document(), stored.get((task.env, task.algo))
+            new, old = task.to_json(), stored.get((task.env, task.algo))
             if old is None:
                 self.values["pairs"].append(new)
                 continue
-            before, after = ({name: document.get(name) for name in FIXED} for document in (old, new))
+            before, after = ({name: values.get(name) for name in FIXED} for values in (old, new))
             if found := list(differences(before, after)):
                 raise UserError(
                     f"{self._file.parent} compares {label(task.algo)} on {task.env} already, but {'; '.join(found)}. "

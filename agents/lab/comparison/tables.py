@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from agents.lab.comparison import curves
 from agents.lab.comparison.analysis import Comparison, Findings, Outcome
-from agents.lab.comparison.document import Table
+from agents.lab.document import Table
 from agents.lab.words import interval, number, probability, shown, thousands
 
 COSTS = {

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 
 from agents.lab.comparison.analysis import Findings, analyse
 from agents.lab.comparison.curves import RunKey, RunResult, read_results
-from agents.lab.comparison.document import Document
 from agents.lab.comparison.options import Options
 from agents.lab.comparison.report import settings_table, write_report
-from agents.lab.comparison.results import Reference, Results, StoredDocument
+from agents.lab.comparison.results import Reference, Results, StoredComparison
 from agents.lab.comparison.verdict import print_verdict
+from agents.lab.document import Document
 from agents.lab.stored import read_stored
 from agents.lab.words import plural, printable
 from agents.run import code
@@ -266,7 +266,7 @@ def _compare_here(
     references = {first.place: Reference(threshold=reward_threshold(first.env))}
     imported = list(dict.fromkeys(curve.key.label for curve in curves))
     notes = list(_notes(sides))
-    results = Results(out, StoredDocument(references=references), runs, [], [], imported, notes)
+    results = Results(out, StoredComparison(references=references), runs, [], [], imported, notes)
     findings = analyse(results, episodes=True)
     settings = {label: group[0].settings for label, group in sides.items()}
     differing = settings_table(settings, differing=True)

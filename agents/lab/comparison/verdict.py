@@ -178,9 +178,9 @@ def _caveats(findings: Findings) -> Iterator[str]:
     if results.imported:
         labels = listed([shown(label) for label in results.imported])
         yield f"{labels}: measured elsewhere, maybe otherwise, so a difference need not be the algorithm's"
-    if without := [task for task in results.document.pairs if task.left_out]:
+    if without := [task for task in results.comparison.pairs if task.left_out]:
         first = f"{without[0].left_out[0]} on {task_name(without[0].env, without[0].algo)}"
-        tasks = f"{len(without)} of {len(results.document.pairs)} tasks"
+        tasks = f"{len(without)} of {len(results.comparison.pairs)} tasks"
         many = f"something on {tasks} (How it was measured lists it), such as "
         yield f"SB3 went without {many if len(without) > 1 else ''}{first}"
     if findings.sections and (unscaled := [task.name for task in findings.tasks if task.scale is None]):

@@ -9,8 +9,8 @@ from typing import Any
 from optuna.trial import TrialState
 
 from agents.lab.comparison.analysis import OURS
-from agents.lab.comparison.document import Document, Table
 from agents.lab.comparison.report import settings_table
+from agents.lab.document import Document, Table
 from agents.lab.tuning.pictures import pictures
 from agents.lab.tuning.population import MEMBER, lineage
 from agents.lab.tuning.search import outcome

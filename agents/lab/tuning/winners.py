@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from optuna.trial import FrozenTrial
 
 from agents.core.settings import idle
-from agents.lab.comparison.analysis import OURS, Outcome, Task, analyse
+from agents.lab.comparison.analysis import OURS, Outcome, TaskRuns, analyse
 from agents.lab.comparison.options import Options
 from agents.lab.comparison.plan import plan_tasks
 from agents.lab.comparison.report import write_report
@@ -158,7 +158,7 @@ def retrain(
     run_comparison(tasks, out, workers=workers, trust=trust, command=command, say=say)
     findings = analyse(load_results(out))
     write_report(findings, out / "report")
-    task: Task = findings.tasks[0]
+    task: TaskRuns = findings.tasks[0]
     searched = {Path(file).stem: came for file, came in files.items()}
     outcomes = {one.against: one.outcome for one in findings.scores}
     found = []

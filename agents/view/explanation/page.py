@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from agents.lab.comparison.document import Document, Table
+from agents.lab.document import Document, Table
 from agents.lab.words import interval, number, plural
 from agents.run.play import Moment
 from agents.run.registry import title_of

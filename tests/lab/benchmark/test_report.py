@@ -71,12 +71,12 @@ def test_what_solves_says_how_often(tmp_path):
     report = Report(Plan(), describe_machine(), [], tmp_path)
     report.add(Result(of, OURS, [{"total_s": 4.0, "eval_mean": 500.0}, {"total_s": 5.0, "eval_mean": 470.0}]))
     assert "ours: 1 of 2 solved (500, 470)" in shown(report)
-    assert report.document()["cases"]["ppo-same"]["results"][0]["solved"] == 1
+    assert report.to_json()["cases"]["ppo-same"]["results"][0]["solved"] == 1
 
 
 def test_the_document_is_written_after_every_run(report):
     saved = json.loads((report.folder / "bench.json").read_text())
-    assert saved == json.loads(json.dumps(report.document()))
+    assert saved == json.loads(json.dumps(report.to_json()))
     assert saved["machine"]["cores"] >= saved["machine"]["usable"] >= 1
     assert saved["machine"]["memory_gb"] > 0
     assert saved["machine"]["cpu"]

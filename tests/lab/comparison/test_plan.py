@@ -15,7 +15,7 @@ from agents.lab.comparison import plan
 from agents.lab.comparison.job import Job, differences, finished_run
 from agents.lab.comparison.options import Options
 from agents.lab.comparison.plan import PlannedTask, all_jobs, plan_tasks
-from agents.lab.comparison.runner import Document
+from agents.lab.comparison.runner import ComparisonFile
 from agents.lab.sb3_settings import COUNTERPARTS, tuned_settings
 from agents.run import registry
 from agents.run.config import FLAGS, Layer, resolve
@@ -188,24 +188,24 @@ def test_a_setting_that_came_later_may_have_its_default():
 def test_a_record_grows_and_refuses_other_conditions(tmp_path: Path):
     file = tmp_path / "other.yaml"
     file.write_text("n_epochs: 1")
-    record = Document(tmp_path)
+    record = ComparisonFile(tmp_path)
     record.add_tasks([planned(total_timesteps=100)])
     record.add_tasks([planned((str(file),), total_timesteps=100, seeds=4), planned(env=["Acrobot-v1"])])
     record.save()
-    first, second = Document(tmp_path).values["pairs"]
+    first, second = ComparisonFile(tmp_path).values["pairs"]
     assert (first["labels"], first["seeds"], second["env"]) == (["ours", "sb3", "other"], [0, 1, 2, 3], "Acrobot-v1")
     assert set(first["settings"]) == {"ours", "sb3", "other"}
     with pytest.raises(UserError, match=r"budget is 100 there, 200 here.*Choose another --out"):
-        Document(tmp_path).add_tasks([planned(total_timesteps=200)])
+        ComparisonFile(tmp_path).add_tasks([planned(total_timesteps=200)])
 
 
 def test_a_record_without_settings_grows_too(tmp_path: Path):
-    record = Document(tmp_path)
+    record = ComparisonFile(tmp_path)
     record.add_tasks([planned(total_timesteps=100)])
     for name in ("settings", "left_out"):
         del record.values["pairs"][0][name]
     record.save()
-    again = Document(tmp_path)
+    again = ComparisonFile(tmp_path)
     again.add_tasks([planned(total_timesteps=100)])
     assert set(again.values["pairs"][0]["settings"]) == {"ours", "sb3"}
 
@@ -214,11 +214,11 @@ def test_a_record_without_settings_grows_too(tmp_path: Path):
 def test_a_foreign_record_is_refused(text: str, tmp_path: Path):
     (tmp_path / "comparison.json").write_text(text)
     with pytest.raises(UserError, match=r"comparison\.json is (torn or malformed|malformed|foreign)"):
-        Document(tmp_path)
+        ComparisonFile(tmp_path)
 
 
 def test_a_failure_is_noted_and_forgotten_once_mended(tmp_path: Path):
-    record = Document(tmp_path)
+    record = ComparisonFile(tmp_path)
     one, other, *_ = all_jobs([planned()])
     record.note_end(one, "boom")
     record.note_end(other, "bang")

@@ -15,8 +15,8 @@ from PIL import Image
 
 from agents.lab.comparison import figures
 from agents.lab.comparison.curves import read_results
-from agents.lab.comparison.document import Document, Table
 from agents.lab.comparison.report import report
+from agents.lab.document import Document, Table
 from agents.lab.drawing import Picture
 from agents.run.terminal import console
 from tests.lab.comparison.synthetic import CURVES, ENVS, document, learn, result, write_comparison, write_run

@@ -27,7 +27,7 @@ def test_a_whole_comparison(tmp_path):
     assert run.seconds[-1] == pytest.approx(stored["train_seconds"])
     assert run.figures["steps_per_s"] == stored["steps_per_s"]
     assert (found.unfinished, found.failures, found.imported) == ([], [], [])
-    assert found.document.references["CartPole-v1"].threshold == 475
+    assert found.comparison.references["CartPole-v1"].threshold == 475
 
 
 def test_runs_on_the_way_and_failures_mended_since(tmp_path):
