@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from agents.core.parts import Marked, Parts
+from agents.core.chunks import Chunks, Marked
 from agents.core.saved import like, part
 from agents.core.tree import to_numpy
 from agents.data.storage import Allocate, dtype_of, writer
@@ -95,7 +95,7 @@ class Frames:
         self.frames[-1] = 0
         self._ring = writer(self.frames)
         self._marked = Marked(len(self.frames))
-        self._parts = Parts(self.frames, self._marked)
+        self._chunks = Chunks(self.frames, self._marked)
         self.example = np.zeros((num_envs, self.stack), np.int32)
         # the frames of the last successors, and their counts
         self._last = torch.zeros((num_envs, *frames.shape[1:]), dtype=self.frames.dtype, device=device)
@@ -194,7 +194,7 @@ class Frames:
         numbers = {"first": self._first[: self.filled]}
         numbers |= {"counts": self._counts, "head": self._head, "written": self._written, "kept": self.kept}
         copies = {name: torch.from_numpy(array.copy()) for name, array in numbers.items()}
-        return {"axis": self.axis, "frames": self._parts.first(filled), "last": self._last, **copies}
+        return {"axis": self.axis, "frames": self._chunks.first(filled), "last": self._last, **copies}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take back what `state_dict` returned.
@@ -216,7 +216,7 @@ class Frames:
         filled = min(int(head.max()), self._size) * self._num_envs
         saved = like(part(state, "frames"), self.frames[0], "frames", filled)
         last = like(part(state, "last"), self._last, "last")
-        self._parts.fill(saved)
+        self._chunks.fill(saved)
         self._last.copy_(last)
         self._first[:rows] = first
         self._counts[:], self._head[:], self._written[:], self.kept[:] = counts, head, written, kept

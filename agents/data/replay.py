@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from agents.core.parts import Marked, Parts
+from agents.core.chunks import Chunks, Marked
 from agents.core.saved import count, like, part
 from agents.core.tree import to_numpy, to_tensor, tree_map
 from agents.data.frames import Frames, Named, joined, stacked
@@ -158,7 +158,7 @@ class ReplayBuffer:
         self.allocate: Allocate = allocate or partial(_in_memory, device)
         self.frames: dict[str, Frames] = {}
         self._marked = Marked(self.rows)
-        self._parts: dict[str, Any] = {}
+        self._chunks: dict[str, Any] = {}
         self._head = torch.zeros(num_envs, dtype=torch.int64, device=device)
         self._size = torch.zeros(num_envs, dtype=torch.int64, device=device)
         # As long as no dummy held a column back, all heads and sizes are the same: (head, size), else None.
@@ -191,7 +191,7 @@ class ReplayBuffer:
                 place, leaf = (self.flat[key], name) if name else (self.flat, key)
                 place[leaf] = Named(place[leaf], frames.frames, frames.axis)
         self._writers = [(key, tree_map(writer, value)) for key, value in store.items()]
-        self._parts = {key: tree_map(lambda leaf: Parts(leaf, self._marked), value) for key, value in store.items()}
+        self._chunks = {key: tree_map(lambda leaf: Chunks(leaf, self._marked), value) for key, value in store.items()}
 
     def _begin(self, tick: dict[str, Any]) -> None:
         """Make room for transitions like these."""
@@ -343,11 +343,11 @@ class ReplayBuffer:
         return (head - 1 - index // self.num_envs) % self.rows + 1
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the heads and the filled rows; where those are large, as `Parts`."""
+        """Return the heads and the filled rows; where those are large, as `Chunks`."""
         level, filled = self._level is not None, int(self.size.max())
         for frames in self.frames.values():
             filled = max(filled, frames.filled)
-        store = {key: tree_map(lambda parts: parts.first(filled), value) for key, value in self._parts.items()}
+        store = {key: tree_map(lambda chunks: chunks.first(filled), value) for key, value in self._chunks.items()}
         return {
             "rows": self.rows,
             "level": level,
@@ -403,7 +403,7 @@ class ReplayBuffer:
             }
         )
         for key, value in store.items():
-            tree_map(lambda parts, saved: parts.fill(saved), self._parts[key], value)
+            tree_map(lambda chunks, saved: chunks.fill(saved), self._chunks[key], value)
         for name, mine in self.frames.items():
             for key in ("obs", "next_obs"):
                 mine.refuse_strange(_leaf(self.store[key], name)[:filled])

@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 
 FORMAT = "deep-rl-suite tree"
 VERSION = 1
-PART = ".part"  # what the names of files end in that hold a part of a tensor
+CHUNK = ".part"  # what the names of files end in that hold a chunk of a tensor
 MOST_HEADER = 2**22  # bytes that say which tensors a file holds
-_PART_DTYPES = ("uint8", "bool", "int32", "int64", "float32")
+_CHUNK_DTYPES = ("uint8", "bool", "int32", "int64", "float32")
 _KINDS = ("torch", "numpy", "scalar")
 
 
@@ -45,17 +45,17 @@ def write_tree(
     None and strings; containers: lists, tuples, and dicts with string or integer keys. All come back as they were,
     except that tensors come back on the CPU. Each file is atomic; to replace both as one, use `atomic_folder`.
 
-    Leaves may be `Parts` too, of which each part is a file named by its checksum; they come back as `StoredParts`.
+    Leaves may be `Chunks` too, of which each chunk is a file named by its checksum; they come back as `StoredChunks`.
 
     Args:
-        earlier: a folder in which parts that have not changed may lie already; they get a second name in `folder`.
+        earlier: a folder in which chunks that have not changed may lie already; they get a second name in `folder`.
 
     Raises:
         UserError: the disk is full or may not be written.
         TypeError: a leaf or a key is of another type.
     """
     tensors: dict[str, Tensor] = {}
-    _write_parts(tree, folder, earlier)
+    _write_chunks(tree, folder, earlier)
     body: dict[str, Any] = {
         "format": FORMAT,
         "version": VERSION,
@@ -119,49 +119,49 @@ def read_tensors(file: Path, sha256: str | None = None, *, follow: bool = False)
             raise UserError(f"{file} is malformed: {said[:200]}") from error
 
 
-def _write_parts(tree: Any, folder: Path, earlier: Path | None) -> None:
-    """Write the parts of all `Parts` in a tree that do not lie in `earlier`."""
-    from agents.core.parts import Parts
+def _write_chunks(tree: Any, folder: Path, earlier: Path | None) -> None:
+    """Write those chunks of a tree that do not lie in `earlier`."""
+    from agents.core.chunks import Chunks
 
     if isinstance(tree, dict):
         for child in tree.values():
-            _write_parts(child, folder, earlier)
-    elif isinstance(tree, Parts):
+            _write_chunks(child, folder, earlier)
+    elif isinstance(tree, Chunks):
         for i, (start, stop) in enumerate(tree.spans()):
             if earlier is not None and _linked(tree.digests[i], earlier, folder):
                 continue
             content = tree.bytes_of(start, stop).data
             digest = hashlib.sha256(content).hexdigest()
             tree.digests[i] = digest
-            if (file := _part_file(folder, digest)).exists():  # another part is the same, perhaps an earlier file too
+            if (file := _chunk_file(folder, digest)).exists():  # another chunk is the same, perhaps an earlier file too
                 continue
             with disk("write", folder), file.open("wb") as stream:
                 stream.write(content)
 
 
 def _linked(digest: str | None, earlier: Path, folder: Path) -> bool:
-    """Give a part in `earlier` a second name in `folder`; return whether that was possible."""
+    """Give a chunk in `earlier` a second name in `folder`; return whether that was possible."""
     if digest is None:
         return False
     with suppress(OSError):  # it is gone, or this file system has no second names
-        if not _part_file(folder, digest).exists():
-            os.link(_part_file(earlier, digest), _part_file(folder, digest))
+        if not _chunk_file(folder, digest).exists():
+            os.link(_chunk_file(earlier, digest), _chunk_file(folder, digest))
         return True
     return False
 
 
-def _part_file(folder: Path, digest: str) -> Path:
-    return folder / f"{digest}{PART}"
+def _chunk_file(folder: Path, digest: str) -> Path:
+    return folder / f"{digest}{CHUNK}"
 
 
 def remove_tree(folder: Path, name: str) -> None:
     """Remove what `write_tree` wrote, where it is there."""
-    for file in (folder / f"{name}.json", folder / f"{name}.safetensors", *folder.glob(f"*{PART}")):
+    for file in (folder / f"{name}.json", folder / f"{name}.safetensors", *folder.glob(f"*{CHUNK}")):
         file.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True, slots=True)
-class StoredParts:
+class StoredChunks:
     """A tensor that lies in files of `rows` rows each (the last may have fewer), named by their checksums."""
 
     folder: Path
@@ -171,8 +171,8 @@ class StoredParts:
     digests: list[str]
 
     @classmethod
-    def of(cls, content: dict[str, Any], folder: Path) -> StoredParts:
-        """Make one of what `_encode` says of `Parts`.
+    def of(cls, content: dict[str, Any], folder: Path) -> StoredChunks:
+        """Make one of what `_encode` says of `Chunks`.
 
         Raises:
             LookupError, TypeError, ValueError: it does not say that.
@@ -182,10 +182,10 @@ class StoredParts:
         shape, rows, digests = (content[name] for name in ("shape", "rows", "files"))
         numbers = [rows, *shape]
         if not shape or any(type(number) is not int or not 0 <= number < 2**48 for number in numbers) or not rows:
-            raise ValueError(f"shape {shape!r:.60} in parts of {rows!r:.60} rows")
+            raise ValueError(f"shape {shape!r:.60} in chunks of {rows!r:.60} rows")
         if len(digests) != -(-shape[0] // rows) or not all(re.fullmatch("[0-9a-f]{64}", name) for name in digests):
             raise ValueError(f"{len(digests)} files of {rows} rows hold {shape[0]}")
-        dtype = getattr(torch, content["dtype"]) if content["dtype"] in _PART_DTYPES else None
+        dtype = getattr(torch, content["dtype"]) if content["dtype"] in _CHUNK_DTYPES else None
         if dtype is None:
             raise ValueError(f"dtype {content['dtype']!r:.60}")
         return cls(folder, dtype, tuple(shape), rows, list(digests))
@@ -200,7 +200,7 @@ class StoredParts:
 
         for i, digest in enumerate(self.digests):
             array = into[i * self.rows : (i + 1) * self.rows].reshape(-1).view(torch.uint8).numpy().data
-            file = _part_file(self.folder, digest)
+            file = _chunk_file(self.folder, digest)
             with opened(file, array.nbytes) as stream:
                 whole = stream.readinto(array) == array.nbytes
             if not whole or hashlib.sha256(array).hexdigest() != digest:
@@ -282,11 +282,11 @@ def _encode(value: Any, path: str, tensors: dict[str, Tensor] | None) -> Any:
         return value if value.bit_length() < 64 else {"$int": hex(value)}
     if type(value) is float:
         return value if math.isfinite(value) else {"$float": repr(value)}
-    from agents.core.parts import Parts
+    from agents.core.chunks import Chunks
 
     if tensors is None:
         raise TypeError(f"{path}: {type(value).__name__} cannot be stored here")
-    if isinstance(value, Parts):
+    if isinstance(value, Chunks):
         dtype = str(value.dtype).removeprefix("torch.")
         return {"$parts": {"dtype": dtype, "shape": list(value.shape), "rows": value.rows, "files": value.digests}}
     return _encode_array(value, path, tensors)
@@ -331,7 +331,7 @@ def _decode(value: Any, tensors: dict[str, Tensor], folder: Path) -> Any:
     if tag == "$float":
         return float(content)
     if tag == "$parts":
-        return StoredParts.of(content, folder)
+        return StoredChunks.of(content, folder)
     if tag != "$array" or value["kind"] not in _KINDS:
         raise ValueError(f"unknown value {value!r:.80}")
     tensor = tensors[content]

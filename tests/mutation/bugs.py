@@ -974,13 +974,13 @@ BUGS = [
         ),
     ),
     *_in(
-        "agents/core/parts.py",
+        "agents/core/chunks.py",
         "tests/run/test_replay_files.py",
-        (".max() > then)", ".max() > then + 1)", "checkpoints: a part that has changed is not written again"),
+        (".max() > then)", ".max() > then + 1)", "checkpoints: a chunk that has changed is not written again"),
         (
             "self._written[start // GRAIN : (stop - 1) // GRAIN + 1]",
             "self._written[start // GRAIN : max((stop - 1) // GRAIN, start // GRAIN + 1)]",
-            "checkpoints: changes at the end of a part are overlooked",
+            "checkpoints: changes at the end of a chunk are overlooked",
         ),
     ),
     *_in(
@@ -3813,7 +3813,7 @@ BUGS = [
         "agents/run/trees.py",
         "tests/run/test_replay_files.py",
         (
-            "if (file := _part_file(folder, digest)).exists():",
+            "if (file := _chunk_file(folder, digest)).exists():",
             "if not (file := _part_file(folder, digest)):",
             "checkpoints: one writes into the one before",
         ),

@@ -20,7 +20,7 @@ from agents.run import registry
 from agents.run.config import RunConfig, owners
 from agents.run.folder import RunFolder, find_latest_run
 from agents.run.run import Run
-from agents.run.trees import StoredParts, read_tree
+from agents.run.trees import StoredChunks, read_tree
 from agents.run.yaml_files import load_config_file
 from agents.train import main
 from envs.adapters.carried import GLOBAL_STREAMS
@@ -111,10 +111,10 @@ def last_state(run: Path) -> dict[str, Any]:
 
 
 def whole(tree: Any) -> Any:
-    """Return a tree that was read, with tensors in the place of those that lie in parts."""
+    """Return a tree that was read, with tensors in the place of those that lie in chunks."""
     if isinstance(tree, dict):
         return {key: whole(value) for key, value in tree.items()}
-    if not isinstance(tree, StoredParts):
+    if not isinstance(tree, StoredChunks):
         return tree
     tree.read(read := torch.empty(tree.shape, dtype=tree.dtype))
     return read

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import torch
 
-from agents.core import parts
-from agents.core.parts import Marked, Parts
+from agents.core import chunks
+from agents.core.chunks import Chunks, Marked
 from agents.data.replay import ReplayBuffer
 from agents.data.storage import on_disk
 from agents.run import memory, trees
@@ -36,20 +36,20 @@ CPU = torch.device("cpu")
 
 
 @pytest.fixture
-def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parts, "PART_BYTES", 40_000)  # about 30 frames
+def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chunks, "CHUNK_BYTES", 40_000)  # about 30 frames
 
 
 def names(folder: Path) -> set[str]:
     return {file.name for file in folder.glob("*.part")}
 
 
-def make(rows: int = 1_000) -> tuple[torch.Tensor, Marked, Parts]:
+def make(rows: int = 1_000) -> tuple[torch.Tensor, Marked, Chunks]:
     tensor, marked = torch.arange(rows * 100, dtype=torch.int64).view(rows, 100), Marked(rows)
-    return tensor, marked, Parts(tensor, marked)
+    return tensor, marked, Chunks(tensor, marked)
 
 
-def written(folder: Path, made: Parts, count: int, earlier: Path | None = None) -> Path:
+def written(folder: Path, made: Chunks, count: int, earlier: Path | None = None) -> Path:
     folder.mkdir()
     write_tree(folder, "state", {"large": made.first(count)}, earlier=earlier)
     return folder
@@ -62,7 +62,7 @@ def read(folder: Path) -> torch.Tensor:
     return into
 
 
-def test_only_parts_that_have_changed_are_written(tmp_path: Path, small_parts: None) -> None:
+def test_only_chunks_that_have_changed_are_written(tmp_path: Path, small_chunks: None) -> None:
     tensor, marked, made = make()
     assert made.rows == 48
     one = written(tmp_path / "1", made, 600)
@@ -72,7 +72,7 @@ def test_only_parts_that_have_changed_are_written(tmp_path: Path, small_parts: N
     tensor[600:610] = -2
     marked.note(slice(600, 610))
     two = written(tmp_path / "2", made, 610, one)
-    assert len(names(two) - names(one)) == 2, "the part with row 140, and the last"
+    assert len(names(two) - names(one)) == 2, "the chunk with row 140, and the last"
     for name in names(two) & names(one):
         assert os.path.samefile(one / name, two / name)
     assert read(two).equal(tensor[:610])
@@ -80,7 +80,7 @@ def test_only_parts_that_have_changed_are_written(tmp_path: Path, small_parts: N
     assert read(one)[141:].equal(tensor[141:600]), "what was saved stays as it was"
 
 
-def test_parts_that_lie_nowhere_any_more_are_written_anew(tmp_path: Path, small_parts: None) -> None:
+def test_chunks_that_lie_nowhere_any_more_are_written_anew(tmp_path: Path, small_chunks: None) -> None:
     tensor, _, made = make()
     one = written(tmp_path / "1", made, 1_000)
     for file in one.glob("*.part"):
@@ -89,7 +89,7 @@ def test_parts_that_lie_nowhere_any_more_are_written_anew(tmp_path: Path, small_
     assert read(two).equal(tensor)
 
 
-def test_what_was_read_is_not_written_again(tmp_path: Path, small_parts: None) -> None:
+def test_what_was_read_is_not_written_again(tmp_path: Path, small_chunks: None) -> None:
     tensor, _, made = make()
     one = written(tmp_path / "1", made, 1_000)
     _, marked, again = make()
@@ -104,13 +104,13 @@ def test_what_was_read_is_not_written_again(tmp_path: Path, small_parts: None) -
     assert read(two)[1:].equal(tensor[1:])
 
 
-def test_a_part_that_becomes_equal_to_another_writes_no_earlier_file(tmp_path: Path, small_parts: None) -> None:
+def test_a_chunk_that_becomes_equal_to_another_writes_no_earlier_file(tmp_path: Path, small_chunks: None) -> None:
     tensor, marked, made = make()
     tensor.zero_()
     one = written(tmp_path / "1", made, 1_000)
     file = next(one.glob("*.part"))
     os.utime(file, ns=(0, 0))
-    marked.note(500)  # its part is written again, with what those before it have too
+    marked.note(500)  # its chunk is written again, with what those before it have too
     two = written(tmp_path / "2", made, 1_000, one)
     assert os.path.samefile(file, two / file.name)
     assert file.stat().st_mtime_ns == 0, "written through its second name"
@@ -125,7 +125,7 @@ def test_few_bytes_are_saved_as_they_are(tmp_path: Path) -> None:
 
 
 def spoil(folder: Path, **content: Any) -> None:
-    """Change what state.json says of the parts, its checksum included."""
+    """Change what state.json says of the chunks, its checksum included."""
     body = json.loads((folder / "state.json").read_text())
     body["tree"]["large"]["$parts"] |= content
     del body["checksum"]
@@ -150,7 +150,7 @@ def spoil(folder: Path, **content: Any) -> None:
     ],
     ids=str,
 )
-def test_parts_that_are_not_ours_are_refused(content: dict[str, Any], tmp_path: Path, small_parts: None) -> None:
+def test_chunks_that_are_not_ours_are_refused(content: dict[str, Any], tmp_path: Path, small_chunks: None) -> None:
     folder = written(tmp_path / "1", make()[2], 1_000)
     spoil(folder, **content)
     with pytest.raises(UserError, match=r"state.json is malformed"):
@@ -158,7 +158,7 @@ def test_parts_that_are_not_ours_are_refused(content: dict[str, Any], tmp_path: 
 
 
 @pytest.mark.parametrize("change", ["torn", "longer", "flipped", "missing", "linked"])
-def test_spoilt_parts_are_refused(change: str, tmp_path: Path, small_parts: None) -> None:
+def test_spoilt_chunks_are_refused(change: str, tmp_path: Path, small_chunks: None) -> None:
     folder = written(tmp_path / "1", make()[2], 1_000)
     file = next(folder.glob("*.part"))
     content = file.read_bytes()
@@ -174,13 +174,13 @@ def test_spoilt_parts_are_refused(change: str, tmp_path: Path, small_parts: None
 
 @pytest.fixture(scope="module")
 def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run with its transitions on the device, whose checkpoints are not cut into parts."""
+    """A run with its transitions on the device, whose checkpoints are not cut into chunks."""
     return train(tmp_path_factory.mktemp("unbroken"), WORDS)
 
 
 @pytest.mark.parametrize("place", ["device", pytest.param("memory", marks=long_test), "disk"])
 def test_wherever_transitions_lie_a_run_stopped_and_resumed_ends_as_an_unbroken_one(
-    place: str, tmp_path: Path, unbroken: Path, small_parts: None
+    place: str, tmp_path: Path, unbroken: Path, small_chunks: None
 ) -> None:
     with signals_at(171, signal.SIGINT):
         run = train(tmp_path, f"{WORDS} --replay-storage {place}", code=130)
@@ -195,25 +195,25 @@ def test_wherever_transitions_lie_a_run_stopped_and_resumed_ends_as_an_unbroken_
 
 
 def kill_at(call: int) -> None:
-    """Kill this process as it is about to write a part for the so-manieth time."""
-    part_file, calls = trees._part_file, iter(range(call))
+    """Kill this process as it is about to write a chunk for the so-manieth time."""
+    chunk_file, calls = trees._chunk_file, iter(range(call))
 
     def counting(folder: Path, digest: str) -> Path:
         if next(calls, None) is None:
             os.kill(os.getpid(), signal.SIGKILL)
-        return part_file(folder, digest)
+        return chunk_file(folder, digest)
 
-    trees._part_file = counting
+    trees._chunk_file = counting
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no fork")
 @pytest.mark.parametrize("call", [pytest.param(6, marks=long_test), 14])
 def test_killed_while_a_checkpoint_is_written_a_run_goes_on_from_the_one_before(
-    call: int, tmp_path: Path, unbroken: Path, small_parts: None, monkeypatch: pytest.MonkeyPatch
+    call: int, tmp_path: Path, unbroken: Path, small_chunks: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     words = f"{WORDS} --replay-storage disk"
     with monkeypatch.context() as patched:
-        patched.setattr(trees, "_part_file", trees._part_file)
+        patched.setattr(trees, "_chunk_file", trees._chunk_file)
         kill_at(call)
         places = ["--runs-dir", str(tmp_path / "killed"), "--no-record", "--quiet"]
         child = in_child([*words.split(), *places], tmp_path / "said")
@@ -256,7 +256,7 @@ def test_a_buffer_killed_while_it_is_saved_loads_as_it_was_saved_before(
 ) -> None:
     import multiprocessing
 
-    monkeypatch.setattr(parts, "PART_BYTES", size)
+    monkeypatch.setattr(chunks, "CHUNK_BYTES", size)
     step = size // 10
 
     def fill() -> None:

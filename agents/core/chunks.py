@@ -1,4 +1,4 @@
-"""Large tensors that are saved in parts, of which only those are written anew that have changed."""
+"""Large tensors that are saved in chunks, of which only those are written anew that have changed."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-PART_BYTES = 16 * 2**20  # of a part; a tensor that has no more than that is saved as it is
+CHUNK_BYTES = 16 * 2**20  # of a chunk; a tensor that has no more than that is saved as it is
 GRAIN = 16  # rows whose changes are noted together
 
 
 class Marked:
-    """Notes which of a number of rows are written, for any number of `Parts` to look at.
+    """Notes which of a number of rows are written, for any number of `Chunks` to look at.
 
     Attributes:
         now: what a write is noted as; it grows whenever somebody has looked.
@@ -49,23 +49,23 @@ class Stored(Protocol):
         ...
 
 
-class Parts:
-    """The first rows of a tensor, to be saved in parts.
+class Chunks:
+    """The first rows of a tensor, to be saved in chunks.
 
     Attributes:
-        rows: of each part but the last.
-        digests: for each part, what it was saved as; None where it was not, or has changed since.
+        rows: of each chunk but the last.
+        digests: for each chunk, what it was saved as; None where it was not, or has changed since.
     """
 
     def __init__(self, tensor: Tensor, marked: Marked) -> None:
         self._tensor, self._marked, self._count, self._seen = tensor, marked, 0, 0
         row = max(tensor.nbytes // max(len(tensor), 1), 1)
-        self.rows = max(PART_BYTES // row // GRAIN, 1) * GRAIN
+        self.rows = max(CHUNK_BYTES // row // GRAIN, 1) * GRAIN
         self.digests: list[str | None] = []
 
     def first(self, count: int) -> Any:
         """Return what saves the first `count` rows: the rows where they are few, else this, which has looked."""
-        if self._tensor.nbytes <= PART_BYTES:
+        if self._tensor.nbytes <= CHUNK_BYTES:
             return self._tensor[:count]
         self._count = count
         spans = list(self.spans())
@@ -89,7 +89,7 @@ class Parts:
         return self._count, *self._tensor.shape[1:]
 
     def spans(self) -> Iterator[tuple[int, int]]:
-        """Yield the rows from which and before which each part lies."""
+        """Yield the rows from which and before which each chunk lies."""
         for start in range(0, self._count, self.rows):
             yield start, min(start + self.rows, self._count)
 
