@@ -25,6 +25,7 @@ from agents.api.shown import Video
 from agents.evaluate import main as evaluate_command
 from envs.errors import UserError
 from envs.objects import named
+from tests.printed import printed_json
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = {"n_envs": 2, "n_steps": 32, "batch_size": 32, "net_arch": [8]}
@@ -245,7 +246,7 @@ def test_the_same_seed_plays_the_episodes_of_the_command(tmp_path, capsys):
     model = PPO("CartPole-v1", seed=2, **SMALL)
     found = model.evaluate(4, seed=3)
     assert evaluate_command([str(model.save(tmp_path / "model.zip")), "--episodes", "4", "--seed", "3", "--json"]) == 0
-    summary = json.loads(capsys.readouterr().out.splitlines()[-1])
+    summary = printed_json(capsys)
     assert (summary["mean"], summary["length_min"], summary["length_max"]) == (
         found.mean,
         found.lengths.min(),

@@ -17,6 +17,7 @@ from agents.gallery import main
 from agents.run.video import write_video
 from tests.browser import dom, in_a_browser
 from tests.lab.run_folders import write_folder
+from tests.printed import printed_json
 
 HOSTILE = "<!--<script>alert(1)"
 
@@ -34,7 +35,7 @@ def page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Path:
     damaged.mkdir()
     (damaged / "config.yaml").write_text("[")
     assert main(["--runs-dir", str(runs), "--replays-dir", str(replays), "--json"]) == 0
-    told = json.loads(capsys.readouterr().out.splitlines()[-1])
+    told = printed_json(capsys)
     assert told == {"gallery": str(runs / "gallery.html"), "runs": 4}
     return runs / "gallery.html"
 

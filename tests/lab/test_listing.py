@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import os
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -18,12 +17,12 @@ from agents.run.folder import RunFolder
 from agents.runs import main
 from envs.errors import UserError
 from tests.lab.run_folders import write_folder
+from tests.printed import printed_json
 
 
 def listed(runs: Path, capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, Any]:
     assert main([*words, "--runs-dir", str(runs), "--json"]) == 0
-    found: dict[str, Any] = json.loads(capsys.readouterr().out.splitlines()[-1])
-    return found
+    return printed_json(capsys)
 
 
 def names(found: dict[str, Any], part: str = "runs") -> list[str]:

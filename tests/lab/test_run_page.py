@@ -16,11 +16,12 @@ from agents.run.video import write_video
 from agents.train import main as train
 from tests.browser import browse, dom, in_a_browser, near, pixels
 from tests.lab.run_folders import write_folder
+from tests.printed import printed_json
 
 
 def report(run: Path, capsys: pytest.CaptureFixture[str], *more: str) -> tuple[dict, str]:
     assert main([str(run), "--json", "--replays-dir", str(run.parent / "replays"), *more]) == 0
-    told = json.loads(capsys.readouterr().out.splitlines()[-1])
+    told = printed_json(capsys)
     return told, Path(told["report"]).read_text("utf-8")
 
 

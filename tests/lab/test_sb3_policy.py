@@ -26,6 +26,7 @@ from agents.lab.sb3_policy import SB3Policy, load_sb3, sb3_algo, sb3_in_env
 from agents.watch import main as watch
 from envs.errors import UserError
 from envs.make import make
+from tests.printed import printed_json
 
 MASKED = f"{Path(__file__).parents[1] / 'acting' / 'masked_env.py'}:Masked"
 SMALL = {"n_steps": 16, "batch_size": 16, "n_epochs": 1}
@@ -133,7 +134,7 @@ def test_nothing_in_a_file_is_run_without_trust(saved, tmp_path, capsys):
 def test_the_command_measures_a_model_of_sb3(saved, capsys):
     words = [str(saved / "dqn.zip"), "--env", "CartPole-v1", "--env-kwargs", "max_episode_steps=7", "--episodes", "3"]
     assert evaluate([*words, "--trust", "--json"]) == 0
-    summary = json.loads(capsys.readouterr().out.splitlines()[-1])
+    summary = printed_json(capsys)
     assert (summary["algo"], summary["env"], summary["step"], summary["episodes"]) == ("dqn", "CartPole-v1", 60, 3)
     assert summary["mean"] == summary["length_mean"] <= 7
 

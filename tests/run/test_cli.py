@@ -25,6 +25,7 @@ from agents.run.config import CONFIGS, FLAGS, RUN_FIELDS, Layer, RunConfig, reso
 from agents.run.flags import is_sb3
 from agents.run.yaml_files import load_config_file
 from envs.errors import UserError
+from tests.printed import printed_json
 from tests.run.running import NAMES, read_config, setting_of_others
 
 
@@ -203,7 +204,7 @@ def test_a_folder_is_ours_whatever_it_is_called(tmp_path: Path) -> None:
 
 def test_json_is_the_last_line(runner: list[dict[str, Any]], capsys: pytest.CaptureFixture[str]) -> None:
     trained(runner, "--env Some-v0 --json")
-    assert json.loads(capsys.readouterr().out.splitlines()[-1]) == {
+    assert printed_json(capsys) == {
         "run": "runs/x",
         "eval_mean": None,
         "interrupted": False,

@@ -18,6 +18,7 @@ from agents.run.models import LoadedPolicy, load_policy, save_model
 from agents.run.play import policy_env
 from agents.train import main as train_command
 from envs.errors import UserError
+from tests.printed import printed_json
 from tests.run.running import train
 from tests.run.test_models import DQN_SMALL, PPO_SMALL, trained
 
@@ -129,7 +130,7 @@ def test_the_command_measures_both_and_the_run_does_not_go_on(tmp_path: Path, ca
     )
     words = f"{source} --net-arch 4 --steps 1024 --episodes 4 --runs-dir {tmp_path / 'runs'} --quiet --json"
     assert main(words.split()) == 0
-    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    found = printed_json(capsys)
     assert found["student"]["parameters"] == 2 * (4 * 4 + 4) + (4 * 2 + 2) + (4 + 1)
     assert found["teacher"]["parameters"] > found["student"]["parameters"]
     run = Path(found["run"])

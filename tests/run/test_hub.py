@@ -20,6 +20,7 @@ from agents.run.hub import FILES, model_card, portable, pull, push
 from agents.run.models import load_policy
 from agents.run.trees import read_tree
 from envs.errors import UserError
+from tests.printed import printed_json
 from tests.run.fake_hub import FakeHub, fake_hub
 from tests.run.running import USER_ENVS, assert_same, train
 
@@ -67,7 +68,7 @@ def test_a_run_goes_and_comes_back(run: Path, hub: FakeHub, tmp_path: Path, caps
     scores = []
     for folder in (run, pulled):
         assert evaluate([str(folder), "--episodes", "3", "--json"]) == 0
-        scores.append(json.loads(capsys.readouterr().out.splitlines()[-1])["mean"])
+        scores.append(printed_json(capsys)["mean"])
     assert scores[0] == scores[1]
 
 

@@ -18,6 +18,7 @@ from agents.train import main
 from agents.watch import main as watch
 from envs.errors import UserError
 from tests.marks import long_test
+from tests.printed import printed_json
 from tests.run.hybrid_env import STEPS, Signal
 from tests.run.running import train
 
@@ -77,7 +78,7 @@ def test_predict_takes_and_gives_what_the_environment_does(run: Path) -> None:
 @long_test
 def test_it_is_measured(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert evaluate([str(run), "--episodes", "8", "--json", "--stochastic"]) == 0
-    assert json.loads(capsys.readouterr().out.splitlines()[-1])["length_mean"] == STEPS
+    assert printed_json(capsys)["length_mean"] == STEPS
 
 
 @pytest.mark.parametrize("algo", ["dqn", "pqn", "sac"])
@@ -99,5 +100,5 @@ def test_it_is_learnt_and_compared(tmp_path: Path, capsys: pytest.CaptureFixture
     scores = [json.loads((run / "summary.json").read_text())["eval_mean"] for run in runs]
     assert min(scores) > 2.6
     assert compare([*map(str, runs), "--trust", "--out", str(tmp_path / "out"), "--json", "--no-video"]) == 0
-    (report,) = json.loads(capsys.readouterr().out.splitlines()[-1])["reports"]
+    (report,) = printed_json(capsys)["reports"]
     assert report["env"].endswith("Signal")

@@ -13,6 +13,7 @@ from agents.run.yaml_files import load_config_file
 from agents.train import main
 from envs.errors import UserError
 from envs.locate import load_file
+from tests.printed import printed_json
 from tests.run.running import assert_same_run, resume, rows, signals_at, train
 
 FILE = """
@@ -73,7 +74,7 @@ def test_it_is_asked_for_or_found_out(
     assert list((tmp_path / "replays").rglob("*.mp4"))
 
     assert evaluate([str(run), "--episodes", "5", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out.splitlines()[-1])["mean"] == 20.0
+    assert printed_json(capsys)["mean"] == 20.0
     assert load_file(Path(port)).Port.open == 0
 
 

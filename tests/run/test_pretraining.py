@@ -25,6 +25,7 @@ from agents.run.summary import Summary, last_screen
 from agents.run.trees import read_tree
 from agents.train import main
 from envs.errors import UserError
+from tests.printed import printed_json
 from tests.run.running import assert_same, last_state, resume, rows, stopped_at, train
 
 WORDS = "--algo pretrain --env Bricks-v0 --device cpu --batch-size 32"
@@ -185,7 +186,7 @@ def test_the_command_probes_any_encoder(
     for run in (pretrained, policy):
         capsys.readouterr()
         assert agents(["probe", str(run), "--data", str(recorded), "--json"]) == 0
-        found[run] = json.loads(capsys.readouterr().out.splitlines()[-1])["r2"]
+        found[run] = printed_json(capsys)["r2"]
         assert set(found[run]["state 1"]) == {"encoder", "untrained", "observation"}
     assert found[pretrained] == json.loads((pretrained / "probes.json").read_text())  # the same episodes are held out
     assert found[policy] != found[pretrained]

@@ -13,6 +13,7 @@ import pytest
 
 from agents.run.folder import RunFolder
 from agents.train import main
+from tests.printed import printed_json
 from tests.run.running import USER_ENVS, assert_same, read_tree, rows, signals_at, train
 from tests.waiting import HANGS
 
@@ -36,7 +37,7 @@ def test_a_finished_run_is_whole(
     manners = rude(f"{HARMLESS} close")
     assert main([*RUDE.split(), *manners, "--vec", vec, "--quiet", "--json", "--record-steps", "20"]) == 0
     os.chdir(tmp_path)
-    summary = json.loads(capsys.readouterr().out.splitlines()[-1])
+    summary = printed_json(capsys)
     assert signal.getsignal(signal.SIGINT) == before
     assert summary["run"].startswith("runs/"), "as it was typed"
     run = tmp_path / summary["run"]

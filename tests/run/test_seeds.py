@@ -29,6 +29,7 @@ from agents.run.sinks import ConsoleSink
 from agents.run.summary import Summary
 from agents.train import main
 from envs.errors import UserError
+from tests.printed import printed_json
 from tests.run import user_envs
 from tests.run.running import assert_same_run, signals_at, train
 from tests.waiting import HANGS
@@ -58,7 +59,7 @@ def test_the_folders_name_has_the_name_and_none_is_overwritten(tmp_path: Path, m
 
 def test_each_seed_is_a_run_like_one_trained_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert called(tmp_path, "--seed 3 --seeds 2 --workers 1 --name two --json") == 0
-    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    found = printed_json(capsys)
     assert [one["seed"] for one in found] == [3, 4]
     runs = runs_in(tmp_path / "runs")
     assert {str(run) for run in runs} == {one["run"] for one in found}
@@ -105,7 +106,7 @@ def test_side_by_side_each_is_like_one_trained_alone(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], started: list[Child]
 ) -> None:
     assert called(tmp_path, "--seed 3 --seeds 3 --workers 2 --name two --json") == 0
-    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    found = printed_json(capsys)
     assert [one["seed"] for one in found] == [3, 4, 5]
     assert len(runs_in(tmp_path / "runs")) == 3
     assert len(started) == 1, "it has trained the first"
@@ -172,7 +173,7 @@ def test_by_default_as_many_as_pay(
     monkeypatch.setattr(seeds, "useful", lambda training, count: asked.append((training.step, count)) or (2, ""))
     assert called(tmp_path, "--seeds 2 --json") == 0
     assert asked == [(0, 2)], "before the first step of this process's only run"
-    assert [one["seed"] for one in json.loads(capsys.readouterr().out.splitlines()[-1])] == [0, 1]
+    assert [one["seed"] for one in printed_json(capsys)] == [0, 1]
     assert len(started) == 1
     assert_same_run(find_latest_run(tmp_path / "runs"), train(tmp_path / "alone", f"{SMALL} --seed 1"))
 

@@ -30,6 +30,7 @@ from agents.run.monitor import Monitor
 from agents.run.run import Run
 from agents.train import main
 from tests.marks import long_test
+from tests.printed import printed_json
 from tests.run.running import USER_ENVS, evaluations, resume, signals_at, steps, train
 
 CARTPOLE = "--env CartPole-v1 --env-kwargs max_episode_steps=25"
@@ -253,7 +254,7 @@ def test_episodes_that_never_end_are_cut_said_and_counted(
     assert (result(run)["eval_cut"], result(run)["eval_mean"]) == (3, 30.0)
     for flags, length in (("", 30), ("--max-steps 12", 12), ("--env-kwargs max_episode_steps=50", 50)):
         assert evaluate([str(run), "--episodes", "2", "--json", *flags.split()]) == 0
-        found = json.loads(capsys.readouterr().out.splitlines()[-1])
+        found = printed_json(capsys)
         cut = None if length == 50 else 2
         assert (found["mean"], found["length_max"], found["cut"]) == (length, length, cut)
 

@@ -15,6 +15,7 @@ from agents.core.signals import handling
 from agents.lab.benchmark import catalogue
 from agents.lab.benchmark.catalogue import Entry
 from tests.lab.benchmark.fakes import printing, program
+from tests.printed import printed_json
 
 
 @pytest.fixture
@@ -33,13 +34,9 @@ def cases(monkeypatch):
     monkeypatch.setattr(catalogue, "worker", lambda task: printing("warm", {"gpu": None}).command)
 
 
-def last_json(capsys) -> dict:
-    return json.loads(capsys.readouterr().out.splitlines()[-1])
-
-
 def test_it_measures_saves_and_prints(cases, tmp_path, capsys):
     assert main(["--out", str(tmp_path), "--json", "--rounds", "2"]) == 0
-    printed = last_json(capsys)
+    printed = printed_json(capsys)
     assert printed == json.loads((tmp_path / "bench.json").read_text())
     assert printed["cases"].keys() == {"ppo-same", "ppo-64"}
     ours, base = printed["cases"]["ppo-64"]["results"]
@@ -51,7 +48,7 @@ def test_it_measures_saves_and_prints(cases, tmp_path, capsys):
 def test_quick_and_a_place_of_its_own(cases, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main(["--quick", "--json"]) == 0
-    printed = last_json(capsys)
+    printed = printed_json(capsys)
     assert (printed["cases"].keys(), printed["rounds"], printed["seeds"]) == ({"ppo-same"}, 2, 1)
     (folder,) = (tmp_path / "runs" / "bench").iterdir()
     assert json.loads((folder / "bench.json").read_text()) == printed
@@ -63,7 +60,7 @@ def test_a_peer_runs_beside_and_its_failure_is_told(cases, tmp_path, capsys):
         (tmp_path / f"{name}.json").write_text(json.dumps(content))
     files = [str(tmp_path / "good.json"), str(tmp_path / "bad.json")]
     assert main(["--cases", "ppo-same", "--rounds", "1", "--out", str(tmp_path), "--json", "--peers", *files]) == 1
-    _, _, good, bad = last_json(capsys)["cases"]["ppo-same"]["results"]
+    _, _, good, bad = printed_json(capsys)["cases"]["ppo-same"]["results"]
     assert good["ratio"] == 2
     assert bad["errors"] == ["failed with exit code 1: cannot"]
 
@@ -82,7 +79,7 @@ def test_an_interruption_keeps_what_was_measured(cases, tmp_path, capsys, monkey
     threading.Thread(target=interrupt, daemon=True).start()
     with handling(signal.default_int_handler, signal.SIGINT):  # a background job may have been told to ignore it
         assert main(["--cases", "ppo-64", "--out", str(tmp_path / "out"), "--json"]) == 130
-    printed = last_json(capsys)
+    printed = printed_json(capsys)
     assert printed["interrupted"]
     assert [found["name"] for found in printed["cases"]["ppo-64"]["results"]] == ["ours"]
     assert json.loads((tmp_path / "out" / "bench.json").read_text()) == printed

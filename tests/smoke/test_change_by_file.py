@@ -12,6 +12,7 @@ from agents.run.models import load_policy
 from agents.run.recording import load_episode
 from agents.train import main as train
 from agents.watch import main as watch
+from tests.printed import printed_json
 
 FILE = """
 import gymnasium, numpy as np, torch
@@ -51,7 +52,7 @@ def test_everything_by_the_name_of_a_file(
     parts = "--env mine.py:make_env --env-kwargs goal=5 --config mine.yaml --trust"
     parts += " --network mine.py:Two --metrics mine.py:log"
     assert train([*parts.split(), *WORDS.split()]) == 0
-    summary = json.loads(capsys.readouterr().out.splitlines()[-1])
+    summary = printed_json(capsys)
     run = tmp_path / summary["run"]
     final = json.loads((run / "final_episodes.json").read_text())
     assert final["returns"] == [10 * length for length in final["lengths"]], "each step is worth 5, doubled"
@@ -61,7 +62,7 @@ def test_everything_by_the_name_of_a_file(
     assert "own/steps" in (run / "progress.csv").read_text().splitlines()[0].split(",")
 
     assert evaluate([str(run), "--episodes", "3", "--json"]) == 0
-    measured = json.loads(capsys.readouterr().out.splitlines()[-1])
+    measured = printed_json(capsys)
     assert measured["mean"] == pytest.approx(10 * measured["length_mean"])
     (episode,) = [file for file in (tmp_path / "replays").rglob("*.json") if file.name != "manifest.json"]
     recorded = load_episode(episode)

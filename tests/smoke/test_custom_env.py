@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import imageio_ffmpeg
@@ -11,6 +10,7 @@ import pytest
 from agents.evaluate import main as evaluate
 from agents.train import main as train
 from agents.watch import main as watch
+from tests.printed import printed_json
 
 ENVIRONMENT = """
 import gymnasium as gym
@@ -56,12 +56,12 @@ def test_it_learns_is_measured_and_filmed(
     (tmp_path / "signs.py").write_text(ENVIRONMENT)
     monkeypatch.chdir(tmp_path)
     assert train(f"--env signs.py:Signs {algorithm} {EVALUATION} --json".split()) == 0
-    summary = json.loads(capsys.readouterr().out.splitlines()[-1])
+    summary = printed_json(capsys)
     assert summary["eval_mean"] > 40, "an episode is 50 steps; chance is worth 17"
     (video,) = Path("replays/Signs", Path(summary["run"]).name).glob("*.mp4")
 
     assert evaluate([summary["run"], "--episodes", "10", "--json"]) == 0
-    measured = json.loads(capsys.readouterr().out.splitlines()[-1])
+    measured = printed_json(capsys)
     assert measured["mean"] > 40
     assert measured["length_mean"] == 50
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import signal
 from pathlib import Path
@@ -18,6 +17,7 @@ from agents.train import main as train
 from agents.watch import main as watch
 from envs.locate import load_file
 from tests.lab.comparison.running import run_jobs_here
+from tests.printed import printed_json
 from tests.run.running import assert_same, assert_same_run, last_state, resume, signals_at
 from tests.run.running import train as train_in
 
@@ -37,13 +37,13 @@ def test_the_algorithm_is_trained_evaluated_and_watched(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert train([*shlex.split(WORDS), "--json"]) == 0
-    summary = json.loads(capsys.readouterr().out.splitlines()[-1])
+    summary = printed_json(capsys)
     run = summary["run"]
     assert Path(run).name.startswith("CartPole-v1__Reinforce__s0__")
     assert summary["steps"] == 512
     assert list(Path("replays").rglob("*.mp4"))
     assert evaluate([run, "--episodes", "3", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out.splitlines()[-1])["episodes"] == 3
+    assert printed_json(capsys)["episodes"] == 3
     assert watch([run, "--record", "play.gif", "--episodes", "1"]) == 0
     assert Path("play.gif").read_bytes()[:3] == b"GIF"
 
@@ -113,7 +113,7 @@ def test_a_part_of_ones_own(part: str, tmp_path: Path, capsys: pytest.CaptureFix
     resume(run)
     assert_same(last_state(unbroken), last_state(run))
     assert evaluate([str(run), "--episodes", "2", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out.splitlines()[-1])["episodes"] == 2
+    assert printed_json(capsys)["episodes"] == 2
 
 
 def test_a_command_of_ones_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -121,9 +121,7 @@ def test_a_command_of_ones_own(tmp_path: Path, capsys: pytest.CaptureFixture[str
     command = load_file(EXAMPLES / "command.py")
     assert command.main([str(run), "--json"]) == 0
     weights, _ = read_tree(run, "model")
-    assert json.loads(capsys.readouterr().out.splitlines()[-1]) == {
-        "parameters": sum(map(torch.numel, weights.values()))
-    }
+    assert printed_json(capsys) == {"parameters": sum(map(torch.numel, weights.values()))}
     assert command.main([str(tmp_path / "nothing")]) == 2
 
 
@@ -134,7 +132,7 @@ def test_the_algorithm_is_compared(
     words = f"--env CartPole-v1 --algos {FILE}:Reinforce --against sb3:ppo --seeds 1 --total-timesteps 600 --json"
     words += f" --eval-freq 600 --eval-episodes 1 --final-eval-episodes 2 --out {tmp_path / 'out'}"
     assert compare(words.split()) == 0
-    told = json.loads(capsys.readouterr().out.splitlines()[-1])
+    told = printed_json(capsys)
     assert (told["trained"], told["failed"]) == (2, 0)
     assert "Reinforce" in (tmp_path / "out" / "report" / "report.md").read_text(encoding="utf-8")
     assert compare([*words.replace("--against sb3:ppo ", "").split(), "--list"]) == 2

@@ -8,6 +8,7 @@ import pytest
 
 from agents.report import main
 from tests.lab.comparison.synthetic import CURVES, write_comparison
+from tests.printed import printed_json
 
 
 @pytest.fixture
@@ -30,7 +31,7 @@ def test_elsewhere_and_with_results_from_elsewhere(comparison, tmp_path, monkeyp
     (tmp_path / "rllib.csv").write_text(CURVES)
     monkeypatch.chdir(tmp_path)
     assert main(["comparison", "--out", "there", "--import", "rllib.csv", "--json"]) == 0
-    assert len(json.loads(capsys.readouterr().out.splitlines()[-1])["headlines"]) == 2
+    assert len(printed_json(capsys)["headlines"]) == 2
     assert (tmp_path / "there" / "index.html").exists()
     assert (comparison / "imported" / "rllib.csv").read_text() == CURVES
     assert not (comparison / "report").exists()

@@ -18,6 +18,7 @@ from agents.evaluate import main as evaluate
 from agents.run.recording import load_episode
 from agents.train import main as train
 from agents.watch import main as watch
+from tests.printed import printed_json
 from tests.waiting import HANGS
 
 KEYS = {"run", "checkpoint", "episodes", "mean", "std", "median", "iqm", "ci_low", "ci_high", "length_mean"}
@@ -42,10 +43,6 @@ def run(place, monkeypatch) -> str:
     return str(next(Path("runs").iterdir()))
 
 
-def last_json(capsys) -> dict:
-    return json.loads(capsys.readouterr().out.splitlines()[-1])
-
-
 def test_evaluate_prints_the_figures_and_one_json_line(run, capsys):
     assert evaluate([run, "--episodes", "7", "--json"]) == 0
     printed = capsys.readouterr().out.splitlines()
@@ -64,7 +61,7 @@ def test_evaluate_is_the_same_for_the_same_seed(run, capsys):
     def mean(*flags: str) -> float:
         longer = ["--env-kwargs", "max_episode_steps=500"]
         assert evaluate([run, "--episodes", "6", "--json", *longer, *flags]) == 0
-        return last_json(capsys)["mean"]
+        return printed_json(capsys)["mean"]
 
     assert mean() == mean() == mean("--seed", "0")
     assert mean() != mean("--seed", "1")
@@ -80,14 +77,14 @@ def test_evaluate_takes_checkpoints_models_and_the_latest_run(run, capsys):
         ([], "best", None),
     ):
         assert evaluate([*words, "--episodes", "2", "--json"]) == 0
-        result = last_json(capsys)
+        result = printed_json(capsys)
         assert result["checkpoint"] == checkpoint
         assert step in (None, result["step"])
 
 
 def test_evaluate_passes_arguments_to_the_environment(run, capsys):
     assert evaluate([run, "--episodes", "3", "--env-kwargs", "max_episode_steps=4", "--json"]) == 0
-    assert last_json(capsys)["length_max"] == 4
+    assert printed_json(capsys)["length_max"] == 4
 
 
 @pytest.mark.parametrize(
@@ -156,7 +153,7 @@ def test_watch_without_a_display_records_and_the_episode_plays_again(run, capsys
     assert watch(["--replay", str(files[0]), "--record", "again.mp4"]) == 0
     assert imageio_ffmpeg.count_frames_and_secs("again.mp4")[0] == frames + 50  # the last picture stays for a second
     assert watch([run, "--replay", str(files[0]), "--json"]) == 0
-    assert last_json(capsys)["videos"] == [str(videos[0])]
+    assert printed_json(capsys)["videos"] == [str(videos[0])]
 
 
 def test_watch_records_a_gif_with_the_panel(run):
@@ -172,7 +169,7 @@ def test_watch_records_a_gif_with_the_panel(run):
 def test_two_policies_are_recorded_beside_one_another(run, capsys):
     words = [run, "--checkpoint", "256", "--beside", "latest", "--env-kwargs", "max_episode_steps=4", "--json"]
     assert watch([*words, "--record", "pair.gif", "--width", "1400", "--fps", "25"]) == 0
-    found = last_json(capsys)
+    found = printed_json(capsys)
     assert (found["policy"], found["beside"]) == ("PPO · 256 steps", "PPO · latest · 512 steps")
     with Image.open("pair.gif") as image:
         assert image.size == (1400, 494)
@@ -194,7 +191,7 @@ def test_watch_takes_the_environments_arguments_and_a_width(run, capsys):
     with Image.open("wide.gif") as image:
         assert image.size == (700, 394)
     assert watch([run, "--seed", "9", "--env-kwargs", "max_episode_steps=3", "--json"]) == 0
-    episode = load_episode(Path(last_json(capsys)["videos"][0]).with_suffix(".json"))
+    episode = load_episode(Path(printed_json(capsys)["videos"][0]).with_suffix(".json"))
     assert (episode.length, episode.truncated, episode.env_kwargs) == (3, True, {"max_episode_steps": 3})
 
 

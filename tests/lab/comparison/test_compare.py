@@ -10,7 +10,6 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -20,15 +19,11 @@ from agents.lab.comparison.pool import exclusive
 from agents.run import children, registry
 from envs.errors import UserError
 from tests.lab.comparison.running import result
+from tests.printed import printed_json
 from tests.waiting import wait_for
 
 SMALL = ["--env-kwargs", "max_episode_steps=20", "--eval-episodes", "2", "--final-eval-episodes", "4"]
 WORDS = ["--env", "CartPole-v1", *SMALL]
-
-
-def last_json(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(capsys.readouterr().out.splitlines()[-1])
-    return found
 
 
 @pytest.fixture
@@ -44,7 +39,7 @@ def test_from_start_to_end_and_what_is_done_is_kept(tmp_path, capsys, monkeypatc
     assert "CartPole-v1 ppo sb3: 512 steps, 1 seeds, 0 done" in capsys.readouterr().out
     assert not out.exists()
     assert main(words) == 0
-    found = last_json(capsys)
+    found = printed_json(capsys)
     assert (found["runs"], found["reused"], found["trained"], found["failed"]) == (2, 0, 2, 0)
     assert found["headlines"] == ["Too few seeds to tell ours from SB3 on CartPole-v1, PPO."]
     assert Path(found["report"]).is_file()
@@ -62,7 +57,7 @@ def test_from_start_to_end_and_what_is_done_is_kept(tmp_path, capsys, monkeypatc
     monkeypatch.setattr(report, "report", lambda *_: {})
     times = {file: file.stat().st_mtime_ns for file in out.glob("runs/*/*/*")}
     assert main(words) == 0
-    assert last_json(capsys)["reused"] == 2
+    assert printed_json(capsys)["reused"] == 2
     assert {file: file.stat().st_mtime_ns for file in out.glob("runs/*/*/*")} == times
     assert main([*words, "-n", "600"]) == 2
     assert "budget is 512 there, 600 here" in capsys.readouterr().err
@@ -148,7 +143,7 @@ def test_a_crash_is_reported_the_rest_goes_on_and_only_what_failed_is_done_again
 
     env.write_text(ENVIRONMENT.replace("CRASH", "pass"))
     assert main(words) == 0
-    assert last_json(capsys) == {"out": str(out), "runs": 2, "reused": 1, "trained": 1, "failed": 0}
+    assert printed_json(capsys) == {"out": str(out), "runs": 2, "reused": 1, "trained": 1, "failed": 0}
     assert json.loads((out / "comparison.json").read_text())["failures"] == []
     assert ours.read_bytes() == kept
 

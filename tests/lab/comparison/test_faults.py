@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -17,6 +16,7 @@ from agents.lab.comparison import runner
 from envs.adapters.sync import SyncVecEnv
 from tests.lab.comparison.running import run_jobs_here
 from tests.marks import long_test
+from tests.printed import printed_json
 
 USER_ENVS = Path(__file__).with_name("user_envs.py")
 
@@ -39,7 +39,7 @@ def verdict(tmp_path, monkeypatch, capsys):
         flags |= {"eval_freq": flags["total_timesteps"], "final_eval_episodes": 20}
         words += [word for name, value in flags.items() for word in (f"--{name.replace('_', '-')}", str(value))]
         assert compare.main([*words, "--json"]) == 0
-        told = json.loads(capsys.readouterr().out.splitlines()[-1])
+        told = printed_json(capsys)
         assert (told["trained"], told["failed"]) == (2 * seeds, 0)
         (headline,) = told["headlines"]
         return headline

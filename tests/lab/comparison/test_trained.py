@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from agents.lab.comparison.trained import read_entries, sides_of
 from agents.lab.statistics import difference
 from tests.lab.comparison.synthetic import CURVES
 from tests.lab.run_folders import write_folder
+from tests.printed import printed_json
 from tests.run.running import train
 
 SMALL = "--env CartPole-v1 --env-kwargs max_episode_steps=20 -n 256 --n-envs 2 --n-steps 32 --batch-size 32"
@@ -33,8 +33,7 @@ def sides(*runs: Path) -> dict[str, list[str]]:
 def compared(tmp_path: Path, capsys: pytest.CaptureFixture[str], *words: object, video: bool = False) -> dict[str, Any]:
     flags = ["--out", str(tmp_path / "out"), "--json", *([] if video else ["--no-video"])]
     assert main([*map(str, words), *flags]) == 0, capsys.readouterr().err
-    found: dict[str, Any] = json.loads(capsys.readouterr().out.splitlines()[-1])
-    return found
+    return printed_json(capsys)
 
 
 def table(out: Path, name: str) -> list[dict[str, str]]:
