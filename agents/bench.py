@@ -66,12 +66,13 @@ def _bench(argv: list[str]) -> int:
         if f"--{name}" in argv and not getattr(options, name):
             raise UserError(f"--{name}: nothing given; it takes {expected}.")
 
+    from agents.core.signals import terminated_as_interrupted
     from agents.lab.benchmark.case import Plan
     from agents.lab.benchmark.catalogue import build_cases, find_gpu
     from agents.lab.benchmark.peers import add_peers
     from agents.lab.benchmark.report import Report, print_cases
     from agents.lab.benchmark.rounds import run_rounds
-    from agents.lab.processes import describe_machine, terminated_as_interrupted
+    from agents.lab.machine import describe_machine
     from agents.run.terminal import console
 
     rounds, seeds = options.rounds or (2 if options.quick else 3), options.seeds or (1 if options.quick else 3)

@@ -33,11 +33,11 @@ def _compare(argv: list[str]) -> int:
         return _compare_trained(options, command)
     options = options.completed()
     assert options.out is not None
+    from agents.core.signals import terminated_as_interrupted
     from agents.lab.comparison.curves import read_results
     from agents.lab.comparison.plan import plan_tasks
     from agents.lab.comparison.report import report
     from agents.lab.comparison.runner import plan_lines, run_comparison
-    from agents.lab.processes import terminated_as_interrupted
     from agents.run.summary import curves_command
     from envs.processes import cores
 

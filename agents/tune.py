@@ -36,7 +36,7 @@ def _tune(argv: list[str]) -> int:
     if importlib.util.find_spec("optuna") is None:
         raise UserError(MISSING)
 
-    from agents.lab.processes import terminated_as_interrupted
+    from agents.core.signals import terminated_as_interrupted
     from agents.run.terminal import console, typed
 
     with terminated_as_interrupted():

@@ -35,3 +35,10 @@ def handling(handler: Callable[[int, Any], object], *numbers: signal.Signals) ->
     finally:
         for number, earlier in before.items():
             signal.signal(number, earlier)
+
+
+@contextmanager
+def terminated_as_interrupted() -> Iterator[None]:
+    """Let `kill` and a closed terminal raise KeyboardInterrupt as Ctrl-C does, so that no child is left behind."""
+    with handling(signal.default_int_handler, *ENDING):
+        yield

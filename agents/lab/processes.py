@@ -1,10 +1,9 @@
-"""Other processes: run to their end and measured, none outlives this one; and the machine that they run on."""
+"""Other processes: run to their end and measured, none outlives this one."""
 
 from __future__ import annotations
 
 import json
 import os
-import platform
 import signal
 import subprocess
 import sys
@@ -19,17 +18,10 @@ from typing import Any, NamedTuple
 from agents.core.signals import ENDING, handling
 from agents.run.children import failure
 from envs.errors import UserError
-from envs.processes import APART, cores, kill, parent_word
+from envs.processes import APART, kill, parent_word
 
 PATIENCE = 1_800.0  # seconds after which a child is killed
 UNIT = 2**20 if sys.platform == "darwin" else 2**10  # of ru_maxrss, in a MB
-
-
-@contextmanager
-def terminated_as_interrupted() -> Iterator[None]:
-    """Let `kill` and a closed terminal raise KeyboardInterrupt as Ctrl-C does, so that no child is left behind."""
-    with handling(signal.default_int_handler, *ENDING):
-        yield
 
 
 @contextmanager
@@ -145,26 +137,3 @@ def last_json(output: str) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise UserError(f"its last line is no JSON object: {line[:120]!r}")
     return found
-
-
-def describe_machine() -> dict[str, Any]:
-    """Return `cpu`, `cores` (of them we may use `usable`), `memory_gb` and `load`, the mean of the last minute.
-
-    Windows does not tell the last two, which are None there.
-    """
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30 if hasattr(os, "sysconf") else None
-    return {
-        "cpu": _processor(),
-        "cores": os.cpu_count(),
-        "usable": cores(),
-        "memory_gb": None if memory is None else round(memory, 1),
-        "load": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
-    }
-
-
-def _processor() -> str:
-    """Return the processor's name where Linux writes it, elsewhere what Python knows."""
-    file = Path("/proc/cpuinfo")
-    lines = file.read_text(errors="replace").splitlines() if file.is_file() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()

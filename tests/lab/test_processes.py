@@ -12,8 +12,8 @@ import time
 
 import pytest
 
-from agents.core.signals import handling
-from agents.lab.processes import last_json, run_process, terminated_as_interrupted
+from agents.core.signals import handling, terminated_as_interrupted
+from agents.lab.processes import last_json, run_process
 from envs.errors import UserError
 
 

@@ -79,7 +79,8 @@ def test_every_module_is_imported_and_programs_are_measured_and_compared(tmp_pat
     from agents import compare
     from agents.lab.benchmark.report import Report
     from agents.lab.benchmark.case import Plan
-    from agents.lab.processes import describe_machine, own_peak_mb, run_process
+    from agents.lab.machine import describe_machine
+    from agents.lab.processes import own_peak_mb, run_process
     from agents.run.terminal import console
     from envs.errors import UserError
 

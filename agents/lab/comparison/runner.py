@@ -13,7 +13,7 @@ from agents.lab.comparison.job import Job, differences
 from agents.lab.comparison.plan import PlannedTask, all_jobs
 from agents.lab.comparison.pool import JobResult, exclusive, run_jobs
 from agents.lab.comparison.results import FILE, FORMAT, VERSION, read_comparison
-from agents.lab.processes import describe_machine
+from agents.lab.machine import describe_machine
 from agents.lab.words import duration
 from agents.run.folder import versions
 from agents.run.registry import label

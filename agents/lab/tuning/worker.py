@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-from agents.lab.processes import terminated_as_interrupted
+from agents.core.signals import terminated_as_interrupted
 from agents.run.cli import leave, tell_failure
 
 

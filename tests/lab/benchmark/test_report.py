@@ -12,7 +12,7 @@ import pytest
 from agents.lab.benchmark.case import SECONDS, Plan
 from agents.lab.benchmark.report import Report, print_cases
 from agents.lab.benchmark.rounds import Result
-from agents.lab.processes import describe_machine
+from agents.lab.machine import describe_machine
 from agents.run.terminal import console
 from envs.errors import UserError
 from tests.lab.benchmark.fakes import case, printing, result
