@@ -25,7 +25,8 @@ from agents.networks.heads import Noise
 from agents.networks.models import ActorCritic, ActorCriticOutput, QNetwork, QOutput, action_mask
 from agents.networks.soft import SoftActorCritic
 from agents.ops.distributions import SquashedGaussian, draw_noise, lowest, masked
-from agents.ops.exploration import epsilon_greedy, exploration_matrices, legal_action, random_action
+from agents.ops.exploration import epsilon_greedy, legal_action, random_action
+from agents.ops.gsde import exploration_matrices
 from envs.errors import UserError, no_attribute
 
 Progress = float | ndarray

@@ -31,8 +31,8 @@ from agents.ops.distributions import (
     distribution,
     masked,
     parameter_count,
-    smooth_gaussian,
 )
+from agents.ops.gsde import smooth_gaussian
 from agents.ops.values import C51, Expected, Quantiles, Rescaled, Values, supported
 from envs.adapters.masks import ACTION_MASK
 from envs.errors import UserError

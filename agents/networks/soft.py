@@ -16,7 +16,8 @@ from agents.networks.encoders import Encoder
 from agents.networks.layers import ACTIVATIONS, MLP, BatchNorm, Ensemble
 from agents.networks.models import Model
 from agents.ops.critics import Least, Truncated
-from agents.ops.distributions import SquashedGaussian, parameter_count, smooth_gaussian
+from agents.ops.distributions import SquashedGaussian, parameter_count
+from agents.ops.gsde import smooth_gaussian
 
 MOST_MEAN = 2.0  # of actions before the tanh, with gSDE: their deviation may be small far out
 

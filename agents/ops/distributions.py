@@ -178,7 +178,7 @@ class Gaussian:
 
     Attributes:
         mean, log_std: `[B, d]`, or `[d]` for a deviation that is the same everywhere.
-        smooth: for noise that is a matrix `[B, F, d]`, of one distribution with `log_std` (see `smooth_log_std`), the
+        smooth: for noise that is a matrix `[B, F, d]`, of one distribution with `log_std` (see `agents.ops.gsde`), the
             features `[B, F]` that it is multiplied by and the deviation of each of its entries `[F, d]`.
     """
 
@@ -270,16 +270,12 @@ class Joint:
         columns = zip(self.space.parts.values(), self.space.split(action), strict=True)
         return [column if isinstance(part, spaces.Box) else column.long() for part, column in columns]
 
-    def _rows(self, columns: list[Tensor]) -> Tensor:
-        pairs = zip(self.space.parts.values(), columns, strict=True)
-        return torch.cat([x[..., None] if isinstance(part, spaces.Discrete) else x for part, x in pairs], dim=-1)
-
     def sample(self, noise: Tensor) -> Tensor:
         sizes = [parameter_count(part) for part in self.space.parts.values()]
-        return self._rows([*map(_float, self._each("sample", list(noise.split(sizes, dim=-1))))])
+        return _joined(self.space, self._each("sample", list(noise.split(sizes, dim=-1))))
 
     def mode(self) -> Tensor:
-        return self._rows([*map(_float, self._each("mode"))])
+        return _joined(self.space, self._each("mode"))
 
     def log_prob(self, action: Tensor) -> Tensor:
         return torch.stack(self._each("log_prob", self._columns(action))).sum(dim=0)
@@ -288,7 +284,7 @@ class Joint:
         return torch.stack(self._each("entropy", self._columns(action))).sum(dim=0)
 
     def to_env(self, action: Tensor) -> Tensor:
-        return self._rows([*map(_float, self._each("to_env", self._columns(action)))])
+        return _joined(self.space, self._each("to_env", self._columns(action)))
 
     def describe(self) -> dict[str, Tensor]:
         """What the parts show, those of one kind one after the other."""
@@ -297,43 +293,17 @@ class Joint:
         return {name: torch.cat([one[name] for one in shown if name in one], dim=-1) for name in names}
 
 
-def _float(x: Tensor) -> Tensor:
-    return x.float()
-
-
-def smooth_log_std(features: Tensor, log_std: Tensor) -> Tensor:
-    """Return the log deviation `[B, d]` of features `[B, F]` times a matrix of independent normals.
-
-    Whoever holds on to the matrix explores smoothly: one state has one noise (Raffin et al. 2022, arXiv:2005.05719,
-    eq. 6 and 7).
-
-    Args:
-        log_std: of the matrix's entries, `[F, d]`.
-    """
-    return 0.5 * (features.square() @ (2 * log_std).exp() + 1e-6).log()
-
-
-def smooth_gaussian(
-    parameters: Tensor, log_std: Tensor, most: float = math.inf
-) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor]]:
-    """Return what a `Gaussian` is made of whose samples are means plus features times a matrix.
-
-    Args:
-        parameters: the means and the features, `[B, d + F]`.
-        log_std: of the matrix's entries, `[F, d]`.
-        most: what the means are clipped to.
-    """
-    features, size = log_std.shape
-    mean, latent = parameters.split([size, features], dim=-1)
-    return mean.clamp(-most, most), smooth_log_std(latent, log_std), (latent, log_std.exp())
+def _joined(space: Hybrid, columns: list[Tensor]) -> Tensor:
+    """Return the rows that `space.split` would cut into these."""
+    pairs = zip(space.parts.values(), columns, strict=True)
+    return torch.cat([(x[..., None] if isinstance(part, spaces.Discrete) else x).float() for part, x in pairs], dim=-1)
 
 
 def before_tanh(space: Space, action: Tensor) -> Tensor:
     """Return actions as squashed distributions have them: the numbers of Boxes before the tanh, choices as they are."""
     if isinstance(space, Hybrid):
         columns = zip(space.parts.values(), space.split(action), strict=True)
-        found = [(part, before_tanh(part, x)) for part, x in columns]
-        return torch.cat([x[..., None] if isinstance(part, spaces.Discrete) else x for part, x in found], dim=-1)
+        return _joined(space, [before_tanh(part, x) for part, x in columns])
     return action.clamp(-NEAREST, NEAREST).atanh() if isinstance(space, spaces.Box) else action
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
 
 def epsilon_greedy(greedy: Any, explore: Any, random: Any) -> Any:
@@ -30,17 +29,3 @@ def legal_action(uniform: Tensor, mask: Tensor) -> Tensor:
     rank = (uniform * mask.sum(-1)).long()
     # the first action with more than `rank` legal ones up to it; rounding may not push the rank beyond the last
     return (mask.cumsum(-1) > rank.clamp(max=mask.sum(-1) - 1)[..., None]).long().argmax(-1)
-
-
-def exploration_matrices(shape: tuple[int, ...], size: tuple[int, int], every: int, generator: Generator) -> Tensor:
-    """Return the matrices of standard normal numbers that gSDE acts with, `[*shape, *size]`, on the generator's device.
-
-    Args:
-        shape: `[K, N]` for K ticks of N environments, each with a matrix of its own; `[N]` for one tick.
-        every: ticks after which they are drawn anew, from the first on; less than 1 for never.
-    """
-    ticks, rows = shape if len(shape) == 2 else (1, *shape)
-    count = 1 if every < 1 else -(-ticks // every)
-    drawn = torch.randn((count, rows, *size), generator=generator, device=generator.device)
-    held = drawn.expand(ticks, -1, -1, -1) if count == 1 else drawn.repeat_interleave(every, dim=0)[:ticks]
-    return held if len(shape) == 2 else held[0]

@@ -1599,13 +1599,7 @@ BUGS = [
     ),
     *_in(
         "agents/ops/distributions.py",
-        "tests/ops/test_smooth.py",
-        (
-            "features.square() @ (2 * log_std).exp()",
-            "features.square() @ log_std.exp()",
-            "gSDE: the variance adds up deviations",
-            "Raffin et al. 2022, arXiv:2005.05719, eq. 7",
-        ),
+        "tests/ops/test_gsde.py",
         (
             "self.mean + (features[..., None, :] @ (std * noise)).squeeze(-2)",
             "self.mean + (features[..., None, :] @ noise).squeeze(-2)",
@@ -1613,8 +1607,14 @@ BUGS = [
         ),
     ),
     *_in(
-        "agents/ops/exploration.py",
-        "tests/ops/test_smooth.py",
+        "agents/ops/gsde.py",
+        "tests/ops/test_gsde.py",
+        (
+            "features.square() @ (2 * log_std).exp()",
+            "features.square() @ log_std.exp()",
+            "gSDE: the variance adds up deviations",
+            "Raffin et al. 2022, arXiv:2005.05719, eq. 7",
+        ),
         (
             "drawn.repeat_interleave(every, dim=0)[:ticks]",
             "drawn.repeat(every, 1, 1, 1)[:ticks]",

@@ -9,8 +9,8 @@ import scipy.stats
 import torch
 from torch import distributions as reference
 
-from agents.ops.distributions import Gaussian, SquashedGaussian, smooth_gaussian, smooth_log_std
-from agents.ops.exploration import exploration_matrices
+from agents.ops.distributions import Gaussian, SquashedGaussian
+from agents.ops.gsde import exploration_matrices, smooth_gaussian, smooth_log_std
 
 F, D, DRAWS = 4, 2, 40_000
 
