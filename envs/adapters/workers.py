@@ -16,8 +16,6 @@ that came about; in the middle of a step, when its standard input does. So none 
 from __future__ import annotations
 
 import hmac
-import math
-import mmap
 import os
 import pickle
 import secrets
@@ -31,20 +29,21 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing, suppress
 from functools import partial
-from itertools import accumulate, pairwise
+from itertools import pairwise
 from multiprocessing.connection import Connection
 from typing import IO, Any
 
 import gymnasium
 import numpy as np
-from gymnasium import Space, spaces
+from gymnasium import Space
 from gymnasium.vector.utils import CloudpickleWrapper
 
 from envs import saved
-from envs.actions import ActionCodec, Hybrid
+from envs.actions import ActionCodec
 from envs.adapters.checks import closed
 from envs.adapters.episodes import EpisodeLog
 from envs.adapters.episodic import saved_checksums, sentences
+from envs.adapters.shared_arrays import SharedArrays
 from envs.adapters.sync import SyncVecEnv
 from envs.api import Obs, Step
 from envs.errors import EnvError, UserError
@@ -58,62 +57,6 @@ _INHERITED = os.name == "posix"  # descriptors are
 _SECRET = 32  # bytes
 
 Maker = Callable[[], gymnasium.Env]
-
-
-class _SharedArrays:
-    """The arrays that the processes share, one after the other in the memory of file `fd`, empty at first.
-
-    Attributes:
-        action: canonical, `[N, ...]`.
-        reward, terminated, truncated, valid: of `Step`; `valid` is always an array here.
-        obs, final: the arrays of canonical observations; `final` holds the last ones of episodes that just ended.
-    """
-
-    def __init__(self, fd: int, num_envs: int, observation_space: Space, action_space: Space) -> None:
-        leaves = list(observation_space.values()) if isinstance(observation_space, spaces.Dict) else [observation_space]
-        observation = [(leaf.shape or (), np.dtype(leaf.dtype)) for leaf in leaves]
-        action = np.dtype(np.float32 if isinstance(action_space, spaces.Box | Hybrid) else np.int64)
-        bit = np.dtype(bool)
-        columns = [(action_space.shape or (), action), ((), np.dtype(np.float32)), ((), bit), ((), bit), ((), bit)]
-        columns += [*observation, *observation]
-        counts = [num_envs * math.prod(shape) for shape, _ in columns]
-        room = [-(-count * dtype.itemsize // 64) * 64 for count, (_, dtype) in zip(counts, columns, strict=True)]
-        if os.fstat(fd).st_size == 0:
-            _reserve(fd, sum(room))
-        memory = mmap.mmap(fd, sum(room))
-        arrays = [
-            np.frombuffer(memory, dtype, count, start).reshape(num_envs, *shape)
-            for (shape, dtype), count, start in zip(columns, counts, accumulate([0, *room[:-1]]), strict=True)
-        ]
-        self.action, self.reward, self.terminated, self.truncated, self.valid = arrays[:5]
-        self.obs, self.final = arrays[5 : 5 + len(leaves)], arrays[5 + len(leaves) :]
-
-    def write(self, rows: slice, step: Step) -> None:
-        """Write what came of a step of some of the environments."""
-        self.reward[rows], self.terminated[rows], self.truncated[rows] = step.reward, step.terminated, step.truncated
-        self.valid[rows] = True if step.valid is None else step.valid
-        for shared, leaf in zip(self.obs, _leaves(step.obs), strict=True):
-            shared[rows] = leaf
-        if step.next_obs is not step.obs:
-            for shared, leaf in zip(self.final, _leaves(step.next_obs), strict=True):
-                shared[rows] = leaf
-
-
-def _reserve(fd: int, size: int) -> None:
-    """Give an empty file its size with room for all of it: touching memory that has none ends a process on the spot.
-
-    Raises:
-        OSError: there is no room.
-    """
-    if hasattr(os, "posix_fallocate"):
-        os.posix_fallocate(fd, 0, size)
-        return
-    while size:
-        size -= os.write(fd, bytes(min(size, 2**20)))
-
-
-def _leaves(obs: Obs) -> list[np.ndarray]:
-    return list(obs.values()) if isinstance(obs, dict) else [obs]
 
 
 class WorkersVecEnv:
@@ -185,7 +128,7 @@ class WorkersVecEnv:
                         fd, self._file = tempfile.mkstemp(prefix="envs-")
                         unless_kept.callback(self._remove_file)
                         file = unless_kept.enter_context(os.fdopen(fd, "w+b"))
-                    self._shared = _SharedArrays(file.fileno(), self.num_envs, observation_space, action_space)
+                    self._shared = SharedArrays(file.fileno(), self.num_envs, observation_space, action_space)
                     unless_kept.pop_all()
                     return file
             except (OSError, OverflowError) as error:
@@ -411,7 +354,7 @@ def work(link: str, memory: str, num_envs: str, parent: str) -> None:
             env = pickle.loads(connection.recv_bytes())()
         except UserError as error:
             return connection.send_bytes(pickle.dumps((None, error)))
-        shared = _SharedArrays(memory_fd, int(num_envs), env.observation_space, env.action_space)
+        shared = SharedArrays(memory_fd, int(num_envs), env.observation_space, env.action_space)
         connection.send_bytes(pickle.dumps((None, None)))
         with closing(env):
             try:
@@ -421,7 +364,7 @@ def work(link: str, memory: str, num_envs: str, parent: str) -> None:
                 ending.set()
 
 
-def _answer(env: SyncVecEnv, shared: _SharedArrays, message: bytes) -> bytes:
+def _answer(env: SyncVecEnv, shared: SharedArrays, message: bytes) -> bytes:
     """Do what `message` says; return `_STEPPED`, or pickled the result and the error, of which one is None.
 
     The result of a step is the infos of the episodes that ended, where there are any.
