@@ -27,12 +27,11 @@ from agents.run.config import (
     RunConfig,
     config_layer,
     merge,
-    notation,
     of_others,
     resolve,
-    takes_many,
 )
 from agents.run.flags import Debug, Json, Quiet, Trust, parse_env_kwargs, refuse_outside, without
+from agents.run.notation import notation, takes_many
 from agents.run.spellings import suggestion
 from agents.run.terminal import say
 from agents.run.yaml_files import parse_value

@@ -6,23 +6,22 @@ Every mistake in a layer becomes one UserError that names the file or the flag. 
 from __future__ import annotations
 
 import math
-import types
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationError
 from pydantic.fields import FieldInfo
-from pydantic_core import ErrorDetails
 
 from agents.core.config import AlgoConfig
 from agents.core.settings import MOST_WHOLE, CompileMode, Factors, OwnFunction, PartNames, Precision, Settings, Source
 from agents.core.user_code import is_user_code
 from agents.run import code, registry
+from agents.run.notation import explain, notation, show
 from agents.run.spellings import ours, suggestion
 from agents.run.yaml_files import dump_yaml, load_config_file
-from envs.errors import UserError, did_you_mean, listed, not_one_of
+from envs.errors import UserError, listed, not_one_of
 from envs.ids import is_atari
 
 ALIASES = {
@@ -224,7 +223,7 @@ def _presets(algo: str, name: Any, kinds: Sequence[str], label: str) -> list[Pat
     """
     found = {path.stem: path for path in sorted((CONFIGS / algo / "presets").glob("*.yaml"))}
     if not isinstance(name, str) or name not in found:
-        has = not_one_of(str(name), list(found)) if found else f"{_show(name)} given, but {algo} has no presets"
+        has = not_one_of(str(name), list(found)) if found else f"{show(name)} given, but {algo} has no presets"
         raise UserError(f"{label}: {has}")
     folder = found[name].parent
     return [found[name], *filter(Path.is_file, (folder / kind / f"{name}.yaml" for kind in kinds))]
@@ -237,7 +236,7 @@ def _chosen(layers: Sequence[Layer]) -> registry.AlgorithmSpec:
         if "algo" in layer.values:
             algo, source = layer.values["algo"], layer.label("algo")
     if not isinstance(algo, str):
-        raise UserError(f"{source}: {_show(algo)} given, {'|'.join(registry.names())} expected.")
+        raise UserError(f"{source}: {show(algo)} given, {'|'.join(registry.names())} expected.")
     return registry.find(algo, source)
 
 
@@ -253,7 +252,7 @@ def _unfolded(values: dict[str, Any], model: type[Settings], layer: Layer) -> It
             yield "encoder", value
             continue
         if not isinstance(value, dict):
-            raise UserError(f"{layer.label(name)}: {_show(value)} given, a mapping of settings expected.")
+            raise UserError(f"{layer.label(name)}: {show(value)} given, a mapping of settings expected.")
         for inner, setting in _unfolded(value, part, layer):
             if inner not in part.flat_fields():
                 near = suggestion(str(inner), part.flat_fields())
@@ -318,7 +317,7 @@ def _set_alone(merged: dict[str, Any], fields: dict[str, FieldInfo], layers: Seq
     asked = {name: layer for name, (_, layer) in merged.items() if layer in layers}
     many = merged["n_envs"][0] if "n_envs" in merged else fields["n_envs"].default
     if "n_envs" in asked and many != 1:
-        raise UserError(f"{asked['n_envs'].label('n_envs')}: {_show(many)} given, but with one_instance it is 1.")
+        raise UserError(f"{asked['n_envs'].label('n_envs')}: {show(many)} given, but with one_instance it is 1.")
     alone = Layer("one_instance", {})
     merged["n_envs"] = (1, alone)
     steps = merged["n_steps"][0] if "n_steps" in merged else fields["n_steps"].default if "n_steps" in fields else None
@@ -337,7 +336,7 @@ def validate(model: type[Any], found: dict[str, tuple[Any, Layer]], **fixed: Any
         expected = notation(fields[name].annotation)
         given = value if isinstance(value, list) else [value]  # Pydantic takes true for 1, and 1 for true
         if not all("true|false" in expected if isinstance(item, bool) else expected != "true|false" for item in given):
-            raise UserError(f"{layer.label(name)}: {_show(value)} given, {expected} expected.")
+            raise UserError(f"{layer.label(name)}: {show(value)} given, {expected} expected.")
     values = {name: _plain(value, fields[name]) for name, (value, _) in found.items()}
     try:
         config = model(**values, **fixed)
@@ -348,72 +347,17 @@ def validate(model: type[Any], found: dict[str, tuple[Any, Layer]], **fixed: Any
             where = Layer(FLAGS, {}).label(str(first["loc"][-1])) if first["loc"] else model.__name__
             raise UserError(f"{where}: {first['msg']}") from error
         value, layer = found[name]
-        raise UserError(f"{layer.label(name)}: {_explain(first, fields[name], value)}") from error
+        raise UserError(f"{layer.label(name)}: {explain(first, fields[name], value)}") from error
     flat = config.model_dump()
     for name, (_, layer) in found.items():
         if isinstance(flat[name], float) and not math.isfinite(flat[name]):
             raise UserError(f"{layer.label(name)}: {flat[name]} given, a finite number expected.")
         bounded = any(type(bound).__name__ in ("Le", "Lt") for bound in fields[name].metadata)  # as a seed is
         if isinstance(flat[name], int) and abs(flat[name]) > MOST_WHOLE and not bounded:
-            raise UserError(f"{layer.label(name)}: {_show(flat[name])} is out of range; it must be <= {MOST_WHOLE}.")
+            raise UserError(f"{layer.label(name)}: {show(flat[name])} is out of range; it must be <= {MOST_WHOLE}.")
     return config
 
 
 def _plain(value: Any, field: FieldInfo) -> Any:
     """Take null, which is how `none` reads, for the option called "none" where there is one."""
     return "none" if value is None and "none" in get_args(field.annotation) else value
-
-
-def _show(value: Any) -> str:
-    """Write a value as it stands in a file."""
-    text = "none" if value is None else str(value).lower() if isinstance(value, bool) else repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."
-
-
-def _explain(error: ErrorDetails, field: FieldInfo, value: Any) -> str:
-    """Say in one sentence what was given and what is allowed."""
-    violated = error.get("ctx", {})
-    if _BOUNDS.keys() & violated.keys():
-        kinds = {type(bound).__name__.lower(): bound for bound in field.metadata}
-        bounds = violated | {kind: getattr(bound, kind) for kind, bound in kinds.items() if kind in _BOUNDS}
-        allowed = [f"{sign} {bounds[kind]:.12g}" for kind, sign in _BOUNDS.items() if kind in bounds]
-        return f"{_show(value)} is out of range; it must be {' and '.join(allowed)}."
-    if error["type"] == "value_error":
-        return f"{_show(value)} given, but it {error['msg'].removeprefix('Value error, ')}."
-    value = error["input"] if error["type"] == "literal_error" else value  # of a list, the word that is meant
-    near = did_you_mean(str(value), _options(field.annotation))
-    return f"{_show(value)} given, {notation(field.annotation)} expected.{near}"
-
-
-def _options(annotation: Any) -> list[str]:
-    """Return the words that a field of this type may be."""
-    if get_origin(annotation) is Literal:
-        return [word for word in get_args(annotation) if isinstance(word, str)]
-    return [word for argument in get_args(annotation) for word in _options(argument)]
-
-
-_BOUNDS = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
-_WORDS = {int: "INTEGER", float: "NUMBER", str: "TEXT", bool: "true|false", type(None): "none"}
-
-
-def notation(annotation: Any) -> str:
-    """Write a field's type as `--help` and error messages do: `NUMBER|none`, `INTEGER ...`, `adam|sgd`."""
-    origin, arguments = get_origin(annotation), get_args(annotation)
-    if origin is Annotated:
-        return next((note for note in arguments[1:] if isinstance(note, str)), notation(arguments[0]))
-    if origin is Literal:
-        return "|".join(map(str, arguments))
-    if origin in (Union, types.UnionType):
-        return "|".join(notation(argument) for argument in arguments)
-    if origin in (tuple, list):
-        return f"{notation(arguments[0])} ..."
-    if origin is dict:
-        return "KEY=VALUE ..."
-    return _WORDS.get(annotation, getattr(annotation, "notation", "VALUE"))
-
-
-def takes_many(annotation: Any) -> bool:
-    """Whether a field of this type takes several words."""
-    if get_origin(annotation) in (Union, types.UnionType):
-        return any(map(takes_many, get_args(annotation)))
-    return get_origin(annotation) in (tuple, list, dict)

@@ -15,7 +15,7 @@ from agents.core.config import NetworkConfig
 from agents.core.user_code import is_user_code, user_class
 from agents.networks.encoders import ENCODERS, multiply_adds
 from agents.networks.pictures import ImpalaCNN, NatureCNN, PictureEncoder, SmallCNN
-from agents.run.config import notation
+from agents.run.notation import notation
 from envs.errors import UserError
 from tests.networks.encoding import EVERYTHING, HWC, SPACES, made, observations
 
