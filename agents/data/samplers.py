@@ -10,7 +10,8 @@ from torch import Tensor
 
 from agents.core.saved import like, part
 from agents.core.tree import tree_to_tensor
-from agents.data.replay import Batch, ReplayBuffer, assemble, assemble_sequences
+from agents.data.batch import Batch, assemble, assemble_sequences
+from agents.data.replay import ReplayBuffer
 
 Compile = Callable[..., Callable[..., Any]]  # `Runtime.compiled`
 

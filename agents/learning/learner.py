@@ -16,7 +16,7 @@ from agents.core.runtime import Runtime
 from agents.core.saved import count, part
 from agents.core.tree import tree_map
 from agents.core.watch import repeats_itself
-from agents.data.replay import Batch
+from agents.data.batch import Batch
 from agents.data.trajectory import Trajectory, has_pictures
 from agents.learning.kernels.surrogate import SurrogateUpdate
 from agents.learning.optimizer import Optimizer

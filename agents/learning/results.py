@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from agents.data.replay import Batch
+from agents.data.batch import Batch
 from agents.data.trajectory import Trajectory
 from envs.errors import UserError
 

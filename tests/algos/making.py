@@ -17,7 +17,7 @@ from agents.algos.dqn.config import DQNConfig
 from agents.algos.ppo.config import PPOConfig
 from agents.core.config import AlgoConfig
 from agents.core.runtime import Runtime
-from agents.data.replay import Batch
+from agents.data.batch import Batch
 from agents.data.trajectory import Trajectory
 from agents.learning.learner import Learner
 from agents.learning.results import UpdateResult

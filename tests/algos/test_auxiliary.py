@@ -11,7 +11,7 @@ from gymnasium import spaces
 
 from agents.algos.pqn.config import PQNConfig
 from agents.core.runtime import Runtime
-from agents.data.replay import Batch
+from agents.data.batch import Batch
 from agents.learning.learner import Learner
 from agents.networks.augmentation import Augmentation
 from tests.algos.making import Made, collect, make, make_batch, make_dqn, make_ppo, watch_losses, weights

@@ -14,7 +14,7 @@ from agents.algos.dqn.algorithm import DQN
 from agents.algos.dqn.config import DQNConfig
 from agents.core.by_numpy.table import Untranslated
 from agents.core.runtime import Runtime
-from agents.data.replay import Batch
+from agents.data.batch import Batch
 from agents.networks.heads import QUIET
 from agents.ops.exploration import random_action
 from agents.ops.values import rescale

@@ -10,7 +10,7 @@ import torch
 from gymnasium import spaces
 
 from agents.algos.iql.config import IQLConfig
-from agents.data.replay import Batch
+from agents.data.batch import Batch
 from agents.run.config import FLAGS, Layer, resolve
 from envs.errors import UserError
 from tests.algos.making import BOX, Made, make, make_batch, weights

@@ -14,7 +14,7 @@ from gymnasium import spaces
 
 from agents.algos.sac.config import SACConfig
 from agents.core.runtime import Runtime
-from agents.data.replay import Batch
+from agents.data.batch import Batch
 from agents.networks.layers import Ensemble
 from agents.run.config import FLAGS, Layer, resolve
 from envs.errors import UserError

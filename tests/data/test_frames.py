@@ -9,8 +9,9 @@ import pytest
 import scipy.stats
 import torch
 
+from agents.data.batch import gather
 from agents.data.frames import ring_size
-from agents.data.replay import ReplayBuffer, gather
+from agents.data.replay import ReplayBuffer
 from agents.data.samplers import PrioritizedSampler, UniformSampler
 from tests.data.test_replay import GAMMA
 

@@ -16,7 +16,7 @@ from agents.acting.fused import FusedCollector
 from agents.acting.numpy_inference import numpy_forward
 from agents.acting.state import ActorState
 from agents.core.runtime import Runtime
-from agents.data.replay import Batch
+from agents.data.batch import Batch
 from envs.errors import UserError
 from envs.native.arrays import TorchArrays
 from envs.native.gym_env import DYNAMICS

@@ -903,17 +903,6 @@ BUGS = [
             "n-step returns as often reimplemented",
         ),
         (
-            'take("next_obs", last), index)',
-            'take("next_obs", index), index)',
-            "replay: n-step bootstraps from the first successor",
-        ),
-        (
-            '~take("terminated", index) * gamma',
-            '~(take("terminated", index) | take("truncated", index)) * gamma',
-            "replay: a time limit counts as a termination",
-            LIMITS,
-        ),
-        (
             "rows = writer(self.head)[columns] - 1",
             "rows = writer(self.head)[columns] % self.rows",
             "replay: a cut marks the oldest transition instead of the newest",
@@ -923,6 +912,21 @@ BUGS = [
             "self._size.copy_(size)",
             'self._size.copy_(state["head"])',
             "replay: a full buffer is loaded as one filled up to its head",
+        ),
+    ),
+    *_in(
+        "agents/data/batch.py",
+        "tests/data/test_replay.py",
+        (
+            'take("next_obs", last), index)',
+            'take("next_obs", index), index)',
+            "replay: n-step bootstraps from the first successor",
+        ),
+        (
+            '~take("terminated", index) * gamma',
+            '~(take("terminated", index) | take("truncated", index)) * gamma',
+            "replay: a time limit counts as a termination",
+            LIMITS,
         ),
     ),
     *_in(
@@ -993,7 +997,7 @@ BUGS = [
         ),
     ),
     *_in(
-        "agents/data/replay.py",
+        "agents/data/batch.py",
         "tests/data/test_samplers.py",
         (
             "(terminated | truncated)[:, :-1]",
@@ -3967,7 +3971,7 @@ BUGS = [
         ("self.model.bring_bounds_up_to_date()", "pass", "PQN: bounds of layers are those of the rollout before"),
     ),
     *_in(
-        "agents/data/replay.py",
+        "agents/data/batch.py",
         "tests/data/test_samplers.py",
         (
             "weight=part.weight / part.weight.amax()",

@@ -17,7 +17,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import nn
 
 from agents.core.runtime import Runtime
-from agents.data.replay import Batch, ReplayBuffer
+from agents.data.batch import Batch
+from agents.data.replay import ReplayBuffer
 from agents.data.trajectory import Trajectory
 from agents.learning.results import Diverged
 from agents.run.doctor import sink as doctoring

@@ -13,7 +13,7 @@ from agents.algos.dqn.config import DQNConfig
 from agents.core.algorithm import Algorithm
 from agents.core.schedules import crossings
 from agents.core.tree import tree_map
-from agents.data.replay import Batch
+from agents.data.batch import Batch
 from agents.networks.curiosity import add_learning, build_curiosity
 from agents.networks.demonstrator import below_demonstrator
 from agents.networks.heads import QUIET, Noise

@@ -11,7 +11,7 @@ from torch import Tensor
 from agents.acting.policies import ActorCriticPolicy
 from agents.algos.iql.config import IQLConfig
 from agents.core.algorithm import Algorithm
-from agents.data.replay import Batch
+from agents.data.batch import Batch
 from agents.networks.implicit import ImplicitActorCritic
 from agents.networks.target import alike, follow, make_target, tensors
 from agents.ops.losses import advantage_weight, expectile_loss, mean

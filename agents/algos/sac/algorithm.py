@@ -12,7 +12,7 @@ from agents.acting.policies import SquashedPolicy
 from agents.algos.sac.config import SACConfig
 from agents.core.algorithm import Algorithm
 from agents.core.tree import tree_map
-from agents.data.replay import Batch
+from agents.data.batch import Batch
 from agents.networks.soft import SoftActorCritic
 from agents.networks.target import alike, follow, make_target, tensors
 from envs.errors import UserError

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from agents.core.tree import tree_map
-from agents.data.replay import Batch
+from agents.data.batch import Batch
 from agents.learning.results import Diverged
 from agents.run.doctor.diagnosis import Diagnosis
 from agents.run.doctor.sink import Doctor

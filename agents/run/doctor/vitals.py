@@ -17,7 +17,8 @@ from torch.overrides import TorchFunctionMode
 
 from agents.acting.policies import ModelPolicy
 from agents.core.tree import rows_of, tree_map
-from agents.data.replay import ReplayBuffer, gather
+from agents.data.batch import gather
+from agents.data.replay import ReplayBuffer
 from agents.data.trajectory import Trajectory
 from agents.run.doctor.history import DEVIATION
 
