@@ -13,8 +13,8 @@ import pytest
 
 from agents.compare import main
 from agents.lab.baselines import make_sb3
+from agents.lab.comparison.entries import read_entries, sides_of
 from agents.lab.comparison.options import Options
-from agents.lab.comparison.trained import read_entries, sides_of
 from agents.lab.statistics import difference
 from tests.lab.comparison.synthetic import CURVES
 from tests.lab.run_folders import write_folder
