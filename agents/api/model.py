@@ -5,16 +5,14 @@ from __future__ import annotations
 import os
 from abc import ABCMeta
 from collections.abc import Iterator
-from numbers import Real
 from pathlib import Path
-from types import FunctionType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
-from agents.api import habits
+from agents.api import arguments, habits
 from agents.api.shown import Progress, Video
 from agents.run import code
 from agents.run.config import RECORD_STEPS, Layer, config_layer, resolve
-from envs.errors import UserError, did_you_mean, no_attribute
+from envs.errors import UserError, no_attribute
 
 if TYPE_CHECKING:
     import gymnasium
@@ -26,8 +24,6 @@ if TYPE_CHECKING:
     from agents.run.monitor import Monitor
     from agents.run.summary import Summary
     from agents.run.training import Training
-
-LEARN = ("quiet", "runs_dir", "name", "replays_dir")
 
 
 class Named(ABCMeta):
@@ -78,20 +74,11 @@ class Model(metaclass=Named):
         from envs.objects import named
 
         name = type(self).__name__
-        if misplaced or (isinstance(env, str) and env in habits.POLICIES):
-            raise UserError(f"{name}(env, ...) takes the environment alone: {habits.ARGUMENTS['policy']}")
-        if strange := next((key for key in settings if key in habits.ARGUMENTS), None):
-            raise UserError(f"{name}({strange}=...): there is no such setting here; {habits.ARGUMENTS[strange]}")
-        if strange := next((key for key, value in settings.items() if isinstance(value, FunctionType)), None):
-            raise UserError(
-                f"{name}({strange}=...): a function given, but settings are numbers and text, which files can hold; "
-                "what is to fall linearly to 0 is text such as 'lin_3e-4'"
-            )
-        env_id, arguments = named(env)
+        arguments.refuse(name, env, misplaced, settings)
+        env_id, own_kwargs = named(env)
         locate(env_id)
         given = {"env": env_id, "algo": self.algo, "seed": seed, "device": device, "vec": vec, "compile": compile}
-        given |= {"env_kwargs": arguments | (env_kwargs or {})}
-        given |= {key: _plain(value) for key, value in settings.items()}
+        given |= {"env_kwargs": own_kwargs | (env_kwargs or {})} | arguments.plain(settings)
         beneath = [] if config is None else [config_layer(Path(config), trust)]
         self._layers = [*beneath, Layer(name, given)]
         self._packaged = True
@@ -191,10 +178,7 @@ class Model(metaclass=Named):
         Raises:
             UserError: as `train`, or something cannot be written.
         """
-        for strange in others:
-            instead = habits.LEARN.get(strange)
-            hint = f"; {instead}" if instead else f".{did_you_mean(strange, LEARN)}"
-            raise UserError(f"learn({strange}=...): there is no such argument here{hint}")
+        arguments.refuse_of_learn(others)
         if runs_dir is not None:
             self._run(total_timesteps, quiet, Path(runs_dir), name, None if replays_dir is None else Path(replays_dir))
             return self
@@ -284,7 +268,7 @@ class Model(metaclass=Named):
         from envs.objects import named
         from envs.seeding import derive_seed
 
-        episodes = _whole("episodes", episodes, "; another environment is evaluate(env=...)")
+        episodes = arguments.whole("episodes", episodes, "; another environment is evaluate(env=...)")
         now = self._now() if env is None else self._now().moved(*named(env))
         return measure(now, episodes, derive_seed(seed, "evaluate"), deterministic)
 
@@ -342,8 +326,8 @@ class Model(metaclass=Named):
         from agents.api.loading import load
         from agents.run.distil import distil
 
-        given = {key: _plain(value) for key, value in settings.items()}
-        return load(distil(self._now(), given, steps=steps, runs_dir=Path(runs_dir), quiet=quiet).run, trust=True)
+        given, where = arguments.plain(settings), Path(runs_dir)
+        return load(distil(self._now(), given, steps=steps, runs_dir=where, quiet=quiet).run, trust=True)
 
     def prune(
         self,
@@ -369,7 +353,7 @@ class Model(metaclass=Named):
         from agents.api.loading import load
         from agents.run.prune import prune
 
-        given = {key: _plain(value) for key, value in settings.items()}
+        given = arguments.plain(settings)
         how: dict[str, Any] = {"method": method, "finetune": finetune, "settings": given, "quiet": quiet}
         return load(prune(self._now(), sparsity, runs_dir=Path(runs_dir), **how).run, trust=True)
 
@@ -409,7 +393,7 @@ class Model(metaclass=Named):
 
         step, before = self.num_timesteps, self.config.params
         if total_timesteps is not None:
-            steps = _whole("total_timesteps", total_timesteps)
+            steps = arguments.whole("total_timesteps", total_timesteps)
             budget = Layer(type(self).__name__, {"total_timesteps": step + steps})
             self.config = resolve([*self._layers, budget], packaged=self._packaged)
         if self._training is None:
@@ -443,24 +427,3 @@ class Model(metaclass=Named):
         training = self._training or self._prepared(None)
         what = training.policy, training.config, training.env.own_spaces, training.step
         return LoadedPolicy(*what, Path(type(self).__name__), "latest", in_memory=True)
-
-
-def _whole(name: str, given: Any, hint: str = "") -> int:
-    """Return a number of which there must be one at least; `hint` is for what is no number."""
-    if not isinstance(given, Real):
-        raise UserError(f"{name}: {given!r} given, a whole number expected{hint}")
-    number = float(given)
-    if not number >= 1 or number % 1:
-        raise UserError(f"{name}: {given} given, a whole number of at least 1 expected")
-    return int(number)
-
-
-def _plain(value: Any) -> Any:
-    """Write a setting as a file would: tuples as lists, NumPy's numbers as Python's, paths as text."""
-    if isinstance(value, os.PathLike):
-        return os.fspath(value)
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return value.item() if hasattr(value, "item") and not isinstance(value, type) else value
