@@ -282,6 +282,11 @@ class ObservationCodec:
 Codec = Callable[[Space], ObservationCodec]  # of an environment's own space
 
 
+def leaf_spaces(space: Space) -> dict[str, Space]:
+    """Return the spaces of a canonical observation's arrays by name; one that is alone has the name ""."""
+    return dict(space.spaces) if isinstance(space, spaces.Dict) else {"": space}
+
+
 def children(space: Space) -> list[tuple[Any, Space]] | None:
     """Return the parts of a Dict, by their keys in the order that Gymnasium sorts them in, or of a Tuple; else None."""
     if isinstance(space, spaces.Dict):

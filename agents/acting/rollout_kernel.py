@@ -24,8 +24,8 @@ from agents.core.cpp_source import CppFunction
 from agents.core.recording import Recorder
 from agents.core.tree import tree_map
 from agents.core.triton_source import interpreted, kernel_of, product_precision, refuse_no_triton
-from envs.native.base import leaves as spaces_of
 from envs.native.vec_env import NativeVecEnv
+from envs.spaces import leaf_spaces
 
 Tick = Callable[[Any, Any, Tensor], tuple[Any, Any]]
 
@@ -156,7 +156,7 @@ def fits(policy: ModelPolicy, env: NativeVecEnv) -> str:
     """Return why no kernel does a policy's rollout, as far as can be told beforehand; "" if nothing is in the way."""
     if policy.recurrent and in_triton(policy.device):
         return "the policy remembers earlier steps"
-    if any(len(leaf.shape or ()) > 1 for leaf in spaces_of(env.observation_space).values()):
+    if any(len(leaf.shape or ()) > 1 for leaf in leaf_spaces(env.observation_space).values()):
         return "observations are pictures"
     return ""
 

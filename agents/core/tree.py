@@ -45,6 +45,11 @@ def to_numpy(array: Any) -> np.ndarray:
     return array.cpu().numpy() if isinstance(array, Tensor) else array
 
 
+def named_leaves(obs: Any) -> dict[str, Any]:
+    """Return the arrays of canonical observations by name; one that is alone has the name ""."""
+    return dict(obs) if isinstance(obs, dict) else {"": obs}
+
+
 def rows_of(obs: Any) -> int:
     """Return how many observations a batch holds."""
     return len(next(iter(obs.values())) if isinstance(obs, dict) else obs)

@@ -8,13 +8,14 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from gymnasium import Space, spaces
+from gymnasium import spaces
 from numpy.typing import NDArray
 
+from agents.core.tree import named_leaves
 from agents.data.dataset import Dataset
 from envs.actions import ActionCodec, is_canonical
 from envs.errors import UserError
-from envs.spaces import ObservationCodec
+from envs.spaces import ObservationCodec, leaf_spaces
 
 FAULTS = ("nan", "bounds", "broken", "duplicates", "unended")
 MOST_FITTED, FEW = 20_000, 50  # transitions that rewards are fitted on: at the most, and at the least
@@ -40,10 +41,6 @@ def faults_of(data: Dataset) -> dict[str, Flags]:
     }
 
 
-def _leaves(data: Dataset) -> dict[str, Any]:
-    return data.obs if isinstance(data.obs, dict) else {"": data.obs}
-
-
 def _of_transitions(data: Dataset, rows: Flags) -> Flags:
     """Return which transitions begin or end with such an observation: of flags of the rows, those of `[M]`."""
     first = data.rows
@@ -57,7 +54,7 @@ def _any(flags: NDArray[Any]) -> Flags:
 def not_finite(data: Dataset) -> Flags:
     """Return which transitions hold NaN or infinity in an observation, an action or the reward, `[M]`."""
     rows = np.zeros(len(data) + data.episodes, bool)
-    for leaf in _leaves(data).values():
+    for leaf in named_leaves(data.obs).values():
         if leaf.dtype.kind == "f":
             rows |= _any(~np.isfinite(leaf))
     return _of_transitions(data, rows) | _any(~np.isfinite(data.action)) | ~np.isfinite(data.reward)
@@ -66,9 +63,9 @@ def not_finite(data: Dataset) -> Flags:
 def out_of_bounds(data: Dataset) -> Flags:
     """Return which transitions are out of what the spaces declare, `[M]`."""
     rows = np.zeros(len(data) + data.episodes, bool)
-    for name, leaf in _canonical(ObservationCodec(data.own_spaces[0]).space).items():
+    for name, leaf in leaf_spaces(ObservationCodec(data.own_spaces[0]).space).items():
         if isinstance(leaf, spaces.Box) and leaf.dtype == np.float32:
-            seen = _leaves(data)[name]
+            seen = named_leaves(data.obs)[name]
             rows |= _any((seen < leaf.low) | (seen > leaf.high))
     return _of_transitions(data, rows) | bad_actions(data)
 
@@ -83,10 +80,6 @@ def bad_actions(data: Dataset) -> Flags:
     return np.array([not is_canonical(space, row[None]) for row in data.action])
 
 
-def _canonical(space: Space) -> dict[str, Space]:
-    return dict(space.spaces) if isinstance(space, spaces.Dict) else {"": space}
-
-
 def duplicated(data: Dataset) -> Flags:
     """Return which episodes are the same as one before them, `[E]`."""
     known: set[bytes] = set()
@@ -94,7 +87,11 @@ def duplicated(data: Dataset) -> Flags:
     for episode, (start, length) in enumerate(zip(data.starts, data.lengths, strict=True)):
         rows, moves = slice(start + episode, start + episode + length + 1), slice(start, start + length)
         digest = hashlib.sha256()
-        for array in (*(leaf[rows] for leaf in _leaves(data).values()), data.action[moves], data.reward[moves]):
+        for array in (
+            *(leaf[rows] for leaf in named_leaves(data.obs).values()),
+            data.action[moves],
+            data.reward[moves],
+        ):
             digest.update(np.ascontiguousarray(array).tobytes())
         found[episode] = digest.digest() in known
         known.add(digest.digest())
@@ -110,7 +107,7 @@ def _unended(data: Dataset) -> Flags:
 def constants(data: Dataset) -> dict[str, list[int]]:
     """Return the numbers of each vector observation that never change, where there are several observations."""
     found = {}
-    for name, leaf in _leaves(data).items():
+    for name, leaf in named_leaves(data.obs).items():
         if leaf.ndim == 2 and leaf.dtype.kind == "f" and len(leaf) > 1:
             still = np.flatnonzero((leaf == leaf[0]).all(axis=0))
             if still.size:
@@ -125,7 +122,7 @@ def reward_shift(data: Dataset) -> int:
     the episode terminated there. Where the rewards of one step later or earlier are explained much better, they are
     those of the transitions.
     """
-    leaves = [leaf for leaf in _leaves(data).values() if leaf.ndim == 2 and leaf.dtype.kind == "f"]
+    leaves = [leaf for leaf in named_leaves(data.obs).values() if leaf.ndim == 2 and leaf.dtype.kind == "f"]
     inner = np.ones(len(data), bool)
     inner[data.starts] = inner[data.lasts] = False
     chosen = np.flatnonzero(inner & ~not_finite(data))[:MOST_FITTED]
@@ -218,8 +215,8 @@ DONE = {"keep": "kept", "drop": "those episodes are left out", "clip": "taken to
 
 def clipped(data: Dataset) -> Dataset:
     """Return the data with numbers within their declared bounds; choices stay as they are."""
-    leaves = dict(_leaves(data))
-    for name, leaf in _canonical(ObservationCodec(data.own_spaces[0]).space).items():
+    leaves = named_leaves(data.obs)
+    for name, leaf in leaf_spaces(ObservationCodec(data.own_spaces[0]).space).items():
         if isinstance(leaf, spaces.Box) and leaf.dtype == np.float32:
             leaves[name] = np.clip(leaves[name], leaf.low, leaf.high)
     space = ActionCodec(data.own_spaces[1]).space

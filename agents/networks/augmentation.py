@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from gymnasium import Space, spaces
+from gymnasium import Space
 from torch import Tensor
 
 from agents.networks.pictures import Layout, layout_by
 from agents.ops.augment import PLACED, Places, coloured, taken
 from envs.adapters.masks import ACTION_MASK
 from envs.errors import UserError
+from envs.spaces import leaf_spaces
 
 
 class Augmentation:
@@ -28,7 +29,7 @@ class Augmentation:
     """
 
     def __init__(self, space: Space, names: Sequence[str], axes: str = "auto") -> None:
-        leaves = space.spaces if isinstance(space, spaces.Dict) else {"": space}
+        leaves = leaf_spaces(space)
         found = {name: layout_by(leaf, axes) for name, leaf in leaves.items() if name != ACTION_MASK}
         self.layouts: dict[str, Layout] = {name: layout for name, layout in found.items() if layout is not None}
         if not self.layouts:

@@ -27,6 +27,7 @@ from agents.networks.encoders import zeros
 from agents.networks.pictures import layout_by
 from agents.run.storage import disk
 from envs.errors import UserError
+from envs.spaces import leaf_spaces
 
 FLAGS = 6  # bytes of a transition's reward, float32, and of its two flags
 SHUFFLED = 12  # bytes that an epoch keeps of a transition: its place in the order, int64, and its log-ratio
@@ -46,16 +47,12 @@ def transition_bytes(
     """
     taken = (1 + successors) * _bytes(zeros(observation_space, 1)) + _bytes(zeros(action_space, 1)) + FLAGS
     for name, axis in frame_axes(observation_space, picture_axes).items() if successors else ():
-        leaf = zeros(_leaves(observation_space)[name], 1)
+        leaf = zeros(leaf_spaces(observation_space)[name], 1)
         colours = leaf.dim() == 4 and axis is not None and leaf.shape[axis + 1] == 3
         stack = 1 if axis is None or colours else leaf.shape[axis + 1]
         frame = leaf.nbytes // stack
         taken += frame + frame // SPARE + 2 * 4 * stack + 8 - 2 * leaf.nbytes
     return taken
-
-
-def _leaves(space: Space) -> dict[str, Space]:
-    return dict(space.spaces) if isinstance(space, spaces.Dict) else {"": space}
 
 
 def frame_axes(observation_space: Space, picture_axes: str = "auto") -> dict[str, int | None]:
@@ -69,7 +66,7 @@ def frame_axes(observation_space: Space, picture_axes: str = "auto") -> dict[str
         picture_axes: as `layout_by` takes it.
     """
     found: dict[str, int | None] = {}
-    for name, leaf in _leaves(observation_space).items():
+    for name, leaf in leaf_spaces(observation_space).items():
         if isinstance(leaf, spaces.Box) and zeros(leaf, 1).nbytes >= LARGE:
             layout = layout_by(leaf, picture_axes)
             stacked = layout is not None and layout.channels > 1
@@ -110,7 +107,7 @@ def network_bytes(inputs: int, widths: Sequence[int], memory_size: int, rows: in
 
 def _numbers(space: Space, axes: str) -> int:
     """Return how many numbers of a canonical observation a network reads as they are, pictures (see `axes`) aside."""
-    boxes = (leaf for leaf in _leaves(space).values() if isinstance(leaf, spaces.Box))
+    boxes = (leaf for leaf in leaf_spaces(space).values() if isinstance(leaf, spaces.Box))
     return sum(int(leaf.low.size) for leaf in boxes if layout_by(leaf, axes) is None)
 
 

@@ -15,7 +15,7 @@ import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from agents.core.tree import to_numpy, tree_to_tensor
+from agents.core.tree import named_leaves, to_numpy, tree_to_tensor
 from agents.data.dataset import Dataset
 from agents.networks.encoders import one_hot
 from agents.networks.models import ActorCritic, QNetwork
@@ -146,9 +146,8 @@ def _features(network: Any, data: Dataset, at: NDArray[np.int64]) -> Floats:
 
 def _numbers(obs: Any, space: Any) -> Floats:
     """Return observations as vectors `[K, F]`: numbers as they are, choices one-hot."""
-    leaves = obs if isinstance(obs, dict) else {"": obs}
     parts = []
-    for name, leaf in leaves.items():
+    for name, leaf in named_leaves(obs).items():
         if name == ACTION_MASK:
             continue
         own = space[name] if name else space

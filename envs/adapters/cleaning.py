@@ -17,7 +17,7 @@ from envs.adapters.checks import env_error
 from envs.adapters.masks import ACTION_MASK
 from envs.api import Obs, Step, VecEnv
 from envs.errors import EnvError, UserError
-from envs.spaces import BadData, Codec, ObservationCodec
+from envs.spaces import BadData, Codec, ObservationCodec, leaf_spaces
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +67,9 @@ class Cleaner:
     def __init__(self, space: Space, rules: Cleaning) -> None:
         self.rules = rules
         self._plain = not isinstance(space, spaces.Dict)
-        leaves = space.spaces if isinstance(space, spaces.Dict) else {"": space}
         self.leaves: dict[str, spaces.Box] = {
             name: leaf
-            for name, leaf in leaves.items()
+            for name, leaf in leaf_spaces(space).items()
             if isinstance(leaf, spaces.Box) and leaf.dtype == np.float32 and name != ACTION_MASK
         }
         self._starts = {}

@@ -10,6 +10,7 @@ from gymnasium import Space, spaces
 from envs.adapters.around import Around
 from envs.adapters.masks import ACTION_MASK
 from envs.api import Obs, Step, VecEnv
+from envs.spaces import leaf_spaces
 from envs.words import Tokens, Written
 
 
@@ -26,7 +27,7 @@ class FrameStack:
     def __init__(self, space: Space, count: int) -> None:
         self.count = count
         self._plain = not isinstance(space, spaces.Dict)
-        leaves = space.spaces if isinstance(space, spaces.Dict) else {"": space}
+        leaves = leaf_spaces(space)
         self.leaves = {name: leaf for name, leaf in leaves.items() if name != ACTION_MASK and _stacks(leaf)}
         found = {name: _stacked(leaf, count) if name in self.leaves else leaf for name, leaf in leaves.items()}
         self.space: Space = found[""] if self._plain else spaces.Dict(found)

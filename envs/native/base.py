@@ -16,7 +16,7 @@ from envs.actions import ActionCodec
 from envs.api import Array, Obs
 from envs.errors import UserError, words_of
 from envs.native.painters import Painter
-from envs.spaces import ObservationCodec
+from envs.spaces import ObservationCodec, leaf_spaces
 
 
 class Dynamics(Protocol):
@@ -95,7 +95,7 @@ class Observed:
         self.uniforms, self.step_uniforms = dynamics.uniforms, dynamics.step_uniforms
         self.single = _is_single(type(dynamics))
         self.max_episode_steps = dynamics.max_episode_steps
-        dtypes = {key: np.dtype(leaf.dtype).name for key, leaf in leaves(space).items()}
+        dtypes = {key: np.dtype(leaf.dtype).name for key, leaf in leaf_spaces(space).items()}
         self._dtypes = dtypes if isinstance(space, spaces.Dict) else dtypes[""]
 
     def step_numpy(
@@ -125,11 +125,6 @@ def _cast(xp: Any, values: Array, dtype: str) -> Array:
     if xp is np:
         return np.array(values, dtype, order="C", copy=True if copies else None)
     return values.to(getattr(xp, dtype), copy=copies, memory_format=xp.contiguous_format).contiguous()
-
-
-def leaves(space: Space) -> dict[str, Space]:
-    """Return the leaves of a space that is no Dict, or a flat one; the only leaf of the former has the key ""."""
-    return dict(space.spaces) if isinstance(space, spaces.Dict) else {"": space}
 
 
 def state_like(dynamics: Dynamics | Observed, num_envs: int) -> np.ndarray:
@@ -227,7 +222,7 @@ def _fault(dynamics: Dynamics, count: int = 2) -> str | None:
             return f"{name} must be a gymnasium.Space, but it is {space!r}"
         if codec is ActionCodec and isinstance(space, spaces.Dict | spaces.Tuple):
             return f"action_space is {space}, and a native environment's has one part"
-        plain, wanted = leaves(space), leaves(codec(space).space)
+        plain, wanted = leaf_spaces(space), leaf_spaces(codec(space).space)
         counts_from_zero = not any(np.any(getattr(leaf, "start", 0)) for leaf in plain.values())
         if not counts_from_zero or [*_shapes(plain)] != [*_shapes(wanted)]:
             return f"{name} is {space}, but a native environment's is flat and counts from 0"
@@ -251,7 +246,7 @@ def _fault(dynamics: Dynamics, count: int = 2) -> str | None:
     if not all(map(np.array_equal, among, alone)):
         return "its step is `single`, but for one environment without its axis it returns something else"
     obs = dynamics.observe(np, following)
-    for key, leaf in leaves(dynamics.observation_space).items():
+    for key, leaf in leaf_spaces(dynamics.observation_space).items():
         if bool(key) != isinstance(obs, dict) or (key and key not in obs):
             return f"observe must return what {dynamics.observation_space} says, but it returned {obs!r}"
         value, shape = obs[key] if key else obs, (count, *(leaf.shape or ()))

@@ -17,7 +17,7 @@ from gymnasium import Space
 from numpy.typing import NDArray
 from torch import Tensor
 
-from agents.core.tree import to_numpy, to_tensor
+from agents.core.tree import named_leaves, to_numpy, to_tensor
 from agents.view.explanation.decisions import scores
 from agents.view.explanation.features import is_continuous, leaves_of, picture_leaves
 from envs.errors import UserError
@@ -62,17 +62,14 @@ class Question:
     def _tensor(self, array: Any) -> Tensor:
         return to_tensor(array, self.policy.device)
 
-    def _tree(self) -> dict[str, Any]:
-        return self.obs if isinstance(self.obs, dict) else {"": self.obs}
-
     def inputs(self, tree: Any = None) -> tuple[Tensor, ...]:
         """Return a copy of the leaves with a gradient, of these observations or of a tree of others, as floats."""
-        tree = self._tree() if tree is None else tree if isinstance(tree, dict) else {"": tree}
+        tree = named_leaves(self.obs if tree is None else tree)
         return tuple(self._tensor(np.array(tree[path], np.float32)).requires_grad_() for path in self.continuous)
 
     def fixed(self) -> tuple[Tensor, ...]:
         """Return everything else that a score depends on."""
-        others = [leaf for path, leaf in self._tree().items() if path not in self.continuous]
+        others = [leaf for path, leaf in named_leaves(self.obs).items() if path not in self.continuous]
         carry = () if isinstance(self.carry, tuple) else (self.carry,)
         return tuple(map(self._tensor, (*others, *carry, self.action)))
 
@@ -84,7 +81,7 @@ class Question:
 
     def scores(self, *tensors: Tensor) -> Tensor:
         """Return the scores `[B, K]` for `inputs` and `fixed`, one after the other."""
-        tree = self._tree()
+        tree = named_leaves(self.obs)
         paths = [*self.continuous, *(path for path in tree if path not in self.continuous)]
         obs: Any = dict(zip(paths, tensors, strict=False))
         carry: Any = () if isinstance(self.carry, tuple) else tensors[len(paths)]

@@ -14,6 +14,7 @@ from gymnasium import Space, spaces
 from agents.networks.pictures import Layout, layout_by
 from envs.adapters.masks import ACTION_MASK
 from envs.names import Names
+from envs.spaces import leaf_spaces
 from envs.words import Tokens, Written
 
 MOST = 256  # features of a leaf: more numbers than that go in groups
@@ -51,8 +52,7 @@ class Feature:
 
 def leaves_of(space: Space) -> dict[str, Space]:
     """Return path -> space of what a canonical observation is made of, masks of actions left out."""
-    leaves = space.spaces if isinstance(space, spaces.Dict) else {"": space}
-    return {path: leaf for path, leaf in leaves.items() if path != ACTION_MASK}
+    return {path: leaf for path, leaf in leaf_spaces(space).items() if path != ACTION_MASK}
 
 
 def features_of(space: Space, names: Names, picture_axes: str = "auto") -> list[Feature]:
