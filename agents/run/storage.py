@@ -8,7 +8,7 @@ import re
 import shutil
 import stat
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from io import BufferedReader
 from pathlib import Path
@@ -219,6 +219,14 @@ def read_json(file: Path) -> dict[str, Any]:
     if not isinstance(body, dict):
         raise UserError(f"{file} is foreign or malformed: it holds no JSON object")
     return body
+
+
+def refuse_foreign(file: Path, body: Mapping[str, Any], form: str, version: int) -> None:
+    """Raise UserError unless what a JSON file holds says that it is of this format and version."""
+    if body.get("format") != form:
+        raise UserError(f"{file} is foreign: this program did not write it")
+    if body.get("version") != version:
+        raise UserError(f"{file} has format version {body.get('version')!r}; this program reads version {version}")
 
 
 def parse_json(content: bytes, most: int = MOST_VALUES) -> Any:

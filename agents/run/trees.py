@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from agents.run.storage import atomic_file, disk, opened, read_json, write_text
+from agents.run.storage import atomic_file, disk, opened, read_json, refuse_foreign, write_text
 from envs.errors import UserError
 
 if TYPE_CHECKING:
@@ -215,10 +215,7 @@ def _read_body(file: Path) -> dict[str, Any]:
         altered = checksum != _json_sha256(body)
     except (ValueError, RecursionError) as error:
         raise UserError(f"{file} is malformed: {error}") from error
-    if body.get("format") != FORMAT:
-        raise UserError(f"{file} is foreign: this program did not write it")
-    if body.get("version") != VERSION:
-        raise UserError(f"{file} has format version {body.get('version')!r}; this program reads version {VERSION}")
+    refuse_foreign(file, body, FORMAT, VERSION)
     if altered:
         raise UserError(f"{file} was altered: it does not match its own checksum")
     if missing := {"meta", "tree", "tensors_sha256"} - body.keys():

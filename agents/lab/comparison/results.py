@@ -22,7 +22,7 @@ from agents.lab.comparison.curves import (
 )
 from agents.lab.words import printable
 from agents.run.doctor.sink import read_diagnoses
-from agents.run.storage import disk, read_bytes, read_json, refuse_links, write_text
+from agents.run.storage import disk, read_bytes, read_json, refuse_foreign, refuse_links, write_text
 from envs.errors import UserError
 
 FORMAT, VERSION, FILE = "deep-rl-suite comparison", 1, "comparison.json"
@@ -212,10 +212,7 @@ def read_comparison(file: Path) -> StoredComparison:
         UserError: it is not there, torn or malformed, or no comparison.json of this version.
     """
     body = read_json(file)
-    if body.get("format") != FORMAT:
-        raise UserError(f"{file} is foreign: this program did not write it")
-    if body.get("version") != VERSION:
-        raise UserError(f"{file} has format version {body.get('version')!r}; this program reads version {VERSION}")
+    refuse_foreign(file, body, FORMAT, VERSION)
     return validated(StoredComparison, file, body)
 
 
