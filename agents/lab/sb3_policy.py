@@ -14,7 +14,7 @@ from gymnasium import Space, spaces
 from torch import Tensor
 
 from agents.acting.evaluation import StatelessPolicy
-from agents.core.tree import to_numpy
+from agents.core.tree import to_numpy, tree_map
 from agents.core.types import Act, Acted, Obs
 from agents.lab.baselines import sb3_class, without_mask
 from agents.lab.sb3_settings import COUNTERPARTS
@@ -131,7 +131,7 @@ class SB3Policy(StatelessPolicy):
         own = self._model.observation_space
         if isinstance(obs, dict) and ACTION_MASK in obs and ACTION_MASK not in getattr(own, "spaces", ()):
             obs = without_mask(obs)
-        arrays = {key: to_numpy(value) for key, value in obs.items()} if isinstance(obs, dict) else to_numpy(obs)
+        arrays = tree_map(to_numpy, obs)
         return arrays if self._normalizer is None else self._normalizer.normalize_obs(arrays)
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from gymnasium.envs.registration import load_env_creator
 
 from agents.acting.evaluation import Evaluation, PolicyPlayer, env_action, evaluate, policy_generator
-from agents.core.tree import to_numpy
+from agents.core.tree import to_numpy, tree_map
 from agents.core.types import Policy
 from agents.run.evaluator import most_steps_of
 from agents.run.models import LoadedPolicy
@@ -87,7 +87,7 @@ def moments(
     ret, count, ended = 0.0, 0, False
     while not ended:
         is_drawn = render if isinstance(render, bool) else count in render
-        frame, seen = (_picture(env), _row(obs)) if is_drawn else (None, None)
+        frame, seen = (_picture(env), tree_map(lambda leaf: to_numpy(leaf)[0], obs)) if is_drawn else (None, None)
         outputs, carry, reset = dict[str, np.ndarray](), (), remembers and (not count or forget())
         if player is not None:
             if reset and count:
@@ -99,10 +99,6 @@ def moments(
         reward, terminated, truncated = (to_numpy(x)[0].item() for x in (step.reward, step.terminated, step.truncated))
         ret, count, ended = ret + reward, count + 1, terminated or truncated
         yield Moment(count, frame, outputs, to_numpy(action)[0], reward, ret, terminated, truncated, seen, carry, reset)
-
-
-def _row(obs: Any) -> Any:
-    return {key: to_numpy(leaf)[0] for key, leaf in obs.items()} if isinstance(obs, dict) else to_numpy(obs)[0]
 
 
 def _picture(env: VecEnv) -> np.ndarray:
