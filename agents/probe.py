@@ -55,7 +55,7 @@ def _probe(argv: list[str]) -> int:
     if not 0 < options.held_out < 1:
         raise UserError(f"--held-out: {options.held_out} given, a share between 0 and 1 expected.")
 
-    from agents.core.recorded import RecordedConfig
+    from agents.core.recorded_config import RecordedConfig
     from agents.run.folder import find_latest_run
     from agents.run.imitation import as_seen
     from agents.run.models import load_policy, untrained

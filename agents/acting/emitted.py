@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from agents.acting.emitting import ENVS, Emitter, Held, Names, Refused, Tile, results_of
-from agents.core.recording import Noted
+from agents.core.tracing import Noted
 
 Write = Callable[[Emitter, Noted], Any]
 

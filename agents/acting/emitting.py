@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from agents.core.recording import Noted
+from agents.core.tracing import Noted
 from envs.errors import UserError
 
 ENVS = 8191  # environments of a recording: a prime number that no other axis has, which tells theirs
@@ -235,7 +235,7 @@ class Emitter(ABC):
         """Write one step of a memory of one cell; return what it remembers and what it goes on from.
 
         Args:
-            kind: which cell, as `agents.core.recording.known_as` has it.
+            kind: which cell, as `agents.core.tracing.known_as` has it.
             weights: of the inputs and of the hidden state, and their biases.
         """
         raise Refused("the policy remembers earlier steps")

@@ -21,7 +21,7 @@ from agents.acting.in_triton import BLOCK, WARPS, WIDE_WARPS, Triton
 from agents.acting.policies import ModelPolicy
 from agents.core.checked import Found
 from agents.core.cpp_source import CppFunction
-from agents.core.recording import Recorder
+from agents.core.tracing import Tracer
 from agents.core.tree import tree_map
 from agents.core.triton_source import interpreted, kernel_of, product_precision, refuse_no_triton
 from envs.native.vec_env import NativeVecEnv
@@ -51,10 +51,10 @@ class Source:
     """
 
     def __init__(self, tick: Tick, now: Any, noise: Any, uniform: Tensor, learnt: Sequence[Tensor]) -> None:
-        with torch.no_grad(), Recorder() as recorder:
+        with torch.no_grad(), Tracer() as tracer:
             after, rows = tick(now, noise, uniform)
         language = Triton if in_triton(uniform.device) else Cpp
-        emitter: Emitter = language(recorder.noted, uniform.device, {tensor.data_ptr() for tensor in learnt})
+        emitter: Emitter = language(tracer.noted, uniform.device, {tensor.data_ptr() for tensor in learnt})
         state, drawn = leaves(now), [*leaves(noise), uniform]
         begin = dict(pair for i, tensor in enumerate(state) for pair in _begun(emitter, i, tensor))
         for i, tensor in enumerate(drawn):

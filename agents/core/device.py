@@ -14,7 +14,7 @@ import torch
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
-from agents.core.recording import noting
+from agents.core.tracing import noting
 from envs.errors import UserError
 
 # Multiply-adds for one observation, forward: between a small CNN on 10 x 10 pixels and a nature CNN on 36 x 36.

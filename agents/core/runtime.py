@@ -35,7 +35,7 @@ from agents.core.settings import CompileMode
 from agents.core.tree import tree_map
 from envs.errors import UserError
 
-Recorder = Callable[[Callable[[], Any]], tuple[Callable[[], Any], Any]]
+Capture = Callable[[Callable[[], Any]], tuple[Callable[[], Any], Any]]
 WARM_UPS = 2  # runs before a capture, in which libraries set themselves up
 
 
@@ -113,7 +113,7 @@ class Runtime:
         self,
         mode: CompileMode = "off",
         device: torch.device | None = None,
-        record: Recorder | None = None,
+        record: Capture | None = None,
         by_numpy: bool = True,
     ) -> None:
         self.on_cuda = device is not None and device.type == "cuda"

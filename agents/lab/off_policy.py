@@ -20,7 +20,7 @@ from agents.acting.policies import ActorCriticPolicy, EpsilonGreedyPolicy
 from agents.acting.state import EpisodeTracker
 from agents.algos.bc.config import BCConfig
 from agents.core.config import SoftActorCriticConfig
-from agents.core.recorded import RecordedConfig
+from agents.core.recorded_config import RecordedConfig
 from agents.core.runtime import Runtime
 from agents.core.tree import tree_map
 from agents.data.dataset import Dataset

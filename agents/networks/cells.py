@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from agents.core import device as core_device
-from agents.core.recording import as_one, known_as, noting
+from agents.core.tracing import as_one, known_as, noting
 from agents.core.tree import restarted
 from agents.ops.recurrences import GatedRecurrence
 

@@ -17,10 +17,10 @@ from agents.networks.encoders import Counted, counted
 from agents.networks.parts import parts
 from agents.run.build import build, looked_at
 from agents.run.config import RunConfig
+from agents.run.header import understood
 from agents.run.memory import COPIES
 from agents.run.sinks import duration
 from agents.run.terminal import console, say
-from agents.run.told import understood
 from agents.run.training import Training
 from agents.run.transfer import begin, changed
 

@@ -17,6 +17,7 @@ from agents.run.doctor.vitals import Vitals, returns_of
 from agents.run.evaluator import EVALUATIONS, evaluation_scalars, evaluator_of
 from agents.run.folder import FOR_FILM, RunFolder
 from agents.run.footage import film_interval, record_video, too_close
+from agents.run.header import understood
 from agents.run.histograms import histograms
 from agents.run.metrics import UserMetrics
 from agents.run.models import save_model
@@ -27,7 +28,6 @@ from agents.run.sinks import ConsoleSink, CsvSink, Sink
 from agents.run.storage import atomic_folder, remove_folder
 from agents.run.tensorboard import TensorBoardSink
 from agents.run.terminal import typed
-from agents.run.told import understood
 from agents.run.training import Training
 from agents.run.trees import remove_tree, write_tree
 from envs.errors import UserError

@@ -11,7 +11,7 @@ from agents.acting.emitting import ENVS, Refused
 from agents.acting.in_cpp import Cpp
 from agents.acting.in_triton import Triton
 from agents.core.cpp_source import CppFunction
-from agents.core.recording import Recorder
+from agents.core.tracing import Tracer
 from agents.core.triton_source import kernel_of
 from tests.core.kernels import DEVICE, needs_cpp, needs_triton
 
@@ -20,9 +20,9 @@ def evaluated(language, function, *tensors):
     """Return what a function makes of `[N]` or `[k, N]` tensors, run as it is and from what is emitted."""
     device = DEVICE if language is Triton else torch.device("cpu")
     padded = [torch.zeros(*x.shape[:-1], ENVS, dtype=x.dtype, device=device) for x in tensors]
-    with torch.no_grad(), Recorder() as recorder:
+    with torch.no_grad(), Tracer() as tracer:
         result = function(*padded)
-    emitter = language(recorder.noted, device, set())
+    emitter = language(tracer.noted, device, set())
     for i, x in enumerate(padded):
         entries = np.empty(emitter.shape(x), object)
         for k, index in enumerate(np.ndindex(*entries.shape)):
@@ -115,9 +115,9 @@ ELSEWHERE = torch.zeros(ENVS)
 @pytest.mark.parametrize("language", [Triton, Cpp])
 def test_what_is_not_of_single_environments_is_refused(function, reason, language):
     inputs = torch.zeros(ENVS, dtype=torch.float64), torch.zeros(ENVS, dtype=torch.int64)
-    with torch.no_grad(), Recorder() as recorder:
+    with torch.no_grad(), Tracer() as tracer:
         function(*inputs)
-    emitter = language(recorder.noted, torch.device("cpu"), set())
+    emitter = language(tracer.noted, torch.device("cpu"), set())
     for x, name in zip(inputs, "xk", strict=True):
         emitter.give(x, np.array(name, object))
     with pytest.raises(Refused, match=reason):

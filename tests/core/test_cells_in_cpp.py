@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from agents.core.by_numpy import cpp_cells
-from agents.core.recording import as_one, known_as
+from agents.core.tracing import as_one, known_as
 from agents.networks.cells import GRU, LSTM, Cell
 from tests.core.kernels import needs_cpp
 from tests.core.test_numpy_in_cpp import in_cpp

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from agents.core.by_numpy.arithmetic import LARGE
 from agents.core.by_numpy.program import BY_PYTORCH, NumpyProgram, tensors_of
 from agents.core.by_numpy.table import OPERATIONS, Untranslated
-from agents.core.recording import Recorder, as_one
 from agents.core.runtime import Runtime
+from agents.core.tracing import Tracer, as_one
 from agents.core.watch import repeats_itself
 
 ROWS, COLUMNS = 6, 3
@@ -220,10 +220,10 @@ def test_what_is_not_finite_comes_out_as_pytorch_gives_it(special: float) -> Non
 
 
 def test_every_operation_is_tested() -> None:
-    with Recorder() as recorder, torch.no_grad():
+    with Tracer() as tracer, torch.no_grad():
         for function in FUNCTIONS.values():
             function(*inputs(0))
-    assert {noted.name.removesuffix("_") for noted in recorder.noted} >= {*OPERATIONS, *BY_PYTORCH}
+    assert {noted.name.removesuffix("_") for noted in tracer.noted} >= {*OPERATIONS, *BY_PYTORCH}
 
 
 def random_function(seed: int) -> Callable[[Tensor, Tensor], Any]:

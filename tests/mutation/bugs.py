@@ -52,7 +52,7 @@ BUGS = [
         ),
     ),
     *_in(
-        "agents/core/recording.py",
+        "agents/core/tracing.py",
         "tests/core/test_numpy_program.py",
         ("*given, *ctx.saved_tensors)", "*given)", "by NumPy: what a gradient needs is given away before"),
         (
@@ -3444,7 +3444,7 @@ BUGS = [
         ('loss + constants["demonstrator_coef"] * away', "loss + away", "demonstrator: its weight never falls"),
     ),
     *_in(
-        "agents/core/recorded.py",
+        "agents/core/recorded_config.py",
         "tests/algos/test_ppo_demonstrator.py tests/algos/test_q_demonstrator.py",
         ("1 - progress / self", "1 - progress * self", "demonstrator: its weight falls too late"),
         (
@@ -3624,7 +3624,7 @@ BUGS = [
         ("follow(*self._tensors, self.config.tau)", "follow(*self._tensors, 1.0)", "IQL: the target is the critics"),
     ),
     *_in(
-        "agents/core/recorded.py",
+        "agents/core/recorded_config.py",
         "tests/run/test_offline.py",
         ("required: ClassVar[bool] = False", "required: ClassVar[bool] = True", "DQN cannot be trained without data"),
     ),

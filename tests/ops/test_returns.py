@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from agents.core.recording import Recorder
+from agents.core.tracing import Tracer
 from agents.ops.returns import continuing_gae, explained_variance, gae, n_step
 
 VIEWS = ("select", "slice", "unbind")
@@ -56,14 +56,14 @@ def test_gae_is_the_lambda_return_of_each_episode(gamma, lam, ends):
 @pytest.mark.parametrize("ticks", [1, 2, 32, 128, 130])
 def test_gae_takes_few_operations_where_each_is_a_kernel(ticks, monkeypatch):
     rollout = random_rollout(np.random.default_rng(ticks), ticks, 3, 0.1)
-    with Recorder() as recorder:  # as those are that are noted
+    with Tracer() as tracer:  # as those are that are noted
         noted = gae(*rollout, 0.99, 0.95)
     by_steps = gae(*rollout, 0.99, 0.95)
     monkeypatch.setattr("agents.core.device.LOOKED_AT", ())
     for one, other, right in zip(noted, gae(*rollout, 0.99, 0.95), by_steps, strict=True):
         torch.testing.assert_close(one, right, atol=1e-5, rtol=1e-5)
         torch.testing.assert_close(other, one, rtol=0, atol=0)
-    assert sum(one.name not in VIEWS for one in recorder.noted) <= 11 + 4 * int(np.ceil(np.log2(ticks)))
+    assert sum(one.name not in VIEWS for one in tracer.noted) <= 11 + 4 * int(np.ceil(np.log2(ticks)))
 
 
 def test_gae_bootstraps_from_a_truncation_and_not_from_a_termination():

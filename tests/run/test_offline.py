@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from agents.acting.collector import TickCollector
-from agents.core.recorded import OfflineConfig
+from agents.core.recorded_config import OfflineConfig
 from agents.data.replay import ReplayBuffer
 from agents.run import imitation, loops
 from agents.run.models import load_policy

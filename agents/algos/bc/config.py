@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from agents.core.config import ActorCriticConfig, RolloutConfig
-from agents.core.recorded import HeldOutConfig, RunPath
+from agents.core.recorded_config import HeldOutConfig, RunPath
 from agents.core.settings import Schedule, Settings
 
 

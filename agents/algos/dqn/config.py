@@ -10,7 +10,7 @@ from pydantic import Field
 
 from agents.core.auxiliary import AuxiliaryConfig
 from agents.core.config import CuriosityConfig, ExplorationConfig, OffPolicyConfig, QNetworkConfig
-from agents.core.recorded import MarginDemonstratorConfig, OfflineConfig
+from agents.core.recorded_config import MarginDemonstratorConfig, OfflineConfig
 from agents.core.settings import GradNorm, Schedule, Settings
 
 

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from agents.algos.sac.config import LargeReplayConfig
 from agents.core.config import ActorCriticConfig, NetworkConfig, OffPolicyConfig, SoftActorCriticConfig
-from agents.core.recorded import OfflineConfig
+from agents.core.recorded_config import OfflineConfig
 from agents.core.settings import Activation, GradNorm, TorsoWidths
 
 

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from agents.core.auxiliary import AuxiliaryConfig
 from agents.core.config import ActorCriticConfig, CuriosityConfig, EpochsConfig
-from agents.core.recorded import DemonstratorConfig
+from agents.core.recorded_config import DemonstratorConfig
 from agents.core.settings import Schedule
 
 

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from agents.core.auxiliary import AuxiliaryConfig
 from agents.core.config import CuriosityConfig, EpochsConfig, ExplorationConfig, QNetworkConfig
-from agents.core.recorded import MarginDemonstratorConfig
+from agents.core.recorded_config import MarginDemonstratorConfig
 from agents.core.settings import GradNorm, Schedule
 
 

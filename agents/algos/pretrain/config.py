@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from agents.core.config import RolloutConfig
-from agents.core.recorded import HeldOutConfig
+from agents.core.recorded_config import HeldOutConfig
 from agents.core.settings import Auto, Schedule, not_negative
 
 PLAYING = ("target_reward", "eval_freq", "final_eval_episodes", "video_freq", "record_every")

@@ -13,7 +13,7 @@ import numpy as np
 
 from agents.core.by_numpy.cpp_loops import Each, Text, untold, whole
 from agents.core.by_numpy.cpp_sums import MOST_WEIGHTS, padded, product, reduce
-from agents.core.recording import Differentiable
+from agents.core.tracing import Differentiable
 
 PANEL = 64  # columns: what of a matrix is read together lies together, as caches like it
 GATES = {"lstm": 4, "gru": 3}  # by the names that functions are `known_as`

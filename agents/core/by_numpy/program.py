@@ -20,7 +20,7 @@ from agents.core.by_numpy import arithmetic, losses, picking, sums  # noqa: F401
 from agents.core.by_numpy.arithmetic import IN_PLACE
 from agents.core.by_numpy.in_cpp import compiled, looped
 from agents.core.by_numpy.table import OPERATIONS, Call, Untranslated
-from agents.core.recording import Noted, Recorder
+from agents.core.tracing import Noted, Tracer
 from agents.core.tree import tree_map
 
 # where one call of PyTorch's costs less than several of NumPy's
@@ -58,12 +58,12 @@ class NumpyProgram:
             Untranslated: NumPy has nothing for one of its operations.
         """
         inputs = tree_map(torch.clone, args)
-        with Recorder(_as_they_are) as recorder:
+        with Tracer(_as_they_are) as tracer:
             self.result = self._function(*inputs)
-        memory = Memory(recorder.noted, tensors_of(self.result))
-        self.calls = list(translated(recorder.noted, memory))
+        memory = Memory(tracer.noted, tensors_of(self.result))
+        self.calls = list(translated(tracer.noted, memory))
         given = tensors_of(inputs)
-        read = {_place(tensor) for operation in recorder.noted for tensor in tensors_of(operation.given)}
+        read = {_place(tensor) for operation in tracer.noted for tensor in tensors_of(operation.given)}
         read |= {_place(tensor) for tensor in tensors_of(self.result)}
         self.inputs = [tensor.numpy() for tensor in given]
         self._used = [_place(tensor) in read for tensor in given]

@@ -49,7 +49,7 @@ class Noted(NamedTuple):
         return all(each.alias_info is not None and not each.alias_info.is_write for each in made)
 
 
-class Recorder(TorchDispatchMode):
+class Tracer(TorchDispatchMode):
     """Notes the operations that are run while it is active.
 
     Args:
@@ -59,7 +59,7 @@ class Recorder(TorchDispatchMode):
         within: whether what runs is part of a function that is noted as one.
     """
 
-    active: ClassVar[list[Recorder]] = []
+    active: ClassVar[list[Tracer]] = []
 
     def __init__(self, kept: Callable[[Any], Any] = lambda tree: tree) -> None:
         super().__init__()
@@ -78,12 +78,12 @@ class Recorder(TorchDispatchMode):
         return result
 
     def __enter__(self) -> Any:
-        Recorder.active.append(self)
+        Tracer.active.append(self)
         return super().__enter__()
 
     def __exit__(self, *reason: Any) -> None:
         super().__exit__(*reason)
-        Recorder.active.pop()
+        Tracer.active.pop()
 
     def run(self, function: Callable[..., Tensors], *tensors: Tensor) -> Tensors:
         """Return what a function does, which is noted and not what it consists of."""
@@ -98,7 +98,7 @@ class Recorder(TorchDispatchMode):
 
 def noting() -> bool:
     """Whether operations are being noted: they are to be repeated for other values than those there are now."""
-    return bool(Recorder.active) and not Recorder.active[-1].within
+    return bool(Tracer.active) and not Tracer.active[-1].within
 
 
 def known_as(name: str) -> Callable[[Any], Any]:
@@ -114,13 +114,13 @@ def known_as(name: str) -> Callable[[Any], Any]:
 def as_one(function: Callable[..., Tensors], *tensors: Tensor) -> Tensors:
     """Return what a differentiable function makes of tensors.
 
-    Its operations may depend on values, if only the shapes of its results do not: while operations are recorded, it is
+    Its operations may depend on values, if only the shapes of its results do not: while operations are traced, it is
     noted as one of them, and its gradient as another, to be called again in this order.
     """
-    if not Recorder.active:
+    if not Tracer.active:
         return function(*tensors)
     if not torch.is_grad_enabled():
-        return Recorder.active[-1].run(function, *tensors)
+        return Tracer.active[-1].run(function, *tensors)
     result: Tensors = _AsOne.apply(Differentiable(function), *tensors)
     return result
 
@@ -170,7 +170,7 @@ class _AsOne(torch.autograd.Function):
         ctx.set_materialize_grads(False)
         ctx.function, function.wanted = function, ctx.needs_input_grad[1:]
         ctx.save_for_backward(*tensors)
-        return tuple(Recorder.active[-1].run(function.forward, *tensors))
+        return tuple(Tracer.active[-1].run(function.forward, *tensors))
 
     @staticmethod
     @once_differentiable
@@ -179,5 +179,5 @@ class _AsOne(torch.autograd.Function):
         function.used = [gradient is not None for gradient in gradients]
         given = [gradient for gradient in gradients if gradient is not None]
         # what the function was given is an argument, so that its memory is not given to others before
-        found = iter(Recorder.active[-1].run(function.backward, *given, *ctx.saved_tensors))
+        found = iter(Tracer.active[-1].run(function.backward, *given, *ctx.saved_tensors))
         return None, *(next(found) if wanted else None for wanted in function.wanted)
