@@ -16,7 +16,7 @@ from agents.run.terminal import say
 from envs.errors import UserError
 
 if TYPE_CHECKING:
-    from agents.lab.checkup.environment import Verdict
+    from agents.lab.checkup.environment import CheckResult
 
 EXAMPLES = """\
 examples:
@@ -84,7 +84,7 @@ def _check(argv: list[str]) -> int:
     return int(faults > 0)
 
 
-def _verdicts(options: Options) -> Iterator[Verdict]:
+def _verdicts(options: Options) -> Iterator[CheckResult]:
     kwargs = parse_env_kwargs(options.env_kwargs)
     if options.data is None:
         from agents.lab.checkup.environment import CheckUp

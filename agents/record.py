@@ -24,7 +24,7 @@ from agents.run.flags import (
 from envs.errors import UserError
 
 if TYPE_CHECKING:
-    from agents.run.datasets.recorder import Noted, Recording
+    from agents.run.datasets.recorder import Recording, RecordingWrapper
 
 EXAMPLES = """\
 examples:
@@ -140,7 +140,7 @@ def _by_policy(options: Options, env_kwargs: dict[str, Any]) -> Path:
     from agents.acting.evaluation import StatelessPolicy
     from agents.core.types import Policy
     from agents.run.datasets.experts import NAMES, Heuristic, Random
-    from agents.run.datasets.recorder import Noted, Recording, record
+    from agents.run.datasets.recorder import Recording, RecordingWrapper, record
     from agents.run.evaluator import most_steps_of
     from agents.run.folder import find_latest_run
     from agents.run.models import load_policy
@@ -148,10 +148,10 @@ def _by_policy(options: Options, env_kwargs: dict[str, Any]) -> Path:
     from agents.run.sinks import Working
     from agents.run.terminal import console, say
 
-    noted: list[Noted] = []
+    noted: list[RecordingWrapper] = []
 
-    def around(env: Any) -> Noted:
-        noted.append(Noted(env))
+    def around(env: Any) -> RecordingWrapper:
+        noted.append(RecordingWrapper(env))
         return noted[-1]
 
     how: dict[str, Any] = {

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from agents.acting.emitting import ENVS, Emitter, Held, Names, Refused, Tile, results_of
+from agents.acting.emitting import ENVS, Emitter, Held, NameArray, Refused, Tile, results_of
 from agents.core.tracing import Noted
 
 Write = Callable[[Emitter, Noted], Any]
@@ -113,7 +113,7 @@ def _copied(e: Emitter, op: Noted) -> Any:
     if isinstance(value, Tile):
         return value
     made = e.cast(e.names(op.args[0]), op.result.dtype)
-    return Names(made.entries.copy(), made.dtype)
+    return NameArray(made.entries.copy(), made.dtype)
 
 
 def _put(e: Emitter, op: Noted) -> Any:
@@ -124,9 +124,9 @@ def _put(e: Emitter, op: Noted) -> Any:
     return made
 
 
-def _full(e: Emitter, result: Tensor, value: Any) -> Names:
+def _full(e: Emitter, result: Tensor, value: Any) -> NameArray:
     number = value.item() if isinstance(value, Tensor) else value
-    return Names(np.full(e.shape(result), e.constant(number, result.dtype), object), result.dtype)
+    return NameArray(np.full(e.shape(result), e.constant(number, result.dtype), object), result.dtype)
 
 
 def _filled(place: int | float | None, at: int = 0) -> Write:
@@ -145,7 +145,7 @@ def _view(change: Callable[[Emitter, Noted, np.ndarray], np.ndarray]) -> Write:
             raise Refused("a hidden layer goes elsewhere than into the next")
         if isinstance(value, Held):
             return Held(value.pointer, change(e, op, value.places), value.dtype)
-        return Names(change(e, op, value.entries), value.dtype)
+        return NameArray(change(e, op, value.entries), value.dtype)
 
     return write
 
@@ -212,11 +212,13 @@ def _parts(e: Emitter, op: Noted) -> list[Any]:
             size = result.shape[dim]
             part, start = (slice(start, start + size),), start + size
         view = entries[(slice(None),) * axis + part]
-        found.append(Held(value.pointer, view, value.dtype) if isinstance(value, Held) else Names(view, value.dtype))
+        found.append(
+            Held(value.pointer, view, value.dtype) if isinstance(value, Held) else NameArray(view, value.dtype)
+        )
     return found
 
 
-def _joined(e: Emitter, op: Noted) -> Names | Tile:
+def _joined(e: Emitter, op: Noted) -> NameArray | Tile:
     """cat and stack."""
     result, tensors = op.result, op.args[0]
     if len(tensors) == 1 and isinstance(alone := e.value(tensors[0]), Tile):
@@ -226,10 +228,10 @@ def _joined(e: Emitter, op: Noted) -> Names | Tile:
     axis = sum(n != ENVS for n in result.shape[:dim])
     if op.name == "cat":
         e.axis(result, dim)
-    return Names((np.concatenate if op.name == "cat" else np.stack)(arrays, axis), result.dtype)
+    return NameArray((np.concatenate if op.name == "cat" else np.stack)(arrays, axis), result.dtype)
 
 
-def _scattered(e: Emitter, op: Noted) -> Names:
+def _scattered(e: Emitter, op: Noted) -> NameArray:
     """scatter of a number to one place of an axis, as a one-hot row has it."""
     tensor, dim, index, value = op.args
     if isinstance(value, Tensor) or index.shape[dim] != 1:
@@ -241,13 +243,13 @@ def _scattered(e: Emitter, op: Noted) -> Names:
         spot, place, at = (k, *rest), e.constant(k, torch.int64), np.asarray(places, object)[tuple(rest)]
         hit = e.name(f"({at} == {place})", str(at), place)
         entries[spot] = e.name(f"tl.where({hit}, {number}, {entries[spot]})", hit, number, entries[spot])
-    return Names(np.moveaxis(entries, 0, axis), dtype)
+    return NameArray(np.moveaxis(entries, 0, axis), dtype)
 
 
 def _folded(template: str, reckoned: Callable[[Noted], torch.dtype]) -> Write:
     """An expression of two numbers, over the entries of some axes, from the first on."""
 
-    def write(e: Emitter, op: Noted) -> Names:
+    def write(e: Emitter, op: Noted) -> NameArray:
         tensor, result = op.args[0], op.result
         dims = op.args[1] if len(op.args) > 1 else None
         dims = [dims] if isinstance(dims, int) else list(dims or range(tensor.dim()))
@@ -263,7 +265,7 @@ def _folded(template: str, reckoned: Callable[[Noted], torch.dtype]) -> Write:
                     pair: Any = total[index], np.array(each, object)[index]
                     total[index] = e.name(template.format(*pair), *pair)
             entries = np.expand_dims(total, axis) if keep else total
-        return e.cast(Names(entries, dtype), result.dtype)
+        return e.cast(NameArray(entries, dtype), result.dtype)
 
     return write
 
@@ -276,13 +278,13 @@ def _mean(e: Emitter, op: Noted) -> Any:
     for index in np.ndindex(*entries.shape):
         name: Any = total.entries[index]
         entries[index] = e.name(f"{name} / {divisor}", name)
-    return Names(entries, total.dtype)
+    return NameArray(entries, total.dtype)
 
 
 def _place(sign: str) -> Write:
     """argmax and argmin: the first of equal ones."""
 
-    def write(e: Emitter, op: Noted) -> Names:
+    def write(e: Emitter, op: Noted) -> NameArray:
         tensor, result = op.args[0], op.result
         if len(op.args) < 2 or op.args[1] is None or (len(op.args) > 2 and op.args[2]):
             raise Refused("argmax of all axes is not written out")
@@ -297,7 +299,7 @@ def _place(sign: str) -> Write:
                 place = e.name(f"tl.where({more}, {number}, {place})", more, place)
                 best = e.name(f"tl.where({more}, {other}, {best})", more, other, best)
             entries[index] = place
-        return Names(entries, result.dtype)
+        return NameArray(entries, result.dtype)
 
     return write
 

@@ -32,7 +32,7 @@ class Refused(UserError):
 
 
 @dataclass(slots=True)
-class Names:
+class NameArray:
     """A name for each number of one environment."""
 
     entries: np.ndarray
@@ -94,7 +94,7 @@ class Emitter(ABC):
 
     def give(self, tensor: Tensor, entries: np.ndarray) -> None:
         """Say what stands for the numbers of an input."""
-        self._values[id(tensor)] = Names(entries, tensor.dtype)
+        self._values[id(tensor)] = NameArray(entries, tensor.dtype)
 
     def give_tile(self, tensor: Tensor, name: str, pointer: str) -> None:
         """Say that what a memory goes on from is a tile, which lies at a pointer before the first tick."""
@@ -133,7 +133,7 @@ class Emitter(ABC):
 
     def _assign(self, tensor: Tensor, value: Any) -> None:
         mine = self._values.get(id(tensor))
-        if isinstance(mine, Names) and isinstance(value, Names):
+        if isinstance(mine, NameArray) and isinstance(value, NameArray):
             mine.entries[...] = np.broadcast_to(self.cast(value, mine.dtype).entries, mine.entries.shape)
         elif isinstance(value, Tile):
             self._values[id(tensor)] = value
@@ -169,7 +169,7 @@ class Emitter(ABC):
             entries = np.empty(tensor.shape, object)
             for index in np.ndindex(*entries.shape):
                 entries[index] = self.constant(tensor[index].item(), tensor.dtype)
-            return Names(entries, tensor.dtype)
+            return NameArray(entries, tensor.dtype)
         places = np.zeros((), np.int64)
         for n, stride in zip(tensor.shape, tensor.stride(), strict=True):
             places = places[..., None] + np.arange(n) * stride
@@ -177,19 +177,19 @@ class Emitter(ABC):
         self.held.append(tensor)
         return value
 
-    def names(self, tensor: Tensor) -> Names:
+    def names(self, tensor: Tensor) -> NameArray:
         """Return names of a tensor's numbers; those of a held one are read."""
         value = self.value(tensor)
         if isinstance(value, Tile):
             raise Refused("a hidden layer goes elsewhere than into the next")
-        if isinstance(value, Names):
+        if isinstance(value, NameArray):
             return value
         if value.places.size > MOST_ENTRIES:
             raise Refused(f"an array of {value.places.size:,} numbers goes into no product")
         entries = np.empty(value.places.shape, object)
         for index, place in np.ndenumerate(value.places):
             entries[index] = self.name(f"tl.load({value.pointer} + {place})")
-        return Names(entries, value.dtype)
+        return NameArray(entries, value.dtype)
 
     @abstractmethod
     def defined(self, name: str, expression: str) -> str:
@@ -216,7 +216,7 @@ class Emitter(ABC):
         """Write an expression of each number of a hidden layer by itself."""
 
     @abstractmethod
-    def hidden(self, value: Names | Tile, weight: Held, bias: Held | None) -> Tile:
+    def hidden(self, value: NameArray | Tile, weight: Held, bias: Held | None) -> Tile:
         """Write a linear layer `[inputs, outputs]` that another follows."""
 
     @abstractmethod
@@ -231,7 +231,7 @@ class Emitter(ABC):
         """Return the expression of a variable among those of a hidden layer's numbers."""
         return name
 
-    def cell(self, kind: str, x: Names | Tile, carry: Tile, weights: Sequence[Held]) -> list[Tile]:
+    def cell(self, kind: str, x: NameArray | Tile, carry: Tile, weights: Sequence[Held]) -> list[Tile]:
         """Write one step of a memory of one cell; return what it remembers and what it goes on from.
 
         Args:
@@ -290,7 +290,7 @@ class Emitter(ABC):
         """Return a variable that holds a number of a type, not rounded to another on the way."""
         return self.name(self.literal(float(value) if dtype.is_floating_point else int(value), dtype))
 
-    def cast(self, value: Names, dtype: torch.dtype) -> Names:
+    def cast(self, value: NameArray, dtype: torch.dtype) -> NameArray:
         """Return a value in another type."""
         if value.dtype == dtype:
             return value
@@ -300,9 +300,9 @@ class Emitter(ABC):
         for index, name in np.ndenumerate(value.entries):
             made = f"({name} != 0)" if dtype == torch.bool else self.converted(name, dtype)
             entries[index] = self.name(made, name)
-        return Names(entries, dtype)
+        return NameArray(entries, dtype)
 
-    def elementwise(self, result: Tensor, template: str, args: Sequence[Any], *dtypes: torch.dtype) -> Names | Tile:
+    def elementwise(self, result: Tensor, template: str, args: Sequence[Any], *dtypes: torch.dtype) -> NameArray | Tile:
         """Return an expression of each number by itself.
 
         Args:
@@ -327,12 +327,12 @@ class Emitter(ABC):
         for index in np.ndindex(*shape):
             operands: list[Any] = [column[index] for column in columns]
             entries[index] = self.name(template.format(*operands), *operands)
-        return self.cast(Names(entries, kind), result.dtype)
+        return self.cast(NameArray(entries, kind), result.dtype)
 
     def _of_tiles(self, template: str, values: list[Any]) -> Tile:
         operands: list[Tile | str] = []
         for value in values:
-            if isinstance(value, Names) and value.entries.size == 1:
+            if isinstance(value, NameArray) and value.entries.size == 1:
                 operands.append(self.beside_tiles(self.cast(value, torch.float32).entries.item()))
             elif isinstance(value, Tile | float | int):
                 operands.append(value if isinstance(value, Tile) else self.constant(value, torch.float32))
@@ -348,7 +348,7 @@ class Emitter(ABC):
             return entries
         return np.squeeze(entries, axis=place)
 
-    def product(self, operation: Noted) -> Names | Tile:
+    def product(self, operation: Noted) -> NameArray | Tile:
         """Return a linear layer of environments: a tile if another follows, else names."""
         *bias, x, weight = operation.args
         (result,) = results_of(operation)
@@ -376,7 +376,7 @@ class Emitter(ABC):
                 factors = [self.name(f"tl.load({held.pointer} + {place})") for place in held.places[:, j]]
                 total = " + ".join(f"{a} * {b}" for a, b in zip(value.entries, factors, strict=True))
             entries[j] = self.name(f"{total} + {offsets[j]}", fixed=False)
-        return Names(entries, torch.float32)
+        return NameArray(entries, torch.float32)
 
     def _feeds(self, tensor: Tensor) -> bool:
         """Whether a result goes, number by number, into another product."""

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from agents.acting.emitting import Emitter, Held, Names, Refused, Tile
+from agents.acting.emitting import Emitter, Held, NameArray, Refused, Tile
 from agents.core.cpp_source import MATHS, TYPES
 
 HEAD = (
@@ -106,7 +106,7 @@ class Cpp(Emitter):
         self.body.append(f"for (int j = 0; j < {width}; ++j) {name}[j] = {template.format(*names)};")
         return Tile(name, width)
 
-    def hidden(self, value: Names | Tile, weight: Held, bias: Held | None) -> Tile:
+    def hidden(self, value: NameArray | Tile, weight: Held, bias: Held | None) -> Tile:
         inputs, outputs = weight.places.shape
         given = self._filled(value)
         of, offsets = self._copied(weight.pointer, weight.places), "nullptr"
@@ -125,7 +125,7 @@ class Cpp(Emitter):
     def along(self, tile: Tile, weight: Held, j: int) -> str:
         return f"along<{tile.width}>({tile.name}, {self._copied(weight.pointer, weight.places[:, j])})"
 
-    def cell(self, kind: str, x: Names | Tile, carry: Tile, weights: Sequence[Held]) -> list[Tile]:
+    def cell(self, kind: str, x: NameArray | Tile, carry: Tile, weights: Sequence[Held]) -> list[Tile]:
         of_inputs, of_hidden, *biases = weights
         (width, inputs), size = of_inputs.places.shape, of_hidden.places.shape[1]
         if kind not in CELLS or max(inputs, width) > 2 * self.layer_limit:
@@ -179,7 +179,7 @@ class Cpp(Emitter):
         begin = 'extern "C" void kernel(int64_t ticks, int64_t n, void** given) {\n'
         return HEAD + begin + "".join(f"    {line}\n" for line in lines) + "}\n"
 
-    def _filled(self, value: Names | Tile) -> str:
+    def _filled(self, value: NameArray | Tile) -> str:
         """Return an array of what goes into a layer."""
         if isinstance(value, Tile):
             return value.name

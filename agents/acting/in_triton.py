@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 import torch
 
-from agents.acting.emitting import Emitter, Held, Names, Tile
+from agents.acting.emitting import Emitter, Held, NameArray, Tile
 from agents.core.triton_source import HEAD, interpreted, product_precision
 
 BLOCK = 16  # environments of a program: as many rows as products take at least, so that there are many programs
@@ -74,7 +74,7 @@ class Triton(Emitter):
     def beside_tiles(self, name: str) -> str:
         return f"tl.broadcast_to({name}, [BLOCK])[:, None]"
 
-    def hidden(self, value: Names | Tile, weight: Held, bias: Held | None) -> Tile:
+    def hidden(self, value: NameArray | Tile, weight: Held, bias: Held | None) -> Tile:
         total = f"{self._row(bias.pointer, bias.places)}[None, :]" if bias is not None else None
         if isinstance(value, Tile):
             kept = self.name(f"stay({value.name})", fixed=False)

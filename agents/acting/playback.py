@@ -166,7 +166,7 @@ class Playback:
         return np.concatenate([np.arange(starts[e], starts[e] + lengths[e]) for e in rng.permutation(data.episodes)])
 
 
-class Asked(Playback):
+class DaggerPlayback(Playback):
     """A playback that lets an expert say, now and then, what it would do where the policy came to (DAgger).
 
     Ross et al. 2011, arXiv:1011.0686: the policy plays, the expert's actions are learnt.

@@ -26,14 +26,14 @@ if TYPE_CHECKING:
     from agents.run.training import Training
 
 
-class Named(ABCMeta):
+class ModelType(ABCMeta):
     """The type of the classes of algorithms: it says what there is in the place of SB3's `PPO.load`."""
 
     def __getattr__(cls, name: str) -> Any:
         raise no_attribute(cls, name, habits.ATTRIBUTES)
 
 
-class Model(metaclass=Named):
+class Model(metaclass=ModelType):
     """An algorithm on an environment.
 
     Args:

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from agents.core.by_numpy.program import NumpyProgram, Scan, tensors_of
+from agents.core.by_numpy.program import NumpyProgram, ScanProgram, tensors_of
 from agents.core.by_numpy.table import Untranslated
 from agents.core.checked import (
     Agree,
@@ -196,7 +196,7 @@ class Runtime:
         def made() -> Function:
             if not repeats():
                 return otherwise
-            fast = Checked(plain, lambda: Scan(function), state, all_close, sample)
+            fast = Checked(plain, lambda: ScanProgram(function), state, all_close, sample)
             return _WithFallback(fast, otherwise, self, "in one loop", Untranslated, UserError)
 
         return ByVersion(lambda: ByShape(made), version)

@@ -153,13 +153,13 @@ class LSTM(Cell):
         return outputs, torch.cat([hidden[0], cell[0]], dim=-1)
 
 
-class Run(Protocol):
+class SequenceFunction(Protocol):
     """Takes in steps `[T, N, inputs]` of episodes that go on; returns the carry after each, `[T, N, size]`."""
 
     def __call__(self, x: Tensor, carry: Tensor) -> Tensor: ...
 
 
-def in_runs(run: Run, x: Tensor, carry: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
+def in_runs(run: SequenceFunction, x: Tensor, carry: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
     """Take in a sequence `[T, N, inputs]` by calls of `run` on steps that no episode's start divides.
 
     From one start to the next is a run. Runs of about one length are one call, so there are few, whatever T and N: the
@@ -167,7 +167,7 @@ def in_runs(run: Run, x: Tensor, carry: Tensor, start: Tensor) -> tuple[Tensor, 
     the carry, whatever `start` says of it.
 
     Args:
-        run: see `Run`.
+        run: see `SequenceFunction`.
         x, carry, start: see `Cell.forward`.
     """
     steps, envs = start.shape

@@ -29,7 +29,7 @@ LEAST, MOST = 3, 200  # rounds that are timed
 
 
 @dataclass(frozen=True, slots=True)
-class Estimate:
+class RunEstimate:
     """What a run would take.
 
     Attributes:
@@ -53,7 +53,7 @@ def dry_run(config: RunConfig, runs_dir: Path, quiet: bool = False) -> dict[str,
     """Build what `config` says, train it for some seconds, and say what a run of it would be.
 
     Returns:
-        `Estimate` as a dict.
+        `RunEstimate` as a dict.
 
     Raises:
         UserError: as `agents.run.runner.train` would before its first step.
@@ -67,7 +67,7 @@ def dry_run(config: RunConfig, runs_dir: Path, quiet: bool = False) -> dict[str,
     with closing((tried := build(shortened(config))).env):
         rate, seconds = timed(tried, config.params)
     parameters = sum(parameter.numel() for parameter in training.algorithm.model.parameters())
-    found = Estimate(
+    found = RunEstimate(
         parameters=parameters,
         multiply_adds=sum(layer.multiply_adds for layer in rows),
         network_bytes=4 * parameters * COPIES.get(config.params.optimizer, 4),
@@ -117,7 +117,7 @@ def table(rows: list[Counted]) -> Table:
     return found
 
 
-def sentences(found: Estimate, params: AlgoConfig) -> Iterator[str]:
+def sentences(found: RunEstimate, params: AlgoConfig) -> Iterator[str]:
     """Yield the estimate in words."""
     what = "replay buffer" if isinstance(params, OffPolicyConfig) else "rollout"
     yield (

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from gymnasium import Space, spaces
 
-from agents.acting.playback import Asked, Label, Playback, RecordedState
+from agents.acting.playback import DaggerPlayback, Label, Playback, RecordedState
 from agents.acting.state import ActorState
 from agents.core.config import AlgoConfig
 from agents.core.tree import to_numpy, to_tensor, tree_map, tree_to_tensor
@@ -276,7 +276,7 @@ def begin(algorithm: Any, env: VecEnv, params: Any, state: ActorState, seed: int
             )
         label = labels_of(Path(expert.dagger), env, params.rescales_action)
         ticks = -(-expert.dagger_steps // env.num_envs)
-        playback = Asked(policy, recorded, seed, env, label, ticks, when, algorithm.look_again)
+        playback = DaggerPlayback(policy, recorded, seed, env, label, ticks, when, algorithm.look_again)
     return Imitation(playback, HeldOut(algorithm, held), said)
 
 

@@ -11,7 +11,7 @@ from gymnasium import Space, spaces
 
 from agents.ops.distributions import parameter_count
 from agents.run.play import Moment
-from agents.view.canvas import ACCENT, MUTED, QUIET, TEXT, TRACK, Writer, number, rounded
+from agents.view.canvas import ACCENT, MUTED, QUIET, TEXT, TRACK, TextPainter, number, rounded
 from envs.actions import Hybrid
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ def _dimension_bar(
     return Bar(label, f"{mean:+.2f} ± {std:.2f}", start, end, mark)
 
 
-def draw_bars(surface: Surface, box: Rect, title: str, bars: Sequence[Bar], hidden: int, write: Writer) -> None:
+def draw_bars(surface: Surface, box: Rect, title: str, bars: Sequence[Bar], hidden: int, write: TextPainter) -> None:
     """Draw rows under a title, and below them how many found no room."""
     import pygame
 

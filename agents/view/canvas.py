@@ -51,7 +51,7 @@ def png(pixels: np.ndarray) -> bytes:
     return file.getvalue()
 
 
-class Writer:
+class TextPainter:
     """Text in matplotlib's DejaVu Sans, the same on every machine.
 
     Made anew for each picture: a font outlives neither `pygame.quit` nor the environments that call it.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from agents.view.canvas import ACCENT, LINE, MUTED, QUIET, TRACK, WARM, Writer, number, rounded, smooth
+from agents.view.canvas import ACCENT, LINE, MUTED, QUIET, TRACK, WARM, TextPainter, number, rounded, smooth
 
 if TYPE_CHECKING:
     from pygame import Rect, Surface
@@ -38,7 +38,7 @@ def chart_range(series: Sequence[float]) -> tuple[float, float]:
 
 
 def draw_series(
-    surface: Surface, box: Rect, title: str, series: Sequence[float], at: int, resets: Sequence[int], write: Writer
+    surface: Surface, box: Rect, title: str, series: Sequence[float], at: int, resets: Sequence[int], write: TextPainter
 ) -> None:
     """A line over the episode as far as it is known, with the bounds of its axis, and the value of this moment.
 
@@ -101,7 +101,7 @@ def columns_of(returns: np.ndarray, probabilities: np.ndarray, columns: int = CO
 
 
 def draw_distribution(
-    surface: Surface, box: Rect, title: str, returns: np.ndarray, probabilities: np.ndarray, write: Writer
+    surface: Surface, box: Rect, title: str, returns: np.ndarray, probabilities: np.ndarray, write: TextPainter
 ) -> None:
     """Columns over the returns that an action may have, with the bounds of the axis below, and a line at the mean."""
     import pygame

@@ -22,7 +22,7 @@ from agents.run.play import Moment, measure, play, policy_env, refuse_unfit
 from agents.run.registry import title_of
 from agents.run.storage import disk, read_bytes, write_text
 from agents.run.video import Frame, read_video, write_video
-from agents.view.canvas import ACCENT, BACK, MUTED, SIDE, TEXT, Writer, fitted, number, painted, png
+from agents.view.canvas import ACCENT, BACK, MUTED, SIDE, TEXT, TextPainter, fitted, number, painted, png
 from agents.view.charts import draw_series
 from envs.api import VecEnv
 from envs.locate import env_label
@@ -137,7 +137,7 @@ class Film:
         picture = fitted(moment.frame, room.width, room.height)
         surface.blit(picture, picture.get_rect(center=room.center))
         surface.blit(pygame.surfarray.make_surface(panel.swapaxes(0, 1)), (width - _PANEL, 0))
-        left, write = width - _PANEL + _PAD, Writer()
+        left, write = width - _PANEL + _PAD, TextPainter()
         for x, text in ((left, number(moment.ret)), (left + 150, f"{moment.step:,}")):
             write(surface, text, 20, TEXT, True, topleft=(x, 148))
 
@@ -147,7 +147,7 @@ class Film:
 
         surface.fill(SIDE)
         width, height = surface.get_size()
-        write, inner = Writer(), pygame.Rect(0, 0, width, height).inflate(-2 * _PAD, -2 * _PAD)
+        write, inner = TextPainter(), pygame.Rect(0, 0, width, height).inflate(-2 * _PAD, -2 * _PAD)
         title = f"{title_of(loaded.algo)} on {env_label(loaded.env)}"
         write(surface, title, 16, TEXT, True, inner.width, topleft=inner.topleft)
         done = write(surface, f"{share:.0%}", 34, ACCENT, True, topleft=(inner.left, inner.top + 28))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from agents.view.canvas import ACCENT, LINE, MUTED, SIDE, TEXT, TRACK, Writer, rounded
+from agents.view.canvas import ACCENT, LINE, MUTED, SIDE, TEXT, TRACK, TextPainter, rounded
 
 if TYPE_CHECKING:
     from pygame import Rect, Surface
@@ -39,13 +39,15 @@ TIMELINE = 5  # of which the line that says how far into the episode this is
 _EDGE, _ROW = 26, 29
 
 
-def draw_keys(surface: Surface, strip: Rect, write: Writer) -> None:
+def draw_keys(surface: Surface, strip: Rect, write: TextPainter) -> None:
     left = strip.left + _EDGE
     for key, does in STRIP_KEYS:
         left = _draw_key(surface, left, strip.centery + 2, key, does, write) + 22
 
 
-def _draw_key(surface: Surface, left: int, middle: int, key: str, does: str, write: Writer, column: int = 0) -> int:
+def _draw_key(
+    surface: Surface, left: int, middle: int, key: str, does: str, write: TextPainter, column: int = 0
+) -> int:
     """Draw a key and what it does, which begins `column` pixels from the left at least; return where that ends."""
     import pygame
 
@@ -64,7 +66,7 @@ def draw_timeline(surface: Surface, strip: Rect, share: float) -> None:
     pygame.draw.rect(surface, ACCENT, (strip.left, strip.top, round(share * strip.width), TIMELINE))
 
 
-def draw_help(surface: Surface, area: Rect, write: Writer) -> None:
+def draw_help(surface: Surface, area: Rect, write: TextPainter) -> None:
     import pygame
 
     box = pygame.Rect(0, 0, 396, len(KEYS) * _ROW + 32)

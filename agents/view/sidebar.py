@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from agents.view import bars
-from agents.view.canvas import ACCENT, LINE, MUTED, QUIET, TEXT, Writer, number
+from agents.view.canvas import ACCENT, LINE, MUTED, QUIET, TEXT, TextPainter, number
 from agents.view.charts import draw_distribution, draw_series
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ SLIDER = 76, 22  # where in the panel the line of checkpoints begins, and its he
 _GAP, _LEAST, _MOST, _DISTRIBUTION = 22, 64, 210, 92  # heights of charts
 
 
-def draw_sidebar(surface: Surface, box: Rect, state: ViewState, write: Writer) -> None:
+def draw_sidebar(surface: Surface, box: Rect, state: ViewState, write: TextPainter) -> None:
     """Fill a box with all of it; the chart of values takes what room the rest leaves."""
     import pygame
 
@@ -50,7 +50,7 @@ def draw_sidebar(surface: Surface, box: Rect, state: ViewState, write: Writer) -
         bars.draw_bars(surface, place, state.bars_title, state.bars, state.hidden, write)
 
 
-def _draw_figures(surface: Surface, box: Rect, state: ViewState, write: Writer) -> None:
+def _draw_figures(surface: Surface, box: Rect, state: ViewState, write: TextPainter) -> None:
     column = box.width // 3
     for i, (name, value) in enumerate(
         (("return", number(state.ret)), ("step", f"{state.step:,}"), ("reward", number(state.reward)))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from agents.view.bars import Bar
-from agents.view.canvas import BACK, LINE, MUTED, SIDE, TEXT, WARM, Writer, fitted, painted, rounded
+from agents.view.canvas import BACK, LINE, MUTED, SIDE, TEXT, WARM, TextPainter, fitted, painted, rounded
 from agents.view.keys import STRIP, TIMELINE, draw_help, draw_keys, draw_timeline
 from agents.view.observation import Reading
 from agents.view.sidebar import PAD, PANEL, SLIDER, draw_sidebar, slider_places
@@ -90,7 +90,7 @@ def draw(surface: Surface, *states: ViewState) -> None:
 
     width, height = surface.get_size()
     bottom = height - (STRIP if states[0].keys else 0)
-    write = Writer()
+    write = TextPainter()
     surface.fill(BACK)
     for i, state in enumerate(states):
         left, right = (width * k // len(states) for k in (i, i + 1))
@@ -107,7 +107,7 @@ def draw(surface: Surface, *states: ViewState) -> None:
         draw_help(surface, pygame.Rect(0, 0, width // len(states) - PANEL, bottom), write)
 
 
-def _draw_agent(surface: Surface, state: ViewState, write: Writer) -> None:
+def _draw_agent(surface: Surface, state: ViewState, write: TextPainter) -> None:
     import pygame
 
     width, bottom = surface.get_size()
@@ -178,7 +178,7 @@ def size_of(width: int | None, agents: int = 1) -> tuple[int, int]:
     return width + width % 2, 2 * round(width * usual[1] / usual[0] / 2)
 
 
-def _draw_picture(surface: Surface, area: Rect, state: ViewState, write: Writer) -> None:
+def _draw_picture(surface: Surface, area: Rect, state: ViewState, write: TextPainter) -> None:
     import pygame
 
     room = area.inflate(-2 * PAD, -2 * PAD)
@@ -197,7 +197,7 @@ def _draw_picture(surface: Surface, area: Rect, state: ViewState, write: Writer)
 class _Seen:
     """The strip below the picture: what the agent sees, as pictures and as numbers with their names."""
 
-    def __init__(self, state: ViewState, width: int, write: Writer) -> None:
+    def __init__(self, state: ViewState, width: int, write: TextPainter) -> None:
         self.pictures, self.readings, self.salient = state.pictures, state.readings, state.salient
         cell = _VALUE + max((write.font(12).size(name)[0] for name, _, _ in self.readings), default=0)
         self.columns = max(1, width // (cell + 18))
@@ -207,7 +207,7 @@ class _Seen:
         if self.pictures or self.readings:
             self.height = 22 + self.tiles * bool(self.pictures) + self.rows * _CELL_ROW + PAD - 6
 
-    def draw(self, surface: Surface, box: Rect, write: Writer) -> None:
+    def draw(self, surface: Surface, box: Rect, write: TextPainter) -> None:
         import pygame
 
         if not self.height:

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from agents.core.by_numpy.cpp_sums import LANES
-from agents.core.by_numpy.program import NumpyProgram, Scan
+from agents.core.by_numpy.program import NumpyProgram, ScanProgram
 from agents.core.by_numpy.table import Untranslated
 from agents.core.cpp_source import CppFunction
 from agents.core.runtime import Runtime
@@ -204,7 +204,7 @@ def steps(total: Tensor) -> Callable[..., Any]:
 
 def test_rows_are_gone_through_one_after_the_other() -> None:
     generator, mine, right = torch.Generator().manual_seed(0), torch.ones(4), torch.ones(4)
-    scan = Scan(steps(mine))
+    scan = ScanProgram(steps(mine))
     for _ in range(3):
         fixed = torch.randn(10, 4, generator=generator), {"more": torch.randn(4, generator=generator)}
         each = torch.randint(10, (7, 3), generator=generator), torch.rand(7, generator=generator)
@@ -219,9 +219,9 @@ def test_rows_are_gone_through_one_after_the_other() -> None:
 
 def test_a_loop_needs_all_of_its_operations_in_cpp() -> None:
     with pytest.raises(Untranslated, match="no text"):
-        Scan(lambda fixed, row: fixed.cumsum(0) + row)(torch.ones(3), torch.ones(2))
+        ScanProgram(lambda fixed, row: fixed.cumsum(0) + row)(torch.ones(3), torch.ones(2))
     with pytest.raises(Untranslated, match="gaps"):
-        Scan(lambda fixed, row: (fixed + row)[::2])(torch.ones(3), torch.ones(2))
+        ScanProgram(lambda fixed, row: (fixed + row)[::2])(torch.ones(3), torch.ones(2))
 
 
 @pytest.mark.parametrize("kind", ["in one loop", "cannot be one", "is another function", "hooks"])
@@ -239,7 +239,7 @@ def test_the_runtime_scans_or_does_what_it_was_told_otherwise(kind: str, monkeyp
         return torch.stack([step(fixed, row) for row in each])
 
     if kind == "is another function":
-        monkeypatch.setitem(Scan.__call__.__globals__, "looped", lambda *_: lambda *_: None)
+        monkeypatch.setitem(ScanProgram.__call__.__globals__, "looped", lambda *_: lambda *_: None)
     run = runtime.scanned(step, in_turn, lambda: 0, lambda: [total], lambda: kind != "hooks")
     for n in (3, 3, 1):
         total.zero_()

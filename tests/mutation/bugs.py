@@ -2185,7 +2185,7 @@ BUGS = [
             'f"({{0}} {e.quotient} {{1}})"',
             "kernels: whole numbers are divided towards 0",
         ),
-        ("Names(made.entries.copy(), made.dtype)", "made", "kernels: a copy changes with what it was made of"),
+        ("NameArray(made.entries.copy(), made.dtype)", "made", "kernels: a copy changes with what it was made of"),
     ),
     *_in(
         "agents/acting/in_triton.py",

@@ -154,7 +154,7 @@ def test_a_recording_that_broke_off_ends_as_one_that_did_not(tmp_path: Path, mon
 
     from agents.run.datasets import recorder
 
-    add, calls = recorder.Written.add, []
+    add, calls = recorder.RecordingWriter.add, []
 
     def broken(self: Any, *arguments: Any) -> None:
         calls.append(1)
@@ -162,12 +162,12 @@ def test_a_recording_that_broke_off_ends_as_one_that_did_not(tmp_path: Path, mon
             raise KeyboardInterrupt
         add(self, *arguments)
 
-    monkeypatch.setattr(recorder.Written, "add", broken)
+    monkeypatch.setattr(recorder.RecordingWriter, "add", broken)
     out = tmp_path / "cut" / "set"
     assert agents(["record", *words, "--out", str(out)]) == 130
     assert sorted(file.name for file in out.with_name("set.parts").iterdir())[:2] == ["000000.hdf5", "000001.hdf5"]
     assert not out.exists()
-    monkeypatch.setattr(recorder.Written, "add", add)
+    monkeypatch.setattr(recorder.RecordingWriter, "add", add)
     assert agents(["record", *words[:-1], "5", "--out", str(out)]) == 2  # of other settings
     assert agents(["record", *words, "--out", str(out)]) == 0
     assert load_dataset(out).fingerprint() == whole.fingerprint()

@@ -14,7 +14,7 @@ import torch
 from gymnasium import spaces
 
 from agents.__main__ import main as agents
-from agents.acting.playback import Asked, Playback, RecordedState
+from agents.acting.playback import DaggerPlayback, Playback, RecordedState
 from agents.acting.state import EpisodeTracker
 from agents.algos.bc.algorithm import BC
 from agents.algos.bc.config import BCConfig
@@ -300,9 +300,9 @@ DAGGER += "--eval-episodes 2 --eval-max-steps 60 --final-eval-episodes 0 --devic
 def test_an_expert_labels_what_the_policy_does(recorded: Path, tmp_path: Path) -> None:
     expert = train(tmp_path / "expert", "--env CartPole-v1 --n-envs 2 --n-steps 32 --batch-size 32 -n 64 --eval-freq 0")
     asked: list[np.ndarray] = []
-    ask = Asked._ask
+    ask = DaggerPlayback._ask
 
-    def looked(self: Asked) -> Any:
+    def looked(self: DaggerPlayback) -> Any:
         before = self.state.step
         episodes = ask(self)
         assert self.state.step == before
@@ -313,7 +313,7 @@ def test_an_expert_labels_what_the_policy_does(recorded: Path, tmp_path: Path) -
         assert added.action.tolist() == act(added.at(added.rows), (), None).action.tolist()
         return episodes
 
-    with mock.patch.object(Asked, "_ask", looked):
+    with mock.patch.object(DaggerPlayback, "_ask", looked):
         whole = train(tmp_path / "whole", f"{DAGGER} --data {recorded} --dagger {expert}")
     assert [len(labels) for labels in asked] == [40, 80]
     with stopped_at(Playback, "collect", 3):

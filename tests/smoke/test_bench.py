@@ -13,7 +13,7 @@ import pytest
 from agents.bench import main
 from agents.core.signals import handling
 from agents.lab.benchmark import catalogue
-from agents.lab.benchmark.catalogue import Entry
+from agents.lab.benchmark.catalogue import CatalogueEntry
 from tests.lab.benchmark.fakes import printing, program
 from tests.printed import printed_json
 
@@ -23,9 +23,9 @@ def cases(monkeypatch):
     """A catalogue of two cases and of one that needs a GPU; there is none."""
     fast, slow = printing("ours", {"steps_per_s": 30}), printing("SB3", {"steps_per_s": 10}, baseline=True)
     found = {
-        "ppo-same": Entry("speed", lambda plan: [fast, slow], quick=True),
-        "ppo-64": Entry("more speed", lambda plan: [fast, slow]),
-        "ppo-cuda": Entry("on a GPU", lambda plan: [fast], cuda=True),
+        "ppo-same": CatalogueEntry("speed", lambda plan: [fast, slow], quick=True),
+        "ppo-64": CatalogueEntry("more speed", lambda plan: [fast, slow]),
+        "ppo-cuda": CatalogueEntry("on a GPU", lambda plan: [fast], cuda=True),
     }
     for name in set(catalogue.CATALOGUE) - set(found):
         monkeypatch.delitem(catalogue.CATALOGUE, name)
@@ -69,7 +69,7 @@ def test_an_interruption_keeps_what_was_measured(cases, tmp_path, capsys, monkey
     waiting = tmp_path / "waiting"
     endless = program("endless", f"open({str(waiting)!r}, 'w'); import time; time.sleep(10**6)")
     first = printing("ours", {"steps_per_s": 30})
-    monkeypatch.setitem(catalogue.CATALOGUE, "ppo-64", Entry("speed", lambda plan: [first, endless]))
+    monkeypatch.setitem(catalogue.CATALOGUE, "ppo-64", CatalogueEntry("speed", lambda plan: [first, endless]))
 
     def interrupt() -> None:
         while not waiting.exists():

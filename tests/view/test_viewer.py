@@ -72,14 +72,14 @@ PICTURES = state(pictures=[np.zeros((84, 84, 3), np.uint8)] * 12, readings=[Read
 )
 def test_no_text_overlaps_another_or_leaves_the_picture(monkeypatch, size, what):
     written: list[tuple[str, pygame.Rect]] = []
-    write = canvas.Writer.__call__
+    write = canvas.TextPainter.__call__
 
     def spy(self, surface, text, *args, **kwargs):
         rect = write(self, surface, text, *args, **kwargs)
         written.append((text, rect))
         return rect
 
-    monkeypatch.setattr(canvas.Writer, "__call__", spy)
+    monkeypatch.setattr(canvas.TextPainter, "__call__", spy)
     surface = pygame.Surface(size)
     draw(surface, what)
     assert len(written) > 10
@@ -314,9 +314,11 @@ def test_pictures_that_the_agent_sees_lie_below_the_frame():
 
 def test_help_lists_every_key(monkeypatch):
     written = []
-    write = canvas.Writer.__call__
+    write = canvas.TextPainter.__call__
     monkeypatch.setattr(
-        canvas.Writer, "__call__", lambda self, *args, **more: [written.append(args[1]), write(self, *args, **more)][1]
+        canvas.TextPainter,
+        "__call__",
+        lambda self, *args, **more: [written.append(args[1]), write(self, *args, **more)][1],
     )
     render(state(help=True))
     assert {word for pair in KEYS for word in pair} <= set(written)

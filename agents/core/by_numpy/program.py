@@ -97,7 +97,7 @@ class NumpyProgram:
         return tree_map(torch.clone, self.result)
 
 
-class Scan:
+class ScanProgram:
     """A pure function of two trees of tensors, called with the rows of the second, one after the other, in C++.
 
     The first call has PyTorch run it on the first row, and notes how.

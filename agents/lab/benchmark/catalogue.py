@@ -179,7 +179,7 @@ def sampling(plan: Plan) -> list[Program]:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class CatalogueEntry:
     """A case of the catalogue.
 
     Attributes:
@@ -211,19 +211,19 @@ class Entry:
         return None
 
 
-def _training(title: str, algo: str, settings: Mapping[str, Any], steps: int, **options: Any) -> Entry:
-    """Return a case of `same`; `options` are of `Entry`, or `env`, `device` and `peer`."""
+def _training(title: str, algo: str, settings: Mapping[str, Any], steps: int, **options: Any) -> CatalogueEntry:
+    """Return a case of `same`; `options` are of `CatalogueEntry`, or `env`, `device` and `peer`."""
     where = {name: options.pop(name) for name in ("env", "device", "peer") if name in options}
-    return Entry(title, partial(same, algo=algo, settings=settings, steps=steps, **where), **options)
+    return CatalogueEntry(title, partial(same, algo=algo, settings=settings, steps=steps, **where), **options)
 
 
 ON_ATARI: dict[str, Any] = {"env": ATARI, "needs": ("ale_py", "atari")}
 ON_CUDA: dict[str, Any] = {"device": "cuda", "cuda": True}
-CATALOGUE: dict[str, Entry] = {
+CATALOGUE: dict[str, CatalogueEntry] = {
     "ppo-same": _training("PPO CartPole-v1, 8 environments, same settings", "ppo", SAME_PPO, 60_000, quick=True),
     "ppo-64": _training("PPO CartPole-v1, 64 environments, same settings", "ppo", MANY_ENVS, 200_000),
     "ppo-256": _training("PPO CartPole-v1, 256 environments, same settings", "ppo", MOST_ENVS, 300_000),
-    "ppo-default": Entry(
+    "ppo-default": CatalogueEntry(
         "PPO CartPole-v1, each as it comes", partial(as_they_come, algo="ppo", steps=60_000, sb3_steps=8_192)
     ),
     "ppo-lunarlander": _training(
@@ -257,7 +257,7 @@ CATALOGUE: dict[str, Entry] = {
     "ppo-cuda": _training(
         "PPO CartPole-v1 on the GPU, 4,096 environments", "ppo", ON_GPU, 8_000_000, peer="", **ON_CUDA
     ),
-    "ppo-cuda-whole": Entry(
+    "ppo-cuda-whole": CatalogueEntry(
         "PPO CartPole-v1 on the GPU, 13.1 million steps, process start to end",
         partial(
             whole,
@@ -276,7 +276,7 @@ CATALOGUE: dict[str, Entry] = {
         peer="",
         **ON_CUDA,
     ),
-    "ppo-start": Entry(
+    "ppo-start": CatalogueEntry(
         "PPO CartPole-v1, 8 environments, 20,000 steps, process start to end",
         partial(whole, settings=SAME_PPO, steps=20_000, device="cpu", modes={"off": False, "on": True}),
         SECONDS,
@@ -294,30 +294,30 @@ CATALOGUE: dict[str, Entry] = {
     "dqn-cuda": _training(
         "DQN CartPole-v1 on the GPU, 1,024 environments", "dqn", DQN_ON_GPU, 4_000_000, peer="", **ON_CUDA
     ),
-    "dqn-default": Entry(
+    "dqn-default": CatalogueEntry(
         "DQN CartPole-v1, each as it comes", partial(as_they_come, algo="dqn", steps=40_000, sb3_steps=20_000)
     ),
     "sac-same": _training("SAC Pendulum-v1, 1 environment, same settings", "sac", SAME_SAC, 2_000, env="Pendulum-v1"),
-    "env-cartpole": Entry("CartPole-v1 alone, 4,096 environments", stepping, quick=True),
-    "solve-ppo": Entry(
+    "env-cartpole": CatalogueEntry("CartPole-v1 alone, 4,096 environments", stepping, quick=True),
+    "solve-ppo": CatalogueEntry(
         "PPO CartPole-v1, process start to solved",
         partial(solve, algo="ppo", budgets=(25_000, 50_000)),
         SECONDS,
         quick=True,
         target=SOLVED,
     ),
-    "solve-dqn": Entry(
+    "solve-dqn": CatalogueEntry(
         "DQN CartPole-v1, process start to solved",
         partial(solve, algo="dqn", budgets=(50_000,)),
         SECONDS,
         target=SOLVED,
     ),
-    "imports": Entry("Starting Python and importing", importing, SECONDS, quick=True),
-    "sampling": Entry("Drawing 256 of 1,000,000 transitions", sampling, BATCHES),
-    "replay-cartpole": Entry(
+    "imports": CatalogueEntry("Starting Python and importing", importing, SECONDS, quick=True),
+    "sampling": CatalogueEntry("Drawing 256 of 1,000,000 transitions", sampling, BATCHES),
+    "replay-cartpole": CatalogueEntry(
         "Replay buffer, one transition of CartPole-v1", partial(replay, observation="cartpole"), BYTES, quick=True
     ),
-    "replay-pixels": Entry(
+    "replay-pixels": CatalogueEntry(
         "Replay buffer, one transition of 84x84x4 pixels", partial(replay, observation="pixels"), BYTES, quick=True
     ),
 }

@@ -10,7 +10,7 @@ import numpy as np
 
 from agents.data import inspection
 from agents.data.dataset import Dataset
-from agents.lab.checkup.environment import Verdict
+from agents.lab.checkup.environment import CheckResult
 from envs.actions import ActionCodec
 from envs.adapters.checks import closed, silenced
 from envs.errors import UserError
@@ -30,7 +30,7 @@ FIXES = {
 
 def check_dataset(
     data: Dataset, env_id: str | None = None, env_kwargs: dict[str, Any] | None = None
-) -> Iterator[Verdict]:
+) -> Iterator[CheckResult]:
     """Yield a verdict for each thing that can be looked at.
 
     Args:
@@ -38,15 +38,15 @@ def check_dataset(
         env_id, env_kwargs: the environment that it was recorded in, in which episodes with a seed are played again;
             None to do without.
     """
-    yield Verdict("size", "ok", f"{data.episodes:,} episodes, {len(data):,} transitions")
-    yield Verdict("lengths", "ok", _spread(data.lengths))
-    yield Verdict("returns", "ok", _spread(data.returns))
+    yield CheckResult("size", "ok", f"{data.episodes:,} episodes, {len(data):,} transitions")
+    yield CheckResult("lengths", "ok", _spread(data.lengths))
+    yield CheckResult("returns", "ok", _spread(data.returns))
     if (space := ActionCodec(data.own_spaces[1]).space) and isinstance(space, gymnasium.spaces.Discrete):
         counts = np.bincount(np.clip(data.action, 0, space.n - 1), minlength=space.n)
         shares = ", ".join(f"{index}: {count / len(data):.1%}" for index, count in enumerate(counts[:20]))
         never = [str(index) for index in np.flatnonzero(counts == 0)[:10]]
         told = "a policy cannot learn from these data when to take them"
-        yield Verdict(
+        yield CheckResult(
             "actions", "warning" if never else "ok", shares, f"never taken: {', '.join(never)}; {told}" if never else ""
         )
     for name, flags in inspection.faults_of(data).items():
@@ -54,7 +54,7 @@ def check_dataset(
     still = {name: numbers for name, numbers in inspection.constants(data).items() if numbers}
     where = "; ".join(f"{name or 'observation'} {_some(numbers)}" for name, numbers in still.items())
     fix = "a number that never changes tells nothing; a network may go wrong where it does change"
-    yield Verdict(
+    yield CheckResult(
         "constants",
         "warning" if still else "ok",
         f"never change: {where}" if still else "all numbers change",
@@ -63,37 +63,39 @@ def check_dataset(
     for name, (mean, deviation) in data.statistics().items():
         if mean.ndim == 1 and mean.size <= 12:
             numbers = ", ".join(f"{m:.3g} +- {d:.3g}" for m, d in zip(mean, deviation, strict=True))
-            yield Verdict(f"statistics{f' of {name}' if name else ''}", "ok", numbers)
+            yield CheckResult(f"statistics{f' of {name}' if name else ''}", "ok", numbers)
     yield _of_shift(inspection.reward_shift(data), inspection.reward_edges(data))
     if env_id is not None:
         yield from _played_again(data, env_id, env_kwargs or {})
 
 
-def _of_fault(data: Dataset, name: str, flags: Any) -> Verdict:
+def _of_fault(data: Dataset, name: str, flags: Any) -> CheckResult:
     touched = np.unique(data.episode[flags])
     if not touched.size:
-        return Verdict(name, "ok", f"no {inspection.WORDS[name]}")
+        return CheckResult(name, "ok", f"no {inspection.WORDS[name]}")
     level, fix = FIXES[name]
     if name == "bounds" and inspection.bad_actions(data).any():
         level = "fault"
     first = int(np.flatnonzero(flags)[0])
     at = f"first in episode {data.episode[first]}, step {first - data.starts[data.episode[first]]}"
     words = f"{inspection.WORDS[name]} in {touched.size:,} episodes, {int(flags.sum()):,} transitions; {at}"
-    return Verdict(name, level, words, fix)  # type: ignore[arg-type]
+    return CheckResult(name, level, words, fix)  # type: ignore[arg-type]
 
 
-def _of_shift(shift: int, edges: int) -> Verdict:
+def _of_shift(shift: int, edges: int) -> CheckResult:
     if not shift and edges:
         where = "first rewards of all episodes are" if edges > 0 else "last rewards of episodes that were cut are"
         words = f"the {where} the same number, and no other reward is: so it looks where all were moved by one step"
-        return Verdict("rewards", "warning", words, "if they were, move them back; give the data seeds, to be sure")
+        return CheckResult("rewards", "warning", words, "if they were, move them back; give the data seeds, to be sure")
     if not shift:
-        return Verdict("rewards", "ok", "nothing in the data says that they belong to other transitions")
+        return CheckResult("rewards", "ok", "nothing in the data says that they belong to other transitions")
     late = "later" if shift > 0 else "earlier"
     words = (
         f"what follows from a transition is the reward one step {late}, by a fit to both observations and the action"
     )
-    return Verdict("rewards", "fault", words, "move the rewards by one step: that of row t belongs to obs t, action t")
+    return CheckResult(
+        "rewards", "fault", words, "move the rewards by one step: that of row t belongs to obs t, action t"
+    )
 
 
 def _spread(numbers: Any) -> str:
@@ -105,27 +107,27 @@ def _some(numbers: list[int]) -> str:
     return ", ".join(map(str, numbers[:8])) + (f" and {len(numbers) - 8} more" if len(numbers) > 8 else "")
 
 
-def _played_again(data: Dataset, env_id: str, env_kwargs: dict[str, Any]) -> Iterator[Verdict]:
+def _played_again(data: Dataset, env_id: str, env_kwargs: dict[str, Any]) -> Iterator[CheckResult]:
     """Play recorded actions from recorded seeds: rewards and observations must be those recorded."""
     known = [index for index, seed in enumerate(data.seeds) if seed is not None][:PLAYED]
     if not known:
-        yield Verdict("replay", "ok", "no episode has a seed, so that none can be played again")
+        yield CheckResult("replay", "ok", "no episode has a seed, so that none can be played again")
         return
     try:
         with closed(make_single(env_id, env_kwargs=env_kwargs)) as env, silenced():
             found = [_compared(data.take([index]), env) for index in known]
     except (UserError, BadData) as error:
-        yield Verdict(
+        yield CheckResult(
             "replay", "fault", str(error), "give the environment that they were recorded in: --env, --env-kwargs"
         )
         return
     words = [word for word in found if word]
     if not words:
-        yield Verdict("replay", "ok", f"{len(known)} episodes played again from their seeds: the same to the end")
+        yield CheckResult("replay", "ok", f"{len(known)} episodes played again from their seeds: the same to the end")
         return
     fix = "the environment or its version is another one, or rows were changed since they were recorded"
     shifted = "one step" in words[0]
-    yield Verdict(
+    yield CheckResult(
         "replay",
         "fault",
         f"{len(words)} of {len(known)} episodes: {words[0]}",

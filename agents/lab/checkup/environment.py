@@ -36,7 +36,7 @@ LIKED = ("infinity", "symmetric", "normalized", "not within the obs range", "ren
 
 
 @dataclass(frozen=True)
-class Verdict:
+class CheckResult:
     """What was found of one thing.
 
     Attributes:
@@ -73,7 +73,7 @@ class CheckUp:
         self.kwargs = dict(env_kwargs or {})
         self._make = partial(make_single, env_id, env_kwargs=self.kwargs, wrappers=wrappers)
 
-    def verdicts(self) -> Iterator[Verdict]:
+    def verdicts(self) -> Iterator[CheckResult]:
         """Yield a verdict for each thing that can be looked at.
 
         Raises:
@@ -82,12 +82,12 @@ class CheckUp:
         prepare_drawing(self.env_id)
         with mujoco.quiet(locate(self.env_id)):
             yield self.by_gymnasium()
-        with_env: list[Callable[[Played], Iterator[Verdict]]] = [
+        with_env: list[Callable[[Played], Iterator[CheckResult]]] = [
             *(self.spaces, self.numbers, self.buffers, self.ends, self.rewards, self.observations)
         ]
         yield self.repeats()
         played = self.guarded("random play", self.random_play)
-        if isinstance(played, Verdict):
+        if isinstance(played, CheckResult):
             yield played
             return
         for probe in with_env:
@@ -104,9 +104,9 @@ class CheckUp:
                 warnings.simplefilter("ignore")
                 return probe()
         except EnvError as error:
-            return Verdict(name, "fault", str(error), "mend the environment's reset() or step() there")
+            return CheckResult(name, "fault", str(error), "mend the environment's reset() or step() there")
 
-    def by_gymnasium(self) -> Verdict:
+    def by_gymnasium(self) -> CheckResult:
         """What `gymnasium.utils.env_checker.check_env` says."""
         from gymnasium.utils.env_checker import check_env
 
@@ -119,12 +119,12 @@ class CheckUp:
             told = [str(one.message) for one in caught]
         except (Exception, SystemExit) as error:
             first = words_of(error).strip().partition("\n")[0]
-            return Verdict(name, "fault", f"{type(error).__name__}: {first:.300}", "do what the checker asks for")
+            return CheckResult(name, "fault", f"{type(error).__name__}: {first:.300}", "do what the checker asks for")
         told = [text.replace("\x1b[33m", "").replace("\x1b[0m", "").removeprefix("WARN: ") for text in told]
         told = [text for text in told if not any(word in text for word in LIKED)]
         if told:
-            return Verdict(name, "warning", told[0][:300], "do what the checker asks for")
-        return Verdict(name, "ok", "it finds nothing")
+            return CheckResult(name, "warning", told[0][:300], "do what the checker asks for")
+        return CheckResult(name, "ok", "it finds nothing")
 
     def random_play(self) -> Played:
         with closed(self._made()) as env:
@@ -135,13 +135,13 @@ class CheckUp:
         env.action_space.seed(self.seed)
         return env
 
-    def repeats(self) -> Verdict:
+    def repeats(self) -> CheckResult:
         """Whether an episode follows from its seed and actions."""
         name = "same seed, same episode"
         with closed(self._made()) as env, closed(self._made()) as fresh:
             return self.guarded(name, partial(self._compared, name, env, fresh))
 
-    def _compared(self, name: str, env: gymnasium.Env, fresh: gymnasium.Env) -> Verdict:
+    def _compared(self, name: str, env: gymnasium.Env, fresh: gymnasium.Env) -> CheckResult:
         actions = [env.action_space.sample() for _ in range(SAME_STEPS)]
         before = checksums(env)
         first = _trace(env, self.seed, actions)
@@ -153,64 +153,66 @@ class CheckUp:
                 continue
             where = "in reset" if not differs else f"in step {differs}"
             more = f"; it draws from {' and '.join(used)}" if used else ""
-            return Verdict(
+            return CheckResult(
                 name,
                 "fault",
                 f"seed {self.seed} and the same actions give another episode in {who}, {where}{more}",
                 "call super().reset(seed=seed), draw from self.np_random alone, and set everything anew in reset()",
             )
         if used:
-            return Verdict(
+            return CheckResult(
                 name, "warning", f"it draws from the global {' and '.join(used)}", "draw from self.np_random alone"
             )
-        return Verdict(name, "ok", f"{len(first) - 1} steps, three times alike")
+        return CheckResult(name, "ok", f"{len(first) - 1} steps, three times alike")
 
-    def spaces(self, played: Played) -> Iterator[Verdict]:
+    def spaces(self, played: Played) -> Iterator[CheckResult]:
         """Whether there are networks for the spaces, and observations are what theirs says."""
         with closed(self._made()) as env:
             try:
                 ObservationCodec(env.observation_space)
                 ActionCodec(env.action_space)
             except UserError as error:
-                yield Verdict("spaces", "fault", str(error), "make it of those, or add --wrappers that do")
+                yield CheckResult("spaces", "fault", str(error), "make it of those, or add --wrappers that do")
                 return
         if played.outside is None:
-            yield Verdict("spaces", "ok", f"all observations of {played.steps:,} steps are in the observation space")
+            yield CheckResult(
+                "spaces", "ok", f"all observations of {played.steps:,} steps are in the observation space"
+            )
             return
         why, beyond = played.outside
         level: Any = "fault" if beyond > BEYOND else "warning"
         fix = "correct the bounds, the shape or the dtype of observation_space, or the observation"
-        yield Verdict("spaces", level, why, fix)
+        yield CheckResult("spaces", level, why, fix)
 
-    def numbers(self, played: Played) -> Iterator[Verdict]:
+    def numbers(self, played: Played) -> Iterator[CheckResult]:
         """NaN and infinity."""
         if played.not_finite:
-            yield Verdict(
+            yield CheckResult(
                 "numbers", "fault", played.not_finite, "look for a division by 0, a root or a logarithm there"
             )
         else:
-            yield Verdict("numbers", "ok", "no NaN and no infinity")
+            yield CheckResult("numbers", "ok", "no NaN and no infinity")
 
-    def buffers(self, played: Played) -> Iterator[Verdict]:
+    def buffers(self, played: Played) -> Iterator[CheckResult]:
         """Whether what is handed out or in is changed later."""
         if played.reused is not None:
-            yield Verdict(
+            yield CheckResult(
                 "buffers",
                 "fault",
                 f"step {played.reused} changed the observation that was given out before",
                 "return a copy: self.state.copy()",
             )
         if played.action_changed is not None:
-            yield Verdict(
+            yield CheckResult(
                 "buffers",
                 "fault",
                 f"step {played.action_changed} changed the action that it was given",
                 "work on a copy: np.clip(action, low, high) without out=, action = action.copy()",
             )
         if played.reused is None and played.action_changed is None:
-            yield Verdict("buffers", "ok", "observations and actions stay as they were given")
+            yield CheckResult("buffers", "ok", "observations and actions stay as they were given")
 
-    def ends(self, played: Played) -> Iterator[Verdict]:
+    def ends(self, played: Played) -> Iterator[CheckResult]:
         """Whether episodes end, and whether they say truly how."""
         name, whole = "ends of episodes", played.whole
         kinds = {kind: sum(episode.ended == kind for episode in whole) for kind in ("terminated", "truncated", "both")}
@@ -219,7 +221,7 @@ class CheckUp:
         if not whole:
             level: Any = "ok" if limited else "fault"
             told = f"no episode ended in {played.steps:,} random steps"
-            yield Verdict(
+            yield CheckResult(
                 name, level, told, "" if limited else "terminated where the task is over, or max_episode_steps"
             )
             return
@@ -228,39 +230,41 @@ class CheckUp:
         )
         if any(episode.time_limit_told for episode in whole):
             fix = "return truncated=True, terminated=False where the time is over"
-            yield Verdict(name, "fault", f"{told}; info says TimeLimit.truncated, and truncated is False", fix)
+            yield CheckResult(name, "fault", f"{told}; info says TimeLimit.truncated, and truncated is False", fix)
         elif max(lengths) == 1:
-            yield Verdict(name, "warning", f"{told}: all end at once", "look at what sets terminated")
+            yield CheckResult(name, "warning", f"{told}: all end at once", "look at what sets terminated")
         elif len(whole) >= FEW and kinds["terminated"] == len(whole) and len({*lengths}) == 1 and lengths[0] >= LONG:
             fix = "if that is a time limit, return truncated=True, terminated=False: else values there are learnt as 0"
-            yield Verdict(name, "warning", f"{told}: all terminated after as many steps, whatever was done", fix)
+            yield CheckResult(name, "warning", f"{told}: all terminated after as many steps, whatever was done", fix)
         elif not limited and kinds["truncated"] == len(whole) >= FEW and len({*lengths}) > 1:
             fix = "if the task is over there, return terminated=True: truncated is for time limits alone"
-            yield Verdict(name, "warning", f"{told}: all truncated, and not after as many steps", fix)
+            yield CheckResult(name, "warning", f"{told}: all truncated, and not after as many steps", fix)
         else:
-            yield Verdict(name, "ok", told)
+            yield CheckResult(name, "ok", told)
 
-    def rewards(self, played: Played) -> Iterator[Verdict]:
+    def rewards(self, played: Played) -> Iterator[CheckResult]:
         """The size of rewards, and how rare they are."""
         rewards = np.concatenate([np.array(episode.rewards, np.float64) for episode in played.episodes])
         rewards = rewards[np.isfinite(rewards)]
         paid, name = rewards[rewards != 0], "rewards"
         if not paid.size:
             fix = "expect that random actions find nothing to learn from: reward progress, or --curiosity rnd"
-            yield Verdict(name, "warning", f"all {rewards.size:,} are 0", fix)
+            yield CheckResult(name, "warning", f"all {rewards.size:,} are 0", fix)
             return
         share, size = paid.size / rewards.size, float(np.abs(paid).mean())
         told = f"{rewards.min():.4g} to {rewards.max():.4g}; {share:.1%} are not 0, of a size of {size:.3g}"
         if not SMALL_REWARD <= size <= LARGE_REWARD:
-            yield Verdict(name, "warning", told, "scale them to about 1, or train with --norm-reward")
+            yield CheckResult(name, "warning", told, "scale them to about 1, or train with --norm-reward")
         elif share < RARE:
-            yield Verdict(name, "warning", f"{told}: rare", "reward progress more often, or --curiosity rnd")
+            yield CheckResult(name, "warning", f"{told}: rare", "reward progress more often, or --curiosity rnd")
         elif paid.size == rewards.size and np.ptp(paid) == 0 and len({e.length for e in played.whole}) <= 1:
-            yield Verdict(name, "warning", f"all are {paid[0]:g}: they tell no action from another", "look at step()")
+            yield CheckResult(
+                name, "warning", f"all are {paid[0]:g}: they tell no action from another", "look at step()"
+            )
         else:
-            yield Verdict(name, "ok", told)
+            yield CheckResult(name, "ok", told)
 
-    def observations(self, played: Played) -> Iterator[Verdict]:
+    def observations(self, played: Played) -> Iterator[CheckResult]:
         """Numbers that never change, or are large."""
         name = "observations"
         vectors = {key: low for key, low in played.low.items() if low.ndim == 1 and low.size}
@@ -270,22 +274,24 @@ class CheckUp:
         if still:
             more = f" and {len(still) - 4} more" if len(still) > 4 else ""
             told = f"never changed in {played.steps:,} random steps: {', '.join(still[:4])}{more}"
-            yield Verdict(name, "warning", told, "leave them out, unless they change later")
+            yield CheckResult(name, "warning", told, "leave them out, unless they change later")
         if large and sizes[large] > LARGE_INPUT:
-            yield Verdict(name, "warning", f"{large} goes up to {sizes[large]:.3g}", "--norm-obs, or scale it")
+            yield CheckResult(name, "warning", f"{large} goes up to {sizes[large]:.3g}", "--norm-obs, or scale it")
         if not still and not (large and sizes[large] > LARGE_INPUT):
-            yield Verdict(name, "ok", "all numbers change, and none is large" if vectors else "no vectors of numbers")
+            yield CheckResult(
+                name, "ok", "all numbers change, and none is large" if vectors else "no vectors of numbers"
+            )
 
-    def actions(self) -> Iterator[Verdict]:
+    def actions(self) -> Iterator[CheckResult]:
         """The action space."""
         with closed(self._made()) as env:
             space = env.action_space
         told = list(of_actions(space, rescaled=False))
         if isinstance(space, gymnasium.spaces.Box) and not space.is_bounded():
             told.append("it has no bounds")
-        yield Verdict("actions", "warning" if told else "ok", "; ".join(told) or str(space)[:120])
+        yield CheckResult("actions", "warning" if told else "ok", "; ".join(told) or str(space)[:120])
 
-    def policies(self, played: Played) -> Verdict:
+    def policies(self, played: Played) -> CheckResult:
         """What random and constant policies earn."""
         limit = max(self.steps // 6, 100)
         with closed(self._made()) as env:
@@ -297,14 +303,16 @@ class CheckUp:
         told = "mean return: " + ", ".join(f"{name} {mean:.4g}" for name, mean in means.items())
         every, threshold = [value for values in returns.values() for value in values], reward_threshold(self.env_id)
         if len(returns) > 1 and len(every) > FEW and np.ptp(every) == 0:
-            return Verdict("policies", "warning", f"{told}: all the same", "no reward tells them apart: see rewards")
+            return CheckResult(
+                "policies", "warning", f"{told}: all the same", "no reward tells them apart: see rewards"
+            )
         best = max(means, key=lambda name: means[name])
         if threshold is not None and means[best] >= threshold:
             fix = "look at whether the task is what it should be"
-            return Verdict("policies", "warning", f"{told}: '{best}' reaches the threshold {threshold:g}", fix)
-        return Verdict("policies", "ok", told)
+            return CheckResult("policies", "warning", f"{told}: '{best}' reaches the threshold {threshold:g}", fix)
+        return CheckResult("policies", "ok", told)
 
-    def speed(self, played: Played) -> Verdict:
+    def speed(self, played: Played) -> CheckResult:
         """Steps a second, and where the time goes, without the longest reset: the first, or one that was held up."""
         resets, stepping = sorted(played.seconds["reset"]), sum(played.seconds["step"])
         each = float(np.mean(resets[:-1] or resets))
@@ -315,19 +323,19 @@ class CheckUp:
             f"{rate:,.0f} steps/s: {1 - share:.0%} of the time in step, {share:.0%} in reset ({each * 1e3:.3g} ms each)"
         )
         if rate < SLOW:
-            return Verdict("speed", "warning", told, "profile step(); --vec async takes a process for each core")
+            return CheckResult("speed", "warning", told, "profile step(); --vec async takes a process for each core")
         if share > 0.5:
-            return Verdict("speed", "warning", told, "do in __init__ what need not be done anew in each reset()")
-        return Verdict("speed", "ok", told)
+            return CheckResult("speed", "warning", told, "do in __init__ what need not be done anew in each reset()")
+        return CheckResult("speed", "ok", told)
 
-    def rendering(self) -> Verdict:
+    def rendering(self) -> CheckResult:
         """Whether pictures can be had."""
         name = "rendering"
         try:
             env = self._make(render_mode="rgb_array")
         except UserError as error:
             fix = "to watch it: 'rgb_array' in metadata['render_modes'], and a render() that returns a picture"
-            return Verdict(name, "warning", words_of(error)[:300], fix)
+            return CheckResult(name, "warning", words_of(error)[:300], fix)
         with closed(env):
             try:
                 env.action_space.seed(self.seed)
@@ -338,11 +346,11 @@ class CheckUp:
                 image = picture(frame[-1] if isinstance(frame, list) and frame else frame)
             except (Exception, SystemExit) as error:
                 told = str(error) if isinstance(error, EnvError) else f"{type(error).__name__}: {words_of(error)}"
-                return Verdict(name, "fault", told[:300], "mend render()")
+                return CheckResult(name, "fault", told[:300], "mend render()")
         height, width, _ = image.shape
         if np.ptp(image) == 0:
-            return Verdict(name, "warning", f"{width} x {height}, all of one colour", "look at what render() draws")
-        return Verdict(name, "ok", f"{width} x {height}, {seconds * 1e3:.3g} ms for the first")
+            return CheckResult(name, "warning", f"{width} x {height}, all of one colour", "look at what render() draws")
+        return CheckResult(name, "ok", f"{width} x {height}, {seconds * 1e3:.3g} ms for the first")
 
 
 def _trace(env: gymnasium.Env, seed: int, actions: list[Any]) -> list[bytes]:

@@ -18,7 +18,7 @@ MOST_SECONDS = 15.0  # that one stretch of play may take
 
 
 @dataclass
-class Episode:
+class PlayedEpisode:
     """What became of one episode; `ended` is "terminated", "truncated", "both", or "" where it was cut."""
 
     rewards: list[float] = field(default_factory=list)
@@ -48,7 +48,7 @@ class Played:
         seconds: "reset" and "step" -> what each of them took.
     """
 
-    episodes: list[Episode] = field(default_factory=list)
+    episodes: list[PlayedEpisode] = field(default_factory=list)
     outside: tuple[str, float] | None = None
     not_finite: str = ""
     reused: int | None = None
@@ -59,7 +59,7 @@ class Played:
     steps: int = 0
 
     @property
-    def whole(self) -> list[Episode]:
+    def whole(self) -> list[PlayedEpisode]:
         """The episodes that came to their end."""
         return [episode for episode in self.episodes if episode.ended]
 
@@ -82,7 +82,7 @@ def play(env: gymnasium.Env, choose: Choose, seed: int, steps: int, episodes: in
 
 
 def _episode(env: gymnasium.Env, choose: Choose, seed: int, steps: int, found: Played) -> None:
-    began, episode = perf_counter(), Episode()
+    began, episode = perf_counter(), PlayedEpisode()
     found.episodes.append(episode)
     obs, _ = _asked(lambda: reset_result(env.reset(seed=seed)), f"in reset(seed={seed})")
     found.seconds["reset"].append(perf_counter() - began)

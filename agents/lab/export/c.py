@@ -19,7 +19,7 @@ from torch import Tensor
 from agents.lab.export.check import Runner
 from agents.lab.export.module import Exported
 from agents.lab.export.plain import write_plain
-from agents.lab.export.writer import Language, Program
+from agents.lab.export.writer import Language, WrittenFunction
 from agents.run.storage import write_text
 from agents.run.terminal import visible
 from envs.errors import UserError
@@ -79,7 +79,7 @@ def identifiers(names: Iterable[str]) -> list[str]:
     return found
 
 
-def c_program(exported: Exported) -> Program:
+def c_program(exported: Exported) -> WrittenFunction:
     """Return the policy's function of one observation."""
     example = tuple(exported.example(1).values())
     return write_plain(exported, example, identifiers(exported.inputs), C)
@@ -103,7 +103,7 @@ def write_c(exported: Exported, about: dict[str, Any], path: Path) -> None:
     write_text(path, header(exported.outputs, program, path.stem, told))
 
 
-def header(outputs: Sequence[str], program: Program, name: str, told: Sequence[str]) -> str:
+def header(outputs: Sequence[str], program: WrittenFunction, name: str, told: Sequence[str]) -> str:
     """Return the text of a header whose function is `<name>_act`, with lines about it at its beginning."""
     (name,) = identifiers([name])
     handed = [
@@ -128,7 +128,7 @@ def header(outputs: Sequence[str], program: Program, name: str, told: Sequence[s
     return "\n".join(text) + "\n"
 
 
-def signature(outputs: Sequence[str], program: Program) -> str:
+def signature(outputs: Sequence[str], program: WrittenFunction) -> str:
     """Return the parameters of the function, inputs before outputs."""
     taken = [f"const {TYPES[v.kind]} {v.name}[{max(v.size, 1)}]" for v in program.inputs]
     given = [
@@ -154,7 +154,7 @@ def c_runner(exported: Exported, path: Path) -> Runner | None:
     return compiled(list(exported.inputs), exported.outputs, c_program(exported), path)
 
 
-def compiled(inputs: Sequence[str], outputs: Sequence[str], program: Program, path: Path) -> Runner | None:
+def compiled(inputs: Sequence[str], outputs: Sequence[str], program: WrittenFunction, path: Path) -> Runner | None:
     """Return a function from inputs by name, `[N, ...]`, to outputs by name; None where there is no C compiler.
 
     Raises:

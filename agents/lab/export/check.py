@@ -22,7 +22,7 @@ Runner = Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]
 
 
 @dataclass(frozen=True, slots=True)
-class Checked:
+class ExportCheck:
     """What was compared.
 
     Attributes:
@@ -43,7 +43,7 @@ def check(
     states: int,
     num_envs: int,
     report: Callable[[int, int], None],
-) -> Checked:
+) -> ExportCheck:
     """Play episodes greedily and ask both at every step; what the exported policy remembers is its own.
 
     Args:
@@ -84,7 +84,7 @@ def check(
             step = env.step(env_action(env, action))
             obs, start = step.obs, to_numpy(step.terminated) | to_numpy(step.truncated)
             player.start(start)
-        return Checked(seen, differing, largest)
+        return ExportCheck(seen, differing, largest)
     finally:
         env.close()
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from agents.lab.export.writer import Language, Program
+from agents.lab.export.writer import Language, WrittenFunction
 
 ARRAYS = {
     "float": "Float32Array",
@@ -67,7 +67,7 @@ JS = Language(
 )
 
 
-def function(name: str, program: Program) -> list[str]:
+def function(name: str, program: WrittenFunction) -> list[str]:
     """Return the lines of a function of arrays that returns its outputs, a list of arrays."""
     taken, given = (", ".join(value.name for value in values) for values in (program.inputs, program.outputs))
     return [
@@ -81,6 +81,6 @@ def function(name: str, program: Program) -> list[str]:
     ]
 
 
-def script(functions: Sequence[tuple[str, Program]]) -> str:
+def script(functions: Sequence[tuple[str, WrittenFunction]]) -> str:
     """Return a script that defines functions."""
     return PRELUDE + "\n".join(line for name, program in functions for line in function(name, program)) + "\n"

@@ -13,10 +13,12 @@ from agents.lab.export.folds import FOLDS
 from agents.lab.export.places import PLACES
 from agents.lab.export.products import PRODUCTS
 from agents.lab.export.views import VIEWS
-from agents.lab.export.writer import Language, Program, Writer
+from agents.lab.export.writer import Language, Writer, WrittenFunction
 
 
-def write_plain(module: nn.Module, example: tuple[Tensor, ...], names: Sequence[str], language: Language) -> Program:
+def write_plain(
+    module: nn.Module, example: tuple[Tensor, ...], names: Sequence[str], language: Language
+) -> WrittenFunction:
     """Return what a module does with inputs of fixed shapes.
 
     Args:

@@ -22,7 +22,7 @@ from agents.lab.export.check import Runner
 from agents.lab.export.js import JS, script
 from agents.lab.export.module import Exported
 from agents.lab.export.plain import write_plain
-from agents.lab.export.writer import Program
+from agents.lab.export.writer import WrittenFunction
 from agents.run.models import LoadedPolicy
 from agents.run.play import policy_env
 from agents.run.storage import write_text
@@ -59,7 +59,7 @@ class _Tick(_Rules):
         return state, reward.to(torch.float64), ended
 
 
-def world_programs(env: NativeVecEnv) -> list[tuple[str, Program]]:
+def world_programs(env: NativeVecEnv) -> list[tuple[str, WrittenFunction]]:
     """Return the rules of a native environment as functions `begin`, `see` and `tick` of one environment's state.
 
     Raises:

@@ -117,7 +117,7 @@ class Language:
 
 
 @dataclass
-class Program:
+class WrittenFunction:
     """A function written out.
 
     Attributes:
@@ -150,11 +150,11 @@ class Writer:
 
     def __init__(self, language: Language, views: Table, expressions: Table, operations: Table) -> None:
         self.language, self.views, self.expressions, self.operations = language, views, expressions, operations
-        self.program = Program()
+        self.program = WrittenFunction()
         self.values: dict[Any, Any] = {}
         self.counters = 0
 
-    def write(self, exported: Any, names: Sequence[str]) -> Program:
+    def write(self, exported: Any, names: Sequence[str]) -> WrittenFunction:
         signature, graph = exported.graph_signature, exported.graph
         for node in list(graph.nodes):
             if _name(node).startswith("_assert"):  # of what was seen while it was traced

@@ -32,7 +32,7 @@ CURVES, SECONDS = "curves", "seconds"
 OFTEN = 64  # iterations between two looks at the clock
 
 
-class Point(NamedTuple):
+class EvalPoint(NamedTuple):
     """An evaluation: environment steps, seconds of training until then, and the mean return."""
 
     step: int
@@ -84,7 +84,7 @@ def carry_out(trial: Trial, study: Study, deadline: float) -> None:
         study.optuna.tell(trial.number, found)
 
 
-def result(plan: Plan, curves: list[list[Point]]) -> list[float] | None:
+def result(plan: Plan, curves: list[list[EvalPoint]]) -> list[float] | None:
     """Return what trainings that were not given up are judged by, means over seeds; None where one did not reach it."""
     last = [curve[-1] for curve in curves]
     if plan.objective == "time":
@@ -94,11 +94,11 @@ def result(plan: Plan, curves: list[list[Point]]) -> list[float] | None:
     return [mean] if plan.objective == "return" else [mean, seconds]
 
 
-def _curves(trial: Trial, plan: Plan, configs: list[RunConfig], deadline: float) -> tuple[list[list[Point]], str]:
+def _curves(trial: Trial, plan: Plan, configs: list[RunConfig], deadline: float) -> tuple[list[list[EvalPoint]], str]:
     """Train one seed after the other; return their curves, and why the trial was given up, if it was."""
-    curves: list[list[Point]] = []
+    curves: list[list[EvalPoint]] = []
     for config in configs:
-        curve: list[Point] = []
+        curve: list[EvalPoint] = []
         curves.append(curve)
         for point in learning_curve(config, plan, deadline):
             curve.append(point)
@@ -113,11 +113,11 @@ def _curves(trial: Trial, plan: Plan, configs: list[RunConfig], deadline: float)
     return curves, ""
 
 
-def _interval(trial: Trial, study: Study, config: RunConfig, deadline: float) -> list[Point]:
+def _interval(trial: Trial, study: Study, config: RunConfig, deadline: float) -> list[EvalPoint]:
     """Go on from the state that the parent ended in to the next evaluation; keep the state; return the whole curve."""
     parent = trial.user_attrs.get(PARENT)
     with closing((training := build(config)).env):
-        before: list[Point] = []
+        before: list[EvalPoint] = []
         if parent is None:
             begin(training)
         else:
@@ -130,14 +130,14 @@ def _interval(trial: Trial, study: Study, config: RunConfig, deadline: float) ->
     return before if more is None else [*before, more]  # none: a long rollout had come to the end before
 
 
-def learning_curve(config: RunConfig, plan: Plan, deadline: float) -> Iterator[Point]:
+def learning_curve(config: RunConfig, plan: Plan, deadline: float) -> Iterator[EvalPoint]:
     """Train, and yield `plan.evaluations` evaluations, the last at the end; with a threshold, up to what reaches it."""
     with closing((training := build(config)).env):
         begin(training)
         yield from _evaluated(training, plan, deadline)
 
 
-def _evaluated(training: Training, plan: Plan, deadline: float, spent: float = 0.0) -> Iterator[Point]:
+def _evaluated(training: Training, plan: Plan, deadline: float, spent: float = 0.0) -> Iterator[EvalPoint]:
     """Train on, and yield the evaluations that fall due; `spent` is how many seconds were trained before."""
     config = training.config = settled(training.config)
     with closing(evaluator_of(config, training.env.backend, plan.eval_episodes)) as evaluator:
@@ -152,7 +152,7 @@ def _evaluated(training: Training, plan: Plan, deadline: float, spent: float = 0
                 continue
             spent += perf_counter() - began
             found = evaluator.evaluate(training.policy, plan.eval_episodes, "evaluation", iteration.step)
-            yield (point := Point(iteration.step, round(spent, 3), float(found.returns.mean())))
+            yield (point := EvalPoint(iteration.step, round(spent, 3), float(found.returns.mean())))
             if plan.threshold is not None and point.mean >= plan.threshold:
                 return
             if time.time() > deadline:
@@ -160,10 +160,10 @@ def _evaluated(training: Training, plan: Plan, deadline: float, spent: float = 0
             began = perf_counter()
 
 
-def points(trial: Any) -> list[list[Point]]:
+def points(trial: Any) -> list[list[EvalPoint]]:
     """Return the curves that an ended trial left; [] where it left none, or they are not of that form."""
     try:
-        return [[Point(int(s), float(t), float(m)) for s, t, m in curve] for curve in trial.user_attrs[CURVES]]
+        return [[EvalPoint(int(s), float(t), float(m)) for s, t, m in curve] for curve in trial.user_attrs[CURVES]]
     except (KeyError, TypeError, ValueError):
         return []
 

@@ -56,7 +56,7 @@ class Recording:
     max_steps: int | None = None
 
 
-class Noted(gymnasium.Wrapper):
+class RecordingWrapper(gymnasium.Wrapper):
     """Notes what an environment was given and what it returned, an episode at a time.
 
     Args:
@@ -103,7 +103,7 @@ class Noted(gymnasium.Wrapper):
 
 
 def episodes_of(
-    policies: Sequence[Policy], env: VecEnv, noted: Noted, recording: Recording, first: int, count: int
+    policies: Sequence[Policy], env: VecEnv, noted: RecordingWrapper, recording: Recording, first: int, count: int
 ) -> Iterator[Episode]:
     """Yield the episodes from number `first` on that policies play in turn.
 
@@ -130,7 +130,7 @@ def episodes_of(
         yield episode
 
 
-class Written:
+class RecordingWriter:
     """A recording on its way to the disk.
 
     Args:
@@ -205,7 +205,7 @@ def _about(recording: Recording) -> dict[str, Any]:
 def record(
     policies: Sequence[Policy],
     env: VecEnv,
-    noted: Noted,
+    noted: RecordingWrapper,
     recording: Recording,
     count: int,
     out: Path,
@@ -214,9 +214,9 @@ def record(
     """Record so many episodes of policies that take turns; a recording that broke off goes on where it was.
 
     Raises:
-        UserError: as of `Written`; the environment broke its contract.
+        UserError: as of `RecordingWriter`; the environment broke its contract.
     """
-    written = Written(out, recording)
+    written = RecordingWriter(out, recording)
     for episode in episodes_of(policies, env, noted, recording, written.count, count):
         written.add(episode, env.own_spaces)
         report(written.count, count)
@@ -230,7 +230,7 @@ def play_by_hand(env: gymnasium.Env, recording: Recording, count: int, out: Path
         env: draws itself as "rgb_array", and takes Discrete actions.
 
     Raises:
-        UserError: as of `Written`.
+        UserError: as of `RecordingWriter`.
     """
     from gymnasium.utils.play import play
 
@@ -238,9 +238,9 @@ def play_by_hand(env: gymnasium.Env, recording: Recording, count: int, out: Path
         """As many were played as were asked for."""
 
     own_spaces = env.observation_space, env.action_space
-    written = Written(out, recording)
+    written = RecordingWriter(out, recording)
     numbers = itertools.count(written.count)
-    noted = Noted(env, (derive_seed(recording.seed, "record", number) for number in numbers))
+    noted = RecordingWrapper(env, (derive_seed(recording.seed, "record", number) for number in numbers))
     keys, noop = keys_for(recording.env, env.action_space)
 
     def look(*_: Any) -> None:

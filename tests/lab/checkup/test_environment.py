@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from agents.check import main
-from agents.lab.checkup.environment import CheckUp, Verdict
+from agents.lab.checkup.environment import CheckResult, CheckUp
 from agents.lab.checkup.play import Played, fingerprint, play
 from envs.native.gym_env import DYNAMICS
 from tests.lab.checkup.faulty import Good
@@ -28,7 +28,7 @@ def even_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("agents.lab.checkup.play.perf_counter", lambda: next(clock) / 1_000)
 
 
-def looked_at(name: str, steps: int = 600, **options: Any) -> list[Verdict]:
+def looked_at(name: str, steps: int = 600, **options: Any) -> list[CheckResult]:
     return list(CheckUp(name, steps=steps, **options).verdicts())
 
 

@@ -25,7 +25,7 @@ from agents.lab.tuning.planning import warm_start
 from agents.lab.tuning.search import outcome, run_search
 from agents.lab.tuning.space import Choices, Range
 from agents.lab.tuning.study import SETTINGS, UNFIT, WHY, Study, at_work
-from agents.lab.tuning.trial import OutOfTime, Point, carry_out, points, result
+from agents.lab.tuning.trial import EvalPoint, OutOfTime, carry_out, points, result
 from agents.run.config import Layer, RunConfig, resolve
 from agents.run.tensorboard import FINAL
 from agents.tune import main
@@ -73,7 +73,7 @@ def curves_of(plan: Any, monkeypatch: pytest.MonkeyPatch, means: list[list[float
 
     def curve(*_: Any) -> Any:
         for i, mean in enumerate(next(left), 1):
-            yield Point(i * plan.budget // plan.evaluations, float(i), mean)
+            yield EvalPoint(i * plan.budget // plan.evaluations, float(i), mean)
 
     monkeypatch.setattr(trials, "learning_curve", curve)
 
@@ -99,7 +99,7 @@ def test_time_is_to_the_threshold_and_what_does_not_reach_it_is_worse(
     assert outcome(study, never) == "did not reach 100 at a return of 30.0"
     assert [trial.number for trial in study.best(3)] == [1, 0]
     both = small_plan(objective="both", threshold=None)
-    assert result(both, [[Point(9, 2.0, 5.0)], [Point(9, 4.0, 7.0)]]) == [6.0, 3.0]
+    assert result(both, [[EvalPoint(9, 2.0, 5.0)], [EvalPoint(9, 4.0, 7.0)]]) == [6.0, 3.0]
 
 
 def test_settings_that_exclude_one_another_are_no_try(tmp_path: Path) -> None:
