@@ -6,19 +6,17 @@ import argparse
 import dataclasses
 import subprocess
 import sys
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
-from pydantic.fields import FieldInfo
 
 from agents.core import cycles
-from agents.core.settings import Settings, Torsos, idle
+from agents.core.settings import idle
 from agents.core.user_code import is_user_code
 from agents.run import code, registry
 from agents.run.cli import print_json, run_command
-from agents.run.config import ALIASES as SPELLINGS
 from agents.run.config import (
     FLAGS,
     RECORD_STEPS,
@@ -31,10 +29,9 @@ from agents.run.config import (
     resolve,
 )
 from agents.run.flags import Debug, Json, Quiet, Trust, parse_env_kwargs, refuse_outside, without
-from agents.run.notation import notation, takes_many
+from agents.run.setting_flags import flag_group, flag_groups
 from agents.run.spellings import suggestion
 from agents.run.terminal import say
-from agents.run.yaml_files import parse_value
 from envs.errors import UserError
 from envs.processes import APART
 
@@ -53,7 +50,6 @@ RESUMABLE = (
     *("one_instance", "action_names", "observation_names"),
 )
 MOST_SEEDS = 10_000
-ALIASES = {"total_timesteps": ["-n"], "encoder": ["--network"]}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,22 +106,6 @@ class Options:
     quiet: Quiet = False
     json: Json = False
     debug: Debug = False
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Unset:
-    """The default of a flag that was not given: known from the layers beneath, and shown by `--help`."""
-
-    value: Any
-
-    def words(self) -> list[str]:
-        """Write the value as it would be typed."""
-        if isinstance(self.value, Torsos):
-            return Unset({name: ",".join(map(str, widths)) for name, widths in self.value}).words()
-        if isinstance(self.value, dict):
-            return [f"{key}={value}" for key, value in self.value.items()]
-        values = self.value if isinstance(self.value, list | tuple) else [self.value]
-        return ["none" if value is None else str(value) for value in values]
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -313,10 +293,10 @@ def parse(argv: list[str], defaults: Mapping[str, Any], helping: bool = False) -
         SystemExit: after `--help` (0), or where a flag lacks its value (2).
     """
     spec = registry.find(defaults.get("algo", RUN_FIELDS["algo"].default), "--algo")
-    groups = {"run": _group("Run", "What is trained on what.", RUN_FIELDS, defaults)}
+    groups = {"run": flag_group("Run", "What is trained on what.", RUN_FIELDS, defaults)}
     resolved = {name: field.default for name, field in spec.config.flat_fields().items()} | dict(defaults)
     hidden = idle(spec.config, resolved) if helping else {}
-    groups |= dict(_groups("algorithm" if is_user_code(spec.name) else spec.name, spec.config, defaults, hidden))
+    groups |= dict(flag_groups("algorithm" if is_user_code(spec.name) else spec.name, spec.config, defaults, hidden))
     kinds = [(title, type(group)) for title, group in groups.items()]
     command: Any = dataclasses.make_dataclass("Flags", [*kinds, ("command", Options)])
     try:
@@ -342,51 +322,6 @@ def parse(argv: list[str], defaults: Mapping[str, Any], helping: bool = False) -
     if "env_kwargs" in given:
         given["env_kwargs"] = parse_env_kwargs(given["env_kwargs"])
     return given, parsed.command
-
-
-def _groups(
-    title: str, model: type[Settings], defaults: Mapping[str, Any], hidden: Collection[str]
-) -> Iterator[tuple[str, Any]]:
-    """Yield the flags of settings, and of each of their parts, as a titled group, but for those that are hidden."""
-    parts = model.parts()
-    own = {name: field for name, field in model.model_fields.items() if name not in [*parts, *hidden]}
-    yield title, _group(title, model.__doc__ or "", own, defaults)
-    for name, part in parts.items():
-        yield from _groups(name, part, defaults, hidden)
-
-
-def _group(title: str, doc: str, fields: Mapping[str, FieldInfo], defaults: Mapping[str, Any]) -> Any:
-    """Return a dataclass instance with a flag for each field, for tyro to parse."""
-    flags: list[Any] = []
-    for name, field in fields.items():
-        default = defaults.get(name, None if field.is_required() else field.default)
-        others = [f"--{other.replace('_', '-')}" for other, own in SPELLINGS.items() if own == name]
-        described = tyro.conf.arg(help=field.description, aliases=ALIASES.get(name, []) + others or None)
-        if field.annotation is bool:
-            default = default if isinstance(default, bool) else field.default
-            flags.append((name, Annotated[bool, described], default))
-        else:
-            flags.append((name, Annotated[Any, _raw(name, field), described], Unset(default)))
-    group: Any = dataclasses.make_dataclass(title, flags, namespace={"__doc__": doc})
-    return group()
-
-
-def _raw(name: str, field: FieldInfo) -> Any:
-    """Tell tyro to hand a flag's words on as YAML would read them: one place judges values, whatever they came from."""
-    many = takes_many(field.annotation)
-
-    def read(words: list[str]) -> Any:
-        if name == "env_kwargs" or field.annotation is str:
-            return words if many else words[0]
-        return [parse_value(word) for word in words] if many else parse_value(words[0])
-
-    return tyro.constructors.PrimitiveConstructorSpec(
-        nargs="*" if many else 1,
-        metavar="|".join([*registry.names(), registry.FORMS]) if name == "algo" else notation(field.annotation),
-        instance_from_str=read,
-        is_instance=lambda value: isinstance(value, Unset),
-        str_from_instance=Unset.words,
-    )
 
 
 def _unknown_flag(word: str, spec: registry.AlgorithmSpec) -> str:
