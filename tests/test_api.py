@@ -287,6 +287,10 @@ def test_a_recorded_episode_shows_itself(tmp_path):
         (lambda: PPO("CartPole-v1", gama=0.9), "PPO: gama: unknown setting. Did you mean gamma"),
         (lambda: PPO("CartPole-v1", gamma=2), "PPO: gamma: 2 is out of range"),
         (lambda: PPO("CartPol-v1"), "Did you mean CartPole-v1"),
+        (
+            lambda: PPO("CartPole-v1", device="mps" if torch.cuda.is_available() else "cuda"),
+            "--device .* Use --device cpu",
+        ),
         (lambda: PPO(3), "3 is no environment"),
         (lambda: PPO(gymnasium.make_vec("CartPole-v1", 3)), "n_envs=3"),
         (lambda: DQN("Pendulum-v1").learn(10), "DQN needs a Discrete action space"),

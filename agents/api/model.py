@@ -83,6 +83,10 @@ class Model(metaclass=ModelType):
         self._layers = [*beneath, Layer(name, given)]
         self._packaged = True
         self.config = resolve(self._layers)
+        if self.config.device != "auto":  # a device that is not there is told at once, not at `learn`
+            from agents.core.device import choose_device
+
+            choose_device(self.config.device, env_on_gpu=False, flops=0, batch_size=1)
         self._training: Training | None = None
         self._monitor: Monitor | None = None
         self._loaded: LoadedPolicy | None = None
