@@ -3055,6 +3055,20 @@ BUGS = [
         ),
     ),
     *_in(
+        "agents/lab/comparison/job.py",
+        "tests/lab/comparison/test_sides.py",
+        (
+            "== (self.env, self.algo) else own",
+            "== (self.env, self.algo) else plain",
+            "compare: tasks of names that are alike share a folder",
+        ),
+        (
+            "all(found.get(name) == own[name]",
+            "all(name in found",
+            "compare: a training of another task is taken for this one",
+        ),
+    ),
+    *_in(
         "agents/lab/comparison/training.py",
         "tests/lab/comparison/test_sides.py",
         (

@@ -42,7 +42,8 @@ def main(argv: list[str] | None = None) -> int:
 
 def _carry_out(folder: Path, began: float, trust: bool) -> int:
     job = Job.load(folder)
-    resume = job.kind == "ours" and any((path / "state.json").exists() for _, path in RunFolder(folder).checkpoints())
+    saved = any((path / "state.json").exists() for _, path in RunFolder(folder).checkpoints())
+    resume = job.kind == "ours" and saved and job.trained_in(folder)
     _begin_part(folder, began, anew=not resume)
     from agents.lab.comparison import training  # and with it PyTorch
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from agents.lab.comparison.curves import RunResult
 from agents.lab.comparison.results import read_run
 from agents.run.config import FLAGS, Layer, resolve
 from agents.run.storage import disk, read_json, write_text
+from agents.run.yaml_files import load_config_file
 from envs.errors import UserError
 from envs.locate import env_label
 
@@ -62,8 +64,18 @@ class Job(Side, Task):
     seed: int
 
     def folder(self, out: Path) -> Path:
-        """Return where the run lies in the comparison `out`."""
-        return out / "runs" / self.label / f"{env_label(self.env)}__{env_label(self.algo)}__s{self.seed}"
+        """Return where the run lies in the comparison `out`.
+
+        Names of two tasks may be alike, as those of `a/env.py:Grid` and `b/env.py:Grid` are: whoever comes second has
+        a folder with a digest of the task in its name.
+        """
+        name = f"{env_label(self.env)}__{env_label(self.algo)}__s{self.seed}"
+        plain = out / "runs" / self.label / name
+        own = plain.with_name(f"{name}__{digest(self.env, self.algo)}")
+        if (own / JOB_FILE).exists():
+            return own
+        there = Job.load(plain) if (plain / JOB_FILE).exists() else self
+        return plain if (there.env, there.algo) == (self.env, self.algo) else own
 
     def save(self, folder: Path) -> None:
         """Write `job.json` into `folder`, which is made if need be.
@@ -100,7 +112,24 @@ class Job(Side, Task):
                 f"{folder} holds another run: {'; '.join(found[:4])}{'; ...' if len(found) > 4 else ''}. "
                 "Choose another --out for this comparison, or delete that folder to train the run anew."
             )
-        return finished_run(folder) is not None
+        return finished_run(folder) is not None and self.trained_in(folder)
+
+    def trained_in(self, folder: Path) -> bool:
+        """Whether a training of ours that `folder` holds, if it holds one, is this one by its own settings."""
+        file = folder / "config.yaml"
+        if self.kind != "ours" or not file.exists():
+            return True
+        try:
+            found = load_config_file(file)
+        except UserError:
+            return False
+        own = {**self.settings, "seed": self.seed}
+        return all(found.get(name) == own[name] for name in ("env", "env_kwargs", "algo", "seed"))
+
+
+def digest(*names: str) -> str:
+    """Return a few letters that tell these names from others."""
+    return hashlib.sha256("\0".join(names).encode()).hexdigest()[:8]
 
 
 def finished_run(folder: Path) -> RunResult | None:

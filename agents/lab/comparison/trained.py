@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from agents.lab.comparison.analysis import Findings, analyse
 from agents.lab.comparison.curves import RunKey, RunResult, read_results
 from agents.lab.comparison.entries import Entry, read_entries, sides_of, without_path
+from agents.lab.comparison.job import digest
 from agents.lab.comparison.options import Options
 from agents.lab.comparison.report import settings_table, write_report
 from agents.lab.comparison.results import Reference, Results, StoredComparison
@@ -62,9 +63,10 @@ def compare_trained(options: Options, command: str, console: Console) -> dict[st
     if not todo:
         reasons = "; ".join(f"{path}: {why}" for path, why in left_out.items())
         raise UserError(f"nothing to compare: at least two runs on one environment expected. {reasons}")
-    reports = []
-    for here, own in todo:
-        folder = out / env_label(here[0].place) if len(todo) > 1 else out
+    reports, names = [], [env_label(here[0].place) for here, _ in todo]
+    for (here, own), name in zip(todo, names, strict=True):
+        place = name if names.count(name) == 1 else f"{name}__{digest(here[0].place)}"
+        folder = out / place if len(todo) > 1 else out
         reports.append(_compare_here(here, own, folder, options, command, console))
     return {"reports": reports, "left_out": {str(path): why for path, why in left_out.items()}}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -112,6 +113,50 @@ def test_a_run_whose_result_was_lost_is_not_trained_again(tmp_path, monkeypatch)
     same = ("returns", "steps", "train_seconds", "command")
     assert [before[name] for name in same] == [after[name] for name in same]
     assert after["peak_mb"] is None
+
+
+PAYS = """
+import gymnasium as gym
+import numpy as np
+
+
+class Pays(gym.Env):
+    observation_space = gym.spaces.Box(-1, 1, (2,), np.float32)
+    action_space = gym.spaces.Discrete(2)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return np.zeros(2, np.float32), {}
+
+    def step(self, action):
+        return np.zeros(2, np.float32), REWARD, True, False, {}
+"""
+
+
+def test_tasks_of_names_that_are_alike_have_their_own_runs(tmp_path):
+    envs = []
+    for reward in ("1.0", "5.0"):
+        (tmp_path / reward).mkdir()
+        (file := tmp_path / reward / "env.py").write_text(PAYS.replace("REWARD", reward))
+        envs.append(f"{file}:Pays")
+    few = {"env_kwargs": (), "total_timesteps": 64, "eval_freq": 64, "eval_episodes": 1, "final_eval_episodes": 1}
+    one, other = all_jobs(tasks_of([], env=envs, **few))
+    assert not any(job.is_done(job.folder(tmp_path)) for job in (one, other))
+    first, second = here(one, tmp_path), here(other, tmp_path)
+    assert (result(first)["returns"], result(second)["returns"]) == ([1.0], [5.0])
+    assert first.name == "Pays__ppo__s0", "as in comparisons of before"
+    assert [job.folder(tmp_path) for job in (one, other)] == [first, second]
+    assert one.is_done(first)
+    assert other.is_done(second)
+
+    other.save(first)  # as it was done before: the other's name beside the one's training
+    (first / "result.json").write_text(json.dumps(result(first) | {"env": other.env}))
+    shutil.rmtree(second)
+    assert other.folder(tmp_path) == first
+    assert not other.is_done(first)
+    assert result(here(other, tmp_path))["returns"] == [5.0]
+    assert result(here(one, tmp_path))["returns"] == [1.0]
+    assert [job.folder(tmp_path).name[:15] for job in (one, other)] == ["Pays__ppo__s0__", "Pays__ppo__s0"]
 
 
 def test_sb3_begins_anew(tmp_path):

@@ -134,6 +134,20 @@ def test_each_environment_has_its_report_and_what_is_alone_is_left_out(
     }
 
 
+def test_environments_of_names_that_are_alike_have_their_own_reports(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = [
+        write_folder(tmp_path, env_kwargs={"map": f"{place}:3x3"}, name=f"{place}{rate}", learning_rate=rate)
+        for place in ("a", "b")
+        for rate in (1e-4, 1e-3)
+    ]
+    found = compared(tmp_path, capsys, *runs)["reports"]
+    assert len({one["report"] for one in found}) == 2
+    for one in found:
+        assert one["env"] in Path(one["report"]).read_text()
+
+
 def test_curves_from_elsewhere_join(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "results.csv").write_text(CURVES)
     run = write_folder(tmp_path, name="a")
