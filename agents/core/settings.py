@@ -21,6 +21,7 @@ from pydantic.fields import FieldInfo
 
 from agents.core.user_code import is_user_code
 
+Seed = Annotated[int, Field(ge=0, lt=2**64)]
 MOST_WHOLE = 2**53  # up to which a float, as which steps are counted too, holds every whole number
 _Numbers = tuple[Annotated[int, Field(gt=0, lt=2**63)], ...]  # the memory that they take is still a float
 _WIDTHS_FORMS = "one list (64 64 or 64,64), or both pi=64,64 and vf=128"

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, FiniteFloat
 
+from agents.core.settings import Seed
 from agents.lab.comparison.curves import Count, Name, Positive, Return, read_evaluations
 from agents.lab.comparison.results import validated
 from agents.run.folder import RunFolder, begun
@@ -32,7 +33,7 @@ class _Settings(_Read):
     env: Name
     env_kwargs: dict[str, Any] = {}
     algo: Name
-    seed: Count
+    seed: Seed
     name: Name | None = None
 
 

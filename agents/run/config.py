@@ -15,7 +15,17 @@ from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationError
 from pydantic.fields import FieldInfo
 
 from agents.core.config import AlgoConfig
-from agents.core.settings import MOST_WHOLE, CompileMode, Factors, OwnFunction, PartNames, Precision, Settings, Source
+from agents.core.settings import (
+    MOST_WHOLE,
+    CompileMode,
+    Factors,
+    OwnFunction,
+    PartNames,
+    Precision,
+    Seed,
+    Settings,
+    Source,
+)
 from agents.core.user_code import is_user_code
 from agents.run import code, registry
 from agents.run.notation import explain, notation, show
@@ -80,7 +90,7 @@ class RunConfig(Settings):
     preset: str | None = Field(
         None, min_length=1, description="parts of the algorithm that belong together, such as rainbow of dqn"
     )
-    seed: int = Field(0, ge=0, lt=2**64, description="all randomness of the run follows from it")
+    seed: Seed = Field(0, description="all randomness of the run follows from it")
     name: str | None = Field(
         None, max_length=100, description="what tells the run from others; part of its folder's name"
     )

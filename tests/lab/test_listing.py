@@ -73,6 +73,15 @@ def test_states(tmp_path: Path) -> None:
     assert read_stored(states["unfinished"]).steps == 0
 
 
+def test_a_run_may_have_any_seed_that_a_training_takes(tmp_path: Path) -> None:
+    run = write_folder(tmp_path, 2**64 - 1)
+    assert (read_stored(run).seed, read_stored(run).state) == (2**64 - 1, "finished")
+    config = run / "config.yaml"
+    config.write_text(config.read_text().replace(f"seed: {2**64 - 1}", "seed: -1"))
+    with pytest.raises(UserError, match="seed: Input should be greater than or equal to 0"):
+        read_stored(run)
+
+
 def test_a_finished_run_that_went_on_is_not_finished(tmp_path: Path) -> None:
     run = write_folder(tmp_path)
     RunFolder(run).checkpoint(300).mkdir(parents=True)

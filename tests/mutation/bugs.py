@@ -2645,6 +2645,7 @@ BUGS = [
             "summary = found",
             "a run that went on after its summary counts as finished",
         ),
+        ("seed: Seed", "seed: Count", "a finished run with a large seed is damaged, and deleted as unfinished"),
     ),
     *_in(
         "agents/lab/statistics.py",

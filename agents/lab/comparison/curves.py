@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import AfterValidator, BaseModel, Field, FiniteFloat, ValidationError
 
+from agents.core.settings import Seed
 from agents.run.curves import LARGEST
 from agents.run.doctor.diagnosis import Diagnosis
 from agents.run.storage import read_bytes
@@ -60,7 +61,7 @@ class _Row(BaseModel):
     env: Name
     algo: Name
     library: Name
-    seed: Count
+    seed: Seed
     step: Count
     mean_return: Return = Field(alias="return")
     time: Positive | None = None

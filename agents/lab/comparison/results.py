@@ -10,6 +10,7 @@ from typing import Annotated, Any, TypeVar
 import numpy as np
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
+from agents.core.settings import Seed
 from agents.lab.comparison.curves import (
     Count,
     Name,
@@ -54,7 +55,7 @@ class StoredTask(_Stored):
     eval_freq: Count
     eval_episodes: Count
     final_eval_episodes: Count
-    seeds: list[Count]
+    seeds: list[Seed]
     left_out: list[Text] = []
     settings: dict[Text, Any] = {}
 
@@ -70,7 +71,7 @@ class _Run(_Stored):
     env: Name
     algo: Name
     label: Name
-    seed: Count
+    seed: Seed
 
     @property
     def key(self) -> RunKey:

@@ -89,6 +89,20 @@ def test_a_spoilt_document(tmp_path, content, says):
         load_results(tmp_path)
 
 
+def test_seeds_are_any_that_a_training_takes(tmp_path):
+    large = 2**64 - 1
+    write_comparison(tmp_path, seeds=1)
+    file = tmp_path / "comparison.json"
+    pairs = [pair | {"seeds": [0, large]} for pair in json.loads(file.read_text())["pairs"]]
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"pairs": pairs}))
+    write_run(tmp_path, result("CartPole-v1", "ppo", "ours", large))
+    (tmp_path / "imported").mkdir()
+    (tmp_path / "imported" / "more.csv").write_text(HEADER + f"CartPole-v1,ppo,x,{large},1,2,3\n")
+    found = load_results(tmp_path)
+    assert {run.key.label for run in found.runs if run.key.seed == large} == {"ours", "x (imported)"}
+    assert [key.label for key in found.unfinished] == ["sb3"]
+
+
 @pytest.mark.parametrize(
     ("changed", "says"),
     [
@@ -100,6 +114,7 @@ def test_a_spoilt_document(tmp_path, content, says):
         ({"steps": -1}, "steps"),
         ({"steps": 10**18}, "steps"),
         ({"seed": 1.5}, "seed"),
+        ({"seed": -1}, "seed"),
         ({"label": "\u202eours"}, "label"),
         ({"env": "x" * 300}, "env"),
         ({"peak_mb": -3.0}, "peak_mb"),
