@@ -3070,6 +3070,25 @@ BUGS = [
         ),
     ),
     *_in(
+        "agents/lab/comparison/trained.py",
+        "tests/lab/comparison/test_trained.py",
+        (
+            "label = curve.key.label if len(algos) == 1 else",
+            "label = curve.key.label if True else",
+            "compare RUN: imported curves of several algorithms are seeds of one side",
+        ),
+        (
+            'keys_of(curves, ", ".join(map(str, read)))',
+            "pass",
+            "compare RUN: a curve that is imported twice is averaged with itself",
+        ),
+        (
+            "if curve.key.env == place]",
+            "if curve.key.env in (place, here[0].env)]",
+            "compare RUN: curves of the plain environment join runs with arguments",
+        ),
+    ),
+    *_in(
         "agents/lab/comparison/training.py",
         "tests/lab/comparison/test_sides.py",
         (

@@ -142,7 +142,7 @@ def load_results(folder: Path) -> Results:
     runs, curves = _runs(folder)
     if not runs and not curves and not comparison.pairs:
         raise UserError(f"{folder}: nothing was compared there yet. {WHAT}")
-    seen = _keys([*runs, *curves], folder)
+    seen = keys_of([*runs, *curves], folder)
     if (count := sum(len(task.labels) * len(task.seeds) for task in comparison.pairs)) > MOST_RUNS:
         raise UserError(f"{folder / FILE} is malformed: it asks for {count:,} runs, {MOST_RUNS:,} at most expected")
     asked = [
@@ -168,13 +168,17 @@ def _runs(folder: Path) -> tuple[list[RunResult], list[RunResult]]:
     return runs, [run for path in sorted(folder.glob("imported/*.csv")) for run in read_results(path)]
 
 
-def _keys(runs: Iterable[RunResult], folder: Path) -> set[RunKey]:
-    """Return which runs these are; UserError where two are the same."""
+def keys_of(runs: Iterable[RunResult], place: Path | str) -> set[RunKey]:
+    """Return which runs these are, of a folder or of what else they were read from.
+
+    Raises:
+        UserError: two are the same.
+    """
     seen: set[RunKey] = set()
     for run in runs:
         if run.key in seen:
             env, algo, label, seed = run.key
-            raise UserError(f"{folder}: two runs of {label} on {env} with {algo} have seed {seed}; remove one.")
+            raise UserError(f"{place}: two runs of {label} on {env} with {algo} have seed {seed}; remove one.")
         seen.add(run.key)
     return seen
 
@@ -254,7 +258,7 @@ def import_files(folder: Path, files: Iterable[Path]) -> None:
         if place not in texts and not place.exists():
             found += runs
         texts[place] = text
-    _keys(found, folder)
+    keys_of(found, folder)
     for place, text in texts.items():
         with disk("create", place.parent):
             place.parent.mkdir(parents=True, exist_ok=True)

@@ -14,7 +14,7 @@ from agents.lab.comparison.entries import Entry, read_entries, sides_of, without
 from agents.lab.comparison.job import digest
 from agents.lab.comparison.options import Options
 from agents.lab.comparison.report import settings_table, write_report
-from agents.lab.comparison.results import Reference, Results, StoredComparison
+from agents.lab.comparison.results import Reference, Results, StoredComparison, keys_of
 from agents.lab.comparison.verdict import print_verdict
 from agents.lab.document import Document
 from agents.lab.words import plural
@@ -45,19 +45,24 @@ def compare_trained(options: Options, command: str, console: Console) -> dict[st
         UserError: fewer than two can be compared, or a file cannot be used.
     """
     entries, left_out = read_entries(options)
-    curves = [curve for file in options.files for curve in read_results(file)]
+    read = {file: read_results(file) for file in options.files}
+    curves = [curve for found in read.values() for curve in found]
+    keys_of(curves, ", ".join(map(str, read)))
     places = dict.fromkeys(entry.place for entry in entries)
     out = options.out or OUT
     todo = []
     for place in places:
         here = [entry for entry in entries if entry.place == place]
-        own = [curve for curve in curves if curve.key.env in (place, here[0].env)]
+        own = [curve for curve in curves if curve.key.env == place]
         if len(here) > 1 and not all(_known(here)):
             here = _played(here, left_out, options, console)
-        if len(here) + len(own) > 1:
+        if here and len(here) + len(own) > 1:
             todo.append((here, own))
         else:
             left_out |= {entry.path: f"nothing else is on {place}" for entry in here}
+    for file, found in read.items():
+        if others := dict.fromkeys(curve.key.env for curve in found if curve.key.env not in places):
+            left_out[file] = f"no run is on {listed(list(others), 'or')}, but on {', '.join(places) or 'nothing'}"
     for path, why in left_out.items():
         console.print(f"left out: {path}: {why}", style="dim")
     if not todo:
@@ -81,12 +86,16 @@ def _compare_here(
 ) -> dict[str, Any]:
     """Compare runs of one environment, write the report into `out` and print what is found."""
     sides, first = sides_of(entries), entries[0]
-    algos = "/".join(dict.fromkeys(title_of(entry.algo) for entry in entries))
-    algo = first.algo if len({entry.algo for entry in entries}) == 1 else algos
+    algos = dict.fromkeys([*(entry.algo for entry in entries), *(curve.key.algo for curve in curves)])
+    algo = first.algo if len(algos) == 1 else "/".join(map(title_of, algos))
     runs = [_result(entry, RunKey(first.place, algo, label, entry.seed)) for label in sides for entry in sides[label]]
-    runs += [replace(curve, key=curve.key._replace(env=first.place, algo=algo)) for curve in curves]
+    for curve in curves:
+        label = curve.key.label if len(algos) == 1 else f"{curve.key.label}, {title_of(curve.key.algo)}"
+        if label in sides:
+            raise UserError(f"{sides[label][0].path} is called {label}, as imported curves are; rename one of them.")
+        runs.append(replace(curve, key=curve.key._replace(algo=algo, label=label)))
     references = {first.place: Reference(threshold=reward_threshold(first.env))}
-    imported = list(dict.fromkeys(curve.key.label for curve in curves))
+    imported = list(dict.fromkeys(run.key.label for run in runs if run.key.label not in sides))
     notes = list(_notes(sides))
     results = Results(out, StoredComparison(references=references), runs, [], [], imported, notes)
     findings = analyse(results, episodes=True)

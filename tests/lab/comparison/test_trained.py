@@ -155,6 +155,47 @@ def test_curves_from_elsewhere_join(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert found["scores"] == {"a": [25.0], "rllib (imported)": [410.0, 390.25]}
 
 
+ROWS = """\
+env,algo,library,seed,step,return,time
+CartPole-v1,ppo,mine,0,10,100,
+CartPole-v1,dqn,mine,0,10,20,
+CartPole-v0,dqn,mine,0,10,70,
+"""
+
+
+def test_curves_of_several_algorithms_are_several_sides(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (file := tmp_path / "results.csv").write_text(ROWS)
+    found = compared(tmp_path, capsys, write_folder(tmp_path, name="a"), "--import", file)
+    (one,) = found["reports"]
+    assert one["scores"] == {"a": [25.0], "mine (imported), PPO": [100.0], "mine (imported), DQN": [20.0]}
+    assert "1 seed a side" in " ".join(one["caveats"])
+    assert found["left_out"] == {str(file): "no run is on CartPole-v0, but on CartPole-v1"}
+    clash = write_folder(tmp_path, 1, name="mine (imported), DQN")
+    assert main([str(clash), "--import", str(file), "--out", str(tmp_path / "out")]) == 2
+    assert "is called mine (imported), DQN, as imported curves are; rename one" in capsys.readouterr().err
+
+
+def test_a_curve_that_is_there_twice_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = [tmp_path / "a.csv", tmp_path / "b.csv"]
+    for file in files:
+        file.write_text(ROWS)
+    words = [str(write_folder(tmp_path)), "--out", str(tmp_path / "out"), "--import", *map(str, files)]
+    assert main(words) == 2
+    said = f"{files[0]}, {files[1]}: two runs of mine (imported) on CartPole-v1 with ppo have seed 0; remove one."
+    assert said in capsys.readouterr().err
+
+
+def test_curves_of_an_environment_do_not_join_runs_with_arguments(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (file := tmp_path / "results.csv").write_text(ROWS.replace("CartPole-v0", "CartPole-v1 (max_episode_steps=9)"))
+    run = write_folder(tmp_path, name="a", env_kwargs={"max_episode_steps": 9})
+    found = compared(tmp_path, capsys, run, "--import", file)
+    (one,) = found["reports"]
+    assert one["scores"] == {"a": [25.0], "mine (imported), DQN": [70.0]}
+    assert found["left_out"] == {str(file): "no run is on CartPole-v1, but on CartPole-v1 (max_episode_steps=9)"}
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
     """A finished run, one without a final evaluation, and a model of SB3's."""
