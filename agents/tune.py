@@ -95,18 +95,7 @@ def _search(options: Options, command: str, say: Any) -> dict[str, Any]:
         found["network"] = str(network)
     fresh = []
     if options.retrain and best:
-        is_packaged = options.config is None and options.preset is None
-        fresh = retrain(
-            studies,
-            options.best,
-            options.retrain,
-            workers,
-            options.env_kwargs,
-            command,
-            options.trust,
-            is_packaged,
-            say,
-        )
+        fresh = retrain(studies, options.best, options.retrain, workers, command, options.trust, say)
         say(*verdict(fresh), sep="\n")
         found["fresh"] = {side.label: side.scores.tolist() for side in fresh}
         if file := write_best(study, fresh):

@@ -43,6 +43,15 @@ class Outcome(Enum):
     UNKNOWN = "too few seeds"
 
 
+def outcome_of(difference: float, p: float) -> Outcome:
+    """Return what may be claimed of a difference with such a p-value."""
+    if math.isnan(p):
+        return Outcome.UNKNOWN
+    if p >= LEVEL:
+        return Outcome.SAME
+    return Outcome.BETTER if difference > 0 else Outcome.WORSE
+
+
 class Sides(NamedTuple):
     """What is compared of the reference and the other label: a number for each "seed" or "episode" of theirs."""
 
@@ -159,11 +168,7 @@ class Comparison:
     @property
     def outcome(self) -> Outcome:
         """What may be claimed."""
-        if math.isnan(self.adjusted):
-            return Outcome.UNKNOWN
-        if self.adjusted >= LEVEL:
-            return Outcome.SAME
-        return Outcome.BETTER if self.found.value > 0 else Outcome.WORSE
+        return outcome_of(self.found.value, self.adjusted)
 
 
 @dataclass(frozen=True)

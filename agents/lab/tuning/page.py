@@ -15,13 +15,13 @@ from agents.lab.tuning.pictures import pictures
 from agents.lab.tuning.population import MEMBER, lineage
 from agents.lab.tuning.search import outcome
 from agents.lab.tuning.study import SETTINGS, UNFIT, WHY, Study
-from agents.lab.tuning.winners import FRESH, Fresh, settings_of, verdict
+from agents.lab.tuning.winners import BASE, Fresh, settings_of, verdict
 from agents.lab.words import duration, number, plural
 from agents.run.registry import title_of
 from agents.run.storage import write_text
 
 PAGE = "index.html"
-SIDES = {OURS: "packaged settings", "sb3": "SB3, tuned"}
+SIDES = {OURS: "packaged settings", BASE: "what the search began with", "sb3": "SB3, tuned"}
 
 
 def write_page(studies: Sequence[Study], fresh: Sequence[Fresh], command: str) -> Path:
@@ -34,7 +34,7 @@ def write_page(studies: Sequence[Study], fresh: Sequence[Fresh], command: str) -
     plan, document = study.plan, Document(f"Search: {title_of(study.plan.algo)} on {study.plan.env}")
     document.lead([*verdict(fresh)] if fresh else [_counted(study), "Nothing was trained on fresh seeds yet."])
     if fresh:
-        _fresh(document, fresh)
+        _fresh(document, fresh, study.folder)
     document.heading("The search", "search")
     each = f"Each trial trains {plural(plan.seeds, 'time')} for {plan.budget:,} steps"
     if plan.population:
@@ -69,24 +69,25 @@ def _counted(study: Study) -> str:
     return f"{found}; {duration(seconds)} of training."
 
 
-def _fresh(document: Document, fresh: Sequence[Fresh]) -> None:
+def _fresh(document: Document, fresh: Sequence[Fresh], folder: Path) -> None:
     document.heading("On fresh seeds", "fresh")
     document.text(
         "The best of many trials owes a part of its score to luck, so it is trained again on seeds that it was not "
         "chosen by. Intervals are of 95%, by bootstrap over seeds."
     )
-    rows = []
+    rows, packaged = [], next((side for side in fresh if side.label == OURS), None)
     for side in fresh:
         reached = [
             f"{seconds:.1f}" if seconds < float("inf") else "never" for seconds in side.seconds if seconds == seconds
         ]
         name = SIDES.get(side.label, side.label)
-        outcome = "" if side.against is None else side.against.value
+        outcome = "" if packaged in (None, side) else side.against(packaged).value
         scores = ", ".join(map(number, side.scores))
         rows.append([name, side.searched, side.said(), scores, ", ".join(reached), outcome])
     header = ["", "in the search", "fresh seeds", "each seed", "seconds to the goal", "against the packaged"]
     document.table(Table(header, rows, texts=len(header)))
-    document.text(f"All of that comparison: {FRESH}/report/index.html beside this page.", note=True)
+    report = fresh[0].page.relative_to(folder).as_posix()
+    document.text(f"All of that comparison: {report} beside this page.", note=True)
 
 
 def _settings(document: Document, study: Study) -> None:

@@ -37,6 +37,11 @@ def make_plan(options: Options) -> tuple[Plan, Path]:
     asked |= {"preset": options.preset} if options.preset else {}
     asked |= {"env_kwargs": parse_env_kwargs(options.env_kwargs)} if options.env_kwargs else {}
     config = resolve([*layers, Layer(FLAGS, asked)])
+    if options.retrain and config.wrappers:
+        raise UserError(
+            f"{options.env} has wrappers of its own, and the comparison on fresh seeds takes none: give --env a "
+            "function that returns it with its wrappers, as in --env my.py:make_env, or --retrain 0"
+        )
     with closing(build(config).env):
         pass  # an environment or a setting that does not fit is told now, not by every trial
     base = {name: value for name, value in config.model_dump(mode="json").items() if name != "seed"}

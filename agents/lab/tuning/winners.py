@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,27 +14,35 @@ from numpy.typing import NDArray
 from optuna.trial import FrozenTrial
 
 from agents.core.settings import idle
-from agents.lab.comparison.analysis import OURS, Outcome, TaskRuns, analyse
+from agents.lab.comparison.analysis import OURS, Outcome, TaskRuns, analyse, outcome_of
 from agents.lab.comparison.options import Options
-from agents.lab.comparison.plan import plan_tasks
+from agents.lab.comparison.plan import PlannedTask, plan_tasks
 from agents.lab.comparison.report import write_report
 from agents.lab.comparison.results import load_results
-from agents.lab.comparison.runner import run_comparison
+from agents.lab.comparison.runner import plan_lines, run_comparison
 from agents.lab.sb3_settings import COUNTERPARTS, tuned_settings
-from agents.lab.statistics import estimate, mean
+from agents.lab.statistics import difference, estimate, mean
 from agents.lab.tuning.plan import FIRST_SEED, Plan
 from agents.lab.tuning.search import worth
 from agents.lab.tuning.space import parameters, settings
 from agents.lab.tuning.study import SETTINGS, Study
 from agents.lab.words import interval, number, plural
 from agents.run import registry
-from agents.run.config import RUN_FIELDS
+from agents.run.config import FLAGS, Layer, RunConfig, resolve
 from agents.run.storage import disk, write_text
 from agents.run.yaml_files import dump_yaml
+from envs.errors import UserError
 
 FOUND_BY = {"tpe": "search", "random": "random search", "pbt": "population-based training, at its end"}
-FRESH, SETTINGS_FILES = "fresh", "settings"
-TURNED = {Outcome.BETTER: Outcome.WORSE, Outcome.WORSE: Outcome.BETTER}
+FRESH, SETTINGS_FILES, BASE = "fresh", "settings", "base"
+NOT_WRITTEN = (
+    "seed",
+    "preset",
+    "env_kwargs",
+    "target_reward",
+    "eval_freq",
+)  # what files of settings do not get as such
+NAMES = {OURS: "the packaged settings", BASE: "the settings that the search began with"}
 
 
 @dataclass(frozen=True)
@@ -40,18 +50,19 @@ class Fresh:
     """One side on fresh seeds.
 
     Attributes:
-        label: "ours" (the packaged settings), "sb3", or the name of a settings file.
+        label: "ours" (the packaged settings), "base" (those that trials changed, if others), "sb3", or the name of a
+            trial's settings file.
         searched: what its trial came to in the search, in words; "" for a side that was not searched for.
         scores: mean returns of the final policies, of shape [seeds].
         seconds: of training until the goal was reached, of shape [seeds]; inf where never.
-        against: whether it is better or worse than the packaged settings.
+        page: of the comparison that it was trained in.
     """
 
     label: str
     searched: str
     scores: NDArray[np.float64]
     seconds: NDArray[np.float64]
-    against: Outcome | None
+    page: Path
 
     @property
     def mean(self) -> float:
@@ -61,6 +72,11 @@ class Fresh:
     def interval(self) -> tuple[float, float]:
         """95% interval of the mean, by bootstrap."""
         return estimate(mean, [self.scores])[1:]
+
+    def against(self, other: Fresh) -> Outcome:
+        """Return whether it is better or worse than another side."""
+        found = difference(self.scores, other.scores)
+        return outcome_of(found.value, found.p)
 
     def said(self) -> str:
         low, high = self.interval
@@ -77,14 +93,28 @@ def settings_of(trial: FrozenTrial, plan: Plan) -> dict[str, Any]:
     return {name: value for name, value in values.items() if name not in unused and base.get(name) != value}
 
 
+def beyond_packaged(plan: Plan, values: dict[str, Any]) -> dict[str, Any]:
+    """Return all that a trial with `values` has otherwise than the packaged settings, those of its base among it."""
+    packaged = _flat(resolve([Layer(FLAGS, {"env": plan.env, "algo": plan.algo, "total_timesteps": plan.budget})]))
+    whole = _flat(plan.config(values, 0))
+    unused = (*NOT_WRITTEN, *idle(registry.find(plan.algo).config, whole))
+    return {name: value for name, value in whole.items() if name not in unused and packaged[name] != value}
+
+
+def _flat(config: RunConfig) -> dict[str, Any]:
+    return config.model_dump(mode="json")
+
+
 def write_settings(file: Path, plan: Plan, values: dict[str, Any], about: Sequence[str]) -> None:
-    """Write settings as `--config` takes them, with lines about where they are from.
+    """Write a trial's settings as `--config` takes them, with lines about where they are from.
 
     Raises:
         UserError: the file cannot be written.
     """
     text = "".join(f"# {' '.join(line.split())}\n" for line in about)
-    document = {"env": plan.env, "algo": plan.algo, "total_timesteps": plan.budget, **values}
+    document = {"env": plan.env, "algo": plan.algo, "total_timesteps": plan.budget}
+    document |= {"env_kwargs": plan.base["env_kwargs"]} if plan.base["env_kwargs"] else {}
+    document |= beyond_packaged(plan, values)
     with disk("write", file.parent):
         file.parent.mkdir(parents=True, exist_ok=True)
     write_text(file, text + dump_yaml(document))
@@ -106,18 +136,17 @@ def retrain(
     most: int,
     seeds: int,
     workers: int,
-    env_kwargs: tuple[str, ...],
     command: str,
     trust: bool,
-    is_packaged: bool,
     say: Callable[[str], None],
 ) -> list[Fresh]:
-    """Train the best trials, the packaged settings and SB3's tuned ones on seeds 0, 1, ...; return all sides.
+    """Train the best trials, the packaged settings and SB3's tuned ones on seeds 0, 1, ...; return these sides.
+
+    What trials changed takes part too, if it is not what is packaged.
 
     Args:
         studies: the search, and perhaps one at random in the same folder, whose best trial alone takes part.
         most: best trials of the first.
-        is_packaged: whether the base is what is packaged; if not, it takes part too.
 
     Raises:
         UserError: something cannot be trained or written.
@@ -132,17 +161,14 @@ def retrain(
                 file = folder / SETTINGS_FILES / f"{'random' if random else 'trial'}-{trial.number}.yaml"
                 write_settings(file, plan, values, about(study, trial))
                 files[str(file)] = worth(study, trial)
-    if not is_packaged:
-        file = folder / SETTINGS_FILES / "base.yaml"
-        write_settings(
-            file, plan, {k: v for k, v in plan.base.items() if k not in RUN_FIELDS}, ["What trials changed."]
-        )
+    if beyond_packaged(plan, {}):
+        file = folder / SETTINGS_FILES / f"{BASE}.yaml"
+        write_settings(file, plan, {}, ["What trials changed."])
         files[str(file)] = ""
     has_sb3 = plan.algo in COUNTERPARTS and tuned_settings(plan.algo, plan.env) is not None
     against = (*files, *(["sb3"] if has_sb3 else []))
     if not against:
         return []
-    out = folder / FRESH
     options = Options(
         env=(plan.env,),
         algos=(plan.algo,),
@@ -150,23 +176,31 @@ def retrain(
         seeds=seeds,
         workers=workers,
         total_timesteps=plan.budget,
-        env_kwargs=env_kwargs,
+        env_kwargs=tuple(f"{name}={json.dumps(value)}" for name, value in plan.base["env_kwargs"].items()),
         trust=trust,
-        out=out,
     ).completed()
     tasks, _ = plan_tasks(options)
+    places = (folder / (FRESH if count == 1 else f"{FRESH}-{count}") for count in itertools.count(1))
+    out = next(place for place in places if _fits(tasks, place))
     run_comparison(tasks, out, workers=workers, trust=trust, command=command, say=say)
     findings = analyse(load_results(out))
-    write_report(findings, out / "report")
+    page, _ = write_report(findings, out / "report")
     task: TaskRuns = findings.tasks[0]
     searched = {Path(file).stem: came for file, came in files.items()}
-    outcomes = {one.against: one.outcome for one in findings.scores}
-    found = []
-    for label, scores in task.scores.items():
-        outcome = outcomes.get(label)  # of ours against it
-        outcome = None if outcome is None else TURNED.get(outcome, outcome)
-        found.append(Fresh(label, searched.get(label, ""), scores, task.reached(label, seconds=True), outcome))
-    return found
+    return [
+        Fresh(side.label, searched.get(side.label, ""), task.scores[side.label], task.reached(side.label, True), page)
+        for side in tasks[0].sides
+        if side.label in task.runs
+    ]
+
+
+def _fits(tasks: Sequence[PlannedTask], out: Path) -> bool:
+    """Whether a folder is new, or the runs that it holds are those of the tasks."""
+    try:
+        plan_lines(tasks, out)
+    except UserError:
+        return False
+    return True
 
 
 def choose(fresh: Sequence[Fresh]) -> Fresh | None:
@@ -177,22 +211,22 @@ def choose(fresh: Sequence[Fresh]) -> Fresh | None:
 
 def verdict(fresh: Sequence[Fresh]) -> list[str]:
     """Say what the search was good for."""
-    best, packaged = choose(fresh), next((side for side in fresh if side.label == OURS), None)
-    if best is None or packaged is None:
+    if (best := choose(fresh)) is None:
         return ["No trial did better than the settings that the search began with."]
     seeds = plural(len(best.scores), "fresh seed")
     lines = [f"{best.label}: {best.said()} on {seeds}, and in the search {best.searched}."]
-    how = {
-        Outcome.BETTER: "That is better than the packaged settings",
-        Outcome.WORSE: "That is worse than the packaged settings, which stay the ones to use",
-        Outcome.SAME: "No difference from the packaged settings is shown",
-    }.get(best.against or Outcome.UNKNOWN, "Whether that is better than the packaged settings so few seeds cannot say")
-    lines.append(f"{how}: {packaged.said()}.")
-    lines += [
-        f"{'SB3, tuned' if side.label == 'sb3' else 'The best of random search'}: {side.said()}."
-        for side in fresh
-        if side.label == "sb3" or side.label.startswith("random-")
-    ]
+    for side in fresh:
+        if side.label in NAMES:
+            how = {
+                Outcome.BETTER: "That is better than {}",
+                Outcome.WORSE: "That is worse than {}, which stay the ones to use",
+                Outcome.SAME: "No difference from {} is shown",
+                Outcome.UNKNOWN: "Whether that is better than {} so few seeds cannot say",
+            }[best.against(side)]
+            lines.append(f"{how.format(NAMES[side.label])}: {side.said()}.")
+        elif side.label == "sb3" or side.label.startswith("random-"):
+            name = "SB3, tuned" if side.label == "sb3" else "The best of random search"
+            lines.append(f"{name}: {side.said()}.")
     return lines
 
 
@@ -205,13 +239,13 @@ def write_best(study: Study, fresh: Sequence[Fresh]) -> Path | None:
     best = choose(fresh)
     if best is None:
         return None
-    trial = next(trial for trial in study.best(len(study.trials)) if best.label == f"trial-{trial.number}")
+    trial = next(trial for trial in study.trials if best.label == f"trial-{trial.number}")
     lines = about(study, trial)
     for side in fresh:
-        if side is best or side.label in (OURS, "sb3"):
-            name = {OURS: "The packaged settings", "sb3": "SB3, tuned"}.get(side.label, "These")
+        if side is best or side.label in (*NAMES, "sb3"):
+            name = {**NAMES, "sb3": "SB3, tuned"}.get(side.label, "these")
             scores = ", ".join(map(number, side.scores))
-            lines.append(f"{name} on fresh seeds: {side.said()}; each seed: {scores}.")
+            lines.append(f"{name[0].upper()}{name[1:]} on fresh seeds: {side.said()}; each seed: {scores}.")
     file = study.folder / "best.yaml"
     write_settings(file, study.plan, settings_of(trial, study.plan), lines)
     return file
