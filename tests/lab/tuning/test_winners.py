@@ -12,7 +12,7 @@ import pytest
 
 from agents.lab.comparison.job import Job
 from agents.lab.comparison.plan import PlannedTask, all_jobs
-from agents.lab.comparison.runner import Document
+from agents.lab.comparison.runner import ComparisonFile
 from agents.lab.tuning import winners
 from agents.lab.tuning.space import Choices
 from agents.lab.tuning.study import SETTINGS, Study
@@ -47,8 +47,8 @@ def jobs(monkeypatch: pytest.MonkeyPatch) -> list[Job]:
 
     def run(tasks: Sequence[PlannedTask], out: Path, **_: Any) -> None:
         out.mkdir(exist_ok=True)
-        (document := Document(out)).add_tasks(tasks)
-        document.save()
+        (comparison := ComparisonFile(out)).add_tasks(tasks)
+        comparison.save()
         for job in all_jobs(tasks):
             if not job.is_done(folder := job.folder(out)):
                 done.append(job)
