@@ -154,21 +154,17 @@ class RecordingWriter:
             )
         write_text(self.parts / ASKED, json.dumps(about))
         self._recording = recording
+        self.count = 0  # of the episodes that are there, one after the other
+        while self._file(self.count).is_file():
+            self.count += 1
 
     def _file(self, index: int) -> Path:
         return self.parts / f"{index:06}.hdf5"
 
-    @property
-    def count(self) -> int:
-        """How many episodes are there, one after the other."""
-        index = 0
-        while self._file(index).is_file():
-            index += 1
-        return index
-
     def add(self, episode: Episode, own_spaces: tuple[gymnasium.Space, gymnasium.Space]) -> None:
         """Write the next episode."""
         write_episode(self._file(self.count), episode, own_spaces)
+        self.count += 1
 
     def finish(self, own_spaces: tuple[gymnasium.Space, gymnasium.Space]) -> Path:
         """Put the episodes together into the folder, and return that.
