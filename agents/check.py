@@ -17,6 +17,7 @@ from envs.errors import UserError
 
 if TYPE_CHECKING:
     from agents.lab.checkup.environment import CheckResult
+    from envs.locate import Wrappers
 
 EXAMPLES = """\
 examples:
@@ -96,15 +97,17 @@ def _verdicts(options: Options) -> Iterator[CheckResult]:
     from envs.single import make_single
 
     env, spaces = options.env, None
+    wrappers: Wrappers = options.wrappers
     if env is not None:
-        made = make_single(env, env_kwargs=kwargs, wrappers=options.wrappers)
+        made = make_single(env, env_kwargs=kwargs, wrappers=wrappers)
         spaces = made.observation_space, made.action_space
         made.close()
     data = load_dataset(options.data, spaces, trust=options.trust)
     if env is None and data.env is not None:
-        code.refuse({"env": data.env}, str(options.data), trust=options.trust)
-        env, kwargs = data.env, data.env_kwargs | kwargs
-    return check_dataset(data, env, kwargs)
+        named = {"env": data.env, "wrappers": () if wrappers else data.wrappers}
+        code.refuse(named, str(options.data), trust=options.trust)
+        env, kwargs, wrappers = data.env, data.env_kwargs | kwargs, wrappers or data.wrappers
+    return check_dataset(data, env, kwargs, wrappers)
 
 
 if __name__ == "__main__":

@@ -101,7 +101,7 @@ def main(argv: list[str] | None = None) -> int:
 def _record(argv: list[str]) -> int:
     options = parse_flags(Options, argv, command="python -m agents.record", about=__doc__, examples=EXAMPLES)
     refuse_outside(options, episodes=(1, MOST), seed=(0, MOST), max_steps=(1, MOST))
-    from agents.core.user_code import is_user_code
+    from agents.run import code
     from agents.run.datasets.reading import load_dataset
     from agents.run.datasets.recorder import exploration_of
     from agents.run.terminal import say, typed
@@ -110,7 +110,7 @@ def _record(argv: list[str]) -> int:
     out = (_by_hand if options.human else _by_policy)(options, parse_env_kwargs(options.env_kwargs))
     data = load_dataset(out)
     returns = data.returns
-    where = ["--env", data.env] if is_user_code(data.env or "") else []  # whose name in a file is not enough
+    named = any(code.names({"env": data.env, "wrappers": data.wrappers}))
     summary = {
         "data": str(out),
         "episodes": data.episodes,
@@ -121,7 +121,7 @@ def _record(argv: list[str]) -> int:
     say(
         f"{data.episodes:,} episodes, {len(data):,} transitions: {out}",
         f"return {returns.mean():,.1f} +- {returns.std():,.1f}",
-        f"  look at it    {typed('python', '-m', 'agents.check', '--data', out, *where)}",
+        f"  look at it    {typed('python', '-m', 'agents.check', '--data', out, *['--trust'] * named)}",
         f"  learn from it {typed('python', '-m', 'agents.train', '--algo', 'bc', '--env', data.env, '--data', out)}",
     )
     if options.json:

@@ -29,7 +29,8 @@ class Dataset:
         lengths: transitions of each episode, int64 `[E]`.
         seeds: what each episode's `reset` was given, where that is known.
         broken: where the source said another successor than the next observation, bool `[M]`.
-        env, env_kwargs: what it was recorded in, where that is known.
+        env, env_kwargs, wrappers: what it was recorded in, where that is known.
+        remarks: what is to be said of how it was read.
     """
 
     own_spaces: tuple[Space, Space]
@@ -43,6 +44,8 @@ class Dataset:
     broken: NDArray[np.bool_]
     env: str | None = None
     env_kwargs: dict[str, Any] = field(default_factory=dict)
+    wrappers: Sequence[Any] = ()
+    remarks: Sequence[str] = ()
 
     def __len__(self) -> int:
         return len(self.reward)
@@ -168,17 +171,21 @@ class Builder:
 
     Args:
         own_spaces: the environment's, of observations and actions.
-        env, env_kwargs: what they were recorded in.
+        env, env_kwargs, wrappers: what they were recorded in.
 
     Raises:
         UserError: the spaces are none that networks here can read.
     """
 
     def __init__(
-        self, own_spaces: tuple[Space, Space], env: str | None = None, env_kwargs: dict[str, Any] | None = None
+        self,
+        own_spaces: tuple[Space, Space],
+        env: str | None = None,
+        env_kwargs: dict[str, Any] | None = None,
+        wrappers: Sequence[Any] = (),
     ) -> None:
         self._codecs = ObservationCodec(own_spaces[0], unclean=True), ActionCodec(own_spaces[1])
-        self._about = own_spaces, env, env_kwargs or {}
+        self._about = own_spaces, env, env_kwargs or {}, wrappers
         self._parts: list[Dataset] = []
 
     def add(
@@ -211,7 +218,7 @@ class Builder:
             raise BadData(None, f"an episode has {count} actions, and rewards and ends of the shapes {shapes}")
         if (found := len(observations.arrays(encoded)[0])) != count + 1:
             raise BadData(None, f"an episode of {count} actions has {found} observations, {count + 1} expected")
-        spaces, env, env_kwargs = self._about
+        spaces, env, env_kwargs, wrappers = self._about
         self._parts.append(
             Dataset(
                 own_spaces=spaces,
@@ -225,6 +232,7 @@ class Builder:
                 broken=np.zeros(count, bool) if broken is None else np.asarray(broken, bool),
                 env=env,
                 env_kwargs=env_kwargs,
+                wrappers=wrappers,
             )
         )
 

@@ -173,7 +173,7 @@ def _columns(action: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def cleaned(data: Dataset, rules: Mapping[str, str]) -> tuple[Dataset, list[str]]:
-    """Return the data as the rules leave them, and a sentence for each fault.
+    """Return the data as the rules leave them, and a sentence for each remark of their reader and for each fault.
 
     Args:
         rules: of each of `FAULTS`, what becomes of it: "keep", "drop" (the episodes that have it), "refuse", and of
@@ -182,7 +182,7 @@ def cleaned(data: Dataset, rules: Mapping[str, str]) -> tuple[Dataset, list[str]
     Raises:
         UserError: a rule refuses what is there, or nothing is left.
     """
-    said, kept = [], np.ones(data.episodes, bool)
+    said, kept = list(data.remarks), np.ones(data.episodes, bool)
     faults, episode = faults_of(data), data.episode
     for name in FAULTS:
         count = int(faults[name].sum())

@@ -99,9 +99,10 @@ def quantities(data: Dataset, gamma: float) -> dict[str, Floats]:
 def native_states(data: Dataset) -> Floats | None:
     """Return the state that each transition began in, `[M, k]`, by playing the episodes again; None where none can be.
 
-    That takes a native environment that the data name, the seed of each episode, and the same rewards as recorded.
+    That takes a native environment without wrappers that the data name, the seed of each episode, and the same rewards
+    as recorded.
     """
-    if data.env not in DYNAMICS or any(seed is None for seed in data.seeds):
+    if data.env not in DYNAMICS or data.wrappers or any(seed is None for seed in data.seeds):
         return None  # no other environment is made: its name may be anybody's
     with closing(make_single(data.env, env_kwargs=data.env_kwargs)) as env:
         inner: Any = env.unwrapped

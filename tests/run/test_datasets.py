@@ -209,11 +209,11 @@ COLUMNS = {
 def test_npz_is_cut_where_episodes_end(tmp_path: Path) -> None:
     np.savez(tmp_path / "d.npz", **COLUMNS)
     data = load_dataset(tmp_path / "d.npz")
-    assert data.lengths.tolist() == [2, 2, 1]
-    assert data.terminated.tolist() == [0, 1, 0, 0, 0]
-    assert data.truncated.tolist() == [0, 0, 0, 1, 0]
+    assert data.lengths.tolist() == [2, 1]  # the last two transitions have no successors
+    assert data.terminated.tolist() == [0, 1, 0]
+    assert data.truncated.tolist() == [0, 0, 1]
     assert data.own_spaces[1] == spaces.Discrete(2)
-    assert data.obs[data.rows].tolist() == COLUMNS["observations"].tolist()
+    assert data.obs[data.rows].tolist() == COLUMNS["observations"][:3].tolist()
     assert not data.broken.any()
 
 

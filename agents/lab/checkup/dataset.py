@@ -14,6 +14,7 @@ from agents.lab.checkup.environment import CheckResult
 from envs.actions import ActionCodec
 from envs.adapters.checks import closed, silenced
 from envs.errors import UserError
+from envs.locate import Wrappers
 from envs.single import make_single
 from envs.spaces import BadData, ObservationCodec
 
@@ -29,15 +30,17 @@ FIXES = {
 
 
 def check_dataset(
-    data: Dataset, env_id: str | None = None, env_kwargs: dict[str, Any] | None = None
+    data: Dataset, env_id: str | None = None, env_kwargs: dict[str, Any] | None = None, wrappers: Wrappers = ()
 ) -> Iterator[CheckResult]:
     """Yield a verdict for each thing that can be looked at.
 
     Args:
         data: as it was read.
-        env_id, env_kwargs: the environment that it was recorded in, in which episodes with a seed are played again;
-            None to do without.
+        env_id, env_kwargs, wrappers: the environment that it was recorded in, in which episodes with a seed are played
+            again; None to do without.
     """
+    for remark in data.remarks:
+        yield CheckResult("reading", "warning", remark, "give timeouts and next_observations, if they are known")
     yield CheckResult("size", "ok", f"{data.episodes:,} episodes, {len(data):,} transitions")
     yield CheckResult("lengths", "ok", _spread(data.lengths))
     yield CheckResult("returns", "ok", _spread(data.returns))
@@ -66,7 +69,7 @@ def check_dataset(
             yield CheckResult(f"statistics{f' of {name}' if name else ''}", "ok", numbers)
     yield _of_shift(inspection.reward_shift(data), inspection.reward_edges(data))
     if env_id is not None:
-        yield from _played_again(data, env_id, env_kwargs or {})
+        yield from _played_again(data, env_id, env_kwargs or {}, wrappers)
 
 
 def _of_fault(data: Dataset, name: str, flags: Any) -> CheckResult:
@@ -107,18 +110,21 @@ def _some(numbers: list[int]) -> str:
     return ", ".join(map(str, numbers[:8])) + (f" and {len(numbers) - 8} more" if len(numbers) > 8 else "")
 
 
-def _played_again(data: Dataset, env_id: str, env_kwargs: dict[str, Any]) -> Iterator[CheckResult]:
+def _played_again(data: Dataset, env_id: str, env_kwargs: dict[str, Any], wrappers: Wrappers) -> Iterator[CheckResult]:
     """Play recorded actions from recorded seeds: rewards and observations must be those recorded."""
     known = [index for index, seed in enumerate(data.seeds) if seed is not None][:PLAYED]
     if not known:
         yield CheckResult("replay", "ok", "no episode has a seed, so that none can be played again")
         return
     try:
-        with closed(make_single(env_id, env_kwargs=env_kwargs)) as env, silenced():
+        with closed(make_single(env_id, env_kwargs=env_kwargs, wrappers=wrappers)) as env, silenced():
             found = [_compared(data.take([index]), env) for index in known]
     except (UserError, BadData) as error:
         yield CheckResult(
-            "replay", "fault", str(error), "give the environment that they were recorded in: --env, --env-kwargs"
+            "replay",
+            "fault",
+            str(error),
+            "give the environment that they were recorded in: --env, --env-kwargs, --wrappers",
         )
         return
     words = [word for word in found if word]

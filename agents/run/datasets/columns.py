@@ -8,6 +8,7 @@ import math
 import re
 import zipfile
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +27,13 @@ NAMES = {
     "next_observations": ("next_observations", "next_obs", "next_states"),
     "actions": ("actions", "acts", "action"),
     "rewards": ("rewards", "rews", "reward"),
-    "terminated": ("terminals", "terminated", "terminations", "dones", "done"),
+    "terminated": ("terminals", "terminated", "terminations"),
+    "ended": ("dones", "done"),  # by termination or by a time limit, which "truncated" tells apart
     "truncated": ("timeouts", "truncated", "truncations"),
     "episode": ("episode", "episodes", "episode_id"),
 }
-SINGLE = ("rewards", "terminated", "truncated", "episode")  # one number for each row
+ENDS = ("terminated", "ended", "truncated")
+SINGLE = ("rewards", *ENDS, "episode")  # one number for each row
 NEEDED = ("observations", "actions", "rewards")
 PACKED = zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED
 MOST_MEMBERS, MOST_HEADER, MOST_LINE = 1_000, 10_000, 10**6
@@ -198,8 +201,8 @@ def _gathered(arrays: Mapping[str, np.ndarray], file: Path) -> Columns:
         first, _, inner = path.partition("/")
         name = _meant(first)
         assert name is not None
-        if called.setdefault(name, first) != first:
-            raise UserError(f"{file} has {called[name]} and {first}, which are two names of one column: keep one")
+        if (other := called.setdefault("terminated" if name == "ended" else name, first)) != first:
+            raise UserError(f"{file} has {other} and {first}, which are two names of one column: keep one")
         if name in SINGLE:
             array = _single(array, path, file)
         *folders, last = [name, *inner.split("/")] if inner else [name]
@@ -214,8 +217,9 @@ def _gathered(arrays: Mapping[str, np.ndarray], file: Path) -> Columns:
             has = ", ".join(sorted(arrays)) or "none that is known"
             near = did_you_mean(name, list(arrays))
             raise UserError(f"{file} has no {name} (as {', '.join(NAMES[name])}); it has {has}.{near}")
-    if "terminated" not in found and "truncated" not in found and "episode" not in found:
-        raise UserError(f"{file} does not say where episodes end: give {', '.join(NAMES['terminated'])}, or episode")
+    if not found.keys() & {*ENDS, "episode"}:
+        known = ", ".join(name for ours in ENDS for name in NAMES[ours])
+        raise UserError(f"{file} does not say where episodes end: give {known}, or episode")
     return found
 
 
@@ -231,7 +235,7 @@ def _single(column: np.ndarray, path: str, file: Path) -> np.ndarray:
     column = column.ravel()
     if name == "episode" and not np.isfinite(column).all():
         raise UserError(f"{file}: {path} has NaN or infinite numbers, those of episodes expected")
-    if name in ("terminated", "truncated") and len(others := column[(column != 0) & (column != 1)]):
+    if name in ENDS and len(others := column[(column != 0) & (column != 1)]):
         raise UserError(f"{file}: {path} has {others[0]}; 0, 1, True or False expected")
     return column
 
@@ -239,18 +243,21 @@ def _single(column: np.ndarray, path: str, file: Path) -> np.ndarray:
 def from_columns(columns: Columns, own_spaces: tuple[Space, Space] | None, file: Path) -> Dataset:
     """Cut columns into episodes: after each end, and where the number of the episode changes.
 
-    Where there are no next observations, the successor of an episode's last one is unknown, and is that itself.
+    Where there are no next observations, the successor of an episode's last one is unknown: if that terminated the
+    episode nothing depends on it; else the transition is left out, and its observation is the successor of the one
+    before, as in D4RL's `qlearning_dataset`.
 
     Raises:
-        UserError: they are not as long as one another, or do not fit the spaces.
+        UserError: they are not as long as one another, do not fit the spaces, or nothing is left of them.
     """
     count = len(columns["rewards"])
     for name, column in columns.items():
         for leaf in _leaves(column):
             if leaf.ndim < 1 or len(leaf) != count or not count or ("obs" in name and not leaf.size):
                 raise UserError(f"{file}: {name} have shape {leaf.shape}, and there are {count:,} rewards")
-    flags = {name: columns.get(name, np.zeros(count)).astype(bool) for name in ("terminated", "truncated")}
-    ends = flags["terminated"] | flags["truncated"]
+    flags = {name: columns.get(name, np.zeros(count)).astype(bool) for name in ENDS}
+    terminated, truncated = flags["terminated"] | (flags["ended"] & ~flags["truncated"]), flags["truncated"]
+    ends = terminated | truncated
     if "episode" in columns:
         number = columns["episode"]
         ends[:-1] |= number[1:] != number[:-1]
@@ -264,19 +271,33 @@ def from_columns(columns: Columns, own_spaces: tuple[Space, Space] | None, file:
     forms = [str(_map(lambda leaf: leaf.shape[1:], column)) for column in (shown, shown if after is None else after)]
     if forms[0] != forms[1]:
         raise UserError(f"{file}: observations have the shape {forms[0]:.80}, and next_observations {forms[1]:.80}")
-    builder, start = Builder(own_spaces), 0
+    builder, start, left_out = Builder(own_spaces), 0, 0
     try:
         for end in (np.flatnonzero(ends) + 1).tolist():
-            part = slice(start, end)
+            stop = end - int(after is None and not terminated[end - 1])
+            left_out += end - stop
+            part, first, start = slice(start, stop), start, end
+            if first == stop:
+                continue
+            truncated[stop - 1] |= truncated[end - 1]
             last = _map(lambda leaf, end=end: leaf[end - 1 : end], shown if after is None else after)
             obs = _joined(_map(lambda leaf, part=part: leaf[part], shown), last)
-            broken = None if after is None else _unlike(shown, after, start, end)
+            broken = None if after is None else _unlike(shown, after, first, end)
             chosen, reward = _map(lambda leaf, part=part: leaf[part], acted), columns["rewards"][part]
-            builder.add(obs, chosen, reward, flags["terminated"][part], flags["truncated"][part], broken=broken)
-            start = end
+            builder.add(obs, chosen, reward, terminated[part], truncated[part], broken=broken)
     except ValueError as error:
-        raise UserError(f"{file}, rows {start:,} to {end:,}: {str(error)[:300]}") from error
-    return builder.finish()
+        raise UserError(f"{file}, rows {first:,} to {end:,}: {str(error)[:300]}") from error
+    if left_out == count:
+        raise UserError(f"{file}: of none of its {count:,} transitions the successor is known: give next_observations")
+    remarks = []
+    if flags["ended"].any() and "truncated" not in columns:
+        remarks.append("episodes end by dones alone: those that a time limit ended count as terminated")
+    if left_out:
+        remarks.append(
+            f"{left_out:,} of {count:,} transitions are left out, as their successors are unknown: without "
+            "next_observations those that end an episode which does not terminate"
+        )
+    return replace(builder.finish(), remarks=remarks)
 
 
 def _leaves(column: Any) -> Iterable[np.ndarray]:

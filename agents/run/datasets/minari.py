@@ -16,8 +16,10 @@ from typing import Any
 
 import numpy as np
 from gymnasium import Space, spaces
+from pydantic import TypeAdapter
 
 from agents.data.dataset import Builder, Dataset
+from agents.run.config import Wrapper
 from agents.run.datasets.room import Room
 from agents.run.datasets.spaces import from_minari, to_minari
 from agents.run.storage import atomic_file, disk, opened, read_json, write_text
@@ -156,17 +158,18 @@ def read_minari(folder: Path, room: Room) -> Dataset:
     return builder.finish()
 
 
-def _origin(about: dict[str, Any]) -> tuple[str | None, dict[str, Any]]:
-    """Return the environment that metadata name, and its arguments, where they are plain."""
+def _origin(about: dict[str, Any]) -> tuple[str | None, dict[str, Any], list[Wrapper]]:
+    """Return the environment that metadata name, its arguments and its wrappers, where they are plain."""
     try:
         if isinstance(ours := about.get("deep_rl_suite"), dict):
             name, kwargs = ours["env"], ours["env_kwargs"]
+            wrappers = TypeAdapter(list[Wrapper]).validate_python(ours.get("wrappers", []))
         else:
             spec = json.loads(about["env_spec"])
-            name, kwargs = spec["id"], spec.get("kwargs") or {}
-        return (name, kwargs) if isinstance(name, str) and isinstance(kwargs, dict) else (None, {})
+            name, kwargs, wrappers = spec["id"], spec.get("kwargs") or {}, []
+        return (name, kwargs, wrappers) if isinstance(name, str) and isinstance(kwargs, dict) else (None, {}, [])
     except (KeyError, ValueError, TypeError, RecursionError):
-        return None, {}
+        return None, {}, []
 
 
 class _Reader:

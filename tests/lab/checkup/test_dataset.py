@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from pathlib import Path
 
 import gymnasium
@@ -12,6 +13,9 @@ import pytest
 from agents.__main__ import main as agents
 from agents.data.dataset import Builder, Dataset
 from agents.lab.checkup.dataset import check_dataset
+from agents.run.datasets.experts import Random
+from agents.run.datasets.recorder import Noted, Recording, record
+from envs.make import make
 
 
 def pendulum(shift: int = 0, episodes: int = 3) -> Dataset:
@@ -80,4 +84,37 @@ def test_actions_that_are_never_taken(tmp_path: Path, capsys: pytest.CaptureFixt
     verdicts = {one["name"]: one for one in json.loads(said.splitlines()[-1])["verdicts"]}
     assert verdicts["actions"]["fix"].startswith("never taken: 1;")
     assert verdicts["unended"]["level"] == "warning"
-    assert "1 episodes, 1 transitions; first in episode 1, step 1" in verdicts["unended"]["evidence"]
+    assert "1 episodes, 1 transitions; first in episode 1, step 0" in verdicts["unended"]["evidence"]
+
+
+WRAPPER = """
+import gymnasium
+
+class Ten(gymnasium.RewardWrapper):
+    def reward(self, reward):
+        return 10 * reward
+"""
+
+
+def test_what_was_recorded_with_wrappers_is_played_again_with_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mine.py").write_text(WRAPPER)
+    wrapper, out = f"{tmp_path / 'mine.py'}:Ten", tmp_path / "set"
+    noted: list[Noted] = []
+
+    def around(env: gymnasium.Env) -> Noted:
+        noted.append(Noted(env))
+        return noted[0]
+
+    with closing(make("CartPole-v1", vec="sync", wrappers=[wrapper], around=around)) as env:
+        recording = Recording("random", "CartPole-v1", {}, [wrapper], exploration=(1.0,))
+        record([Random(env.action_space)], env, noted[0], recording, 2, out)
+    assert agents(["check", "--data", str(out)]) == 2  # code that a file names
+    assert "mine.py:Ten' is code outside the package" in capsys.readouterr().err
+    played = "ok       replay: 2 episodes played again from their seeds: the same to the end"
+    for words in (["--trust"], ["--wrappers", wrapper], ["--env", "CartPole-v1", "--wrappers", wrapper]):
+        agents(["check", "--data", str(out), *words])
+        assert played in capsys.readouterr().out
+    assert agents(["check", "--data", str(out), "--env", "CartPole-v1"]) == 1
+    assert "the rewards differ" in capsys.readouterr().out
