@@ -1327,6 +1327,18 @@ BUGS = [
         "agents/lab/export/expressions.py",
         "tests/lab/export/test_export.py",
         ("? {made} + {b} : {made})", "? {made} : {made})", "export: remainders of negative numbers are negative"),
+        ("(-1 - {a})", "({a} == 0)", "export: bits of whole numbers are turned as truths are"),
+        ("{b} : {a} + {b})", "{b} : {b})", "export: the larger of NaN and a number is the number"),
+    ),
+    *_in(
+        "agents/lab/export/writer.py",
+        "tests/lab/export/test_export.py",
+        ("if isinstance(argument, float)]", "if False]", "export: decimals that whole numbers meet are cut"),
+    ),
+    *_in(
+        "agents/lab/export/js.py",
+        "tests/lab/export/test_export.py",
+        ("f(low(a), low(b))", "f(a % HALF, b % HALF)", "export: bits of negative numbers are others in a page"),
     ),
     *_in(
         "agents/lab/export/views.py",
@@ -1341,8 +1353,8 @@ BUGS = [
         "agents/lab/export/folds.py",
         "tests/lab/export/test_export.py",
         (
-            "({entry} {sign} {zero}) best = k;",
-            "({entry} {sign}= {zero}) best = k;",
+            "_beats(value, entry, sign, zero)",
+            "_beats(value, entry, f'{sign}=', zero)",
             "export: of equals the last is taken",
         ),
     ),
@@ -3437,6 +3449,25 @@ BUGS = [
             "if len(content) != size:",
             "if len(content) < size:",
             "npz: what comes after the numbers that a header says is taken",
+        ),
+    ),
+    *_in(
+        "agents/run/datasets/columns.py",
+        "tests/run/test_columns.py",
+        ('flags["ended"] & ~flags["truncated"]', 'flags["ended"]', "data: time limits of SB3's dones are terminations"),
+        (
+            "end - int(after is None and not terminated[end - 1])",
+            "end",
+            "data: a last observation is its own successor",
+        ),
+    ),
+    *_in(
+        "agents/lab/checkup/dataset.py",
+        "tests/lab/checkup/test_dataset.py",
+        (
+            "env_kwargs=env_kwargs, wrappers=wrappers)",
+            "env_kwargs=env_kwargs)",
+            "data: episodes are played again without the wrappers that they were recorded with",
         ),
     ),
     *_in(

@@ -19,19 +19,33 @@ from torch import Tensor
 from agents.lab.export.check import Runner
 from agents.lab.export.module import Exported
 from agents.lab.export.plain import write_plain
-from agents.lab.export.writer import Language, WrittenFunction
+from agents.lab.export.writer import FLOATS, Language, WrittenFunction
 from agents.run.storage import write_text
 from agents.run.terminal import visible
 from envs.errors import UserError
 
-TYPES = {"float": "float", "double": "double", "int": "int64_t", "byte": "uint8_t", "sbyte": "int8_t"}
-DTYPES = {"float": np.float32, "double": np.float64, "int": np.int64, "byte": np.uint8, "sbyte": np.int8}
+TYPES = {
+    "float": "float",
+    "double": "double",
+    "int": "int64_t",
+    "byte": "uint8_t",
+    "sbyte": "int8_t",
+    "bool": "uint8_t",
+}
+DTYPES = {
+    "float": np.float32,
+    "double": np.float64,
+    "int": np.int64,
+    "byte": np.uint8,
+    "sbyte": np.int8,
+    "bool": np.uint8,
+}
 FLAGS = ("-O2", "-std=c99", "-Wall", "-Werror", "-shared", "-fPIC")
 MOST_WORK = 4 * 2**20  # bytes of arrays between, which lie on the stack
 
 
 def _number(value: float, kind: str) -> str:
-    if kind not in ("float", "double"):
+    if kind not in FLOATS:
         return str(int(value))
     if math.isinf(value) or math.isnan(value):
         return "NAN" if math.isnan(value) else "INFINITY" if value > 0 else "-INFINITY"
@@ -62,7 +76,7 @@ C = Language(
     constant=_constant,
     number=_number,
     function=_function,
-    cast=lambda text, kind: f"({TYPES[kind]})({text})",
+    cast=lambda text, kind: f"({text}) != 0" if kind == "bool" else f"({TYPES[kind]})({text})",
     bits={sign: f"({{a}} {sign} {{b}})" for sign in ("&", "|", "^", ">>", "<<")},
     whole=True,
 )

@@ -6,9 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-import torch
-
-from agents.lab.export.writer import Writer
+from agents.lab.export.writer import FLOATS, Writer
 from envs.errors import UserError
 
 
@@ -55,21 +53,31 @@ def _gelu(w: Writer, kind: str, a: str, approximate: str = "none") -> str:
 def _quotient(w: Writer, kind: str, a: str, b: str, rounding_mode: str | None = None) -> str:
     if rounding_mode == "floor":
         return _floored(w, kind, a, b)
-    made = f"{w.language.cast(a, 'double' if kind == 'double' else 'float')} / ({b})"
-    return made if rounding_mode is None else w.language.cast(made, "int")
+    if rounding_mode == "trunc":
+        return f"{a} / ({b})" if _whole(w, kind) else f"{w.function('trunc', kind)}({a} / ({b}))"
+    return f"{w.language.cast(a, kind)} / ({b})"
+
+
+def _whole(w: Writer, kind: str) -> bool:
+    """Whether `/` and `%` are those of whole numbers."""
+    return kind not in FLOATS and w.language.whole
 
 
 def _floored(w: Writer, kind: str, a: str, b: str) -> str:
-    if kind in ("float", "double") or not w.language.whole:
+    if not _whole(w, kind):
         return f"{w.function('floor', kind)}({a} / ({b}))"
     return f"({a} / {b} - ({a} % {b} != 0 && ({a} < 0) != ({b} < 0)))"
 
 
 def _remainder(w: Writer, kind: str, a: str, b: str) -> str:
     """Of the divisor's sign, as Python's."""
-    whole = kind not in ("float", "double") and w.language.whole
-    made = f"({a} % {b})" if whole else f"{w.function('fmod', kind)}({a}, {b})"
+    made = f"({a} % {b})" if _whole(w, kind) else f"{w.function('fmod', kind)}({a}, {b})"
     return f"({made} != 0 && ({made} < 0) != ({b} < 0) ? {made} + {b} : {made})"
+
+
+def _either(sign: str) -> Callable[..., str]:
+    """The larger or smaller of two; NaN, which neither comparison finds, where one of them is."""
+    return lambda w, kind, a, b: f"({a} {sign} {b} ? {a} : {b} {sign}= {a} ? {b} : {a} + {b})"
 
 
 def _bits(sign: str) -> Callable[..., str]:
@@ -82,7 +90,7 @@ EXPRESSIONS: dict[str, Callable[..., str]] = {
     "mul": _infix("*"),
     "div": _quotient,
     **{name: _infix(sign) for name, sign in (("eq", "=="), ("ne", "!="), ("lt", "<"), ("le", "<="))},
-    **{name: _infix(sign) for name, sign in (("gt", ">"), ("ge", ">="), ("logical_and", "&&"), ("logical_or", "||"))},
+    **{name: _infix(sign) for name, sign in (("gt", ">"), ("ge", ">="))},
     **{
         name: _bits(sign)
         for sign, names in (
@@ -97,8 +105,11 @@ EXPRESSIONS: dict[str, Callable[..., str]] = {
     "copy": lambda w, kind, a, b, *_: b,
     "floor_divide": _floored,
     "remainder": _remainder,
-    "logical_xor": lambda w, kind, a, b: f"(!{a} != !{b})",
-    **dict.fromkeys(("logical_not", "bitwise_not"), lambda w, kind, a: f"!{a}"),
+    "logical_and": lambda w, kind, a, b: f"({a} != 0 && {b} != 0)",
+    "logical_or": lambda w, kind, a, b: f"({a} != 0 || {b} != 0)",
+    "logical_xor": lambda w, kind, a, b: f"(({a} != 0) != ({b} != 0))",
+    "logical_not": lambda w, kind, a: f"({a} == 0)",
+    "bitwise_not": lambda w, kind, a: f"({a} == 0)" if kind == "bool" else f"(-1 - {a})",
     **{name: _call(name) for name in ("tanh", "exp", "log", "log1p", "expm1", "sqrt", "sin", "cos", "floor", "ceil")},
     **{name: _call(name) for name in ("erf", "round", "pow", "tan", "atan2")},
     "abs": lambda w, kind, a: f"({a} < 0 ? -({a}) : {a})",
@@ -106,7 +117,7 @@ EXPRESSIONS: dict[str, Callable[..., str]] = {
     "sign": lambda w, kind, a: f"({a} > 0) - ({a} < 0)",
     "reciprocal": lambda w, kind, a: f"{w.number(1.0, kind)} / ({a})",
     "rsqrt": lambda w, kind, a: f"{w.number(1.0, kind)} / {w.function('sqrt', kind)}({a})",
-    "relu": lambda w, kind, a: f"({a} > 0 ? {a} : 0)",
+    "relu": lambda w, kind, a: f"({a} < 0 ? 0 : {a})",  # NaN stays
     "leaky_relu": lambda w, kind, a, slope=0.01: (
         f"({a} > 0 ? {a} : {slope if isinstance(slope, str) else w.number(slope, kind)} * {a})"
     ),
@@ -114,9 +125,9 @@ EXPRESSIONS: dict[str, Callable[..., str]] = {
     "elu": _elu,
     "gelu": _gelu,
     **dict.fromkeys(("clamp", "hardtanh"), _clamp),
-    "maximum": lambda w, kind, a, b: f"({a} > {b} ? {a} : {b})",
-    "minimum": lambda w, kind, a, b: f"({a} < {b} ? {a} : {b})",
+    "maximum": _either(">"),
+    "minimum": _either("<"),
     "where": lambda w, kind, a, b, c: f"({a} ? {b} : {c})",
     "isnan": lambda w, kind, a: f"({a} != {a})",
-    "_to_copy": lambda w, kind, a, dtype=None, **_: f"({a} != 0)" if dtype is torch.bool else a,
+    "_to_copy": lambda w, kind, a, **_: a,
 }

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from agents.lab.export.writer import KINDS, Value, Writer
+from agents.lab.export.writer import FLOATS, KINDS, Value, Writer
 
 
 def _axes(value: Value, dim: Any) -> list[int]:
@@ -63,6 +63,12 @@ def _mean(w: Writer, like: Tensor, value: Value, dim: Any = None, keepdim: bool 
     return _fold(w, like, value, axes, lambda _: zero, lambda entry: f"sum += {entry};", last)
 
 
+def _beats(value: Value, entry: str, sign: str, best: str) -> str:
+    """Return whether an entry takes the place of the best until now, as the first NaN does."""
+    nan = f" || ({entry} != {entry} && {best} == {best})" if value.kind in FLOATS else ""
+    return f"{entry} {sign} {best}{nan}"
+
+
 def _extreme(sign: str) -> Callable[..., Value]:
     def fold(w: Writer, like: Tensor, value: Value, dim: Any = None, keepdim: bool = False) -> Value:
         return _fold(
@@ -71,14 +77,14 @@ def _extreme(sign: str) -> Callable[..., Value]:
             value,
             _axes(value, dim),
             lambda zero: zero,
-            lambda entry: f"if ({entry} {sign} sum) sum = {entry};",
+            lambda entry: f"if ({_beats(value, entry, sign, 'sum')}) sum = {entry};",
         )
 
     return fold
 
 
 def _any(w: Writer, like: Tensor, value: Value, dim: Any = None, keepdim: bool = False) -> Value:
-    return _fold(w, like, value, _axes(value, dim), lambda _: "0", lambda entry: f"if ({entry}) sum = 1;")
+    return _fold(w, like, value, _axes(value, dim), lambda _: "0", lambda entry: f"if ({entry} != 0) sum = 1;")
 
 
 def _place(sign: str) -> Callable[..., Value]:
@@ -96,7 +102,8 @@ def _place(sign: str) -> Callable[..., Value]:
             zero = value.at([*rest[:axis], "best", *rest[axis:]])
             return [
                 f"{w.language.counter} best = 0;",
-                f"for ({w.language.counter} k = 1; k < {value.shape[axis]}; k++) if ({entry} {sign} {zero}) best = k;",
+                f"for ({w.language.counter} k = 1; k < {value.shape[axis]}; k++)",
+                f"  if ({_beats(value, entry, sign, zero)}) best = k;",
                 f"{result.at(index)} = best;",
             ]
 

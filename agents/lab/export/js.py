@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from agents.lab.export.writer import Language, WrittenFunction
+from agents.lab.export.writer import FLOATS, Language, WrittenFunction
 
 ARRAYS = {
     "float": "Float32Array",
@@ -16,11 +16,13 @@ ARRAYS = {
     "int": "Float64Array",  # whole numbers up to 2^53
     "byte": "Uint8Array",
     "sbyte": "Int8Array",
+    "bool": "Uint8Array",
 }
 # Bits of whole numbers up to 2^53, of which JavaScript's own operators see 32; and what Math lacks
 PRELUDE = """\
 const HALF = 2 ** 30;
-const bits = (f, a, b) => f(Math.floor(a / HALF), Math.floor(b / HALF)) * HALF + f(a % HALF, b % HALF);
+const high = x => Math.floor(x / HALF), low = x => x - high(x) * HALF;
+const bits = (f, a, b) => f(high(a), high(b)) * HALF + f(low(a), low(b));
 const both = (a, b) => bits((x, y) => x & y, a, b), either = (a, b) => bits((x, y) => x | y, a, b);
 const unlike = (a, b) => bits((x, y) => x ^ y, a, b);
 const even = x => { const n = Math.round(x); return Math.abs(x % 1) === 0.5 && n % 2 !== 0 ? n - 1 : n; };
@@ -38,7 +40,7 @@ const floats = text => new Float32Array(Uint8Array.from(atob(text), c => c.charC
 def _number(value: float, kind: str) -> str:
     if math.isinf(value) or math.isnan(value):
         return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
-    return repr(float(value)) if kind in ("float", "double") else str(int(value))
+    return repr(float(value)) if kind in FLOATS else str(int(value))
 
 
 def _constant(kind: str, name: str, numbers: Tensor) -> str:
@@ -55,7 +57,9 @@ JS = Language(
     constant=_constant,
     number=_number,
     function=lambda name, kind: {"erf": "erf", "fmod": "fmod", "round": "even"}.get(name, f"Math.{name}"),
-    cast=lambda text, kind: f"Math.trunc({text})" if kind == "int" else f"+({text})",
+    cast=lambda text, kind: (
+        f"Math.trunc({text})" if kind == "int" else f"({text}) != 0" if kind == "bool" else f"+({text})"
+    ),
     bits={
         "&": "both({a}, {b})",
         "|": "either({a}, {b})",

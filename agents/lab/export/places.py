@@ -56,7 +56,7 @@ def _placed(w: Writer, value: Value, indices: Sequence[Value | None], depth: int
     named = [axis for axis, index in enumerate(indices) if index is not None]
     if named != list(range(named[0], named[-1] + 1)):
         raise UserError("indices of axes apart have no plain form: export with --to onnx instead")
-    if any(index is not None and index.kind == "byte" for index in indices):
+    if any(index is not None and index.kind in ("bool", "byte") for index in indices):
         raise UserError("masks as indices have no plain form: export with --to onnx instead")
     first = named[0]
     wide = depth - (len(value.shape) - len(named))

@@ -19,8 +19,9 @@ KINDS = {
     torch.int32: "int",
     torch.uint8: "byte",
     torch.int8: "sbyte",
-    torch.bool: "byte",
+    torch.bool: "bool",
 }
+FLOATS = ("float", "double")
 MULTIPLYING = ("mm", "bmm", "addmm", "linear", "convolution")
 
 
@@ -265,10 +266,9 @@ class Writer:
 
     def elementwise(self, op: str, like: Tensor, args: list[Any], options: dict[str, Any]) -> Value:
         result = self.made(like)
-        kinds = [argument.kind for argument in args if isinstance(argument, Value)]
-        kind = (
-            "double" if "double" in kinds else "float" if "float" in kinds else result.kind if not kinds else kinds[0]
-        )
+        kinds = [argument.kind for argument in args if isinstance(argument, Value)] + [result.kind]
+        kinds += ["float" for argument in args if isinstance(argument, float)]  # whole numbers met by it become floats
+        kind = "double" if "double" in kinds else "float" if "float" in kinds else kinds[0]
 
         def body(index: list[str]) -> list[str]:
             entries = [self.entry(a, index, kind) if a is not None else None for a in args]

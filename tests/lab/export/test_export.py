@@ -17,7 +17,7 @@ import torch
 from agents.export import main
 from agents.lab.export.c import C, c_runner, compiled, header, identifiers, write_c
 from agents.lab.export.check import check, raw_inputs
-from agents.lab.export.js import script
+from agents.lab.export.js import JS, script
 from agents.lab.export.module import Exported
 from agents.lab.export.onnx import onnx_runner, write_onnx
 from agents.lab.export.plain import write_plain
@@ -54,6 +54,9 @@ MORE: dict[str, dict[str, Any]] = {
     "gSDE": PPO_SMALL | {"env": "Pendulum-v1", "use_sde": True},
     "stacked pixels": PPO_SMALL | {"env": "Bricks-v0", "frame_stack": 2},
 }
+X = torch.tensor([[0.5, 1.5, -2.5, 40.0], [-3.0, 2.0, 2.0, -0.25], [1e-3, -7.0, 0.75, 0.75]])
+Y = torch.tensor([[0, 3, 1, 1], [2, 2, 0, 3], [1, 0, 3, 2]])
+needs_node = pytest.mark.skipif(shutil.which("node") is None, reason="no node")
 needs_cc = pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler")
 
 
@@ -180,22 +183,68 @@ class Operations(torch.nn.Module):
         )
 
 
-@needs_cc
-def test_operations_are_pytorchs(tmp_path: Path) -> None:
-    """Ties, halves, negative and large numbers, with torch as the judge."""
-    x = torch.tensor([[0.5, 1.5, -2.5, 40.0], [-3.0, 2.0, 2.0, -0.25], [1e-3, -7.0, 0.75, 0.75]])
-    y = torch.tensor([[0, 3, 1, 1], [2, 2, 0, 3], [1, 0, 3, 2]])
-    module = Operations()
-    expected = module(x, y)
+class Kinds(torch.nn.Module):
+    """Operations on whole numbers, truths and NaN, and on what they become together."""
 
-    outputs = [f"out{i}" for i in range(len(expected))]
-    program, path = write_plain(module, (x, y), ["x", "y"], C), tmp_path / "ops.h"
+    def forward(self, x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        whole, byte = (y * 7 - 9) * 100_000_007, (y * 60).to(torch.uint8)
+        hole = torch.where(x > 0, x, float("nan"))
+        return (
+            byte * 0.5,
+            (y - 2) + 0.5,
+            (byte > 60.5) * 0.5 + (y == 0.5),
+            (y - 2).clamp(-1.5, 0.5),
+            torch.cat([y // 1.5, y % 1.5, y / 0.3, (y + 1).reciprocal(), y**0.5]),
+            torch.cat([torch.div(whole, 3, rounding_mode=way) for way in ("floor", "trunc")]),
+            torch.cat([torch.div(x, 0.9, rounding_mode=way) for way in ("floor", "trunc")]),
+            torch.cat([~whole, whole ^ 3, whole | 5]),
+            ~byte,
+            ((x > 0) + (x > 1)) ^ ~(y > 1),
+            torch.logical_not(hole) | torch.logical_and(hole, y),
+            torch.cat([torch.maximum(hole, x.abs()), torch.minimum(x.abs(), hole), hole.relu(), hole.clamp(-1, 1)]),
+            torch.stack([hole.amax(1), hole.amin(1)]),
+            torch.stack([hole.argmax(1), hole.argmin(1), hole.max(1).indices]),
+            torch.isnan(hole).any(1) & (hole * 0).bool().all(1),
+        )
+
+
+def outputs_of(module: torch.nn.Module, *given: torch.Tensor) -> dict[str, torch.Tensor]:
+    return {f"out{i}": value for i, value in enumerate(module(*given))}
+
+
+@needs_cc
+@pytest.mark.parametrize("module", [Operations(), Kinds()])
+def test_operations_are_pytorchs(module: torch.nn.Module, tmp_path: Path) -> None:
+    """Ties, halves, negative and large numbers, with torch as the judge."""
+    expected = outputs_of(module, X, Y)
+    outputs = list(expected)
+    program, path = write_plain(module, (X, Y), ["x", "y"], C), tmp_path / "ops.h"
     path.write_text(header(outputs, program, "ops", []))
     runner = compiled(["x", "y"], outputs, program, path)
     assert runner is not None
-    found = runner({"x": x[None].numpy(), "y": y[None].numpy()})
-    for name, value in zip(outputs, expected, strict=True):
+    found = runner({"x": X[None].numpy(), "y": Y[None].numpy()})
+    for name, value in expected.items():
         np.testing.assert_allclose(found[name].reshape(value.shape), value.numpy(), rtol=2e-6, atol=1e-6)
+
+
+OPS = """
+const act = new Function(require("fs").readFileSync(process.argv[1], "utf8") + "return ops;")();
+const given = JSON.parse(require("fs").readFileSync(0, "utf8"));
+console.log(JSON.stringify(act(...given).map(array => [...array].map(String))));
+"""
+
+
+@needs_node
+@pytest.mark.parametrize("module", [Operations(), Kinds()])
+def test_operations_in_a_page_are_pytorchs(module: torch.nn.Module, tmp_path: Path) -> None:
+    path = tmp_path / "ops.js"
+    path.write_text(script([("ops", write_plain(module, (X, Y), ["x", "y"], JS))]))
+    given = json.dumps([X.ravel().tolist(), Y.ravel().tolist()])
+    done = run(["node", "-e", OPS, str(path)], input=given, capture_output=True, text=True)
+    assert not done.stderr
+    for found, value in zip(json.loads(done.stdout), outputs_of(module, X, Y).values(), strict=True):
+        ours = np.array([float(number) for number in found]).reshape(value.shape)
+        np.testing.assert_allclose(ours, value.numpy(), rtol=2e-6, atol=1e-6)
 
 
 # Lines of [state, action, uniform] in, of [[next state, reward, ended], [observations]] out
@@ -239,9 +288,6 @@ def rules_agree(env_id: str, folder: Path) -> None:
         for ours, theirs in zip(found, arrays, strict=True):
             for one, other in zip(ours, theirs, strict=True):
                 np.testing.assert_allclose(one, np.ravel(other), rtol=1e-6, atol=1e-7)
-
-
-needs_node = pytest.mark.skipif(shutil.which("node") is None, reason="no node")
 
 
 @needs_node
