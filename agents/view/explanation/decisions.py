@@ -74,17 +74,24 @@ def difference(space: Space, before: np.ndarray, after: np.ndarray, spread: np.n
 def counts_changes(space: Space) -> bool:
     """Whether `difference` is the share of changed actions, and not a distance."""
     parts = space.parts.values() if isinstance(space, Hybrid) else [space]
-    return not any(isinstance(part, spaces.Box) for part in parts)
+    return not any(map(_is_box, parts))
 
 
-def indecision(outputs: dict[str, np.ndarray]) -> float:
+def _is_box(space: Space) -> bool:
+    return isinstance(space, spaces.Box)
+
+
+def indecision(outputs: dict[str, np.ndarray], space: Space) -> float:
     """Return how undecided one decision is, larger where more; NaN where its outputs do not say.
 
     It is the entropy of the probabilities in nats; less the gap between the two best action values; or the sum of the
-    logarithms of the deviations.
+    logarithms of the deviations. `space` is canonical, of the actions.
     """
     if "probabilities" in outputs:
         p = outputs["probabilities"].astype(np.float64)
+        parts = space.parts.values() if isinstance(space, Hybrid) else [space]
+        coins = [np.full(parameter_count(s), isinstance(s, spaces.MultiBinary)) for s in parts if not _is_box(s)]
+        p = np.append(p, 1 - p[np.concatenate(coins)])  # of a coin the probability of heads alone is there
         return float(-(p * np.log(p.clip(LEAST))).sum())
     if "q_values" in outputs:
         legal = np.sort(outputs["q_values"][~np.isnan(outputs["q_values"])])

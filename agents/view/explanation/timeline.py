@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from gymnasium import Space
 from numpy.typing import NDArray
 
 from agents.acting.evaluation import env_action
@@ -120,7 +121,7 @@ def record(env: VecEnv, policy: Policy, seed: int, rewards: Rewards, *, determin
         made.append(replace(moment, obs=kept[len(made)][0]))
     first, *rest = kept[: len(made)]
     states = States(*tree_map(lambda *rows: np.stack(rows), first, *rest))
-    return replace(judged(made, states, rewards, greedy=deterministic), seed=seed)
+    return replace(judged(made, states, rewards, env.action_space, greedy=deterministic), seed=seed)
 
 
 def render_frames(
@@ -149,8 +150,10 @@ def render_frames(
     return frames
 
 
-def judged(moments: Sequence[Moment], states: States, rewards: Rewards, *, greedy: bool) -> Timeline:
-    """Return the decisions of an episode that was played."""
+def judged(
+    moments: Sequence[Moment], states: States, rewards: Rewards, action_space: Space, *, greedy: bool
+) -> Timeline:
+    """Return the decisions of an episode that was played, in a canonical action space."""
     last = moments[-1]
     value = np.array([float(moment.outputs.get("value", np.nan)) for moment in moments])
     reward = np.array([moment.reward for moment in moments])
@@ -172,7 +175,7 @@ def judged(moments: Sequence[Moment], states: States, rewards: Rewards, *, greed
         to_come=to_come,
         surprise=reward + rewards.gamma * after - value,
         regret=value - to_come if greedy or "q_values" not in last.outputs else _missed(moments),
-        indecision=np.array([indecision(moment.outputs) for moment in moments]),
+        indecision=np.array([indecision(moment.outputs, action_space) for moment in moments]),
         scale=scale,
     )
 

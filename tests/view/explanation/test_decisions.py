@@ -61,9 +61,20 @@ def test_choices_differ_or_not_and_numbers_by_their_distance_in_deviations():
 
 
 def test_indecision_is_larger_where_actions_are_closer():
-    assert indecision({"probabilities": np.array([0.25] * 4)}) == pytest.approx(math.log(4))
-    assert indecision({"probabilities": np.array([1.0, 0.0])}) == 0
-    assert indecision({"q_values": np.array([1.0, NAN, 4.0, 3.5])}) == -0.5
-    assert indecision({"std": np.array([2.0, 0.5])}) == pytest.approx(0.0)
-    assert math.isnan(indecision({"q_values": np.array([1.0, NAN])}))
-    assert math.isnan(indecision({}))
+    choice = spaces.Discrete(4)
+    assert indecision({"probabilities": np.array([0.25] * 4)}, choice) == pytest.approx(math.log(4))
+    assert indecision({"probabilities": np.array([1.0, 0.0])}, spaces.Discrete(2)) == 0
+    assert indecision({"q_values": np.array([1.0, NAN, 4.0, 3.5])}, choice) == -0.5
+    assert indecision({"std": np.array([2.0, 0.5])}, BOX) == pytest.approx(0.0)
+    assert math.isnan(indecision({"q_values": np.array([1.0, NAN])}, spaces.Discrete(2)))
+    assert math.isnan(indecision({}, choice))
+
+
+def test_indecision_of_coins_counts_both_sides():
+    coins, p = spaces.MultiBinary(2), np.array([0.1, 0.5])
+    own = -0.1 * math.log(0.1) - 0.9 * math.log(0.9) + math.log(2)
+    assert indecision({"probabilities": p}, coins) == pytest.approx(own)
+    assert indecision({"probabilities": 1 - p}, coins) == pytest.approx(own)
+    assert indecision({"probabilities": np.array([0.0, 1.0])}, coins) == 0
+    space = Hybrid({"arm": BOX, "coins": coins, "go": spaces.Discrete(4)})
+    assert indecision({"probabilities": np.array([*p, *[0.25] * 4])}, space) == pytest.approx(own + math.log(4))

@@ -8,6 +8,7 @@ from itertools import islice
 
 import numpy as np
 import pytest
+from gymnasium.spaces import Discrete
 
 from agents.run import play
 from agents.run.play import Moment, stage
@@ -29,7 +30,9 @@ def moments(values, rewards, terminated=True, **outputs) -> list[Moment]:
 
 def read(values, rewards, terminated=True, how=None, greedy=True, **outputs) -> Timeline:
     played = moments(values, rewards, terminated, **outputs)
-    return judged(played, States(np.arange(len(played))[:, None], ()), how or Rewards(GAMMA), greedy=greedy)
+    return judged(
+        played, States(np.arange(len(played))[:, None], ()), how or Rewards(GAMMA), Discrete(2), greedy=greedy
+    )
 
 
 def test_returns_errors_and_regret_of_an_episode_that_terminates():
@@ -88,7 +91,7 @@ def test_each_state_of_an_episode_that_goes_round_in_circles_is_shown_once():
     obs = {"a": np.arange(40)[:, None] % 8, "b": np.zeros((40, 2, 2))}
     values = np.where(obs["a"][:, 0] == 3, 9.0, 1.0) + np.arange(40) / 100
     played = moments(values, np.zeros(40).tolist())
-    found = judged(played, States(obs, ()), Rewards(GAMMA), greedy=True)
+    found = judged(played, States(obs, ()), Rewards(GAMMA), Discrete(2), greedy=True)
     assert found.striking()["regret"][0] == 35
     assert [at % 8 for at in found.striking()["regret"]].count(3) == 1
     assert len(found.striking()["regret"]) == SHOWN
@@ -96,7 +99,7 @@ def test_each_state_of_an_episode_that_goes_round_in_circles_is_shown_once():
 
 def test_a_policy_that_says_no_value_has_no_such_moments():
     played = [Moment(1, None, {}, np.array(0), 1.0, 1.0, True, False)]
-    found = judged(played, States(np.zeros((1, 1)), ()), Rewards(GAMMA), greedy=True)
+    found = judged(played, States(np.zeros((1, 1)), ()), Rewards(GAMMA), Discrete(2), greedy=True)
     assert found.striking() == {"regret": [], "surprise": [], "indecision": []}
 
 
@@ -104,7 +107,7 @@ def test_what_is_shown_is_drawn_in_the_same_episode_played_again(monkeypatch):
     with closing(stage("CartPole-v1", render=True, vec="sync")) as env:
         actions = iter([0, 1, 0, 0, 1, 0, 1, 1, 0])
         whole = list(islice(play.moments(env, 3, lambda _: np.array([next(actions)])), 9))
-        found = judged(whole, States(np.zeros((9, 1)), ()), Rewards(GAMMA), greedy=True)
+        found = judged(whole, States(np.zeros((9, 1)), ()), Rewards(GAMMA), Discrete(2), greedy=True)
         asked, render, told = [], env.render, []
         monkeypatch.setattr(env, "render", lambda: [asked.append(1), render()][1])
         frames = render_frames(env, replace(found, seed=3), [0, 4, 7], lambda *of: told.append(of))
