@@ -74,6 +74,7 @@ BUGS = [
     *_in(
         "agents/lab/tuning/population.py",
         "tests/lab/tuning/test_population.py",
+        ("max(round(found), value + 1)", "round(found)", "population: a small whole number never changes"),
         ("key=worth, reverse=True)", "key=worth, reverse=False)", "population: the best go on from the worst"),
         (
             "trial.user_attrs[INTERVAL] >= behind - 1",
@@ -3368,6 +3369,7 @@ BUGS = [
         "agents/view/explanation/decisions.py",
         "tests/view/explanation/test_decisions.py",
         ("return taken - (numbers.sum(-1) - taken) / others", "return taken", "a preference holds the state's value"),
+        ("1 - p[np.concatenate(coins)]", "[]", "indecision: of coins only heads count"),
         ("legal = ~numbers.isnan()", "legal = torch.ones_like(numbers).bool()", "illegal actions count as others"),
         ("heads.clamp(min=LEAST).log() -", "heads.log() -", "a probability of 0 has an infinite logarithm"),
         ("action.clip(space.low, space.high)", "action", "actions differ by what the environment clips"),

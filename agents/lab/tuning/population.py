@@ -104,7 +104,10 @@ def _neighbour(dimension: Range | Choices, value: Any, random: Random) -> Any:
     if isinstance(dimension, Choices):
         at = dimension.texts.index(value) + random.choice((-1, 1))
         return dimension.texts[min(max(at, 0), len(dimension.texts) - 1)]
-    found = min(max(value * random.choice(FACTORS), dimension.low), dimension.high)
+    found = value * (factor := random.choice(FACTORS))
+    if dimension.whole:  # by one at the least, or a small number would always stay
+        found = max(round(found), value + 1) if factor > 1 else min(round(found), value - 1)
+    found = min(max(found, dimension.low), dimension.high)
     return round(found) if dimension.whole else found
 
 

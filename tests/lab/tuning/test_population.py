@@ -97,6 +97,14 @@ def test_settings_are_changed_a_little_and_within_their_bounds() -> None:
     assert all(one["gamma.falling"] for one in seen)
 
 
+@pytest.mark.parametrize(("value", "moved"), [(1, {1, 2}), (2, {1, 3}), (3, {2, 4}), (9, {7, 10}), (10, {8, 10})])
+def test_a_small_whole_number_moves_by_one_at_the_least(value: int, moved: set[int]) -> None:
+    space = {"n_epochs": Range(1, 10, whole=True)}
+    found = [explored(space, {"n_epochs": value}, Random(seed))["n_epochs"] for seed in range(50)]
+    assert set(found) == moved
+    assert {type(number) for number in found} == {int}
+
+
 def test_an_interval_goes_on_bit_for_bit_where_the_last_ended(tmp_path: Path) -> None:
     plan = small_plan(sampling="pbt", population=3, evaluations=2, base=base(total_timesteps=512))
     study = Study(tmp_path, None, plan)
