@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from agents.lab.words import number
 from agents.run.play import Moment
 from agents.run.video import Frame
 
@@ -47,7 +48,7 @@ def _tile(name: str, moment: Moment) -> Frame:
     picture = picture.resize((max(round(picture.width * scale), 1), HEIGHT))
     tile = Image.new("RGB", (max(picture.width, HEIGHT), HEIGHT + STRIP), "white")
     tile.paste(picture, (0, STRIP))
-    words = f"{name}: return {moment.ret:.1f} at step {moment.step:,}{', ended' if moment.ended else ''}"
+    words = f"{name}: return {number(moment.ret)} at step {moment.step:,}{', ended' if moment.ended else ''}"
     ImageDraw.Draw(tile).text((4, 5), words.encode("ascii", "replace").decode(), fill="black", font_size=14)
     return np.asarray(tile)
 

@@ -9,6 +9,7 @@ from typing import Any
 from rich.table import Table
 
 from agents.lab.statistics import summarise
+from agents.lab.words import interval, number
 from agents.run.build import flops
 from agents.run.models import LoadedPolicy
 from agents.run.play import measure
@@ -65,7 +66,6 @@ def table(rows: Sequence[tuple[str, Measured]]) -> Table:
     for head in ("parameters", "not 0", "multiply-adds", "return", "95% interval"):
         found.add_column(head, justify="right")
     for name, one in rows:
-        numbers = (one.parameters, one.nonzero, one.multiply_adds)
-        interval = f"{one.low:.1f} to {one.high:.1f}"
-        found.add_row(name, *(f"{number:,}" for number in numbers), f"{one.mean:.1f}", interval)
+        counts = (one.parameters, one.nonzero, one.multiply_adds)
+        found.add_row(name, *(f"{count:,}" for count in counts), number(one.mean), interval(one.low, one.high))
     return found

@@ -21,7 +21,7 @@ def task_name(env: str, algo: str) -> str:
 
 
 def number(value: float, short: bool = False) -> str:
-    """Write a number with about three digits; "" for nan, "never" for inf.
+    """Write a number with about three digits, however small; "" for nan, "never" for inf.
 
     From 1,000 on there are no decimals; with `short` from 100 on, and millions are written as such.
     """
@@ -30,8 +30,10 @@ def number(value: float, short: bool = False) -> str:
     size = abs(float(f"{value:.3g}"))  # 9.999 is 10.0
     if short and size >= 1e6:
         return f"{value / 1e6:.2f}M"
+    if 0 < size < 0.1:
+        return f"{value:.3g}"
     decimals = 0 if size >= (100 if short else 1_000) else 1 if size >= 10 else 2 if size >= 1 or size == 0 else 3
-    return f"{value:,.{decimals}f}"
+    return f"{value or 0.0:,.{decimals}f}"  # never -0.00
 
 
 def thousands(value: float) -> str:
@@ -54,7 +56,7 @@ def probability(p: float) -> str:
 def duration(seconds: float) -> str:
     """Write a time in seconds, minutes or hours."""
     if seconds < 100:
-        return f"{seconds:.0f} s"
+        return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 6_000 else f"{seconds / 3_600:.1f} h"
 
 

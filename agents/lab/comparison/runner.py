@@ -14,7 +14,7 @@ from agents.lab.comparison.plan import PlannedTask, all_jobs
 from agents.lab.comparison.pool import JobResult, exclusive, run_jobs
 from agents.lab.comparison.results import FILE, FORMAT, VERSION, read_comparison
 from agents.lab.machine import describe_machine
-from agents.lab.words import duration
+from agents.lab.words import duration, number
 from agents.run.folder import versions
 from agents.run.registry import label
 from agents.run.storage import read_json, write_text
@@ -72,7 +72,7 @@ def _line(ended: JobResult) -> str:
     if result is None:
         return f"{name} FAILED: {ended.error}"
     seconds = result.figures.get("train_seconds", 0.0)
-    return f"{name}: {result.score:.1f} after {result.figures['steps']:,.0f} steps in {duration(seconds)}"
+    return f"{name}: {number(result.score)} after {result.figures['steps']:,.0f} steps in {duration(seconds)}"
 
 
 def plan_lines(tasks: Sequence[PlannedTask], out: Path) -> list[str]:
