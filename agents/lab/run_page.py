@@ -81,9 +81,9 @@ def _reached(document: Document, run: StoredRun) -> dict[str, Any]:
             f"best episode: {number(returns[best])} (number {best + 1}); worst: {number(returns[worst])} "
             f"(number {worst + 1})"
         )
-    if run.best is not None:
-        at = int(run.curve[0][run.curve[1].argmax()])
-        lines.append(f"best evaluation: {number(run.best)} at step {at:,}")
+    if run.top is not None:
+        steps, values, _ = run.curve
+        lines.append(f"best evaluation: {number(values[run.top])} at step {int(steps[run.top]):,}")
     document.heading("What it reached", "reached")
     document.lead(lines)
     return found

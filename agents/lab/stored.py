@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -19,6 +20,7 @@ from agents.lab.comparison.results import validated
 from agents.run.folder import RunFolder, begun
 from agents.run.storage import disk, read_json
 from agents.run.yaml_files import load_config_file
+from envs.errors import UserError
 
 TRACES = ("config.yaml", "versions.json", "progress.csv", "model.json")  # each tells of a run, torn as it may be
 
@@ -44,6 +46,17 @@ class _Summary(_Read):
     train_s: Positive
     eval_mean: FiniteFloat | None = None
     interrupted: bool
+    first_step: Count = 0
+
+
+class _Meta(_Read):
+    step: Count
+
+
+class _Model(_Read):
+    """What is read of `model.json`."""
+
+    meta: _Meta
 
 
 class _Final(_Read):
@@ -61,7 +74,11 @@ class StoredRun:
         name: what it was given with `--name`, or "".
         begun: local time.
         curve: steps, mean returns and seconds of training of its evaluations, each of shape [evaluations].
+        top: which of its evaluations is the best: that of the model which it kept as such, else the highest; None
+            without any.
         steps: environment steps that it is known to have taken.
+        first_step: the step that it began at, later than 0 where it went on with a model that had learnt before; its
+            seconds count from there.
         state: "finished", "stopped" (by a signal) or "unfinished" (it still runs, or was killed).
         final: mean return of its final evaluation; None where it is not finished, or had none.
         train_seconds: nan where it is not finished.
@@ -76,15 +93,17 @@ class StoredRun:
     name: str
     begun: datetime
     curve: tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
+    top: int | None
     steps: int
+    first_step: int
     state: str
     final: float | None
     train_seconds: float
 
     @property
     def best(self) -> float | None:
-        """The highest mean return of its evaluations; None without any."""
-        return float(self.curve[1].max()) if self.curve[1].size else None
+        """The mean return of its best evaluation; None without any."""
+        return None if self.top is None else float(self.curve[1][self.top])
 
     def final_returns(self) -> NDArray[np.float64]:
         """Return the returns of the final evaluation's episodes; none where the run is not finished.
@@ -124,11 +143,21 @@ def read_stored(path: Path) -> StoredRun:
         name=known.name or "",
         begun=begun(path),
         curve=curve,
+        top=_top(path, *curve[:2]),
         steps=summary.steps if summary else steps,
+        first_step=min(summary.first_step, summary.steps) if summary else 0,
         state="finished" if finished else "stopped" if summary else "unfinished",
         final=summary.eval_mean if summary and finished else None,
         train_seconds=summary.train_s if summary and finished else float("nan"),
     )
+
+
+def _top(path: Path, steps: NDArray[np.float64], returns: NDArray[np.float64]) -> int | None:
+    kept, model = np.empty(0, np.int64), path / "best" / "model.json"
+    with suppress(UserError):  # a torn one is said where it is loaded; what was evaluated still tells
+        if model.exists():
+            kept = np.flatnonzero(steps == validated(_Model, model, read_json(model)).meta.step)
+    return int(kept[0]) if kept.size else int(returns.argmax()) if returns.size else None
 
 
 def run_folders(runs_dir: Path) -> list[Path]:

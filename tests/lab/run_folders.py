@@ -21,6 +21,7 @@ def write_folder(
     final: Sequence[float] | None = (24.0, 26.0),
     interrupted: bool = False,
     steps: int | None = None,
+    first_step: int = 0,
     **settings: Any,
 ) -> Path:
     """Write a run with evaluations `curve` (step, mean return) and the returns of its final episodes; return it.
@@ -39,6 +40,7 @@ def write_folder(
         done = list(final)
         summary = {"steps": max([0, *(step for step, _ in curve)]) if steps is None else steps, "train_s": 3.0}
         summary |= {"eval_mean": sum(done) / len(done) if done else None, "interrupted": interrupted}
+        summary |= {"first_step": first_step} if first_step else {}
         (run / "summary.json").write_text(json.dumps(summary))
         (run / "final_episodes.json").write_text(json.dumps({"returns": done, "lengths": [1] * len(done)}))
     return run

@@ -54,6 +54,19 @@ def test_a_row_tells_what_a_run_reached(tmp_path: Path, capsys: pytest.CaptureFi
     assert total == f"1 run, {content / 1e3:.1f} kB"
 
 
+def test_the_best_is_that_of_the_model_that_was_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Pruning keeps no model from before its sparsity was reached, however good that was."""
+    model = write_folder(tmp_path) / "best" / "model.json"
+    model.parent.mkdir()
+    for content, best in (
+        ({"meta": {"step": 300}}, 20.0),
+        ({"meta": {"step": "x"}}, 30.0),
+        ({"meta": {"step": 7}}, 30.0),
+    ):
+        model.write_text(json.dumps(content))
+        assert [row["best"] for row in listed(tmp_path, capsys)["runs"]] == [best]
+
+
 def test_the_newest_comes_first_whatever_it_is_called(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     times = {"z": "20260101-000000", "a": "20260103-000000", "m": "20260102-000000-2"}
     for name, time in times.items():

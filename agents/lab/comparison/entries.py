@@ -39,7 +39,9 @@ class Entry:
     Attributes:
         name: what it was called, or "".
         settings: what tells sides apart, as far as it is known without running code.
-        curve: steps, mean returns and seconds of its evaluations; empty for a model of SB3's.
+        curve: steps, mean returns and seconds of its evaluations; empty for a model of SB3's. Seconds are nan where
+            they are not those of all its steps.
+        first_step: the step that its folder began at.
         best: the highest of them.
         final: returns of its own final evaluation; empty where there is none.
         fresh: these were played for this comparison instead.
@@ -54,6 +56,7 @@ class Entry:
     name: str
     settings: dict[str, Any]
     curve: tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]] = (NONE, NONE, NONE)
+    first_step: int = 0
     best: float = -np.inf
     final: NDArray[np.float64] = field(default_factory=lambda: NONE)
     fresh: bool = False
@@ -115,7 +118,10 @@ def _our_entry(path: Path, trust: bool) -> Entry:
         settings = RunConfig.from_dict(settings, str(path / "config.yaml")).model_dump(mode="json")
     figures = {"steps": float(run.steps)}
     if run.train_seconds > 0:
-        figures |= {"train_seconds": run.train_seconds, "steps_per_s": run.steps / run.train_seconds}
+        figures["steps_per_s"] = (run.steps - run.first_step) / run.train_seconds
+    if run.train_seconds > 0 and not run.first_step:
+        figures["train_seconds"] = run.train_seconds
+    steps, returns, seconds = run.curve
     best = -np.inf if run.best is None else run.best
     return Entry(
         path=path,
@@ -125,7 +131,8 @@ def _our_entry(path: Path, trust: bool) -> Entry:
         seed=run.seed,
         name=run.name,
         settings={name: value for name, value in settings.items() if _tells(name, value)},
-        curve=run.curve,
+        curve=(steps, returns, seconds * np.nan if run.first_step else seconds),
+        first_step=run.first_step,
         best=best,
         final=run.final_returns(),
         figures=figures,

@@ -176,6 +176,13 @@ def _notes(sides: dict[str, list[Entry]]) -> Iterator[str]:
             f"{label} {' to '.join(f'{n:,}' for n in sorted({min(own), max(own)}))}" for label, own in steps.items()
         ]
         yield f"they trained for different numbers of steps: {listed(told)}"
+    for label, group in sides.items():
+        for entry in group:
+            if entry.first_step:
+                yield (
+                    f"{label}, seed {entry.seed}, went on at step {entry.first_step:,} with a model that had learnt "
+                    "before: how long all its steps took is not known"
+                )
 
 
 def _open(

@@ -49,6 +49,23 @@ def test_runs_of_the_same_settings_are_one_side(tmp_path: Path) -> None:
     assert found == {"learning_rate=0.0001": names[0], "learning_rate=0.01": names[1]}
 
 
+def test_what_went_on_with_a_model_is_as_fast_as_its_own_steps(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = write_folder(tmp_path, name="whole")
+    later = write_folder(tmp_path, name="later", curve=((20_100, 10.0), (20_300, 20.0)), first_step=20_000)
+    (one, other), _ = read_entries(Options(runs=(whole, later)))
+    assert one.figures == {"steps": 300.0, "train_seconds": 3.0, "steps_per_s": 100.0}
+    assert other.figures == {"steps": 20_300.0, "steps_per_s": 100.0}
+    assert one.curve[2].tolist() == [1.0, 2.0, 3.0]
+    assert np.isnan(other.curve[2]).tolist() == [True, True]
+    (report,) = compared(tmp_path, capsys, whole, later)["reports"]
+    assert (
+        "later, seed 0, went on at step 20,000 with a model that had learnt before"
+        in Path(report["report"]).read_text()
+    )
+
+
 def test_sides_are_called_as_runs_were_named(tmp_path: Path) -> None:
     first = [write_folder(tmp_path, seed, name="slow", learning_rate=1e-4) for seed in (0, 1)]
     plain, other = write_folder(tmp_path, 0), write_folder(tmp_path, 0, algo="dqn")
