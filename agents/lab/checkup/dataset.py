@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import filterfalse, islice
 from typing import Any
 
 import gymnasium
@@ -45,9 +46,10 @@ def check_dataset(
     yield CheckResult("lengths", "ok", _spread(data.lengths))
     yield CheckResult("returns", "ok", _spread(data.returns))
     if (space := ActionCodec(data.own_spaces[1]).space) and isinstance(space, gymnasium.spaces.Discrete):
-        counts = np.bincount(np.clip(data.action, 0, space.n - 1), minlength=space.n)
-        shares = ", ".join(f"{index}: {count / len(data):.1%}" for index, count in enumerate(counts[:20]))
-        never = [str(index) for index in np.flatnonzero(counts == 0)[:10]]
+        taken, counts = (part.tolist() for part in np.unique(np.clip(data.action, 0, space.n - 1), return_counts=True))
+        each = list(zip(taken, counts, strict=True))[:20]
+        shares = ", ".join(f"{index}: {count / len(data):.1%}" for index, count in each)
+        never = [str(index) for index in islice(filterfalse(set(taken).__contains__, range(space.n)), 10)]
         told = "a policy cannot learn from these data when to take them"
         yield CheckResult(
             "actions", "warning" if never else "ok", shares, f"never taken: {', '.join(never)}; {told}" if never else ""

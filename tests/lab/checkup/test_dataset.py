@@ -14,6 +14,7 @@ from agents.__main__ import main as agents
 from agents.data.dataset import Builder, Dataset
 from agents.lab.checkup.dataset import check_dataset
 from agents.run.datasets.experts import Random
+from agents.run.datasets.reading import load_dataset
 from agents.run.datasets.recorder import Noted, Recording, record
 from envs.make import make
 
@@ -85,6 +86,14 @@ def test_actions_that_are_never_taken(tmp_path: Path, capsys: pytest.CaptureFixt
     assert verdicts["actions"]["fix"].startswith("never taken: 1;")
     assert verdicts["unended"]["level"] == "warning"
     assert "1 episodes, 1 transitions; first in episode 1, step 0" in verdicts["unended"]["evidence"]
+
+
+def test_choices_without_end_take_no_memory(tmp_path: Path) -> None:
+    actions = np.array([0, 2_000_000_000, 0, 0])
+    np.savez(tmp_path / "d.npz", observations=np.eye(4), actions=actions, rewards=np.ones(4), dones=np.eye(4)[3])
+    (found,) = [one for one in check_dataset(load_dataset(tmp_path / "d.npz")) if one.name == "actions"]
+    assert found.evidence == "0: 75.0%, 2000000000: 25.0%"
+    assert found.fix.startswith("never taken: 1, 2, 3, 4, 5, 6, 7, 8, 9, 10;")
 
 
 WRAPPER = """
