@@ -24,6 +24,7 @@ from envs.errors import UserError
 
 PARTS_FILE = "parts.json"
 INTERRUPTED = 130
+Part = tuple[float, float, float | None]
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -51,14 +52,14 @@ def _carry_out(folder: Path, began: float, trust: bool) -> int:
         found = training.train_ours(job, folder, resume=resume)
     else:
         found = training.train_sb3(job, folder) if job.kind == "sb3" else training.evaluate_model(job, trust)
+    parts = _end_part(folder)
     if found is None:
         return INTERRUPTED
-    parts = [*_parts(folder)[:-1], (_parts(folder)[-1][0], time.time())]
     result = {
         **{name: getattr(job, name) for name in ("env", "algo", "label", "library", "seed")},
         "steps_per_s": found["steps"] / found["train_seconds"] if found["train_seconds"] else 0.0,
-        "total_seconds": sum(end - start for start, end in parts),
-        "peak_mb": own_peak_mb(),
+        "total_seconds": sum(end - start for start, end, _ in parts),
+        "peak_mb": max((peak for *_, peak in parts if peak is not None), default=None),
         "command": typed("python", "-m", "agents.lab.comparison.child", folder),
         "versions": versions(),
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -76,17 +77,31 @@ def _begin_part(folder: Path, began: float, *, anew: bool) -> None:
     others = [path for path in folder.iterdir() if path.name not in (JOB_FILE, ERRORS_FILE)]
     parts = [] if anew else _parts(folder)
     if parts:
-        parts[-1] = (parts[-1][0], max(path.stat().st_mtime for path in others))
+        parts[-1] = (parts[-1][0], max(path.stat().st_mtime for path in others), parts[-1][2])
     for path in others if anew else ():
         shutil.rmtree(path) if path.is_dir() else path.unlink()
-    write_text(folder / PARTS_FILE, json.dumps([*parts, (began, began)]) + "\n")
+    write_text(folder / PARTS_FILE, json.dumps([*parts, (began, began, None)]) + "\n")
 
 
-def _parts(folder: Path) -> list[tuple[float, float]]:
-    """Return when each process that worked on the run began and ended."""
+def _end_part(folder: Path) -> list[Part]:
+    """Note that this process ends, and what memory it took; return all."""
+    *before, (began, _, _) = _parts(folder)
+    parts = [*before, (began, time.time(), own_peak_mb())]
+    write_text(folder / PARTS_FILE, json.dumps(parts) + "\n")
+    return parts
+
+
+def _parts(folder: Path) -> list[Part]:
+    """Return when each process that worked on the run began and ended, and the most memory it took in MB, if known.
+
+    That of one that was killed is not, nor of those of an earlier version.
+    """
     try:
         parts = parse_json(read_bytes(folder / PARTS_FILE))
-        return [(float(began), float(ended)) for began, ended in parts]
+        return [
+            (float(began), float(ended), float(peak[0]) if peak and peak[0] is not None else None)
+            for began, ended, *peak in parts
+        ]
     except (UserError, ValueError, TypeError, OverflowError):
         return []
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from agents.lab.baselines import make_sb3
-from agents.lab.comparison import child
+from agents.lab.comparison import child, training
 from agents.lab.comparison.plan import all_jobs
 from agents.lab.comparison.runner import random_return
 from agents.run import evaluator
@@ -222,9 +222,23 @@ def test_the_time_of_all_parts_is_added_up(tmp_path):
     (folder / "result.json").unlink()
     now = time.time()
     newest = max(path.stat().st_mtime for path in folder.iterdir())
-    (folder / "parts.json").write_text(json.dumps([[newest - 100, newest - 100]]))
+    parts = [[newest - 200, newest - 200, 1e6], [newest - 100, newest - 100]]  # of a version that knew no memory, too
+    (folder / "parts.json").write_text(json.dumps(parts))
     assert child.main([str(folder), "--began", str(now - 5)]) == 0
     assert 104.9 < result(folder)["total_seconds"] < 105.1 + time.time() - newest
+    assert result(folder)["peak_mb"] is None, "this process did not train"
+    assert [part[2] for part in json.loads((folder / "parts.json").read_text())[:2]] == [1e6, None]
+
+
+def test_the_largest_memory_of_all_parts_is_kept(tmp_path, monkeypatch):
+    job = all_jobs(tasks_of([]))[0]
+    folder = here(job, tmp_path)
+    (folder / "parts.json").write_text(json.dumps([[1, 2, 1e6], [3, 4, None], [5, 6]]))
+    monkeypatch.setattr(
+        training, "train_ours", lambda *_, resume: {"steps": 1, "train_seconds": 1.0} if resume else None
+    )
+    assert child.main([str(folder)]) == 0
+    assert result(folder)["peak_mb"] == 1e6
 
 
 def test_random_actions_are_measured():
