@@ -2691,7 +2691,7 @@ BUGS = [
         ),
     ),
     *_in(
-        "agents/lab/comparison/trained.py",
+        "agents/lab/comparison/entries.py",
         "tests/lab/comparison/test_trained.py",
         ("(run.steps - run.first_step) / run", "run.steps / run", "steps that others took count for a run's speed"),
     ),

@@ -10,25 +10,25 @@ import pytest
 
 from agents.run.datasets.minari import Episode
 from agents.run.datasets.reading import load_dataset
-from agents.run.datasets.recorder import Recording, Written
+from agents.run.datasets.recorder import Recording, RecordingWriter
 
 pytest.importorskip("h5py")
 SPACES = gymnasium.spaces.Box(-1, 1, (1,), np.float32), gymnasium.spaces.Discrete(2)
 RECORDING = Recording("random", "CartPole-v1", {})
 
 
-def add(written: Written, seed: int) -> None:
+def add(written: RecordingWriter, seed: int) -> None:
     written.add(Episode(seed, [np.zeros(1, np.float32)] * 2, [0], [1.0], [True], [False]), SPACES)
 
 
 def test_episodes_that_are_there_are_counted_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = Written(tmp_path / "set", RECORDING)
+    first = RecordingWriter(tmp_path / "set", RECORDING)
     for seed in range(3):
         add(first, seed)
     looked_at: list[int] = []
-    name = Written._file
-    monkeypatch.setattr(Written, "_file", lambda self, index: looked_at.append(index) or name(self, index))  # type: ignore[func-returns-value]
-    again = Written(tmp_path / "set", RECORDING)
+    name = RecordingWriter._file
+    monkeypatch.setattr(RecordingWriter, "_file", lambda self, index: looked_at.append(index) or name(self, index))  # type: ignore[func-returns-value]
+    again = RecordingWriter(tmp_path / "set", RECORDING)
     assert again.count == 3
     for seed in range(3, 8):
         add(again, seed)

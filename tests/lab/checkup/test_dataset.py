@@ -15,7 +15,7 @@ from agents.data.dataset import Builder, Dataset
 from agents.lab.checkup.dataset import check_dataset
 from agents.run.datasets.experts import Random
 from agents.run.datasets.reading import load_dataset
-from agents.run.datasets.recorder import Noted, Recording, record
+from agents.run.datasets.recorder import Recording, RecordingWrapper, record
 from envs.make import make
 
 
@@ -110,10 +110,10 @@ def test_what_was_recorded_with_wrappers_is_played_again_with_them(
 ) -> None:
     (tmp_path / "mine.py").write_text(WRAPPER)
     wrapper, out = f"{tmp_path / 'mine.py'}:Ten", tmp_path / "set"
-    noted: list[Noted] = []
+    noted: list[RecordingWrapper] = []
 
-    def around(env: gymnasium.Env) -> Noted:
-        noted.append(Noted(env))
+    def around(env: gymnasium.Env) -> RecordingWrapper:
+        noted.append(RecordingWrapper(env))
         return noted[0]
 
     with closing(make("CartPole-v1", vec="sync", wrappers=[wrapper], around=around)) as env:
