@@ -35,13 +35,7 @@ from envs.errors import UserError
 
 FOUND_BY = {"tpe": "search", "random": "random search", "pbt": "population-based training, at its end"}
 FRESH, SETTINGS_FILES, BASE = "fresh", "settings", "base"
-NOT_WRITTEN = (
-    "seed",
-    "preset",
-    "env_kwargs",
-    "target_reward",
-    "eval_freq",
-)  # what files of settings do not get as such
+NOT_WRITTEN = ("seed", "preset", "env_kwargs", "target_reward", "eval_freq")  # in files of settings as such
 NAMES = {OURS: "the packaged settings", BASE: "the settings that the search began with"}
 
 
