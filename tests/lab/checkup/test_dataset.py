@@ -108,8 +108,8 @@ class Ten(gymnasium.RewardWrapper):
 def test_what_was_recorded_with_wrappers_is_played_again_with_them(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "mine.py").write_text(WRAPPER)
-    wrapper, out = f"{tmp_path / 'mine.py'}:Ten", tmp_path / "set"
+    (tmp_path / "tens.py").write_text(WRAPPER)
+    wrapper, out = f"{tmp_path / 'tens.py'}:Ten", tmp_path / "set"
     noted: list[RecordingWrapper] = []
 
     def around(env: gymnasium.Env) -> RecordingWrapper:
@@ -120,7 +120,7 @@ def test_what_was_recorded_with_wrappers_is_played_again_with_them(
         recording = Recording("random", "CartPole-v1", {}, [wrapper], exploration=(1.0,))
         record([Random(env.action_space)], env, noted[0], recording, 2, out)
     assert agents(["check", "--data", str(out)]) == 2  # code that a file names
-    assert "mine.py:Ten' is code outside the package" in capsys.readouterr().err
+    assert "tens.py:Ten' is code outside the package" in capsys.readouterr().err
     played = "ok       replay: 2 episodes played again from their seeds: the same to the end"
     for words in (["--trust"], ["--wrappers", wrapper], ["--env", "CartPole-v1", "--wrappers", wrapper]):
         agents(["check", "--data", str(out), *words])
