@@ -47,15 +47,17 @@ def cuda_graph(function: Callable[[], Any]) -> tuple[Callable[[], Any], Any]:
     return graph.replay, outputs
 
 
-def resolved_mode(mode: CompileMode, device: torch.device, threads: int = 1, bf16: bool = False) -> CompileMode:
+def resolved_mode(mode: CompileMode, device: torch.device, by_numpy: bool = True, bf16: bool = False) -> CompileMode:
     """Return what a mode comes to on a device: "auto" takes kernels and graphs on CUDA, NumPy on a CPU.
 
-    Where several threads compute, as large networks have them do, "auto" leaves a CPU to PyTorch: NumPy is no faster
-    on two threads than on one. Neither NumPy nor the kernels compute in bfloat16.
+    Neither NumPy nor the kernels compute in bfloat16.
+
+    Args:
+        by_numpy: whether NumPy is the faster one there.
     """
     if device.type == "cuda" and mode in ("auto", "kernels", "graphs"):
         return "graphs" if bf16 or mode == "graphs" else "kernels"
-    if device.type == "cpu" and (mode == "numpy" or (mode == "auto" and threads == 1)):
+    if device.type == "cpu" and (mode == "numpy" or (mode == "auto" and by_numpy)):
         return "off" if bf16 else "numpy"
     return "on" if mode == "on" else "off"
 
@@ -102,7 +104,7 @@ class Runtime:
         mode: `off` runs everything as it is.
         device: where the tensors live.
         record: how a function is captured; `cuda_graph` on CUDA, None where they run as they are.
-        by_numpy: whether mode `on` takes what NumPy has; what computes on several threads, or in bfloat16, it has not.
+        by_numpy: whether mode `on` takes what NumPy has, where that is faster than PyTorch's compiler.
 
     Attributes:
         in_cpp: whether what NumPy has becomes functions in C++.

@@ -45,6 +45,7 @@ from envs.native.vec_env import NativeVecEnv
 from envs.seeding import derive_seed
 from envs.single import has_native
 
+MANY = 150_000  # numbers of an array: NumPy, whose threads share products alone, is slower than PyTorch with several
 GPU_ENVS = 256  # native environments from which on a GPU has enough to do at each tick
 
 
@@ -76,6 +77,13 @@ def flops(model: Any, observation_space: Space, training: bool = False) -> int:
     """Return the multiply-adds that a model makes for one observation when it acts, or when it is trained on it."""
     call = getattr(model, "judge", None) if training else None
     return multiply_adds(model, *looked_at(model, observation_space), call=call)[1]
+
+
+def largest(model: Any, rows: int) -> int:
+    """Return how many numbers an update of a minibatch has in one array: a layer's, or pairs of two values' atoms."""
+    layers = [weight.numel() // max(weight.shape[-1], 1) for weight in model.parameters() if weight.dim() > 1]
+    pairs = [getattr(getattr(part, "values", None), "atoms", 1) ** 2 for part in model.modules()]
+    return rows * max([*layers, *pairs])
 
 
 def looked_at(model: Any, observation_space: Space) -> tuple[Any, ...]:
@@ -155,8 +163,10 @@ def build_on(
     precision = resolved_precision(config.precision, device)
     set_precision(algorithm, precision)
     use_products(precision)
-    mode = resolved_mode(config.compile, device, threads, bf16=precision == "bf16")
-    runtime = runtime or Runtime(mode, device, by_numpy=threads == 1 and precision != "bf16")
+    bf16, numbers = precision == "bf16", largest(algorithm.model, _batch_size(params))
+    by_numpy = not bf16 and (threads == 1 or numbers < MANY)
+    mode = resolved_mode(config.compile, device, by_numpy, bf16)
+    runtime = runtime or Runtime(mode, device, by_numpy=by_numpy)
     augment = (
         Augmentation(env.observation_space, params.augment, params.network.picture_axes) if params.augment else None
     )

@@ -15,7 +15,9 @@ from torch import Tensor, nn
 
 from agents.core.by_numpy.arithmetic import LARGE
 from agents.core.by_numpy.program import BY_PYTORCH, NumpyProgram, tensors_of
+from agents.core.by_numpy.sums import SHARED
 from agents.core.by_numpy.table import OPERATIONS, Untranslated
+from agents.core.device import on_one_thread
 from agents.core.runtime import Runtime
 from agents.core.tracing import Tracer, as_one
 from agents.core.watch import repeats_itself
@@ -409,6 +411,22 @@ def test_only_arguments_that_are_read_are_copied() -> None:
     assert negated.tolist() == [-1] * 3
     assert returned.tolist() == [1] * 4
     assert [array.tolist() for array in program.inputs] == [[1] * 4, [0] * 4, [1] * 4]
+
+
+def test_several_threads_share_large_products_alone() -> None:
+    def function(x: Tensor, weights: Tensor) -> Tensor:
+        return (x @ weights.t() + x[:, :1]) @ weights[:, :2]
+
+    generator = torch.Generator().manual_seed(0)
+    rows = SHARED // 256**2
+    x, weights, other = (torch.randn(n, 256, generator=generator) for n in (rows, 256, rows))
+    with on_one_thread():
+        for threads, shared in ((1, 0), (2, 1)):
+            torch.set_num_threads(threads)
+            program = NumpyProgram(function)
+            program.record(other, weights)
+            assert sum(isinstance(call, partial) and call.func is torch.mm for call in program.calls) == shared
+            torch.testing.assert_close(program(x, weights), function(x, weights), rtol=1e-4, atol=1e-3)
 
 
 def test_tensors_of_walks_through_trees() -> None:

@@ -16,7 +16,7 @@ from agents.algos.dqn.algorithm import DQN
 from agents.algos.ppo.algorithm import PPO
 from agents.core.runtime import resolved_mode
 from agents.core.settings import CompileMode
-from agents.run.build import build, build_on
+from agents.run.build import build, build_on, largest
 from agents.run.config import FLAGS, Layer, resolve
 from agents.run.training import Training
 from envs.errors import UserError
@@ -171,10 +171,39 @@ def test_what_compile_comes_to(device: str, auto: str) -> None:
     }
 
 
-def test_large_networks_whose_updates_take_several_threads_are_left_to_pytorch() -> None:
-    assert resolved_mode("auto", torch.device("cpu"), threads=2) == "off"
-    assert resolved_mode("numpy", torch.device("cpu"), threads=2) == "numpy"
-    assert resolved_mode("auto", torch.device("cuda"), threads=2) == "kernels"
+@pytest.mark.parametrize(
+    ("threads", "width", "mode", "expected"),
+    [
+        (1, 500, "auto", ("numpy", False)),
+        (2, 250, "auto", ("numpy", False)),
+        (2, 500, "auto", ("off", False)),
+        (2, 500, "numpy", ("numpy", False)),
+        (2, 250, "on", ("on", True)),
+        (2, 500, "on", ("on", False)),
+    ],
+)
+def test_updates_of_large_arrays_are_left_to_pytorch_where_it_has_several_threads(
+    threads: int, width: int, mode: CompileMode, expected: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agents.run.build.use_threads", lambda *_, **__: threads)
+    training = built(PPO_VALUES | {"net_arch": [width], "batch_size": 400, "n_steps": 200, "compile": mode})
+    assert (training.config.compile, training.runtime.in_cpp) == expected
+
+
+@pytest.mark.parametrize(
+    ("algo", "values", "numbers"),
+    [
+        ("ppo", {"net_arch": [128, 300]}, 300),
+        ("dqn", {"net_arch": [32]}, 32),
+        ("dqn", {"net_arch": [32], "distribution": "c51"}, 51 * 51),
+        ("sac", {"net_arch": [64, 64]}, 2 * 64),  # of two critics
+        ("sac", {"net_arch": [64, 64], "truncated_quantiles": True}, 25 * 25),
+    ],
+)
+def test_what_an_updates_largest_array_is(algo: str, values: dict[str, Any], numbers: int) -> None:
+    env = "Pendulum-v1" if algo == "sac" else "CartPole-v1"
+    training = built({"env": env, "algo": algo, "device": "cpu", **values})
+    assert largest(training.algorithm.model, rows=10) == 10 * numbers
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,11 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import torch
 
 from agents.core.by_numpy.table import OPERATIONS, Call, Operation, named, refused, viewed
 
+SHARED = 1 << 20  # multiply-adds: from so many on several threads pay for a product
 FEW = 8  # columns: so many are reduced one by one, as NumPy is slow along a short last axis
 
 
@@ -17,6 +19,9 @@ FEW = 8  # columns: so many are reduced one by one, as NumPy is slow along a sho
 def _mm(out: np.ndarray, a: np.ndarray, b: np.ndarray) -> list[Call]:
     if a.shape[-1] == 1 and b.ndim > 1:  # BLAS is slow at outer products
         return [partial(np.multiply, a, b, out=out)]
+    product = {2: torch.mm, 3: torch.bmm}.get(out.ndim)
+    if product and torch.get_num_threads() > 1 and out.size * a.shape[-1] >= SHARED:  # NumPy's take one
+        return [partial(product, *map(torch.from_numpy, (a, b)), out=torch.from_numpy(out))]
     return [partial(np.matmul, a, b, out=out)]
 
 
