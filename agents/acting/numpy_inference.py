@@ -6,6 +6,7 @@ For the few rows of one tick PyTorch's dispatch costs several times the arithmet
 from __future__ import annotations
 
 from collections.abc import Callable
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from agents.acting.numpy_cells import numpy_step
+from agents.core.runtime import Runtime
+from agents.core.tree import to_tensor, tree_to_tensor
+from agents.core.watch import repeats_itself
 from agents.networks.cells import GRU, LSTM
 from agents.networks.encoders import Encoder, Flat
 from agents.networks.layers import MLP
@@ -58,7 +62,7 @@ class NumpyForward:
         """Whether there are still no hooks on all modules; what else changes, a `Watch` of the model notices."""
         return not _hooked_everywhere()
 
-    def __call__(self, obs: np.ndarray) -> np.ndarray:
+    def __call__(self, obs: np.ndarray, *_: Any) -> np.ndarray:
         """Return the head's output `[N, P]` for float32 observations `[N, ...]`."""
         return self._through_layers(self._read(obs))
 
@@ -84,6 +88,51 @@ class NumpyForward:
         weight, bias = self._head
         output = x @ weight + bias
         return np.concatenate([output, x], axis=1) if self._features else output
+
+
+class NumpyRepeat:
+    """What `model.act` has PyTorch do with observations that are one array, repeated by NumPy from the second call on.
+
+    What NumPy has not runs as it is.
+
+    Attributes:
+        max_rows, remember: as those of `NumpyForward`.
+    """
+
+    remember = None
+
+    def __init__(self, model: Any) -> None:
+        def parameters(obs: Tensor, *noise: Any) -> Tensor:
+            found: Tensor = model.act(obs, (), *noise)[0]
+            return found
+
+        self._run = Runtime("numpy", torch.device("cpu")).compiled(parameters, state=list)
+        self._one_at_a_time = Lock()  # calls work in the same memory
+        self.max_rows = LARGEST // max(parameter.numel() for parameter in model.parameters())
+
+    @property
+    def up_to_date(self) -> bool:
+        """As that of `NumpyForward`."""
+        return not _hooked_everywhere()
+
+    def __call__(self, obs: np.ndarray, *noise: Any) -> np.ndarray:
+        """Return what `model.act` returns first, `[N, P]`, for `[N, ...]`, and what noisy layers draw, if given."""
+        cpu = torch.device("cpu")
+        with self._one_at_a_time:
+            found: np.ndarray = self._run(to_tensor(obs, cpu), *tree_to_tensor(noise, cpu)).numpy()
+        return found
+
+
+def numpy_repeat(model: nn.Module) -> NumpyRepeat | None:
+    """Return what repeats `model.act`, or None where that may do more than compute, or PyTorch is the faster one."""
+    parts: Any = list(model.modules())
+    if _hooked_everywhere() or not repeats_itself(model) or not hasattr(model, "acting_path"):
+        return None
+    if getattr(model, "recurrent", False) or getattr(getattr(model, "encoder", None), "keys", None) is not None:
+        return None
+    if any(isinstance(part, nn.Conv2d) or getattr(part, "bf16", False) for part in parts):
+        return None
+    return NumpyRepeat(model) if all(p.device.type == "cpu" for p in model.parameters()) else None
 
 
 def numpy_forward(model: nn.Module) -> NumpyForward | None:

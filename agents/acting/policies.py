@@ -13,7 +13,7 @@ from gymnasium import spaces
 from numpy import ndarray
 from torch import Tensor
 
-from agents.acting.numpy_inference import NumpyForward, numpy_forward
+from agents.acting.numpy_inference import NumpyForward, NumpyRepeat, numpy_forward, numpy_repeat
 from agents.core.config import ExplorationConfig
 from agents.core.device import looked_at
 from agents.core.schedules import linear
@@ -55,7 +55,7 @@ class ModelPolicy(ABC):
     _on_tensors = False  # whether `choose` takes no NumPy parameters
     _watch: Watch | None = None
     _version = -1
-    _forward: NumpyForward | None = None
+    _forward: NumpyForward | NumpyRepeat | None = None
     _device: torch.device
 
     def __getattr__(self, name: str) -> Any:
@@ -95,8 +95,12 @@ class ModelPolicy(ABC):
 
     def step(self, obs: Obs, carry: Tree, noise: Tree) -> Acted:
         """Act on observations `[N, ...]`: a pure function of tensors on the model's device."""
-        parameters, carry = self.model.act(obs, carry)
+        parameters, carry = self.model.act(obs, carry, *self.layer_noise(noise))
         return Acted(*self.choose(parameters, action_mask(obs), noise), carry)
+
+    def layer_noise(self, noise: Tree) -> tuple[Noise, ...]:
+        """Return what of the noise of a step the model itself takes, if anything."""
+        return ()
 
     def unroll(self, obs: Obs, carry: Tree = (), start: Tensor | None = None) -> Any:
         """Return the model's outputs for a batch or for sequences: the numbers that `step` saw."""
@@ -119,7 +123,7 @@ class ModelPolicy(ABC):
                 if noise is not None and type(noise[0]) is not ndarray:
                     noise = tree_map(to_numpy, noise)
                 if forward.remember is None:
-                    parameters = forward(to_numpy(obs))
+                    parameters = forward(to_numpy(obs), *self.layer_noise(noise))
                 else:
                     parameters, carry = forward.step(to_numpy(obs), carry)
                 if self._on_tensors:
@@ -134,10 +138,12 @@ class ModelPolicy(ABC):
         device = self._device
         return act
 
-    def _quickest(self) -> NumpyForward | None:
+    def _quickest(self) -> NumpyForward | NumpyRepeat | None:
         """Return the model's computation through NumPy, if there is one; looked for anew if the model has changed."""
         if self._watch is None:
             self._watch = Watch(self.model)
+        elif not isinstance(self._forward, NumpyForward):
+            self._watch.train(False)  # training mode, with its dropout, is for updates
         version = self._watch.version()
         if version != self._version or (self._forward is not None and not self._forward.up_to_date):
             name, first = next(self.model.named_parameters())
@@ -145,8 +151,8 @@ class ModelPolicy(ABC):
                 raise UserError(f"parameter {name} is {first.dtype}: acting takes float32 (network.float())")
             self._device, self._forward = first.device, numpy_forward(self.model)
             if self._forward is None:
-                self.model.eval()  # training mode, with its dropout, is for updates
-                version = self._watch.version()
+                self.model.eval()
+                version, self._forward = self._watch.version(), numpy_repeat(self.model)
             self._version = version
         return self._forward
 
@@ -351,11 +357,8 @@ class EpsilonGreedyPolicy(ModelPolicy):
     def schedules(self, progress: float) -> dict[str, float]:
         return {"rollout/exploration_rate": self.epsilon(progress)}
 
-    def step(self, obs: Obs, carry: Tree, noise: Tree) -> Acted:
-        if noise is None or not self.model.noise_size:
-            return super().step(obs, carry, noise)
-        q, carry = self.model.act(obs, carry, Noise(noise[2]))
-        return Acted(*self.choose(q, action_mask(obs), noise), carry)
+    def layer_noise(self, noise: Tree) -> tuple[Noise, ...]:
+        return (Noise(noise[2]),) if noise is not None and self.model.noise_size else ()
 
     def actor(self) -> Act:
         act = super().actor()

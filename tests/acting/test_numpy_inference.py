@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -9,9 +11,12 @@ from gymnasium import spaces
 from torch import nn
 from torch.nn.utils import parametrizations, prune
 
-from agents.acting.numpy_inference import NumpyForward, numpy_forward
-from agents.core.config import ActorCriticConfig, QNetworkConfig
+from agents.acting.numpy_inference import NumpyForward, NumpyRepeat, numpy_forward, numpy_repeat
+from agents.acting.policies import EpsilonGreedyPolicy
+from agents.core.config import ActorCriticConfig, ExplorationConfig, QNetworkConfig
+from agents.core.tree import to_numpy, tree_map
 from agents.learning.parameters import FlatParameters
+from agents.networks.heads import Noise
 from agents.networks.models import ActorCritic, QNetwork
 
 VECTOR = spaces.Box(-np.inf, np.inf, (5,), np.float32)
@@ -152,3 +157,80 @@ def test_hooks_of_all_modules_are_left_to_pytorch():
     assert numpy_forward(network) is None
     handle.remove()
     assert numpy_forward(network) is not None
+
+
+HEADS = {
+    "wide": {"layer_norm": True, "dueling": True},
+    "noisy": {"noisy": True, "dueling": True, "distribution": "c51", "v_min": -1, "v_max": 1},
+    "bounded": {"spectral_norm": True, "distribution": "qr", "n_quantiles": 5},
+    "sampled": {"distribution": "iqn", "n_quantiles": 5},
+    "gelu": {"activation": "gelu"},
+    "bytes": {},
+}
+
+
+@pytest.mark.parametrize(("head", "noisy"), [*((head, False) for head in HEADS), ("noisy", True)])
+@torch.no_grad()
+def test_what_other_networks_have_pytorch_do_is_repeated(head, noisy):
+    """For several numbers of rows in turn, and through changes of the parameters and the normaliser in place."""
+    space = spaces.Box(0, 255, (5,), np.uint8) if head == "bytes" else VECTOR
+    network = q_network(space, norm_obs=head != "bytes", **HEADS[head]).eval()
+    flat, reading, act, calls = FlatParameters(network), numpy_repeat(network), network.act, []
+    network.act = lambda *given: calls.append(1) or act(*given)
+    rng, generator = np.random.default_rng(0), torch.Generator().manual_seed(0)
+    for rows in (1, 3, 3, 1, 3):
+        flat.vector.mul_(1.2)
+        network.bring_bounds_up_to_date()
+        obs = (rng.normal(size=(rows, 5)) * 40).astype(space.dtype)
+        network.encoder.update_statistics(torch.from_numpy(obs))
+        noise = (Noise(torch.randn(rows, network.noise_size, generator=generator)),) if noisy else ()
+        expected = act(torch.from_numpy(obs), (), *noise)[0]
+        found = reading(obs, *tree_map(to_numpy, noise))
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+    assert len(calls) == 2, "once for each number of rows"
+
+
+def test_several_threads_may_ask_at_once():
+    network = q_network(layer_norm=True, dueling=True, net_arch=(64, 64)).eval()
+    reading, rng = numpy_repeat(network), np.random.default_rng(0)
+    asked = rng.normal(size=(8, 200, 2, 5)).astype(np.float32)
+    reading(asked[0, 0])
+    with torch.no_grad():
+        expected = network.act(torch.from_numpy(asked).flatten(0, 2), ())[0].unflatten(0, asked.shape[:3])
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda each: np.stack([reading(obs) for obs in each]), asked))
+    np.testing.assert_allclose(np.stack(found), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("space", "options"),
+    [
+        (spaces.Box(0, 255, (10, 10, 4), np.uint8), {}),
+        (spaces.Dict({"a": VECTOR, "b": VECTOR}), {}),
+        (VECTOR, {"memory": "scan"}),
+    ],
+    ids=str,
+)
+def test_pictures_dicts_and_memories_are_not_repeated(space, options):
+    assert numpy_repeat(q_network(space, **options)) is None
+
+
+def test_what_may_do_more_than_compute_is_not_repeated():
+    assert numpy_repeat(q_network(kind=Doubled)) is None, "a class of this test's"
+    network = q_network(layer_norm=True)
+    assert isinstance(numpy_repeat(network), NumpyRepeat)
+    network.head.register_forward_hook(lambda *_: None)
+    assert numpy_repeat(network) is None
+
+
+def test_a_policy_that_is_repeated_acts_in_evaluation_mode_and_follows_what_is_done_to_its_model():
+    network = q_network(layer_norm=True)
+    policy = EpsilonGreedyPolicy(network, ExplorationConfig())
+    obs = np.ones((2, 5), np.float32)
+    policy.predict(obs)
+    kept = policy._quickest()
+    network.train()
+    assert policy._quickest() is kept, "training and acting in turn make nothing anew"
+    assert not network.training
+    network.head.register_forward_hook(lambda module, given, q: torch.tensor([0.0, 0.0, 1.0]).expand_as(q))
+    assert policy.predict(obs)[0].tolist() == [2, 2]

@@ -86,10 +86,12 @@ def test_a_tick_of_nothing_but_exploration_asks_no_model(monkeypatch, activation
     params = DQNConfig(n_envs=2, net_arch=(8,), activation=activation, exploration_initial_eps=0.7)
     training = training_on(ClockEnv(2), params)
     policy, model, asked, noises = training.policy, training.algorithm.model, [], []
-    assert (policy._quickest() is not None) == (activation == "tanh"), "both ways to compute are tried"
+    assert isinstance(policy._quickest(), NumpyForward) == (activation == "tanh"), "both ways to compute are tried"
     forward, act, draw = NumpyForward.__call__, model.act, policy.draw_noise
     if activation == "tanh":
-        monkeypatch.setattr(NumpyForward, "__call__", lambda self, obs: asked.append(obs.copy()) or forward(self, obs))
+        monkeypatch.setattr(
+            NumpyForward, "__call__", lambda self, obs, *_: asked.append(obs.copy()) or forward(self, obs)
+        )
     else:
         model.act = lambda obs, carry: asked.append(obs.clone()) or act(obs, carry)
     monkeypatch.setattr(policy, "draw_noise", lambda *given: noises.append(draw(*given)) or noises[-1])

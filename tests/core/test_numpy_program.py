@@ -147,6 +147,8 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
         torch.clamp(x, y, y + 1),
         torch.where(x > y, x, y), torch.where(x > 0, x, 0.0), x.masked_fill(y > 0, 7.0),
     ),
+    "activations": lambda x, y: (F.elu(x), F.gelu(x), F.silu(x)),
+    "gradients of activations": gradients(lambda x, y: F.elu(3 * x) + F.gelu(3 * x) * y + F.silu(3 * y)),
     "signs": lambda x, y: (x.sign(), y.isnan()),
     "products": lambda x, y: (
         x @ y.T, x.T @ y, x[:, :1] @ y[:1], F.linear(x, y, y[:, 0]), torch.bmm(x.view(2, 3, 3), y.view(2, 3, 3)),

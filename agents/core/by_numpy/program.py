@@ -28,6 +28,7 @@ BY_PYTORCH = {
     *("_log_softmax", "_log_softmax_backward_data", "_safe_softmax", "_softmax", "_softmax_backward_data"),
     *("log_sigmoid_backward", "log_sigmoid_forward", "sigmoid", "sigmoid_backward", "softplus", "softplus_backward"),
     *("native_layer_norm", "native_layer_norm_backward"),
+    *("elu", "elu_backward", "gelu", "gelu_backward", "silu", "silu_backward"),
 }
 
 
