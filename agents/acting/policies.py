@@ -63,6 +63,10 @@ class ModelPolicy(ABC):
             return object.__getattribute__(self, name)
         raise no_attribute(self, name, INSTEAD)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a copy begins with, which looks at its own model anew."""
+        return {name: value for name, value in vars(self).items() if name not in ("_watch", "_version", "_forward")}
+
     @property
     def device(self) -> torch.device:
         """Where the model computes."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from copy import deepcopy
 
 import numpy as np
 import pytest
@@ -224,7 +225,7 @@ def test_what_may_do_more_than_compute_is_not_repeated():
 
 
 def test_a_policy_that_is_repeated_acts_in_evaluation_mode_and_follows_what_is_done_to_its_model():
-    network = q_network(layer_norm=True)
+    network = q_network(layer_norm=True, dueling=True)
     policy = EpsilonGreedyPolicy(network, ExplorationConfig())
     obs = np.ones((2, 5), np.float32)
     policy.predict(obs)
@@ -232,5 +233,9 @@ def test_a_policy_that_is_repeated_acts_in_evaluation_mode_and_follows_what_is_d
     network.train()
     assert policy._quickest() is kept, "training and acting in turn make nothing anew"
     assert not network.training
-    network.head.register_forward_hook(lambda module, given, q: torch.tensor([0.0, 0.0, 1.0]).expand_as(q))
+    copied = deepcopy(policy)
+    network.head.register_forward_hook(lambda module, given, q: torch.tensor([[0.0], [0.0], [1.0]]).expand_as(q))
     assert policy.predict(obs)[0].tolist() == [2, 2]
+    with torch.no_grad():
+        copied.model.head.advantage.layers[-1].bias.copy_(torch.tensor([0.0, 1e3, 0.0]))
+    assert copied.predict(obs)[0].tolist() == [1, 1]
