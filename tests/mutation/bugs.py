@@ -886,6 +886,49 @@ BUGS = [
     *_in(
         "agents/acting/numpy_inference.py",
         "tests/acting/test_numpy_inference.py",
+        (
+            "self._run(to_tensor(obs, cpu), *tree_to_tensor(noise, cpu))",
+            "self._run(to_tensor(obs, cpu))",
+            "acting by NumPy: noisy layers explore no more",
+        ),
+        (
+            "        with self._one_at_a_time:\n",
+            "        if True:\n",
+            "acting by NumPy: threads write over one another",
+        ),
+        (
+            "repeats_itself(model) or not hasattr",
+            "hasattr(model, 'none') or not hasattr",
+            "acting by NumPy: hooks are left out",
+        ),
+    ),
+    *_in(
+        "agents/acting/policies.py",
+        "tests/acting/test_numpy_inference.py",
+        (
+            "            self._watch.train(False)  # training mode",
+            "            pass  # training mode",
+            "acting by NumPy: each rollout notes anew what the model does, in training mode",
+        ),
+    ),
+    *_in(
+        "agents/run/build.py",
+        "tests/run/test_build.py",
+        ("threads == 1 or numbers < MANY", "threads == 1", "two threads: NumPy is left out for small arrays too"),
+        (
+            "return rows * max([*layers, *pairs])",
+            "return rows * max(layers)",
+            "two threads: pairs of quantiles go to NumPy",
+        ),
+    ),
+    *_in(
+        "agents/core/by_numpy/sums.py",
+        "tests/core/test_numpy_program.py",
+        ("a.shape[-1] >= SHARED", "a.shape[-1] >= 0", "two threads: small products are handed to PyTorch"),
+    ),
+    *_in(
+        "agents/acting/numpy_inference.py",
+        "tests/acting/test_numpy_inference.py",
         ("/ np.sqrt(var + np.float32(1e-8))", "/ (var + np.float32(1e-8))", "NumPy: divides by the variance"),
     ),
     *_in(
