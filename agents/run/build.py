@@ -45,7 +45,9 @@ from envs.native.vec_env import NativeVecEnv
 from envs.seeding import derive_seed
 from envs.single import has_native
 
-MANY = 150_000  # numbers of an array: NumPy, whose threads share products alone, is slower than PyTorch with several
+# Numbers of an array from which on PyTorch with several threads, and its compiler, are faster than NumPy and C++, where
+# threads share products alone.
+MANY, MANY_COMPILED = 150_000, 50_000
 GPU_ENVS = 256  # native environments from which on a GPU has enough to do at each tick
 
 
@@ -164,7 +166,7 @@ def build_on(
     set_precision(algorithm, precision)
     use_products(precision)
     bf16, numbers = precision == "bf16", largest(algorithm.model, _batch_size(params))
-    by_numpy = not bf16 and (threads == 1 or numbers < MANY)
+    by_numpy = not bf16 and (threads == 1 or numbers < (MANY_COMPILED if config.compile == "on" else MANY))
     mode = resolved_mode(config.compile, device, by_numpy, bf16)
     runtime = runtime or Runtime(mode, device, by_numpy=by_numpy)
     augment = (

@@ -178,8 +178,9 @@ def test_what_compile_comes_to(device: str, auto: str) -> None:
         (2, 250, "auto", ("numpy", False)),
         (2, 500, "auto", ("off", False)),
         (2, 500, "numpy", ("numpy", False)),
-        (2, 250, "on", ("on", True)),
-        (2, 500, "on", ("on", False)),
+        (1, 250, "on", ("on", True)),
+        (2, 100, "on", ("on", True)),
+        (2, 250, "on", ("on", False)),
     ],
 )
 def test_updates_of_large_arrays_are_left_to_pytorch_where_it_has_several_threads(
