@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from agents.acting.numpy_cells import numpy_step
 from agents.core.runtime import Runtime
 from agents.core.tree import to_tensor, tree_to_tensor
-from agents.core.watch import repeats_itself
+from agents.core.watch import suits_numpy
 from agents.networks.cells import GRU, LSTM
 from agents.networks.encoders import Encoder, Flat
 from agents.networks.layers import MLP
@@ -125,12 +125,11 @@ class NumpyRepeat:
 
 def numpy_repeat(model: nn.Module) -> NumpyRepeat | None:
     """Return what repeats `model.act`, or None where that may do more than compute, or PyTorch is the faster one."""
-    parts: Any = list(model.modules())
-    if _hooked_everywhere() or not repeats_itself(model) or not hasattr(model, "acting_path"):
+    if _hooked_everywhere() or not suits_numpy(model) or not hasattr(model, "acting_path"):
         return None
     if getattr(model, "recurrent", False) or getattr(getattr(model, "encoder", None), "keys", None) is not None:
         return None
-    if any(isinstance(part, nn.Conv2d) or getattr(part, "bf16", False) for part in parts):
+    if any(getattr(part, "bf16", False) for part in model.modules()):
         return None
     return NumpyRepeat(model) if all(p.device.type == "cpu" for p in model.parameters()) else None
 

@@ -29,6 +29,11 @@ def repeats_itself(module: nn.Module) -> bool:
     )
 
 
+def suits_numpy(module: nn.Module) -> bool:
+    """Whether NumPy may repeat what `module` runs, and may gain by it: it repeats itself, without convolutions."""
+    return repeats_itself(module) and not any(isinstance(part, nn.Conv2d) for part in module.modules())
+
+
 class Watch:
     """Tells versions of a module apart by the structure and state that compiled programs and views rely on.
 

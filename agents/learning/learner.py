@@ -8,14 +8,14 @@ from dataclasses import fields
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from agents.core.algorithm import Algorithm
 from agents.core.checked import Function, Version
 from agents.core.runtime import Runtime
 from agents.core.saved import count, part
 from agents.core.tree import tree_map
-from agents.core.watch import repeats_itself
+from agents.core.watch import repeats_itself, suits_numpy
 from agents.data.batch import Batch
 from agents.data.trajectory import Trajectory, has_pictures
 from agents.learning.kernels.surrogate import SurrogateUpdate
@@ -64,8 +64,7 @@ class Learner:
         def version() -> Hashable:
             return self.parameters.version
 
-        # where convolutions take the time PyTorch's are faster
-        by_numpy = repeats_itself(algorithm) and not any(isinstance(part, nn.Conv2d) for part in algorithm.modules())
+        by_numpy = suits_numpy(algorithm)
         how = version, self._changing if by_numpy else None, lambda: repeats_itself(algorithm)
 
         # a sequence's steps, one after the other, would keep PyTorch's compiler busy for minutes

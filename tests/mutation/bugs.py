@@ -897,7 +897,7 @@ BUGS = [
             "acting by NumPy: threads write over one another",
         ),
         (
-            "repeats_itself(model) or not hasattr",
+            "suits_numpy(model) or not hasattr",
             "hasattr(model, 'none') or not hasattr",
             "acting by NumPy: hooks are left out",
         ),
