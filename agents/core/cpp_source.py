@@ -40,6 +40,7 @@ MATHS = """#include <algorithm>
 #include <cstdint>
 #include <cstring>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 #if defined(__FMA__) || defined(__ARM_FEATURE_FMA)

@@ -71,9 +71,36 @@ static void product(float* out, int64_t om, int64_t on, const float* a, int64_t 
     }
 }
 
+template <int... i> static inline Lanes paired(Lanes a, Lanes b, bool upper, std::integer_sequence<int, i...>) {
+#if defined(__clang__)
+    return upper ? __builtin_shufflevector(a, b, ((i + LANES) / 2 + i % 2 * LANES)...)
+                 : __builtin_shufflevector(a, b, (i / 2 + i % 2 * LANES)...);
+#else
+    typedef int32_t Places __attribute__((vector_size(BYTES)));
+    return upper ? __builtin_shuffle(a, b, Places{((i + LANES) / 2 + i % 2 * LANES)...})
+                 : __builtin_shuffle(a, b, Places{(i / 2 + i % 2 * LANES)...});
+#endif
+}
+
+// LANES rows of `b`, which lie `bn` apart, become the columns of `to`.
+static void turned(float* to, int64_t width, const float* b, int64_t bn) {
+    Lanes now[LANES], next[LANES];
+    for (int i = 0; i < LANES; ++i) now[i] = *(const Lanes*)(b + i * bn);
+    for (int done = 1; done < LANES; done *= 2) {
+        for (int i = 0; i < LANES; ++i)
+            next[i] = paired(now[i / 2], now[(i + LANES) / 2], i % 2, std::make_integer_sequence<int, LANES>());
+        for (int i = 0; i < LANES; ++i) now[i] = next[i];
+    }
+    for (int i = 0; i < LANES; ++i) *(Lanes*)(to + i * width) = now[i];
+}
+
 static void packed(float* to, const float* b, int64_t bk, int64_t bn, int64_t inner, int64_t columns, int64_t width) {
+    const bool across = bk == 1 && bn != 1;
+    const int64_t deep = across ? inner / LANES * LANES : 0, wide = across ? columns / LANES * LANES : 0;
+    for (int64_t n = 0; n < wide; n += LANES)
+        for (int64_t k = 0; k < deep; k += LANES) turned(to + k * width + n, width, b + n * bn + k, bn);
     for (int64_t k = 0; k < inner; ++k)
-        for (int64_t n = 0; n < width; ++n) to[k * width + n] = n < columns ? b[k * bk + n * bn] : 0.0f;
+        for (int64_t n = k < deep ? wide : 0; n < width; ++n) to[k * width + n] = n < columns ? b[k * bk + n * bn] : 0.0f;
 }
 
 static inline float dot(const float* a, const float* b, int64_t n) {
