@@ -71,6 +71,7 @@ static void product(float* out, int64_t om, int64_t on, const float* a, int64_t 
     }
 }
 
+// The lower or upper halves of two, number by number in turn.
 template <int... i> static inline Lanes paired(Lanes a, Lanes b, bool upper, std::integer_sequence<int, i...>) {
 #if defined(__clang__)
     return upper ? __builtin_shufflevector(a, b, ((i + LANES) / 2 + i % 2 * LANES)...)
@@ -82,7 +83,8 @@ template <int... i> static inline Lanes paired(Lanes a, Lanes b, bool upper, std
 #endif
 }
 
-// LANES rows of `b`, which lie `bn` apart, become the columns of `to`.
+// LANES rows of `b`, which lie `bn` apart, become the columns of `to`: each time rows are paired with those half of all
+// further on, number by number.
 static void turned(float* to, int64_t width, const float* b, int64_t bn) {
     Lanes now[LANES], next[LANES];
     for (int i = 0; i < LANES; ++i) now[i] = *(const Lanes*)(b + i * bn);
@@ -100,7 +102,8 @@ static void packed(float* to, const float* b, int64_t bk, int64_t bn, int64_t in
     for (int64_t n = 0; n < wide; n += LANES)
         for (int64_t k = 0; k < deep; k += LANES) turned(to + k * width + n, width, b + n * bn + k, bn);
     for (int64_t k = 0; k < inner; ++k)
-        for (int64_t n = k < deep ? wide : 0; n < width; ++n) to[k * width + n] = n < columns ? b[k * bk + n * bn] : 0.0f;
+        for (int64_t n = k < deep ? wide : 0; n < width; ++n)
+            to[k * width + n] = n < columns ? b[k * bk + n * bn] : 0.0f;
 }
 
 static inline float dot(const float* a, const float* b, int64_t n) {
