@@ -61,8 +61,8 @@ class Learner:
         self.shuffling = torch.Generator(device).manual_seed(derive_seed(seed, "minibatch"))
         self._recurrent: bool = getattr(algorithm.model, "recurrent", False)
 
-        def version() -> Hashable:
-            return self.parameters.version
+        def version() -> Hashable:  # a target network that is made anew is another module
+            return self.parameters.version, *algorithm.children()
 
         by_numpy = suits_numpy(algorithm)
         how = version, self._changing if by_numpy else None, lambda: repeats_itself(algorithm)

@@ -30,6 +30,16 @@ def make_target(model: AnyModel) -> AnyModel:
     return target
 
 
+def copy_of(model: AnyModel, target: AnyModel) -> AnyModel:
+    """Return a target network that is a copy of a model again: `target`, whose tensors stay in their places where both
+    are alike, or a new one.
+    """
+    if not alike(target, model):
+        return make_target(model)
+    follow(tensors(target), tensors(model), 1.0)
+    return target
+
+
 class Tensors(NamedTuple):
     """A network's parameters and buffers; looking for them takes longer than changing them."""
 
@@ -48,13 +58,16 @@ def tensors(network: nn.Module) -> Tensors:
 @torch.no_grad()
 def follow(target: Tensors, model: Tensors, tau: float) -> None:
     """Move a target's parameters towards the model's by the share `tau` (1 copies them), its statistics all the way."""
-    torch._foreach_lerp_(target.parameters, model.parameters, tau)
+    if tau == 1.0:  # whatever was there, NaN included
+        torch._foreach_copy_(target.parameters, model.parameters)
+    else:
+        torch._foreach_lerp_(target.parameters, model.parameters, tau)
     for mine, theirs in zip(target.buffers, model.buffers, strict=True):
         mine.copy_(theirs)
 
 
 def alike(target: nn.Module, model: nn.Module) -> bool:
-    """Return whether both have the same parameters, modules, hooks and attributes, whatever the parameters' values."""
+    """Return whether both have the same parameters, buffers, modules, hooks and attributes, whatever their values."""
     return _structure(target) == _structure(model)
 
 
@@ -70,7 +83,8 @@ def _structure(network: nn.Module) -> list[Any]:
         for name, module in network.named_modules()
         if not _aside(name)
     ]
-    shapes = [(name, parameter.shape) for name, parameter in network.named_parameters() if not _aside(name)]
+    named = *network.named_parameters(), *network.named_buffers()
+    shapes = [(name, tensor.shape) for name, tensor in named if not _aside(name)]
     return [*modules, *shapes]
 
 

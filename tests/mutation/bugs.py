@@ -226,6 +226,12 @@ BUGS = [
         ('name.endswith(ENDING) and not {"/"', 'name.endswith(ENDING) or not {"/"', "weights: a list leads elsewhere"),
     ),
     *_in(
+        "agents/networks/target.py",
+        "tests/run/test_transfer.py",
+        ("    if not alike(target, model):", "    if True:", "set_parameters: an update reads a target that is gone"),
+        ("    if tau == 1.0:", "    if False:", "a copied target keeps what was no number"),
+    ),
+    *_in(
         "agents/networks/normalize.py",
         "tests/networks/test_parts.py",
         ("if rows == 0 or self.frozen:", "if rows == 0:", "transfer: the statistics of a frozen part move on"),

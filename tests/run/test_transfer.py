@@ -9,14 +9,21 @@ from typing import Any
 
 import pytest
 import torch
+from gymnasium import spaces
 from safetensors.torch import save_file
 
 from agents import DQN, PPO, load
+from agents.algos.dqn.config import DQNConfig
+from agents.algos.iql.config import IQLConfig
+from agents.algos.sac.config import SACConfig
+from agents.core.runtime import Runtime
+from agents.networks.target import make_target
 from agents.run.folder import RunFolder
 from agents.run.transfer import read_weights
 from agents.run.trees import read_tree, write_tree
 from agents.train import main
 from envs.errors import UserError
+from tests.algos.making import BOX, make, make_batch, weights
 from tests.run.running import assert_same, resume, train
 
 QUIET = "--target-reward none --eval-freq 0 --save-freq 0 --final-eval-episodes 0 --device cpu"
@@ -293,3 +300,36 @@ def test_parameters_are_set_as_sb3_sets_them(tmp_path: Path) -> None:
     assert_same(again.get_parameters(), one.get_parameters())
     one.close()
     other.close()
+
+
+@pytest.mark.parametrize("kind", [DQNConfig, SACConfig, IQLConfig], ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("another_target", [False, True])
+def test_what_repeats_an_update_reads_the_target_that_is_there_now(kind: Any, another_target: bool) -> None:
+    """Other weights under way: the update noted before goes on with the target's, whether it is a new module or not."""
+    config = kind.model_validate({"net_arch": (16,), "optimizer": "sgd", "learning_rate": 0.05, "tau": 0.5})
+    space = spaces.Discrete(4) if kind is DQNConfig else BOX
+    batch = make_batch()
+    if space is BOX:
+        batch = batch._replace(action=torch.rand(32, 2, generator=torch.Generator().manual_seed(1)) * 2 - 1)
+    found = []
+    for mode in ("off", "numpy"):
+        made = make(config, space, runtime=Runtime(mode))
+        made.update(batch)
+        target = made.algorithm.target
+        generator = torch.Generator().manual_seed(2)
+        with torch.no_grad():
+            for parameter in [*made.model.parameters(), *target.parameters()]:
+                parameter.copy_(torch.randn(parameter.shape, generator=generator) / 2)
+            next(target.parameters()).fill_(torch.nan)  # a copy leaves nothing of what was there
+        if another_target:
+            made.algorithm.target = make_target(made.model if kind is DQNConfig else made.model.critics)
+            made.algorithm.follow_model()
+        else:
+            made.algorithm.copy_model()
+            assert made.algorithm.target is target
+        for _ in range(3):
+            made.update(batch)
+            if kind is DQNConfig:
+                made.algorithm.update_target()
+        found.append(torch.cat([weights(made.model), weights(made.algorithm.target)]))
+    torch.testing.assert_close(*found, atol=1e-5, rtol=1e-5)

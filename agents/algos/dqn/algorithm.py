@@ -20,7 +20,7 @@ from agents.networks.heads import QUIET, Noise
 from agents.networks.models import ActorCritic, QNetwork, QOutput, action_mask
 from agents.networks.normalize import RewardScale
 from agents.networks.representation import add_auxiliary, build_auxiliary
-from agents.networks.target import alike, follow, make_target, tensors
+from agents.networks.target import alike, copy_of, follow, make_target, tensors
 from agents.ops.values import behaviour_loss, conservative_gap, munchausen_bonus, soft_policy
 
 
@@ -51,7 +51,7 @@ class DQN(Algorithm):
         self.views = config.representation.auxiliary == "curl"
         self.policy = EpsilonGreedyPolicy(self.model, config.exploration)
         self.demonstrator: ActorCritic | QNetwork | None = None  # frozen; of another run, where the settings name one
-        self.copy_model()
+        self.target = make_target(self.model)
 
     def constants(self, progress: float) -> dict[str, float]:
         return super().constants(progress) | self.config.demonstration.constants(progress)
@@ -59,7 +59,7 @@ class DQN(Algorithm):
     def copy_model(self) -> None:
         """Make the target network a copy of the online one, with the same normalisers."""
         self.model.copy_encoder()
-        self.target = make_target(self.model)
+        self.target = copy_of(self.model, self.target)
 
     def follow_model(self) -> None:
         if not alike(self.target, self.model):

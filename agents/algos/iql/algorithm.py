@@ -13,7 +13,7 @@ from agents.algos.iql.config import IQLConfig
 from agents.core.algorithm import Algorithm
 from agents.data.batch import Batch
 from agents.networks.implicit import ImplicitActorCritic
-from agents.networks.target import alike, follow, make_target, tensors
+from agents.networks.target import alike, copy_of, follow, make_target, tensors
 from agents.ops.losses import advantage_weight, expectile_loss, mean
 from envs.errors import UserError
 
@@ -45,17 +45,21 @@ class IQL(Algorithm):
         self.bounded = isinstance(action_space, spaces.Box)
         for name in ("low", "high") if self.bounded else ():
             self.register_buffer(name, torch.as_tensor(getattr(action_space, name)), persistent=False)
-        self.copy_model()
+        self.target = make_target(self.model.critics)
+        self._find_tensors()
+
+    def _find_tensors(self) -> None:
+        self._tensors = tensors(self.target), tensors(self.model.critics)
 
     def copy_model(self) -> None:
         """Make the target critics a copy of the critics, with the same normalisers."""
-        self.target = make_target(self.model.critics)
-        self._tensors = tensors(self.target), tensors(self.model.critics)
+        self.target = copy_of(self.model.critics, self.target)
+        self._find_tensors()
 
     def follow_model(self) -> None:
         if not alike(self.target, self.model.critics):
             self.target = make_target(self.model.critics)
-        self._tensors = tensors(self.target), tensors(self.model.critics)
+        self._find_tensors()
 
     def prepare(self, data: Batch, constants: dict[str, Tensor]) -> dict[str, Any]:
         """Let the normalisers take in the observations; return the batch by name, actions as they were carried out."""

@@ -14,7 +14,7 @@ from agents.core.algorithm import Algorithm
 from agents.core.tree import tree_map
 from agents.data.batch import Batch
 from agents.networks.soft import SoftActorCritic
-from agents.networks.target import alike, follow, make_target, tensors
+from agents.networks.target import alike, copy_of, follow, make_target, tensors
 from envs.errors import UserError
 
 
@@ -60,7 +60,7 @@ class SAC(Algorithm):
 
     def copy_model(self) -> None:
         if self.target is not None:
-            self.target = make_target(self.model.critics)
+            self.target = copy_of(self.model.critics, self.target)
         self._find_tensors()
 
     def follow_model(self) -> None:
