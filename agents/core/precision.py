@@ -1,7 +1,7 @@
 """The numbers that networks compute with: float32, TF32 in matrix products, or bfloat16.
 
-Parameters, memories, the last linear layers and all that follows networks (distributions, log-probabilities, losses)
-are float32 in any case.
+Parameters, memories, the last layers (of critics and of each of a head's streams too) and all that follows networks
+(distributions, log-probabilities, losses) are float32 in any case.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -35,7 +36,7 @@ class Noise(NamedTuple):
 QUIET = Noise()
 
 
-class Stream(nn.Module):
+class Stream(Mixed):
     """A hidden layer, if `hidden` is not 0, and an output layer; both are noisy where `std` is given."""
 
     def __init__(
@@ -50,11 +51,18 @@ class Stream(nn.Module):
         self.activation = activation
 
     def forward(self, x: Tensor, noise: Tensor | None) -> Tensor:
-        parts = [None] * len(self.layers) if noise is None else noise.split(self.noise_sizes, dim=-1)
-        for i, (layer, part) in enumerate(zip(self.layers, parts, strict=True)):
-            x = ACTIVATIONS[self.activation](self.norm(x)) if i else x
-            x = layer(x, part) if self.noise_sizes else layer(x)
-        return x
+        parts: Sequence[Tensor | None] = [None] * len(self.layers)
+        if noise is not None:
+            parts = noise.split(self.noise_sizes, dim=-1)
+        return self._through(-1, self._hidden(x, parts), parts)
+
+    @mixed
+    def _hidden(self, x: Tensor, parts: Sequence[Tensor | None]) -> Tensor:
+        """Return what the last layer takes in."""
+        return x if len(self.layers) == 1 else ACTIVATIONS[self.activation](self.norm(self._through(0, x, parts)))
+
+    def _through(self, i: int, x: Tensor, parts: Sequence[Tensor | None]) -> Tensor:
+        return self.layers[i](x, parts[i]) if self.noise_sizes else self.layers[i](x)
 
 
 class QHead(Mixed):
@@ -98,20 +106,24 @@ class QHead(Mixed):
         """The one or two streams."""
         return [self.advantage] if self.value is None else [self.advantage, self.value]
 
-    @mixed
     def forward(self, features: Tensor, noise: Noise = QUIET) -> Tensor:
         layers = noise.layers
         if self.embedding is not None:
             tau = midpoints(self.atoms, features) if noise.tau is None else noise.tau
-            angles = math.pi * torch.arange(COSINES, dtype=features.dtype, device=features.device)
-            places = self.embedding((tau[..., None] * angles).cos()).relu()
-            features = features[..., None, :] * places  # [..., K, F]
+            features = self._at_places(features, tau)
             layers = None if layers is None else layers[..., None, :]
         parts = [None, None] if layers is None else [*layers.split(self.noise_split, dim=-1), None]
         q = self._shaped(self.advantage(features, parts[0]), self.n_actions)
         if self.value is not None:
             q = self._shaped(self.value(features, parts[1]), 1) + q - q.mean(-2, keepdim=True)
         return q
+
+    @mixed
+    def _at_places(self, features: Tensor, tau: Tensor) -> Tensor:
+        """Return the features of each quantile, `[..., K, F]`, for places `tau` `[..., K]`."""
+        angles = math.pi * torch.arange(COSINES, dtype=features.dtype, device=features.device)
+        places = self.embedding((tau[..., None] * angles).cos()).relu()  # type: ignore[misc]
+        return features[..., None, :] * places
 
     def _shaped(self, numbers: Tensor, actions: int) -> Tensor:
         """Return a stream's output as `[..., actions, K]`."""

@@ -56,7 +56,7 @@ class MLP(Mixed):
         return x
 
 
-class Ensemble(Mixed):
+class Ensemble(nn.Module):
     """Linear layers side by side, each with weights of its own, as one batched product."""
 
     def __init__(self, members: int, inputs: int, outputs: int) -> None:
@@ -65,7 +65,6 @@ class Ensemble(Mixed):
         self.weight = nn.Parameter(torch.empty(members, inputs, outputs).uniform_(-bound, bound))
         self.bias = nn.Parameter(torch.empty(members, 1, outputs).uniform_(-bound, bound))
 
-    @mixed
     def forward(self, x: Tensor, frozen: bool = False) -> Tensor:
         """Return each member's outputs `[n, B, outputs]` of `x`, `[n, B, inputs]`, or `[B, inputs]` for all of them.
 
@@ -74,6 +73,14 @@ class Ensemble(Mixed):
         """
         weight, bias = (self.weight.detach(), self.bias.detach()) if frozen else (self.weight, self.bias)
         return torch.baddbmm(bias, x.expand(len(weight), *x.shape[-2:]), weight)
+
+
+class HiddenEnsemble(Ensemble, Mixed):
+    """One that is not the last."""
+
+    @mixed
+    def forward(self, x: Tensor, frozen: bool = False) -> Tensor:
+        return super().forward(x, frozen)
 
 
 class BatchNorm(nn.Module):

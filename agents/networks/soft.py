@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from agents.core.config import SoftActorCriticConfig
 from agents.core.types import Obs, Tree
 from agents.networks.encoders import Encoder
-from agents.networks.layers import ACTIVATIONS, MLP, BatchNorm, Ensemble
+from agents.networks.layers import ACTIVATIONS, MLP, BatchNorm, Ensemble, HiddenEnsemble
 from agents.networks.models import Model
 from agents.ops.critics import Least, Truncated
 from agents.ops.distributions import SquashedGaussian, parameter_count
@@ -34,7 +34,9 @@ class Critics(Model):
         dropped = config.top_quantiles_to_drop_per_net
         self.values = Truncated(config.n_quantiles, dropped) if config.truncated_quantiles else Least()
         sizes, members = [self.features + actions, *config.net_arch, self.values.atoms], config.n_critics
-        self.layers = nn.ModuleList(Ensemble(members, i, o) for i, o in itertools.pairwise(sizes))
+        pairs = list(itertools.pairwise(sizes))
+        kinds = [HiddenEnsemble] * len(config.net_arch) + [Ensemble]
+        self.layers = nn.ModuleList(kind(members, *pair) for kind, pair in zip(kinds, pairs, strict=True))
         shapes = [(sizes[0],), *((members, 1, size) for size in sizes[1:-1])]
         norms = [BatchNorm(*shape) for shape in shapes] if config.batch_norm else []
         self.norms = nn.ModuleList(norms)

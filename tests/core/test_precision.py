@@ -13,15 +13,17 @@ import torch
 from gymnasium import spaces
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from agents.algos.sac.config import SACConfig
 from agents.core import precision
 from agents.core.precision import resolved_precision, set_precision, use_products
 from agents.lab.export.module import Exported
+from agents.networks.heads import QHead
 from agents.run.build import build
 from agents.run.config import FLAGS, Layer, resolve
 from agents.run.models import load_policy
 from agents.train import main
 from envs.errors import UserError
-from tests.algos.making import Made, collect, make_batch, make_dqn, make_ppo, watch_losses, weights
+from tests.algos.making import BOX, Made, collect, make, make_batch, make_dqn, make_ppo, watch_losses, weights
 from tests.run.running import read_config, resume, train
 
 PIXELS = spaces.Box(0, 255, (10, 10, 4), np.uint8)
@@ -131,6 +133,32 @@ def test_dqn_in_bfloat16_is_near_and_its_target_is_in_bfloat16_too(options: dict
     with Products() as seen:
         assert near.algorithm.target(make_batch().obs, (), None).q.dtype == torch.float32
     assert torch.bfloat16 in seen.products
+
+
+QS = [{}, {"dueling": True}, {"noisy": True}, {"distribution": "iqn"}, {"distribution": "qr", "dueling": True}]
+
+
+@pytest.mark.parametrize("options", [*QS, {"net_arch": ()}, {"net_arch": (), "dueling": True}, None])
+def test_values_that_differ_by_less_than_bfloat16_can_tell_do_differ(options: dict[str, Any] | None) -> None:
+    """In all networks the last layers, and the sum of two streams, are float32: of critics too."""
+    obs = make_batch(64).obs
+    if options is None:
+        made = make(SACConfig.model_validate({"net_arch": (16,)}), BOX)
+        layers, action = [made.model.critics.layers[-1]], torch.linspace(-1, 1, 128).view(64, 2)
+    else:
+        made = make_dqn(**{"net_arch": (16, 16), **options})
+        head = made.model.head
+        layers = [stream.layers[-1] for stream in head.streams] if isinstance(head, QHead) else [head]
+    for layer in layers:
+        torch.nn.init.constant_(getattr(layer, "mean", layer).bias, 1000.0)
+    found = []
+    for how in ("float32", "bf16"):
+        set_precision(made.algorithm, how)  # type: ignore[arg-type]
+        with torch.no_grad():
+            found.append(made.model.critics(obs, action)[0] if options is None else made.model(obs).q)
+    exact, near = found
+    torch.testing.assert_close(near, exact, rtol=0, atol=0.02)
+    assert len(near.unique()) > 100 if options is not None else len(near.unique()) == 64
 
 
 def test_pictures_are_looked_at_in_bfloat16() -> None:
