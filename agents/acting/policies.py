@@ -223,7 +223,7 @@ class ModelPolicy(ABC):
         if trajectory.final is not None:
             t, n, obs, carry = trajectory.final
             next_value[t, n] = self.model.value(obs, carry)
-        elif trajectory.next_obs is not None:
+        elif trajectory.next_obs is not None and not self.recurrent:  # with memory `final` has them all
             cut = trajectory.truncated
             if not looked_at(cut) and not has_pictures(trajectory.next_obs):
                 successors = tree_map(lambda leaf: leaf.flatten(0, 1), trajectory.next_obs)

@@ -9,6 +9,8 @@ import pytest
 import torch
 from gymnasium import spaces
 
+from agents.acting.collector import TickCollector
+from agents.acting.state import ActorState
 from agents.core.config import MemoryConfig
 from agents.core.runtime import Runtime
 from agents.core.tree import restarted
@@ -86,6 +88,23 @@ def test_a_truncation_bootstraps_with_the_carry_of_its_step(memory):
         torch.testing.assert_close(next_value[t][goes_on], following[goes_on], atol=1e-5, rtol=0)
         checked += int(cut.sum())
     assert checked > 3
+
+
+@pytest.mark.parametrize("curiosity", ["rnd", "none"])
+@pytest.mark.parametrize("truncates", [False, True])
+@torch.no_grad()
+def test_where_values_are_not_looked_at_successors_are_judged_alike(truncates, curiosity, monkeypatch):
+    """As on a GPU, of a rollout that has every successor, whether an episode was truncated in it or not."""
+    made, env = agent("gru", curiosity=curiosity), ClockEnv(NUM_ENVS, lengths=lambda *_: 5 if truncates else 100)
+    state = ActorState.begin(env, made.policy, 1, torch.Generator().manual_seed(0))
+    collector = TickCollector(env, made.policy, state, ticks=TICKS, schedule_steps=10**6, successors=True)
+    rollout = collector.collect(TICKS).trajectory
+    assert rollout.next_obs is not None
+    assert bool(rollout.truncated.any()) == (rollout.final is not None) == truncates
+    expected = made.policy.evaluate(rollout)
+    monkeypatch.setattr("agents.core.device.LOOKED_AT", ())
+    for found, right in zip(made.policy.evaluate(rollout), expected, strict=True):
+        torch.testing.assert_close(found, right, atol=1e-5, rtol=0)
 
 
 @each_memory
