@@ -25,7 +25,8 @@ class Augmentation:
         axes: as `layout_by` takes them.
 
     Raises:
-        UserError: there are no pictures, or those that are to be rotated are not square.
+        UserError: there are no pictures, or those that are to be rotated are not square, or one whose colours are to
+            change has no finite bounds.
     """
 
     def __init__(self, space: Space, names: Sequence[str], axes: str = "auto") -> None:
@@ -40,7 +41,12 @@ class Augmentation:
         self._bounds: dict[str, tuple[float, float]] = {}
         for name in self.layouts:
             leaf: Any = leaves[name]
-            self._bounds[name] = float(leaf.low.min()), float(leaf.high.max())
+            low, high = self._bounds[name] = float(leaf.low.min()), float(leaf.high.max())
+            if "colour" in names and not high - low <= torch.finfo(torch.float32).max:
+                raise UserError(
+                    f"augment colour changes pictures within finite bounds, and {name or 'the observation'} is a Box "
+                    f"from {low:g} to {high:g}: give it finite ones, such as 0 and 1, or leave colour out"
+                )
 
     def __call__(self, obs: Any, generator: torch.Generator) -> Any:
         """Return observations `[*, ...]`, of any leading shape, with their pictures changed.

@@ -74,6 +74,20 @@ def test_what_cannot_be_changed_is_refused(space, names, message):
         Augmentation(space, names)
 
 
+@pytest.mark.parametrize(("low", "high"), [(-np.inf, np.inf), (0.0, np.inf), (-3e38, 3e38)])
+def test_colours_are_changed_within_finite_bounds_alone(low, high):
+    """Which `picture_axes` asks of no picture; moved pixels need none."""
+    open_, closed = spaces.Box(low, high, (12, 12), np.float32), spaces.Box(0, 1, (12, 12), np.float32)
+    both = spaces.Dict(camera=open_, other=closed)
+    with pytest.raises(UserError, match="colour changes pictures within finite bounds, and camera is a Box from"):
+        Augmentation(both, ["shift", "colour"], "hw")
+    with pytest.raises(UserError, match=r"and the observation is a Box .* leave colour out"):
+        Augmentation(open_, ["colour"], "hw")
+    assert Augmentation(both, ["shift"], "hw").layouts.keys() == {"camera", "other"}
+    moved = Augmentation(open_, ["shift"], "hw")(torch.rand(2, 12, 12), generator())
+    assert moved.isfinite().all()
+
+
 def seen_by(training):
     """Return the observations that the losses of a training's updates take, by their names in minibatches."""
     found = []
