@@ -177,7 +177,7 @@ class DaggerPlayback(Playback):
         label: the expert.
         ticks: of each round.
         when: the steps from which on each round is due.
-        told: called after each round.
+        told: called with the actions of all data, `[M, ...]`, after each round that added some.
     """
 
     def __init__(
@@ -189,7 +189,7 @@ class DaggerPlayback(Playback):
         label: Label,
         ticks: int,
         when: list[int],
-        told: Callable[[], None],
+        told: Callable[[np.ndarray], None],
     ) -> None:
         super().__init__(policy, state, seed)
         self._ticks, self._label, self._when, self._told = ticks, label, when, told
@@ -224,5 +224,5 @@ class DaggerPlayback(Playback):
         fresh = of_columns(state.base, columns)
         state.added = fresh if state.added is None else concatenated([state.added, fresh])
         state.rounds += 1
-        self._told()
+        self._told(np.concatenate([state.base.action, state.added.action]))
         return collected.episodes

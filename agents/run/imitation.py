@@ -262,7 +262,11 @@ def begin(algorithm: Any, env: VecEnv, params: Any, state: ActorState, seed: int
         UserError: as of `learnt_from`, or an expert that is to be asked does not fit.
     """
     recorded, held, said = divided(env, params, state, seed)
-    algorithm.see(to_tensor(recorded.base.action, algorithm.policy.device))
+
+    def see(action: np.ndarray) -> None:
+        algorithm.see(to_tensor(action, algorithm.policy.device))
+
+    see(recorded.base.action)
     expert, policy = params.expert, algorithm.policy
     if expert.dagger is None:
         playback = Playback(policy, recorded, seed)
@@ -276,7 +280,12 @@ def begin(algorithm: Any, env: VecEnv, params: Any, state: ActorState, seed: int
             )
         label = labels_of(Path(expert.dagger), env, params.rescales_action)
         ticks = -(-expert.dagger_steps // env.num_envs)
-        playback = DaggerPlayback(policy, recorded, seed, env, label, ticks, when, algorithm.look_again)
+
+        def told(action: np.ndarray) -> None:
+            see(action)
+            algorithm.look_again()
+
+        playback = DaggerPlayback(policy, recorded, seed, env, label, ticks, when, told)
     return Imitation(playback, HeldOut(algorithm, held), said)
 
 

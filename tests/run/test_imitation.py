@@ -113,6 +113,9 @@ def test_balanced_actions_weigh_the_same_in_sum() -> None:
     plain = cloned()
     plain.see(action)
     assert plain.weight.tolist() == [1, 1, 1]
+    assert algorithm.weight[2] == 1, "of what is not there, and may yet come"
+    algorithm.see(torch.tensor([0] * 6 + [1] * 2 + [2] * 8))
+    torch.testing.assert_close(algorithm.weight, torch.tensor([16 / 18, 16 / 6, 16 / 24]))
 
 
 def test_the_end_comes_when_held_out_episodes_are_foretold_no_better() -> None:
@@ -294,13 +297,18 @@ def test_what_is_no_transition_is_in_no_episode() -> None:
 
 
 DAGGER = "--algo bc --env CartPole-v1 --dagger-steps 40 --dagger-rounds 2 -n 2000 --n-steps 16 --eval-freq 450 "
-DAGGER += "--eval-episodes 2 --eval-max-steps 60 --final-eval-episodes 0 --device cpu"
+DAGGER += "--balanced --eval-episodes 2 --eval-max-steps 60 --final-eval-episodes 0 --device cpu"
 
 
 def test_an_expert_labels_what_the_policy_does(recorded: Path, tmp_path: Path) -> None:
     expert = train(tmp_path / "expert", "--env CartPole-v1 --n-envs 2 --n-steps 32 --batch-size 32 -n 64 --eval-freq 0")
     asked: list[np.ndarray] = []
-    ask = DaggerPlayback._ask
+    seen: list[list[int]] = []
+    ask, see = DaggerPlayback._ask, BC.see
+
+    def seeing(self: BC, action: torch.Tensor) -> None:
+        seen.append(action.tolist())
+        see(self, action)
 
     def looked(self: DaggerPlayback) -> Any:
         before = self.state.step
@@ -313,9 +321,10 @@ def test_an_expert_labels_what_the_policy_does(recorded: Path, tmp_path: Path) -
         assert added.action.tolist() == act(added.at(added.rows), (), None).action.tolist()
         return episodes
 
-    with mock.patch.object(DaggerPlayback, "_ask", looked):
+    with mock.patch.object(DaggerPlayback, "_ask", looked), mock.patch.object(BC, "see", seeing):
         whole = train(tmp_path / "whole", f"{DAGGER} --data {recorded} --dagger {expert}")
     assert [len(labels) for labels in asked] == [40, 80]
+    assert seen == [seen[0], *(seen[0] + labels.tolist() for labels in asked)], "what weighs actions knows them all"
     with stopped_at(Playback, "collect", 3):
         half = train(tmp_path / "half", f"{DAGGER} --data {recorded} --dagger {expert}", code=130)
     assert_same_run(whole, resume(half))

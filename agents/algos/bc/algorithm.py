@@ -38,10 +38,11 @@ class BC(RecordedAlgorithm):
         self.register_buffer("weight", torch.ones(self.choices))
 
     def see(self, action: Tensor) -> None:
-        """Weigh the actions by how often they are in the data, `[M]`, if the settings say so."""
+        """Weigh the actions by how often they are in the data, `[M]`, if the settings say so; absent ones by 1."""
         if self.config.balanced and self.choices:
             counts = torch.bincount(action, minlength=self.choices).to(self.weight)
-            self.weight.copy_(len(action) / (counts.clamp(min=1) * (counts > 0).sum()))
+            there = counts > 0
+            self.weight.copy_(torch.where(there, len(action) / (counts * there.sum()), 1.0))
 
     def prepare(self, data: Trajectory, constants: dict[str, Tensor]) -> dict[str, Any]:
         """Return the actions, and the discounted returns where values are learnt, `[T, N]`."""
