@@ -222,7 +222,9 @@ class DaggerPlayback(Playback):
         labels = self._label(flat)
         columns["action"] = labels.reshape(*columns["reward"].shape, *labels.shape[1:])
         fresh = of_columns(state.base, columns)
-        state.added = fresh if state.added is None else concatenated([state.added, fresh])
         state.rounds += 1
+        if not len(fresh):  # nothing but transitions that an autoreset made up
+            return collected.episodes
+        state.added = fresh if state.added is None else concatenated([state.added, fresh])
         self._told(np.concatenate([state.base.action, state.added.action]))
         return collected.episodes

@@ -141,7 +141,7 @@ def concatenated(parts: Sequence[Dataset]) -> Dataset:
 
 
 def of_columns(like: Dataset, columns: dict[str, Any]) -> Dataset:
-    """Return what N environments did in T steps as episodes, of the spaces that `like` has.
+    """Return what N environments did in T steps as episodes, of the spaces that `like` has; there may be none.
 
     Args:
         columns: obs and next_obs (the true successors), action, reward, terminated and truncated, `[T, N, ...]`; and
@@ -163,7 +163,7 @@ def of_columns(like: Dataset, columns: dict[str, Any]) -> Dataset:
             each = {name: mine[name][part] for name in ("action", "reward", "terminated", "truncated")}
             about: dict[str, Any] = {"lengths": np.array([count], np.int64), "seeds": [None]}
             parts.append(replace(like, obs=joined, broken=np.zeros(count, bool), **each, **about))
-    return concatenated(parts)
+    return concatenated(parts or [like.take([])])
 
 
 class Builder:

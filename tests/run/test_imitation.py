@@ -15,14 +15,16 @@ from gymnasium import spaces
 
 from agents.__main__ import main as agents
 from agents.acting.playback import DaggerPlayback, Playback, RecordedState
-from agents.acting.state import EpisodeTracker
+from agents.acting.state import ActorState, EpisodeTracker
 from agents.algos.bc.algorithm import BC
 from agents.algos.bc.config import BCConfig
-from agents.data.dataset import of_columns
+from agents.data.dataset import Builder, of_columns
 from agents.run.imitation import HeldOut, prepared
 from agents.run.models import load_policy
 from envs.actions import Hybrid
+from tests.algos.making import make_ppo
 from tests.data.test_dataset import SPACES, made
+from tests.fakes import ClockEnv
 from tests.run.running import assert_same_run, resume, stopped_at, train
 
 BOX = spaces.Box(-1, 1, (2,))
@@ -294,6 +296,29 @@ def test_what_is_no_transition_is_in_no_episode() -> None:
     assert data.lengths.tolist() == [2, 3]
     assert data.action.tolist() == [0, 1, 3, 4, 5]
     assert data.obs[:, 0].tolist() == [0, 1, 2, 3, 4, 5, 6]
+
+
+def test_a_round_of_asking_in_which_nothing_happens_adds_nothing() -> None:
+    """Where an autoreset takes a tick of its own, a round of one tick may be that."""
+    env = ClockEnv(1, lengths=lambda *_: 1, dummies=True)
+    policy, built = make_ppo().policy, Builder(env.own_spaces)
+    built.add(np.zeros((2, 3), np.float32), np.zeros(1, int), np.zeros(1), np.ones(1, bool), np.zeros(1, bool))
+    begun = ActorState.begin(env, policy, 0, torch.Generator().manual_seed(0))
+    state, told = RecordedState.of(begun, "", built.finish()), list[list[int]]()
+    state.obs = env.step(np.zeros(1, np.int64)).obs  # the next tick is the autoreset
+
+    def label(obs: np.ndarray) -> np.ndarray:
+        return np.full(len(obs), 2)
+
+    played = DaggerPlayback(policy, state, 0, env, label, 1, [0] * 4, lambda action: told.append(action.tolist()))
+    for rounds, count in ((1, 0), (2, 1), (3, 1), (4, 2)):
+        played._ask()
+        assert state.rounds == rounds
+        assert (0 if state.added is None else len(state.added)) == count
+        again = RecordedState.of(begun, "", state.base)
+        again.load_state_dict(state.state_dict())
+        assert again.rounds == rounds
+    assert told == [[0, 2], [0, 2, 2]]
 
 
 DAGGER = "--algo bc --env CartPole-v1 --dagger-steps 40 --dagger-rounds 2 -n 2000 --n-steps 16 --eval-freq 450 "
