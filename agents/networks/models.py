@@ -256,7 +256,7 @@ class ActorCritic(Model):
         if not self.value_head.weight.requires_grad:
             return before
         real = returns.flatten(0, 1) if valid is None else returns[valid]
-        scale.update(real.view(len(real), -1), self.value_head)
+        scale.update(real.view(len(real), len(scale.mean)), self.value_head)
         return scale.normalized(value) if scale.preserves else before
 
     def _heads(self, features: Tensor, mask: Tensor | None) -> ActorCriticOutput:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 
 import pytest
 import torch
@@ -67,6 +68,20 @@ def test_a_network_that_has_not_moved_is_within_the_clipping_of_values(how):
         torch.testing.assert_close(prepared["scaled_value"], head, atol=1e-4, rtol=1e-4)
         expected = (head - twin.model.value_scale.normalized(prepared["return"])).square().mean()
         assert made.update(rollout)["train/value_loss"] == pytest.approx(expected.item(), rel=1e-3)
+
+
+@pytest.mark.parametrize("options", [{}, {"curiosity": "rnd"}, {"memory": "gru"}], ids=str)
+@pytest.mark.parametrize("how", ["none", "running", "popart"])
+def test_a_rollout_of_nothing_real_teaches_values_nothing(how, options):
+    made = make_ppo(norm_value=how, optimizer="sgd", ent_coef=0.0, **options)
+    rollout = collect(made)
+    rollout.next_obs = rollout.obs
+    made.update(rollout)
+    before = weights(made.model)
+    made.update(dataclasses.replace(rollout, valid=torch.zeros_like(rollout.start)))
+    assert weights(made.model).equal(before)
+    if how != "none":
+        assert made.model.value_scale.count == 1
 
 
 def test_values_of_a_large_scale_are_learnt_sooner():
