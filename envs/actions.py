@@ -171,6 +171,8 @@ class _Leaf:
             self.space = spaces.MultiBinary(int(np.prod(self._shape)))
         elif isinstance(space, spaces.Box):
             self._low, self._high = space.low, space.high
+            whole = self._dtype.kind in "iu"
+            self._floats = (space.low.astype(np.float64), _floats_below(space.high)) if whole else None
             self.space = self._box(space, rescale)
         else:
             raise UserError(f"action space{name} is {space}; it must be {_ACTIONS}")
@@ -197,8 +199,8 @@ class _Leaf:
             raw = actions.reshape(-1, *self._shape).clip(-1.0, 1.0) * self._scale + self._middle
         else:
             raw = actions.reshape(-1, *self._shape)
-        if self._dtype.kind in "iu":
-            return np.clip(np.rint(raw), self._low, self._high).astype(self._dtype)
+        if self._floats is not None:  # a bound as a float may be beyond what the integers hold
+            return np.clip(np.clip(np.rint(raw), *self._floats).astype(self._dtype), self._low, self._high)
         raw = raw.astype(self._dtype)
         return np.minimum(np.maximum(raw, self._low, out=raw), self._high, out=raw)
 
@@ -216,6 +218,15 @@ class _Leaf:
             with np.errstate(divide="ignore", invalid="ignore"):
                 array = np.where(self._scale > 0, (array - self._middle) / self._scale, 0.0)
         return array.reshape(len(array), -1).astype(np.float32)
+
+
+def _floats_below(whole: np.ndarray) -> np.ndarray:
+    """Return the largest float64 that is not above each integer."""
+    nearest = whole.astype(np.float64)
+    if whole.dtype.itemsize < 8:  # all of these are floats
+        return nearest
+    above = (nearest.astype(object) > whole.astype(object)).astype(bool)  # compared exactly, as Python's numbers are
+    return np.where(above, np.nextafter(nearest, -np.inf), nearest)
 
 
 def _leaves(space: Space, path: tuple[Any, ...]) -> Iterator[tuple[str, Space]]:

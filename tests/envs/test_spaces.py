@@ -296,6 +296,29 @@ def test_integer_box_actions_are_rounded():
     assert decoded.dtype == np.int8
 
 
+@pytest.mark.parametrize(
+    ("low", "high", "dtype"),
+    [
+        (0, 2**63 - 1, np.int64),
+        (-(2**63), 2**63 - 1, np.int64),
+        (-(2**63) + 1, 2**62 + 1, np.int64),
+        (2**63 - 1, 2**63 - 1, np.int64),
+        (0, 2**64 - 1, np.uint64),
+        (2**60 + 1, 2**60 + 3, np.uint64),
+        (-(2**31), 2**31 - 1, np.int32),
+    ],
+)
+@pytest.mark.parametrize("rescale", [False, True])
+def test_whole_actions_stay_within_bounds_that_no_float_has(low, high, dtype, rescale):
+    space = spaces.Box(np.array([low], dtype), np.array([high], dtype), (1,), dtype)
+    with np.errstate(invalid="raise"):
+        lowest, highest = ActionCodec(space, rescale).decode(np.array([[-1e30], [1e30]], np.float32))
+    assert space.contains(lowest)
+    assert space.contains(highest)
+    assert int(lowest[0]) == low
+    assert int(highest[0]) >= max(low, high - 2048), "as near as a float comes"
+
+
 def test_unbounded_actions_cannot_be_rescaled():
     with pytest.raises(UserError, match="infinite bounds"):
         ActionCodec(spaces.Box(0, np.inf, (2,)), rescale=True)
