@@ -140,9 +140,15 @@ class Model(nn.Module):
             self.auxiliary(self.encoder(flat), flat)
         return self(obs, carry, start)
 
-    def update_statistics(self, obs: Obs) -> None:
-        """Let the normalisers take in observations `[B, ...]`, or `[T, N, ...]` with memory."""
-        if self.memory is not None:
+    def update_statistics(self, obs: Obs, valid: Tensor | None = None) -> None:
+        """Let the normalisers take in observations `[B, ...]`, or `[T, N, ...]` with memory.
+
+        Args:
+            valid: with memory, False where they belong to no transition, `[T, N]`; None where all do.
+        """
+        if valid is not None:
+            obs = tree_map(lambda leaf: leaf[valid], obs)
+        elif self.memory is not None:
             obs = tree_map(lambda leaf: leaf.flatten(0, 1), obs)
         self.encoder.update_statistics(obs)
         if self.auxiliary is not None:

@@ -65,4 +65,4 @@ class Reinforce(Algorithm):
         }
 
     def after_update(self, data: dict[str, Any]) -> None:
-        self.model.update_statistics(data["obs"])
+        self.model.update_statistics(data["obs"], data.get("valid"))

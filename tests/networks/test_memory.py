@@ -11,13 +11,15 @@ from gymnasium import spaces
 
 from agents.acting.collector import TickCollector
 from agents.acting.state import ActorState
+from agents.algos.ppo.config import PPOConfig
+from agents.algos.pqn.config import PQNConfig
 from agents.core.config import MemoryConfig
 from agents.core.runtime import Runtime
 from agents.core.tree import restarted
 from agents.networks.cells import GRU, LSTM, in_runs
 from agents.networks.memory import MEMORIES, build_memory
 from envs.errors import UserError
-from tests.algos.making import BOX, NUM_ENVS, collect, make_ppo, watch_losses
+from tests.algos.making import BOX, NUM_ENVS, collect, make, make_ppo, watch_losses
 from tests.fakes import ClockEnv
 
 TICKS = 24
@@ -118,6 +120,20 @@ def test_the_first_ratio_is_1(memory, action_space):
         made.update(collect(made, env, seed=seed, n_steps=TICKS))
         assert seen[0] < 1e-5
         assert max(seen) > 1e-4, "later ratios must differ, or the first proves nothing"
+
+
+@pytest.mark.parametrize("kind", [PPOConfig, PQNConfig])
+@pytest.mark.parametrize("memory", [None, "gru"])
+def test_the_normaliser_takes_in_what_belongs_to_transitions_and_nothing_else(memory, kind):
+    settings = {"n_envs": NUM_ENVS, "n_steps": TICKS, "batch_size": 16, "net_arch": (16,)}
+    made = make(kind.model_validate({**settings, "memory": memory, "norm_obs": True}), spaces.Discrete(3))
+    rollout = collect(made, ClockEnv(NUM_ENVS, dummies=True), n_steps=TICKS)
+    made.update(rollout)
+    real = rollout.obs[rollout.valid].numpy()
+    norm = made.model.encoder.leaves[0].norm
+    assert norm.count == len(real) < rollout.reward.numel()
+    np.testing.assert_allclose(norm.mean.numpy(), real.mean(0), atol=1e-5)
+    np.testing.assert_allclose(norm.var.numpy(), real.var(0), atol=1e-5)
 
 
 @each_memory

@@ -78,4 +78,4 @@ class BC(RecordedAlgorithm):
 
     def after_update(self, data: dict[str, Any]) -> None:
         """Let the normalisers take in the observations."""
-        self.model.update_statistics(data["obs"])
+        self.model.update_statistics(data["obs"], data.get("valid"))

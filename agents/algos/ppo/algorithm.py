@@ -218,7 +218,7 @@ class PPO(Algorithm):
 
     def after_update(self, data: dict[str, Any]) -> None:
         """Let the normalisers take in the observations: so the policy that acted is the one first updated."""
-        self.model.update_statistics(data["obs"])
+        self.model.update_statistics(data["obs"], data.get("valid"))
 
 
 def _moved(aux: dict[str, Tensor], clip_range: Tensor | float, high: Tensor | float | None = None) -> Divergence:

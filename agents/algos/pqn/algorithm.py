@@ -84,4 +84,4 @@ class PQN(Algorithm):
 
     def after_update(self, data: dict[str, Any]) -> None:
         """Let the normalisers take in the observations: so the values that acted are those first updated."""
-        self.model.update_statistics(data["obs"])
+        self.model.update_statistics(data["obs"], data.get("valid"))
