@@ -46,15 +46,29 @@ def _summed(delta_TN: Tensor, decay_TN: Tensor) -> Tensor:
 
 
 def continuing_gae(
-    reward_TN: Tensor, value_TN: Tensor, last_value_N: Tensor, gamma: float, gae_lambda: float
+    reward_TN: Tensor,
+    value_TN: Tensor,
+    last_value_N: Tensor,
+    gamma: float,
+    gae_lambda: float,
+    valid_TN: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """GAE of returns that go on from each episode into the next (Burda et al. 2018, arXiv:1810.12894, sec. 2.3).
 
     What follows an episode's last state is the first of the next one; `last_value` is of what the next tick acts on.
+    Where `valid` is False there is no step: what comes before is followed by what comes after.
     """
-    following_TN = torch.cat([value_TN[1:], last_value_N[None]])
-    never_TN = torch.zeros_like(reward_TN, dtype=torch.bool)
-    return gae(reward_TN, value_TN, following_TN, never_TN, never_TN, gamma, gae_lambda)
+    if valid_TN is None:
+        following_TN = torch.cat([value_TN[1:], last_value_N[None]])
+        never_TN = torch.zeros_like(reward_TN, dtype=torch.bool)
+        return gae(reward_TN, value_TN, following_TN, never_TN, never_TN, gamma, gae_lambda)
+    place_T1 = torch.arange(len(valid_TN) + 1, device=valid_TN.device)[:, None]
+    real_TN = torch.where(torch.cat([valid_TN, torch.ones_like(valid_TN[:1])]), place_T1, len(valid_TN))
+    next_TN = real_TN.flip(0).cummin(0).values.flip(0)[1:]  # the row of the next step
+    following_TN = torch.cat([value_TN, last_value_N[None]]).gather(0, next_TN)
+    delta_TN = torch.where(valid_TN, reward_TN + gamma * following_TN - value_TN, 0)
+    advantage_TN = _summed(delta_TN, torch.where(valid_TN, gamma * gae_lambda, 1.0))
+    return advantage_TN, advantage_TN + value_TN
 
 
 def n_step(

@@ -15,7 +15,7 @@ from agents.algos.ppo.config import PPOConfig
 from agents.core.runtime import Runtime
 from agents.networks.curiosity import learning_loss
 from agents.ops.losses import ppo_policy_loss
-from agents.ops.returns import gae
+from agents.ops.returns import continuing_gae, gae
 from envs.make import make
 from tests.acting.trajectories import successors
 from tests.algos.making import BOX, N_STEPS, NUM_ENVS, collect, make_ppo, watch_losses, weights
@@ -62,6 +62,22 @@ def test_advantages_are_those_of_rewards_plus_weighted_ones_of_what_is_new(kind,
     torch.testing.assert_close(prepared["return"], torch.stack([return_, also], -1))
     torch.testing.assert_close(prepared["bonus"], bonus)
     assert (bonus > 0).all()
+
+
+def test_what_an_autoreset_made_up_is_no_step_between_episodes():
+    training, rollout = begun("rnd", ClockEnv(NUM_ENVS, dummies=True), curiosity_gamma=0.7)
+    before = copy.deepcopy(training.algorithm)
+    value = before.policy.evaluate(rollout)[1][..., 1]
+    last_value = before.model.value(rollout.last_obs)[..., 1].detach()
+    never = torch.zeros_like(rollout.start)
+    seen = rollout.obs, rollout.action, rollout.next_obs, never, rollout.valid
+    reward = before.model.curiosity.rewards(*seen)[1]
+    found = training.algorithm.prepare(rollout, {})["return"][..., 1]
+    assert (~rollout.valid).any(0).all()
+    for n, kept in enumerate(rollout.valid.T):
+        columns = (each[kept, n, None] for each in (reward, value))
+        _, right = continuing_gae(*columns, last_value[n, None], 0.7, 0.95)
+        torch.testing.assert_close(found[kept, n, None], right)
 
 
 @KINDS

@@ -266,7 +266,11 @@ BUGS = [
             LIMITS,
         ),
         ("gamma * gae_lambda * (~(", "gae_lambda * (~(", "GAE: the recursion decays by lambda alone"),
-        ("advantage_TN + value_TN", "advantage_TN + next_value_TN", "GAE: the return is that of the successor's value"),
+        (
+            "decay_TN)\n    return advantage_TN, advantage_TN + value_TN",
+            "decay_TN)\n    return advantage_TN, advantage_TN + next_value_TN",
+            "GAE: the return is that of the successor's value",
+        ),
         (
             "gamma * power_K[last_B]",
             "gamma * power_K[-1]",
@@ -464,7 +468,7 @@ BUGS = [
             "curiosity: rewards are judged by the values of what is new",
         ),
         (
-            "return bonus, *continuing_gae(reward, value, last_value, *how)",
+            "return bonus, *continuing_gae(reward, value, last_value, *how, data.valid)",
             "return bonus, *gae(reward, value, next_value, *ends, *how)",
             "curiosity: its returns end with each episode, so that to die is to stop being rewarded",
             "Burda et al. 2018, arXiv:1810.12894, sec. 2.3",
@@ -586,6 +590,11 @@ BUGS = [
             "following_TN = torch.cat([value_TN[1:], last_value_N[None]])",
             "following_TN = torch.cat([value_TN[1:], value_TN[-1:]])",
             "returns that go on bootstrap from an observation that nothing follows",
+        ),
+        (
+            ".flip(0).cummin(0).values.flip(0)[1:]",
+            ".clamp(max=len(valid_TN))[1:]",
+            "returns that go on skip what follows a row that is no step",
         ),
     ),
     *_in(
@@ -4114,8 +4123,8 @@ BUGS = [
         "agents/algos/ppo/algorithm.py",
         "tests/algos/test_ppo_curiosity.py",
         (
-            "continuing_gae(reward, value, last_value, *how)",
-            "continuing_gae(reward, value, next_value[-1], *how)",
+            "continuing_gae(reward, value, last_value, *how, data.valid)",
+            "continuing_gae(reward, value, next_value[-1], *how, data.valid)",
             "curiosity without episodes: after a time limit at the last tick the old episode goes on",
             "Burda et al. 2018, arXiv:1810.12894, sec. 2.3",
         ),

@@ -131,6 +131,24 @@ def test_returns_that_go_on_from_one_episode_into_the_next():
     torch.testing.assert_close(return_, advantage + value)
 
 
+@pytest.mark.parametrize("stepped", [("cpu",), ()])
+def test_what_is_no_step_takes_no_part_in_returns_that_go_on(stepped, monkeypatch):
+    """With rows in between that are none, the others have what they have without."""
+    monkeypatch.setattr("agents.core.device.LOOKED_AT", stepped)
+    generator = torch.Generator().manual_seed(0)
+    reward, value = torch.randn(2, 9, 1, generator=generator)
+    last_value = torch.randn(1, generator=generator)
+    for gone in ([1], [0, 4, 5], [8], [6, 7, 8], list(range(9)), []):
+        valid = torch.ones(9, 1, dtype=torch.bool)
+        valid[gone] = False
+        found = continuing_gae(reward, value, last_value, 0.9, 0.8, valid)
+        kept = valid[:, 0]
+        if kept.any():
+            right = continuing_gae(reward[kept], value[kept], last_value, 0.9, 0.8)
+            for one, other in zip(found, right, strict=True):
+                torch.testing.assert_close(one[kept], other, atol=1e-6, rtol=1e-5)
+
+
 def test_explained_variance():
     target = torch.tensor([1.0, 2.0, 3.0, 6.0])
     assert explained_variance(target, target).item() == 1.0

@@ -93,7 +93,7 @@ class PPO(Algorithm):
             return bonus, *gae(reward, value, next_value, *ends, *how)
         with torch.no_grad():
             last_value = self.model.value(data.last_obs, data.last_carry)[..., 1]
-        return bonus, *continuing_gae(reward, value, last_value, *how)
+        return bonus, *continuing_gae(reward, value, last_value, *how, data.valid)
 
     def loss(
         self, model: nn.Module, minibatch: dict[str, Any], constants: dict[str, Tensor]
