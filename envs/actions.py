@@ -276,6 +276,22 @@ def refuse_nan(actions: np.ndarray) -> None:
         raise UserError("an action is NaN: the policy has diverged; try a smaller learning rate")
 
 
+def bounds(space: Space) -> tuple[np.ndarray, np.ndarray]:
+    """Return what the numbers of canonical Box or Hybrid actions are clipped to, float32 `[d]` each: low and high.
+
+    Those of choices among them are not, so that theirs are infinite.
+    """
+    if isinstance(space, spaces.Box):
+        return space.low, space.high
+    assert isinstance(space, Hybrid)
+    high = np.full(space.shape or (), np.inf, np.float32)
+    low = -high
+    for part, mine, most in zip(space.parts.values(), space.split(low), space.split(high), strict=True):
+        if isinstance(part, spaces.Box):
+            mine[:], most[:] = part.low, part.high
+    return low, high
+
+
 def choices(space: Space) -> list[int]:
     """Return how many values each choice of Discrete and MultiDiscrete has: what a mask says the legal ones of.
 

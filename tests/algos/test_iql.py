@@ -12,6 +12,7 @@ from gymnasium import spaces
 from agents.algos.iql.config import IQLConfig
 from agents.data.batch import Batch
 from agents.run.config import FLAGS, Layer, resolve
+from envs.actions import ActionCodec
 from envs.errors import UserError
 from tests.algos.making import BOX, Made, make, make_batch, weights
 
@@ -117,6 +118,17 @@ def test_actions_out_of_bounds_are_judged_as_they_were_carried_out():
     batch = batch_of(seed=3)
     wide = made.update(batch._replace(action=batch.action * 3))
     assert wide == other.update(batch._replace(action=(batch.action * 3).clamp(-1, 1)))
+
+
+def test_so_are_the_numbers_among_actions_of_several_parts():
+    """And as the environment gets them: choices, which are numbers there too, stay what they are."""
+    parts = {"aim": spaces.Box(-1, 1, (2,)), "go": spaces.Discrete(5), "lift": spaces.Box(0, np.inf, (1,))}
+    codec = ActionCodec(spaces.Dict(parts))
+    action = torch.tensor([[3.0, -0.5, 4.0, -2.0], [-3.0, 9.0, 0.0, 7.0]])
+    batch = batch_of(size=2, action=action)
+    done = make_iql(codec.space).algorithm.prepare(batch, {})["action"]
+    assert done.tolist() == [[1.0, -0.5, 4.0, 0.0], [-1.0, 1.0, 0.0, 7.0]]
+    assert done.numpy().tolist() == codec.encode(codec.decode(action.numpy())).tolist()
 
 
 def test_priorities_are_how_wrong_the_critics_are():

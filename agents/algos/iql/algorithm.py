@@ -15,6 +15,7 @@ from agents.data.batch import Batch
 from agents.networks.implicit import ImplicitActorCritic
 from agents.networks.target import alike, copy_of, follow, make_target, tensors
 from agents.ops.losses import advantage_weight, expectile_loss, mean
+from envs.actions import Hybrid, bounds
 from envs.errors import UserError
 
 
@@ -42,9 +43,9 @@ class IQL(Algorithm):
             raise UserError("IQL replays single transitions and has no memory: leave --memory at none, or use bc.")
         self.model = ImplicitActorCritic(observation_space, action_space, config.network)
         self.policy = ActorCriticPolicy(self.model)
-        self.bounded = isinstance(action_space, spaces.Box)
-        for name in ("low", "high") if self.bounded else ():
-            self.register_buffer(name, torch.as_tensor(getattr(action_space, name)), persistent=False)
+        self.bounded = isinstance(action_space, spaces.Box | Hybrid)
+        for name, bound in zip(("low", "high"), bounds(action_space), strict=True) if self.bounded else ():
+            self.register_buffer(name, torch.as_tensor(bound), persistent=False)
         self.target = make_target(self.model.critics)
         self._find_tensors()
 
