@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from agents.acting.numpy_cells import numpy_step
+from agents.core.checked import ByShape
 from agents.core.runtime import Runtime
 from agents.core.tree import to_tensor, tree_to_tensor
 from agents.core.watch import suits_numpy
@@ -93,7 +94,7 @@ class NumpyForward:
 class NumpyRepeat:
     """What `model.act` has PyTorch do with observations that are one array, repeated by NumPy from the second call on.
 
-    What NumPy has not runs as it is.
+    What NumPy has not runs as it is, as do numbers of observations beyond the first few (`ByShape`).
 
     Attributes:
         max_rows, remember: as those of `NumpyForward`.
@@ -106,7 +107,8 @@ class NumpyRepeat:
             found: Tensor = model.act(obs, (), *noise)[0]
             return found
 
-        self._run = Runtime("numpy", torch.device("cpu")).compiled(parameters, state=list)
+        runtime = Runtime("numpy", torch.device("cpu"))
+        self._run = ByShape(lambda: runtime.compiled(parameters, state=list), torch.no_grad()(parameters))
         self._one_at_a_time = Lock()  # calls work in the same memory
         self.max_rows = LARGEST // max(parameter.numel() for parameter in model.parameters())
 

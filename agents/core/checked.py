@@ -16,6 +16,7 @@ Function = Callable[..., Any]
 Version = Callable[[], Hashable]  # of all that a function reads beside its arguments: another value, another program
 Found = tuple[Any, Sequence[Tensor]]  # a function's outputs, and what it left in what it changes in place
 Agree = Callable[[Found, Found], str]
+MOST_SHAPES = 8
 # how far what stands in a function's place may be from it: relative to a tensor's norm, and each of its numbers, as
 # some outputs are differences of nearly equal numbers
 TOLERANCE, TINY = 1e-3, {"outputs": 1e-5, "state": 1e-8}
@@ -40,17 +41,34 @@ class ByVersion:
 
 
 class ByShape:
-    """Makes a program for each set of shapes and types that its arguments come in."""
+    """Makes a program for each set of shapes and types that its arguments come in.
 
-    def __init__(self, make: Callable[[], Function]) -> None:
-        self._make = make
+    Args:
+        make: makes one.
+        otherwise: runs for other shapes once there are `MOST_SHAPES`; those that soon come again get a program in the
+            place of the oldest. None for a program for each, as few are expected.
+    """
+
+    def __init__(self, make: Callable[[], Function], otherwise: Function | None = None) -> None:
+        self._make, self._otherwise = make, otherwise
         self._programs: dict[Hashable, Function] = {}
+        self._passed: dict[Hashable, None] = {}  # the last shapes that `otherwise` ran for
 
     def __call__(self, *args: Any) -> Any:
         shapes = tuple([(tensor.shape, tensor.dtype) for tensor in tensors_of(args)])
-        if shapes not in self._programs:
-            self._programs[shapes] = self._make()
-        return self._programs[shapes](*args)
+        program = self._programs.get(shapes)
+        return (program or self._program(shapes))(*args)
+
+    def _program(self, shapes: Hashable) -> Function:
+        if self._otherwise is not None and len(self._programs) == MOST_SHAPES:
+            if shapes not in self._passed:
+                if len(self._passed) == MOST_SHAPES:
+                    del self._passed[next(iter(self._passed))]
+                self._passed[shapes] = None
+                return self._otherwise
+            del self._passed[shapes], self._programs[next(iter(self._programs))]
+        self._programs[shapes] = self._make()
+        return self._programs[shapes]
 
 
 class Checked:

@@ -14,6 +14,7 @@ from torch.nn.utils import parametrizations, prune
 
 from agents.acting.numpy_inference import NumpyForward, NumpyRepeat, numpy_forward, numpy_repeat
 from agents.acting.policies import EpsilonGreedyPolicy
+from agents.core.checked import MOST_SHAPES
 from agents.core.config import ActorCriticConfig, ExplorationConfig, QNetworkConfig
 from agents.core.tree import to_numpy, tree_map
 from agents.learning.parameters import FlatParameters
@@ -214,6 +215,19 @@ def test_several_threads_may_ask_at_once():
 )
 def test_pictures_dicts_and_memories_are_not_repeated(space, options):
     assert numpy_repeat(q_network(space, **options)) is None
+
+
+def test_however_many_observations_come_together_few_programs_are_kept():
+    """And all are right: those of the first numbers, those that came once, those that come again and again."""
+    network, rng = q_network(activation="gelu"), np.random.default_rng(0)
+    reading = numpy_repeat(network)
+    for rows in [*range(1, 40), 39, 39, 1, 2, 1, 39]:
+        obs = rng.normal(size=(rows, 5)).astype(np.float32)
+        with torch.no_grad():
+            expected = network.act(torch.from_numpy(obs), ())[0].numpy()
+        np.testing.assert_allclose(reading(obs), expected, rtol=1e-4, atol=1e-5)
+        assert max(len(reading._run._programs), len(reading._run._passed)) <= MOST_SHAPES
+    assert {shapes[0][0][0] for shapes in reading._run._programs} == {*range(3, 9), 39, 1}
 
 
 def test_what_may_do_more_than_compute_is_not_repeated():
