@@ -78,7 +78,7 @@ def build_memory(settings: MemoryConfig, inputs: int) -> Any:
 
 @torch.no_grad()
 def _fault(memory: Any, inputs: int) -> str | None:
-    """Say what is wrong with a memory, tried on one step and on a sequence of two; None if nothing is."""
+    """Say what is wrong with a memory, tried on one step and on two sequences of two; None if nothing is."""
     if type(getattr(memory, "features", None)) is not int:
         return "must have an attribute `features`, how many numbers it returns, a whole number"
     carry, x = memory.initial_carry(3), torch.linspace(-1, 1, 6 * inputs).view(2, 3, inputs)
@@ -87,9 +87,15 @@ def _fault(memory: Any, inputs: int) -> str | None:
     first, after = memory(x[0], carry)
     if first.shape != (3, memory.features):
         return f"must return [N, features], {(3, memory.features)} for 3, but gave {tuple(first.shape)}"
-    start = torch.tensor([[False, False, False], [True, False, False]])
-    outputs, _ = memory(x, carry, start)
-    second, _ = memory(x[1], restarted(after, start[1]))
-    if outputs.shape != (2, 3, memory.features) or not torch.allclose(outputs, torch.stack([first, second]), atol=1e-5):
-        return "must give for a sequence what it gives step by step, from a carry of zeros where `start` is True"
-    return None
+    ends = torch.tensor([[False, False, False], [True, False, False]])
+    for begun, start in ((carry, ends), (after, ends.flip(0))):  # one that begins within an episode, too
+        first, later = memory(x[0], restarted(begun, start[0]))
+        second, last = memory(x[1], restarted(later, start[1]))
+        outputs, left = memory(x, begun, start)
+        if outputs.shape != (2, 3, memory.features) or left.shape != last.shape:
+            break
+        if not (torch.allclose(outputs, torch.stack([first, second]), atol=1e-5) and left.allclose(last, atol=1e-5)):
+            break
+    else:
+        return None
+    return "must give for a sequence what it gives step by step, from a carry of zeros where `start` is True"

@@ -383,6 +383,17 @@ class NoStart(Base):
     def begin(self, carry, start):
         return carry
 
+class NoStartAtFirst(Base):
+    def forward(self, x, carry, start=None):
+        if start is not None:
+            start = torch.cat([torch.zeros_like(start[:1]), start[1:]])
+        return super().forward(x, carry, start)
+
+class OtherCarry(Base):
+    def forward(self, x, carry, start=None):
+        outputs, after = super().forward(x, carry, start)
+        return (outputs, after) if start is None else (outputs, carry)
+
 class NoFeatures(Base):
     def __init__(self, inputs, size):
         super().__init__(inputs, size)
@@ -402,6 +413,8 @@ class OneArgument(Base):
     ("name", "message"),
     [
         ("NoStart", "must give for a sequence what it gives step by step"),
+        ("NoStartAtFirst", "must give for a sequence what it gives step by step"),
+        ("OtherCarry", "must give for a sequence what it gives step by step"),
         ("NoFeatures", "must have an attribute `features`"),
         ("Ones", "must begin with one tensor of zeros"),
         ("OneArgument", "fails: TypeError"),
