@@ -124,6 +124,24 @@ def test_ppo_keeps_the_pictures_it_acted_on_and_asks_for_agreement():
         assert len(minibatch["augmented"].unique()) > 5
 
 
+def test_what_ppo_says_of_its_loss_is_all_of_it(monkeypatch):
+    settings = {"n_envs": 2, "total_timesteps": 32, "n_steps": 16, "batch_size": 8, "n_epochs": 2, "augment_coef": 0.3}
+    training = training_on(Pictures(2), PPOConfig(**settings, augment=["colour"], auxiliary="autoencoder"))
+    algorithm, losses = training.algorithm, []
+    loss_of = algorithm.loss
+
+    def noting(*given):
+        loss, aux = loss_of(*given)
+        losses.append(loss.item())
+        return loss, aux
+
+    monkeypatch.setattr(algorithm, "loss", noting)
+    (iteration,) = training.iterations()
+    said = {tag: float(value) for tag, value in iteration.metrics.items()}
+    assert said["train/loss"] == pytest.approx(np.mean(losses), rel=1e-4)
+    assert said["train/augment_loss"] > 0.1
+
+
 def test_ppos_agreement_is_that_of_drac():
     settings = {"n_envs": 2, "total_timesteps": 64, "n_steps": 8, "batch_size": 16, "n_epochs": 1, "vf_coef": 0.5}
     training = training_on(Pictures(2), PPOConfig(**settings, augment=["colour"], augment_coef=0.3))

@@ -120,7 +120,8 @@ class PPO(Algorithm):
             away = mean(relative_entropy(self.demonstrator(minibatch["obs"]).distribution, distribution), valid)
             loss, also["demonstrator_kl"] = loss + constants["demonstrator_coef"] * away, away.detach()
         if "augmented" in minibatch:
-            loss = torch.add(loss, self._agreement(model, minibatch, value), alpha=config.augment_coef)
+            gap = self._agreement(model, minibatch, value)
+            loss, also["augment_loss"] = torch.add(loss, gap, alpha=config.augment_coef), gap.detach()
         with torch.set_grad_enabled(config.ent_coef > 0):
             entropy = mean(distribution.entropy(minibatch["action"]), valid)
         if config.ent_coef > 0:
@@ -206,6 +207,9 @@ class PPO(Algorithm):
         if "auxiliary_loss" in aux:
             found["auxiliary_loss"] = aux["auxiliary_loss"].mean()
             found["loss"] += config.representation.auxiliary_coef * found["auxiliary_loss"]
+        if "augment_loss" in aux:
+            found["augment_loss"] = aux["augment_loss"].mean()
+            found["loss"] += config.augment_coef * found["augment_loss"]
         tags = {f"train/{name}": scalar for name, scalar in found.items()}
         return tags | ({"rollout/curiosity": mean(data["bonus"], data.get("valid"))} if "bonus" in data else {})
 
