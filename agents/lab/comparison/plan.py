@@ -20,6 +20,7 @@ from agents.run.flags import is_sb3, parse_env_kwargs
 from agents.run.registry import label
 from agents.run.storage import opened
 from envs.actions import Hybrid
+from envs.api import VecEnv
 from envs.errors import UserError, did_you_mean
 from envs.make import make
 from envs.single import has_native
@@ -115,13 +116,17 @@ def _plan_task(env: str, algo: str, options: Options) -> PlannedTask:
     )
 
 
+def _one_env(task: RunConfig, vec: str, shown: RunConfig) -> VecEnv:
+    """Make one copy of a task's environment, with observations and actions as `shown` has them."""
+    how: dict[str, Any] = {"rescale_action": shown.params.rescales_action, **shown.params.observations.arguments}
+    return make(task.env, 1, vec=vec, env_kwargs=task.env_kwargs, **how)
+
+
 def _refuse_misfit(config: RunConfig, vec: str) -> str:
     """Build the environment and its algorithm, which may not fit one another; return the kind of action space."""
     from agents.run.build import make_algorithm
 
-    rescale = config.params.rescales_action
-    shown = config.params.observations.arguments
-    with closing(make(config.env, 1, vec=vec, env_kwargs=config.env_kwargs, rescale_action=rescale, **shown)) as env:
+    with closing(_one_env(config, vec, config)) as env:
         try:
             make_algorithm(config.algo, env.observation_space, env.action_space, config.params, seed=0)
         except UserError as error:
@@ -212,7 +217,7 @@ def model_side(path: Path, ours: RunConfig, *, trust: bool, vec_normalize: Path 
     do.
 
     Raises:
-        UserError: there is no such model, or it is not trusted.
+        UserError: there is no such model, it is not trusted, or one of ours does not fit the environment.
     """
     if is_sb3(path):
         from agents.lab.sb3_policy import refuse_untrusted, sb3_algo
@@ -231,11 +236,14 @@ def model_side(path: Path, ours: RunConfig, *, trust: bool, vec_normalize: Path 
             f"stable-baselines3 expected.{near}"
         )
     from agents.run.models import load_policy
+    from agents.run.play import refuse_unfit
 
     loaded = load_policy(path, "latest", trust=trust)
     if (loaded.env, loaded.algo) != (ours.env, ours.algo):
         return None
     _refuse_wrapped(loaded.config, str(path))
+    with closing(_one_env(ours, ours.vec, loaded.config)) as env:
+        refuse_unfit(loaded, env, ours.env)
     settings = {"model": str(loaded.path.resolve()), "sha256": _sha256(loaded.path / "model.safetensors")}
     return Side(label_of(path), "model", "ours", settings)
 

@@ -42,9 +42,10 @@ def train_ours(job: Job, folder: Path, *, resume: bool) -> dict[str, Any] | None
     }
 
 
-def _evaluator(job: Job, rescale_action: bool = False) -> Evaluator:
+def _evaluator(job: Job, rescale_action: bool = False, observations: dict[str, Any] | None = None) -> Evaluator:
     most = max(job.eval_episodes, job.final_eval_episodes)
     env: dict[str, Any] = {"vec": job.vec, "env_kwargs": job.env_kwargs, "rescale_action": rescale_action}
+    env["observations"] = observations
     limit = most_steps(job.env, job.env_kwargs, job.budget, job.eval_episodes)  # as ours has by itself
     return Evaluator(job.env, job.seed, most_episodes=most, max_steps=limit, **env)
 
@@ -66,11 +67,12 @@ def evaluate_model(job: Job, trust: bool) -> dict[str, Any]:
     if job.library == "sb3":
         algo = job.algo if job.algo in COUNTERPARTS else None
         policy = load_sb3(path, algo, trust=trust, vec_normalize=Path(statistics) if statistics else None)
-        step, rescale = policy.step, False
+        step, rescale, observations = policy.step, False, {}
     else:
         loaded = load_policy(path, "latest", trust=trust)
         policy, step, rescale = loaded.policy, loaded.step, loaded.rescale_action
-    with closing(_evaluator(job, rescale)) as evaluator:
+        observations = loaded.config.params.observations.arguments
+    with closing(_evaluator(job, rescale, observations)) as evaluator:
         if job.library == "sb3":
             policy.refuse_unfit(evaluator.env, job.env)
         return {"steps": step, "train_seconds": 0.0, **_final(job, evaluator, policy)}

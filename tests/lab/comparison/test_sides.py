@@ -7,19 +7,26 @@ import dataclasses
 import json
 import shutil
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from agents.acting.evaluation import evaluate
 from agents.lab.baselines import make_sb3
 from agents.lab.comparison import child, training
 from agents.lab.comparison.plan import all_jobs
 from agents.lab.comparison.runner import random_return
 from agents.run import evaluator
 from agents.run.evaluator import Evaluator
+from agents.run.models import load_policy
+from agents.run.play import policy_env
 from agents.run.run import Run
+from envs.errors import UserError
+from envs.seeding import derive_seed
 from tests.lab.comparison.running import SHORT, carry_out_here, here, result, tasks_of
+from tests.run.running import train
 from tests.run.test_hybrid import SIGNAL
 
 RESULT = {
@@ -44,11 +51,11 @@ def tensorboard_tags(folder: Path) -> set[str]:
 @pytest.mark.parametrize("algo", ["ppo", "dqn"])
 def test_both_sides_leave_the_same(algo, tmp_path, monkeypatch):
     episodes: dict[str, list[Any]] = {}
-    evaluate = evaluator.evaluate
+    own = evaluator.evaluate
 
     def noted(env, policy, count, seed, **more):
         episodes.setdefault(type(policy).__name__, []).append((env.backend, env.num_envs, count, seed))
-        return evaluate(env, policy, count, seed, **more)
+        return own(env, policy, count, seed, **more)
 
     monkeypatch.setattr(evaluator, "evaluate", noted)
     folders = carry_out_here(tasks_of(algo=algo, hyper="same"), tmp_path)
@@ -79,11 +86,11 @@ def test_both_sides_leave_the_same(algo, tmp_path, monkeypatch):
 @pytest.mark.parametrize("label", ["ours", "sb3"])
 def test_evaluations_do_not_count_as_training(label, tmp_path, monkeypatch):
     (job,) = (job for job in all_jobs(tasks_of(total_timesteps=3_072)) if job.label == label)
-    evaluate = Evaluator.evaluate
+    own = Evaluator.evaluate
 
     def slow(self, policy, count, *stream, **more):
         time.sleep(0.4)
-        return evaluate(self, policy, count, *stream, **more)
+        return own(self, policy, count, *stream, **more)
 
     monkeypatch.setattr(Evaluator, "evaluate", slow)
     found = rows(here(job, tmp_path), "evaluations.csv")
@@ -184,6 +191,42 @@ def test_models_of_both_kinds_are_evaluated_on_the_episodes_of_the_others(tmp_pa
     assert (ours["library"], ours["steps"]) == ("ours", 2_048)
     assert ours["returns"] == result(folders["ours"])["returns"], "the same seed trains the same policy"
     assert not (folders["mine"] / "evaluations.csv").exists()
+
+
+WIDE = """
+import gymnasium as gym
+import numpy as np
+
+
+class Wide(gym.Env):
+    action_space = gym.spaces.Discrete(2)
+
+    def __init__(self, width=2):
+        self.width, self.observation_space = width, gym.spaces.Box(-1, 1, (width,), np.float32)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.t = 0
+        return np.zeros(self.width, np.float32), {}
+
+    def step(self, action):
+        self.t += 1
+        return np.full(self.width, self.t / 4, np.float32), float(action), False, self.t >= 4, {}
+"""
+FEW = "-n 64 --n-envs 2 --n-steps 32 --batch-size 32 --eval-freq 0 --final-eval-episodes 0"
+
+
+def test_a_model_sees_what_it_was_trained_on_and_one_that_does_not_fit_is_refused_at_once(tmp_path):
+    (file := tmp_path / "wide.py").write_text(WIDE)
+    run = train(tmp_path / "runs", f"--env {file}:Wide {FEW} --frame-stack 3")
+    few = {"env": [f"{file}:Wide"], "total_timesteps": 64, "eval_freq": 64, "eval_episodes": 1}
+    (_, job) = all_jobs(tasks_of([str(run)], env_kwargs=(), **few))
+    loaded = load_policy(run, "latest")
+    with closing(policy_env(loaded, 5)) as env:
+        alone = evaluate(env, loaded.policy, 5, derive_seed(0, "final"))
+    assert result(here(job, tmp_path))["returns"] == alone.returns.tolist()
+    with pytest.raises(UserError, match=r"this policy does not fit .*Wide: it learnt observations"):
+        tasks_of([str(run)], env_kwargs=("width=3",), **few)
 
 
 def test_a_model_is_not_loaded_by_hand_without_trust(tmp_path, capsys):
