@@ -110,7 +110,8 @@ def _plan_task(env: str, algo: str, options: Options) -> PlannedTask:
     )
     same = {name: value for name, value in vars(task).items() if name != "budget"}
     same |= {"total_timesteps": budget, "save_freq": max(budget // CHECKPOINTS, 1)}
-    sides, left_out = _sides(options, same | {"device": "cpu", "target_reward": None}, actions)
+    same |= {"device": "cpu", "target_reward": None, "eval_max_steps": "auto"}
+    sides, left_out = _sides(options, same, actions)
     return PlannedTask(
         **vars(task), hyper=options.hyper, seeds=list(range(options.seeds or 0)), sides=sides, left_out=left_out
     )

@@ -139,12 +139,14 @@ class ComparisonFile:
 
     def add_references(self, tasks: Sequence[PlannedTask]) -> None:
         """Measure what the scores on each environment are held against, where that is not done yet."""
+        from agents.run.evaluator import most_steps
         from envs.single import reward_threshold
 
         for task in tasks:
             if task.env not in self.values["references"]:
                 self.save()  # what is compared is written down before anything takes time
-                random = random_return(task.env, task.env_kwargs, task.vec)
+                limit = most_steps(task.env, task.env_kwargs, task.budget, task.eval_episodes)  # as scores have it
+                random = random_return(task.env, task.env_kwargs, task.vec, limit)
                 self.values["references"][task.env] = {"random": random, "threshold": reward_threshold(task.env)}
 
     def note_end(self, job: Job, error: str | None) -> None:
@@ -158,8 +160,12 @@ class ComparisonFile:
         write_text(self._file, json.dumps(self.values, indent=2) + "\n")
 
 
-def random_return(env_id: str, env_kwargs: dict[str, Any], vec: str) -> float:
-    """Return the mean return of uniformly random actions, of legal ones, over 100 episodes."""
+def random_return(env_id: str, env_kwargs: dict[str, Any], vec: str, step_limit: int | None = None) -> float:
+    """Return the mean return of uniformly random actions, of legal ones, over 100 episodes.
+
+    Args:
+        step_limit: steps after which an episode counts with its return so far, as `evaluate` takes it.
+    """
     from agents.acting.evaluation import evaluate
     from agents.run.datasets.experts import Random
     from agents.run.evaluator import PARALLEL
@@ -167,4 +173,5 @@ def random_return(env_id: str, env_kwargs: dict[str, Any], vec: str) -> float:
 
     with closing(make(env_id, PARALLEL[vec], vec=vec, env_kwargs=env_kwargs)) as env:
         env.action_space.seed(0)
-        return float(evaluate(env, Random(env.action_space), RANDOM_EPISODES, seed=0).returns.mean())
+        played = evaluate(env, Random(env.action_space), RANDOM_EPISODES, seed=0, step_limit=step_limit)
+        return float(played.returns.mean())

@@ -155,10 +155,14 @@ def _known(entries: Sequence[Entry]) -> Iterator[bool]:
 
 
 def _method(one: Entry) -> str:
+    from agents.run.evaluator import most_steps_of
+
     episodes = f"{one.final.size:,} episodes"
+    limit = most_steps_of(None, one.env, one.env_kwargs) if one.fresh else None
+    cut = "" if limit is None else f"; one is cut after {limit:,} steps"
     played = (
         "Not all of them have a final evaluation of their own of as many episodes, so the final policies were played "
-        f"afresh: {episodes}, the same for all, with the most likely actions."
+        f"afresh: {episodes}, the same for all, with the most likely actions{cut}."
         if one.fresh
         else f"Scores are those of each run's own final evaluation: {episodes} of the final policy."
     )
@@ -208,11 +212,12 @@ def _played(entries: Sequence[Entry], left_out: dict[Path, str], options: Option
     Whose model cannot play is left out.
     """
     from agents.acting.evaluation import evaluate
-    from agents.run.evaluator import PARALLEL
+    from agents.run.evaluator import PARALLEL, most_steps_of
 
     episodes, seed = options.final_eval_episodes, derive_seed(0, "compare")
     first = entries[0]
     vec = "native" if has_native(first.env) and not first.settings.get("wrappers") else "sync"
+    limit = most_steps_of(None, first.env, first.env_kwargs)
     console.print(f"playing {episodes:,} episodes with each of {plural(len(entries), 'run')}", style="dim")
     found = []
     for entry in entries:
@@ -223,7 +228,8 @@ def _played(entries: Sequence[Entry], left_out: dict[Path, str], options: Option
             left_out[entry.path] = without_path(error, entry.path)
             continue
         with closing(env):
-            found.append(replace(entry, final=evaluate(env, policy, episodes, seed).returns, fresh=True))
+            returns = evaluate(env, policy, episodes, seed, step_limit=limit).returns
+            found.append(replace(entry, final=returns, fresh=True))
     return found
 
 

@@ -15,9 +15,9 @@ import pytest
 
 from agents.acting.evaluation import evaluate
 from agents.lab.baselines import make_sb3
-from agents.lab.comparison import child, training
+from agents.lab.comparison import child, runner, training
 from agents.lab.comparison.plan import all_jobs
-from agents.lab.comparison.runner import random_return
+from agents.lab.comparison.runner import ComparisonFile, random_return
 from agents.run import evaluator
 from agents.run.evaluator import Evaluator
 from agents.run.models import load_policy
@@ -289,6 +289,39 @@ def test_random_actions_are_measured():
     assert 18 < one < 27
     assert -1_500 < other < -900
     assert one == random_return("CartPole-v1", {}, "native")
+
+
+ENDLESS = """
+import gymnasium as gym
+import numpy as np
+
+
+class Endless(gym.Env):
+    observation_space = gym.spaces.Box(-1, 1, (2,), np.float32)
+    action_space = gym.spaces.Discrete(2)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return np.zeros(2, np.float32), {}
+
+    def step(self, action):
+        return np.zeros(2, np.float32), 1.0, False, False, {}
+"""
+
+
+def test_episodes_of_random_actions_are_cut_where_those_of_the_sides_are(tmp_path, monkeypatch):
+    (file := tmp_path / "endless.py").write_text(ENDLESS)
+    name = f"{file}:Endless"
+    monkeypatch.setattr(runner, "RANDOM_EPISODES", 12)
+    assert random_return(name, {}, "sync", 7) == 7
+    few = {"env": [name], "env_kwargs": (), "total_timesteps": 400, "eval_freq": 400, "eval_episodes": 4}
+    (other := tmp_path / "other.yaml").write_text("eval_max_steps: 9")
+    (task,) = tasks_of([str(other)], **few, final_eval_episodes=2)
+    monkeypatch.setattr("agents.run.evaluator.LEAST_MAX_STEPS", 5)
+    (record := ComparisonFile(tmp_path)).add_references([task])
+    assert record.values["references"][name]["random"] == 400 / (4 * 4)
+    for folder in carry_out_here([task], tmp_path).values():
+        assert result(folder)["lengths"] == [25, 25]
 
 
 def test_random_actions_are_legal_ones():

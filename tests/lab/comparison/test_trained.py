@@ -17,6 +17,7 @@ from agents.lab.comparison.entries import read_entries, sides_of
 from agents.lab.comparison.options import Options
 from agents.lab.statistics import difference
 from tests.lab.comparison.synthetic import CURVES
+from tests.lab.comparison.test_sides import ENDLESS
 from tests.lab.run_folders import write_folder
 from tests.printed import printed_json
 from tests.run.running import train
@@ -246,6 +247,19 @@ def test_without_final_evaluations_all_play_the_same_episodes(
     for row, column, shown in ((0, 0, True), (0, 1, True), (1, 0, True), (1, 1, False)):
         tile = frames[0, row * 346 : (row + 1) * 346, column * 480 : (column + 1) * 480]
         assert (tile.min() < 60) == shown
+
+
+def test_an_episode_without_an_end_is_cut(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (file := tmp_path / "endless.py").write_text(ENDLESS)
+    few = "--n-envs 2 --n-steps 32 --batch-size 32 -n 64 --eval-freq 0 --final-eval-episodes 0"
+    runs = [train(tmp_path / name, f"--env {file}:Endless {few} --name {name}") for name in ("a", "b")]
+    monkeypatch.setattr("agents.run.evaluator.USUAL_MAX_STEPS", 30)
+    (found,) = compared(tmp_path, capsys, *runs, "--final-eval-episodes", 3)["reports"]
+    assert list(found["scores"].values()) == [[30.0], [30.0]]
+    page = (tmp_path / "out" / "report.md").read_text()
+    assert "the same for all, with the most likely actions; one is cut after 30 steps." in page
 
 
 def test_a_model_that_cannot_play_is_left_out(
