@@ -60,7 +60,7 @@ def _search(options: Options, command: str, say: Any) -> dict[str, Any]:
     from envs.processes import cores
 
     plan, out = make_plan(options)
-    workers = options.workers or cores()
+    workers = options.workers or (1 if plan.base["one_instance"] else cores())
     say(f"{plan.algo} on {plan.env}: {plan.what(options.trials)}, {out}")
     for name, dimension in plan.space.items():
         say(f"  {name}: {dimension}, {plan.base[name]} now")

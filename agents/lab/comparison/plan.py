@@ -167,9 +167,9 @@ def our_side(config: RunConfig, label: str) -> Side:
     """Return our training with these settings; the seed is not one of them.
 
     Raises:
-        UserError: they have wrappers, which the others lack.
+        UserError: they have wrappers, which the others lack, or only one copy of the environment may run at a time.
     """
-    _refuse_wrapped(config, label)
+    _refuse_own(config, label)
     settings = {name: value for name, value in config.model_dump(mode="json").items() if name != "seed"}
     return Side(label, "ours", "ours", settings)
 
@@ -242,14 +242,19 @@ def model_side(path: Path, ours: RunConfig, *, trust: bool, vec_normalize: Path 
     loaded = load_policy(path, "latest", trust=trust)
     if (loaded.env, loaded.algo) != (ours.env, ours.algo):
         return None
-    _refuse_wrapped(loaded.config, str(path))
+    _refuse_own(loaded.config, str(path))
     with closing(_one_env(ours, ours.vec, loaded.config)) as env:
         refuse_unfit(loaded, env, ours.env)
     settings = {"model": str(loaded.path.resolve()), "sha256": _sha256(loaded.path / "model.safetensors")}
     return Side(label_of(path), "model", "ours", settings)
 
 
-def _refuse_wrapped(config: RunConfig, what: str) -> None:
+def _refuse_own(config: RunConfig, what: str) -> None:
+    if config.one_instance:
+        raise UserError(
+            f"{what} has one_instance, but all that is compared is trained and evaluated in copies of {config.env}, "
+            "several at a time; train each with agents.train, and compare the runs: agents.compare RUN RUN"
+        )
     if config.wrappers:
         raise UserError(
             f"{what} has wrappers of its own, and all that is compared must have the same environment: give --env "

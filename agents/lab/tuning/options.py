@@ -31,7 +31,8 @@ class Options:
         tyro.conf.arg(metavar="SECONDS", help_behavior_hint="", help="the search ends after them; none for no end"),
     ] = None
     workers: Annotated[
-        Count, tyro.conf.arg(aliases=["--n-jobs"], help="trials at a time (default: as many as cores)")
+        Count,
+        tyro.conf.arg(aliases=["--n-jobs"], help="trials at a time (default: as many as cores; with one_instance 1)"),
     ] = None
     seeds: Annotated[int, tyro.conf.arg(metavar="INTEGER", help="trainings of each trial that is not given up")] = 2
     total_timesteps: Annotated[

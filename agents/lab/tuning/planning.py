@@ -42,6 +42,11 @@ def make_plan(options: Options) -> tuple[Plan, Path]:
             f"{options.env} has wrappers of its own, and the comparison on fresh seeds takes none: give --env a "
             "function that returns it with its wrappers, as in --env my.py:make_env, or --retrain 0"
         )
+    if config.one_instance and (options.retrain or (options.workers or 1) > 1):
+        raise UserError(
+            f"only one copy of {options.env} may run at a time (one_instance), so trials run one after the other and "
+            "none are trained on fresh seeds: --workers 1 --retrain 0"
+        )
     with closing(build(config).env):
         pass  # an environment or a setting that does not fit is told now, not by every trial
     base = {name: value for name, value in config.model_dump(mode="json").items() if name != "seed"}

@@ -141,6 +141,8 @@ def _evaluated(training: Training, plan: Plan, deadline: float, spent: float = 0
     """Train on, and yield the evaluations that fall due; `spent` is how many seconds were trained before."""
     config = training.config = settled(training.config)
     with closing(evaluator_of(config, training.env.backend, plan.eval_episodes)) as evaluator:
+        if config.one_instance:
+            evaluator.share(training.env)
         every, before, looks = max(plan.budget // plan.evaluations, 1), training.step, 0
         began = perf_counter()
         for iteration in training.iterations():
@@ -152,6 +154,8 @@ def _evaluated(training: Training, plan: Plan, deadline: float, spent: float = 0
                 continue
             spent += perf_counter() - began
             found = evaluator.evaluate(training.policy, plan.eval_episodes, "evaluation", iteration.step)
+            if evaluator.shared:
+                training.begin_episodes()
             yield (point := EvalPoint(iteration.step, round(spent, 3), float(found.returns.mean())))
             if plan.threshold is not None and point.mean >= plan.threshold:
                 return

@@ -235,3 +235,10 @@ def test_wrappers_of_one_side_alone_are_refused(tmp_path):
     file.write_text("wrappers: [gymnasium.wrappers:TimeAwareObservation]\n")
     with pytest.raises(UserError, match=r"wrapped has wrappers of its own, .* as in --env my\.py:make_env"):
         plan_tasks(Options(env=("CartPole-v1",), algos=("ppo",), seeds=1, against=("sb3", str(file))))
+
+
+def test_an_environment_of_which_one_copy_may_run_is_refused(tmp_path):
+    file = tmp_path / "alone.yaml"
+    file.write_text("one_instance: true\n")
+    with pytest.raises(UserError, match=r"alone has one_instance, .*agents\.compare RUN RUN"):
+        planned((str(file),))

@@ -34,6 +34,7 @@ from tests.lab.tuning.searching import SPACE, base, small_plan, small_study
 from tests.marks import long_test
 from tests.run import user_envs
 from tests.run.running import read_config
+from tests.run.test_one_instance import FILE as PORT
 from tests.run.test_tensorboard import events
 
 FOREVER = float("inf")
@@ -86,6 +87,23 @@ def test_what_is_clearly_worse_is_given_up(tmp_path: Path, monkeypatch: pytest.M
     assert (first.value, better.value) == (80.0, 90.0)
     assert {trial.state for trial in worse} == {TrialState.PRUNED}
     assert outcome(study, worse[0]) == "given up at step 64 of seed 1 at a return of 10.0"
+
+
+def test_the_one_instance_of_an_environment_serves_training_and_evaluation(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (file := tmp_path / "port.py").write_text(PORT)
+    env = f"{file}:Port"
+    study = small_study(tmp_path / "study", seeds=2, base=base(env=env, one_instance=True, n_envs=1))
+    carried_out(study)
+    (trial,) = study.done()
+    assert [[(point.step, point.mean) for point in curve] for curve in points(trial)] == [[(128, 20), (256, 20)]] * 2
+    (config := tmp_path / "one.yaml").write_text("one_instance: true\nn_steps: 32\nbatch_size: 32\n")
+    words = ["--env", env, "--config", str(config), "-n", "256", "--out", str(tmp_path / "out"), "--dry-run"]
+    assert main([*words, "--retrain", "0"]) == 0
+    for more in ([], ["--retrain", "0", "--workers", "2"]):
+        assert main([*words, *more]) == 2
+        assert "one_instance), so trials run one after the other" in capsys.readouterr().err
 
 
 def test_time_is_to_the_threshold_and_what_does_not_reach_it_is_worse(
