@@ -10,14 +10,15 @@ from torch import Tensor
 from agents.ops.distributions import parameter_count
 from envs.actions import Hybrid
 
-LEAST = 1e-30  # probability that counts: the logarithm of 0 has no gradient
+LEAST = 1e-30  # probability whose logarithm is taken: that of 0 has no gradient
 
 
 def scores(outputs: dict[str, Tensor], action: Tensor, space: Space) -> Tensor:
     """Return the numbers that a decision comes from, `[B, K]`, one for each choice or number of the action.
 
     Of a choice it is the preference for what is chosen: the action value, or the logarithm of the probability, less
-    the mean of the other legal ones'. Of a number it is the mean of its distribution.
+    the mean of the other legal ones', whose action value is not NaN, or whose probability is above 0. Of a number it
+    is the mean of its distribution.
 
     Args:
         outputs: as `agents.acting.policies.ModelPolicy.describe` returns them.
@@ -39,20 +40,23 @@ def scores(outputs: dict[str, Tensor], action: Tensor, space: Space) -> Tensor:
             heads = outputs["probabilities"]
             logits = heads.clamp(min=LEAST).log() - (1 - heads).clamp(min=LEAST).log()
             return logits * (2 * action - 1)
-    numbers = outputs["q_values"] if "q_values" in outputs else outputs["probabilities"].clamp(min=LEAST).log()
+    if "q_values" in outputs:
+        legal = ~outputs["q_values"].isnan()
+        numbers = torch.where(legal, outputs["q_values"], 0)
+    else:
+        legal, numbers = outputs["probabilities"] > 0, outputs["probabilities"].clamp(min=LEAST).log()
     if isinstance(space, spaces.MultiDiscrete):
-        parts = zip(numbers.split(space.nvec.tolist(), dim=-1), action.unbind(dim=-1), strict=True)
-        return torch.stack([_preference(*pair) for pair in parts], dim=-1)
-    return _preference(numbers, action)[:, None]
+        split = (part.split(space.nvec.tolist(), dim=-1) for part in (numbers, legal))
+        return torch.stack(list(map(_preference, *split, action.unbind(dim=-1))), dim=-1)
+    return _preference(numbers, legal, action)[:, None]
 
 
-def _preference(numbers: Tensor, action: Tensor) -> Tensor:
-    """Return the number `[B]` of the action taken less the mean of the others of `[B, A]`, NaN left out."""
-    legal = ~numbers.isnan()
-    numbers = torch.where(legal, numbers, 0)
-    taken = numbers.gather(-1, action.long()[:, None]).squeeze(-1)
-    others = (legal.sum(-1) - 1).clamp(min=1)
-    return taken - (numbers.sum(-1) - taken) / others
+def _preference(numbers: Tensor, legal: Tensor, action: Tensor) -> Tensor:
+    """Return the number `[B]` of the action taken less the mean of the others of `[B, A]` that are legal."""
+    taken = action.long()[:, None]
+    others = legal.scatter(-1, taken, False)
+    mean = torch.where(others, numbers, 0).sum(-1) / others.sum(-1).clamp(min=1)
+    return numbers.gather(-1, taken).squeeze(-1) - mean
 
 
 def difference(space: Space, before: np.ndarray, after: np.ndarray, spread: np.ndarray) -> np.ndarray:

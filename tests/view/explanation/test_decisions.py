@@ -24,6 +24,21 @@ def test_a_preference_is_over_the_mean_of_the_other_legal_actions():
     assert scores({"probabilities": p}, torch.tensor([2]), spaces.Discrete(3)).item() == pytest.approx(math.log(3))
 
 
+def test_an_action_of_probability_0_is_none_of_the_others():
+    logits = torch.tensor([[0.3, -0.2]], requires_grad=True)
+    for illegal in (0, 2, 18):
+        p = torch.cat([logits.softmax(-1), torch.zeros(1, illegal)], dim=-1)
+        found = scores({"probabilities": p}, torch.tensor([0]), spaces.Discrete(2 + illegal))
+        (gradient,) = torch.autograd.grad(found.sum(), logits)
+        assert found.item() == pytest.approx(0.5, rel=1e-5)
+        assert gradient.tolist()[0] == pytest.approx([1, -1], rel=1e-5)
+    p = torch.tensor([[0.75, 0.25, 0.0, 0.0, 1.0]])
+    several = scores({"probabilities": p}, torch.tensor([[0, 1]]), spaces.MultiDiscrete([3, 2]))
+    assert several.tolist()[0] == pytest.approx([math.log(3), 0.0])
+    never = scores({"probabilities": p[:, :3]}, torch.tensor([2]), spaces.Discrete(3))
+    assert never.item() < -60, "what is never done is taken here"
+
+
 def test_several_choices_have_a_preference_each_and_numbers_their_means():
     p = torch.tensor([[0.2, 0.8, 0.5, 0.25, 0.25]])
     found = scores({"probabilities": p}, torch.tensor([[0, 0]]), spaces.MultiDiscrete([2, 3]))
