@@ -22,6 +22,7 @@ from agents.lab.statistics import (
     mean_between,
     performance_profile,
     probability_of_improvement,
+    rank_difference,
     summarise,
 )
 
@@ -161,6 +162,14 @@ def test_one_run_says_nothing():
     found = difference([5.0], [1.0, 2.0])
     assert found.value == 3.5
     assert all(math.isnan(value) for value in (found.low, found.high, found.p, found.detectable))
+
+
+def test_times_that_never_came_are_compared_by_their_ranks():
+    found = rank_difference([1, 2, 3, 4, 5], [9, 8, 7, math.inf, math.inf])
+    assert found[:1] + found[3:4] == pytest.approx((-5, 2 / math.comb(10, 5)))  # of all ways to deal, the two extremes
+    assert rank_difference([math.inf] * 3, [math.inf] * 3).p == 1
+    assert math.isnan(rank_difference([1, math.nan], [1, 2]).p)
+    assert math.isnan(rank_difference([1], [1, 2]).p)
 
 
 def test_holm():

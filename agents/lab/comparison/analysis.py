@@ -110,13 +110,16 @@ class TaskRuns:
         zero, one = self.scale
         return zero + NEARLY * (one - zero)
 
-    def reached(self, label: str, seconds: bool = False) -> NDArray[np.float64]:
-        """Return the steps (or seconds) to the goal of each run; inf where never, nan where the curve says nothing."""
-        found = []
+    def reached(self, label: str, seconds: bool = False, goal: float | None = None) -> NDArray[np.float64]:
+        """Return the steps (or seconds) to the goal, or to another one, of each run.
+
+        It is inf where never, nan where the curve says nothing.
+        """
+        found, goal = [], self.goal if goal is None else goal
         for run in self.runs[label]:
             at = run.seconds if seconds else run.steps
-            known = self.goal is not None and at.size and not np.isnan(at).any()
-            found.append(first_reaching(at, run.returns, self.goal or 0.0) if known else math.nan)
+            known = goal is not None and at.size and not np.isnan(at).any()
+            found.append(first_reaching(at, run.returns, goal or 0.0) if known else math.nan)
         return np.array(found)
 
     def scores_or_episodes(self, ours: str, theirs: str) -> Sides:

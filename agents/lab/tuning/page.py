@@ -15,7 +15,7 @@ from agents.lab.tuning.pictures import pictures
 from agents.lab.tuning.population import MEMBER, lineage
 from agents.lab.tuning.search import outcome
 from agents.lab.tuning.study import SETTINGS, UNFIT, WHY, Study
-from agents.lab.tuning.winners import BASE, Fresh, settings_of, verdict
+from agents.lab.tuning.winners import BASE, Fresh, outcomes, settings_of, verdict
 from agents.lab.words import duration, number, plural
 from agents.run.registry import title_of
 from agents.run.storage import write_text
@@ -73,18 +73,21 @@ def _fresh(document: Document, fresh: Sequence[Fresh], folder: Path) -> None:
     document.heading("On fresh seeds", "fresh")
     document.text(
         "The best of many trials owes a part of its score to luck, so it is trained again on seeds that it was not "
-        "chosen by. Intervals are of 95%, by bootstrap over seeds."
+        f"chosen by. What decides is the {fresh[0].goal}; intervals are of 95%, by bootstrap over seeds. The best of the "
+        "trials is chosen here, so what is claimed of one has Holm's p-value over all of them."
     )
     rows, packaged = [], next((side for side in fresh if side.label == OURS), None)
+    against = {} if packaged is None else outcomes(fresh, packaged)
     for side in fresh:
         reached = [
             f"{seconds:.1f}" if seconds < float("inf") else "never" for seconds in side.seconds if seconds == seconds
         ]
         name = SIDES.get(side.label, side.label)
-        outcome = "" if packaged in (None, side) else side.against(packaged).value
+        outcome = against[side.label].value if side.label in against else ""
         scores = ", ".join(map(number, side.scores))
         rows.append([name, side.searched, side.said(), scores, ", ".join(reached), outcome])
-    header = ["", "in the search", "fresh seeds", "each seed", "seconds to the goal", "against the packaged"]
+    seconds = "seconds to the goal" if fresh[0].threshold is None else fresh[0].goal
+    header = ["", "in the search", "fresh seeds", "return of each", seconds, "against the packaged"]
     document.table(Table(header, rows, texts=len(header)))
     report = fresh[0].page.relative_to(folder).as_posix()
     document.text(f"All of that comparison: {report} beside this page.", note=True)

@@ -21,7 +21,7 @@ from agents.lab.comparison.report import write_report
 from agents.lab.comparison.results import load_results
 from agents.lab.comparison.runner import plan_lines, run_comparison
 from agents.lab.sb3_settings import COUNTERPARTS, tuned_settings
-from agents.lab.statistics import difference, estimate, mean
+from agents.lab.statistics import Difference, difference, estimate, holm, mean, rank_difference
 from agents.lab.tuning.plan import FIRST_SEED, Plan
 from agents.lab.tuning.search import worth
 from agents.lab.tuning.space import parameters, settings
@@ -50,6 +50,7 @@ class Fresh:
         scores: mean returns of the final policies, of shape [seeds].
         seconds: of training until the goal was reached, of shape [seeds]; inf where never.
         page: of the comparison that it was trained in.
+        threshold: the goal, where the seconds decide which side is best; None where the scores do.
     """
 
     label: str
@@ -57,25 +58,42 @@ class Fresh:
     scores: NDArray[np.float64]
     seconds: NDArray[np.float64]
     page: Path
+    threshold: float | None = None
 
     @property
-    def mean(self) -> float:
-        return float(self.scores.mean())
+    def judged(self) -> NDArray[np.float64]:
+        """What decides: scores, or seconds."""
+        return self.scores if self.threshold is None else self.seconds
 
     @property
-    def interval(self) -> tuple[float, float]:
-        """95% interval of the mean, by bootstrap."""
-        return estimate(mean, [self.scores])[1:]
+    def goal(self) -> str:
+        """What decides, in words."""
+        return "return" if self.threshold is None else f"seconds to {self.threshold:g}"
 
-    def against(self, other: Fresh) -> Outcome:
-        """Return whether it is better or worse than another side."""
-        found = difference(self.scores, other.scores)
-        return outcome_of(found.value, found.p)
+    @property
+    def worth(self) -> tuple[float, float]:
+        """What is largest for the best: how many seeds reached the goal, if it is one of seconds; and the mean."""
+        known = self.judged[np.isfinite(self.judged)]
+        if self.threshold is None:
+            return 0.0, float(known.mean())
+        return float(known.size), -float(known.mean()) if known.size else 0.0
+
+    def less(self, other: Fresh) -> Difference:
+        """Return how much better it is than another side; seconds are compared by their ranks."""
+        if self.threshold is None:
+            return difference(self.scores, other.scores)
+        return rank_difference(other.seconds, self.seconds)
 
     def said(self) -> str:
-        low, high = self.interval
+        """Say the mean with its 95% interval, by bootstrap."""
+        known = self.judged[np.isfinite(self.judged)]
+        goal = "" if self.threshold is None else f" s to {self.threshold:g}"
+        if not known.size:
+            return f"never{goal.removeprefix(' s')}"
+        value, low, high = estimate(mean, [known])
         between = f" ({interval(low, high)})" if low == low else ""
-        return f"{number(self.mean)}{between}"
+        never = self.judged.size - known.size
+        return f"{number(value)}{between}{goal}{f', which {never} of {self.judged.size} never reached' * bool(never)}"
 
 
 def settings_of(trial: FrozenTrial, plan: Plan) -> dict[str, Any]:
@@ -181,11 +199,13 @@ def retrain(
     page, _ = write_report(findings, out / "report")
     task: TaskRuns = findings.tasks[0]
     searched = {Path(file).stem: came for file, came in files.items()}
-    return [
-        Fresh(side.label, searched.get(side.label, ""), task.scores[side.label], task.reached(side.label, True), page)
-        for side in tasks[0].sides
-        if side.label in task.runs
-    ]
+    goal = plan.threshold if plan.objective == "time" else None
+
+    def side_of(label: str) -> Fresh:
+        seconds = task.reached(label, seconds=True, goal=goal)
+        return Fresh(label, searched.get(label, ""), task.scores[label], seconds, page, goal)
+
+    return [side_of(side.label) for side in tasks[0].sides if side.label in task.runs]
 
 
 def _fits(tasks: Sequence[PlannedTask], out: Path) -> bool:
@@ -197,18 +217,35 @@ def _fits(tasks: Sequence[PlannedTask], out: Path) -> bool:
     return True
 
 
+def _trials(fresh: Sequence[Fresh]) -> list[Fresh]:
+    return [side for side in fresh if side.label.startswith("trial-")]
+
+
 def choose(fresh: Sequence[Fresh]) -> Fresh | None:
     """Return the side of the search that did best on fresh seeds; None where there is none."""
-    ours = [side for side in fresh if side.label.startswith("trial-")]
-    return max(ours, key=lambda side: side.mean, default=None)
+    return max(_trials(fresh), key=lambda side: side.worth, default=None)
+
+
+def outcomes(fresh: Sequence[Fresh], other: Fresh) -> dict[str, Outcome]:
+    """Return the label of each other side -> whether it is better or worse than `other`.
+
+    The best trial is chosen by the same numbers that it is compared by, so what is claimed of any of them has Holm's
+    p-value over all trials.
+    """
+    found = {side.label: side.less(other) for side in fresh if side is not other}
+    trials = [side.label for side in _trials(fresh) if side is not other]
+    p = {label: one.p for label, one in found.items()}
+    p |= dict(zip(trials, holm([p[label] for label in trials]), strict=True))
+    return {label: outcome_of(one.value, p[label]) for label, one in found.items()}
 
 
 def verdict(fresh: Sequence[Fresh]) -> list[str]:
     """Say what the search was good for."""
     if (best := choose(fresh)) is None:
         return ["No trial did better than the settings that the search began with."]
-    seeds = plural(len(best.scores), "fresh seed")
-    lines = [f"{best.label}: {best.said()} on {seeds}, and in the search {best.searched}."]
+    seeds, count = plural(len(best.scores), "fresh seed"), len(_trials(fresh))
+    of = f", the best of {count} there by {best.goal}" if count > 1 else ""
+    lines = [f"{best.label}: {best.said()} on {seeds}{of}, and in the search {best.searched}."]
     for side in fresh:
         if side.label in NAMES:
             how = {
@@ -216,7 +253,7 @@ def verdict(fresh: Sequence[Fresh]) -> list[str]:
                 Outcome.WORSE: "That is worse than {}, which stay the ones to use",
                 Outcome.SAME: "No difference from {} is shown",
                 Outcome.UNKNOWN: "Whether that is better than {} so few seeds cannot say",
-            }[best.against(side)]
+            }[outcomes(fresh, side)[best.label]]
             lines.append(f"{how.format(NAMES[side.label])}: {side.said()}.")
         elif side.label == "sb3" or side.label.startswith("random-"):
             name = "SB3, tuned" if side.label == "sb3" else "The best of random search"
@@ -238,7 +275,7 @@ def write_best(study: Study, fresh: Sequence[Fresh]) -> Path | None:
     for side in fresh:
         if side is best or side.label in (*NAMES, "sb3"):
             name = {**NAMES, "sb3": "SB3, tuned"}.get(side.label, "these")
-            scores = ", ".join(map(number, side.scores))
+            scores = ", ".join(map(number, side.judged))
             lines.append(f"{name[0].upper()}{name[1:]} on fresh seeds: {side.said()}; each seed: {scores}.")
     file = study.folder / "best.yaml"
     write_settings(file, study.plan, settings_of(trial, study.plan), lines)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
 import pytest
 
@@ -16,12 +17,22 @@ from agents.lab.comparison.runner import ComparisonFile
 from agents.lab.tuning import winners
 from agents.lab.tuning.space import Choices
 from agents.lab.tuning.study import SETTINGS, Study
-from agents.lab.tuning.winners import Fresh, beyond_packaged, retrain, verdict, write_best, write_settings
+from agents.lab.tuning.winners import (
+    Fresh,
+    beyond_packaged,
+    choose,
+    outcomes,
+    retrain,
+    verdict,
+    write_best,
+    write_settings,
+)
 from agents.run.config import FLAGS, Layer, config_layer, resolve
 from agents.tune import main
 from tests.lab.comparison.synthetic import result
 from tests.lab.tuning.searching import base, small_plan, small_study
 
+INF = float("inf")
 KWARGS = {"sutton_barto_reward": True}
 GAMMAS = {"gamma": Choices(("0.9", "0.95", "0.98", "0.99"))}
 OTHER = {"net_arch": [16, 16], "activation": "tanh", "env_kwargs": KWARGS}
@@ -122,6 +133,52 @@ def test_a_search_that_goes_on_chooses_among_its_best_of_now(tmp_path: Path, job
     file = write_best(study, fresh)
     assert file is not None
     assert config_layer(file).values["gamma"] == 0.9
+
+
+def side(label: str, scores: Sequence[float], seconds: Sequence[float] = (), threshold: float | None = None) -> Fresh:
+    return Fresh(label, "7 s", np.array(scores), np.array(seconds), Path("index.html"), threshold)
+
+
+def test_a_search_for_the_least_time_ends_with_the_quickest() -> None:
+    fresh = [
+        side("ours", [500] * 5, [20, 21, 22, 20, 21], 475.0),
+        side("trial-7", [497, 499, 496, 498, 500], [2, 2.1, 2.2, 1.9, 2.0], 475.0),
+        side("trial-8", [500] * 5, [1, 1, 1, 1, INF], 475.0),
+        side("trial-9", [500] * 5, [INF] * 5, 475.0),
+        side("trial-3", [500] * 5, [19, 18, 20, 21, 19], 475.0),
+    ]
+    assert choose(fresh) is fresh[1]
+    first, packaged = verdict(fresh)
+    assert first.startswith("trial-7: 2.04 (")
+    assert first.endswith(") s to 475 on 5 fresh seeds, the best of 4 there by seconds to 475, and in the search 7 s.")
+    assert packaged.startswith("That is better than the packaged settings: 20.8 (")
+    assert fresh[2].said() == "1.00 (1.00 to 1.00) s to 475, which 1 of 5 never reached"
+    assert fresh[3].said() == "never to 475"
+    found = {label: outcome.value for label, outcome in outcomes(fresh, fresh[0]).items()}
+    same = "no difference shown"
+    assert found == {"trial-7": "better", "trial-8": same, "trial-9": "worse", "trial-3": same}
+
+
+def test_seconds_are_those_to_the_threshold_of_the_search(tmp_path: Path, jobs: list[Job]) -> None:
+    study = small_study(tmp_path, space=GAMMAS, objective="time", threshold=30.0)
+    finished(study, 0.9, 3.0)
+    assert {one.threshold for one in retrained(study)} == {30.0}
+    for file in tmp_path.glob("fresh/runs/*/*/result.json"):
+        rows = "64,10,0,10,1\n128,30,0,30,2\n" if "trial-0" in str(file) else "64,10,0,10,1\n128,20,0,20,2\n"
+        header = "step,eval/mean_reward,eval/std_reward,eval/mean_ep_length,time/time_elapsed\n"
+        (file.parent / "evaluations.csv").write_text(header + rows)
+    seconds = {one.label: one.seconds.tolist() for one in retrained(study)}
+    assert seconds == {"ours": [INF, INF], "trial-0": [2, 2], "base": [INF, INF], "sb3": [INF, INF]}
+
+
+def test_the_best_of_many_trials_of_the_same_worth_is_seldom_called_better() -> None:
+    random, found = np.random.default_rng(0), list[str]()
+    for _ in range(300):
+        fresh = [side(label, random.normal(300, 50, 5)) for label in ("ours", *(f"trial-{i}" for i in range(10)))]
+        best = choose(fresh)
+        assert best is not None
+        found.append(outcomes(fresh, fresh[0])[best.label].value)
+    assert found.count("better") < 0.05 * 300  # of single tests, a fifth
 
 
 def test_runs_of_other_settings_under_the_same_names_are_left_alone(tmp_path: Path, jobs: list[Job]) -> None:
