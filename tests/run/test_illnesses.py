@@ -173,6 +173,25 @@ def names(made: History) -> list[str]:
     return [found.illness for found in diagnose(made)]
 
 
+def with_deviation(end: float, numbers: int = 6, start: float = 1.0, **facts: Any) -> History:
+    """Return a training that logs its policy's entropy alone, and whose deviation falls from `start` to a part."""
+    each = 0.5 * math.log(2 * math.pi * math.e) + math.log(start)
+    entropies = [numbers * (each + math.log(end) * min(i / 80, 1)) for i in range(101)]
+    return history([{"train/entropy_loss": -entropy, "rollout/ep_rew_mean": -200.0} for entropy in entropies], **facts)
+
+
+def test_the_entropy_of_continuous_actions_is_judged_by_its_fall() -> None:
+    assert not names(with_deviation(0.5))
+    assert not names(with_deviation(0.05))
+    assert names(with_deviation(0.001)) == names(with_deviation(0.001, numbers=1)) == ["collapsed entropy"]
+    through_0 = math.exp(-0.5 * math.log(2 * math.pi * math.e))  # the deviation whose entropy is 0
+    assert not names(with_deviation(through_0, continuous_actions=True))
+    assert not names(with_deviation(through_0, state_dependent_std=True))
+    assert names(with_deviation(0.001, state_dependent_std=True)) == ["collapsed entropy"]
+    for end, found in ((0.05, []), (0.01, ["collapsed entropy"])):
+        assert names(with_deviation(end, start=math.exp(-1), state_dependent_std=True, log_std_init=-1.0)) == found
+
+
 def test_episodes_of_one_step() -> None:
     assert names(history([{"rollout/ep_len_mean": 1.0}] * 2)) == ["episodes end at once"]
     assert not names(history([{"rollout/ep_len_mean": 1.0}, {"rollout/ep_len_mean": 1.1}]))

@@ -145,7 +145,12 @@ def _records(file: Path) -> Iterator[bytes]:
 
 
 def _settings(text: str) -> Iterator[tuple[str, float]]:
-    """Yield the numbers of the table in which CleanRL notes its settings, by SB3's names."""
+    """Yield the numbers of the table in which CleanRL notes its settings, by SB3's names.
+
+    What kind its actions are of only the name of its script says, such as ppo_continuous_action.
+    """
+    if re.search(r"\|exp_name\|\w*continuous\w*\|", text):
+        yield "continuous_actions", True
     for name, number in re.findall(r"\|(\w{1,60})\|([-+.\de]{1,30})\|", text):
         try:
             value = float(number)

@@ -14,6 +14,7 @@ FEW_ROWS = 5  # that say how an algorithm's updates go
 GROWTH = 30.0  # of gradients since the beginning
 HARD_KL, PINNED = 2.0, 0.6
 LOST = 0.02  # of the first entropy, or of the first deviation
+NORMAL = 0.5 * math.log(2 * math.pi * math.e)  # nats: the entropy of a normal distribution of deviation 1
 
 
 def not_finite(h: History) -> Iterator[Diagnosis]:
@@ -38,15 +39,34 @@ def collapsed_entropy(h: History) -> Iterator[Diagnosis]:
     """A policy that has become certain without having learnt anything."""
     tag, of = ("train/std", "deviation") if h.points("train/std") else ("train/entropy_loss", "entropy")
     first, now = h.first(tag), h.now(tag)
-    if first is None or now is None or abs(first) < 1e-6 or abs(now) >= LOST * abs(first) or h.learnt():
+    if first is None or now is None or abs(first) < 1e-6 or h.learnt():
         return
-    yield Diagnosis(
-        "collapsed entropy",
-        LOST * abs(first) / max(abs(now), 1e-9),
-        f"the policy's {of} fell from {abs(first):.3g} to {abs(now):.3g} ({tag}), and returns have not risen",
-        "a larger --ent-coef, a smaller --learning-rate",
-        h.step,
-    )
+    if of == "entropy":
+        first, now = -first, -now
+    if of == "entropy" and _is_of_numbers(h):
+        severity = (first - now) / (math.log(1 / LOST) * _count_of_numbers(h, first))
+    else:
+        severity = LOST * abs(first) / max(abs(now), 1e-9)
+    if severity > 1:
+        yield Diagnosis(
+            "collapsed entropy",
+            severity,
+            f"the policy's {of} fell from {first:.3g} to {now:.3g} ({tag}), and returns have not risen",
+            "a larger --ent-coef, a smaller --learning-rate",
+            h.step,
+        )
+
+
+def _is_of_numbers(h: History) -> bool:
+    """Whether the entropy is that of continuous actions, which falls through 0 as their deviations get smaller."""
+    known = h.facts.get("continuous_actions") or h.facts.get("state_dependent_std")
+    return bool(known) or any(point.value > 0 for point in h.points("train/entropy_loss"))
+
+
+def _count_of_numbers(h: History, first: float) -> float:
+    """Return how many numbers a continuous action has, by the first entropy in nats; inf where that does not tell."""
+    each = NORMAL + h.number("log_std_init", 0.0)
+    return max(first / each, 1) if min(first, each) > 0 else math.inf
 
 
 def growing_deviation(h: History) -> Iterator[Diagnosis]:

@@ -57,6 +57,15 @@ def test_cleanrls_names_and_settings(tmp_path: Path) -> None:
     assert [found.illness for found in diagnose_all(history)] == ["replay buffer too small"]
 
 
+@pytest.mark.parametrize(("name", "known"), [("ppo_continuous_action", True), ("ppo_atari", None)])
+def test_the_name_of_cleanrls_script_tells_of_continuous_actions(tmp_path: Path, name: str, known: bool | None) -> None:
+    sink = TensorBoardSink(tmp_path)
+    sink.text("hyperparameters", CLEANRL.replace("|dqn|", f"|{name}|"))
+    sink.write(1, {"losses/entropy": 0.5})
+    sink.close()
+    assert read_history(tmp_path).facts.get("continuous_actions") is known
+
+
 def test_numbers_that_are_tensors(tmp_path: Path) -> None:
     from tensorboard.compat.proto.summary_pb2 import Summary
     from tensorboard.compat.proto.tensor_pb2 import TensorProto
