@@ -31,8 +31,11 @@ LONG = 10  # steps; shorter episodes may well be all as long
 RARE = 0.01  # of the steps have a reward
 BEYOND = 0.1  # of a range
 SLOW = 50.0  # steps a second
-LIKED = ("infinity", "symmetric", "normalized", "not within the obs range", "render_fps", "spec is None")  # what
-# Gymnasium's checker warns of and trainings do not mind
+LIKED = (  # what Gymnasium's checker warns of and trainings do not mind
+    *("infinity", "symmetric", "normalized", "not within the obs range", "render_fps", "spec is None"),
+    "different from the unwrapped version",
+)
+AROUND = ("gymnasium.wrappers.common", "envs.adapters.")  # modules of wrappers that nobody chose for the environment
 
 
 @dataclass(frozen=True)
@@ -110,12 +113,13 @@ class CheckUp:
         """What `gymnasium.utils.env_checker.check_env` says."""
         from gymnasium.utils.env_checker import check_env
 
-        name, env = "Gymnasium's checker", self._make()
+        name, env = "Gymnasium's checker", _as_written(self._make())
         told: list[str] = []
         try:
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always")
-                check_env(env.unwrapped, skip_render_check=True)
+                # which builds and closes another one by the specification of what is not wrapped
+                check_env(env, skip_render_check=True, skip_close_check=env is not env.unwrapped)
             told = [str(one.message) for one in caught]
         except (Exception, SystemExit) as error:
             first = words_of(error).strip().partition("\n")[0]
@@ -351,6 +355,13 @@ class CheckUp:
         if np.ptp(image) == 0:
             return CheckResult(name, "warning", f"{width} x {height}, all of one colour", "look at what render() draws")
         return CheckResult(name, "ok", f"{width} x {height}, {seconds * 1e3:.3g} ms for the first")
+
+
+def _as_written(env: gymnasium.Env) -> gymnasium.Env:
+    """Return the environment with the wrappers that its author or the user chose, and no others around it."""
+    while isinstance(env, gymnasium.Wrapper) and type(env).__module__.startswith(AROUND):
+        env = env.env
+    return env
 
 
 def _trace(env: gymnasium.Env, seed: int, actions: list[Any]) -> list[bytes]:

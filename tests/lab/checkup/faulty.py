@@ -171,3 +171,21 @@ class FourValues(Good):
 class NoPicture(Good):
     def render(self) -> Any:
         return None
+
+
+class Raw(Good):
+    """Its observations are in its space once a wrapper has made them smaller."""
+
+    def observe(self) -> Any:
+        return np.array([self.place * 100, self.wind])
+
+
+class Scaled(gym.ObservationWrapper):
+    """Makes the observations of `Raw` those of `Good`."""
+
+    def observation(self, observation: Any) -> Any:
+        return (observation / [1_000, 1]).astype(np.float32)
+
+
+def scaled(render_mode: str | None = None) -> gym.Env:
+    return Scaled(Raw(render_mode))

@@ -41,6 +41,15 @@ def test_a_good_environment_has_neither_fault_nor_warning() -> None:
     ]
 
 
+def test_gymnasiums_checker_looks_at_what_is_trained_in_wrappers_included() -> None:
+    assert [verdict for verdict in looked_at(f"{FILE}:scaled") if verdict.level != "ok"] == []
+    assert CheckUp(f"{FILE}:Raw", wrappers=[f"{FILE}:Scaled"]).by_gymnasium().level == "ok"
+    assert CheckUp(f"{FILE}:Raw").by_gymnasium().level == "fault"
+    assert CheckUp(f"{FILE}:Good", wrappers=["gymnasium.wrappers:FlattenObservation"]).by_gymnasium().level == "ok"
+    faulty = CheckUp(f"{FILE}:Good", wrappers=[f"{FILE}:Scaled"], env_kwargs={"max_episode_steps": 1})
+    assert "truncates after 1 step" in faulty.by_gymnasium().evidence
+
+
 PLANTED = {
     "Unseeded": ("same seed, same episode", "fault", "numpy.random"),
     "Carrying": ("same seed, same episode", "fault", "in reset"),
