@@ -70,19 +70,21 @@ def check(
             found = run(given)
             action = player.act(obs)
             expected = _parts(codec.decode(to_numpy(action)), codec)
-            wrong = np.zeros(rows, bool)
+            wrong, away = np.zeros(rows, bool), np.zeros(rows)
             for (key, space), part in zip(codec.leaves, expected, strict=True):
                 ours = found[named("action", key)].reshape(rows, -1)
                 theirs = np.asarray(part).reshape(rows, -1)
                 if isinstance(space, spaces.Box):
-                    largest = max(largest, float(np.abs(ours.astype(np.float64) - theirs).max(initial=0.0)))
+                    away = np.maximum(away, np.abs(ours.astype(np.float64) - theirs).max(axis=1, initial=0.0))
                 else:
                     wrong |= (ours != theirs).any(1)
             given |= {name.removeprefix("next_"): array for name, array in found.items() if name.startswith("next_")}
-            seen, differing = seen + rows, differing + int(wrong.sum())
-            report(seen, states)
             step = env.step(env_action(env, action))
-            obs, start = step.obs, to_numpy(step.terminated) | to_numpy(step.truncated)
+            valid = np.ones(rows, bool) if step.valid is None else to_numpy(step.valid)
+            seen, differing = seen + int(valid.sum()), differing + int((wrong & valid).sum())
+            largest = max(largest, float(away[valid].max(initial=0.0)))
+            report(seen, states)
+            obs, start = step.obs, to_numpy(step.starts)
             player.start(start)
         return ExportCheck(seen, differing, largest)
     finally:

@@ -10,10 +10,12 @@ from pathlib import Path
 from subprocess import run
 from typing import Any
 
+import gymnasium
 import numpy as np
 import pytest
 import torch
 
+from agents.core.tree import to_numpy
 from agents.export import main
 from agents.lab.export.c import C, c_runner, compiled, header, identifiers, write_c
 from agents.lab.export.check import check, raw_inputs
@@ -24,6 +26,8 @@ from agents.lab.export.plain import write_plain
 from agents.lab.export.web import web_runner, world_programs, write_web
 from agents.run.models import LoadedPolicy, load_model, save_model
 from agents.run.storage import write_bytes
+from envs.adapters.stacking import StackedVecEnv
+from envs.adapters.vector import adapt
 from envs.errors import UserError
 from envs.make import make
 from envs.native.gym_env import DYNAMICS
@@ -89,6 +93,32 @@ def test_the_place_of_a_header_is_no_text_of_c(tmp_path: Path) -> None:
     folder = tmp_path / 'a"\n#define X "'
     folder.mkdir()
     agrees(loaded, "c", folder / "policy.h")
+
+
+@needs_cc
+@pytest.mark.parametrize("memory", [{}, {"memory": "gru", "memory_size": 8}])
+def test_steps_that_an_autoreset_makes_up_are_not_compared(
+    memory: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = policy(PPO_SMALL | {"env": "CartPole-v1", "frame_stack": 3} | memory, tmp_path / "model")
+    asked, valid = list[int](), list[int]()
+
+    class Counted(StackedVecEnv):
+        def _next(self, step: Any) -> Any:
+            valid.append(4 if step.valid is None else int(to_numpy(step.valid).sum()))
+            return super()._next(step)
+
+    def next_step(loaded: LoadedPolicy, num_envs: int, vec: str) -> Any:
+        return Counted(adapt(gymnasium.make_vec("CartPole-v1", num_envs, vectorization_mode="vector_entry_point")), 3)
+
+    monkeypatch.setattr("agents.lab.export.check.policy_env", next_step)
+    exported = Exported(loaded)
+    write_c(exported, ABOUT, tmp_path / "policy.h")
+    runner = c_runner(exported, tmp_path / "policy.h")
+    assert runner is not None
+    found = check(exported, runner, loaded, 400, 4, lambda done, total: asked.append(done))
+    assert (found.states, found.differing) == (sum(valid), 0)
+    assert 400 <= found.states < 4 * len(asked), "some were made up"
 
 
 def test_an_onnx_file_acts_as_the_policy(tmp_path: Path) -> None:
