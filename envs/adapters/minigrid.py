@@ -16,7 +16,11 @@ PLANES = (11, 6, 4)  # objects, colours, and states or directions of the agent
 
 
 def in_planes(env: gymnasium.Env) -> gymnasium.Env:
-    """Return an environment with planes in the place of MiniGrid's numbers, or as it is where it shows none."""
+    """Return an environment with planes in the place of MiniGrid's numbers, or as it is where it shows none.
+
+    A wrapper may show something else in an array of the same shape: pixels, or where an object is. Spaces of what is
+    MiniGrid's own go to 255.
+    """
     if not any(base.__module__ == "minigrid.minigrid_env" for base in type(env.unwrapped).__mro__):
         return env
     layer: Any = env
@@ -27,7 +31,7 @@ def in_planes(env: gymnasium.Env) -> gymnasium.Env:
     space = env.observation_space
     leaf = space.spaces.get("image") if isinstance(space, spaces.Dict) else space
     fits = isinstance(leaf, spaces.Box) and leaf.dtype == np.uint8 and len(leaf.shape) == 3 and leaf.shape[-1] == 3
-    return Planes(env) if fits else env
+    return Planes(env) if fits and (leaf.high == 255).all() else env
 
 
 class Planes(gymnasium.ObservationWrapper):
@@ -48,4 +52,10 @@ class Planes(gymnasium.ObservationWrapper):
         return self._planes(observation)
 
     def _planes(self, numbers: np.ndarray) -> np.ndarray:
+        most = numbers.reshape(-1, len(PLANES)).max(axis=0)
+        if (most >= PLANES).any():
+            raise ValueError(
+                f"an array of MiniGrid's numbers holds {most.tolist()}, where objects, colours and states below {PLANES} "
+                "are expected; if a wrapper shows something else, its space must say so: other bounds than 0 and 255"
+            )
         return np.concatenate([rows[numbers[..., i]] for i, rows in enumerate(self._rows)], axis=-1)

@@ -49,10 +49,21 @@ def test_wrappers_of_minigrid_see_what_they_expect(name):
         assert env.observation_space.contains(env.step(1)[0])
 
 
-@pytest.mark.parametrize("name", ["minigrid.wrappers:RGBImgPartialObsWrapper", "minigrid.wrappers:FlatObsWrapper"])
-def test_pixels_and_vectors_stay_as_they_are(name):
-    with closing(make_single(ENV, wrappers=[name])) as env:
+@pytest.mark.parametrize("name", ["RGBImgPartialObsWrapper", "FlatObsWrapper", "SymbolicObsWrapper"])
+def test_pixels_vectors_and_places_stay_as_they_are(name):
+    with closing(make_single(ENV, wrappers=[f"minigrid.wrappers:{name}"])) as env:
         assert not isinstance(env, Planes)
+
+
+class Bright(gymnasium.ObservationWrapper):
+    def observation(self, observation):
+        return {**observation, "image": np.full_like(observation["image"], 200)}
+
+
+def test_what_a_wrapper_shows_in_the_place_of_minigrids_numbers_is_said():
+    env = in_planes(Bright(gymnasium.make(ENV)))
+    with closing(env), pytest.raises(ValueError, match=r"holds \[200, 200, 200\].* other bounds than 0 and 255"):
+        env.reset(seed=0)
 
 
 def test_other_environments_stay_as_they_are():
