@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 Scores = Sequence[NDArray[np.float64]]
 NAN = float("nan")
 POWER = 0.8  # of a detectable difference
+MOST_RESAMPLES, MOST_VALUES = 1_000, 2_000_000  # that are worked out at once: resamples, and values in them
 
 
 class Estimate(NamedTuple):
@@ -83,7 +84,7 @@ def bootstrap_interval(
         vectorized=True,
         axis=-1,
         n_resamples=resamples,
-        batch=1_000,
+        batch=max(min(MOST_RESAMPLES, MOST_VALUES // sum(sample.size for sample in samples)), 1),
         confidence_level=confidence,
         method="percentile",
         rng=np.random.default_rng(seed),

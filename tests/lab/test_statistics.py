@@ -9,6 +9,7 @@ import warnings
 import numpy as np
 import pytest
 
+from agents.lab import statistics
 from agents.lab.statistics import (
     METRICS,
     bootstrap_interval,
@@ -266,6 +267,24 @@ def test_summary_against_closed_forms():
     assert (found["median"], found["iqm"], found["length_mean"]) == (2.5, 2.5, 6.0)
     assert found["ci_low"] < 4.0 < found["ci_high"]
     assert all(type(value) is float for value in found.values())
+
+
+def test_what_is_resampled_at_once_is_bounded_and_the_same_as_in_one(monkeypatch):
+    returns, sizes = np.random.default_rng(0).normal(size=5_000), []
+
+    def noted(*samples):
+        sizes.append(samples[0].size)
+        return mean(*samples)
+
+    whole = bootstrap_interval(noted, [returns])
+    assert max(sizes) <= 2_000_000
+    monkeypatch.setattr(statistics, "MOST_VALUES", 5_000_000)
+    sizes.clear()
+    assert bootstrap_interval(noted, [returns]) == whole
+    assert max(sizes) == 5_000_000, "a thousand resamples at once"
+    sizes.clear()
+    bootstrap_interval(noted, [returns[:1_000]])
+    assert max(sizes) == 1_000_000
 
 
 @pytest.mark.parametrize(("returns", "lengths"), [([], []), ([1.0], []), ([[1.0]], [[1]])])
