@@ -25,7 +25,7 @@ from agents.core.runtime import Runtime
 from agents.core.tree import tree_map
 from agents.data.dataset import Dataset
 from agents.data.inspection import reward_edges, reward_shift
-from agents.lab.statistics import Estimate, estimate, mean
+from agents.lab.statistics import MOST_VALUES, Estimate, estimate, mean
 from agents.learning.learner import Learner
 from agents.networks.curiosity import ActionCode
 from agents.networks.soft import Critics
@@ -96,8 +96,12 @@ def weighed(data: Dataset, log_ratio: Numbers, gamma: float, seed: int = 0) -> W
     seen = int(np.isfinite(most).sum())
     weight = np.exp(log_weight[:, :seen] - most[:seen])  # of each step, the largest is 1
     earned = weight * reward[:, :seen]
-    resampled = np.random.default_rng(seed).multinomial(data.episodes, [1 / data.episodes] * data.episodes, RESAMPLES)
-    spread = np.percentile(_ratios(resampled @ earned, resampled @ weight), (2.5, 97.5))
+    draws, ratios, at_once = np.random.default_rng(seed), [], max(MOST_VALUES // data.episodes, 1)
+    for first in range(0, RESAMPLES, at_once):
+        count = min(at_once, RESAMPLES - first)
+        resampled = draws.multinomial(data.episodes, [1 / data.episodes] * data.episodes, count)
+        ratios.append(_ratios(resampled @ earned, resampled @ weight))
+    spread = np.percentile(np.concatenate(ratios), (2.5, 97.5))
     value = float(_ratios(earned.sum(axis=0), weight.sum(axis=0)))
     whole = np.exp(log_weight[:, -1] - most[-1]) if np.isfinite(most[-1]) else np.zeros(data.episodes)
     effective = float(whole.sum() ** 2 / np.square(whole).sum()) if whole.any() else 0.0
