@@ -88,9 +88,13 @@ class SB3Policy(StatelessPolicy):
             q = policy.q_net(tensors) if hasattr(policy, "q_net") else policy.quantile_net(tensors).mean(dim=1)
             return {"value": q.amax(dim=1), "q_values": q}
         if hasattr(policy, "actor"):
-            mean, log_std, _ = policy.actor.get_action_dist_params(tensors)
-            values = torch.cat(policy.critic(tensors, mean.tanh()), dim=1)
-            return {"value": values.amin(dim=1), "mean": mean.tanh(), "std": log_std.exp()}
+            mean, found = policy.actor(tensors), {}
+            if hasattr(policy.actor, "get_action_dist_params"):  # TD3's and DDPG's actors draw nothing
+                mean, log_std, _ = policy.actor.get_action_dist_params(tensors)
+                mean, found = mean.tanh(), {"std": log_std.exp()}
+            values = policy.critic(tensors, mean)  # one for each critic, or of TQC quantiles [B, critics, K]
+            values = values.mean(dim=2) if isinstance(values, Tensor) else torch.cat(values, dim=1)
+            return {"value": values.amin(dim=1)} | _unscaled(policy, found | {"mean": mean})
         if carry != ():
             states = tuple(leaf.transpose(0, 1).contiguous() for leaf in carry)
             own, found = policy.get_distribution(tensors, states, torch.zeros(len(carry[0])))[0].distribution, {}
@@ -98,7 +102,9 @@ class SB3Policy(StatelessPolicy):
             own = policy.get_distribution(tensors).distribution
             found = {"value": policy.predict_values(tensors).flatten()}
         if isinstance(own, torch.distributions.Normal):
-            return found | {"mean": own.mean, "std": own.stddev}
+            squashed = policy.squash_output
+            shown = {"mean": own.mean.tanh() if squashed else own.mean, "std": own.stddev}
+            return found | (_unscaled(policy, shown) if squashed else shown)
         parts = own if isinstance(own, list) else [own]  # a list where there are several choices
         return found | {"probabilities": torch.cat([part.probs for part in parts], dim=-1)}
 
@@ -142,6 +148,13 @@ def _drawing_from(generator: torch.Generator | None) -> Iterator[None]:
         if generator is not None:
             torch.manual_seed(int(torch.randint(2**31, (1,), generator=generator)))
         yield
+
+
+def _unscaled(policy: Any, numbers: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return `mean`, and `std` where it is there, of actions from -1 to 1 in the units of the environment's."""
+    half = torch.as_tensor((policy.action_space.high - policy.action_space.low) / 2)
+    shown = {"mean": torch.as_tensor(policy.unscale_action(to_numpy(numbers["mean"])))}
+    return shown | ({"std": numbers["std"].cpu() * half} if "std" in numbers else {})
 
 
 def _form(space: Space) -> Any:

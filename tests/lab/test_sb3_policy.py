@@ -198,6 +198,25 @@ def test_a_viewer_is_told_what_sb3s_networks_put_out(ppo, dqn):
     torch.testing.assert_close(told["value"], told["q_values"].max(dim=1).values)
 
 
+@pytest.mark.parametrize("algo", ["sac", "td3", "tqc", "ppo"])
+def test_a_viewer_is_told_of_actions_in_the_units_of_the_environment(algo):
+    """Pendulum's torque goes from -2 to 2, and these networks' output from -1 to 1."""
+    if algo == "tqc":
+        pytest.importorskip("sb3_contrib")
+    squashed = {"use_sde": True, "policy_kwargs": {"squash_output": True}} if algo == "ppo" else {}
+    model = sb3_class(algo)("MlpPolicy", "Pendulum-v1", device="cpu", seed=0, **squashed)
+    obs = observations("Pendulum-v1", 5)
+    told = SB3Policy(model).inspect(obs, ())
+    expected, _ = model.predict(obs, deterministic=True)
+    np.testing.assert_allclose(told["mean"], expected, atol=1e-6)
+    assert told["value"].shape == (5,)
+    if algo == "sac":
+        with torch.no_grad():
+            log_std = model.actor.get_action_dist_params(torch.as_tensor(obs))[1]
+        torch.testing.assert_close(told["std"], 2 * log_std.exp())
+    assert ("std" in told) == (algo != "td3")
+
+
 def test_a_viewer_is_told_the_probability_of_each_of_several_choices():
     model = make_sb3("ppo", "CartPole-v1", 1, SMALL, 0)
     told = SB3Policy(model).inspect(observations("CartPole-v1", 3), ())
