@@ -24,16 +24,18 @@ MOST_DEATHS = 5  # workers in a row that die of themselves before any trial has 
 def run_search(study: Study, url: str | None, workers: int, deadline: float, say: Callable[[str], None]) -> None:
     """Carry out what is left of a study's trials, `workers` at a time, until it is done or the time is over.
 
-    A worker that dies leaves its trial to another that takes its place.
+    A worker that dies leaves its trial to another that takes its place. One that ends in order has found nothing to
+    claim: others are started once the study has changed.
 
     Raises:
         UserError: all trials fail, or workers cannot work; the message has the reason.
         KeyboardInterrupt: it was stopped; what was found is in the study, and trials under way will come again.
     """
     told, began, deaths, running, count = {t.number for t in study.done()}, time.time(), 0, dict[int, Child](), 0
-    first = len(told)
+    first, now, nothing, waits = len(told), study.standing(), None, False
     with ended_at_last(running):
         while time.time() < deadline:
+            before, now = now, study.standing()
             for place in [place for place, child in running.items() if child.ended]:
                 child = running.pop(place)
                 failed = child.failure()
@@ -41,6 +43,8 @@ def run_search(study: Study, url: str | None, workers: int, deadline: float, say
                 deaths = deaths + 1 if failed else 0
                 if failed:
                     say(f"a worker {failed}")
+                else:
+                    nothing = before  # of what the study was like when it looked, or earlier
                 if deaths >= MOST_DEATHS:
                     raise UserError(f"workers end at once: the last {failed}")
             if (useful := study.workers(workers)) <= 0:
@@ -51,7 +55,10 @@ def run_search(study: Study, url: str | None, workers: int, deadline: float, say
                     raise UserError(said)
                 say(said)
                 break
-            useful = 0 if study.exhausted else useful
+            useful = 0 if study.exhausted or now == nothing else useful
+            if now == nothing and not running and not waits:
+                waits = True
+                say("all that is left is under way elsewhere; a trial that ends there, or is given up, goes on here")
             while len(running) < useful:
                 count += 1
                 running[count] = _start(study, url, workers, count, deadline)

@@ -305,6 +305,13 @@ class Study:
             if folder.name.isdecimal() and int(folder.name) not in kept:
                 shutil.rmtree(folder, ignore_errors=True)
 
+    def standing(self) -> tuple[int, ...]:
+        """Return what changes whenever there may be something to claim that there was not before."""
+        trials = self.trials
+        running = [trial for trial in trials if trial.state is TrialState.RUNNING]
+        dead = sum(self.is_dead(trial.user_attrs.get(WORKER)) for trial in running)
+        return (self.plan_trials, len(trials), len(running), len(self.done()), dead)
+
     def workers(self, most: int) -> int:
         """Return how many of so many workers have something to do."""
         members = self.plan.population

@@ -7,16 +7,19 @@ import sqlite3
 import subprocess
 import sys
 from contextlib import closing
+from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import optuna
 import pytest
 from optuna.trial import TrialState
 
+from agents.lab.tuning import search
 from agents.lab.tuning import study as study_module
 from agents.lab.tuning.space import Range
-from agents.lab.tuning.study import ABANDONED, JOURNAL, RETRY, SETTINGS, WHY, Study, at_work, study_names
+from agents.lab.tuning.study import ABANDONED, JOURNAL, RETRY, SETTINGS, WHY, WORKER, Study, at_work, study_names
 from agents.lab.tuning.winners import settings_of
 from envs.errors import UserError
 from tests.lab.tuning.searching import SPACE, base, small_plan, small_study
@@ -80,6 +83,31 @@ def test_the_trial_of_a_killed_worker_comes_again_and_counts_once(tmp_path: Path
     for trial in (again, other):
         study.optuna.tell(trial.number, [1.0])
     assert [trial.number for trial in study.done()] == [1, 2]
+
+
+def test_no_worker_is_started_while_all_that_is_left_is_under_way_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study, told, started, looks = small_study(tmp_path, trials=2), list[str](), list[int](), count(1)
+    study.optuna.tell(study.optuna.ask().number, 1.0)
+    elsewhere = study.optuna.ask()
+    elsewhere.set_user_attr(WORKER, "on another machine")
+
+    def start(*_: Any) -> Any:
+        assert study.claim("one of ours") is None
+        started.append(1)
+        return SimpleNamespace(ended=True, failure=lambda: "", close=lambda: None)
+
+    def sleep(_: float) -> None:
+        if next(looks) == 20:
+            study.optuna.tell(elsewhere.number, 2.0)
+
+    monkeypatch.setattr(search, "_start", start)
+    monkeypatch.setattr(search, "time", SimpleNamespace(time=lambda: 0.0, sleep=sleep))
+    search.run_search(study, None, 1, 1.0, told.append)
+    assert (len(started), next(looks)) == (1, 21)
+    assert [line for line in told if "under way elsewhere" in line] == told[:1]
+    assert len(study.done()) == 2
 
 
 def test_one_that_ends_in_order_leaves_its_trial_to_the_next(tmp_path: Path) -> None:
