@@ -98,7 +98,8 @@ class Page:
         """Whether who asks may: by name of this machine alone, or with the token where others can ask."""
         if self.token is not None:
             return secrets.compare_digest(token.encode(), self.token.encode())
-        return (headers.get("Host") or "").rpartition(":")[0] in HERE  # or another site sent the browser
+        host = headers.get("Host") or ""  # without a port where that is 80
+        return host.partition(":")[0] in HERE  # or another site sent the browser
 
     def close(self) -> None:
         """Listen no more."""

@@ -127,6 +127,8 @@ def test_other_sites_cannot_ask_or_press(served) -> None:
     port = urlsplit(page.url).port
     assert Browser(page, host=f"evil.example:{port}").ask("/frame?seen=0")[0] == 403, "a name bound to this machine"
     assert Browser(page, host=f"localhost:{port}").ask("/curves")[0] == 200
+    for host, status in (("127.0.0.1", 200), ("evil.example", 403), (f"[::1]:{port}", 403), ("[::1]", 403), (":", 403)):
+        assert Browser(page, host=host).ask("/curves")[0] == status, "no port is named where it is 80"
     browser.headers = {}
     assert browser.ask("/key", "right")[0] == 403, "a form of another site has no such header"
     assert browser.ask("/click", "x" * 65, **{"X-Watch": "1"})[0] == 400
