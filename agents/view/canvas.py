@@ -22,9 +22,9 @@ _lines: dict[tuple[Any, ...], Surface] = {}
 
 
 def number(value: float) -> str:
-    """Write a number in about seven characters."""
+    """Write a number in about seven characters; "nan" and "inf" are written as such."""
     size = abs(value)
-    if size >= 999_999.5:
+    if not size < 999_999.5:
         return f"{value:.2e}".replace("e+0", "e").replace("e+", "e")
     if size < 0.0005:
         return "0.00"

@@ -195,6 +195,8 @@ def test_the_entropy_of_continuous_actions_is_judged_by_its_fall() -> None:
 def test_episodes_of_one_step() -> None:
     assert names(history([{"rollout/ep_len_mean": 1.0}] * 2)) == ["episodes end at once"]
     assert not names(history([{"rollout/ep_len_mean": 1.0}, {"rollout/ep_len_mean": 1.1}]))
+    bandit = history([{"rollout/ep_len_mean": 1.0, "rollout/ep_rew_mean": 0.1 * i} for i in range(1, 10)])
+    assert not names(bandit), "episodes of one step from which something is learnt"
 
 
 def test_evaluations_far_below_training() -> None:

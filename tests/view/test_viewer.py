@@ -147,7 +147,7 @@ def test_any_series_can_be_drawn(series):
     ("value", "text"),
     [(0, "0.00"), (-1e-7, "0.00"), (0.0421, "0.042"), (-0.9996, "-1.00"), (-1.234, "-1.23"), (99.994, "99.99"),
      (99.996, "100.0"), (-1234.56, "-1234.6"), (9999.96, "10000"), (999_999, "999999"), (1_234_567, "1.23e6"),
-     (-1e12, "-1.00e12")],
+     (-1e12, "-1.00e12"), (float("nan"), "nan"), (float("-inf"), "-inf")],
 )  # fmt: skip
 def test_numbers_stay_short(value, text):
     assert canvas.number(value) == text

@@ -100,9 +100,9 @@ def endless_episodes(h: History) -> Iterator[Diagnosis]:
 
 
 def instant_episodes(h: History) -> Iterator[Diagnosis]:
-    """An environment whose episodes end with their first step."""
+    """An environment whose episodes end with their first step, of which nothing is learnt; a bandit's do by nature."""
     points = h.points("rollout/ep_len_mean")
-    if len(points) >= 1 and h.step >= 100 and all(point.value <= 1.0 for point in points):
+    if len(points) >= 1 and h.step >= 100 and all(point.value <= 1.0 for point in points) and not h.learnt():
         yield Diagnosis(
             "episodes end at once",
             1.0,
