@@ -63,6 +63,16 @@ class NativeEnv(gymnasium.Env):
         return self._state[:, 0].copy()
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """Begin an episode.
+
+        Raises:
+            ValueError: there are options, such as the bounds of the first state that Gymnasium's own environment takes.
+        """
+        if options:
+            given = ", ".join(map(repr, options))
+            raise ValueError(
+                f"a native environment begins as it always does and takes no options at reset; given: {given}"
+            )
         super().reset(seed=seed)
         self._state = self._dynamics.init(np, self.np_random.random((self._dynamics.uniforms, 1)))
         return self._observe(), {}

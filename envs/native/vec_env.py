@@ -10,7 +10,7 @@ import numpy as np
 from envs import saved
 from envs.actions import ActionCodec, refuse_nan
 from envs.adapters.checks import env_error, picture
-from envs.adapters.masks import MaskCheck
+from envs.adapters.masks import ACTION_MASK, MaskCheck
 from envs.api import Array, InProcess, Obs, Step
 from envs.errors import UserError
 from envs.native.arrays import Arrays
@@ -168,6 +168,7 @@ class NativeVecEnv(InProcess):
         arrays, like = self._arrays, state_like(self.dynamics, self.num_envs)
         state_array = saved.array(state.get("state"), "state", like.shape, like.dtype)
         steps = saved.array(state.get("steps"), "steps", (self.num_envs,), np.int64)
+        self._refuse_impossible(state_array)
         generator, notes = saved.entry(state, "generator", dict), []
         try:
             if _generator_kind(generator) == _generator_kind(arrays.generator_state()):
@@ -180,6 +181,37 @@ class NativeVecEnv(InProcess):
         self.state = arrays.assign(self.state, arrays.from_numpy(state_array))
         self.steps = arrays.assign(self.steps, arrays.from_numpy(steps))
         return notes
+
+    def _refuse_impossible(self, state: np.ndarray) -> None:
+        """Look at saved states `[k, N]`, and go a step on from them.
+
+        Raises:
+            UserError: a state holds NaN or comes to it, or the rules cannot go on from it.
+        """
+        dynamics, uniform = self.dynamics, np.full((self.dynamics.step_uniforms, self.num_envs), 0.5)
+        try:
+            with np.errstate(all="ignore"):
+                obs = dynamics.observe(np, state)
+                for one in (state, *(dynamics.step(np, state, action, uniform)[0] for action in self._tried(obs))):
+                    if np.isnan(one).any():
+                        raise ValueError("it holds NaN, or comes to it in a step")
+                    dynamics.observe(np, one)
+        except (ValueError, LookupError, ArithmeticError, TypeError, RuntimeError) as error:
+            raise UserError(
+                f"the saved environment position is none of {type(self.rules).__name__}: {error}"
+            ) from error
+
+    def _tried(self, obs: Obs) -> list[np.ndarray]:
+        """Return legal actions of all environments: all choices where all are legal, or else one, or zeros."""
+        space = self.action_space
+        zero = np.zeros((self.num_envs, *(space.shape or ())), space.dtype)
+        if isinstance(obs, dict) and ACTION_MASK in obs:
+            return [obs[ACTION_MASK].argmax(axis=-1)] if isinstance(space, gymnasium.spaces.Discrete) else []
+        return (
+            [zero + choice for choice in range(int(space.n))]
+            if isinstance(space, gymnasium.spaces.Discrete)
+            else [zero]
+        )
 
     def render(self, index: int = 0) -> np.ndarray:
         if self._painter is None:

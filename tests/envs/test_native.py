@@ -280,6 +280,27 @@ def test_a_torch_position_is_restored(task, device):
         NativeVecEnv(task, N, NumpyArrays()).load_state_dict(torn | {"generator": {}})
 
 
+@pytest.mark.parametrize("task", EVERY, ids=str)
+def test_a_forged_position_is_refused_and_a_true_one_taken(task):
+    env, fresh = (NativeVecEnv(task, N, NumpyArrays()) for _ in range(2))
+    env.reset(seed=0)
+    state = env.state_dict()
+    assert fresh.load_state_dict(state) == []
+    numbers = state["state"]
+    if numbers.dtype == np.float64:
+        with pytest.raises(
+            UserError, match=f"the saved environment position is none of {type(task).__name__}: it holds NaN"
+        ):
+            fresh.load_state_dict(state | {"state": np.full_like(numbers, np.nan)})
+        return
+    try:
+        fresh.load_state_dict(state | {"state": np.full_like(numbers, 10**6)})
+    except UserError as error:
+        assert "the saved environment position is none of" in str(error)
+    else:
+        fresh.step(np.zeros((N, *(env.action_space.shape or ())), np.int64))
+
+
 DISCRETE = [*(task for task in TASKS if isinstance(task.action_space, gymnasium.spaces.Discrete)), SLIPPERY]
 
 

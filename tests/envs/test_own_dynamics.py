@@ -264,3 +264,10 @@ def test_a_file_with_two_must_name_one(tmp_path):
     assert make(f"{file}:Other").backend == "native"
     with pytest.raises(UserError, match=r"has no environment 'Othr'; it has Other, Plain\. Did you mean Other"):
         make(f"{file}:Othr")
+
+
+def test_options_at_reset_are_refused_where_gymnasiums_own_takes_them():
+    env = gymnasium.make("native/CartPole-v1")
+    assert (env.reset(seed=0, options={})[0] == gymnasium.make("CartPole-v1").reset(seed=0)[0]).all()
+    with pytest.raises(ValueError, match="takes no options at reset; given: 'low', 'high'"):
+        env.reset(seed=0, options={"low": 0.1, "high": 0.2})
