@@ -30,8 +30,9 @@ def in_planes(env: gymnasium.Env) -> gymnasium.Env:
         layer = layer.env
     space = env.observation_space
     leaf = space.spaces.get("image") if isinstance(space, spaces.Dict) else space
-    fits = isinstance(leaf, spaces.Box) and leaf.dtype == np.uint8 and len(leaf.shape) == 3 and leaf.shape[-1] == 3
-    return Planes(env) if fits and (leaf.high == 255).all() else env
+    if not isinstance(leaf, spaces.Box) or leaf.dtype != np.uint8 or len(leaf.shape) != 3 or leaf.shape[-1] != 3:
+        return env
+    return Planes(env) if (leaf.high == 255).all() else env
 
 
 class Planes(gymnasium.ObservationWrapper):
@@ -55,7 +56,7 @@ class Planes(gymnasium.ObservationWrapper):
         most = numbers.reshape(-1, len(PLANES)).max(axis=0)
         if (most >= PLANES).any():
             raise ValueError(
-                f"an array of MiniGrid's numbers holds {most.tolist()}, where objects, colours and states below {PLANES} "
-                "are expected; if a wrapper shows something else, its space must say so: other bounds than 0 and 255"
+                f"an array of MiniGrid's numbers holds {most.tolist()}, where objects, colours and states are below "
+                f"{PLANES}; if a wrapper shows something else, its space must say so: other bounds than 0 and 255"
             )
         return np.concatenate([rows[numbers[..., i]] for i, rows in enumerate(self._rows)], axis=-1)

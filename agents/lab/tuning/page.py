@@ -73,8 +73,8 @@ def _fresh(document: Document, fresh: Sequence[Fresh], folder: Path) -> None:
     document.heading("On fresh seeds", "fresh")
     document.text(
         "The best of many trials owes a part of its score to luck, so it is trained again on seeds that it was not "
-        f"chosen by. What decides is the {fresh[0].goal}; intervals are of 95%, by bootstrap over seeds. The best of the "
-        "trials is chosen here, so what is claimed of one has Holm's p-value over all of them."
+        f"chosen by. What decides is the {fresh[0].goal}; intervals are of 95%, by bootstrap over seeds. The best of "
+        "the trials is chosen here, so what is claimed of one has Holm's p-value over all of them."
     )
     rows, packaged = [], next((side for side in fresh if side.label == OURS), None)
     against = {} if packaged is None else outcomes(fresh, packaged)
