@@ -1322,10 +1322,12 @@ BUGS = [
             "search: the best are trained again in another environment",
         ),
         (
-            "for side in tasks[0].sides\n",
-            'for side in (type(tasks[0].sides[0])(label, "ours", "ours", {}) for label in task.runs)\n',
+            "[side_of(side.label) for side in tasks[0].sides if side.label in task.runs]",
+            "[side_of(label) for label in task.runs]",
             "search: the best of an earlier call is chosen from",
         ),
+        ("holm([p[label] for label in trials])", "[p[label] for label in trials]", "search: the luck of many counts"),
+        ("goal = plan.threshold if plan", "goal = None if plan", "search: the least time is judged by returns"),
         (
             "for trial in study.trials if best",
             "for trial in study.best(1) if best",
@@ -2126,7 +2128,7 @@ BUGS = [
             "return True",
             "watch page: anybody in the network may ask without the token",
         ),
-        ('rpartition(":")[0] in HERE', 'rpartition(":")[0] != ""', "watch page: a name bound to this machine may ask"),
+        ('partition(":")[0] in HERE', 'partition(":")[0] != ""', "watch page: a name bound to this machine may ask"),
         ("if sent is None or not", "if sent is not None and not", "watch page: another site's form presses keys"),
     ),
     *_in(
@@ -3449,9 +3451,10 @@ BUGS = [
     *_in(
         "agents/view/explanation/decisions.py",
         "tests/view/explanation/test_decisions.py",
-        ("return taken - (numbers.sum(-1) - taken) / others", "return taken", "a preference holds the state's value"),
+        (".squeeze(-1) - mean", ".squeeze(-1)", "a preference holds the state's value"),
         ("1 - p[np.concatenate(coins)]", "[]", "indecision: of coins only heads count"),
-        ("legal = ~numbers.isnan()", "legal = torch.ones_like(numbers).bool()", "illegal actions count as others"),
+        ("torch.where(others, numbers, 0).sum(-1)", "numbers.sum(-1)", "illegal actions count as others"),
+        ('outputs["probabilities"] > 0', 'outputs["probabilities"] >= 0', "what has probability 0 counts as legal"),
         ("heads.clamp(min=LEAST).log() -", "heads.log() -", "a probability of 0 has an infinite logarithm"),
         ("action.clip(space.low, space.high)", "action", "actions differ by what the environment clips"),
     ),
