@@ -118,10 +118,17 @@ class ComparisonFile:
         """Put tasks beside those that are there; of the same task, seeds and labels are put together.
 
         Raises:
-            UserError: a task is there under other conditions.
+            UserError: a task is there under other conditions, or its environment with other arguments: scores of both
+                would be held against one return of random play.
         """
         stored = {(task["env"], task["algo"]): task for task in self.values["pairs"]}
+        arguments = {task["env"]: task.get("env_kwargs") or {} for task in self.values["pairs"]}
         for task in tasks:
+            if (there := arguments.setdefault(task.env, task.env_kwargs)) != task.env_kwargs:
+                raise UserError(
+                    f"{self._file.parent} compares on {task.env} with env_kwargs {there}, here they are "
+                    f"{task.env_kwargs}. Choose another --out for this comparison."
+                )
             new, old = task.to_json(), stored.get((task.env, task.algo))
             if old is None:
                 self.values["pairs"].append(new)

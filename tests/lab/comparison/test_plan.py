@@ -199,6 +199,21 @@ def test_a_record_grows_and_refuses_other_conditions(tmp_path: Path):
         ComparisonFile(tmp_path).add_tasks([planned(total_timesteps=200)])
 
 
+def test_a_record_has_one_set_of_arguments_for_each_environment(tmp_path: Path):
+    record = ComparisonFile(tmp_path)
+    record.add_tasks([planned(total_timesteps=100)])
+    record.add_tasks(
+        [planned(algos=["dqn"], total_timesteps=100), planned(env=["Acrobot-v1"], env_kwargs=("max_episode_steps=50",))]
+    )
+    other = planned(algos=["pqn"], total_timesteps=100, env_kwargs=("max_episode_steps=9",), against=())
+    with pytest.raises(UserError, match=r"with env_kwargs \{\}, here they are .*9.*Choose another --out"):
+        record.add_tasks([other])
+    for pair in record.values["pairs"]:
+        pair.pop("env_kwargs")  # as of older folders
+    with pytest.raises(UserError, match="with env_kwargs"):
+        record.add_tasks([other])
+
+
 def test_a_record_without_settings_grows_too(tmp_path: Path):
     record = ComparisonFile(tmp_path)
     record.add_tasks([planned(total_timesteps=100)])
