@@ -30,6 +30,8 @@ from tests.printed import printed_json
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = {"n_envs": 2, "n_steps": 32, "batch_size": 32, "net_arch": [8]}
 
+SIZES = {PPO: SMALL, DQN: {"n_envs": 2, "net_arch": [8], "learning_starts": 64, "batch_size": 16}}
+
 
 class Odd(gymnasium.Env):
     """Right is the action 6, whose reward is 1; spaces are none of the canonical ones."""
@@ -190,8 +192,7 @@ def test_masks_from_info_are_handed_on():
 
 @pytest.mark.parametrize("kind", [PPO, DQN])
 def test_saved_models_go_on_exactly(tmp_path, kind):
-    sizes = SMALL if kind is PPO else {"n_envs": 2, "net_arch": [8], "learning_starts": 64, "batch_size": 16}
-    model = kind("CartPole-v1", seed=5, **sizes).learn(256, quiet=True)
+    model = kind("CartPole-v1", seed=5, **SIZES[kind]).learn(256, quiet=True)
     twin = load(model.save(tmp_path / "model"))
     assert type(twin) is kind
     assert twin.num_timesteps == model.num_timesteps
@@ -208,6 +209,101 @@ def test_saved_models_go_on_exactly(tmp_path, kind):
     (tmp_path / "other").mkdir()
     with pytest.raises(UserError, match="holds no model"):
         model.save(tmp_path / "other")
+
+
+@pytest.mark.parametrize("kind", [PPO, DQN])
+def test_a_model_saved_as_it_was_loaded_goes_on_exactly(tmp_path, kind):
+    model = kind("CartPole-v1", seed=5, **SIZES[kind]).learn(256, quiet=True)
+    place = model.save(tmp_path / "model")
+    load(place).save(place)
+    again = load(load(place).save(tmp_path / "copy"))
+    third = load(place)
+    third.save(place, training=False)  # what it was loaded with is in memory still
+    for one in (model, again, third):
+        one.learn(256, quiet=True)
+    assert weights(model).equal(weights(again))
+    assert weights(model).equal(weights(third))
+    assert sorted(file.name for file in place.iterdir()) == ["model.json", "model.safetensors"]
+
+
+def test_a_run_loaded_and_saved_goes_on_exactly(tmp_path):
+    model = DQN("CartPole-v1", seed=0, **SIZES[DQN]).learn(256, runs_dir=tmp_path / "runs", quiet=True)
+    copied = load(load(model.summary.run, "latest").save(tmp_path / "copy"))
+    for one in (model, copied):
+        one.learn(64, quiet=True)
+    assert weights(copied).equal(weights(model))
+
+
+def test_a_model_replaced_since_it_was_loaded_is_no_training_to_go_on_with(tmp_path):
+    place = PPO("CartPole-v1", seed=5, **SMALL).learn(64, quiet=True).save(tmp_path / "model")
+    first, second = load(place), load(place)
+    second.learn(64, quiet=True).save(place)
+    with pytest.raises(UserError, match=r"training of step 128, and the model that was loaded is of step 64.*again"):
+        first.learn(64, quiet=True)
+
+
+@pytest.mark.parametrize("kind", [PPO, DQN])
+def test_a_closed_model_goes_on_exactly(tmp_path, monkeypatch, kind):
+    monkeypatch.chdir(tmp_path)
+    kind("CartPole-v1", seed=9, **SIZES[kind]).learn(64, quiet=True).save(kind.__name__)  # no business of the next
+    whole, parts = (kind("CartPole-v1", seed=5, **SIZES[kind]) for _ in range(2))
+    whole.learn(256, quiet=True)
+    parts.learn(256, quiet=True).close()
+    assert parts.num_timesteps == 256
+    assert weights(parts).equal(weights(whole))
+    saved = load(parts.save(tmp_path / "closed"))
+    parts.close()
+    for one in (whole, parts, saved):
+        one.learn(256, quiet=True)
+    parts.close()
+    for one in (whole, parts):
+        one.learn(64, quiet=True)
+    saved.learn(64, quiet=True)
+    assert weights(parts).equal(weights(whole))
+    assert weights(saved).equal(weights(whole))
+
+
+def test_a_large_replay_buffer_is_kept_by_a_closed_model(monkeypatch):
+    monkeypatch.setattr("agents.core.chunks.CHUNK_BYTES", 256)
+    whole, parts = (DQN("CartPole-v1", seed=5, buffer_size=200, **SIZES[DQN]) for _ in range(2))
+    for one in (whole, parts):
+        one.learn(256, quiet=True)
+    parts.close()
+    for one in (whole, parts):
+        one.learn(256, quiet=True)
+    assert weights(parts).equal(weights(whole))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda place: (place / "config.yaml").write_text("seed: 1"), "holds a run, which would be lost"),
+        (lambda place: (place / "notes.txt").write_text("mine"), "holds notes.txt beside a model"),
+        (lambda place: (place / "model.json").write_text("{}"), "holds no model of ours"),
+        (lambda place: (place / "code").mkdir(), "holds code beside a model"),
+        (lambda place: (place / "best").mkdir(), "holds best beside a model"),
+        (lambda place: (place / "model.json").unlink(), "holds no model:"),
+    ],
+)
+def test_a_model_replaces_only_what_save_wrote(tmp_path, spoil, message):
+    model = PPO("CartPole-v1", seed=5, **SMALL)
+    place = model.save(tmp_path / "model")
+    assert model.save(place) == place
+    spoil(place)
+    before = sorted(place.iterdir())
+    with pytest.raises(UserError, match=message):
+        model.save(place)
+    assert sorted(place.iterdir()) == before
+
+
+def test_a_model_replaces_no_run_and_no_part_of_one(tmp_path):
+    model = PPO("CartPole-v1", seed=0, final_eval_episodes=2, **SMALL).learn(64, runs_dir=tmp_path, quiet=True)
+    run = Path(model.summary.run)
+    before = sorted(run.rglob("*"))
+    for place in (run, *(run / "checkpoints").iterdir(), run / "model.json"):
+        with pytest.raises(UserError, match=r"is there already, and (holds a run|is part of the run|is no folder)"):
+            model.save(place)
+    assert sorted(run.rglob("*")) == before
 
 
 def test_leaving_the_loop_and_learning_on_is_one_training():

@@ -6,10 +6,11 @@ import os
 from abc import ABCMeta
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from agents.api import arguments, habits
 from agents.api.shown import Progress, Video
+from agents.api.trainable import Trainable
 from agents.run import code
 from agents.run.config import RECORD_STEPS, Layer, config_layer, resolve
 from envs.errors import UserError, no_attribute
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
 
     from agents.acting.evaluation import Evaluation
     from agents.acting.policies import ModelPolicy
-    from agents.run.models import LoadedPolicy
-    from agents.run.monitor import Monitor
     from agents.run.summary import Summary
     from agents.run.training import Training
 
@@ -33,7 +32,7 @@ class ModelType(ABCMeta):
         raise no_attribute(cls, name, habits.ATTRIBUTES)
 
 
-class Model(metaclass=ModelType):
+class Model(Trainable, metaclass=ModelType):
     """An algorithm on an environment.
 
     Args:
@@ -54,7 +53,6 @@ class Model(metaclass=ModelType):
         UserError: a setting or the environment is not usable; the message says what is.
     """
 
-    algo: ClassVar[str] = "ppo"
     summary: Summary | None = None
 
     def __init__(
@@ -80,25 +78,12 @@ class Model(metaclass=ModelType):
         given = {"env": env_id, "algo": self.algo, "seed": seed, "device": device, "vec": vec, "compile": compile}
         given |= {"env_kwargs": own_kwargs | (env_kwargs or {})} | arguments.plain(settings)
         beneath = [] if config is None else [config_layer(Path(config), trust)]
-        self._layers = [*beneath, Layer(name, given)]
-        self._packaged = True
-        self.config = resolve(self._layers)
+        layers = [*beneath, Layer(name, given)]
+        self._begin(layers, True, resolve(layers), None)
         if self.config.device != "auto":  # a device that is not there is told at once, not at `learn`
             from agents.core.device import choose_device
 
             choose_device(self.config.device, env_on_gpu=False, flops=0, batch_size=1)
-        self._training: Training | None = None
-        self._monitor: Monitor | None = None
-        self._loaded: LoadedPolicy | None = None
-        self._schedules_told: list[str] = []
-
-    @classmethod
-    def _of(cls, loaded: LoadedPolicy) -> Self:
-        """Return a model that acts as a saved one does."""
-        model = cls.__new__(cls)
-        model.config, model._loaded, model._training, model._monitor = loaded.config, loaded, None, None
-        model._layers, model._packaged = [Layer(str(loaded.path), loaded.config.model_dump(mode="json"))], False
-        return model
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.config.env!r}, step={self.num_timesteps})"
@@ -115,13 +100,6 @@ class Model(metaclass=ModelType):
     def __reduce_ex__(self, protocol: Any) -> Any:
         name = type(self).__name__  # a copy would have some of its weights in common with this one
         raise UserError(f"{name} is neither pickled nor copied: save(path) keeps it, and load(path) makes another")
-
-    @property
-    def num_timesteps(self) -> int:
-        """Environment steps that it has learnt from."""
-        if self._training is not None:
-            return self._training.step
-        return 0 if self._loaded is None else self._loaded.step
 
     @property
     def policy(self) -> ModelPolicy:
@@ -142,14 +120,19 @@ class Model(metaclass=ModelType):
         """Train, and yield after every round; it may be left at any time, and the next call goes on from there.
 
         Args:
-            total_timesteps: steps from here on; by default those of the settings.
+            total_timesteps: steps from here on; by default what is left of the last call's, or else as many as the
+                settings say.
 
         Raises:
             UserError: the training diverged, or the environment broke its contract.
         """
+        training = self._extended(total_timesteps)
+        self._told = []
+        yield from self._rounds(training)
+
+    def _rounds(self, training: Training) -> Iterator[Progress]:
         from agents.run.monitor import Monitor
 
-        training = self._prepared(total_timesteps)
         monitor = Monitor(training.step)
         if self._monitor is not None:  # its newest episodes still count
             monitor.returns, monitor.lengths = self._monitor.returns, self._monitor.lengths
@@ -171,7 +154,8 @@ class Model(metaclass=ModelType):
         """Train, showing progress; called again, it goes on.
 
         Args:
-            total_timesteps: steps from here on; by default those of the settings.
+            total_timesteps: steps from here on; by default what is left of the last call's, or else as many as the
+                settings say.
             quiet: print nothing.
             runs_dir: keep the run as the command does, in a folder in this one: curves, evaluations, checkpoints, the
                 best model, and a final evaluation, which `summary` holds. Without it nothing is written, and nothing is
@@ -183,22 +167,22 @@ class Model(metaclass=ModelType):
             UserError: as `train`, or something cannot be written.
         """
         arguments.refuse_of_learn(others)
-        if runs_dir is not None:
-            self._run(total_timesteps, quiet, Path(runs_dir), name, None if replays_dir is None else Path(replays_dir))
-            return self
         from agents.run.monitor import LOG_ROWS
         from agents.run.sinks import ConsoleSink
         from agents.run.terminal import say
 
-        start = self.num_timesteps
-        training = self._prepared(total_timesteps)
+        start, training = self.num_timesteps, self._extended(total_timesteps, name)
+        told, self._told = self._told, []
         if not quiet:
-            say(*self._schedules_told)
+            say(*told)
+        if runs_dir is not None:
+            self._run(training, quiet, Path(runs_dir), None if replays_dir is None else Path(replays_dir))
+            return self
         end = training.config.params.total_timesteps
         console = ConsoleSink(end, quiet=quiet, initial=start)
         try:
             due = start
-            for progress in self.train(end - start):
+            for progress in self._rounds(training):
                 if progress.step >= min(due, end):
                     due = progress.step + (end - start) // LOG_ROWS
                     console.write(progress.step, progress.scalars)
@@ -206,17 +190,9 @@ class Model(metaclass=ModelType):
             console.close()
         return self
 
-    def _run(
-        self, total_timesteps: int | None, quiet: bool, runs_dir: Path, name: str | None, replays_dir: Path | None
-    ) -> None:
+    def _run(self, training: Training, quiet: bool, runs_dir: Path, replays_dir: Path | None) -> None:
         from agents.run.runner import train
-        from agents.run.terminal import say
 
-        training = self._prepared(total_timesteps)
-        if not quiet:
-            say(*self._schedules_told)
-        if name is not None:
-            training.config = training.config.model_copy(update={"name": name})
         self.summary = train(
             training.config,
             runs_dir=runs_dir,
@@ -294,25 +270,20 @@ class Model(metaclass=ModelType):
         """Write a folder that `load` reads: no pickle, and whole or not there.
 
         Args:
-            path: the folder, which is replaced if it holds a model.
-            training: keep what it takes to go on training bit for bit: optimiser, random streams, replay buffer.
+            path: the folder, which is replaced if `save` wrote it and nothing else is in it.
+            training: keep what it takes to go on training bit for bit: optimiser, random streams, replay buffer. What
+                was loaded with it keeps it, and what was loaded without has none.
 
         Raises:
-            UserError: it cannot be written, or there is something else at `path`.
+            UserError: it cannot be written, or there is something else at `path`, such as a run.
         """
-        from agents.run.models import save_model
-        from agents.run.storage import atomic_folder
-        from agents.run.trees import write_tree
+        from agents.api.saving import is_place_of, refuse_other, save
 
-        path, run = Path(path), self._prepared(None) if self._loaded is None else self._training
-        if path.exists() and not (path / "model.json").is_file():
-            raise UserError(f"{path} is there already, and holds no model: give another path")
-        now = self._now()
-        with atomic_folder(path) as folder:
-            save_model(folder, now.policy.model, now.config, now.own_spaces, now.step)
-            code.keep(folder, now.config.model_dump(mode="json"))
-            if training and run is not None and run.step:
-                write_tree(folder, "state", {"training": run.state_dict()}, {"step": run.step})
+        path = Path(path)
+        refuse_other(path)
+        if self._loaded is None or (not training and is_place_of(path, self._loaded)):
+            self._prepared()  # a training that is not kept there any more is kept in memory
+        save(path, self._now(), self._state(), training)
         return path
 
     def distil(
@@ -381,53 +352,4 @@ class Model(metaclass=ModelType):
         """
         from agents.run.transfer import set_parameters
 
-        set_parameters(self._prepared(None), load_path_or_dict, exact_match)
-
-    def close(self) -> None:
-        """Close the environments that it trains in."""
-        if self._training is not None:
-            self._loaded, training = self._now(), self._training
-            self._training = None
-            training.env.close()
-
-    def _prepared(self, total_timesteps: int | None) -> Training:
-        """Return the training, with a budget of so many steps from here on."""
-        from agents.run.build import build
-        from agents.run.transfer import begin
-
-        step, before = self.num_timesteps, self.config.params
-        if total_timesteps is not None:
-            steps = arguments.whole("total_timesteps", total_timesteps)
-            budget = Layer(type(self).__name__, {"total_timesteps": step + steps})
-            self.config = resolve([*self._layers, budget], packaged=self._packaged)
-        if self._training is None:
-            self._training = build(self.config)
-            if self._loaded is None:
-                begin(self._training)
-            else:
-                self._restore(self._training, self._loaded)
-        elif total_timesteps is not None:
-            self._training.extend(self.config.params)
-        self._schedules_told = self._training.schedules_since(before) if step else []
-        return self._training
-
-    def _restore(self, training: Training, loaded: LoadedPolicy) -> None:
-        from agents.run.models import training_state
-        from agents.run.training import restore
-
-        if (state := training_state(loaded)) is not None:
-            restore(training, state)
-            return
-        training.algorithm.model.load_state_dict(loaded.policy.model.state_dict())
-        training.algorithm.copy_model()
-        training.collector.state.step = loaded.step
-
-    def _now(self) -> LoadedPolicy:
-        """Return the policy as it is, and what goes with it."""
-        from agents.run.models import LoadedPolicy
-
-        if self._training is None and self._loaded is not None:
-            return self._loaded
-        training = self._training or self._prepared(None)
-        what = training.policy, training.config, training.env.own_spaces, training.step
-        return LoadedPolicy(*what, Path(type(self).__name__), "latest", in_memory=True)
+        set_parameters(self._prepared(), load_path_or_dict, exact_match)

@@ -97,6 +97,10 @@ class Chunks:
         """Return what rows hold, uint8 `[B]`."""
         return self._tensor[start:stop].cpu().reshape(-1).view(torch.uint8).numpy()
 
+    def read(self, into: Tensor) -> None:
+        """Write the rows into a tensor of their dtype and shape."""
+        into.copy_(self._tensor[: self._count])
+
     def fill(self, saved: Tensor | Stored) -> None:
         """Take in the first rows from a tensor, or from files, which then need not be written again."""
         into = self._tensor[: saved.shape[0]]

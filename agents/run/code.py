@@ -228,6 +228,11 @@ def keep(run: Path, values: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def is_kept(folder: Path) -> bool:
+    """Whether a folder called `code` is one that `keep` wrote."""
+    return (folder / LIST).is_file() or (folder / SIGNATURE).is_file()
+
+
 def sign(run: Path, values: Mapping[str, Any]) -> None:
     """Note in a run's folder that this user runs the code that its settings name, and as it is there.
 

@@ -24,7 +24,7 @@ from agents.run.build import make_algorithm
 from agents.run.config import RunConfig
 from agents.run.folder import RunFolder, run_of
 from agents.run.training import refuse_spoilt
-from agents.run.trees import read_tree, write_tree
+from agents.run.trees import copy_tree, read_tree, write_tree
 from envs.actions import ActionCodec
 from envs.adapters.stacking import shown_space
 from envs.errors import UserError, did_you_mean
@@ -168,17 +168,40 @@ def load_model(
     return LoadedPolicy(policy, config, own_spaces, step, folder, name, tuple(notes))
 
 
+def state_folder(loaded: LoadedPolicy) -> Path | None:
+    """Return the folder with the state of the training that a loaded model is of, or None where none was kept."""
+    if loaded.in_memory:
+        return None
+    run = RunFolder(loaded.path)
+    folder = run.checkpoint(loaded.step) if run.config_file.is_file() else loaded.path
+    return folder if (folder / "state.json").exists() else None
+
+
 def training_state(loaded: LoadedPolicy) -> dict[str, Any] | None:
     """Return what a training needs to go on exactly from a loaded model, or None where that was not kept.
 
     Raises:
-        UserError: it is torn or altered.
+        UserError: it is torn or altered, or of another step, as the model was replaced since.
     """
-    run = RunFolder(loaded.path)
-    folder = run.checkpoint(loaded.step) if run.config_file.is_file() else loaded.path
-    if not (folder / "state.json").exists():
+    if (folder := state_folder(loaded)) is None:
         return None
-    return read_tree(folder, "state")[0]
+    state, meta = read_tree(folder, "state")
+    if meta.get("step") != loaded.step:
+        raise UserError(
+            f"{folder} holds the training of step {meta.get('step')}, and the model that was loaded is of step "
+            f"{loaded.step}: it was replaced since, so load it again"
+        )
+    return state
+
+
+def copy_training_state(loaded: LoadedPolicy, folder: Path) -> None:
+    """Copy into `folder` what a training needs to go on exactly from a loaded model, where that was kept.
+
+    Raises:
+        UserError: it cannot be read or written.
+    """
+    if (source := state_folder(loaded)) is not None:
+        copy_tree(source, "state", folder)
 
 
 def untrained(loaded: LoadedPolicy) -> LoadedPolicy:

@@ -12,6 +12,7 @@ import json
 import math
 import os
 import re
+import shutil
 import stat
 import tempfile
 from contextlib import suppress
@@ -33,6 +34,7 @@ VERSION = 1
 CHUNK = ".part"  # what the names of files end in that hold a chunk of a tensor
 MOST_HEADER = 2**22  # bytes that say which tensors a file holds
 _CHUNK_DTYPES = ("uint8", "bool", "int32", "int64", "float32")
+_DIGEST = re.compile("[0-9a-f]{64}")  # of SHA-256
 _KINDS = ("torch", "numpy", "scalar")
 
 
@@ -154,6 +156,23 @@ def _chunk_file(folder: Path, digest: str) -> Path:
     return folder / f"{digest}{CHUNK}"
 
 
+def is_file_of(file: str, name: str) -> bool:
+    """Whether `write_tree` writes a file of this name for the tree `name`."""
+    chunk = file.endswith(CHUNK) and _DIGEST.fullmatch(file.removesuffix(CHUNK)) is not None
+    return chunk or file in (f"{name}.json", f"{name}.safetensors")
+
+
+def copy_tree(source: Path, name: str, folder: Path) -> None:
+    """Copy what `write_tree` wrote to `source` as it is; whoever reads it says if it is torn.
+
+    Raises:
+        UserError: it cannot be read or written.
+    """
+    for file in sorted(each for each in source.iterdir() if is_file_of(each.name, name)):
+        with opened(file, None) as stream, disk("write", folder), (folder / file.name).open("wb") as copy:
+            shutil.copyfileobj(stream, copy)
+
+
 def remove_tree(folder: Path, name: str) -> None:
     """Remove what `write_tree` wrote, where it is there."""
     for file in (folder / f"{name}.json", folder / f"{name}.safetensors", *folder.glob(f"*{CHUNK}")):
@@ -183,7 +202,7 @@ class StoredChunks:
         numbers = [rows, *shape]
         if not shape or any(type(number) is not int or not 0 <= number < 2**48 for number in numbers) or not rows:
             raise ValueError(f"shape {shape!r:.60} in chunks of {rows!r:.60} rows")
-        if len(digests) != -(-shape[0] // rows) or not all(re.fullmatch("[0-9a-f]{64}", name) for name in digests):
+        if len(digests) != -(-shape[0] // rows) or not all(map(_DIGEST.fullmatch, digests)):
             raise ValueError(f"{len(digests)} files of {rows} rows hold {shape[0]}")
         dtype = getattr(torch, content["dtype"]) if content["dtype"] in _CHUNK_DTYPES else None
         if dtype is None:

@@ -3151,8 +3151,17 @@ BUGS = [
             "model.evaluate plays other episodes than the command does",
         ),
         (
-            '{"total_timesteps": step + steps}',
-            '{"total_timesteps": steps}',
+            "monitor.returns, monitor.lengths = self._monitor.returns",
+            "monitor.returns, monitor.lengths = monitor.returns",
+            "means of episodes begin anew with each call of train",
+        ),
+    ),
+    *_in(
+        "agents/api/trainable.py",
+        "tests/test_api.py",
+        (
+            'total = step + arguments.whole("total_timesteps", total_timesteps)',
+            'total = arguments.whole("total_timesteps", total_timesteps)',
             "learn called again counts its steps from 0",
         ),
         (
@@ -3161,9 +3170,9 @@ BUGS = [
             "a loaded model learns from scratch",
         ),
         (
-            "monitor.returns, monitor.lengths = self._monitor.returns",
-            "monitor.returns, monitor.lengths = monitor.returns",
-            "means of episodes begin anew with each call of train",
+            "self._loaded, self._kept = self._training, self._now(), self._state()",
+            "self._loaded, self._kept = self._training, self._now(), None",
+            "a model that was closed learns on without its replay buffer and its optimiser's moments",
         ),
     ),
     *_in(
