@@ -338,6 +338,30 @@ def test_means_of_episodes_go_on_with_the_next_call():
     assert [progress.scalars["rollout/ep_rew_mean"] for progress in model.train(100)] == [-200.0]
 
 
+def test_scalars_are_the_same_whenever_they_are_read():
+    for progress in PPO("CartPole-v1", **SMALL).train(128):
+        assert {"train/loss", "time/fps"} <= progress.scalars.keys()
+        assert progress.scalars == progress.scalars
+        assert "train/loss" in progress.scalars
+
+
+def test_learn_without_a_number_trains_what_is_left_or_as_much_again(tmp_path):
+    model = PPO("CartPole-v1", total_timesteps=128, **SMALL)
+    assert model.learn(quiet=True).num_timesteps == 128
+    assert model.learn(quiet=True).num_timesteps == 256
+    assert [progress.step for progress in model.train()] == [320, 384]
+    assert model.learn(64, quiet=True).num_timesteps == 448
+    for progress in model.train(128):
+        if progress.step == 512:
+            break
+    assert model.learn(quiet=True).num_timesteps == 576, "what was left of the last call's"
+    loaded = load(model.save(tmp_path / "model"))
+    before = loaded.config.params.total_timesteps
+    assert loaded.learn(quiet=True).num_timesteps == 576 + before
+    model.learn(runs_dir=tmp_path, quiet=True)
+    assert model.summary.steps == 704
+
+
 def test_the_same_seed_plays_the_episodes_of_the_command(tmp_path, capsys):
     model = PPO("CartPole-v1", seed=2, **SMALL)
     found = model.evaluate(4, seed=3)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,16 +12,19 @@ if TYPE_CHECKING:
     from agents.run.monitor import Monitor
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Progress:
     """How far a training is: its `step`, and what the curves would show now."""
 
     step: int
     _monitor: Monitor
 
-    @property
+    @cached_property
     def scalars(self) -> dict[str, float]:
-        """TensorBoard tag -> value since they were last read: `rollout/ep_rew_mean`, `train/loss`, `time/fps`, ..."""
+        """TensorBoard tag -> value since a round's were last read: `rollout/ep_rew_mean`, `train/loss`, `time/fps`, ...
+
+        They are worked out when they are first read, and stay as they are.
+        """
         scalars = self._monitor.scalars(self.step)
         self._monitor.begin_row()
         return scalars
