@@ -387,6 +387,21 @@ def test_a_run_kept_from_python(tmp_path):
     assert weights(last).equal(weights(model))
 
 
+def test_a_name_is_that_of_one_run_and_is_checked_before_it_begins(tmp_path):
+    model = PPO("CartPole-v1", seed=0, final_eval_episodes=2, **SMALL)
+    for name, message in (("n" * 150, "learn: name: .* at most 100 characters"), (3, "learn: name: 3 given, TEXT")):
+        with pytest.raises(UserError, match=message):
+            model.learn(64, runs_dir=tmp_path, name=name, quiet=True)
+    assert not list(tmp_path.iterdir())
+    assert model._training is None
+    model.learn(64, runs_dir=tmp_path, name="first", quiet=True)
+    assert "__first__s0__" in model.summary.run
+    model.learn(64, runs_dir=tmp_path, quiet=True)
+    assert "__ppo__s0__" in model.summary.run
+    named = PPO("CartPole-v1", name="always", final_eval_episodes=2, **SMALL)
+    assert "__always__s0__" in named.learn(64, runs_dir=tmp_path, quiet=True).summary.run
+
+
 def test_a_recorded_episode_shows_itself(tmp_path):
     model = PPO(Odd, seed=0, **SMALL)
     video = model.record(tmp_path)

@@ -11,6 +11,7 @@ from pydantic_core import ErrorDetails
 from envs.errors import did_you_mean
 
 _BOUNDS = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
+_LENGTHS = {"min_length": "at least", "max_length": "at most"}
 _WORDS = {int: "INTEGER", float: "NUMBER", str: "TEXT", bool: "true|false", type(None): "none"}
 
 
@@ -28,6 +29,10 @@ def explain(error: ErrorDetails, field: FieldInfo, value: Any) -> str:
         bounds = violated | {kind: getattr(bound, kind) for kind, bound in kinds.items() if kind in _BOUNDS}
         allowed = [f"{sign} {bounds[kind]:.12g}" for kind, sign in _BOUNDS.items() if kind in bounds]
         return f"{show(value)} is out of range; it must be {' and '.join(allowed)}."
+    if length := next((kind for kind in _LENGTHS if kind in violated), None):
+        unit = "character" if error["type"].startswith("string") else "value"
+        most = f"{_LENGTHS[length]} {violated[length]} {unit}{'s' * (violated[length] != 1)}"
+        return f"{show(value)} given, {notation(field.annotation)} of {most} expected."
     if error["type"] == "value_error":
         return f"{show(value)} given, but it {error['msg'].removeprefix('Value error, ')}."
     value = error["input"] if error["type"] == "literal_error" else value  # of a list, the word that is meant
