@@ -46,7 +46,8 @@ def refuse_finished(training: Training, monitor: Monitor, folder: RunFolder) -> 
     if folder.concluded() != step:
         return
     if step >= params.total_timesteps:
-        done, more = f"it has trained its {step:,} steps", f"-n {2 * params.total_timesteps}"
+        done = f"it has trained {step:,} steps, and -n, of all together, is {params.total_timesteps:,}"
+        more = f"-n {2 * step}"
     elif monitor.target_reached(params.target_reward):
         done, more = f"at step {step:,} it reached its target_reward {params.target_reward:g}", "--target-reward none"
     else:

@@ -137,11 +137,12 @@ def test_with_schedules_of_their_own_length_two_budgets_are_one(scenario: str, t
 def test_a_finished_run_says_so_and_stays_as_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = train(tmp_path, f"{SCENARIOS['ppo native']} {BUDGET} -n 100 --final-eval-episodes 1")
     before = {file: file.read_bytes() for file in run.rglob("*") if file.is_file()}
-    resume(run, code=2)
-    assert capsys.readouterr().err == (
-        f"error: {run} is finished: it has trained its 144 steps. "
-        f"To train on: python -m agents.train --resume {run} -n 200\n"
-    )
+    for words, total in (("", 100), ("-n 120", 120)):
+        resume(run, words, code=2)
+        assert capsys.readouterr().err == (
+            f"error: {run} is finished: it has trained 144 steps, and -n, of all together, is {total}. "
+            f"To train on: python -m agents.train --resume {run} -n 288\n"
+        )
     assert {file: file.read_bytes() for file in run.rglob("*") if file.is_file()} == before
 
 
