@@ -14,7 +14,7 @@ from typing import Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from agents.run.storage import disk, read_bytes, write_text
@@ -22,6 +22,7 @@ from agents.run.terminal import console as new_console
 from envs.errors import UserError
 
 Scalars = Mapping[str, float]
+PERCENT = 4  # characters of 100%
 
 
 class Sink(Protocol):
@@ -160,9 +161,18 @@ class Working:
             self._bar.remove_task(self._task)
 
 
+def _bar_width(console: Console) -> int:
+    return 24 if console.width >= 80 else 8
+
+
 def _bar(console: Console) -> Progress:
     """Return a bar that is drawn when it is told to, already on the screen."""
-    columns = (BarColumn(bar_width=24), TaskProgressColumn(), TextColumn("{task.description}", markup=False))
+    width = _bar_width(console)
+    columns = (
+        BarColumn(bar_width=width, table_column=Column(min_width=width, no_wrap=True)),
+        TaskProgressColumn(table_column=Column(min_width=PERCENT, no_wrap=True)),
+        TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True)),
+    )
     bar = Progress(*columns, console=console, auto_refresh=False)
     bar.start()
     return bar
@@ -248,15 +258,21 @@ class ConsoleSink:
         bar.update(self._task, completed=self._step, description=self._status(self._step), refresh=True)
 
     def _status(self, step: int) -> str:
+        """Return what is said of a step; where the bar leaves no room for all of it, the least of it is left out."""
         speed = (step - self.initial) / max(time.perf_counter() - self._began, 1e-9)
-        parts = [f"{step:,}/{self.total:,} steps"]
+        parts = {"steps": f"{step:,}/{self.total:,} steps"}
         if step > self.initial:
-            parts += [f"{speed:,.0f} steps/s", f"{duration(max(self.total - step, 0) / speed)} left"]
+            left = duration(max(self.total - step, 0) / speed)
+            parts |= {"speed": f"{speed:,.0f} steps/s", "left": f"{left} left"}
         if self._last_return is not None:
-            parts.append(f"return {self._last_return:.1f}")
+            parts["return"] = f"return {self._last_return:.1f}"
         if self._best is not None:
-            parts.append(f"best evaluation {self._best:.1f}")
-        return " · ".join(parts)
+            parts["best"] = f"best evaluation {self._best:.1f}"
+        room = self._console.width - _bar_width(self._console) - PERCENT - 2  # with a space after each
+        for least in ("speed", "best", "left", "return") if self._bar is not None else ():
+            if len(" · ".join(parts.values())) > room:
+                parts.pop(least, None)
+        return " · ".join(parts.values())
 
 
 def duration(seconds: float) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import re
 from pathlib import Path
 
 import pytest
@@ -95,9 +96,9 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return Clock(monkeypatch)
 
 
-def console(terminal: bool = False) -> tuple[Console, io.StringIO]:
+def console(terminal: bool = False, width: int = 120) -> tuple[Console, io.StringIO]:
     text = io.StringIO()
-    return new_console(file=text, force_terminal=terminal, width=120, color_system=None), text
+    return new_console(file=text, force_terminal=terminal, width=width, color_system=None), text
 
 
 class TestConsole:
@@ -118,6 +119,26 @@ class TestConsole:
             clock.now += 0.04
             sink.write(step, {})
         assert text.getvalue() == ""
+
+    @pytest.mark.parametrize(
+        ("width", "said"),
+        [
+            (40, "500,000/1,000,000 steps"),
+            (60, "500,000/1,000,000 steps · return 123.4"),
+            (80, "500,000/1,000,000 steps · 0:10 left · return 123.4"),
+            (110, "500,000/1,000,000 steps · 0:10 left · return 123.4 · best evaluation 456.7"),
+            (140, "500,000/1,000,000 steps · 50,000 steps/s · 0:10 left · return 123.4 · best evaluation 456.7"),
+        ],
+    )
+    def test_bar_and_share_stay_on_a_narrow_terminal(self, clock: Clock, width: int, said: str) -> None:
+        out, text = console(terminal=True, width=width)
+        sink = ConsoleSink(1_000_000, console=out)
+        clock.now += 10
+        sink.write(500_000, {"rollout/ep_rew_mean": 123.4, "eval/mean_reward": 456.7})
+        shown = text.getvalue().rpartition("\x1b[2K")[2]
+        assert re.fullmatch(rf"━+ +50% {re.escape(said)} *", shown)
+        assert len(shown) <= width
+        sink.close()
 
     def test_a_long_run_speaks_every_tenth(self, clock: Clock) -> None:
         out, text = console()
