@@ -1,9 +1,10 @@
-"""What an environment's id says by itself, before anything is imported."""
+"""What names say by themselves, before anything is imported: an environment's id, and a file of the user's own."""
 
 from __future__ import annotations
 
 import re
 
+FILE = re.compile(r"(?P<path>.+\.py)(?::(?P<name>[\w./-]+))?")  # "path/to/file.py:Name", or the path alone
 _ATARI = re.compile(r"ALE/|.*(NoFrameskip|Deterministic)-v\d+$")
 
 

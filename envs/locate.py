@@ -25,11 +25,10 @@ import gymnasium
 from gymnasium.envs.registration import EnvSpec
 
 from envs.errors import UserError, did_you_mean, listed, nearest, words_of
-from envs.ids import is_atari
+from envs.ids import FILE, is_atari
 from envs.native.base import is_dynamics
 from envs.native.gym_env import native_spec
 
-FILE = re.compile(r"(?P<path>.+\.py)(?::(?P<name>[\w./-]+))?")
 Wrappers = Sequence[str | Mapping[str, Mapping[str, Any]]]  # names, or name -> arguments
 # of ids that a package registers when it is imported: its module, what it is, and the extra that installs it
 _PACKAGES: tuple[tuple[Callable[[str], Any], str, str, str], ...] = (

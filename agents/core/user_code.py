@@ -6,19 +6,23 @@ Finding one runs the file or module that holds it.
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
 
 from envs.errors import UserError, did_you_mean
+from envs.ids import FILE
 
+_WORD = r"[^\W\d]\w*"
+_MODULE = re.compile(rf"{_WORD}(\.{_WORD})*:{_WORD}")
 Kind = TypeVar("Kind")
 
 
 def is_user_code(name: str) -> bool:
-    """Whether `name` means a class outside the package."""
-    return ":" in name or name.endswith(".py")
+    """Whether `name` is of one of these forms, as all names are that `user_class` and `user_function` take."""
+    return bool(FILE.fullmatch(name) or _MODULE.fullmatch(name))
 
 
 def user_class(name: str, kind: type[Kind], what: str) -> type[Kind]:
@@ -64,8 +68,10 @@ def user_function(name: str, what: str, call: str) -> Callable[..., Any]:
 
 def _loaded(name: str) -> tuple[ModuleType, str, str | None]:
     """Return the module that a name means, what messages call it, and what is named in it, if something is."""
-    from envs.locate import FILE, load_file, load_module  # Gymnasium comes with it
+    from envs.locate import load_file, load_module  # Gymnasium comes with it
 
+    if not is_user_code(name):  # as `agents.run.code` asks only about such names whether they may be imported
+        raise UserError(f"{name!r} given, file.py:Name or module:Name expected")
     if match := FILE.fullmatch(name):
         return load_file(Path(match["path"])), match["path"], match["name"]
     home, _, chosen = name.rpartition(":")

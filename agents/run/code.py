@@ -29,9 +29,12 @@ from agents.run import signature
 from agents.run.storage import disk, read_json, write_text
 from envs import errors
 from envs.errors import UserError
+from envs.ids import FILE
 
 SETTINGS = ("env", "wrappers", "algo", "encoder", "memory", "metrics")  # those that may name code
-NO_CODE = ("name", "env_kwargs")  # free text, and the environment's own arguments
+_ALSO = {"env_wrapper": "wrappers", "network": "encoder"}  # other names of such settings
+# free text, and the environment's own arguments; others may be settings of a user's own algorithm, and name code
+NO_CODE = ("name", "env_kwargs", "action_names", "observation_names", "pretrained")
 FOLDER, LIST, SIGNATURE = "code", "folders.json", "signature.json"
 MOST_FILES, LARGEST, LARGEST_SUM = 200, 2**20, 2**23  # of the copies: how many, and bytes of one and of all
 MOST = 1_000  # of what Gymnasium's wrappers are given as a size or a count, by these names
@@ -44,7 +47,7 @@ def names(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield (setting, name) of all code outside the package that a run's settings name, flat or in their parts."""
     for setting, value in values.items():
         if setting not in NO_CODE:
-            yield from _names("wrappers" if setting == "env_wrapper" else setting, value)
+            yield from _names(_ALSO.get(setting, setting), value)
 
 
 def _names(setting: str, value: Any) -> Iterator[tuple[str, str]]:
@@ -61,8 +64,10 @@ def _names(setting: str, value: Any) -> Iterator[tuple[str, str]]:
 
 
 def _is_code(setting: str, name: str) -> bool:
-    if setting != "wrappers":
-        return is_user_code(name) or name.startswith("GymV")  # these make what their arguments name
+    if setting not in SETTINGS:
+        return is_user_code(name)
+    if setting != "wrappers":  # more than is_user_code, as environments' ids may be anything
+        return ":" in name or name.endswith(".py") or name.startswith("GymV")  # these make what their arguments name
     home, _, chosen = name.replace(":", ".").rpartition(".")
     gymnasiums = _file(name) is None and home == "gymnasium.wrappers" and chosen.isidentifier()
     return not gymnasiums or chosen == "RecordVideo"  # which writes files wherever it is told
@@ -143,10 +148,6 @@ def absolute(setting: str, value: Any) -> Any:
 
 def _file(name: str) -> str | None:
     """Return the path in "path/to/file.py:Name", None of other names."""
-    if ".py" not in name:
-        return None
-    from envs.locate import FILE  # Gymnasium comes with it
-
     match = FILE.fullmatch(name)
     return None if match is None else match["path"]
 

@@ -6,6 +6,7 @@ Every mistake in a layer becomes one UserError that names the file or the flag. 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +42,7 @@ ALIASES = {
     **{"train_frequency": "train_freq", "target_network_frequency": "target_update_interval"},
 }
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+_RL_ZOO3 = re.compile(r".+-v\d+|atari|default")  # what the blocks in its files are called
 RECORD_STEPS = 1_000  # the most of the episode recorded at the end of a run, if nothing else is said
 FLAGS = ""  # the source of a layer that holds command-line flags
 
@@ -165,9 +167,16 @@ def config_layer(path: Path, trust: code.Trust = False) -> Layer:
         trust: which code outside the package may be imported (`code.refuse`).
 
     Raises:
-        UserError: as `load_config_file`, or the user has not agreed to the code.
+        UserError: as `load_config_file`, or it is a file of rl-zoo3's for several environments, or the user has not
+            agreed to the code.
     """
     values = load_config_file(path)
+    if values and all(isinstance(block, dict) for block in values.values()) and any(map(_RL_ZOO3.fullmatch, values)):
+        first = ", ".join(list(values)[:3])
+        raise UserError(
+            f"{path}: settings by environment ({first}{', ...' * (len(values) > 3)}), as rl-zoo3's files hold them: "
+            "give a file with the block beneath one of them alone"
+        )
     code.refuse(values, str(path), path.parent, trust)
     return Layer(str(path), values)
 

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,11 @@ import pytest
 
 import agents
 from agents.compare import main as compare
+from agents.core.user_code import is_user_code, user_class, user_function
 from agents.evaluate import main as evaluate
-from agents.run import code, signature
+from agents.run import code, registry, signature
+from agents.run.config import ALIASES, FLAGS, RUN_FIELDS, Layer, config_layer, resolve
+from agents.run.notation import notation
 from agents.run.recording import RecordedEpisode, load_episode, save_episode
 from agents.run.terminal import console, say, visible
 from agents.run.trees import read_tree, write_tree
@@ -24,6 +28,7 @@ from agents.run.yaml_files import dump_yaml, load_config_file
 from agents.train import main as train_main
 from agents.watch import main as watch
 from envs.errors import UserError
+from envs.locate import locate, locate_wrapper
 from tests.run.running import train
 
 EVIL = """
@@ -56,6 +61,13 @@ SETTINGS: list[dict[str, Any]] = [
 ]
 
 
+WRITTEN = (
+    *("evil.py", "evil.py:Thing", "./evil.py:Thing", "a b.py:Thing", "evil.py:", "evil.py: Thing", "evil.py:Thing x"),
+    *("evil_mod:Thing", "evil_mod: Thing", " evil_mod:Thing", "a b:Thing", "evil_mod:a:Thing", "1evil:Thing", "évil:X"),
+    *("evil_mod:Thing\n", "\nevil.py", "x\n.py:Thing", ":Thing", "evil_mod:", "{'a': 1}", "push: left", "C:/evil"),
+)
+
+
 @pytest.fixture
 def mark(tmp_path: Path) -> Path:
     return tmp_path / "it_ran"
@@ -74,6 +86,68 @@ def foreign(tmp_path: Path, mark: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
         if name.startswith("evil"):
             del sys.modules[name]
     sys.modules.pop("this", None)
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_whatever_is_imported_by_a_name_in_settings_is_asked_about(
+    name: str, tmp_path: Path, mark: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    modules, path = set(sys.modules), list(sys.path)
+    monkeypatch.chdir(tmp_path)
+    for file in ("evil", "a b", "evil_mod", " evil_mod", "evil_mod:a", "1evil", "évil", "\nevil", "x\n"):
+        (tmp_path / f"{file}.py").write_text(EVIL.replace("MARK", repr(str(mark))))
+    for setting, load in (
+        ("env", locate),
+        ("wrappers", locate_wrapper),
+        ("algo", registry.find),
+        ("encoder", lambda name: is_user_code(name) and user_class(name, object, "a thing")),
+        ("my_part", lambda name: user_class(name, object, "a thing")),
+        ("my_function", lambda name: user_function(name, "a thing", "log(info, progress)")),
+    ):
+        mark.unlink(missing_ok=True)
+        try:
+            with suppress(UserError):
+                load(name)
+        finally:
+            for one in set(sys.modules) - modules:
+                if (getattr(sys.modules[one], "__file__", None) or "").startswith(str(tmp_path)):
+                    del sys.modules[one]
+            sys.path[:] = path
+        asked = [*code.names({setting: name}), *code.names({"part": {setting: [name]}})]
+        assert not mark.exists() or asked == [(setting, name)] * 2
+
+
+def test_all_settings_that_may_name_code_are_asked_about() -> None:
+    fields = {**RUN_FIELDS}
+    for algo in registry.names():
+        fields |= registry.find(algo).config.flat_fields()
+    own = {name for name, field in fields.items() if "file.py" in notation(field.annotation)}
+    assert own <= set(code.SETTINGS)
+    for written in (*code.SETTINGS, *(other for other, name in ALIASES.items() if name in code.SETTINGS), "network"):
+        assert list(code.names({written: "a b:C"})), written
+    assert set(code.NO_CODE) <= RUN_FIELDS.keys() - set(code.SETTINGS), "an algorithm has no settings of these names"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("normalize: \"{'norm_obs': True, 'norm_reward': False}\"", "normalize: unknown.* norm_reward or norm_obs"),
+        ('action_names: ["push: left", "push:right"]', ""),
+        ('observation_names: ["a:b", "c.py"]', ""),
+        ("learning_rate: 1:30", "learning_rate: '1:30' given, but"),
+        ("CartPole-v1: {n_envs: 8}", r"settings by environment \(CartPole-v1\), as rl-zoo3's .* block beneath one of"),
+        ("default: {a: 1}\nPendulum-v1: {env_wrapper: x.y}\nB-v0: {a: 1}\natari: {n: 1}", r"v1, B-v0, \.\.\.\), as rl"),
+        ("network: {net_arch: [8]}", ""),
+    ],
+)
+def test_text_with_a_colon_is_no_code(text: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text(text)
+    layers = [Layer(FLAGS, {"env": "CartPole-v1"})]
+    if not message:
+        resolve([config_layer(tmp_path / "mine.yaml"), *layers])
+        return
+    with pytest.raises(UserError, match=message):
+        resolve([config_layer(tmp_path / "mine.yaml"), *layers])
 
 
 def plant(folder: Path, mark: Path) -> None:
