@@ -70,6 +70,7 @@ def _distil(argv: list[str]) -> int:
         raise UserError(f"--learning-rate: {options.learning_rate} given, a finite number above 0 expected.")
 
     from agents.lab.smaller import side_by_side
+    from agents.run.config import FLAGS, Layer
     from agents.run.distil import distil
     from agents.run.folder import find_latest_run
     from agents.run.models import load_policy
@@ -78,12 +79,10 @@ def _distil(argv: list[str]) -> int:
     run = options.run or find_latest_run(options.runs_dir)
     teacher = load_policy(run, options.checkpoint, trust=options.trust)
     say(*teacher.notes)
-    settings = parse_env_kwargs(options.set, "--set", "layer_norm=true") | {
-        "net_arch": [parse_value(word) for word in options.net_arch]
-    }
+    flags = {"net_arch": [parse_value(word) for word in options.net_arch], "seed": options.seed}
     summary = distil(
         teacher,
-        settings | {"seed": options.seed},
+        [Layer("--set", parse_env_kwargs(options.set, "--set", "layer_norm=true")), Layer(FLAGS, flags)],
         steps=options.steps,
         learning_rate=options.learning_rate,
         runs_dir=options.runs_dir,

@@ -67,6 +67,7 @@ def _prune(argv: list[str]) -> int:
     refuse_outside(options, finetune=0, episodes=0)
 
     from agents.lab.smaller import side_by_side
+    from agents.run.config import FLAGS, Layer
     from agents.run.folder import find_latest_run
     from agents.run.models import load_policy
     from agents.run.prune import prune
@@ -80,7 +81,10 @@ def _prune(argv: list[str]) -> int:
         options.sparsity,
         method=options.method,
         finetune=options.finetune,
-        settings=parse_env_kwargs(options.set, "--set", "learning_rate=1e-4") | {"seed": options.seed},
+        settings=[
+            Layer("--set", parse_env_kwargs(options.set, "--set", "learning_rate=1e-4")),
+            Layer(FLAGS, {"seed": options.seed}),
+        ],
         runs_dir=options.runs_dir,
         quiet=options.quiet,
     )

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 import pickle
 import re
+import signal
 import subprocess
 import sys
 import traceback
@@ -21,11 +23,14 @@ from gymnasium import spaces
 import agents
 from agents import DQN, PPO, load
 from agents.acting.policies import ActorCriticPolicy
+from agents.api import arguments, habits
 from agents.api.shown import Video
 from agents.evaluate import main as evaluate_command
+from agents.train import Options
 from envs.errors import UserError
 from envs.objects import named
 from tests.printed import printed_json
+from tests.run.running import signals_at
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = {"n_envs": 2, "n_steps": 32, "batch_size": 32, "net_arch": [8]}
@@ -387,6 +392,22 @@ def test_a_run_kept_from_python(tmp_path):
     assert weights(last).equal(weights(model))
 
 
+@pytest.mark.parametrize(
+    "call", [lambda model, **how: model.learn(640, **how), lambda model, **how: model.distil(**how)]
+)
+def test_a_stopped_run_stops_the_program_and_goes_on(tmp_path, call):
+    model = PPO("CartPole-v1", device="cpu", final_eval_episodes=0, **SMALL).learn(64, quiet=True)
+    with pytest.raises(KeyboardInterrupt) as stopped, signals_at(128, signal.SIGINT):
+        call(model, runs_dir=tmp_path, quiet=True)
+    (run,) = tmp_path.iterdir()
+    assert stopped.value.__notes__ == [f"What was learnt is saved in {run}."]
+    summary = json.loads((run / "summary.json").read_text())
+    assert summary["interrupted"] is True
+    assert load(run, "latest", trust=True).num_timesteps == summary["steps"]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert model.learn(64, runs_dir=tmp_path / "on", quiet=True).summary.interrupted is False
+
+
 def test_a_name_is_that_of_one_run_and_is_checked_before_it_begins(tmp_path):
     model = PPO("CartPole-v1", seed=0, final_eval_episodes=2, **SMALL)
     for name, message in (("n" * 150, "learn: name: .* at most 100 characters"), (3, "learn: name: 3 given, TEXT")):
@@ -417,7 +438,7 @@ def test_a_recorded_episode_shows_itself(tmp_path):
         (lambda: PPO("MlpPolicy", "CartPole-v1"), r"PPO.env, .* takes the environment alone"),
         (lambda: PPO("CartPole-v1", verbose=1), "PPO.verbose=.*quiet=True"),
         (lambda: PPO("CartPole-v1").learn(1, progress_bar=True), "learn.progress_bar=.*unless quiet=True"),
-        (lambda: PPO("CartPole-v1").learn(1, quite=True), "learn.quite=.*no such argument here. Did you mean quiet"),
+        (lambda: PPO("CartPole-v1").learn(1, quite=True), "learn.quite=.*no such argument here; did you mean quiet"),
         (lambda: PPO("CartPole-v1", tensorboard_log="x"), "runs_dir="),
         (lambda: PPO("CartPole-v1", gama=0.9), "PPO: gama: unknown setting. Did you mean gamma"),
         (lambda: PPO("CartPole-v1", gamma=2), "PPO: gamma: 2 is out of range"),
@@ -426,6 +447,44 @@ def test_a_recorded_episode_shows_itself(tmp_path):
             lambda: PPO("CartPole-v1", device="mps" if torch.cuda.is_available() else "cuda"),
             "--device .* Use --device cpu",
         ),
+        (lambda: PPO("CartPole-v1", runs_dir="x"), r"PPO.runs_dir=.*; runs_dir is an argument of learn.*runs_dir=...."),
+        (lambda: PPO("CartPole-v1", quiet=True), "quiet is an argument of learn"),
+        (lambda: PPO("CartPole-v1", logdir="x"), "PPO.logdir=.*; runs_dir is an argument of learn"),
+        (lambda: PPO("CartPole-v1", runsdir="x"), "PPO.runsdir=.*; runs_dir is an argument of learn"),
+        (lambda: PPO("CartPole-v1", watch=True), "PPO.watch=.*python -m agents.watch --follow RUN"),
+        (lambda: PPO("CartPole-v1", doctor=True), "PPO.doctor=.*learn.*looks for what keeps"),
+        (lambda: PPO("CartPole-v1", resume="x"), r"PPO.resume=.*load.run, 'latest'..learn"),
+        (lambda: PPO("CartPole-v1", seeds=3), "PPO.seeds=.*--seeds is an option of the command"),
+        (lambda: PPO("CartPole-v1", callback=print), "PPO.callback=.*train.* yields"),
+        (lambda: PPO("CartPole-v1", total_steps=1), "total_steps: unknown setting. Did you mean total_timesteps"),
+        (lambda: PPO("CartPole-v1").learn(1, verbose=0), "learn.verbose=.*quiet=True"),
+        (lambda: PPO("CartPole-v1").learn(1, tensorboard_log="x"), "learn.tensorboard_log=.*runs_dir='runs'"),
+        (lambda: PPO("CartPole-v1").learn(1, eval_freq=9), r"eval_freq is given when .*: PPO.env, eval_freq=....$"),
+        (lambda: PPO("CartPole-v1").learn(1, lr=1), r"learning_rate is given when .*: PPO.env, learning_rate=....$"),
+        (lambda: PPO("CartPole-v1").learn(1, config="x"), r"config is given when the model is made: PPO.env, config="),
+        (lambda: PPO("CartPole-v1").learn(1, logdir="x"), "learn.logdir=.*did you mean runs_dir?"),
+        (lambda: PPO("CartPole-v1").learn(1, xyz=1), "it takes total_timesteps, quiet, runs_dir, name and replays_dir"),
+        (lambda: PPO("CartPole-v1").learn(1, runs_dir=3), "runs_dir: 3 given, a path expected"),
+        (lambda: PPO("CartPole-v1").learn(True), "total_timesteps: True given, a whole number expected"),
+        (lambda: PPO("CartPole-v1", env_kwargs=[1]), r"env_kwargs: \[1\] given, a mapping"),
+        (lambda: PPO("CartPole-v1", config={"gamma": 1}), "config: .*gamma.* given, a path .*; settings are keyword"),
+        (lambda: PPO("CartPole-v1", trust=3), "trust: 3 given, True, False or the names of code"),
+        (lambda: PPO("CartPole-v1", n_steps=np.array([1, 2])), r"n_steps: \[1, 2\] given, INTEGER expected"),
+        (lambda: agents.BC("CartPole-v1", data=np.zeros((4, 2))), r"data: an array of shape \(4, 2\) given, but"),
+        (lambda: PPO("CartPole-v1").evaluate(1, seed=None), "seed: None given, a whole number expected"),
+        (lambda: PPO("CartPole-v1").evaluate(1, seed=-1), "seed: -1 given, a whole number of at least 0"),
+        (lambda: PPO("CartPole-v1").record(3), "folder: 3 given, a path expected"),
+        (lambda: PPO("CartPole-v1").save(3), "path: 3 given, a path expected"),
+        (lambda: PPO("CartPole-v1").set_parameters(3), "set_parameters: 3 given, a path expected, or tensors by name"),
+        (lambda: PPO("CartPole-v1").prune("a"), "sparsity: 'a' given, a number expected"),
+        (lambda: PPO("CartPole-v1").prune(method="structure"), "magnitude.structured expected. Did you mean struct"),
+        (lambda: PPO("CartPole-v1").prune(finetune=-1), "finetune: -1 given, a whole number of at least 0"),
+        (lambda: PPO("CartPole-v1").prune(foo=1), "^prune: foo: unknown setting"),
+        (lambda: PPO("CartPole-v1").distil(foo=1), "^distil: foo: unknown setting"),
+        (lambda: PPO("CartPole-v1").distil(steps=0), "steps: 0 given"),
+        (lambda: load(None), "path: none given, a path expected"),
+        (lambda: load("x", device="gpu"), "device: 'gpu' given, auto.cpu.cuda.mps expected. Did you mean cpu"),
+        (lambda: agents.algorithm(3), "algorithm: 3 given, bc.*ppo.* expected"),
         (lambda: PPO(3), "3 is no environment"),
         (lambda: PPO(gymnasium.make_vec("CartPole-v1", 3)), "n_envs=3"),
         (lambda: DQN("Pendulum-v1").learn(10), "DQN needs a Discrete action space"),
@@ -509,6 +568,50 @@ def test_what_predict_is_given_belongs_together(settings):
         model.predict(np.zeros(3, np.float32))
     with pytest.raises(UserError, match=r"policy.predict takes a batch .* \(2,\) given"):
         model.policy.predict(obs[0])
+
+
+@pytest.mark.parametrize("settings", [{}, {"frame_stack": 2}])
+def test_a_state_that_is_none_of_the_policys_is_refused(settings):
+    model = PPO("Corridor-v0", memory="gru", **settings, **SMALL)
+    obs = np.zeros(2, np.float32)
+    for state in (3, "a", (), np.zeros((1, 3), np.float32)):
+        with pytest.raises(UserError, match=r"^the state .*: predict takes what it last returned"):
+            model.predict(obs, state)
+    _, state = model.predict(obs)
+    arrays = (np.asarray(state[0]), state[1]) if settings else np.asarray(state)
+    assert str(model.predict(obs, arrays)) == str(model.predict(obs, state))
+
+
+class Pair(Odd):
+    """Observations in two parts."""
+
+    observation_space = spaces.Dict(a=spaces.Box(-1, 1, (2,)), b=spaces.Box(-1, 1, (3,)))
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return {"a": np.zeros(2, np.float32), "b": np.zeros(3, np.float32)}, {}
+
+    def step(self, action):
+        _, *rest = super().step(action)
+        return {"a": np.zeros(2, np.float32), "b": np.zeros(3, np.float32)}, *rest
+
+
+def test_parts_of_a_batch_and_masks_belong_together():
+    model = PPO(Pair, **SMALL)
+    parts = {"a": np.zeros((3, 2), np.float32), "b": np.zeros((2, 3), np.float32)}
+    with pytest.raises(UserError, match=r"unlike numbers of them \(a 3, b 2\)"):
+        model.predict(parts)
+    parts["b"] = np.zeros((3, 3), np.float32)
+    assert model.predict(parts)[0].shape == (3,)
+    with pytest.raises(UserError, match=r"action_masks are given, but the environment .* has none"):
+        model.predict(parts, action_masks=np.ones((3, 2)))
+
+
+def test_every_option_of_the_command_has_an_answer_in_python():
+    options = {field.name for field in dataclasses.fields(Options)}
+    assert options == habits.COMMAND.keys() | set(arguments.LEARN) - {"total_timesteps", "name"} | set(
+        arguments.MADE_WITH
+    )
 
 
 def test_an_environment_that_cannot_be_copied_is_refused():

@@ -1,4 +1,4 @@
-"""What programs for stable-baselines3 ask of a model, and what there is here instead."""
+"""What programs for stable-baselines3, and users of the command, ask of a model, and what there is here instead."""
 
 from __future__ import annotations
 
@@ -16,6 +16,19 @@ LEARN = {
     "log_interval": "train(...) yields after every round: print what you want of progress.scalars",
     "tb_log_name": "learn(..., runs_dir='runs', name='...') names the run",
     "reset_num_timesteps": "learn called again goes on; a new model begins anew",
+}
+
+COMMAND = {  # options of `python -m agents.train` that are neither settings nor arguments of `learn`
+    "resume": "load(run, 'latest').learn(...) goes on with a run",
+    **dict.fromkeys(
+        ("record", "record_steps"), "learn(..., runs_dir='runs', replays_dir='replays') records an episode"
+    ),
+    "doctor": "learn(..., runs_dir='runs') looks for what keeps the training from learning, as the command does",
+    "watch": "python -m agents.watch --follow RUN shows how a run learns that learn(..., runs_dir='runs') keeps",
+    **{
+        name: f"--{name.replace('_', '-')} is an option of the command, python -m agents.train, alone"
+        for name in ("seeds", "workers", "dry_run", "film", "track", "tracker", "wandb_project_name", "json", "debug")
+    },
 }
 
 _ENVS = "a model makes its environments itself; observation_space and action_space are theirs"

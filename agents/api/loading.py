@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
+from agents.api import arguments
 from agents.api.model import Model
 from agents.api.shown import Progress, Video
 from agents.run import code, registry, spellings
-from envs.errors import did_you_mean, listed
+from agents.run.config import RUN_FIELDS
+from envs.errors import UserError, did_you_mean, listed, not_one_of
 
 __all__ = ["Model", "Progress", "Video", "algorithm", "load"]
 
@@ -45,9 +47,12 @@ def load(
     from agents.run.folder import find_latest_run
     from agents.run.models import load_policy
 
-    run = find_latest_run(Path("runs")) if os.fspath(path) == "latest" and not Path("latest").exists() else Path(path)
+    run = arguments.place("path", path)
+    if run == Path("latest") and not run.exists():
+        run = find_latest_run(Path("runs"))
+    device = arguments.one_of("device", device, get_args(RUN_FIELDS["device"].annotation))
     chosen, _ = choose_device(device, env_on_gpu=False, flops=0, batch_size=1)
-    loaded = load_policy(run, str(checkpoint), str(chosen), trust=trust)
+    loaded = load_policy(run, str(checkpoint), str(chosen), trust=arguments.trusted(trust))
     use_products(loaded.config.precision)
     return algorithm(loaded.config.algo)._of(loaded)
 
@@ -58,6 +63,8 @@ def algorithm(name: str) -> type[Model]:
     Raises:
         UserError: there is none of this name.
     """
+    if not isinstance(name, str):
+        raise UserError(f"algorithm: {not_one_of(name, registry.names())} Your own: {registry.FORMS}")
     spec = registry.find(name)
     title = registry.title_of(spec.name)
     if title not in _classes or _classes[title].algo != spec.name:

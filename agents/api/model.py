@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 from abc import ABCMeta
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
 from agents.api import arguments, habits
 from agents.api.shown import Progress, Video
@@ -72,12 +72,14 @@ class Model(Trainable, metaclass=ModelType):
         from envs.objects import named
 
         name = type(self).__name__
-        arguments.refuse(name, env, misplaced, settings)
+        arguments.refuse(name, self.algo, env, misplaced, settings)
+        own, trust = arguments.mapping("env_kwargs", env_kwargs), arguments.trusted(trust)
         env_id, own_kwargs = named(env)
         locate(env_id)
         given = {"env": env_id, "algo": self.algo, "seed": seed, "device": device, "vec": vec, "compile": compile}
-        given |= {"env_kwargs": own_kwargs | (env_kwargs or {})} | arguments.plain(settings)
-        beneath = [] if config is None else [config_layer(Path(config), trust)]
+        given |= {"env_kwargs": own_kwargs | own} | arguments.plain(settings)
+        hint = f"; settings are keyword arguments: {name}(env, gamma=0.99)"
+        beneath = [] if config is None else [config_layer(arguments.place("config", config, hint), trust)]
         layers = [*beneath, Layer(name, given)]
         self._begin(layers, True, resolve(layers), None)
         if self.config.device != "auto":  # a device that is not there is told at once, not at `learn`
@@ -165,8 +167,14 @@ class Model(Trainable, metaclass=ModelType):
 
         Raises:
             UserError: as `train`, or something cannot be written.
+            KeyboardInterrupt: Ctrl-C, with `runs_dir` after the round, once all is saved; `summary` says where. The
+                next call goes on.
         """
-        arguments.refuse_of_learn(others)
+        arguments.refuse_of_learn(others, type(self).__name__, self.algo)
+        where, recorded = (
+            None if given is None else arguments.place(key, given)
+            for key, given in (("runs_dir", runs_dir), ("replays_dir", replays_dir))
+        )
         from agents.run.monitor import LOG_ROWS
         from agents.run.sinks import ConsoleSink
         from agents.run.terminal import say
@@ -175,8 +183,8 @@ class Model(Trainable, metaclass=ModelType):
         told, self._told = self._told, []
         if not quiet:
             say(*told)
-        if runs_dir is not None:
-            self._run(training, quiet, Path(runs_dir), None if replays_dir is None else Path(replays_dir))
+        if where is not None:
+            self._run(training, quiet, where, recorded)
             return self
         end = training.config.params.total_timesteps
         console = ConsoleSink(end, quiet=quiet, initial=start)
@@ -191,6 +199,7 @@ class Model(Trainable, metaclass=ModelType):
         return self
 
     def _run(self, training: Training, quiet: bool, runs_dir: Path, replays_dir: Path | None) -> None:
+        from agents.run.breaking import interrupt_too
         from agents.run.runner import train
 
         self.summary = train(
@@ -201,6 +210,7 @@ class Model(Trainable, metaclass=ModelType):
             record_steps=0 if replays_dir is None else RECORD_STEPS,
             training=training,
         )
+        interrupt_too(self.summary)
 
     def predict(
         self,
@@ -249,8 +259,9 @@ class Model(Trainable, metaclass=ModelType):
         from envs.seeding import derive_seed
 
         episodes = arguments.whole("episodes", episodes, "; another environment is evaluate(env=...)")
+        seed = derive_seed(arguments.seed(seed), "evaluate")
         now = self._now() if env is None else self._now().moved(*named(env))
-        return measure(now, episodes, derive_seed(seed, "evaluate"), deterministic)
+        return measure(now, episodes, seed, deterministic)
 
     def record(self, folder: str | os.PathLike[str] = "replays", *, seed: int = 0, deterministic: bool = True) -> Video:
         """Record one episode, which a notebook shows; files of the episode and its video go into `folder`.
@@ -261,9 +272,9 @@ class Model(Trainable, metaclass=ModelType):
         from agents.run.recording import record_episode, replay_folder
         from envs.seeding import derive_seed
 
+        place, seed = arguments.place("folder", folder), derive_seed(arguments.seed(seed), "record")
         now = self._now()
-        where = replay_folder(now, Path(folder))
-        recorded = record_episode(now, derive_seed(seed, "record"), where, deterministic=deterministic)
+        recorded = record_episode(now, seed, replay_folder(now, place), deterministic=deterministic)
         return Video(recorded.video, recorded.episode.total_reward, recorded.episode.length)
 
     def save(self, path: str | os.PathLike[str], *, training: bool = True) -> Path:
@@ -279,7 +290,7 @@ class Model(Trainable, metaclass=ModelType):
         """
         from agents.api.saving import is_place_of, refuse_other, save
 
-        path = Path(path)
+        path = arguments.place("path", path)
         refuse_other(path)
         if self._loaded is None or (not training and is_place_of(path, self._loaded)):
             self._prepared()  # a training that is not kept there any more is kept in memory
@@ -299,10 +310,13 @@ class Model(Trainable, metaclass=ModelType):
             UserError: they are no settings, or this model cannot be a teacher.
         """
         from agents.api.loading import load
+        from agents.run.breaking import interrupt_too
         from agents.run.distil import distil
 
-        given, where = arguments.plain(settings), Path(runs_dir)
-        return load(distil(self._now(), given, steps=steps, runs_dir=where, quiet=quiet).run, trust=True)
+        given = [Layer("distil", arguments.plain(settings))]
+        steps, place = arguments.whole("steps", steps), arguments.place("runs_dir", runs_dir)
+        made = distil(self._now(), given, steps=steps, runs_dir=place, quiet=quiet)
+        return load(interrupt_too(made).run, trust=True)
 
     def prune(
         self,
@@ -326,11 +340,16 @@ class Model(Trainable, metaclass=ModelType):
             UserError: an argument is out of range, or the network is not of that kind.
         """
         from agents.api.loading import load
-        from agents.run.prune import prune
+        from agents.run.breaking import interrupt_too
+        from agents.run.prune import Method, prune
 
-        given = arguments.plain(settings)
+        given = [Layer("prune", arguments.plain(settings))]
+        sparsity, place = arguments.number("sparsity", sparsity), arguments.place("runs_dir", runs_dir)
+        method = arguments.one_of("method", method, get_args(Method))
+        finetune = arguments.whole("finetune", finetune, least=0)
         how: dict[str, Any] = {"method": method, "finetune": finetune, "settings": given, "quiet": quiet}
-        return load(prune(self._now(), sparsity, runs_dir=Path(runs_dir), **how).run, trust=True)
+        made = prune(self._now(), sparsity, runs_dir=place, **how)
+        return load(interrupt_too(made).run, trust=True)
 
     def get_parameters(self) -> dict[str, dict[str, Tensor]]:
         """Return a copy of the network's numbers by name, those of its normalisers included, as {"policy": ...}."""
@@ -352,4 +371,7 @@ class Model(Trainable, metaclass=ModelType):
         """
         from agents.run.transfer import set_parameters
 
+        if not isinstance(load_path_or_dict, Mapping):
+            hint = ", or tensors by name, as get_parameters returns them"
+            load_path_or_dict = arguments.place("set_parameters", load_path_or_dict, hint)
         set_parameters(self._prepared(), load_path_or_dict, exact_match)

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from agents.core.tree import rows_of, to_numpy, tree_map
+from agents.core.saved import like
+from agents.core.tree import rows_of, to_numpy, tree_map, tree_to_tensor
 from agents.run.models import LoadedPolicy
 from envs.actions import ActionCodec
 from envs.adapters.cleaning import reader
@@ -14,6 +15,8 @@ from envs.adapters.masks import ACTION_MASK, with_mask
 from envs.adapters.observing import Observing
 from envs.errors import UserError
 from envs.spaces import BadData
+
+_GIVEN_BACK = "predict takes what it last returned for as many, or None at the start"
 
 
 def predict(
@@ -27,10 +30,18 @@ def predict(
     shown = now.config.params.observations
     observations = reader(shown.arguments["cleaning"])(now.own_spaces[0])
     try:
+        if action_masks is not None and ACTION_MASK not in getattr(now.own_spaces[0], "spaces", {}):
+            raise UserError(
+                "action_masks are given, but the environment that the policy learnt in has none: its info and its "
+                "methods name no legal actions, so leave them out"
+            )
         observation = with_mask(observation, action_masks, now.own_spaces[1])
         one = observations.is_one(observation)
         obs = observations.encode([observation]) if one else observations.encode_batch(observation)
         rows = rows_of(obs)
+        if isinstance(obs, dict) and any(len(leaf) != rows for leaf in obs.values()):
+            held = ", ".join(f"{name} {len(leaf)}" for name, leaf in obs.items())
+            raise UserError(f"parts of the observations are of unlike numbers of them ({held}): batch each part alike")
         if episode_start is not None:
             episode_start = np.asarray(episode_start, bool)
             if episode_start.shape not in ((), (rows,)):
@@ -42,14 +53,15 @@ def predict(
         tree_map(lambda leaf: of.add(tuple(np.shape(leaf)[:1])), state)
         if of - {(rows,)}:
             counts = " and ".join(str(*shape) or "no" for shape in sorted(of))
-            raise UserError(
-                f"the state is that of {counts} observations, but {rows} are given: predict takes what it last "
-                "returned for as many, or None at the start"
-            )
+            raise UserError(f"the state is that of {counts} observations, but {rows} are given: {_GIVEN_BACK}")
         seen = None
         if shown.in_use:
+            if state is not None and not (isinstance(state, tuple) and len(state) == 2):
+                raise UserError(f"the state is {state!r:.60}: {_GIVEN_BACK}")
             state, seen = (None, None) if state is None else state
             obs, seen = Observing(observations.space, **shown.arguments)(obs, seen, episode_start)
+        if state is not None:
+            state = _carry(state, now, rows)
     except BadData as error:
         spaces_of = getattr(now.own_spaces[0], "spaces", {})
         missing = ACTION_MASK in spaces_of and not (isinstance(observation, dict) and ACTION_MASK in observation)
@@ -64,3 +76,15 @@ def predict(
     codec = ActionCodec(now.own_spaces[1], now.rescale_action)
     actions = codec.decode(to_numpy(action))
     return (codec.each(actions)[0] if one else actions), state
+
+
+def _carry(state: Any, now: LoadedPolicy, rows: int) -> Any:
+    """Return what a policy remembers of so many observations, as tensors.
+
+    Raises:
+        UserError: it is none of this policy's.
+    """
+    try:
+        return like(tree_to_tensor(state, now.policy.device), now.policy.initial_carry(rows), "the state")
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{error}: {_GIVEN_BACK}") from error

@@ -21,6 +21,7 @@ from envs.errors import UserError
 
 if TYPE_CHECKING:
     from agents.run.run import Run
+    from agents.run.summary import Summary
 
 
 class Stop(threading.Event):
@@ -43,6 +44,19 @@ def stop_signals() -> Iterator[Stop]:
 
     with handling(handle, signal.SIGINT, *ENDING) as stop.take_again:
         yield stop
+
+
+def interrupt_too(summary: Summary) -> Summary:
+    """Return a run's summary to a program that goes on after it, unless a signal stopped the run.
+
+    Raises:
+        KeyboardInterrupt: one did. All of the run is saved.
+    """
+    if not summary.interrupted:
+        return summary
+    stop = KeyboardInterrupt()
+    stop.add_note(f"What was learnt is saved in {summary.run}.")
+    raise stop
 
 
 def save_on_error(run: Run, error: BaseException) -> None:

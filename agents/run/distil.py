@@ -7,7 +7,7 @@ good policy is, and those to which its own mistakes lead (Ross et al. 2011, arXi
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ from agents.ops.losses import mean
 from agents.ops.relative import relative_entropy
 from agents.run import loops
 from agents.run.build import build
-from agents.run.config import FLAGS, Layer, resolve
+from agents.run.config import Layer, resolve
 from agents.run.models import LoadedPolicy
 from agents.run.runner import train_out
 from agents.run.summary import Summary
@@ -166,7 +166,7 @@ class DistilTraining(Training):
         return loops.on_policy(self.collector, self.learner, self.algorithm.config)
 
 
-def student_of(teacher: LoadedPolicy, settings: dict[str, Any], steps: int, learning_rate: float) -> Training:
+def student_of(teacher: LoadedPolicy, settings: Sequence[Layer], steps: int, learning_rate: float) -> Training:
     """Build a student, which begins with those of the teacher's layers that it has too, and what it learns with.
 
     Args:
@@ -187,7 +187,7 @@ def student_of(teacher: LoadedPolicy, settings: dict[str, Any], steps: int, lear
     own["n_envs"] = max(before["n_envs"], LEAST_ENVS)
     if "bcq_threshold" in before:  # what the teacher never does it learns by itself
         own["bcq_threshold"] = 0.0
-    config = resolve([Layer("teacher", before | own), Layer(FLAGS, settings)], packaged=False)
+    config = resolve([Layer("teacher", before | own), *settings], packaged=False)
     built = build(config)
     model = built.algorithm.model
     if built.policy.recurrent != teacher.policy.recurrent or type(model) is not type(teacher.policy.model):
@@ -217,7 +217,7 @@ def student_of(teacher: LoadedPolicy, settings: dict[str, Any], steps: int, lear
 
 def distil(
     teacher: LoadedPolicy,
-    settings: dict[str, Any],
+    settings: Sequence[Layer],
     *,
     steps: int,
     learning_rate: float = 1e-3,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -18,7 +18,7 @@ from agents.networks.models import ActorCritic, QNetwork
 from agents.networks.parts import begin_with
 from agents.ops.sparsity import masks, ramp, units
 from agents.run.build import build
-from agents.run.config import FLAGS, Layer, resolve
+from agents.run.config import Layer, resolve
 from agents.run.models import LoadedPolicy
 from agents.run.runner import train_out
 from agents.run.summary import Summary
@@ -126,7 +126,7 @@ def _without_units(state: dict[str, Tensor], name: str, mlp: MLP, heads: list[st
 
 
 def pruned(
-    loaded: LoadedPolicy, sparsity: float, method: Method, finetune: int, settings: dict[str, Any] | None = None
+    loaded: LoadedPolicy, sparsity: float, method: Method, finetune: int, settings: Sequence[Layer] = ()
 ) -> Training:
     """Build the training that prunes a policy, and trains it on for `finetune` steps.
 
@@ -141,7 +141,7 @@ def pruned(
     own = ANEW | {"total_timesteps": max(finetune, 1), "name": "pruned"}
     if "exploration_final_eps" in before:  # what it knows already need not be explored
         own["exploration_initial_eps"] = before["exploration_final_eps"]
-    config = resolve([Layer("run", before | own | shape), Layer(FLAGS, settings or {})], packaged=False)
+    config = resolve([Layer("run", before | own | shape), *settings], packaged=False)
     built = build(config)
     rows = begin_with(built.algorithm.model, state, [])
     built.algorithm.copy_model()
@@ -163,7 +163,7 @@ def prune(
     *,
     method: Method = "magnitude",
     finetune: int = 0,
-    settings: dict[str, Any] | None = None,
+    settings: Sequence[Layer] = (),
     runs_dir: Path,
     quiet: bool = False,
 ) -> Summary:

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from agents.prune import main
+from agents.run.config import Layer
 from agents.run.models import LoadedPolicy, load_policy
 from agents.run.prune import Pruning, prune, pruned, smaller
 from agents.train import main as train_command
@@ -34,7 +35,11 @@ def test_weights_that_went_stay_at_zero_and_the_best_has_as_few(
 ) -> None:
     loaded = teacher(values, tmp_path / "before")
     evaluations({"evaluation": [float(score) for score in range(100, 0, -1)]}, monkeypatch)  # the first is the best
-    how: dict[str, Any] = {"finetune": 640, "settings": {"eval_freq": 64}, "runs_dir": tmp_path / "runs"}
+    how: dict[str, Any] = {
+        "finetune": 640,
+        "settings": [Layer("prune", {"eval_freq": 64})],
+        "runs_dir": tmp_path / "runs",
+    }
     run = Path(prune(loaded, 0.75, quiet=True, **how).run)
     best, last = load_policy(run, "best", trust=True), load_policy(run, "latest", trust=True)
     for one in (best, last):
