@@ -22,7 +22,7 @@ from agents.run.play import stage
 from agents.run.storage import disk, opened, parse_json
 from envs.adapters.masks import ACTION_MASK
 from envs.api import VecEnv
-from envs.errors import UserError
+from envs.errors import UserError, did_you_mean
 
 DATA_LIMIT = 64 * 2**20  # bytes of what a model says of itself that are read
 
@@ -201,10 +201,16 @@ def sb3_data(path: Path) -> dict[str, Any]:
             raise UserError(f"{path} {what} ({type(error).__name__}: {error})") from error
 
 
+def refuse_missing(path: Path) -> None:
+    """Raise UserError if there is nothing at a path; the message names what is beside it."""
+    if not path.exists():
+        beside = [file.name for file in path.parent.glob("*.zip")]
+        raise UserError(f"{path} is not there.{did_you_mean(path.name, beside)}")
+
+
 def refuse_untrusted(path: Path, trust: bool) -> None:
     """Raise UserError if a model of SB3's is not there, or not trusted: its file holds pickled objects."""
-    with disk("read", path):
-        path.stat()
+    refuse_missing(path)
     if not trust:
         raise UserError(
             f"{path} was not loaded: a model of stable-baselines3 holds pickled objects, and loading them runs "
@@ -273,6 +279,7 @@ def sb3_in_env(
     Raises:
         UserError: no environment is named, the model is not trusted or cannot be used, or it does not fit.
     """
+    refuse_missing(path)
     if env_id is None:
         raise UserError(f"{path} does not say which environment it learnt: add --env, as in --env CartPole-v1")
     model = load_sb3(path, algo, trust=trust, vec_normalize=vec_normalize)

@@ -92,7 +92,7 @@ def parse_flags(options: type[Options], argv: list[str], *, command: str, about:
     known = ["-h", "--help", *_names(options)]
     for word in argv:  # before parsing, which takes a value that follows an unknown flag for something else
         name = word.partition("=")[0].replace("_", "-")
-        if re.match("-[-a-z]", name) and name not in known:  # a negative number is a value
+        if re.match("-[-a-zA-Z]", name) and name not in known:  # a negative number is a value
             flags = {flag.strip("-").replace("-", "_"): flag for flag in known}
             near = suggestion(name.strip("-").replace("-", "_"), flags, flags.__getitem__)
             raise UserError(f"{word}: unknown flag.{near} '{command} --help' lists all.")

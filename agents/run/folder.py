@@ -101,6 +101,7 @@ class RunFolder:
         near = f" It lies in the run {around}." if around else f" It holds {', '.join(inside[-3:])}." if inside else ""
         if not near and beside:
             near = did_you_mean(path.name, beside) or f" Beside it: {', '.join(beside[-3:])}."
+        near = hint_of_sb3(path) or near
         raise UserError(f"{path} is no run folder: it {what}. A run holds config.yaml, checkpoints/ and a model.{near}")
 
     def fixed(self) -> RunFolder:
@@ -289,6 +290,17 @@ def _new_folder(runs_dir: Path, config: RunConfig) -> Path:
             if not isinstance(error.__cause__, FileExistsError) or not path.is_dir():
                 raise
     return path
+
+
+def hint_of_sb3(path: Path) -> str:
+    """Say, with a leading space, what can be done with a model of stable-baselines3's at a path; "" without one."""
+    if not path.exists():
+        file = path.with_name(f"{path.name}.zip")
+        return f" Did you mean {file}?" if file.is_file() else ""
+    if path.suffix != ".zip" or not path.is_file():
+        return ""
+    play = typed("python", "-m", "agents.evaluate", path, "--env", "ID", "--trust")
+    return f" Models of stable-baselines3 are read by evaluate, watch and compare alone: {play}"
 
 
 def run_of(folder: Path) -> Path:

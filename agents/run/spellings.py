@@ -7,14 +7,15 @@ from collections.abc import Callable, Collection
 
 from envs.errors import listed, nearest
 
-# Ours -> the names of CleanRL, rl-zoo3, Tianshou, RLlib and others
+# Ours -> the names of CleanRL, rl-zoo3 (its short flags too), Tianshou, RLlib and others
 _OTHERS = {
     "env": "env_id env_name environment task gym_id",
     "env_kwargs": "env_config env_args",
     "algo": "algorithm agent run_algo",
     "seed": "random_seed",
     "device": "cuda gpu use_gpu use_cuda no_cuda num_gpus",
-    "vec": "vec_env vectorization vectorization_mode",
+    "vec": "vec_env vec_type vectorization vectorization_mode",
+    "name": "exp_name experiment_name run_name",
     "total_timesteps": "timesteps total_steps max_steps num_timesteps total_frames max_timesteps stop_timesteps steps",
     "n_envs": "nenvs num_env envs training_num num_workers num_env_runners num_envs_per_env_runner n_workers",
     "n_steps": "num_steps nsteps rollout_length rollout_steps rollout_fragment_length step_per_collect horizon",
@@ -57,9 +58,9 @@ _OTHERS = {
     "eval_freq": "eval_interval evaluation_interval test_freq n_evaluations num_evaluations",
     "eval_episodes": "n_eval_episodes num_eval_episodes evaluation_duration test_num",
     "save_freq": "checkpoint_freq save_interval checkpoint_interval",
-    "runs_dir": "logdir log_dir log_folder tensorboard_log output_dir save_path",
-    "config": "conf_file config_file cfg yaml_file hyperparams",
-    "resume": "resume_path trained_agent load checkpoint_path restore",
+    "runs_dir": "f tb logdir log_dir log_folder tensorboard_log output_dir save_path",
+    "config": "c conf_file config_file cfg yaml_file",
+    "resume": "i resume_path trained_agent load checkpoint_path restore",
     "track": "wandb use_wandb",
     "wandb_project_name": "wandb_project project_name",
     "record_every": "record_freq video_interval",
@@ -77,7 +78,13 @@ _NEEDLESS = dict.fromkeys(
     "wandb_entity": "It is the environment variable WANDB_ENTITY.",
     "policy": "Leave it out: the network follows from the observation space and from settings such as net_arch.",
     "policy_kwargs": "Settings of the network are settings like all others: net_arch, activation, ortho_init.",
-    "optimize_hyperparameters": "python -m agents.tune searches for good settings.",
+    **dict.fromkeys(("params", "hyperparams"), "Each setting is a flag of its own, and --config FILE takes many."),
+    **dict.fromkeys(("optimize", "optimize_hyperparameters"), "python -m agents.tune searches for good settings."),
+    **dict.fromkeys(("p", "progress", "progress_bar"), "Progress is shown unless --quiet is given."),
+    "save_model": "Every run saves its model into its folder.",
+    "save_replay_buffer": "Every run saves what it replays with its checkpoints (--save-freq).",
+    **dict.fromkeys(("upload_model", "hf_entity"), "python -m agents.hub uploads a run."),
+    "uuid": "The folder of every run has a name of its own.",
     "torch_deterministic": "The same seed repeats a run on the CPU as it is.",
 }
 

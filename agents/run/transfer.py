@@ -16,6 +16,7 @@ from torch import Tensor
 from agents.core.saved import count
 from agents.core.settings import Activation
 from agents.networks.parts import PartOrigin, as_called, begin_with, parts, renamed, within
+from agents.run.folder import hint_of_sb3
 from agents.run.models import chosen
 from agents.run.storage import read_json
 from agents.run.training import Training, refuse_spoilt
@@ -64,7 +65,8 @@ def read_weights(source: Path) -> Weights:
     if source.is_dir() and not any((source / name).is_file() for name in ("config.yaml", "model.json")):
         return Weights(_few(_of_folder(source), source), source.name)
     if not source.exists() or (source.is_file() and source.name not in ("model.json", f"model{ENDING}")):
-        raise UserError(f"{source} {'is none' if source.exists() else 'is not there'}: {FORMS} expected")
+        there = "is none" if source.exists() else "is not there"
+        raise UserError(f"{source} {there}: {FORMS} expected.{hint_of_sb3(source)}")
     return chosen(source, "best", _of_model)
 
 

@@ -18,11 +18,14 @@ import pytest
 import stable_baselines3
 import torch
 
+from agents import PPO, load
 from agents.acting.evaluation import PolicyPlayer
 from agents.core.tree import to_numpy
 from agents.evaluate import main as evaluate
 from agents.lab.baselines import make_sb3, sb3_class, train_sb3
 from agents.lab.sb3_policy import SB3Policy, load_sb3, sb3_algo, sb3_in_env
+from agents.run.models import load_policy
+from agents.run.transfer import read_weights
 from agents.watch import main as watch
 from envs.errors import UserError
 from envs.make import make
@@ -149,7 +152,8 @@ def test_the_command_measures_a_model_of_sb3(saved, capsys):
         ("{ppo} --trust --env Pendulum-v1 --vec-normalize {dqn}", "could not be loaded"),
         ("{text} --trust --env CartPole-v1", "is no zip archive"),
         ("{empty} --trust --env CartPole-v1", "holds no model of stable-baselines3"),
-        ("{none} --trust --env CartPole-v1", "cannot read .*no such file"),
+        ("{none} --trust --env CartPole-v1", r"none.zip is not there\."),
+        ("{none}", r"none.zip is not there\."),
     ],
 )
 def test_what_cannot_be_measured_is_told(words, message, saved, tmp_path, capsys):
@@ -160,6 +164,24 @@ def test_what_cannot_be_measured_is_told(words, message, saved, tmp_path, capsys
         archive.writestr("readme", "nothing")
     assert evaluate(words.format(**names).split()) == 2
     assert re.search(message, capsys.readouterr().err)
+
+
+@pytest.mark.parametrize(
+    "read",
+    [load, lambda path: load_policy(path), lambda path: PPO("CartPole-v1").set_parameters(path), read_weights],
+)
+def test_who_reads_no_models_of_sb3_names_who_does(read, saved, tmp_path):
+    with pytest.raises(UserError, match=r"evaluate, watch and compare alone: python -m agents.evaluate .*dqn.zip --env"):
+        read(saved / "dqn.zip")
+    (tmp_path / "mine.zip").write_text("")
+    with pytest.raises(UserError, match=r"(does not exist|is not there).* Did you mean .*mine.zip\?$"):
+        read(tmp_path / "mine")
+
+
+def test_a_model_that_is_not_there_is_told_before_its_environment_is_asked_for(saved, capsys):
+    for command in (watch, evaluate):
+        assert command([str(saved / "dqm.zip")]) == 2
+        assert re.search(r"dqm.zip is not there. Did you mean dqn.zip", capsys.readouterr().err)
 
 
 def test_statistics_of_another_kind_are_refused(saved, tmp_path):
