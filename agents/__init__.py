@@ -3,6 +3,7 @@
 import signal
 import sys
 from importlib import import_module
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 _module = sys.orig_argv[sys.orig_argv.index("-m") + 1] if sys.argv[:1] == ["-m"] and "-m" in sys.orig_argv else ""
@@ -34,7 +35,13 @@ def __getattr__(name: str) -> Any:
     """Look a name up when it is first asked for: commands start without what they do not need."""
     if name.startswith("_"):
         raise AttributeError(f"module 'agents' has no attribute {name!r}")
-    return import_module("agents.api.loading").find(name)
+    try:
+        return import_module("agents.api.loading").find(name)
+    except AttributeError as error:
+        importing = sys._getframe(1).f_code.co_name == "_handle_fromlist"  # of "from agents import name"
+        if importing and find_spec(f"{__name__}.{name}") is None:
+            raise ImportError(str(error), name=__name__) from None
+        raise
 
 
 def __dir__() -> list[str]:

@@ -92,8 +92,13 @@ def test_names_are_looked_up_without_pytorch():
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, check=True)
     assert done.stdout.strip() == "PPO"
     assert {"PPO", "DQN", "Model", "load"} <= set(dir(agents))
-    with pytest.raises(ImportError, match="PP0"):
+    with pytest.raises(ImportError, match=r"agents has no 'PP0'. Did you mean PPO.* There are .*DQN"):
         from agents import PP0  # noqa: F401
+    with pytest.raises(ImportError, match=r"There is no TD3 here; SAC.env. comes nearest. There are .*DQN, .*PPO"):
+        from agents import TD3  # noqa: F401
+    from agents import doctor  # a module of the package
+
+    assert doctor.__name__ == "agents.doctor"
     with pytest.raises(AttributeError, match="Did you mean PPO"):
         agents.PPOO  # noqa: B018
 

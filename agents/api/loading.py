@@ -93,7 +93,7 @@ def find(name: str) -> Any:
     if name in titles:
         return algorithm(titles[name])
     hint = spellings.algorithm(name, _call) or did_you_mean(name, names())
-    said = f"module 'agents' has no attribute {name!r}.{hint} There are {listed(names())}."
+    said = f"agents has no {name!r}.{hint} There are {listed(names())}."
     raise AttributeError(said, name=name, obj=None)  # None: Python adds no guess of its own
 
 

@@ -171,7 +171,9 @@ def test_what_cannot_be_measured_is_told(words, message, saved, tmp_path, capsys
     [load, lambda path: load_policy(path), lambda path: PPO("CartPole-v1").set_parameters(path), read_weights],
 )
 def test_who_reads_no_models_of_sb3_names_who_does(read, saved, tmp_path):
-    with pytest.raises(UserError, match=r"evaluate, watch and compare alone: python -m agents.evaluate .*dqn.zip --env"):
+    with pytest.raises(
+        UserError, match=r"evaluate, watch and compare alone: python -m agents.evaluate .*dqn.zip --env"
+    ):
         read(saved / "dqn.zip")
     (tmp_path / "mine.zip").write_text("")
     with pytest.raises(UserError, match=r"(does not exist|is not there).* Did you mean .*mine.zip\?$"):

@@ -13,6 +13,7 @@ import torch
 from agents.acting.evaluation import evaluate
 from agents.core.types import Acted
 from agents.distil import main
+from agents.run.config import Layer
 from agents.run.distil import Both, distil, softened
 from agents.run.models import LoadedPolicy, load_policy, save_model
 from agents.run.play import policy_env
@@ -96,7 +97,7 @@ def test_half_of_the_environments_are_the_students():
 def test_a_student_comes_to_act_as_its_teacher_does(values: dict[str, Any], tmp_path: Path) -> None:
     master = teacher(values, tmp_path / "teacher")
     smaller = {"net_arch": [8], "final_eval_episodes": 0} | ({"memory_size": 5} if "memory" in values else {})
-    summary = distil(master, smaller, steps=4_096, runs_dir=tmp_path / "runs", quiet=True)
+    summary = distil(master, [Layer("distil", smaller)], steps=4_096, runs_dir=tmp_path / "runs", quiet=True)
     run = Path(summary.run)
     student = load_policy(run, "latest", trust=True)
     assert sum(p.numel() for p in student.policy.model.parameters()) < sum(
@@ -151,7 +152,8 @@ def test_the_command_measures_both_and_the_run_does_not_go_on(tmp_path: Path, ca
         ("--learning-rate 0", "--learning-rate: 0.0 given"),
         ("--learning-rate inf", "--learning-rate: inf given, a finite number above 0 expected"),
         ("--set net", "--set: 'net' given"),
-        ("--set layernorm=true", "unknown setting"),
+        ("--set layernorm=true", "error: --set: layernorm: unknown setting"),
+        ("--net-arch x", "error: --net-arch: ['x'] given"),
         ("--set memory=gru", "remembers if that does"),
     ],
 )
@@ -167,4 +169,4 @@ def test_policies_with_critics_of_actions_are_refused(tmp_path: Path) -> None:
     sac = {"algo": "sac", "env": "Pendulum-v1", "learning_starts": 16, "batch_size": 8, "n_envs": 1, "net_arch": [8]}
     loaded = teacher(sac | {"device": "cpu"}, tmp_path / "sac")
     with pytest.raises(UserError, match=r"sac: a policy .* \(bc, dqn, ppo, pqn\).*agents.prune"):
-        distil(loaded, {}, steps=64, runs_dir=tmp_path)
+        distil(loaded, [], steps=64, runs_dir=tmp_path)
