@@ -372,6 +372,15 @@ def test_learn_without_a_number_trains_what_is_left_or_as_much_again(tmp_path):
     assert model.summary.steps == 704
 
 
+def test_a_training_that_cannot_begin_leaves_all_as_it_was(tmp_path):
+    model = PPO("CartPole-v1", pretrained=str(tmp_path / "gone"), total_timesteps=192, **SMALL)
+    for _ in range(2):  # the second try begins with no other weights either
+        with pytest.raises(UserError, match="gone is not there"):
+            model.learn(64, quiet=True)
+    assert model._training is None
+    assert model.config.params.total_timesteps == 192
+
+
 def test_the_same_seed_plays_the_episodes_of_the_command(tmp_path, capsys):
     model = PPO("CartPole-v1", seed=2, **SMALL)
     found = model.evaluate(4, seed=3)

@@ -1,4 +1,7 @@
-"""Arguments of the Python API: what they must be, where those belong that are none, and values as files hold them."""
+"""Arguments of the Python API: what they must be, where those belong that are none, and values as files hold them.
+
+What refuses an argument raises UserError, which says what was given and what is expected.
+"""
 
 from __future__ import annotations
 

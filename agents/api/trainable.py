@@ -94,8 +94,8 @@ class Trainable:
             total_timesteps: None for what is left of the budget, or where nothing is, as many as the settings say.
             name: of the run; None for that of the settings.
         """
-        step, before = self.num_timesteps, self.config.params
-        beneath, total = self._layers, before.total_timesteps
+        step, begun, was = self.num_timesteps, self._training is not None, self.config
+        beneath, total = self._layers, was.params.total_timesteps
         if total_timesteps is not None:
             total = step + arguments.whole("total_timesteps", total_timesteps)
         elif step >= total:
@@ -104,10 +104,15 @@ class Trainable:
             beneath = [*beneath, Layer("learn", {"name": name})]
         budget = Layer(type(self).__name__, {"total_timesteps": total})
         self.config = resolve([*beneath, budget], packaged=self._packaged)
-        training = self._prepared()
-        training.extend(self.config.params)
+        try:
+            training = self._prepared()
+        except BaseException:
+            self.config = was
+            raise
+        if begun:
+            training.extend(self.config.params)
         training.config = training.config.model_copy(update={"name": self.config.name})
-        self._told += training.schedules_since(before) if step else []
+        self._told += training.schedules_since(was.params) if step else []
         return training
 
     def _restore(self, training: Training, loaded: LoadedPolicy) -> None:

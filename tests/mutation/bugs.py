@@ -3146,8 +3146,8 @@ BUGS = [
         "agents/api/model.py",
         "tests/test_api.py",
         (
-            'derive_seed(seed, "evaluate")',
-            'derive_seed(seed, "final")',
+            'derive_seed(arguments.seed(seed), "evaluate")',
+            'derive_seed(arguments.seed(seed), "final")',
             "model.evaluate plays other episodes than the command does",
         ),
         (
