@@ -411,6 +411,7 @@ def test_a_run_kept_from_python(tmp_path):
 )
 def test_a_stopped_run_stops_the_program_and_goes_on(tmp_path, call):
     model = PPO("CartPole-v1", device="cpu", final_eval_episodes=0, **SMALL).learn(64, quiet=True)
+    before = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt) as stopped, signals_at(128, signal.SIGINT):
         call(model, runs_dir=tmp_path, quiet=True)
     (run,) = tmp_path.iterdir()
@@ -418,7 +419,7 @@ def test_a_stopped_run_stops_the_program_and_goes_on(tmp_path, call):
     summary = json.loads((run / "summary.json").read_text())
     assert summary["interrupted"] is True
     assert load(run, "latest", trust=True).num_timesteps == summary["steps"]
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is before
     assert model.learn(64, runs_dir=tmp_path / "on", quiet=True).summary.interrupted is False
 
 
