@@ -149,14 +149,14 @@ class DQN(Algorithm):
             loss_B = loss_B + cloned_B
             also["behaviour_loss"] = cloned_B.detach().mean()
         loss = (loss_B if weight is None else loss_B * weight).mean()
-        aux = {"loss": loss.detach(), "q_mean": self.model.values.mean(taken.detach()).mean(), **also}
+        aux = {"q_mean": self.model.values.mean(taken.detach()).mean(), **also}
         if self.model.curiosity is not None:
             # of sequences actions are one row, as all that belongs to single transitions
             data = minibatch | ({"action": action.view_as(minibatch["start"])} if self.model.recurrent else {})
             loss, learnt = add_learning(loss, model.curiosity, data, self.config.intrinsic)
             aux |= {"curiosity_loss": learnt, "rollout/curiosity": minibatch["bonus"].mean()}
         loss, of_observations = add_auxiliary(loss, model, minibatch, self.config.representation)
-        aux |= of_observations
+        aux |= {"loss": loss.detach(), **of_observations}
         if weight is not None:
             aux["priority"] = error.detach()
         return loss, aux

@@ -72,12 +72,12 @@ class PQN(Algorithm):
             margin = self.config.demonstration.demonstrator_margin
             below = mean(below_demonstrator(self.demonstrator, minibatch["obs"], q, margin), valid)
             loss, also["demonstrator_loss"] = loss + constants["demonstrator_coef"] * below, below.detach()
-        aux = {"loss": loss.detach(), "q_mean": mean(taken.detach(), valid), **also}
+        aux = {"q_mean": mean(taken.detach(), valid), **also}
         if self.model.curiosity is not None:
             loss, learnt = add_learning(loss, model.curiosity, minibatch, self.config.intrinsic)
             aux |= {"curiosity_loss": learnt, "rollout/curiosity": mean(minibatch["bonus"], valid)}
         loss, of_observations = add_auxiliary(loss, model, minibatch, self.config.representation)
-        return loss, aux | of_observations
+        return loss, {"loss": loss.detach(), **aux, **of_observations}
 
     def follow_model(self) -> None:
         self.model.copy_encoder()
