@@ -12,6 +12,7 @@ from agents.core.by_numpy.cpp_loops import Text, Untold, kind_of, untold
 LANES = 16  # floats: columns of a product are padded to a multiple of this many
 MOST_WEIGHTS = 512 * 512  # of a product's second factor; beyond, a library's products are faster
 MOST = 1_024  # numbers that a sum of floats takes in one by one
+MOST_DOTTED = MOST * LANES  # numbers of which products are added up at once; of more, the sums of so many are
 FOLDED = {"add": "{0} + {1}", "maximum": "tl.maximum({0}, {1})", "minimum": "tl.minimum({0}, {1})"}
 
 
@@ -51,7 +52,7 @@ def product(text: Text, a: np.ndarray, b: np.ndarray, out: np.ndarray) -> None:
     (am, ak), (bk, bn), (om, on) = ([stride // 4 for stride in one.strides] for one in (a, b, out))
     (rows, inner), columns = a.shape, b.shape[1]
     to, left, right = (text.pointer(one) for one in (out, a, b))
-    if columns < LANES <= inner and ak == bk == 1:
+    if columns < LANES <= inner <= MOST_DOTTED and ak == bk == 1:
         text.line(f"for (int64_t m = 0; m < {rows}; ++m) for (int64_t n = 0; n < {columns}; ++n)")
         text.line(f"    {to}[m * {om} + n * {on}] = dot({left} + m * {am}, {right} + n * {bn}, {inner});")
         return
