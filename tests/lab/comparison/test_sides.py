@@ -291,22 +291,7 @@ def test_random_actions_are_measured():
     assert one == random_return("CartPole-v1", {}, "native")
 
 
-ENDLESS = """
-import gymnasium as gym
-import numpy as np
-
-
-class Endless(gym.Env):
-    observation_space = gym.spaces.Box(-1, 1, (2,), np.float32)
-    action_space = gym.spaces.Discrete(2)
-
-    def reset(self, *, seed=None, options=None):
-        super().reset(seed=seed)
-        return np.zeros(2, np.float32), {}
-
-    def step(self, action):
-        return np.zeros(2, np.float32), 1.0, False, False, {}
-"""
+ENDLESS = PAYS.replace("Pays", "Endless").replace("REWARD, True", "1.0, False")
 
 
 def test_episodes_of_random_actions_are_cut_where_those_of_the_sides_are(tmp_path, monkeypatch):
