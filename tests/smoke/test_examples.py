@@ -1,4 +1,4 @@
-"""Each command that README and `--help` show is typed, with a smaller budget, in an empty folder."""
+"""Each command that the first pages and `--help` show is typed, with a smaller budget, in an empty folder."""
 
 from __future__ import annotations
 
@@ -17,33 +17,38 @@ from stable_baselines3.common.logger import configure
 from agents.__main__ import commands
 from agents.__main__ import main as agents
 from agents.lab.baselines import make_sb3
+from agents.run.flags import parse_flags
 from tests.lab.comparison.synthetic import CURVES, write_comparison
 from tests.lab.run_folders import write_folder
 from tests.run.fake_hub import fake_hub
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+DOCS = {file.name: file.read_text(encoding="utf-8") for file in sorted((ROOT / "docs").glob("*.md"))}
+PAGES = "".join(
+    (README, DOCS["training.md"], DOCS["environments.md"], DOCS["comparing.md"])
+)  # whose commands are typed
 RUN = "runs/CartPole-v1__ppo__s0__20260101-120000"  # the run that the examples speak of
 MODEL = "ppo_cartpole.zip"  # and the model of stable-baselines3
 BUDGET = ["--final-eval-episodes", "1", "--eval-freq", "0", "--eval-episodes", "1"]
 ROLLOUT = ["--n-envs", "2", "--n-steps", "32", "--batch-size", "32"]
 
 
-def blocks(language: str) -> Iterator[str]:
-    yield from re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+def blocks(page: str, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
 
 
-def readme_commands() -> Iterator[str]:
-    for block in blocks("bash"):
+def commands_of(page: str) -> Iterator[str]:
+    for block in blocks(page, "bash"):
         for line in block.replace("\\\n", " ").splitlines():
             yield from (part.strip() for part in line.split("&&"))
-    yield from re.findall(r"`(python -m agents[^`\n]*)`", README)
+    yield from re.findall(r"`(python -m agents[^`\n]*)`", page)
 
 
 def ours() -> list[str]:
-    """Every command line of ours in README and in the epilogs, once."""
+    """Every command line of ours in the first pages and in the epilogs, once."""
     epilogs = [importlib.import_module(f"agents.{name}").EXAMPLES for name in commands()]
-    shown = [*readme_commands(), *(line.strip() for text in epilogs for line in text.splitlines())]
+    shown = [*commands_of(PAGES), *(line.strip() for text in epilogs for line in text.splitlines())]
     return list(dict.fromkeys(line for line in shown if line.startswith("python -m agents")))
 
 
@@ -89,9 +94,9 @@ def small(words: list[str]) -> list[str]:
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with README's own environments and a trained run."""
+    """A folder with the first pages' own environments and a trained run."""
     place = tmp_path_factory.mktemp("place")
-    for block in blocks("python"):
+    for block in blocks(PAGES, "python"):
         if name := re.match(r"# (\w+\.py)\n", block):
             (place / name[1]).write_text(block)
     words = "--env CartPole-v1 --env-kwargs max_episode_steps=20 --n-envs 2 --n-steps 32 --batch-size 32 -n 128"
@@ -133,9 +138,37 @@ def test_an_example(
         assert agents(small([*command, *words]) if command else words) == 0, capsys.readouterr().err
 
 
-def test_what_is_not_typed_here_is_known() -> None:
-    others = {line.split()[0] for line in readme_commands() if line and not line.startswith("python -m agents")}
-    assert others <= {"pip", "pytest", "tensorboard"}
+@pytest.mark.parametrize("page", DOCS)
+def test_flags_on_the_other_pages_are_there(page: str) -> None:
+    for line in commands_of(DOCS[page]):
+        words = shlex.split(line, comments=True)
+        if words[:2] != ["python", "-m"] or not words[2].startswith("agents.") or {"...", "--help", "A"} & {*words}:
+            continue
+        name = words[2].removeprefix("agents.")
+        command = importlib.import_module(f"agents.{name}")
+        if name == "train":
+            command.parse(words[3:], {"algo": words[words.index("--algo") + 1]} if "--algo" in words else {})
+        elif name != "hub":  # which is typed above
+            parse_flags(command.Options, words[3:], command=name, about=None, examples="")
+
+
+def slug(title: str) -> str:
+    """A heading's anchor, as GitHub makes it."""
+    return re.sub(r"[^\w\- ]", "", re.sub(r"`|\]\([^)]*\)", "", title).lower()).replace(" ", "-")
+
+
+def test_links_of_the_pages_lead_somewhere() -> None:
+    for page, text in {"../README.md": README, **DOCS}.items():
+        prose = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
+        for target in re.findall(r"\]\(([^)\s]+)\)", prose):
+            if target.startswith("http"):
+                continue
+            place, _, anchor = target.partition("#")
+            file = (ROOT / "docs" / page).parent / place if place else ROOT / "docs" / page
+            assert file.exists(), f"{page}: {target}"
+            if anchor:
+                titles = re.findall(r"^#+ (.*)$", file.read_text(encoding="utf-8"), re.MULTILINE)
+                assert anchor in map(slug, titles), f"{page}: {target}"
 
 
 def test_the_help_of_every_command_ends_with_its_examples(capsys: pytest.CaptureFixture[str]) -> None:
