@@ -91,15 +91,14 @@ def _verdicts(options: Options) -> Iterator[CheckResult]:
         from agents.lab.checkup.environment import CheckUp
 
         return CheckUp(options.env or DEFAULT, kwargs, options.wrappers, options.seed, options.steps).verdicts()
-    from agents.lab.checkup.dataset import check_dataset
+    from agents.lab.checkup.dataset import check_dataset, recorded_in
     from agents.run import code
     from agents.run.datasets.reading import load_dataset
-    from envs.single import make_single
 
     env, spaces = options.env, None
     wrappers: Wrappers = options.wrappers
     if env is not None:
-        made = make_single(env, env_kwargs=kwargs, wrappers=wrappers)
+        made = recorded_in(env, kwargs, wrappers)
         spaces = made.observation_space, made.action_space
         made.close()
     data = load_dataset(options.data, spaces, trust=options.trust)

@@ -197,6 +197,7 @@ def _by_hand(options: Options, env_kwargs: dict[str, Any]) -> Path:
 
     from agents.run.datasets.recorder import Recording, play_by_hand
     from agents.run.play import has_display, prepare_drawing
+    from envs.adapters.masks import masked
     from envs.single import make_single
 
     if options.env is None or options.run is not None:
@@ -204,7 +205,7 @@ def _by_hand(options: Options, env_kwargs: dict[str, Any]) -> Path:
     if not has_display():
         raise UserError("--human: there is no display here to play on")
     prepare_drawing(options.env)
-    env = make_single(options.env, env_kwargs=env_kwargs, render_mode="rgb_array")
+    env = masked(make_single(options.env, env_kwargs=env_kwargs, render_mode="rgb_array"))
     try:
         if not isinstance(env.action_space, spaces.Discrete):
             raise UserError(f"--human: keys stand for Discrete actions; {options.env} has {env.action_space}")

@@ -63,7 +63,8 @@ def _search(options: Options, command: str, say: Any) -> dict[str, Any]:
     workers = options.workers or (1 if plan.base["one_instance"] else cores())
     say(f"{plan.algo} on {plan.env}: {plan.what(options.trials)}, {out}")
     for name, dimension in plan.space.items():
-        say(f"  {name}: {dimension}, {plan.base[name]} now")
+        here = "" if dimension.holds(name, plan.base[name]) else ", which lies in no such range: no trial has it"
+        say(f"  {name}: {dimension}, {plan.base[name]} now{here}")
     if options.dry_run:
         return {"out": str(out), "space": to_plain(plan.space)}
     studies = []

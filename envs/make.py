@@ -282,6 +282,10 @@ def _envpool(
     with closed(make_single(env_id, env_kwargs=kwargs)) as env:
         if (difference := envpool_difference(spec, env.observation_space, env.action_space)) is not None:
             raise UserError(difference)
+        if (source := mask_source(env)) is not None:
+            raise UserError(
+                f"{spec.id} gives action masks ({source}), which EnvPool's version does not: use --vec sync"
+            )
         space = env.observation_space
     limit = kwargs.get("max_episode_steps", spec.max_episode_steps)
     with building(spec, kwargs):

@@ -12,7 +12,13 @@ from envs.errors import UserError
 from envs.spaces import MOST_ENTRIES, OBSERVATIONS, brief
 from envs.words import is_text, text_from_json, text_to_json
 
-_DTYPES = ("float16", "float32", "float64", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)))
+_DTYPES = (
+    "bool",
+    "float16",
+    "float32",
+    "float64",
+    *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)),
+)
 
 
 def space_to_json(space: Space) -> dict[str, Any]:
@@ -137,6 +143,18 @@ def _integer(value: Any) -> int:
     return value
 
 
+def _flag(value: Any) -> bool:
+    if type(value) is not bool:
+        raise ValueError("not a truth value")
+    return value
+
+
+def _number(value: Any) -> float:
+    if np.isnan(number := float(value)):
+        raise ValueError("NaN")
+    return number
+
+
 def _integers(values: Any) -> np.ndarray:
     found = np.array(values)
     if found.dtype != np.int64 or not found.size:
@@ -145,11 +163,10 @@ def _integers(values: Any) -> np.ndarray:
 
 
 def _bound_from_json(values: Any, shape: tuple[int, ...], dtype: str) -> np.ndarray:
-    whole = np.dtype(dtype).kind in "iu"
-    bound = np.array([_integer(value) if whole else float(value) for value in values])
-    if not whole and np.isnan(bound).any():
-        raise ValueError("NaN")
-    if whole and (bound.min() < np.iinfo(dtype).min or bound.max() > np.iinfo(dtype).max):
+    kind = np.dtype(dtype).kind
+    read = {"b": _flag, "i": _integer, "u": _integer}.get(kind, _number)
+    found = [read(value) for value in values]
+    if kind in "iu" and not np.iinfo(dtype).min <= min(found) <= max(found) <= np.iinfo(dtype).max:
         raise ValueError("out of range")
-    bound = bound.astype(dtype)
+    bound = np.array(found, dtype)
     return bound.reshape(shape) if bound.size == math.prod(shape) else np.broadcast_to(bound, shape)

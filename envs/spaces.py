@@ -26,7 +26,8 @@ from envs.words import Reader, understood
 
 OBSERVATIONS = "Box, Discrete, MultiDiscrete, MultiBinary, Text and Sequence of Discrete, and Dict and Tuple of these"
 MOST_ENTRIES = 2**24  # of a space, described in a file or an environment's own: 64 MiB of float32
-_MISFITS = (ValueError, TypeError, LookupError)  # what NumPy and indexing raise on what fits no array or path
+# what NumPy, tensors on a GPU or with a gradient, and indexing raise on what fits no array or path
+MISFITS = (ValueError, TypeError, RuntimeError, LookupError)
 
 
 class BadData(ValueError):
@@ -69,7 +70,7 @@ class _Leaf:
         """Return the raw array, or what can become one, in a raw observation; of a text or sequence, its array."""
         try:
             found = self.pick(observation)
-        except _MISFITS:
+        except MISFITS:
             if not self.optional:
                 raise
             return np.full(self.shape, np.nan, np.float32)
@@ -80,10 +81,14 @@ class _Leaf:
         found = self.pick(batch)
         return np.array(found if self.read is None else [self.read(one) for one in found])
 
+    def _takes(self, dtype: np.dtype) -> bool:
+        """Whether numbers of a dtype can be read; of what stays uint8, larger ones would come out as others."""
+        rule: Any = "safe" if self.canonical.dtype == np.uint8 else "same_kind"
+        return dtype is self.dtype or np.can_cast(dtype, self.dtype, rule)
+
     def convert(self, batch: np.ndarray) -> np.ndarray:
         """Return a raw batch `[N, *shape]`, which is ours to keep, as canonical; ValueError if it does not fit."""
-        fits = batch.dtype is self.dtype or np.can_cast(batch.dtype, self.dtype, "same_kind")
-        if batch.shape[1:] != self.shape or not fits:
+        if batch.shape[1:] != self.shape or not self._takes(batch.dtype):
             raise ValueError("shape or dtype")
         if self.start is not None and self.count is not None:
             batch = batch.astype(np.int64) - self.start
@@ -105,18 +110,18 @@ class _Leaf:
         if self.read is not None:
             try:
                 self.read(value)
-            except _MISFITS as error:
+            except MISFITS as error:
                 return str(error)
             return None
         try:
             array = np.asarray(value)
-        except ValueError:
+        except MISFITS:
             return f"is not one array: {brief(value)}"
         if array.dtype.kind not in "biuf":
             return f"is {brief(value)}, which is not numbers"
         if array.shape != self.shape:
             return f"has shape {array.shape}, but its space says {self.shape}"
-        if not np.can_cast(array.dtype, self.dtype, "same_kind"):
+        if not self._takes(array.dtype):
             return f"has dtype {array.dtype}, but its space says {self.dtype}"
         if array.dtype.kind == "f" and not self.unclean and np.isnan(array).any():
             return "contains NaN"
@@ -176,7 +181,7 @@ class ObservationCodec:
             if leaf.read is not None:
                 return leaf.fault(leaf.pick(observation)) is None
             return np.shape(leaf.pick(observation)) == leaf.shape
-        except _MISFITS:
+        except MISFITS:
             return True  # encoding it says what is wrong
 
     def encode(self, raws: Sequence[Any]) -> Obs:
@@ -187,7 +192,7 @@ class ObservationCodec:
         """
         try:
             return self.tree([leaf.convert(np.array([leaf.value(raw) for raw in raws])) for leaf in self._leaves])
-        except _MISFITS:
+        except MISFITS:
             return self._encode_rows(raws)
 
     def encode_batch(self, batch: Any) -> Obs:
@@ -202,10 +207,10 @@ class ObservationCodec:
             for leaf in self._leaves:
                 arrays.append(leaf.convert(leaf.values(batch)))
             return self.tree(arrays)
-        except _MISFITS as error:
+        except MISFITS as error:
             try:
                 rows = list(leaf.pick(batch))
-            except _MISFITS:
+            except MISFITS:
                 raise BadData(None, f"{leaf.name} is missing from {brief(batch)}") from error
             if rows and not np.ndim(rows[0]) and leaf.shape:
                 rows = [leaf.pick(batch)]  # no batch, but one observation of another shape
@@ -270,7 +275,7 @@ class ObservationCodec:
             for row, raw in enumerate(raws):
                 try:
                     value = leaf.value(raw) if leaf.optional else leaf.pick(raw)
-                except _MISFITS:
+                except MISFITS:
                     raise BadData(row, f"{leaf.name} is missing from {brief(raw)}") from None
                 if (reason := leaf.fault(value)) is not None:
                     raise BadData(row, f"{leaf.name} {reason}")

@@ -150,7 +150,8 @@ def _encode(path: Path, frames: Iterable[Frame], fps: float, options: list[str],
     count = 0
     with _ffmpeg([*raw, *options, str(path)]) as pipe:
         for frame in itertools.chain([first], stream):
-            pipe.write(np.pad(_checked(frame, shape), [*more, (0, 0)], mode="edge").data)
+            even_sized = np.pad(_checked(frame, shape), [*more, (0, 0)], mode="edge")
+            pipe.write(np.ascontiguousarray(even_sized).data)
             count += 1
     return count
 

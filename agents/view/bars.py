@@ -111,7 +111,7 @@ def _dimension_bar(
     label = _labels(int(np.prod(space.shape)), names)[i]
     mean, std = (float(outputs[key][i]) if key in outputs else 0.0 for key in ("mean", "std"))
     low, high = float(space.low[i]), float(space.high[i])
-    if not (np.isfinite(low) and np.isfinite(high)):
+    if not (np.isfinite(low) and np.isfinite(high) and low < high):
         high = max(1.0, abs(mean) + std, abs(action))
         low = -high
     start, end, mark = np.clip((np.array([mean - std, mean + std, action]) - low) / (high - low), 0, 1).tolist()

@@ -145,7 +145,11 @@ class Player:
                 self.help = not self.help
 
     def click(self, size: tuple[int, int], point: tuple[int, int]) -> None:
-        """Do what a click into a window of that size means: a step on the line below, or a checkpoint."""
+        """Do what a click into a window of that size means: a step on the line below, or a checkpoint.
+
+        While a button is held, points outside of the window come too, and count as those at its edge.
+        """
+        point = min(max(point[0], 0), size[0] - 1), min(max(point[1], 0), size[1] - 1)
         if (share := timeline_share(size, point, len(self.lanes))) is not None:
             self.seek(share)
         elif (found := checkpoint_at(size, point, self._states())) is not None:

@@ -16,7 +16,7 @@ import numpy as np
 
 from envs.api import Step
 from envs.errors import EnvError, words_of
-from envs.spaces import BadData
+from envs.spaces import MISFITS, BadData
 
 
 @contextmanager
@@ -84,12 +84,12 @@ def rewards_of(rewards: Sequence[Any] | np.ndarray) -> np.ndarray:
             # A sum of squares is finite only if every entry is; if not, it may just have overflowed.
             if math.isfinite(np.vdot(array, array)) or np.isfinite(array).all():
                 return array
-    except (TypeError, ValueError):
+    except MISFITS:
         pass
     for row, reward in enumerate(rewards):
         if np.ndim(reward) != 0:
             raise BadData(row, f"reward has shape {np.shape(reward)}, but must be one number")
-        kind = np.asarray(reward).dtype.kind
+        kind = _kind(reward)
         if kind not in "biuf" and not (kind == "O" and isinstance(reward, Real)):
             raise BadData(row, f"reward is {reward!r} ({type(reward).__name__}), which is not a number")
         if not np.isfinite(np.float32(reward)):
@@ -103,12 +103,20 @@ def flags_of(flags: Sequence[Any] | np.ndarray, name: str) -> np.ndarray:
         array = np.array(flags)
         if array.ndim == 1 and array.dtype.kind in "biu":
             return array.astype(bool)
-    except ValueError:
+    except MISFITS:
         pass
     for row, flag in enumerate(flags):
-        if np.ndim(flag) != 0 or np.asarray(flag).dtype.kind not in "biu":
+        if np.ndim(flag) != 0 or _kind(flag) not in "biu":
             raise BadData(row, f"{name} is {flag!r}, but must be True or False")
     return np.array([bool(flag) for flag in flags])
+
+
+def _kind(value: Any) -> str:
+    """Return the kind of NumPy's dtype that a value has; that of an object where NumPy cannot read it."""
+    try:
+        return np.asarray(value).dtype.kind
+    except MISFITS:
+        return "O"
 
 
 def picture(frame: Any) -> np.ndarray:
@@ -149,7 +157,7 @@ def picture(frame: Any) -> np.ndarray:
         pixels = np.rint(pixels * np.float32(255) if unit else pixels).astype(np.uint8)
     if pixels.ndim == 2:
         pixels = pixels[:, :, None]
-    return pixels.repeat(3, axis=2) if pixels.shape[2] == 1 else pixels[:, :, :3]
+    return np.ascontiguousarray(pixels.repeat(3, axis=2) if pixels.shape[2] == 1 else pixels[:, :, :3])
 
 
 def flag_dummies(step: Step, dummy: np.ndarray) -> Step:

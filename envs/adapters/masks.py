@@ -139,6 +139,18 @@ def _row(mask: Any, action_space: Space) -> np.ndarray:
     return found
 
 
+def given_mask(env: gymnasium.Env, source: Source | None, observation: Any, info: Any) -> Any:
+    """Return the mask of what an environment now shows, as it gives it; None where it gives none.
+
+    Args:
+        source: as `mask_source` found it; None where the observation holds it as one array, if anything does.
+    """
+    if source == "action_masks()":
+        return _method(env)()
+    told = info if source == "info" else observation
+    return told.get(ACTION_MASK) if isinstance(told, dict) else None
+
+
 class WithMask(gymnasium.Wrapper):
     """Puts the mask into the observation: one more leaf of a Dict, or beside a leaf named "observation"."""
 
@@ -160,13 +172,8 @@ class WithMask(gymnasium.Wrapper):
         return self._with_mask(observation, info, bool(terminated)), reward, terminated, truncated, info
 
     def _with_mask(self, observation: Any, info: Any, terminated: bool) -> dict[str, Any]:
-        mask: Any = None
-        if self._source == "info":
-            mask = info.get(ACTION_MASK) if isinstance(info, dict) else None
-        elif self._source == "observation":
-            mask = observation.get(ACTION_MASK) if isinstance(observation, dict) else None
-        elif not terminated:
-            mask = _method(self.env)()
+        over = terminated and self._source == "action_masks()"  # which may raise then
+        mask = None if over else given_mask(self.env, self._source, observation, info)
         if mask is None and terminated:
             found = np.zeros(self._size)  # nobody acts on it
         elif mask is None:
@@ -214,6 +221,19 @@ class MaskCheck:
         for row, info in infos.items():
             if self._without and ACTION_MASK in info:
                 raise BadData(row, f"info has {ACTION_MASK!r}, which a reset's had not: give it there too, or never")
+
+    def refuse_unread(self, env: Any, infos: Any) -> None:
+        """Look at what a vector environment's reset told: masks that no observation holds would not be obeyed.
+
+        Raises:
+            BadData: there are some.
+        """
+        told = METHOD if callable(getattr(env, METHOD, None)) else ACTION_MASK if ACTION_MASK in infos else None
+        if self._without and told is not None:
+            where = "a method" if told == METHOD else "in info"
+            raise BadData(
+                None, f"masks of legal actions ({told}, {where}) are read by --vec sync and --vec async alone"
+            )
 
     def __call__(self, obs: Obs, final: np.ndarray | None = None) -> None:
         """Look at `obs` `[N, ...]`; rows that are True in `final` are not acted on.

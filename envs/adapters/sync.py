@@ -54,7 +54,7 @@ class SyncVecEnv(EpisodicVecEnv):
                 raws.append(observation)
             return self._observations.encode(raws)
         except (Exception, SystemExit) as error:
-            at = error.row if isinstance(error, BadData) and error.row is not None else len(raws)
+            at = _whose(error, raws, len(rows))
             raise env_error(self.first + int(rows[at]), error, when(seeds[at], 0)) from error
 
     def _step_all(self, actions: Any) -> tuple[Obs, np.ndarray, np.ndarray, np.ndarray, list[Any]]:
@@ -80,7 +80,7 @@ class SyncVecEnv(EpisodicVecEnv):
             )
         except (Exception, SystemExit) as error:
             self._between = True
-            at = error.row if isinstance(error, BadData) and error.row is not None else len(raws)
+            at = _whose(error, raws, self.num_envs)
             raise env_error(self.first + at, error, when(self._log.seed_of(at), self._log.steps_of(at) + 1)) from error
 
     def _replay_all(self, records: Sequence[EpisodeRecord]) -> list[Reached | EnvError]:
@@ -127,3 +127,10 @@ class SyncVecEnv(EpisodicVecEnv):
         for index, env in enumerate(envs):
             with closed(env, f"environment {self.first + index}"):
                 pass
+
+
+def _whose(error: BaseException, raws: Sequence[Any], count: int) -> int:
+    """Return which of so many environments an error is of: that whose turn it was, if the error does not say."""
+    if isinstance(error, BadData) and error.row is not None:
+        return error.row
+    return min(len(raws), count - 1)

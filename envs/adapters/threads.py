@@ -90,7 +90,7 @@ class EnvPoolVecEnv(ThreadsVecEnv):
 
     def _reset_all(self, seed: int) -> Any:
         self._env = self._threads = self._make(seed)  # a pool's seed is fixed when it is made
-        return self._threads.reset()[0]
+        return self._threads.reset()
 
 
 def envpool_fault(spec: EnvSpec, kwargs: dict[str, Any]) -> str | None:

@@ -62,7 +62,8 @@ class ManualVectorEnv(EpisodicVecEnv):
         for row, seed in zip(rows, seeds, strict=True):
             all_seeds[row] = seed
         with _as_env_error("at a reset"):
-            batch, _ = self._env.reset(seed=all_seeds, options={"reset_mask": mask})  # type: ignore[arg-type]
+            batch, infos = self._env.reset(seed=all_seeds, options={"reset_mask": mask})  # type: ignore[arg-type]
+            self._check_mask.refuse_unread(self._env, infos)
             return self._observations.encode_batch(_take(batch, rows))
 
     def _step_all(self, actions: Any) -> tuple[Obs, np.ndarray, np.ndarray, np.ndarray, Any]:
@@ -114,13 +115,15 @@ class GymVectorEnv(InProcess):
 
     def _restart(self, seed: int) -> Obs:
         with _as_env_error("at the reset"):
-            obs = self._observations.encode_batch(self._reset_all(seed))
+            batch, infos = self._reset_all(seed)
+            self._check_mask.refuse_unread(self._env, infos)
+            obs = self._observations.encode_batch(batch)
             self._check_mask(obs)
             return obs
 
     def _reset_all(self, seed: int) -> Any:
-        """Reset every environment and return the raw batch of observations."""
-        return self._env.reset(seed=seed)[0]
+        """Reset every environment and return the raw batch of observations, and infos."""
+        return self._env.reset(seed=seed)
 
     def step(self, action: np.ndarray) -> Step:
         actions = self._actions.decode(action)

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from gymnasium.vector import SyncVectorEnv
 from gymnasium.wrappers import OrderEnforcing, TimeLimit
 
@@ -148,6 +149,22 @@ def test_whatever_is_a_real_number_is_a_reward():
     for strange in (1j, np.timedelta64(1, "s"), [1, 2]):
         with pytest.raises(BadData, match=r"reward (is .*, which is not a number|has shape \(2,\))"):
             rewards_of([0.5, strange])
+
+
+def test_a_tensor_with_a_gradient_is_named():
+    tensor = torch.tensor(1.0, requires_grad=True)
+    with pytest.raises(BadData, match=r"reward is tensor\(1\., requires_grad=True\) \(Tensor\)") as caught:
+        rewards_of([0.5, tensor])
+    assert caught.value.row == 1
+    with pytest.raises(BadData, match="truncated is tensor"):
+        flags_of([tensor], "truncated")
+
+
+def test_an_odd_error_of_a_reader_names_the_last_environment(monkeypatch):
+    env = pair("sync", "")
+    monkeypatch.setattr(env._observations, "encode", lambda raws: 1 / 0)
+    with pytest.raises(EnvError, match=r"^environment 1 raised ZeroDivisionError at its reset"):
+        env.reset(seed=0)
 
 
 @pytest.mark.parametrize("text", ["1", b"1", np.str_("1")])

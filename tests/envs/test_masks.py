@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 import gymnasium
@@ -320,6 +321,17 @@ def test_vector_environments_are_checked_too(mode):
     env = adapt(SyncVectorEnv([own(""), own("none legal")], autoreset_mode=mode))
     with pytest.raises(EnvError, match=r"^environment 1 returned bad data at step 3 .*allows no action"):
         masks(env, 5)
+
+
+@pytest.mark.parametrize("mode", ["NextStep", "SameStep", "Disabled"])
+def test_masks_that_a_vector_environment_gives_elsewhere_are_refused(mode):
+    env = adapt(SyncVectorEnv([Gates, Gates], autoreset_mode=mode))
+    with pytest.raises(EnvError, match=r"\(action_mask, in info\) are read by --vec sync and --vec async alone"):
+        env.reset(seed=0)
+    many = SyncVectorEnv([partial(Asked)], autoreset_mode=mode)
+    many.action_masks = lambda: [[1, 1, 1, 1]]
+    with pytest.raises(EnvError, match=r"\(action_masks, a method\)"):
+        adapt(many).reset(seed=0)
 
 
 @dataclass(frozen=True)

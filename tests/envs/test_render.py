@@ -25,6 +25,7 @@ AS_COLOURS = GREY[:, :, None].repeat(3, axis=2)
         ((COLOURS / 255).astype(np.float16), COLOURS),
         (COLOURS.tolist(), COLOURS),
         (torch.from_numpy(COLOURS), COLOURS),
+        (np.asfortranarray(COLOURS), COLOURS),
         (np.concatenate([COLOURS, np.full((1, 2, 1), 7, np.uint8)], axis=2), COLOURS),
         (np.concatenate([COLOURS / 255, np.ones((1, 2, 1))], axis=2), COLOURS),
         (GREY, AS_COLOURS),
@@ -36,6 +37,7 @@ AS_COLOURS = GREY[:, :, None].repeat(3, axis=2)
 def test_what_can_be_shown_is_shown_with_the_right_colours(rendered, shown):
     found = picture(rendered)
     assert found.dtype == np.uint8
+    assert found.flags.c_contiguous, "as videos and windows take it"
     np.testing.assert_array_equal(found, shown)
 
 

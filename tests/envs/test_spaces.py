@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from gymnasium import Space, spaces
 from gymnasium.vector.utils import batch_space, concatenate, create_empty_array
 
@@ -28,6 +29,7 @@ OBSERVATIONS: list[tuple[Space, Space]] = [
     (spaces.Box(0, 255, (4, 4, 3), np.uint8), spaces.Box(0, 255, (4, 4, 3), np.uint8)),
     (spaces.Box(-1, 1, ()), spaces.Box(-1, 1, (1,))),
     (spaces.Box(0, 9, (), np.uint8), spaces.Box(0, 9, (1,), np.uint8)),
+    (spaces.Box(0, 1, (3,), np.bool_), spaces.Box(0, 1, (3,), np.float32)),
     (spaces.Discrete(3), spaces.Discrete(3)),
     (spaces.Discrete(3, start=5), spaces.Discrete(3)),
     (spaces.Discrete(200, start=7, dtype=np.uint8), spaces.Discrete(200)),
@@ -139,6 +141,8 @@ def test_other_observation_spaces_are_refused_by_name(space):
         (spaces.Box(-1, 1, (2,)), None, "not numbers"),
         (spaces.Box(0, 255, (2,), np.uint8), np.zeros(2), "dtype float64, but its space says uint8"),
         (spaces.Box(0, 255, (2,), np.uint8), np.zeros(2, int), "dtype int64, but its space says uint8"),
+        (spaces.Box(0, 255, (2,), np.uint8), np.array([300, 5], np.uint16), "dtype uint16, but its space says uint8"),
+        (spaces.Box(-1, 1, (2,)), torch.zeros(2, requires_grad=True), "not one array"),
         (spaces.Discrete(3), 1.0, "dtype float64, but its space says int64"),
         (spaces.Discrete(3, start=1), 0, r"is 0 \(int\), which is not in Discrete"),
         (spaces.Discrete(3, start=1), 4, r"is 4 \(int\), which is not in Discrete"),
@@ -349,6 +353,7 @@ def test_other_action_spaces_are_refused(space):
         spaces.Box(-1, 1, (), np.float32),
         spaces.Dict(inner=spaces.Tuple((spaces.Discrete(2), spaces.Dict(deep=spaces.Box(0, 255, (3,), np.uint8))))),
         spaces.Box(np.array([-np.inf, 0.1], np.float32), np.array([1, np.inf], np.float32)),
+        spaces.Box(np.zeros(2, np.uint64), np.array([5, 2**64 - 1], np.uint64), dtype=np.uint64),
     ],
 )
 def test_spaces_survive_json(space):
@@ -374,6 +379,8 @@ def test_spaces_survive_json(space):
         {"type": "MultiBinary", "n": [10**6, 10**6]},
         {"type": "Tuple", "spaces": []},
         {"type": "Box", "shape": [2], "dtype": "uint8", "low": [0], "high": [256]},
+        {"type": "Box", "shape": [2], "dtype": "uint8", "low": [], "high": [1]},
+        {"type": "Box", "shape": [2], "dtype": "bool", "low": [0], "high": [1]},
         {"type": "MultiDiscrete", "nvec": []},
         {"type": "MultiBinary", "n": 2.0},
         {"type": "Dict", "spaces": {}},

@@ -1673,8 +1673,8 @@ BUGS = [
             "masks: those of the parts of hybrid actions are in the wrong order",
         ),
         (
-            "elif not terminated:",
-            "else:",
+            'over = terminated and self._source == "action_masks()"',
+            "over = False",
             "masks: action_masks() is asked where an episode has ended",
         ),
     ),

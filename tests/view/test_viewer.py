@@ -322,3 +322,9 @@ def test_help_lists_every_key(monkeypatch):
     )
     render(state(help=True))
     assert {word for pair in KEYS for word in pair} <= set(written)
+
+
+def test_a_number_with_one_value_alone_has_a_bar():
+    outputs = {"mean": [0.5, 0.0], "std": [0.5, 0.5]}
+    _, rows, _ = action_bars(moment(outputs, [0.0, 0.0]), spaces.Box(np.array([-1.0, 0.0]), np.array([1.0, 0.0])))
+    assert (rows[1].start, rows[1].end, rows[1].mark) == pytest.approx((0.25, 0.75, 0.5))

@@ -179,6 +179,19 @@ def test_the_line_is_clicked_on():
     assert timeline_share((440, 295), (439, 295 - STRIP // 2)) == 1  # in a window half as large as the smallest
 
 
+@pytest.mark.parametrize("out", [5, 5_000])
+def test_dragging_out_of_the_window_stays_at_its_edge(out):
+    player = Player(FakeShow(101), fps=10)
+    player.tick(3.0)
+    player.seek(0.5)
+    width, height = SIZE[0], SIZE[1] + STRIP
+    player.click((width, height), (width + out, height - STRIP))
+    assert step_of(player) == 31
+    player.click((width, height), (-out, height - STRIP))
+    assert step_of(player) == 1
+    player.click((width, height), (width + out, 20))
+
+
 def test_a_switch_of_checkpoint_plays_the_episode_that_is_shown():
     show = FakeShow(3)
     player = Player(show, fps=10)

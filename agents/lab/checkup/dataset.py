@@ -14,7 +14,8 @@ from agents.data.dataset import Dataset
 from agents.lab.checkup.environment import CheckResult
 from envs.actions import ActionCodec
 from envs.adapters.checks import closed, silenced
-from envs.errors import UserError
+from envs.adapters.masks import ACTION_MASK, masked
+from envs.errors import UserError, words_of
 from envs.locate import Wrappers
 from envs.single import make_single
 from envs.spaces import BadData, ObservationCodec
@@ -119,13 +120,16 @@ def _played_again(data: Dataset, env_id: str, env_kwargs: dict[str, Any], wrappe
         yield CheckResult("replay", "ok", "no episode has a seed, so that none can be played again")
         return
     try:
-        with closed(make_single(env_id, env_kwargs=env_kwargs, wrappers=wrappers)) as env, silenced():
+        plain = ACTION_MASK not in getattr(data.own_spaces[0], "spaces", ())  # from elsewhere
+        making = make_single if plain else recorded_in
+        with closed(making(env_id, env_kwargs=env_kwargs, wrappers=wrappers)) as env, silenced():
             found = [_compared(data.take([index]), env) for index in known]
-    except (UserError, BadData) as error:
+    except (Exception, SystemExit) as error:  # whatever the environment raises
+        told = isinstance(error, UserError | BadData)
         yield CheckResult(
             "replay",
             "fault",
-            str(error),
+            str(error) if told else f"{type(error).__name__}: {words_of(error)}",
             "give the environment that they were recorded in: --env, --env-kwargs, --wrappers",
         )
         return
@@ -141,6 +145,15 @@ def _played_again(data: Dataset, env_id: str, env_kwargs: dict[str, Any], wrappe
         f"{len(words)} of {len(known)} episodes: {words[0]}",
         "move the rewards back" if shifted else fix,
     )
+
+
+def recorded_in(env_id: str, env_kwargs: dict[str, Any], wrappers: Wrappers) -> gymnasium.Env:
+    """Return the environment whose observations are those of its recordings: with masks in them, if it gives any.
+
+    Raises:
+        UserError: it cannot be built.
+    """
+    return masked(make_single(env_id, env_kwargs=env_kwargs, wrappers=wrappers))
 
 
 def _compared(one: Dataset, env: gymnasium.Env) -> str:

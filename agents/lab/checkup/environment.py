@@ -6,13 +6,14 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from itertools import repeat
 from time import perf_counter
 from typing import Any, Literal
 
 import gymnasium
 import numpy as np
 
-from agents.lab.checkup.play import Played, constant, fingerprint, play
+from agents.lab.checkup.play import Choose, Played, constant, copied, fingerprint, in_turn, legal, play
 from agents.run.doctor.experience import LARGE_INPUT, LARGE_REWARD, SMALL_REWARD
 from agents.run.play import prepare_drawing
 from agents.run.remarks import of_actions
@@ -20,6 +21,7 @@ from envs.actions import ActionCodec
 from envs.adapters import mujoco
 from envs.adapters.carried import GLOBAL_STREAMS, checksums
 from envs.adapters.checks import closed, picture, reset_result, silenced, step_result
+from envs.adapters.masks import ACTION_MASK, Source, mask_source
 from envs.errors import EnvError, UserError, words_of
 from envs.locate import Wrappers, locate
 from envs.single import has_time_limit, make_single, reward_threshold
@@ -75,6 +77,8 @@ class CheckUp:
         self.env_id, self.seed, self.steps = env_id, seed, steps
         self.kwargs = dict(env_kwargs or {})
         self._make = partial(make_single, env_id, env_kwargs=self.kwargs, wrappers=wrappers)
+        self._masks: Source | None = None  # where the environment says which actions are legal, but for an array
+        self._masked = False  # whether it does
 
     def verdicts(self) -> Iterator[CheckResult]:
         """Yield a verdict for each thing that can be looked at.
@@ -84,7 +88,9 @@ class CheckUp:
         """
         prepare_drawing(self.env_id)
         with mujoco.quiet(locate(self.env_id)):
+            masks = self.masks()
             yield self.by_gymnasium()
+        yield from masks
         with_env: list[Callable[[Played], Iterator[CheckResult]]] = [
             *(self.spaces, self.numbers, self.buffers, self.ends, self.rewards, self.observations)
         ]
@@ -109,6 +115,22 @@ class CheckUp:
         except EnvError as error:
             return CheckResult(name, "fault", str(error), "mend the environment's reset() or step() there")
 
+    def masks(self) -> list[CheckResult]:
+        """Where masks of legal actions come from, by which all that is played here is drawn; nothing without any."""
+        with closed(self._made()) as env:
+            try:
+                self._masks = mask_source(env)
+            except UserError as error:
+                return [
+                    CheckResult("action masks", "fault", str(error), "an entry for each choice, 1 where it is legal")
+                ]
+            own = env.observation_space
+            self._masked = self._masks is not None or (
+                isinstance(own, gymnasium.spaces.Dict) and ACTION_MASK in own.spaces
+            )
+        told = f"from {self._masks or 'observation'}"
+        return [CheckResult("action masks", "ok", told)] if self._masked else []
+
     def by_gymnasium(self) -> CheckResult:
         """What `gymnasium.utils.env_checker.check_env` says."""
         from gymnasium.utils.env_checker import check_env
@@ -123,7 +145,10 @@ class CheckUp:
             told = [str(one.message) for one in caught]
         except (Exception, SystemExit) as error:
             first = words_of(error).strip().partition("\n")[0]
-            return CheckResult(name, "fault", f"{type(error).__name__}: {first:.300}", "do what the checker asks for")
+            said = f"{type(error).__name__}: {first:.300}"
+            if self._masked:
+                return CheckResult(name, "warning", said, "it plays any action, those that masks forbid too")
+            return CheckResult(name, "fault", said, "do what the checker asks for")
         told = [text.replace("\x1b[33m", "").replace("\x1b[0m", "").removeprefix("WARN: ") for text in told]
         told = [text for text in told if not any(word in text for word in LIKED)]
         if told:
@@ -132,7 +157,7 @@ class CheckUp:
 
     def random_play(self) -> Played:
         with closed(self._made()) as env:
-            return play(env, env.action_space.sample, self.seed, self.steps)
+            return play(env, legal(env, self._masks), self.seed, self.steps)
 
     def _made(self) -> gymnasium.Env:
         env = self._make()
@@ -146,12 +171,12 @@ class CheckUp:
             return self.guarded(name, partial(self._compared, name, env, fresh))
 
     def _compared(self, name: str, env: gymnasium.Env, fresh: gymnasium.Env) -> CheckResult:
-        actions = [env.action_space.sample() for _ in range(SAME_STEPS)]
         before = checksums(env)
-        first = _trace(env, self.seed, actions)
+        actions: list[Any] = []
+        first = _trace(env, self.seed, legal(env, self._masks), SAME_STEPS, actions)
         used = [stream for stream in GLOBAL_STREAMS if checksums(env)[stream] != before[stream]]
         for who, again in (("the same environment", env), ("a fresh one", fresh)):
-            other = _trace(again, self.seed, actions)
+            other = _trace(again, self.seed, in_turn(actions), len(actions))
             differs = next((i for i, (a, b) in enumerate(zip(first, other, strict=False)) if a != b), None)
             if differs is None and len(first) == len(other):
                 continue
@@ -271,7 +296,8 @@ class CheckUp:
     def observations(self, played: Played) -> Iterator[CheckResult]:
         """Numbers that never change, or are large."""
         name = "observations"
-        vectors = {key: low for key, low in played.low.items() if low.ndim == 1 and low.size}
+        masks = f"observation['{ACTION_MASK}']"  # of which some may well be the same for long
+        vectors = {key: low for key, low in played.low.items() if low.ndim == 1 and low.size and key != masks}
         still = [f"{key}[{i}]" for key, low in vectors.items() for i in np.flatnonzero(low == played.high[key])]
         sizes = {key: max(np.abs(low).max(), np.abs(played.high[key]).max()) for key, low in vectors.items()}
         large = max(sizes, key=lambda key: sizes[key], default="")
@@ -300,8 +326,8 @@ class CheckUp:
         limit = max(self.steps // 6, 100)
         with closed(self._made()) as env:
             returns = {"random": [episode.total for episode in played.whole or played.episodes]}
-            for name, action in constant(env.action_space).items():
-                done = play(env, partial(_copied, action), self.seed, limit, episodes=FEW)
+            for name, action in ({} if self._masked else constant(env.action_space)).items():
+                done = play(env, in_turn(repeat(action)), self.seed, limit, episodes=FEW)
                 returns[name] = [episode.total for episode in done.whole or done.episodes]
         means = {name: float(np.mean(values)) for name, values in returns.items()}
         told = "mean return: " + ", ".join(f"{name} {mean:.4g}" for name, mean in means.items())
@@ -364,19 +390,19 @@ def _as_written(env: gymnasium.Env) -> gymnasium.Env:
     return env
 
 
-def _trace(env: gymnasium.Env, seed: int, actions: list[Any]) -> list[bytes]:
-    """Return what an episode gave, step after step."""
+def _trace(env: gymnasium.Env, seed: int, choose: Choose, steps: int, actions: list[Any] | None = None) -> list[bytes]:
+    """Return what an episode of so many steps at most gave, step after step, and put its actions into `actions`."""
     try:
-        found = [fingerprint(reset_result(env.reset(seed=seed))[0])]
-        for action in actions:
-            obs, reward, terminated, truncated, _ = step_result(env.step(_copied(action)))
+        obs, info = reset_result(env.reset(seed=seed))
+        found = [fingerprint(obs)]
+        for _ in range(steps):
+            action = choose(obs, info)
+            if actions is not None:
+                actions.append(action)
+            obs, reward, terminated, truncated, info = step_result(env.step(copied(action)))
             found.append(fingerprint((obs, float(reward), bool(terminated), bool(truncated))))
             if terminated or truncated:
                 break
     except (Exception, SystemExit) as error:
         raise EnvError(f"{type(error).__name__}: {words_of(error)}") from error
     return found
-
-
-def _copied(action: Any) -> Any:
-    return action.copy() if isinstance(action, np.ndarray) else action

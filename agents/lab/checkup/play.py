@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from time import perf_counter
@@ -11,8 +11,10 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from envs.adapters.checks import reset_result, step_result
+from envs.adapters.checks import flags_of, reset_result, step_result
+from envs.adapters.masks import Source, allowed_sample, flat_mask, given_mask
 from envs.errors import EnvError, words_of
+from envs.spaces import BadData
 
 MOST_SECONDS = 15.0  # that one stretch of play may take
 
@@ -64,7 +66,34 @@ class Played:
         return [episode for episode in self.episodes if episode.ended]
 
 
-Choose = Callable[[], Any]
+Choose = Callable[[Any, Any], Any]  # observation, info -> action
+
+
+def legal(env: gymnasium.Env, source: Source | None) -> Choose:
+    """Return what draws actions at random, legal ones where the environment says which are.
+
+    Args:
+        source: of its masks, as `mask_source` found it.
+    """
+
+    def choose(obs: Any, info: Any) -> Any:
+        mask = given_mask(env, source, obs, info)
+        if mask is None:
+            return env.action_space.sample()
+        return allowed_sample(env.action_space, flat_mask(mask, env.action_space) != 0)
+
+    return choose
+
+
+def in_turn(actions: Iterable[Any]) -> Choose:
+    """Return what takes these actions, one after the other, whatever is seen."""
+    given = map(copied, actions)
+    return lambda obs, info: next(given)
+
+
+def copied(action: Any) -> Any:
+    """Return an action that an environment may change without harm to the next one."""
+    return action.copy() if isinstance(action, np.ndarray) else action
 
 
 def play(env: gymnasium.Env, choose: Choose, seed: int, steps: int, episodes: int | None = None) -> Played:
@@ -84,17 +113,19 @@ def play(env: gymnasium.Env, choose: Choose, seed: int, steps: int, episodes: in
 def _episode(env: gymnasium.Env, choose: Choose, seed: int, steps: int, found: Played) -> None:
     began, episode = perf_counter(), PlayedEpisode()
     found.episodes.append(episode)
-    obs, _ = _asked(lambda: reset_result(env.reset(seed=seed)), f"in reset(seed={seed})")
+    obs, info = _asked(lambda: reset_result(env.reset(seed=seed)), f"in reset(seed={seed})")
     found.seconds["reset"].append(perf_counter() - began)
     _look(env, obs, "in reset", found)
     given, kept = obs, fingerprint(obs)
     while found.steps < steps and perf_counter() - began < MOST_SECONDS:
-        action = choose()
+        action = _asked(partial(choose, obs, info), f"before step {found.steps + 1}")
         before, since = fingerprint(action), perf_counter()
         result = _asked(partial(_stepped, env, action), f"in step {found.steps + 1}")
         found.seconds["step"].append(perf_counter() - since)
         found.steps += 1
         obs, reward, terminated, truncated, info = result
+        for name, flag in (("terminated", terminated), ("truncated", truncated)):
+            _asked(partial(flags_of, [flag], name), f"in step {found.steps}")
         if found.reused is None and fingerprint(given) != kept:
             found.reused = found.steps
         if found.action_changed is None and fingerprint(action) != before:
@@ -119,6 +150,8 @@ def _stepped(env: gymnasium.Env, action: Any) -> Any:
 def _asked(ask: Callable[[], Any], where: str) -> Any:
     try:
         return ask()
+    except BadData as error:
+        raise EnvError(f"{where}: {error}") from error
     except (Exception, SystemExit) as error:
         raise EnvError(f"{type(error).__name__} {where}: {words_of(error)}") from error
 
@@ -172,6 +205,7 @@ def _misfit(name: str, array: np.ndarray, space: Any) -> tuple[str, float] | Non
     low, high = float(space.low[place]), float(space.high[place])
     index = list(map(int, place)) if place else ""
     width = high - low if np.isfinite(high - low) else max(abs(low) if np.isfinite(low) else abs(high), 1.0)
+    width = width or 1.0  # a number with one value alone
     return f"{name}{index} is {float(array[place]):g}, and its space goes from {low:g} to {high:g}", worst / width
 
 

@@ -334,7 +334,7 @@ class Study:
         """Give a trial up that was not carried out to its end; one with the same parameters takes its place."""
         if not self.plan.population:  # whose next interval is this one again
             frozen = self.optuna.get_trials(deepcopy=False)[trial.number]
-            self.optuna.enqueue_trial(frozen.params or _fixed(frozen), user_attrs={RETRY: trial.number})
+            self.optuna.enqueue_trial(_fixed(frozen) | frozen.params, user_attrs={RETRY: trial.number})
         self.close(trial, TrialState.FAIL, ABANDONED)
 
     def close(self, trial: Trial | FrozenTrial, state: TrialState, why: str) -> None:

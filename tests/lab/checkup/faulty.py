@@ -189,3 +189,47 @@ class Scaled(gym.ObservationWrapper):
 
 def scaled(render_mode: str | None = None) -> gym.Env:
     return Scaled(Raw(render_mode))
+
+
+class NoFlag(Good):
+    def step(self, action: Any) -> tuple[Any, float, Any, bool, dict]:
+        obs, reward, terminated, truncated, info = super().step(action)
+        return obs, reward, terminated or None, truncated, info
+
+
+class NoWidth(Good):
+    observation_space = spaces.Box(np.array([-1, 0], np.float32), np.array([1, 0], np.float32))
+
+
+class InInfo(Good):
+    """A step to the left is illegal in every other place."""
+
+    def mask(self) -> Any:
+        return np.array([self.place % 2, 1, 1], np.int8)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict]:
+        obs, info = super().reset(seed=seed)
+        return obs, {**info, "action_mask": self.mask()}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict]:
+        if not self.mask()[action]:
+            raise ValueError("to the left from an even place")
+        *rest, info = super().step(action)
+        return (*rest, {**info, "action_mask": self.mask()})  # type: ignore[return-value]
+
+
+class ByMethod(InInfo):
+    def action_masks(self) -> Any:
+        return self.mask()
+
+
+class InObservation(InInfo):
+    observation_space = spaces.Dict(at=Good.observation_space, action_mask=spaces.MultiBinary(3))
+
+    def observe(self) -> Any:
+        return {"at": super().observe(), "action_mask": self.mask()}
+
+
+class ShortMask(InInfo):
+    def mask(self) -> Any:
+        return np.ones(2, np.int8)

@@ -127,3 +127,23 @@ def test_what_was_recorded_with_wrappers_is_played_again_with_them(
         assert played in capsys.readouterr().out
     assert agents(["check", "--data", str(out), "--env", "CartPole-v1"]) == 1
     assert "the rewards differ" in capsys.readouterr().out
+
+
+def test_what_was_recorded_with_masks_is_played_again_with_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = str(tmp_path / "taxi")
+    assert agents(["record", "random", "--env", "Taxi-v4", "--episodes", "2", "--out", out]) == 0
+    for words in ([], ["--env", "Taxi-v4"]):
+        agents(["check", "--data", out, *words])
+        said = capsys.readouterr().out
+        assert "ok       replay: 2 episodes played again from their seeds: the same to the end" in said
+
+
+def test_an_environment_that_raises_is_a_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
+    def stuck(env: gymnasium.Env, action: np.ndarray) -> None:
+        raise RuntimeError("stuck")
+
+    data = pendulum()
+    monkeypatch.setattr("gymnasium.envs.classic_control.PendulumEnv.step", stuck)
+    assert bad(data, "Pendulum-v1")["replay"] == "RuntimeError: stuck"

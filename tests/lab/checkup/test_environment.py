@@ -69,6 +69,8 @@ PLANTED = {
     "Unpaid": ("rewards", "warning", "all 600 are 0"),
     "Still": ("observations", "warning", "never changed in 600 random steps: observation[1]"),
     "Raising": ("random play", "fault", "ZeroDivisionError in step 31: of what?"),
+    "NoFlag": ("random play", "fault", "in step 1: terminated is None, but must be True or False"),
+    "NoWidth": ("spaces", "fault", "observation[1] is"),
     "FourValues": ("same seed, same episode", "fault", "step must return"),
     "NoPicture": ("rendering", "fault", "render() returned None"),
 }
@@ -107,14 +109,14 @@ def test_what_a_constant_action_earns_is_told() -> None:
 
 def test_play_counts_right() -> None:
     env = Good()
-    played = play(env, lambda: 2, 0, 1_000, episodes=3)
+    played = play(env, lambda obs, info: 2, 0, 1_000, episodes=3)
     assert [(episode.length, episode.total, episode.ended) for episode in played.episodes] == [
         (10, 10, "terminated")
     ] * 3
     assert played.steps == 30
     assert played.low["observation"][0] == 0
     assert played.high["observation"][0] == 1
-    waiting = play(env, lambda: 1, 0, 130)
+    waiting = play(env, lambda obs, info: 1, 0, 130)
     assert [(episode.length, episode.ended) for episode in waiting.episodes] == [
         *[(60, "truncated")] * 2,
         (10, ""),
@@ -141,7 +143,7 @@ def test_slow_environments_are_told(resets: list[float], step: float, level: str
 
 def test_a_stretch_of_play_ends_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("agents.lab.checkup.play.MOST_SECONDS", 0.1)
-    assert 20 < play(Good(), lambda: 1, 0, 1_000).steps < 40
+    assert 20 < play(Good(), lambda obs, info: 1, 0, 1_000).steps < 40
 
 
 def test_only_equal_values_have_equal_fingerprints() -> None:
@@ -165,3 +167,19 @@ def test_environments_that_are_known_have_no_fault(name: str) -> None:
         pytest.importorskip("mujoco")
     if name in gym.registry or name.startswith(("native/", "ALE/")):
         assert [found for found in looked_at(name, steps=400) if found.level == "fault"] == []
+
+
+@pytest.mark.parametrize("name", ["InInfo", "ByMethod", "InObservation"])
+def test_only_legal_actions_are_played(name: str) -> None:
+    found = {verdict.name: verdict for verdict in looked_at(f"{FILE}:{name}")}
+    assert found["action masks"].level == "ok"
+    assert found.pop("Gymnasium's checker").level == "warning", "which plays any"
+    assert {verdict.level for verdict in found.values()} == {"ok"}
+    assert found["policies"].evidence.startswith("mean return: random ")
+    assert "always" not in found["policies"].evidence
+
+
+def test_a_mask_that_does_not_fit_is_told() -> None:
+    (verdict,) = (found for found in looked_at(f"{FILE}:ShortMask") if found.name == "action masks")
+    assert verdict.level == "fault"
+    assert "shape (2,), but Discrete(3) needs numbers (3,)" in verdict.evidence

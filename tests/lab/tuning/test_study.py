@@ -123,6 +123,19 @@ def test_one_that_ends_in_order_leaves_its_trial_to_the_next(tmp_path: Path) -> 
         assert again.suggest_int("n_epochs", 1, 3) == study.trials[0].params["n_epochs"]
 
 
+def test_one_that_was_killed_while_it_was_drawn_keeps_what_it_had_to_try(tmp_path: Path) -> None:
+    study = small_study(tmp_path, trials=1)
+    study.enqueue({"n_epochs": 2, "learning_rate": 1e-3})
+    with at_work(tmp_path) as worker:
+        trial = study.claim(worker)
+        assert trial is not None
+        trial.suggest_int("n_epochs", 1, 4)
+        study.abandon(trial)
+        again = study.claim(worker)
+        assert again is not None
+        assert again.suggest_float("learning_rate", 1e-4, 1e-2, log=True) == 1e-3
+
+
 @pytest.mark.parametrize("torn", [b'{"op_code": 8, "work', b"\x00\x00\x00", b'{"op_code"'])
 def test_a_torn_line_is_cut_off(tmp_path: Path, torn: bytes) -> None:
     study = small_study(tmp_path)

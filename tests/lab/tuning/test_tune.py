@@ -219,6 +219,15 @@ def test_the_command_searches_goes_on_and_says_so(tmp_path: Path, capsys: pytest
     assert "more than the 100 steps of a training" in capsys.readouterr().err
 
 
+def test_what_no_trial_can_have_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    space = tmp_path / "own.yaml"
+    space.write_text("ent_coef: {low: 1e-5, high: 0.1, log: true}\ngamma: [0.9, 0.99]\n")
+    assert main([*WORDS, "--space", str(space), "--out", str(tmp_path / "s"), "--dry-run"]) == 0
+    said = capsys.readouterr().out
+    assert "ent_coef: 1e-05 to 0.1 by logarithm, 0.0 now, which lies in no such range: no trial has it" in said
+    assert said.count("no such range") == 1
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
