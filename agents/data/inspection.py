@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from agents.core.tree import named_leaves
 from agents.data.dataset import Dataset
-from envs.actions import ActionCodec, is_canonical
+from envs.actions import ActionCodec, Hybrid, bounds, is_canonical
 from envs.errors import UserError
 from envs.spaces import ObservationCodec, leaf_spaces
 
@@ -73,9 +73,16 @@ def out_of_bounds(data: Dataset) -> Flags:
 def bad_actions(data: Dataset) -> Flags:
     """Return which actions are out of bounds or no choice, `[M]`."""
     space = ActionCodec(data.own_spaces[1]).space
-    if isinstance(space, spaces.Box):
-        return _any((data.action < space.low) | (data.action > space.high))
-    if is_canonical(space, data.action):
+    if not isinstance(space, spaces.Box | Hybrid):
+        return no_choices(data)
+    low, high = bounds(space)
+    return _any((data.action < low) | (data.action > high)) | no_choices(data)
+
+
+def no_choices(data: Dataset) -> Flags:
+    """Return which actions are, or hold, a choice that there is not, `[M]`; bounds of numbers do not count."""
+    space = ActionCodec(data.own_spaces[1]).space
+    if isinstance(space, spaces.Box) or is_canonical(space, data.action):
         return np.zeros(len(data), bool)
     return np.array([not is_canonical(space, row[None]) for row in data.action])
 
@@ -118,8 +125,8 @@ def constants(data: Dataset) -> dict[str, list[int]]:
 def reward_shift(data: Dataset) -> int:
     """Return by how many steps the rewards are late (1) or early (-1), as far as the data tell; 0 for not.
 
-    A reward is fitted, by least squares, to its transition: both observations, their squares, the action and whether
-    the episode terminated there. Where the rewards of one step later or earlier are explained much better, they are
+    A reward is fitted, by least squares, to its transition: both observations, their squares and the action.
+    Where the rewards of one step later or earlier are explained much better, they are
     those of the transitions.
     """
     leaves = [leaf for leaf in named_leaves(data.obs).values() if leaf.ndim == 2 and leaf.dtype.kind == "f"]
@@ -220,5 +227,5 @@ def clipped(data: Dataset) -> Dataset:
         if isinstance(leaf, spaces.Box) and leaf.dtype == np.float32:
             leaves[name] = np.clip(leaves[name], leaf.low, leaf.high)
     space = ActionCodec(data.own_spaces[1]).space
-    action = np.clip(data.action, space.low, space.high) if isinstance(space, spaces.Box) else data.action
+    action = np.clip(data.action, *bounds(space)) if isinstance(space, spaces.Box | Hybrid) else data.action
     return replace(data, obs=leaves if isinstance(data.obs, dict) else leaves[""], action=action)

@@ -10,7 +10,7 @@ import numpy as np
 from agents.lab.document import Document, Table
 from agents.lab.drawing import Picture, make_picture
 from agents.lab.words import plural
-from agents.ops.scores import Scores, scores
+from agents.ops.scores import MOST_DRAWN, Scores, scores
 from agents.run.storage import read_json
 from envs.errors import UserError
 
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 REPORT = "held_out.json"
-MOST_ACTIONS = 100  # of a matrix that is drawn
 WRITTEN = 12  # actions up to which its numbers are written in it
 
 
@@ -51,7 +50,7 @@ def read_confusion(file: Path) -> np.ndarray | None:
         counts = np.array(read_json(file)["confusion"])
     except (UserError, KeyError, ValueError, TypeError):
         return None
-    square = counts.ndim == 2 and counts.shape[0] == counts.shape[1] <= MOST_ACTIONS
+    square = counts.ndim == 2 and counts.shape[0] == counts.shape[1] <= MOST_DRAWN
     sound = square and counts.dtype == np.int64 and counts.min(initial=0) >= 0 and counts.max(initial=0) < 2**40
     return counts if sound and counts.sum() else None
 

@@ -127,14 +127,19 @@ class RewardScale(nn.Module):
     """Divide rewards by the running deviation of each environment's discounted return (as SB3's VecNormalize).
 
     With `gamma` 0 that is the deviation of rewards themselves, which may be those of any transitions.
+
+    Args:
+        episodic: whether returns end with episodes: one that is begun anew, by a reset of all environments or after a
+            dummy transition, then begins at 0.
     """
 
     returns: Tensor
 
-    def __init__(self, num_envs: int, gamma: float, clip: float = 10.0) -> None:
+    def __init__(self, num_envs: int, gamma: float, clip: float = 10.0, episodic: bool = True) -> None:
         super().__init__()
         self.gamma = gamma
         self.clip = clip
+        self.episodic = episodic
         self.statistics = RunningNorm(1)
         self.register_buffer("returns", torch.zeros(num_envs))
 
@@ -148,8 +153,9 @@ class RewardScale(nn.Module):
 
     def _returns(self, reward_TN: Tensor, done_TN: Tensor, valid_TN: Tensor | None) -> Tensor:
         decay: Tensor | float = self.gamma
-        if valid_TN is not None:  # what is no transition leaves the return as it is
+        if valid_TN is not None:  # what is no transition leaves the return as it is, or begins the next episode's
             decay, reward_TN = torch.where(valid_TN, self.gamma, 1.0), torch.where(valid_TN, reward_TN, 0)
+            done_TN = done_TN | ~valid_TN if self.episodic else done_TN
         if not looked_at(reward_TN):
             kept_TN = decay * torch.cat([torch.ones_like(done_TN[:1]), ~done_TN[:-1]])
             begun_TN = torch.cat([torch.addcmul(reward_TN[:1], kept_TN[:1], self.returns), reward_TN[1:]])

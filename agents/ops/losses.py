@@ -117,7 +117,7 @@ def normalized(advantage_B: Tensor, valid_B: Tensor | None = None) -> Tensor:
     if valid_B is not None:
         count, center = valid_B.sum(), mean(advantage_B, valid_B)
         variance = mean((advantage_B - center).square(), valid_B) * count / (count - 1).clamp(min=1)
-        return (advantage_B - center) / (variance.sqrt() + 1e-8)
+        return torch.where(count > 1, (advantage_B - center) / (variance.sqrt() + 1e-8), advantage_B)
     std, center = torch.std_mean(advantage_B)
     return (advantage_B - center) / (std + 1e-8)
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+MOST_DRAWN = 100  # actions up to which a confusion matrix is made
 
 
 class Scores(NamedTuple):
@@ -29,8 +30,12 @@ def confusion(taken: NDArray[np.int64], foretold: NDArray[np.int64], actions: in
 
 
 def scores(counts: NDArray[np.int64]) -> Scores:
-    """Return accuracy, precision, recall and F1 of a confusion matrix; 0 where none of an action was right."""
-    right, taken, foretold = np.diag(counts).astype(float), counts.sum(1), counts.sum(0)
+    """Return what `tallied` does, of a confusion matrix `[A, A]`."""
+    return tallied(np.diag(counts), counts.sum(1), counts.sum(0))
+
+
+def tallied(right: NDArray[np.int64], taken: NDArray[np.int64], foretold: NDArray[np.int64]) -> Scores:
+    """Return accuracy, precision, recall and F1, of how often each action was what, `[A]`; 0 where none was right."""
     there = (taken + foretold) > 0
 
     def share(of: NDArray[np.int64]) -> Floats:
@@ -38,7 +43,7 @@ def scores(counts: NDArray[np.int64]) -> Scores:
 
     f1 = np.where(there, 2 * right / np.maximum(taken + foretold, 1), np.nan)
     macro = float(np.nanmean(f1)) if there.any() else float("nan")
-    return Scores(float(right.sum() / max(counts.sum(), 1)), share(foretold), share(taken), f1, macro)
+    return Scores(float(right.sum() / max(taken.sum(), 1)), share(foretold), share(taken), f1, macro)
 
 
 def determination(true: Floats, foretold: Floats) -> float:

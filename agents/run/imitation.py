@@ -16,15 +16,15 @@ from agents.acting.state import ActorState
 from agents.core.config import AlgoConfig
 from agents.core.tree import to_numpy, to_tensor, tree_map, tree_to_tensor
 from agents.data.dataset import Dataset
-from agents.data.inspection import bad_actions, cleaned
+from agents.data.inspection import cleaned, no_choices
 from agents.data.replay import ReplayBuffer
 from agents.networks.models import ActorCritic, QNetwork
-from agents.ops.scores import confusion, determination, scores
+from agents.ops.scores import MOST_DRAWN, confusion, determination, tallied
 from agents.run.datasets.reading import load_dataset
 from agents.run.datasets.room import Room
 from agents.run.models import LoadedPolicy, load_policy
 from agents.run.storage import write_text
-from envs.actions import ActionCodec
+from envs.actions import ActionCodec, Hybrid
 from envs.adapters.stacking import FrameStack
 from envs.api import VecEnv
 from envs.errors import UserError
@@ -70,20 +70,30 @@ class HeldOut:
         self._algorithm, self.data = algorithm, data
 
     def measure(self) -> dict[str, Any]:
-        """Return the loss and scores by their names; of Discrete actions the confusion matrix too, `[A, A]`."""
+        """Return the loss and scores by their names; of few Discrete actions the confusion matrix too, `[A, A]`.
+
+        An action is right where all its choices are; the numbers among them have an error of their own.
+        """
         loss, foretold = self._foretold()
         found: dict[str, Any] = {"loss": loss}
         taken = self.data.action
         if count := self._algorithm.choices:
-            counts = confusion(taken, foretold, count)
-            made = scores(counts)
+            right = taken[taken == foretold]
+            made = tallied(*(np.bincount(actions, minlength=count) for actions in (right, taken, foretold)))
             each = {name: [round(float(x), 4) for x in getattr(made, name)] for name in ("precision", "recall", "f1")}
-            return found | {"accuracy": made.accuracy, "macro_f1": made.macro_f1, "confusion": counts.tolist(), **each}
-        if isinstance(self._algorithm.model.action_space, spaces.Box):
-            error = float(np.mean((taken - foretold) ** 2, dtype=np.float64))
-            return found | {"mse": error, "r2": determination(taken.astype(np.float64), foretold.astype(np.float64))}
-        rows = (taken == foretold).reshape(len(taken), -1).all(axis=1)
-        return found | {"accuracy": float(rows.mean())}
+            matrix = {"confusion": confusion(taken, foretold, count).tolist()} if count <= MOST_DRAWN else {}
+            return found | {"accuracy": made.accuracy, "macro_f1": made.macro_f1, **matrix, **each}
+        space = self._algorithm.model.action_space
+        parts = list(space.parts.values()) if isinstance(space, Hybrid) else [space]
+        widths = [int(np.prod(part.shape or (1,))) for part in parts]
+        numbers = np.repeat([isinstance(part, spaces.Box) for part in parts], widths)
+        taken, foretold = (actions.reshape(len(taken), -1) for actions in (taken, foretold))
+        if not numbers.all():
+            found["accuracy"] = float((taken == foretold)[:, ~numbers].all(axis=1).mean())
+        if numbers.any():
+            true, told = (actions[:, numbers].astype(np.float64) for actions in (taken, foretold))
+            found |= {"mse": float(np.mean((true - told) ** 2)), "r2": determination(true, told)}
+        return found
 
     @torch.no_grad()
     def _foretold(self) -> tuple[float, np.ndarray]:
@@ -344,7 +354,7 @@ def demonstrator(path: Path, env: VecEnv, mine: Any, rescale_action: bool) -> Ac
 
 def _no_choice(data: Dataset) -> str | None:
     """Say that an action is none of the environment's, which no likelihood can be given to."""
-    if isinstance(ActionCodec(data.own_spaces[1]).space, spaces.Box) or not (bad := bad_actions(data)).any():
+    if not (bad := no_choices(data)).any():
         return None
     first = int(np.flatnonzero(bad)[0])
     where = f"episode {data.episode[first]}, action {first - data.starts[data.episode[first]]}"

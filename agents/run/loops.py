@@ -118,6 +118,11 @@ def off_policy(
         yield iteration
 
 
+def at_once(config: OffPolicyConfig) -> OffPolicyConfig:
+    """Return the settings with updates from the first step on, where recorded transitions are there to learn from."""
+    return config.model_copy(update={"replay": config.replay.model_copy(update={"learning_starts": 0})})
+
+
 def offline(
     state: ActorState, until: int, sampler: Sampler, learner: Learner, config: OffPolicyConfig
 ) -> Iterator[Iteration]:
@@ -129,8 +134,7 @@ def offline(
     Raises:
         UserError: the training diverged.
     """
-    at_once = config.model_copy(update={"replay": config.replay.model_copy(update={"learning_starts": 0})})
-    rounds = Rounds(sampler, learner, at_once)
+    rounds = Rounds(sampler, learner, at_once(config))
     while state.step < until:
         for _ in range(OVERLAP):
             before, state.step = state.step, min(state.step + config.replay.train_freq, until)

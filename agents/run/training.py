@@ -22,6 +22,7 @@ from agents.data.replay import ReplayBuffer
 from agents.data.samplers import Sampler
 from agents.learning.learner import Learner
 from agents.networks.encoders import zeros
+from agents.networks.normalize import RewardScale
 from agents.run import loops
 from agents.run.config import RunConfig
 from agents.run.memory import Place, refuse_too_large_on_disk, replay_bytes, transition_bytes
@@ -119,6 +120,7 @@ class Training:
             return
         recorded = getattr(params, "recorded", None)
         if recorded is not None and recorded.data is not None:
+            params = loops.at_once(params)
             alone = round(params.total_timesteps * (1 - recorded.online_fraction))
             yield from loops.offline(self.collector.state, alone, self.sampler, self.learner, params)
         yield from loops.off_policy(self.env, self.collector, self.replay, self.sampler, self.learner, params)
@@ -247,6 +249,9 @@ class Training:
         """Reset the environments, which something else has used; no transition leads from before to after."""
         if self.replay is not None:
             self.replay.cut()
+        for module in self.algorithm.modules():
+            if isinstance(module, RewardScale) and module.episodic:
+                module.returns.zero_()
         actor = self.collector.state
         actor.restart(self.env, self.policy, derive_seed(self.config.seed, "restart", actor.step))
 

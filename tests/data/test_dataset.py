@@ -9,7 +9,17 @@ import pytest
 from gymnasium import spaces
 
 from agents.data.dataset import Builder, Dataset, concatenated
-from agents.data.inspection import cleaned, constants, duplicated, faults_of, reward_edges, reward_shift
+from agents.data.inspection import (
+    bad_actions,
+    cleaned,
+    clipped,
+    constants,
+    duplicated,
+    faults_of,
+    no_choices,
+    reward_edges,
+    reward_shift,
+)
 from envs.actions import ActionCodec
 from envs.errors import UserError
 
@@ -217,3 +227,19 @@ def test_actions_of_another_form_are_refused() -> None:
     ):
         with pytest.raises(ValueError, match="actions have"):
             ActionCodec(space).encode(given)
+
+
+def test_numbers_among_choices_have_bounds_too() -> None:
+    own = spaces.Dict(arm=spaces.Box(-1, 1, (1,)), go=spaces.Discrete(3, start=1))
+    builder = Builder((SPACES[0], own), "Walk-v0")
+    action = {"arm": np.array([[0.5], [9.0], [0.1]], np.float32), "go": np.array([1, 2, 3])}
+    ends = np.array([False, False, True])
+    builder.add(np.zeros((4, 2), np.float32), action, np.ones(3), ends, np.zeros(3, bool), 0)
+    data = builder.finish()
+    assert bad_actions(data).tolist() == [False, True, False]
+    assert not no_choices(data).any()
+    assert clipped(data).action[:, 0].tolist() == pytest.approx([0.5, 1.0, 0.1])
+    with pytest.raises(UserError, match="out of their declared bounds"):
+        cleaned(data, {**RULES, "bounds": "refuse"})
+    data.action[0, 1] = 7
+    assert no_choices(data).tolist() == [True, False, False]

@@ -3560,8 +3560,8 @@ BUGS = [
         "agents/lab/checkup/dataset.py",
         "tests/lab/checkup/test_dataset.py",
         (
-            "env_kwargs=env_kwargs, wrappers=wrappers)",
-            "env_kwargs=env_kwargs)",
+            "making(env_id, env_kwargs=env_kwargs, wrappers=wrappers)",
+            "making(env_id, env_kwargs=env_kwargs)",
             "data: episodes are played again without the wrappers that they were recorded with",
         ),
     ),

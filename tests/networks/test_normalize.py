@@ -118,7 +118,7 @@ def test_statistics_travel_in_the_state():
     assert not list(norm.parameters())
 
 
-def scaled_by_hand(rollouts, gamma, clip):
+def scaled_by_hand(rollouts, gamma, clip, episodic):
     """Yield each rollout's scaled rewards; a rollout is reward, done and valid, `[T, N]`."""
     running = np.zeros(rollouts[0][0].shape[1])
     seen = []
@@ -126,6 +126,7 @@ def scaled_by_hand(rollouts, gamma, clip):
         for t in range(len(reward)):
             for n in range(len(running)):
                 if not valid[t, n]:
+                    running[n] *= not episodic  # it begins an episode
                     continue
                 running[n] = gamma * running[n] + reward[t, n]
                 seen.append(running[n])
@@ -135,8 +136,8 @@ def scaled_by_hand(rollouts, gamma, clip):
 
 
 @pytest.mark.parametrize("stepped", [("cpu",), ()], ids=["loop", "no loop"])
-@pytest.mark.parametrize("dummies", [False, True])
-def test_rewards_are_divided_by_the_deviation_of_the_running_return(dummies, stepped, monkeypatch):
+@pytest.mark.parametrize(("dummies", "episodic"), [(False, True), (True, True), (True, False)])
+def test_rewards_are_divided_by_the_deviation_of_the_running_return(dummies, episodic, stepped, monkeypatch):
     monkeypatch.setattr("agents.core.device.LOOKED_AT", stepped)
     rng = np.random.default_rng(2)
     rollouts = []
@@ -146,8 +147,8 @@ def test_rewards_are_divided_by_the_deviation_of_the_running_return(dummies, ste
         rollouts.append(
             (np.where(valid, reward, 1000).astype(np.float32), valid & (rng.random((ticks, 3)) < 0.2), valid)
         )
-    scale = RewardScale(3, 0.9, clip=1.5)
-    for rollout, (expected, real) in zip(rollouts, scaled_by_hand(rollouts, 0.9, 1.5), strict=True):
+    scale = RewardScale(3, 0.9, clip=1.5, episodic=episodic)
+    for rollout, (expected, real) in zip(rollouts, scaled_by_hand(rollouts, 0.9, 1.5, episodic), strict=True):
         reward, done, valid = map(torch.from_numpy, rollout)
         result = scale(reward, done, valid if dummies else None)
         np.testing.assert_allclose(result.numpy()[real], expected[real], rtol=1e-4, atol=1e-5)

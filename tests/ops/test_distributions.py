@@ -240,6 +240,16 @@ def test_the_entropy_of_a_squashed_gaussian_has_the_gradient_of_the_entropy(mean
     torch.testing.assert_close(entropy.detach(), -ours.log_prob(action).mean().detach(), atol=5e-3, rtol=0)
 
 
+@pytest.mark.parametrize("mean", [0.0, -0.8])
+@pytest.mark.parametrize("log_std", [0.0, -1.5, 0.7])
+def test_without_a_sample_the_entropy_is_near_too(mean, log_std):
+    means, log_stds = torch.tensor([[mean]], requires_grad=True), torch.tensor([log_std], requires_grad=True)
+    entropy = SquashedGaussian(means, log_stds).entropy(None)
+    entropy.sum().backward()
+    found = entropy.item(), means.grad.item(), log_stds.grad.item()
+    assert found == pytest.approx(by_quadrature(mean, log_std), abs=0.3 if log_std > 0 else 0.03)
+
+
 def test_at_a_deviation_of_1_the_entropy_of_a_squashed_gaussian_falls_with_it():
     assert by_quadrature(0.0, 0.0)[2] == pytest.approx(-0.211, abs=1e-3)  # 1 - 2 E[z tanh z]
 

@@ -190,6 +190,9 @@ def test_transitions_that_are_not_real_count_for_nothing():
         torch.testing.assert_close(mean(said, valid), real[0].mean())
         torch.testing.assert_close(normalized(said, valid)[valid], normalized(real[0]))
         torch.testing.assert_close(said.grad, valid / valid.sum())
+    one = torch.zeros_like(valid)
+    one[2, 3] = True
+    assert normalized(first, one)[one].equal(first[one])
     nothing = torch.zeros_like(valid)
     assert mean(first, nothing).item() == 0.0
     assert normalized(first, nothing).isfinite().all()

@@ -337,3 +337,17 @@ def test_what_environments_on_tensors_saved_environments_on_arrays_go_on_with(ki
     assert copy.step == training.step
     np.testing.assert_array_equal(copy.collector.state.obs, training.collector.state.obs)
     advance(copy, training.step + 40)
+
+
+@pytest.mark.parametrize("episodic", [False, True])
+def test_episodes_that_are_begun_anew_have_no_return_yet(episodic: bool) -> None:
+    """But curiosity's, where its returns go on from each episode into the next."""
+    training = built(PPO_VALUES, norm_reward=True, curiosity="rnd", curiosity_episodic=episodic)
+    advance(training, 16)
+    rewards, curious = training.algorithm.reward_scale, training.algorithm.model.curiosity.scale
+    assert rewards.returns.all()
+    assert curious.returns.all()
+    training.begin_episodes()
+    assert not rewards.returns.any()
+    assert curious.returns.any() == (not episodic)
+    training.env.close()

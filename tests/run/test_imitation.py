@@ -178,6 +178,40 @@ def test_held_out_episodes_are_measured(memory: str | None) -> None:
     assert np.sum(found["confusion"]) == 7
 
 
+def test_numbers_among_choices_need_not_be_equal_to_be_right() -> None:
+    space = Hybrid({"arm": spaces.Box(-1, 1, (2,)), "go": spaces.Discrete(3)})
+    data = made([3, 4])
+    data.own_spaces, algorithm = (SPACES[0], space), BC(SPACES[0], space, BCConfig())
+    data.action = np.array([[0.5, -0.5, go] for go in (0, 1, 2, 2, 1, 0, 0)], np.float32)
+    told = data.action + np.float32([0.1, 0, 0])
+    told[1, 2] = 0
+    with mock.patch.object(HeldOut, "_foretold", return_value=(0.5, told)):
+        found = HeldOut(algorithm, data).measure()
+    assert found["accuracy"] == pytest.approx(6 / 7)
+    assert found["mse"] == pytest.approx(0.01 / 2, rel=1e-4)
+
+
+def test_very_many_actions_need_no_matrix() -> None:
+    algorithm, data = BC(SPACES[0], spaces.Discrete(50_000), BCConfig(net_arch=[4])), made([3, 4])
+    data.own_spaces = SPACES[0], spaces.Discrete(50_000)
+    found = HeldOut(algorithm, data).measure()
+    assert "confusion" not in found
+    assert len(found["f1"]) == 50_000
+
+
+def test_the_entropy_of_a_squashed_policy_is_its_own_whatever_was_recorded() -> None:
+    algorithm = BC(SPACES[0], BOX, BCConfig(squash_output=True))
+    obs, valid = torch.zeros(2, 2), None
+    told = []
+    for action in (torch.zeros(2, 2), torch.ones(2, 2)):
+        minibatch = {"obs": obs, "action": algorithm.model.stored(action), "valid": valid}
+        told.append(float(algorithm.loss(algorithm.model, minibatch, {})[1]["entropy"]))
+    assert told[0] == told[1]
+    policy, _ = algorithm.model(torch.zeros(50_000, 2), (), None)
+    action = policy.sample(torch.randn(50_000, 2, generator=torch.Generator().manual_seed(0)))
+    assert told[0] == pytest.approx(float(-policy.log_prob(action).mean()), abs=0.05)
+
+
 def test_stacked_observations_are_those_of_their_episode() -> None:
     data = made([3, 2])
     stacked = prepared(data, 3, False)

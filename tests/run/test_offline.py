@@ -18,7 +18,7 @@ from agents.run import imitation, loops
 from agents.run.models import load_policy
 from agents.train import main
 from tests.data.test_dataset import made
-from tests.run.running import assert_same_run, resume, stopped_at, train
+from tests.run.running import assert_same_run, resume, rows, stopped_at, train
 
 EITHER = "--env CartPole-v1 --vec sync --n-envs 2 --learning-starts 0 --buffer-size 500 --batch-size 16 --train-freq 4 "
 EITHER += "--gradient-steps 1 --net-arch 32 --device cpu --save-freq 0 --eval-freq 100 --eval-episodes 1 "
@@ -75,6 +75,12 @@ def test_it_acts_in_the_last_part_where_that_is_asked_for(data: Path, tmp_path: 
     with mock.patch.object(TickCollector, "collect", counted):
         train(tmp_path, f"{DQN} --data {data} -n 400 --online-fraction 0.25")
     assert steps == list(range(300, 400, 4))
+
+
+def test_learning_goes_on_from_the_data_into_acting(data: Path, tmp_path: Path) -> None:
+    """Whatever `learning_starts` is: there is enough to learn from."""
+    words = f"{DQN} --data {data} -n 400 --online-fraction 0.25".replace("--learning-starts 0", "--learning-starts 390")
+    assert [row["train/n_updates"] for row in rows(train(tmp_path, words), "progress.csv")][-1] == "100.0"
 
 
 @pytest.mark.parametrize("algo", [DQN, f"{DQN} --online-fraction 0.5", f"{IQL} --online-fraction 0.5 --norm-obs"])

@@ -62,7 +62,7 @@ class BC(RecordedAlgorithm):
         distribution, value = model(obs, minibatch.get("carry", ()), minibatch.get("start"))
         log_prob = distribution.log_prob(action)
         weighed = log_prob * self.weight[action] if self.choices else log_prob
-        entropy = mean(distribution.entropy(action), valid)
+        entropy = mean(distribution.entropy(None), valid)
         likelihood = mean(weighed, valid)
         loss = -likelihood - self.config.ent_coef * entropy
         found = {"neglogp": -mean(log_prob, valid), "entropy": entropy}

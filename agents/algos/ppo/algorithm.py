@@ -35,7 +35,8 @@ class PPO(Algorithm):
     def __init__(self, observation_space: Space, action_space: Space, config: PPOConfig) -> None:
         super().__init__(config)
         spaces = observation_space, action_space
-        scale = RewardScale(config.n_envs, config.intrinsic.curiosity_gamma)
+        own = config.intrinsic
+        scale = RewardScale(config.n_envs, own.curiosity_gamma, episodic=own.curiosity_episodic)
         curiosity = build_curiosity(*spaces, config.intrinsic, config.network, scale)
         self.model = ActorCritic(*spaces, config.network, curiosity)
         how = config.representation, config.network, self.model, config.augment

@@ -57,3 +57,12 @@ class SACConfig(OffPolicyConfig):
     def initial_ent_coef(self) -> float | None:
         """The weight of the entropy that learning it begins with; None where it is not learnt."""
         return float(self.ent_coef[5:] or 1.0) if isinstance(self.ent_coef, str) else None
+
+    def contradiction(self) -> str | None:
+        starts, total = self.replay.learning_starts, self.schedule_total
+        if total is not None and total < starts:
+            return (
+                f"schedule_total {total} is below learning_starts {starts}, up to which actions are random: lower "
+                "learning_starts, or raise schedule_total."
+            )
+        return super().contradiction()
