@@ -6,6 +6,7 @@ import os
 import random
 import zlib
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,11 +19,22 @@ if not torch.cuda.is_available():  # kernels run on the CPU then; Triton reads t
 
 
 @pytest.fixture(autouse=True, scope="session")
-def own_settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A user's settings folder of the tests' own, in which the key of signatures is made."""
+def own_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A user's folders of the tests' own: settings, in which the key of signatures is made, and what is compiled.
+
+    The latter is shared by processes that run tests, so that nothing is compiled twice. Child processes import this
+    checkout wherever they are started.
+    """
+    root, own = Path(__file__).parents[1], tmp_path_factory.getbasetemp()
+    cache = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "cache"
+    cache.mkdir(exist_ok=True)
+    path = [str(root), *filter(None, [os.environ.get("PYTHONPATH")])]
     with pytest.MonkeyPatch.context() as patch:
         for name in ("XDG_CONFIG_HOME", "APPDATA"):
             patch.setenv(name, str(tmp_path_factory.mktemp("settings")))
+        for name in ("XDG_CACHE_HOME", "LOCALAPPDATA"):
+            patch.setenv(name, str(cache))
+        patch.setenv("PYTHONPATH", os.pathsep.join(path))
         yield
 
 

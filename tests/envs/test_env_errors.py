@@ -26,6 +26,7 @@ from envs.errors import EnvError
 from envs.seeding import derive_seed
 from envs.spaces import BadData
 from tests.envs.small_envs import Faulty
+from tests.waiting import HANGS
 
 FAULTS = {
     "raises": "raised UnpicklableError at step 3 .*: code 7 in the maze",
@@ -207,7 +208,7 @@ def test_ctrl_c_is_for_the_main_process_and_sigterm_ends_a_worker():
         env.step(np.zeros(2, np.int64))
     assert os.getsid(processes[0].pid) != os.getsid(0)  # nor does a terminal's Ctrl-C reach it
     processes[1].terminate()
-    processes[1].wait(5)
+    processes[1].wait(HANGS)
     assert processes[0].poll() is None
     env.close()
     assert processes[0].returncode == 0

@@ -372,7 +372,9 @@ def test_large_minibatches_on_cuda_follow_plain_steps_and_repeat_bit_for_bit(mon
 def test_nothing_is_spilled_where_layers_have_64_units():
     from tests.core.kernels import not_interpreting
 
-    for line in not_interpreting("tests.learning.surrogate_costs").splitlines():
+    lines = not_interpreting("tests.learning.surrogate_costs").splitlines()
+    assert lines
+    for line in lines:
         name, registers, spilled = line.rsplit(maxsplit=2)
         assert int(registers) <= 255, name
         assert int(spilled) == 0, name

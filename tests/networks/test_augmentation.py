@@ -119,7 +119,9 @@ def test_dqn_learns_from_changed_observations_and_successors():
 def test_ppo_keeps_the_pictures_it_acted_on_and_asks_for_agreement():
     settings = {"n_envs": 2, "total_timesteps": 64, "n_steps": 16, "batch_size": 16, "n_epochs": 2}
     training = training_on(Pictures(2), PPOConfig(**settings, augment=["colour"]))
-    for minibatch in seen_by(training):
+    seen = seen_by(training)
+    assert len(seen) == 2 * 2 * 2, "rollouts, epochs, minibatches"
+    for minibatch in seen:
         assert set(minibatch["obs"].unique().tolist()) == {0, 255}
         assert len(minibatch["augmented"].unique()) > 5
 
@@ -161,7 +163,7 @@ def test_ppos_agreement_is_that_of_drac():
     torch.testing.assert_close(slope, 0.3 * 2 * (value - before).mean()[None])
 
 
-def test_without_augmentation_the_random_stream_is_as_ever():
+def test_without_augmentation_its_weight_changes_nothing():
     params = {"n_envs": 2, "total_timesteps": 64, "n_steps": 16, "batch_size": 16, "n_epochs": 2}
     one, other = (training_on(Pictures(2), PPOConfig(**params, augment_coef=coef)) for coef in (0.1, 0.9))
     for training in (one, other):

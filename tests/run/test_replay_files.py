@@ -187,8 +187,7 @@ def test_wherever_transitions_lie_a_run_stopped_and_resumed_ends_as_an_unbroken_
     resume(run)
     assert_same_run(unbroken, run)
     (old, one), (new, two) = [(folder, names(folder)) for _, folder in RunFolder(run).checkpoints()[-2:]]
-    assert one
-    assert two
+    assert one & two
     assert all(os.path.samefile(old / name, new / name) for name in one & two)
     assert not any(names(folder) for _, folder in RunFolder(run).checkpoints()[:-2]), "what nobody needs is removed"
     assert not list(run.rglob(".*"))

@@ -92,7 +92,7 @@ def foreign(tmp_path: Path, mark: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
 def test_whatever_is_imported_by_a_name_in_settings_is_asked_about(
     name: str, tmp_path: Path, mark: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    modules, path = set(sys.modules), list(sys.path)
+    modules, path, ran = set(sys.modules), list(sys.path), list[str]()
     monkeypatch.chdir(tmp_path)
     for file in ("evil", "a b", "evil_mod", " evil_mod", "evil_mod:a", "1evil", "évil", "\nevil", "x\n"):
         (tmp_path / f"{file}.py").write_text(EVIL.replace("MARK", repr(str(mark))))
@@ -115,6 +115,8 @@ def test_whatever_is_imported_by_a_name_in_settings_is_asked_about(
             sys.path[:] = path
         asked = [*code.names({setting: name}), *code.names({"part": {setting: [name]}})]
         assert not mark.exists() or asked == [(setting, name)] * 2
+        ran += [setting] * mark.exists()
+    assert ran or name not in ("evil.py:Thing", "evil_mod:Thing"), "nothing that was planted ran"
 
 
 def test_all_settings_that_may_name_code_are_asked_about() -> None:

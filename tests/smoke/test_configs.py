@@ -12,7 +12,7 @@ from envs.errors import UserError
 from envs.locate import locate
 
 APART = ("sb3", "presets", "search")  # those have tests of their own
-FILES = sorted(file for file in CONFIGS.rglob("*.yaml") if not {*APART} & {*file.parts})
+FILES = sorted(file for file in CONFIGS.rglob("*.yaml") if not {*APART} & {*file.relative_to(CONFIGS).parts})
 KINDS = {"atari": "ALE/Pong-v5"}  # one of each kind of environments that files are for
 PROMISED = {
     "ppo": "CartPole-v1 Acrobot-v1 MountainCar-v0 LunarLander-v3 Pendulum-v1 MountainCarContinuous-v0 "

@@ -42,7 +42,11 @@ def commands_of(page: str) -> Iterator[str]:
     for block in blocks(page, "bash"):
         for line in block.replace("\\\n", " ").splitlines():
             yield from (part.strip() for part in line.split("&&"))
-    yield from re.findall(r"`(python -m agents[^`\n]*)`", page)
+    yield from (" ".join(found.split()) for found in re.findall(r"`(python -m agents[^`]*)`", prose_of(page)))
+
+
+def prose_of(page: str) -> str:
+    return re.sub(r"^```.*?^```", "", page, flags=re.MULTILINE | re.DOTALL)
 
 
 def ours() -> list[str]:
@@ -142,7 +146,11 @@ def test_an_example(
 def test_flags_on_the_other_pages_are_there(page: str) -> None:
     for line in commands_of(DOCS[page]):
         words = shlex.split(line, comments=True)
-        if words[:2] != ["python", "-m"] or not words[2].startswith("agents.") or {"...", "--help", "A"} & {*words}:
+        if (
+            words[:2] != ["python", "-m"]
+            or not words[2].startswith("agents.")
+            or {"...", "--help", "A", "STEPS"} & {*words}
+        ):
             continue
         name = words[2].removeprefix("agents.")
         command = importlib.import_module(f"agents.{name}")
@@ -159,8 +167,7 @@ def slug(title: str) -> str:
 
 def test_links_of_the_pages_lead_somewhere() -> None:
     for page, text in {"../README.md": README, **DOCS}.items():
-        prose = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
-        for target in re.findall(r"\]\(([^)\s]+)\)", prose):
+        for target in re.findall(r"\]\(([^)\s]+)\)", prose_of(text)):
             if target.startswith("http"):
                 continue
             place, _, anchor = target.partition("#")

@@ -165,8 +165,9 @@ def test_environments_that_are_known_have_no_fault(name: str) -> None:
         pytest.importorskip("ale_py")
     if name == "HalfCheetah-v5":
         pytest.importorskip("mujoco")
-    if name in gym.registry or name.startswith(("native/", "ALE/")):
-        assert [found for found in looked_at(name, steps=400) if found.level == "fault"] == []
+    if not (name in gym.registry or name.startswith(("native/", "ALE/"))):
+        pytest.skip("there is no such environment in this version of Gymnasium")
+    assert [found for found in looked_at(name, steps=400) if found.level == "fault"] == []
 
 
 @pytest.mark.parametrize("name", ["InInfo", "ByMethod", "InObservation"])

@@ -215,5 +215,7 @@ def test_illnesses_in_logs_of_sb3(illness: str, tmp_path: Path) -> None:
 def test_a_healthy_training_of_sb3_has_none(tmp_path: Path) -> None:
     ppo(gym.make("CartPole-v1"), tmp_path, 4_096, n_steps=256, n_epochs=4)
     dqn(gym.make("CartPole-v1"), tmp_path, exploration_fraction=0.5)  # which has no time to learn much
-    for folder in tmp_path.iterdir():
+    folders = list(tmp_path.iterdir())
+    assert len(folders) == 2
+    for folder in folders:
         assert not diagnose_all(read_history(folder)), folder

@@ -20,7 +20,7 @@ from agents.run import children, registry
 from envs.errors import UserError
 from tests.lab.comparison.running import result
 from tests.printed import printed_json
-from tests.waiting import wait_for
+from tests.waiting import HANGS, wait_for
 
 SMALL = ["--env-kwargs", "max_episode_steps=20", "--eval-episodes", "2", "--final-eval-episodes", "4"]
 WORDS = ["--env", "CartPole-v1", *SMALL]
@@ -64,7 +64,10 @@ def test_from_start_to_end_and_what_is_done_is_kept(tmp_path, capsys, monkeypatc
 
 
 def start(words: list[str]) -> subprocess.Popen[bytes]:
-    program = "import sys; from agents import compare; from agents.lab.comparison import report; "
+    """Start a comparison whose runs stay in the middle of their training."""
+    program = "import sys; from agents import compare; from agents.lab.comparison import pool, report; "
+    program += "begin = pool.start_child; held = 'tests.lab.comparison.held_child'; "
+    program += "pool.start_child = lambda words, *more, **how: begin([held, *words[1:]], *more, **how); "
     program += "from agents.run import children; children.cores, children.SECONDS_TO_SAVE = lambda: 1, 600; "
     program += "report.report = lambda *_: {}; sys.exit(compare.main())"
     return subprocess.Popen([sys.executable, "-c", program, *words], stdout=subprocess.DEVNULL)
@@ -81,7 +84,7 @@ def test_stopped_and_killed_it_goes_on_where_it_stood(tmp_path, no_report, monke
     stopped = start(words)
     wait_for(lambda: list(first.glob("checkpoints/0*/state.json")))
     stopped.send_signal(signal.SIGTERM)
-    assert stopped.wait(120) == 130
+    assert stopped.wait(HANGS) == 130
     assert json.loads((first / "summary.json").read_text())["interrupted"], "it saved what it had learnt"
     assert not list(out.glob("runs/*/*/result.json"))
 
