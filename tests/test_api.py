@@ -13,6 +13,7 @@ import sys
 import traceback
 from abc import ABC
 from pathlib import Path
+from unittest import mock
 
 import gymnasium
 import numpy as np
@@ -22,11 +23,13 @@ from gymnasium import spaces
 
 import agents
 from agents import DQN, PPO, load
+from agents.acting.collector import TickCollector
 from agents.acting.policies import ActorCriticPolicy
 from agents.api import arguments, habits
 from agents.api.shown import Video
 from agents.evaluate import main as evaluate_command
 from agents.train import Options
+from envs.adapters.workers import WorkersVecEnv
 from envs.errors import UserError
 from envs.objects import named
 from tests.printed import printed_json
@@ -340,6 +343,76 @@ def test_what_is_loaded_without_a_trainings_state_learns_on_from_its_weights(tmp
     for _ in range(2):
         alone.learn(64, quiet=True)
         torch.testing.assert_close(weights(alone), weights(model))  # steps of this size change nothing
+
+
+class Counting(gymnasium.Env):
+    """Observations count the steps of the only episode, so that one of a transition follows from the other."""
+
+    observation_space = spaces.Box(0, 1e6, (1,))
+    action_space = spaces.Discrete(2)
+    steps, raises = 0, None
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.steps = 0
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action):
+        self.steps += 1
+        error, Counting.raises = (Counting.raises, None) if self.steps == 200 else (None, Counting.raises)
+        if error is not None:
+            raise error
+        return np.full(1, self.steps, np.float32), 1.0, False, False, {}
+
+
+@pytest.mark.parametrize("kept", [False, True], ids=["alone", "as a run"])
+@pytest.mark.parametrize("how", ["raises", "Ctrl-C", "async"])
+def test_a_round_that_breaks_off_leaves_no_false_transition(tmp_path, monkeypatch, how, kept):
+    vec = "async" if how == "async" else "sync"
+    settings = {**SIZES[DQN], "learning_starts": 1000, "eval_freq": 0, "final_eval_episodes": 0}
+    model = DQN(Counting, vec=vec, **settings)
+    runs = {"runs_dir": tmp_path / "runs", "quiet": True} if kept else {"quiet": True}
+    model.learn(256, quiet=True)
+    if how == "raises":
+        monkeypatch.setattr(Counting, "raises", ValueError("no"))
+        with pytest.raises(UserError, match="raised ValueError at step 200"):
+            model.learn(320, **runs)
+    else:
+        kind, name = (WorkersVecEnv, "receive") if how == "async" else (TickCollector, "_write")
+        method, calls = getattr(kind, name), []
+
+        def counting(*given):
+            calls.append(1)
+            if len(calls) == 72:
+                signal.raise_signal(signal.SIGINT)
+                signal.raise_signal(signal.SIGINT)  # the second one stops a run at once
+            return method(*given)
+
+        with mock.patch.object(kind, name, counting), pytest.raises(KeyboardInterrupt):
+            model.learn(320, **runs)
+    assert model.num_timesteps == 384
+    assert model.config.params.total_timesteps == 576
+    weights_then = weights(model)
+    loaded = load(model.save(tmp_path / "model"))
+    for one in (model, loaded):
+        assert weights(one).equal(weights_then)
+        one.learn(64, quiet=True)
+        replay = one._training.replay
+        rows = torch.arange(448)
+        stepped = replay.flat["next_obs"][rows] - replay.flat["obs"][rows]
+        assert stepped.unique().tolist() == [1.0]
+        assert replay.flat["obs"][384:386].flatten().tolist() == [0.0, 0.0], "new episodes"
+        one.close()
+
+
+def test_a_training_that_is_closed_within_its_loop_ends_it():
+    model = PPO("CartPole-v1", **SMALL)
+    rounds = model.train(256)
+    next(rounds)
+    model.close()
+    with pytest.raises(UserError, match=r"closed while this loop went on; another train\(\) goes on from there"):
+        next(rounds)
+    assert model.learn(quiet=True).num_timesteps == 256
 
 
 def test_means_of_episodes_go_on_with_the_next_call():

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from agents.acting.evaluation import Evaluation
     from agents.acting.policies import ModelPolicy
+    from agents.run.run import Run
     from agents.run.summary import Summary
     from agents.run.training import Training
 
@@ -139,9 +140,12 @@ class Model(Trainable, metaclass=ModelType):
         if self._monitor is not None:  # its newest episodes still count
             monitor.returns, monitor.lengths = self._monitor.returns, self._monitor.lengths
         self._monitor = monitor
-        for iteration in training.iterations():
+        rounds = training.iterations()
+        while (iteration := self._next(rounds)) is not None:
             monitor.add(iteration)
             yield Progress(iteration.step, monitor)
+            if self._training is not training:
+                raise UserError("the training was closed while this loop went on; another train() goes on from there")
 
     def learn(
         self,
@@ -202,14 +206,21 @@ class Model(Trainable, metaclass=ModelType):
         from agents.run.breaking import interrupt_too
         from agents.run.runner import train
 
-        self.summary = train(
-            training.config,
-            runs_dir=runs_dir,
-            replays_dir=Path("replays") if replays_dir is None else replays_dir,
-            quiet=quiet,
-            record_steps=0 if replays_dir is None else RECORD_STEPS,
-            training=training,
-        )
+        begun: list[Run] = []
+        try:
+            self.summary = train(
+                training.config,
+                runs_dir=runs_dir,
+                replays_dir=Path("replays") if replays_dir is None else replays_dir,
+                quiet=quiet,
+                record_steps=0 if replays_dir is None else RECORD_STEPS,
+                training=training,
+                on_start=begun.append,
+            )
+        except BaseException as error:
+            if begun and not begun[0].between_ticks:
+                self._broke_off(error)
+            raise
         interrupt_too(self.summary)
 
     def predict(

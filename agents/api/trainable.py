@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -9,6 +10,7 @@ from agents.api import arguments
 from agents.run.config import Layer, RunConfig, resolve
 
 if TYPE_CHECKING:
+    from agents.core.types import Iteration
     from agents.run.models import LoadedPolicy
     from agents.run.monitor import Monitor
     from agents.run.training import Training
@@ -48,10 +50,29 @@ class Trainable:
 
     def close(self) -> None:
         """Close the environments that it trains in; `learn` makes others and goes on exactly where it was."""
+        self._put_away()
+
+    def _put_away(self, with_env: bool = True) -> None:
+        """Close the environments, and keep what it takes to go on; in new episodes unless `with_env`."""
         if self._training is not None:
-            training, self._loaded, self._kept = self._training, self._now(), self._state()
+            training, self._loaded, self._kept = self._training, self._now(), self._state(with_env)
             self._training = None
             training.env.close()
+
+    def _next(self, rounds: Iterator[Iteration]) -> Iteration | None:
+        """Return what the next round of the training comes to; None at the end."""
+        try:
+            return next(rounds, None)
+        except BaseException as error:
+            self._broke_off(error)
+            raise
+
+    def _broke_off(self, error: BaseException) -> None:
+        """Close the environments after an error within a round: they have moved on from what was last seen of them."""
+        from agents.learning.results import Diverged
+
+        if not isinstance(error, Diverged):  # which is told between two rounds, and whose weights cannot be taken back
+            self._put_away(with_env=False)
 
     def _now(self) -> LoadedPolicy:
         """Return the policy as it is, and what goes with it."""
@@ -63,11 +84,11 @@ class Trainable:
         what = training.policy, training.config, training.env.own_spaces, training.step
         return LoadedPolicy(*what, Path(type(self).__name__), "latest", in_memory=True)
 
-    def _state(self) -> dict[str, Any] | None:
+    def _state(self, with_env: bool = True) -> dict[str, Any] | None:
         """Return what it takes to go on, if that is in memory; None before the first step too."""
         if self._training is None:
             return self._kept
-        return self._training.state_dict() if self._training.step else None
+        return self._training.state_dict(with_env) if self._training.step else None
 
     def _prepared(self) -> Training:
         """Return the training, as far as it has come."""

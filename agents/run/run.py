@@ -103,12 +103,14 @@ class Run:
         what = {"final": "final evaluation", "confirmation": "confirming the target"}.get(str(stream[0]), "evaluation")
         if self.params.n_envs == 1 and not self.evaluator.shared:
             self.find_out_instances()
+        self.between_ticks = not self.evaluator.shared  # or the environments are where the training does not know
         if (doubts := self.evaluator.doubts()) is not None:
             self.console.say(doubts)
         with self.console.working(what, "episodes") as report:
             result = self.evaluator.evaluate(self.training.policy, episodes, *stream, report=report)
         if self.evaluator.shared:
             self.training.begin_episodes()
+            self.between_ticks = True
         return result
 
     def find_out_instances(self) -> None:
@@ -126,6 +128,7 @@ class Run:
         self.handle_due()
         if self.monitor.target_reached(self.params.target_reward):
             return
+        self.between_ticks = False
         for iteration in self.training.iterations():
             self.between_ticks = True
             self.monitor.add(iteration)

@@ -3170,7 +3170,7 @@ BUGS = [
             "a loaded model learns from scratch",
         ),
         (
-            "self._loaded, self._kept = self._training, self._now(), self._state()",
+            "self._loaded, self._kept = self._training, self._now(), self._state(with_env)",
             "self._loaded, self._kept = self._training, self._now(), None",
             "a model that was closed learns on without its replay buffer and its optimiser's moments",
         ),

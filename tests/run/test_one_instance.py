@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from agents.evaluate import main as evaluate
 from agents.run.config import FLAGS, Layer, resolve
+from agents.run.evaluator import Evaluator
+from agents.run.folder import RunFolder
+from agents.run.trees import read_tree
 from agents.run.yaml_files import load_config_file
 from agents.train import main
 from envs.errors import UserError
@@ -100,6 +104,26 @@ def test_it_goes_on_bit_for_bit(port: str, tmp_path: Path) -> None:
         run = train(tmp_path / "broken", words, code=130)
     resume(run)
     assert_same_run(unbroken, run)
+
+
+def test_a_break_within_an_evaluation_is_saved_without_the_environments_position(
+    port: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = Evaluator.evaluate
+
+    def breaking(*given: Any, **options: Any) -> Any:
+        whole(*given, **options)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Evaluator, "evaluate", breaking)
+        run = train(tmp_path, f"--env {port}:Port --one-instance {ALONE}", code=130)
+    state, _ = read_tree(RunFolder(run).checkpoints()[-1][1], "state")
+    assert state["training"]["env"] is None
+    resume(run)
+    # as the running episode is not gone on with, no episode is longer than all are
+    found = {row["rollout/ep_len_mean"] for row in rows(run, "progress.csv")}
+    assert {float(mean) for mean in found if mean} == {20.0}
 
 
 def test_there_is_one_environment_and_a_rollout_keeps_its_size() -> None:

@@ -182,6 +182,18 @@ def test_a_break_in_mid_tick_is_saved_without_the_environments(
     assert RunFolder(run).checkpoints()[-1][0] == 450
 
 
+def test_a_break_in_the_first_round_after_a_resume_leaves_the_checkpoint_as_it_was(
+    tmp_path: Path, unbroken_run: Callable[[str], Path]
+) -> None:
+    with signals_at(161, signal.SIGINT):
+        run = train(tmp_path, f"{SCENARIOS['ppo native']} {BUDGET}", code=130)
+    step, _ = RunFolder(run).checkpoints()[-1]
+    with signals_at(step + 6, signal.SIGINT, signal.SIGINT):
+        resume(run, code=130)
+    resume(run)
+    assert_same_run(unbroken_run("ppo native"), run)
+
+
 @pytest.mark.parametrize(
     ("scenario", "part", "again"),
     [
