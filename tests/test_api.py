@@ -135,6 +135,17 @@ def test_a_made_environment_is_made_again_as_it_was():
     assert named(Path("a") / "b.py") == (str(Path("a") / "b.py"), {})
 
 
+def test_a_file_of_settings_is_overridden_by_what_is_given_alone(tmp_path):
+    file = tmp_path / "settings.yaml"
+    file.write_text("seed: 7\nvec: sync\ncompile: 'off'\ndevice: cpu\nenv_kwargs: {sutton_barto_reward: true}\n")
+    config = PPO("CartPole-v1", config=file).config
+    assert (config.seed, config.vec, config.compile, config.device) == (7, "sync", "off", "cpu")
+    config = PPO("CartPole-v1", config=file, seed=0, vec="auto").config
+    assert (config.seed, config.vec, config.compile, config.device) == (0, "auto", "off", "cpu")
+    assert config.env_kwargs == {"sutton_barto_reward": True}
+    assert (PPO("CartPole-v1").config.seed, PPO("CartPole-v1").config.device) == (0, "auto")
+
+
 def test_predict_speaks_the_environments_own_spaces():
     model = PPO(Odd, seed=3, **SMALL).learn(1024, quiet=True)
     assert model.observation_space == Odd.observation_space

@@ -22,6 +22,16 @@ LEARN = ("total_timesteps", "quiet", "runs_dir", "name", "replays_dir")  # argum
 MADE_WITH = ("config", "trust")  # arguments of the classes that are no settings
 
 
+class NotGiven:
+    """The default of an argument whose value then comes from the settings beneath."""
+
+    def __repr__(self) -> str:
+        return "not given"
+
+
+NOT_GIVEN: Any = NotGiven()
+
+
 def refuse(name: str, algo: str, env: Any, misplaced: Sequence[Any], settings: Mapping[str, Any]) -> None:
     """Refuse what a model of the class `name` cannot be made of.
 

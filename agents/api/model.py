@@ -38,7 +38,7 @@ class Model(Trainable, metaclass=ModelType):
 
     Args:
         env: a Gymnasium id, "module:Id" or "file.py:Class"; or an environment, its class, or a function that makes it.
-        seed: all randomness follows from it.
+        seed: all randomness follows from it; 0 where neither this nor `config` has one.
         env_kwargs: the environment's own arguments.
         device, vec, compile: as the flags of `python -m agents.train`.
         config: a YAML file of settings, which keyword arguments override.
@@ -60,11 +60,11 @@ class Model(Trainable, metaclass=ModelType):
         self,
         env: Any,
         *misplaced: Any,
-        seed: int = 0,
+        seed: int = arguments.NOT_GIVEN,
         env_kwargs: dict[str, Any] | None = None,
-        device: str = "auto",
-        vec: str = "auto",
-        compile: str = "auto",
+        device: str = arguments.NOT_GIVEN,
+        vec: str = arguments.NOT_GIVEN,
+        compile: str = arguments.NOT_GIVEN,
         config: str | os.PathLike[str] | None = None,
         trust: code.Trust = False,
         **settings: Any,
@@ -77,8 +77,9 @@ class Model(Trainable, metaclass=ModelType):
         own, trust = arguments.mapping("env_kwargs", env_kwargs), arguments.trusted(trust)
         env_id, own_kwargs = named(env)
         locate(env_id)
-        given = {"env": env_id, "algo": self.algo, "seed": seed, "device": device, "vec": vec, "compile": compile}
-        given |= {"env_kwargs": own_kwargs | own} | arguments.plain(settings)
+        typed = {"seed": seed, "device": device, "vec": vec, "compile": compile}
+        settings |= {key: value for key, value in typed.items() if value is not arguments.NOT_GIVEN}
+        given = {"env": env_id, "algo": self.algo, "env_kwargs": own_kwargs | own} | arguments.plain(settings)
         hint = f"; settings are keyword arguments: {name}(env, gamma=0.99)"
         beneath = [] if config is None else [config_layer(arguments.place("config", config, hint), trust)]
         layers = [*beneath, Layer(name, given)]
