@@ -21,7 +21,6 @@ from agents.run.flags import (
     Seed,
     Settings,
     Trust,
-    parse_env_kwargs,
     parse_flags,
     refuse_outside,
 )
@@ -74,6 +73,7 @@ def _distil(argv: list[str]) -> int:
     from agents.run.distil import distil
     from agents.run.folder import find_latest_run
     from agents.run.models import load_policy
+    from agents.run.setting_flags import parse_settings
     from agents.run.terminal import say
 
     run = options.run or find_latest_run(options.runs_dir)
@@ -82,7 +82,7 @@ def _distil(argv: list[str]) -> int:
     flags = {"net_arch": [parse_value(word) for word in options.net_arch], "seed": options.seed}
     summary = distil(
         teacher,
-        [Layer("--set", parse_env_kwargs(options.set, "--set", "layer_norm=true")), Layer(FLAGS, flags)],
+        [Layer("--set", parse_settings(options.set, teacher.algo, "layer_norm=true")), Layer(FLAGS, flags)],
         steps=options.steps,
         learning_rate=options.learning_rate,
         runs_dir=options.runs_dir,

@@ -20,7 +20,6 @@ from agents.run.flags import (
     Seed,
     Settings,
     Trust,
-    parse_env_kwargs,
     parse_flags,
     refuse_outside,
 )
@@ -71,6 +70,7 @@ def _prune(argv: list[str]) -> int:
     from agents.run.folder import find_latest_run
     from agents.run.models import load_policy
     from agents.run.prune import prune
+    from agents.run.setting_flags import parse_settings
     from agents.run.terminal import say
 
     run = options.run or find_latest_run(options.runs_dir)
@@ -82,7 +82,7 @@ def _prune(argv: list[str]) -> int:
         method=options.method,
         finetune=options.finetune,
         settings=[
-            Layer("--set", parse_env_kwargs(options.set, "--set", "learning_rate=1e-4")),
+            Layer("--set", parse_settings(options.set, before.algo, "learning_rate=1e-4")),
             Layer(FLAGS, {"seed": options.seed}),
         ],
         runs_dir=options.runs_dir,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_type_hints
 
@@ -136,8 +136,13 @@ def refuse_outside(options: Any, **bounds: float | tuple[float, float]) -> None:
             raise UserError(f"--{name.replace('_', '-')}: {value} given, {allowed} expected.")
 
 
-def parse_env_kwargs(words: Sequence[str], flag: str = "--env-kwargs", example: str = "gravity=9.8") -> dict[str, Any]:
-    """Read `key=value` words of a flag, the values as YAML would.
+def parse_env_kwargs(
+    words: Sequence[str],
+    flag: str = "--env-kwargs",
+    example: str = "gravity=9.8",
+    read: Callable[[str, str], Any] = lambda _, value: parse_value(value),
+) -> dict[str, Any]:
+    """Read `key=value` words of a flag, the values as YAML would or as `read` does, which takes the key too.
 
     Raises:
         UserError: a word is not of that form.
@@ -147,7 +152,7 @@ def parse_env_kwargs(words: Sequence[str], flag: str = "--env-kwargs", example: 
         key, equals, value = word.partition("=")
         if not equals or not key.isidentifier():
             raise UserError(f"{flag}: {word!r} given, KEY=VALUE expected, such as {flag} {example}")
-        found[key] = parse_value(value)
+        found[key] = read(key, value)
     return found
 
 

@@ -63,6 +63,18 @@ def notation(annotation: Any) -> str:
     return _WORDS.get(annotation, getattr(annotation, "notation", "VALUE"))
 
 
+def is_text(annotation: Any) -> bool:
+    """Whether values of this type are text, several texts, or none."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Literal:
+        return all(isinstance(option, str) for option in arguments)
+    if origin is Annotated:
+        return is_text(arguments[0])
+    if origin in (Union, types.UnionType, tuple, list):
+        return all(is_text(argument) for argument in arguments if argument is not ...)
+    return annotation in (str, type(None))
+
+
 def takes_many(annotation: Any) -> bool:
     """Whether a field of this type takes several words."""
     if get_origin(annotation) in (Union, types.UnionType):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Annotated, Any
 
 import tyro
@@ -11,8 +11,9 @@ from pydantic.fields import FieldInfo
 
 from agents.core.settings import Settings, Torsos
 from agents.run import registry
-from agents.run.config import ALIASES
-from agents.run.notation import notation, takes_many
+from agents.run.config import ALIASES, RUN_FIELDS
+from agents.run.flags import parse_env_kwargs
+from agents.run.notation import is_text, notation, takes_many
 from agents.run.yaml_files import parse_value
 
 OTHER_FLAGS = {"total_timesteps": ["-n"], "encoder": ["--network"]}
@@ -61,14 +62,37 @@ def flag_group(title: str, doc: str, fields: Mapping[str, FieldInfo], defaults: 
     return group()
 
 
+def read_word(word: str, field: FieldInfo) -> Any:
+    """Read a word of a flag: what is text stays as it was typed, all else is what YAML makes of it."""
+    if is_text(kind := field.annotation):
+        return None if word == "none" and kind is not str and not takes_many(kind) else word
+    value = parse_value(word)
+    return word if isinstance(value, str) else value
+
+
+def parse_settings(words: Sequence[str], algo: str, example: str) -> dict[str, Any]:
+    """Read the words of `--set`, which are settings of an algorithm.
+
+    Raises:
+        UserError: one is not of the form `setting=value`.
+    """
+    fields = RUN_FIELDS | registry.find(algo).config.flat_fields()
+
+    def read(key: str, word: str) -> Any:
+        field = fields.get(ALIASES.get(key, key))
+        return parse_value(word) if field is None or takes_many(field.annotation) else read_word(word, field)
+
+    return parse_env_kwargs(words, "--set", example, read)
+
+
 def _raw(name: str, field: FieldInfo) -> Any:
-    """Tell tyro to hand a flag's words on as YAML would read them: one place judges values, whatever they came from."""
+    """Tell tyro to hand a flag's words on as they are read: one place judges values, whatever they came from."""
     many = takes_many(field.annotation)
 
     def read(words: list[str]) -> Any:
-        if name == "env_kwargs" or field.annotation is str:
-            return words if many else words[0]
-        return [parse_value(word) for word in words] if many else parse_value(words[0])
+        if name == "env_kwargs":
+            return words
+        return [read_word(word, field) for word in words] if many else read_word(words[0], field)
 
     return tyro.constructors.PrimitiveConstructorSpec(
         nargs="*" if many else 1,

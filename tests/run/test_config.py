@@ -14,6 +14,7 @@ from agents.core.settings import Torsos
 from agents.run import config as module
 from agents.run import registry
 from agents.run.config import FLAGS, Layer, RunConfig, merge, packaged_config, resolve
+from agents.run.setting_flags import parse_settings
 from agents.run.yaml_files import load_config_file, parse_value
 from agents.train import parse
 from envs.errors import UserError
@@ -441,6 +442,30 @@ def test_mistakes_in_lists_of_words(values: dict[str, Any], message: str) -> Non
     with pytest.raises(UserError) as raised:
         flags(**values)
     assert message in str(raised.value)
+
+
+def test_text_is_taken_as_it_was_typed() -> None:
+    beneath = {"env": "Some-v0"}
+    for flag, name in (("--name", "name"), ("--from", "pretrained"), ("--preset", "preset")):
+        for word in ("42", "1e-3", "007", "exp: 3", "exp #3", "runs/a #1", "2024-01-01", "true", "[a]", "'q'"):
+            given, _ = parse([flag, word], beneath)
+            assert given == {name: word}
+        assert parse([flag, "none"], beneath)[0] == {name: None}
+    assert parse(["--algo", "bc", "--data", "2024", "--encoder", "a #1/b.py:C"], {**beneath, "algo": "bc"})[0] == {
+        **{"algo": "bc", "data": "2024", "encoder": "a #1/b.py:C"}
+    }
+    assert parse(["--action-names", "1", "none", "right: 2", "#3"], beneath)[0] == {
+        "action_names": ["1", "none", "right: 2", "#3"]
+    }
+    assert parse(["--wrappers", "a #1/b.py:C", "{c:D: {e: 2}}"], beneath)[0] == {
+        "wrappers": ["a #1/b.py:C", {"c:D": {"e": 2}}]
+    }
+    assert flags(name=parse(["--name", "42"], beneath)[0]["name"]).name == "42"
+    assert flags(**parse(["--freeze", "none"], beneath)[0]).freeze == []
+    settings = ["name=42", "from=a #1", "learning_rate=1e-4", "net_arch=[8, 8]", "memory=none", "else=1"]
+    assert parse_settings(settings, "ppo", "name=a") == {
+        **{"name": "42", "from": "a #1", "learning_rate": 1e-4, "net_arch": [8, 8], "memory": None, "else": 1}
+    }
 
 
 def test_wrappers_as_flags_and_as_rl_zoo3_writes_them(tmp_path: Path) -> None:
