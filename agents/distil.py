@@ -15,10 +15,10 @@ from agents.run.flags import (
     Checkpoint,
     Debug,
     Json,
+    OwnSeed,
     Quiet,
     Run,
     RunsDir,
-    Seed,
     Settings,
     Trust,
     parse_flags,
@@ -42,12 +42,16 @@ class Options:
     run: Run = None
     net_arch: Annotated[
         tuple[str, ...],
-        tyro.conf.arg(metavar="INTEGER ...|pi=INTEGER,... vf=INTEGER,...", help="widths of the student's layers"),
-    ] = ("16",)
+        tyro.conf.arg(
+            metavar="INTEGER ...|pi=INTEGER,... vf=INTEGER,...",
+            help_behavior_hint="(default: 16)",
+            help="widths of the student's layers",
+        ),
+    ] = ()
     set: Settings = ()
     steps: Annotated[int, tyro.conf.arg(help="environment steps to learn for, half of them the teacher's")] = 100_000
     learning_rate: Annotated[float, tyro.conf.arg(help="at the beginning; it falls linearly to 0")] = 1e-3
-    seed: Seed = 0
+    seed: OwnSeed = None
     checkpoint: Checkpoint = "best"
     episodes: Annotated[int, tyro.conf.arg(help="that both are measured on at the end; 0 for none")] = 100
     trust: Trust = False
@@ -79,10 +83,16 @@ def _distil(argv: list[str]) -> int:
     run = options.run or find_latest_run(options.runs_dir)
     teacher = load_policy(run, options.checkpoint, trust=options.trust)
     say(*teacher.notes)
-    flags = {"net_arch": [parse_value(word) for word in options.net_arch], "seed": options.seed}
+    flags: dict[str, Any] = {} if options.seed is None else {"seed": options.seed}
+    if options.net_arch:
+        flags["net_arch"] = [parse_value(word) for word in options.net_arch]
     summary = distil(
         teacher,
-        [Layer("--set", parse_settings(options.set, teacher.algo, "layer_norm=true")), Layer(FLAGS, flags)],
+        [
+            Layer("default", {"net_arch": [16], "seed": 0}),
+            Layer("--set", parse_settings(options.set, teacher.algo, "layer_norm=true")),
+            Layer(FLAGS, flags),
+        ],
         steps=options.steps,
         learning_rate=options.learning_rate,
         runs_dir=options.runs_dir,
@@ -91,7 +101,7 @@ def _distil(argv: list[str]) -> int:
     found: dict[str, Any] = dataclasses.asdict(summary)
     if options.episodes and not summary.interrupted:
         student = load_policy(Path(summary.run), trust=True)
-        found |= side_by_side({"teacher": teacher, "student": student}, options.episodes, options.seed, options.quiet)
+        found |= side_by_side({"teacher": teacher, "student": student}, options.episodes, summary.seed, options.quiet)
     if options.json:
         print_json(found)
     return 130 if summary.interrupted else 0

@@ -14,10 +14,10 @@ from agents.run.flags import (
     Checkpoint,
     Debug,
     Json,
+    OwnSeed,
     Quiet,
     Run,
     RunsDir,
-    Seed,
     Settings,
     Trust,
     parse_flags,
@@ -46,7 +46,7 @@ class Options:
         int, tyro.conf.arg(metavar="STEPS", help="train it on; in the first half weights go little by little")
     ] = 0
     set: Settings = ()
-    seed: Seed = 0
+    seed: OwnSeed = None
     checkpoint: Checkpoint = "best"
     episodes: Annotated[int, tyro.conf.arg(help="that both are measured on at the end; 0 for none")] = 100
     trust: Trust = False
@@ -82,8 +82,9 @@ def _prune(argv: list[str]) -> int:
         method=options.method,
         finetune=options.finetune,
         settings=[
+            Layer("default", {"seed": 0}),
             Layer("--set", parse_settings(options.set, before.algo, "learning_rate=1e-4")),
-            Layer(FLAGS, {"seed": options.seed}),
+            Layer(FLAGS, {} if options.seed is None else {"seed": options.seed}),
         ],
         runs_dir=options.runs_dir,
         quiet=options.quiet,
@@ -91,7 +92,7 @@ def _prune(argv: list[str]) -> int:
     found: dict[str, Any] = dataclasses.asdict(summary)
     if options.episodes and not summary.interrupted:
         after = load_policy(Path(summary.run), trust=True)
-        found |= side_by_side({"before": before, "after": after}, options.episodes, options.seed, options.quiet)
+        found |= side_by_side({"before": before, "after": after}, options.episodes, summary.seed, options.quiet)
     if options.json:
         print_json(found)
     return 130 if summary.interrupted else 0

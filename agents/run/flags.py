@@ -63,6 +63,9 @@ Trust = Annotated[
     Flag, tyro.conf.arg(help="run the code that a run, a model or a file of settings of somebody else brings or names")
 ]
 Seed = Annotated[int, tyro.conf.arg(help="all randomness follows from it")]
+OwnSeed = Annotated[
+    Count, tyro.conf.arg(help="all randomness follows from it (default: 0)")
+]  # over that of --set, which the default would hide
 Quiet = Annotated[Flag, tyro.conf.arg(help="print nothing but errors")]
 Json = Annotated[Flag, tyro.conf.arg(help="print the result as a last line")]
 Debug = Annotated[Flag, tyro.conf.arg(help="show tracebacks")]

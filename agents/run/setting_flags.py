@@ -80,7 +80,10 @@ def parse_settings(words: Sequence[str], algo: str, example: str) -> dict[str, A
 
     def read(key: str, word: str) -> Any:
         field = fields.get(ALIASES.get(key, key))
-        return parse_value(word) if field is None or takes_many(field.annotation) else read_word(word, field)
+        if field is None or not takes_many(field.annotation):
+            return parse_value(word) if field is None else read_word(word, field)
+        value = parse_value(word)
+        return [value] if isinstance(value, int | float) else value  # net_arch=32, as a flag has it
 
     return parse_env_kwargs(words, "--set", example, read)
 

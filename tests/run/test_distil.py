@@ -165,6 +165,25 @@ def test_mistakes_are_said(words: str, said: str, tmp_path: Path, capsys) -> Non
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.parametrize(
+    ("words", "seed", "widths"),
+    [
+        ("", 0, (16,)),
+        ("--set seed=7 net_arch=32", 7, (32,)),
+        ("--set seed=7 net_arch=32 --seed 0 --net-arch 8", 0, (8,)),
+    ],
+)
+def test_what_is_set_counts_over_defaults_and_flags_over_that(
+    words: str, seed: int, widths: tuple[int, ...], tmp_path: Path
+) -> None:
+    source = teacher(PPO_SMALL | {"env": "CartPole-v1"}, tmp_path / "teacher")
+    more = ["--steps", "512", "--episodes", "0", "--quiet", "--runs-dir", str(tmp_path / "runs")]
+    assert main([str(source.path), *words.split(), *more]) == 0
+    (run,) = (tmp_path / "runs").iterdir()
+    config: Any = load_policy(run, trust=True).config
+    assert (config.seed, config.params.network.net_arch) == (seed, widths)
+
+
 def test_policies_with_critics_of_actions_are_refused(tmp_path: Path) -> None:
     sac = {"algo": "sac", "env": "Pendulum-v1", "learning_starts": 16, "batch_size": 8, "n_envs": 1, "net_arch": [8]}
     loaded = teacher(sac | {"device": "cpu"}, tmp_path / "sac")

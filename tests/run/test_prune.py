@@ -123,6 +123,15 @@ def test_a_part_is_between_none_and_all(sparsity: float, tmp_path: Path) -> None
         prune(loaded, sparsity, runs_dir=tmp_path / "runs")
 
 
+@pytest.mark.parametrize(("words", "seed"), [("", 0), ("--set seed=7", 7), ("--set seed=7 --seed 0", 0)])
+def test_a_seed_that_is_set_counts_over_the_default(words: str, seed: int, tmp_path: Path) -> None:
+    source = teacher(PPO, tmp_path / "source")
+    more = ["--episodes", "0", "--quiet", "--runs-dir", str(tmp_path / "runs")]
+    assert main([str(source.path), *words.split(), *more]) == 0
+    (run,) = (tmp_path / "runs").iterdir()
+    assert load_policy(run, trust=True).config.seed == seed
+
+
 def test_units_of_other_layers_cannot_be_taken_out(tmp_path: Path) -> None:
     loaded = teacher(DQN | {"dueling": True}, tmp_path / "before")
     with pytest.raises(UserError, match="plain hidden layers before plain heads: use --method magnitude"):
