@@ -20,6 +20,7 @@ from agents.run.metrics import UserMetrics
 from agents.run.monitor import Monitor
 from agents.run.resuming import load_latest, refuse_finished
 from agents.run.run import TAKING_TURNS, Run, Track
+from agents.run.storage import remove_folder
 from agents.run.summary import Summary, resume_command
 from agents.run.training import Training
 from agents.run.transfer import begin, changed
@@ -60,6 +61,7 @@ def train(
     replays = replays_dir.absolute(), replays_dir
     with ExitStack() as stack:
         given, folder = training is not None, None
+        unless_begun = stack.enter_context(ExitStack())  # does its work once the lock is given back
         if resume is not None:
             folder = RunFolder.open(resume).fixed()
             lock = stack.enter_context(closing(Lock(folder.path)))
@@ -76,6 +78,8 @@ def train(
             folder = RunFolder.create(
                 runs_dir, training.config, folder_name=folder_name, threads=torch.get_num_threads()
             ).fixed()
+            if folder_name is None:
+                unless_begun.callback(remove_folder, folder.path)
             lock = stack.enter_context(closing(Lock(folder.path)))
             notes = [*changed(training), *code.keep(folder.path, training.config.model_dump(mode="json"))]
             if training.origin is not None:
@@ -87,8 +91,6 @@ def train(
             notes = load_latest(training, monitor, folder)
             refuse_finished(training, monitor, folder)
             notes += training.schedules_since(folder.budget(training.config.params))
-            folder.resume(training.config)
-            code.sign(folder.path, training.config.model_dump(mode="json"))
         if lock.note:
             notes.append(lock.note)
         if config.one_instance:
@@ -105,6 +107,10 @@ def train(
                 track=track,
             )
         ) as run:
+            unless_begun.pop_all()
+            if resume is not None:  # not before: the run that is there stays whole where this one cannot begin
+                folder.resume(training.config)
+                code.sign(folder.path, training.config.model_dump(mode="json"))
             run.keeps_env = given
             if on_start is not None:
                 on_start(run)

@@ -85,6 +85,13 @@ def test_a_tracker_that_refuses(library: Fake, tmp_path: Path, capsys: pytest.Ca
     library.fault = "no API key\nconfigured"
     assert main(f"{WORDS} --track --runs-dir {tmp_path}".split()) == 2
     assert capsys.readouterr().err.startswith("error: --track: wandb does not begin: no API key configured")
+    assert not list(tmp_path.iterdir()), "no run that has no model"
+    library.fault = ""
+    run = train(tmp_path, WORDS)
+    before = {file: file.read_bytes() for file in (run / "summary.json", run / "config.yaml", run / "progress.csv")}
+    library.fault = "no API key"
+    resume(run, "-n 512 --track", code=2)
+    assert before == {file: file.read_bytes() for file in before}
 
 
 def test_without_the_flag_nothing_is_sent(library: Fake, tmp_path: Path) -> None:
