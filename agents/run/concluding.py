@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from agents.run.footage import record_episode_of
 from agents.run.play import watch_fault
+from agents.run.sinks import Sink
 from agents.run.summary import Summary, last_screen
 from agents.run.tensorboard import BEST, FINAL
 from envs.single import reward_threshold
@@ -57,7 +58,8 @@ def conclude(run: Run, interrupted: bool, replays: tuple[Path, Path], record_ste
     )
     watchable = watch_fault(config.env) is None and (recorded is not None or interrupted or not record_steps)
     scores = {BEST: None if run.monitor.best is None else run.monitor.best[0], FINAL: mean}
-    for sink in (run.tensorboard, *run.trackers):
+    sinks: list[Sink] = [run.tensorboard, *run.trackers]
+    for sink in sinks:
         sink.write(step, {tag: score for tag, score in scores.items() if score is not None})
     run.tensorboard.hparams(config.model_dump(mode="json"))
     run.folder.write_summary(dataclasses.asdict(summary))

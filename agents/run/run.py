@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, cast
 
@@ -28,6 +29,7 @@ from agents.run.sinks import ConsoleSink, CsvSink, Sink
 from agents.run.storage import atomic_folder, remove_folder
 from agents.run.tensorboard import TensorBoardSink
 from agents.run.terminal import typed
+from agents.run.tracking import Tracker
 from agents.run.training import Training
 from agents.run.trees import remove_tree, write_tree
 from envs.errors import UserError
@@ -36,7 +38,7 @@ from envs.single import has_time_limit
 LOOK_EVERY = 1.0  # seconds between two looks at what goes on around the training
 SAVE_EVERY = 1.0  # seconds between two models that are saved to be watched; writing one takes milliseconds
 KEEP_STATES = 2  # checkpoints whose training state is kept; all keep their model
-Track = Callable[[Path, RunConfig], Sink]
+Track = Callable[[Path, RunConfig], Tracker]
 TAKING_TURNS = "One environment does all in turn: evaluations use the training's, which then begins a new episode."
 
 
@@ -325,6 +327,8 @@ class Run:
         training, config, params = self.training, self.config, self.params
         self.say(understood(training))
         training.runtime.say = self.console.say
+        for tracker in self.trackers:
+            tracker.say = self.console.say
         if params.eval_max_steps is not None:
             self.console.say(f"evaluations cut episodes after {params.eval_max_steps:,} steps (--eval-max-steps)")
         self.console.say(f"run folder: {self.folder.shown}")
@@ -335,6 +339,7 @@ class Run:
 
     def close(self) -> None:
         """Flush and close everything but the environments of the training."""
-        for sink in (self.progress_csv, self.evaluations, *self.sinks):
-            sink.close()
-        self.evaluator.close()
+        with ExitStack() as stack:  # what raises keeps none of the others open
+            stack.callback(self.evaluator.close)
+            for sink in reversed((self.progress_csv, self.evaluations, *self.sinks)):
+                stack.callback(sink.close)

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from agents.run.evaluator import Evaluator
+from agents.run.sinks import CsvSink
 from agents.train import main
 from tests.run.running import resume, rows, train
 
@@ -92,6 +94,33 @@ def test_a_tracker_that_refuses(library: Fake, tmp_path: Path, capsys: pytest.Ca
     library.fault = "no API key"
     resume(run, "-n 512 --track", code=2)
     assert before == {file: file.read_bytes() for file in before}
+
+
+@pytest.mark.parametrize("call", ["log", "finish"])
+def test_a_tracker_that_fails_later_takes_nothing_with_it(
+    call: str, library: Fake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def failing(*_: Any, **__: Any) -> None:
+        calls.append(call)
+        raise ConnectionError("the network is\ngone")
+
+    calls: list[str] = []
+    monkeypatch.setattr(Fake, call, failing)
+    assert main(f"{WORDS} --track --no-record --runs-dir {tmp_path}".split()) == 0
+    said = "--track: nothing more is sent to wandb: ConnectionError: the network is gone"
+    assert capsys.readouterr().out.count(said) == len(calls) == 1
+    (run,) = tmp_path.iterdir()
+    assert (run / "summary.json").is_file()
+    assert library.finished == 0
+
+
+def test_what_raises_as_it_is_closed_keeps_nothing_else_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    closed: list[Evaluator] = []
+    monkeypatch.setattr(CsvSink, "close", lambda _: 1 / 0)
+    monkeypatch.setattr(Evaluator, "close", lambda self: closed.append(self))
+    with pytest.raises(ZeroDivisionError):
+        train(tmp_path, WORDS)
+    assert closed
 
 
 def test_without_the_flag_nothing_is_sent(library: Fake, tmp_path: Path) -> None:
