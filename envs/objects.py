@@ -26,7 +26,7 @@ def named(env: Any) -> tuple[str, dict[str, Any]]:
     Args:
         env: an id or a path, which stay as they are; a class (`gymnasium.Env` or `envs.native.base.Dynamics`), a
             function that returns an environment, or an environment: of one that `gymnasium.make` made others are made
-            alike, any other is copied.
+            alike where a file can hold its arguments, any other is copied.
 
     Raises:
         UserError: it is none of these, or an environment that cannot be copied.
@@ -56,7 +56,8 @@ def _same_again(env: gymnasium.Env) -> tuple[str, dict[str, Any]]:
         kwargs = {key: value for key, value in kwargs.items() if usual.kwargs.get(key, usual) is not value}
         if spec.max_episode_steps != usual.max_episode_steps:
             kwargs["max_episode_steps"] = spec.max_episode_steps
-        return spec.id, kwargs
+        if _is_plain(kwargs):
+            return spec.id, kwargs
     name = type(env.unwrapped).__name__
     try:
         copy.deepcopy(env)
@@ -73,6 +74,13 @@ def _same_again(env: gymnasium.Env) -> tuple[str, dict[str, Any]]:
         return made
 
     return _registered(another, name, key=env), {}
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a file can hold it."""
+    if type(value) in (list, tuple, dict):
+        return all(map(_is_plain, [*value, *value.values()] if isinstance(value, dict) else value))
+    return type(value) in (str, int, float, bool, type(None))
 
 
 def _importable(env: Callable[..., Any]) -> str | None:

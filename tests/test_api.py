@@ -146,6 +146,18 @@ def test_a_file_of_settings_is_overridden_by_what_is_given_alone(tmp_path):
     assert (PPO("CartPole-v1").config.seed, PPO("CartPole-v1").config.device) == (0, "auto")
 
 
+def test_arguments_of_the_environment_are_such_as_files_hold(tmp_path):
+    given = {"length": np.int64(5), "more": (Path("a"), {"b": np.float32(0.5)}), "end": None}
+    model = PPO(lambda length, more, end: Odd(length), env_kwargs=given, **SMALL)
+    assert model.config.env_kwargs == {"length": 5, "more": ("a", {"b": 0.5}), "end": None}
+    kept = load(model.save(tmp_path / "model")).config.env_kwargs
+    assert kept == {"length": 5, "more": ["a", {"b": 0.5}], "end": None}
+    gymnasium.register("Odd-v0", Odd)
+    made = gymnasium.make("Odd-v0", length=np.int64(3), disable_env_checker=True)
+    assert PPO(made, **SMALL).learn(64, quiet=True).save(tmp_path / "made").is_dir()
+    gymnasium.registry.pop("Odd-v0")
+
+
 def test_predict_speaks_the_environments_own_spaces():
     model = PPO(Odd, seed=3, **SMALL).learn(1024, quiet=True)
     assert model.observation_space == Odd.observation_space
@@ -566,6 +578,11 @@ def test_a_recorded_episode_shows_itself(tmp_path):
         (lambda: PPO("CartPole-v1").learn(1, runs_dir=3), "runs_dir: 3 given, a path expected"),
         (lambda: PPO("CartPole-v1").learn(True), "total_timesteps: True given, a whole number expected"),
         (lambda: PPO("CartPole-v1", env_kwargs=[1]), r"env_kwargs: \[1\] given, a mapping"),
+        (
+            lambda: PPO(Odd, env_kwargs={"f": print}),
+            r"^env_kwargs: f: builtin_function_or_method given, but numbers.*f=...",
+        ),
+        (lambda: PPO(Odd, env_kwargs={"a": {"b": [np.zeros(2)]}}), r"^env_kwargs: a: ndarray given, but numbers"),
         (lambda: PPO("CartPole-v1", config={"gamma": 1}), "config: .*gamma.* given, a path .*; settings are keyword"),
         (lambda: PPO("CartPole-v1", trust=3), "trust: 3 given, True, False or the names of code"),
         (lambda: PPO("CartPole-v1", n_steps=np.array([1, 2])), r"n_steps: \[1, 2\] given, INTEGER expected"),

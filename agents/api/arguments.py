@@ -19,6 +19,7 @@ from agents.run.notation import show
 from envs.errors import UserError, listed, nearest, not_one_of
 
 LEARN = ("total_timesteps", "quiet", "runs_dir", "name", "replays_dir")  # arguments of `learn`
+PLAIN = (str, int, float, bool, type(None))  # what files hold
 MADE_WITH = ("config", "trust")  # arguments of the classes that are no settings
 
 
@@ -135,11 +136,25 @@ def one_of(name: str, given: Any, options: Sequence[str]) -> Any:
     return given
 
 
-def mapping(name: str, given: Any) -> dict[str, Any]:
-    """Return values by name, {} for None."""
+def env_kwargs(given: Any) -> dict[str, Any]:
+    """Return an environment's own arguments by name, which a file must be able to hold; {} for None."""
     if given is not None and not (isinstance(given, Mapping) and all(isinstance(key, str) for key in given)):
-        raise UserError(f"{name}: {show(given)} given, a mapping of names to values expected")
-    return dict(given or {})
+        raise UserError(f"env_kwargs: {show(given)} given, a mapping of names to values expected")
+    return {name: _written(name, value) for name, value in (given or {}).items()}
+
+
+def _written(name: str, value: Any) -> Any:
+    if type(value) in (list, tuple):  # a tuple stays one, as environments may tell them apart
+        return type(value)(_written(name, item) for item in value)
+    if type(value) is dict and all(type(key) in PLAIN for key in value):
+        return {key: _written(name, item) for key, item in value.items()}
+    value = _plain(value) if isinstance(value, os.PathLike) or getattr(value, "ndim", None) == 0 else value
+    if type(value) in PLAIN:
+        return value
+    raise UserError(
+        f"env_kwargs: {name}: {type(value).__name__} given, but numbers, text, lists and mappings of them expected, "
+        f"which files can hold; with others give a function that makes the environment: lambda: MyEnv({name}=...)"
+    )
 
 
 def trusted(given: Any) -> code.Trust:

@@ -74,7 +74,7 @@ class Model(Trainable, metaclass=ModelType):
 
         name = type(self).__name__
         arguments.refuse(name, self.algo, env, misplaced, settings)
-        own, trust = arguments.mapping("env_kwargs", env_kwargs), arguments.trusted(trust)
+        own, trust = arguments.env_kwargs(env_kwargs), arguments.trusted(trust)
         env_id, own_kwargs = named(env)
         locate(env_id)
         typed = {"seed": seed, "device": device, "vec": vec, "compile": compile}
