@@ -25,6 +25,7 @@ from agents.run.config import (
     RunConfig,
     config_layer,
     merge,
+    moved_to,
     of_others,
     resolve,
 )
@@ -167,10 +168,7 @@ def _read(argv: list[str]) -> tuple[RunConfig, Options, list[str], Path | None]:
     if early.resume:
         before = resolve(beneath, packaged=False)
         refuse_changes(before, given)
-        if given.get("device", before.device) != before.device and before.compile != "on":
-            given.setdefault("compile", "auto")  # what is best differs with the device
-        if given.get("device", before.device) != before.device and before.precision == "tf32":
-            given.setdefault("precision", "auto")  # which others may not have
+        given = moved_to(before, given.get("device", before.device)) | given
         if "eval_freq" in given:
             given.setdefault("eval_share", "auto")  # it goes with the frequency
     config = resolve([*beneath, Layer(FLAGS, given)], packaged=not early.resume)

@@ -28,6 +28,8 @@ from agents.acting.policies import ActorCriticPolicy
 from agents.api import arguments, habits
 from agents.api.shown import Video
 from agents.evaluate import main as evaluate_command
+from agents.prune import main as prune_command
+from agents.run.trees import read_tree, write_tree
 from agents.train import Options
 from envs.adapters.workers import WorkersVecEnv
 from envs.errors import UserError
@@ -245,6 +247,24 @@ def test_saved_models_go_on_exactly(tmp_path, kind):
     (tmp_path / "other").mkdir()
     with pytest.raises(UserError, match="holds no model"):
         model.save(tmp_path / "other")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there it goes on on its GPU")
+@pytest.mark.parametrize("device", [None, "cpu"])
+def test_a_model_trained_on_a_device_that_is_not_here_is_trained_on(tmp_path, device):
+    place = PPO("CartPole-v1", final_eval_episodes=0, **SMALL).learn(64, quiet=True).save(tmp_path / "model")
+    tensors, meta = read_tree(place, "model")
+    meta["config"] |= {"device": "cuda", "precision": "tf32", "compile": "kernels"}
+    write_tree(place, "model", tensors, meta)
+    model = load(place, device=device)
+    model.set_parameters(model.get_parameters())
+    assert model.learn(64, quiet=True).num_timesteps == 128
+    pruned = load(place, device=device).prune(runs_dir=tmp_path, quiet=True)
+    distilled = load(place, device=device).distil(steps=512, runs_dir=tmp_path, quiet=True)
+    assert (pruned.config.device, distilled.config.device) == ("cpu", "cpu")
+    assert prune_command([str(place), "--episodes", "0", "--quiet", "--runs-dir", str(tmp_path)]) == 0
+    with pytest.raises(UserError, match="--device cuda"):
+        load(place, device="cuda")
 
 
 @pytest.mark.parametrize("kind", [PPO, DQN])

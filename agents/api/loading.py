@@ -7,6 +7,7 @@ is imported when the first one needs it.
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -14,7 +15,7 @@ from agents.api import arguments
 from agents.api.model import Model
 from agents.api.shown import Progress, Video
 from agents.run import code, registry, spellings
-from agents.run.config import RUN_FIELDS
+from agents.run.config import RUN_FIELDS, moved_to
 from envs.errors import UserError, did_you_mean, listed, not_one_of
 
 __all__ = ["Model", "Progress", "Video", "algorithm", "load"]
@@ -24,7 +25,7 @@ def load(
     path: str | os.PathLike[str] = "latest",
     checkpoint: str = "best",
     *,
-    device: str = "cpu",
+    device: str | None = None,
     trust: code.Trust = False,
 ) -> Model:
     """Load a model that `Model.save` or a training wrote.
@@ -34,7 +35,8 @@ def load(
         checkpoint: of a run: "best" by its own evaluations, "latest", or a step. Training it further goes on exactly
             from a checkpoint whose training state is still there, as "latest" is; from weights alone, the optimiser
             begins anew.
-        device: where it computes.
+        device: where it computes, and is trained further; by default it computes on the CPU, and is trained where it
+            was, if this machine has such a device.
         trust: run code outside the package that its files name, though it was not made by you on this machine; or
             the names of the code that may be run.
 
@@ -45,15 +47,19 @@ def load(
     from agents.core.device import choose_device
     from agents.core.precision import use_products
     from agents.run.folder import find_latest_run
-    from agents.run.models import load_policy
+    from agents.run.models import load_policy, runs_here
 
     run = arguments.place("path", path)
     if run == Path("latest") and not run.exists():
         run = find_latest_run(Path("runs"))
-    device = arguments.one_of("device", device, get_args(RUN_FIELDS["device"].annotation))
-    chosen, _ = choose_device(device, env_on_gpu=False, flops=0, batch_size=1)
+    allowed = get_args(RUN_FIELDS["device"].annotation)
+    where = "cpu" if device is None else arguments.one_of("device", device, allowed)
+    chosen, _ = choose_device(where, env_on_gpu=False, flops=0, batch_size=1)
     loaded = load_policy(run, str(checkpoint), str(chosen), trust=arguments.trusted(trust))
     use_products(loaded.config.precision)
+    config = loaded.config
+    moved = runs_here(config) if device is None else config.model_copy(update=moved_to(config, str(chosen)))
+    loaded = replace(loaded, config=moved)
     return algorithm(loaded.config.algo)._of(loaded)
 
 

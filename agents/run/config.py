@@ -144,6 +144,15 @@ class RunConfig(Settings):
         return resolve([Layer(source, values)], packaged=False)
 
 
+def moved_to(before: RunConfig, device: str) -> dict[str, Any]:
+    """Return the settings of a run that change where it goes on on another device; {} where it is the same."""
+    if device == before.device:
+        return {}
+    best = {} if before.compile == "on" else {"compile": "auto"}  # what is best differs with the device
+    others = {"precision": "auto"} if before.precision == "tf32" else {}  # which others may not have
+    return {"device": device, **best, **others}
+
+
 RUN_FIELDS = {name: field for name, field in RunConfig.model_fields.items() if name != "params"}
 
 

@@ -32,8 +32,8 @@ from agents.ops.losses import mean
 from agents.ops.relative import relative_entropy
 from agents.run import loops
 from agents.run.build import build
-from agents.run.config import Layer, resolve
-from agents.run.models import LoadedPolicy
+from agents.run.config import Layer, moved_to, resolve
+from agents.run.models import LoadedPolicy, on_cpu
 from agents.run.runner import train_out
 from agents.run.summary import Summary
 from agents.run.training import Training
@@ -182,8 +182,9 @@ def student_of(teacher: LoadedPolicy, settings: Sequence[Layer], steps: int, lea
         )
     if teacher.config.one_instance:
         raise UserError("teacher and student play side by side, and of this environment only one copy may run")
+    teacher = on_cpu(teacher)
     before = teacher.config.model_dump(mode="json")
-    own = ANEW | {"total_timesteps": steps, "device": "cpu", "name": "distilled"}
+    own = ANEW | moved_to(teacher.config, "cpu") | {"total_timesteps": steps, "name": "distilled"}
     own["n_envs"] = max(before["n_envs"], LEAST_ENVS)
     if "bcq_threshold" in before:  # what the teacher never does it learns by itself
         own["bcq_threshold"] = 0.0

@@ -17,11 +17,12 @@ from gymnasium import Space
 from torch import nn
 
 from agents.acting.policies import ModelPolicy
+from agents.core.device import choose_device
 from agents.core.precision import set_precision
 from agents.core.saved import count
 from agents.run import code
 from agents.run.build import make_algorithm
-from agents.run.config import RunConfig
+from agents.run.config import RunConfig, moved_to
 from agents.run.folder import RunFolder, run_of
 from agents.run.training import refuse_spoilt
 from agents.run.trees import copy_tree, read_tree, write_tree
@@ -215,6 +216,24 @@ def untrained(loaded: LoadedPolicy) -> LoadedPolicy:
     policy: Any = algorithm.to(loaded.policy.device).eval().policy
     set_precision(policy.model, loaded.config.precision)
     return replace(loaded, policy=policy, step=0, name="0")
+
+
+def on_cpu(loaded: LoadedPolicy) -> LoadedPolicy:
+    """Return a policy that computes on the CPU: the loaded one, or where that is elsewhere a copy."""
+    if loaded.policy.device.type == "cpu":
+        return loaded
+    copy = untrained(loaded)
+    copy.policy.model.cpu().load_state_dict(loaded.policy.model.state_dict())
+    return replace(copy, step=loaded.step, name=loaded.name)
+
+
+def runs_here(config: RunConfig) -> RunConfig:
+    """Return settings for a device that is chosen anew where this machine lacks theirs."""
+    try:
+        choose_device(config.device, env_on_gpu=False, flops=0, batch_size=1)
+    except UserError:
+        return config.model_copy(update=moved_to(config, "auto"))
+    return config
 
 
 def load_policy(

@@ -18,8 +18,8 @@ from agents.networks.models import ActorCritic, QNetwork
 from agents.networks.parts import begin_with
 from agents.ops.sparsity import masks, ramp, units
 from agents.run.build import build
-from agents.run.config import Layer, resolve
-from agents.run.models import LoadedPolicy
+from agents.run.config import Layer, moved_to, resolve
+from agents.run.models import LoadedPolicy, runs_here
 from agents.run.runner import train_out
 from agents.run.summary import Summary
 from agents.run.training import Training
@@ -138,7 +138,9 @@ def pruned(
     model = loaded.policy.model
     state, shape = smaller(model, sparsity) if method == "structured" else (model.state_dict(), {})
     before = loaded.config.model_dump(mode="json")
-    own = ANEW | {"total_timesteps": max(finetune, 1), "name": "pruned"}
+    asked = [layer.values["device"] for layer in settings if "device" in layer.values]
+    device = asked[-1] if asked else runs_here(loaded.config).device
+    own = ANEW | moved_to(loaded.config, device) | {"total_timesteps": max(finetune, 1), "name": "pruned"}
     if "exploration_final_eps" in before:  # what it knows already need not be explored
         own["exploration_initial_eps"] = before["exploration_final_eps"]
     config = resolve([Layer("run", before | own | shape), *settings], packaged=False)
