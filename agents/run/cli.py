@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 import os
 import re
 import signal
@@ -13,6 +11,7 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
+from agents.run.storage import to_json
 from agents.run.terminal import as_one, lasting_output, visible
 from envs.errors import UserError
 
@@ -106,9 +105,4 @@ def _say(message: str, error: BaseException) -> None:
 
 def print_json(values: dict[str, Any] | list[dict[str, Any]]) -> None:
     """Print a JSON object, or a list of them, on one line; inf and nan, which JSON lacks, become null."""
-    print(json.dumps([_sayable(one) for one in values] if isinstance(values, list) else _sayable(values)), flush=True)
-
-
-def _sayable(values: dict[str, Any]) -> dict[str, Any]:
-    unsayable = [key for key, value in values.items() if isinstance(value, float) and not math.isfinite(value)]
-    return values | dict.fromkeys(unsayable)
+    print(to_json(values), flush=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -23,7 +22,7 @@ from agents.ops.scores import MOST_DRAWN, confusion, determination, tallied
 from agents.run.datasets.reading import load_dataset
 from agents.run.datasets.room import Room
 from agents.run.models import LoadedPolicy, load_policy
-from agents.run.storage import write_text
+from agents.run.storage import to_json, write_text
 from envs.actions import ActionCodec, Hybrid
 from envs.adapters.stacking import FrameStack
 from envs.api import VecEnv
@@ -127,7 +126,7 @@ class HeldOut:
         if not len(data):
             return ["no episode was held out: how well the policy foretells others' actions is not known"]
         found = {"episodes": data.episodes, "transitions": len(data)} | self.measure()
-        write_text(folder / REPORT, json.dumps(found) + "\n")
+        write_text(folder / REPORT, to_json(found) + "\n")
         names = {
             "loss": "loss",
             "accuracy": "accuracy",

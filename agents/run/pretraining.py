@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from agents.networks.representation import auxiliary_loss
 from agents.run.build import make_algorithm
 from agents.run.imitation import Imitation, divided
 from agents.run.probes import lines, probe
-from agents.run.storage import write_text
+from agents.run.storage import to_json, write_text
 from envs.api import VecEnv
 from envs.seeding import derive_seed
 
@@ -68,7 +67,7 @@ class HeldOutFrames:
         algorithm, device = self._algorithm, self._algorithm.policy.device
         untrained = make_algorithm("pretrain", *self._spaces, algorithm.config, self._seed).to(device).eval()
         found = probe(algorithm.model, untrained.model, self._learnt, self.data, algorithm.config.gamma, self._seed)
-        write_text(folder / PROBES, json.dumps(found) + "\n")
+        write_text(folder / PROBES, to_json(found) + "\n")
         return lines(found)
 
 

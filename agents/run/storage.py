@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import shutil
@@ -227,6 +228,19 @@ def refuse_foreign(file: Path, body: Mapping[str, Any], form: str, version: int)
         raise UserError(f"{file} is foreign: this program did not write it")
     if body.get("version") != version:
         raise UserError(f"{file} has format version {body.get('version')!r}; this program reads version {version}")
+
+
+def to_json(values: Any) -> str:
+    """Write plain values as JSON on one line; inf and nan, which JSON lacks, become null."""
+    return json.dumps(_finite(values), allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def parse_json(content: bytes, most: int = MOST_VALUES) -> Any:

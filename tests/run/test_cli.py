@@ -77,10 +77,10 @@ def test_a_broken_pipe_of_its_own_is_not_hidden() -> None:
 
 
 def test_print_json(capsys: pytest.CaptureFixture[str]) -> None:
-    print_json({"a": math.nan, "b": -math.inf, "c": 0.1, "d": None, "e": "ü"})
+    print_json({"a": math.nan, "b": [-math.inf, {"x": (math.nan, 1)}], "c": 0.1, "d": None, "e": "ü"})
     printed = capsys.readouterr().out
     assert printed.count("\n") == 1
-    assert json.loads(printed) == {"a": None, "b": None, "c": 0.1, "d": None, "e": "ü"}
+    assert json.loads(printed) == {"a": None, "b": [None, {"x": [None, 1]}], "c": 0.1, "d": None, "e": "ü"}
 
 
 def test_the_list_of_commands(capsys: pytest.CaptureFixture[str]) -> None:
