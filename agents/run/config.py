@@ -5,6 +5,7 @@ Every mistake in a layer becomes one UserError that names the file or the flag. 
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Iterator, Sequence
@@ -365,6 +366,10 @@ def validate(model: type[Any], found: dict[str, tuple[Any, Layer]], **fixed: Any
         given = value if isinstance(value, list) else [value]  # Pydantic takes true for 1, and 1 for true
         if not all("true|false" in expected if isinstance(item, bool) else expected != "true|false" for item in given):
             raise UserError(f"{layer.label(name)}: {show(value)} given, {expected} expected.")
+        try:
+            json.dumps(value, ensure_ascii=False, default=str).encode()
+        except UnicodeEncodeError as error:  # bytes of the command line that are no text, which no file of ours holds
+            raise UserError(f"{layer.label(name)}: {show(value)} given, text in UTF-8 expected.") from error
     values = {name: _plain(value, fields[name]) for name, (value, _) in found.items()}
     try:
         config = model(**values, **fixed)

@@ -74,6 +74,7 @@ class RunFolder:
         Raises:
             UserError: nothing can be written there, or a link lies there.
         """
+        refuse_other_bytes(runs_dir)
         folder = cls(_new_folder(runs_dir, config) if folder_name is None else runs_dir / folder_name)
         with disk("create", folder.path):
             folder.path.mkdir(parents=True, exist_ok=True)
@@ -203,7 +204,12 @@ class RunFolder:
     def append_command(self) -> None:
         """Add the running command line to `command.txt`."""
         file = self.path / "command.txt"
-        with disk("write", file), file.open("a", encoding="utf-8", newline="\n") as stream:
+        how: dict[str, Any] = {
+            "encoding": "utf-8",
+            "errors": "surrogateescape",
+            "newline": "\n",
+        }  # paths may be any bytes
+        with disk("write", file), file.open("a", **how) as stream:
             stream.write(typed(*sys.orig_argv) + "\n")
 
     def concluded(self) -> int | None:
@@ -256,6 +262,14 @@ class RunFolder:
 
     def _write_json(self, name: str, content: dict[str, Any]) -> None:
         write_text(self.path / name, json.dumps(content, indent=2) + "\n")
+
+
+def refuse_other_bytes(path: Path) -> None:
+    """Raise UserError for a path whose bytes are no text in UTF-8: what reads models opens no such file."""
+    try:
+        str(path.absolute()).encode()
+    except UnicodeEncodeError as error:
+        raise UserError(f"{path}: this path is not UTF-8, and no model could be read from there: rename it") from error
 
 
 def begun(run: Path) -> datetime:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import subprocess
 import sys
@@ -45,6 +46,20 @@ def test_a_new_run_holds_what_is_known(tmp_path: Path, monkeypatch: pytest.Monke
     assert {"python", "platform", "torch", "numpy", "gymnasium", "git", "device", "threads"} <= versions.keys()
     assert (versions["device"], versions["threads"]) == ("cpu", 1)
     assert versions["numpy"].count(".") == 2
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere names of files are text")
+def test_words_that_are_not_utf8(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    word = os.fsdecode(b"a\xff")
+    monkeypatch.setattr(sys, "orig_argv", ["python", "--replays-dir", word])
+    run = RunFolder.create(tmp_path, config())
+    assert (run.path / "command.txt").read_bytes() == b"python --replays-dir 'a\xff'\n"
+    with pytest.raises(UserError, match="this path is not UTF-8"):
+        RunFolder.create(tmp_path / word, config())
+    assert not (tmp_path / word).exists()
+    for setting in ({"action_names": ["left", word]}, {"env_kwargs": {"file": word}}):
+        with pytest.raises(UserError, match=r"given, text in UTF-8 expected"):
+            config(**setting)
 
 
 def test_git_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
