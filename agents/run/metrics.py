@@ -46,6 +46,8 @@ class UserMetrics:
             raise UserError(f"metrics {self.name} raised {type(error).__name__}: {error}") from error
         if found is None:
             return {}
+        if isinstance(found, dict) and "step" in found:
+            raise UserError(f'metrics {self.name} returned a number called "step", as the steps are: call it otherwise')
         try:
             if isinstance(found, dict) and all(isinstance(tag, str) and tag for tag in found):
                 return {tag: float(value) for tag, value in found.items()}

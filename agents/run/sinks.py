@@ -49,7 +49,7 @@ class CsvSink:
 
     def write(self, step: int, scalars: Scalars) -> None:
         """Append a row; a tag that is missing leaves its cell empty."""
-        row = {"step": str(step)} | {tag: repr(float(value)) for tag, value in scalars.items()}
+        row = {tag: repr(float(value)) for tag, value in scalars.items()} | {"step": str(step)}
         new = [tag for tag in scalars if tag not in self._columns]
         if new:
             self._stream.close()

@@ -38,6 +38,7 @@ def raises(info, progress):
     return {}
 def text(info, progress): return {"goals": "many"}
 def number(info, progress): return 3
+def step(info, progress): return {"step": 3}
 def one(info): return {}
 """
 WORDS = "-n 512 --n-envs 2 --n-steps 64 --batch-size 64 --eval-freq 0 --final-eval-episodes 0"
@@ -100,6 +101,12 @@ def test_what_is_not_numbers_by_name_is_told(name: str, shown: str, file: str) -
     episodes = [Episodes(1, np.array([1.0]), np.array([4]))]
     with pytest.raises(UserError, match=f":{name} returned {shown}; numbers by name expected"):
         list(UserMetrics(f"{file}:{name}").rows(episodes, 0.5))
+
+
+def test_a_number_is_not_called_as_the_steps_are(file: str) -> None:
+    episodes = [Episodes(1, np.array([1.0]), np.array([4]))]
+    with pytest.raises(UserError, match=r':step returned a number called "step", as the steps are: call it otherwise'):
+        list(UserMetrics(f"{file}:step").rows(episodes, 0.5))
 
 
 def test_episodes_are_told_in_order_with_their_infos(file: str) -> None:

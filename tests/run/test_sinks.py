@@ -38,6 +38,12 @@ class TestCsv:
         sink.close()
         assert [file.name for file in tmp_path.iterdir()] == ["progress.csv"]
 
+    def test_a_tag_does_not_take_the_steps_place(self, tmp_path: Path) -> None:
+        sink = CsvSink(tmp_path / "progress.csv")
+        sink.write(8, {"step": 3.0, "a": 1})
+        sink.close()
+        assert rows(tmp_path / "progress.csv") == [{"step": "8", "a": "1.0"}]
+
     def test_resuming_drops_what_lies_beyond_the_checkpoint(self, tmp_path: Path) -> None:
         path = tmp_path / "progress.csv"
         sink = CsvSink(path)
