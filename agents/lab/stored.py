@@ -169,7 +169,8 @@ def run_folders(runs_dir: Path) -> list[Path]:
     if not runs_dir.exists():
         return []
     with disk("read", runs_dir):
-        found = [path for path in runs_dir.iterdir() if any((path / trace).is_file() for trace in TRACES)]
+        there = [path for path in runs_dir.iterdir() if not path.name.startswith(".")]  # what is hidden is half written
+        found = [path for path in there if any((path / trace).is_file() for trace in TRACES)]
     return sorted(found, key=lambda path: (begun(path), path.name), reverse=True)
 
 

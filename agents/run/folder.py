@@ -325,7 +325,7 @@ def run_of(folder: Path) -> Path:
 
 def runs_in(runs_dir: Path) -> list[Path]:
     """Return the run folders in `runs_dir`, the one begun last at the end."""
-    found = [file.parent for file in runs_dir.glob("*/config.yaml")]
+    found = [file.parent for file in runs_dir.glob("[!.]*/config.yaml")]  # what is hidden is half written
     return sorted(found, key=lambda run: (begun(run), run.name))
 
 

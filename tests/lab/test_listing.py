@@ -55,6 +55,12 @@ def test_a_row_tells_what_a_run_reached(tmp_path: Path, capsys: pytest.CaptureFi
     assert total == f"1 run, {content / 1e3:.1f} kB"
 
 
+def test_what_is_half_written_is_no_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = write_folder(tmp_path)
+    write_folder(tmp_path, 1).rename(tmp_path / ".pulled.tmp-0123456789ab")
+    assert names(listed(tmp_path, capsys)) == [run.name]
+
+
 def test_the_best_is_that_of_the_model_that_was_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Pruning keeps no model from before its sparsity was reached, however good that was."""
     model = write_folder(tmp_path) / "best" / "model.json"

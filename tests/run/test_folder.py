@@ -162,6 +162,8 @@ def test_the_latest_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
         made.append(RunFolder.create(tmp_path, config(env=env)).path)
     assert find_latest_run(tmp_path) == made[1]
     assert runs_in(tmp_path) == [made[2], made[0], made[1]]
+    made[0].rename(tmp_path / ".pulled.tmp-0123456789ab")  # as one that is being pulled
+    assert runs_in(tmp_path) == [made[2], made[1]]
 
 
 def test_summary(tmp_path: Path) -> None:
