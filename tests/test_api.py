@@ -596,6 +596,11 @@ def test_a_recorded_episode_shows_itself(tmp_path):
         (lambda: PPO("CartPole-v1").learn(1, logdir="x"), "learn.logdir=.*did you mean runs_dir?"),
         (lambda: PPO("CartPole-v1").learn(1, xyz=1), "it takes total_timesteps, quiet, runs_dir, name and replays_dir"),
         (lambda: PPO("CartPole-v1").learn(1, runs_dir=3), "runs_dir: 3 given, a path expected"),
+        (
+            lambda: PPO("CartPole-v1").learn(1, replays_dir="x"),
+            "replays_dir=.* goes with runs_dir, .*; record.folder. rec",
+        ),
+        (lambda: PPO("CartPole-v1").learn(1, name="x"), "learn.name=.... goes with runs_dir, where the run is kept$"),
         (lambda: PPO("CartPole-v1").learn(True), "total_timesteps: True given, a whole number expected"),
         (lambda: PPO("CartPole-v1", env_kwargs=[1]), r"env_kwargs: \[1\] given, a mapping"),
         (

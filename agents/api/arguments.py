@@ -84,6 +84,14 @@ def refuse_of_learn(others: Iterable[str], name: str, algo: str) -> None:
         raise UserError(f"learn({key}=...): there is no such argument here; {said}")
 
 
+def refuse_without_a_run(**given: Any) -> None:
+    """Raise UserError for arguments of `learn` that are about a run, of which without `runs_dir` there is none."""
+    for key, value in given.items():
+        if value is not None:
+            instead = "; record(folder) records an episode" if key == "replays_dir" else ""
+            raise UserError(f"learn({key}=...) goes with runs_dir, where the run is kept{instead}")
+
+
 def _settings(algo: str) -> set[str]:
     """Return all names that settings of an algorithm may be given by."""
     config = registry.find(algo).config

@@ -168,7 +168,7 @@ class Model(Trainable, metaclass=ModelType):
                 best model, and a final evaluation, which `summary` holds. Without it nothing is written, and nothing is
                 evaluated, so that `target_reward` does not end it.
             name: what tells the run from others; part of its folder's name.
-            replays_dir: where an episode is recorded at the end; by default none is.
+            replays_dir: where an episode of the run is recorded at its end; by default none is.
 
         Raises:
             UserError: as `train`, or something cannot be written.
@@ -180,6 +180,8 @@ class Model(Trainable, metaclass=ModelType):
             None if given is None else arguments.place(key, given)
             for key, given in (("runs_dir", runs_dir), ("replays_dir", replays_dir))
         )
+        if where is None:
+            arguments.refuse_without_a_run(name=name, replays_dir=replays_dir)
         from agents.run.monitor import LOG_ROWS
         from agents.run.sinks import ConsoleSink
         from agents.run.terminal import say
