@@ -131,16 +131,18 @@ def _train(argv: list[str]) -> int:
         if options.json:
             print_json(estimate)
         return 0
-    how = _how(options)
+    how, failure = _how(options), None
     if options.seeds is None:
         summaries = [train(config, resume=options.resume, **how)]
     else:
-        summaries = train_seeds(config, options.seeds, argv, workers=options.workers, beside=beside, **how)
+        summaries, failure = train_seeds(config, options.seeds, argv, workers=options.workers, beside=beside, **how)
     if options.film and not summaries[0].interrupted:
         make_film(Path(summaries[0].run), options.quiet)
     if options.json:
         found = [dataclasses.asdict(summary) for summary in summaries]
         print_json(found[0] if options.seeds is None else found)
+    if failure is not None:
+        raise failure
     return 130 if any(summary.interrupted for summary in summaries) else 0
 
 

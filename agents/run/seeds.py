@@ -43,7 +43,7 @@ def train_seeds(
     beside: Path | None = None,
     quiet: bool,
     **how: Any,
-) -> list[Summary]:
+) -> tuple[list[Summary], UserError | None]:
     """Train `count` runs, the first with the configuration's own seed and each later one with one more.
 
     A process trains one run after the other, so that what it imports and prepares serves all of them. Each run is the
@@ -58,13 +58,16 @@ def train_seeds(
         beside: the folder in which another process, which has begun this one, shares its seeds.
         quiet, how: as `train` takes them.
 
+    Returns:
+        The summaries of those that came to their end, and an error that says which failed, if some did.
+
     Raises:
-        UserError: as `train`; or some runs failed. A note says which seeds are left, and how to train them.
+        UserError: as `train`. A note says which seeds are left, and how to train them.
     """
     every = range(config.seed, config.seed + count)
     if beside is not None:
         _take_and_train(config, SharedSeeds(beside, every), quiet=quiet, **how)
-        return []
+        return [], None
     console = ConsoleSink(config.params.total_timesteps, quiet=quiet)
     with tempfile.TemporaryDirectory() as place:
         seeds, helpers = SharedSeeds(Path(place), every), Helpers(Path(place), argv, console)
@@ -85,9 +88,7 @@ def train_seeds(
         done, failed = seeds.done(), seeds.failed()
         if done:
             console.final_table(*seeds_screen(config, count, argv, done, failed, seeds.left()))
-    if failed:
-        raise _failure(failed, count)
-    return done
+    return done, _failure(failed, count) if failed else None
 
 
 def _take_and_train(config: RunConfig, seeds: SharedSeeds, **how: Any) -> None:

@@ -126,10 +126,11 @@ def test_one_that_diverges_leaves_the_others_be(
         return really(config, **how)
 
     monkeypatch.setattr(seeds.runner, "train", diverging)
-    assert called(tmp_path, "--seeds 3 --workers 1") == 2
+    assert called(tmp_path, "--seeds 3 --workers 1 --json") == 2
     assert [RunFolder(run).config().seed for run in runs_in(tmp_path / "runs")] == [1, 2]
-    told = capsys.readouterr().err
-    assert "seed 0 failed: the training diverged\na note of it" in told
+    told = capsys.readouterr()
+    assert "seed 0 failed: the training diverged\na note of it" in told.err
+    assert [one["seed"] for one in json.loads(told.out.splitlines()[-1])] == [1, 2]
 
 
 def test_an_error_that_all_would_end_in_ends_the_first_alone(
