@@ -188,6 +188,9 @@ def _refuse_together(options: Options, config: RunConfig) -> None:
     if options.seeds is not None and (not 1 <= options.seeds <= MOST_SEEDS or options.resume):
         what = "on --resume there is one run" if options.resume else f"from 1 to {MOST_SEEDS} expected"
         raise UserError(f"--seeds: {options.seeds} given, {what}.")
+    if options.seeds is not None and config.seed + options.seeds > 2**64:
+        first, most = config.seed, 2**64 - config.seed
+        raise UserError(f"--seeds: {options.seeds} given, but from --seed {first} on there are {most} below 2^64.")
     if options.workers is not None and (options.workers < 1 or (options.workers > 1 and options.seeds is None)):
         what = "at least 1 expected" if options.workers < 1 else "which is for --seeds"
         raise UserError(f"--workers: {options.workers} given, {what}.")

@@ -317,6 +317,13 @@ def test_too_few_or_too_many_seeds(tmp_path: Path, capsys: pytest.CaptureFixture
     assert not (tmp_path / "runs").exists()
 
 
+def test_seeds_that_no_run_may_have(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert called(tmp_path, f"--seed {2**64 - 1} --seeds 2") == 2
+    said = f"error: --seeds: 2 given, but from --seed {2**64 - 1} on there are 1 below 2^64.\n"
+    assert capsys.readouterr().err == said
+    assert not (tmp_path / "runs").exists()
+
+
 def test_a_resumed_run_is_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = train(tmp_path, SMALL)
     assert main(["--resume", str(run), "--seeds", "2"]) == 2
