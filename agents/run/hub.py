@@ -107,7 +107,7 @@ def pull(
     """
     _check_name(repo)
     name = repo.partition("/")[2] if name is None else name
-    if name in ("", ".", "..") or re.search(r'[/\\:*?"<>|\x00-\x1f]', name):
+    if name == "" or name.startswith(".") or re.search(r'[/\\:*?"<>|\x00-\x1f]', name):
         raise UserError(f"--name: {name!r} given, the name of a folder expected.")
     path = runs_dir / name
     if path.exists():
@@ -160,12 +160,13 @@ def gather(run: Path, folder: Path, repo: str, replays_dir: Path, trust: code.Tr
     videos = sorted(replay_folder(latest, replays_dir).glob("*.mp4"), key=lambda file: file.stat().st_mtime)
     if videos:
         shutil.copyfile(videos[-1], folder / "replay.mp4")
-    needed = _code_of(settings)
+    needed, home = _code_of(settings), str(Path.home())
+    told = "" if home == Path.home().anchor else home  # as a service's is, whose name is in every text
     (folder / "README.md").write_text(model_card(settings, summary, repo, bool(videos)), encoding="utf-8")
     for file in _files_in(folder):
         _check_size(f"{run}: {file}", (folder / file).stat().st_size, FILES[file])
-        if file.endswith((".md", ".yaml", ".json")) and str(Path.home()) in (folder / file).read_text(encoding="utf-8"):
-            raise UserError(f"{file} would name {Path.home()}, and nothing was sent: take it out of the run's settings")
+        if told and file.endswith((".md", ".yaml", ".json")) and told in (folder / file).read_text(encoding="utf-8"):
+            raise UserError(f"{file} would name {told}, and nothing was sent: take it out of the run's settings")
     return needed
 
 

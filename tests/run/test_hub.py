@@ -181,6 +181,9 @@ def test_a_home_folder_in_the_middle_of_a_setting_is_found(
         push(copy, "me/name", replays_dir=Path("replays"))
     assert hub.files == {}
     assert hub.asked == []
+    monkeypatch.setattr(Path, "home", lambda: Path("/"))  # as that of a service
+    push(run, "me/name", replays_dir=Path("replays"))
+    assert hub.files["me/name"]
 
 
 def test_only_the_files_of_a_run_are_taken(run: Path, hub: FakeHub) -> None:
@@ -256,7 +259,7 @@ def test_names_that_are_no_repository(repo: str, run: Path) -> None:
             call()
 
 
-@pytest.mark.parametrize("name", ["..", "", "a/b", r"a\b", "C:x", "a\n"])
+@pytest.mark.parametrize("name", ["..", "", ".hidden", "a/b", r"a\b", "C:x", "a\n"])
 def test_names_that_are_no_folder(name: str) -> None:
     with pytest.raises(UserError, match="the name of a folder expected"):
         pull("me/x", Path("runs"), name=name)
