@@ -177,6 +177,15 @@ def test_predict_speaks_the_environments_own_spaces():
         model.predict(np.zeros(4))
 
 
+def test_predict_takes_tensors_that_a_gradient_runs_through():
+    model = PPO(Odd, **SMALL)
+    plain = (np.array([2, 3]), np.array([0.0, 0.5]))
+    tensors = (torch.tensor([2, 3]), torch.tensor([0.0, 0.5], requires_grad=True) * 1)
+    assert model.predict(tensors)[0].tolist() == model.predict(plain)[0].tolist()
+    model = PPO("CartPole-v1", **SMALL)
+    assert model.predict([torch.zeros(4, requires_grad=True)])[0] == model.predict(np.zeros((1, 4)))[0]
+
+
 def test_a_memory_is_carried_and_forgotten_at_an_episodes_start():
     model = PPO("Corridor-v0", memory="gru", seed=1, **SMALL).learn(128, quiet=True)
     obs = np.ones(2, np.float32)

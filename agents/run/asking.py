@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from agents.core.saved import like
 from agents.core.tree import rows_of, to_numpy, tree_map, tree_to_tensor
@@ -35,7 +36,7 @@ def predict(
                 "action_masks are given, but the environment that the policy learnt in has none: its info and its "
                 "methods name no legal actions, so leave them out"
             )
-        observation = with_mask(observation, action_masks, now.own_spaces[1])
+        observation = with_mask(_arrays(observation), _arrays(action_masks), now.own_spaces[1])
         one = observations.is_one(observation)
         obs = observations.encode([observation]) if one else observations.encode_batch(observation)
         rows = rows_of(obs)
@@ -76,6 +77,15 @@ def predict(
     codec = ActionCodec(now.own_spaces[1], now.rescale_action)
     actions = codec.decode(to_numpy(action))
     return (codec.each(actions)[0] if one else actions), state
+
+
+def _arrays(given: Any) -> Any:
+    """Return what a program brings, with arrays in the place of tensors, wherever they are and whatever made them."""
+    if isinstance(given, list):
+        return [_arrays(item) for item in given]
+    if isinstance(given, dict | tuple):
+        return tree_map(_arrays, given)
+    return to_numpy(given.detach()) if isinstance(given, Tensor) else given
 
 
 def _carry(state: Any, now: LoadedPolicy, rows: int) -> Any:
