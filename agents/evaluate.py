@@ -136,7 +136,7 @@ def _evaluate(argv: list[str]) -> int:
         "cut": result.cut,
         "success_rate": sum(reported) / len(reported) if reported else None,
     }
-    _print(summary, chosen=options.run is not None)
+    _print(summary, options)
     if options.json:
         print_json(summary)
     return 0
@@ -251,7 +251,7 @@ def _model_of_sb3(options: Options, env_kwargs: dict[str, Any]) -> tuple[VecEnv,
     return env, model, about | {"env": options.env, "algo": model.algo, "max_steps": limit}
 
 
-def _print(summary: dict[str, Any], chosen: bool) -> None:
+def _print(summary: dict[str, Any], options: Options) -> None:
     from rich.text import Text
 
     from agents.run.play import watch_fault
@@ -273,12 +273,16 @@ def _print(summary: dict[str, Any], chosen: bool) -> None:
     if summary["cut"]:
         rows.append(("cut", "{cut:,} of the episodes after {max_steps:,} steps (--max-steps)"))
     screen = console()
-    if not chosen:
+    if options.run is None:
         screen.print(f"The run begun last: {summary['run']}", style="dim")
     screen.print(Text.assemble("\n", (summary["env"], "bold"), f" · {title_of(summary['algo'])}\n"))
     screen.print(_table([(name, value.format(**summary)) for name, value in rows], bold="return"))
     if not is_sb3(Path(summary["run"])) and watch_fault(summary["env"]) is None:
-        words = (summary["run"], "--checkpoint", summary["checkpoint"])
+        words = [summary["run"], "--checkpoint", summary["checkpoint"]]
+        words += [] if options.env is None else ["--env", options.env]
+        words += ["--env-kwargs", *options.env_kwargs] if options.env_kwargs else []
+        words += ["--seed", options.seed] if options.seed else []
+        words += [f"--{name}" for name in ("stochastic", "trust") if getattr(options, name)]
         screen.print(f"\nWatch it:  {typed('python', '-m', 'agents.watch', *words)}")
 
 

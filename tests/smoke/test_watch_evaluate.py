@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -55,6 +56,16 @@ def test_evaluate_prints_the_figures_and_one_json_line(run, capsys):
     text = "\n".join(printed[:-1])
     assert f"{result['mean']:.2f} ± {result['std']:.2f}" in text
     assert f"python -m agents.watch {run} --checkpoint best" in text
+
+
+def test_what_evaluate_was_given_is_watched(run, capsys):
+    given = ["--env-kwargs", "max_episode_steps=20", "--seed", "3", "--stochastic", "--trust"]
+    assert evaluate([run, "--episodes", "2", "--env", "CartPole-v1", *given]) == 0
+    line = capsys.readouterr().out.rpartition("Watch it:")[2]
+    words = shlex.split(line)[3:]  # after python -m agents.watch
+    assert words[:5] == [run, "--checkpoint", "best", "--env", "CartPole-v1"]
+    assert sorted(words[5:]) == sorted(given)
+    assert watch([*words, "--record", "given.gif"]) == 0
 
 
 def test_evaluate_is_the_same_for_the_same_seed(run, capsys):
