@@ -26,6 +26,7 @@ from agents.run.flags import (
     is_sb3,
     parse_env_kwargs,
     parse_flags,
+    refuse_idle,
     refuse_outside,
 )
 from envs.errors import UserError
@@ -98,8 +99,12 @@ def _evaluate(argv: list[str]) -> int:
     options = parse_flags(Options, argv, command="python -m agents.evaluate", about=__doc__, examples=EXAMPLES)
     refuse_outside(options, episodes=(1, MOST_EPISODES), seed=0, max_steps=1)
     env_kwargs = parse_env_kwargs(options.env_kwargs)
+    if not is_sb3(options.run):
+        refuse_idle(options, "it goes with a MODEL.zip of stable-baselines3", "algo", "vec_normalize")
     if options.data is not None:
+        refuse_idle(options, "with --data nothing is played", "episodes", "max_steps", "one_instance", "device")
         return _judge(options, env_kwargs)
+    refuse_idle(options, "it goes with --data", "gamma", "updates")
 
     from agents.acting.evaluation import evaluate
     from agents.core.types import successes

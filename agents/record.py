@@ -19,6 +19,7 @@ from agents.run.flags import (
     Trust,
     parse_env_kwargs,
     parse_flags,
+    refuse_idle,
     refuse_outside,
 )
 from envs.errors import UserError
@@ -162,6 +163,9 @@ def _by_policy(options: Options, env_kwargs: dict[str, Any]) -> Path:
     if options.run in NAMES and not Path(options.run).exists():
         if options.env is None:
             raise UserError(f"{options.run}: which environment? Give one, for example: --env CartPole-v1")
+        refuse_idle(options, f"{options.run} is no run", "checkpoint", "stochastic")
+        if options.run == "random":
+            refuse_idle(options, "all actions are random", "exploration")
         name, config, wrappers, who = options.env, None, [], options.run
         heuristic: StatelessPolicy | None = Heuristic(name) if options.run == "heuristic" else None
         env = stage(name, vec="sync", env_kwargs=env_kwargs, around=around)
@@ -204,6 +208,7 @@ def _by_hand(options: Options, env_kwargs: dict[str, Any]) -> Path:
         raise UserError("--human: give the environment alone, for example: --human --env CartPole-v1")
     if not has_display():
         raise UserError("--human: there is no display here to play on")
+    refuse_idle(options, "you play", "checkpoint", "stochastic", "exploration", "max_steps")
     prepare_drawing(options.env)
     env = masked(make_single(options.env, env_kwargs=env_kwargs, render_mode="rgb_array"))
     try:

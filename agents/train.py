@@ -29,7 +29,7 @@ from agents.run.config import (
     of_others,
     resolve,
 )
-from agents.run.flags import Debug, Json, Quiet, Trust, parse_env_kwargs, refuse_outside, without
+from agents.run.flags import Debug, Json, Quiet, Trust, parse_env_kwargs, refuse_idle, refuse_outside, without
 from agents.run.setting_flags import flag_group, flag_groups
 from agents.run.spellings import suggestion
 from agents.run.terminal import say
@@ -185,6 +185,12 @@ def _read(argv: list[str]) -> tuple[RunConfig, Options, list[str], Path | None]:
 def _refuse_together(options: Options, config: RunConfig) -> None:
     """Refuse flags that are no numbers of anything, or exclude one another."""
     refuse_outside(options, record_steps=1)
+    if options.resume:
+        refuse_idle(options, "on --resume a run stays in its folder", "runs_dir")
+    if not options.record:
+        refuse_idle(options, "with --no-record nothing is recorded", "record_steps")
+    if not options.track:
+        refuse_idle(options, "it goes with --track", "tracker", "wandb_project_name")
     if options.seeds is not None and (not 1 <= options.seeds <= MOST_SEEDS or options.resume):
         what = "on --resume there is one run" if options.resume else f"from 1 to {MOST_SEEDS} expected"
         raise UserError(f"--seeds: {options.seeds} given, {what}.")

@@ -25,6 +25,7 @@ from agents.run.flags import (
     is_sb3,
     parse_env_kwargs,
     parse_flags,
+    refuse_idle,
     refuse_outside,
 )
 from envs.errors import UserError
@@ -275,6 +276,8 @@ def tell_of(video: Path) -> None:
 
 def refuse_combinations(options: Options) -> None:
     """Raise UserError where flags make no sense beside one another."""
+    if not (is_sb3(options.run) or (options.beside is not None and is_sb3(Path(options.beside)))):
+        refuse_idle(options, "it goes with a MODEL.zip of stable-baselines3", "algo", "vec_normalize")
     if options.beside is not None and options.replay is not None:
         raise UserError("--beside and --replay exclude one another: --beside plays from the same seeds")
     if options.page and options.record is not None:

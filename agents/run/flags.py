@@ -139,6 +139,18 @@ def refuse_outside(options: Any, **bounds: float | tuple[float, float]) -> None:
             raise UserError(f"--{name.replace('_', '-')}: {value} given, {allowed} expected.")
 
 
+def refuse_idle(options: Any, why: str, *names: str) -> None:
+    """Refuse flags, by their fields' names, that change nothing; one with its default's value is as not given.
+
+    Raises:
+        UserError: the message names the first, and says why.
+    """
+    usual = type(options)()
+    for name in names:
+        if getattr(options, name) != getattr(usual, name):
+            raise UserError(f"--{name.replace('_', '-')} changes nothing here, as {why}: leave it out.")
+
+
 def parse_env_kwargs(
     words: Sequence[str],
     flag: str = "--env-kwargs",

@@ -174,6 +174,21 @@ def test_a_recording_that_broke_off_ends_as_one_that_did_not(tmp_path: Path, mon
     assert not out.with_name("set.parts").exists()
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("heuristic --checkpoint latest", "--checkpoint changes nothing here, as heuristic is no run: leave it out."),
+        ("random --stochastic", "--stochastic changes nothing here, as random is no run: leave it out."),
+        ("random --exploration 0.5", "--exploration changes nothing here, as all actions are random: leave it out."),
+    ],
+)
+def test_flags_that_would_change_nothing(
+    words: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert agents(["record", *words.split(), "--env", "CartPole-v1", "--out", str(tmp_path / "set")]) == 2
+    assert capsys.readouterr().err == f"error: {said}\n"
+
+
 def test_exploration_is_the_share_of_random_actions(tmp_path: Path) -> None:
     data = load_dataset(
         record(tmp_path, "heuristic", "--env", "MountainCar-v0", "--episodes", "4", "--exploration", "0", "1")

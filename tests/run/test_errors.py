@@ -296,6 +296,30 @@ def test_debug_shows_the_traceback(capsys: pytest.CaptureFixture[str]) -> None:
     assert shown.splitlines()[-1].startswith("error: there is no environment 'CartPol-v1'")
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (
+            "--resume RUN --runs-dir elsewhere",
+            "--runs-dir changes nothing here, as on --resume a run stays in its folder",
+        ),
+        (
+            "--no-record --record-steps 9",
+            "--record-steps changes nothing here, as with --no-record nothing is recorded",
+        ),
+        ("--tracker trackio", "--tracker changes nothing here, as it goes with --track"),
+        ("--wandb-project-name x", "--wandb-project-name changes nothing here, as it goes with --track"),
+    ],
+)
+def test_flags_that_would_change_nothing(words: str, said: str, told: Callable[..., str]) -> None:
+    if "RUN" in words:
+        told(f"{FAULTY} {PPO} --env-kwargs fault=raises at=1 --no-record --quiet")
+        words = words.replace("RUN", str(next(Path("runs").iterdir())))
+    else:
+        words = f"--env CartPole-v1 {words}"
+    assert told(words) == f"{said}: leave it out."
+
+
 def test_two_ctrl_c(capsys: pytest.CaptureFixture[str]) -> None:
     with signals_at(100, signal.SIGINT, signal.SIGINT):
         assert main(f"{FAULTY} {DQN} --no-record --quiet".split()) == 130

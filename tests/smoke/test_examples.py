@@ -76,7 +76,7 @@ def small(words: list[str]) -> list[str]:
     if words[0] == "compare" and len(words) > 1:
         words = [*words, "--list", "--out", "elsewhere"]
     if words[0] in ("evaluate", "explain"):
-        words = [*words, "--episodes", "2", *(["--updates", "10"] if "--data" in words else [])]
+        words = [*words, *(["--updates", "10"] if "--data" in words else ["--episodes", "2"])]
     if "--beside" in words and "--record" not in words:  # there is no window
         words = [*words, "--record", "both.mp4"]
     if words[0] == "explain":

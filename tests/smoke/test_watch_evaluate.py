@@ -112,6 +112,13 @@ def test_evaluate_passes_arguments_to_the_environment(run, capsys):
         ("RUN -x", "-x: unknown flag"),
         ("RUN OTHER", "OTHER: one argument too many"),
         ("--runs-dir elsewhere", "elsewhere holds no run"),
+        ("RUN --gamma 0.9", "--gamma changes nothing here, as it goes with --data: leave it out."),
+        ("RUN --updates 9", "--updates changes nothing here, as it goes with --data"),
+        ("RUN --algo ppo", "--algo changes nothing here, as it goes with a MODEL.zip"),
+        ("RUN --data x --max-steps 9", "--max-steps changes nothing here, as with --data nothing is played"),
+        ("RUN --data x --one-instance", "--one-instance changes nothing here, as with --data nothing is played"),
+        ("RUN --data x --device cuda", "--device changes nothing here, as with --data nothing is played"),
+        ("RUN --data x --episodes 9", "--episodes changes nothing here, as with --data nothing is played"),
     ],
 )
 def test_mistakes_in_evaluate_are_told_in_one_line(run, capsys, words, message):
@@ -125,6 +132,7 @@ def test_mistakes_in_evaluate_are_told_in_one_line(run, capsys, words, message):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        ("RUN --vec-normalize x.pkl", "--vec-normalize changes nothing here, as it goes with a MODEL.zip"),
         ("RUN --record out.avi", "out.avi: cannot record to the format '.avi'"),
         ("RUN --episodes 0", "--episodes: 0 given"),
         ("RUN --fps 0", "--fps: 0.0 given"),
