@@ -2982,6 +2982,11 @@ BUGS = [
             "an evaluation that broke off counts as done",
         ),
         (
+            "            return\n        self.between_ticks = False\n",
+            "            return\n",
+            "a break in the first round after a resume takes the exact checkpoint's place",
+        ),
+        (
             "self.training.state_dict(with_env=self.between_ticks)",
             "self.training.state_dict(with_env=True)",
             "a position in the middle of a tick is saved as if it were whole",
@@ -3173,6 +3178,11 @@ BUGS = [
             "self._loaded, self._kept = self._training, self._now(), self._state(with_env)",
             "self._loaded, self._kept = self._training, self._now(), None",
             "a model that was closed learns on without its replay buffer and its optimiser's moments",
+        ),
+        (
+            "            self._broke_off(error)\n",
+            "            pass\n",
+            "after Ctrl-C a model learns from transitions that never were",
         ),
     ),
     *_in(
