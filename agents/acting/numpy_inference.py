@@ -17,7 +17,7 @@ from agents.acting.numpy_cells import numpy_step
 from agents.core.checked import ByShape
 from agents.core.runtime import Runtime
 from agents.core.tree import to_tensor, tree_to_tensor
-from agents.core.watch import suits_numpy
+from agents.core.watch import EVERYWHERE, suits_numpy
 from agents.networks.cells import GRU, LSTM
 from agents.networks.encoders import Encoder, Flat
 from agents.networks.layers import MLP
@@ -61,7 +61,7 @@ class NumpyForward:
     @property
     def up_to_date(self) -> bool:
         """Whether there are still no hooks on all modules; what else changes, a `Watch` of the model notices."""
-        return not _hooked_everywhere()
+        return not any(EVERYWHERE)
 
     def __call__(self, obs: np.ndarray, *_: Any) -> np.ndarray:
         """Return the head's output `[N, P]` for float32 observations `[N, ...]`."""
@@ -115,7 +115,7 @@ class NumpyRepeat:
     @property
     def up_to_date(self) -> bool:
         """As that of `NumpyForward`."""
-        return not _hooked_everywhere()
+        return not any(EVERYWHERE)
 
     def __call__(self, obs: np.ndarray, *noise: Any) -> np.ndarray:
         """Return what `model.act` returns first, `[N, P]`, for `[N, ...]`, and what noisy layers draw, if given."""
@@ -127,7 +127,7 @@ class NumpyRepeat:
 
 def numpy_repeat(model: nn.Module) -> NumpyRepeat | None:
     """Return what repeats `model.act`, or None where that may do more than compute, or PyTorch is the faster one."""
-    if _hooked_everywhere() or not suits_numpy(model) or not hasattr(model, "acting_path"):
+    if any(EVERYWHERE) or not suits_numpy(model) or not hasattr(model, "acting_path"):
         return None
     if getattr(model, "recurrent", False) or getattr(getattr(model, "encoder", None), "keys", None) is not None:
         return None
@@ -143,7 +143,7 @@ def numpy_forward(model: nn.Module) -> NumpyForward | None:
     whose modules are exactly what they look like: no hooks, no pruning, no parametrisation, no other class in their
     place.
     """
-    if not hasattr(model, "acting_path") or _hooked_everywhere():
+    if not hasattr(model, "acting_path") or any(EVERYWHERE):
         return None
     memory: Any = getattr(model, "memory", None)
     if type(memory) not in (type(None), GRU, LSTM):
@@ -178,11 +178,6 @@ def _changed(model: nn.Module, said: str, methods: tuple[str, ...]) -> bool:
     kinds = type(model).__mro__
     below = kinds[: next(i for i, kind in enumerate(kinds) if said in vars(kind))]
     return any(name in vars(owner) for owner in (model, *below) for name in methods)
-
-
-def _hooked_everywhere() -> bool:
-    hooks: Any = torch.nn.modules.module
-    return bool(hooks._global_forward_hooks or hooks._global_forward_pre_hooks)
 
 
 def _plain(module: nn.Module) -> bool:

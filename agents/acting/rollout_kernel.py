@@ -220,7 +220,7 @@ def _of_triton(source: Source, device: torch.device) -> Callable[[int, int, Sequ
     return launch
 
 
-def differences(expected: Found, found: Found) -> str:
+def differences(expected: Found, found: Found, before: Sequence[Any] = ()) -> str:
     """Return what is wrong with a kernel's rows `[T, N, ...]` and state beside the plain ones; "" if nothing is.
 
     The first tensor of the state is `[k, N]`, all others are `[N, ...]`. Rounding may change the action of a few

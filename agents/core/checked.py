@@ -15,11 +15,13 @@ from agents.core.tree import tree_map
 Function = Callable[..., Any]
 Version = Callable[[], Hashable]  # of all that a function reads beside its arguments: another value, another program
 Found = tuple[Any, Sequence[Tensor]]  # a function's outputs, and what it left in what it changes in place
-Agree = Callable[[Found, Found], str]
+Agree = Callable[[Found, Found, Sequence[Tensor]], str]  # what is right, what was found, and the state before
 MOST_SHAPES = 8
 # how far what stands in a function's place may be from it: relative to a tensor's norm, and each of its numbers, as
 # some outputs are differences of nearly equal numbers
 TOLERANCE, TINY = 1e-3, {"outputs": 1e-5, "state": 1e-8}
+# the most for what changes in place: of how far it was moved, as a small step would pass for none; and of its norm
+MOVED, ROUNDED = 0.1, 1e-6
 
 
 class Disagreement(RuntimeError):
@@ -101,7 +103,7 @@ class Checked:
             copy_into(state, before)
             kernel = self._make()
             result = kernel(*sample)
-            wrong = self._agree((expected, after), (result, state))
+            wrong = self._agree((expected, after), (result, state), before)
             if wrong:
                 raise Disagreement(wrong)
             if self._sample is not None:
@@ -114,15 +116,19 @@ class Checked:
         return result
 
 
-def all_close(expected: Found, got: Found) -> str:
+def all_close(expected: Found, got: Found, before: Sequence[Tensor]) -> str:
     """Return what is wrong with outputs and state beside those that are right, but for rounding; "" if nothing is."""
     for kind, right, found in zip(("outputs", "state"), expected, got, strict=True):
         for index, (a, b) in enumerate(zip(tensors_of(right), tensors_of(found), strict=True)):
             a, b = a.double(), b.double()
             same = (a == b) | (a.isnan() & b.isnan())  # infinity and NaN too: some metrics are
             apart = (a - b).masked_fill(same, 0.0).norm()
-            allowed = TOLERANCE * a[a.isfinite()].norm() + TINY[kind] * math.sqrt(a.numel())
-            if not bool(apart <= allowed):
+            size = a[a.isfinite()].norm()
+            allowed = TOLERANCE * size
+            if kind == "state":
+                way = a - before[index].double()
+                allowed = torch.minimum(allowed, MOVED * way[way.isfinite()].norm() + ROUNDED * size)
+            if not bool(apart <= allowed + TINY[kind] * math.sqrt(a.numel())):
                 return f"number {index} of its {kind} is {apart:.2g} from that of PyTorch"
     return ""
 

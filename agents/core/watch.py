@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from operator import itemgetter
 from typing import Any
 
+import torch
 from torch import nn
+
+HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")  # of a module
+EVERYWHERE: list[dict[int, Any]] = [getattr(torch.nn.modules.module, f"_global{name}") for name in HOOKS]
 
 
 def plain_attributes(module: nn.Module) -> dict[str, Any]:
@@ -24,9 +29,9 @@ def repeats_itself(module: nn.Module) -> bool:
     return all(
         type(part).__module__.startswith(("torch.nn.", "agents."))
         and not any(callable(value) and hasattr(type(part), name) for name, value in vars(part).items())
-        and not (part._forward_hooks or part._forward_pre_hooks or part._backward_hooks or part._backward_pre_hooks)
+        and not any(getattr(part, name) for name in HOOKS)
         for part in module.modules()
-    )
+    ) and not (any(EVERYWHERE) or any(parameter._backward_hooks for parameter in module.parameters()))
 
 
 def suits_numpy(module: nn.Module) -> bool:
@@ -51,6 +56,11 @@ class Watch:
         self.modules = [module.__dict__ for module in modules]
         self._read = [itemgetter("training", *plain_attributes(module)) for module in modules]
         self._parameters = list(self._module.parameters())
+        self._hooks = [*(fields[name] for fields in self.modules for name in HOOKS), *EVERYWHERE]
+        kinds = ("_modules", "_parameters", "_buffers")
+        self._inside = [fields[kind].values() for fields in self.modules for kind in kinds]
+        # what is told apart by its place in memory is kept, so that nothing new lies there
+        self._held = modules, [*chain.from_iterable(self._inside)], [fields.get("forward") for fields in self.modules]
         self._seen = self._now()
 
     def _now(self) -> list[Any]:
@@ -59,14 +69,13 @@ class Watch:
                 read(fields),
                 len(fields),  # methods given to this module alone, and new attributes
                 id(fields.get("forward")),
-                *fields["_forward_hooks"],  # their numbers, which are given once
-                *fields["_forward_pre_hooks"],
-                *map(id, fields["_modules"].values()),
-                *map(id, fields["_parameters"].values()),
             )
             for fields, read in zip(self.modules, self._read, strict=True)
         ]
-        found += [(parameter.data_ptr(), parameter.requires_grad) for parameter in self._parameters]
+        found += [(one.data_ptr(), one.requires_grad, *(one._backward_hooks or ())) for one in self._parameters]
+        found += chain.from_iterable(self._hooks)  # their numbers, which are given once
+        found += map(len, self._inside)
+        found += map(id, chain.from_iterable(self._inside))
         return found
 
     def version(self) -> int:

@@ -12,10 +12,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from agents.core.tracing import noting
 from agents.core.watch import Watch
 from envs.errors import UserError
 
 LossFunction = Callable[..., tuple[Tensor, Any]]
+
+
+UNUSED = {"allow_unused": True, "materialize_grads": True}  # options of autograd, with which it takes longer
 
 
 class FlatParameters:
@@ -39,7 +43,7 @@ class FlatParameters:
         self._rescaled = 0
         self._named: dict[str, nn.Parameter] = {}
         self._leaves: list[nn.Parameter] = []
-        self._unused: dict[str, Any] = {}  # options of autograd, once a parameter was found that no loss depends on
+        self._unused: dict[str, Any] = {}  # `UNUSED` once a parameter was found that no loss depends on
         self._gather()
 
     def _gather(self) -> None:
@@ -135,11 +139,12 @@ class FlatParameters:
         with torch.enable_grad():
             loss, rest = loss_of(self.network, *args)
             try:
-                gradients = torch.autograd.grad(loss, self._leaves, **self._unused)
+                # a second try would be noted, too
+                gradients = torch.autograd.grad(loss, self._leaves, **(UNUSED if noting() else self._unused))
             except RuntimeError:
                 if self._unused:
                     raise
-                self._unused = {"allow_unused": True, "materialize_grads": True}  # which takes longer
+                self._unused = UNUSED
                 return self.gradient(loss_of, *args)
         return torch.cat([gradient.flatten() for gradient in gradients]), loss.detach(), rest
 

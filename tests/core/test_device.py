@@ -139,6 +139,19 @@ def test_no_more_threads_than_there_is_work_for(device, flops, batch_size, threa
     assert torch.get_num_threads() == threads
 
 
+@pytest.mark.usefixtures("four_threads")
+def test_a_small_training_leaves_the_threads_to_a_larger_one_after_it():
+    for flops, batch_size, threads in (
+        (100, 64, 1),
+        (SMALL["64-64"], 8192, 4),
+        (100, 64, 1),
+        (max(HEAVY.values()), 1, 4),
+    ):
+        assert use_threads(torch.device("cpu"), flops=flops, batch_size=batch_size) == threads
+    torch.set_num_threads(2)  # as a user may
+    assert use_threads(torch.device("cpu"), flops=SMALL["64-64"], batch_size=8192) == 2
+
+
 @pytest.mark.skipif(sys.platform != "linux" or os.confstr("CS_GNU_LIBC_VERSION") is None, reason="glibc's allocator")
 def test_memory_that_is_freed_is_there_for_the_next_tensor():
     program = """

@@ -41,7 +41,7 @@ def gradients(loss_of: Callable[..., Tensor]) -> Callable[..., Any]:
 
 def in_place(x: Tensor, y: Tensor) -> Tensor:
     made = x.clone()
-    made.add_(y).mul_(2.0).sub_(y).addcmul_(x, y, value=0.5).lerp_(y, 0.25).neg_()
+    made.add_(y).mul_(2.0).sub_(y).addcmul_(x, y, value=0.5).lerp_(y, 0.25).lerp_(x, 0.75).neg_()
     made[4].sigmoid_()
     made[:, 0].fill_(3.0)
     made[1:3].copy_(y[1:3])
@@ -199,6 +199,20 @@ def test_operations_give_what_pytorch_gives(name: str) -> None:
         for seed in (0, 1, 2):  # numbers that were there when it was noted are not part of it
             expected, found = function(*inputs(seed)), program(*inputs(seed))
             torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_truth_values_and_small_integers_are_counted_in_large_ones() -> None:
+    run = Runtime("numpy").compiled(lambda x: x.sum(-1), state=list)
+    for values in (torch.tensor([[True, False, True]]), torch.tensor([[1, 2, 3]], dtype=torch.uint8)):
+        assert run(values).equal(values.sum(-1))  # the program is made
+    assert run(torch.ones(2, 3, dtype=torch.bool)[:1]).tolist() == [3]
+    assert run(torch.tensor([[200, 200, 3]], dtype=torch.uint8)).tolist() == [403]
+
+
+def test_a_whole_way_ends_where_it_leads() -> None:
+    run = Runtime("numpy").compiled(lambda x, y: x.lerp(y, 1.0), state=list)
+    for _ in range(2):
+        assert run(torch.tensor([1e8]), torch.tensor([1.25])).tolist() == [1.25]
 
 
 def test_many_numbers_are_squashed_as_few_are() -> None:

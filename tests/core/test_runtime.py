@@ -204,7 +204,7 @@ def replacing(kernel, count):
         count.add_(x)
         return count * 2
 
-    def agree(expected, got):
+    def agree(expected, got, before):
         (outputs, (state,)), (seen, (left,)) = expected, got
         return "" if torch.equal(outputs, seen) and torch.equal(state, left) else "its numbers are others"
 
@@ -255,7 +255,16 @@ def test_a_kernel_that_does_something_else_is_not_used(wrong):
     ],
 )
 def test_numbers_agree_but_for_rounding_and_nan_with_nan(right, found, close):
-    assert (all_close(([torch.tensor(right)], []), ([torch.tensor(found)], [])) == "") is close
+    assert (all_close(([torch.tensor(right)], []), ([torch.tensor(found)], []), []) == "") is close
+
+
+@pytest.mark.parametrize(
+    ("found", "close"), [(1.001, True), (1.00101, True), (1.0, False), (1.002, False), (0.999, False)]
+)
+def test_what_changes_in_place_must_go_as_far(found, close):
+    """Though no step at all would be near to a small one."""
+    before, right, got = (torch.full((100,), value) for value in (1.0, 1.001, found))
+    assert (all_close(([], [right]), ([], [got]), [before]) == "") is close
 
 
 def test_a_kernel_may_be_compared_on_a_sample_and_then_does_all():
@@ -266,7 +275,7 @@ def test_a_kernel_may_be_compared_on_a_sample_and_then_does_all():
         count.add_(x.sum())
         return count * 2
 
-    def agree(expected, got):
+    def agree(expected, got, before):
         return "" if expected[0].equal(got[0]) and expected[1][0].equal(got[1][0]) else "its numbers are others"
 
     def kernel(x):

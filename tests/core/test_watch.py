@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.utils.hooks import RemovableHandle
 
-from agents.core.watch import Watch
+from agents.core.watch import Watch, repeats_itself
 
 
 class Scaled(nn.Module):
@@ -17,7 +18,8 @@ class Scaled(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.dropout = nn.Dropout(0.5)
+        self.dropout, self.linear = nn.Dropout(0.5), nn.Linear(2, 2)
+        self.register_buffer("mean", torch.zeros(2))
         self.factor: Any = 2.0
         self.on, self.kind, self.calls = True, "sum", 0
 
@@ -40,18 +42,55 @@ CHANGES: dict[str, Any] = {
     "an array for a float": set_attribute("factor", np.ones(2)),
     "a tensor for a float": set_attribute("factor", torch.ones(2)),
     "mode": lambda module: module.eval(),
+    "a hook": lambda module: module.linear.register_forward_hook(print),
+    "a hook backwards": lambda module: module.linear.register_full_backward_hook(print),
+    "a parameter's hook": lambda module: module.linear.weight.register_hook(print),
+    "a hook of all modules": lambda module: nn.modules.module.register_module_forward_hook(print),
+    "a hook of all modules backwards": lambda module: nn.modules.module.register_module_full_backward_hook(print),
+    "another buffer": set_attribute("mean", torch.ones(2)),
 }
 
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
-def test_a_changed_attribute_is_noticed_once(change: Any) -> None:
+def test_a_change_is_noticed_once(change: Any) -> None:
     module = Scaled()
     watch = Watch(module)
     before = watch.version()
     assert watch.version() == before
-    change(module)
-    assert watch.version() != before
-    assert watch.version() == watch.version()
+    hook = change(module)
+    try:
+        assert watch.version() != before
+        assert watch.version() == watch.version()
+        assert not (isinstance(hook, RemovableHandle) and repeats_itself(module.linear)), "hooks may do anything"
+    finally:
+        if isinstance(hook, RemovableHandle):
+            hook.remove()
+
+
+def test_what_is_put_in_the_place_of_what_was_deleted_is_noticed() -> None:
+    """Though it may lie where that lay."""
+    module = nn.Sequential(nn.Tanh())
+    module.register_buffer("mean", torch.zeros(2))
+    watch = Watch(module)
+    for _ in range(20):
+        before = watch.version()
+        kind = type(module[0])
+        del module[0]
+        module.append(nn.ReLU() if kind is nn.Tanh else nn.Tanh())
+        assert watch.version() != before
+        before = watch.version()
+        del module.mean
+        module.register_buffer("mean", torch.ones(2))
+        assert watch.version() != before
+
+
+def test_what_is_changed_in_place_is_no_change() -> None:
+    module = Scaled()
+    watch = Watch(module)
+    before = watch.version()
+    module.mean += 1
+    module.linear.weight.data.mul_(2)
+    assert watch.version() == before
 
 
 def test_what_a_module_counts_and_computes_is_no_change() -> None:

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from torch.nn.utils import prune
 
+from agents.core.tracing import Tracer
 from agents.learning.parameters import FlatParameters, clipped
 from envs.errors import UserError
 from tests.algos.making import weights
@@ -60,6 +61,19 @@ def test_unused_parameters_get_zeros():
     views = flat.views(gradient)
     assert not views["unused"].any()
     assert views["0.weight"].any()
+
+
+def test_what_is_noted_is_noted_once_where_a_parameter_is_unused():
+    counts = []
+    for unused in (False, True):
+        net = network()
+        if unused:
+            net.register_parameter("unused", nn.Parameter(torch.ones(4)))
+        flat = FlatParameters(net)
+        with Tracer() as tracer:
+            flat.gradient(squares, torch.randn(4, 3))
+        counts.append(sum("mm" in str(operation.func) for operation in tracer.noted))
+    assert counts[0] == counts[1] > 0
 
 
 @pytest.mark.parametrize(

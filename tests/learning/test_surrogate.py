@@ -290,6 +290,7 @@ CHANGES: dict[str, Any] = {
     "pruned": lambda made: prune.random_unstructured(made.model.policy_torso.layers[0], "weight", 0.5),
     "parametrised": lambda made: parametrizations.weight_norm(made.model.policy_torso.layers[0]),
     "frozen": lambda made: made.model.value_head.requires_grad_(False),
+    "more": lambda made: made.model.register_parameter("more", nn.Parameter(torch.ones(3, device=DEVICE))),
     "scaled": lambda made: made.learner.parameters.set_scale("policy_head", 0.1),
     "held": lambda made: made.learner.parameters.hold_at_zero(
         {"policy_head.weight": torch.eye(3, 16, dtype=torch.bool, device=DEVICE)}

@@ -153,11 +153,14 @@ def _addcmul(out: np.ndarray, a: np.ndarray, b: Any, c: Any, *, value: float = 1
 
 @named("lerp")
 def _lerp(out: np.ndarray, a: np.ndarray, b: np.ndarray, weight: Any) -> list[Call]:
-    way = np.empty_like(out)
+    way, far = (
+        np.empty_like(out),
+        not isinstance(weight, np.ndarray) and weight >= 0.5,
+    )  # from the nearer end, as PyTorch
     return [
         partial(np.subtract, b, a, out=way),
-        partial(np.multiply, way, weight, out=way),
-        partial(np.add, a, way, out=out),
+        partial(np.multiply, way, 1 - weight if far else weight, out=way),
+        partial(np.subtract, b, way, out=out) if far else partial(np.add, a, way, out=out),
     ]
 
 

@@ -39,7 +39,7 @@ def summed(out: np.ndarray, a: np.ndarray, dim: Any = None, keepdim: bool = Fals
     axes = _axes(a, dim)
     if axes == (0,) and a.ndim == 2 and a.dtype == np.float32 and len(a) > 1:
         return [partial(np.matmul, np.ones(len(a), np.float32), a, out=viewed(out, a.shape[1:]))]
-    if axes == (a.ndim - 1,) and a.shape[-1] <= FEW:
+    if axes == (a.ndim - 1,) and a.shape[-1] <= FEW and a.dtype == out.dtype:  # truth values are counted in integers
         return _by_columns(np.add, viewed(out, a.shape[:-1]), a)
     return [partial(np.add.reduce, a, axes, None, out, keepdim)]
 

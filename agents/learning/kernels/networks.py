@@ -118,7 +118,7 @@ def _layout(model: ActorCritic, parameters: FlatParameters) -> tuple[tuple[int, 
     place = {name: end - view.numel() for (name, view), end in zip(views.items(), ends, strict=True)}
     if list(views) != [name for name, _ in model.named_parameters()]:
         raise UserError("parts of the network are frozen")
-    rows = []
+    rows, known = [], {"log_std"}
     for kind in ("policy", "value"):
         torso: Any = getattr(model, f"{kind}_torso")
         head: Any = getattr(model, f"{kind}_head")
@@ -126,12 +126,15 @@ def _layout(model: ActorCritic, parameters: FlatParameters) -> tuple[tuple[int, 
         layers: list[Any] = [*torso.layers, head]
         if any(layer.bias is None for layer in layers):
             raise UserError("a layer has no bias")
+        known |= {f"{name}.{part}" for name in (*names, f"{kind}_head") for part in ("weight", "bias")}
         inner = [place[f"{name}.{part}"] for name in names for part in ("weight", "bias")]
         inner += [0, 0] * (DEEPEST - len(names))
         last = [place[f"{kind}_head.{part}"] for part in ("weight", "bias")]
         widths = [torso.layers[0].out_features, torso.layers[-1].out_features]
         deviations = place.get("log_std", 0) if kind == "policy" else 0
         rows.append((*inner, *last, *widths, head.out_features, deviations))
+    if others := sorted({*place} - known):
+        raise UserError(f"it has parameters that kernels do not know: {', '.join(others)}")
     return rows[0], rows[1]
 
 

@@ -8,6 +8,7 @@ without the risk of waiting for ever.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -44,7 +45,6 @@ class SurrogateUpdate:
 
     def __init__(self, algorithm: Algorithm, parameters: FlatParameters, optimizer: Optimizer) -> None:
         self.algorithm, self.parameters, self.optimizer = algorithm, parameters, optimizer
-        self._before: Tensor = parameters.vector
 
     def known(self) -> tuple[ClippedSurrogate, Networks]:
         """Return what the loss is and what the networks are made of.
@@ -77,7 +77,6 @@ class SurrogateUpdate:
             UserError: see `known`; or there is no Triton.
         """
         refuse_no_triton(self.parameters.vector.device)
-        self._before = self.parameters.vector.clone()
         how = *self.known(), self.algorithm.config.max_grad_norm
         return Kernels(self.parameters.vector, self.optimizer.moments, *how)
 
@@ -88,18 +87,17 @@ class SurrogateUpdate:
         rows = sum(sizes(order.shape[1], count)[:CHECKED])
         return data, order[:1, :rows], rates[: min(count, CHECKED)], constants
 
-    def agree(self, expected: Found, got: Found) -> str:
+    def agree(self, expected: Found, got: Found, before: Sequence[Tensor]) -> str:
         """Say what kernels do otherwise than plain steps; "" if nothing."""
         (outputs, state), (found, left) = expected, got
         tolerance = 1e-3 if product_precision() == "ieee" or interpreted() else 0.03
         for name, right in outputs.items():
             if not _near(found[name], right, tolerance, of=right.norm() + right.numel() ** 0.5):
                 return f"another {name.strip('_')}"
-        before, self._before = self._before, self.parameters.vector
         for name, right, mine in zip(("first moment", "second moment"), state[1:], left[1:], strict=False):
             if not _near(mine, right, tolerance, of=right.norm()):
                 return f"another {name} of the gradient"
-        if not _near(left[0], state[0], 10 * tolerance, of=(state[0] - before).norm()):
+        if not _near(left[0], state[0], 10 * tolerance, of=(state[0] - before[0]).norm()):
             return "other parameters"
         return ""
 
