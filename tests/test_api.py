@@ -27,6 +27,7 @@ from agents.acting.collector import TickCollector
 from agents.acting.policies import ActorCriticPolicy
 from agents.api import arguments, habits
 from agents.api.shown import Video
+from agents.core.signals import handling
 from agents.evaluate import main as evaluate_command
 from agents.prune import main as prune_command
 from agents.run.trees import read_tree, write_tree
@@ -440,7 +441,8 @@ def test_a_round_that_breaks_off_leaves_no_false_transition(tmp_path, monkeypatc
                 signal.raise_signal(signal.SIGINT)  # the second one stops a run at once
             return method(*given)
 
-        with mock.patch.object(kind, name, counting), pytest.raises(KeyboardInterrupt):
+        heard = handling(signal.default_int_handler, signal.SIGINT)  # which a background job may be told to ignore
+        with heard, mock.patch.object(kind, name, counting), pytest.raises(KeyboardInterrupt):
             model.learn(320, **runs)
     assert model.num_timesteps == 384
     assert model.config.params.total_timesteps == 576

@@ -56,11 +56,12 @@ class Watch:
         self.modules = [module.__dict__ for module in modules]
         self._read = [itemgetter("training", *plain_attributes(module)) for module in modules]
         self._parameters = list(self._module.parameters())
-        self._hooks = [*(fields[name] for fields in self.modules for name in HOOKS), *EVERYWHERE]
+        self._hooks = [fields[name] for fields in self.modules for name in HOOKS]
         kinds = ("_modules", "_parameters", "_buffers")
-        self._inside = [fields[kind].values() for fields in self.modules for kind in kinds]
+        self._inside = [fields[kind] for fields in self.modules for kind in kinds]
         # what is told apart by its place in memory is kept, so that nothing new lies there
-        self._held = modules, [*chain.from_iterable(self._inside)], [fields.get("forward") for fields in self.modules]
+        forwards = [fields.get("forward") for fields in self.modules]
+        self._held = modules, forwards, [one for inside in self._inside for one in inside.values()]
         self._seen = self._now()
 
     def _now(self) -> list[Any]:
@@ -74,8 +75,9 @@ class Watch:
         ]
         found += [(one.data_ptr(), one.requires_grad, *(one._backward_hooks or ())) for one in self._parameters]
         found += chain.from_iterable(self._hooks)  # their numbers, which are given once
+        found += chain.from_iterable(EVERYWHERE)
         found += map(len, self._inside)
-        found += map(id, chain.from_iterable(self._inside))
+        found += map(id, chain.from_iterable(map(dict.values, self._inside)))
         return found
 
     def version(self) -> int:

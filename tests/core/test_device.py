@@ -6,6 +6,7 @@ import itertools
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -112,7 +113,8 @@ def test_auto_leaves_small_networks_on_the_cpu(machine, name):
 
 
 @pytest.fixture
-def four_threads():
+def four_threads(monkeypatch):
+    monkeypatch.setattr("agents.core.device._threads", SimpleNamespace(most=0, chosen=0))
     before = torch.get_num_threads()
     torch.set_num_threads(4)
     yield

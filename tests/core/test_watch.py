@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import numpy as np
@@ -82,6 +83,16 @@ def test_what_is_put_in_the_place_of_what_was_deleted_is_noticed() -> None:
         del module.mean
         module.register_buffer("mean", torch.ones(2))
         assert watch.version() != before
+
+
+def test_a_copy_watches_its_own_module() -> None:
+    holder: dict[str, Any] = {"module": Scaled()}
+    holder["watch"] = Watch(holder["module"])
+    copied = copy.deepcopy(holder)
+    before, here = copied["watch"].version(), holder["watch"].version()
+    copied["module"].mean = torch.ones(2)
+    assert copied["watch"].version() != before
+    assert holder["watch"].version() == here
 
 
 def test_what_is_changed_in_place_is_no_change() -> None:

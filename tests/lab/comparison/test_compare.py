@@ -63,14 +63,16 @@ def test_from_start_to_end_and_what_is_done_is_kept(tmp_path, capsys, monkeypatc
     assert "budget is 512 there, 600 here" in capsys.readouterr().err
 
 
-def start(words: list[str]) -> subprocess.Popen[bytes]:
-    """Start a comparison whose runs stay in the middle of their training."""
+def start(words: list[str], held: Path) -> subprocess.Popen[bytes]:
+    """Start a comparison one of whose runs stays in the middle of its training."""
     program = "import sys; from agents import compare; from agents.lab.comparison import pool, report; "
     program += "begin = pool.start_child; held = 'tests.lab.comparison.held_child'; "
     program += "pool.start_child = lambda words, *more, **how: begin([held, *words[1:]], *more, **how); "
     program += "from agents.run import children; children.cores, children.SECONDS_TO_SAVE = lambda: 1, 600; "
     program += "report.report = lambda *_: {}; sys.exit(compare.main())"
-    return subprocess.Popen([sys.executable, "-c", program, *words], stdout=subprocess.DEVNULL)
+    return subprocess.Popen(
+        [sys.executable, "-c", program, *words], stdout=subprocess.DEVNULL, env=os.environ | {"HELD": str(held)}
+    )
 
 
 def test_stopped_and_killed_it_goes_on_where_it_stood(tmp_path, no_report, monkeypatch):
@@ -81,14 +83,14 @@ def test_stopped_and_killed_it_goes_on_where_it_stood(tmp_path, no_report, monke
     words += ["--workers", "1", "--out", str(out)]
     first, second = (out / "runs" / label / "CartPole-v1__ppo__s0" for label in ("ours", "other"))
 
-    stopped = start(words)
+    stopped = start(words, first)
     wait_for(lambda: list(first.glob("checkpoints/0*/state.json")))
     stopped.send_signal(signal.SIGTERM)
     assert stopped.wait(HANGS) == 130
     assert json.loads((first / "summary.json").read_text())["interrupted"], "it saved what it had learnt"
     assert not list(out.glob("runs/*/*/result.json"))
 
-    killed = start(words)
+    killed = start(words, second)
     wait_for(lambda: list(second.glob("checkpoints/0*/state.json")))
     killed.kill()
     killed.wait()
