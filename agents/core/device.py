@@ -64,15 +64,6 @@ def choose_device(requested: str, *, env_on_gpu: bool, flops: int, batch_size: i
     return torch.device("cpu"), "a small network on CPU environments is faster without the trips to a GPU"
 
 
-class _Threads:
-    """How many threads PyTorch may have here, and how many `use_threads` chose last."""
-
-    most = chosen = 0
-
-
-_threads = _Threads()
-
-
 def use_threads(device: torch.device, *, flops: int, batch_size: int) -> int:
     """Set and return PyTorch's thread count: no more than there is work for. NumPy's matrix products take one.
 
@@ -87,11 +78,8 @@ def use_threads(device: torch.device, *, flops: int, batch_size: int) -> int:
     for kind in (np.float32, np.float64):
         np.finfo(kind)  # before 2.4, NumPy finds these out when first asked, and would warn after the next line
     torch.set_flush_denormal(True)
-    if torch.get_num_threads() != _threads.chosen:  # others have set it since
-        _threads.most = torch.get_num_threads()
-    small = device.type == "cpu" and flops < HEAVY and batch_size < LARGE_BATCH
-    _threads.chosen = min(max(flops * batch_size // SHARE, 1), _threads.most) if small else _threads.most
-    torch.set_num_threads(_threads.chosen)
+    if device.type == "cpu" and flops < HEAVY and batch_size < LARGE_BATCH:
+        torch.set_num_threads(min(max(flops * batch_size // SHARE, 1), torch.get_num_threads()))
     threadpool_limits(1, user_api="blas")
     return torch.get_num_threads()
 

@@ -6,7 +6,6 @@ import itertools
 import os
 import subprocess
 import sys
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -113,8 +112,7 @@ def test_auto_leaves_small_networks_on_the_cpu(machine, name):
 
 
 @pytest.fixture
-def four_threads(monkeypatch):
-    monkeypatch.setattr("agents.core.device._threads", SimpleNamespace(most=0, chosen=0))
+def four_threads():
     before = torch.get_num_threads()
     torch.set_num_threads(4)
     yield
@@ -139,19 +137,6 @@ def four_threads(monkeypatch):
 def test_no_more_threads_than_there_is_work_for(device, flops, batch_size, threads):
     assert use_threads(torch.device(device), flops=flops, batch_size=batch_size) == threads
     assert torch.get_num_threads() == threads
-
-
-@pytest.mark.usefixtures("four_threads")
-def test_a_small_training_leaves_the_threads_to_a_larger_one_after_it():
-    for flops, batch_size, threads in (
-        (100, 64, 1),
-        (SMALL["64-64"], 8192, 4),
-        (100, 64, 1),
-        (max(HEAVY.values()), 1, 4),
-    ):
-        assert use_threads(torch.device("cpu"), flops=flops, batch_size=batch_size) == threads
-    torch.set_num_threads(2)  # as a user may
-    assert use_threads(torch.device("cpu"), flops=SMALL["64-64"], batch_size=8192) == 2
 
 
 @pytest.mark.skipif(sys.platform != "linux" or os.confstr("CS_GNU_LIBC_VERSION") is None, reason="glibc's allocator")
