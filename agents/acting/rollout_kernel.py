@@ -225,7 +225,7 @@ def differences(expected: Found, found: Found, before: Sequence[Any] = ()) -> st
 
     The first tensor of the state is `[k, N]`, all others are `[N, ...]`. Rounding may change the action of a few
     environments, which go another way from then on: no more than one in a hundred may (in tf32, one in ten), but one
-    always.
+    always. What the state was before does not count.
     """
     rows, wanted = found[0], expected[0]
     apart = torch.zeros_like(wanted["start"][0])

@@ -153,10 +153,8 @@ def _addcmul(out: np.ndarray, a: np.ndarray, b: Any, c: Any, *, value: float = 1
 
 @named("lerp")
 def _lerp(out: np.ndarray, a: np.ndarray, b: np.ndarray, weight: Any) -> list[Call]:
-    way, far = (
-        np.empty_like(out),
-        not isinstance(weight, np.ndarray) and weight >= 0.5,
-    )  # from the nearer end, as PyTorch
+    way = np.empty_like(out)
+    far = not isinstance(weight, np.ndarray) and weight >= 0.5  # PyTorch counts from the nearer end
     return [
         partial(np.subtract, b, a, out=way),
         partial(np.multiply, way, 1 - weight if far else weight, out=way),
