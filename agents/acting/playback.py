@@ -151,13 +151,9 @@ class Playback:
         """Return the transitions from number `begin` of all passes on."""
         number = np.arange(begin, begin + count)
         passes = number // len(self.data)
-        self._orders = {k: self._orders.get(k, None) for k in np.unique(passes).tolist()}  # type: ignore[misc]
-        parts = []
-        for index in self._orders:
-            if self._orders[index] is None:
-                self._orders[index] = self._order(index)
-            parts.append(self._orders[index][number[passes == index] - index * len(self.data)])
-        return np.concatenate(parts)
+        before, size = self._orders, len(self.data)
+        self._orders = {k: before[k] if k in before else self._order(k) for k in np.unique(passes).tolist()}
+        return np.concatenate([order[number[passes == k] - k * size] for k, order in self._orders.items()])
 
     def _order(self, index: int) -> np.ndarray:
         """Return the transitions in the order of a pass: episode after episode, those shuffled."""

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from agents.core.saved import like, part
-from agents.core.tree import tree_to_tensor
 from agents.data.batch import Batch, assemble, assemble_sequences
 from agents.data.replay import ReplayBuffer
 
@@ -30,7 +29,7 @@ class Sampler(Protocol):
 
     def update_priorities(self, indices: Tensor, priorities: Tensor) -> None:
         """Take in what an update made of the transitions or sequences `indices`, `[B]`: one number for each transition,
-        those of sequences `[T * B]`.
+        those of sequences `[T * B]`; they may be on another device than the store.
         """
         ...
 
@@ -94,36 +93,6 @@ class UniformSampler:
         self.generator.set_state(part(state, "generator"))
 
 
-class Elsewhere:
-    """A sampler whose store is not where updates are made: minibatches and priorities are brought over.
-
-    Args:
-        sampler: of the store.
-        device: where updates are made.
-    """
-
-    def __init__(self, sampler: Sampler, device: torch.device) -> None:
-        self._sampler, self._device, self.generator = sampler, device, sampler.generator
-
-    def sample(self, count: int, progress: float) -> Batch:
-        """See `Sampler`."""
-        batch: Batch = tree_to_tensor(self._sampler.sample(count, progress), self._device)
-        return batch
-
-    def update_priorities(self, indices: Tensor, priorities: Tensor) -> None:
-        """See `Sampler`."""
-        there = self.generator.device
-        self._sampler.update_priorities(indices.to(there), priorities.to(there))
-
-    def state_dict(self) -> dict[str, Any]:
-        """See `Sampler`."""
-        return self._sampler.state_dict()
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """See `Sampler`."""
-        self._sampler.load_state_dict(state)
-
-
 class PrioritizedSampler(UniformSampler):
     """Transitions are drawn in proportion to |error|^alpha (Schaul et al. 2016, arXiv:1511.05952, sec. 3.3).
 
@@ -168,6 +137,7 @@ class PrioritizedSampler(UniformSampler):
 
     def update_priorities(self, indices: Tensor, priorities: Tensor) -> None:
         """See `Sampler`; `priorities` are errors, which need not be powers yet."""
+        indices, priorities = (given.to(self._replay.device) for given in (indices, priorities))
         raised = (priorities + self._eps) ** self._alpha
         self._largest = torch.maximum(self._largest, raised.max())
         self._priorities.write(indices, raised)

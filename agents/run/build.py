@@ -21,7 +21,7 @@ from agents.core.precision import resolved_precision, set_precision, use_product
 from agents.core.runtime import Runtime, resolved_mode
 from agents.core.tree import tree_map
 from agents.data.replay import ReplayBuffer
-from agents.data.samplers import Elsewhere, PrioritizedSampler, Sampler, SequenceSampler, UniformSampler
+from agents.data.samplers import PrioritizedSampler, Sampler, SequenceSampler, UniformSampler
 from agents.learning.learner import Learner
 from agents.networks.augmentation import Augmentation
 from agents.networks.encoders import multiply_adds, zeros
@@ -196,7 +196,6 @@ def build_on(
             from agents.run.imitation import fill
 
             notes = fill(replay, policy, env, params)
-        sampler = sampler if place.device.type == device.type else Elsewhere(sampler, device)
     return Training(
         config=_resolved(
             config, algorithm, {"vec": env.backend, "device": device.type, "compile": mode, "precision": precision}
@@ -247,7 +246,8 @@ def _replay(
     replay = ReplayBuffer(settings.buffer_size, params.n_envs, place.device, axes, place)
     generator = torch.Generator(place.device).manual_seed(derive_seed(seed, "replay"))
     per_round = settings.train_freq if settings.gradient_steps == -1 else settings.gradient_steps
-    usual = min(per_round, loops.DRAWN) * params.sample_size
+    rounds = max(params.n_envs // settings.train_freq, 1)  # that fall due in one tick
+    usual = min(rounds * per_round, loops.DRAWN) * params.sample_size
     how: Any = (replay, params.gamma, settings.n_step_returns, generator, usual, runtime.compiled)
     numbers = {name: getattr(settings, f"prioritized_replay_{name}") for name in ("alpha", "beta0", "eps")}
     if params.network.recurrence.memory is not None:

@@ -16,6 +16,7 @@ from agents.acting.state import ActorState
 from agents.core.config import AlgoConfig, OffPolicyConfig, RolloutConfig
 from agents.core.device import Laps
 from agents.core.schedules import crossings
+from agents.core.tree import tree_to_tensor
 from agents.core.types import Iteration
 from agents.data.replay import ReplayBuffer
 from agents.data.samplers import Sampler
@@ -184,6 +185,7 @@ class Rounds:
         self._sampler, self._learner, self._config = sampler, learner, config
         replay = config.replay
         self.per_round = replay.train_freq if replay.gradient_steps == -1 else replay.gradient_steps
+        self._elsewhere = sampler.generator.device.type != learner.device.type  # than where updates are made
         self._due: tuple[int, int, int] | None = None
         self._result: UpdateResult | None = None
         self._healths: list[Tensor] = []
@@ -204,6 +206,8 @@ class Rounds:
         progress = min(last / config.schedule_steps, 1.0)
         for start in range(0, updates, DRAWN):
             batch = self._sampler.sample(min(updates - start, DRAWN) * size, progress)
+            if self._elsewhere:
+                batch = tree_to_tensor(batch, self._learner.device)
             for minibatch in batch.split(size):
                 self._result = self._learner.update(minibatch, progress)
                 self._healths.append(self._result.health)

@@ -12,6 +12,7 @@ import scipy.stats
 import torch
 from gymnasium import spaces
 
+from agents.algos.iql.config import IQLConfig
 from agents.algos.sac.config import SACConfig
 from agents.core.runtime import Runtime
 from agents.data.batch import Batch
@@ -314,3 +315,14 @@ def test_a_compiled_update_is_the_same(options):
         assert found == pytest.approx(expected, rel=1e-3, abs=1e-5)
     assert said == []
     torch.testing.assert_close(weights(compiled.model), weights(plain.model), atol=1e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize("config", [SACConfig, IQLConfig])
+def test_the_target_has_the_critics_statistics_after_a_move_to_another_device(config):
+    algorithm = make(config.model_validate({"net_arch": (16,)}), BOX).algorithm
+    algorithm.model.critics.register_buffer("seen", torch.zeros(()))
+    algorithm.copy_model()
+    algorithm.double().float()  # as a move does, this puts other buffers in the place of those there are
+    algorithm.model.critics.seen.fill_(7)
+    algorithm.after_update({})
+    assert algorithm.target.seen == 7

@@ -16,6 +16,7 @@ from agents.algos.dqn.algorithm import DQN
 from agents.algos.ppo.algorithm import PPO
 from agents.core.runtime import resolved_mode
 from agents.core.settings import CompileMode
+from agents.data.samplers import UniformSampler
 from agents.run.build import build, build_on, largest
 from agents.run.config import FLAGS, Layer, resolve
 from agents.run.training import Training
@@ -351,3 +352,14 @@ def test_episodes_that_are_begun_anew_have_no_return_yet(episodic: bool) -> None
     assert not rewards.returns.any()
     assert curious.returns.any() == (not episodic)
     training.env.close()
+
+
+@pytest.mark.parametrize(("n_envs", "train_freq"), [(2, 4), (8, 4)])
+def test_the_updates_of_a_tick_are_assembled_by_what_is_compiled(n_envs: int, train_freq: int) -> None:
+    training = built(DQN_VALUES, n_envs=n_envs, train_freq=train_freq, gradient_steps=1, compile="numpy")
+    sizes, sampler = [], training.sampler
+    assert isinstance(sampler, UniformSampler)
+    sampler._plain = lambda index, length: sizes.append(len(index))  # type: ignore[func-returns-value]
+    advance(training, 64)
+    assert training.learner.n_updates > 2
+    assert not sizes

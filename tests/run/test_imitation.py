@@ -178,6 +178,30 @@ def test_held_out_episodes_are_measured(memory: str | None) -> None:
     assert np.sum(found["confusion"]) == 7
 
 
+@pytest.mark.parametrize("memory", ["gru", "lstm"])
+def test_values_of_what_follows_are_of_the_memory_there(memory: str) -> None:
+    algorithm, gamma = cloned(memory=memory, vf_coef=0.5, gamma=0.9), 0.9
+    data = made([3, 7])
+    data.terminated[:] = False  # limits ended both
+    state = RecordedState(0, None, None, (), EpisodeTracker(1), torch.Generator(), "", data)
+    played = Playback(algorithm.policy, state, 0)
+    piece = played.collect(5).trajectory  # 2 columns, in which an episode ends within, at the last step or not
+    assert piece.final is not None
+    after = {(int(t), int(n)): obs for t, n, obs in zip(*piece.final[:3], strict=True)}
+    model, found = algorithm.model, algorithm.prepare(piece, {})["return"]
+    for n in range(piece.reward.shape[1]):
+        carry, worth, ends = model.initial_carry(1), [], piece.truncated[:, n].tolist()
+        for t in range(5):
+            carry = model.initial_carry(1) if piece.start[t, n] else carry
+            carry = model.act(piece.obs[t, n][None], carry)[1]
+            obs = after[t, n] if ends[t] else piece.last_obs[n]
+            worth.append(float(model.value(obs[None], carry).detach()) if ends[t] or t == 4 else None)
+        expected = 0.0
+        for t in reversed(range(5)):
+            expected = float(piece.reward[t, n]) + gamma * (expected if worth[t] is None else worth[t])
+            assert float(found[t, n].detach()) == pytest.approx(expected, abs=1e-5)
+
+
 def test_numbers_among_choices_need_not_be_equal_to_be_right() -> None:
     space = Hybrid({"arm": spaces.Box(-1, 1, (2,)), "go": spaces.Discrete(3)})
     data = made([3, 4])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -11,6 +13,7 @@ from torch import Tensor, nn
 from agents.acting.policies import ActorCriticPolicy
 from agents.algos.bc.config import BCConfig
 from agents.core.algorithm import RecordedAlgorithm
+from agents.core.tree import tree_map
 from agents.data.trajectory import Trajectory
 from agents.networks.models import ActorCritic
 from agents.ops.losses import mean
@@ -48,11 +51,28 @@ class BC(RecordedAlgorithm):
         """Return the actions, and the discounted returns where values are learnt, `[T, N]`."""
         found = {"action": self.model.stored(data.action)}
         if self.config.vf_coef:
-            _, value, next_value = self.policy.evaluate(data)
+            _, value, next_value = self.policy.evaluate(self._remembered(data) if self.model.recurrent else data)
             ends = data.terminated, data.truncated
             found["return"] = gae(data.reward, value, next_value, *ends, self.config.gamma, gae_lambda=1.0)[1]
             self.model.learn_scale(value, found["return"], data.valid)
         return found
+
+    def _remembered(self, data: Trajectory) -> Trajectory:
+        """Return a trajectory whose successors are looked at with what is remembered of the steps before them.
+
+        Recorded steps have no carry: the memory is followed from one end of an episode to the next.
+        """
+        carry, final = data.carry, data.final
+        ends = [] if final is None else (final.t.unique() + 1).tolist()
+        for begin, end in pairwise(sorted({0, *ends, len(data.start)})):
+            obs, start = tree_map(lambda leaf, part=slice(begin, end): leaf[part], (data.obs, data.start))
+            carry = self.model.remember(obs, carry, start)
+            if final is not None:
+                here = (final.t == end - 1).nonzero().squeeze(1)
+                after = tree_map(lambda leaf, n=final.n[here]: leaf[n], carry)
+                kept = tree_map(lambda leaf, new, here=here: leaf.index_copy(0, here, new), final.carry, after)
+                final = final._replace(carry=kept)
+        return replace(data, last_carry=carry, final=final)
 
     def loss(
         self, model: nn.Module, minibatch: dict[str, Any], constants: dict[str, Tensor]

@@ -13,7 +13,7 @@ from agents.algos.iql.config import IQLConfig
 from agents.core.algorithm import Algorithm
 from agents.data.batch import Batch
 from agents.networks.implicit import ImplicitActorCritic
-from agents.networks.target import alike, copy_of, follow, make_target, tensors
+from agents.networks.target import Tensors, alike, copy_of, follow, make_target, tensors
 from agents.ops.losses import advantage_weight, expectile_loss, mean
 from envs.actions import Hybrid, bounds
 from envs.errors import UserError
@@ -47,20 +47,17 @@ class IQL(Algorithm):
         for name, bound in zip(("low", "high"), bounds(action_space), strict=True) if self.bounded else ():
             self.register_buffer(name, torch.as_tensor(bound), persistent=False)
         self.target = make_target(self.model.critics)
-        self._find_tensors()
-
-    def _find_tensors(self) -> None:
-        self._tensors = tensors(self.target), tensors(self.model.critics)
+        self._tensors: tuple[Tensors, Tensors] | None = None  # found in an update: another device has other buffers
 
     def copy_model(self) -> None:
         """Make the target critics a copy of the critics, with the same normalisers."""
         self.target = copy_of(self.model.critics, self.target)
-        self._find_tensors()
+        self._tensors = None
 
     def follow_model(self) -> None:
         if not alike(self.target, self.model.critics):
             self.target = make_target(self.model.critics)
-        self._find_tensors()
+        self._tensors = None
 
     def prepare(self, data: Batch, constants: dict[str, Tensor]) -> dict[str, Any]:
         """Let the normalisers take in the observations; return the batch by name, actions as they were carried out."""
@@ -91,4 +88,5 @@ class IQL(Algorithm):
 
     def after_update(self, data: dict[str, Any]) -> None:
         """Move the target critics by `tau`."""
+        self._tensors = self._tensors or (tensors(self.target), tensors(self.model.critics))
         follow(*self._tensors, self.config.tau)

@@ -14,7 +14,7 @@ from agents.core.algorithm import Algorithm
 from agents.core.tree import tree_map
 from agents.data.batch import Batch
 from agents.networks.soft import SoftActorCritic
-from agents.networks.target import alike, copy_of, follow, make_target, tensors
+from agents.networks.target import Tensors, alike, copy_of, follow, make_target, tensors
 from envs.errors import UserError
 
 
@@ -50,23 +50,20 @@ class SAC(Algorithm):
         self.target_entropy = -float(self.model.size) if auto else float(config.target_entropy)
         # a copy of the critics to bootstrap from; CrossQ does without
         self.target = None if config.network.batch_norm else make_target(self.model.critics)
-        if config.target_update_interval > 1:  # counted in the state, as a run may be resumed in between
+        # counted in the state, as a run may be resumed in between
+        if self.target is not None and config.target_update_interval > 1:
             self.register_buffer("updates", torch.zeros((), dtype=torch.int64))
-        self._find_tensors()
-
-    def _find_tensors(self) -> None:
-        if self.target is not None:
-            self._tensors = tensors(self.target), tensors(self.model.critics)
+        self._tensors: tuple[Tensors, Tensors] | None = None  # found in an update: another device has other buffers
 
     def copy_model(self) -> None:
         if self.target is not None:
             self.target = copy_of(self.model.critics, self.target)
-        self._find_tensors()
+        self._tensors = None
 
     def follow_model(self) -> None:
         if self.target is not None and not alike(self.target, self.model.critics):
             self.copy_model()
-        self._find_tensors()
+        self._tensors = None
 
     def constants(self, progress: float) -> dict[str, float]:
         fixed = {} if self.model.log_ent_coef is not None else {"ent_coef": self.config.ent_coef}
@@ -126,6 +123,7 @@ class SAC(Algorithm):
         """Move the target critics by `tau`, if it is time; without, let the running statistics take in the batch."""
         if self.target is not None:
             if self._due():
+                self._tensors = self._tensors or (tensors(self.target), tensors(self.model.critics))
                 follow(*self._tensors, self.config.tau)
             return
         next_action, _ = self.model(data["next_obs"]).draw(data["noise"]["next"])
