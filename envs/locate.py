@@ -175,6 +175,10 @@ def _from_module(module: ModuleType, source: str, name: str | None) -> EnvSpec:
         creator: Any = named
         return EnvSpec(name, entry_point=creator)
     options = sorted({*classes, *ids})
+    if inspect.isclass(named) and named.__module__ == module.__name__:
+        raise UserError(
+            f"{source}: {name} is a class, but none of gymnasium.Env: derive it, class {name}(gymnasium.Env)"
+        )
     listed = f"; it has {', '.join(options)}" if options else ", and no other"
     raise UserError(f"{source} has no environment {name!r}{listed}.{did_you_mean(name, options)}")
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from agents.acting.fused import FusedCollector, episodes_of, newest_episodes
+from agents.acting.fused import NEWEST, FusedCollector, episodes_of, newest_episodes
 from agents.algos.dqn.config import DQNConfig
 from agents.algos.ppo.config import PPOConfig
 from agents.core.runtime import Runtime
@@ -23,6 +23,7 @@ from tests.fakes import algo_of, training_on
 
 PPO = PPOConfig(n_envs=5, n_steps=60, batch_size=100, n_epochs=2, net_arch=(8,), total_timesteps=1200)
 SMOOTH = PPOConfig(**{**PPO.model_dump(), "use_sde": True, "sde_sample_freq": 7})
+SQUASHED = PPOConfig(**{**PPO.model_dump(), "squash_output": True})
 GRU = PPOConfig(**{**PPO.model_dump(), "memory": "gru", "memory_size": 6})
 LSTM = {"memory": "lstm", "memory_size": 6, "sequence_length": 8, "burn_in": 2}
 DQN = DQNConfig(
@@ -77,6 +78,7 @@ def numbers(episodes):
         ("CartPole-v1", PPO),
         ("Pendulum-v1", PPO),
         ("Pendulum-v1", SMOOTH),
+        ("Pendulum-v1", SQUASHED),
         ("CartPole-v1", GRU),
         ("Corridor-v0", GRU),
         ("CartPole-v1", DQN),
@@ -285,6 +287,15 @@ def test_newest_episodes_are_those_of_a_plain_loop(shape, count, chance):
         assert numbers([episodes]) == expected[-count:]
         assert len(episodes.returns) == len(episodes.lengths) == count, "no more room, however many ended"
         assert episodes.returns.dtype == torch.float64
+
+
+def test_episodes_on_a_gpu_are_not_waited_for():
+    done, returns, lengths = (
+        torch.empty(40, 3, device="meta", dtype=of) for of in (torch.bool, torch.float32, torch.int64)
+    )
+    (found,) = episodes_of(done, returns, lengths)  # whatever reads a number of a meta tensor fails
+    assert found.returns.device.type == "meta"
+    assert found.returns.shape == (NEWEST,)
 
 
 def test_episodes_that_wait_to_be_read_hold_on_to_no_more_than_themselves():

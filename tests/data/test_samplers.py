@@ -112,6 +112,12 @@ def prioritized(ledger, seed=0, **options):
     return PrioritizedSampler(ledger.replay, GAMMA, 1, torch.Generator().manual_seed(seed), **numbers)
 
 
+def test_what_has_no_error_can_be_drawn_again():
+    draws = prioritized(Ledger(8, 1).add(8), alpha=0.5, eps=0.1)
+    draws.update_priorities(torch.arange(8), torch.tensor([0.0, 0.0, 1, 1, 1, 1, 1, 1]))
+    assert draws.state_dict()["priorities"][:3].tolist() == pytest.approx([0.1**0.5, 0.1**0.5, 1.1**0.5])
+
+
 def chi_square(counts, expected):
     """Return how many standard deviations the statistic lies from its mean, for bins that expect enough."""
     kept = expected > 5

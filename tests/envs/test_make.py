@@ -117,6 +117,10 @@ def test_arguments_reach_a_users_environment(here):
         ("neighbour.py", "neighbour.py must define one gymnasium.Env class.*found nothing"),
         ("neighbour:Grid", "neighbour has no environment 'Grid', and no other"),
         ("builtins:max", "builtins has no environment 'max', and no other"),
+        (
+            "plain.py:Plain",
+            r"plain.py: Plain is a class, but none of gymnasium\.Env: derive it, class Plain\(gymnasium.Env\)",
+        ),
         ("two.py", "two.py must define one gymnasium.Env class, or name it: --env two.py:NAME; found A, B"),
         ("broken.py:A", r"broken.py could not be imported: ZeroDivisionError"),
         ("broken:A", r"module 'broken' could not be imported: ZeroDivisionError"),
@@ -128,6 +132,7 @@ def test_arguments_reach_a_users_environment(here):
 def test_what_is_wrong_with_a_users_file_is_told(here, name, message):
     two = "import gymnasium\nclass A(gymnasium.Env): ...\nclass B(gymnasium.Env): ...\n"
     (here / "two.py").write_text(two)
+    (here / "plain.py").write_text("class Plain: ...\n")
     (here / "broken.py").write_text("1 / 0\n")
     (here / "needy.py").write_text("import not_there\n")
     with pytest.raises(UserError, match=message):

@@ -1113,6 +1113,12 @@ BUGS = [
             "Schaul et al. 2016, arXiv:1511.05952, sec. 3.4",
         ),
         (
+            "(priorities + self._eps) ** self._alpha",
+            "priorities**self._alpha",
+            "prioritised replay: what has no error is never drawn again",
+            "Schaul et al. 2016, sec. 3.3",
+        ),
+        (
             "self._largest.expand(len(written))",
             "torch.ones(len(written))",
             "prioritised replay: new transitions begin at 1 whatever the others have",

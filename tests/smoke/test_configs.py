@@ -72,6 +72,14 @@ def test_a_preset_lies_over_the_packaged_settings_and_beneath_the_users(file: Pa
     assert again.params.replay.n_step_returns == 7, "what a run has resolved stays"
 
 
+def test_presets_of_dqn_choose_each_part_so_that_none_of_the_packaged_ones_stays() -> None:
+    names = ("dqn", "double", "rainbow", "btr", "r2d2")
+    chosen = {name: load_config_file(CONFIGS / "dqn" / "presets" / f"{name}.yaml") for name in names}
+    parts = {"double_q", "dueling", "noisy", "munchausen", "n_step_returns", "prioritized_replay"}
+    for settings in chosen.values():
+        assert {*parts, "layer_norm", "memory"} <= settings.keys()
+
+
 OF_KINDS = sorted(CONFIGS.glob("*/presets/*/*.yaml"))
 
 
