@@ -54,7 +54,7 @@ def compare_trained(options: Options, command: str, console: Console) -> dict[st
     for place in places:
         here = [entry for entry in entries if entry.place == place]
         own = [curve for curve in curves if curve.key.env == place]
-        if len(here) > 1 and not all(_known(here)):
+        if len(here) + len(own) > 1 and not all(_known(here)):
             here = _played(here, left_out, options, console)
         if here and len(here) + len(own) > 1:
             todo.append((here, own))

@@ -249,6 +249,20 @@ def test_without_final_evaluations_all_play_the_same_episodes(
         assert (tile.min() < 60) == shown
 
 
+@pytest.mark.parametrize("which", [1, 2])
+def test_what_has_no_final_evaluation_is_played_beside_curves_from_elsewhere_too(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], trained: tuple[Path, Path, Path], which: int
+) -> None:
+    (file := tmp_path / "results.csv").write_text(ROWS.replace("CartPole-v0", "CartPole-v1 (max_episode_steps=20)"))
+    more = ("--env", "CartPole-v1", "--env-kwargs", "max_episode_steps=20", "--trust") if which == 2 else ()
+    words = ("--import", file, "--final-eval-episodes", 4, *more)
+    (found,) = compared(tmp_path, capsys, trained[which], *words)["reports"]
+    (own,), imported = found["scores"].values()
+    assert 1 <= own <= 20
+    assert imported == [70.0]
+    assert "played afresh: 4 episodes" in (tmp_path / "out" / "report.md").read_text()
+
+
 def test_an_episode_without_an_end_is_cut(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
