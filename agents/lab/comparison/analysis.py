@@ -219,6 +219,13 @@ class Findings:
         """Return the comparisons of scores with one other label."""
         return [one for one in self.scores if one.against == label]
 
+    @property
+    def models(self) -> list[str]:
+        """The labels of models that were trained before, each of which is played once for every seed."""
+        asked = {label: runs for task in self.tasks if task.stored for label, runs in task.runs.items()}
+        own = asked.keys() - self.results.imported
+        return [label for label in self.labels if label in own and "train_seconds" not in asked[label][0].figures]
+
 
 def analyse(results: Results, *, episodes: bool = False) -> Findings:
     """Compute all that a comparison shows; with `episodes`, sides of a single run are compared over its episodes."""

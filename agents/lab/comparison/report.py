@@ -229,10 +229,11 @@ def _missing(document: Document, findings: Findings) -> None:
 def _method(document: Document, findings: Findings) -> None:
     document.heading("How it was measured", "method")
     if stored := findings.results.comparison.pairs:
-        document.text("""
-All sides train on the same environments for the same number of steps. Evaluations are played in environments of their
-own, whose seeds are the same for all sides, with the most likely action, and count raw rewards. Every comparison is
-over seeds: a run is one number, however many its episodes.
+        but = f"but {listed([*map(shown, findings.models)])} " if findings.models else ""
+        document.text(f"""
+All sides {but}train on the same environments for the same number of steps. Evaluations are played in environments of
+their own, whose seeds are the same for all sides, with the most likely action, and count raw rewards. Every comparison
+is over seeds: a run is one number, however many its episodes.
 """)
         header = ["task", "settings", "steps", "seeds", "evaluated every", "episodes", "final episodes"]
         rows = []

@@ -165,11 +165,11 @@ def _together(findings: Findings, other: str) -> Iterator[str]:
 
 def _caveats(findings: Findings) -> Iterator[str]:
     """Say what limits the claims."""
-    results = findings.results
-    sizes = [len(runs) for task in findings.tasks for runs in task.runs.values()]
+    results, models = findings.results, findings.models
+    sizes = [len(runs) for task in findings.tasks for label, runs in task.runs.items() if label not in models]
     if min(sizes, default=FEW) < FEW:
         seeds = plural(min(sizes), "seed")
-        seeds = f"{seeds} a side" if min(sizes) == max(sizes) else f"as few as {seeds} on a side"
+        seeds = f"{seeds} a side" if min(sizes) == max(sizes) and not models else f"as few as {seeds} on a side"
         yield f"{seeds}: results of fewer than {FEW} often turn over when repeated"
     if results.unfinished:
         yield f"{plural(len(results.unfinished), 'run')} of those asked for not finished: what is said may change"
@@ -178,6 +178,11 @@ def _caveats(findings: Findings) -> Iterator[str]:
     if results.imported:
         labels = listed([shown(label) for label in results.imported])
         yield f"{labels}: measured elsewhere, maybe otherwise, so a difference need not be the algorithm's"
+    for label in models:
+        yield (
+            f"{shown(label)} is one trained model, played once for each seed: its spread is that of episodes, not of "
+            "trainings"
+        )
     if without := [task for task in results.comparison.pairs if task.left_out]:
         first = f"{without[0].left_out[0]} on {task_name(without[0].env, without[0].algo)}"
         tasks = f"{len(without)} of {len(results.comparison.pairs)} tasks"

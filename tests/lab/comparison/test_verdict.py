@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from agents.lab.comparison.analysis import Outcome, analyse, typical_ratio
+from agents.lab.comparison.report import write_report
 from agents.lab.comparison.results import load_results
 from agents.lab.comparison.verdict import make_verdict
 from tests.lab.comparison.synthetic import CURVES, document, result, write_comparison, write_run
@@ -150,6 +151,20 @@ def test_each_other_label_against_ours(tmp_path):
         "Rllib (imported) is better than ours on A-v0, PPO.",
     ]
     assert "measured elsewhere" in " ".join(verdict.caveats)
+
+
+def test_a_model_played_several_times_is_no_sample_of_trainings(tmp_path):
+    write_comparison(tmp_path, seeds=3)
+    for seed in range(3):
+        write_run(tmp_path, result("CartPole-v1", "ppo", "mine", seed, train_seconds=0.0, steps_per_s=0.0))
+    content = document([("CartPole-v1", "ppo")], ["ours", "sb3", "mine"], 3)
+    (tmp_path / "comparison.json").write_text(json.dumps(content))
+    findings = analyse(load_results(tmp_path))
+    caveats = make_verdict(findings).caveats
+    assert caveats[0].startswith("As few as 3 seeds on a side")
+    assert caveats[1].startswith("Mine is one trained model, played once for each seed: its spread is that of episodes")
+    write_report(findings, tmp_path / "report")
+    assert "All sides but mine train on the same environments" in (tmp_path / "report" / "report.md").read_text()
 
 
 def test_normalised_scores(tmp_path):
