@@ -20,7 +20,6 @@ from agents.run.flags import (
     Json,
     RunOrZip,
     RunsDir,
-    SB3Algo,
     Trust,
     VecNormalizeFile,
     is_sb3,
@@ -81,7 +80,6 @@ class Options:
     ] = None
     updates: Annotated[int, tyro.conf.arg(help="with --data: how many updates fitted Q evaluation makes")] = 10_000
     one_instance: Annotated[Flag, tyro.conf.arg(help="only one environment may run at a time")] = False
-    algo: SB3Algo = None
     vec_normalize: VecNormalizeFile = None
     trust: Trust = False
     device: Annotated[Literal["cpu", "cuda", "mps"], tyro.conf.arg(help="where the network computes")] = "cpu"
@@ -100,7 +98,7 @@ def _evaluate(argv: list[str]) -> int:
     refuse_outside(options, episodes=(1, MOST_EPISODES), seed=0, max_steps=1)
     env_kwargs = parse_env_kwargs(options.env_kwargs)
     if not is_sb3(options.run):
-        refuse_idle(options, "it goes with a MODEL.zip of stable-baselines3", "algo", "vec_normalize")
+        refuse_idle(options, "it goes with a MODEL.zip of stable-baselines3", "vec_normalize")
     if options.data is not None:
         refuse_idle(options, "with --data nothing is played", "episodes", "max_steps", "one_instance", "device")
         return _judge(options, env_kwargs)
@@ -246,7 +244,6 @@ def _model_of_sb3(options: Options, env_kwargs: dict[str, Any]) -> tuple[VecEnv,
         options.env,
         1 if options.one_instance else min(PARALLEL, options.episodes),
         trust=options.trust,
-        algo=options.algo,
         vec_normalize=options.vec_normalize,
         env_kwargs=env_kwargs,
     )

@@ -19,7 +19,6 @@ from agents.run.flags import (
     Json,
     RunOrZip,
     RunsDir,
-    SB3Algo,
     Trust,
     VecNormalizeFile,
     is_sb3,
@@ -123,7 +122,6 @@ class Options:
     ] = None
     env: EnvId = None
     env_kwargs: EnvKwargs = ()
-    algo: SB3Algo = None
     vec_normalize: VecNormalizeFile = None
     trust: Trust = False
     runs_dir: RunsDir = Path("runs")
@@ -277,7 +275,7 @@ def tell_of(video: Path) -> None:
 def refuse_combinations(options: Options) -> None:
     """Raise UserError where flags make no sense beside one another."""
     if not (is_sb3(options.run) or (options.beside is not None and is_sb3(Path(options.beside)))):
-        refuse_idle(options, "it goes with a MODEL.zip of stable-baselines3", "algo", "vec_normalize")
+        refuse_idle(options, "it goes with a MODEL.zip of stable-baselines3", "vec_normalize")
     if options.beside is not None and options.replay is not None:
         raise UserError("--beside and --replay exclude one another: --beside plays from the same seeds")
     if options.page and options.record is not None:
@@ -308,7 +306,6 @@ def _show_of_sb3(options: Options, path: Path, env_kwargs: dict[str, Any]) -> Po
         path,
         options.env,
         trust=options.trust,
-        algo=options.algo,
         vec_normalize=options.vec_normalize,
         env_kwargs=env_kwargs,
         render=True,

@@ -17,14 +17,28 @@ from agents.acting.evaluation import StatelessPolicy
 from agents.core.tree import to_numpy, tree_map
 from agents.core.types import Act, Acted, Obs
 from agents.lab.baselines import sb3_class, without_mask
-from agents.lab.sb3_settings import COUNTERPARTS
 from agents.run.play import stage
+from agents.run.registry import title_of
 from agents.run.storage import disk, opened, parse_json
 from envs.adapters.masks import ACTION_MASK
 from envs.api import VecEnv
-from envs.errors import UserError, did_you_mean
+from envs.errors import UserError, did_you_mean, listed
 
 DATA_LIMIT = 64 * 2**20  # bytes of what a model says of itself that are read
+MARKS = {  # algorithm -> settings in its files and words of its policy's module; a file is of the first that fits
+    "recurrentppo": {"clip_range", "recurrent"},
+    "maskableppo": {"clip_range", "maskable"},
+    "ppo": {"clip_range"},
+    "trpo": {"cg_damping"},
+    "a2c": {"gae_lambda"},
+    "qrdqn": {"n_quantiles"},
+    "dqn": {"exploration_fraction"},
+    "tqc": {"top_quantiles_to_drop_per_net"},
+    "crossq": {"target_entropy", "policy_delay"},
+    "sac": {"target_entropy"},
+    "ddpg": {"target_policy_noise", "policy_delay=1", "target_noise_clip=0.0"},  # else as TD3's
+    "td3": {"target_policy_noise"},
+}
 
 
 class SB3Policy(StatelessPolicy):
@@ -165,21 +179,20 @@ def _form(space: Space) -> Any:
     return type(space), space.shape, None if counted is None else np.array(getattr(space, counted)).tolist()
 
 
-def sb3_algo(path: Path) -> str | None:
-    """Return which algorithm a model of SB3's is of by what its file says; None where that is not plain.
-
-    Nothing in the file is run.
+def sb3_algo(path: Path) -> str:
+    """Return which algorithm a model of SB3's is of by what its file says; nothing in it is run.
 
     Raises:
-        UserError: the file cannot be read, or is no model of SB3's.
+        UserError: the file cannot be read, is no model of SB3's, or of an algorithm that is not known here.
     """
     data = sb3_data(path)
     policy = data.get("policy_class")
-    words = str(policy.get("__module__") if isinstance(policy, dict) else "").split(".")
-    alike = [algo for algo, there in COUNTERPARTS.items() if there.mark in data and there.unlike not in data]
-    named = [algo for algo in alike if COUNTERPARTS[algo].policies in words]
-    found = named or [algo for algo in alike if COUNTERPARTS[algo].policies is None]
-    return found[0] if len(found) == 1 else None
+    module = str(policy.get("__module__") if isinstance(policy, dict) else None)
+    said = {*data, *module.split("."), *(f"{name}={data.get(name)}" for name in ("policy_delay", "target_noise_clip"))}
+    if algo := next((algo for algo, marks in MARKS.items() if marks <= said), None):
+        return algo
+    known = listed([*map(title_of, MARKS)], "or")
+    raise UserError(f"{path} is of no algorithm that is known here: its policy is from {module}, not of {known}")
 
 
 def sb3_data(path: Path) -> dict[str, Any]:
@@ -218,12 +231,11 @@ def refuse_untrusted(path: Path, trust: bool) -> None:
         )
 
 
-def load_sb3(path: Path, algo: str | None = None, *, trust: bool, vec_normalize: Path | None = None) -> SB3Policy:
+def load_sb3(path: Path, *, trust: bool, vec_normalize: Path | None = None) -> SB3Policy:
     """Load a model that SB3's `save` wrote.
 
     Args:
         path: the `.zip` file.
-        algo: one of `COUNTERPARTS`; None to take what the file says.
         trust: whether the user trusts whoever wrote it, for loading runs code from the file.
         vec_normalize: the file that `VecNormalize.save` wrote, where the model was trained with it.
 
@@ -231,18 +243,11 @@ def load_sb3(path: Path, algo: str | None = None, *, trust: bool, vec_normalize:
         UserError: it is not trusted, or the files cannot be used.
     """
     refuse_untrusted(path, trust)
-    stored = sb3_algo(path)
-    name = algo or stored
-    if name is None:
-        flags = " or ".join(f"--algo {known}" for known in COUNTERPARTS)
-        raise UserError(f"{path} does not say which algorithm it is of: add {flags}")
-    if stored not in (name, None):
-        raise UserError(f"{path} is a model of {str(stored).upper()}, not of {name.upper()}")
     import pickle
 
     from stable_baselines3.common.vec_env import VecNormalize
 
-    normalizer, kind = None, sb3_class(name)
+    normalizer, kind = None, sb3_class(sb3_algo(path))
     try:
         model = kind.load(path, device="cpu")
         if vec_normalize is not None:
@@ -264,7 +269,6 @@ def sb3_in_env(
     num_envs: int = 1,
     *,
     trust: bool,
-    algo: str | None = None,
     vec_normalize: Path | None = None,
     env_kwargs: dict[str, Any] | None = None,
     vec: str = "auto",
@@ -273,7 +277,7 @@ def sb3_in_env(
     """Load a model that SB3's `save` wrote, and make the environment that it is to play in.
 
     Args:
-        path, trust, algo, vec_normalize: see `load_sb3`.
+        path, trust, vec_normalize: see `load_sb3`.
         env_id, num_envs, env_kwargs, vec, render: see `envs.make.make`; the file itself does not name its environment.
 
     Raises:
@@ -282,7 +286,7 @@ def sb3_in_env(
     refuse_missing(path)
     if env_id is None:
         raise UserError(f"{path} does not say which environment it learnt: add --env, as in --env CartPole-v1")
-    model = load_sb3(path, algo, trust=trust, vec_normalize=vec_normalize)
+    model = load_sb3(path, trust=trust, vec_normalize=vec_normalize)
     env = stage(env_id, num_envs, render=render, vec="sync" if render else vec, env_kwargs=env_kwargs)
     try:
         model.refuse_unfit(env, env_id)

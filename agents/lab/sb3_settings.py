@@ -79,9 +79,6 @@ class Counterpart:
         translate: makes SB3's arguments of those, and further `policy_kwargs`.
         eps: of our optimiser.
         tuned, tuned_networks: what a file of tuned settings may hold.
-        mark, unlike: a setting that this algorithm's saved models have, and one that they have not, unlike others with
-            that mark.
-        policies: a word in the names of the modules that its policies are from, where others have the same settings.
         actions: the kind of action space that it needs, if only one will do.
         clips: whether it has `max_grad_norm`.
     """
@@ -93,11 +90,8 @@ class Counterpart:
     eps: float
     tuned: type[BaseModel]
     tuned_networks: type[BaseModel]
-    mark: str
     actions: str | None = None
     clips: bool = True
-    unlike: str | None = None
-    policies: str | None = None
 
 
 def _translate_ppo(values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -145,7 +139,6 @@ COUNTERPARTS = {
         eps=1e-5,
         tuned=TUNED_PPO,
         tuned_networks=TUNED_PPO_NETWORKS,
-        mark="clip_range",
     ),
     "dqn": Counterpart(
         arguments=(
@@ -159,8 +152,6 @@ COUNTERPARTS = {
         eps=1e-8,
         tuned=TUNED_DQN,
         tuned_networks=TUNED_NETWORKS,
-        mark="exploration_fraction",
-        unlike="n_quantiles",
         actions="Discrete",
     ),
     "sac": Counterpart(
@@ -174,22 +165,18 @@ COUNTERPARTS = {
         eps=1e-8,
         tuned=TUNED_SAC,
         tuned_networks=TUNED_SAC_NETWORKS,
-        mark="target_entropy",
         actions="Box",
         clips=False,
     ),
 }
-COUNTERPARTS["qrdqn"] = replace(
-    COUNTERPARTS["dqn"], tuned_networks=TUNED_QRDQN_NETWORKS, mark="n_quantiles", unlike=None
-)
+COUNTERPARTS["qrdqn"] = replace(COUNTERPARTS["dqn"], tuned_networks=TUNED_QRDQN_NETWORKS)
 COUNTERPARTS["recurrentppo"] = replace(
     COUNTERPARTS["ppo"],
     translated=("memory", "memory_size", "memory_layers"),
     translate=_translate_recurrent,
     tuned_networks=TUNED_RECURRENT_NETWORKS,
-    policies="recurrent",
 )
-COUNTERPARTS["maskableppo"] = replace(COUNTERPARTS["ppo"], policies="maskable")
+COUNTERPARTS["maskableppo"] = COUNTERPARTS["ppo"]
 # What `translate_settings` handles by itself, and what says how long a run is or where it stores, not how it learns
 COMMON = ("n_envs", "max_grad_norm", "net_arch", "activation", "optimizer", "norm_obs", "norm_reward")
 PROTOCOL = (

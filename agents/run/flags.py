@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_type_hints
+from typing import Annotated, Any, TypeVar, get_type_hints
 
 import tyro
 
@@ -47,10 +47,6 @@ RunOrZip = Annotated[
 ]
 RunsDir = Annotated[Path, tyro.conf.arg(help="where runs are, if RUN is not given")]
 Checkpoint = Annotated[str, tyro.conf.arg(metavar="best|latest|STEP", help="which of the run's policies")]
-SB3Algo = Annotated[
-    Literal["ppo", "dqn", "sac"] | None,
-    tyro.conf.arg(metavar="ppo|dqn|sac", help_behavior_hint="", help="of MODEL.zip, where it does not say"),
-]
 VecNormalizeFile = Annotated[
     Path | None,
     tyro.conf.arg(metavar="FILE", help_behavior_hint="", help="VecNormalize's statistics for MODEL.zip"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import io
 import json
 import pickle
 import re
@@ -148,7 +147,6 @@ def test_the_command_measures_a_model_of_sb3(saved, capsys):
         ("{dqn} --trust", "does not say which environment it learnt: add --env"),
         ("{dqn} --trust --env Acrobot-v1", "does not fit Acrobot-v1: it learnt observations"),
         ("{dqn} --trust --env MountainCar-v0", "does not fit MountainCar-v0"),
-        ("{dqn} --trust --env CartPole-v1 --algo ppo", "is a model of DQN, not of PPO"),
         ("{ppo} --trust --env Pendulum-v1 --vec-normalize {dqn}", "could not be loaded"),
         ("{text} --trust --env CartPole-v1", "is no zip archive"),
         ("{empty} --trust --env CartPole-v1", "holds no model of stable-baselines3"),
@@ -192,20 +190,33 @@ def test_statistics_of_another_kind_are_refused(saved, tmp_path):
         load_sb3(saved / "ppo.zip", trust=True, vec_normalize=tmp_path / "other.pkl")
 
 
-def test_a_model_that_does_not_say_its_algorithm_is_asked_for_it(saved, tmp_path):
-    unknown = tmp_path / "unknown.zip"
-    content = io.BytesIO()
-    with zipfile.ZipFile(saved / "dqn.zip") as good, zipfile.ZipFile(content, "w") as other:
-        for name in good.namelist():
-            text = good.read(name)
-            if name == "data":
-                text = json.dumps(json.loads(text) | {"clip_range": 0.2}).encode()
-            other.writestr(name, text)
-    unknown.write_bytes(content.getvalue())
-    assert sb3_algo(unknown) is None
-    with pytest.raises(UserError, match="add --algo ppo or --algo dqn"):
-        load_sb3(unknown, trust=True)
-    assert load_sb3(unknown, "dqn", trust=True).algo == "dqn"
+@pytest.mark.parametrize("name", ["A2C", "DDPG", "TD3", "SAC", "TRPO", "TQC", "CrossQ"])
+def test_a_file_is_played_and_shown_as_what_it_is(name, tmp_path):
+    if name in ("TRPO", "TQC", "CrossQ"):
+        pytest.importorskip("sb3_contrib")
+    model = sb3_class(name.lower())("MlpPolicy", "Pendulum-v1", device="cpu", seed=0)
+    model.save(file := tmp_path / "model.zip")
+    policy, obs = load_sb3(file, trust=True), observations("Pendulum-v1", 5)
+    assert sb3_algo(file) == policy.algo == name.lower()
+    assert type(policy._model) is type(model)
+    np.testing.assert_array_equal(policy.choose(obs, None).numpy(), model.predict(obs, deterministic=True)[0])
+    assert policy.inspect(obs, ())["value"].shape == (5,)
+
+
+class OwnPolicy(stable_baselines3.sac.policies.SACPolicy):
+    """Of a module that names no algorithm."""
+
+
+def test_a_policy_of_ones_own_hides_no_algorithm(tmp_path):
+    stable_baselines3.SAC(OwnPolicy, "Pendulum-v1", device="cpu").save(tmp_path / "own.zip")
+    assert load_sb3(tmp_path / "own.zip", trust=True).algo == "sac"
+
+
+def test_a_file_of_an_unknown_algorithm_says_where_its_policy_is_from(saved, tmp_path):
+    with zipfile.ZipFile(tmp_path / "other.zip", "w") as archive:
+        archive.writestr("data", json.dumps({"policy_class": {"__module__": "sb3_contrib.ars.policies"}}))
+    with pytest.raises(UserError, match=r"policy is from sb3_contrib\.ars\.policies, not of RECURRENTPPO, .* or TD3$"):
+        load_sb3(tmp_path / "other.zip", trust=True)
 
 
 def test_a_viewer_is_told_what_sb3s_networks_put_out(ppo, dqn):

@@ -114,7 +114,7 @@ def test_evaluate_passes_arguments_to_the_environment(run, capsys):
         ("--runs-dir elsewhere", "elsewhere holds no run"),
         ("RUN --gamma 0.9", "--gamma changes nothing here, as it goes with --data: leave it out."),
         ("RUN --updates 9", "--updates changes nothing here, as it goes with --data"),
-        ("RUN --algo ppo", "--algo changes nothing here, as it goes with a MODEL.zip"),
+        ("RUN --vec-normalize x", "--vec-normalize changes nothing here, as it goes with a MODEL.zip"),
         ("RUN --data x --max-steps 9", "--max-steps changes nothing here, as with --data nothing is played"),
         ("RUN --data x --one-instance", "--one-instance changes nothing here, as with --data nothing is played"),
         ("RUN --data x --device cuda", "--device changes nothing here, as with --data nothing is played"),

@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 
 from agents.lab.comparison.options import Options
 from agents.lab.comparison.report import settings_table
+from agents.lab.sb3_settings import SHARED
 from agents.lab.stored import read_stored
 from agents.lab.words import printable
 from agents.run import code
 from agents.run.config import RunConfig
 from agents.run.flags import is_sb3, parse_env_kwargs
-from agents.run.registry import find, title_of
+from agents.run.registry import find, names, title_of
 from envs.errors import UserError
 
 NO_DIFFERENCE = (  # settings that tell no sides apart: they do not change what is learnt
@@ -153,11 +154,9 @@ def _sb3_entry(path: Path, options: Options, envs: Sequence[tuple[str, dict[str,
         raise UserError(f"{path} does not say which environment it learnt: add --env, as in --env CartPole-v1")
     env, kwargs = (options.env[0], {}) if options.env else envs[0]
     data, algo = sb3_data(path), sb3_algo(path)
-    if algo is None:
-        raise UserError(f"{path} does not say which algorithm it is of")
     steps, seed = data.get("num_timesteps"), data.get("seed")
-    plain = {name: data[name] for name in find(algo).config.flat_fields() if isinstance(data.get(name), int | float)}
-    settings = {"algo": algo, **plain}  # of the same names as ours
+    alike = find(algo).config.flat_fields() if algo in names() else SHARED  # what it calls as we do
+    settings = {"algo": algo, **{name: data[name] for name in alike if isinstance(data.get(name), int | float)}}
     kwargs = kwargs | parse_env_kwargs(options.env_kwargs)
     seed = seed if isinstance(seed, int) else 0
     figures = {"steps": float(steps)} if isinstance(steps, int) else {}

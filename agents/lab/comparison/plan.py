@@ -224,7 +224,7 @@ def model_side(path: Path, ours: RunConfig, *, trust: bool, vec_normalize: Path 
         from agents.lab.sb3_policy import refuse_untrusted, sb3_algo
 
         refuse_untrusted(path, trust)
-        if ours.algo in COUNTERPARTS and sb3_algo(path) not in (ours.algo, None):
+        if ours.algo in COUNTERPARTS and sb3_algo(path) != ours.algo:
             return None
         settings = {"model": str(path.resolve()), "sha256": _sha256(path)}
         if vec_normalize is not None:

@@ -59,14 +59,12 @@ def _final(job: Job, evaluator: Evaluator, policy: Any) -> dict[str, Any]:
 def evaluate_model(job: Job, trust: bool) -> dict[str, Any]:
     """Evaluate a model that was trained before, ours or SB3's."""
     from agents.lab.sb3_policy import load_sb3
-    from agents.lab.sb3_settings import COUNTERPARTS
     from agents.run.models import load_policy
 
     path, statistics = Path(job.settings["model"]), job.settings.get("vec_normalize")
     policy: Any
     if job.library == "sb3":
-        algo = job.algo if job.algo in COUNTERPARTS else None
-        policy = load_sb3(path, algo, trust=trust, vec_normalize=Path(statistics) if statistics else None)
+        policy = load_sb3(path, trust=trust, vec_normalize=Path(statistics) if statistics else None)
         step, rescale, observations = policy.step, False, {}
     else:
         loaded = load_policy(path, "latest", trust=trust)

@@ -263,6 +263,13 @@ def test_what_has_no_final_evaluation_is_played_beside_curves_from_elsewhere_too
     assert "played afresh: 4 episodes" in (tmp_path / "out" / "report.md").read_text()
 
 
+def test_a_model_of_an_algorithm_that_is_none_of_ours_is_compared(tmp_path: Path) -> None:
+    pytest.importorskip("sb3_contrib")
+    make_sb3("qrdqn", "CartPole-v1", 1, {"gamma": 0.9}, 0).save(tmp_path / "model.zip")
+    (entry,), _ = read_entries(Options(runs=(tmp_path / "model.zip",), env=("CartPole-v1",), trust=True))
+    assert (entry.name, entry.settings["gamma"]) == ("model (SB3 QRDQN)", 0.9)
+
+
 def test_an_episode_without_an_end_is_cut(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
