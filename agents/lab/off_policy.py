@@ -96,7 +96,7 @@ def weighed(data: Dataset, log_ratio: Numbers, gamma: float, seed: int = 0) -> W
     seen = int(np.isfinite(most).sum())
     weight = np.exp(log_weight[:, :seen] - most[:seen])  # of each step, the largest is 1
     earned = weight * reward[:, :seen]
-    draws, ratios, at_once = np.random.default_rng(seed), [], max(MOST_VALUES // data.episodes, 1)
+    draws, ratios, at_once = np.random.default_rng(seed), [], max(MOST_VALUES // max(log_weight.shape), 1)
     for first in range(0, RESAMPLES, at_once):
         count = min(at_once, RESAMPLES - first)
         resampled = draws.multinomial(data.episodes, [1 / data.episodes] * data.episodes, count)

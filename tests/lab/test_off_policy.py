@@ -112,6 +112,22 @@ def test_large_weights_do_not_overflow() -> None:
     assert np.isfinite([*found.per_decision, *found.weighted, found.effective]).all()
 
 
+def test_long_episodes_are_resampled_in_small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    data, sizes, ratios = chain(4, 0.5, seed=1), list[int](), off_policy._ratios
+    log_weight = np.zeros((data.episodes, 500))
+    monkeypatch.setattr(off_policy, "laid_out", lambda _, numbers: log_weight)
+    whole = weighed(data, np.zeros(len(data)), 0.9)
+    monkeypatch.setattr(off_policy, "MOST_VALUES", 5_000)
+
+    def noted(earned: Any, weight: Any) -> Any:
+        sizes.append(earned.size)
+        return ratios(earned, weight)
+
+    monkeypatch.setattr(off_policy, "_ratios", noted)
+    assert weighed(data, np.zeros(len(data)), 0.9) == whole
+    assert max(sizes) == 5_000
+
+
 class Goes(Asked):
     """Goes right, or not, with a probability."""
 
