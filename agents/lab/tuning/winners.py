@@ -139,7 +139,7 @@ def about(study: Study, trial: FrozenTrial) -> list[str]:
     return [
         f"Found by {FOUND_BY[plan.sampling]} with {plan.algo} on {plan.env}, {plural(len(study.done()), 'trial')} of "
         f"{plan.budget:,} steps: number {trial.number}.",
-        f"In the search: {worth(study, trial)}, the best of all and so flattered; {seeds}.",
+        f"In the search: {worth(study, trial)}, among the best there and so flattered; {seeds}.",
     ]
 
 

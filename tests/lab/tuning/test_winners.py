@@ -111,6 +111,8 @@ def test_what_is_trained_again_is_what_was_found(tmp_path: Path, jobs: list[Job]
         assert (values["net_arch"], values["activation"], values["gamma"]) == ([16, 16], "tanh", gamma)
         assert values["env_kwargs"] == KWARGS
     assert found["ours"].settings["net_arch"] != [16, 16]
+    (settings,) = tmp_path.glob("**/settings/trial-1.yaml")
+    assert "among the best there and so flattered" in settings.read_text()
     said = verdict(fresh)
     assert said[0].startswith("trial-1: 90.5 (90.0 to 91.0) on 2 fresh seeds, and in the search return 3.00")
     worse = "That is worse than the settings that the search began with, which stay the ones to use"
