@@ -124,19 +124,23 @@ def _evaluations(document: Document, run: StoredRun, curves: Mapping[str, Curve]
     steps, values, _ = run.curve
     if not steps.size:
         return
+    from scipy.stats import t
+
     deviation = dict(zip(*curves.get("eval/std_reward", Curve([], [])), strict=True))
     length = dict(zip(*curves.get("eval/mean_ep_length", Curve([], [])), strict=True))
-    episodes = run.settings.get("eval_episodes")
-    rows = []
+    episodes, rows = run.settings.get("eval_episodes"), []
+    deviations = math.nan  # of the population, on either side
+    if isinstance(episodes, int) and episodes > 1:
+        deviations = t.ppf(0.975, episodes - 1) / math.sqrt(episodes - 1)
     for step, value in zip(steps.astype(int).tolist(), values.tolist(), strict=True):
         std = deviation.get(step, math.nan)
-        error = 1.96 * std / math.sqrt(episodes) if isinstance(episodes, int) and episodes > 1 else math.nan
+        error = deviations * std
         of_it = number(length[step]) if step in length else ""
         rows.append([f"{step:,}", number(value), interval(value - error, value + error), number(std), of_it])
     document.heading("Evaluations", "evaluations")
     document.table(Table(["step", "mean return", "95% interval", "deviation", "mean length"], rows, texts=0))
     document.text(
-        "Each is over fresh greedy episodes; intervals are mean ± 1.96 standard errors over an evaluation's episodes.",
+        "Each is over fresh greedy episodes; intervals are Student's t intervals over an evaluation's episodes.",
         note=True,
     )
 

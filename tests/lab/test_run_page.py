@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.stats import ttest_1samp
 
+from agents.lab.words import interval
 from agents.report import main
 from agents.run.config import Layer, resolve
 from agents.run.video import write_video
@@ -61,6 +63,16 @@ def test_it_shows_network_settings_and_the_recorded_episode(tmp_path, capsys) ->
     assert not any(row[:1] == ["save_freq"] and len(row) == 3 for row in rows), "which is the packaged one"
     evaluations = [row for row in rows if row and row[0] in ("64", "128", "192", "256")]
     assert len(evaluations) == 4
+
+
+def test_an_evaluations_interval_is_students_t(tmp_path, capsys) -> None:
+    returns = np.array([10.0, 14.0, 30.0, 22.0, 19.0])
+    run = write_folder(tmp_path, eval_episodes=5)
+    header = "step,eval/mean_reward,eval/std_reward,time/time_elapsed"
+    (run / "evaluations.csv").write_text(f"{header}\n100,{returns.mean()},{returns.std()},1.0\n")
+    _, page = report(run, capsys)
+    low, high = ttest_1samp(returns, 0).confidence_interval(0.95)
+    assert f">{interval(low, high)}</td>" in page
 
 
 def test_curves_from_elsewhere_are_for_comparisons(tmp_path, capsys) -> None:
