@@ -90,7 +90,7 @@ def test_list_shows_the_commands_and_measures_nothing(tmp_path, capsys, monkeypa
     assert main(["--list", "--cases", "ppo-same", "ppo-cuda"]) == 0
     printed = capsys.readouterr().out
     assert "agents.train --env CartPole-v1 --algo ppo" in printed
-    assert "not measured here: it needs a CUDA GPU" in printed
+    assert "; it needs a CUDA GPU" in printed
     assert list(tmp_path.iterdir()) == []
 
 

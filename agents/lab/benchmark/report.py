@@ -194,7 +194,7 @@ def _print_phases(console: Console, results: Iterable[Result]) -> None:
 def print_cases(console: Console, cases: Sequence[Case], left_out: Sequence[str]) -> None:
     """Print what would be measured, and the command line of each program."""
     for case in cases:
-        lacks = "" if case.missing is None else f"; not measured here: it {case.missing}"
+        lacks = "" if case.missing is None else f"; it {case.missing}"
         console.print(_headed(case.name, f"  {case.title}, {case.measure.unit}, {plural(case.repeats, 'time')}{lacks}"))
         for program in case.programs:
             variables = " ".join(f"{name}={value}" for name, value in program.variables.items())

@@ -14,7 +14,7 @@ from agents.lab.comparison.plan import PlannedTask, all_jobs
 from agents.lab.comparison.pool import JobResult, exclusive, run_jobs
 from agents.lab.comparison.results import FILE, FORMAT, VERSION, read_comparison
 from agents.lab.machine import describe_machine
-from agents.lab.words import duration, number
+from agents.lab.words import duration, number, plural
 from agents.run.folder import versions
 from agents.run.registry import label
 from agents.run.storage import read_json, write_text
@@ -71,8 +71,9 @@ def _line(ended: JobResult) -> str:
     name = f"{job.env} {label(job.algo)} {job.label} seed {job.seed}"
     if result is None:
         return f"{name} FAILED: {ended.error}"
-    seconds = result.figures.get("train_seconds", 0.0)
-    return f"{name}: {number(result.score)} after {result.figures['steps']:,.0f} steps in {duration(seconds)}"
+    seconds = result.figures.get("train_seconds")
+    when = ", trained before" if seconds is None else f" in {duration(seconds)}"
+    return f"{name}: {number(result.score)} after {result.figures['steps']:,.0f} steps{when}"
 
 
 def plan_lines(tasks: Sequence[PlannedTask], out: Path) -> list[str]:
@@ -88,8 +89,8 @@ def plan_lines(tasks: Sequence[PlannedTask], out: Path) -> list[str]:
         for side in task.sides:
             done = sum(job.is_done(job.folder(out)) for job in jobs if job.label == side.label)
             lines.append(
-                f"{task.env} {label(task.algo)} {side.label}: {task.budget:,} steps, {len(task.seeds)} seeds, "
-                f"{done} done; "
+                f"{task.env} {label(task.algo)} {side.label}: {task.budget:,} steps, "
+                f"{plural(len(task.seeds), 'seed')}, {done} done; "
                 f"{task.eval_episodes} episodes every {task.eval_freq:,} steps, {task.final_eval_episodes} at the end"
             )
         lines += [f"  sb3 goes without: {what}" for what in task.left_out]

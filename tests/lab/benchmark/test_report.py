@@ -59,11 +59,11 @@ def test_a_run_whose_parts_are_not_the_whole_is_told_and_not_shown(report):
     assert not any(line.startswith("ppo-same, other  ") for line in text.splitlines())
 
 
-def test_what_cannot_be_measured_is_listed_with_the_reason():
+def test_what_cases_need_is_listed():
     screen = console(width=200, record=True, file=io.StringIO())
     print_cases(screen, [dataclasses.replace(SPEEDS, missing="needs a CUDA GPU"), SPEEDS], [])
     lines = [line for line in screen.export_text().splitlines() if line.startswith("ppo-same")]
-    assert [line.endswith("not measured here: it needs a CUDA GPU") for line in lines] == [True, False]
+    assert [line.endswith("times; it needs a CUDA GPU") for line in lines] == [True, False]
 
 
 def test_what_solves_says_how_often(tmp_path):

@@ -36,7 +36,7 @@ def test_from_start_to_end_and_what_is_done_is_kept(tmp_path, capsys, monkeypatc
     out = tmp_path / "out"
     words = [*WORDS, "--seeds", "1", "-n", "512", "--out", str(out), "--json"]
     assert main([*words, "--list"]) == 0
-    assert "CartPole-v1 ppo sb3: 512 steps, 1 seeds, 0 done" in capsys.readouterr().out
+    assert "CartPole-v1 ppo sb3: 512 steps, 1 seed, 0 done" in capsys.readouterr().out
     assert not out.exists()
     assert main(words) == 0
     found = printed_json(capsys)

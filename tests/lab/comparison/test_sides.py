@@ -16,8 +16,10 @@ import pytest
 from agents.acting.evaluation import evaluate
 from agents.lab.baselines import make_sb3
 from agents.lab.comparison import child, runner, training
+from agents.lab.comparison.job import finished_run
 from agents.lab.comparison.plan import all_jobs
-from agents.lab.comparison.runner import ComparisonFile, random_return
+from agents.lab.comparison.pool import JobResult
+from agents.lab.comparison.runner import ComparisonFile, _line, random_return
 from agents.run import evaluator
 from agents.run.evaluator import Evaluator
 from agents.run.models import load_policy
@@ -191,6 +193,8 @@ def test_models_of_both_kinds_are_evaluated_on_the_episodes_of_the_others(tmp_pa
     assert (ours["library"], ours["steps"]) == ("ours", 2_048)
     assert ours["returns"] == result(folders["ours"])["returns"], "the same seed trains the same policy"
     assert not (folders["mine"] / "evaluations.csv").exists()
+    played = JobResult(all_jobs(tasks)[1], finished_run(folders["mine"]), None)
+    assert _line(played).endswith(" after 0 steps, trained before")
 
 
 WIDE = """
