@@ -12,7 +12,6 @@ import tyro
 
 from agents.run.cli import print_json, run_command
 from agents.run.flags import Count, Debug, Flag, Json, parse_flags, refuse_outside
-from envs.errors import UserError
 
 EXAMPLES = """\
 examples:
@@ -62,9 +61,6 @@ def main(argv: list[str] | None = None) -> int:
 def _bench(argv: list[str]) -> int:
     options = parse_flags(Options, argv, command="python -m agents.bench", about=__doc__, examples=EXAMPLES)
     refuse_outside(options, rounds=1, seeds=1)
-    for name, expected in (("cases", "names of cases (--list shows them)"), ("peers", "files")):
-        if f"--{name}" in argv and not getattr(options, name):
-            raise UserError(f"--{name}: nothing given; it takes {expected}.")
 
     from agents.core.signals import terminated_as_interrupted
     from agents.lab.benchmark.case import Plan

@@ -179,8 +179,6 @@ def _by_policy(options: Options, env_kwargs: dict[str, Any]) -> Path:
             load_policy(run, checkpoint, trust=options.trust, env=options.env, env_kwargs=env_kwargs)
             for checkpoint in options.checkpoint
         ]
-        if not each:
-            raise UserError("--checkpoint: none given; best, latest or a step expected")
         loaded = each[0]
         say(*loaded.notes)
         env = policy_env(loaded, around=around)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, get_type_hints
+from typing import Annotated, Any, TypeVar, get_origin, get_type_hints
 
 import tyro
 
@@ -85,16 +85,20 @@ def parse_flags(options: type[Options], argv: list[str], *, command: str, about:
         examples: printed at the end of `--help`.
 
     Raises:
-        UserError: an argument is unknown; the message names the nearest flag.
+        UserError: an argument is unknown, or a flag of several values has none; the message names it.
         SystemExit: after `--help` (0), or where a value is missing or of the wrong kind (2).
     """
-    known = ["-h", "--help", *_names(options)]
-    for word in argv:  # before parsing, which takes a value that follows an unknown flag for something else
+    takes = _names(options)
+    known = ["-h", "--help", *takes]
+    # before parsing, which takes a value that follows an unknown flag for something else
+    for word, after in zip(argv, [*argv[1:], "-h"], strict=False):
         name = word.partition("=")[0].replace("_", "-")
         if re.match("-[-a-zA-Z]", name) and name not in known:  # a negative number is a value
             flags = {flag.strip("-").replace("-", "_"): flag for flag in known}
             near = suggestion(name.strip("-").replace("-", "_"), flags, flags.__getitem__)
             raise UserError(f"{word}: unknown flag.{near} '{command} --help' lists all.")
+        if (several := takes.get(word.replace("_", "-"))) and after.partition("=")[0].replace("_", "-") in known:
+            raise UserError(f"{word}: nothing given, {several} expected.")
     try:
         parsed, unknown = tyro.cli(options, prog=command, description=about, args=argv, return_unknown_args=True)
     except SystemExit as stop:
@@ -107,14 +111,20 @@ def parse_flags(options: type[Options], argv: list[str], *, command: str, about:
     return parsed
 
 
-def _names(options: type[Any]) -> Iterator[str]:
-    """Yield the flags as they are typed; an argument may be called otherwise than its field, and have other names."""
+def _names(options: type[Any]) -> dict[str, str | None]:
+    """Return the flags as they are typed, and what those of several values take.
+
+    An argument may be called otherwise than its field, and have other names.
+    """
+    found, kinds = dict[str, str | None](), get_type_hints(options)
     for field, hint in get_type_hints(options, include_extras=True).items():
         details = [meta for meta in getattr(hint, "__metadata__", ()) if isinstance(meta, _DETAIL)]
-        names = [detail.name for detail in details if detail.name]
-        yield f"--{(names or [field])[-1].replace('_', '-')}"
-        for detail in details:
-            yield from detail.aliases or ()
+        named = [detail.name for detail in details if detail.name]
+        aliases = [alias for detail in details for alias in detail.aliases or ()]
+        several = get_origin(kinds[field]) is tuple
+        takes = next((detail.metavar for detail in details if detail.metavar), "values") if several else None
+        found |= dict.fromkeys([f"--{(named or [field])[-1].replace('_', '-')}", *aliases], takes)
+    return found
 
 
 def is_sb3(path: Path | None) -> bool:

@@ -19,7 +19,7 @@ from agents.lab.stored import read_stored
 from agents.lab.words import printable
 from agents.run import code
 from agents.run.config import RunConfig
-from agents.run.flags import is_sb3, parse_env_kwargs
+from agents.run.flags import is_sb3, parse_env_kwargs, refuse_idle
 from agents.run.registry import find, names, title_of
 from envs.errors import UserError
 
@@ -79,7 +79,8 @@ def read_entries(options: Options) -> tuple[list[Entry], dict[Path, str]]:
     """Return what can be compared, each once, and why the rest cannot.
 
     Raises:
-        UserError: a path does not exist, or a model of SB3's is not trusted or lacks its environment.
+        UserError: a path does not exist, a model of SB3's is not trusted or lacks its environment, or a flag is for
+            such models and there is none.
     """
     paths = {path.resolve(): path for given in options.runs for path in _expanded(given)}
     entries, left_out = dict[Path, Entry](), dict[Path, str]()
@@ -92,8 +93,8 @@ def read_entries(options: Options) -> tuple[list[Entry], dict[Path, str]]:
             except UserError as error:
                 left_out[path] = without_path(error, path)
     models = [path for path in paths.values() if is_sb3(path)]
-    if options.env and not models:
-        raise UserError("--env: it says what a MODEL.zip learnt; run folders know it themselves")
+    if not models:
+        refuse_idle(options, "it goes with a MODEL.zip of stable-baselines3", "env", "env_kwargs", "vec_normalize")
     envs = {entry.place: (entry.env, entry.env_kwargs) for entry in entries.values()}
     entries |= {path: _sb3_entry(path, options, list(envs.values())) for path in models}
     return [entries[path] for path in paths.values() if path in entries], left_out

@@ -8,7 +8,19 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from agents.run.flags import Count, CurveFiles, Debug, Flag, Json, Trust, parse_env_kwargs, refuse_outside
+from agents.run.flags import (
+    Count,
+    CurveFiles,
+    Debug,
+    Flag,
+    Json,
+    Trust,
+    VecNormalizeFile,
+    is_sb3,
+    parse_env_kwargs,
+    refuse_idle,
+    refuse_outside,
+)
 from envs.errors import UserError
 
 QUICK: dict[str, Any] = {
@@ -73,10 +85,7 @@ class Options:
     ] = ()
     files: CurveFiles = ()
     trust: Trust = False
-    vec_normalize: Annotated[
-        Path | None,
-        tyro.conf.arg(metavar="FILE", help_behavior_hint="", help="VecNormalize's statistics for MODEL.zip"),
-    ] = None
+    vec_normalize: VecNormalizeFile = None
     out: Annotated[
         Path | None,
         tyro.conf.arg(
@@ -93,20 +102,19 @@ class Options:
 
     def refuse_training(self) -> None:
         """Raise UserError for a flag that belongs to a training, where what is compared is trained already."""
-        for field in dataclasses.fields(self):
-            if field.name in TRAINING and getattr(self, field.name) != field.default:
-                raise UserError(
-                    f"--{field.name.replace('_', '-')}: it is for what is trained by the comparison; "
-                    f"{self.runs[0]} is compared as it is."
-                )
+        refuse_idle(self, f"{self.runs[0]} is compared as it is", *TRAINING)
         refuse_outside(self, final_eval_episodes=1)
 
     def completed(self) -> Options:
         """Return them with what `--quick` sets and with defaults.
 
         Raises:
-            UserError: a count is below 1, an environment's argument is malformed, or there is no environment.
+            UserError: a count is below 1, an environment's argument is malformed, there is no environment, or a flag
+                changes nothing.
         """
+        refuse_idle(self, "videos are made of finished runs", "no_video")
+        if not any(is_sb3(Path(side)) for side in self.against):
+            refuse_idle(self, "it goes with a MODEL.zip of stable-baselines3", "vec_normalize")
         quick = {name: getattr(self, name) or value for name, value in QUICK.items()} if self.quick else {}
         refuse_outside(self, **dict.fromkeys(COUNTS, 1))
         parse_env_kwargs(self.env_kwargs)

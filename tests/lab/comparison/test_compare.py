@@ -179,6 +179,12 @@ def test_two_comparisons_do_not_write_in_one_place(tmp_path, monkeypatch):
         ("--env CartPole-v2", "there is no environment 'CartPole-v2'. Did you mean CartPole-v1?"),
         ("--env CartPole-v1 --algos sca", f"'sca' given, {'|'.join(registry.names())} expected"),
         ("--env CartPole-v1 --against sb4", "Did you mean sb3?"),
+        (
+            "--env CartPole-v1 --against --seeds 2",
+            "--against: nothing given, sb3|sb3:ALGO|FILE.yaml|RUN|MODEL.zip ... ",
+        ),
+        ("--env CartPole-v1 --no-video", "--no-video changes nothing here, as videos are made of finished runs"),
+        ("--env CartPole-v1 --vec-normalize x", "--vec-normalize changes nothing here, as it goes with a MODEL.zip"),
         ("--env CartPole-v1 --worker 2", "unknown flag. Did you mean --workers"),
     ],
 )
