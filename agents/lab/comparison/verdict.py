@@ -46,9 +46,11 @@ class Verdict:
 def make_verdict(findings: Findings) -> Verdict:
     """Put findings into words."""
     others = [label for label in findings.labels[1:] if findings.against(label)]
-    nothing = ["Nothing can be compared yet: on no task have two sides finished a run."]
+    why = "on no task have two sides finished a run"
+    if len(findings.labels) == 1:
+        why = f"{shown(findings.reference)} is the only side, as runs that differ in their seed alone are one"
     return Verdict(
-        headlines=[_headline(findings, other) for other in others] or nothing,
+        headlines=[_headline(findings, other) for other in others] or [f"Nothing can be compared yet: {why}."],
         details=[_detail(findings, one) for one in findings.scores],
         together=[sentence(line) for other in others for line in _together(findings, other)],
         caveats=[sentence(line) for line in _caveats(findings)],

@@ -67,6 +67,13 @@ def test_what_went_on_with_a_model_is_as_fast_as_its_own_steps(
     )
 
 
+def test_one_side_has_nothing_beside_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (found,) = compared(tmp_path, capsys, *(write_folder(tmp_path, seed) for seed in (0, 1)))["reports"]
+    assert found["headlines"] == [
+        "Nothing can be compared yet: PPO is the only side, as runs that differ in their seed alone are one."
+    ]
+
+
 def test_sides_are_called_as_runs_were_named(tmp_path: Path) -> None:
     first = [write_folder(tmp_path, seed, name="slow", learning_rate=1e-4) for seed in (0, 1)]
     plain, other = write_folder(tmp_path, 0), write_folder(tmp_path, 0, algo="dqn")
