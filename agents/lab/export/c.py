@@ -32,7 +32,7 @@ TYPES = {
     "sbyte": "int8_t",
     "bool": "uint8_t",
 }
-DTYPES = {
+DTYPES: dict[str, Any] = {
     "float": np.float32,
     "double": np.float64,
     "int": np.int64,
@@ -47,20 +47,15 @@ MOST_WORK = 4 * 2**20  # bytes of arrays between, which lie on the stack
 def _number(value: float, kind: str) -> str:
     if kind not in FLOATS:
         return str(int(value))
-    if math.isinf(value) or math.isnan(value):
-        return "NAN" if math.isnan(value) else "INFINITY" if value > 0 else "-INFINITY"
-    text = f"{float(np.float32(value)) if kind == 'float' else value!r}" if kind == "float" else repr(float(value))
-    text = text if any(mark in text for mark in ".e") else f"{text}.0"
-    return f"{text}f" if kind == "float" else text
+    with np.errstate(over="ignore"):
+        exact = DTYPES[kind](value)
+    if not math.isfinite(exact):
+        return "NAN" if math.isnan(exact) else "INFINITY" if exact > 0 else "-INFINITY"
+    return f"{exact!s}f" if kind == "float" else str(exact)
 
 
 def _constant(kind: str, name: str, numbers: Tensor) -> str:
-    texts = [np.format_float_scientific(x) for x in numbers.numpy()] if kind == "float" else []
-    found = [f"{text}f" for text in texts] if kind == "float" else [_number(x, kind) for x in numbers.tolist()]
-    found = [
-        _number(float(x), kind) if not math.isfinite(x) else text
-        for text, x in zip(found, numbers.tolist(), strict=True)
-    ]
+    found = [_number(x, kind) for x in numbers.tolist()]
     return f"static const {TYPES[kind]} {name}[{max(len(found), 1)}] = {{{', '.join(found) or '0'}}};"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,8 +55,7 @@ def check(
     Raises:
         UserError: the environment cannot be made.
     """
-    env = policy_env(loaded, num_envs, vec="auto")
-    try:
+    with closing(policy_env(loaded, num_envs, vec="auto")) as env:
         rows = env.num_envs
         player, codec = (
             PolicyPlayer(loaded.policy, rows, None),
@@ -87,8 +87,6 @@ def check(
             obs, start = step.obs, to_numpy(step.starts)
             player.start(start)
         return ExportCheck(seen, differing, largest)
-    finally:
-        env.close()
 
 
 def raw_inputs(loaded: LoadedPolicy, obs: Any) -> dict[str, np.ndarray]:

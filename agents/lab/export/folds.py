@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -55,9 +56,7 @@ def _sum(w: Writer, like: Tensor, value: Value, dim: Any = None, keepdim: bool =
 
 def _mean(w: Writer, like: Tensor, value: Value, dim: Any = None, keepdim: bool = False, **_: Any) -> Value:
     axes = _axes(value, dim)
-    count = 1
-    for axis in axes:
-        count *= value.shape[axis]
+    count = math.prod(value.shape[axis] for axis in axes)
     kind = KINDS[like.dtype]
     zero, last = w.number(0.0, kind), f"sum / {w.number(float(count), kind)}"
     return _fold(w, like, value, axes, lambda _: zero, lambda entry: f"sum += {entry};", last)
@@ -154,9 +153,7 @@ def _layer_norm(
     w: Writer, like: Any, x: Value, shape: Sequence[int], weight: Value | None, bias: Value | None, eps: float
 ) -> list[Any]:
     result, kept = w.made(like[0]), len(x.shape) - len(shape)
-    count, counter, kind = 1, w.language.counter, x.kind
-    for n in shape:
-        count *= n
+    count, counter, kind = math.prod(shape), w.language.counter, x.kind
 
     def body(index: list[str]) -> list[str]:
         inner = [f"r{i}" for i in range(len(shape))]

@@ -121,10 +121,9 @@ def _own(action: Tensor, raw: Any, rescale: bool) -> Tensor:
         start = torch.as_tensor(np.asarray(getattr(raw, "start", 0), np.int64))
         return action.to(torch.int64).reshape(-1, *raw.shape) + start
     shaped = action.reshape(-1, *raw.shape)
-    if rescale:
-        low, high = (torch.as_tensor(bound.astype(np.float64)) for bound in (raw.low, raw.high))
-        shaped = shaped.clamp(-1.0, 1.0).to(torch.float64) * ((high - low) / 2) + (high + low) / 2
     low, high = (torch.as_tensor(bound.astype(np.float64)) for bound in (raw.low, raw.high))
+    if rescale:
+        shaped = shaped.clamp(-1.0, 1.0).to(torch.float64) * ((high - low) / 2) + (high + low) / 2
     if raw.dtype.kind in "iu":
         return shaped.round().clamp(low, high).to(torch.int64)
     dtype = torch.float64 if raw.dtype == np.float64 else torch.float32

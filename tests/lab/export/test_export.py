@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import sys
 from dataclasses import replace
@@ -392,6 +393,13 @@ def test_the_command_writes_checks_and_says_so(tmp_path: Path, capsys: pytest.Ca
     assert "takes obs [4]; gives action" in shown
     assert '"differing": 0' in shown
     assert (tmp_path / "policy.h").read_text().count("policy_act(const float obs[4], int64_t action[1])") == 1
+
+
+def test_numbers_are_those_of_c() -> None:
+    floats = [C.number(value, "float") for value in (1.0, 0.1, 1e20, 1e300, -math.inf, math.nan)]
+    assert floats == ["1.0f", "0.1f", "1e+20f", "INFINITY", "-INFINITY", "NAN"]
+    assert [C.number(value, "double") for value in (2.0, 1e300, math.inf)] == ["2.0", "1e+300", "INFINITY"]
+    assert [C.number(value, "int") for value in (2.0, -3)] == ["2", "-3"]
 
 
 def test_names_are_identifiers() -> None:
