@@ -39,26 +39,24 @@ def _model(base: type[BaseModel], **kinds: Any) -> type[BaseModel]:
 TUNED = _model(
     Settings,
     **{"total_timesteps": (Count, ...), "n_envs": (Count, 1), "normalize": (bool, False)},
-    **{"learning_rate": Schedule, "batch_size": Count, "gamma": Share, "max_grad_norm": Weight},
+    **{"learning_rate": Schedule, "batch_size": Count, "gamma": Share},
+)
+TUNED_OFF_POLICY = _model(
+    TUNED,
+    **{"buffer_size": Count, "learning_starts": Annotated[int, Field(ge=0)], "train_freq": Count},
+    **{"gradient_steps": Annotated[int, Field(ge=-1)]},
 )
 TUNED_PPO = _model(
     TUNED,
-    **{"n_steps": Count, "n_epochs": Count, "gae_lambda": Share, "clip_range": Schedule},
+    **{"max_grad_norm": Weight, "n_steps": Count, "n_epochs": Count, "gae_lambda": Share, "clip_range": Schedule},
     **{"ent_coef": Weight, "vf_coef": Weight, "use_sde": (bool, False), "sde_sample_freq": int},
 )
 TUNED_DQN = _model(
-    TUNED,
-    **{"buffer_size": Count, "learning_starts": Annotated[int, Field(ge=0)], "target_update_interval": Count},
-    **{"train_freq": Count, "gradient_steps": Annotated[int, Field(ge=-1)], "exploration_fraction": Share},
+    TUNED_OFF_POLICY,
+    **{"max_grad_norm": Weight, "target_update_interval": Count, "exploration_fraction": Share},
     **{"exploration_initial_eps": Share, "exploration_final_eps": Share},
 )
-TUNED_SAC = _model(
-    Settings,
-    **{"total_timesteps": (Count, ...), "n_envs": (Count, 1), "normalize": (bool, False)},
-    **{"learning_rate": Schedule, "batch_size": Count, "gamma": Share, "tau": Share, "ent_coef": float | str},
-    **{"buffer_size": Count, "learning_starts": Annotated[int, Field(ge=0)], "train_freq": Count},
-    **{"gradient_steps": Annotated[int, Field(ge=-1)], "use_sde": (bool, False)},
-)
+TUNED_SAC = _model(TUNED_OFF_POLICY, tau=Share, ent_coef=float | str, use_sde=(bool, False))
 TUNED_NETWORKS = _model(Settings, net_arch=tuple[Count, ...], activation_fn=Activation)  # `policy_kwargs`
 TUNED_QRDQN_NETWORKS = _model(TUNED_NETWORKS, n_quantiles=Count)
 TUNED_SAC_NETWORKS = _model(TUNED_NETWORKS, log_std_init=float)
@@ -126,6 +124,11 @@ def _translate_off_policy(values: Mapping[str, Any]) -> tuple[dict[str, Any], di
 
 SDE = ("use_sde", "sde_sample_freq")
 SHARED = ("learning_rate", "gamma", "batch_size")
+OFF_POLICY: Any = {
+    "translated": ("train_freq", "gradient_steps", "n_step_returns"),
+    "translate": _translate_off_policy,
+    "eps": 1e-8,
+}
 COUNTERPARTS = {
     "ppo": Counterpart(
         arguments=(
@@ -147,9 +150,7 @@ COUNTERPARTS = {
             *("exploration_fraction", "exploration_initial_eps", "exploration_final_eps"),
         ),
         network=(),
-        translated=("train_freq", "gradient_steps", "n_step_returns"),
-        translate=_translate_off_policy,
-        eps=1e-8,
+        **OFF_POLICY,
         tuned=TUNED_DQN,
         tuned_networks=TUNED_NETWORKS,
         actions="Discrete",
@@ -160,9 +161,7 @@ COUNTERPARTS = {
             *("target_entropy", "target_update_interval"),
         ),
         network=("n_critics",),
-        translated=("train_freq", "gradient_steps", "n_step_returns"),
-        translate=_translate_off_policy,
-        eps=1e-8,
+        **OFF_POLICY,
         tuned=TUNED_SAC,
         tuned_networks=TUNED_SAC_NETWORKS,
         actions="Box",
