@@ -71,6 +71,8 @@ def _check(argv: list[str]) -> int:
     options = parse_flags(Options, argv, command="python -m agents.check", about=__doc__, examples=EXAMPLES)
     if options.steps < 1 or options.seed < 0:
         raise UserError(f"--steps {options.steps} --seed {options.seed} given: at least 1 and 0 expected")
+    from agents.lab.words import plural
+
     found = []
     for verdict in _verdicts(options):
         found.append(verdict)
@@ -79,7 +81,7 @@ def _check(argv: list[str]) -> int:
     what = str(options.data or options.env or DEFAULT)
     levels = [verdict.level for verdict in found]
     faults, warnings = levels.count("fault"), levels.count("warning")
-    say(f"{what}: {faults} fault{'' if faults == 1 else 's'}, {warnings} warning{'' if warnings == 1 else 's'}")
+    say(f"{what}: {plural(faults, 'fault')}, {plural(warnings, 'warning')}")
     if options.json:
         print_json({"data" if options.data else "env": what, "verdicts": [dataclasses.asdict(one) for one in found]})
     return int(faults > 0)

@@ -43,11 +43,12 @@ def _gallery(argv: list[str]) -> int:
     options = parse_flags(Options, argv, command="python -m agents.gallery", about=__doc__, examples=EXAMPLES)
 
     from agents.lab.gallery import write_gallery
+    from agents.lab.words import plural
     from agents.run.terminal import say
 
     page = options.out or options.runs_dir / "gallery.html"
     count = write_gallery(page, options.runs_dir, options.replays_dir)
-    say(f"gallery: {page} ({count:,} run{'' if count == 1 else 's'})")
+    say(f"gallery: {page} ({plural(count, 'run')})")
     if options.json:
         print_json({"gallery": str(page), "runs": count})
     return 0

@@ -117,8 +117,10 @@ def _delete(runs: Sequence[Listed]) -> list[Listed]:
     Raises:
         UserError: a run cannot be deleted; the message names those that are gone.
     """
+    from agents.lab.words import plural
+
     gone = list(_deleted(runs))
-    print(f"Deleted {len(gone):,} run{'' if len(gone) == 1 else 's'}.")
+    print(f"Deleted {plural(len(gone), 'run')}.")
     return gone
 
 
