@@ -48,7 +48,9 @@ def measured(loaded: LoadedPolicy, episodes: int, seed: int) -> Measured:
         parameters=sum(parameter.numel() for parameter in each),
         nonzero=sum(int(parameter.count_nonzero()) for parameter in each),
         multiply_adds=flops(model, loaded.observation_space),
-        **{name: float(found[key]) for name, key in (("mean", "mean"), ("low", "ci_low"), ("high", "ci_high"))},
+        mean=float(found["mean"]),
+        low=float(found["ci_low"]),
+        high=float(found["ci_high"]),
     )
 
 

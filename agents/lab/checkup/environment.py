@@ -91,15 +91,12 @@ class CheckUp:
             masks = self.masks()
             yield self.by_gymnasium()
         yield from masks
-        with_env: list[Callable[[Played], Iterator[CheckResult]]] = [
-            *(self.spaces, self.numbers, self.buffers, self.ends, self.rewards, self.observations)
-        ]
         yield self.repeats()
         played = self.guarded("random play", self.random_play)
         if isinstance(played, CheckResult):
             yield played
             return
-        for probe in with_env:
+        for probe in (self.spaces, self.numbers, self.buffers, self.ends, self.rewards, self.observations):
             yield from probe(played)
         yield from self.actions()
         yield self.guarded("policies", partial(self.policies, played))

@@ -167,7 +167,7 @@ def _look(env: gymnasium.Env, obs: Any, where: str, found: Played) -> None:
     """Note what is wrong with an observation, and its extremes."""
     for (name, leaf), space in zip(leaves(obs), _spaces(env.observation_space, obs), strict=False):
         array = np.asarray(leaf)
-        if array.dtype.kind not in "buif" or array.dtype.hasobject:
+        if array.dtype.kind not in "buif":
             continue
         if array.dtype.kind == "f" and not np.isfinite(array).all() and not found.not_finite:
             found.not_finite = f"{name} holds {'NaN' if np.isnan(array).any() else 'infinity'} {where}"

@@ -259,7 +259,7 @@ class Study:
             beaten = sum(
                 other != mine and all(a <= b for a, b in zip(other, mine, strict=True)) for other in costs.values()
             )
-            return (beaten if len(signs) > 1 else 0, mine, trial.user_attrs.get("seconds", 0.0), trial.number)
+            return (beaten, mine, trial.user_attrs.get("seconds", 0.0), trial.number)
 
         found: list[FrozenTrial] = []
         for trial in sorted(finished, key=rank):
