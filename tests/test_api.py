@@ -37,6 +37,7 @@ from envs.errors import UserError
 from envs.objects import named
 from tests.printed import printed_json
 from tests.run.running import signals_at
+from tests.run.user_envs import Counting
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = {"n_envs": 2, "n_steps": 32, "batch_size": 32, "net_arch": [8]}
@@ -396,26 +397,6 @@ def test_what_is_loaded_without_a_trainings_state_learns_on_from_its_weights(tmp
     for _ in range(2):
         alone.learn(64, quiet=True)
         torch.testing.assert_close(weights(alone), weights(model))  # steps of this size change nothing
-
-
-class Counting(gymnasium.Env):
-    """Observations count the steps of the only episode, so that one of a transition follows from the other."""
-
-    observation_space = spaces.Box(0, 1e6, (1,))
-    action_space = spaces.Discrete(2)
-    steps, raises = 0, None
-
-    def reset(self, *, seed=None, options=None):
-        super().reset(seed=seed)
-        self.steps = 0
-        return np.zeros(1, np.float32), {}
-
-    def step(self, action):
-        self.steps += 1
-        error, Counting.raises = (Counting.raises, None) if self.steps == 200 else (None, Counting.raises)
-        if error is not None:
-            raise error
-        return np.full(1, self.steps, np.float32), 1.0, False, False, {}
 
 
 @pytest.mark.parametrize("kept", [False, True], ids=["alone", "as a run"])

@@ -1,4 +1,7 @@
-"""A user's own file of environments: `--env tests/run/user_envs.py:Signs`."""
+"""A user's own file of environments: `--env tests/run/user_envs.py:Signs`.
+
+Environments that workers step are in a light module as this one: a worker imports all that their module imports.
+"""
 
 from __future__ import annotations
 
@@ -67,6 +70,30 @@ class Levers(gymnasium.Env):
     def _observe(self) -> np.ndarray:
         self.lamps = self.np_random.integers(0, 2, 2).astype(np.float32)
         return self.lamps
+
+
+class Counting(gymnasium.Env):
+    """Observations count the steps of the only episode, so that one of a transition follows from the other.
+
+    What `raises` holds is raised at step 200, once.
+    """
+
+    observation_space = spaces.Box(0, 1e6, (1,))
+    action_space = spaces.Discrete(2)
+    steps = 0
+    raises: Exception | None = None
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.steps = 0
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action: int) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        self.steps += 1
+        error, Counting.raises = (Counting.raises, None) if self.steps == 200 else (None, Counting.raises)
+        if error is not None:
+            raise error
+        return np.full(1, self.steps, np.float32), 1.0, False, False, {}
 
 
 class Faulty(gymnasium.Env):
