@@ -60,19 +60,24 @@ def gradients_of(cell: Cell, asked: Sequence[int], used: str) -> Any:
 
 @each_cell
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("used", ["both", "outputs", "after"])
-def test_gradients_are_pytorchs(name: str, size: tuple[int, ...], used: str) -> None:
+def test_gradients_are_pytorchs(name: str, size: tuple[int, ...]) -> None:
+    """All that is used and asked for is in one program, as compiling takes most of the time."""
     inputs, hidden, steps, rows = size
     cell = cell_of(name, inputs, hidden)
-    for asked in ((3, 4, 5, 6), (0, 1, 3, 4, 5, 6)):
-        function = gradients_of(cell, asked, used)
-        program = in_cpp(function, *arguments(cell, inputs, steps, rows, 0))
-        assert len(program.calls) == 1, "the cell is left to PyTorch"
-        for seed, share in ((1, 0.0), (2, 0.3), (3, 1.0), (2, 0.3)):
-            given = arguments(cell, inputs, steps, rows, seed, share)
-            exact = function(*(one.double() if one.is_floating_point() else one for one in given))
-            for found, right in zip(tensors_of(program(*given)), tensors_of(exact), strict=True):
-                assert (found - right).abs().max() <= 5e-6 * right.abs().max() + 2e-5
+    cases = [(used, asked) for used in ("both", "outputs", "after") for asked in ((3, 4, 5, 6), (0, 1, 3, 4, 5, 6))]
+    functions = [gradients_of(cell, asked, used) for used, asked in cases]
+
+    def all_of_them(*given: Tensor) -> Any:
+        return tuple([function(*given) for function in functions])
+
+    program = in_cpp(all_of_them, *arguments(cell, inputs, steps, rows, 0))
+    assert len(program.calls) == 1, "a cell is left to PyTorch"
+    for seed, share in ((1, 0.0), (2, 0.3), (3, 1.0), (2, 0.3)):
+        given = arguments(cell, inputs, steps, rows, seed, share)
+        exact = all_of_them(*(one.double() if one.is_floating_point() else one for one in given))
+        for case, ours, rights in zip(cases, program(*given), exact, strict=True):
+            for found, right in zip(tensors_of(ours), tensors_of(rights), strict=True):
+                assert (found - right).abs().max() <= 5e-6 * right.abs().max() + 2e-5, case
 
 
 @each_cell
