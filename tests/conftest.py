@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import random
 import zlib
@@ -70,3 +71,19 @@ def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     recurrences with few operations, as where each is a kernel.
     """
     monkeypatch.setattr("agents.core.device.LOOKED_AT", ())
+
+
+@pytest.fixture
+def sketched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draw nothing in a comparison's report, which takes most of its time, where nobody looks at its pictures."""
+    from PIL import Image
+
+    from agents.lab.drawing import Picture
+
+    png = io.BytesIO()
+    Image.new("RGB", (1, 1)).save(png, "PNG")
+
+    def make_picture(name: str, alt: str, *_: object) -> Picture:
+        return Picture(f"{name}.png", png.getvalue(), alt, 1, 1)
+
+    monkeypatch.setattr("agents.lab.comparison.figures.make_picture", make_picture)

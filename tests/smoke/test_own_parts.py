@@ -125,6 +125,7 @@ def test_a_command_of_ones_own(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert command.main([str(tmp_path / "nothing")]) == 2
 
 
+@pytest.mark.usefixtures("sketched")
 def test_the_algorithm_is_compared(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -32,7 +32,7 @@ def no_report(monkeypatch):
     monkeypatch.setattr(report, "report", lambda *_: {})
 
 
-def test_from_start_to_end_and_what_is_done_is_kept(tmp_path, capsys, monkeypatch):
+def test_from_start_to_end_and_what_is_done_is_kept(tmp_path, capsys, monkeypatch, sketched):
     out = tmp_path / "out"
     words = [*WORDS, "--seeds", "1", "-n", "512", "--out", str(out), "--json"]
     assert main([*words, "--list"]) == 0

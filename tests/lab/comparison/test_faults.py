@@ -22,7 +22,7 @@ USER_ENVS = Path(__file__).with_name("user_envs.py")
 
 
 @pytest.fixture
-def verdict(tmp_path, monkeypatch, capsys):
+def verdict(tmp_path, monkeypatch, capsys, sketched):
     """Return what `agents.compare` says of ours beside ours with a fault, every run in this process."""
 
     def judged(settings: str, patch: Any = None, *, seeds: int, **flags: Any) -> str:

@@ -22,6 +22,7 @@ from tests.lab.run_folders import write_folder
 from tests.printed import printed_json
 from tests.run.running import train
 
+pytestmark = pytest.mark.usefixtures("sketched")
 SMALL = "--env CartPole-v1 --env-kwargs max_episode_steps=20 -n 256 --n-envs 2 --n-steps 32 --batch-size 32"
 SMALL += " --eval-freq 128 --eval-episodes 2"
 
