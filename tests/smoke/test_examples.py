@@ -6,7 +6,6 @@ import importlib
 import re
 import shlex
 import shutil
-import uuid
 from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
@@ -50,14 +49,27 @@ def prose_of(page: str) -> str:
 
 
 def ours() -> list[str]:
-    """Every command line of ours in the first pages and in the epilogs, once."""
+    """Every command line of ours in the first pages and in the epilogs, once for what is typed of it here."""
     epilogs = [importlib.import_module(f"agents.{name}").EXAMPLES for name in commands()]
     shown = [*commands_of(PAGES), *(line.strip() for text in epilogs for line in text.splitlines())]
-    return list(dict.fromkeys(line for line in shown if line.startswith("python -m agents")))
+    found = dict[tuple[str, ...], str]()
+    for line in shown:
+        if line.startswith("python -m agents"):
+            found.setdefault(tuple(small(words_of(line), "here")), line)
+    return list(found.values())
 
 
-def small(words: list[str]) -> list[str]:
-    """Shorten what takes long, and let RUN be a run."""
+def words_of(line: str) -> list[str]:
+    """Return a command's name, where it has one, and its words."""
+    python, dash_m, module, *words = shlex.split(line, comments=True)
+    assert (python, dash_m) == ("python", "-m")
+    return [module.removeprefix("agents.")] * (module != "agents") + words
+
+
+def small(words: list[str], place: str) -> list[str]:
+    """Shorten what takes long, let RUN be a run, and write what others would find in a `place` apart."""
+    if not words:
+        return words
     words = [{"RUN": RUN, "MODEL.zip": MODEL, "OTHER": "latest"}.get(word, word) for word in words]
     if words in (["evaluate"], ["watch"], ["doctor"], ["export"], ["explain"], ["film"]):
         words = [*words, "--runs-dir", "kept"]
@@ -65,6 +77,7 @@ def small(words: list[str]) -> list[str]:
         words = [*words, "--no-record"]
     if words[0] == "train" and "--env" in words:
         words = [*words, "-n", "64", *BUDGET, *([] if "--algo" in words else ROLLOUT)]
+        words = [*words, "--runs-dir", f"{place}/runs", "--replays-dir", f"{place}/replays"]
     if words[0] == "train" and "--resume" in words:
         words = [*words, "-n", "256", *BUDGET]
     if words[0] == "bench":
@@ -79,12 +92,14 @@ def small(words: list[str]) -> list[str]:
         words = [*words, *(["--updates", "10"] if "--data" in words else ["--episodes", "2"])]
     if "--beside" in words and "--record" not in words:  # there is no window
         words = [*words, "--record", "both.mp4"]
+    if words[:2] == ["watch", MODEL]:  # it does not say how long the episodes were
+        words = [*words, "--env-kwargs", "max_episode_steps=20"]
     if words[0] == "explain":
         words = [*words, "--states", "10"]
     if words[0] == "film":
         words = [*words, "--parts", "2", "--seconds", "0.1", "--fps", "5", "--no-gif"]
     if words[0] == "record":
-        words = [*words, "--episodes", "2", "--out", f"recorded/{uuid.uuid4().hex}"]  # others need datasets/cartpole
+        words = [*words, "--episodes", "2", "--out", f"{place}/recorded"]  # others need datasets/cartpole
     if words[0] == "export":
         words = [*words, "--check", "0"]
     if words[0] in ("distil", "prune"):
@@ -132,14 +147,12 @@ def test_an_example(
     for name in ("LOOKED", "LINGER"):  # nobody looks at a page
         monkeypatch.setattr(f"agents.view.page.{name}", 0.0)
     monkeypatch.setattr("agents.train.open_viewer", lambda run, quiet: None)
-    python, dash_m, module, *words = shlex.split(line, comments=True)
-    assert (python, dash_m) == ("python", "-m")
-    command = [module.removeprefix("agents.")] if module != "agents" else []
-    with fake_hub(monkeypatch, tmp_path / "cache") if command == ["hub"] else nullcontext():
-        if words[:1] == ["pull"]:
-            assert agents(["hub", "push", RUN, "--repo", words[1]]) == 0
+    words = words_of(line)
+    with fake_hub(monkeypatch, tmp_path / "cache") if words[:1] == ["hub"] else nullcontext():
+        if words[:2] == ["hub", "pull"]:
+            assert agents(["hub", "push", RUN, "--repo", words[2]]) == 0
             words += ["--runs-dir", str(tmp_path)]
-        assert agents(small([*command, *words]) if command else words) == 0, capsys.readouterr().err
+        assert agents(small(words, str(tmp_path))) == 0, capsys.readouterr().err
 
 
 @pytest.mark.parametrize("page", DOCS)
