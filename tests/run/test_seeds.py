@@ -22,7 +22,7 @@ from agents.run import folder as module
 from agents.run.build import build
 from agents.run.children import Child, ended_at_last, start_child
 from agents.run.config import Layer, RunConfig, resolve
-from agents.run.folder import RunFolder, begun, find_latest_run, runs_in
+from agents.run.folder import RunFolder, begun, runs_in
 from agents.run.seeds import rest_command, rest_commands
 from agents.run.shared import SharedSeeds
 from agents.run.sinks import ConsoleSink
@@ -102,15 +102,20 @@ def test_a_child_has_its_share_of_cores_and_no_more_threads_than_the_environment
     assert (asked["OMP_NUM_THREADS"], asked["MKL_NUM_THREADS"]) == (threads, threads)
 
 
-def test_side_by_side_each_is_like_one_trained_alone(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], started: list[Child]
+def test_by_default_as_many_as_pay_and_each_is_like_one_trained_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, started: list[Child]
 ) -> None:
-    assert called(tmp_path, "--seed 3 --seeds 3 --workers 2 --name two --json") == 0
+    asked = []
+    monkeypatch.setattr(seeds, "useful", lambda training, count: asked.append((training.step, count)) or (2, ""))
+    assert called(tmp_path, "--seed 3 --seeds 3 --name two --json") == 0
+    assert {*asked} == {(0, 3)}, "before the first step of each run of this process"
     found = printed_json(capsys)
     assert [one["seed"] for one in found] == [3, 4, 5]
     assert len(runs_in(tmp_path / "runs")) == 3
     assert len(started) == 1, "it has trained the first"
-    assert_same_run(Path(found[0]["run"]), train(tmp_path / "alone", f"{SMALL} --seed 3 --name two"))
+    for one in found[:2]:  # the second is the other process's
+        alone = train(tmp_path / f"alone-{one['seed']}", f"{SMALL} --seed {one['seed']} --name two")
+        assert_same_run(Path(one["run"]), alone)
 
 
 def test_one_that_diverges_leaves_the_others_be(
@@ -165,18 +170,6 @@ def test_a_process_that_dies_loses_its_seed_alone(
     assert [RunFolder(run).config().seed for run in runs_in(tmp_path / "runs")] == [1, 2]
     assert "seed 0 failed: its process failed with exit code 9" in capsys.readouterr().err
     assert len(started) == 1
-
-
-def test_by_default_as_many_as_pay(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, started: list[Child]
-) -> None:
-    asked = []
-    monkeypatch.setattr(seeds, "useful", lambda training, count: asked.append((training.step, count)) or (2, ""))
-    assert called(tmp_path, "--seeds 2 --json") == 0
-    assert asked == [(0, 2)], "before the first step of this process's only run"
-    assert [one["seed"] for one in printed_json(capsys)] == [0, 1]
-    assert len(started) == 1
-    assert_same_run(find_latest_run(tmp_path / "runs"), train(tmp_path / "alone", f"{SMALL} --seed 1"))
 
 
 @pytest.mark.parametrize(
