@@ -95,11 +95,10 @@ def test_a_later_reward_is_discounted_over_n_steps():
 
 @EACH
 def test_the_better_action_is_found(learn):
-    assert actions(learn(Choice(NUM_ENVS)), [0]) == [1]
-
-
-def test_q_values_of_both_actions():
-    assert q_values(dqn(Choice(NUM_ENVS)), [0]) == pytest.approx(np.array([[-1.0, 1.0]]), abs=0.05)
+    agent = learn(Choice(NUM_ENVS))
+    assert actions(agent, [0]) == [1]
+    if learn is dqn:
+        assert q_values(agent, [0]) == pytest.approx(np.array([[-1.0, 1.0]]), abs=0.05)
 
 
 @EACH
@@ -203,8 +202,15 @@ def recalled(policy):
 
 
 @pytest.mark.parametrize("memory", MEMORIES)
-def test_what_is_seen_no_more_is_remembered(memory):
-    assert recalled(ppo(Recall(NUM_ENVS), steps=6_000, memory=memory, memory_size=16, memory_window=4)) == [0, 1]
+def test_what_is_seen_no_more_is_remembered_and_memory_does_not_cross_an_episode_end(memory):
+    policy = ppo(Recall(NUM_ENVS), steps=6_000, memory=memory, memory_size=16, memory_window=4)
+    assert recalled(policy) == [0, 1]
+    seen = np.array([[-1.0, 0.0], [1.0, 0.0]], np.float32)
+    _, state = policy.predict(seen)
+    begins = policy.predict(seen, state, np.ones(2, bool))[1]
+    assert begins.equal(policy.predict(seen)[1])
+    if memory == "gru":  # as the cue has come by chance, the first step's value owes nothing to the episode before
+        assert values(policy, *seen) == pytest.approx([GAMMA, GAMMA], abs=0.1)
 
 
 def test_action_values_remember_too():
@@ -229,16 +235,6 @@ def test_without_memory_it_is_not():
     """So the probe before shows memory and nothing else."""
     one, other = recalled(ppo(Recall(NUM_ENVS), steps=6_000))
     assert one == other
-
-
-def test_memory_does_not_cross_an_episode_end():
-    """The value of the first step, whose cue has come by chance, owes nothing to the episode before."""
-    policy = ppo(Recall(NUM_ENVS), steps=6_000, memory="gru", memory_size=16)
-    seen = np.array([[-1.0, 0.0], [1.0, 0.0]], np.float32)
-    _, state = policy.predict(seen)
-    begins = policy.predict(seen, state, np.ones(2, bool))[1]
-    assert begins.equal(policy.predict(seen)[1])
-    assert values(policy, *seen) == pytest.approx([GAMMA, GAMMA], abs=0.1)
 
 
 @pytest.mark.parametrize("options", [{}, {"shared_torso": True}])

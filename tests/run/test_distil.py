@@ -38,6 +38,12 @@ def teacher(values: dict[str, Any], folder: Path) -> LoadedPolicy:
     return load_policy(folder)
 
 
+@pytest.fixture(scope="module")
+def cartpole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of PPO's, to be read alone."""
+    return teacher(PPO_SMALL | {"env": "CartPole-v1"}, tmp_path_factory.mktemp("teacher")).path
+
+
 def test_values_are_softened_by_what_the_best_is_above_the_mean():
     wanted = torch.tensor([[0.0, 3.0], [1.0, 2.0]])  # 1.5 and 0.5 above: 1 on average
     log_p, log_q = softened(wanted + 5.0, wanted, 0.5)
@@ -157,10 +163,8 @@ def test_the_command_measures_both_and_the_run_does_not_go_on(tmp_path: Path, ca
         ("--set memory=gru", "remembers if that does"),
     ],
 )
-def test_mistakes_are_said(words: str, said: str, tmp_path: Path, capsys) -> None:
-    source = tmp_path / "teacher"
-    teacher(PPO_SMALL | {"env": "CartPole-v1"}, source)
-    assert main([str(source), *words.split(), "--runs-dir", str(tmp_path / "runs")]) == 2
+def test_mistakes_are_said(words: str, said: str, cartpole: Path, tmp_path: Path, capsys) -> None:
+    assert main([str(cartpole), *words.split(), "--runs-dir", str(tmp_path / "runs")]) == 2
     assert said in capsys.readouterr().err
     assert not (tmp_path / "runs").exists()
 
@@ -174,11 +178,10 @@ def test_mistakes_are_said(words: str, said: str, tmp_path: Path, capsys) -> Non
     ],
 )
 def test_what_is_set_counts_over_defaults_and_flags_over_that(
-    words: str, seed: int, widths: tuple[int, ...], tmp_path: Path
+    words: str, seed: int, widths: tuple[int, ...], cartpole: Path, tmp_path: Path
 ) -> None:
-    source = teacher(PPO_SMALL | {"env": "CartPole-v1"}, tmp_path / "teacher")
     more = ["--steps", "512", "--episodes", "0", "--quiet", "--runs-dir", str(tmp_path / "runs")]
-    assert main([str(source.path), *words.split(), *more]) == 0
+    assert main([str(cartpole), *words.split(), *more]) == 0
     (run,) = (tmp_path / "runs").iterdir()
     config: Any = load_policy(run, trust=True).config
     assert (config.seed, config.params.network.net_arch) == (seed, widths)

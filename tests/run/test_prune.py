@@ -23,6 +23,12 @@ PPO = PPO_SMALL | {"env": "CartPole-v1", "norm_obs": True, "eval_episodes": 2, "
 DQN = DQN_SMALL | {"env": "CartPole-v1", "eval_episodes": 2, "final_eval_episodes": 0}
 
 
+@pytest.fixture(scope="module")
+def before(tmp_path_factory: pytest.TempPathFactory) -> LoadedPolicy:
+    """A run of PPO's, to be read alone."""
+    return teacher(PPO, tmp_path_factory.mktemp("before"))
+
+
 def zeros(loaded: LoadedPolicy) -> tuple[int, int]:
     """Return how many of the layers' weights are 0, and how many there are."""
     weights = [p for name, p in loaded.policy.model.named_parameters() if name.endswith("weight") and p.ndim == 2]
@@ -103,9 +109,8 @@ def test_layers_are_normalised_over_what_is_left(tmp_path: Path) -> None:
     assert load_policy(run, trust=True).policy.model.torso.layers[1].weight.shape == (4, 4)
 
 
-def test_the_command_measures_and_the_run_does_not_go_on(tmp_path: Path, capsys) -> None:
-    teacher(PPO, tmp_path / "before")
-    words = f"{tmp_path / 'before'} --sparsity 0.5 --episodes 3 --runs-dir {tmp_path / 'runs'} --json"
+def test_the_command_measures_and_the_run_does_not_go_on(before: LoadedPolicy, tmp_path: Path, capsys) -> None:
+    words = f"{before.path} --sparsity 0.5 --episodes 3 --runs-dir {tmp_path / 'runs'} --json"
     assert main(words.split()) == 0
     shown = capsys.readouterr()
     assert "run folder" in shown.out
@@ -117,17 +122,17 @@ def test_the_command_measures_and_the_run_does_not_go_on(tmp_path: Path, capsys)
 
 
 @pytest.mark.parametrize("sparsity", [0.0, 1.0, -1.0, float("nan")])
-def test_a_part_is_between_none_and_all(sparsity: float, tmp_path: Path) -> None:
-    loaded = teacher(PPO, tmp_path / "before")
+def test_a_part_is_between_none_and_all(sparsity: float, before: LoadedPolicy, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="a number between 0 and 1 expected"):
-        prune(loaded, sparsity, runs_dir=tmp_path / "runs")
+        prune(before, sparsity, runs_dir=tmp_path / "runs")
 
 
 @pytest.mark.parametrize(("words", "seed"), [("", 0), ("--set seed=7", 7), ("--set seed=7 --seed 0", 0)])
-def test_a_seed_that_is_set_counts_over_the_default(words: str, seed: int, tmp_path: Path) -> None:
-    source = teacher(PPO, tmp_path / "source")
+def test_a_seed_that_is_set_counts_over_the_default(
+    words: str, seed: int, before: LoadedPolicy, tmp_path: Path
+) -> None:
     more = ["--episodes", "0", "--quiet", "--runs-dir", str(tmp_path / "runs")]
-    assert main([str(source.path), *words.split(), *more]) == 0
+    assert main([str(before.path), *words.split(), *more]) == 0
     (run,) = (tmp_path / "runs").iterdir()
     assert load_policy(run, trust=True).config.seed == seed
 

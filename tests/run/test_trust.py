@@ -73,10 +73,15 @@ def mark(tmp_path: Path) -> Path:
     return tmp_path / "it_ran"
 
 
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return train(tmp_path_factory.mktemp("finished"), WORDS)
+
+
 @pytest.fixture
-def foreign(tmp_path: Path, mark: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def foreign(finished: Path, tmp_path: Path, mark: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A run folder with planted code beside its files, where the user now is; it was trained without that code."""
-    run = train(tmp_path / "runs", WORDS)
+    run = Path(shutil.copytree(finished, tmp_path / "runs" / finished.name))
     plant(run, mark)
     monkeypatch.chdir(run)
     before, modules = list(sys.path), set(sys.modules)
