@@ -263,7 +263,7 @@ STATES = [
     ("learner", "shuffling", torch.zeros(3), "."),
     ("algorithm", "model.value_head.bias", torch.tensor([float("nan")]), "holds NaN"),
     ("env", "seed", "x", "'seed' is a str"),
-    ("env", "actions", np.full((3, 2), 7), "."),
+    ("env", "actions", np.full((3, 2), 7), "points outside its recorded actions"),
 ]
 
 
@@ -274,8 +274,6 @@ def test_every_part_of_a_state_is_checked(run: Path) -> None:
     for part, name, value, message in STATES:
         spoilt = deepcopy(state)
         assert part in spoilt["training"]
-        if (part, name) == ("env", "actions"):  # replayed, they lead elsewhere, which is said
-            continue
         if part == "algorithm":
             name = next(key for key in spoilt["training"]["algorithm"] if key.endswith("value_head.bias"))
         spoilt["training"][part][name] = value
@@ -285,6 +283,10 @@ def test_every_part_of_a_state_is_checked(run: Path) -> None:
     for spoilt in (None, {}, {"training": None}, {"training": {"actor": []}}):
         with pytest.raises(UserError, match="is missing"):
             restore(training, spoilt)  # type: ignore[arg-type]
+    led = deepcopy(state)
+    led["training"]["env"]["actions"] ^= 1  # replayed, they lead elsewhere
+    (said,) = restore(training, led)
+    assert "begin new episodes (replayed, its actions led to another observation)" in said
     assert restore(training, state) == []
     training.env.close()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -310,7 +311,21 @@ def test_what_it_takes_is_said_and_refused_where_the_disk_is_too_small(
         f"{tmp_path}, and 0.0 GB are free: buffer_size 89000 would fit"
     )
     refuse_too_large_on_disk(46, training.config.params, tmp_path, resumed=True)
-    assert 0 < (free_on_disk(tmp_path / "not" / "there") or 1) <= (free_on_disk(tmp_path) or 1) + 2**30
+
+
+def test_free_is_what_is_free_on_the_disk_of_the_nearest_folder_that_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    really, asked = shutil.disk_usage, list[Path]()
+
+    def disk_usage(folder: Path) -> Any:
+        usage = really(folder)
+        asked.append(folder)
+        return usage._replace(free=12_345)
+
+    monkeypatch.setattr(memory.shutil, "disk_usage", disk_usage)
+    assert free_on_disk(tmp_path / "not" / "there") == free_on_disk(tmp_path) == 12_345
+    assert asked == [tmp_path, tmp_path]
 
 
 def test_a_full_disk_or_memory_is_told_in_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -291,10 +291,14 @@ def test_monitor_means() -> None:
     monitor.add(Iteration(8, {"train/loss": 1.0}, {"train/n_updates": 3.0}, episodes(*range(WINDOW)), {"env": 0.5}))
     monitor.add(Iteration(16, {"train/loss": 4.0}, {"train/n_updates": 5.0}, episodes(1000.0), {"env": 0.25}))
     scalars = monitor.scalars(16)
+    timed = ("time/fps", "time/rest")  # which the clock says
     assert scalars["rollout/ep_rew_mean"] == (sum(range(1, WINDOW)) + 1000) / WINDOW
     assert scalars["rollout/ep_len_mean"] == scalars["rollout/ep_rew_mean"]
     assert (scalars["train/loss"], scalars["time/env"]) == (2.5, 0.75)
-    assert monitor.scalars(16) == pytest.approx(scalars, rel=1), "until the row is written it can be made again"
+    again = monitor.scalars(16)
+    assert again.keys() == scalars.keys()
+    for tag in scalars.keys() - timed:
+        assert again[tag] == scalars[tag], "until the row is written it can be made again"
     monitor.begin_row()
     assert monitor.scalars(16).keys() == {"time/fps", "rollout/ep_rew_mean", "rollout/ep_len_mean", "time/rest"}
 
@@ -330,7 +334,6 @@ def test_monitor_goes_on_in_the_middle_of_a_row() -> None:
     monitor.add(Iteration(8, {"train/loss": 1.0}, {"train/n_updates": 3.0}, episodes(3.0), {"env": 0.5}))
     copy.load_state_dict(json.loads(json.dumps(monitor.state_dict())))
     assert (copy.best, copy.reached, copy.handled) == ((2.5, 8), 3.0, 8)
-    assert copy.elapsed() >= monitor.state_dict()["elapsed"] - 1
     rest = Iteration(16, {"train/loss": 4.0}, {"train/n_updates": 5.0}, episodes(5.0), {"env": 0.25})
     found, timed = [], ("time/fps", "time/rest")
     for one in (monitor, copy):
