@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -78,6 +79,20 @@ def signals_at(step: int, *numbers: signal.Signals) -> Iterator[None]:
             signal.raise_signal(left.pop(0))
 
     with mock.patch.object(TickCollector, "_write", writing):
+        yield
+
+
+@contextmanager
+def killed_after(calls: int, module: Any, name: str) -> Iterator[None]:
+    """Kill this process, or one that is forked meanwhile, as a function is about to be called once more than that."""
+    function, left = getattr(module, name), iter(range(calls))
+
+    def counting(*given: Any, **named: Any) -> Any:
+        if next(left, None) is None:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return function(*given, **named)
+
+    with mock.patch.object(module, name, counting):
         yield
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -15,10 +16,11 @@ from pathlib import Path
 import pytest
 
 from agents.lab.comparison.job import RESULT_FILE
+from agents.run import storage
 from agents.run.folder import RunFolder
 from tests.marks import long_test
-from tests.run.running import USER_ENVS, assert_same_run, resume, steps, train
-from tests.run.test_resume import BUDGET, DQN, PPO, SCENARIOS, in_child
+from tests.run.running import USER_ENVS, assert_same_run, killed_after, resume, signals_at, steps, train
+from tests.run.test_resume import BUDGET, DQN, PPO, SCENARIOS, assert_killed, in_child
 from tests.waiting import wait_for
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="it looks at processes in /proc")
@@ -112,7 +114,24 @@ def test_killed_a_hundred_times_all_runs_end_as_an_unbroken_one(scenario: str, t
 
 
 def test_killed_with_workers_a_run_ends_as_an_unbroken_one(tmp_path: Path, marked: str) -> None:
-    assert_killed_runs_end_alike("ppo async", 2, tmp_path, marked)
+    words = f"{KILLED['ppo async']} {BUDGET} --save-freq {SAVE} --eval-freq 100"
+    unbroken = train(tmp_path / "unbroken", words)
+    command = f"{words} --runs-dir {tmp_path / 'killed'}"
+    for kill in (
+        signals_at(130, signal.SIGKILL),
+        killed_after(8, storage, "_sync"),
+        signals_at(300, signal.SIGKILL),
+    ):
+        assert_killed([*command.split(), "--no-record", "--quiet"], kill, tmp_path / "said")
+        wait_for(lambda: not processes(marked))
+        (run,) = (tmp_path / "killed").iterdir()
+        command = f"--resume {run}"
+        saved = RunFolder(run).resumable()
+        assert saved is not None
+        assert max(steps(run, "progress.csv")) - saved[0] <= SAVE + ROUND
+    resume(run)
+    assert_same_run(unbroken, run)
+    assert not list(run.rglob(".*")), "nothing half written is left"
 
 
 @pytest.mark.parametrize("algorithm", [PPO, pytest.param(DQN, marks=long_test)], ids=["ppo", "dqn"])

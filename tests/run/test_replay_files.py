@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,9 @@ from agents.run.storage import atomic_folder
 from agents.run.trees import read_tree, write_tree
 from envs.errors import UserError
 from tests.marks import long_test
-from tests.run.running import assert_same_run, resume, signals_at, train
+from tests.run.running import assert_same_run, killed_after, resume, signals_at, train
 from tests.run.test_build import DQN_VALUES, built
-from tests.run.test_resume import in_child
+from tests.run.test_resume import assert_killed
 
 FILM = f"--env {Path(__file__).with_name('film_env.py')}:Film --vec sync"
 DQN = "--algo dqn --n-envs 2 --learning-starts 40 --buffer-size 120 --batch-size 8 --train-freq 8 --encoder flat"
@@ -194,31 +195,13 @@ def test_wherever_transitions_lie_a_run_stopped_and_resumed_ends_as_an_unbroken_
     assert not list(run.rglob(".*"))
 
 
-def kill_at(call: int) -> None:
-    """Kill this process as it is about to write a chunk for the so-manieth time."""
-    chunk_file, calls = trees._chunk_file, iter(range(call))
-
-    def counting(folder: Path, digest: str) -> Path:
-        if next(calls, None) is None:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return chunk_file(folder, digest)
-
-    trees._chunk_file = counting
-
-
 @pytest.mark.skipif(sys.platform == "win32", reason="no fork")
 @pytest.mark.parametrize("call", [pytest.param(6, marks=long_test), 14])
 def test_killed_while_a_checkpoint_is_written_a_run_goes_on_from_the_one_before(
-    call: int, tmp_path: Path, unbroken: Path, small_chunks: None, monkeypatch: pytest.MonkeyPatch
+    call: int, tmp_path: Path, unbroken: Path, small_chunks: None
 ) -> None:
-    words = f"{WORDS} --replay-storage disk"
-    with monkeypatch.context() as patched:
-        patched.setattr(trees, "_chunk_file", trees._chunk_file)
-        kill_at(call)
-        places = ["--runs-dir", str(tmp_path / "killed"), "--no-record", "--quiet"]
-        child = in_child([*words.split(), *places], tmp_path / "said")
-        child.join()
-    assert child.exitcode == -signal.SIGKILL, (tmp_path / "said").read_text()
+    words = f"{WORDS} --replay-storage disk --runs-dir {tmp_path / 'killed'} --no-record --quiet"
+    assert_killed(words.split(), killed_after(call, trees, "_chunk_file"), tmp_path / "said")
     (run,) = (tmp_path / "killed").iterdir()
     assert list((run / "checkpoints").glob(".*")), "it died in the middle"
     assert RunFolder(run).resumable()
@@ -263,10 +246,9 @@ def test_a_buffer_killed_while_it_is_saved_loads_as_it_was_saved_before(
         replay, earlier = large(size, tmp_path), None
         for k in range(13):  # beyond a lap
             replay.extend(transitions(k * step, step))
-            if k == 12:
-                kill_at(3)
             if k > 8:
-                with atomic_folder(tmp_path / f"saved-{k}") as folder:
+                kill = killed_after(3, trees, "_chunk_file") if k == 12 else nullcontext()
+                with kill, atomic_folder(tmp_path / f"saved-{k}") as folder:
                     write_tree(folder, "state", replay.state_dict(), earlier=earlier)
                 earlier = tmp_path / f"saved-{k}"
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import random
 import shutil
 import signal
 import sys
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ import pytest
 from agents.acting.collector import TickCollector
 from agents.learning.learner import Learner
 from agents.run import run as run_module
+from agents.run import storage
 from agents.run.folder import RunFolder
 from agents.run.run import Run
 from agents.run.sinks import CsvSink
@@ -29,6 +29,7 @@ from tests.run.running import (
     USER_ENVS,
     assert_same,
     assert_same_run,
+    killed_after,
     read_config,
     resume,
     rows,
@@ -275,31 +276,38 @@ def in_child(words: list[str], said: Path | str = os.devnull) -> multiprocessing
     return child
 
 
+def assert_killed(words: list[str], kill: AbstractContextManager[None], said: Path) -> None:
+    """Run the command in a process that dies where `kill` says, and has not ended before."""
+    with kill:
+        child = in_child(words, said)
+    child.join()
+    assert child.exitcode == -signal.SIGKILL, said.read_text()
+
+
+def deaths() -> Iterator[AbstractContextManager[None]]:
+    """Yield ways to die, one after the other: in the middle of rounds and of saves; the first has saved before."""
+    for step, syncs in ((200, 10), (200, 12), (330, 8), (449, None)):
+        yield signals_at(step, signal.SIGKILL)
+        if syncs is not None:
+            yield killed_after(syncs, storage, "_sync")
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="no fork")
 @pytest.mark.parametrize("scenario", ["ppo native", "dqn sync dict"])
 def test_killed_again_and_again_a_run_ends_as_an_unbroken_one(scenario: str, tmp_path: Path) -> None:
     words = f"{SCENARIOS[scenario]} {BUDGET} --save-freq 40 --eval-freq 100"
-    started = time.monotonic()
     unbroken = train(tmp_path / "unbroken", words)
-    duration = time.monotonic() - started
-    with signals_at(200, signal.SIGSTOP):  # there it waits for its end
-        child = in_child([*words.split(), "--runs-dir", str(tmp_path / "killed"), "--no-record", "--quiet"])
-    try:
-        wait_for(lambda: list((tmp_path / "killed").glob("*/checkpoints/0*")))
-    finally:
-        child.kill()  # while it is stopped nobody could wait for its end
-    run = next((tmp_path / "killed").iterdir())
-    chance = random.Random(0)
-    for _ in range(4):
-        child.kill()
-        child.join()
-        child = in_child(["--resume", str(run), "--no-record", "--quiet"])
-        for _, folder in RunFolder(run).checkpoints()[:-1]:
+    command, torn = f"{words} --runs-dir {tmp_path / 'killed'}", []
+    for kill in deaths():
+        assert_killed([*command.split(), "--no-record", "--quiet"], kill, tmp_path / "said")
+        (run,) = (tmp_path / "killed").iterdir()
+        command = f"--resume {run}"
+        torn.append(len(list(run.rglob(".*"))))
+        assert RunFolder(run).checkpoints()
+        for _, folder in RunFolder(run).checkpoints():
             read_tree(folder, "model")
-        child.join(chance.uniform(0.0, duration / 2))
-    child.join()
-    assert child.exitcode in (0, 2), "2 where there was nothing left to resume"
-    assert RunFolder(run).concluded() is not None
+    assert any(torn), "some died in the middle of a save"
+    resume(run)
     assert_same_run(unbroken, run)
     assert not list(run.rglob(".*")), "nothing half written is left"
 
