@@ -67,6 +67,8 @@ def test_git_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source.parent.mkdir(parents=True)
     source.write_text("x")
     monkeypatch.setattr(module, "__file__", str(source))
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)  # a user's settings may sign commits, or run hooks
+    monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
     assert module.versions.__wrapped__()["git"] is None
 
     def git(*arguments: str) -> str:

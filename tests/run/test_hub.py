@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -248,8 +249,11 @@ def test_a_repository_that_is_not_there_and_a_hub_that_is_not_there(
 ) -> None:
     assert main(["pull", "me/nothing"]) == 2
     assert capsys.readouterr().err.startswith("error: cannot pull from me/nothing: ")
+    with socket.socket() as bound:  # whose port nobody listens on
+        bound.bind(("127.0.0.1", 0))
+        port = bound.getsockname()[1]
     with pytest.raises(UserError, match=r"^cannot pull from me/nothing: "):
-        pull("me/nothing", Path("runs"), endpoint="http://127.0.0.1:9")
+        pull("me/nothing", Path("runs"), endpoint=f"http://127.0.0.1:{port}")
 
 
 @pytest.mark.parametrize("repo", ["name", "a/b/c", "../x", "me/..", "me/", "/x", "me/x y", "me/a--b"])

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 import threading
-import time
 
 import pytest
 
@@ -56,7 +56,7 @@ def test_quick_and_a_place_of_its_own(cases, tmp_path, capsys, monkeypatch):
 
 def test_a_peer_runs_beside_and_its_failure_is_told(cases, tmp_path, capsys):
     for name, code in (("good", "print('{\"steps_per_s\": 20}')"), ("bad", "raise SystemExit('cannot')")):
-        content = {"name": name, "task": "ppo-same", "command": ["python3", "-c", code]}
+        content = {"name": name, "task": "ppo-same", "command": [sys.executable, "-c", code]}
         (tmp_path / f"{name}.json").write_text(json.dumps(content))
     files = [str(tmp_path / "good.json"), str(tmp_path / "bad.json")]
     assert main(["--cases", "ppo-same", "--rounds", "1", "--out", str(tmp_path), "--json", "--peers", *files]) == 1
@@ -71,14 +71,22 @@ def test_an_interruption_keeps_what_was_measured(cases, tmp_path, capsys, monkey
     first = printing("ours", {"steps_per_s": 30})
     monkeypatch.setitem(catalogue.CATALOGUE, "ppo-64", CatalogueEntry("speed", lambda plan: [first, endless]))
 
+    over = threading.Event()
+
     def interrupt() -> None:
         while not waiting.exists():
-            time.sleep(0.02)
+            if over.wait(0.02):  # the command has ended of itself: another test would be interrupted
+                return
         os.kill(os.getpid(), signal.SIGINT)
 
-    threading.Thread(target=interrupt, daemon=True).start()
+    thread = threading.Thread(target=interrupt, daemon=True)
     with handling(signal.default_int_handler, signal.SIGINT):  # a background job may have been told to ignore it
-        assert main(["--cases", "ppo-64", "--out", str(tmp_path / "out"), "--json"]) == 130
+        thread.start()
+        try:
+            assert main(["--cases", "ppo-64", "--out", str(tmp_path / "out"), "--json"]) == 130
+        finally:
+            over.set()
+            thread.join()
     printed = printed_json(capsys)
     assert printed["interrupted"]
     assert [found["name"] for found in printed["cases"]["ppo-64"]["results"]] == ["ours"]
