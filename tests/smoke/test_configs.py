@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from agents.run.config import CONFIGS, FLAGS, Layer, packaged_config, resolve
+from agents.run.config import ALIASES, CONFIGS, FLAGS, Layer, packaged_config, resolve
 from agents.run.yaml_files import load_config_file
 from envs.errors import UserError
 from envs.locate import locate
@@ -44,7 +44,7 @@ def test_a_config(file: Path) -> None:
     chosen = config.model_dump(mode="json")
     settings = load_config_file(file)
     assert settings
-    assert {name: chosen[name] for name in settings} == settings
+    assert {name: chosen[ALIASES.get(name, name)] for name in settings} == settings
     assert not {"env", "algo", "seed", "device"} & settings.keys(), "the file's place and the flags say these"
     first = file.read_text().splitlines()[0].lower()
     assert first.startswith("# ")
