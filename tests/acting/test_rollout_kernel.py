@@ -14,11 +14,10 @@ from agents.acting.fused import REHEARSED
 from agents.acting.rollout_kernel import differences, fits, in_triton, leaves
 from agents.algos.dqn.config import DQNConfig
 from agents.algos.ppo.config import PPOConfig
-from agents.core.runtime import Runtime
 from envs.make import make
 from tests.acting.test_fused import numbers
 from tests.core.kernels import DEVICE, needs_cpp, needs_triton, not_interpreting
-from tests.core.recorder import Tape
+from tests.core.recorder import Tape, listening
 from tests.fakes import training_on
 from tests.marks import long_test
 
@@ -53,12 +52,6 @@ def native(task="CartPole-v1", device=DEVICE):
 def training(task="CartPole-v1", runtime=None, kind=PPOConfig, **options):
     base = DQN if kind is DQNConfig else PPO
     return training_on(native(task), kind(**{**base, **options}), runtime=runtime)
-
-
-def listening(mode="kernels", **options):
-    runtime, said = Runtime(mode, DEVICE, **options), []
-    runtime.say = said.append
-    return runtime, said
 
 
 def both(made):
@@ -156,7 +149,7 @@ def test_it_remembers_as_the_network_does(options):
     rows = compare(made)
     assert rows["start"][1:].any(), "what is remembered begins anew"
     assert rows["carry"].abs().sum() > 1
-    runtime, said = listening()
+    runtime, said = listening("kernels", device=DEVICE)
     with_kernel, plain = training(runtime=runtime, **options), training(**options)
     for ticks in (T, T):
         got, wanted = with_kernel.collector.collect(ticks).trajectory, plain.collector.collect(ticks).trajectory
@@ -174,7 +167,7 @@ def test_other_memories_run_as_they_are(memory):
         "lstm of 600": {"memory": "lstm", "memory_size": 600},
         "two of gru": {"memory": "gru", "memory_layers": 2},
     }.get(memory, {"memory": memory})
-    runtime, said = listening()
+    runtime, said = listening("kernels", device=DEVICE)
     got = training(runtime=runtime, **options).collector.collect(T)
     assert len(said) == 1
     assert said[0].startswith("not in a kernel, runs as it is: Refused: ")
@@ -203,7 +196,7 @@ def test_weights_that_change_are_seen():
     ("kind", "task"), [(PPOConfig, "CartPole-v1"), (PPOConfig, "Pendulum-v1"), (DQNConfig, "CartPole-v1")]
 )
 def test_a_collector_with_it_collects_what_it_does_without(kind, task):
-    runtime, said = listening()
+    runtime, said = listening("kernels", device=DEVICE)
     with_kernel, plain = training(task, runtime, kind), training(task, None, kind)
     for ticks in (T, T, 2):  # another number runs as it is
         got, wanted = with_kernel.collector.collect(ticks), plain.collector.collect(ticks)
@@ -218,7 +211,7 @@ def test_a_collector_with_it_collects_what_it_does_without(kind, task):
 
 @pytest.mark.usefixtures("language")
 def test_other_layers_get_another_kernel():
-    runtime, said = listening()
+    runtime, said = listening("kernels", device=DEVICE)
     made, plain = training(runtime=runtime), training()
     for swapped in (False, True):
         if swapped:
@@ -252,7 +245,7 @@ def test_it_is_captured_in_a_graph(monkeypatch):
     made_of = rollout_kernel.kernel_of
     monkeypatch.setattr(rollout_kernel, "kernel_of", lambda text: kernels.append(made_of(text)) or Launch())
     tape = Tape()
-    runtime, said = listening(record=tape)
+    runtime, said = listening("kernels", device=DEVICE, record=tape)
     captured, plain = training(runtime=runtime), training()
     for _ in range(2):
         got, wanted = captured.collector.collect(T), plain.collector.collect(T)
@@ -276,7 +269,7 @@ def test_what_no_kernel_is_made_for_is_said():
     assert fits(pixels.policy, pixels.env) == "observations are pictures"
     plain = training()
     assert fits(plain.policy, plain.env) == ""
-    runtime, said = listening()
+    runtime, said = listening("kernels", device=DEVICE)
     training_on(
         make("Bricks-v0", 2, vec="native", tensors=True, device=str(DEVICE)),
         PPOConfig(n_envs=2, n_steps=4, batch_size=8),
@@ -295,7 +288,7 @@ def test_what_no_kernel_is_made_for_is_said():
     ],
 )
 def test_what_cannot_be_written_runs_as_it_is(options, reason):
-    runtime, said = listening()
+    runtime, said = listening("kernels", device=DEVICE)
     got = training(runtime=runtime, **options).collector.collect(T)
     wanted = training(**options).collector.collect(T)
     assert len(said) == 1
@@ -306,7 +299,7 @@ def test_what_cannot_be_written_runs_as_it_is(options, reason):
 
 def test_without_triton_it_runs_as_it_is(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "triton", None)
-    runtime, said = listening()
+    runtime, said = listening("kernels", device=DEVICE)
     assert (
         training(runtime=runtime)
         .collector.collect(T)
@@ -321,7 +314,7 @@ def test_without_triton_it_runs_as_it_is(monkeypatch):
 @pytest.mark.usefixtures("language")
 def test_a_kernel_that_goes_wrong_is_not_used(monkeypatch):
     monkeypatch.setitem(OPERATIONS, "cos", OPERATIONS["sin"])
-    runtime, said = listening()
+    runtime, said = listening("kernels", device=DEVICE)
     got, wanted = training(runtime=runtime), training()
     for _ in range(2):
         assert got.collector.collect(T).trajectory.obs.equal(wanted.collector.collect(T).trajectory.obs)
@@ -334,7 +327,7 @@ def test_a_kernel_that_goes_wrong_is_not_used(monkeypatch):
 def test_a_kernel_that_begins_no_episode_is_found_before_one_ends(monkeypatch):
     monkeypatch.setitem(OPERATIONS, "where", lambda e, op: e.names(op.args[2]))
     monkeypatch.setitem(TASKS, "CartPole-v1", {"max_episode_steps": 500})
-    runtime, said = listening()
+    runtime, said = listening("kernels", device=DEVICE)
     got, wanted = (training(runtime=each).collector.collect(T).trajectory for each in (runtime, None))
     assert not wanted.start[1:].any()
     assert got.obs.equal(wanted.obs)

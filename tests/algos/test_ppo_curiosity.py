@@ -19,8 +19,8 @@ from agents.ops.returns import continuing_gae, gae
 from envs.make import make
 from tests.acting.trajectories import successors
 from tests.algos.making import BOX, N_STEPS, NUM_ENVS, collect, make_ppo, watch_losses, weights
-from tests.core.recorder import Tape
-from tests.core.test_runtime import CONFIG, cartpole, listening, needs_compiler, train
+from tests.core.recorder import Tape, listening
+from tests.core.test_runtime import CONFIG, cartpole, needs_compiler, train
 from tests.fakes import ClockEnv, training_on
 from tests.marks import long_test
 

@@ -14,8 +14,8 @@ from agents.ops.losses import adapted_rate, divergence, normalized
 from agents.run.config import FLAGS, Layer, resolve
 from envs.errors import UserError
 from tests.algos.making import BOX, N_STEPS, NUM_ENVS, collect, make_ppo, watch_losses, weights
-from tests.core.recorder import Tape
-from tests.core.test_runtime import CONFIG, cartpole, listening, needs_compiler, train
+from tests.core.recorder import Tape, listening
+from tests.core.test_runtime import CONFIG, cartpole, needs_compiler, train
 from tests.fakes import ClockEnv
 from tests.marks import long_test
 

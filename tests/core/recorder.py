@@ -10,6 +10,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from agents.core.runtime import Runtime
+
 # What copies a value to the host, or makes tensors whose shape depends on one: no graph can hold it.
 WAITS = {"_local_scalar_dense", "item", "is_nonzero", "equal", "nonzero", "masked_select", "_unique2", "unique_dim"}
 
@@ -60,3 +62,10 @@ class _Recording(TorchDispatchMode):
         results = func(*args, **kwargs)
         self.operations.append((func, args, kwargs, tree_leaves(results)))
         return results
+
+
+def listening(mode: Any, **options: Any) -> tuple[Runtime, list[str]]:
+    """Return a runtime and the list of what it says."""
+    runtime, said = Runtime(mode, **options), list[str]()
+    runtime.say = said.append
+    return runtime, said

@@ -21,7 +21,7 @@ from envs.native.arrays import TorchArrays
 from envs.native.gym_env import DYNAMICS
 from envs.native.vec_env import NativeVecEnv
 from tests.algos.making import make_batch, make_dqn, make_ppo, weights
-from tests.core.recorder import Tape
+from tests.core.recorder import Tape, listening
 from tests.fakes import ClockEnv, training_on
 
 CPU = torch.device("cpu")
@@ -43,13 +43,6 @@ def train(runtime: Runtime, config: PPOConfig = CONFIG, env: Any = None) -> tupl
 
 def cartpole(num_envs: int = 4) -> NativeVecEnv:
     return NativeVecEnv(DYNAMICS["CartPole-v1"](max_episode_steps=25), num_envs, TorchArrays("cpu"))
-
-
-def listening(mode: Any, **options: Any) -> tuple[Runtime, list[str]]:
-    """Return a runtime and the list of what it says."""
-    runtime, said = Runtime(mode, **options), []
-    runtime.say = said.append
-    return runtime, said
 
 
 def test_what_is_compiled_is_kept_in_a_folder_of_the_users_unless_one_is_set(monkeypatch, tmp_path):

@@ -12,7 +12,6 @@ from torch import nn
 from torch.nn.utils import parametrizations, prune
 
 from agents.algos.ppo.algorithm import PPO
-from agents.core.runtime import Runtime
 from agents.learning.kernels import surrogate
 from agents.learning.kernels.surrogate import sizes, spread_of
 from agents.learning.learner import HEALTH, NORM, Learner
@@ -20,7 +19,7 @@ from agents.ops.losses import normalized
 from envs.errors import UserError
 from tests.algos.making import OBS, collect, make_ppo, weights
 from tests.core.kernels import DEVICE, needs_triton
-from tests.core.recorder import Tape
+from tests.core.recorder import Tape, listening
 from tests.learning.surrogate_making import arguments, twin, update_of
 from tests.marks import LONG, long_test, pairs
 
@@ -119,19 +118,13 @@ def test_a_loss_that_becomes_more_is_no_longer_known():
     assert not update.fits
 
 
-def listening(**options: Any) -> tuple[Runtime, list[str]]:
-    runtime, said = Runtime("kernels", **options), []
-    runtime.say = said.append
-    return runtime, said
-
-
 LEARNS: dict[str, Any] = {"n_epochs": 1, "batch_size": 32}
 
 
 @needs_triton
 @pytest.mark.parametrize("space", [FEW, BOX], ids=["discrete", "box"])
 def test_a_training_in_kernels_follows_the_plain_one(space):
-    runtime, said = listening()
+    runtime, said = listening("kernels")
     plain, fast = twin(space, n_epochs=2, batch_size=16), twin(space, runtime, n_epochs=2, batch_size=16)
     assert runtime.summary == "in kernels"
     for progress in (0.0, 0.5):
@@ -160,7 +153,7 @@ class Watched(Tape):
 @needs_triton
 def test_kernels_can_be_captured():
     tape = Watched()
-    runtime, said = listening(record=tape)
+    runtime, said = listening("kernels", record=tape)
     plain, fast = twin(FEW, **LEARNS), twin(FEW, runtime, **LEARNS)
     for _ in range(2):
         rollout = collect(plain)
@@ -192,7 +185,7 @@ def wrong(name: str) -> Any:
 )
 def test_kernels_that_do_something_else_are_not_used(monkeypatch, what):
     monkeypatch.setattr(surrogate.Kernels, "__call__", wrong(what))
-    runtime, said = listening()
+    runtime, said = listening("kernels")
     plain, fast = twin(FEW, **LEARNS), twin(FEW, runtime, **LEARNS)
     monkeypatch.setattr(surrogate.Kernels, "learner", fast.learner, raising=False)
     rollout = collect(plain)
@@ -205,7 +198,7 @@ def test_kernels_that_do_something_else_are_not_used(monkeypatch, what):
 
 @needs_triton
 def test_numbers_that_are_not_finite_are_noticed_in_kernels_too():
-    runtime, said = listening()
+    runtime, said = listening("kernels")
     for bad, part in ((torch.inf, "reward"), (torch.nan, "obs")):
         made = twin(FEW, runtime, **LEARNS)
         rollout = collect(made)
@@ -254,7 +247,7 @@ WORDS = spaces.Dict({"a": spaces.Box(-1, 1, (2,), np.float32)})
     ids=str,
 )
 def test_what_kernels_do_not_know_is_left_to_plain_steps(space, options):
-    runtime, said = listening()
+    runtime, said = listening("kernels")
     learner = make_ppo(space, runtime=runtime, **options).learner
     assert learner._epochs == learner._all_minibatches
     assert "in kernels" not in runtime.summary
@@ -268,7 +261,7 @@ def test_a_loss_of_another_class_is_left_to_plain_steps():
             return loss * 1.0, aux
 
     mine = Mine(OBS, FEW, make_ppo(FEW).algorithm.config)
-    learner = Learner(mine, listening()[0], 0)
+    learner = Learner(mine, listening("kernels")[0], 0)
     assert mine.objective is None
     assert learner._epochs == learner._all_minibatches
 
@@ -301,7 +294,7 @@ CHANGES: dict[str, Any] = {
 @needs_triton
 @pytest.mark.parametrize("change", CHANGES)
 def test_a_network_that_becomes_another_one_goes_on_in_plain_steps(change):
-    runtime, said = listening()
+    runtime, said = listening("kernels")
     plain, fast = twin(FEW, **LEARNS), twin(FEW, runtime, **LEARNS)
     rollout = collect(plain)
     fast.update(rollout)
@@ -318,7 +311,7 @@ def test_a_network_that_becomes_another_one_goes_on_in_plain_steps(change):
 
 @needs_triton
 def test_layers_of_the_same_kind_go_on_in_kernels():
-    runtime, said = listening()
+    runtime, said = listening("kernels")
     plain, fast = twin(FEW, **LEARNS), twin(FEW, runtime, **LEARNS)
     for wide in (False, True):
         if wide:
@@ -359,7 +352,7 @@ def test_large_minibatches_on_cuda_follow_plain_steps_and_repeat_bit_for_bit(mon
     assert apart < (0.1 if tf32 else 0.01) * moved
     again = both(space, options, 30_000, 4)[1]
     assert again.learner.parameters.vector.equal(fast.learner.parameters.vector)
-    runtime, said = listening(device=DEVICE)  # and captured
+    runtime, said = listening("kernels", device=DEVICE)  # and captured
     captured = twin(space, runtime, **options)
     captured.algorithm.load_state_dict(start.algorithm.state_dict())
     given = arguments(captured, 30_000, 4)
