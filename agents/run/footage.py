@@ -14,7 +14,7 @@ from agents.run.models import load_policy
 from agents.run.play import Moment, frames_per_second, play, policy_env
 from agents.run.recording import record_episode, replay_folder
 from agents.run.video import gif_bytes, write_video
-from envs.errors import UserError
+from envs.errors import UserError, words_of
 from envs.seeding import derive_seed
 
 if TYPE_CHECKING:
@@ -65,6 +65,10 @@ def too_close(kept: Iterable[tuple[int, Path]], interval: int) -> Iterator[Path]
         last = step // interval
 
 
+def _why(error: Exception) -> str:
+    return str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {words_of(error)}"
+
+
 def record_video(run: Run, step: int, checkpoint: Literal["best", "latest"]) -> None:
     """Write a short video of the present policy, which is saved as such; say why where it cannot be drawn."""
     seed, thumbnails = derive_seed(run.config.seed, "video", step), Thumbnails()
@@ -79,8 +83,8 @@ def record_video(run: Run, step: int, checkpoint: Literal["best", "latest"]) -> 
             played = islice(play(env, loaded.policy, seed), VIDEO_STEPS)
             frames = (thumbnails.picture(moment, report, VIDEO_STEPS) for moment in played)
             write_video(run.folder.video(step), frames, frames_per_second(run.config.env))
-    except UserError as error:
-        run.console.say(f"no video was recorded at step {step:,}: {error}")
+    except Exception as error:  # whatever it is, the training goes on
+        run.console.say(f"no video was recorded at step {step:,}: {_why(error)}")
     else:
         run.tensorboard.video("eval/video", step, thumbnails.gif())
 
@@ -96,19 +100,19 @@ def record_episode_of(run: Run, replays: tuple[Path, Path], most: int) -> Path |
     run.evaluator.close()  # it is needed no more, and perhaps only one may run at a time
     if not run.keeps_env:
         run.training.env.close()
-    loaded, thumbnails = load_policy(run.folder.path, trust=True), Thumbnails()
-    seed, folder = derive_seed(run.config.seed, "recording"), replay_folder(loaded, place)
+    seed, thumbnails = derive_seed(run.config.seed, "recording"), Thumbnails()
     try:
+        loaded = load_policy(run.folder.path, trust=True)
         with run.console.working("recording an episode", "steps at most") as report:
             recorded = record_episode(
                 loaded,
                 seed,
-                folder,
+                replay_folder(loaded, place),
                 picture=lambda moment: thumbnails.picture(moment, report, most),
                 step_limit=most,
             )
-    except UserError as error:
-        run.console.say(f"no episode was recorded: {error}")
+    except Exception as error:  # whatever it is, the run comes to its end
+        run.console.say(f"no episode was recorded: {_why(error)}")
         return None
     if not (recorded.episode.terminated or recorded.episode.truncated):
         run.console.say(f"the recorded episode is cut after {most:,} steps (--record-steps)")

@@ -224,5 +224,6 @@ def frames_per_second(env_id: str) -> float:
         return float(task.render_fps)
     entry = spec.entry_point
     maker = load_env_creator(entry) if isinstance(entry, str) else entry
-    fps = maker.metadata.get("render_fps") if isinstance(maker, type) and issubclass(maker, gymnasium.Env) else None
+    metadata = getattr(maker, "metadata", None)
+    fps = metadata.get("render_fps") if isinstance(metadata, dict) else None  # of a wrapper's class it is a property
     return float(fps) if isinstance(fps, int | float) and 0 < fps <= 1000 else 30.0

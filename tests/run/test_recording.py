@@ -427,6 +427,15 @@ def test_frames_per_second_are_the_environments_own(doors):
     assert frames_per_second(doors) == 7
 
 
+def test_a_wrappers_class_says_nothing_of_frames(tmp_path):
+    file = tmp_path / "around.py"
+    file.write_text(
+        "import gymnasium\n\nclass Around(gymnasium.Wrapper):\n    def __init__(self, render_mode=None):\n"
+        "        super().__init__(gymnasium.make('CartPole-v1', render_mode=render_mode))\n"
+    )
+    assert frames_per_second(f"{file}:Around") == 30
+
+
 @pytest.mark.parametrize(
     ("platform", "environment", "expected"),
     [

@@ -140,6 +140,21 @@ def test_what_cannot_be_drawn_is_not_offered_to_watch(tmp_path: Path, capsys: py
     assert "cannot be drawn" in text
 
 
+def test_recordings_that_fail_end_no_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("no encoder")
+
+    monkeypatch.setattr(footage, "write_video", fail)
+    monkeypatch.setattr(footage, "record_episode", fail)
+    places = f"--runs-dir {tmp_path} --replays-dir {tmp_path}"
+    assert main(f"{CARTPOLE} {SHORT} --eval-freq 336 --video-freq 1 {places}".split()) == 0
+    text = capsys.readouterr().out
+    assert "no video was recorded at step 336: RuntimeError: no encoder" in text
+    assert "no episode was recorded: RuntimeError: no encoder" in text
+
+
 def test_videos_fall_due_and_are_made_where_an_evaluation_is_the_best(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
