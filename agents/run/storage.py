@@ -131,7 +131,8 @@ def atomic_file(path: Path) -> Iterator[Path]:
             os.replace(temporary, path)
             _sync(path.parent)
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # it is not there, or lies where nothing can be removed
+            temporary.unlink()
 
 
 def write_bytes(path: Path, content: bytes) -> None:

@@ -176,7 +176,8 @@ def copy_tree(source: Path, name: str, folder: Path) -> None:
 def remove_tree(folder: Path, name: str) -> None:
     """Remove what `write_tree` wrote, where it is there."""
     for file in (folder / f"{name}.json", folder / f"{name}.safetensors", *folder.glob(f"*{CHUNK}")):
-        file.unlink(missing_ok=True)
+        with disk("remove", file):
+            file.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ import torch
 
 from agents.run import trees
 from agents.run.storage import atomic_folder, disk, tidy, write_text
-from agents.run.trees import read_tree, write_tree
+from agents.run.trees import read_tree, remove_tree, write_tree
 from envs.errors import UserError
 
 
@@ -312,6 +312,20 @@ def test_what_a_killed_process_left_of_tensors_is_cleared_away(tmp_path: Path) -
 def test_a_missing_folder_is_told(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"cannot write .*nowhere/state.safetensors: no such file or directory"):
         write_tree(tmp_path / "nowhere", "state", {"a": torch.zeros(1)})
+
+
+def test_what_cannot_be_cleared_away_hides_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"cannot write .*file/a.txt: not a directory"):
+        write_text(tmp_path / "file" / "a.txt", "")
+
+    def crash(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, "read only")
+
+    write_tree(tmp_path, "state", {})
+    monkeypatch.setattr(Path, "unlink", crash)
+    with pytest.raises(UserError, match=r"cannot remove .*state.json: read-only file system"):
+        remove_tree(tmp_path, "state")
 
 
 def test_disk_passes_other_errors_on(tmp_path: Path) -> None:
