@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, chdir, closing
 from pathlib import Path
 
 import torch
@@ -59,7 +59,9 @@ def train(
     if config.metrics is not None:
         UserMetrics(config.metrics)  # a mistake in its name is told before anything is built
     replays = replays_dir.absolute(), replays_dir
+    here = Path.cwd()
     with ExitStack() as stack:
+        stack.enter_context(chdir(here))  # to come back at the end, as environments may lead this process elsewhere
         given, folder = training is not None, None
         unless_begun = stack.enter_context(ExitStack())  # does its work once the lock is given back
         if resume is not None:
@@ -70,14 +72,17 @@ def train(
             stack.enter_context(closing(training.env))
             if folder is None:
                 begin(training)
-            training.refuse_too_large_on_disk(runs_dir if folder is None else folder.path, resumed=folder is not None)
+            with chdir(here):
+                place = runs_dir if folder is None else folder.path
+                training.refuse_too_large_on_disk(place, resumed=folder is not None)
         training.config = settled(training.config, training.step)
         monitor = Monitor(training.step)
         notes: list[str] = []
         if folder is None:
-            folder = RunFolder.create(
-                runs_dir, training.config, folder_name=folder_name, threads=torch.get_num_threads()
-            ).fixed()
+            with chdir(here):
+                folder = RunFolder.create(
+                    runs_dir, training.config, folder_name=folder_name, threads=torch.get_num_threads()
+                ).fixed()
             if folder_name is None:
                 unless_begun.callback(remove_folder, folder.path)
             lock = stack.enter_context(closing(Lock(folder.path)))

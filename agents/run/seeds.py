@@ -6,6 +6,7 @@ import signal
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import chdir
 from itertools import count as numbers
 from pathlib import Path
 from typing import Any
@@ -136,6 +137,7 @@ class Helpers:
         self.running: dict[int, Child] = {}
         self._words = [word for word in without(argv, "--workers") if word not in ("--json", "--quiet")]
         self._place, self._console, self._started = place, console, False
+        self._here = Path.cwd()
 
     def start(self, workers: int, why: str = "") -> None:
         """The first time, start as many as make `workers` with this process, and say so, or why there are no more."""
@@ -143,8 +145,9 @@ class Helpers:
             return
         self._started = True
         module = ["agents.train", *self._words, "--quiet", "--beside", str(self._place)]
-        for index in range(workers - 1):
-            self.running[index] = start_child(module, self._place / f"errors-{index}.txt", workers)
+        with chdir(self._here):  # where the command began, and not where an environment has led this process since
+            for index in range(workers - 1):
+                self.running[index] = start_child(module, self._place / f"errors-{index}.txt", workers)
         if workers > 1:
             self._console.say(f"{workers} seeds at a time, a process each (--workers 1: one after the other)")
         elif why:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from agents.run import seeds
 from agents.run.folder import RunFolder
 from agents.train import main
 from tests.printed import printed_json
@@ -36,14 +37,13 @@ def test_a_finished_run_is_whole(
     before = signal.getsignal(signal.SIGINT)
     manners = rude(f"{HARMLESS} close")
     assert main([*RUDE.split(), *manners, "--vec", vec, "--quiet", "--json", "--record-steps", "20"]) == 0
-    os.chdir(tmp_path)
+    assert Path.cwd() == tmp_path
     summary = printed_json(capsys)
     assert signal.getsignal(signal.SIGINT) == before
     assert summary["run"].startswith("runs/"), "as it was typed"
     run = tmp_path / summary["run"]
     assert RunFolder(run).concluded() == 512
     assert len(list((tmp_path / "replays").rglob("*.mp4"))) == 1
-    monkeypatch.chdir(tmp_path)
     quiet = train(tmp_path / "polite", f"{RUDE} --env-kwargs manners='' --vec {vec}")
     assert_same(read_tree(quiet, "model")[0], read_tree(run, "model")[0])
     for name in ("progress.csv", "evaluations.csv"):
@@ -57,9 +57,20 @@ def test_ctrl_c_reaches_a_run_whose_environment_took_the_signal(
     monkeypatch.chdir(tmp_path)
     with signals_at(300, signal.SIGINT):
         assert main([*RUDE.split(), *rude(HARMLESS), "--vec", "sync", "--quiet", "--no-record"]) == 130
-    os.chdir(tmp_path)
     (run,) = Path("runs").iterdir()
     assert 300 <= RunFolder(run).checkpoints()[-1][0] < 512
+
+
+def test_every_seed_begins_where_the_command_did(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    starting = seeds.start_child
+    begun: list[Path] = []
+    monkeypatch.setattr(seeds, "start_child", lambda *given: (begun.append(Path.cwd()), starting(*given))[1])
+    monkeypatch.setattr(seeds, "useful", lambda *_: (2, ""))
+    words = [*RUDE.split(), *rude("chdir"), "--vec", "sync", "--quiet", "--no-record", "--seeds", "3"]
+    assert main(words) == 0
+    assert begun == [tmp_path]
+    assert len(list(Path("runs").iterdir())) == 3
 
 
 @pytest.mark.parametrize("vec", ["sync", "async"])

@@ -177,10 +177,14 @@ class Rude(Signs):
     def __init__(self, manners: str = ALL, render_mode: str | None = None) -> None:
         super().__init__(render_mode)
         self.manners = manners.split()
+        self._wander()
 
-    def step(self, action: int) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+    def _wander(self) -> None:
         if "chdir" in self.manners:
             os.chdir("/")
+
+    def step(self, action: int) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        self._wander()
         if "print" in self.manners:
             print("a line of the environment's")
         if "seed" in self.manners:
