@@ -105,12 +105,14 @@ def _record(argv: list[str]) -> int:
     from agents.run import code
     from agents.run.datasets.reading import load_dataset
     from agents.run.datasets.recorder import exploration_of
+    from agents.run.summary import env_flags
     from agents.run.terminal import say, typed
 
     exploration_of(options.exploration)
     out = (_by_hand if options.human else _by_policy)(options, parse_env_kwargs(options.env_kwargs))
     data = load_dataset(out)
     returns = data.returns
+    env = env_flags(str(data.env), data.env_kwargs, data.wrappers)
     named = any(code.names({"env": data.env, "wrappers": data.wrappers}))
     summary = {
         "data": str(out),
@@ -123,7 +125,7 @@ def _record(argv: list[str]) -> int:
         f"{data.episodes:,} episodes, {len(data):,} transitions: {out}",
         f"return {returns.mean():,.1f} +- {returns.std():,.1f}",
         f"  look at it    {typed('python', '-m', 'agents.check', '--data', out, *['--trust'] * named)}",
-        f"  learn from it {typed('python', '-m', 'agents.train', '--algo', 'bc', '--env', data.env, '--data', out)}",
+        f"  learn from it {typed('python', '-m', 'agents.train', '--algo', 'bc', *env, '--data', out)}",
     )
     if options.json:
         print_json(summary)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from agents.run.footage import record_episode_of
 from agents.run.play import watch_fault
 from agents.run.sinks import Sink
-from agents.run.summary import Summary, last_screen
+from agents.run.summary import Summary, env_flags, last_screen
 from agents.run.tensorboard import BEST, FINAL
 from envs.single import reward_threshold
 
@@ -70,5 +70,6 @@ def conclude(run: Run, interrupted: bool, replays: tuple[Path, Path], record_ste
         run.say(
             [f"made good in observations: {', '.join(f'{name} {count:,} times' for name, count in faults.items())}"]
         )
-    run.console.final_table(*last_screen(summary, run.monitor.best, recorded, watchable, run.training.algorithm.acts))
+    begin_in = [] if run.training.algorithm.acts else env_flags(config.env, config.env_kwargs, config.wrappers)
+    run.console.final_table(*last_screen(summary, run.monitor.best, recorded, watchable, begin_in))
     return summary

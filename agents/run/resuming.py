@@ -5,7 +5,7 @@ from __future__ import annotations
 from agents.core.saved import part
 from agents.run.folder import RunFolder
 from agents.run.monitor import Monitor
-from agents.run.summary import resume_command
+from agents.run.summary import env_flags, resume_command
 from agents.run.terminal import typed
 from agents.run.training import Training, restore
 from agents.run.trees import read_tree
@@ -20,7 +20,9 @@ def load_latest(training: Training, monitor: Monitor, folder: RunFolder) -> list
     """
     said = []
     if (how := folder.made_by()) is not None:
-        begin = typed("python", "-m", "agents.train", "--env", training.config.env, "--from", folder.shown)
+        config = training.config
+        env = env_flags(config.env, config.env_kwargs, config.wrappers)
+        begin = typed("python", "-m", "agents.train", *env, "--from", folder.shown)
         raise UserError(f"{folder.shown} was made by {how}, and there is no training to go on with. Begin one: {begin}")
     for step, path in reversed(folder.checkpoints()):
         if not (path / "state.json").exists() and not (path / "state.safetensors").exists():

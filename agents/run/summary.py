@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from agents.run.registry import title_of
 from agents.run.terminal import typed
+from agents.run.yaml_files import parse_value
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +49,19 @@ def resume_command(run: Path | str) -> str:
     return typed("python", "-m", "agents.train", "--resume", run)
 
 
+def env_flags(env: str, env_kwargs: Mapping[str, Any], wrappers: Sequence[Any]) -> list[str]:
+    """Return the words of a command that say which environment is meant."""
+    words = ["--env", env]
+    if env_kwargs:
+        words += ["--env-kwargs", *(f"{key}={_as_word(value)}" for key, value in env_kwargs.items())]
+    return [*words, "--wrappers", *map(_as_word, wrappers)] if wrappers else words
+
+
+def _as_word(value: Any) -> str:
+    """Write a value so that `parse_value` reads the same."""
+    return value if isinstance(value, str) and parse_value(value) == value else json.dumps(value)
+
+
 def curves_command(folder: Path) -> str:
     """Return the command that shows the curves of the runs in a folder; it works outside a venv's shell too."""
     program = ("tensorboard",) if shutil.which("tensorboard") else ("python", "-m", "tensorboard.main")
@@ -52,9 +69,17 @@ def curves_command(folder: Path) -> str:
 
 
 def last_screen(
-    summary: Summary, best: tuple[float, int] | None, recorded: Path | None, watchable: bool, acts: bool = True
+    summary: Summary,
+    best: tuple[float, int] | None,
+    recorded: Path | None,
+    watchable: bool,
+    begin_in: Sequence[str] = (),
 ) -> tuple[str, dict[str, str], dict[str, str]]:
-    """Return the last screen's title, its rows, and the commands to type next; `acts`: whether there is a policy."""
+    """Return the last screen's title, its rows, and the commands to type next.
+
+    Args:
+        begin_in: `env_flags` of the environment, where there is no policy and another training begins with the run.
+    """
     path = summary.run
     trained = summary.steps - summary.first_step
     rows: dict[str, str] = {}
@@ -77,12 +102,12 @@ def last_screen(
     if recorded is not None:
         rows["recorded episode"] = str(recorded)
     commands: dict[str, str] = {}
-    if watchable and acts:
+    if watchable and not begin_in:
         commands["watch it play"] = typed("python", "-m", "agents.watch", path)
-    if acts:
-        commands["measure it"] = typed("python", "-m", "agents.evaluate", path)
+    if begin_in:
+        commands["begin with it"] = typed("python", "-m", "agents.train", *begin_in, "--from", path)
     else:
-        commands["begin with it"] = typed("python", "-m", "agents.train", "--env", summary.env, "--from", path)
+        commands["measure it"] = typed("python", "-m", "agents.evaluate", path)
     commands["see its curves"] = curves_command(Path(path).parent)
     title = f"{title_of(summary.algo)} on {summary.env}"
     if summary.interrupted:

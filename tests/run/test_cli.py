@@ -23,6 +23,7 @@ from agents.run import registry, spellings
 from agents.run.cli import print_json, run_command
 from agents.run.config import CONFIGS, FLAGS, RUN_FIELDS, Layer, RunConfig, resolve
 from agents.run.flags import is_sb3
+from agents.run.summary import env_flags
 from agents.run.yaml_files import load_config_file
 from envs.errors import UserError
 from tests.printed import printed_json
@@ -404,6 +405,23 @@ def test_a_run_goes_on_on_another_device(run: Path, runner: list[dict[str, Any]]
         assert trained(runner, "--resume runs/a").compile == before["compile"]
         config = trained(runner, f"--resume runs/a --device cuda {flags if after != 'auto' else ''}")
         assert (config.device, config.compile) == ("cuda", after)
+
+
+def test_an_environment_is_written_as_the_flags_that_mean_it() -> None:
+    kwargs: dict[str, Any] = {
+        "gravity": 9.5,
+        "mode": "fast",
+        "name": "1e3",
+        "on": True,
+        "none": None,
+        "sizes": [1, "a b"],
+    }
+    wrappers: list[Any] = ["gymnasium.wrappers:ClipReward", {"my.py:Wrapper": {"most": 2}}]
+    words = env_flags("CartPole-v1", kwargs, wrappers)
+    assert {"gravity=9.5", "mode=fast", "on=true"} <= {*words}, "as one would type it"
+    given, _ = train.parse(words, {})
+    assert given == {"env": "CartPole-v1", "env_kwargs": kwargs, "wrappers": wrappers}
+    assert env_flags("CartPole-v1", {}, []) == ["--env", "CartPole-v1"]
 
 
 def test_a_run_in_tf32_goes_on_elsewhere_in_what_there_is(run: Path, runner: list[dict[str, Any]]) -> None:

@@ -21,7 +21,7 @@ from agents.run.folder import find_latest_run
 from agents.run.models import load_policy
 from agents.run.probes import native_states, probe, quantities
 from agents.run.seeds import _row as seeds_row
-from agents.run.summary import Summary, last_screen
+from agents.run.summary import Summary, env_flags, last_screen
 from agents.run.trees import read_tree
 from agents.train import main
 from envs.errors import UserError
@@ -116,9 +116,9 @@ def test_nothing_plays_with_what_has_no_policy(
 
 def test_what_is_said_at_the_end_asks_for_no_policy(pretrained: Path) -> None:
     summary = Summary(**json.loads((pretrained / "summary.json").read_text()))
-    commands = last_screen(summary, None, None, True, acts=False)[2]
+    commands = last_screen(summary, None, None, True, env_flags(summary.env, {"size": 3}, []))[2]
     assert list(commands) == ["begin with it", "see its curves"]
-    assert commands["begin with it"].endswith(f"--env Bricks-v0 --from {summary.run}")
+    assert commands["begin with it"].endswith(f"--env Bricks-v0 --env-kwargs size=3 --from {summary.run}")
     assert seeds_row(summary).startswith("not evaluated, ")
     assert seeds_row(replace(summary, interrupted=True)).startswith("stopped early, ")
 
