@@ -692,6 +692,7 @@ def test_what_predict_is_given_belongs_together(settings):
     obs = np.zeros((3, 2), np.float32)
     _, state = model.predict(obs)
     _, of_two = model.predict(obs[:2])
+    assert len(model.predict(obs[:0])[0]) == 0
     with pytest.raises(UserError, match="the state is that of 2 observations, but 3 are given"):
         model.predict(obs, of_two)
     with pytest.raises(UserError, match=r"episode_start has shape \(1,\), but \(3,\) is expected"):
@@ -711,6 +712,13 @@ def test_a_state_that_is_none_of_the_policys_is_refused(settings):
         with pytest.raises(UserError, match=r"^the state .*: predict takes what it last returned"):
             model.predict(obs, state)
     _, state = model.predict(obs)
+    with pytest.raises(UserError, match=r"^the state .*: predict takes what it last returned"):
+        model.predict(obs, [[1, 2], [3]])
+    if settings:
+        seen, frames = state[1]
+        for other in ((np.zeros((1, 5)),) * 2, (seen, {"": frames[""][:, 1:]}), (seen,), ({"": [[0.0, 0.0]]}, frames)):
+            with pytest.raises(UserError, match=r"^the state.*: predict takes what it last returned"):
+                model.predict(obs, (state[0], other))
     arrays = (np.asarray(state[0]), state[1]) if settings else np.asarray(state)
     assert str(model.predict(obs, arrays)) == str(model.predict(obs, state))
 

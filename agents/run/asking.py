@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from agents.core.saved import like
@@ -51,7 +52,7 @@ def predict(
                 )
             episode_start = np.full(rows, episode_start)
         of = set[tuple[int, ...]]()
-        tree_map(lambda leaf: of.add(tuple(np.shape(leaf)[:1])), state)
+        tree_map(lambda leaf: of.add(tuple(getattr(leaf, "shape", ())[:1])), state)
         if of - {(rows,)}:
             counts = " and ".join(str(*shape) or "no" for shape in sorted(of))
             raise UserError(f"the state is that of {counts} observations, but {rows} are given: {_GIVEN_BACK}")
@@ -60,9 +61,12 @@ def predict(
             if state is not None and not (isinstance(state, tuple) and len(state) == 2):
                 raise UserError(f"the state is {state!r:.60}: {_GIVEN_BACK}")
             state, seen = (None, None) if state is None else state
-            obs, seen = Observing(observations.space, **shown.arguments)(obs, seen, episode_start)
+            observing = Observing(observations.space, **shown.arguments)
+            if seen is not None:
+                seen = _own(seen, observing.begun(obs))
+            obs, seen = observing(obs, seen, episode_start)
         if state is not None:
-            state = _carry(state, now, rows)
+            state = _own(state, now.policy.initial_carry(rows), now.policy.device)
     except BadData as error:
         spaces_of = getattr(now.own_spaces[0], "spaces", {})
         missing = ACTION_MASK in spaces_of and not (isinstance(observation, dict) and ACTION_MASK in observation)
@@ -88,13 +92,13 @@ def _arrays(given: Any) -> Any:
     return to_numpy(given.detach()) if isinstance(given, Tensor) else given
 
 
-def _carry(state: Any, now: LoadedPolicy, rows: int) -> Any:
-    """Return what a policy remembers of so many observations, as tensors.
+def _own(state: Any, mine: Any, device: torch.device | None = None) -> Any:
+    """Return a state, as tensors where a device is given.
 
     Raises:
-        UserError: it is none of this policy's.
+        UserError: it is not of the form of `mine`, which is of this policy and as many observations.
     """
     try:
-        return like(tree_to_tensor(state, now.policy.device), now.policy.initial_carry(rows), "the state")
+        return like(state if device is None else tree_to_tensor(state, device), mine, "the state")
     except (TypeError, ValueError) as error:
         raise UserError(f"{error}: {_GIVEN_BACK}") from error

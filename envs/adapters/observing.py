@@ -25,6 +25,11 @@ class Observing:
     def __init__(self, space: Space, frame_stack: int, cleaning: Cleaning) -> None:
         self._stack, self._cleaner = FrameStack(space, frame_stack), Cleaner(space, cleaning)
 
+    def begun(self, obs: Obs) -> Kept:
+        """Return what is kept of episodes that begin with `obs` `[N, ...]`, before that is cleaned."""
+        rows = len(next(iter(obs.values())) if isinstance(obs, dict) else obs)
+        return self._cleaner.starts(rows), self._stack.begin(obs)
+
     def __call__(self, obs: Obs, kept: Kept | None, start: Any) -> tuple[Obs, Kept]:
         """Return what a network sees of `obs` `[N, ...]`, and what to hand over with the next ones.
 
@@ -37,8 +42,7 @@ class Observing:
         """
         cleaner, stack = self._cleaner, self._stack
         if kept is None:
-            rows = len(next(iter(obs.values())) if isinstance(obs, dict) else obs)
-            obs, _ = cleaner.clean(obs, cleaner.starts(rows))
+            obs, _ = cleaner.clean(obs, self.begun(obs)[0])
             frames = stack.begin(obs)
         else:
             last = kept[0] if start is None else filled_anew(cleaner, kept[0], start)

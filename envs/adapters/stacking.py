@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -55,7 +56,7 @@ class FrameStack:
     def observed(self, frames: dict[str, np.ndarray], obs: Obs) -> Obs:
         """Return the canonical observation of frames, its other leaves those of `obs`."""
         joined = {
-            name: array.reshape(len(array), -1) if array.ndim < 4 else array  # vectors and choices
+            name: array.reshape(len(array), prod(array.shape[1:])) if array.ndim < 4 else array  # vectors and choices
             for name, array in frames.items()
         }
         return joined[""] if self._plain and joined else obs if self._plain else {**obs, **joined}
