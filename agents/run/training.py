@@ -210,8 +210,8 @@ class Training:
         params: Any = self.config.params
         if self.replay is not None:
             return self.replay.rows * self.replay.num_envs * self.replayed_bytes
-        each = transition_bytes(self.env.observation_space, self.env.action_space, successors=False)
-        return each * params.n_steps * params.n_envs
+        spaces, successors = (self.env.observation_space, self.env.action_space), self.algorithm.successors
+        return transition_bytes(*spaces, successors) * params.n_steps * params.n_envs
 
     def faults(self) -> Counter[str]:
         """Return how many numbers of observations had which fault and were made good."""

@@ -49,6 +49,7 @@ def test_every_network_that_learns_counts(tmp_path, monkeypatch, capsys):
     features = 4 * 6 + 6 * 5  # of RND's random network; the other has a layer more
     said, found = tried(f"{PPO} --curiosity rnd {small}", tmp_path, monkeypatch, capsys)
     assert found["multiply_adds"] == 2 * 4 * 8 + 8 * 2 + 2 * 8 + 2 * features + 6 * 6
+    assert found["data_bytes"] == 4 * 16 * (2 * 4 * 4 + 8 + 6), "the true successors too"
     assert "curiosity.predictor" in said
     sac = "--env Pendulum-v1 --algo sac --net-arch 8 --learning-starts 20 --batch-size 16 --buffer-size 100"
     _, found = tried(f"{sac} -n 200 --device cpu", tmp_path, monkeypatch, capsys)
