@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from agents.run.cli import print_json, run_command
-from agents.run.flags import Debug, EnvKwargs, Json, Trust, parse_env_kwargs, parse_flags
+from agents.run.flags import Debug, EnvKwargs, Json, Trust, parse_env_kwargs, parse_flags, refuse_outside
 from agents.run.terminal import say
-from envs.errors import UserError
 
 if TYPE_CHECKING:
     from agents.lab.checkup.environment import CheckResult
@@ -69,8 +68,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _check(argv: list[str]) -> int:
     options = parse_flags(Options, argv, command="python -m agents.check", about=__doc__, examples=EXAMPLES)
-    if options.steps < 1 or options.seed < 0:
-        raise UserError(f"--steps {options.steps} --seed {options.seed} given: at least 1 and 0 expected")
+    refuse_outside(options, steps=1, seed=0)
     from agents.lab.words import plural
 
     found = []
@@ -92,7 +90,9 @@ def _verdicts(options: Options) -> Iterator[CheckResult]:
     if options.data is None:
         from agents.lab.checkup.environment import CheckUp
 
-        return CheckUp(options.env or DEFAULT, kwargs, options.wrappers, options.seed, options.steps).verdicts()
+        return CheckUp(
+            DEFAULT if options.env is None else options.env, kwargs, options.wrappers, options.seed, options.steps
+        ).verdicts()
     from agents.lab.checkup.dataset import check_dataset, recorded_in
     from agents.run import code
     from agents.run.datasets.reading import load_dataset

@@ -176,7 +176,7 @@ def _by_policy(options: Options, env_kwargs: dict[str, Any]) -> Path:
             env.action_space.seed(options.seed)
             how["exploration"] = (1.0,)
     else:
-        run = Path(options.run) if options.run else find_latest_run(options.runs_dir)
+        run = find_latest_run(options.runs_dir) if options.run is None else Path(options.run)
         each = [
             load_policy(run, checkpoint, trust=options.trust, env=options.env, env_kwargs=env_kwargs)
             for checkpoint in options.checkpoint

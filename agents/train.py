@@ -148,13 +148,17 @@ def _train(argv: list[str]) -> int:
 
 def _read(argv: list[str]) -> tuple[RunConfig, Options, list[str], Path | None]:
     """Return the settings of a run, what becomes of it, what to say of files, and where seeds are shared."""
-    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    how: dict[str, Any] = {"prog": "python -m agents.train", "usage": argparse.SUPPRESS}  # which are said of mistakes
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False, **how)
     for name in ("--env", "--algo", "--preset", "--config", "--resume"):
         first.add_argument(name, nargs="?")
     first.add_argument("--trust", action="store_true")
     first.add_argument("--beside", type=Path)  # where another process of ours shares its seeds: no flag for users
     early, _ = first.parse_known_args(argv)
     argv = without(argv, "--beside")
+    for name in ("config", "resume"):
+        if getattr(early, name) == "":
+            raise UserError(f"--{name}: '' given, a path expected.")
     if early.config and early.resume:
         raise UserError("--config and --resume exclude one another: a run goes on with its own config.yaml")
     beneath, notes = _beneath(early.config, early.resume, early.trust or code.typed_in(argv))

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 import agents.__main__ as listing
-from agents import bench, evaluate, train, watch
+from agents import bench, check, evaluate, record, train, watch
 from agents.algos.dqn.config import DQNConfig
 from agents.core.settings import idle
 from agents.lab.comparison import options as compare_options
@@ -281,6 +281,9 @@ def test_files_may_have_other_spellings_too(tmp_path: Path, capsys: pytest.Captu
         ("--env", "--env"),
         ("--config a --resume b", "--config and --resume exclude one another"),
         ("--resume nowhere", "nowhere is no run folder"),
+        ("--env Some-v0 --config=", "--config: '' given, a path expected"),
+        ("--resume=", "--resume: '' given, a path expected"),
+        ("--env Some-v0 --trust=yes", "python -m agents.train: error: argument --trust"),
     ],
 )
 def test_mistakes_in_flags(
@@ -290,7 +293,17 @@ def test_mistakes_in_flags(
     printed = capsys.readouterr().err
     assert message in printed
     assert "Traceback" not in printed
+    assert "--beside" not in printed
     assert not runner
+
+
+def test_what_is_empty_is_not_taken_for_what_is_not_given(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert check.main(["--env", ""]) == 2
+    assert "there is no environment ''" in capsys.readouterr().err
+    assert record.main(["", "--out", str(tmp_path / "out"), "--runs-dir", str(tmp_path)]) == 2
+    assert ". is no run folder" in capsys.readouterr().err
+    assert check.main(["--steps", "0"]) == 2
+    assert capsys.readouterr().err == "error: --steps: 0 given, at least 1 expected.\n"
 
 
 def help_text(line: str, capsys: pytest.CaptureFixture[str]) -> str:
