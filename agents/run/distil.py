@@ -177,8 +177,8 @@ def student_of(teacher: LoadedPolicy, settings: Sequence[Layer], steps: int, lea
     """
     if not isinstance(teacher.policy.model, ActorCritic | QNetwork):
         raise UserError(
-            f"{teacher.algo}: a policy and a value function, or action values, are distilled (bc, dqn, ppo, pqn), and "
-            "no other; python -m agents.prune makes any policy smaller"
+            f"{teacher.algo}: a policy and a value function, or action values, are distilled (bc, dqn, iql, "
+            "ppo, pqn), and no other; python -m agents.prune makes any policy smaller"
         )
     if teacher.config.one_instance:
         raise UserError("teacher and student play side by side, and of this environment only one copy may run")

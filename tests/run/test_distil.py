@@ -190,5 +190,5 @@ def test_what_is_set_counts_over_defaults_and_flags_over_that(
 def test_policies_with_critics_of_actions_are_refused(tmp_path: Path) -> None:
     sac = {"algo": "sac", "env": "Pendulum-v1", "learning_starts": 16, "batch_size": 8, "n_envs": 1, "net_arch": [8]}
     loaded = teacher(sac | {"device": "cpu"}, tmp_path / "sac")
-    with pytest.raises(UserError, match=r"sac: a policy .* \(bc, dqn, ppo, pqn\).*agents.prune"):
+    with pytest.raises(UserError, match=r"sac: a policy .* \(bc, dqn, iql, ppo, pqn\).*agents.prune"):
         distil(loaded, [], steps=64, runs_dir=tmp_path)
