@@ -12,6 +12,7 @@ import tyro
 from agents.run.cli import run_command
 from agents.run.flags import Debug, Flag, Trust, parse_flags
 from agents.run.terminal import say, typed
+from agents.run.yaml_files import load_config_file
 from envs.errors import UserError, did_you_mean
 
 EXAMPLES = """\
@@ -75,12 +76,15 @@ def _hub(argv: list[str]) -> int:
     from agents.run import hub
 
     run, notes = hub.pull(pull.repo, pull.runs_dir, name=pull.name, revision=pull.revision)
-    say(
-        *notes,
-        f"run folder: {run}",
-        f"  watch it play   {typed('python', '-m', 'agents.watch', run)}",
-        f"  measure it      {typed('python', '-m', 'agents.evaluate', run)}",
-    )
+    say(*notes, f"run folder: {run}")
+    settings = load_config_file(run / "config.yaml")
+    if hub.plays(settings):
+        say(
+            f"  watch it play   {typed('python', '-m', 'agents.watch', run)}",
+            f"  measure it      {typed('python', '-m', 'agents.evaluate', run)}",
+        )
+    else:
+        say(f"  begin with it   {hub.begin_command(settings, run)}")
     return 0
 
 

@@ -17,12 +17,14 @@ from typing import Any
 
 import yaml
 
-from agents.run import code
+from agents.run import code, registry
 from agents.run.folder import RunFolder
 from agents.run.models import LoadedPolicy, load_policy
 from agents.run.recording import replay_folder
 from agents.run.registry import title_of
 from agents.run.storage import atomic_folder, read_json
+from agents.run.summary import env_flags
+from agents.run.terminal import typed
 from agents.run.trees import read_tree, write_tree
 from agents.run.yaml_files import dump_yaml, load_config_file
 from envs.errors import UserError
@@ -54,7 +56,6 @@ def push(
     *,
     replays_dir: Path,
     private: bool = False,
-    endpoint: str | None = None,
     trust: code.Trust = False,
 ) -> list[str]:
     """Upload a run as one commit; return sentences worth telling, the address first.
@@ -64,7 +65,6 @@ def push(
         repo: "user/name"; made if it is not there.
         replays_dir: where a recorded episode is looked for.
         private: whether a repository that is made is hidden from others.
-        endpoint: of another hub than the library's own.
         trust: which code outside the package may be imported to read the run (`code.refuse`).
 
     Raises:
@@ -73,7 +73,7 @@ def push(
     """
     _check_name(repo)
     hub = _library()
-    api = hub.HfApi(endpoint=endpoint)
+    api = hub.HfApi()
     with tempfile.TemporaryDirectory() as folder:
         needed = gather(run, Path(folder), repo, replays_dir, trust)
         files = _files_in(Path(folder))
@@ -89,9 +89,7 @@ def push(
     return [f"{address}: {', '.join(files)}", *_of_code(needed)]
 
 
-def pull(
-    repo: str, runs_dir: Path, *, name: str | None = None, revision: str | None = None, endpoint: str | None = None
-) -> tuple[Path, list[str]]:
+def pull(repo: str, runs_dir: Path, *, name: str | None = None, revision: str | None = None) -> tuple[Path, list[str]]:
     """Download a run into a new folder; return the folder, and sentences worth telling.
 
     Args:
@@ -99,7 +97,6 @@ def pull(
         runs_dir: where the folder is made.
         name: the folder's; by default that of the repository.
         revision: a branch, tag or commit.
-        endpoint: of another hub than the library's own.
 
     Raises:
         UserError: there is no such repository or no run in it, a file is larger than it may be or damaged, the folder
@@ -112,7 +109,7 @@ def pull(
     path = runs_dir / name
     if path.exists():
         raise UserError(f"{path} is there already: take it away, or give another --name.")
-    api = _library().HfApi(endpoint=endpoint)
+    api = _library().HfApi()
     with _asking("pull from", repo):
         found = api.model_info(repo, revision=revision, files_metadata=True)
     sizes = {file.rfilename: file.size for file in found.siblings or ()}
@@ -145,7 +142,7 @@ def gather(run: Path, folder: Path, repo: str, replays_dir: Path, trust: code.Tr
         UserError: there is no run or no model, or its settings hold what looks like a secret.
     """
     settings = portable(RunFolder.open(run).config(trust).model_dump(mode="json"))
-    latest, best = (load_policy(run, which, trust=trust) for which in ("latest", "best"))
+    latest, best = (load_policy(run, which, trust=trust, acting=False) for which in ("latest", "best"))
     _copy_model(latest, folder)
     if best.path != latest.path:
         _copy_model(best, folder / "best")
@@ -223,20 +220,37 @@ def model_card(settings: dict[str, Any], summary: dict[str, Any], repo: str, vid
         }
         head["model-index"] = [{"name": title, "results": [result]}]
     needed = _code_of(settings)
-    measured = f"python -m agents.evaluate runs/{repo.partition('/')[2]} --checkpoint latest"  # the final policy
+    pulled, score_said = f"runs/{repo.partition('/')[2]}", "The final policy was not evaluated."
+    if score:
+        episodes = summary["eval_episodes"]
+        score_said = f"Mean reward of the final policy over {episodes} fresh greedy episodes: **{score}**."
+    command = typed("python", "-m", "agents.evaluate", pulled, "--checkpoint", "latest")  # the final policy
+    if not plays(settings):
+        score_said = "It has no policy; a training begins with what it learnt."
+        command = begin_command(settings, pulled)
     lines = [
         f"---\n{yaml.safe_dump(head, sort_keys=False, allow_unicode=True)}---",
         f"# {title} on {env}",
         f"Trained with {LIBRARY}, seed {settings['seed']}.",
-        f"Mean reward of the final policy over {summary['eval_episodes']} fresh greedy episodes: **{score}**."
-        if score
-        else "The final policy was not evaluated.",
+        score_said,
         *(["[A recorded episode](replay.mp4)"] if video else []),
-        f"```bash\npython -m agents.hub pull {repo}\n{measured}\n```",
+        f"```bash\npython -m agents.hub pull {repo}\n{command}\n```",
         *(f"{sentence[0].upper()}{sentence[1:]}." for sentence in _of_code(needed)),
         f"## Settings\n\n```yaml\n{dump_yaml(settings)}```",
     ]
     return "\n\n".join(lines) + "\n"
+
+
+def plays(settings: dict[str, Any]) -> bool:
+    """Whether a run has a policy, as far as can be told without running code of others."""
+    name = settings.get("algo")
+    return name not in registry.names() or registry.find(name).load().acts
+
+
+def begin_command(settings: dict[str, Any], run: Path | str) -> str:
+    """Return the command that begins a training with what a run learnt."""
+    env = env_flags(settings["env"], settings["env_kwargs"], settings["wrappers"])
+    return typed("python", "-m", "agents.train", *env, "--from", run)
 
 
 def _score(summary: dict[str, Any]) -> str | None:

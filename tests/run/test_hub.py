@@ -16,6 +16,7 @@ import yaml
 
 from agents.evaluate import main as evaluate
 from agents.hub import main
+from agents.record import main as record
 from agents.run.folder import RunFolder
 from agents.run.hub import FILES, model_card, portable, pull, push
 from agents.run.models import load_policy
@@ -71,6 +72,24 @@ def test_a_run_goes_and_comes_back(run: Path, hub: FakeHub, tmp_path: Path, caps
         assert evaluate([str(folder), "--episodes", "3", "--json"]) == 0
         scores.append(printed_json(capsys)["mean"])
     assert scores[0] == scores[1]
+
+
+def test_a_run_without_a_policy_goes_and_comes_back(
+    hub: FakeHub, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = Path("data")
+    assert record(["random", "--env", "Bricks-v0", "--episodes", "2", "--out", str(data)]) == 0
+    words = f"--algo pretrain --env Bricks-v0 --data {data} -n 64 --device cpu"
+    run = train(tmp_path / "trained", words)
+    assert main(["push", str(run), "--repo", "me/eyes"]) == 0
+    begin = "python -m agents.train --env Bricks-v0 --from runs/eyes"
+    card = hub.files["me/eyes"]["README.md"].decode()
+    assert f"pull me/eyes\n{begin}\n" in card
+    assert "no policy" in card
+    capsys.readouterr()
+    assert main(["pull", "me/eyes"]) == 0
+    assert capsys.readouterr().out.endswith(f"  begin with it   {begin}\n")
+    assert_same(read_tree(Path("runs/eyes"), "model")[0], read_tree(run, "model")[0])
 
 
 def test_what_is_there_already_is_not_written_over(run: Path, hub: FakeHub) -> None:
@@ -245,15 +264,16 @@ def test_what_the_hub_refuses_is_told(status: int, told: str, run: Path, hub: Fa
 
 
 def test_a_repository_that_is_not_there_and_a_hub_that_is_not_there(
-    hub: FakeHub, capsys: pytest.CaptureFixture[str]
+    hub: FakeHub, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert main(["pull", "me/nothing"]) == 2
     assert capsys.readouterr().err.startswith("error: cannot pull from me/nothing: ")
     with socket.socket() as bound:  # whose port nobody listens on
         bound.bind(("127.0.0.1", 0))
         port = bound.getsockname()[1]
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", f"http://127.0.0.1:{port}")
     with pytest.raises(UserError, match=r"^cannot pull from me/nothing: "):
-        pull("me/nothing", Path("runs"), endpoint=f"http://127.0.0.1:{port}")
+        pull("me/nothing", Path("runs"))
 
 
 @pytest.mark.parametrize("repo", ["name", "a/b/c", "../x", "me/..", "me/", "/x", "me/x y", "me/a--b"])
