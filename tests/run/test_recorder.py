@@ -34,4 +34,12 @@ def test_episodes_that_are_there_are_counted_once(tmp_path: Path, monkeypatch: p
         add(again, seed)
         assert again.count == seed + 1
     assert looked_at == [0, 1, 2, 3, *range(3, 8)]
-    assert load_dataset(again.finish(SPACES)).seeds == [*range(8)]
+    assert load_dataset(again.finish(SPACES, 8)).seeds == [*range(8)]
+
+
+def test_one_that_broke_off_holds_no_more_than_are_asked_for(tmp_path: Path) -> None:
+    first = RecordingWriter(tmp_path / "set", RECORDING)
+    for seed in range(3):
+        add(first, seed)
+    again = RecordingWriter(tmp_path / "set", RECORDING)
+    assert load_dataset(again.finish(SPACES, 2)).seeds == [0, 1]

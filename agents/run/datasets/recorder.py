@@ -166,8 +166,8 @@ class RecordingWriter:
         write_episode(self._file(self.count), episode, own_spaces)
         self.count += 1
 
-    def finish(self, own_spaces: tuple[gymnasium.Space, gymnasium.Space]) -> Path:
-        """Put the episodes together into the folder, and return that.
+    def finish(self, own_spaces: tuple[gymnasium.Space, gymnasium.Space], count: int) -> Path:
+        """Put at most so many of the episodes together into the folder, and return that.
 
         Raises:
             UserError: there is none, or it cannot be written.
@@ -175,7 +175,7 @@ class RecordingWriter:
         if not self.count:
             raise UserError(f"no episode came to its end: nothing is recorded in {self.out}")
         with atomic_folder(self.out) as folder:
-            files = [self._file(index) for index in range(self.count)]
+            files = [self._file(index) for index in range(min(self.count, count))]
             write_set(folder, files, own_spaces, _about(self._recording))
         shutil.rmtree(self.parts, ignore_errors=True)
         return self.out
@@ -216,7 +216,7 @@ def record(
     for episode in episodes_of(policies, env, noted, recording, written.count, count):
         written.add(episode, env.own_spaces)
         report(written.count, count)
-    return written.finish(env.own_spaces)
+    return written.finish(env.own_spaces, count)
 
 
 def play_by_hand(env: gymnasium.Env, recording: Recording, count: int, out: Path) -> Path:
@@ -248,7 +248,7 @@ def play_by_hand(env: gymnasium.Env, recording: Recording, count: int, out: Path
     if written.count < count:
         with suppress(Enough):
             play(noted, keys_to_action=keys, callback=look, noop=noop)
-    return written.finish(own_spaces)
+    return written.finish(own_spaces, count)
 
 
 def keys_for(env_id: str, space: gymnasium.Space) -> tuple[dict[Any, int], int]:
