@@ -51,7 +51,7 @@ class UserMetrics:
         try:
             if isinstance(found, dict) and all(isinstance(tag, str) and tag for tag in found):
                 return {tag: float(value) for tag, value in found.items()}
-        except (TypeError, ValueError, RuntimeError):
+        except (TypeError, ValueError, OverflowError, RuntimeError):
             pass
         shown = repr(found)
         raise UserError(

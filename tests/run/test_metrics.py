@@ -38,6 +38,7 @@ def raises(info, progress):
     return {}
 def text(info, progress): return {"goals": "many"}
 def number(info, progress): return 3
+def huge(info, progress): return {"goals": 10**400}
 def step(info, progress): return {"step": 3}
 def one(info): return {}
 """
@@ -96,7 +97,9 @@ def test_a_name_that_does_not_fit_is_told_before_anything(
         train(tmp_path, f"--env {file}:Goals --metrics {file}:{name} {WORDS}", code=2)
 
 
-@pytest.mark.parametrize(("name", "shown"), [("text", r"\{'goals': 'many'\}"), ("number", "3")])
+@pytest.mark.parametrize(
+    ("name", "shown"), [("text", r"\{'goals': 'many'\}"), ("number", "3"), ("huge", r"\{'goals': 10+\.\.\.")]
+)
 def test_what_is_not_numbers_by_name_is_told(name: str, shown: str, file: str) -> None:
     episodes = [Episodes(1, np.array([1.0]), np.array([4]))]
     with pytest.raises(UserError, match=f":{name} returned {shown}; numbers by name expected"):
