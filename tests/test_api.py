@@ -237,6 +237,8 @@ def test_masks_from_info_are_handed_on():
         obs, _, terminated, truncated, info = env.step(action)
         if terminated or truncated:
             obs, info = env.reset()
+    with pytest.raises(UserError, match="action_mask allows no action"):
+        model.predict(obs, action_masks=np.zeros(6, np.int8))
 
 
 @pytest.mark.parametrize("kind", [PPO, DQN])

@@ -13,7 +13,7 @@ from agents.core.tree import rows_of, to_numpy, tree_map, tree_to_tensor
 from agents.run.models import LoadedPolicy
 from envs.actions import ActionCodec
 from envs.adapters.cleaning import reader
-from envs.adapters.masks import ACTION_MASK, with_mask
+from envs.adapters.masks import ACTION_MASK, MaskCheck, with_mask
 from envs.adapters.observing import Observing
 from envs.errors import UserError
 from envs.spaces import BadData
@@ -27,10 +27,12 @@ def predict(
     """Choose actions as `agents.api.model.Model.predict` says, for one observation or a batch.
 
     Raises:
-        UserError: the observation does not fit the observation space, or the state or `episode_start` the observation.
+        UserError: the observation does not fit the observation space or allows no action, or the state or
+            `episode_start` does not fit the observation.
     """
     shown = now.config.params.observations
     observations = reader(shown.arguments["cleaning"])(now.own_spaces[0])
+    codec = ActionCodec(now.own_spaces[1], now.rescale_action)
     try:
         if action_masks is not None and ACTION_MASK not in getattr(now.own_spaces[0], "spaces", {}):
             raise UserError(
@@ -44,6 +46,7 @@ def predict(
         if isinstance(obs, dict) and any(len(leaf) != rows for leaf in obs.values()):
             held = ", ".join(f"{name} {len(leaf)}" for name, leaf in obs.items())
             raise UserError(f"parts of the observations are of unlike numbers of them ({held}): batch each part alike")
+        MaskCheck(observations.space, codec.space)(obs)
         if episode_start is not None:
             episode_start = np.asarray(episode_start, bool)
             if episode_start.shape not in ((), (rows,)):
@@ -78,7 +81,6 @@ def predict(
         raise UserError(f"{error} (space: {now.own_spaces[0]})") from error
     action, state = now.policy.predict(obs, state, episode_start, deterministic)
     state = (state, seen) if shown.in_use else state
-    codec = ActionCodec(now.own_spaces[1], now.rescale_action)
     actions = codec.decode(to_numpy(action))
     return (codec.each(actions)[0] if one else actions), state
 
