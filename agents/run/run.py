@@ -93,7 +93,7 @@ class Run:
         plays = self.training.algorithm.data != "recorded"  # or there are no episodes that might not end
         limit = not plays or has_time_limit(self.config.env, self.config.env_kwargs)
         taken = self.training.data_bytes if self.training.replay is not None else 0
-        return Doctor(self.folder.path, facts_of(self.params, self.config.algo, limit, taken), self.tensorboard, kept)
+        return Doctor(self.folder.path, facts_of(self.params, limit, taken), self.tensorboard, kept)
 
     @property
     def sinks(self) -> list[Sink]:

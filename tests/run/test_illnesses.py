@@ -18,8 +18,8 @@ from agents.run.doctor.illnesses import diagnose, diagnose_all
 
 TOTAL, EVERY, INTERVAL, ONSET = 100_000, 500, 5_000, 50_000  # steps: budget, rows, evaluations, when the illness begins
 FACTS = {
-    "ppo": {"algo": "ppo", "n_envs": 8, "n_steps": 128, "max_grad_norm": 0.5, "batch_size": 256, "gamma": 0.99},
-    "dqn": {"algo": "dqn", "n_envs": 1, "buffer_size": 50_000, "batch_size": 64, "learning_starts": 1_000}
+    "ppo": {"n_envs": 8, "n_steps": 128, "max_grad_norm": 0.5, "batch_size": 256, "gamma": 0.99},
+    "dqn": {"n_envs": 1, "buffer_size": 50_000, "batch_size": 64, "learning_starts": 1_000}
     | {"target_update_interval": 1_000, "exploration_fraction": 0.1, "exploration_final_eps": 0.05, "gamma": 0.99}
     | {"exploration_initial_eps": 1.0, "max_grad_norm": 10.0},
 }

@@ -25,10 +25,9 @@ KEEP = 0.02  # of the run, between two models that are kept
 WORSE = 5.0  # times as bad as when it was said last
 
 
-def facts_of(params: AlgoConfig, algo: str, time_limit: bool, replay_bytes: int = 0) -> dict[str, Any]:
+def facts_of(params: AlgoConfig, time_limit: bool, replay_bytes: int = 0) -> dict[str, Any]:
     """Return what diagnoses need to know of a run's settings."""
     return params.model_dump(mode="json") | {
-        "algo": algo,
         "schedule_total": params.schedule_steps,
         "time_limit": time_limit,
         "replay_bytes": replay_bytes,

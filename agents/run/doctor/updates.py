@@ -258,9 +258,10 @@ def late_learning(h: History) -> Iterator[Diagnosis]:
 def stale_target(h: History) -> Iterator[Diagnosis]:
     """A target network that is still the one that the run began with."""
     interval, starts = h.number("target_update_interval"), h.number("learning_starts", 0)
-    if interval is None or h.facts.get("algo") not in (None, "dqn") or not h.now("train/n_updates", 1):
+    updates = h.now("train/n_updates", 1)
+    if interval is None or not updates:
         return
-    if h.step < interval and h.step >= max(0.2 * h.total, 2 * starts):
+    if max(h.step, updates) < interval and h.step >= max(0.2 * h.total, 2 * starts):
         yield Diagnosis(
             "target network never synced",
             interval / h.step,
