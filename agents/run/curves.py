@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import math
 from pathlib import Path
 from typing import NamedTuple
 
-from agents.run.storage import read_bytes
+from agents.run.sinks import read_scalars
 
 LARGEST = 1e100  # sizes of numbers that are taken seriously: their squares are to be numbers too
 
@@ -33,31 +30,14 @@ def read_curves(file: Path) -> dict[str, Curve]:
     left out.
 
     Raises:
-        UserError: it cannot be read, or is larger than any of ours.
+        UserError: it cannot be read, is malformed, or larger than any of ours.
     """
-    if not file.exists():
-        return {}
-    text = read_bytes(file).decode(errors="replace")
     curves: dict[str, Curve] = {}
-    try:
-        for row in csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1])):
-            step = row.get("step") or ""
-            if not (step.isascii() and step.isdecimal() and len(step) <= 15):
-                continue
-            for tag, cell in row.items():
-                value = _number(cell) if tag is not None and tag != "step" else math.nan
-                if abs(value) <= LARGEST:  # and no NaN
-                    curve = curves.setdefault(tag, Curve([], []))
-                    if not curve.steps or curve.steps[-1] < int(step):
-                        curve.steps.append(int(step))
-                        curve.values.append(value)
-    except csv.Error:
-        return curves  # as far as it can be read
+    for step, scalars in read_scalars(file):
+        for tag, value in scalars.items():
+            if abs(value) <= LARGEST:  # and no NaN
+                curve = curves.setdefault(tag, Curve([], []))
+                if not curve.steps or curve.steps[-1] < step:
+                    curve.steps.append(step)
+                    curve.values.append(value)
     return curves
-
-
-def _number(cell: object) -> float:
-    try:
-        return float(cell) if isinstance(cell, str) else math.nan
-    except ValueError:
-        return math.nan
