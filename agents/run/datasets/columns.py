@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from gymnasium import Space, spaces
 
+from agents.core.tree import tree_map
 from agents.data.dataset import Builder, Dataset
 from agents.run.datasets.room import Room
 from agents.run.datasets.spaces import DEEPEST
@@ -64,20 +65,11 @@ def read_npz(file: Path, own_spaces: tuple[Space, Space] | None, room: Room) -> 
                         if name in found:
                             raise ValueError(f"it has two members {member.filename!r:.60}")
                         found[name] = _member(archive, member, file, room)
-        except (
-            zipfile.BadZipFile,
-            OSError,
-            ValueError,
-            EOFError,
-            RuntimeError,
-            NotImplementedError,
-            KeyError,
-        ) as error:
-            raise UserError(f"{file} is torn or foreign: {' '.join(str(error).split())[:200]}") from error
-        except Exception as error:  # a codec's own errors, such as zlib.error
-            if isinstance(error, UserError):
-                raise
-            raise UserError(f"{file} is torn or foreign: {type(error).__name__}: {str(error)[:200]}") from error
+        except UserError:
+            raise
+        except Exception as error:  # a codec's own errors too, such as zlib.error
+            said = " ".join(str(error).split())[:200] or type(error).__name__
+            raise UserError(f"{file} is torn or foreign: {said}") from error
     return from_columns(_gathered(found, file), own_spaces, file)
 
 
@@ -268,7 +260,8 @@ def from_columns(columns: Columns, own_spaces: tuple[Space, Space] | None, file:
         _shaped(columns, space)
         for columns, space in zip((shown, acted, after), (*own_spaces, own_spaces[0]), strict=True)
     )
-    forms = [str(_map(lambda leaf: leaf.shape[1:], column)) for column in (shown, shown if after is None else after)]
+    then = shown if after is None else after
+    forms = [str(tree_map(lambda leaf: leaf.shape[1:], column)) for column in (shown, then)]
     if forms[0] != forms[1]:
         raise UserError(f"{file}: observations have the shape {forms[0]:.80}, and next_observations {forms[1]:.80}")
     builder, start, left_out = Builder(own_spaces), 0, 0
@@ -280,10 +273,11 @@ def from_columns(columns: Columns, own_spaces: tuple[Space, Space] | None, file:
             if first == stop:
                 continue
             truncated[stop - 1] |= truncated[end - 1]
-            last = _map(lambda leaf, end=end: leaf[end - 1 : end], shown if after is None else after)
-            obs = _joined(_map(lambda leaf, part=part: leaf[part], shown), last)
+            last = tree_map(lambda leaf, end=end: leaf[end - 1 : end], then)
+            seen = tree_map(lambda leaf, part=part: leaf[part], shown)
+            obs = tree_map(lambda *rows: np.concatenate(rows), seen, last)
             broken = None if after is None else _unlike(shown, after, first, end)
-            chosen, reward = _map(lambda leaf, part=part: leaf[part], acted), columns["rewards"][part]
+            chosen, reward = tree_map(lambda leaf, part=part: leaf[part], acted), columns["rewards"][part]
             builder.add(obs, chosen, reward, terminated[part], truncated[part], broken=broken)
     except ValueError as error:
         raise UserError(f"{file}, rows {first:,} to {end:,}: {str(error)[:300]}") from error
@@ -306,20 +300,6 @@ def _leaves(column: Any) -> Iterable[np.ndarray]:
             yield from _leaves(part)
     else:
         yield column
-
-
-def _map(change: Any, column: Any) -> Any:
-    if isinstance(column, dict):
-        return {key: _map(change, part) for key, part in column.items()}
-    return tuple(_map(change, part) for part in column) if isinstance(column, tuple) else change(column)
-
-
-def _joined(first: Any, last: Any) -> Any:
-    if isinstance(first, dict):
-        return {key: _joined(part, last[key]) for key, part in first.items()}
-    if isinstance(first, tuple):
-        return tuple(_joined(*pair) for pair in zip(first, last, strict=True))
-    return np.concatenate([first, last])
 
 
 def _unlike(shown: Any, after: Any, start: int, end: int) -> np.ndarray:
