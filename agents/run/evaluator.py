@@ -9,7 +9,6 @@ from agents.acting.evaluation import Evaluation, evaluate
 from agents.core.types import Policy, successes
 from agents.run.config import RunConfig
 from envs.api import VecEnv
-from envs.locate import Wrappers
 from envs.make import make
 from envs.seeding import derive_seed
 from envs.single import has_time_limit
@@ -66,31 +65,20 @@ class Evaluator:
         *,
         vec: str,
         most_episodes: int,
-        env_kwargs: dict[str, Any] | None = None,
-        wrappers: Wrappers = (),
-        rescale_action: bool = False,
         max_steps: int | None = None,
-        observations: dict[str, Any] | None = None,
+        **options: Any,
     ) -> None:
         """Environments are made when the first episode is played.
 
         Args:
-            env_id, env_kwargs, wrappers, vec, rescale_action: as `envs.make.make` takes them, `vec` a backend's name.
+            env_id, vec, options: as `envs.make.make` takes them, `vec` a backend's name.
             seed: of the run; each evaluation has its own stream of it.
             most_episodes: of one evaluation, so that no environment is made for nothing.
             max_steps: steps after which an episode is cut, or None.
-            observations: what else `make` takes.
         """
         self.seed, self.max_steps = seed, max_steps
-        self._arguments: dict[str, Any] = {
-            "env_id": env_id,
-            "num_envs": min(PARALLEL.get(vec, PARALLEL["sync"]), most_episodes),
-            "vec": vec,
-            "env_kwargs": env_kwargs,
-            "wrappers": wrappers,
-            "rescale_action": rescale_action,
-            **(observations or {}),
-        }
+        num_envs = min(PARALLEL.get(vec, PARALLEL["sync"]), most_episodes)
+        self._arguments: dict[str, Any] = {"env_id": env_id, "num_envs": num_envs, "vec": vec, **options}
         self._env: VecEnv | None = None
         self.shared = False
         self._tried = False
@@ -147,7 +135,7 @@ def evaluator_of(config: RunConfig, backend: str, most_episodes: int) -> Evaluat
         wrappers=config.wrappers,
         rescale_action=params.rescales_action,
         max_steps=params.eval_max_steps,
-        observations=params.observations.arguments,
+        **params.observations.arguments,
     )
 
 

@@ -45,7 +45,7 @@ def train_ours(job: Job, folder: Path, *, resume: bool) -> dict[str, Any] | None
 def _evaluator(job: Job, rescale_action: bool = False, observations: dict[str, Any] | None = None) -> Evaluator:
     most = max(job.eval_episodes, job.final_eval_episodes)
     env: dict[str, Any] = {"vec": job.vec, "env_kwargs": job.env_kwargs, "rescale_action": rescale_action}
-    env["observations"] = observations
+    env |= observations or {}
     limit = most_steps(job.env, job.env_kwargs, job.budget, job.eval_episodes)  # as ours has by itself
     return Evaluator(job.env, job.seed, most_episodes=most, max_steps=limit, **env)
 
