@@ -29,7 +29,18 @@ from agents.run.config import (
     of_others,
     resolve,
 )
-from agents.run.flags import Debug, Json, Quiet, Trust, parse_env_kwargs, refuse_idle, refuse_outside, without
+from agents.run.flags import (
+    Count,
+    Debug,
+    Flag,
+    Json,
+    Quiet,
+    Trust,
+    parse_env_kwargs,
+    refuse_idle,
+    refuse_outside,
+    without,
+)
 from agents.run.setting_flags import flag_group, flag_groups
 from agents.run.spellings import suggestion
 from agents.run.terminal import say
@@ -65,39 +76,30 @@ class Options:
     replays_dir: Annotated[Path, tyro.conf.arg(help="where the recorded episode goes")] = Path("replays")
     record: Annotated[bool, tyro.conf.arg(help="record an episode of the best policy at the end")] = True
     record_steps: Annotated[int, tyro.conf.arg(help="steps after which the recorded episode is cut")] = RECORD_STEPS
-    seeds: Annotated[
-        int | None,
-        tyro.conf.arg(
-            metavar="INTEGER",
-            help_behavior_hint="",
-            help="so many runs: seeds seed, seed + 1, ...",
-        ),
-    ] = None
+    seeds: Annotated[Count, tyro.conf.arg(help="so many runs: seeds seed, seed + 1, ...")] = None
     workers: Annotated[
-        int | None,
+        Count,
         tyro.conf.arg(
-            metavar="INTEGER",
-            help_behavior_hint="",
             help="with --seeds, how many runs train at a time, each in a process of its own; by default one for each "
-            "core if a run takes only one core",
+            "core if a run takes only one core"
         ),
     ] = None
     dry_run: Annotated[
-        tyro.conf.FlagCreatePairsOff[bool],
+        Flag,
         tyro.conf.arg(help="say what the network is, what the run takes and how long it would last; write nothing"),
     ] = False
     doctor: Annotated[bool, tyro.conf.arg(help="look for what keeps the training from learning, and say so")] = True
     trust: Trust = False
     watch: Annotated[
-        tyro.conf.FlagCreatePairsOff[bool],
+        Flag,
         tyro.conf.arg(help="let a window beside it play the newest policy; without a display, a page on 127.0.0.1"),
     ] = False
     film: Annotated[
-        tyro.conf.FlagCreatePairsOff[bool],
+        Flag,
         tyro.conf.arg(help="keep policies from all of the training, and make the learning film of them at its end"),
     ] = False
     track: Annotated[
-        tyro.conf.FlagCreatePairsOff[bool],
+        Flag,
         tyro.conf.arg(help="send settings and scalars to an experiment tracker, too"),
     ] = False
     tracker: Annotated[Literal["wandb", "trackio"], tyro.conf.arg(help="which tracker, with --track")] = "wandb"
