@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -112,14 +112,30 @@ def _nothing(options: Options, every: Sequence[Listed]) -> str:
 
 
 def _delete(runs: Sequence[Listed]) -> list[Listed]:
-    """Delete runs; return those that are gone.
+    """Delete runs; return those that are gone. Of a link the link alone goes, never what it leads to.
 
     Raises:
-        UserError: a run cannot be deleted; the message names those that are gone.
+        UserError: a run cannot be deleted; a note says how many are gone.
     """
     from agents.lab.words import plural
+    from agents.run.lock import trainer_of
+    from agents.run.storage import disk
 
-    gone = list(_deleted(runs))
+    gone: list[Listed] = []
+    for one in runs:
+        if not one.path.is_symlink() and (trainer := trainer_of(one.path)) is not None:
+            say(f"Not deleted: {one.path} is being trained by {trainer}.")
+            continue
+        try:
+            with disk("delete", one.path):
+                if one.path.is_symlink():
+                    one.path.unlink()
+                else:
+                    shutil.rmtree(one.path)
+        except UserError as error:
+            error.add_note(f"{len(gone):,} of {len(runs):,} runs were deleted before.")
+            raise
+        gone.append(one)
     print(f"Deleted {plural(len(gone), 'run')}.")
     return gone
 
@@ -140,29 +156,6 @@ def _agreed_to_delete(runs: Sequence[Listed]) -> bool:
     if not agreed:
         print("Nothing was deleted.")
     return agreed
-
-
-def _deleted(runs: Sequence[Listed]) -> Iterator[Listed]:
-    """Delete each run and yield it. Of a link the link alone goes, never what it leads to; one in training stays."""
-    from agents.run.lock import trainer_of
-    from agents.run.storage import disk
-
-    count = 0
-    for one in runs:
-        if not one.path.is_symlink() and (trainer := trainer_of(one.path)) is not None:
-            say(f"Not deleted: {one.path} is being trained by {trainer}.")
-            continue
-        try:
-            with disk("delete", one.path):
-                if one.path.is_symlink():
-                    one.path.unlink()
-                else:
-                    shutil.rmtree(one.path)
-        except UserError as error:
-            error.add_note(f"{count:,} of {len(runs):,} runs were deleted before.")
-            raise
-        count += 1
-        yield one
 
 
 if __name__ == "__main__":
