@@ -102,13 +102,14 @@ def main(argv: list[str] | None = None) -> int:
 def _record(argv: list[str]) -> int:
     options = parse_flags(Options, argv, command="python -m agents.record", about=__doc__, examples=EXAMPLES)
     refuse_outside(options, episodes=(1, MOST), seed=(0, MOST), max_steps=(1, MOST))
+    if not options.exploration or any(not 0 <= share <= 1 for share in options.exploration):
+        given = " ".join(map(str, options.exploration)) or "none"
+        raise UserError(f"--exploration: {given} given, numbers from 0 to 1 expected")
     from agents.run import code
     from agents.run.datasets.reading import load_dataset
-    from agents.run.datasets.recorder import exploration_of
     from agents.run.summary import env_flags
     from agents.run.terminal import say, typed
 
-    exploration_of(options.exploration)
     out = (_by_hand if options.human else _by_policy)(options, parse_env_kwargs(options.env_kwargs))
     data = load_dataset(out)
     returns = data.returns
@@ -173,7 +174,6 @@ def _by_policy(options: Options, env_kwargs: dict[str, Any]) -> Path:
         env = stage(name, vec="sync", env_kwargs=env_kwargs, around=around)
         policies: list[Policy] = [heuristic or Random(env.action_space)]
         if heuristic is None:
-            env.action_space.seed(options.seed)
             how["exploration"] = (1.0,)
     else:
         run = find_latest_run(options.runs_dir) if options.run is None else Path(options.run)

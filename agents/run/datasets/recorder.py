@@ -267,14 +267,3 @@ def keys_for(env_id: str, space: gymnasium.Space) -> tuple[dict[Any, int], int]:
     first, count = int(space.start), int(space.n)  # type: ignore[attr-defined]
     digits = {str(index): first + index for index in range(min(count, 10))}
     return known.get(env_id, (digits, first))
-
-
-def exploration_of(shares: Sequence[float]) -> tuple[float, ...]:
-    """Return shares of random actions.
-
-    Raises:
-        UserError: one is none.
-    """
-    if not shares or any(not 0 <= share <= 1 for share in shares):
-        raise UserError(f"--exploration: {' '.join(map(str, shares)) or 'none'} given, numbers from 0 to 1 expected")
-    return tuple(shares)
