@@ -13,7 +13,7 @@ from gymnasium import Space, spaces
 from agents.acting.playback import DaggerPlayback, Label, Playback, RecordedState
 from agents.acting.state import ActorState
 from agents.core.config import AlgoConfig
-from agents.core.tree import to_numpy, to_tensor, tree_map, tree_to_tensor
+from agents.core.tree import named_leaves, to_numpy, to_tensor, tree_map, tree_to_tensor
 from agents.data.dataset import Dataset
 from agents.data.inspection import cleaned, no_choices
 from agents.data.replay import ReplayBuffer
@@ -45,15 +45,14 @@ def prepared(data: Dataset, frame_stack: int, rescale_action: bool) -> Dataset:
         data = replace(data, action=ActionCodec(own, rescale=True).encode(ActionCodec(own).decode(data.action)))
     if frame_stack == 1:
         return data
-    leaves = list(data.obs.values()) if isinstance(data.obs, dict) else [data.obs]
-    Room().take(frame_stack * sum(leaf.nbytes for leaf in leaves), Path("frame_stack"))
+    leaves = named_leaves(data.obs)
+    Room().take(frame_stack * sum(leaf.nbytes for leaf in leaves.values()), Path("frame_stack"))
     stack = FrameStack(ObservationCodec(data.own_spaces[0]).space, frame_stack)
     lengths = data.lengths + 1
     first = np.repeat(np.cumsum(lengths) - lengths, lengths)
     rows = np.arange(len(first))
     back = np.maximum(rows[:, None] - np.arange(frame_stack)[::-1], first[:, None])
-    plain = data.obs if isinstance(data.obs, dict) else {"": data.obs}
-    frames = {name: plain[name][back] for name in stack.leaves}
+    frames = {name: leaves[name][back] for name in stack.leaves}
     return replace(data, obs=stack.observed(frames, data.obs))
 
 

@@ -85,8 +85,7 @@ def quantities(data: Dataset, gamma: float) -> dict[str, Floats]:
         columns = [one_hot(torch.from_numpy(x), n).numpy() for x, n in zip(action.T, counts, strict=True)]
         action = np.concatenate(columns, axis=1)
     found["action"] = action.astype(np.float64)
-    leaves = data.obs if isinstance(data.obs, dict) else {"": data.obs}
-    for name, leaf in leaves.items():
+    for name, leaf in named_leaves(data.obs).items():
         if leaf.ndim == 2 and leaf.dtype == np.float32 and name != ACTION_MASK:
             found[f"observation {name}".rstrip()] = leaf[data.rows].astype(np.float64)
     if (states := native_states(data)) is not None:

@@ -11,6 +11,7 @@ from gymnasium import Space, spaces
 from agents.core.config import AlgoConfig, OffPolicyConfig, RolloutConfig
 from agents.core.tree import to_numpy
 from agents.learning.results import HUGE
+from envs.spaces import leaf_spaces
 
 FAR, NEAR = 10.0, 0.1  # bounds beyond or within these are far from the deviation of 1 with which policies begin
 ROWS = 64  # observations that are looked at together
@@ -69,8 +70,8 @@ class Remarks:
     """
 
     def __init__(self, observation_space: Space) -> None:
-        leaves = observation_space.spaces if isinstance(observation_space, spaces.Dict) else {"": observation_space}
-        self._bounds = {name: (leaf.low, leaf.high) for name, leaf in leaves.items() if isinstance(leaf, spaces.Box)}
+        leaves = leaf_spaces(observation_space).items()
+        self._bounds = {name: (leaf.low, leaf.high) for name, leaf in leaves if isinstance(leaf, spaces.Box)}
         self._outside = self._large = False
 
     def of_observations(self, obs: Any) -> Iterator[str]:

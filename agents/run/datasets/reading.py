@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from gymnasium import Space, spaces
 
-from agents.core.tree import to_numpy, tree_map
+from agents.core.tree import named_leaves, to_numpy, tree_map
 from agents.data.dataset import Dataset, concatenated
 from agents.run import code
 from agents.run.datasets.columns import read_csv, read_npz
@@ -123,9 +123,7 @@ def _played(episode: RecordedEpisode, file: Path, room: Room) -> Dataset:
             seen.append(step.next_obs)
             rewards.append(np.float32(step.reward[0]))
             ends = bool(step.terminated[0]), bool(step.truncated[0])
-            room.take(
-                sum(leaf.nbytes for leaf in (seen[-1].values() if isinstance(seen[-1], dict) else [seen[-1]])), file
-            )
+            room.take(sum(leaf.nbytes for leaf in named_leaves(seen[-1]).values()), file)
             if any(ends):
                 break
     finally:

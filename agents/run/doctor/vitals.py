@@ -21,6 +21,7 @@ from agents.data.batch import gather
 from agents.data.replay import ReplayBuffer
 from agents.data.trajectory import Trajectory
 from agents.run.doctor.history import DEVIATION
+from envs.spaces import leaf_spaces
 
 ROWS = 1024  # transitions that are looked at
 SEEN = 128  # of them, observations that the network is asked about ...
@@ -75,8 +76,8 @@ class Vitals:
     def __init__(self, policy: ModelPolicy, observation_space: Space, action_space: Space) -> None:
         self.words: dict[str, str] = {}
         self._policy, self._action_space = policy, action_space
-        leaves = observation_space.spaces if isinstance(observation_space, spaces.Dict) else {"": observation_space}
-        boxes = {name: leaf for name, leaf in leaves.items() if isinstance(leaf, spaces.Box)}
+        leaves = leaf_spaces(observation_space).items()
+        boxes = {name: leaf for name, leaf in leaves if isinstance(leaf, spaces.Box)}
         self._vectors = [name for name, leaf in boxes.items() if len(leaf.shape) == 1 and leaf.dtype.kind == "f"]
         self._rows = PICTURES if any(len(leaf.shape) > 1 for leaf in boxes.values()) else SEEN
         self._ranges: dict[str, tuple[Tensor, Tensor]] = {}
