@@ -204,11 +204,8 @@ class RunFolder:
     def append_command(self) -> None:
         """Add the running command line to `command.txt`."""
         file = self.path / "command.txt"
-        how: dict[str, Any] = {
-            "encoding": "utf-8",
-            "errors": "surrogateescape",
-            "newline": "\n",
-        }  # paths may be any bytes
+        # paths may be any bytes
+        how: dict[str, Any] = {"encoding": "utf-8", "errors": "surrogateescape", "newline": "\n"}
         with disk("write", file), file.open("a", **how) as stream:
             stream.write(typed(*sys.orig_argv) + "\n")
 

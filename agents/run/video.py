@@ -91,18 +91,9 @@ def _check_written(path: Path, count: int) -> None:
     """
     import imageio_ffmpeg
 
-    small = [
-        "-vf",
-        f"scale={LOOK}:{LOOK}:flags=area",
-        "-fps_mode",
-        "passthrough",
-        "-f",
-        "rawvideo",
-        "-pix_fmt",
-        "gray",
-        "-",
-    ]
-    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-i", str(path), *small]
+    small = ["-vf", f"scale={LOOK}:{LOOK}:flags=area", "-fps_mode", "passthrough"]
+    raw = ["-f", "rawvideo", "-pix_fmt", "gray", "-"]
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-i", str(path), *small, *raw]
     read = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, **APART).stdout
     found = len(read) // LOOK**2
     # a .gif has other frames, as it is slowed down and those alike are one
