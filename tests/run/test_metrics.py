@@ -38,7 +38,7 @@ def raises(info, progress):
     return {}
 def text(info, progress): return {"goals": "many"}
 def number(info, progress): return 3
-def huge(info, progress): return {"goals": 10**400}
+def too_large(info, progress): return {"goals": 10**400}
 def step(info, progress): return {"step": 3}
 def one(info): return {}
 """
@@ -98,7 +98,7 @@ def test_a_name_that_does_not_fit_is_told_before_anything(
 
 
 @pytest.mark.parametrize(
-    ("name", "shown"), [("text", r"\{'goals': 'many'\}"), ("number", "3"), ("huge", r"\{'goals': 10+\.\.\.")]
+    ("name", "shown"), [("text", r"\{'goals': 'many'\}"), ("number", "3"), ("too_large", r"\{'goals': 10+\.\.\.")]
 )
 def test_what_is_not_numbers_by_name_is_told(name: str, shown: str, file: str) -> None:
     episodes = [Episodes(1, np.array([1.0]), np.array([4]))]
