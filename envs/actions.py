@@ -17,7 +17,7 @@ from gymnasium import Space, spaces
 
 from envs.api import Array
 from envs.errors import UserError
-from envs.spaces import MOST_ENTRIES, children, float_box, from_zero, int_range
+from envs.spaces import MOST_ENTRIES, children, float_box, from_zero, int_range, leaves_in
 
 _ACTIONS = "Discrete, Box, MultiDiscrete and MultiBinary, and Dict and Tuple of these"
 
@@ -107,7 +107,7 @@ class ActionCodec:
 
     def __init__(self, space: Space, rescale: bool = False) -> None:
         self.raw = space
-        leaves = list(_leaves(space, ()))
+        leaves = [("/".join(map(str, path)), leaf) for path, leaf in leaves_in(space)]
         by_key = {key: _Leaf(leaf, rescale, f" {key!r}" if key else "") for key, leaf in leaves}
         if not leaves or len(by_key) < len(leaves):
             raise UserError(f"action space {space} has {'two parts of one path' if leaves else 'no parts'}")
@@ -144,7 +144,7 @@ class ActionCodec:
     @property
     def leaves(self) -> list[tuple[str, Space]]:
         """Return the path of each part ("" of an action that has none) and its own space."""
-        return list(_leaves(self.raw, ()))
+        return [("/".join(map(str, path)), leaf) for path, leaf in leaves_in(self.raw)]
 
     def each(self, batch: Any) -> Sequence[Any]:
         """Return the action of each environment in a batch that `decode` returned."""
@@ -227,14 +227,6 @@ def _floats_below(whole: np.ndarray) -> np.ndarray:
         return nearest
     above = (nearest.astype(object) > whole.astype(object)).astype(bool)  # compared exactly, as Python's numbers are
     return np.where(above, np.nextafter(nearest, -np.inf), nearest)
-
-
-def _leaves(space: Space, path: tuple[Any, ...]) -> Iterator[tuple[str, Space]]:
-    if (parts := children(space)) is None:
-        yield "/".join(map(str, path)), space
-        return
-    for key, child in parts:
-        yield from _leaves(child, (*path, key))
 
 
 def _parts(space: Space, batch: Any) -> Iterator[Any]:

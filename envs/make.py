@@ -6,7 +6,7 @@ import dataclasses
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 from typing import Any, Literal
 
@@ -17,7 +17,7 @@ from envs.actions import ActionCodec
 from envs.adapters import atari
 from envs.adapters.checks import closed
 from envs.adapters.cleaning import Cleaning, CleanVecEnv, reader
-from envs.adapters.masks import ACTION_MASK, Source, WithMask, allowed_sample, build_masked, mask_source
+from envs.adapters.masks import ACTION_MASK, Source, WithMask, allowed_sample, mask_source
 from envs.adapters.stacking import StackedVecEnv
 from envs.adapters.sync import SyncVecEnv
 from envs.adapters.threads import EnvPoolVecEnv, ThreadsVecEnv, envpool_difference, envpool_fault
@@ -127,12 +127,12 @@ def make(
         maker = partial(make_single, name, env_kwargs=kwargs, render_mode=mode, wrappers=wrappers)
         first = maker()
         if (source := mask_source(first) if masks == "unknown" else masks) is not None:
-            maker, first = partial(build_masked, maker, source), WithMask(first, source)
             told = source
         elif sentence := atari.raw_frames(spec, first.observation_space):
             reason += f"; {sentence}"
-        if around is not None:
-            maker, first = partial(_within, around, maker), around(first)
+        for layer in (None if told is None else partial(WithMask, source=told), around):
+            if layer is not None:
+                maker, first = partial(_within, layer, maker), layer(first)
         if vec == "async":
             codec(first.observation_space)  # whose errors are not those of a further copy
             ActionCodec(first.action_space, rescale_action)
@@ -140,9 +140,9 @@ def make(
                 env = WorkersVecEnv([maker] * num_envs, rescale_action, example=first, codec=codec)
         else:
             with ExitStack() as made:
-                made.callback(first.close)
+                envs = [made.enter_context(closing(first))]
                 with _further_copies():
-                    envs = [first, *(_kept(made, maker()) for _ in range(num_envs - 1))]
+                    envs += [made.enter_context(closing(maker())) for _ in range(num_envs - 1)]
                 env = SyncVecEnv(envs, rescale_action, codec=codec)
                 made.pop_all()
     if told is None and ACTION_MASK in getattr(env.observation_space, "spaces", ()):
@@ -171,11 +171,6 @@ def _further_copies() -> Iterator[None]:
 
 def _within(around: Callable[[Any], Any], maker: Callable[[], Any]) -> Any:
     return around(maker())
-
-
-def _kept(made: ExitStack, env: gymnasium.Env) -> gymnasium.Env:
-    made.callback(env.close)
-    return env
 
 
 def _choose(
@@ -255,7 +250,8 @@ def _native(
 ) -> NativeVecEnv:
     task = native_task(spec)
     if task is None:
-        raise UserError(f"{spec.id} has no native version (those of {', '.join(DYNAMICS)} do): use --vec auto")
+        own = ", ".join(name for name in DYNAMICS if "/" not in name)
+        raise UserError(f"{spec.id} has no native version (those of {own} do): use --vec auto")
     if render:
         check_renders(spec, native=True)
     try:

@@ -156,7 +156,7 @@ class ObservationCodec:
 
     def __init__(self, space: Space, unclean: bool = False, missing: bool = False) -> None:
         self.raw = space
-        leaves = list(_leaves(space, ()))
+        leaves = [_leaf(*found) for found in leaves_in(space)]
         if unclean:
             floats = [leaf.canonical.dtype == np.float32 for leaf in leaves]
             leaves = [
@@ -299,34 +299,34 @@ def children(space: Space) -> list[tuple[Any, Space]] | None:
     return list(enumerate(space.spaces)) if isinstance(space, spaces.Tuple) else None
 
 
-def _leaves(space: Space, path: tuple[Any, ...]) -> Iterator[_Leaf]:
-    if (parts := children(space)) is not None:
-        for key, child in parts:
-            yield from _leaves(child, (*path, key))
-    elif (entries := math.prod(space.shape or ())) > MOST_ENTRIES:
-        where = f" {'/'.join(map(str, path))!r}" if path else ""
-        raise UserError(f"observation space{where} has {entries:,} entries; at most {MOST_ENTRIES:,} are allowed")
-    elif not entries:
-        where = f" {'/'.join(map(str, path))!r}" if path else ""
-        raise UserError(f"observation space{where} is {space}, which holds nothing: leave it out")
-    elif isinstance(space, spaces.Box):
+def leaves_in(space: Space, path: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, ...], Space]]:
+    """Yield what is no Dict and no Tuple in a space, with the path to it."""
+    if (parts := children(space)) is None:
+        yield path, space
+    for key, child in parts or ():
+        yield from leaves_in(child, (*path, key))
+
+
+def _leaf(path: tuple[Any, ...], space: Space) -> _Leaf:
+    where = "observation space" + (f" {'/'.join(map(str, path))!r}" if path else "")
+    if (entries := math.prod(space.shape or ())) > MOST_ENTRIES:
+        raise UserError(f"{where} has {entries:,} entries; at most {MOST_ENTRIES:,} are allowed")
+    if not entries:
+        raise UserError(f"{where} is {space}, which holds nothing: leave it out")
+    if isinstance(space, spaces.Box):
         shape = space.shape or (1,)
-        if space.dtype == np.uint8:
-            image = spaces.Box(space.low.reshape(shape), space.high.reshape(shape), dtype=np.uint8)
-            yield _Leaf(path, space, image, space.shape, space.dtype)
-        else:
-            canonical = float_box(space.low.reshape(shape), space.high.reshape(shape), shape)
-            yield _Leaf(path, space, canonical, space.shape, space.dtype)
-    elif (found := understood(space)) is not None:
-        yield _Leaf(path, space, found[0], found[0].shape, np.dtype(found[0].dtype), read=found[1])
-    elif isinstance(space, spaces.MultiBinary):
-        yield _Leaf(path, space, float_box(0, 1, space.shape), space.shape, np.dtype(np.int8))
-    elif isinstance(space, spaces.Discrete | spaces.MultiDiscrete):
+        low, high = space.low.reshape(shape), space.high.reshape(shape)
+        bytes_ = space.dtype == np.uint8
+        canonical = spaces.Box(low, high, dtype=np.uint8) if bytes_ else float_box(low, high, shape)
+        return _Leaf(path, space, canonical, space.shape, space.dtype)
+    if (found := understood(space)) is not None:
+        return _Leaf(path, space, found[0], found[0].shape, np.dtype(found[0].dtype), read=found[1])
+    if isinstance(space, spaces.MultiBinary):
+        return _Leaf(path, space, float_box(0, 1, space.shape), space.shape, np.dtype(np.int8))
+    if isinstance(space, spaces.Discrete | spaces.MultiDiscrete):
         start, count = int_range(space)
-        yield _Leaf(path, space, from_zero(count), space.shape or (), np.dtype(space.dtype), start, count)
-    else:
-        where = f" {'/'.join(map(str, path))!r}" if path else ""
-        raise UserError(f"observation space{where} is {space}; it must be made of {OBSERVATIONS}")
+        return _Leaf(path, space, from_zero(count), space.shape or (), np.dtype(space.dtype), start, count)
+    raise UserError(f"{where} is {space}; it must be made of {OBSERVATIONS}")
 
 
 def float_box(low: Any, high: Any, shape: tuple[int, ...]) -> spaces.Box:

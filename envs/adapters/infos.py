@@ -35,7 +35,7 @@ def plain(info: Any) -> dict[str, Any]:
         array = isinstance(value, np.ndarray) and value.dtype.kind in "biuf" and value.size <= LARGEST
         listed = isinstance(value, list | tuple) and len(value) <= LARGEST and all(map(_is_plain, value))
         if isinstance(key, str) and (array or listed or _is_plain(value) or isinstance(value, dict)):
-            found[key] = value.copy() if array else value
+            found[str.__str__(key)] = value.copy() if array else value  # of a class of the user's own, plain text
     return found
 
 

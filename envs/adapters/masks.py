@@ -10,7 +10,7 @@ wrappers, or in `info["action_mask"]`, as Gymnasium's Taxi does. `WithMask` puts
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import gymnasium
@@ -21,7 +21,7 @@ from envs.actions import choices
 from envs.adapters.checks import reset_result, silenced, step_result
 from envs.api import Obs
 from envs.errors import UserError
-from envs.spaces import BadData, children
+from envs.spaces import BadData, children, leaf_spaces
 
 ACTION_MASK = "action_mask"
 METHOD = "action_masks"
@@ -87,9 +87,12 @@ def allowed_sample(action_space: Space, mask: np.ndarray) -> Any:
     """Draw an action that a mask `[mask_size]` allows, from the space's own random stream."""
     parts = iter(np.split(np.asarray(mask, np.int8), np.cumsum(choices(action_space))))
 
+    def nested(nvec: np.ndarray) -> Any:
+        return tuple(map(nested, nvec)) if np.ndim(nvec) else next(parts)
+
     def masks_of(space: Space) -> Any:
         if isinstance(space, spaces.MultiDiscrete):
-            return tuple(next(parts) for _ in range(space.nvec.size))
+            return nested(space.nvec)
         found = {key: masks_of(child) for key, child in children(space) or ()}
         if isinstance(space, spaces.Tuple):
             return tuple(found.values())
@@ -190,11 +193,6 @@ def masked(env: gymnasium.Env) -> gymnasium.Env:
     return env if source is None else WithMask(env, source)
 
 
-def build_masked(maker: Callable[[], gymnasium.Env], source: Source) -> gymnasium.Env:
-    """Build an environment with its masks in the observation."""
-    return WithMask(maker(), source)
-
-
 class MaskCheck:
     """Finds observations to act on whose mask allows no action; does nothing where there is no mask.
 
@@ -204,13 +202,10 @@ class MaskCheck:
     """
 
     def __init__(self, observation_space: Space, action_space: Space) -> None:
-        self._starts: list[int] | None = None  # of each choice's entries
-        with_mask = isinstance(observation_space, spaces.Dict) and ACTION_MASK in observation_space.spaces
-        self._without = bool(choices(action_space)) and not with_mask
-        leaf = observation_space.spaces.get(ACTION_MASK) if isinstance(observation_space, spaces.Dict) else None
-        counts = choices(action_space)
-        if leaf is not None and counts and leaf.shape == (sum(counts),):
-            self._starts = [0, *np.cumsum(counts)[:-1].tolist()]
+        leaf, counts = leaf_spaces(observation_space).get(ACTION_MASK), choices(action_space)
+        self._without = bool(counts) and leaf is None
+        found = leaf is not None and bool(counts) and leaf.shape == (sum(counts),)
+        self._starts = [0, *np.cumsum(counts)[:-1].tolist()] if found else None  # of each choice's entries
 
     def refuse_late(self, infos: Mapping[int, Mapping[str, Any]]) -> None:
         """Look at the infos in which episodes ended, by row: none has a mask that the first reset's had not.

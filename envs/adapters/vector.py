@@ -166,7 +166,10 @@ class GymVectorEnv(InProcess):
         return {"seed": self._seed, "ticks": self._ticks}
 
     def load_state_dict(self, state: dict[str, Any]) -> list[str]:
-        self._seed, self._ticks = saved.entry(state, "seed", int), saved.entry(state, "ticks", int)
+        seed, ticks = saved.entry(state, "seed", int), saved.entry(state, "ticks", int)
+        if min(seed, ticks) < 0:
+            raise UserError(f"the saved environment position is damaged: seed {seed} and ticks {ticks} are not below 0")
+        self._seed, self._ticks = seed, ticks
         self._restart(derive_seed(self._seed, "env", "after", self._ticks))
         self._dummy = np.ones(self.num_envs, bool)
         return [

@@ -36,14 +36,20 @@ class PixelGame(Dynamics):
     """A game seen as uint8 `[10, 10, channels]`, 0 or 255.
 
     Attributes:
+        actions: how many there are.
         looks: channel -> how it is drawn, those on top last.
     """
 
+    actions: ClassVar[int]
     looks: ClassVar[Mapping[int, Look]]
 
     @property
     def observation_space(self) -> spaces.Box:
         return spaces.Box(0, 255, (SIDE, SIDE, len(self.looks)), np.uint8)
+
+    @property
+    def action_space(self) -> spaces.Discrete:
+        return spaces.Discrete(self.actions)
 
     def painter(self, render_mode: str) -> PicturePainter:
         return PicturePainter(self._picture, render_mode, self.env_id, self.render_fps)

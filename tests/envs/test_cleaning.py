@@ -5,12 +5,15 @@ from __future__ import annotations
 from contextlib import closing
 from pathlib import Path
 
+import gymnasium
 import numpy as np
 import pytest
 from gymnasium import spaces
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-from envs.adapters.cleaning import CONSTANT, Cleaner, Cleaning, CleanVecEnv
+from envs.adapters.cleaning import CONSTANT, Cleaner, Cleaning, CleanVecEnv, reader
 from envs.adapters.observing import Observing
+from envs.adapters.vector import adapt
 from envs.errors import EnvError, UserError
 from envs.make import make
 from envs.spaces import BadData
@@ -176,3 +179,31 @@ def test_a_caller_who_brings_observations_sees_what_environments_show():
             step, raw = env.step(np.array([0, 1])), plain.env.step(np.array([0, 1]))
             wanted, start = step.obs, step.terminated | step.truncated
             obs, kept = observing(raw.obs, kept, start)
+
+
+class NanEnds(gymnasium.Env):
+    """NaN in the first and the last observation of its episodes of three steps."""
+
+    observation_space, action_space = BOUNDED, spaces.Discrete(2)
+
+    def _seen(self):
+        return np.array([0, 0, NAN if self.t in (0, 3) else 1], np.float32)
+
+    def reset(self, *, seed=None, options=None):
+        self.t = 0
+        return self._seen(), {}
+
+    def step(self, action):
+        self.t += 1
+        return self._seen(), 1.0, self.t == 3, False, {}
+
+
+@pytest.mark.parametrize(("mode", "ticks"), [("SAME_STEP", 6), ("NEXT_STEP", 8), ("DISABLED", 6)])
+def test_each_fault_is_counted_once_whenever_a_reset_comes(mode, ticks):
+    rules = Cleaning(on_nan="fill")
+    vector = SyncVectorEnv([NanEnds], autoreset_mode=AutoresetMode[mode])
+    env = CleanVecEnv(adapt(vector, codec=reader(rules)), rules)
+    env.reset(0)
+    for _ in range(ticks):
+        env.step(np.zeros(1, np.int64))
+    assert env.counts == {"nan": 5}  # three first observations and two last ones

@@ -14,7 +14,7 @@ from gymnasium import spaces
 from gymnasium.vector import SyncVectorEnv
 from gymnasium.wrappers import TimeLimit
 
-from envs.adapters.masks import WithMask, flat_mask, mask_source
+from envs.adapters.masks import WithMask, allowed_sample, flat_mask, mask_source
 from envs.adapters.sync import SyncVecEnv
 from envs.adapters.vector import adapt
 from envs.adapters.workers import WorkersVecEnv
@@ -403,6 +403,12 @@ MASKS = [
 @pytest.mark.parametrize(("space", "mask", "flat"), MASKS)
 def test_masks_of_any_form_are_one_array(space, mask, flat):
     assert flat_mask(mask, space).tolist() == flat
+
+
+def test_actions_of_a_matrix_are_drawn_by_their_masks():
+    space = spaces.MultiDiscrete([[2, 3], [2, 2]], seed=0)
+    drawn = np.array([allowed_sample(space, np.array([1, 0, 1, 1, 0, 0, 1, 1, 1])) for _ in range(50)])
+    assert [set(drawn[:, i, j].tolist()) for i in (0, 1) for j in (0, 1)] == [{0}, {0, 1}, {1}, {0, 1}]
 
 
 @pytest.mark.parametrize(

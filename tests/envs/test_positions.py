@@ -401,3 +401,11 @@ def test_a_position_that_claims_to_be_too_long_must_be(few_bytes):
     state = env.state_dict()
     with pytest.raises(UserError, match="damaged"):
         env.load_state_dict({**state, "starts": np.array([0, -FEW, 0])})
+
+
+@pytest.mark.parametrize("name", ["seed", "ticks"])
+def test_a_vector_environment_counts_from_0(name):
+    env = adapt(SyncVectorEnv([Walk]))
+    env.reset(seed=0)
+    with pytest.raises(UserError, match="damaged"):
+        env.load_state_dict({**env.state_dict(), name: -1})

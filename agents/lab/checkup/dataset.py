@@ -12,6 +12,7 @@ import numpy as np
 from agents.data import inspection
 from agents.data.dataset import Dataset
 from agents.lab.checkup.environment import CheckResult
+from agents.lab.words import plural
 from envs.actions import ActionCodec
 from envs.adapters.checks import closed, silenced
 from envs.adapters.masks import ACTION_MASK, masked
@@ -43,7 +44,7 @@ def check_dataset(
     """
     for remark in data.remarks:
         yield CheckResult("reading", "warning", remark, "give timeouts and next_observations, if they are known")
-    yield CheckResult("size", "ok", f"{data.episodes:,} episodes, {len(data):,} transitions")
+    yield CheckResult("size", "ok", f"{plural(data.episodes, 'episode')}, {plural(len(data), 'transition')}")
     yield CheckResult("lengths", "ok", _spread(data.lengths))
     yield CheckResult("returns", "ok", _spread(data.returns))
     if (space := ActionCodec(data.own_spaces[1]).space) and isinstance(space, gymnasium.spaces.Discrete):

@@ -9,8 +9,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from gymnasium import spaces
-
 from envs.api import Array
 from envs.native.pixels import SIDE, Look, PixelGame, light
 
@@ -51,6 +49,7 @@ class Bricks(PixelGame):
     env_id: ClassVar[str] = "Bricks-v0"
     reward_threshold: ClassVar[float | None] = 30.0
     render_fps: ClassVar[int] = 15
+    actions: ClassVar[int] = 3
     uniforms: ClassVar[int] = 2
     single: ClassVar[bool] = True
     looks: ClassVar[Mapping[int, Look]] = {
@@ -61,10 +60,6 @@ class Bricks(PixelGame):
     }
 
     max_episode_steps: int = 500
-
-    @property
-    def action_space(self) -> spaces.Discrete:
-        return spaces.Discrete(3)
 
     def init(self, xp: Any, uniform: Array) -> Array:
         x = xp.asarray(uniform[0] * SIDE, dtype=xp.int64)

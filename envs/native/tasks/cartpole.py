@@ -78,4 +78,4 @@ class CartPole(Dynamics):
         return state.T
 
     def painter(self, render_mode: str) -> GymnasiumPainter:
-        return GymnasiumPainter(self.env_id, render_mode, lambda state: {"state": state})
+        return GymnasiumPainter(CartPole.env_id, render_mode, lambda state: {"state": state})

@@ -9,8 +9,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from gymnasium import spaces
-
 from envs.api import Array
 from envs.native.pixels import SIDE, WIDE, Look, StickyGame, heading, pick, rows, seen
 
@@ -46,6 +44,7 @@ class Crossing(StickyGame):
 
     env_id: ClassVar[str] = "Crossing-v0"
     render_fps: ClassVar[int] = 30
+    actions: ClassVar[int] = 3
     uniforms: ClassVar[int] = 1
     step_uniforms: ClassVar[int] = 2
     looks: ClassVar[Mapping[int, Look]] = {
@@ -55,10 +54,6 @@ class Crossing(StickyGame):
     }
 
     max_episode_steps: int = 2500
-
-    @property
-    def action_space(self) -> spaces.Discrete:
-        return spaces.Discrete(3)
 
     def begin(self, xp: Any, uniform: Array) -> Sequence[Array]:
         speed = _speeds(xp, uniform[0])

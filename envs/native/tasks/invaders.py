@@ -9,8 +9,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from gymnasium import spaces
-
 from envs.api import Array
 from envs.native.pixels import NOWHERE, SIDE, WIDE, Look, StickyGame, enqueue, heading, rows, seen
 
@@ -53,6 +51,7 @@ class Invaders(StickyGame):
 
     env_id: ClassVar[str] = "Invaders-v0"
     render_fps: ClassVar[int] = 15
+    actions: ClassVar[int] = 4
     step_uniforms: ClassVar[int] = 1
     looks: ClassVar[Mapping[int, Look]] = {
         ALIEN: Look((110, 190, 120), 28),
@@ -64,10 +63,6 @@ class Invaders(StickyGame):
     }
 
     difficulty_ramping: bool = True
-
-    @property
-    def action_space(self) -> spaces.Discrete:
-        return spaces.Discrete(4)
 
     def begin(self, xp: Any, uniform: Array) -> Sequence[Array]:
         block = FULL_BLOCK, BLOCK, FIRST_LEFT, 0, -1, SLOWEST, SLOWEST

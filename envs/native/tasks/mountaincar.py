@@ -24,10 +24,6 @@ FLAG = 0.5  # the discrete task's goal
 CONTINUOUS_FLAG = 0.45
 
 
-def _observation_space() -> spaces.Box:
-    return spaces.Box(np.array([LEFT, -MAX_SPEED], np.float32), np.array([RIGHT, MAX_SPEED], np.float32))
-
-
 def _start(xp: Any, uniform: Array) -> Array:
     """Return states at rest, at a position between -0.6 and -0.4."""
     position = uniform[0] * 0.2 - 0.6
@@ -44,8 +40,21 @@ def _move(xp: Any, state: Array, push: Array) -> Array:
     return following
 
 
+class _Valley(Dynamics):
+    """What both tasks share."""
+
+    uniforms: ClassVar[int] = 1
+
+    @property
+    def observation_space(self) -> spaces.Box:
+        return spaces.Box(np.array([LEFT, -MAX_SPEED], np.float32), np.array([RIGHT, MAX_SPEED], np.float32))
+
+    def observe(self, xp: Any, state: Array) -> Array:
+        return state.T
+
+
 @dataclass(frozen=True, slots=True)
-class MountainCar(Dynamics):
+class MountainCar(_Valley):
     """The state's rows are the position and the speed.
 
     Attributes:
@@ -55,15 +64,10 @@ class MountainCar(Dynamics):
 
     env_id: ClassVar[str] = "MountainCar-v0"
     reward_threshold: ClassVar[float | None] = -110.0
-    uniforms: ClassVar[int] = 1
     single: ClassVar[bool] = True
 
     goal_velocity: float = 0.0
     max_episode_steps: int = 200
-
-    @property
-    def observation_space(self) -> spaces.Box:
-        return _observation_space()
 
     @property
     def action_space(self) -> spaces.Discrete:
@@ -77,15 +81,12 @@ class MountainCar(Dynamics):
         arrived = (following[0] >= FLAG) & (following[1] >= self.goal_velocity)
         return following, xp.full_like(state[0], -1.0), arrived
 
-    def observe(self, xp: Any, state: Array) -> Array:
-        return state.T
-
     def painter(self, render_mode: str) -> GymnasiumPainter:
-        return GymnasiumPainter(self.env_id, render_mode, lambda state: {"state": state})
+        return GymnasiumPainter(MountainCar.env_id, render_mode, lambda state: {"state": state})
 
 
 @dataclass(frozen=True, slots=True)
-class MountainCarContinuous(Dynamics):
+class MountainCarContinuous(_Valley):
     """The state's rows are the position and the speed, rounded to float32, as Gymnasium rounds them in every step.
 
     Attributes:
@@ -95,15 +96,10 @@ class MountainCarContinuous(Dynamics):
 
     env_id: ClassVar[str] = "MountainCarContinuous-v0"
     reward_threshold: ClassVar[float | None] = 90.0
-    uniforms: ClassVar[int] = 1
     single: ClassVar[bool] = True
 
     goal_velocity: float = 0.0
     max_episode_steps: int = 999
-
-    @property
-    def observation_space(self) -> spaces.Box:
-        return _observation_space()
 
     @property
     def action_space(self) -> spaces.Box:
@@ -121,8 +117,5 @@ class MountainCarContinuous(Dynamics):
         following = xp.asarray(following, dtype=xp.float64)
         return following, arrived * 100.0 - xp.square(effort) * 0.1, arrived
 
-    def observe(self, xp: Any, state: Array) -> Array:
-        return state.T
-
     def painter(self, render_mode: str) -> GymnasiumPainter:
-        return GymnasiumPainter(self.env_id, render_mode, lambda state: {"state": state})
+        return GymnasiumPainter(MountainCarContinuous.env_id, render_mode, lambda state: {"state": state})

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from envs.api import Array
-from envs.native.painters import GymnasiumPainter
 from envs.native.tasks.cartpole import CartPole
 from envs.native.tasks.mountaincar import MountainCarContinuous
 from envs.native.tasks.pendulum import Pendulum
@@ -32,9 +31,6 @@ class CartPoleNoVel(CartPole):
     def observe(self, xp: Any, state: Array) -> Array:
         return _without(CartPole.observe(self, xp, state), 1, 3)
 
-    def painter(self, render_mode: str) -> GymnasiumPainter:
-        return CartPole().painter(render_mode)
-
 
 @dataclass(frozen=True, slots=True)
 class PendulumNoVel(Pendulum):
@@ -45,9 +41,6 @@ class PendulumNoVel(Pendulum):
     def observe(self, xp: Any, state: Array) -> Array:
         return _without(Pendulum.observe(self, xp, state), 2)
 
-    def painter(self, render_mode: str) -> GymnasiumPainter:
-        return Pendulum().painter(render_mode)
-
 
 @dataclass(frozen=True, slots=True)
 class MountainCarContinuousNoVel(MountainCarContinuous):
@@ -57,6 +50,3 @@ class MountainCarContinuousNoVel(MountainCarContinuous):
 
     def observe(self, xp: Any, state: Array) -> Array:
         return _without(MountainCarContinuous.observe(self, xp, state), 1)
-
-    def painter(self, render_mode: str) -> GymnasiumPainter:
-        return MountainCarContinuous().painter(render_mode)

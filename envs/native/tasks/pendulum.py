@@ -72,5 +72,5 @@ class Pendulum(Dynamics):
 
     def painter(self, render_mode: str) -> GymnasiumPainter:
         return GymnasiumPainter(
-            self.env_id, render_mode, lambda state: {"state": state[:2], "last_u": state[2] or None}
+            Pendulum.env_id, render_mode, lambda state: {"state": state[:2], "last_u": state[2] or None}
         )

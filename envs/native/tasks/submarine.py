@@ -9,8 +9,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from gymnasium import spaces
-
 from envs.api import Array
 from envs.native.pixels import NOWHERE, SIDE, WIDE, Look, StickyGame, enqueue, heading, outside, pick, rows, seen
 
@@ -64,6 +62,7 @@ class Submarine(StickyGame):
 
     env_id: ClassVar[str] = "Submarine-v0"
     render_fps: ClassVar[int] = 15
+    actions: ClassVar[int] = 6
     step_uniforms: ClassVar[int] = 6
     looks: ClassVar[Mapping[int, Look]] = {
         TRAIL: Look((62, 72, 100), 12),
@@ -79,10 +78,6 @@ class Submarine(StickyGame):
     }
 
     difficulty_ramping: bool = True
-
-    @property
-    def action_space(self) -> spaces.Discrete:
-        return spaces.Discrete(6)
 
     def begin(self, xp: Any, uniform: Array) -> Sequence[Array]:
         scalars = rows(xp, uniform, SIDE // 2, 0, -1, OXYGEN, 0, SPAWN, SPAWN, DIVER_SPAWN, MOVE, 0, 0, 1)

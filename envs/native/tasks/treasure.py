@@ -9,8 +9,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from gymnasium import spaces
-
 from envs.api import Array
 from envs.native.pixels import SIDE, WIDE, Look, StickyGame, heading, pick, rows, seen
 
@@ -45,6 +43,7 @@ class Treasure(StickyGame):
 
     env_id: ClassVar[str] = "Treasure-v0"
     render_fps: ClassVar[int] = 15
+    actions: ClassVar[int] = 5
     step_uniforms: ClassVar[int] = 4
     looks: ClassVar[Mapping[int, Look]] = {
         TRAIL: Look((62, 72, 100), 12),
@@ -54,10 +53,6 @@ class Treasure(StickyGame):
     }
 
     difficulty_ramping: bool = True
-
-    @property
-    def action_space(self) -> spaces.Discrete:
-        return spaces.Discrete(5)
 
     def begin(self, xp: Any, uniform: Array) -> Sequence[Array]:
         scalars = rows(xp, uniform, SIDE // 2, SIDE // 2, SPAWN, SPAWN, MOVE, MOVE, RAMP, 0)

@@ -42,6 +42,21 @@ class Good(gym.Env):
         return picture
 
 
+class Alone(Good):
+    """A second one cannot be made while there is a first."""
+
+    alive = 0
+
+    def __init__(self, render_mode: str | None = None) -> None:
+        super().__init__(render_mode)
+        if Alone.alive:
+            raise RuntimeError("the licence is in use")
+        Alone.alive += 1
+
+    def close(self) -> None:
+        Alone.alive = 0
+
+
 class Unseeded(Good):
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict]:
         found = super().reset(seed=seed)

@@ -41,6 +41,10 @@ def test_a_good_environment_has_neither_fault_nor_warning() -> None:
     ]
 
 
+def test_a_simulator_that_runs_once_at_a_time_is_looked_at_like_any() -> None:
+    assert [verdict for verdict in looked_at(f"{FILE}:Alone") if verdict.level != "ok"] == []
+
+
 def test_gymnasiums_checker_looks_at_what_is_trained_in_wrappers_included() -> None:
     assert [verdict for verdict in looked_at(f"{FILE}:scaled") if verdict.level != "ok"] == []
     assert CheckUp(f"{FILE}:Raw", wrappers=[f"{FILE}:Scaled"]).by_gymnasium().level == "ok"
