@@ -6,7 +6,6 @@ import base64
 import hashlib
 import json
 import os
-from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -53,8 +52,7 @@ def _row(one: Listed, page: Path, replays: Path) -> dict[str, Any]:
     found["begun"] = one.begun.isoformat(sep=" ", timespec="seconds")
     curve = Curve([], [])
     if one.env is not None:
-        with suppress(UserError):  # one spoilt file keeps no other run from being shown
-            curve = read_curves(one.path / "evaluations.csv").get("eval/mean_reward", curve).thinned(POINTS)
+        curve = read_curves(one.path / "evaluations.csv").get("eval/mean_reward", curve).thinned(POINTS)
         if videos := videos_of(one.path, one.env, replays):
             found["video"] = _address(videos[0], page)
     return found | {"curve": curve._asdict()}
