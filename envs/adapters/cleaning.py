@@ -191,9 +191,9 @@ class CleanVecEnv(Around):
             kept = filled_anew(self._cleaner, self._kept, starts)
             counted = self.counts.copy()
             obs = self._cleaned(step.obs, kept, "at a reset")
-            self.counts = counted
-            if step.obs is not step.next_obs:  # else they are the same observations, and have been counted
-                self.counts += self._only(step.obs, kept, starts)
+            self.counts = counted  # the same observations have been counted as successors
+            if step.obs is not step.next_obs:
+                self.counts = counted + self._only(step.obs, kept, starts)
         return Step(obs, step.reward, step.terminated, step.truncated, next_obs, step.valid, step.infos)
 
     def _only(self, obs: Obs, last: Mapping[str, np.ndarray], rows: np.ndarray) -> Counter[str]:

@@ -3337,7 +3337,8 @@ BUGS = [
             "kept = self._kept",
             "an episode's first observation is filled with the last of the one before",
         ),
-        ("self.counts = counted + self._only(step.obs, kept, starts)", "pass", "faults of a step are counted twice"),
+        ("self.counts = counted + self._only(step.obs, kept, starts)", "pass", "faults of a reset are not counted"),
+        ("if step.obs is not step.next_obs:", "if True:", "faults of an end are counted twice"),
         ("low[bounded] / 2 + high[bounded] / 2", "low[bounded]", "an episode's first value is filled with its bound"),
     ),
     *_in(
@@ -3460,7 +3461,7 @@ BUGS = [
         "agents/lab/checkup/environment.py",
         "tests/lab/checkup/test_environment.py",
         ("if beyond > BEYOND else", "if beyond > 1e9 else", "observations far outside their space are no fault"),
-        ('("the same environment", env), ', "", "what an environment keeps over its resets goes unnoticed"),
+        ('("the same environment", again), ', "", "what an environment keeps over its resets goes unnoticed"),
     ),
     *_in(
         "agents/lab/checkup/logs.py",
@@ -4090,7 +4091,7 @@ BUGS = [
         "envs/adapters/masks.py",
         "tests/envs/test_masks.py",
         (
-            "self._without = bool(choices(action_space)) and not with_mask",
+            "self._without = bool(counts) and leaf is None",
             "self._without = False",
             "masks that come late are left out",
         ),
