@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import ExitStack, chdir, closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import torch
@@ -20,7 +20,7 @@ from agents.run.metrics import UserMetrics
 from agents.run.monitor import Monitor
 from agents.run.resuming import load_latest, refuse_finished
 from agents.run.run import TAKING_TURNS, Run, Track
-from agents.run.storage import remove_folder
+from agents.run.storage import remove_folder, return_to, within
 from agents.run.summary import Summary, resume_command
 from agents.run.training import Training
 from agents.run.transfer import begin, changed
@@ -61,7 +61,7 @@ def train(
     replays = replays_dir.absolute(), replays_dir
     here = Path.cwd()
     with ExitStack() as stack:
-        stack.enter_context(chdir(here))  # to come back at the end, as environments may lead this process elsewhere
+        stack.callback(return_to, here)  # environments may lead this process elsewhere
         given, folder = training is not None, None
         unless_begun = stack.enter_context(ExitStack())  # does its work once the lock is given back
         if resume is not None:
@@ -72,14 +72,14 @@ def train(
             stack.enter_context(closing(training.env))
             if folder is None:
                 begin(training)
-            with chdir(here):
+            with within(here):
                 place = runs_dir if folder is None else folder.path
                 training.refuse_too_large_on_disk(place, resumed=folder is not None)
         training.config = settled(training.config, training.step)
         monitor = Monitor(training.step)
         notes: list[str] = []
         if folder is None:
-            with chdir(here):
+            with within(here):
                 folder = RunFolder.create(
                     runs_dir, training.config, folder_name=folder_name, threads=torch.get_num_threads()
                 ).fixed()

@@ -6,7 +6,6 @@ import signal
 import tempfile
 import time
 from collections.abc import Sequence
-from contextlib import chdir
 from itertools import count as numbers
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from agents.run.memory import free_bytes
 from agents.run.registry import title_of
 from agents.run.shared import SharedSeeds
 from agents.run.sinks import ConsoleSink
+from agents.run.storage import within
 from agents.run.summary import Summary, resume_command
 from agents.run.terminal import typed
 from agents.run.training import Training
@@ -145,7 +145,7 @@ class Helpers:
             return
         self._started = True
         module = ["agents.train", *self._words, "--quiet", "--beside", str(self._place)]
-        with chdir(self._here):  # where the command began, and not where an environment has led this process since
+        with within(self._here):  # where the command began, and not where an environment has led this process since
             for index in range(workers - 1):
                 self.running[index] = start_child(module, self._place / f"errors-{index}.txt", workers)
         if workers > 1:

@@ -182,6 +182,23 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+@contextmanager
+def within(folder: Path) -> Iterator[None]:
+    """Be in a folder for a block; where this process is there already, nothing need be allowed."""
+    before = Path.cwd()
+    return_to(folder)
+    try:
+        yield
+    finally:
+        return_to(before)
+
+
+def return_to(folder: Path) -> None:
+    """Go to a folder that this process has been in, unless it is there still."""
+    if Path.cwd() != folder:
+        os.chdir(folder)
+
+
 def remove_folder(path: Path) -> None:
     """Remove a folder if that can be done, at once: `tidy` clears away what is left if the process dies meanwhile."""
     with suppress(OSError):

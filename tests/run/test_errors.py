@@ -69,7 +69,7 @@ WORDS = {
     "--env CartPole-v1 --env-kwargs gravty=3": "CartPole-v1 takes no argument 'gravty'",
     "--env nothing.py": "there is no file 'nothing.py'",
     "--env nothing:Thing-v0": "there is no module 'nothing'",
-    f"--env {ENVS}:Singns": "has no environment 'Singns'; it has Endless, .* Signs, .*Did you mean Signs",
+    f"--env {ENVS}:Singns": "has no environment 'Singns'; it has .*Endless, .* Signs, .*Did you mean Signs",
     f"--env {ENVS}": "must define one gymnasium.Env class, or name it",
     f"--env {ENVS}:Faulty --env-kwargs fault=reset at=0": "environment 0 raised FileNotFoundError at its reset",
     "--env CartPole-v1 extra": "unexpected argument 'extra'",
