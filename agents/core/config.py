@@ -59,7 +59,7 @@ class MemoryConfig(Settings):
 class NetworkConfig(Settings):
     """What the networks are made of. Algorithms hand this to the model that they train, untouched."""
 
-    encoder: Literal["auto", "nature", "small", "impala", "flat"] | Own = Field(
+    encoder: Literal["auto", "nature", "small", "codes", "impala", "flat"] | Own = Field(
         "auto", description="what reads observations, perhaps a class of your own"
     )
     picture_axes: PictureAxes = Field(

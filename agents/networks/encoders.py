@@ -18,6 +18,7 @@ from agents.networks.layers import Ensemble
 from agents.networks.normalize import RunningNorm
 from agents.networks.pictures import (
     LARGE,
+    CodesCNN,
     ImpalaCNN,
     NatureCNN,
     PictureEncoder,
@@ -164,6 +165,7 @@ def one_hot(x: Tensor, size: int) -> Tensor:
 ENCODERS: dict[str, type[nn.Module]] = {
     "nature": NatureCNN,
     "small": SmallCNN,
+    "codes": CodesCNN,
     "impala": ImpalaCNN,
     "flat": Flat,
 }
@@ -272,7 +274,8 @@ def _of_leaf(space: Space, kind: type[nn.Module] | None, config: NetworkConfig) 
                 return Flat(space, config.norm_obs)
             how = () if config.picture_axes == "auto" else (layout,)
             if kind is None:
-                return (NatureCNN if min(layout.size) >= LARGE else SmallCNN)(space, *how)
+                small = CodesCNN if CodesCNN.bits(space) > 1 else SmallCNN
+                return (NatureCNN if min(layout.size) >= LARGE else small)(space, *how)
             return _made(config.encoder, kind, space, *how)
         case spaces.Discrete():
             return OneHot([int(space.n)])

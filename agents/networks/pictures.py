@@ -201,11 +201,14 @@ class PictureEncoder(nn.Module):
         self.layout = layout
         self.features = self.width
         self.rescale = Rescale(space)
-        self.convolutions = nn.Sequential(*self.layers(layout.channels), nn.Flatten())
+        bits = self.bits(space)
+        channels = layout.channels * (1 + bits)
+        self.convolutions = nn.Sequential(*self.layers(channels), nn.Flatten())
         with torch.no_grad():
-            size = self.convolutions(torch.zeros(1, layout.channels, *layout.size)).shape[1]
+            size = self.convolutions(torch.zeros(1, channels, *layout.size)).shape[1]
         self.linear = nn.Sequential(nn.Linear(size, self.features), nn.ReLU())
-        self.description = f"{layout}, {self.rescale.description} -> {self.title}"
+        also = f" and as codes of {bits} bits" if bits else ""
+        self.description = f"{layout}, {self.rescale.description}{also} -> {self.title}"
         if max(layout.size) > VERY_LARGE:
             millions = sum(parameter.numel() for parameter in self.parameters()) / 1e6
             self.description += f", {millions:.1f}M parameters: consider resizing the picture, to 84 x 84 for example"
@@ -214,8 +217,17 @@ class PictureEncoder(nn.Module):
         """Yield the layers before the linear one."""
         raise NotImplementedError
 
+    @staticmethod
+    def bits(space: spaces.Box) -> int:
+        """How many numbers besides its brightness the convolutions are given for each of a picture's."""
+        return 0
+
+    def planes(self, picture: Tensor) -> Tensor:
+        """Return pictures `[B, *shape]` as the convolutions read them, float32 `[B, C, H, W]`."""
+        return self.layout.fold(self.rescale(picture))
+
     def forward(self, picture: Tensor) -> Tensor:
-        picture = self.layout.fold(self.rescale(picture))
+        picture = self.planes(picture)
         if self.training:  # backward passes are the faster so; forward passes alone are not
             picture = picture.contiguous(memory_format=torch.channels_last)
         return self.linear(self.convolutions(picture))
@@ -240,6 +252,28 @@ class SmallCNN(PictureEncoder):
     def layers(self, channels: int) -> Iterator[nn.Module]:
         yield nn.Conv2d(channels, 16, 3)
         yield nn.ReLU()
+
+
+class CodesCNN(SmallCNN):
+    """`SmallCNN` for bytes that may be brightness or codes of kinds, whose brightness hardly differs.
+
+    It reads each byte as brightness and as its binary digits. A picture of floats has no codes, and is read as
+    `SmallCNN` reads it.
+    """
+
+    powers: Tensor
+
+    def __init__(self, space: spaces.Box, layout: Layout | None = None) -> None:
+        super().__init__(space, layout)
+        self.register_buffer("powers", 2.0 ** torch.arange(self.bits(space))[:, None, None], persistent=False)
+
+    @staticmethod
+    def bits(space: spaces.Box) -> int:
+        return int((space.high - space.low).max()).bit_length() if space.dtype == np.uint8 else 0
+
+    def planes(self, picture: Tensor) -> Tensor:
+        codes = self.layout.fold(picture.float() - self.rescale.low).unsqueeze(2)
+        return torch.cat([super().planes(picture), ((codes / self.powers).floor() % 2).flatten(1, 2)], dim=1)
 
 
 class Residual(nn.Module):

@@ -19,7 +19,7 @@ def saliency(policy: Policy | None, moment: Moment, actions: Space, seen: Space)
     """Return the sizes of the gradients of what decides on the action taken, by leaf, shaped as the leaf.
 
     What decides is as `agents.view.explanation.decisions.scores` has it; of several numbers the sizes are added up.
-    Only leaves whose numbers have a gradient are among them; {} where nothing can be said.
+    Only leaves whose numbers have a gradient are among them, none that is read as codes; {} where nothing can be said.
 
     Args:
         actions, seen: canonical, of the actions and the observations.
@@ -35,4 +35,4 @@ def saliency(policy: Policy | None, moment: Moment, actions: Space, seen: Space)
         found = torch.autograd.grad(score, inputs, retain_graph=True, allow_unused=True)
         for path, leaf in zip(total, found, strict=True):
             total[path] += 0 if leaf is None else leaf[0].abs().numpy(force=True)
-    return total
+    return {path: leaf for path, leaf in total.items() if path not in question.coded}

@@ -33,7 +33,7 @@ class Look:
 
 
 class PixelGame(Dynamics):
-    """A game seen as uint8 `[10, 10, channels]`, 0 or 255.
+    """A game seen as uint8 `[10, 10, channels]`, 0 or 1.
 
     Attributes:
         actions: how many there are.
@@ -45,7 +45,7 @@ class PixelGame(Dynamics):
 
     @property
     def observation_space(self) -> spaces.Box:
-        return spaces.Box(0, 255, (SIDE, SIDE, len(self.looks)), np.uint8)
+        return spaces.Box(0, 1, (SIDE, SIDE, len(self.looks)), np.uint8)
 
     @property
     def action_space(self) -> spaces.Discrete:
@@ -139,10 +139,10 @@ def enqueue(xp: Any, comes: Array, new: Array, queue: Array) -> Array:
 
 
 def light(xp: Any, image: Array, cells: Array) -> None:
-    """Set numbers of pictures `[N, ...]` to 255: those at `cells` `[c, N]` of each, laid out in a row."""
+    """Set numbers of pictures `[N, ...]` to 1: those at `cells` `[c, N]` of each, laid out in a row."""
     device = cells.device
     size = image.shape[1] * image.shape[2] * image.shape[3]
-    lit = xp.full(cells.shape, 255, dtype=xp.uint8, device=device)  # a number would be copied to a GPU every time
+    lit = xp.full(cells.shape, 1, dtype=xp.uint8, device=device)  # a number would be copied to a GPU every time
     image.reshape(-1)[cells + xp.arange(len(image), device=device) * size] = lit
 
 

@@ -50,15 +50,15 @@ SMALL = {  # one thread, and no GPU for their sake
     "64-64": mlp(4, 64, 64),
     "256-256": mlp(17, 256, 256),
     "256-256, value function only": mlp(8, 256, 256, torsos=1),
-    "small CNN": picture((10, 10, 4), "auto", 64),
-    "small CNN of many channels, wide torsos": picture((10, 10, 10), "auto", 256, 256),
+    "small CNN": picture((10, 10, 4), "small", 64),
+    "small CNN of many channels, wide torsos": picture((10, 10, 10), "small", 256, 256),
 }
 HEAVY = {
     "nature CNN": picture((84, 84, 4), "auto", 64),
     "the smallest nature CNN": picture((36, 36, 1)),
     "impala ResNet": picture((84, 84, 4), "impala"),
     "impala ResNet on a few pixels": picture((10, 10, 4), "impala"),
-    "small CNN on many pixels": picture((35, 35, 3)),
+    "small CNN on many pixels": picture((35, 35, 3), "small"),
     "1024-1024": mlp(17, 1024, 1024),
 }
 

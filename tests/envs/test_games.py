@@ -108,7 +108,7 @@ def test_an_episode_of_bricks_begins_anywhere_above_the_middle():
 def test_what_is_seen_of_bricks():
     state, _, _ = Bricks().step(np, bricks(ball=(3, 5), bricks=wall((0, 1), (9, 3)), paddle=5), np.array([STAY]), NONE)
     (image,) = Bricks().observe(np, state)
-    assert set(np.unique(image)) == {0, 255}
+    assert set(np.unique(image)) == {0, 1}
     seen = {channel: {(x, y) for y, x in np.argwhere(image[:, :, channel])} for channel in range(4)}
     assert seen == {PADDLE: {(5, 9), (6, 9)}, BALL: {(4, 6)}, TRAIL: {(3, 5)}, BRICK: {(0, 1), (9, 3)}}
 

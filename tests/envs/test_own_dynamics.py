@@ -91,8 +91,8 @@ def test_slips_are_as_likely_as_in_gymnasiums_lake(kind):
 @pytest.mark.parametrize(
     ("name", "tensors", "trace"),
     [
-        ("Bricks-v0", False, 87737954),
-        ("Bricks-v0", True, 94874628),
+        ("Bricks-v0", False, 3442042043),
+        ("Bricks-v0", True, 4274422905),
         ("Corridor-v0", False, 442826975),
         ("Corridor-v0", True, 504913177),
     ],

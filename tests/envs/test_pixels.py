@@ -94,7 +94,7 @@ def play(game: StickyGame, state: np.ndarray, *actions: int, chance: float = 0.9
 def cells(game: StickyGame, state: np.ndarray, channel: int) -> set[tuple[int, int]]:
     """Return the (column, row) that are lit in a channel."""
     (image,) = game.observe(np, state)
-    assert set(np.unique(image)) <= {0, 255}
+    assert set(np.unique(image)) <= {0, 1}
     return {(int(x), int(y)) for y, x in np.argwhere(image[:, :, channel])}
 
 

@@ -216,17 +216,17 @@ CASES = {
     "dqn, rnd": (spaces.Discrete(3), DQNConfig(**DQN_SMALL, **CURIOUS, curiosity="rnd")),
     "ppo, augmented": (
         spaces.Discrete(3),
-        PPOConfig(**PPO_SMALL, learning_rate=0.01, augment=("shift", "scale", "colour")),
+        PPOConfig(**PPO_SMALL, learning_rate=0.01, encoder="small", augment=("shift", "scale", "colour")),
         PictureClock,
     ),
     "pqn, augmented": (
         spaces.Discrete(3),
-        PQNConfig(**PPO_SMALL, learning_rate=0.01, augment=("crop", "flip", "rotate")),
+        PQNConfig(**PPO_SMALL, learning_rate=0.01, encoder="small", augment=("crop", "flip", "rotate")),
         PictureClock,
     ),
     "dqn, stacked and augmented": (
         spaces.Discrete(3),
-        DQNConfig(**DQN_SMALL, frame_stack=3, augment=("shift",)),
+        DQNConfig(**DQN_SMALL, frame_stack=3, encoder="small", augment=("shift",)),
         PictureClock,
     ),
     "ppo, stacked": (spaces.Discrete(3), PPOConfig(**PPO_SMALL, learning_rate=0.03, frame_stack=2, norm_obs=True)),

@@ -14,7 +14,7 @@ from torch.nn.utils import prune
 from agents.core.config import NetworkConfig
 from agents.core.user_code import is_user_code, user_class
 from agents.networks.encoders import ENCODERS, multiply_adds
-from agents.networks.pictures import ImpalaCNN, NatureCNN, PictureEncoder, SmallCNN
+from agents.networks.pictures import CodesCNN, ImpalaCNN, NatureCNN, PictureEncoder, SmallCNN
 from agents.run.notation import notation
 from envs.errors import UserError
 from tests.networks.encoding import EVERYTHING, HWC, SPACES, made, observations
@@ -130,7 +130,13 @@ def test_every_leaf_says_what_was_understood():
 
 @pytest.mark.parametrize(
     ("name", "kind", "features"),
-    [("auto", NatureCNN, 512), ("nature", NatureCNN, 512), ("small", SmallCNN, 128), ("impala", ImpalaCNN, 256)],
+    [
+        ("auto", NatureCNN, 512),
+        ("nature", NatureCNN, 512),
+        ("small", SmallCNN, 128),
+        ("codes", CodesCNN, 128),
+        ("impala", ImpalaCNN, 256),
+    ],
 )
 def test_a_named_encoder_reads_the_pictures_and_nothing_else(name, kind, features):
     encoder = made(EVERYTHING, encoder=name)
@@ -163,7 +169,7 @@ def test_names_that_do_not_fit_are_refused_in_words():
         made(spaces.Box(0, 255, (3,), np.uint8), encoder="impala")
 
 
-@pytest.mark.parametrize("name", ["nature", "small", "impala"])
+@pytest.mark.parametrize("name", ["nature", "small", "codes", "impala"])
 def test_multiply_adds_are_those_of_the_layers(name):
     space = spaces.Box(0, 255, (84, 84, 4), np.uint8)
     encoder = made(spaces.Dict({"a": space, "b": spaces.Discrete(3)}), encoder=name)
@@ -191,7 +197,7 @@ def test_counting_leaves_a_module_as_it_was():
     assert not any(part._forward_hooks for part in module.modules())
 
 
-@pytest.mark.parametrize("name", ["nature", "small", "impala"])
+@pytest.mark.parametrize("name", ["nature", "small", "codes", "impala"])
 def test_every_layer_is_called_as_a_module(name):
     encoder = made(EVERYTHING, encoder=name, norm_obs=True)
     obs = observations(EVERYTHING, 2)

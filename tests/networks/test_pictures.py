@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from gymnasium import spaces
 from torch import nn
 
 from agents.networks.encoders import Flat
-from agents.networks.pictures import ImpalaCNN, NatureCNN, Rescale, SmallCNN, find_layout
+from agents.networks.pictures import CodesCNN, ImpalaCNN, NatureCNN, Rescale, SmallCNN, find_layout
 from envs.errors import UserError
 from tests.networks.encoding import CHW, HWC, made, observations
 
@@ -62,9 +63,9 @@ def test_every_layout_becomes_channels_height_and_width(shape):
     raw = np.random.default_rng(0).integers(0, 256, (2, *shape), dtype=np.uint8)
     others = [axis + 1 for axis in range(len(shape)) if axis not in (side, side + 1)]
     expected = raw.transpose(0, *others, side + 1, side + 2).reshape(2, channels, height, width)
-    np.testing.assert_allclose(convolved(encoder, torch.from_numpy(raw)), expected / 255, rtol=1e-6)
-    network = "nature" if min(height, width) >= 36 else "small"
-    assert encoder.description == f"observation: picture {height} x {width}, {said}, uint8 / 255 -> {network} CNN"
+    np.testing.assert_allclose(convolved(encoder, torch.from_numpy(raw))[:, :channels], expected / 255, rtol=1e-6)
+    how = "-> nature CNN" if min(height, width) >= 36 else "and as codes of 8 bits -> small CNN"
+    assert encoder.description == f"observation: picture {height} x {width}, {said}, uint8 / 255 {how}"
 
 
 @pytest.mark.parametrize("channels_last", [True, False])
@@ -97,10 +98,39 @@ def test_a_stack_of_frames_keeps_time_before_colour(channels_last):
 def test_pictures_are_scaled_to_0_to_1_by_their_bounds(shape, low, high, dtype, said):
     encoder = made(spaces.Box(low, high, shape, dtype))
     obs = torch.from_numpy(np.stack([np.full(shape, value, dtype) for value in (low, high)]))
-    seen = convolved(encoder, obs)
+    seen = convolved(encoder, obs)[:, : math.prod(shape[2:])]
     assert seen[0].eq(0).all()
     torch.testing.assert_close(seen[1], torch.ones_like(seen[1]))
-    assert f", {said} -> " in encoder.description
+    assert f", {said} " in encoder.description
+
+
+@pytest.mark.parametrize(("low", "high", "bits"), [(0, 255, 8), (0, 10, 4), (3, 10, 3), (200, 255, 6)])
+def test_small_pictures_of_bytes_are_read_as_codes_too(low, high, bits):
+    encoder = made(spaces.Box(low, high, (5, 6, 2), np.uint8))
+    assert (encoder.name, type(encoder.leaves[0])) == ("codes", CodesCNN)
+    assert f"as codes of {bits} bits -> small CNN" in encoder.description
+    raw = np.random.default_rng(0).integers(low, high, (3, 5, 6, 2), dtype=np.uint8, endpoint=True)
+    seen = convolved(encoder, torch.from_numpy(raw))
+    assert seen.shape == (3, 2 + 2 * bits, 5, 6)
+    code = raw.astype(int) - low
+    for channel, bit in itertools.product(range(2), range(bits)):
+        np.testing.assert_array_equal(seen[:, 2 + channel * bits + bit], code[..., channel] >> bit & 1)
+
+
+@pytest.mark.parametrize(
+    ("space", "name"),
+    [
+        (spaces.Box(0, 255, (36, 36, 3), np.uint8), "nature"),
+        (spaces.Box(0, 1, (7, 7, 3), np.uint8), "small"),
+        (spaces.Box(0, 255, (7, 7, 3), np.float32), "small"),
+    ],
+)
+def test_other_pictures_are_no_codes_unless_they_are_said_to_be(space, name):
+    encoder = made(space)
+    assert encoder.name == name
+    said = made(space, encoder="codes")
+    assert ("codes" in said.description) == (space.dtype == np.uint8)
+    assert said(observations(space, 2)).shape == (2, 128)
 
 
 @pytest.mark.parametrize(

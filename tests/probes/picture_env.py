@@ -1,9 +1,10 @@
-"""A task that only a picture solves: which half is bright says which action is worth 1."""
+"""Tasks that only a picture solves: which half is bright, or which code is in the middle, says what is worth 1."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import gymnasium
 import numpy as np
 from gymnasium import Space, spaces
 
@@ -68,3 +69,18 @@ class Pictures(InProcess):
 
     def close(self) -> None:
         pass
+
+
+class Coded(gymnasium.Env):
+    """One step: the code in the middle of a picture of bytes is the action worth 1."""
+
+    observation_space = spaces.Box(0, 255, (5, 5, 2), np.uint8)
+    action_space = spaces.Discrete(6)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[np.ndarray, dict[str, Any]]:
+        super().reset(seed=seed)
+        self._codes = self.np_random.integers(0, 6, (5, 5, 2), np.uint8)
+        return self._codes, {}
+
+    def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        return self._codes, float(action == self._codes[2, 2, 0]), True, False, {}

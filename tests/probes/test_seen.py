@@ -15,7 +15,7 @@ from tests.envs.grain_env import Moved
 from tests.envs.told_env import Told
 from tests.fakes import training_on
 from tests.marks import long_test
-from tests.probes.picture_env import FORMS, Pictures
+from tests.probes.picture_env import FORMS, Coded, Pictures
 
 PPO = {"n_envs": 8, "n_steps": 16, "batch_size": 64, "n_epochs": 4, "gamma": 0.5, "net_arch": (16,)}
 DQN = {"n_envs": 8, "learning_starts": 64, "buffer_size": 1_000, "batch_size": 32, "train_freq": 8, "gamma": 0.5}
@@ -70,6 +70,10 @@ def test_pictures_of_every_form_are_seen(form):
     for _ in training.iterations():
         pass
     assert evaluate(Pictures(8, form), training.policy, 40, seed=5).mean == 1.0
+
+
+def test_codes_are_told_apart():
+    assert score(Coded, PPOConfig(**PPO, learning_rate=3e-3, total_timesteps=5_120)) > 0.9
 
 
 @pytest.mark.parametrize("params", [PPOConfig(**PPO, learning_rate=3e-3, total_timesteps=1_024, augment=["shift"])])

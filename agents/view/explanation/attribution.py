@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from agents.core.tree import named_leaves, to_numpy, to_tensor
+from agents.networks.encoders import Encoder
+from agents.networks.pictures import CodesCNN
 from agents.view.explanation.decisions import scores
 from agents.view.explanation.features import is_continuous, leaves_of, picture_leaves
 from envs.errors import UserError
@@ -59,6 +61,13 @@ class Question:
         """Paths of the leaves whose numbers have a gradient."""
         return [path for path, leaf in leaves_of(self.obs_space).items() if is_continuous(leaf)]
 
+    @property
+    def coded(self) -> set[str]:
+        """Paths of the pictures that are read as codes too: between two codes is nothing that a gradient follows."""
+        encoders = [part for part in self.policy.model.modules() if isinstance(part, Encoder)]
+        pairs = [pair for one in encoders for pair in zip(one.keys or [""], one.leaves, strict=False)]
+        return {path for path, leaf in pairs if isinstance(leaf, CodesCNN)}
+
     def _tensor(self, array: Any) -> Tensor:
         return to_tensor(array, self.policy.device)
 
@@ -90,17 +99,18 @@ class Question:
 
 
 def gradients(question: Question) -> Leaves:
-    """Return the gradient of each score by each number, path -> `[K, B, *shape]`."""
+    """Return the gradient of each score by each number, path -> `[K, B, *shape]`, without what is read as codes."""
     from captum.attr import Saliency
 
     method = Saliency(question.scores)
-    return _each_score(question, lambda k, **more: method.attribute(target=k, abs=False, **more))
+    found = _each_score(question, lambda k, **more: method.attribute(target=k, abs=False, **more))
+    return {path: leaf for path, leaf in found.items() if path not in question.coded}
 
 
 def integrated(question: Question, baseline: Any) -> Leaves:
     """Return how much each number adds to each score over that of a baseline, path -> `[K, B, *shape]`.
 
-    All numbers together add up to the difference of the two scores.
+    All numbers together add up to the difference of the two scores; those that are read as codes are left out.
 
     Args:
         baseline: one observation, without a batch axis.
@@ -109,7 +119,8 @@ def integrated(question: Question, baseline: Any) -> Leaves:
 
     method, base = IntegratedGradients(question.scores), _baselines(question, baseline)
     more = {"baselines": base, "n_steps": STEPS, "internal_batch_size": ROWS}
-    return _each_score(question, lambda k, **given: method.attribute(target=k, **given, **more))
+    found = _each_score(question, lambda k, **given: method.attribute(target=k, **given, **more))
+    return {path: leaf for path, leaf in found.items() if path not in question.coded}
 
 
 def occluded(question: Question, baseline: Any, picture_axes: str = "auto") -> Leaves:

@@ -178,7 +178,12 @@ def _reasons(
     if layouts := picture_leaves(subject.obs_space, axes):
         found_by = {"occlusion": occluded(question, mean, axes), "integrated gradients": leaves}
         found_by["gradient"] = gradients(question)
-        heat = {(method, path): found_by[method][path] for method in found_by for path in layouts}
+        heat = {
+            (method, path): found_by[method][path]
+            for method in found_by
+            for path in layouts
+            if path in found_by[method]
+        }
     return [
         _reason(subject, found, states.rows(slice(row, row + 1)), at, _of_row(leaves, row), _of_row(heat, row))
         for row, at in enumerate(places)

@@ -36,7 +36,7 @@ class Bricks(PixelGame):
     * Anywhere else in row 9 it is lost: terminated.
 
     An episode begins with a full wall, the paddle in the middle, and the ball in row 4, in any column, on its way down
-    to the left or to the right. Observations are uint8 `[10, 10, 4]`, 0 or 255; the channels are the paddle, the ball,
+    to the left or to the right. Observations are uint8 `[10, 10, 4]`, 0 or 1; the channels are the paddle, the ball,
     its trail (where it was before, so that one picture shows where it flies) and the bricks.
 
     The state's rows, int64, are the paddle's left cell, the ball's column and row, its direction across and down, its
@@ -108,7 +108,6 @@ class Bricks(PixelGame):
         wall_bits = xp.asarray(wall >> TOP_ROW * SIDE, dtype=xp.int32)
         bricks = wall_bits[:, None] >> xp.arange(ROWS * SIDE, dtype=xp.int32, device=device)
         bricks &= 1
-        bricks *= 255
         image[:, TOP_ROW:BELOW, :, BRICK] = bricks.reshape(count, ROWS, SIDE)
         return image
 

@@ -35,7 +35,7 @@ class Crossing(StickyGame):
     second to sixth step, and comes back at the other side. A walker that is hit is back at the kerb. Nothing
     terminates an episode.
 
-    Observations are uint8 `[10, 10, 7]`, 0 or 255; the channels are the walker, cars, and for each of the five speeds,
+    Observations are uint8 `[10, 10, 7]`, 0 or 1; the channels are the walker, cars, and for each of the five speeds,
     the fastest first, the cells behind the cars that have it.
 
     The state's rows, int64, are the walker's row and the steps until it may move; of each car the column, the steps

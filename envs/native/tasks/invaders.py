@@ -37,7 +37,7 @@ class Invaders(StickyGame):
     which moves one step sooner, down to every 6 steps. Where an alien or a shot of theirs meets the cannon, and where
     the block would leave the picture below, it is over: terminated.
 
-    Observations are uint8 `[10, 10, 6]`, 0 or 255; the channels are the cannon, the aliens, the aliens again if they go
+    Observations are uint8 `[10, 10, 6]`, 0 or 1; the channels are the cannon, the aliens, the aliens again if they go
     left, or if they go right, the cannon's shots and the alien's.
 
     The state's rows, int64, are the cannon's column, the block with the bit 4 column + row for each alien, its number

@@ -45,7 +45,7 @@ class Submarine(StickyGame):
 
     MinAtar's own code, against its description, counts -1 aboard after all 6 have left; here it is 0.
 
-    Observations are uint8 `[10, 10, 10]`, 0 or 255; the channels are the submarine's front and back, its shots, trails
+    Observations are uint8 `[10, 10, 10]`, 0 or 1; the channels are the submarine's front and back, its shots, trails
     (the cell behind each enemy and diver), the enemies' shots, fish, enemy submarines, in row 9 a bar for the oxygen
     from the left and one for the divers aboard from the right, its last cell free, and divers.
 
@@ -168,8 +168,8 @@ class Submarine(StickyGame):
         )
         image = seen(xp, len(CHANNELS), shown)
         columns = xp.arange(SIDE, device=state.device)
-        image[:, -1, :, GAUGE] = (columns < _bar(oxygen)[:, None]) * 255
-        image[:, -1, :, ABOARD] = ((columns < SIDE - 1) & (columns >= SIDE - 1 - aboard[:, None])) * 255
+        image[:, -1, :, GAUGE] = columns < _bar(oxygen)[:, None]
+        image[:, -1, :, ABOARD] = (columns < SIDE - 1) & (columns >= SIDE - 1 - aboard[:, None])
         return image
 
 

@@ -30,7 +30,7 @@ class Treasure(StickyGame):
     About every 100 steps there is a newcomer one step sooner, down to every step, and every other time all move one
     step sooner, too.
 
-    Observations are uint8 `[10, 10, 4]`, 0 or 255; the channels are the player, enemies, trails (the cell behind each
+    Observations are uint8 `[10, 10, 4]`, 0 or 1; the channels are the player, enemies, trails (the cell behind each
     enemy and piece of gold) and gold.
 
     The state's rows, int64, are the player's column and row, the steps until the next newcomer and between them, until

@@ -36,7 +36,7 @@ KINDS: dict[str, tuple[Any, Any, Any]] = {
     "ppo coins": (PPOConfig(net_arch=(16,)), VECTOR, spaces.MultiBinary(3)),
     "ppo parts": (PPOConfig(net_arch=(16,)), VECTOR, SEVERAL),
     "ppo masks": (PPOConfig(net_arch=(16,)), MASKED, THREE),
-    "ppo pictures": (PPOConfig(net_arch=(16,)), PICTURE, THREE),
+    "ppo pictures": (PPOConfig(net_arch=(16,), encoder="small"), PICTURE, THREE),
     "ppo memory": (PPOConfig(net_arch=(16,), memory="gru", memory_size=8), VECTOR, THREE),
     "dqn": (DQNConfig(net_arch=(16,)), VECTOR, THREE),
     "dqn c51": (DQNConfig(net_arch=(16,), distribution="c51", dueling=True), VECTOR, THREE),

@@ -12,7 +12,7 @@ from agents.view.explanation import attribution
 from agents.view.explanation.attribution import Question, gradients, integrated, occluded, refuse_without_captum
 from agents.view.explanation.states import States, greedy
 from envs.errors import UserError
-from tests.view.explanation.asking import KINDS, THREE, VECTOR, ask, policy_of, scores_at, states_of
+from tests.view.explanation.asking import KINDS, PICTURE, THREE, VECTOR, ask, policy_of, scores_at, states_of
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -63,6 +63,15 @@ def test_attributions_are_others_where_the_weights_are_others(kind):
         ]
         together = np.corrcoef(*(leaf.ravel() for leaf in found))[0, 1]
         assert abs(together) < 0.6
+
+
+def test_what_is_read_as_codes_has_no_gradient_and_can_be_hidden(monkeypatch):
+    monkeypatch.setitem(KINDS, "ppo codes", (PPOConfig(net_arch=(16,)), PICTURE, THREE))
+    policy = policy_of("ppo codes")
+    states = states_of("ppo codes", policy)
+    question, mean = ask("ppo codes", policy, states), states.mean()
+    assert (gradients(question), integrated(question, mean)) == ({}, {})
+    assert np.abs(occluded(question, mean)[""]).max() > 0.01
 
 
 def test_a_patch_that_is_hidden_is_worth_what_the_score_loses():
