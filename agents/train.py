@@ -183,8 +183,8 @@ def _read(argv: list[str]) -> tuple[RunConfig, Options, list[str], Path | None]:
     values, label = config.model_dump(mode="json"), Layer(FLAGS, {}).label
     for name, part in idle(type(config.params), values).items():
         if name in given:
-            off = "none" if values[part] is None else str(values[part]).lower()
-            notes.append(f"{label(name)} changes nothing here: it goes with {label(part)}, which is {off}")
+            value = "none" if values[part] is None else str(values[part]).lower()
+            notes.append(f"{label(name)} changes nothing here, as {label(part)} is {value}")
     return config, options, notes, early.beside
 
 

@@ -163,7 +163,7 @@ TorsoWidths = Annotated[_Numbers | Torsos, BeforeValidator(_read_widths)]
 positive = AfterValidator(_check_positive)
 not_negative = AfterValidator(_check_not_negative)
 
-# a part, with which values of it (None: any that is not off), which settings are in use
+# a part, with which values of it (None: any that is not off; (): those that are off), which settings are in use
 Detail = tuple[str, tuple[str, ...] | None, tuple[str, ...]]
 OFF: tuple[Any, ...] = (None, False, 0, "none", "auto", (), [])  # a setting that is not in use
 DETAILS: tuple[Detail, ...] = (
@@ -181,6 +181,8 @@ DETAILS: tuple[Detail, ...] = (
     ("data", None, ("online_fraction",)),
     ("demonstrator", None, ("demonstrator_coef", "demonstrator_fraction", "demonstrator_margin")),
     ("munchausen", None, ("munchausen_alpha", "munchausen_tau", "munchausen_clip")),
+    ("munchausen", (), ("double_q",)),
+    ("batch_norm", (), ("tau", "target_update_interval")),
     ("normalize_advantage", None, ("normalize_over_rollout",)),
     ("norm_value", None, ("norm_value_rate",)),
     ("curiosity", None, tuple(f"curiosity_{name}" for name in ("coef", "gamma", "episodic", "share", "loss_coef"))),
@@ -258,7 +260,7 @@ class Settings(BaseModel):
 
 
 def idle(kind: type[Settings], values: Mapping[str, Any]) -> dict[str, str]:
-    """Return the names of settings that change nothing, and of each the part that it belongs to, which is not in use.
+    """Return the names of settings that change nothing, and of each the part whose value leaves it without use.
 
     Args:
         kind: an algorithm's settings.
@@ -267,6 +269,8 @@ def idle(kind: type[Settings], values: Mapping[str, Any]) -> dict[str, str]:
     found: dict[str, str] = {}
     for part, needed, details in (*DETAILS, *kind.all_details()):
         value = values.get(part)
-        if part in values and (value in OFF or (needed is not None and value not in needed)):
+        off = value in OFF
+        in_use = off if needed == () else not off and (needed is None or value in needed)
+        if part in values and not in_use:
             found |= {name: part for name in details if name in values}
     return found

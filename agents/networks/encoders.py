@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -33,6 +33,7 @@ from envs.adapters.masks import ACTION_MASK
 from envs.errors import UserError
 from envs.words import Tokens, Written
 
+SYMBOLS = ("transformer", "gru")  # what reads texts and sequences by networks of our own
 LONGEST = 100_000  # entries of a one-hot vector: beyond, a step of training takes seconds
 
 
@@ -211,16 +212,18 @@ class Encoder(Mixed):
         pictures: set[type[nn.Module]] = {type(one) for one in encoders if isinstance(one, PictureEncoder)}
         names = [row for row, made in ENCODERS.items() if made in (pictures or {Flat})]
         self.name = name if kind is not None or len(names) > 1 else names[0]
-        ignored = " (norm_obs is left to it)" if whole and config.norm_obs else ""
+        ignored = ""
+        if config.norm_obs and not any(isinstance(one, Flat) and one.norm is not None for one in encoders):
+            ignored = " (norm_obs is left to it)" if whole else " (norm_obs normalises vectors of floats alone)"
         self.description = "\n".join(
             f"{key}: {getattr(encoder, 'description', f'read by {name}')}{ignored}"
             for key, encoder in zip(leaves, encoders, strict=True)
         )
-        if reads_pictures and not any(isinstance(encoder, PictureEncoder) for encoder in encoders):
-            raise UserError(
-                f"encoder {name} reads pictures, and there are none. Use auto, or a class of your own. "
-                f"What was understood:\n{self.description}"
-            )
+        fault = None if whole else _misfit(config, leaves.values())
+        if reads_pictures and not pictures:
+            fault = f"encoder {name} reads pictures, and there are none. Use auto, or a class of your own."
+        if fault is not None:
+            raise UserError(f"{fault} What was understood:\n{self.description}")
         counted = self._try(name, space)
         self.flops = int(getattr(encoders[0], "flops", counted)) if whole else counted
 
@@ -259,8 +262,22 @@ def _named(name: str) -> type[nn.Module] | None:
     return ENCODERS.get(name)
 
 
+def _misfit(config: NetworkConfig, leaves: Iterable[Space]) -> str | None:
+    """Say which setting is for observations that there are none of."""
+    leaves, axes, how = list(leaves), config.picture_axes, config.text_encoder
+    if axes not in ("auto", "none") and not any(
+        isinstance(x, spaces.Box) and len(x.shape) == len(axes) for x in leaves
+    ):
+        return f"picture_axes {axes} is for Boxes of {len(axes)} axes, and there are none: leave it out."
+    texts = (Written, Tokens, spaces.MultiDiscrete) if how in SYMBOLS else (Written,)
+    if how != "auto" and not any(isinstance(leaf, texts) for leaf in leaves):
+        what = "texts, sequences and MultiDiscrete" if how in SYMBOLS else "texts"
+        return f"text_encoder {how} reads {what}, and there are none: leave it out."
+    return None
+
+
 def _of_leaf(space: Space, kind: type[nn.Module] | None, config: NetworkConfig) -> Any:
-    named = config.text_encoder in ("transformer", "gru")
+    named = config.text_encoder in SYMBOLS
     if isinstance(space, Written) and config.text_encoder != "auto" and not named:
         from agents.networks.pretrained import Pretrained  # here, as it imports PyTorch's compiler
 

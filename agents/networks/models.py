@@ -192,12 +192,17 @@ class ActorCritic(Model):
         self.squash = config.squash_output
         self.size = size = parameter_count(action_space)
         deviations = deviation_count(action_space)
-        self.split_std = deviations > 0 and config.state_dependent_std
+        self.split_std = config.state_dependent_std
         self.sde = config.sde
-        if config.sde.use_sde and not isinstance(action_space, spaces.Box):
-            raise UserError(
-                f"use_sde is for continuous actions, a Box; this environment has {action_space}: leave it out."
-            )
+        for name, given, fits in (
+            ("use_sde", config.sde.use_sde, isinstance(action_space, spaces.Box)),
+            ("state_dependent_std", config.state_dependent_std, deviations),
+            ("squash_output", config.squash_output, deviations),
+        ):
+            if given and not fits:
+                raise UserError(
+                    f"{name} is for continuous actions, a Box; this environment has {action_space}: leave it out."
+                )
         widths = config.torsos
         self.policy_torso = MLP(self.features, widths.pi, config.activation)
         self.value_torso = None if config.shared_torso else MLP(self.features, widths.vf, config.activation)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import math
 
 import numpy as np
@@ -30,9 +31,14 @@ def record_losses(made):
     return seen
 
 
-@pytest.mark.parametrize("action_space", ACTIONS, ids=str)
 @pytest.mark.parametrize(
-    "options", [{}, {"squash_output": True, "norm_obs": True}, {"state_dependent_std": True, "shared_torso": True}]
+    ("action_space", "options"),
+    [
+        *itertools.product(ACTIONS, [{}, {"norm_obs": True}, {"shared_torso": True}]),
+        (BOX, {"squash_output": True}),
+        (BOX, {"state_dependent_std": True, "shared_torso": True}),
+    ],
+    ids=str,
 )
 def test_every_action_space_learns_and_its_first_ratio_is_1(action_space, options):
     settings = {"n_envs": NUM_ENVS, "n_steps": N_STEPS, "batch_size": 16, "n_epochs": 2, "net_arch": (16,)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -167,6 +168,32 @@ def test_names_that_do_not_fit_are_refused_in_words():
         made(spaces.Box(0, 255, (10, 10, 4), np.uint8), encoder="nature")
     with pytest.raises(UserError, match=r"impala reads pictures, and there are none(.|\n)*vector of 3 numbers"):
         made(spaces.Box(0, 255, (3,), np.uint8), encoder="impala")
+
+
+@pytest.mark.parametrize(
+    ("space", "setting", "message"),
+    [
+        (spaces.Box(-1, 1, (3,)), {"picture_axes": "hwc"}, "picture_axes hwc is for Boxes of 3 axes"),
+        (spaces.Box(-1, 1, (3,)), {"text_encoder": "gru"}, "text_encoder gru reads texts, sequences and MultiDiscrete"),
+        (
+            spaces.Dict({"a": spaces.Discrete(3)}),
+            {"text_encoder": str(Path(__file__).parent)},
+            "reads texts, and there",
+        ),
+    ],
+)
+def test_settings_for_what_is_not_observed_are_refused(space, setting, message):
+    with pytest.raises(UserError, match=message):
+        made(space, **setting)
+
+
+def test_a_normaliser_without_floats_is_said():
+    for space in (spaces.Discrete(3), spaces.Box(0, 1, (10, 10, 4), np.uint8)):
+        assert made(space, norm_obs=True).description.endswith("(norm_obs normalises vectors of floats alone)")
+        assert "norm_obs" not in made(space).description
+    assert (
+        "alone" not in made(spaces.Dict({"a": spaces.Discrete(3), "b": spaces.Box(-1, 1)}), norm_obs=True).description
+    )
 
 
 @pytest.mark.parametrize("name", ["nature", "small", "codes", "impala"])

@@ -15,6 +15,7 @@ from agents.core.config import ActorCriticConfig, QNetworkConfig
 from agents.networks.layers import MLP, SpectralLinear
 from agents.networks.models import ActorCritic, QNetwork, action_mask
 from agents.ops.distributions import SquashedGaussian, draw_noise
+from envs.errors import UserError
 from tests.algos.making import NUM_ENVS, collect, make, make_batch, make_dqn, watch_losses
 from tests.fakes import ClockEnv
 from tests.networks.encoding import EVERYTHING, SPACES, observations
@@ -143,6 +144,12 @@ def test_state_dependent_deviations_begin_near_their_initial_value_and_depend_on
     assert policy.log_std[0].ne(policy.log_std[1]).all()
     torch.nn.init.constant_(network.policy_head.bias, 100.0)
     assert network(observations(VECTOR, 1))[0].log_std.max().item() == 2.0
+
+
+def test_settings_of_continuous_actions_are_refused_where_there_are_none():
+    for name in ("use_sde", "state_dependent_std", "squash_output"):
+        with pytest.raises(UserError, match=rf"{name} is for continuous actions, a Box; this environment has Discrete"):
+            ActorCritic(spaces.Box(-1, 1, (3,)), spaces.Discrete(2), ActorCriticConfig(**{name: True}))
 
 
 def test_squash_reaches_the_distribution():

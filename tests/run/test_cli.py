@@ -129,9 +129,15 @@ def runner(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[dict[str, An
 def test_flags_of_a_part_that_is_off_are_told(runner: list[dict[str, Any]], capsys: pytest.CaptureFixture[str]) -> None:
     trained(runner, "--env CartPole-v1 --memory-size 3 --curiosity-coef 2")
     said = capsys.readouterr().out.splitlines()
-    assert said[0] == "--memory-size changes nothing here: it goes with --memory, which is none"
-    assert said[1] == "--curiosity-coef changes nothing here: it goes with --curiosity, which is none"
+    assert said[0] == "--memory-size changes nothing here, as --memory is none"
+    assert said[1] == "--curiosity-coef changes nothing here, as --curiosity is none"
     trained(runner, "--env CartPole-v1 --memory-size 3 --memory gru --augment none")
+    assert capsys.readouterr().out == ""
+    trained(runner, "--env CartPole-v1 --algo dqn --munchausen --no-double-q")
+    assert capsys.readouterr().out == "--double-q changes nothing here, as --munchausen is true\n"
+    trained(runner, "--env Pendulum-v1 --algo sac --preset crossq --tau 0.1")
+    assert capsys.readouterr().out == "--tau changes nothing here, as --batch-norm is true\n"
+    trained(runner, "--env Pendulum-v1 --algo sac --tau 0.1")
     assert capsys.readouterr().out == ""
 
 

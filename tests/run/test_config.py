@@ -223,6 +223,7 @@ def test_values_read_as_yaml(text: str, value: Any) -> None:
         ({"n_envs": 2**53 + 1}, "n_envs: 9007199254740993 is out of range; it must be <= 9007199254740992"),
         ({"total_timesteps": 10**400}, r"total_timesteps: 10+\.\.\. is out of range; it must be <= 9007199254740992"),
         ({"schedule_total": 10**400}, "schedule_total: .* is out of range; it must be <= 9007199254740992"),
+        ({"algo": "sac", "ent_coef": 0.1, "target_entropy": -1}, "aims at, and ent_coef is 0.1: give ent_coef as auto"),
         ({"algo": "sac", "schedule_total": 50}, "schedule_total 50 is below learning_starts 100"),
         ({"net_arch": [10**400]}, "net_arch: .* is out of range; it must be .*< 9.22"),
         ({"name": "n" * 101}, r"f.yaml: name: 'n+\.\.\. given, TEXT\|none of at most 100 characters expected"),

@@ -65,4 +65,9 @@ class SACConfig(OffPolicyConfig):
                 f"schedule_total {total} is below learning_starts {starts}, up to which actions are random: lower "
                 "learning_starts, or raise schedule_total."
             )
+        if self.target_entropy != "auto" and self.initial_ent_coef is None:
+            return (
+                f"target_entropy is what a learnt weight of the entropy aims at, and ent_coef is {self.ent_coef:g}: "
+                "give ent_coef as auto, or leave target_entropy out."
+            )
         return super().contradiction()
