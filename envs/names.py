@@ -1,8 +1,8 @@
 """What the actions and the numbers of observations, or the channels of pictures, are called.
 
 An environment of the user's says so in `metadata["action_names"]` and `metadata["observation_names"]`, one of
-Gymnasium's by the tables here, a game of the Atari emulator by `get_action_meanings()`, and one of Gymnasium's MuJoCo
-kind by the joints and motors of its model.
+Gymnasium's by the tables here, a game of the Atari emulator by `get_action_meanings()`, one of MiniGrid's by its enum
+`actions`, and one of Gymnasium's MuJoCo kind by the joints and motors of its model.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from enum import EnumType
 from typing import Any
 
 import gymnasium
@@ -27,7 +28,6 @@ _ACTIONS = {
     "CarRacing": ["nothing|right|left|gas|brake", "steering|gas|brake"],
     "CartPole": ["left|right"],
     "CliffWalking": ["up|right|down|left"],
-    "CliffWalkingSlippery": ["up|right|down|left"],
     "Corridor": ["left|right"],
     "Crossing": ["stay|up|down"],
     "FrozenLake": ["left|down|right|up"],
@@ -49,7 +49,6 @@ _OBSERVATIONS = {
     "Bricks": ["paddle|ball|trail|bricks"],
     "CartPole": ["cart|cart speed|pole angle|pole speed"],
     "CliffWalking": ["cell"],
-    "CliffWalkingSlippery": ["cell"],
     "Corridor": ["cue|junction"],
     "Crossing": ["walker|cars|speed 1|speed 2|speed 3|speed 4|speed 5"],
     "FrozenLake": ["cell"],
@@ -69,6 +68,7 @@ _OBSERVATIONS = {
     "Taxi": ["state"],
     "Treasure": ["player|enemies|trails|gold"],
 }
+_VARIANT = re.compile(r"(Slippery|8x8|Continuous|Hardcore)$")  # of one of them, with the same names
 # the same for leaves that are one number each, by their paths
 _LEAVES = {"Blackjack": {"0": "own sum", "1": "dealer's card", "2": "usable ace"}}
 
@@ -113,12 +113,16 @@ def names_of(env_id: str, observation_space: Space, action_space: Space, env: gy
         UserError: names in the environment's metadata are not what they must be.
     """
     family = re.sub(r"(NoVel)?-v\d+$", "", env_id.rpartition("/")[2])
+    if family not in _ACTIONS:
+        family = _VARIANT.sub("", family)
     actions: list[list[str]] = [text.split("|") for text in _ACTIONS.get(family, [])]
     seen: dict[str, list[list[str]]] = {"": [text.split("|") for text in _OBSERVATIONS.get(family, [])]}
     seen |= {path: [[name]] for path, name in _LEAVES.get(family, {}).items()}
     core: Any = None if env is None else env.unwrapped
     if callable(meanings := getattr(core, "get_action_meanings", None)):
         actions.append([str(name).lower() for name in meanings()])
+    if isinstance(members := getattr(core, "actions", None), EnumType):  # as MiniGrid has them
+        actions.append([name.replace("_", " ") for name in members.__members__])
     if hasattr(core, "mujoco_renderer"):
         actions.append(list(_motors(core.model)))
         seen[""].append(list(_joints(core, core.model)))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from enum import IntEnum
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -39,8 +41,12 @@ def test_nothing_is_looked_up_where_nothing_is_drawn():
         ("Pendulum-v1", 1, 3),
         ("LunarLander-v3", 4, 8),
         ("BipedalWalker-v3", 4, 24),
+        ("LunarLanderContinuous-v3", 2, 8),
+        ("BipedalWalkerHardcore-v3", 4, 24),
         ("FrozenLake-v1", 4, 1),
+        ("FrozenLake8x8-v1", 4, 1),
         ("CliffWalking-v1", 4, 1),
+        ("CliffWalkingSlippery-v1", 4, 1),
         ("Corridor-v0", 2, 2),
         ("PendulumNoVel-v1", 1, 3),
         ("Bricks-v0", 3, 4),
@@ -97,6 +103,15 @@ class Shifted(gym.Env):
 
 def test_actions_without_names_have_the_environments_numbers():
     assert names_of("Shifted-v0", Shifted.observation_space, spaces.Discrete(3), Shifted()).actions == ("-1", "0", "1")
+
+
+def test_actions_that_an_enum_counts_are_named_by_it():
+    shown = Shifted()
+    shown.actions = IntEnum("Moves", ["turn_left", "forward"], start=0)
+    assert names_of("Shown-v0", Shifted.observation_space, spaces.Discrete(2), shown).actions == (
+        "turn left",
+        "forward",
+    )
 
 
 def test_an_environments_own_names_are_in_its_metadata():
