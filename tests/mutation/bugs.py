@@ -4179,6 +4179,17 @@ BUGS = [
         ("self.model.bring_bounds_up_to_date()", "pass", "PQN: bounds of layers are those of the rollout before"),
     ),
     *_in(
+        "agents/algos/pqn/algorithm.py",
+        "tests/algos/test_pqn.py",
+        (
+            "self.config.gamma, self.config.q_lambda)",
+            "self.config.gamma, 1.0)",
+            "PQN: lambda is 1, whatever is set",
+            "Gallici et al. 2024, eq. 6",
+        ),
+        ("loss = 0.5 * mean((taken", "loss = mean((taken", "PQN: the loss is twice the paper's", "Gallici et al. 2024"),
+    ),
+    *_in(
         "agents/data/batch.py",
         "tests/data/test_samplers.py",
         (
