@@ -25,6 +25,7 @@ from agents.run.training import Training
 from agents.run.transfer import begin, changed
 
 SECONDS = 5.0  # that a run is tried for, once it learns
+LONGEST = 30.0  # seconds in all, where two rounds take no longer
 LEAST, MOST = 3, 200  # rounds that are timed
 
 
@@ -62,8 +63,11 @@ def dry_run(config: RunConfig, runs_dir: Path, quiet: bool = False) -> dict[str,
         training.refuse_too_large_on_disk(runs_dir, resumed=False)
         begin(training)
         rows = list(layers(training.algorithm.model, training.env.observation_space))
-        lines = list(understood(training))
         data_bytes = training.data_bytes
+        if not quiet:  # before it is timed, which takes a while
+            say(*understood(training), *changed(training))
+            console().print(table(rows))
+            say(f"parts for --freeze, --reset and --lr-scale, or what is in them: {', '.join(tops(training))}")
     with closing((tried := build(shortened(config))).env):
         rate, seconds = timed(tried, config.params)
     parameters = sum(parameter.numel() for parameter in training.algorithm.model.parameters())
@@ -76,9 +80,6 @@ def dry_run(config: RunConfig, runs_dir: Path, quiet: bool = False) -> dict[str,
         seconds=round(seconds, 1),
     )
     if not quiet:
-        say(*lines, *changed(training))
-        console().print(table(rows))
-        say(f"parts for --freeze, --reset and --lr-scale, or what is in them: {', '.join(tops(training))}")
         say(*sentences(found, config.params))
     return asdict(found)
 
@@ -155,7 +156,8 @@ def timed(training: Training, params: AlgoConfig) -> tuple[float, float]:
             acting = iteration.step, now  # nothing is learnt yet
             continue
         marks.append((iteration.step, now))
-        if (len(marks) > LEAST and now - marks[0][1] > SECONDS) or len(marks) > MOST:
+        enough = len(marks) > LEAST and now - marks[0][1] > SECONDS
+        if enough or len(marks) > MOST or (len(marks) > 1 and now - began > LONGEST):
             break
     if len(marks) < 2:  # one round is all there is, the first, which takes longest
         marks = [(acting[0], acting[1]), *(marks or [(training.step, perf_counter())])]

@@ -94,6 +94,16 @@ def test_the_time_is_that_of_acting_alone_and_then_of_learning(monkeypatch):
     assert seconds == 50_000 / 400 + 50_000 / 50
 
 
+def test_two_rounds_are_enough_where_they_take_long(monkeypatch):
+    config = resolve([Layer(FLAGS, {"env": "CartPole-v1", "total_timesteps": 100_000, "device": "cpu"})])
+    clock = iter(range(0, 10_000, 20))
+    monkeypatch.setattr(dry, "perf_counter", lambda: float(next(clock)))
+    rounds = iter([Iteration(step, {"train/loss": 0.0}) for step in (100, 300, 500)])
+    rate, seconds = dry.timed(SimpleNamespace(iterations=lambda: rounds, step=0), config.params)
+    assert (rate, seconds) == (10, 10_000)
+    assert next(rounds).step == 500
+
+
 @pytest.mark.parametrize("more", ["--resume runs/none", "--seeds 2"])
 def test_it_is_of_one_run_that_begins(more, capsys):
     words = ["--dry-run", *more.split()] if "resume" in more else [*PPO.split(), "--dry-run", *more.split()]
