@@ -11,8 +11,7 @@ from agents.core.tree import tree_map
 from agents.core.types import Policy
 from agents.run.play import Moment
 from agents.view.explanation.attribution import Question
-
-DECIDING = {"q_values", "probabilities", "mean"}
+from agents.view.explanation.decisions import DECIDING
 
 
 def saliency(policy: Policy | None, moment: Moment, actions: Space, seen: Space) -> dict[str, np.ndarray]:

@@ -10,6 +10,7 @@ from torch import Tensor
 from agents.ops.distributions import parameter_count
 from envs.actions import Hybrid
 
+DECIDING = {"q_values", "probabilities", "mean"}  # outputs of which a policy must say one
 LEAST = 1e-30  # probability whose logarithm is taken: that of 0 has no gradient
 
 

@@ -16,6 +16,7 @@ from agents.run.evaluator import most_steps_of
 from agents.run.models import LoadedPolicy
 from agents.run.play import PARALLEL, policy_env
 from agents.view.explanation.attribution import gradients, integrated, occluded, refuse_without_captum
+from agents.view.explanation.decisions import DECIDING
 from agents.view.explanation.effects import Effect, Importance, Subject, importances
 from agents.view.explanation.features import features_of, picture_leaves
 from agents.view.explanation.states import Sample, Shown, States, greedy, replacing
@@ -25,7 +26,6 @@ from envs.names import Names
 from envs.seeding import derive_seed
 
 NEIGHBOURS = 256  # other states whose values a feature takes at one moment
-DECIDING = {"q_values", "probabilities", "mean"}  # outputs of which a policy must say one
 Key = TypeVar("Key")
 Working = Callable[[str, str], AbstractContextManager[Callable[[int, int], None]]]
 
