@@ -240,6 +240,9 @@ class _Seen:
             if weight:  # how salient it is, as a bar beneath
                 line = pygame.Rect(cell.left, cell.bottom - 3, max(round(weight * cell.width), 1), 3)
                 pygame.draw.rect(surface, WARM, line)
+            if i + 1 == len(self.readings):  # what is last may be a long text
+                needed = sum(write.font(12).size(one)[0] for one in (name, text)) + 8
+                cell.width = min(max(cell.width, needed), box.right - cell.left)
             left = cell.width - min(write.font(12).size(name)[0], cell.width // 2) - 8  # a text may be long
             value = write(surface, text, 12, TEXT, width=left, midright=cell.midright)
             write(surface, name, 12, MUTED, width=value.left - cell.left - 8, midleft=cell.midleft)

@@ -63,12 +63,16 @@ LONG = state(
     readings=[Reading(f"the quantity number {i}", "-1.23e-12", i / 60) for i in range(60)],
     pictures=[],
 )
+MISSION = "use the key to open the door and then get to the goal"
+TEXTS = state(readings=[Reading("direction", "3"), Reading("mission", MISSION)])
 PICTURES = state(pictures=[np.zeros((84, 84, 3), np.uint8)] * 12, readings=[Reading("gauge", "0.5")] * 20, keys=True)
 
 
 @pytest.mark.parametrize("size", [SIZE, (SIZE[0], SIZE[1] + STRIP), SMALLEST, (1800, 600), (900, 1400)])
 @pytest.mark.parametrize(
-    "what", [state(), LONG, dataclasses.replace(LONG, keys=False), PICTURES], ids=["plain", "long", "video", "pictures"]
+    "what",
+    [state(), LONG, dataclasses.replace(LONG, keys=False), PICTURES, TEXTS],
+    ids=["plain", "long", "video", "pictures", "texts"],
 )
 def test_no_text_overlaps_another_or_leaves_the_picture(monkeypatch, size, what):
     written: list[tuple[str, pygame.Rect]] = []
@@ -87,6 +91,11 @@ def test_no_text_overlaps_another_or_leaves_the_picture(monkeypatch, size, what)
         assert surface.get_rect().contains(rect), text
     for (text, rect), (other_text, other) in itertools.combinations(written, 2):
         assert not rect.colliderect(other), f"{text!r} overlaps {other_text!r}"
+
+
+def test_a_text_that_is_seen_last_has_the_room_that_is_left():
+    shorter = dataclasses.replace(TEXTS, readings=[*TEXTS.readings[:1], Reading("mission", MISSION[:-4])])
+    assert not np.array_equal(render(TEXTS), render(shorter))
 
 
 @pytest.mark.parametrize("shape", [(100, 150), (400, 100), (84, 84), (1, 1), (2000, 30), (1080, 1920)])
