@@ -34,4 +34,4 @@ def saliency(policy: Policy | None, moment: Moment, actions: Space, seen: Space)
         found = torch.autograd.grad(score, inputs, retain_graph=True, allow_unused=True)
         for path, leaf in zip(total, found, strict=True):
             total[path] += 0 if leaf is None else leaf[0].abs().numpy(force=True)
-    return {path: leaf for path, leaf in total.items() if path not in question.coded}
+    return question.without_codes(total)

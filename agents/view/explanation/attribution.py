@@ -61,12 +61,12 @@ class Question:
         """Paths of the leaves whose numbers have a gradient."""
         return [path for path, leaf in leaves_of(self.obs_space).items() if is_continuous(leaf)]
 
-    @property
-    def coded(self) -> set[str]:
-        """Paths of the pictures that are read as codes too: between two codes is nothing that a gradient follows."""
+    def without_codes(self, found: Leaves) -> Leaves:
+        """Leave out the pictures that are read as codes too: between two codes is nothing that a gradient follows."""
         encoders = [part for part in self.policy.model.modules() if isinstance(part, Encoder)]
         pairs = [pair for one in encoders for pair in zip(one.keys or [""], one.leaves, strict=False)]
-        return {path for path, leaf in pairs if isinstance(leaf, CodesCNN)}
+        coded = {path for path, leaf in pairs if isinstance(leaf, CodesCNN)}
+        return {path: leaf for path, leaf in found.items() if path not in coded}
 
     def _tensor(self, array: Any) -> Tensor:
         return to_tensor(array, self.policy.device)
@@ -104,7 +104,7 @@ def gradients(question: Question) -> Leaves:
 
     method = Saliency(question.scores)
     found = _each_score(question, lambda k, **more: method.attribute(target=k, abs=False, **more))
-    return {path: leaf for path, leaf in found.items() if path not in question.coded}
+    return question.without_codes(found)
 
 
 def integrated(question: Question, baseline: Any) -> Leaves:
@@ -120,7 +120,7 @@ def integrated(question: Question, baseline: Any) -> Leaves:
     method, base = IntegratedGradients(question.scores), _baselines(question, baseline)
     more = {"baselines": base, "n_steps": STEPS, "internal_batch_size": ROWS}
     found = _each_score(question, lambda k, **given: method.attribute(target=k, **given, **more))
-    return {path: leaf for path, leaf in found.items() if path not in question.coded}
+    return question.without_codes(found)
 
 
 def occluded(question: Question, baseline: Any, picture_axes: str = "auto") -> Leaves:
